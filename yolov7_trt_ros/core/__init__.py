@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: no ROS, no CUDA, no files, no clock."""

@@ -1,0 +1,34 @@
+"""From class names or indices, as people write them, to class ids."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from yolov7_trt_ros.errors import SettingError
+
+
+def find_class_ids(wanted: Sequence[str], class_names: Sequence[str]) -> frozenset[int] | None:
+    """
+    Return the ids of classes given by name or index; None (all classes) where none is given.
+
+    Raises
+    ------
+    SettingError
+        The model has no such class; the message names the nearest one.
+
+    """
+    if not wanted:
+        return None
+    ids = {name: index for index, name in enumerate(class_names)}
+    found = set()
+    for text in wanted:
+        if text in ids:
+            found.add(ids[text])
+        elif text.isdecimal() and (not class_names or int(text) < len(class_names)):
+            found.add(int(text))
+        else:
+            near = difflib.get_close_matches(text, class_names, n=1)
+            hint = f'did you mean {near[0]!r}?' if near else f'it has {len(class_names)} classes'
+            raise SettingError(f'the model has no class {text!r}; {hint}')
+    return frozenset(found)

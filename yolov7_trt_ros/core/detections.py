@@ -1,0 +1,76 @@
+"""Detections: what was found in one image, as validated parallel arrays in source pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Detections:
+    """
+    What was found in one image, best score first.
+
+    Attributes
+    ----------
+    boxes_xyxy
+        (n, 4) float32, left, top, right, bottom in source pixels, within the image.
+    scores
+        (n,) float32, 0..1.
+    class_ids
+        (n,) int32.
+    source_wh
+        Size of the image in pixels.
+
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int32]
+    source_wh: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        """Check that shapes and dtypes agree; raises ValueError (a bug of the caller)."""
+        count = len(self.scores)
+        for name, array, shape, dtype in (
+            ('boxes_xyxy', self.boxes_xyxy, (count, 4), np.float32),
+            ('scores', self.scores, (count,), np.float32),
+            ('class_ids', self.class_ids, (count,), np.int32),
+        ):
+            if array.shape != shape or array.dtype != dtype:
+                raise ValueError(
+                    f'{name} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}'
+                )
+
+    def __len__(self) -> int:
+        """Return the number of detections."""
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls, source_wh: tuple[int, int]) -> Detections:
+        """Return no detections in an image of the given size."""
+        return cls(
+            np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32), source_wh
+        )
+
+    def as_records(self, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Return a JSON-ready dict a detection: box_xyxy (pixels), score, class_id, class_name."""
+        return [
+            {
+                'box_xyxy': [round(float(value), 2) for value in box],
+                'score': round(float(score), 5),
+                'class_id': int(class_id),
+                'class_name': class_name(class_names, int(class_id)),
+            }
+            for box, score, class_id in zip(
+                self.boxes_xyxy, self.scores, self.class_ids, strict=True
+            )
+        ]
+
+
+def class_name(class_names: tuple[str, ...], class_id: int) -> str:
+    """Return the name of a class, `class_<id>` where the model gives none."""
+    return class_names[class_id] if 0 <= class_id < len(class_names) else f'class_{class_id}'

@@ -1,0 +1,117 @@
+"""The Detector protocol, the settings it takes per frame, and the timings it gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.model_spec import ModelSpec
+from yolov7_trt_ros.errors import SettingError
+
+MAX_DETECTIONS_LIMIT = 1000
+_MAX_CLASS_ID = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectSettings:
+    """
+    What may change from frame to frame without reloading the model.
+
+    Attributes
+    ----------
+    score_threshold
+        Least score (objectness x class) to keep, 0..1.
+    iou_threshold
+        Overlap above which the weaker of two boxes is dropped, 0..1.
+    max_detections
+        Most detections per image, 1..1000.
+    class_ids
+        Classes to keep; None keeps all.
+    class_agnostic
+        Let boxes of different classes suppress each other.
+    multi_label
+        One candidate per (box, class) instead of the best class per box: what COCO evaluation
+        uses. No effect on models that end in NMS.
+    max_candidates
+        Most candidates that enter NMS, best scores first.
+
+    Raises
+    ------
+    SettingError
+        A value is out of its range.
+
+    """
+
+    score_threshold: float = 0.25
+    iou_threshold: float = 0.45
+    max_detections: int = 300
+    class_ids: frozenset[int] | None = None
+    class_agnostic: bool = False
+    multi_label: bool = False
+    max_candidates: int = 4096
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ('score_threshold', 'iou_threshold'):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise SettingError(f'{name} must be within 0..1, got {value}')
+        if not 1 <= self.max_detections <= MAX_DETECTIONS_LIMIT:
+            raise SettingError(
+                f'max_detections must be within 1..{MAX_DETECTIONS_LIMIT}, '
+                f'got {self.max_detections}'
+            )
+        wrong = [index for index in self.class_ids or () if not 0 <= index <= _MAX_CLASS_ID]
+        if wrong:
+            raise SettingError(f'class_ids must be within 0..{_MAX_CLASS_ID}, got {wrong[0]}')
+        if self.max_candidates < 1:
+            raise SettingError(f'max_candidates must be at least 1, got {self.max_candidates}')
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameTimings:
+    """Nanoseconds spent on one frame: letterbox and normalise, network, decode and NMS."""
+
+    preprocess_ns: int
+    infer_ns: int
+    postprocess_ns: int
+
+    @property
+    def total_ns(self) -> int:
+        """Sum of all stages."""
+        return self.preprocess_ns + self.infer_ns + self.postprocess_ns
+
+
+class Detector(Protocol):
+    """
+    Finds objects in images. The node, replay and evaluation know only this.
+
+    A detector is used by one thread at a time; `close()` twice is harmless.
+
+    """
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is: layout, classes, strides, sizes."""
+
+    @property
+    def backend(self) -> str:
+        """What runs it, for people: `ONNX Runtime 1.20 (CPU)`."""
+
+    def detect(
+        self, image: ImageView, settings: DetectSettings
+    ) -> tuple[Detections, FrameTimings]:
+        """
+        Find objects in one image.
+
+        Raises
+        ------
+        InferenceError
+            The engine failed on this frame or gave NaN; the detector stays usable.
+
+        """
+
+    def close(self) -> None:
+        """Free what the detector holds."""

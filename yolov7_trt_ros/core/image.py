@@ -1,0 +1,265 @@
+"""ImageView: a zero-copy view of a raw image buffer, from its encoding and step."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov7_trt_ros.errors import ImageError
+
+MAX_PIXELS = 1 << 28
+"""Largest width x height accepted (268 megapixels); beyond it a header is taken for corrupt."""
+
+
+class PixelLayout(enum.Enum):
+    """How the samples of an encoding lie in memory."""
+
+    PACKED = 'packed'
+    """(H, W, C) interleaved channels; C is 1 for mono."""
+
+    BAYER = 'bayer'
+    """(H, W, 1), one colour per pixel in a 2 x 2 mosaic."""
+
+    YUV422 = 'yuv422'
+    """(H, W, 2), two pixels share a chroma pair; W is even."""
+
+    YUV420_SEMI_PLANAR = 'yuv420sp'
+    """(3H/2, W, 1), the luma plane and below it interleaved chroma; W and H are even."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """
+    One raw image encoding of sensor_msgs/Image.
+
+    `order` tells the channel order (`bgr`, `rgb`, `uyvy`, `rggb`, ...).
+
+    """
+
+    name: str
+    layout: PixelLayout
+    order: str
+    channels: int
+    sample_bytes: int = 1
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes from one pixel of a row to the next."""
+        return self.channels * self.sample_bytes
+
+    def rows(self, height: int) -> int:
+        """Memory rows of an image of `height` pixels."""
+        return height * 3 // 2 if self.layout is PixelLayout.YUV420_SEMI_PLANAR else height
+
+
+def _encodings() -> dict[str, Encoding]:
+    packed, bayer = PixelLayout.PACKED, PixelLayout.BAYER
+    yuv422, yuv420 = PixelLayout.YUV422, PixelLayout.YUV420_SEMI_PLANAR
+    known = [
+        Encoding('bgr8', packed, 'bgr', 3),
+        Encoding('rgb8', packed, 'rgb', 3),
+        Encoding('bgra8', packed, 'bgra', 4),
+        Encoding('rgba8', packed, 'rgba', 4),
+        Encoding('mono8', packed, 'mono', 1),
+        Encoding('mono16', packed, 'mono', 1, sample_bytes=2),
+        Encoding('bayer_rggb8', bayer, 'rggb', 1),
+        Encoding('bayer_bggr8', bayer, 'bggr', 1),
+        Encoding('bayer_gbrg8', bayer, 'gbrg', 1),
+        Encoding('bayer_grbg8', bayer, 'grbg', 1),
+        Encoding('uyvy', yuv422, 'uyvy', 2),
+        Encoding('yuyv', yuv422, 'yuyv', 2),
+        Encoding('nv12', yuv420, 'nv12', 1),
+        Encoding('nv21', yuv420, 'nv21', 1),
+    ]
+    table = {encoding.name: encoding for encoding in known}
+    # Names that mean one of the above: sensor_msgs' older spellings and OpenCV type names.
+    aliases = {
+        'yuv422': 'uyvy', 'yuv422_yuy2': 'yuyv',
+        '8UC1': 'mono8', '8UC3': 'bgr8', '8UC4': 'bgra8', '16UC1': 'mono16',
+    }
+    return table | {alias: table[name] for alias, name in aliases.items()}
+
+
+ENCODINGS = _encodings()
+"""Accepted encoding names, sensor_msgs' aliases included."""
+
+
+def find_encoding(name: str) -> Encoding:
+    """
+    Return the encoding called `name`.
+
+    Raises
+    ------
+    ImageError
+        The name is unknown; the message lists what is supported and the nearest name.
+
+    """
+    encoding = ENCODINGS.get(name) or ENCODINGS.get(name.lower())
+    if encoding is None:
+        near = difflib.get_close_matches(name[:40], ENCODINGS, n=1)
+        hint = f' (did you mean {near[0]}?)' if near else ''
+        raise ImageError(
+            f'unsupported encoding {name[:40]!r}{hint}; supported: {", ".join(ENCODINGS)}'
+        )
+    return encoding
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageView:
+    """
+    An image that lies in somebody else's memory.
+
+    Attributes
+    ----------
+    pixels
+        View of shape (rows, W, C), uint8 or (mono16) uint16 of either byte order. Row stride is
+        the message's `step`. Nothing was copied; the view keeps the buffer alive.
+    encoding
+        How to read `pixels`.
+    width, height
+        Image size in pixels (for nv12/nv21 `pixels` has 3/2 times as many rows).
+
+    """
+
+    pixels: NDArray[Any]
+    encoding: Encoding
+    width: int
+    height: int
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
+    @classmethod
+    def from_buffer(
+        cls,
+        data: Any,
+        *,
+        width: int,
+        height: int,
+        encoding: str,
+        step: int | None = None,
+        big_endian: bool = False,
+    ) -> ImageView:
+        """
+        View the fields of a sensor_msgs/Image without copying.
+
+        Parameters
+        ----------
+        data
+            Anything with the buffer protocol (bytes, array.array, mmap, ndarray).
+        width, height
+            Image size in pixels.
+        encoding
+            One of `ENCODINGS`.
+        step
+            Bytes from one row to the next; None means rows lie without gaps.
+        big_endian
+            Byte order of 16-bit samples; ignored for 8-bit encodings.
+
+        Raises
+        ------
+        ImageError
+            Size, step, encoding and buffer length do not fit together.
+
+        """
+        kind = find_encoding(encoding)
+        check_size(width, height)
+        _check_even(kind, width, height)
+        rows, row_bytes = kind.rows(height), width * kind.pixel_bytes
+        step = row_bytes if step is None else step
+        if step < row_bytes:
+            raise ImageError(
+                f'step is {step} bytes, but a row of {width} {kind.name} pixels needs {row_bytes}'
+            )
+        if step % kind.sample_bytes:
+            raise ImageError(
+                f'step is {step} bytes, but {kind.name} needs a multiple of {kind.sample_bytes}'
+            )
+        buffer = view_bytes(data)
+        needed = (rows - 1) * step + row_bytes
+        if buffer.nbytes < needed:
+            raise ImageError(
+                f'truncated image: {width}x{height} {kind.name} with step {step} needs '
+                f'{needed} bytes, got {buffer.nbytes}'
+            )
+        byte_order = '>' if big_endian else '<'
+        dtype = np.dtype(np.uint8 if kind.sample_bytes == 1 else f'{byte_order}u2')
+        strides = (step, kind.pixel_bytes, kind.sample_bytes)
+        shape = (rows, width, kind.channels)
+        # frombuffer holds the buffer's lock: it is neither resized nor unmapped under the view.
+        memory = np.frombuffer(buffer, np.uint8)
+        pixels: NDArray[Any] = np.ndarray(shape, dtype, memory, 0, strides)
+        return cls(pixels, kind, width, height)
+
+    @classmethod
+    def from_array(cls, pixels: NDArray[np.uint8], encoding: str = 'bgr8') -> ImageView:
+        """
+        View an (H, W) or (H, W, C) uint8 array whose channels lie together.
+
+        Raises
+        ------
+        ImageError
+            The array does not have the shape or dtype that `encoding` asks for.
+
+        """
+        kind = find_encoding(encoding)
+        array = pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
+        if array.ndim != 3 or array.shape[2] != kind.channels or (
+            array.dtype.itemsize != kind.sample_bytes or array.dtype.kind != 'u'
+        ):
+            raise ImageError(
+                f'{kind.name} needs an array (H, W, {kind.channels}) of {kind.sample_bytes}-byte '
+                f'unsigned integers, got shape {pixels.shape} of {pixels.dtype}'
+            )
+        rows, width = array.shape[:2]
+        height = rows
+        if kind.layout is PixelLayout.YUV420_SEMI_PLANAR:
+            if rows % 3:
+                raise ImageError(f'{kind.name} needs rows in a multiple of 3, got {rows}')
+            height = rows // 3 * 2
+        check_size(width, height)
+        _check_even(kind, width, height)
+        return cls(array, kind, width, height)
+
+
+def view_bytes(data: Any) -> memoryview:
+    """
+    View any C-contiguous buffer as bytes, without copying.
+
+    Raises
+    ------
+    ImageError
+        `data` has no buffer, or one with gaps.
+
+    """
+    try:
+        return memoryview(data).cast('B')
+    except (TypeError, ValueError, BufferError) as exc:
+        raise ImageError(
+            f'image data must be a contiguous buffer of bytes, got {type(data).__name__}: {exc}'
+        ) from exc
+
+
+def _check_even(kind: Encoding, width: int, height: int) -> None:
+    """Refuse sizes that cut a chroma pair."""
+    if kind.layout is PixelLayout.YUV422 and width % 2:
+        raise ImageError(f'{kind.name} needs an even width, got {width}')
+    if kind.layout is PixelLayout.YUV420_SEMI_PLANAR and (width % 2 or height % 2):
+        raise ImageError(f'{kind.name} needs even width and height, got {width}x{height}')
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise ImageError unless the size is positive and at most `MAX_PIXELS`."""
+    if width <= 0 or height <= 0:
+        raise ImageError(f'image is empty: {width}x{height} pixels')
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f'image of {width}x{height} pixels is larger than the limit of {MAX_PIXELS} pixels'
+        )

@@ -1,0 +1,211 @@
+"""From an ImageView to the network's input tensor. The only file of core that uses OpenCV."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov7_trt_ros.core.compressed import check_complete, read_size
+from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout, check_size, view_bytes
+from yolov7_trt_ros.core.letterbox import Letterbox
+from yolov7_trt_ros.errors import ImageError
+
+BORDER_GREY = 114
+"""Letterbox border, the value YOLOv7 was trained with."""
+
+# sensor_msgs names a Bayer mosaic by its first row, OpenCV's older names (which every release has)
+# by the second row and column.
+_TO_BGR = {
+    'rggb': cv2.COLOR_BayerBG2BGR,
+    'bggr': cv2.COLOR_BayerRG2BGR,
+    'gbrg': cv2.COLOR_BayerGR2BGR,
+    'grbg': cv2.COLOR_BayerGB2BGR,
+    'uyvy': cv2.COLOR_YUV2BGR_UYVY,
+    'yuyv': cv2.COLOR_YUV2BGR_YUY2,
+    'nv12': cv2.COLOR_YUV2BGR_NV12,
+    'nv21': cv2.COLOR_YUV2BGR_NV21,
+}
+# For red, green and blue: which channel of the source holds it.
+_RGB_CHANNELS = {
+    'bgr': (2, 1, 0), 'bgra': (2, 1, 0), 'rgb': (0, 1, 2), 'rgba': (0, 1, 2), 'mono': (0, 0, 0),
+}
+_KEPT_GEOMETRIES = 8
+
+
+def to_bgr(image: ImageView) -> NDArray[np.uint8]:
+    """
+    Convert an image of any encoding to a BGR array (H, W, 3) of uint8.
+
+    bgr8 comes back as a view of the same memory, every other encoding as a new array.
+
+    """
+    order = image.encoding.order
+    if order == 'bgr':
+        return image.pixels
+    if order in _TO_BGR:
+        return _converted(image, None)
+    pixels = _eight_bit(_native(image.pixels))
+    conversion = {
+        'rgb': cv2.COLOR_RGB2BGR,
+        'rgba': cv2.COLOR_RGBA2BGR,
+        'bgra': cv2.COLOR_BGRA2BGR,
+        'mono': cv2.COLOR_GRAY2BGR,
+    }[order]
+    return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
+
+
+def _converted(image: ImageView, out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Demosaic or convert YUV to BGR at full size."""
+    pixels = image.pixels
+    if image.encoding.layout is not PixelLayout.YUV422:
+        pixels = pixels[:, :, 0]
+    bgr = cv2.cvtColor(pixels, _TO_BGR[image.encoding.order], dst=out)
+    return np.asarray(bgr, np.uint8)
+
+
+def _native(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return the pixels in the machine's byte order; only foreign 16-bit images are copied."""
+    return pixels.astype(pixels.dtype.newbyteorder('='), copy=False)
+
+
+def _eight_bit(pixels: NDArray[Any], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Scale 16-bit samples to 8 bits, 65535 to 255, as cv_bridge does."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    return np.asarray(cv2.convertScaleAbs(pixels, dst=out, alpha=255 / 65535), np.uint8)
+
+
+class _Buffers:
+    """What one (letterbox, encoding) pair needs; the border is written once, at creation."""
+
+    def __init__(self, letterbox: Letterbox, encoding: Encoding, dtype: np.dtype[Any]) -> None:
+        width, height = letterbox.resized_wh
+        converted = encoding.order in _TO_BGR
+        channels = 3 if converted else encoding.channels
+        sample = np.uint16 if encoding.sample_bytes == 2 else np.uint8
+        shape = (height, width) if channels == 1 else (height, width, channels)
+        self.resized: NDArray[Any] = np.empty(shape, sample)
+        self.converted: NDArray[np.uint8] | None = None
+        if converted:
+            source_w, source_h = letterbox.source_wh
+            self.converted = np.empty((source_h, source_w, 3), np.uint8)
+        self.plane = np.empty((height, width), np.uint8)
+        network_w, network_h = letterbox.network_wh
+        self.blob: NDArray[Any] = np.full(
+            (1, 3, network_h, network_w), BORDER_GREY / 255, dtype
+        )
+        left, top = letterbox.offset_xy
+        self.inner = self.blob[0, :, top : top + height, left : left + width]
+        order = 'bgr' if converted else encoding.order
+        self.rgb_channels = _RGB_CHANNELS[order]
+
+
+class Preprocessor:
+    """
+    Writes letterboxed, normalised images into reused network input tensors.
+
+    Nothing is allocated per frame while sizes and encodings repeat. Packed encodings are scaled
+    first and reordered after, on the small image; nothing of the source is copied before the
+    scaling reads it (mono16 of foreign byte order is the exception).
+
+    Parameters
+    ----------
+    dtype
+        Of the tensor: float32 or float16.
+
+    """
+
+    def __init__(self, dtype: str = 'float32') -> None:
+        self._dtype = np.dtype(dtype)
+        self._scale = np.float32(1 / 255)
+        # numpy's float16 arithmetic is ten times slower than looking its 256 results up.
+        self._half_bits = (np.arange(256) / 255).astype(np.float16).view(np.uint16)
+        self._buffers: collections.OrderedDict[tuple[Letterbox, str], _Buffers] = (
+            collections.OrderedDict()
+        )
+
+    def prepare(self, image: ImageView, letterbox: Letterbox) -> NDArray[Any]:
+        """
+        Fill and return the network input (1, 3, H, W), RGB, 0..1.
+
+        The tensor belongs to the preprocessor and is overwritten by the next call with the same
+        geometry.
+
+        """
+        buffers = self._buffers_for(letterbox, image.encoding)
+        if buffers.converted is not None:
+            pixels: NDArray[Any] = _converted(image, buffers.converted)
+        else:
+            pixels = _native(image.pixels)
+            if image.encoding.channels == 1:
+                pixels = pixels[:, :, 0]
+        if letterbox.resized_wh != letterbox.source_wh:
+            pixels = cv2.resize(
+                pixels, letterbox.resized_wh, dst=buffers.resized, interpolation=cv2.INTER_LINEAR
+            )
+        self._fill(buffers, _eight_bit(pixels, buffers.plane))
+        return buffers.blob
+
+    def _fill(self, buffers: _Buffers, pixels: NDArray[np.uint8]) -> None:
+        if pixels.ndim == 2:
+            self._normalise(pixels, buffers.inner[0])
+            buffers.inner[1:] = buffers.inner[0]
+            return
+        for target, channel in zip(buffers.inner, buffers.rgb_channels, strict=True):
+            cv2.extractChannel(pixels, channel, dst=buffers.plane)
+            self._normalise(buffers.plane, target)
+
+    def _normalise(self, plane: NDArray[np.uint8], target: NDArray[Any]) -> None:
+        """Write a plane (h, w), scaled to 0..1, into the same shape of the network input."""
+        if self._dtype == np.float16:
+            cv2.LUT(plane, self._half_bits, dst=target.view(np.uint16))
+        else:
+            np.multiply(plane, self._scale, out=target)
+
+    def _buffers_for(self, letterbox: Letterbox, encoding: Encoding) -> _Buffers:
+        key = (letterbox, encoding.name)
+        buffers = self._buffers.get(key)
+        if buffers is None:
+            buffers = self._buffers[key] = _Buffers(letterbox, encoding, self._dtype)
+            if len(self._buffers) > _KEPT_GEOMETRIES:
+                self._buffers.popitem(last=False)
+        else:
+            self._buffers.move_to_end(key)
+        return buffers
+
+
+def decode_compressed(data: Any, *, apply_orientation: bool = False) -> ImageView:
+    """
+    Decode a JPEG or PNG image to bgr8.
+
+    Parameters
+    ----------
+    data
+        Compressed bytes, anything with the buffer protocol.
+    apply_orientation
+        Turn the picture as its EXIF data says: right for photographs, wrong for camera messages,
+        whose boxes must stay in the pixels that other nodes see.
+
+    Raises
+    ------
+    ImageError
+        Not JPEG or PNG, damaged, or larger than `MAX_PIXELS` (checked before decoding).
+
+    """
+    buffer = view_bytes(data)
+    check_size(*read_size(buffer))
+    check_complete(buffer)
+    flags = cv2.IMREAD_COLOR
+    if not apply_orientation:
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(buffer, np.uint8), flags)
+    except cv2.error as exc:
+        raise ImageError(f'compressed image cannot be decoded: {exc.err}') from exc
+    if pixels is None:
+        raise ImageError(f'compressed image of {buffer.nbytes} bytes is damaged or cut off')
+    return ImageView.from_array(np.asarray(pixels, np.uint8))

@@ -1,0 +1,58 @@
+"""Topic names: where the detections of an image topic go. Text only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_TRANSPORTS = ('compressed', 'theora', 'ffmpeg', 'zstd')
+
+
+def detections_topic(image_topic: str) -> str:
+    """
+    Return the detections topic of one image topic: `detections` in its namespace.
+
+    The name of an image transport at the end is not part of the namespace.
+
+        /camera/image_raw             /camera/detections
+        /camera/image_raw/compressed  /camera/detections
+        image_raw                     detections
+
+    """
+    namespace, slash, _ = _base_topic(image_topic).rpartition('/')
+    return f'{namespace}{slash}detections'
+
+
+def detections_topics(image_topics: Sequence[str]) -> list[str]:
+    """
+    Return a distinct detections topic for each of several distinct image topics, in their order.
+
+    Where two would share one, `detections` goes below each of their names instead:
+
+        /camera/left_raw   /camera/left_raw/detections
+        /camera/right_raw  /camera/right_raw/detections
+
+    and where they are one image in two transports, below the transport as well.
+
+    """
+    choices = [
+        (detections_topic(topic), f'{_base_topic(topic)}/detections', f'{topic}/detections')
+        for topic in image_topics
+    ]
+    lengths = [0] * len(choices)
+    while True:
+        chosen = [names[length] for names, length in zip(choices, lengths, strict=True)]
+        shared = [
+            index
+            for index, name in enumerate(chosen)
+            if lengths[index] < 2 and chosen.count(name) > 1
+        ]
+        if not shared:
+            return chosen
+        for index in shared:
+            lengths[index] += 1
+
+
+def _base_topic(image_topic: str) -> str:
+    """Drop an image transport's name from the end."""
+    base, _, last = image_topic.rpartition('/')
+    return base if base and last in _TRANSPORTS else image_topic

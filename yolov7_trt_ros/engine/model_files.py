@@ -1,0 +1,68 @@
+"""Which file a model name or path stands for, and where class names come from."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from yolov7_trt_ros.core.class_names import COCO80
+from yolov7_trt_ros.errors import ModelNotFoundError, SettingError
+
+DEFAULT_MODEL = 'yolov7-nano'
+EMBEDDED_MODELS = {DEFAULT_MODEL: 'yolov7-nano_fp16w.onnx'}
+"""Models that come inside the package, by name."""
+
+
+def find_model(name_or_path: str) -> Path:
+    """
+    Return the file of an embedded model's name or of a path (`~` is expanded).
+
+    Raises
+    ------
+    ModelNotFoundError
+        Neither; the message lists the embedded names.
+
+    """
+    if name_or_path in EMBEDDED_MODELS:
+        folder = resources.files('yolov7_trt_ros') / 'models'
+        return Path(str(folder / EMBEDDED_MODELS[name_or_path]))
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.is_file():
+            return path
+        looked = f'looked for {path.absolute()}'
+    except (OSError, ValueError, RuntimeError) as exc:  # not permitted, too long, no such user
+        looked = str(exc)
+    raise ModelNotFoundError(
+        f'no model {name_or_path!r}: neither a file ({looked}) nor an embedded model; '
+        f'embedded: {", ".join(EMBEDDED_MODELS)}'
+    )
+
+
+def load_class_names(source: str) -> tuple[str, ...] | None:
+    """
+    Return class names for a setting: `auto` (None: ask the model), `coco80`, or a text file.
+
+    The file has one name a line; empty lines are passed over.
+
+    Raises
+    ------
+    SettingError
+        The file cannot be read or holds no names.
+
+    """
+    if source in ('', 'auto'):
+        return None
+    if source == 'coco80':
+        return COCO80
+    try:
+        lines = Path(source).expanduser().read_text(encoding='utf-8').splitlines()
+    except (OSError, ValueError, RuntimeError) as exc:  # no such file or user, not text
+        raise SettingError(
+            f'class_names must be auto, coco80 or a text file with one name a line; '
+            f'cannot read {source!r}: {exc}'
+        ) from exc
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise SettingError(f'class_names file {source!r} holds no names')
+    return names

@@ -1,0 +1,72 @@
+"""Cut TensorRT's EfficientNMS plugin off an ONNX model, so that it runs elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from yolov7_trt_ros.errors import MissingDependencyError, ModelFormatError, ModelLayoutError
+
+PLUGIN = 'EfficientNMS_TRT'
+
+
+@dataclasses.dataclass(frozen=True)
+class CutModel:
+    """A serialised model whose outputs are the former inputs of the plugin: boxes and scores."""
+
+    model: bytes
+    boxes_name: str
+    boxes_are_centres: bool
+
+
+def cut_nms_plugin(path: Path) -> CutModel | None:
+    """
+    Cut the plugin off; None where the model has none.
+
+    Raises
+    ------
+    MissingDependencyError
+        The `onnx` package is not installed.
+    ModelFormatError
+        The file is not ONNX.
+    ModelLayoutError
+        The plugin was to apply a sigmoid to the scores; YOLOv7's exporter does not use that.
+
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as exc:
+        raise MissingDependencyError(
+            f'{path} ends in the TensorRT plugin {PLUGIN}; to run it on the CPU the plugin is cut '
+            'off with the onnx package: pip install onnx'
+        ) from exc
+    try:
+        model = onnx.load(str(path))
+    except DecodeError as exc:
+        raise ModelFormatError(f'{path} is not an ONNX file: {exc}') from exc
+    plugin = next((node for node in model.graph.node if node.op_type == PLUGIN), None)
+    if plugin is None:
+        return None
+    options = {
+        attribute.name: _plain_number(onnx.helper.get_attribute_value(attribute))
+        for attribute in plugin.attribute
+    }
+    if options.get('score_activation', 0):
+        raise ModelLayoutError(f'{path}: {PLUGIN} with score_activation is not supported')
+    boxes_name, scores_name = plugin.input[:2]
+    model.graph.node.remove(plugin)
+    del model.graph.output[:]
+    # Without a type: ONNX Runtime infers it, float32 or float16.
+    model.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in (boxes_name, scores_name)
+    )
+    return CutModel(
+        model.SerializeToString(), boxes_name, boxes_are_centres=options.get('box_coding', 0) == 1
+    )
+
+
+def _plain_number(value: Any) -> Any:
+    """Take the one number out of a list: exporters write plugin attributes as INT or INTS."""
+    return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
