@@ -1,0 +1,1 @@
+"""Pictures, videos and bags without ROS: frames in, detections out."""

@@ -1,0 +1,67 @@
+"""Frame and BadFrame: what every source of images yields."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.errors import InferenceError, InputError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frame:
+    """
+    One image of a picture, video or bag.
+
+    Attributes
+    ----------
+    image
+        The pixels; of a bag's raw image, a view of the message.
+    stamp_ns
+        Header stamp of a bag message, position in a video, 0 for a picture.
+    frame_id
+        Of a bag message, else empty.
+    source
+        Topic in a bag, else the file name.
+    index
+        Counts from 0 within the source, bad frames included.
+    path
+        The file it comes from.
+    log_time_ns
+        When a bag message was recorded; equal to `stamp_ns` for others.
+    message
+        The bag message as it was recorded (CDR), else empty.
+
+    """
+
+    image: ImageView
+    stamp_ns: int
+    frame_id: str
+    source: str
+    index: int
+    path: Path
+    log_time_ns: int = 0
+    message: bytes = b''
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BadFrame:
+    """
+    In place of a frame that cannot be used; the frames after it still come.
+
+    Attributes
+    ----------
+    error
+        Why. `BagError`: a part of the bag cannot be read.
+    source, index, path, log_time_ns, message
+        As in `Frame`.
+
+    """
+
+    error: InputError | InferenceError
+    source: str
+    index: int
+    path: Path
+    log_time_ns: int = 0
+    message: bytes = b''

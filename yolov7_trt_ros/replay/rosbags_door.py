@@ -1,0 +1,67 @@
+"""The one door to rosbags: its import, its message types, and all that a damaged bag raises."""
+
+from __future__ import annotations
+
+import functools
+import struct
+import sys
+from typing import Any, NamedTuple
+
+from yolov7_trt_ros.errors import MissingDependencyError
+
+try:
+    import apsw
+    from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer, WriterError
+    from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
+    from rosbags.serde import SerdeError
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+except ImportError as exc:
+    raise MissingDependencyError(
+        f'bags need the rosbags package ({exc}); install it with: pip install "rosbags>=0.11"'
+    ) from exc
+
+from yolov7_trt_ros.replay.vision_msgs import DEFINITIONS
+
+__all__ = ['DAMAGE', 'DECOMPRESSORS', 'RawMessage', 'Reader', 'StoragePlugin', 'Writer',
+           'WriterError', 'load_typestore']
+
+IMAGE_TYPE = 'sensor_msgs/msg/Image'
+COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
+IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
+
+DAMAGE: tuple[type[BaseException], ...] = (
+    ReaderError, SerdeError, apsw.Error, zstd.ZstdError, struct.error,
+    OSError, EOFError, ValueError, TypeError, LookupError, AssertionError, ArithmeticError,
+    RuntimeError, MemoryError,
+)
+"""
+What rosbags lets through when a file or message is damaged.
+
+Its parsers trust what they read: a cut off file shows as TypeError (ord of nothing), a wrong
+length as MemoryError or struct.error, a wrong index as KeyError, damaged lz4 as RuntimeError.
+"""
+
+
+class RawMessage(NamedTuple):
+    """One recorded message: topic, type, when it was recorded, and its CDR bytes."""
+
+    topic: str
+    msgtype: str
+    log_time_ns: int
+    data: bytes
+
+
+@functools.cache
+def load_typestore() -> Any:
+    """Return rosbags' message types, vision_msgs added. Shared: do not register more."""
+    typestore = get_typestore(Stores.ROS2_HUMBLE)
+    types: dict[str, Any] = {}
+    for name, text in DEFINITIONS.items():
+        types.update(get_types_from_msg(text, f'vision_msgs/msg/{name}'))
+    typestore.register(types)
+    return typestore

@@ -1,0 +1,157 @@
+"""Run a detector over frames and count what happened; replay a bag."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from yolov7_trt_ros.core.detections import Detections, class_name
+from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
+from yolov7_trt_ros.errors import InferenceError
+from yolov7_trt_ros.replay.frames import BadFrame, Frame
+from yolov7_trt_ros.report.latency import Percentiles, percentiles_ms
+
+_KEPT_REASONS = 20
+_STAGES = ('preprocess', 'infer', 'postprocess', 'total')
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSummary:
+    """
+    What a run over one or more sources did.
+
+    Attributes
+    ----------
+    frames
+        Frames whose detections were delivered.
+    failed
+        Frames and parts of files that could not be used.
+    reasons
+        Why, the first twenty.
+    detections_per_class
+        By class name, most frequent first.
+    latency_ms
+        Percentiles per stage: preprocess, infer, postprocess, total.
+
+    """
+
+    frames: int
+    failed: int
+    reasons: tuple[str, ...]
+    detections_per_class: dict[str, int]
+    latency_ms: dict[str, Percentiles]
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the summary as a JSON-ready dict."""
+        return dataclasses.asdict(self) | {'reasons': list(self.reasons)}
+
+
+class RunCounter:
+    """Collects what a `RunSummary` tells."""
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self._class_names = class_names
+        self._classes: collections.Counter[str] = collections.Counter()
+        self._stages_ns: dict[str, list[int]] = {stage: [] for stage in _STAGES}
+        self._reasons: list[str] = []
+        self.frames = 0
+        self.failed = 0
+
+    def add(self, detections: Detections, timings: FrameTimings) -> None:
+        """Count a frame that was detected in."""
+        self.frames += 1
+        self._classes.update(
+            class_name(self._class_names, class_id) for class_id in detections.class_ids.tolist()
+        )
+        for stage, samples in self._stages_ns.items():
+            samples.append(getattr(timings, f'{stage}_ns'))
+
+    def fail(self, reason: object) -> None:
+        """Count something that could not be used."""
+        self.failed += 1
+        if len(self._reasons) < _KEPT_REASONS:
+            self._reasons.append(str(reason))
+
+    def summary(self) -> RunSummary:
+        """Return what was counted so far."""
+        return RunSummary(
+            self.frames,
+            self.failed,
+            tuple(self._reasons),
+            dict(self._classes.most_common()),
+            {stage: percentiles_ms(samples) for stage, samples in self._stages_ns.items()},
+        )
+
+
+def detect_frames(
+    frames: Iterable[Frame | BadFrame],
+    detector: Detector,
+    settings: DetectSettings,
+    counter: RunCounter,
+) -> Iterator[tuple[Frame, Detections] | BadFrame]:
+    """
+    Detect in each frame, counting as it goes.
+
+    Yields
+    ------
+    frame and detections
+        Or the frame as a `BadFrame` where it was one, or where the engine failed on it.
+
+    """
+    for item in frames:
+        if isinstance(item, Frame):
+            try:
+                detections, timings = detector.detect(item.image, settings)
+            except InferenceError as exc:
+                counter.fail(f'{item.source} frame {item.index}: {exc}')
+                yield BadFrame(
+                    exc, item.source, item.index, item.path, item.log_time_ns, item.message
+                )
+            else:
+                counter.add(detections, timings)
+                yield item, detections
+        else:
+            counter.fail(item.error)
+            yield item
+
+
+def replay_bag(
+    reader: Iterable[Frame | BadFrame],
+    detector: Detector,
+    settings: DetectSettings,
+    writer: Any,
+    *,
+    progress: Callable[[], None] = lambda: None,
+) -> RunSummary:
+    """
+    Detect in every image of a bag and write the detections.
+
+    Parameters
+    ----------
+    reader
+        `BagReader`.
+    detector, settings
+        What to detect with; the detector stays open.
+    writer
+        `DetectionBagWriter`; closing it is the caller's.
+    progress
+        Called after each image.
+
+    Raises
+    ------
+    BagError
+        The output cannot be written.
+
+    """
+    counter = RunCounter(detector.spec.class_names)
+    for item in detect_frames(reader, detector, settings, counter):
+        if isinstance(item, BadFrame):
+            writer.write_image(item)
+        else:
+            frame, detections = item
+            writer.write_image(frame)
+            writer.write_detections(frame, detections)
+        progress()
+    return counter.summary()

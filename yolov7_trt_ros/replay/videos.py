@@ -1,0 +1,103 @@
+"""Video files, through OpenCV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.errors import ImageError
+from yolov7_trt_ros.replay.frames import BadFrame, Frame
+
+VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+_DEFAULT_FPS = 30.0
+# Containers state the number of frames roughly; a video that ends before this share is cut off.
+_COMPLETE_SHARE = 0.9
+
+
+class VideoSource:
+    """
+    The frames of a video; each `Frame` has memory of its own.
+
+    Iterating twice decodes twice, from the start. Nothing is kept open in between.
+
+    Parameters
+    ----------
+    path
+        The file.
+    every
+        Yield only each n-th frame; the others are not decoded to pixels.
+
+    Raises
+    ------
+    ImageError
+        OpenCV cannot open the file, or it holds no frame.
+
+    """
+
+    kind = 'video'
+    warnings: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, *, every: int = 1) -> None:
+        self.path = path
+        self._every = every
+        capture = self._open()
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        frames = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        capture.release()
+        self._source_fps = fps if math.isfinite(fps) and 0 < fps < 1000 else _DEFAULT_FPS
+        self.fps: float | None = self._source_fps / every
+        self._stated_frames = int(frames) if math.isfinite(frames) and frames > 0 else 0
+        self.count: int | None = math.ceil(self._stated_frames / every) or None
+
+    def __iter__(self) -> Iterator[Frame | BadFrame]:
+        """Yield the frames; a `BadFrame` at the end where the video is cut off."""
+        capture = self._open()
+        try:
+            yield from self._frames(capture)
+        finally:
+            capture.release()
+
+    def _frames(self, capture: Any) -> Iterator[Frame | BadFrame]:
+        number, stamp_ns, index = 0, -1, 0
+        while capture.grab():
+            if number % self._every == 0:
+                stamp_ns = max(stamp_ns + 1, self._position_ns(capture, number))
+                read, pixels = capture.retrieve()
+                if read and pixels is not None and pixels.size:
+                    image = ImageView.from_array(np.asarray(pixels, np.uint8))
+                    yield Frame(image, stamp_ns, '', self.path.name, index, self.path, stamp_ns)
+                else:
+                    error = ImageError(f'{self.path}: frame {number} cannot be decoded')
+                    yield BadFrame(error, self.path.name, index, self.path, stamp_ns)
+                index += 1
+            number += 1
+        if number < self._stated_frames * _COMPLETE_SHARE:
+            error = ImageError(
+                f'{self.path} is cut off or damaged: readable up to frame {number} of '
+                f'{self._stated_frames}'
+            )
+            yield BadFrame(error, self.path.name, index, self.path)
+
+    def _position_ns(self, capture: Any, number: int) -> int:
+        """Return the time of the frame just grabbed, from its number where need be."""
+        milliseconds = capture.get(cv2.CAP_PROP_POS_MSEC)
+        if number and math.isfinite(milliseconds) and milliseconds > 0:
+            return round(float(milliseconds) * NS_PER_MS)
+        return round(number / self._source_fps * NS_PER_S)
+
+    def _open(self) -> Any:
+        capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise ImageError(
+                f'{self.path} cannot be opened as a video: damaged, cut off, or of a codec that '
+                'this OpenCV does not have'
+            )
+        return capture

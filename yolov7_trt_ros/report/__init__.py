@@ -1,0 +1,1 @@
+"""What was found and how long it took: overlays, latency, average precision."""

@@ -1,0 +1,149 @@
+"""COCO average precision, computed by pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.errors import InputError, MissingDependencyError
+
+_IOU_50 = 0
+_ALL_AREAS = 0
+_MOST_DETECTIONS = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoImage:
+    """An image of an annotation file."""
+
+    image_id: int
+    file_name: str
+
+
+class CocoAnnotations:
+    """
+    An annotation file in COCO's instances format.
+
+    Raises
+    ------
+    MissingDependencyError
+        pycocotools is not installed.
+    InputError
+        The file cannot be read or is not in that format.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            from pycocotools.coco import COCO
+        except ImportError as exc:
+            raise MissingDependencyError(
+                f'average precision needs pycocotools ({exc}); install it with: '
+                'pip install pycocotools'
+            ) from exc
+        self.path = path
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self.coco: Any = COCO(str(path))
+            self.images = [
+                CocoImage(int(image['id']), str(image['file_name']))
+                for image in self.coco.dataset['images']
+            ]
+        except OSError as exc:
+            raise InputError(f'cannot read {path}: {exc.strerror}') from exc
+        except (ValueError, KeyError, TypeError, AssertionError) as exc:
+            raise InputError(
+                f'{path} is not an annotation file in COCO instances format: {exc!r}'
+            ) from exc
+
+
+def coco_records(image_id: int, detections: Detections) -> list[dict[str, Any]]:
+    """
+    Return the detections of one image in COCO's result format.
+
+    Boxes are [x, y, width, height] in source pixels. Classes beyond COCO's 80 are left out.
+
+    """
+    return [
+        {
+            'image_id': image_id,
+            'category_id': COCO80_CATEGORY_IDS[class_id],
+            'bbox': [left, top, right - left, bottom - top],
+            'score': score,
+        }
+        for (left, top, right, bottom), score, class_id in zip(
+            detections.boxes_xyxy.astype(np.float64).tolist(),
+            detections.scores.tolist(),
+            detections.class_ids.tolist(),
+            strict=True,
+        )
+        if 0 <= class_id < len(COCO80_CATEGORY_IDS)
+    ]
+
+
+def evaluate_coco(
+    records: Iterable[dict[str, Any]], annotations: CocoAnnotations, image_ids: Sequence[int]
+) -> dict[str, Any]:
+    """
+    Compute average precision over some images.
+
+    Returns
+    -------
+    dict
+        `ap` (IoU 0.50:0.95), `ap50`, and `per_class`: name to `ap`, `ap50` and `instances`
+        (labelled objects, crowds not counted), for the classes that occur in these images.
+
+    """
+    from pycocotools.cocoeval import COCOeval
+
+    results = list(records)
+    if not results:
+        results = [  # pycocotools refuses an empty list; a box that cannot match changes nothing
+            {'image_id': image_ids[0], 'category_id': 1, 'bbox': [0, 0, 0, 0], 'score': 0.0}
+        ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(annotations.coco, annotations.coco.loadRes(results), 'bbox')
+        evaluation.params.imgIds = sorted(image_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    precision = evaluation.eval['precision']  # [IoU, recall, class, area, most detections]
+    counts = _instances(annotations.coco, image_ids)
+    per_class = {}
+    for index, category in enumerate(evaluation.params.catIds):
+        if counts.get(category):
+            values = precision[:, :, index, _ALL_AREAS, _MOST_DETECTIONS]
+            per_class[_name(annotations.coco, category)] = {
+                'ap': _mean(values), 'ap50': _mean(values[_IOU_50]), 'instances': counts[category]
+            }
+    return {
+        'ap': round(float(evaluation.stats[0]), 5),
+        'ap50': round(float(evaluation.stats[1]), 5),
+        'per_class': per_class,
+    }
+
+
+def _instances(coco: Any, image_ids: Sequence[int]) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for item in coco.loadAnns(coco.getAnnIds(imgIds=list(image_ids), iscrowd=False)):
+        counts[item['category_id']] = counts.get(item['category_id'], 0) + 1
+    return counts
+
+
+def _name(coco: Any, category: int) -> str:
+    if category in COCO80_CATEGORY_IDS:
+        return COCO80[COCO80_CATEGORY_IDS.index(category)]
+    return str(coco.cats[category].get('name', category))
+
+
+def _mean(precision: Any) -> float:
+    known = precision[precision > -1]
+    return round(float(known.mean()), 5) if known.size else 0.0

@@ -1,0 +1,33 @@
+"""Percentiles of latency samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+NS_PER_MS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Percentiles:
+    """Milliseconds: median, 90th and 99th percentile, largest. All 0 without samples."""
+
+    p50: float = 0.0
+    p90: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+
+
+def percentiles_ms(samples_ns: Sequence[int]) -> Percentiles:
+    """
+    Return percentiles in milliseconds of samples in nanoseconds, to the microsecond.
+
+    Linear between samples, as numpy has it.
+
+    """
+    if not len(samples_ns):
+        return Percentiles()
+    values = np.percentile(np.asarray(samples_ns, np.float64), [50, 90, 99, 100]) / NS_PER_MS
+    return Percentiles(*(round(float(value), 3) for value in values))
