@@ -1,0 +1,1 @@
+"""The only room that knows rclpy and messages; thin."""

@@ -1,0 +1,104 @@
+"""Between messages and core types. vision_msgs differences are handled by field, not by distro."""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+from yolov7_trt_ros.core.detections import Detections, class_name
+
+
+def image_to_msg(pixels: NDArray[np.uint8], header: Any) -> Image:
+    """Return a bgr8 message of a contiguous array (H, W, 3), with the given header."""
+    data = array.array('B')
+    data.frombytes(pixels.reshape(-1).data)
+    height, width = pixels.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding='bgr8', step=width * 3)
+    message.data = data  # array.array is the one type every distro takes without a slow check
+    return message
+
+
+class DetectionsToMsg:
+    """
+    Writes Detections as Detection2DArray messages of whichever vision_msgs is installed.
+
+    Humble and later have `results[].hypothesis.class_id` and `bbox.center.position.x`; Galactic
+    and Foxy have the fields without `hypothesis` and `position`, and Foxy's `class_id` is `id`.
+
+    Parameters
+    ----------
+    class_names
+        Of the model.
+    types
+        The message classes (array, detection, hypothesis); vision_msgs' own unless a test brings
+        others.
+
+    """
+
+    def __init__(
+        self,
+        class_names: tuple[str, ...],
+        types: tuple[Any, Any, Any] = (Detection2DArray, Detection2D, ObjectHypothesisWithPose),
+    ) -> None:
+        self._class_names = class_names
+        self._array_type, self._detection_type, self._result_type = types
+        result, detection = self._result_type(), self._detection_type()
+        self._nested = hasattr(result, 'hypothesis')
+        hypothesis = result.hypothesis if self._nested else result
+        self._id_field = 'class_id' if hasattr(hypothesis, 'class_id') else 'id'
+        self._centre_nested = hasattr(detection.bbox.center, 'position')
+        # 36 covariance doubles that nobody fills: one zero pose serves all results.
+        self._pose = result.pose
+
+    def convert(self, detections: Detections, header: Any, class_id_format: str) -> Any:
+        """
+        Return the message; `header` is put in as it is, into the array and every detection.
+
+        Parameters
+        ----------
+        detections
+            Boxes in source pixels.
+        header
+            The image's.
+        class_id_format
+            `name` or `index`.
+
+        """
+        message = self._array_type(header=header)
+        boxes = detections.boxes_xyxy.astype(np.float64)
+        centres = ((boxes[:, :2] + boxes[:, 2:]) / 2).tolist()
+        sizes = (boxes[:, 2:] - boxes[:, :2]).tolist()
+        ids = detections.class_ids.tolist()
+        texts = [self._class_text(class_id, class_id_format) for class_id in ids]
+        message.detections = [
+            self._detection(header, centre, size, text, score)
+            for centre, size, text, score in zip(
+                centres, sizes, texts, detections.scores.tolist(), strict=True
+            )
+        ]
+        return message
+
+    def _class_text(self, class_id: int, class_id_format: str) -> str:
+        if class_id_format == 'index':
+            return str(class_id)
+        return class_name(self._class_names, class_id)
+
+    def _detection(
+        self, header: Any, centre: list[float], size: list[float], text: str, score: float
+    ) -> Any:
+        detection = self._detection_type(header=header)
+        box = detection.bbox
+        place = box.center.position if self._centre_nested else box.center
+        place.x, place.y = centre
+        box.size_x, box.size_y = size
+        result = self._result_type(pose=self._pose)
+        hypothesis = result.hypothesis if self._nested else result
+        setattr(hypothesis, self._id_field, text)
+        hypothesis.score = score
+        detection.results = [result]
+        return detection

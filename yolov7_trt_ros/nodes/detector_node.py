@@ -1,0 +1,288 @@
+r"""
+The detector node: image topics in, vision_msgs/Detection2DArray out.
+
+    ros2 run yolov7_trt_ros detector_node --ros-args -p autostart:=true \
+        -p image_topics:=/camera/image_raw
+
+A lifecycle node: configure loads the model, activate subscribes. Inference runs in a thread of its
+own on the latest frame of each topic; callbacks only hand frames over. docs/interfaces.md lists
+topics, parameters and diagnostics.
+
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from vision_msgs.msg import VisionInfo
+from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.topics import detections_topics
+from yolov7_trt_ros.engine import open_detector
+from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
+from yolov7_trt_ros.nodes import diagnostics, parameters, qos
+from yolov7_trt_ros.nodes.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
+from yolov7_trt_ros.nodes.labels import label_info_msg
+from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
+from yolov7_trt_ros.nodes.statistics import NS_PER_S
+from yolov7_trt_ros.nodes.worker import DetectionWorker
+
+_ERROR_SHOWN_NS = 5 * NS_PER_S
+_WARN_PERIOD_S = 5.0
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class DetectorNode(LifecycleNode):
+    """
+    The lifecycle node `detector`.
+
+    configure: reads the parameters, loads and warms the model, creates publishers; FAILURE, with a
+    reason in the log, leaves it unconfigured. activate: starts the worker and subscribes. deactivate:
+    unsubscribes and finishes the frame in work. cleanup, shutdown: free the model. error:
+    frees everything and goes back to unconfigured.
+
+    """
+
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__('detector', **node_arguments)
+        self._detector: Detector | None = None
+        self._settings: parameters.NodeSettings | None = None
+        self._streams: dict[str, ImageStream] = {}
+        self._worker: DetectionWorker | None = None
+        self._latched: list[Any] = []
+        self._last_error = ''
+        self._last_error_ns = 0
+        self._state = 'unconfigured'
+        parameters.declare_parameters(self)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._second_timer = self.create_timer(1.0, self._every_second)
+        if self.get_parameter('autostart').value:
+            self._autostart_timer = self.create_timer(0.0, self._autostart)
+
+    # Lifecycle ---------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model and create the publishers; FAILURE says why in the log."""
+        try:
+            values = parameters.read_parameters(self)
+            detector = open_detector(parameters.detector_options(values))
+            self._detector = detector
+            self._settings = parameters.node_settings(values, detector.spec.class_names)
+            self._streams = self._create_streams(values)
+        except Yolov7TrtError as exc:
+            self._note_error(f'cannot configure: {exc}')
+            self._release()
+            return FAILURE
+        self._publish_labels(detector, values['model'])
+        self._state = 'inactive'
+        self._last_error = ''
+        self.get_logger().info(
+            f'model {values["model"]}: {detector.spec.layout.value} output, '
+            f'{len(detector.spec.class_names)} class names, {detector.backend}'
+        )
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker and subscribe."""
+        assert self._detector is not None  # on_configure succeeded
+        slots: FrameSlots[ReceivedFrame] = FrameSlots()
+        self._worker = DetectionWorker(
+            self._detector, slots, self._streams, self._current_settings, self._on_frame_error
+        )
+        self._worker.start()
+        for stream in self._streams.values():
+            stream.max_rate_hz = self._current_settings().max_rate_hz
+            stream.open(slots)
+        self._state = 'active'
+        return SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and finish the frame in work."""
+        self._stop_worker()
+        self._state = 'inactive'
+        return SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and take the publishers down."""
+        self._release()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, from any state."""
+        self._release()
+        self._state = 'finalized'
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything after a transition that raised; back to unconfigured."""
+        self._note_error(f'a transition from {state.label} failed')
+        self._release()
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """Free everything and destroy the node."""
+        self._release()
+        super().destroy_node()
+
+    def _autostart(self) -> None:
+        self._autostart_timer.cancel()
+        if self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def _create_streams(self, values: dict[str, Any]) -> dict[str, ImageStream]:
+        names = parameters.split_names(values['image_topics'])
+        topics = [self.resolve_topic_name(name) for name in names]
+        if not topics or len(set(topics)) != len(topics):
+            raise SettingError(
+                f'image_topics must name at least one topic and none twice, got {topics}'
+            )
+        outputs = parameters.split_names(values['detections_topics']) or detections_topics(topics)
+        if len(outputs) != len(topics):
+            raise SettingError(
+                f'detections_topics must be empty or name one topic for each of the {len(topics)} '
+                f'image topics, got {len(outputs)}'
+            )
+        return {
+            topic: ImageStream(
+                self,
+                topic,
+                output,
+                image_transport=values['image_transport'],
+                image_qos=values['image_qos'],
+            )
+            for topic, output in zip(topics, outputs, strict=True)
+        }
+
+    def _publish_labels(self, detector: Detector, model: str) -> None:
+        """Publish class names and method once, latched, for whoever comes later."""
+        stamp = self.get_clock().now().to_msg()
+        info = VisionInfo()
+        info.header.stamp = stamp
+        info.method = f'YOLOv7 ({model}), {detector.backend}'
+        info.database_location = f'{self.get_fully_qualified_name()}/label_info'
+        messages = [('~/vision_info', info)]
+        labels = label_info_msg(
+            detector.spec.class_names, stamp, self._current_settings().detect.score_threshold
+        )
+        if labels is not None:
+            messages.append(('~/label_info', labels))
+        for topic, message in messages:
+            publisher = self.create_publisher(type(message), topic, qos.LATCHED)
+            publisher.publish(message)
+            self._latched.append(publisher)
+
+    def _stop_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def _release(self) -> None:
+        self._stop_worker()
+        for stream in self._streams.values():
+            stream.destroy()
+        for publisher in self._latched:
+            self.destroy_publisher(publisher)
+        if self._detector is not None:
+            self._detector.close()
+        self._streams, self._latched, self._detector = {}, [], None
+        self._state = 'unconfigured'
+
+    # Parameters --------------------------------------------------------------------------------
+
+    def _current_settings(self) -> parameters.NodeSettings:
+        assert self._settings is not None  # set by on_configure
+        return self._settings
+
+    def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
+        """Check all, then apply all; nothing is applied when one is refused."""
+        detector = self._detector
+        try:
+            checked = parameters.check_changes(
+                {change.name: change.value for change in changes}, configured=detector is not None
+            )
+            if detector is not None:
+                values = parameters.read_parameters(self) | checked
+                self._settings = parameters.node_settings(values, detector.spec.class_names)
+                for stream in self._streams.values():
+                    stream.max_rate_hz = self._settings.max_rate_hz
+        except SettingError as exc:
+            return SetParametersResult(successful=False, reason=str(exc))
+        return SetParametersResult(successful=True)
+
+    # Health ------------------------------------------------------------------------------------
+
+    def _on_frame_error(self, text: str) -> None:
+        """Note an error of one frame; called in the worker's thread."""
+        self._last_error, self._last_error_ns = text, time.monotonic_ns()
+        self.get_logger().warning(f'frame not used: {text}', throttle_duration_sec=_WARN_PERIOD_S)
+
+    def _note_error(self, text: str) -> None:
+        self._last_error, self._last_error_ns = text, time.monotonic_ns()
+        self.get_logger().error(text)
+
+    def _every_second(self) -> None:
+        if self._state == 'active':
+            for stream in self._streams.values():
+                stream.follow_publishers()
+        message = DiagnosticArray(status=[self._node_status(), *self._topic_statuses()])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def _node_status(self) -> Any:
+        facts = {}
+        if self._detector is not None:
+            spec = self._detector.spec
+            facts = {
+                'model': str(self.get_parameter('model').value),
+                'backend': self._detector.backend,
+                'output layout': spec.layout.value,
+            }
+        worker_died = self._worker is not None and not self._worker.alive
+        if worker_died:
+            self._last_error = 'the detection thread has ended; cleanup, configure and activate'
+        recent = time.monotonic_ns() - self._last_error_ns < _ERROR_SHOWN_NS
+        failing = worker_died or bool(self._last_error) and (
+            recent or self._state == 'unconfigured'
+        )
+        return diagnostics.node_status(
+            self.get_fully_qualified_name(), self._state, facts, self._last_error, failing=failing
+        )
+
+    def _topic_statuses(self) -> list[Any]:
+        if self._state != 'active':
+            return []
+        name = self.get_fully_qualified_name()
+        return [
+            diagnostics.topic_status(name, topic, stream.statistics, stream.problem)
+            for topic, stream in self._streams.items()
+        ]
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code."""
+    tune_malloc()
+    os.environ.update(large_image_environment(os.environ))
+    rclpy.init(args=args)
+    node = DetectorNode()
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

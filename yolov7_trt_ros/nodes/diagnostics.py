@@ -1,0 +1,74 @@
+"""What the node says on /diagnostics, once a second, in every lifecycle state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from yolov7_trt_ros.nodes.statistics import Counts, TopicStatistics
+
+
+def node_status(
+    node_name: str, state: str, facts: Mapping[str, str], error: str, *, failing: bool
+) -> DiagnosticStatus:
+    """
+    Return the status of the node as a whole.
+
+    Parameters
+    ----------
+    node_name, state
+        Fully qualified name, and the lifecycle state's label.
+    facts
+        Model, backend, network size and the like.
+    error
+        The last error, '' for none.
+    failing
+        Whether it concerns the present (ERROR) or is only kept to be read (OK).
+
+    """
+    level = DiagnosticStatus.ERROR if failing else DiagnosticStatus.OK
+    values = {'state': state, **facts, 'last error': error or 'none'}
+    return _status(f'{node_name}: detector', level, error if failing else state, values)
+
+
+def topic_status(
+    node_name: str, topic: str, statistics: TopicStatistics, problem: str
+) -> DiagnosticStatus:
+    """Return the status of one image topic: rates, drops, latency percentiles per stage."""
+    in_hz, out_hz = statistics.rates_hz(time.monotonic_ns())
+    counts = statistics.counts()
+    values = {'rate in (Hz)': f'{in_hz:.1f}', 'rate out (Hz)': f'{out_hz:.1f}'}
+    values |= {name: str(value) for name, value in vars(counts).items()}
+    for stage, (p50, p99) in statistics.percentiles_ms().items():
+        values[f'{stage} p50 (ms)'] = f'{p50:.2f}'
+        values[f'{stage} p99 (ms)'] = f'{p99:.2f}'
+    level, text = _judge(counts, in_hz, out_hz, problem)
+    return _status(f'{node_name}: {topic}', level, text, values)
+
+
+def _judge(counts: Counts, in_hz: float, out_hz: float, problem: str) -> tuple[bytes, str]:
+    if problem:
+        return DiagnosticStatus.WARN, problem
+    if counts.received == 0:
+        return DiagnosticStatus.WARN, 'no image received yet'
+    if in_hz == 0:
+        return DiagnosticStatus.WARN, 'images have stopped'
+    return DiagnosticStatus.OK, f'{in_hz:.1f} Hz in, {out_hz:.1f} Hz out'
+
+
+def _status(
+    name: str, level: bytes, message: str, values: Mapping[str, str]
+) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        message=message,
+        hardware_id='yolov7_trt_ros',
+        values=list(_key_values(values.items())),
+    )
+
+
+def _key_values(items: Iterable[tuple[str, str]]) -> Iterable[KeyValue]:
+    return (KeyValue(key=key, value=value) for key, value in items)

@@ -1,0 +1,212 @@
+"""
+A camera made of pictures, a video or a bag: plays frames into an image topic.
+
+    ros2 run yolov7_trt_ros image_player_node --ros-args -p source:=drive.mp4 -p rate_hz:=30.0
+
+Pictures are shown through a slowly moving view, a few seconds each; videos and bags as they are.
+Publishes `image_raw` (sensor_msgs/Image) or `image_raw/compressed`, as camera drivers do.
+
+"""
+
+from __future__ import annotations
+
+import array
+import itertools
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from numpy.typing import NDArray
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+from yolov7_trt_ros.core.preprocess import to_bgr
+from yolov7_trt_ros.errors import InputError, SettingError, Yolov7TrtError
+from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
+from yolov7_trt_ros.replay.frames import Frame
+from yolov7_trt_ros.replay.sources import open_frames
+
+_SECONDS_PER_PICTURE = 4.0
+_ENCODINGS = ('bgr8', 'rgb8', 'mono8', 'yuv422_yuy2', 'jpeg')
+_PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+
+
+class ImagePlayerNode(Node):
+    """
+    Publishes frames at `rate_hz` until the source ends (or for ever with `loop`).
+
+    Parameters of the node: source (path), rate_hz, width and height of the moving view in pixels,
+    encoding (bgr8, rgb8, mono8, yuv422_yuy2, jpeg), loop, frame_id, reliable.
+
+    Raises
+    ------
+    SettingError
+        A parameter is out of its range.
+    InputError
+        The source cannot be opened.
+
+    """
+
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__('image_player', **node_arguments)
+        values: dict[str, Any] = {
+            name: self.declare_parameter(name, default).value
+            for name, default in (
+                ('source', ''), ('rate_hz', 15.0), ('width', 640), ('height', 480),
+                ('encoding', 'bgr8'), ('loop', True), ('frame_id', 'camera'), ('reliable', False),
+            )
+        }
+        self._encoding = values['encoding']
+        if self._encoding not in _ENCODINGS:
+            raise SettingError(
+                f'encoding must be one of {", ".join(_ENCODINGS)}, got {self._encoding!r}'
+            )
+        if not 0 < values['rate_hz'] <= 1000:
+            raise SettingError(f'rate_hz must be within 0..1000, got {values["rate_hz"]}')
+        self._frame_id = values['frame_id']
+        self._frames = read_frames(
+            Path(values['source']).expanduser(),
+            (values['width'], values['height']),
+            values['rate_hz'],
+            loop=values['loop'],
+        )
+        self._next = next(self._frames, None)
+        if self._next is None:
+            raise InputError(f'source {values["source"]!r} holds no frames')
+        reliability = (
+            ReliabilityPolicy.RELIABLE if values['reliable'] else ReliabilityPolicy.BEST_EFFORT
+        )
+        compressed = self._encoding == 'jpeg'
+        self._publisher = self.create_publisher(
+            CompressedImage if compressed else Image,
+            'image_raw/compressed' if compressed else 'image_raw',
+            QoSProfile(depth=1, reliability=reliability),
+        )
+        self.published = 0
+        self._timer = self.create_timer(1.0 / values['rate_hz'], self._publish_next)
+
+    def _publish_next(self) -> None:
+        if self._next is None:
+            self.get_logger().info(f'source ended after {self.published} frames')
+            raise ExternalShutdownException
+        message = self._message(self._next)
+        message.header.frame_id = self._frame_id
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._publisher.publish(message)
+        self.published += 1
+        self._next = next(self._frames, None)
+
+    def _message(self, bgr: NDArray[np.uint8]) -> Image | CompressedImage:
+        if self._encoding == 'jpeg':
+            _, jpeg = cv2.imencode('.jpg', bgr)
+            return CompressedImage(format='jpeg', data=array.array('B', jpeg.tobytes()))
+        pixels = encode_pixels(bgr, self._encoding)
+        height, width = bgr.shape[:2]
+        message = Image(height=height, width=width, encoding=self._encoding)
+        message.step = pixels.nbytes // height
+        message.data = array.array('B', pixels.tobytes())
+        return message
+
+
+def encode_pixels(bgr: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
+    """Return the bytes of a BGR image (H, W, 3) in another encoding, as an array."""
+    if encoding == 'bgr8':
+        return bgr
+    if encoding == 'rgb8':
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    if encoding == 'mono8':
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8)
+    # BT.601 studio range, the one COLOR_YUV2BGR_YUY2 reads; chroma of each pixel pair averaged
+    blue, green, red = (bgr[:, :, channel].astype(np.float32) for channel in range(3))
+    luma = 16 + 0.257 * red + 0.504 * green + 0.098 * blue
+    chroma_u = 128 - 0.148 * red - 0.291 * green + 0.439 * blue
+    chroma_v = 128 + 0.439 * red - 0.368 * green - 0.071 * blue
+    yuyv = np.empty((*bgr.shape[:2], 2), np.float32)
+    yuyv[:, :, 0] = luma
+    yuyv[:, 0::2, 1] = (chroma_u[:, 0::2] + chroma_u[:, 1::2]) / 2
+    yuyv[:, 1::2, 1] = (chroma_v[:, 0::2] + chroma_v[:, 1::2]) / 2
+    return np.asarray(np.clip(np.rint(yuyv), 0, 255), np.uint8)
+
+
+def read_frames(
+    source: Path, view_wh: tuple[int, int], rate_hz: float, *, loop: bool
+) -> Iterator[NDArray[np.uint8]]:
+    """
+    Yield BGR frames (H, W, 3) of a source, for ever with `loop`.
+
+    Pictures come as a moving view of `view_wh` pixels; frames that cannot be read are passed over.
+
+    """
+    for _ in itertools.count() if loop else range(1):
+        found = False
+        for bgr, is_picture in _source_images(source):
+            found = True
+            if is_picture:
+                yield from moving_view(bgr, view_wh, round(_SECONDS_PER_PICTURE * rate_hz))
+            else:
+                yield bgr
+        if not found:
+            return
+
+
+def _source_images(source: Path) -> Iterator[tuple[NDArray[np.uint8], bool]]:
+    for frame in open_frames(source):
+        if isinstance(frame, Frame):
+            yield to_bgr(frame.image), frame.path.suffix.lower() in _PICTURES
+
+
+def moving_view(
+    picture: NDArray[np.uint8], view_wh: tuple[int, int], count: int
+) -> Iterator[NDArray[np.uint8]]:
+    """
+    Yield `count` views of `view_wh` pixels whose window wanders over a picture and zooms a little.
+
+    The window has the view's aspect ratio and 80 to 100 % of the largest that fits.
+
+    """
+    height, width = picture.shape[:2]
+    largest = min(width / view_wh[0], height / view_wh[1])
+    for index in range(count):
+        phase = 2 * math.pi * index / max(1, count)
+        scale = largest * (0.9 + 0.1 * math.cos(phase))
+        window_w, window_h = scale * view_wh[0], scale * view_wh[1]
+        left = (width - window_w) * (0.5 + 0.5 * math.sin(phase))
+        top = (height - window_h) * (0.3 - 0.3 * math.cos(phase))
+        matrix = np.array([[scale, 0, left], [0, scale, top]], np.float32)
+        view = cv2.warpAffine(
+            picture, matrix, view_wh, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        yield np.asarray(view, np.uint8)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the player until its source ends; returns the exit code."""
+    tune_malloc()
+    os.environ.update(large_image_environment(os.environ))
+    rclpy.init(args=args)
+    try:
+        node = ImagePlayerNode()
+    except Yolov7TrtError as exc:
+        rclpy.logging.get_logger('image_player').error(str(exc))
+        rclpy.try_shutdown()
+        return 1
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,193 @@
+"""ImageStream: one image topic of the node, from subscription to slot, and its publishers."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+from vision_msgs.msg import Detection2DArray
+from yolov7_trt_ros.nodes import qos
+from yolov7_trt_ros.nodes.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.process import PROFILE_NAME, find_profile, profile_variable
+from yolov7_trt_ros.nodes.statistics import NS_PER_S, RateLimit, TopicStatistics
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+_SILENCE_NS = 3 * NS_PER_S
+_WARN_PERIOD_S = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ReceivedFrame:
+    """An image message as the callback took it; the worker reads its pixels in place."""
+
+    message: Image | CompressedImage
+    received_ns: int
+    """Monotonic nanoseconds."""
+    transport_ns: int | None
+    """From header stamp to callback on the node's clock; None where the stamp tells nothing."""
+
+
+class ImageStream:
+    """
+    One image topic and its two outputs.
+
+    The subscription follows what the publishers offer (`follow_publishers`, called about once a
+    second by the executor) and is remade when message type or reliability must change.
+
+    Parameters
+    ----------
+    node
+        The lifecycle node, in the executor's thread.
+    topic, detections_topic
+        Input and output; the overlay is published on `<detections_topic>/overlay`.
+    image_transport, image_qos
+        The parameters of that name.
+
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        topic: str,
+        detections_topic: str,
+        *,
+        image_transport: str,
+        image_qos: str,
+    ) -> None:
+        self._node = node
+        self.topic = node.resolve_topic_name(topic)
+        self.statistics = TopicStatistics()
+        self.detections = node.create_publisher(
+            Detection2DArray, detections_topic, qos.DETECTIONS
+        )
+        self.overlay = node.create_publisher(Image, f'{detections_topic}/overlay', qos.OVERLAY)
+        self.problem = ''
+        self.max_rate_hz = 0.0
+        self._transport, self._qos = image_transport, image_qos
+        self._slots: FrameSlots[ReceivedFrame] = FrameSlots()
+        self._rate_limit = RateLimit()
+        self._choice: qos.StreamChoice | None = None
+        self._subscription: Any = None
+        self._published_since_ns: int | None = None
+        self._received_before = 0
+
+    def open(self, slots: FrameSlots[ReceivedFrame]) -> None:
+        """Subscribe; frames go to `slots`."""
+        self._slots = slots
+        self.follow_publishers()
+
+    def close(self) -> None:
+        """Unsubscribe; publishers stay."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription, self._choice = None, None
+        self._published_since_ns = None
+
+    def destroy(self) -> None:
+        """Unsubscribe and take the publishers down."""
+        self.close()
+        self._node.destroy_publisher(self.detections)
+        self._node.destroy_publisher(self.overlay)
+
+    def follow_publishers(self) -> None:
+        """Match type and reliability to the publishers, and say what keeps images away."""
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        choice = qos.choose_stream(
+            self.topic, publishers, image_transport=self._transport, image_qos=self._qos
+        )
+        if self._choice is None or (publishers and choice != self._choice):
+            self._subscribe(choice)
+        self.problem = self._find_problem(publishers)
+        if self.problem:
+            self._node.get_logger().warning(
+                self.problem, throttle_duration_sec=_WARN_PERIOD_S
+            )
+
+    def _subscribe(self, choice: qos.StreamChoice) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._choice = choice
+        profile: QoSProfile = choice.profile()
+        self._subscription = self._node.create_subscription(
+            CompressedImage if choice.transport == qos.COMPRESSED else Image,
+            self.topic,
+            self._on_image,
+            profile,
+            event_callbacks=SubscriptionEventCallbacks(
+                message_lost=self._on_lost, incompatible_qos=self._on_incompatible
+            ),
+        )
+        self._node.get_logger().info(
+            f'{self.topic}: subscribed to {choice.transport} images, '
+            f'{"reliable" if choice.reliable else "best effort"}'
+        )
+
+    def _find_problem(self, publishers: list[Any]) -> str:
+        """Return why no images arrive, '' where they do or nobody publishes."""
+        now_ns = time.monotonic_ns()
+        received = self.statistics.counts().received
+        if not publishers or received != self._received_before:
+            self._received_before = received
+            self._published_since_ns = now_ns
+            return ''
+        if self._published_since_ns is None:
+            self._published_since_ns = now_ns
+        wrong_type = qos.describe_wrong_type(self.topic, publishers)
+        if wrong_type:
+            return wrong_type
+        if now_ns - self._published_since_ns < _SILENCE_NS:
+            return ''
+        if self._qos == 'reliable' and not all(
+            info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in publishers
+        ):
+            return qos.describe_mismatch(self.topic, publishers)
+        return (
+            f'{self.topic} has a publisher, but no image has arrived for '
+            f'{(now_ns - self._published_since_ns) / NS_PER_S:.0f} s: it is silent, or its images '
+            f'are lost in transport. {transport_advice()}'
+        )
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self.statistics.count('received')
+        now_ns = time.monotonic_ns()
+        if not self._rate_limit.admits(now_ns, self.max_rate_hz):
+            self.statistics.count('skipped')
+            return
+        frame = ReceivedFrame(message, now_ns, self.age_ns(message.header.stamp))
+        if self._slots.put(self.topic, frame):
+            self.statistics.count('dropped')
+
+    def age_ns(self, stamp: Any) -> int | None:
+        """Return nanoseconds since `stamp` on the node's clock; None for a stamp of no use."""
+        stamp_ns = stamp.sec * NS_PER_S + stamp.nanosec
+        age_ns: int = self._node.get_clock().now().nanoseconds - stamp_ns
+        return age_ns if stamp_ns and 0 <= age_ns < 60 * NS_PER_S else None
+
+    def _on_lost(self, event: Any) -> None:
+        self.statistics.count('lost', event.total_count_change)
+        self._node.get_logger().warning(
+            f'{self.topic}: {event.total_count} image(s) lost in transport. {transport_advice()}',
+            throttle_duration_sec=_WARN_PERIOD_S,
+        )
+
+    def _on_incompatible(self, event: Any) -> None:
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        self._node.get_logger().warning(qos.describe_mismatch(self.topic, publishers))
+
+
+def transport_advice() -> str:
+    """Return what to do about images lost between two processes."""
+    profile = find_profile() or f'config/{PROFILE_NAME} of yolov7_trt_ros'
+    return (
+        'Fast DDS drops images over 512 KiB by default; start the camera with '
+        f'{profile_variable()}={profile}'
+    )

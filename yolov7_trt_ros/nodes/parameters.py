@@ -1,0 +1,291 @@
+"""Parameters of the detector node: one table for descriptors, checks and docs/interfaces.md."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+from yolov7_trt_ros.core.class_filter import find_class_ids
+from yolov7_trt_ros.core.detector import MAX_DETECTIONS_LIMIT, DetectSettings
+from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
+from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
+from yolov7_trt_ros.engine.open import BACKENDS, DetectorOptions
+from yolov7_trt_ros.errors import SettingError
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterSpec:
+    """
+    One parameter: its default tells its type.
+
+    Attributes
+    ----------
+    name, default, description
+        As `ros2 param describe` shows them; the description names the unit.
+    minimum, maximum
+        Inclusive range of numbers.
+    choices
+        Accepted texts; empty accepts any.
+    runtime
+        May change while the node is configured or active.
+
+    """
+
+    name: str
+    default: float | int | bool | str
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    runtime: bool = False
+
+    def check(self, value: Any) -> float | int | bool | str:
+        """
+        Return `value` in this parameter's type.
+
+        An integer is accepted for a double; an integer, or a list of texts or integers (joined by
+        commas), for a text.
+
+        Raises
+        ------
+        SettingError
+            Wrong type or out of range; says what was expected and found.
+
+        """
+        if isinstance(self.default, str):
+            return self._check_text(value)
+        if isinstance(self.default, bool) or isinstance(value, bool):
+            if type(value) is not type(self.default):
+                raise self._wrong_type(value)
+            return bool(value)
+        if isinstance(self.default, float) and isinstance(value, int):
+            value = float(value)
+        if type(value) is not type(self.default):
+            raise self._wrong_type(value)
+        return self._check_range(value)
+
+    def _check_text(self, value: Any) -> str:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(item, bool) or not isinstance(item, (str, int)) for item in items):
+            raise self._wrong_type(value)
+        text = ','.join(map(str, items))
+        if self.choices and text not in self.choices:
+            raise SettingError(
+                f'{self.name} must be one of {", ".join(self.choices)}, got {text!r}'
+            )
+        return text
+
+    def _check_range(self, value: float | int) -> float | int:
+        low, high = self.minimum, self.maximum
+        # written so that NaN fails
+        if not ((low is None or value >= low) and (high is None or value <= high)):
+            raise SettingError(f'{self.name} must be within {self.range_text()}, got {value}')
+        return value
+
+    def range_text(self) -> str:
+        """Return `0.0..1.0`, open where there is no limit."""
+        low = '' if self.minimum is None else f'{self.minimum:g}'
+        high = '' if self.maximum is None else f'{self.maximum:g}'
+        return f'{low}..{high}'
+
+    def type_text(self) -> str:
+        """Return the ROS type: double, integer, bool or string."""
+        return {float: 'double', int: 'integer', bool: 'bool', str: 'string'}[type(self.default)]
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Return the descriptor; types are checked by `check`, so that ints pass for doubles."""
+        descriptor = ParameterDescriptor(description=self.description, dynamic_typing=True)
+        if self.choices:
+            descriptor.additional_constraints = f'one of: {", ".join(self.choices)}'
+        elif not self.runtime:
+            descriptor.additional_constraints = 'changes take effect at the configure transition'
+        if self.minimum is not None and self.maximum is not None:
+            if isinstance(self.default, float):
+                low, high = float(self.minimum), float(self.maximum)
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=low, to_value=high)
+                ]
+            else:
+                descriptor.integer_range = [
+                    IntegerRange(from_value=int(self.minimum), to_value=int(self.maximum), step=1)
+                ]
+        return descriptor
+
+    def _wrong_type(self, value: Any) -> SettingError:
+        return SettingError(
+            f'{self.name} must be a {self.type_text()}, got {type(value).__name__} {value!r}'
+        )
+
+
+_OPTIONS = DetectorOptions()
+_SETTINGS = DetectSettings()
+
+PARAMETERS = (
+    ParameterSpec('autostart', False, 'Configure and activate at start, without a manager.'),
+    ParameterSpec(
+        'image_topics', 'image_raw',
+        'Image topics: a list, or one text with commas. sensor_msgs/Image or CompressedImage.',
+    ),
+    ParameterSpec(
+        'detections_topics', '',
+        'One output topic per image topic, in the same order; empty: `detections` in the '
+        'namespace of each image topic.',
+    ),
+    ParameterSpec(
+        'image_transport', 'auto', "Message type to subscribe to; auto takes the publisher's.",
+        choices=('auto', 'raw', 'compressed'),
+    ),
+    ParameterSpec(
+        'image_qos', 'auto', 'Reliability to ask for; auto takes what the publisher offers.',
+        choices=('auto', 'best_effort', 'reliable'),
+    ),
+    ParameterSpec('model', DEFAULT_MODEL, 'Path of a model file, or name of an embedded model.'),
+    ParameterSpec('backend', _OPTIONS.backend, 'Inference engine.', choices=BACKENDS),
+    ParameterSpec(
+        'class_names', _OPTIONS.class_names,
+        "auto (the model's metadata), coco80, or a text file with one name a line.",
+    ),
+    ParameterSpec(
+        'anchors', _OPTIONS.anchors, 'Anchors of a model that ends in raw heads.',
+        choices=('auto', *ANCHOR_SETS),
+    ),
+    ParameterSpec(
+        'network_size', _OPTIONS.network_size,
+        "Longer side of the network input, in pixels, a multiple of the model's stride; models "
+        'with a fixed input size ignore it.', 32, 4096,
+    ),
+    ParameterSpec(
+        'rectangular', _OPTIONS.rectangular,
+        'Letterbox to the smallest rectangle of stride multiples instead of a square.',
+    ),
+    ParameterSpec('threads', _OPTIONS.threads, 'CPU threads of the engine; 0: one a core.', 0, 64),
+    ParameterSpec(
+        'score_threshold', _SETTINGS.score_threshold, 'Least score of a detection.', 0.0, 1.0,
+        runtime=True,
+    ),
+    ParameterSpec(
+        'iou_threshold', _SETTINGS.iou_threshold,
+        'Overlap (intersection over union) above which the weaker box is dropped.', 0.0, 1.0,
+        runtime=True,
+    ),
+    ParameterSpec(
+        'max_detections', _SETTINGS.max_detections, 'Most detections per image.', 1,
+        MAX_DETECTIONS_LIMIT, runtime=True,
+    ),
+    ParameterSpec(
+        'classes', '', 'Classes to keep, by name or index: a list, or one text with commas; '
+        'empty keeps all.', runtime=True,
+    ),
+    ParameterSpec(
+        'class_agnostic', _SETTINGS.class_agnostic,
+        'Boxes of different classes suppress each other.', runtime=True,
+    ),
+    ParameterSpec(
+        'max_rate_hz', 0.0, 'Most images per second to process per topic; 0: no limit.', 0.0,
+        1000.0, runtime=True,
+    ),
+    ParameterSpec(
+        'publish_overlay', True, 'Publish images with boxes drawn in, while somebody subscribes.',
+        runtime=True,
+    ),
+    ParameterSpec(
+        'class_id_format', 'name', 'Text in class_id: the class name, or its index.',
+        choices=('name', 'index'), runtime=True,
+    ),
+)
+"""Every parameter of the detector node."""
+
+_BY_NAME = {spec.name: spec for spec in PARAMETERS}
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeSettings:
+    """What may change at run time, taken together so that a frame never sees half a change."""
+
+    detect: DetectSettings
+    max_rate_hz: float
+    publish_overlay: bool
+    class_id_format: str
+
+
+def declare_parameters(node: Node) -> None:
+    """Declare every parameter of `PARAMETERS` with its descriptor."""
+    for spec in PARAMETERS:
+        node.declare_parameter(spec.name, spec.default, spec.descriptor())
+
+
+def read_parameters(node: Node) -> dict[str, Any]:
+    """
+    Return the checked values of all parameters.
+
+    Raises
+    ------
+    SettingError
+        A start-up value (command line or file) has a wrong type or is out of range.
+
+    """
+    return {spec.name: spec.check(node.get_parameter(spec.name).value) for spec in PARAMETERS}
+
+
+def check_changes(changes: Mapping[str, Any], *, configured: bool) -> dict[str, Any]:
+    """
+    Check parameters about to be set; names that are not ours (use_sim_time) are passed over.
+
+    Raises
+    ------
+    SettingError
+        A value is refused, or it cannot change in this state.
+
+    """
+    checked = {}
+    for name, value in changes.items():
+        spec = _BY_NAME.get(name)
+        if spec is None:
+            continue
+        if configured and not spec.runtime:
+            raise SettingError(
+                f'{name} takes effect at configure and the node is already configured: first '
+                '`ros2 lifecycle set <node> deactivate` and `cleanup`, then set it, then '
+                '`configure` and `activate`'
+            )
+        checked[name] = spec.check(value)
+    return checked
+
+
+def detector_options(values: Mapping[str, Any]) -> DetectorOptions:
+    """Return the options to open the detector with."""
+    names = [field.name for field in dataclasses.fields(DetectorOptions)]
+    return DetectorOptions(**{name: values[name] for name in names})
+
+
+def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> NodeSettings:
+    """
+    Return the run-time settings.
+
+    Raises
+    ------
+    SettingError
+        `classes` names a class the model does not have.
+
+    """
+    return NodeSettings(
+        detect=DetectSettings(
+            score_threshold=values['score_threshold'],
+            iou_threshold=values['iou_threshold'],
+            max_detections=values['max_detections'],
+            class_ids=find_class_ids(split_names(values['classes']), class_names),
+            class_agnostic=values['class_agnostic'],
+        ),
+        max_rate_hz=values['max_rate_hz'],
+        publish_overlay=values['publish_overlay'],
+        class_id_format=values['class_id_format'],
+    )
+
+
+def split_names(text: str) -> list[str]:
+    """Split `a, b` at the commas; empty parts are dropped."""
+    return [part.strip() for part in text.split(',') if part.strip()]

@@ -1,0 +1,137 @@
+r"""
+Records images and their detections into a bag and reports progress as JSON lines.
+
+    python3 -m yolov7_trt_ros.nodes.recorder_node --ros-args -p bag:=out/bag \
+        -p images:="['/front/image_raw']" -p detections:="['/front/detections']"
+
+What `yolov7_trt demo` records with where rosbag2 is not installed; on a robot use `ros2 bag
+record`. Needs rosbags. One JSON object a line on standard output, four times a second and at the
+end: `topics` (messages per topic), `classes` (detections per class and topic), `diagnostics` (the
+latest values per status name).
+
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image
+
+from vision_msgs.msg import Detection2DArray
+from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
+from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
+from yolov7_trt_ros.replay.rosbags_door import (
+    COMPRESSED_TYPE,
+    IMAGE_TYPE,
+    StoragePlugin,
+    Writer,
+    load_typestore,
+)
+
+_BAG_VERSION: Literal[9] = 9
+_REPORT_PERIOD_S = 0.25
+
+
+class RecorderNode(Node):
+    """
+    Writes messages as they arrive, their bytes unchanged.
+
+    Parameters of the node: bag (folder to create), images and detections (topic lists; an image
+    topic that ends in `/compressed` is a CompressedImage).
+
+    """
+
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__('recorder', **node_arguments)
+        folder = Path(self.declare_parameter('bag', 'bag').value).expanduser()
+        images: list[str] = self.declare_parameter('images', ['image_raw']).value
+        detections: list[str] = self.declare_parameter('detections', ['detections']).value
+        self._messages: collections.Counter[str] = collections.Counter()
+        self._classes: dict[str, collections.Counter[str]] = {}
+        self._diagnostics: dict[str, dict[str, str]] = {}
+        self._writer = Writer(folder, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        self._writer.open()
+        for topic in images:
+            compressed = topic.endswith('/compressed')
+            self._record(
+                topic,
+                CompressedImage if compressed else Image,
+                COMPRESSED_TYPE if compressed else IMAGE_TYPE,
+                ReliabilityPolicy.BEST_EFFORT,
+            )
+        for topic in detections:
+            self._classes[topic] = collections.Counter()
+            self._record(topic, Detection2DArray, DETECTIONS_TYPE, ReliabilityPolicy.RELIABLE)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        self.create_timer(_REPORT_PERIOD_S, self.report)
+
+    def close(self) -> None:
+        """Finish the bag."""
+        self._writer.close()
+
+    def report(self) -> None:
+        """Print one JSON line."""
+        print(json.dumps({
+            'topics': self._messages,
+            'classes': self._classes,
+            'diagnostics': self._diagnostics,
+        }), flush=True)
+
+    def _record(self, topic: str, kind: Any, name: str, reliability: ReliabilityPolicy) -> None:
+        topic = self.resolve_topic_name(topic)
+        connection = self._writer.add_connection(topic, name, typestore=load_typestore())
+        self.create_subscription(
+            kind,
+            topic,
+            functools.partial(self._on_message, topic, connection),
+            QoSProfile(depth=10, reliability=reliability),
+            raw=True,
+        )
+
+    def _on_message(self, topic: str, connection: Any, data: bytes) -> None:
+        self._writer.write(connection, self.get_clock().now().nanoseconds, data)
+        self._messages[topic] += 1
+        if topic in self._classes:
+            message = deserialize_message(data, Detection2DArray)
+            self._classes[topic].update(
+                detection.results[0].hypothesis.class_id for detection in message.detections
+            )
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self._diagnostics[status.name] = {
+                'message': status.message, **{pair.key: pair.value for pair in status.values}
+            }
+
+
+def main(args: list[str] | None = None) -> int:
+    """Record until told to stop; returns the exit code."""
+    tune_malloc()
+    os.environ.update(large_image_environment(os.environ))
+    rclpy.init(args=args)
+    node = RecorderNode()
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.close()
+        node.report()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

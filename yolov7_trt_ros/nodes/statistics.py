@@ -1,0 +1,133 @@
+"""Counters and latencies of one image topic, filled by two threads, read by diagnostics."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import threading
+from collections.abc import Iterable
+
+import numpy as np
+
+NS_PER_S = 1_000_000_000
+_WINDOW = 512
+STAGES = ('transport', 'wait', 'preprocess', 'infer', 'postprocess', 'publish', 'stamp_to_publish')
+"""transport: stamp to callback; wait: callback to worker; the rest as named."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """
+    What became of the frames of one topic since configure.
+
+    received = processed + failed + dropped + skipped + (frames still waiting or in work).
+
+    Attributes
+    ----------
+    received
+        Messages that reached the callback.
+    processed
+        Frames whose detections were published.
+    dropped
+        Replaced by a newer frame before the worker took them.
+    skipped
+        Passed over because of max_rate_hz.
+    failed
+        Refused (bad image) or failed in the engine.
+    lost
+        Reported lost by the middleware before they reached us; not part of received.
+
+    """
+
+    received: int = 0
+    processed: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    failed: int = 0
+    lost: int = 0
+
+
+class TopicStatistics:
+    """Thread-safe counters and a window of stage latencies of one topic."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._stages: dict[str, collections.deque[int]] = {
+            stage: collections.deque(maxlen=_WINDOW) for stage in STAGES
+        }
+        self._last_counts = Counts()
+        self._last_ns: int | None = None
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to one of the `Counts` fields."""
+        with self._lock:
+            self._counts[name] += by
+
+    def add_processed(self, stages_ns: Iterable[tuple[str, int | None]]) -> None:
+        """Count a processed frame with its (stage, nanoseconds); None is left out."""
+        with self._lock:
+            self._counts['processed'] += 1
+            for stage, value in stages_ns:
+                if value is not None:
+                    self._stages[stage].append(value)
+
+    def counts(self) -> Counts:
+        """Return the counters as they stand."""
+        with self._lock:
+            return Counts(**self._counts)
+
+    def percentiles_ms(self) -> dict[str, tuple[float, float]]:
+        """Return p50 and p99 in milliseconds of each stage that has samples."""
+        with self._lock:
+            samples = {stage: list(values) for stage, values in self._stages.items() if values}
+        return {
+            stage: (
+                float(np.percentile(values, 50)) / 1e6,
+                float(np.percentile(values, 99)) / 1e6,
+            )
+            for stage, values in samples.items()
+        }
+
+    def rates_hz(self, now_ns: int) -> tuple[float, float]:
+        """
+        Return (received, processed) per second since the previous call; only one caller.
+
+        Parameters
+        ----------
+        now_ns
+            Monotonic nanoseconds.
+
+        """
+        counts, last, last_ns = self.counts(), self._last_counts, self._last_ns
+        self._last_counts, self._last_ns = counts, now_ns
+        if last_ns is None or now_ns <= last_ns:
+            return 0.0, 0.0
+        seconds = (now_ns - last_ns) / NS_PER_S
+        return (
+            (counts.received - last.received) / seconds,
+            (counts.processed - last.processed) / seconds,
+        )
+
+
+class RateLimit:
+    """
+    Let at most so many frames per second through, evenly spaced.
+
+    Keeps a schedule instead of a minimum gap, so that 10 Hz out of a jittery 30 Hz camera is
+    every third frame and not every fourth now and then.
+
+    """
+
+    def __init__(self) -> None:
+        self._due_ns = 0
+
+    def admits(self, now_ns: int, max_rate_hz: float) -> bool:
+        """Return whether a frame that arrives now is within the rate; 0 means no limit."""
+        if max_rate_hz <= 0:
+            return True
+        if now_ns < self._due_ns:
+            return False
+        period_ns = int(NS_PER_S / max_rate_hz)
+        self._due_ns = max(self._due_ns + period_ns, now_ns)
+        return True

@@ -1,0 +1,102 @@
+"""DetectionWorker: the thread that runs the detector and publishes what it finds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.image_message import view_message
+from yolov7_trt_ros.core.preprocess import to_bgr
+from yolov7_trt_ros.errors import InferenceError, InputError
+from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, image_to_msg
+from yolov7_trt_ros.nodes.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
+from yolov7_trt_ros.nodes.parameters import NodeSettings
+from yolov7_trt_ros.report.overlay import draw_detections
+
+
+class DetectionWorker:
+    """
+    Takes the latest frames, one at a time, and publishes their detections.
+
+    Parameters
+    ----------
+    detector
+        Used by this thread alone while it runs.
+    slots, streams
+        Where frames come from; streams by topic.
+    settings
+        Called once per frame.
+    on_error
+        Called with one line for each frame that failed, in the worker's thread.
+
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        slots: FrameSlots[ReceivedFrame],
+        streams: Mapping[str, ImageStream],
+        settings: Callable[[], NodeSettings],
+        on_error: Callable[[str], None],
+    ) -> None:
+        self._detector, self._slots, self._streams = detector, slots, streams
+        self._settings, self._on_error = settings, on_error
+        self._to_msg = DetectionsToMsg(detector.spec.class_names)
+        self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """False before start, after stop, and when a defect ended the thread."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the frame in work, drop what waits, end the thread."""
+        for stream in self._streams.values():
+            stream.close()
+        for topic in self._slots.close():
+            self._streams[topic].statistics.count('dropped')
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (taken := self._slots.take()) is not None:
+            topic, frame = taken
+            stream = self._streams[topic]
+            try:
+                self._process(stream, frame)
+            except (InputError, InferenceError) as exc:
+                stream.statistics.count('failed')
+                self._on_error(f'{topic}: {exc}')
+
+    def _process(self, stream: ImageStream, frame: ReceivedFrame) -> None:
+        started_ns = time.monotonic_ns()
+        settings, header = self._settings(), frame.message.header
+        image = view_message(frame.message)
+        decoded_ns = time.monotonic_ns()
+        detections, timings = self._detector.detect(image, settings.detect)
+        detected_ns = time.monotonic_ns()
+        stream.detections.publish(
+            self._to_msg.convert(detections, header, settings.class_id_format)
+        )
+        published_ns = time.monotonic_ns()
+        stream.statistics.add_processed((
+            ('transport', frame.transport_ns),
+            ('wait', started_ns - frame.received_ns),
+            ('preprocess', decoded_ns - started_ns + timings.preprocess_ns),
+            ('infer', timings.infer_ns),
+            ('postprocess', timings.postprocess_ns),
+            ('publish', published_ns - detected_ns),
+            ('stamp_to_publish', stream.age_ns(header.stamp)),
+        ))
+        if settings.publish_overlay and stream.overlay.get_subscription_count():
+            canvas = np.array(to_bgr(image), np.uint8)
+            draw_detections(canvas, detections, self._detector.spec.class_names)
+            stream.overlay.publish(image_to_msg(canvas, header))
