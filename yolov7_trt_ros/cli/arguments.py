@@ -1,0 +1,116 @@
+"""Arguments that several verbs share: the model, and how to detect. Imports stay light."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detector import DetectSettings
+    from yolov7_trt_ros.engine import DetectorOptions
+
+# Equal to the defaults of DetectSettings and DetectorOptions, whose import takes a moment that
+# `-h` does not have; a test compares them.
+DEFAULT_MODEL = 'yolov7-nano'
+DEFAULT_SCORE_THRESHOLD = 0.25
+DEFAULT_IOU_THRESHOLD = 0.45
+DEFAULT_MAX_DETECTIONS = 300
+DEFAULT_NETWORK_SIZE = 640
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how a model is opened, but for its letterbox."""
+    group = parser.add_argument_group('model')
+    group.add_argument(
+        '--model', '-m', default=DEFAULT_MODEL, metavar='M',
+        help='ONNX file of any YOLOv7 export, or an embedded model (default: %(default)s)',
+    )
+    group.add_argument(
+        '--class-names', default='auto', metavar='NAMES',
+        help='auto (what the model says), coco80, or a text file with one name a line',
+    )
+    group.add_argument(
+        '--anchors', default='auto', metavar='NAME',
+        help='for models with raw heads that do not say: yolov7-tiny, yolov7 or yolov7-p6',
+    )
+    group.add_argument(
+        '--size', type=int, default=DEFAULT_NETWORK_SIZE, metavar='PX',
+        help='longer side of the network input, for models that leave it open '
+        '(default: %(default)s)',
+    )
+    group.add_argument(
+        '--threads', type=int, default=0, metavar='N', help='CPU threads (default: one per core)'
+    )
+
+
+def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model, thresholds and classes, as `detect` and `replay` take them."""
+    add_model_arguments(parser)
+    group = parser.add_argument_group('detection')
+    group.add_argument(
+        '--score-threshold', '-s', type=float, default=DEFAULT_SCORE_THRESHOLD, metavar='S',
+        help='least score to keep, 0..1 (default: %(default)s)',
+    )
+    group.add_argument(
+        '--iou-threshold', type=float, default=DEFAULT_IOU_THRESHOLD, metavar='IOU',
+        help='overlap above which the weaker of two boxes is dropped (default: %(default)s)',
+    )
+    group.add_argument(
+        '--max-detections', type=int, default=DEFAULT_MAX_DETECTIONS, metavar='N',
+        help='most detections per image (default: %(default)s)',
+    )
+    group.add_argument(
+        '--classes', type=split_commas, default=[], metavar='A,B',
+        help='classes to keep, names or numbers with commas (default: all)',
+    )
+    group.add_argument(
+        '--square', action='store_true',
+        help='letterbox to a square; the default is the smallest rectangle the model takes',
+    )
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument(
+        '--json', metavar='FILE', help='write the results as JSON to a file, or - for the output'
+    )
+
+
+def split_commas(text: str) -> list[str]:
+    """Return the parts of `a, b`."""
+    return [part.strip() for part in text.split(',') if part.strip()]
+
+
+def detector_options(args: argparse.Namespace, *, rectangular: bool) -> DetectorOptions:
+    """Return what a detector is opened with."""
+    from yolov7_trt_ros.engine import DetectorOptions
+
+    return DetectorOptions(
+        model=args.model,
+        class_names=args.class_names,
+        anchors=args.anchors,
+        network_size=args.size,
+        rectangular=rectangular,
+        threads=args.threads,
+    )
+
+
+def detect_settings(args: argparse.Namespace, class_names: tuple[str, ...]) -> DetectSettings:
+    """
+    Return the settings of `add_detect_arguments`.
+
+    Raises
+    ------
+    SettingError
+        A value out of its range, or a class that the model does not have.
+
+    """
+    from yolov7_trt_ros.core.class_filter import find_class_ids
+    from yolov7_trt_ros.core.detector import DetectSettings
+
+    return DetectSettings(
+        score_threshold=args.score_threshold,
+        iou_threshold=args.iou_threshold,
+        max_detections=args.max_detections,
+        class_ids=find_class_ids(args.classes, class_names),
+    )

@@ -1,0 +1,136 @@
+"""Machine: everything doctor asks the outside, as arguments, so that a test can make one up."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+OK, WARN, MISSING = 'ok', 'warn', 'missing'
+_COMMAND_TIMEOUT_S = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """
+    One line of the report.
+
+    Attributes
+    ----------
+    name
+        What was looked at.
+    status
+        `ok`, `warn` (there, but not as it should be) or `missing`.
+    found
+        What is there.
+    fix
+        What to do about it; empty where nothing is to be done.
+    required
+        The detector cannot run without it.
+
+    """
+
+    name: str
+    status: str
+    found: str
+    fix: str = ''
+    required: bool = False
+
+
+def find_module(name: str) -> Path | None:
+    """Return the file or folder of a top-level module without importing it."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    return Path(spec.origin) if spec.origin else None
+
+
+def find_version(distribution: str) -> str | None:
+    """Return the version of an installed distribution."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def run_command(command: Sequence[str]) -> str | None:
+    """Return what a command prints, None where it does not exist, fails or hangs."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors='replace', check=True,
+            timeout=_COMMAND_TIMEOUT_S, stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def can_load(library: str) -> bool:
+    """Tell whether a shared library loads."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """
+    What the checks ask.
+
+    Attributes
+    ----------
+    root
+        In place of `/`.
+    environ
+        In place of `os.environ`.
+    run
+        In place of `run_command`.
+    find_module, find_version, can_load
+        In place of the functions of the same names.
+    python
+        Version of Python.
+    prefix
+        In place of `sys.prefix`.
+
+    """
+
+    root: Path = Path('/')
+    environ: Mapping[str, str] = dataclasses.field(default_factory=lambda: os.environ)
+    run: Callable[[Sequence[str]], str | None] = run_command
+    find_module: Callable[[str], Path | None] = find_module
+    find_version: Callable[[str], str | None] = find_version
+    can_load: Callable[[str], bool] = can_load
+    python: tuple[int, int, int] = (sys.version_info[0], sys.version_info[1], sys.version_info[2])
+    prefix: Path = Path(sys.prefix)
+
+    def read(self, path: str) -> str | None:
+        """Return the text of a file under the root, None where it cannot be read."""
+        try:
+            data = (self.root / path.lstrip('/')).read_bytes()
+        except OSError:
+            return None
+        return data.decode(errors='replace').strip('\0\n ')
+
+    def which(self, program: str) -> str | None:
+        """Return the path of a program on PATH."""
+        return shutil.which(program, path=self.environ.get('PATH', ''))
+
+    def ament_prefixes(self) -> list[Path]:
+        """Return where ROS packages may be: AMENT_PREFIX_PATH, then the Python prefix."""
+        listed = self.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+        return [Path(path) for path in listed if path] + [self.prefix]

@@ -1,0 +1,64 @@
+"""Python and its packages: what the detector needs, and what single verbs need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yolov7_trt_ros import __version__
+from yolov7_trt_ros.cli.checks.machine import MISSING, OK, WARN, Check, Machine
+
+_LEAST_PYTHON = (3, 10)
+# module, distributions it may come from, what for, how to get it
+_REQUIRED = (
+    ('numpy', ('numpy',), 'pip install numpy'),
+    ('cv2', ('opencv-python-headless', 'opencv-python', 'opencv-contrib-python'),
+     'pip install opencv-python-headless'),
+    ('onnxruntime', ('onnxruntime', 'onnxruntime-gpu'), 'pip install onnxruntime'),
+)
+_OPTIONAL = (
+    ('rosbags', 'replay, and bags as input'),
+    ('rich', 'progress bars and demo'),
+    ('pycocotools', 'eval'),
+    ('onnx', 'models that end in the EfficientNMS plugin'),
+)
+_TITLES = {'numpy': 'NumPy', 'cv2': 'OpenCV', 'onnxruntime': 'ONNX Runtime'}
+
+
+def check_packages(machine: Machine) -> list[Check]:
+    """Check Python, this package, what it needs and what it can use."""
+    checks = [_python(machine), Check('yolov7_trt_ros', OK, __version__), _embedded_model()]
+    for module, distributions, fix in _REQUIRED:
+        version = _version(machine, module, distributions)
+        checks.append(
+            Check(_TITLES[module], OK, version, required=True) if version
+            else Check(_TITLES[module], MISSING, 'not installed', fix, required=True)
+        )
+    for module, purpose in _OPTIONAL:
+        version = _version(machine, module, (module,))
+        checks.append(
+            Check(module, OK, version) if version
+            else Check(module, MISSING, f'not installed; for {purpose}', f'pip install {module}')
+        )
+    return checks
+
+
+def _python(machine: Machine) -> Check:
+    found = '.'.join(map(str, machine.python))
+    if machine.python[:2] >= _LEAST_PYTHON:
+        return Check('Python', OK, found, required=True)
+    return Check('Python', MISSING, found, 'install Python 3.10 or later', required=True)
+
+
+def _embedded_model() -> Check:
+    models = sorted((Path(__file__).parents[2] / 'models').glob('*.onnx'))
+    if models:
+        return Check('embedded model', OK, models[0].name)
+    return Check('embedded model', WARN, 'not there', 'reinstall the package, or give --model')
+
+
+def _version(machine: Machine, module: str, distributions: tuple[str, ...]) -> str:
+    """Return the version, `unknown version` where only the module is there, else nothing."""
+    if machine.find_module(module) is None:
+        return ''
+    versions = (machine.find_version(name) for name in distributions)
+    return next((version for version in versions if version), 'unknown version')

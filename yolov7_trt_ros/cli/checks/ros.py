@@ -1,0 +1,111 @@
+"""ROS: distribution, vision_msgs, cv_bridge, middleware. rclpy is looked for, never imported."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from yolov7_trt_ros.cli.checks.machine import MISSING, OK, WARN, Check, Machine
+
+_DEFAULT_RMW = 'rmw_fastrtps_cpp'
+
+
+def check_ros(machine: Machine) -> list[Check]:
+    """Check what the node needs; the command line needs none of it."""
+    return [_rclpy(machine), _ament(machine), _vision_msgs(machine), _rmw(machine),
+            _cv_bridge(machine)]
+
+
+def used_rmw(machine: Machine) -> str:
+    """Return the middleware in use; ROS takes Fast DDS unless told otherwise."""
+    return machine.environ.get('RMW_IMPLEMENTATION') or _DEFAULT_RMW
+
+
+def _distro(machine: Machine) -> str:
+    """Return the distribution's name: from the environment, or of rclpy's wheel."""
+    named = machine.environ.get('ROS_DISTRO')
+    if named:
+        return named
+    wheels = ('jazzy', 'kilted', 'lyrical', 'rolling')
+    return next((name for name in wheels if machine.find_version(f'ros-{name}-rclpy')), '')
+
+
+def _rclpy(machine: Machine) -> Check:
+    if machine.find_module('rclpy') is not None:
+        version = machine.find_version('rclpy') or 'unknown version'
+        return Check('ROS 2', OK, f'{_distro(machine) or "unknown distribution"}, rclpy {version}')
+    installed = sorted((machine.root / 'opt/ros').glob('*/setup.bash'))
+    if installed:
+        source = f'source /opt/ros/{installed[-1].parent.name}/setup.bash'
+        found = 'installed, but not sourced: rclpy is not importable'
+        return Check('ROS 2', MISSING, found, source)
+    return Check(
+        'ROS 2', MISSING, 'rclpy is not importable; the node needs it, this command does not',
+        'install ROS 2 (docs.ros.org), or in a checkout of this package: make venv',
+    )
+
+
+def _ament(machine: Machine) -> Check:
+    listed = machine.environ.get('AMENT_PREFIX_PATH', '')
+    if not listed:
+        if machine.find_module('rclpy') is None:
+            return Check('AMENT_PREFIX_PATH', MISSING, 'not set', 'source the setup file of ROS 2')
+        fix = f'source the setup file of ROS 2, or export AMENT_PREFIX_PATH={machine.prefix}'
+        return Check('AMENT_PREFIX_PATH', WARN, 'not set: launch files find no packages', fix)
+    for prefix in machine.ament_prefixes()[:-1]:
+        if (prefix / 'share/ament_index/resource_index/packages/yolov7_trt_ros').exists():
+            return Check('AMENT_PREFIX_PATH', OK, f'has yolov7_trt_ros, in {prefix}')
+    return Check('AMENT_PREFIX_PATH', WARN, f'{listed}: yolov7_trt_ros is not in it',
+                 'source the setup file of the workspace this package is built in')
+
+
+def _vision_msgs(machine: Machine) -> Check:
+    module = machine.find_module('vision_msgs')
+    candidates = [prefix / 'share/vision_msgs' for prefix in machine.ament_prefixes()]
+    if module is not None:  # <prefix>/lib/pythonX/site-packages/vision_msgs
+        candidates += [parent / 'share/vision_msgs' for parent in module.parents[2:5]]
+    share = next((folder for folder in candidates if folder.is_dir()), None)
+    if module is None:
+        distro = _distro(machine) or '$ROS_DISTRO'
+        return Check('vision_msgs', MISSING, 'not importable; the node publishes its messages',
+                     f'sudo apt install ros-{distro}-vision-msgs')
+    version = _package_version(share) or machine.find_version('ros-vision-msgs') or 'unknown'
+    form = _field_form(module)
+    return Check('vision_msgs', OK, f'version {version}' + (f', {form}' if form else ''))
+
+
+def _package_version(share: Path | None) -> str:
+    """Return the version in a package.xml, empty where there is none."""
+    if share is None:
+        return ''
+    try:
+        text = (share / 'package.xml').read_text(errors='replace')
+    except OSError:
+        return ''
+    found = re.search(r'<version[^>]*>\s*([^<\s]+)\s*</version>', text)
+    return found.group(1) if found else ''
+
+
+def _field_form(module: Path) -> str:
+    """Tell the form of the fields, from the generated code: three came in the course of time."""
+    try:
+        code = (module / 'msg/_object_hypothesis_with_pose.py').read_text(errors='replace')
+    except OSError:
+        return ''
+    if "'_hypothesis'" in code:
+        return 'fields as of Humble and later (results[].hypothesis.class_id)'
+    if "'_class_id'" in code:
+        return 'fields as of Galactic (results[].class_id)'
+    return 'fields as of Foxy (results[].id)'
+
+
+def _rmw(machine: Machine) -> Check:
+    used = used_rmw(machine)
+    chosen = 'RMW_IMPLEMENTATION' if machine.environ.get('RMW_IMPLEMENTATION') else 'the default'
+    return Check('middleware', OK, f'{used} ({chosen})')
+
+
+def _cv_bridge(machine: Machine) -> Check:
+    if machine.find_module('cv_bridge') is not None:
+        return Check('cv_bridge', OK, 'installed; not needed, images are read without it')
+    return Check('cv_bridge', OK, 'not installed; not needed, images are read without it')

@@ -1,0 +1,121 @@
+"""How images get from process to process: Fast DDS profile, shared memory, socket buffers."""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree
+from pathlib import Path
+
+from yolov7_trt_ros.cli.checks.machine import MISSING, OK, WARN, Check, Machine
+from yolov7_trt_ros.cli.checks.ros import used_rmw
+
+PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+"""The name from Kilted on, and the name up to Jazzy."""
+
+PROFILE_NAME = 'fastdds_large_images.xml'
+LEAST_SEGMENT_BYTES = 32 << 20
+_LEAST_FREE_BYTES = 256 << 20
+_LEAST_RMEM_BYTES = 4 << 20
+_RMEM_PATH = '/proc/sys/net/core/rmem_max'
+
+
+def check_transport(machine: Machine) -> list[Check]:
+    """Check whether raw camera images will arrive."""
+    return [_profile(machine), _shared_memory(machine), _left_over(machine), _rmem(machine)]
+
+
+def _profile(machine: Machine) -> Check:
+    name = 'large images'
+    if 'fastrtps' not in used_rmw(machine):
+        return Check(name, OK, f'{used_rmw(machine)} needs no Fast DDS profile')
+    fix = _export(machine)
+    given = {name: machine.environ[name] for name in PROFILE_VARIABLES if name in machine.environ}
+    if not given:
+        return Check(name, WARN, 'no Fast DDS profile set: raw images above 0.5 MB get lost', fix)
+    for variable, value in given.items():
+        problem = _profile_problem(Path(value)) if value else 'is set, but empty'
+        if problem:
+            return Check(name, WARN, f'{variable} {problem}', fix)
+    if len(given) < len(PROFILE_VARIABLES):
+        absent = next(name for name in PROFILE_VARIABLES if name not in given)
+        return Check(name, OK, f'profile {value}; {absent} is not set, which other distributions '
+                     'read')
+    return Check(name, OK, f'profile {value}')
+
+
+def _profile_problem(path: Path) -> str:
+    """Tell what is wrong with a profile; empty where its segment is large enough."""
+    try:
+        tree = xml.etree.ElementTree.parse(path)
+    except OSError as exc:
+        return f'names {path}, which cannot be read: {exc.strerror}'
+    except xml.etree.ElementTree.ParseError as exc:
+        return f'names {path}, which is no XML: {exc}'
+    texts = [
+        (element.text or '').strip()
+        for element in tree.iter()
+        if element.tag.rpartition('}')[2] == 'segment_size'
+    ]
+    largest = max((int(text) for text in texts if text.isdecimal()), default=0)
+    if largest < LEAST_SEGMENT_BYTES:
+        return (f'names {path}, whose shared-memory segment_size is {largest} bytes; '
+                f'{LEAST_SEGMENT_BYTES} are needed')
+    return ''
+
+
+def _export(machine: Machine) -> str:
+    """Return the command that sets the profile this package comes with."""
+    places = [prefix / 'share/yolov7_trt_ros/config' for prefix in machine.ament_prefixes()]
+    places.append(Path(__file__).parents[3] / 'config')  # a checkout
+    files = (place / PROFILE_NAME for place in places)
+    path = next((file for file in files if file.is_file()), None)
+    shown = path or f'<prefix>/share/yolov7_trt_ros/config/{PROFILE_NAME}'
+    settings = ' '.join(f'{variable}={shown}' for variable in PROFILE_VARIABLES)
+    return f'in the shell of the camera and of the node: export {settings}'
+
+
+def _shared_memory(machine: Machine) -> Check:
+    folder = machine.root / 'dev/shm'
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return Check('/dev/shm', MISSING, 'not there: images between processes go through UDP',
+                     'in a container: --ipc=host, or --shm-size=1g')
+    total = status.f_blocks * status.f_frsize
+    free = status.f_bavail * status.f_frsize
+    found = f'{free >> 20} MiB of {total >> 20} MiB free'
+    if free < _LEAST_FREE_BYTES:
+        return Check('/dev/shm', WARN, found,
+                     'remove what is left over (fastdds shm clean); in a container: --shm-size=1g')
+    return Check('/dev/shm', OK, found)
+
+
+def _left_over(machine: Machine) -> Check:
+    files = list((machine.root / 'dev/shm').glob('fastdds_*'))
+    files += list((machine.root / 'dev/shm').glob('fastrtps_*'))
+    sizes = []
+    for file in files:
+        try:
+            sizes.append(file.stat().st_size)
+        except OSError:  # gone in the meantime
+            continue
+    if not sizes:
+        return Check('shared-memory files', OK, 'none of Fast DDS')
+    found = (
+        f'{len(sizes)} of Fast DDS, {sum(sizes) >> 20} MiB: of running nodes, or left over from '
+        'killed ones'
+    )
+    return Check('shared-memory files', WARN, found,
+                 'when no ROS process runs: fastdds shm clean')
+
+
+def _rmem(machine: Machine) -> Check:
+    text = machine.read(_RMEM_PATH)
+    if text is None or not text.isdigit():
+        return Check('net.core.rmem_max', MISSING, f'{_RMEM_PATH} cannot be read')
+    size = int(text)
+    if size < _LEAST_RMEM_BYTES:
+        found = f'{size} bytes: large images from other hosts get lost'
+        fix = f'sudo sysctl -w net.core.rmem_max={_LEAST_RMEM_BYTES * 4}'
+        return Check('net.core.rmem_max', WARN, found, fix)
+    return Check('net.core.rmem_max', OK, f'{size} bytes')

@@ -1,0 +1,178 @@
+"""
+Detect objects in pictures, videos and bags, and draw them in.
+
+A picture becomes a picture (.jpg) of the same name in the output folder, a video a video (.mp4), a
+bag a folder of pictures. A folder stands for the pictures in it. What cannot be read is reported
+and passed over; the exit status is then 1.
+
+Examples
+--------
+  yolov7_trt detect street.jpg -o out
+  yolov7_trt detect holiday/ crossing.mp4 -o out --classes person,car --score-threshold 0.4
+  yolov7_trt detect recording/ -o out --topics /camera/image_raw --every 10
+  yolov7_trt detect street.jpg -o out --model yolov7.onnx --size 1280 --json -
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.errors import InputError, SettingError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detector import Detector, DetectSettings
+    from yolov7_trt_ros.replay.run import RunCounter
+    from yolov7_trt_ros.replay.sources import FrameSource
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        'paths', nargs='+', metavar='PATH', help='picture, folder of pictures, video or bag'
+    )
+    parser.add_argument(
+        '--output', '-o', required=True, type=Path, metavar='DIR', help='folder to write to'
+    )
+    parser.add_argument(
+        '--every', type=int, default=1, metavar='N',
+        help='take only each N-th frame of videos and bags',
+    )
+    parser.add_argument(
+        '--topics', type=arguments.split_commas, default=[], metavar='A,B',
+        help='image topics of bags (default: all)',
+    )
+    arguments.add_detect_arguments(parser)
+    arguments.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; the exit status is 1 when an input failed."""
+    from yolov7_trt_ros.engine import open_detector
+    from yolov7_trt_ros.replay.run import RunCounter
+
+    if args.every < 1:
+        raise SettingError(f'--every must be at least 1, got {args.every}')
+    options = arguments.detector_options(args, rectangular=not args.square)
+    detector = open_detector(options)
+    try:
+        settings = arguments.detect_settings(args, detector.spec.class_names)
+        names = OutputNames(args.output.expanduser(), [Path(path) for path in args.paths])
+        counter = RunCounter(detector.spec.class_names)
+        start = time.perf_counter()
+        inputs = [
+            _detect_input(path, args, detector, settings, counter, names) for path in args.paths
+        ]
+        wall_s = time.perf_counter() - start
+    finally:
+        detector.close()
+    summary = counter.summary()
+    rows = [('output', str(names.folder)), *output.summary_rows(summary, wall_s)]
+    print(output.format_table(rows), file=output.report_stream(args.json))
+    if args.json:
+        record = output.run_record(options, detector.backend, settings, summary)
+        output.write_json(args.json, {'inputs': inputs, **record})
+    return 1 if summary.failed else 0
+
+
+class OutputNames:
+    """
+    Gives each output a name of its own, and never that of an input.
+
+    Parameters
+    ----------
+    folder
+        Where outputs go.
+    inputs
+        Files and folders that are read.
+
+    """
+
+    def __init__(self, folder: Path, inputs: list[Path]) -> None:
+        self.folder = folder
+        self._taken: set[Path] = set()
+        for path in inputs:
+            self._taken.add(path.resolve())
+            if path.is_dir():
+                self._taken.update(file.resolve() for file in path.iterdir())
+
+    def take(self, stem: str, suffix: str) -> Path:
+        """Return `stem + suffix` in the folder; `stem-2`, `stem-3` ... where it is taken."""
+        number = 1
+        while True:
+            number_text = '' if number == 1 else f'-{number}'
+            path = self.folder / f'{stem}{number_text}{suffix}'
+            if path.resolve() not in self._taken:
+                self._taken.add(path.resolve())
+                return path
+            number += 1
+
+
+def _detect_input(
+    path: str,
+    args: argparse.Namespace,
+    detector: Detector,
+    settings: DetectSettings,
+    counter: RunCounter,
+    names: OutputNames,
+) -> dict[str, Any]:
+    """Detect in one input; what it cannot open is counted as failed."""
+    from yolov7_trt_ros.replay.sources import kind_of, open_frames
+
+    record: dict[str, Any] = {'path': path, 'frames': [], 'failed': []}
+    try:
+        # `every` is for streams: of a folder all pictures are wanted
+        streams = kind_of(Path(path).expanduser()) != 'pictures'
+        source = open_frames(path, topics=args.topics, every=args.every if streams else 1)
+    except InputError as exc:
+        output.warn(exc)
+        counter.fail(exc)
+        record['failed'].append(str(exc))
+        return record
+    for warning in source.warnings:
+        output.warn(warning)
+    _detect_frames(source, detector, settings, counter, names, record)
+    return record
+
+
+def _detect_frames(
+    source: FrameSource,
+    detector: Detector,
+    settings: DetectSettings,
+    counter: RunCounter,
+    names: OutputNames,
+    record: dict[str, Any],
+) -> None:
+    from yolov7_trt_ros.cli.annotated import open_writer
+    from yolov7_trt_ros.core.preprocess import to_bgr
+    from yolov7_trt_ros.replay.frames import BadFrame
+    from yolov7_trt_ros.replay.run import detect_frames
+    from yolov7_trt_ros.report.overlay import draw_detections
+
+    class_names = detector.spec.class_names
+    with (
+        open_writer(source, names) as writer,
+        output.progress_bar(source.path.name, source.count) as advance,
+    ):
+        for item in detect_frames(source, detector, settings, counter):
+            advance()
+            if isinstance(item, BadFrame):
+                output.warn(item.error)
+                record['failed'].append(str(item.error))
+                continue
+            frame, detections = item
+            canvas = to_bgr(frame.image).copy()
+            draw_detections(canvas, detections, class_names)
+            written = writer.write(frame, canvas)
+            record['frames'].append({
+                'source': frame.source,
+                'index': frame.index,
+                'stamp_ns': frame.stamp_ns,
+                'size_wh': list(detections.source_wh),
+                'output': str(written),
+                'detections': detections.as_records(class_names),
+            })

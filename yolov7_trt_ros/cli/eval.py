@@ -1,0 +1,174 @@
+"""
+Measure a model's average precision on COCO images.
+
+As COCO asks for it: score threshold 0.001, several classes per box, NMS at IoU 0.65, at most 300
+detections an image, computed by pycocotools. The letterbox is a square unless --rectangular.
+
+Examples
+--------
+  yolov7_trt eval --images val2017 --annotations instances_val2017.json --json result.json
+  yolov7_trt eval -m yolov7.onnx --images val2017 --annotations part.json --json - --rectangular
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.errors import ImageError, InferenceError, InputError, ModelLayoutError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detector import Detector, DetectSettings
+    from yolov7_trt_ros.replay.run import RunCounter
+    from yolov7_trt_ros.report.coco import CocoAnnotations, CocoImage
+
+SCORE_THRESHOLD = 0.001
+IOU_THRESHOLD = 0.65
+MAX_DETECTIONS = 300
+MAX_CANDIDATES = 30_000
+_SHOWN_CLASSES = 10
+_COCO_CLASSES = 80
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        '--images', required=True, type=Path, metavar='DIR', help='folder of the images'
+    )
+    parser.add_argument(
+        '--annotations', required=True, type=Path, metavar='FILE',
+        help='labels in COCO instances format',
+    )
+    parser.add_argument(
+        '--allow-missing', action='store_true',
+        help='measure on the images that are there, when some of the annotations are not',
+    )
+    parser.add_argument(
+        '--rectangular', action='store_true',
+        help='letterbox to the smallest rectangle the model takes, as the node does',
+    )
+    arguments.add_json_argument(parser)
+    arguments.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; the exit status is 1 when an image could not be used."""
+    from yolov7_trt_ros.core.detector import DetectSettings
+    from yolov7_trt_ros.engine import open_detector
+    from yolov7_trt_ros.replay.run import RunCounter
+    from yolov7_trt_ros.report.coco import CocoAnnotations, evaluate_coco
+
+    annotations = CocoAnnotations(args.annotations.expanduser())
+    folder = args.images.expanduser()
+    images = find_images(annotations, folder, allow_missing=args.allow_missing)
+    options = arguments.detector_options(args, rectangular=args.rectangular)
+    settings = DetectSettings(
+        score_threshold=SCORE_THRESHOLD, iou_threshold=IOU_THRESHOLD, multi_label=True,
+        max_detections=MAX_DETECTIONS, max_candidates=MAX_CANDIDATES,
+    )
+    detector = open_detector(options)
+    try:
+        _check_classes(detector)
+        counter = RunCounter(detector.spec.class_names)
+        start = time.perf_counter()
+        records = _detect(images, folder, detector, settings, counter)
+        wall_s = time.perf_counter() - start
+    finally:
+        detector.close()
+    if not counter.frames:
+        raise InputError(f'none of the {len(images)} images in {folder} could be used')
+    result = evaluate_coco(records, annotations, [image.image_id for image in images])
+    summary = counter.summary()
+    print(_report(result, len(images), summary, wall_s), file=output.report_stream(args.json))
+    if args.json:
+        run_record = output.run_record(options, detector.backend, settings, summary)
+        del run_record['detections_per_class']
+        run_record['model']['sha256'] = _sha256(options.model)
+        output.write_json(args.json, {**result, 'images': len(images), **run_record})
+    return 1 if summary.failed else 0
+
+
+def find_images(
+    annotations: CocoAnnotations, folder: Path, *, allow_missing: bool
+) -> list[CocoImage]:
+    """
+    Return the images of an annotation file that are in a folder.
+
+    Raises
+    ------
+    InputError
+        Some are missing and that is not allowed, or all are.
+
+    """
+    present = [image for image in annotations.images if (folder / image.file_name).is_file()]
+    missing = [image for image in annotations.images if image not in set(present)]
+    if missing and (not allow_missing or not present):
+        raise InputError(
+            f'{len(missing)} of {len(annotations.images)} images of {annotations.path} are not in '
+            f'{folder}, the first is {missing[0].file_name}'
+            + ('; --allow-missing measures without them' if present else '')
+        )
+    if not present:
+        raise InputError(f'{annotations.path} lists no images')
+    return present
+
+
+def _check_classes(detector: Detector) -> None:
+    count = detector.spec.num_classes
+    if count not in (None, _COCO_CLASSES):
+        raise ModelLayoutError(
+            f'the model has {count} classes; average precision on COCO needs its 80 in COCO order'
+        )
+
+
+def _detect(
+    images: list[CocoImage],
+    folder: Path,
+    detector: Detector,
+    settings: DetectSettings,
+    counter: RunCounter,
+) -> list[dict[str, Any]]:
+    """Return COCO records; an image that cannot be used counts as one without detections."""
+    from yolov7_trt_ros.replay.pictures import load_picture
+    from yolov7_trt_ros.report.coco import coco_records
+
+    records: list[dict[str, Any]] = []
+    with output.progress_bar('images', len(images)) as advance:
+        for image in images:
+            try:
+                picture = load_picture(folder / image.file_name)
+                detections, timings = detector.detect(picture, settings)
+            except (ImageError, InferenceError) as exc:
+                output.warn(exc)
+                counter.fail(exc)
+            else:
+                counter.add(detections, timings)
+                records += coco_records(image.image_id, detections)
+            advance()
+    return records
+
+
+def _report(result: dict[str, Any], images: int, summary: Any, wall_s: float) -> str:
+    rows = [
+        ('AP', f'{result["ap"]:.3f} (IoU 0.50:0.95)'),
+        ('AP50', f'{result["ap50"]:.3f}'),
+        ('images', str(images)),
+    ]
+    rows += [row for row in output.summary_rows(summary, wall_s) if row[0] != 'detections']
+    by_count = sorted(result['per_class'].items(), key=lambda item: -item[1]['instances'])
+    rows += [
+        (f'AP50 {name}', f'{values["ap50"]:.3f} ({values["instances"]} labelled)')
+        for name, values in by_count[:_SHOWN_CLASSES]
+    ]
+    return output.format_table(rows)
+
+
+def _sha256(model: str) -> str:
+    from yolov7_trt_ros.engine.model_files import find_model
+
+    return hashlib.sha256(find_model(model).read_bytes()).hexdigest()

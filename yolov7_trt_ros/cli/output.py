@@ -1,0 +1,121 @@
+"""What the verbs print: warnings, progress, tables, JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from yolov7_trt_ros import __version__
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detector import DetectSettings
+    from yolov7_trt_ros.engine import DetectorOptions
+    from yolov7_trt_ros.replay.run import RunSummary
+
+_VERSIONS_OF = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime',
+                'onnxruntime-gpu', 'rosbags', 'pycocotools')
+
+
+def warn(text: object) -> None:
+    """Print one line on stderr."""
+    print(f'yolov7_trt: warning: {" ".join(str(text).split())}', file=sys.stderr)
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """
+    Show a bar on stderr and give a function that moves it one on.
+
+    Nothing is shown where stderr is no terminal or rich is not installed.
+
+    """
+    try:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+    except ImportError:
+        yield lambda: None
+        return
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+        yield lambda: bar.advance(task)
+
+
+def format_table(rows: Sequence[tuple[str, str]]) -> str:
+    """Return rows of name and value, values aligned."""
+    width = max((len(name) for name, _ in rows), default=0)
+    return '\n'.join(f'{name:<{width}}  {value}'.rstrip() for name, value in rows)
+
+
+def summary_rows(summary: RunSummary, wall_s: float) -> list[tuple[str, str]]:
+    """Return the rows that tell of a run."""
+    found = ', '.join(f'{name} {count}' for name, count in summary.detections_per_class.items())
+    rows = [('frames', str(summary.frames)), ('failed', str(summary.failed)),
+            ('detections', f'{sum(summary.detections_per_class.values())}'
+             + (f' ({found})' if found else ''))]
+    if summary.frames:
+        total, network = summary.latency_ms['total'], summary.latency_ms['infer']
+        rows += [
+            ('latency', f'p50 {total.p50:.1f} ms, p99 {total.p99:.1f} ms '
+             f'(network alone: p50 {network.p50:.1f} ms)'),
+            ('speed', f'{summary.frames / wall_s:.1f} frames/s, reading and writing included'),
+        ]
+    return rows
+
+
+def write_json(target: str, record: dict[str, Any]) -> None:
+    """Write a record to a file, or to stdout for `-`."""
+    text = json.dumps(record, indent=2, ensure_ascii=False) + '\n'
+    if target == '-':
+        sys.stdout.write(text)
+    else:
+        path = Path(target).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding='utf-8')
+
+
+def report_stream(json_target: str | None) -> TextIO:
+    """Return where text for people goes: stderr while JSON has stdout."""
+    return sys.stderr if json_target == '-' else sys.stdout
+
+
+def run_record(
+    options: DetectorOptions, backend: str, settings: DetectSettings, summary: RunSummary
+) -> dict[str, Any]:
+    """Return what the JSON of every run has: model, settings, summary, versions."""
+    shown = dataclasses.asdict(settings)
+    if settings.class_ids is not None:
+        shown['class_ids'] = sorted(settings.class_ids)
+    return {
+        'model': dataclasses.asdict(options) | {'backend': backend},
+        'settings': shown,
+        **summary.as_record(),
+        'versions': installed_versions(),
+    }
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions a result depends on."""
+    versions = {'yolov7_trt_ros': __version__, 'python': platform.python_version()}
+    for name in _VERSIONS_OF:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

@@ -1,0 +1,86 @@
+"""
+Detect in the images of a bag and write the detections to a bag, without ROS.
+
+Input is a bag folder or a bare .mcap or .db3 file; half-written ones are read as far as they go.
+Output is vision_msgs/Detection2DArray on `detections` in the namespace of each image topic, with
+the header and the time of recording of its image: what the detector node would have published.
+
+Examples
+--------
+  yolov7_trt replay recording/ -o detections.mcap
+  yolov7_trt replay recording.mcap -o out.mcap --topics /camera/image_raw --with-images --force
+  yolov7_trt replay recording/ -o out/ --model yolov7.onnx --classes person --json -
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument('bag', type=Path, metavar='IN', help='bag folder, .mcap or .db3 file')
+    parser.add_argument(
+        '--output', '-o', required=True, type=Path, metavar='OUT',
+        help='file ending in .mcap, or a bag folder',
+    )
+    parser.add_argument(
+        '--topics', type=arguments.split_commas, default=[], metavar='A,B',
+        help='image topics (default: all)',
+    )
+    parser.add_argument(
+        '--with-images', action='store_true', help='copy the images as well, unchanged'
+    )
+    parser.add_argument('--force', action='store_true', help='replace an existing output')
+    arguments.add_detect_arguments(parser)
+    arguments.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; the exit status is 1 when an image could not be used."""
+    from yolov7_trt_ros.engine import open_detector
+    from yolov7_trt_ros.replay.bag_writer import DetectionBagWriter
+    from yolov7_trt_ros.replay.bags import BagReader
+    from yolov7_trt_ros.replay.run import replay_bag
+
+    reader = BagReader(args.bag.expanduser(), topics=args.topics)
+    for warning in reader.warnings:
+        output.warn(warning)
+    options = arguments.detector_options(args, rectangular=not args.square)
+    detector = open_detector(options)
+    try:
+        settings = arguments.detect_settings(args, detector.spec.class_names)
+        start = time.perf_counter()
+        with (
+            DetectionBagWriter(
+                args.output.expanduser(), reader.topics, detector.spec.class_names,
+                qos=reader.qos, with_images=args.with_images, overwrite=args.force,
+                source=args.bag.expanduser(),
+            ) as writer,
+            output.progress_bar(reader.path.name, reader.count) as advance,
+        ):
+            summary = replay_bag(reader, detector, settings, writer, progress=advance)
+            if not summary.frames and summary.failed:
+                raise InputError(f'no image of {args.bag} could be used: {summary.reasons[0]}')
+        wall_s = time.perf_counter() - start
+    finally:
+        detector.close()
+    for reason in summary.reasons:
+        output.warn(reason)
+    topics = ', '.join(writer.detections_topics.values())
+    rows = [('output', str(args.output)), ('topics', topics)]
+    rows += output.summary_rows(summary, wall_s)
+    print(output.format_table(rows), file=output.report_stream(args.json))
+    if args.json:
+        record = output.run_record(options, detector.backend, settings, summary)
+        output.write_json(args.json, {
+            'input': str(args.bag), 'output': str(args.output),
+            'topics': writer.detections_topics, **record,
+        })
+    return 1 if summary.failed else 0
