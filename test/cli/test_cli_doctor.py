@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from yolov7_trt_ros.cli.checks.board import check_board
+from yolov7_trt_ros.cli.checks.gpu import check_gpu
+from yolov7_trt_ros.cli.checks.machine import Check, Machine, find_module, run_command
+from yolov7_trt_ros.cli.checks.packages import check_packages
+from yolov7_trt_ros.cli.checks.ros import check_ros
+from yolov7_trt_ros.cli.checks.transport import check_transport
+from yolov7_trt_ros.cli.doctor import report
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Machine:
+    """A machine with nothing but Python."""
+    return Machine(
+        root=tmp_path / 'root', environ={}, run=lambda command: None,
+        find_module=lambda name: None, find_version=lambda name: None,
+        can_load=lambda library: False, python=(3, 10, 12), prefix=tmp_path / 'prefix',
+    )
+
+
+def write(path: Path, text: str = '', *, executable: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    if executable:
+        path.chmod(0o755)
+    return path
+
+
+def by_name(checks: Sequence[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def with_modules(machine: Machine, **versions: str) -> Machine:
+    folder = machine.prefix / 'lib/python3/site-packages'
+    return dataclasses.replace(
+        machine,
+        find_module=lambda name: folder / name if name in versions else None,
+        find_version=versions.get,
+    )
+
+
+# ---- the whole report
+
+
+def test_this_machine(command: Command) -> None:
+    done = command('doctor', '--json', '-')
+    assert (done.returncode, done.stderr) == (0, '')
+    record = json.loads(done.stdout)
+    assert record['can_run'] is True
+    checks = {check['name']: check for check in record['checks']}
+    assert checks['ONNX Runtime']['status'] == 'ok'
+    assert len(checks) == len(record['checks'])
+
+
+def test_text_has_marks_and_fixes(command: Command) -> None:
+    done = command('doctor')
+    assert done.returncode == 0
+    assert '  ok      Python: 3.' in done.stdout
+    assert done.stdout.rstrip().endswith('The detector can run here.')
+
+
+def test_a_bare_machine_cannot_run_it(bare: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(bare) == 1
+    printed = capsys.readouterr().out
+    assert '  missing ONNX Runtime: not installed\n          -> pip install onnxruntime' in printed
+    assert 'cannot run here: NumPy, OpenCV, ONNX Runtime missing' in printed
+
+
+def test_everything_that_is_not_ok_says_what_to_do(bare: Machine) -> None:
+    checks = [
+        check for subject in (check_packages, check_ros, check_transport, check_gpu)
+        for check in subject(bare)
+    ]
+    for check in checks:
+        if check.status != 'ok' and check.name != 'net.core.rmem_max':
+            assert check.fix, check
+
+
+# ---- packages
+
+
+def test_what_is_required(bare: Machine) -> None:
+    machine = with_modules(bare, numpy='2', cv2='', onnxruntime='1.20')
+    checks = by_name(check_packages(machine))
+    assert checks['OpenCV'].found == 'unknown version'
+    assert checks['ONNX Runtime'].found == '1.20'
+    assert not [c for c in checks.values() if c.required and c.status != 'ok']
+    assert checks['rosbags'].status == 'missing'
+
+
+def test_an_old_python(bare: Machine) -> None:
+    machine = dataclasses.replace(bare, python=(3, 8, 10))
+    assert by_name(check_packages(machine))['Python'].status == 'missing'
+
+
+# ---- ROS
+
+
+def test_ros_installed_but_not_sourced(bare: Machine) -> None:
+    write(bare.root / 'opt/ros/humble/setup.bash')
+    check = by_name(check_ros(bare))['ROS 2']
+    assert (check.status, check.fix) == ('missing', 'source /opt/ros/humble/setup.bash')
+
+
+@pytest.mark.parametrize(('code', 'form'), [
+    ("__slots__ = ['_hypothesis', '_pose']", 'Humble'),
+    ("__slots__ = ['_class_id', '_score', '_pose']", 'Galactic'),
+    ("__slots__ = ['_id', '_score', '_pose']", 'Foxy'),
+])
+def test_vision_msgs_version_and_form(bare: Machine, code: str, form: str) -> None:
+    write(bare.prefix / 'share/vision_msgs/package.xml',
+          '<package format="3"><name>v</name><version>4.1.1</version></package>')
+    machine = with_modules(bare, vision_msgs='', rclpy='9.1.2')
+    module = machine.find_module('vision_msgs')
+    assert module is not None
+    write(module / 'msg/_object_hypothesis_with_pose.py', code)
+    check = by_name(check_ros(machine))['vision_msgs']
+    assert check.status == 'ok'
+    assert 'version 4.1.1' in check.found
+    assert form in check.found
+
+
+def test_vision_msgs_missing_names_the_package(bare: Machine) -> None:
+    machine = dataclasses.replace(bare, environ={'ROS_DISTRO': 'humble'})
+    check = by_name(check_ros(machine))['vision_msgs']
+    assert check.fix == 'sudo apt install ros-humble-vision-msgs'
+
+
+def test_ament_prefix_path(bare: Machine) -> None:
+    prefix = bare.root / 'workspace'
+    machine = dataclasses.replace(bare, environ={'AMENT_PREFIX_PATH': str(prefix)})
+    assert by_name(check_ros(machine))['AMENT_PREFIX_PATH'].status == 'warn'
+    write(prefix / 'share/ament_index/resource_index/packages/yolov7_trt_ros')
+    assert by_name(check_ros(machine))['AMENT_PREFIX_PATH'].status == 'ok'
+
+
+# ---- images between processes
+
+
+def profile(path: Path, segment_bytes: object) -> Path:
+    return write(path, f'<dds xmlns="http://www.eprosima.com"><profiles><transport_descriptors>'
+                 f'<transport_descriptor><segment_size>{segment_bytes}</segment_size>'
+                 '</transport_descriptor></transport_descriptors></profiles></dds>')
+
+
+def large_images(machine: Machine, **environ: str) -> Check:
+    machine = dataclasses.replace(machine, environ=environ)
+    return by_name(check_transport(machine))['large images']
+
+
+def test_no_profile_says_what_to_export(bare: Machine) -> None:
+    shipped = write(bare.prefix / 'share/yolov7_trt_ros/config/fastdds_large_images.xml')
+    check = large_images(bare)
+    assert check.status == 'warn'
+    assert f'FASTDDS_DEFAULT_PROFILES_FILE={shipped}' in check.fix
+    assert f'FASTRTPS_DEFAULT_PROFILES_FILE={shipped}' in check.fix
+
+
+@pytest.mark.parametrize('variable', ['FASTDDS_DEFAULT_PROFILES_FILE',
+                                      'FASTRTPS_DEFAULT_PROFILES_FILE'])
+def test_profiles(bare: Machine, tmp_path: Path, variable: str) -> None:
+    good = profile(tmp_path / 'good.xml', 32 << 20)
+    assert large_images(bare, **{variable: str(good)}).status == 'ok'
+    for path, problem in (
+        (profile(tmp_path / 'small.xml', 549408), 'segment_size is 549408'),
+        (profile(tmp_path / 'odd.xml', 'large'), 'segment_size is 0'),
+        (write(tmp_path / 'no.xml', '<dds'), 'no XML'),
+        (tmp_path / 'missing.xml', 'cannot be read'),
+    ):
+        check = large_images(bare, **{variable: str(path)})
+        assert check.status == 'warn'
+        assert problem in check.found
+    assert 'empty' in large_images(bare, **{variable: ''}).found
+
+
+def test_the_shipped_profile_is_large_enough(bare: Machine) -> None:
+    path = str(REPOSITORY / 'config/fastdds_large_images.xml')
+    check = large_images(bare, FASTDDS_DEFAULT_PROFILES_FILE=path,
+                         FASTRTPS_DEFAULT_PROFILES_FILE=path)
+    assert check == Check('large images', 'ok', f'profile {path}')
+
+
+def test_another_middleware_needs_no_profile(bare: Machine) -> None:
+    assert large_images(bare, RMW_IMPLEMENTATION='rmw_cyclonedds_cpp').status == 'ok'
+
+
+def test_shared_memory_and_what_is_left_in_it(bare: Machine) -> None:
+    assert by_name(check_transport(bare))['/dev/shm'].status == 'missing'
+    write(bare.root / 'dev/shm/fastdds_0123', 'x' * 100)
+    checks = by_name(check_transport(bare))
+    assert 'MiB free' in checks['/dev/shm'].found
+    assert checks['shared-memory files'].status == 'warn'
+
+
+@pytest.mark.parametrize(('text', 'status'), [
+    ('212992\n', 'warn'), ('4194304\n', 'ok'), ('', 'missing'), ('many', 'missing'),
+])
+def test_socket_buffer(bare: Machine, text: str, status: str) -> None:
+    write(bare.root / 'proc/sys/net/core/rmem_max', text)
+    assert by_name(check_transport(bare))['net.core.rmem_max'].status == status
+
+
+# ---- GPU and board
+
+
+def test_a_gpu(bare: Machine, tmp_path: Path) -> None:
+    for name in ('nvidia-smi', 'nvcc'):
+        write(tmp_path / f'bin/{name}', executable=True)
+    printed = {'nvidia-smi': 'NVIDIA RTX A2000, 550.54, 6138 MiB',
+               str(tmp_path / 'bin/nvcc'): 'nvcc: NVIDIA\nCuda tools, release 12.4, V12.4.131\n'}
+    machine = dataclasses.replace(
+        with_modules(bare, tensorrt='10.3.0', pycuda='2024.1'),
+        environ={'PATH': str(tmp_path / 'bin')}, can_load=lambda library: True,
+        run=lambda command: printed.get(command[0]),
+    )
+    checks = by_name(check_gpu(machine))
+    assert {check.status for check in checks.values()} == {'ok'}
+    assert checks['TensorRT'].found == '10.3.0'
+    assert 'RTX A2000' in checks['CUDA driver'].found
+    assert 'release 12.4' in checks['nvcc'].found
+    no_driver = dataclasses.replace(machine, can_load=lambda library: False)
+    assert by_name(check_gpu(no_driver))['CUDA driver'].status == 'warn'
+
+
+def test_nvcc_beside_the_path(bare: Machine) -> None:
+    write(bare.root / 'usr/local/cuda/bin/nvcc')
+    assert by_name(check_gpu(bare))['nvcc'].fix == 'export PATH=/usr/local/cuda/bin:$PATH'
+
+
+def test_no_board_is_one_line(bare: Machine) -> None:
+    assert [check.status for check in check_board(bare)] == ['ok']
+
+
+def test_a_jetson(bare: Machine, tmp_path: Path) -> None:
+    write(bare.root / 'proc/device-tree/model', 'NVIDIA Jetson Orin Nano Developer Kit\0')
+    write(bare.root / 'etc/nv_tegra_release',
+          '# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n')
+    for name in ('nvpmodel', 'tegrastats'):
+        write(tmp_path / f'bin/{name}', executable=True)
+    machine = dataclasses.replace(
+        bare, environ={'PATH': str(tmp_path / 'bin')},
+        run=lambda command: 'user video' if command[0] == 'id' else None,
+    )
+    checks = by_name(check_board(machine))
+    assert checks['Jetson board'].found == 'NVIDIA Jetson Orin Nano Developer Kit, L4T 36.4.3'
+    assert checks['nvpmodel'].status == checks['tegrastats'].status == 'ok'
+    assert checks['jetson_clocks'].status == 'missing'
+    assert 'render' in checks['groups'].found
+    assert checks['sudo'].status == 'warn'
+
+
+# ---- asking
+
+
+def test_commands_that_do_not_work() -> None:
+    assert run_command(['definitely-not-a-program']) is None
+    assert run_command(['false']) is None
+    assert run_command(['echo', 'a']) == 'a'
+
+
+def test_modules_are_found_without_importing() -> None:
+    assert find_module('definitely_not_a_module') is None
+    found = find_module('yolov7_trt_ros')
+    assert found is not None and found.name == 'yolov7_trt_ros'

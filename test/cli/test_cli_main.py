@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+
+import pytest
+
+from yolov7_trt_ros import __version__
+from yolov7_trt_ros.cli import arguments, main
+from yolov7_trt_ros.errors import BagError, SettingError
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+HEAVY = ('cv2', 'onnxruntime', 'rosbags', 'rich', 'pycocotools', 'numpy', 'rclpy', 'onnx')
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A verb `detect` whose `run` the test chooses."""
+    module = types.ModuleType('detect', 'Made up for a test.\n\nExamples\n--------\n  none\n')
+    module.add_arguments = lambda parser: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, 'yolov7_trt_ros.cli.detect', module)
+    monkeypatch.setattr('yolov7_trt_ros.cli.detect', module, raising=False)
+    return module
+
+
+@pytest.mark.parametrize('verb_name', ['detect', 'replay', 'eval', 'info', 'doctor'])
+def test_help_is_enough_to_use_a_verb(command: Command, verb_name: str) -> None:
+    done = command(verb_name, '-h')
+    assert done.returncode == 0
+    assert f'examples:\n  yolov7_trt {verb_name}' in done.stdout
+    assert '--json' in done.stdout
+    assert '--------' not in done.stdout
+
+
+def test_help_lists_every_verb(command: Command) -> None:
+    done = command('-h')
+    assert done.returncode == 0
+    for name in ('detect', 'replay', 'eval', 'info', 'doctor'):
+        assert f'\n    {name} ' in done.stdout
+
+
+def test_version(command: Command) -> None:
+    assert command('--version').stdout.strip() == f'yolov7_trt {__version__}'
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        'import sys\nfrom yolov7_trt_ros.cli.main import build_parser\nbuild_parser()\n'
+        f'print(sorted(set({HEAVY!r}) & set(sys.modules)))'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == '[]'
+
+
+@pytest.mark.parametrize('argv', [[], ['unknown'], ['detect'], ['detect', 'a.jpg', '-o', 'x',
+                                                               '--size', 'big']])
+def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main.main(argv)
+    assert caught.value.code == 2
+    assert 'usage: yolov7_trt' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('error', 'status'), [
+    (SettingError('size is odd'), 2), (BagError('no\nbag'), 1), (PermissionError(13, 'denied'), 1),
+    (KeyboardInterrupt(), 130),
+])
+def test_errors_are_one_line_and_a_status(
+    verb: types.ModuleType, error: BaseException, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise error
+
+    verb.run = run  # type: ignore[attr-defined]
+    assert main.main(['detect']) == status
+    printed = capsys.readouterr().err
+    if status == 130:
+        assert printed == ''
+    else:
+        assert printed.startswith('yolov7_trt: error: ')
+        assert printed.count('\n') == 1
+
+
+def test_a_bug_is_not_hidden(verb: types.ModuleType) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise ZeroDivisionError
+
+    verb.run = run  # type: ignore[attr-defined]
+    with pytest.raises(ZeroDivisionError):
+        main.main(['detect'])
+
+
+def test_an_absent_verb_does_not_break_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, 'VERBS', ('detect', 'not_there', 'doctor'))
+    assert 'not_there' not in main.build_parser().format_help()
+
+
+def test_a_broken_pipe_is_quiet(command: Command) -> None:
+    reader = 'import sys; sys.stdin.close()'
+    done = subprocess.run(
+        f'{sys.executable} -m yolov7_trt_ros doctor --json - | {sys.executable} -c "{reader}"',
+        shell=True, capture_output=True, text=True, check=False,
+    )
+    assert done.stderr == ''
+
+
+def test_defaults_are_those_of_the_detector() -> None:
+    from yolov7_trt_ros.core.detector import DetectSettings
+    from yolov7_trt_ros.engine import DetectorOptions
+
+    parser = argparse.ArgumentParser()
+    arguments.add_detect_arguments(parser)
+    args = parser.parse_args([])
+    assert arguments.detector_options(args, rectangular=not args.square) == DetectorOptions()
+    assert arguments.detect_settings(args, ('person',)) == DetectSettings()
+
+
+def test_classes_by_name_and_number() -> None:
+    parser = argparse.ArgumentParser()
+    arguments.add_detect_arguments(parser)
+    args = parser.parse_args(['--classes', 'car, 0'])
+    assert arguments.detect_settings(args, ('person', 'bicycle', 'car')).class_ids == {0, 2}

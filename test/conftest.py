@@ -1,0 +1,40 @@
+"""Shared fixtures, and the folders that are left out where what they need is absent."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / 'shared' / 'data'
+
+# What each folder needs. REQUIRE_TESTS=nodes makes an absence fail instead of leaving it out.
+_NEEDS = {'nodes': ('rclpy', 'vision_msgs')}
+_REQUIRED = {name for name in os.environ.get('REQUIRE_TESTS', '').split(',') if name}
+
+collect_ignore = []
+for _folder, _modules in _NEEDS.items():
+    _absent = [name for name in _modules if importlib.util.find_spec(name) is None]
+    if _absent and _folder in _REQUIRED:
+        raise pytest.UsageError(f'REQUIRE_TESTS={_folder}, but not installed: {_absent}')
+    if _absent:
+        collect_ignore.append(_folder)
+
+
+def pytest_report_header() -> list[str]:
+    """Say what is left out."""
+    lines = [f'test data: {SHARED_DATA if SHARED_DATA.is_dir() else "only what the tests make"}']
+    if collect_ignore:
+        lines.append(f'left out (their packages are not installed): {", ".join(collect_ignore)}')
+    return lines
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """Folder of real images, models, videos and bags; skips the test where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip('real test data is not on this machine')
+    return SHARED_DATA

@@ -1,0 +1,125 @@
+"""DetectSettings, Detections, class filters, and the fakes of yolov7_trt_ros.testing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from yolov7_trt_ros.core.class_filter import find_class_ids
+from yolov7_trt_ros.core.detections import Detections, class_name
+from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.errors import InferenceError, SettingError
+from yolov7_trt_ros.testing import FakeDetector, encode_image, make_detections, smooth_picture
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('score_threshold', -0.01), ('score_threshold', 1.01), ('score_threshold', float('nan')),
+    ('iou_threshold', -1.0), ('iou_threshold', 2.0), ('iou_threshold', float('inf')),
+    ('max_detections', 0), ('max_detections', 1001), ('max_candidates', 0),
+    ('class_ids', frozenset({0, -1})), ('class_ids', frozenset({2**31})),
+])
+def test_settings_out_of_range_are_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(SettingError, match=name):
+        DetectSettings(**{name: value})
+
+
+def test_settings_at_the_ends_of_their_ranges() -> None:
+    DetectSettings(score_threshold=0, iou_threshold=0, max_detections=1, class_ids=frozenset())
+    DetectSettings(score_threshold=1, iou_threshold=1, max_detections=1000, max_candidates=1)
+
+
+def test_timings_add_up() -> None:
+    assert FrameTimings(1, 20, 300).total_ns == 321
+
+
+@pytest.mark.parametrize('changed', [
+    {'boxes_xyxy': np.zeros((2, 4), np.float32)}, {'boxes_xyxy': np.zeros((1, 4), np.float64)},
+    {'class_ids': np.zeros(1, np.int64)}, {'class_ids': np.zeros((1, 1), np.int32)},
+    {'scores': np.zeros(1, np.float16)},
+])
+def test_detections_that_do_not_fit_together_are_refused(changed: dict[str, Any]) -> None:
+    good = {
+        'boxes_xyxy': np.zeros((1, 4), np.float32), 'scores': np.zeros(1, np.float32),
+        'class_ids': np.zeros(1, np.int32), 'source_wh': (10, 10),
+    }
+    assert len(Detections(**good)) == 1
+    with pytest.raises(ValueError, match=next(iter(changed))):
+        Detections(**{**good, **changed})
+
+
+def test_records_are_ready_for_json() -> None:
+    found = make_detections((640, 480), ((1, 2, 3.456, 4), 0.9, 0), ((5, 6, 7, 8), 0.5, 9))
+    assert json.loads(json.dumps(found.as_records(('cat',)))) == [
+        {'box_xyxy': [1, 2, 3.46, 4], 'score': 0.9, 'class_id': 0, 'class_name': 'cat'},
+        {'box_xyxy': [5, 6, 7, 8], 'score': 0.5, 'class_id': 9, 'class_name': 'class_9'},
+    ]
+    assert Detections.empty((4, 3)).as_records(()) == []
+    assert class_name(('cat',), -1) == 'class_-1'
+
+
+def test_class_ids_by_name_and_index() -> None:
+    names = ('cat', 'dog', '7')
+    assert find_class_ids([], names) is None
+    assert find_class_ids(['dog', '0'], names) == {0, 1}
+    assert find_class_ids(['7'], names) == {2}
+    assert find_class_ids(['12'], ()) == {12}
+
+
+@pytest.mark.parametrize(('text', 'hint'), [
+    ('dgo', "did you mean 'dog'"), ('2', 'it has 2 classes'), ('-1', 'it has 2'), ('', 'it has 2'),
+])
+def test_an_unknown_class_is_refused(text: str, hint: str) -> None:
+    with pytest.raises(SettingError, match=hint):
+        find_class_ids(['cat', text], ('cat', 'dog'))
+
+
+# ---- the fakes
+
+
+def frame(value: int = 0) -> ImageView:
+    return ImageView.from_array(np.full((6, 8, 3), value, np.uint8))
+
+
+def test_the_fake_follows_its_script_and_stays_with_the_last() -> None:
+    first = make_detections((8, 6), ((0, 0, 4, 4), 0.9, 0))
+    last = make_detections((8, 6), ((1, 1, 4, 4), 0.8, 1))
+    fake = FakeDetector([first, InferenceError('out of memory'), last])
+    settings = DetectSettings()
+    assert fake.detect(frame(), settings)[0] is first
+    with pytest.raises(InferenceError, match='out of memory'):
+        fake.detect(frame(), settings)
+    assert [fake.detect(frame(), settings)[0] for _ in range(2)] == [last, last]
+
+
+def test_the_fake_without_a_script_finds_nothing_in_an_image_of_any_size() -> None:
+    detector: Detector = FakeDetector()
+    found, timings = detector.detect(frame(), DetectSettings())
+    assert len(found) == 0 and found.source_wh == (8, 6)
+    assert timings.total_ns > 0
+
+
+def test_the_fake_records_what_it_was_given_as_a_copy() -> None:
+    ticks: list[int] = []
+    fake = FakeDetector(on_detect=lambda: ticks.append(len(fake.calls)))
+    data = bytearray(encode_image(smooth_picture(8, 6), 'rgb8')[0])
+    image = ImageView.from_buffer(data, width=8, height=6, encoding='rgb8')
+    settings = DetectSettings(score_threshold=0.5)
+    fake.detect(image, settings)
+    data[:] = bytes(len(data))
+    [call] = fake.calls
+    assert (call.size_wh, call.encoding, call.settings) == ((8, 6), 'rgb8', settings)
+    assert np.array_equal(call.pixels, smooth_picture(8, 6))
+    assert ticks == [1]
+
+
+def test_a_closed_fake_refuses_frames() -> None:
+    fake = FakeDetector()
+    fake.close()
+    fake.close()
+    assert fake.closed == 2
+    with pytest.raises(InferenceError, match='closed'):
+        fake.detect(frame(), DetectSettings())

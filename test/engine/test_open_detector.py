@@ -1,0 +1,90 @@
+"""Which file, which names, which anchors: from settings to a detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yolov7_trt_ros.core.class_names import COCO80
+from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
+from yolov7_trt_ros.engine import DetectorOptions, open_detector
+from yolov7_trt_ros.engine.model_files import EMBEDDED_MODELS, find_model, load_class_names
+from yolov7_trt_ros.engine.open import choose_anchors
+from yolov7_trt_ros.errors import ModelNotFoundError, SettingError
+
+
+@pytest.mark.parametrize('name', EMBEDDED_MODELS)
+def test_embedded_models_are_there(name: str) -> None:
+    assert find_model(name).is_file()
+
+
+def test_a_path_is_itself_and_home_is_expanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / 'own.onnx'
+    path.touch()
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert find_model(str(path)) == path
+    assert find_model('~/own.onnx') == path
+
+
+@pytest.mark.parametrize('name', [
+    '', 'missing.onnx', '/', '.', '~no_such_user_here/x.onnx', 'a\0b', 'x' * 5000, '/dev/null',
+])
+def test_a_missing_model_is_refused_with_the_embedded_names(name: str) -> None:
+    with pytest.raises(ModelNotFoundError, match='embedded: yolov7-nano'):
+        find_model(name)
+
+
+@given(st.text(max_size=30))
+def test_random_names_are_not_found(name: str) -> None:
+    try:
+        find_model(name)
+    except ModelNotFoundError:
+        return
+
+
+@pytest.mark.parametrize('source', ['', 'auto'])
+def test_auto_asks_the_model(source: str) -> None:
+    assert load_class_names(source) is None
+
+
+def test_names_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / 'names.txt'
+    path.write_text('  cat\n\ndog walker \r\nKäfer\n', encoding='utf-8')
+    assert load_class_names(str(path)) == ('cat', 'dog walker', 'Käfer')
+    assert load_class_names('coco80') == COCO80
+
+
+def test_useless_names_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / 'empty.txt').write_text('\n \n')
+    (tmp_path / 'binary.txt').write_bytes(b'\xff\xfe\x00')
+    sources = [str(tmp_path / 'empty.txt'), str(tmp_path / 'binary.txt'), str(tmp_path),
+               'missing.txt', '~no_such_user_here/x', 'a\0b', 'x' * 5000]
+    for source in sources:
+        with pytest.raises(SettingError, match='class_names'):
+            load_class_names(source)
+
+
+def test_anchors_by_name() -> None:
+    assert choose_anchors('auto') is choose_anchors('') is None
+    assert choose_anchors('yolov7') is ANCHOR_SETS['yolov7']
+    with pytest.raises(SettingError, match='auto or one of yolov7-tiny, yolov7, yolov7-p6'):
+        choose_anchors('yolov5')
+
+
+@pytest.mark.parametrize(('options', 'error', 'message'), [
+    (DetectorOptions(backend='tpu'), SettingError, "backend must be one of .* got 'tpu'"),
+    (DetectorOptions(model='missing.onnx'), ModelNotFoundError, 'missing.onnx'),
+    (DetectorOptions(class_names='missing.txt'), SettingError, 'missing.txt'),
+    (DetectorOptions(anchors='mine'), SettingError, 'mine'),
+    (DetectorOptions(network_size=100), SettingError, 'network size'),
+])
+def test_useless_options_are_refused(
+    options: DetectorOptions, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        open_detector(options)

@@ -1,0 +1,189 @@
+"""The package as it is installed: by pip from a wheel, and what colcon reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = 'yolov7_trt_ros'
+NOT_SOURCES = shutil.ignore_patterns(
+    '.*', '__pycache__', '*.egg-info', 'build', 'dist', 'install', 'log', 'out', 'results'
+)
+PIP = (sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check')
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, f'{command} failed:\n{done.stdout}\n{done.stderr}'
+    return done.stdout
+
+
+def setup_py() -> str:
+    return (REPOSITORY / 'setup.py').read_text(encoding='utf-8')
+
+
+def manifest() -> ElementTree.Element:
+    return ElementTree.parse(REPOSITORY / 'package.xml').getroot()
+
+
+def scripts() -> list[Path]:
+    return sorted((REPOSITORY / 'scripts').iterdir())
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build from a copy: setuptools would pick up leavings of an earlier build."""
+    folder = tmp_path_factory.mktemp('wheel')
+    source = folder / 'source'
+    shutil.copytree(REPOSITORY, source, ignore=NOT_SOURCES)
+    run(*PIP, 'wheel', '--no-deps', '--no-build-isolation', '-w', folder, source, cwd=folder)
+    (built,) = folder.glob('*.whl')
+    return built
+
+
+@pytest.fixture(scope='module')
+def members(wheel: Path) -> dict[str, zipfile.ZipInfo]:
+    """What is in the wheel, by the path it is installed to below the prefix."""
+    with zipfile.ZipFile(wheel) as archive:
+        infos = archive.infolist()
+    return {re.sub(r'^[^/]+\.data/data/', '', info.filename): info for info in infos}
+
+
+@pytest.fixture(scope='module')
+def second_venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An environment with the wheel; its dependencies are those of the running one."""
+    venv = tmp_path_factory.mktemp('second') / 'venv'
+    run(sys.executable, '-m', 'venv', '--without-pip', venv, cwd=venv.parent)
+    run(*PIP, '--python', venv / 'bin' / 'python', 'install', '--no-deps', '--no-index', wheel,
+        cwd=venv.parent)
+    (site_packages,) = venv.glob('lib/python*/site-packages')
+    here = [path for path in sys.path if path.endswith(('site-packages', 'dist-packages'))]
+    (site_packages / 'dependencies.pth').write_text('\n'.join(here) + '\n', encoding='utf-8')
+    yield venv
+    shutil.rmtree(venv)
+
+
+def test_package_xml_and_setup_py_agree() -> None:
+    version = re.search(r"version='([^']+)'", setup_py())
+    email = re.search(r"maintainer_email='([^']+)'", setup_py())
+    maintainer = manifest().find('maintainer')
+    assert version is not None and email is not None and maintainer is not None
+    assert manifest().findtext('version') == version[1]
+    assert manifest().findtext('name') == PACKAGE
+    assert maintainer.get('email') == email[1]
+    # colcon takes the package for plain Python without a word if the address looks wrong to it
+    assert re.fullmatch(r'[\w.+-]+@[\w-]+(\.[\w-]+)*\.[a-z]{2,}', email[1])
+
+
+def test_pyproject_leaves_building_to_setup_py() -> None:
+    lines = (REPOSITORY / 'pyproject.toml').read_text(encoding='utf-8').splitlines()
+    assert not {'[project]', '[build-system]'} & set(lines)
+
+
+@pytest.mark.parametrize('script', scripts(), ids=lambda path: path.name)
+def test_script_is_executable_listed_and_names_its_module(script: Path) -> None:
+    assert script.stat().st_mode & stat.S_IXUSR
+    assert f"'scripts/{script.name}'" in setup_py()
+    text = script.read_text(encoding='utf-8')
+    assert text.startswith('#!/usr/bin/env python3\n')
+    assert f'from {PACKAGE}.nodes.{script.name} import main' in text
+    assert (REPOSITORY / PACKAGE / 'nodes' / f'{script.name}.py').is_file()
+
+
+def test_wheel_has_every_node_as_an_executable(members: dict[str, zipfile.ZipInfo]) -> None:
+    for script in scripts():
+        mode = members[f'lib/{PACKAGE}/{script.name}'].external_attr >> 16
+        assert mode & stat.S_IXUSR, f'{script.name} lost its execute permission'
+
+
+def test_wheel_has_what_ros_looks_for(members: dict[str, zipfile.ZipInfo]) -> None:
+    share = f'share/{PACKAGE}'
+    shared = [*(REPOSITORY / 'launch').glob('*.launch.*'), *(REPOSITORY / 'config').iterdir()]
+    expected = {f'{share}/{path.parent.name}/{path.name}' for path in shared}
+    expected |= {f'{share}/package.xml', f'share/ament_index/resource_index/packages/{PACKAGE}'}
+    assert expected <= members.keys()
+    assert any(path.suffix == '.py' for path in shared), 'no launch file'
+    assert any(path.suffix == '.yaml' for path in shared), 'no parameter file'
+
+
+def test_wheel_has_every_module_and_the_embedded_model(
+    members: dict[str, zipfile.ZipInfo],
+) -> None:
+    root = REPOSITORY / PACKAGE
+    modules = {path.relative_to(REPOSITORY).as_posix() for path in root.rglob('*.py')}
+    models = {path.relative_to(REPOSITORY).as_posix() for path in root.glob('models/*.onnx')}
+    assert models, 'no embedded model'
+    assert modules | models | {f'{PACKAGE}/py.typed'} <= members.keys()
+
+
+def test_wheel_has_nothing_else_at_its_top(members: dict[str, zipfile.ZipInfo]) -> None:
+    tops = {name.split('/')[0] for name in members}
+    assert {top for top in tops if '.dist-info' not in top and '.data' not in top} == {
+        PACKAGE, 'lib', 'share',
+    }
+
+
+def test_installing_the_wheel_is_enough(second_venv: Path) -> None:
+    code = (
+        f'import {PACKAGE}, {PACKAGE}.nodes.detector_node, importlib.resources as resources\n'
+        'from ament_index_python import get_package_share_directory\n'
+        f'print({PACKAGE}.__file__)\n'
+        f'print(get_package_share_directory("{PACKAGE}"))\n'
+        f'print(*resources.files("{PACKAGE}").joinpath("models").iterdir())\n'
+    )
+    output = run(
+        second_venv / 'bin' / 'python', '-c', code,
+        cwd=second_venv, AMENT_PREFIX_PATH=str(second_venv), PYTHONPATH='',
+    )
+    module, share, models = output.splitlines()
+    assert module.startswith(str(second_venv))
+    assert share == str(second_venv / 'share' / PACKAGE)
+    assert '.onnx' in models
+    assert run(second_venv / 'bin' / 'yolov7_trt', '--help', cwd=second_venv, PYTHONPATH='')
+
+
+def test_type_hashes_of_vision_msgs_are_those_of_upstream() -> None:
+    recorded = REPOSITORY / 'test' / 'data' / 'vision_msgs_type_hashes.txt'
+    expected = dict(
+        line.split() for line in recorded.read_text(encoding='utf-8').splitlines()
+        if not line.startswith('#')
+    )
+    found = {}
+    for name in expected:
+        description = vision_msgs_share() / f'{name.removeprefix("vision_msgs/")}.json'
+        for entry in json.loads(description.read_text(encoding='utf-8'))['type_hashes']:
+            if entry['type_name'] == name:
+                found[name] = entry['hash_string']
+    assert len(expected) == 16
+    assert found == expected
+
+
+def vision_msgs_share() -> Path:
+    prefixes = [*os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep), sys.prefix]
+    for prefix in filter(None, prefixes):
+        share = Path(prefix) / 'share' / 'vision_msgs'
+        if (share / 'msg' / 'Detection2DArray.json').is_file():
+            return share
+    if 'nodes' in os.environ.get('REQUIRE_TESTS', ''):
+        pytest.fail('vision_msgs is not installed, and REQUIRE_TESTS names nodes')
+    pytest.skip('no type descriptions of vision_msgs here (Humble has none)')

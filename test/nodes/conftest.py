@@ -1,0 +1,49 @@
+"""Fixtures of the node tests: an isolated ROS domain, a probe, and detector processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ros_probe import DetectorProcess, Probe, photograph_bgr
+
+
+@pytest.fixture(scope='session', autouse=True)
+def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests on a domain of their own, on this machine, with their logs in a temp folder."""
+    os.environ['ROS_DOMAIN_ID'] = str(20 + os.getpid() % 80)
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    os.environ['ROS_LOG_DIR'] = str(tmp_path_factory.mktemp('ros_log'))
+    from yolov7_trt_ros.nodes.process import large_image_environment
+
+    os.environ.update(large_image_environment(os.environ))
+
+
+@pytest.fixture(scope='session')
+def probe(ros_domain: None) -> Iterator[Probe]:
+    """Return a node in this process that publishes, listens and calls services."""
+    with Probe() as probe:
+        yield probe
+
+
+@pytest.fixture(scope='module')
+def detector(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DetectorProcess]:
+    """Return an active detector on /camera/image_raw, shared by the tests of a module."""
+    log = tmp_path_factory.mktemp('detector') / 'log.txt'
+    with DetectorProcess(log, autostart=True, image_topics='/camera/image_raw') as process:
+        probe.wait_for_state('active')
+        yield process
+
+
+@pytest.fixture(scope='session')
+def photograph():
+    """Return a BGR picture (480, 640, 3) with a person in it."""
+    return photograph_bgr()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Return where a detector process of the test writes its log."""
+    return tmp_path / 'log.txt'

@@ -1,0 +1,235 @@
+"""What the node tests talk to the detector with: a probe node, and processes to start and stop."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+import skimage.data
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+
+TIMEOUT_S = 30.0
+TRANSITIONS = {
+    'configure': 1, 'cleanup': 2, 'activate': 3, 'deactivate': 4,
+    'shutdown_unconfigured': 5, 'shutdown_inactive': 6, 'shutdown_active': 7,
+}
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def photograph_bgr() -> np.ndarray:
+    """Return a photograph of a person, 640 x 480."""
+    picture = skimage.data.astronaut()[:384]
+    return cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (640, 480))
+
+
+def image_msg(pixels: np.ndarray, encoding: str = 'bgr8', **fields: Any) -> Image:
+    """Return an Image of an array (H, W[, C]); `fields` overwrite what the array tells."""
+    height, width = pixels.shape[:2]
+    message = Image(height=height, width=width, encoding=encoding, step=pixels.nbytes // height)
+    message.data = array.array('B', pixels.tobytes())
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+def jpeg_msg(pixels: np.ndarray) -> CompressedImage:
+    """Return a CompressedImage of a BGR array."""
+    _, data = cv2.imencode('.jpg', pixels)
+    return CompressedImage(format='jpeg', data=array.array('B', data.tobytes()))
+
+
+class DetectorProcess:
+    """The real node in a process of its own; leaving the context stops and checks it."""
+
+    def __init__(self, log: Path, *ros_arguments: str, **parameters: Any) -> None:
+        self.log = log
+        arguments = list(ros_arguments)
+        for name, value in ({'threads': 1} | parameters).items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            arguments += ['-p', f'{name}:={text}']
+        self.process = start_node('detector_node', arguments, log)
+
+    def __enter__(self) -> DetectorProcess:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        code = self.stop()
+        if kind is None:
+            assert code == 0, self.text()
+            assert 'Traceback' not in self.text(), self.text()
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and return the exit code; a node that hangs is killed and fails."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def text(self) -> str:
+        """Return what the node has logged."""
+        return self.log.read_text()
+
+
+def start_node(module: str, ros_arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start `yolov7_trt_ros.nodes.<module>` with its output in a file."""
+    with log.open('wb') as file:
+        return subprocess.Popen(
+            [sys.executable, '-m', f'yolov7_trt_ros.nodes.{module}', '--ros-args', *ros_arguments],
+            stdout=file, stderr=subprocess.STDOUT, env=os.environ.copy(),
+        )
+
+
+class Probe:
+    """A node in this process with a context of its own; it is spun only while waiting."""
+
+    def __enter__(self) -> Probe:
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self.node = Node('probe', context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._clients: dict[tuple[Any, str], Any] = {}
+        self._statuses: dict[str, tuple[str, dict[str, str], bytes]] = {}
+        self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def wait_until(self, condition: Callable[[], Any], what: str = 'condition') -> Any:
+        """Spin until the condition holds and return its value."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f'waited {TIMEOUT_S} s for {what}'
+            self._executor.spin_once(timeout_sec=0.02)
+        return value
+
+    def spin(self, seconds: float) -> None:
+        """Spin for a time: to see that something does not happen."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    # ---- services
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        """Call a service of the detector and return the response."""
+        client = self._clients.get((kind, name))
+        if client is None:
+            client = self._clients[kind, name] = self.node.create_client(kind, name)
+        self.wait_until(client.service_is_ready, f'service {name}')
+        future = client.call_async(request)
+        return self.wait_until(lambda: future.done() and future.result(), f'answer of {name}')
+
+    def state(self, node: str = '/detector') -> str:
+        """Return the lifecycle state's label."""
+        answer = self.call(GetState, f'{node}/get_state', GetState.Request())
+        return str(answer.current_state.label)
+
+    def wait_for_state(self, state: str) -> None:
+        """Wait until the detector is in a state."""
+        self.wait_until(lambda: self.state() == state, f'state {state}')
+
+    def change_state(self, transition: str) -> bool:
+        """Ask for a transition; returns whether it succeeded."""
+        request = ChangeState.Request()
+        request.transition.id = TRANSITIONS[transition]
+        return bool(self.call(ChangeState, '/detector/change_state', request).success)
+
+    def set_parameter(self, name: str, value: Any) -> str:
+        """Set a parameter of the detector; returns the reason of a refusal, '' on success."""
+        message = Parameter(name, value=value).to_parameter_msg()
+        request = SetParameters.Request(parameters=[message])
+        result = self.call(SetParameters, '/detector/set_parameters', request).results[0]
+        return '' if result.successful else result.reason or 'refused'
+
+    # ---- topics
+
+    def publisher(
+        self, topic: str = '/camera/image_raw', *, reliable: bool = False, kind: Any = Image
+    ) -> Any:
+        """Return a publisher that a detector subscribes to already."""
+        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        publisher = self.node.create_publisher(
+            kind, topic, QoSProfile(depth=5, reliability=reliability)
+        )
+        self.wait_until(publisher.get_subscription_count, f'a subscription to {topic}')
+        return publisher
+
+    def listen(self, kind: Any, topic: str, qos: Any = 10) -> list[Any]:
+        """Return a list that fills with the messages of a topic, once matched with a publisher."""
+        messages: list[Any] = []
+        subscription = self.node.create_subscription(kind, topic, messages.append, qos)
+        self.wait_until(lambda: self.node.count_publishers(topic), f'a publisher of {topic}')
+        self._clients[kind, f'{topic}{id(messages)}'] = subscription
+        return messages
+
+    def detections(self, topic: str = '/camera/detections') -> list[Any]:
+        """Listen to detections."""
+        return self.listen(Detection2DArray, topic)
+
+    def stamp(self, message: Any, frame_id: str = 'camera') -> Any:
+        """Put the present time into a message's header and return the message."""
+        message.header.stamp = self.node.get_clock().now().to_msg()
+        message.header.frame_id = frame_id
+        return message
+
+    def ask(self, publisher: Any, message: Any, answers: list[Any]) -> Any:
+        """Publish one image and return its detections (told by the stamp)."""
+        sent = self.stamp(message).header.stamp
+        publisher.publish(message)
+
+        def answer() -> Any:
+            return next((each for each in answers if each.header.stamp == sent), None)
+
+        return self.wait_until(answer, f'the detections of one image, of {len(answers)}')
+
+    # ---- diagnostics
+
+    def values(self, name: str = 'detector') -> dict[str, str]:
+        """Return the latest diagnostic values of `/detector: <name>`."""
+        return self._statuses.get(f'/detector: {name}', ('', {}, b''))[1]
+
+    def summary(self, name: str = 'detector') -> tuple[str, bytes]:
+        """Return the latest diagnostic message and level of `/detector: <name>`."""
+        message, _, level = self._statuses.get(f'/detector: {name}', ('', {}, b''))
+        return message, level
+
+    def forget_diagnostics(self) -> None:
+        """Forget what was heard, so that the next values are fresh."""
+        self._statuses.clear()
+
+    def counts(self, topic: str = '/camera/image_raw') -> dict[str, int]:
+        """Return fresh counters of a topic."""
+        self.forget_diagnostics()
+        values = self.wait_until(lambda: self.values(topic), f'diagnostics of {topic}')
+        names = ('received', 'processed', 'dropped', 'skipped', 'failed', 'lost')
+        return {name: int(values[name]) for name in names}
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = {pair.key: pair.value for pair in status.values}
+            self._statuses[status.name] = (status.message, values, status.level)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.report.coco import CocoAnnotations, coco_records, evaluate_coco
+
+PERSON, CAR = 1, 3
+SIZE_WH = (100, 100)
+
+
+@pytest.fixture
+def annotations(tmp_path: Path) -> CocoAnnotations:
+    """Image 7 shows a person and a car, image 8 a person, image 9 nothing."""
+    labels = [
+        (7, PERSON, [10, 10, 20, 40]), (7, CAR, [50, 50, 30, 20]), (8, PERSON, [5, 5, 50, 50])
+    ]
+    path = tmp_path / 'instances.json'
+    path.write_text(json.dumps({
+        'images': [{'id': n, 'file_name': f'{n}.jpg', 'width': 100, 'height': 100}
+                   for n in (7, 8, 9)],
+        'annotations': [
+            {'id': n + 1, 'image_id': image, 'category_id': category, 'bbox': box,
+             'area': box[2] * box[3], 'iscrowd': 0}
+            for n, (image, category, box) in enumerate(labels)
+        ],
+        'categories': [{'id': PERSON, 'name': 'person'}, {'id': CAR, 'name': 'car'}],
+    }))
+    return CocoAnnotations(path)
+
+
+def found(*items: tuple[list[float], float, int]) -> Detections:
+    boxes = np.array([item[0] for item in items], np.float32).reshape(-1, 4)
+    return Detections(
+        boxes, np.array([item[1] for item in items], np.float32),
+        np.array([item[2] for item in items], np.int32), SIZE_WH,
+    )
+
+
+PERFECT_7 = (([10, 10, 30, 50], 0.9, 0), ([50, 50, 80, 70], 0.8, 2))
+PERFECT_8 = (([5, 5, 55, 55], 0.9, 0),)
+
+
+def test_records_use_corner_and_size_and_coco_ids() -> None:
+    first, second = coco_records(7, found(*PERFECT_7))
+    assert first == {'image_id': 7, 'category_id': PERSON, 'bbox': [10, 10, 20, 40],
+                     'score': pytest.approx(0.9)}
+    assert second['category_id'] == CAR
+
+
+def test_classes_beyond_coco_are_left_out() -> None:
+    assert coco_records(7, found(([0, 0, 1, 1], 0.5, 80))) == []
+
+
+def test_everything_found(
+    annotations: CocoAnnotations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = coco_records(7, found(*PERFECT_7)) + coco_records(8, found(*PERFECT_8))
+    result = evaluate_coco(records, annotations, [7, 8, 9])
+    assert result['ap'] == result['ap50'] == 1.0
+    assert result['per_class'] == {
+        'person': {'ap': 1.0, 'ap50': 1.0, 'instances': 2},
+        'car': {'ap': 1.0, 'ap50': 1.0, 'instances': 1},
+    }
+    assert capsys.readouterr().out == ''
+
+
+def test_one_of_two_persons_missed(annotations: CocoAnnotations) -> None:
+    result = evaluate_coco(coco_records(7, found(*PERFECT_7)), annotations, [7, 8])
+    assert result['per_class']['person']['ap50'] == pytest.approx(0.505, abs=0.001)
+    assert result['per_class']['car']['ap50'] == 1.0
+
+
+def test_nothing_found(annotations: CocoAnnotations) -> None:
+    result = evaluate_coco([], annotations, [7, 8])
+    assert result['ap'] == result['ap50'] == 0.0
+
+
+def test_only_the_given_images_count(annotations: CocoAnnotations) -> None:
+    result = evaluate_coco(coco_records(7, found(*PERFECT_7)), annotations, [7])
+    assert result['ap'] == 1.0
+    assert result['per_class']['person']['instances'] == 1
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '{}', '{"images": 3}', '{"images": [{}]}'])
+def test_a_file_that_is_no_annotation_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / 'bad.json'
+    path.write_text(text)
+    with pytest.raises(InputError, match='bad.json'):
+        CocoAnnotations(path)
+    with pytest.raises(InputError, match='cannot read'):
+        CocoAnnotations(tmp_path / 'missing.json')
