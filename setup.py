@@ -44,8 +44,8 @@ setup(
         'onnxruntime>=1.16',
     ],
     extras_require={
-        'tools': ['onnx>=1.14', 'pycocotools>=2.0.7', 'rich>=13', 'rosbags>=0.10'],
-        'demo': ['matplotlib>=3.7', 'rich>=13', 'rosbags>=0.10', 'scikit-image>=0.21'],
+        'tools': ['onnx>=1.14', 'pycocotools>=2.0.7', 'rich>=13', 'rosbags>=0.11'],
+        'demo': ['matplotlib>=3.7', 'rich>=13', 'rosbags>=0.11', 'scikit-image>=0.21'],
         'test': ['hypothesis>=6.100', 'pytest>=8.3,<8.4', 'pytest-timeout>=2.3'],
     },
     zip_safe=False,

@@ -98,8 +98,7 @@ def test_the_size_is_read_from_the_header(name: str) -> None:
 @pytest.mark.parametrize('name', FILES)
 def test_a_file_cut_off_anywhere_is_refused(name: str) -> None:
     data = FILES[name]
-    # Within its last bytes a file may be complete but for its end mark.
-    for length in [*range(len(data) - 64), *range(0, len(data) // 2, 7)]:
+    for length in range(len(data)):
         with pytest.raises(ImageError):
             decode_compressed(data[:length])
 
@@ -111,6 +110,19 @@ def test_a_jpeg_without_its_end_mark_never_reaches_the_decoder(
     monkeypatch.delattr(preprocess.cv2, 'imdecode')
     with pytest.raises(ImageError, match='truncated JPEG: no end mark'):
         decode_compressed(FILES[name][:-2])
+
+
+@pytest.mark.parametrize('length', [2**31 - 1, 2**32 - 1, 5000])
+def test_a_png_whose_chunk_claims_more_than_there_is_never_reaches_the_decoder(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV 5 sets aside what the length says: 2 GB and seconds for a file of 200 bytes."""
+    monkeypatch.delattr(preprocess.cv2, 'imdecode')
+    data = bytearray(FILES['png'])
+    assert data[37:41] == b'IDAT'
+    data[33:37] = length.to_bytes(4, 'big')
+    with pytest.raises(ImageError, match='truncated or damaged PNG: no end chunk'):
+        decode_compressed(data)
 
 
 def test_padding_after_the_end_mark_is_allowed() -> None:

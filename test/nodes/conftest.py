@@ -12,7 +12,7 @@ from ros_probe import DetectorProcess, Probe, photograph_bgr
 
 @pytest.fixture(scope='session', autouse=True)
 def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the tests on a domain of their own, on this machine, with their logs in a temp folder."""
+    """Keep the tests on a domain of their own, on this machine, logs in a temp folder."""
     os.environ['ROS_DOMAIN_ID'] = str(20 + os.getpid() % 80)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ['ROS_LOG_DIR'] = str(tmp_path_factory.mktemp('ros_log'))

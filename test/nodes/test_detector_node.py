@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ros_probe import LATCHED, Probe, image_msg
 from sensor_msgs.msg import Image
+
 from vision_msgs.msg import LabelInfo, VisionInfo
 
 pytestmark = pytest.mark.usefixtures('detector')
@@ -66,7 +67,7 @@ def test_other_encodings_give_about_the_same_box(probe, camera, found, photograp
     expected = persons(probe.ask(camera, image_msg(photograph), found))[0].bbox
     pixels = cv2.cvtColor(photograph, code[encoding])
     box = persons(probe.ask(camera, image_msg(pixels, encoding), found))[0].bbox
-    tolerance = 40 if encoding == 'mono8' else 0.01  # without colour the network sees another image
+    tolerance = 40 if encoding == 'mono8' else 0.01  # the network sees other pixels
     assert box.center.position.x == pytest.approx(expected.center.position.x, abs=tolerance)
     assert box.size_x == pytest.approx(expected.size_x, abs=2 * tolerance)
 
@@ -140,11 +141,11 @@ def test_a_bad_image_is_counted_and_the_next_one_processed(
 ):
     before = probe.counts()
     camera.publish(probe.stamp(image_msg(photograph, **fields)))
-    assert persons(probe.ask(camera, image_msg(photograph), found))
     after = probe.wait_until(
         lambda: (counts := probe.counts())['failed'] > before['failed'] and counts, 'failed + 1'
     )
     assert after['failed'] == before['failed'] + 1
+    assert persons(probe.ask(camera, image_msg(photograph), found))
     assert '/camera/image_raw: ' in probe.values()['last error']
 
 

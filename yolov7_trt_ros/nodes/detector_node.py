@@ -46,9 +46,9 @@ class DetectorNode(LifecycleNode):
     The lifecycle node `detector`.
 
     configure: reads the parameters, loads and warms the model, creates publishers; FAILURE, with a
-    reason in the log, leaves it unconfigured. activate: starts the worker and subscribes. deactivate:
-    unsubscribes and finishes the frame in work. cleanup, shutdown: free the model. error:
-    frees everything and goes back to unconfigured.
+    reason in the log, leaves it unconfigured. activate: starts the worker and subscribes.
+    deactivate: unsubscribes and finishes the frame in work. cleanup, shutdown: free the model. On
+    error: frees everything and goes back to unconfigured.
 
     """
 

@@ -70,8 +70,8 @@ def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:
     Return the variables to add so that Fast DDS can publish images over 512 KiB.
 
     That is the size of its default shared-memory segment; larger best-effort images are lost.
-    Empty where `environment` already names a profile (the user's stands) or ours is not installed. To be
-    set before rclpy.init.
+    Empty where `environment` already names a profile (the user's stands) or ours is not installed.
+    To be set before rclpy.init.
 
     """
     profile = find_profile()
