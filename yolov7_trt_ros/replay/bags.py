@@ -7,14 +7,12 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.preprocess import decode_compressed
+from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.errors import BagError, ImageError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 from yolov7_trt_ros.replay.mcap_scan import McapScan
 from yolov7_trt_ros.replay.pictures import natural_key
 from yolov7_trt_ros.replay.rosbags_door import (
-    COMPRESSED_TYPE,
     DAMAGE,
     IMAGE_TYPES,
     RawMessage,
@@ -105,7 +103,7 @@ class BagReader:
     def _frame(self, raw: RawMessage, index: int) -> Frame | BadFrame:
         try:
             message = _deserialize(raw)
-            image = image_from_message(message)
+            image = view_message(message)
         except ImageError as exc:
             error = ImageError(f'{raw.topic} message {index}: {exc}')
             error.__cause__ = exc
@@ -116,33 +114,6 @@ class BagReader:
             image, stamp_ns, header.frame_id, raw.topic, index, self.path,
             raw.log_time_ns, raw.data,
         )
-
-
-def image_from_message(message: Any) -> ImageView:
-    """
-    View a raw image message as rosbags gives it without copying, or decode a compressed one.
-
-    Raises
-    ------
-    ImageError
-        The message's fields do not fit together, or the data is damaged.
-
-    """
-    if message.__msgtype__ == COMPRESSED_TYPE:
-        if 'compressedDepth' in message.format:
-            raise ImageError(
-                f'compressed image of format {message.format!r} is a depth image; '
-                'choose a colour image topic'
-            )
-        return decode_compressed(message.data)
-    return ImageView.from_buffer(
-        message.data,
-        width=message.width,
-        height=message.height,
-        encoding=message.encoding,
-        step=message.step,
-        big_endian=bool(message.is_bigendian),
-    )
 
 
 def _deserialize(raw: RawMessage) -> Any:
