@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""
+Print the parameters of the detector node as a Markdown table, or keep it current in a document.
+
+    python tools/parameter_table.py                            print the table
+    python tools/parameter_table.py --check docs/interfaces.md exit status 1 where it differs
+    python tools/parameter_table.py --write docs/interfaces.md put the table in
+
+In the document it lies between the lines `BEGIN` and `END`. Needs rclpy, as the module of the
+parameters does.
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolov7_trt_ros.nodes.parameters import PARAMETERS, ParameterSpec
+
+BEGIN = '<!-- parameters: begin -->'
+END = '<!-- parameters: end -->'
+_HEAD = ('name', 'type', 'default', 'accepted', 'run time', 'meaning')
+
+
+def parameter_table() -> str:
+    """Return the table, one row a parameter, with a newline at the end."""
+    rows = [_HEAD, tuple('---' for _ in _HEAD), *map(_row, PARAMETERS)]
+    return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+
+
+def replace_table(text: str) -> str:
+    """
+    Return a document's text with the table between its markers replaced.
+
+    Raises
+    ------
+    ValueError
+        The document does not have each marker once, in their order.
+
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f'expected the lines {BEGIN} and {END} once each')
+    before, _, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f'{END} comes before {BEGIN}')
+    return f'{before}{BEGIN}\n{parameter_table()}{END}{after}'
+
+
+def _row(spec: ParameterSpec) -> tuple[str, ...]:
+    default = str(spec.default).lower() if isinstance(spec.default, bool) else str(spec.default)
+    accepted = ', '.join(f'`{choice}`' for choice in spec.choices)
+    if spec.minimum is not None or spec.maximum is not None:
+        accepted = spec.range_text()
+    return (
+        f'`{spec.name}`', spec.type_text(), f'`{default}`' if default else '(empty)', accepted,
+        'yes' if spec.runtime else '', spec.description.replace('|', r'\|'),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(description='The parameters of the node as a table.')
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('--check', type=Path, metavar='FILE', help='compare the table in a file')
+    group.add_argument('--write', type=Path, metavar='FILE', help='replace the table in a file')
+    args = parser.parse_args(argv)
+    path = args.check or args.write
+    if path is None:
+        sys.stdout.write(parameter_table())
+        return 0
+    try:
+        found = path.read_text(encoding='utf-8')
+        wanted = replace_table(found)
+    except (OSError, ValueError) as exc:
+        print(f'{path}: {exc}', file=sys.stderr)
+        return 1
+    if args.write:
+        path.write_text(wanted, encoding='utf-8')
+    elif found != wanted:
+        print(
+            f'{path} is not what nodes/parameters.py says; run: '
+            f'python tools/parameter_table.py --write {path}', file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
