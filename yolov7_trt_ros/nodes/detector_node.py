@@ -19,6 +19,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -273,7 +274,12 @@ def main(args: list[str] | None = None) -> int:
     tune_malloc()
     os.environ.update(large_image_environment(os.environ))
     rclpy.init(args=args)
-    node = DetectorNode()
+    try:
+        node = DetectorNode()
+    except InvalidParameterValueException as exc:
+        rclpy.logging.get_logger('detector').fatal(f'cannot start: {exc}')
+        rclpy.try_shutdown()
+        return 1
     try:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):

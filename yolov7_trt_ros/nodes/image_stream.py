@@ -166,6 +166,10 @@ class ImageStream:
         if self._slots.put(self.topic, frame):
             self.statistics.count('dropped')
 
+    def context_ok(self) -> bool:
+        """Return whether ROS is still up; False once a signal has shut it down."""
+        return bool(self._node.context.ok())
+
     def age_ns(self, stamp: Any) -> int | None:
         """Return nanoseconds since `stamp` on the node's clock; None for a stamp of no use."""
         stamp_ns = stamp.sec * NS_PER_S + stamp.nanosec

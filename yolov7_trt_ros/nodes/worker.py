@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from rclpy._rclpy_pybind11 import RCLError
 
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.image_message import view_message
@@ -75,6 +76,10 @@ class DetectionWorker:
             except (InputError, InferenceError) as exc:
                 stream.statistics.count('failed')
                 self._on_error(f'{topic}: {exc}')
+            except RCLError:
+                if stream.context_ok():
+                    raise
+                return  # told to stop by a signal while this frame was in work
 
     def _process(self, stream: ImageStream, frame: ReceivedFrame) -> None:
         started_ns = time.monotonic_ns()

@@ -1,0 +1,155 @@
+"""The detector process: lifecycle states, signals, models, QoS, cameras that come and go."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import cv2
+import pytest
+from rclpy.qos import qos_profile_sensor_data
+from ros_probe import DetectorProcess, Probe, image_msg, jpeg_msg, start_node
+from sensor_msgs.msg import CompressedImage, Image
+
+from yolov7_trt_ros.replay.bag_detections import read_detections
+
+STEPS = {
+    'unconfigured': [],
+    'inactive': ['configure'],
+    'active': ['configure', 'activate'],
+    'finalized': ['shutdown_unconfigured'],
+}
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('state', STEPS)
+def test_a_signal_ends_it_cleanly_in_every_state(probe: Probe, log, state, number):
+    with DetectorProcess(log) as process:
+        probe.wait_for_state('unconfigured')
+        for transition in STEPS[state]:
+            assert probe.change_state(transition)
+        assert probe.state() == state
+        assert process.stop(number) == 0
+
+
+def test_a_signal_under_load_leaves_no_traceback(probe: Probe, log, photograph):
+    with DetectorProcess(log, autostart=True, image_topics='/load/image_raw') as process:
+        camera = probe.publisher('/load/image_raw')
+        for _ in range(10):
+            camera.publish(probe.stamp(image_msg(photograph)))
+            probe.spin(0.02)
+        assert process.stop(signal.SIGINT) == 0
+    probe.node.destroy_publisher(camera)
+
+
+def test_cleanup_and_configure_again(probe: Probe, log, photograph):
+    with DetectorProcess(log, image_topics='/again/image_raw'):
+        answers: list = []
+        for _ in range(3):
+            assert probe.change_state('configure')
+            assert probe.change_state('activate')
+            camera = probe.publisher('/again/image_raw')
+            answers = answers or probe.detections('/again/detections')
+            assert probe.ask(camera, image_msg(photograph), answers).detections
+            assert probe.change_state('deactivate')
+            assert probe.change_state('cleanup')
+            probe.node.destroy_publisher(camera)
+
+
+def test_a_missing_model_is_named_and_can_be_corrected(probe: Probe, log):
+    with DetectorProcess(log, model='/nowhere/model.onnx'):
+        assert not probe.change_state('configure')
+        assert probe.state() == 'unconfigured'
+        probe.wait_until(lambda: '/nowhere/model.onnx' in probe.summary()[0], 'diagnostics')
+        assert probe.set_parameter('model', 'yolov7-nano') == ''
+        assert probe.change_state('configure')
+
+
+def test_a_value_out_of_range_at_start_ends_with_one_line(log):
+    process = DetectorProcess(log, score_threshold=3.0)
+    assert process.process.wait(30) == 1
+    assert 'cannot start' in process.text() and 'Traceback' not in process.text()
+
+
+def test_auto_follows_a_reliable_publisher_and_a_compressed_one(probe: Probe, log, photograph):
+    topics = '/rel/image_raw,/jpg/image_raw/compressed'
+    with DetectorProcess(log, autostart=True, image_topics=topics) as process:
+        reliable = probe.publisher('/rel/image_raw', reliable=True)
+        jpeg = probe.publisher('/jpg/image_raw/compressed', kind=CompressedImage)
+        probe.wait_until(lambda: 'raw images, reliable' in process.text(), 'reliable')
+        answers = {name: probe.detections(f'/{name}/detections') for name in ('rel', 'jpg')}
+        probe.wait_until(reliable.get_subscription_count, 'the new subscription')
+        assert probe.ask(reliable, image_msg(photograph), answers['rel']).detections
+        assert probe.ask(jpeg, jpeg_msg(photograph), answers['jpg']).detections
+        broken = jpeg_msg(photograph)
+        broken.data = broken.data[:200]
+        jpeg.publish(probe.stamp(broken))
+        probe.wait_until(
+            lambda: probe.counts('/jpg/image_raw/compressed')['failed'] == 1, 'the broken JPEG'
+        )
+        assert probe.ask(jpeg, jpeg_msg(photograph), answers['jpg']).detections
+    probe.node.destroy_publisher(reliable)
+    probe.node.destroy_publisher(jpeg)
+
+
+def test_a_qos_mismatch_names_the_fix(probe: Probe, log, photograph):
+    topic = '/strict/image_raw'
+    with DetectorProcess(log, autostart=True, image_topics=topic, image_qos='reliable') as process:
+        camera = probe.node.create_publisher(Image, topic, qos_profile_sensor_data)
+        probe.wait_until(lambda: 'QoS mismatch on /strict/image_raw' in process.text(), 'warning')
+        assert 'set image_qos to auto or best_effort' in process.text()
+        probe.wait_until(lambda: 'QoS mismatch' in probe.summary(topic)[0], 'diagnostics')
+    probe.node.destroy_publisher(camera)
+
+
+def test_a_killed_camera_may_come_back(probe: Probe, log, tmp_path, photograph):
+    cv2.imwrite(str(tmp_path / 'person.png'), photograph)
+    arguments = [
+        '-r', '__ns:=/player', '-p', f'source:={tmp_path / "person.png"}', '-p', 'rate_hz:=10.0',
+    ]
+    with DetectorProcess(log, autostart=True, image_topics='/player/image_raw'):
+        answers = probe.detections('/player/detections')
+        for _ in range(2):
+            seen = len(answers)
+            camera = start_node('image_player_node', arguments, tmp_path / 'player.txt')
+            probe.wait_until(lambda before=seen: len(answers) > before + 3, 'detections')
+            camera.kill()
+            assert camera.wait(30) == -signal.SIGKILL
+        assert answers[-1].header.frame_id == 'camera'
+
+
+def test_the_recorder_writes_what_the_detector_publishes(probe: Probe, log, tmp_path, photograph):
+    bag = tmp_path / 'bag'
+    recorder = start_node(
+        'recorder_node',
+        ['-p', f'bag:={bag}', '-p', "images:=['/rec/image_raw']",
+         '-p', "detections:=['/rec/detections']"],
+        tmp_path / 'recorder.txt',
+    )
+    with DetectorProcess(log, autostart=True, image_topics='/rec/image_raw'):
+        camera = probe.publisher('/rec/image_raw')
+        answers = probe.detections('/rec/detections')
+        probe.wait_until(lambda: camera.get_subscription_count() == 2, 'recorder')
+        probe.wait_until(
+            lambda: probe.node.count_subscribers('/rec/detections') == 2, 'recorder'
+        )
+        sent = [probe.ask(camera, image_msg(photograph), answers) for _ in range(3)]
+        recorder.send_signal(signal.SIGINT)
+        assert recorder.wait(30) == 0, (tmp_path / 'recorder.txt').read_text()
+    track = read_detections(bag, '/rec/detections')
+    for answer in sent:
+        stamp_ns = answer.header.stamp.sec * 10**9 + answer.header.stamp.nanosec
+        assert len(track.by_stamp_ns[stamp_ns]) == len(answer.detections)
+    assert track.class_names[0] == 'person'
+    probe.node.destroy_publisher(camera)
+
+
+def test_the_player_names_a_source_that_is_missing(tmp_path):
+    player = start_node('image_player_node', ['-p', 'source:=/nowhere'], tmp_path / 'player.txt')
+    try:
+        assert player.wait(30) == 1
+    except subprocess.TimeoutExpired:
+        player.kill()
+        raise
+    text = (tmp_path / 'player.txt').read_text()
+    assert '/nowhere' in text and 'Traceback' not in text
