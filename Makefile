@@ -27,7 +27,7 @@ export LD_LIBRARY_PATH := $(shell echo '$(LD_LIBRARY_PATH)' | tr ':' '\n' | grep
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check clean distclean
+.PHONY: help venv demo test check bench clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## print this list
@@ -47,6 +47,10 @@ check: venv  ## lint, types and the rules between the folders
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy --strict yolov7_trt_ros
 	@$(BIN)/lint-imports --no-cache
+
+bench: venv  ## measure the frame path and the transport of images (about 2 minutes)
+	@$(BIN)/python benchmarks/frame_path.py
+	@$(BIN)/python benchmarks/transport.py
 
 clean:  ## remove what was built and cached, but not .venv
 	rm -rf build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

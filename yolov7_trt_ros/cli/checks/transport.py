@@ -36,10 +36,6 @@ def _profile(machine: Machine) -> Check:
         problem = _profile_problem(Path(value)) if value else 'is set, but empty'
         if problem:
             return Check(name, WARN, f'{variable} {problem}', fix)
-    if len(given) < len(PROFILE_VARIABLES):
-        absent = next(name for name in PROFILE_VARIABLES if name not in given)
-        return Check(name, OK, f'profile {value}; {absent} is not set, which other distributions '
-                     'read')
     return Check(name, OK, f'profile {value}')
 
 
@@ -70,8 +66,11 @@ def _export(machine: Machine) -> str:
     files = (place / PROFILE_NAME for place in places)
     path = next((file for file in files if file.is_file()), None)
     shown = path or f'<prefix>/share/yolov7_trt_ros/config/{PROFILE_NAME}'
-    settings = ' '.join(f'{variable}={shown}' for variable in PROFILE_VARIABLES)
-    return f'in the shell of the camera and of the node: export {settings}'
+    new, old = PROFILE_VARIABLES
+    return (
+        f'in the shell of the camera and of the node: export {new}={shown} '
+        f'(Jazzy and before: {old})'
+    )
 
 
 def _shared_memory(machine: Machine) -> Check:

@@ -1,0 +1,46 @@
+"""Where a measurement was made: the part every result file has in common."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ('numpy', 'opencv-python-headless', 'onnxruntime', 'rclpy', 'ros-fastdds')
+
+
+def measured_on() -> dict[str, Any]:
+    """Return the command, date, processor and versions."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = 'not installed'
+    return {
+        'command': ' '.join(['python', *sys.argv]),
+        'date': datetime.date.today().isoformat(),
+        'processor': _processor(),
+        'cores': os.cpu_count(),
+        'python': platform.python_version(),
+        'versions': versions,
+    }
+
+
+def save(path: Path, result: dict[str, Any]) -> None:
+    """Write a result file, `measured_on` included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({'measured_on': measured_on(), **result}, indent=2) + '\n')
+    print(f'written: {path}')
+
+
+def _processor() -> str:
+    for line in Path('/proc/cpuinfo').read_text().splitlines():
+        if line.startswith('model name'):
+            return line.partition(':')[2].strip()
+    return platform.machine()
