@@ -1,0 +1,242 @@
+"""The parts of the detector node one by one: slots, statistics, parameters, QoS, messages."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rclpy.qos import ReliabilityPolicy
+from std_msgs.msg import Header
+
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.nodes import parameters, qos
+from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, image_to_msg
+from yolov7_trt_ros.nodes.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.image_player_node import encode_pixels, moving_view
+from yolov7_trt_ros.nodes.process import large_image_environment
+from yolov7_trt_ros.nodes.statistics import NS_PER_S, RateLimit, TopicStatistics
+
+FOUND = Detections(
+    np.array([[10, 20, 50, 100]], np.float32), np.array([0.5], np.float32),
+    np.array([1], np.int32), (640, 480),
+)
+
+
+# ---- frame slots
+
+
+def test_slot_keeps_the_latest_and_serves_who_waited_longest():
+    slots: FrameSlots[int] = FrameSlots()
+    assert not slots.put('slow', 1)
+    assert not slots.put('fast', 2)
+    assert slots.put('fast', 3)
+    assert slots.put('fast', 4)
+    assert [slots.take(), slots.take()] == [('slow', 1), ('fast', 4)]
+
+
+def test_replacing_keeps_the_place_in_the_line():
+    slots: FrameSlots[int] = FrameSlots()
+    slots.put('a', 1)
+    slots.put('b', 1)
+    slots.put('a', 2)
+    assert slots.take() == ('a', 2)
+
+
+def test_close_wakes_the_worker_and_names_what_is_dropped():
+    slots: FrameSlots[int] = FrameSlots()
+    taken: list = []
+    worker = threading.Thread(target=lambda: taken.append(slots.take()))
+    worker.start()
+    assert slots.close() == []
+    worker.join(10)
+    assert taken == [None]
+    slots.put('late', 1)
+    assert slots.take() is None
+
+
+# ---- statistics
+
+
+def test_rate_limit_takes_every_third_of_a_jittery_camera():
+    limit = RateLimit()
+    jitter = np.random.default_rng(0).integers(-4_000_000, 4_000_000, 300)
+    arrivals = 10 * NS_PER_S + np.arange(300) * (NS_PER_S // 30) + jitter
+    admitted = sum(limit.admits(int(now), 10.0) for now in arrivals)
+    assert 95 <= admitted <= 101
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=200), st.floats(0.5, 500))
+def test_rate_limit_never_admits_more_than_its_rate(gaps, rate):
+    limit, now, admitted = RateLimit(), 10 * NS_PER_S, []
+    for gap in gaps:
+        now += gap
+        if limit.admits(now, rate):
+            admitted.append(now)
+    span_s = (admitted[-1] - admitted[0]) / NS_PER_S
+    assert len(admitted) <= span_s * rate + 2 + 1e-3
+
+
+def test_statistics_count_and_rate():
+    statistics = TopicStatistics()
+    assert statistics.rates_hz(NS_PER_S) == (0.0, 0.0)
+    for _ in range(10):
+        statistics.count('received')
+    statistics.add_processed([('infer', 2_000_000), ('transport', None)])
+    assert statistics.rates_hz(3 * NS_PER_S) == (5.0, 0.5)
+    assert statistics.counts().received == 10
+    assert statistics.percentiles_ms() == {'infer': (2.0, 2.0)}
+
+
+# ---- parameters
+
+SPECS = {spec.name: spec for spec in parameters.PARAMETERS}
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'expected'),
+    [
+        ('score_threshold', 1, 1.0),
+        ('max_detections', 5, 5),
+        ('classes', ['person', 'car'], 'person,car'),
+        ('classes', 3, '3'),
+        ('classes', [0, 2], '0,2'),
+        ('publish_overlay', False, False),
+    ],
+)
+def test_values_are_taken_in_the_type_of_the_default(name, value, expected):
+    got = SPECS[name].check(value)
+    assert got == expected and type(got) is type(expected)
+
+
+@given(st.sampled_from(parameters.PARAMETERS), st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=True), st.text(),
+    st.lists(st.text()), st.binary(),
+))
+def test_any_value_is_taken_in_range_or_refused_by_name(spec, value):
+    try:
+        got = spec.check(value)
+    except SettingError as error:
+        assert spec.name in str(error)
+    else:
+        assert type(got) is type(spec.default)
+        if spec.minimum is not None and spec.maximum is not None:
+            assert spec.minimum <= got <= spec.maximum
+
+
+# ---- QoS
+
+
+def offered(reliability, kind='sensor_msgs/msg/Image'):
+    profile = SimpleNamespace(reliability=reliability)
+    return SimpleNamespace(topic_type=kind, qos_profile=profile, node_name='camera')
+
+
+RELIABLE = offered(ReliabilityPolicy.RELIABLE)
+BEST_EFFORT = offered(ReliabilityPolicy.BEST_EFFORT)
+JPEG = offered(ReliabilityPolicy.RELIABLE, 'sensor_msgs/msg/CompressedImage')
+
+
+@pytest.mark.parametrize(
+    ('topic', 'publishers', 'expected'),
+    [
+        ('/a', [], ('raw', False)),
+        ('/a/compressed', [], ('compressed', False)),
+        ('/a', [RELIABLE], ('raw', True)),
+        ('/a', [RELIABLE, BEST_EFFORT], ('raw', False)),
+        ('/a', [JPEG], ('compressed', True)),
+        ('/a', [JPEG, RELIABLE], ('raw', True)),
+    ],
+)
+def test_auto_follows_what_is_offered(topic, publishers, expected):
+    choice = qos.choose_stream(topic, publishers, image_transport='auto', image_qos='auto')
+    assert (choice.transport, choice.reliable) == expected
+
+
+def test_a_topic_of_another_type_is_named():
+    scan = offered(ReliabilityPolicy.RELIABLE, 'sensor_msgs/msg/LaserScan')
+    assert 'carries sensor_msgs/msg/LaserScan' in qos.describe_wrong_type('/a', [scan])
+    assert qos.describe_wrong_type('/a', [scan, RELIABLE]) is None
+    assert qos.describe_wrong_type('/a', []) is None
+
+
+# ---- messages
+
+
+def old_types(id_field):
+    """Return message classes with the fields of Galactic (class_id) or Foxy (id)."""
+    class Result:
+        def __init__(self, pose=None):
+            setattr(self, id_field, '')
+            self.score, self.pose = 0.0, pose or object()
+
+    class Detection:
+        def __init__(self, header=None):
+            self.header, self.results = header, []
+            self.bbox = SimpleNamespace(center=SimpleNamespace(x=0.0, y=0.0), size_x=0, size_y=0)
+
+    class DetectionArray:
+        def __init__(self, header=None):
+            self.header, self.detections = header, []
+
+    return DetectionArray, Detection, Result
+
+
+@pytest.mark.parametrize('id_field', ['class_id', 'id'])
+def test_messages_of_older_vision_msgs_are_filled_by_field(id_field):
+    convert = DetectionsToMsg(('person', 'dog'), old_types(id_field)).convert
+    message = convert(FOUND, Header(frame_id='cam'), 'name')
+    (detection,) = message.detections
+    assert (detection.bbox.center.x, detection.bbox.center.y) == (30, 60)
+    assert (detection.bbox.size_x, detection.bbox.size_y) == (40, 80)
+    assert getattr(detection.results[0], id_field) == 'dog'
+    assert detection.results[0].score == 0.5
+
+
+def test_class_ids_beyond_the_names_are_still_told():
+    convert = DetectionsToMsg(('person',)).convert
+    assert convert(FOUND, Header(), 'name').detections[0].results[0].hypothesis.class_id == (
+        'class_1'
+    )
+    assert convert(FOUND, Header(), 'index').detections[0].results[0].hypothesis.class_id == '1'
+
+
+def test_image_message_round_trip():
+    from yolov7_trt_ros.core.image_message import view_message
+
+    pixels = np.random.default_rng(0).integers(0, 255, (7, 5, 3), np.uint8)
+    message = image_to_msg(pixels, Header(frame_id='cam'))
+    assert (view_message(message).pixels == pixels).all()
+    assert message.header.frame_id == 'cam'
+
+
+# ---- player and process
+
+
+@pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'mono8', 'yuv422_yuy2'])
+def test_player_encodings_read_back(encoding):
+    from yolov7_trt_ros.core.image import ImageView
+    from yolov7_trt_ros.core.preprocess import to_bgr
+
+    bgr = np.full((4, 8, 3), (40, 90, 200), np.uint8)
+    data = encode_pixels(bgr, encoding)
+    view = ImageView.from_buffer(data.tobytes(), width=8, height=4, encoding=encoding)
+    expected = 0.114 * 40 + 0.587 * 90 + 0.299 * 200 if encoding == 'mono8' else bgr
+    assert np.abs(to_bgr(view).astype(int) - expected).max() <= 3
+
+
+def test_moving_view_moves_and_keeps_its_size():
+    picture = np.random.default_rng(0).integers(0, 255, (300, 500, 3), np.uint8)
+    views = list(moving_view(picture, (64, 48), 8))
+    assert [view.shape for view in views] == [(48, 64, 3)] * 8
+    assert (views[0] != views[3]).any()
+
+
+def test_profile_is_offered_unless_the_user_has_one():
+    (name, path), = large_image_environment({}).items()
+    assert name.endswith('_DEFAULT_PROFILES_FILE') and path.endswith('.xml')
+    assert large_image_environment({'FASTDDS_DEFAULT_PROFILES_FILE': '/mine.xml'}) == {}
