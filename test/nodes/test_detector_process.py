@@ -29,7 +29,7 @@ def test_a_signal_ends_it_cleanly_in_every_state(probe: Probe, log, state, numbe
         for transition in STEPS[state]:
             assert probe.change_state(transition)
         assert probe.state() == state
-        assert process.stop(number) == 0
+        assert process.stop(number) == 0, process.text()
 
 
 def test_a_signal_under_load_leaves_no_traceback(probe: Probe, log, photograph):

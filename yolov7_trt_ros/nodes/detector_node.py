@@ -12,15 +12,11 @@ topics, parameters and diagnostics.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.exceptions import InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -33,7 +29,7 @@ from yolov7_trt_ros.nodes import diagnostics, parameters, qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
 from yolov7_trt_ros.nodes.labels import label_info_msg
-from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
+from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.nodes.statistics import NS_PER_S
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
@@ -271,23 +267,7 @@ class DetectorNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit code."""
-    tune_malloc()
-    os.environ.update(large_image_environment(os.environ))
-    rclpy.init(args=args)
-    try:
-        node = DetectorNode()
-    except InvalidParameterValueException as exc:
-        rclpy.logging.get_logger('detector').fatal(f'cannot start: {exc}')
-        rclpy.try_shutdown()
-        return 1
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_node('detector', DetectorNode, args)
 
 
 if __name__ == '__main__':

@@ -13,14 +13,12 @@ from __future__ import annotations
 import array
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import rclpy
 from numpy.typing import NDArray
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -28,8 +26,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.core.preprocess import to_bgr
-from yolov7_trt_ros.errors import InputError, SettingError, Yolov7TrtError
-from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
+from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.replay.frames import Frame
 from yolov7_trt_ros.replay.sources import open_frames
 
@@ -188,24 +186,8 @@ def moving_view(
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the player until its source ends; returns the exit code."""
-    tune_malloc()
-    os.environ.update(large_image_environment(os.environ))
-    rclpy.init(args=args)
-    try:
-        node = ImagePlayerNode()
-    except Yolov7TrtError as exc:
-        rclpy.logging.get_logger('image_player').error(str(exc))
-        rclpy.try_shutdown()
-        return 1
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    """Play until the source ends; returns the exit code."""
+    return run_node('image_player', ImagePlayerNode, args)
 
 
 if __name__ == '__main__':

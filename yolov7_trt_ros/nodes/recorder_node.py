@@ -16,20 +16,17 @@ from __future__ import annotations
 import collections
 import functools
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from vision_msgs.msg import Detection2DArray
-from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
+from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import (
     COMPRESSED_TYPE,
@@ -76,9 +73,11 @@ class RecorderNode(Node):
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self.create_timer(_REPORT_PERIOD_S, self.report)
 
-    def close(self) -> None:
-        """Finish the bag."""
+    def destroy_node(self) -> None:
+        """Finish the bag, report a last time, and destroy the node."""
         self._writer.close()
+        self.report()
+        super().destroy_node()
 
     def report(self) -> None:
         """Print one JSON line."""
@@ -117,20 +116,7 @@ class RecorderNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Record until told to stop; returns the exit code."""
-    tune_malloc()
-    os.environ.update(large_image_environment(os.environ))
-    rclpy.init(args=args)
-    node = RecorderNode()
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.close()
-        node.report()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_node('recorder', RecorderNode, args)
 
 
 if __name__ == '__main__':

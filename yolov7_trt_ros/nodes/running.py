@@ -1,0 +1,57 @@
+"""Start and stop of a node process, the same for every node."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import rclpy
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.exceptions import InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+
+from yolov7_trt_ros.errors import Yolov7TrtError
+from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
+
+
+def run_node(name: str, make_node: Callable[[], Node], args: list[str] | None) -> int:
+    """
+    Make a node and spin it until a signal or shutdown ends it.
+
+    Parameters
+    ----------
+    name
+        For the log line when the node cannot be made.
+    make_node
+        Called after rclpy.init.
+    args
+        Command line; None takes the process's.
+
+    Returns
+    -------
+    Exit code: 0 ended as told, 1 the node could not be made (one line in the log says why).
+
+    """
+    tune_malloc()
+    os.environ.update(large_image_environment(os.environ))
+    rclpy.init(args=args)
+    try:
+        node = make_node()
+    except (Yolov7TrtError, InvalidParameterValueException) as exc:
+        rclpy.logging.get_logger(name).fatal(f'cannot start: {exc}')
+        rclpy.try_shutdown()
+        return 1
+    context = node.context
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except RCLError:
+        # A signal that arrives between two waits invalidates the context under the executor.
+        if context.ok():
+            raise
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
