@@ -137,13 +137,28 @@ class Probe:
     # ---- services
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
-        """Call a service of the detector and return the response."""
+        """
+        Call a service of the detector and return the response.
+
+        Reading the state is asked again every three seconds: a request sent while the service of a
+        former process is still in the graph is never answered.
+
+        """
         client = self._clients.get((kind, name))
         if client is None:
             client = self._clients[kind, name] = self.node.create_client(kind, name)
         self.wait_until(client.service_is_ready, f'service {name}')
-        future = client.call_async(request)
-        return self.wait_until(lambda: future.done() and future.result(), f'answer of {name}')
+        futures = [client.call_async(request)]
+        due = time.monotonic() + 3
+
+        def answer() -> Any:
+            nonlocal due
+            if kind is GetState and time.monotonic() > due:
+                futures.append(client.call_async(request))
+                due = time.monotonic() + 3
+            return next((each.result() for each in futures if each.done()), None)
+
+        return self.wait_until(answer, f'answer of {name}')
 
     def state(self, node: str = '/detector') -> str:
         """Return the lifecycle state's label."""

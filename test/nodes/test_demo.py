@@ -32,8 +32,10 @@ def test_demo_leaves_bag_pictures_videos_and_a_true_summary(tmp_path):
         assert len(track.by_stamp_ns) == camera['detections_recorded']
         images = list(BagReader(tmp_path / 'bag', topics=[camera['topic']]))
         assert all(isinstance(image, Frame) for image in images)
-        # best effort: the recorder may match a camera a few frames after the detector did
-        assert len(set(track.by_stamp_ns) - {image.stamp_ns for image in images}) <= 5
+        # best effort: the recorder may match a camera later than the detector did
+        stamps = {image.stamp_ns for image in images}
+        late = {stamp for stamp in track.by_stamp_ns if stamp >= min(stamps)}
+        assert len(late) > 5 and len(late - stamps) <= 2
         assert camera['classes'].get('person', 0) > 0  # the first photograph shows one
         assert (tmp_path / f'{name}.mp4').stat().st_size > 10_000
         assert list((tmp_path / 'pictures').glob(f'{name}_*.jpg'))

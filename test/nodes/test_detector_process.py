@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 
@@ -129,11 +130,19 @@ def test_the_recorder_writes_what_the_detector_publishes(probe: Probe, log, tmp_
     with DetectorProcess(log, autostart=True, image_topics='/rec/image_raw'):
         camera = probe.publisher('/rec/image_raw')
         answers = probe.detections('/rec/detections')
-        probe.wait_until(lambda: camera.get_subscription_count() == 2, 'recorder')
-        probe.wait_until(
-            lambda: probe.node.count_subscribers('/rec/detections') == 2, 'recorder'
-        )
+
+        def recorded() -> int:
+            lines = (tmp_path / 'recorder.txt').read_text().splitlines()
+            return json.loads(lines[-1])['topics'].get('/rec/detections', 0) if lines else 0
+
+        def matched() -> bool:
+            return bool(probe.ask(camera, image_msg(photograph), answers) and recorded())
+
+        probe.wait_until(matched, 'the recorder to match both topics')
         sent = [probe.ask(camera, image_msg(photograph), answers) for _ in range(3)]
+        before = -1
+        while before != (before := recorded()):  # two reports alike: all that came is written
+            probe.spin(0.6)
         recorder.send_signal(signal.SIGINT)
         assert recorder.wait(30) == 0, (tmp_path / 'recorder.txt').read_text()
     track = read_detections(bag, '/rec/detections')

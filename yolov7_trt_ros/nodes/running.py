@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 
 import rclpy
@@ -35,6 +36,9 @@ def run_node(name: str, make_node: Callable[[], Node], args: list[str] | None) -
     """
     tune_malloc()
     os.environ.update(large_image_environment(os.environ))
+    # rclpy ends the spinning on SIGINT by itself. Python's own KeyboardInterrupt on top of it
+    # could surface anywhere, also in message conversions, which turn it into another error.
+    signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(args=args)
     try:
         node = make_node()
@@ -45,7 +49,7 @@ def run_node(name: str, make_node: Callable[[], Node], args: list[str] | None) -
     context = node.context
     try:
         rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except RCLError:
         # A signal that arrives between two waits invalidates the context under the executor.
