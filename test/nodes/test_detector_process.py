@@ -8,6 +8,7 @@ import subprocess
 
 import cv2
 import pytest
+from onnx_models import brightness_grid
 from rclpy.qos import qos_profile_sensor_data
 from ros_probe import DetectorProcess, Probe, image_msg, jpeg_msg, start_node
 from sensor_msgs.msg import CompressedImage, Image
@@ -162,3 +163,38 @@ def test_the_player_names_a_source_that_is_missing(tmp_path):
         raise
     text = (tmp_path / 'player.txt').read_text()
     assert '/nowhere' in text and 'Traceback' not in text
+
+
+def test_a_parameter_file_is_read_and_classes_of_a_list_taken(probe: Probe, log, tmp_path):
+    file = tmp_path / 'detector.yaml'
+    file.write_text(
+        '/**:\n  ros__parameters:\n    autostart: true\n    score_threshold: 1\n'
+        '    image_topics: [/one/image_raw, /two/image_raw]\n    classes: [person, dog]\n'
+    )
+    with DetectorProcess(log, '--params-file', str(file)):
+        probe.wait_for_state('active')
+        for topic in ('/one/detections', '/two/detections'):
+            probe.wait_until(
+                lambda topic=topic: probe.node.count_publishers(topic), f'a publisher of {topic}'
+            )
+
+
+def test_a_model_that_gives_nan_fails_frames_and_the_node_lives(
+    probe: Probe, log, tmp_path, photograph
+):
+    model = tmp_path / 'nan.onnx'
+    brightness_grid(model, objectness=float('nan'))
+    topic = '/nan/image_raw'
+    with DetectorProcess(
+        log, autostart=True, image_topics=topic, model=model, network_size=64
+    ):
+        camera = probe.publisher(topic)
+
+        def failed() -> int:
+            camera.publish(probe.stamp(image_msg(photograph)))
+            return probe.counts(topic)['failed']
+
+        probe.wait_until(lambda: failed() >= 2, 'two failed frames')
+        assert 'NaN' in probe.values()['last error']
+        assert probe.state() == 'active'
+    probe.node.destroy_publisher(camera)
