@@ -251,3 +251,14 @@ def _yuv420(rgb: NDArray[np.uint8], order: str) -> NDArray[np.uint8]:
     ]
     chroma = np.stack(pair, axis=2).reshape(height // 2, width)
     return _rounded(np.vstack([luma, chroma]))
+
+
+def encoded_view(
+    rgb: NDArray[np.uint8], encoding: str, step_padding: int = 0, big_endian: bool = False
+) -> ImageView:
+    """View a picture encoded by `encode_image`, as the node views a message."""
+    data, step = encode_image(rgb, encoding, step_padding, big_endian)
+    height, width = rgb.shape[:2]
+    return ImageView.from_buffer(
+        data, width=width, height=height, encoding=encoding, step=step, big_endian=big_endian
+    )

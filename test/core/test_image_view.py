@@ -15,22 +15,18 @@ from hypothesis import strategies as st
 from yolov7_trt_ros.core.image import ENCODINGS, MAX_PIXELS, ImageView, PixelLayout, find_encoding
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import ImageError
-from yolov7_trt_ros.testing import COLOURS, colour_blocks, encode_image, smooth_picture
+from yolov7_trt_ros.testing import (
+    COLOURS,
+    colour_blocks,
+    encode_image,
+    encoded_view,
+    smooth_picture,
+)
 
 ALL = sorted(ENCODINGS)
 # Most a sample may differ on a smooth picture: rounding for YUV, interpolation for mosaics.
 TOLERANCE = {PixelLayout.PACKED: 0, PixelLayout.YUV422: 6, PixelLayout.YUV420_SEMI_PLANAR: 8,
              PixelLayout.BAYER: 4}
-
-
-def view(
-    rgb: np.ndarray, encoding: str, step_padding: int = 0, big_endian: bool = False
-) -> ImageView:
-    data, step = encode_image(rgb, encoding, step_padding, big_endian)
-    height, width = rgb.shape[:2]
-    return ImageView.from_buffer(
-        data, width=width, height=height, encoding=encoding, step=step, big_endian=big_endian
-    )
 
 
 def expected_bgr(rgb: np.ndarray, encoding: str) -> np.ndarray:
@@ -49,7 +45,7 @@ def address(buffer: Any) -> int:
 @pytest.mark.parametrize('encoding', ALL)
 def test_a_smooth_picture_comes_back_in_its_colours(encoding: str, step_padding: int) -> None:
     rgb = smooth_picture(64, 48)
-    got = to_bgr(view(rgb, encoding, step_padding)).astype(int)
+    got = to_bgr(encoded_view(rgb, encoding, step_padding)).astype(int)
     wrong = np.abs(got - expected_bgr(rgb, encoding))[2:-2, 2:-2]
     assert got.shape == (48, 64, 3)
     assert wrong.max() <= TOLERANCE[find_encoding(encoding).layout]
@@ -58,7 +54,7 @@ def test_a_smooth_picture_comes_back_in_its_colours(encoding: str, step_padding:
 @pytest.mark.parametrize('encoding', [name for name in ALL if ENCODINGS[name].order != 'mono'])
 def test_pure_colours_are_not_swapped(encoding: str) -> None:
     block = 16
-    bgr = to_bgr(view(colour_blocks(block), encoding)).astype(int)
+    bgr = to_bgr(encoded_view(colour_blocks(block), encoding)).astype(int)
     for index, (name, rgb) in enumerate(COLOURS.items()):
         y, x = divmod(index, 4)
         middle = bgr[y * block + block // 2, x * block + block // 2]
@@ -69,7 +65,7 @@ def test_pure_colours_are_not_swapped(encoding: str) -> None:
 @pytest.mark.parametrize('big_endian', [False, True])
 def test_mono16_of_either_byte_order(encoding: str, big_endian: bool) -> None:
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
-    image = view(ramp, encoding, big_endian=big_endian)
+    image = encoded_view(ramp, encoding, big_endian=big_endian)
     assert image.pixels.dtype.itemsize == 2
     assert image.pixels[0, :, 0].tolist() == [257 * value for value in range(256)]
     assert to_bgr(image)[0, :, 0].tolist() == list(range(256))
@@ -77,7 +73,7 @@ def test_mono16_of_either_byte_order(encoding: str, big_endian: bool) -> None:
 
 def test_big_endian_says_nothing_about_8_bit_images() -> None:
     rgb = smooth_picture(8, 4)
-    assert np.array_equal(to_bgr(view(rgb, 'rgb8', big_endian=True)), rgb[..., ::-1])
+    assert np.array_equal(to_bgr(encoded_view(rgb, 'rgb8', big_endian=True)), rgb[..., ::-1])
 
 
 @pytest.mark.parametrize(('alias', 'name'), [
@@ -146,7 +142,7 @@ def test_a_later_write_to_the_buffer_is_seen() -> None:
 
 
 def test_bgr8_is_handed_on_without_a_copy() -> None:
-    image = view(smooth_picture(8, 8), 'bgr8', step_padding=3)
+    image = encoded_view(smooth_picture(8, 8), 'bgr8', step_padding=3)
     assert to_bgr(image) is image.pixels
 
 

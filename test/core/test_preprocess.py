@@ -13,7 +13,7 @@ from yolov7_trt_ros.core import preprocess
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView, PixelLayout
 from yolov7_trt_ros.core.letterbox import Letterbox, fit_letterbox, fit_rectangle
 from yolov7_trt_ros.core.preprocess import Preprocessor, to_bgr
-from yolov7_trt_ros.testing import encode_image, smooth_picture
+from yolov7_trt_ros.testing import encode_image, encoded_view, smooth_picture
 
 CANONICAL = sorted({encoding.name for encoding in ENCODINGS.values()})
 PACKED = [name for name in CANONICAL if ENCODINGS[name].layout is PixelLayout.PACKED]
@@ -24,16 +24,6 @@ LETTERBOXES = {
     'same size, no border': fit_letterbox((64, 32), (64, 32)),
     'flat': fit_rectangle((160, 2), 64, 32),
 }
-
-
-def view(
-    rgb: np.ndarray, encoding: str, step_padding: int = 0, big_endian: bool = False
-) -> ImageView:
-    data, step = encode_image(rgb, encoding, step_padding, big_endian)
-    height, width = rgb.shape[:2]
-    return ImageView.from_buffer(
-        data, width=width, height=height, encoding=encoding, step=step, big_endian=big_endian
-    )
 
 
 def resize_slowly(picture: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
@@ -67,7 +57,7 @@ def reference_blob(image: ImageView, box: Letterbox) -> np.ndarray:
 @pytest.mark.parametrize('encoding', CANONICAL)
 def test_the_tensor_equals_a_slow_reference(encoding: str, name: str, dtype: str) -> None:
     box = LETTERBOXES[name]
-    image = view(smooth_picture(*box.source_wh), encoding, step_padding=6)
+    image = encoded_view(smooth_picture(*box.source_wh), encoding, step_padding=6)
     blob = Preprocessor(dtype).prepare(image, box)
     assert blob.shape == (1, 3, box.network_wh[1], box.network_wh[0])
     assert blob.dtype == dtype
@@ -81,7 +71,7 @@ def test_every_grey_level_is_exact(dtype: str) -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     picture = np.stack([levels, levels[::-1], levels.T], axis=2)
     box = fit_letterbox((16, 16), (16, 16))
-    blob = Preprocessor(dtype).prepare(view(picture, 'rgb8'), box)
+    blob = Preprocessor(dtype).prepare(encoded_view(picture, 'rgb8'), box)
     exact = picture.transpose(2, 0, 1) / 255
     assert np.allclose(blob[0].astype(np.float64), exact, atol=0, rtol=np.finfo(dtype).eps)
 
@@ -91,10 +81,10 @@ def test_mono16_of_either_byte_order(big_endian: bool) -> None:
     picture = smooth_picture(160, 100)
     box = fit_rectangle((160, 100), 64, 32)
     prepared = Preprocessor()
-    little = prepared.prepare(view(picture, 'mono16'), box).copy()
-    other = prepared.prepare(view(picture, 'mono16', big_endian=big_endian), box)
+    little = prepared.prepare(encoded_view(picture, 'mono16'), box).copy()
+    other = prepared.prepare(encoded_view(picture, 'mono16', big_endian=big_endian), box)
     assert np.array_equal(little, other)
-    assert np.abs(little - reference_blob(view(picture, 'mono8'), box)).max() <= 1.05 / 255
+    assert np.abs(little - reference_blob(encoded_view(picture, 'mono8'), box)).max() <= 1.05 / 255
 
 
 def test_the_border_stays_grey_frame_after_frame() -> None:
@@ -102,7 +92,7 @@ def test_the_border_stays_grey_frame_after_frame() -> None:
     prepared = Preprocessor()
     for seed in range(3):
         noise = np.random.default_rng(seed).integers(0, 256, (20, 40, 3), np.uint8)
-        blob = prepared.prepare(view(noise, 'bgr8'), box)
+        blob = prepared.prepare(encoded_view(noise, 'bgr8'), box)
         left, top = box.offset_xy
         width, height = box.resized_wh
         border = np.ones(blob.shape[2:], bool)
@@ -113,7 +103,7 @@ def test_the_border_stays_grey_frame_after_frame() -> None:
 def test_rgb_and_bgr_of_one_picture_give_one_tensor() -> None:
     box = fit_rectangle((160, 100), 64, 32)
     picture = smooth_picture(160, 100)
-    blobs = [Preprocessor().prepare(view(picture, name), box)
+    blobs = [Preprocessor().prepare(encoded_view(picture, name), box)
              for name in ('bgr8', 'rgb8', 'bgra8', 'rgba8')]
     assert all(np.array_equal(blobs[0], blob) for blob in blobs[1:])
 
@@ -122,7 +112,7 @@ def test_rgb_and_bgr_of_one_picture_give_one_tensor() -> None:
 @pytest.mark.parametrize('encoding', ['bgr8', 'mono8', 'mono16', 'bayer_rggb8', 'bayer_gbrg8'])
 def test_odd_sizes(source: tuple[int, int], encoding: str) -> None:
     box = fit_rectangle(source, 64, 32)
-    blob = Preprocessor().prepare(view(smooth_picture(*source), encoding), box)
+    blob = Preprocessor().prepare(encoded_view(smooth_picture(*source), encoding), box)
     assert np.isfinite(blob).all()
     assert 0 <= blob.min() <= blob.max() <= 1
 
@@ -197,7 +187,7 @@ def test_further_frames_allocate_nothing_of_an_images_size(
 ) -> None:
     """numpy reports its memory to tracemalloc, OpenCV's outputs in numpy arrays included."""
     box = fit_letterbox((640, 480), network)
-    image = view(np.zeros((480, 640, 3), np.uint8), encoding)
+    image = encoded_view(np.zeros((480, 640, 3), np.uint8), encoding)
     prepared = Preprocessor(dtype)
     blob = prepared.prepare(image, box)
     tracemalloc.start()
@@ -211,7 +201,7 @@ def test_further_frames_allocate_nothing_of_an_images_size(
 
 
 def test_tracemalloc_would_see_a_copy() -> None:
-    image = view(np.zeros((480, 640, 3), np.uint8), 'rgb8')
+    image = encoded_view(np.zeros((480, 640, 3), np.uint8), 'rgb8')
     tracemalloc.start()
     try:
         to_bgr(image)
@@ -227,10 +217,10 @@ def test_tracemalloc_would_see_a_copy() -> None:
 def test_the_tensor_is_kept_per_geometry_and_encoding() -> None:
     prepared = Preprocessor()
     wide, high = fit_rectangle((160, 100), 64, 32), fit_rectangle((100, 160), 64, 32)
-    first = prepared.prepare(view(smooth_picture(160, 100), 'bgr8'), wide)
-    other = prepared.prepare(view(smooth_picture(100, 160), 'bgr8'), high)
-    mono = prepared.prepare(view(smooth_picture(160, 100), 'mono8'), wide)
-    again = prepared.prepare(view(smooth_picture(160, 100), 'bgr8'), wide)
+    first = prepared.prepare(encoded_view(smooth_picture(160, 100), 'bgr8'), wide)
+    other = prepared.prepare(encoded_view(smooth_picture(100, 160), 'bgr8'), high)
+    mono = prepared.prepare(encoded_view(smooth_picture(160, 100), 'mono8'), wide)
+    again = prepared.prepare(encoded_view(smooth_picture(160, 100), 'bgr8'), wide)
     assert again is first
     assert len({id(first), id(other), id(mono)}) == 3
 
@@ -239,7 +229,7 @@ def test_the_least_recently_used_geometry_is_dropped() -> None:
     prepared = Preprocessor()
 
     def tensor_of(width: int) -> Any:
-        image = view(smooth_picture(width, 20), 'bgr8')
+        image = encoded_view(smooth_picture(width, 20), 'bgr8')
         return prepared.prepare(image, fit_rectangle((width, 20), 64, 32))
 
     kept = [tensor_of(width) for width in range(30, 38)]

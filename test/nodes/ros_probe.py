@@ -24,7 +24,6 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
-
 from vision_msgs.msg import Detection2DArray
 
 TIMEOUT_S = 30.0

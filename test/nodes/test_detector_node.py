@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from ros_probe import LATCHED, Probe, image_msg
 from sensor_msgs.msg import Image
-
 from vision_msgs.msg import LabelInfo, VisionInfo
 
 pytestmark = pytest.mark.usefixtures('detector')

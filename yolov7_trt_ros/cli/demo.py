@@ -394,13 +394,11 @@ def _print_summary(summary: dict[str, Any], output: Path) -> None:
 def _draw(output: Path, camera: Camera, rate_hz: float) -> None:
     """Draw the recorded detections into the recorded images: a video, and some pictures."""
     import cv2
-    import numpy as np
 
-    from yolov7_trt_ros.core.preprocess import to_bgr
     from yolov7_trt_ros.replay.bag_detections import read_detections
     from yolov7_trt_ros.replay.frames import Frame
     from yolov7_trt_ros.replay.sources import open_frames
-    from yolov7_trt_ros.report.overlay import draw_detections
+    from yolov7_trt_ros.report.overlay import annotated_copy
 
     track = read_detections(output / 'bag', camera.detections_topic)
     pictures = output / 'pictures'
@@ -410,8 +408,8 @@ def _draw(output: Path, camera: Camera, rate_hz: float) -> None:
     for frame in open_frames(output / 'bag', topics=[camera.topic]):
         if not isinstance(frame, Frame) or frame.stamp_ns not in track.by_stamp_ns:
             continue
-        canvas = np.array(to_bgr(frame.image), np.uint8)
-        draw_detections(canvas, track.by_stamp_ns[frame.stamp_ns], track.class_names)
+        found = track.by_stamp_ns[frame.stamp_ns]
+        canvas = annotated_copy(frame.image, found, track.class_names)
         if video is None:
             codec = cv2.VideoWriter.fourcc(*'mp4v')
             video = cv2.VideoWriter(

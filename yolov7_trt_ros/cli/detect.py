@@ -148,10 +148,9 @@ def _detect_frames(
     record: dict[str, Any],
 ) -> None:
     from yolov7_trt_ros.cli.annotated import open_writer
-    from yolov7_trt_ros.core.preprocess import to_bgr
     from yolov7_trt_ros.replay.frames import BadFrame
     from yolov7_trt_ros.replay.run import detect_frames
-    from yolov7_trt_ros.report.overlay import draw_detections
+    from yolov7_trt_ros.report.overlay import annotated_copy
 
     class_names = detector.spec.class_names
     with (
@@ -165,8 +164,7 @@ def _detect_frames(
                 record['failed'].append(str(item.error))
                 continue
             frame, detections = item
-            canvas = to_bgr(frame.image).copy()
-            draw_detections(canvas, detections, class_names)
+            canvas = annotated_copy(frame.image, detections, class_names)
             written = writer.write(frame, canvas)
             record['frames'].append({
                 'source': frame.source,

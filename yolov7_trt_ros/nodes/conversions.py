@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
-
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
 from yolov7_trt_ros.core.detections import Detections, class_name
 
 

@@ -19,9 +19,10 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-
 from vision_msgs.msg import VisionInfo
+
 from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.topics import detections_topics
 from yolov7_trt_ros.engine import open_detector
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
@@ -30,7 +31,6 @@ from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
 from yolov7_trt_ros.nodes.labels import label_info_msg
 from yolov7_trt_ros.nodes.running import run_node
-from yolov7_trt_ros.nodes.statistics import NS_PER_S
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
 _ERROR_SHOWN_NS = 5 * NS_PER_S

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -66,9 +66,6 @@ def _status(
         name=name,
         message=message,
         hardware_id='yolov7_trt_ros',
-        values=list(_key_values(values.items())),
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
 
-
-def _key_values(items: Iterable[tuple[str, str]]) -> Iterable[KeyValue]:
-    return (KeyValue(key=key, value=value) for key, value in items)

@@ -9,12 +9,13 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
-
 from vision_msgs.msg import Detection2DArray
+
+from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.process import PROFILE_NAME, find_profile, profile_variable
-from yolov7_trt_ros.nodes.statistics import NS_PER_S, RateLimit, TopicStatistics
+from yolov7_trt_ros.nodes.statistics import RateLimit, TopicStatistics
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -48,7 +49,7 @@ class ImageStream:
     node
         The lifecycle node, in the executor's thread.
     topic, detections_topic
-        Input and output; the overlay is published on `<detections_topic>/overlay`.
+        Input and output, fully resolved; the overlay is published on `<detections_topic>/overlay`.
     image_transport, image_qos
         The parameters of that name.
 
@@ -64,7 +65,7 @@ class ImageStream:
         image_qos: str,
     ) -> None:
         self._node = node
-        self.topic = node.resolve_topic_name(topic)
+        self.topic = topic
         self.statistics = TopicStatistics()
         self.detections = node.create_publisher(
             Detection2DArray, detections_topic, qos.DETECTIONS
@@ -172,7 +173,7 @@ class ImageStream:
 
     def age_ns(self, stamp: Any) -> int | None:
         """Return nanoseconds since `stamp` on the node's clock; None for a stamp of no use."""
-        stamp_ns = stamp.sec * NS_PER_S + stamp.nanosec
+        stamp_ns = stamp_to_ns(stamp)
         age_ns: int = self._node.get_clock().now().nanoseconds - stamp_ns
         return age_ns if stamp_ns and 0 <= age_ns < 60 * NS_PER_S else None
 

@@ -17,15 +17,15 @@ import collections
 import functools
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
-
 from vision_msgs.msg import Detection2DArray
+
 from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import (
@@ -36,7 +36,6 @@ from yolov7_trt_ros.replay.rosbags_door import (
     load_typestore,
 )
 
-_BAG_VERSION: Literal[9] = 9
 _REPORT_PERIOD_S = 0.25
 
 
@@ -57,7 +56,9 @@ class RecorderNode(Node):
         self._messages: collections.Counter[str] = collections.Counter()
         self._classes: dict[str, collections.Counter[str]] = {}
         self._diagnostics: dict[str, dict[str, str]] = {}
-        self._writer = Writer(folder, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        self._writer = Writer(
+            folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
+        )
         self._writer.open()
         for topic in images:
             compressed = topic.endswith('/compressed')

@@ -7,9 +7,9 @@ import dataclasses
 import threading
 from collections.abc import Iterable
 
-import numpy as np
+from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.report.latency import percentiles_ms
 
-NS_PER_S = 1_000_000_000
 _WINDOW = 512
 STAGES = ('transport', 'wait', 'preprocess', 'infer', 'postprocess', 'publish', 'stamp_to_publish')
 """transport: stamp to callback; wait: callback to worker; the rest as named."""
@@ -81,13 +81,8 @@ class TopicStatistics:
         """Return p50 and p99 in milliseconds of each stage that has samples."""
         with self._lock:
             samples = {stage: list(values) for stage, values in self._stages.items() if values}
-        return {
-            stage: (
-                float(np.percentile(values, 50)) / 1e6,
-                float(np.percentile(values, 99)) / 1e6,
-            )
-            for stage, values in samples.items()
-        }
+        percentiles = {stage: percentiles_ms(values) for stage, values in samples.items()}
+        return {stage: (each.p50, each.p99) for stage, each in percentiles.items()}
 
     def rates_hz(self, now_ns: int) -> tuple[float, float]:
         """

@@ -6,18 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-import numpy as np
 from rclpy._rclpy_pybind11 import RCLError
 
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.image_message import view_message
-from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import InferenceError, InputError
 from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, image_to_msg
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
 from yolov7_trt_ros.nodes.parameters import NodeSettings
-from yolov7_trt_ros.report.overlay import draw_detections
+from yolov7_trt_ros.report.overlay import annotated_copy
 
 
 class DetectionWorker:
@@ -102,6 +100,5 @@ class DetectionWorker:
             ('stamp_to_publish', stream.age_ns(header.stamp)),
         ))
         if settings.publish_overlay and stream.overlay.get_subscription_count():
-            canvas = np.array(to_bgr(image), np.uint8)
-            draw_detections(canvas, detections, self._detector.spec.class_names)
+            canvas = annotated_copy(image, detections, self._detector.spec.class_names)
             stream.overlay.publish(image_to_msg(canvas, header))

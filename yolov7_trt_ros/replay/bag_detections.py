@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.stamps import stamp_to_ns
 from yolov7_trt_ros.errors import BagError
 from yolov7_trt_ros.replay.rosbags_door import DAMAGE, Reader, load_typestore
-
-NS_PER_S = 1_000_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +58,7 @@ def read_detections(bag: Path, topic: str) -> DetectionTrack:
                 raise BagError(f'{bag} holds no topic {topic}')
             for _, _, data in reader.messages(connections):
                 message = load_typestore().deserialize_cdr(data, connections[0].msgtype)
-                stamp = message.header.stamp
-                by_stamp[stamp.sec * NS_PER_S + stamp.nanosec] = _detections(message, names)
+                by_stamp[stamp_to_ns(message.header.stamp)] = _detections(message, names)
     except DAMAGE as exc:
         raise BagError(f'cannot read detections of {bag}: {exc}') from exc
     return DetectionTrack(by_stamp, tuple(names))

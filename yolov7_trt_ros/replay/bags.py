@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from yolov7_trt_ros.core.image_message import view_message
+from yolov7_trt_ros.core.stamps import stamp_to_ns
 from yolov7_trt_ros.errors import BagError, ImageError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 from yolov7_trt_ros.replay.mcap_scan import McapScan
@@ -20,7 +21,6 @@ from yolov7_trt_ros.replay.rosbags_door import (
     load_typestore,
 )
 
-NS_PER_S = 1_000_000_000
 _PARTS = ('.mcap', '.db3')
 
 
@@ -109,7 +109,7 @@ class BagReader:
             error.__cause__ = exc
             return BadFrame(error, raw.topic, index, self.path, raw.log_time_ns, raw.data)
         header = message.header
-        stamp_ns = header.stamp.sec * NS_PER_S + header.stamp.nanosec
+        stamp_ns = stamp_to_ns(header.stamp)
         return Frame(
             image, stamp_ns, header.frame_id, raw.topic, index, self.path,
             raw.log_time_ns, raw.data,

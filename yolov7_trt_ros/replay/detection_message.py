@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from yolov7_trt_ros.core.detections import Detections, class_name
+from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.replay.rosbags_door import load_typestore
 
 DETECTIONS_TYPE = 'vision_msgs/msg/Detection2DArray'
-NS_PER_S = 1_000_000_000
 
 
 class DetectionMessages:

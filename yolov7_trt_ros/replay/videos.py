@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 
 from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
-NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 _DEFAULT_FPS = 30.0
 # Containers state the number of frames roughly; a video that ends before this share is cut off.

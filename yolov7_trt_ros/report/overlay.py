@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.detections import Detections, class_name
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.preprocess import to_bgr
 
 # Hues one golden-ratio turn apart stay distinct for any number of classes.
 _GOLDEN_TURN = 0.618033988749895
@@ -18,6 +20,16 @@ _SHADES = ((0.85, 1.0), (0.65, 0.85), (0.95, 0.75))
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _DARK_BELOW = 140
 Colour = tuple[int, int, int]
+
+
+def annotated_copy(
+    image: ImageView, detections: Detections, class_names: tuple[str, ...]
+) -> NDArray[np.uint8]:
+    """Return a BGR copy (H, W, 3) of an image with its detections drawn in."""
+    pixels = to_bgr(image)
+    canvas = pixels.copy() if np.shares_memory(pixels, image.pixels) else pixels
+    draw_detections(canvas, detections, class_names)
+    return canvas
 
 
 def draw_detections(
