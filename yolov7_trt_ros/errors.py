@@ -9,12 +9,19 @@ Every exception this package raises on purpose, in one tree.
     ├── ModelError                 the model cannot be used as a YOLOv7 detector
     │   ├── ModelNotFoundError     no such file and no such embedded model
     │   ├── ModelFormatError       the file is not a readable model
-    │   └── ModelLayoutError       inputs or outputs are not those of a YOLOv7 export, or ambiguous
+    │   ├── ModelLayoutError       inputs or outputs are not those of a YOLOv7 export, or ambiguous
+    │   ├── BuildError             TensorRT could not build a plan from the model
+    │   └── PlanError              a TensorRT plan cannot be used here
+    │       ├── PlanMissingError   no plan was built yet for this model on this machine
+    │       └── PlanMismatchError  the plan was built for another GPU, TensorRT or model
     ├── InferenceError             the engine failed or returned unusable numbers for one frame
+    │   ├── DeviceMemoryError      the GPU has too little free memory
+    │   └── DeviceLostError        the CUDA context is lost: close the detector and open a new one
     └── MissingDependencyError     an optional package is needed and not installed
 
 Each message says what was expected, what was found and what to do. The node counts an `InputError`
-or `InferenceError` against the frame and lives on; a `ModelError` fails the lifecycle transition.
+or `InferenceError` against the frame and lives on (after a `DeviceLostError` in an error state,
+until it is configured again); a `ModelError` fails the lifecycle transition.
 
 """
 
@@ -57,8 +64,32 @@ class ModelLayoutError(ModelError):
     """Inputs or outputs are not those of a YOLOv7 export, or fit more than one layout."""
 
 
+class BuildError(ModelError):
+    """TensorRT could not build a plan from the model."""
+
+
+class PlanError(ModelError):
+    """A TensorRT plan cannot be used here."""
+
+
+class PlanMissingError(PlanError):
+    """No plan was built yet for this model on this machine."""
+
+
+class PlanMismatchError(PlanError):
+    """The plan was built for another GPU, another TensorRT or another model."""
+
+
 class InferenceError(Yolov7TrtError):
     """The engine failed, or its output holds no usable numbers."""
+
+
+class DeviceMemoryError(InferenceError):
+    """The GPU has too little free memory; the message says how much is missing."""
+
+
+class DeviceLostError(InferenceError):
+    """The CUDA context is lost; close the detector and open a new one."""
 
 
 class MissingDependencyError(Yolov7TrtError):

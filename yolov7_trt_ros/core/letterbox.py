@@ -68,6 +68,38 @@ class Letterbox:
         return (boxes_xyxy * scale + offset).astype(np.float32)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class AxisSamples:
+    """
+    Which two source samples make each scaled sample along one axis, as cv2.resize takes them.
+
+    value = source[first] * (1 - weight) + source[second] * weight; `second` equals `first` where
+    the weight is 0. Three arrays (n,): int32, int32, float32.
+
+    """
+
+    first: NDArray[np.int32]
+    second: NDArray[np.int32]
+    weight: NDArray[np.float32]
+
+    @property
+    def used(self) -> NDArray[np.int32]:
+        """Source samples with any weight, ascending: int32 (m,)."""
+        return np.union1d(self.first, self.second).astype(np.int32)
+
+
+def sample_axis(source: int, scaled: int) -> AxisSamples:
+    """Return the bilinear sampling of an axis of `source` pixels scaled to `scaled` pixels."""
+    position = ((np.arange(scaled) + 0.5) * (source / scaled) - 0.5).astype(np.float32)
+    first = np.floor(position).astype(np.int32)
+    weight = position - first.astype(np.float32)
+    outside = (first < 0) | (first >= source - 1)
+    first = np.clip(first, 0, source - 1)
+    weight[outside] = 0
+    second = np.where(weight > 0, first + 1, first).astype(np.int32)
+    return AxisSamples(first, second, weight.astype(np.float32))
+
+
 def fit_letterbox(source_wh: tuple[int, int], network_wh: tuple[int, int]) -> Letterbox:
     """
     Fit a source image, aspect ratio kept and centred, into a fixed network size.

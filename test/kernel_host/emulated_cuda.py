@@ -1,0 +1,414 @@
+"""
+A CUDA device emulated on the host, so that the whole GPU path runs where there is no GPU.
+
+Device memory is host memory, streams run at once or record for a graph, and the kernels are the
+package's own, compiled for the CPU by host_kernels. TensorRT is played by ONNX Runtime.
+`install()` puts all of it in place of pycuda, before engine modules that import it are loaded.
+
+What it cannot show: speed, overlap, and what a real driver refuses.
+
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from yolov7_trt_ros.core.model_spec import TensorInfo
+from yolov7_trt_ros.engine.plan import Machine, ShapeRange
+from yolov7_trt_ros.errors import InferenceError, PlanError
+
+MACHINE = Machine('TensorRT', '0.0.0', '0.0', 'emulated GPU', '9.0')
+
+
+class EmulatedCuda(types.ModuleType):
+    """Stands in for `pycuda.driver`; `state` is what tests look at and change."""
+
+    def __init__(self) -> None:
+        super().__init__('pycuda.driver')
+        self.state = State()
+        state = self.state
+
+        class Error(Exception):
+            pass
+
+        self.Error = Error
+        self.MemoryError = type('MemoryError', (Error,), {})
+        self.LogicError = type('LogicError', (Error,), {})
+        state.out_of_memory, state.error = self.MemoryError, self.LogicError
+        self.host_alloc_flags = types.SimpleNamespace(DEVICEMAP=2)
+        self.event_flags = types.SimpleNamespace(DISABLE_TIMING=2)
+        self.device_attribute = types.SimpleNamespace(
+            CAN_MAP_HOST_MEMORY='CAN_MAP_HOST_MEMORY',
+            PAGEABLE_MEMORY_ACCESS='PAGEABLE_MEMORY_ACCESS',
+        )
+        self.Device, self.Context = _device(state), _Context
+        _Context.state = state
+        self.Stream = lambda: Stream(state)
+        self.Event = _Event
+        self.mem_alloc = lambda size: _Allocation(state, size)
+        self.pagelocked_empty = lambda size, dtype, mem_flags=0: _pinned(state, size)
+        self.mem_get_info = lambda: (state.limit - state.used, state.limit)
+        self.get_driver_version = lambda: 12020
+
+    def init(self) -> None:
+        """Do nothing."""
+
+    def memset_d8(self, address: int, value: int, size: int) -> None:
+        """Fill."""
+        self.state.check()
+        ctypes.memset(address, value, size)
+
+    def memcpy_htod(self, address: int, array: np.ndarray) -> None:
+        """Copy now."""
+        self.state.check()
+        ctypes.memmove(address, array.ctypes.data, array.nbytes)
+
+    def memcpy_htod_async(self, address: int, array: np.ndarray, stream: Stream) -> None:
+        """Copy in stream order."""
+        stream.do(lambda: self.memcpy_htod(address, array))
+
+    def memcpy_dtoh_async(self, array: np.ndarray, address: int, stream: Stream) -> None:
+        """Copy in stream order."""
+        stream.do(lambda: ctypes.memmove(array.ctypes.data, address, array.nbytes))
+
+
+class State:
+    """The device: memory in use, its limit, streams, and whether it broke."""
+
+    def __init__(self) -> None:
+        self.used, self.limit = 0, 1 << 34
+        self.allocations = 0
+        self.broken = False
+        self.streams: dict[int, Stream] = {}
+        self.out_of_memory: type[Exception] = Exception
+        self.error: type[Exception] = Exception
+
+    def check(self) -> None:
+        """Raise what a broken context raises."""
+        if self.broken:
+            raise self.error('an illegal memory access was encountered')
+
+    def take(self, size: int) -> None:
+        """Count an allocation."""
+        self.check()
+        if self.used + size > self.limit:
+            raise self.out_of_memory('out of memory')
+        self.used += size
+        self.allocations += 1
+
+
+def _device(state: State) -> type:
+    class Device:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def name(self) -> str:
+            return MACHINE.gpu_name
+
+        def compute_capability(self) -> tuple[int, int]:
+            return 9, 0
+
+        def get_attribute(self, attribute: str) -> int:
+            return 1
+
+        def retain_primary_context(self) -> _Context:
+            return _Context()
+
+        @staticmethod
+        def count() -> int:
+            return 1
+
+    return Device
+
+
+class _Context:
+    state: State
+    depth = 0
+
+    def push(self) -> None:
+        _Context.depth += 1
+
+    @staticmethod
+    def pop() -> None:
+        _Context.depth -= 1
+
+    @staticmethod
+    def synchronize() -> None:
+        _Context.state.check()
+
+    def detach(self) -> None:
+        pass
+
+
+class Stream:
+    """Does work at once, or keeps it while a graph is captured."""
+
+    def __init__(self, state: State) -> None:
+        self.handle = 1 + len(state.streams)
+        self.recording: list[Callable[[], Any]] | None = None
+        self._state = state
+        state.streams[self.handle] = self
+
+    def do(self, work: Callable[[], Any]) -> None:
+        """Run or record; a context must be current."""
+        assert _Context.depth > 0, 'no CUDA context is current'
+        self._state.check()
+        work() if self.recording is None else self.recording.append(work)
+
+    def synchronize(self) -> None:
+        """Wait: everything is done already."""
+        self._state.check()
+        assert self.recording is None, 'synchronising while a graph is captured is an error'
+
+    def wait_for_event(self, event: Any) -> None:
+        """Wait: everything is done already."""
+
+
+class _Event:
+    def __init__(self, flags: int = 0) -> None:
+        pass
+
+    def record(self, stream: Stream) -> None:
+        stream.do(lambda: None)
+
+    def synchronize(self) -> None:
+        _Context.state.check()
+
+    def time_since(self, other: Any) -> float:
+        return 0.001
+
+
+class _Allocation:
+    def __init__(self, state: State, size: int) -> None:
+        state.take(size)
+        self._state, self._size = state, size
+        # aligned as CUDA's, and poisoned: whoever reads what nobody wrote is found out
+        self._memory = np.full(size + 256, 0xA5, np.uint8)
+        self._address = -(-self._memory.ctypes.data // 256) * 256
+
+    def __int__(self) -> int:
+        return self._address
+
+    def free(self) -> None:
+        assert self._size >= 0, 'freed twice'
+        self._state.used -= self._size
+        self._memory[:] = 0x5A
+        self._size = -1
+
+
+class _Pinned:
+    def __init__(self, state: State, size: int) -> None:
+        state.take(0)
+        self._memory = np.full(size + 64, 0xA5, np.uint8)
+        self.address = -(-self._memory.ctypes.data // 64) * 64
+        self.__array_interface__ = {
+            'shape': (size,), 'typestr': '|u1', 'data': (self.address, False), 'version': 3,
+        }
+
+    def get_device_pointer(self) -> int:
+        return self.address
+
+    def free(self) -> None:
+        self._memory[:] = 0x5A
+
+
+def _pinned(state: State, size: int) -> np.ndarray:
+    return np.asarray(_Pinned(state, size))
+
+
+class EmulatedKernels:
+    """Stands in for engine.kernels.Kernels."""
+
+    def __init__(self, launcher: Any) -> None:
+        self._launcher = launcher
+
+    def function(self, name: str, types_: str) -> Any:
+        """Return a function with pycuda's `prepared_async_call`."""
+        kinds = {'P': np.uint64, 'i': np.int32, 'f': np.float32}
+
+        def call(grid: Any, block: Any, stream: Stream, *arguments: Any) -> None:
+            values = [kinds[t](value) for t, value in zip(types_, arguments, strict=True)]
+            stream.do(lambda: self._launcher.launch(name, (*grid, 1)[:3], block, *values))
+
+        return types.SimpleNamespace(prepared_async_call=call)
+
+
+class EmulatedDriver:
+    """Stands in for cuda.bindings.driver: graphs are lists of recorded work."""
+
+    class CUstreamCaptureMode:
+        """Names."""
+
+        CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.alive = 0
+
+    def CUstream(self, handle: int) -> Stream:  # noqa: N802  (CUDA's name)
+        """Return the stream of a handle."""
+        return self._state.streams[handle]
+
+    def cuStreamBeginCapture(self, stream: Stream, mode: int) -> tuple[int]:  # noqa: N802
+        """Record from now on."""
+        stream.recording = []
+        return (0,)
+
+    def cuStreamEndCapture(self, stream: Stream) -> tuple[int, Any]:  # noqa: N802
+        """Return what was recorded."""
+        recorded, stream.recording = stream.recording, None
+        return 0, recorded
+
+    def cuGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Any]:  # noqa: N802
+        """Return an executable graph."""
+        self.alive += 1
+        return 0, list(graph)
+
+    def cuGraphUpload(self, graph: Any, stream: Stream) -> tuple[int]:  # noqa: N802
+        """Do nothing."""
+        return (0,)
+
+    def cuGraphDestroy(self, graph: Any) -> tuple[int]:  # noqa: N802
+        """Do nothing."""
+        return (0,)
+
+    def cuGraphExecDestroy(self, graph: Any) -> tuple[int]:  # noqa: N802
+        """Count."""
+        self.alive -= 1
+        return (0,)
+
+    def cuGraphLaunch(self, graph: Any, stream: Stream) -> tuple[int]:  # noqa: N802
+        """Do what was recorded."""
+        self._state.check()
+        for work in graph:
+            work()
+        return (0,)
+
+
+class EmulatedApi:
+    """Stands in for TrtApi: 'plans' are ONNX files that ONNX Runtime runs."""
+
+    flavour, version = MACHINE.flavour, MACHINE.tensorrt_version
+
+    def __init__(self, state: State, profiles: tuple[ShapeRange, ...]) -> None:
+        self.state, self.profiles = state, profiles
+        self.fail_next = 0
+
+    def deserialize(self, plan: bytes) -> EmulatedEngine:
+        """Open the ONNX model."""
+        try:
+            return EmulatedEngine(self, plan)
+        except Exception as exc:  # noqa: BLE001  (ONNX Runtime has no common base)
+            raise PlanError(f'cannot load the plan: {exc}') from exc
+
+
+class EmulatedEngine:
+    """Stands in for TrtEngine."""
+
+    device_memory_bytes = 1 << 16
+
+    def __init__(self, api: EmulatedApi, onnx: bytes) -> None:
+        self.api = api
+        self.profiles = api.profiles
+        self.session = onnxruntime.InferenceSession(onnx, providers=['CPUExecutionProvider'])
+        self.inputs = tuple(map(_info, self.session.get_inputs()))
+        self.outputs = tuple(map(_info, self.session.get_outputs()))
+        self.contexts = 0
+
+    def create_context(self, profile: int, stream_handle: int) -> EmulatedContext:
+        """Return a context."""
+        self.contexts += 1
+        return EmulatedContext(self, profile)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class EmulatedContext:
+    """Stands in for TrtContext."""
+
+    def __init__(self, engine: EmulatedEngine, profile: int) -> None:
+        self._engine, self._profile = engine, engine.profiles[profile]
+        self._shape: tuple[int, ...] = ()
+        self._addresses: dict[str, int] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._memory = 0
+
+    def set_device_memory(self, address: int, size_bytes: int) -> None:
+        """Note it."""
+        assert size_bytes >= self._engine.device_memory_bytes
+        self._memory = address
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Check it against the profile and find the output shapes by a run."""
+        if not self._profile.contains(shape):
+            raise InferenceError(f'{shape} does not fit {self._profile}')
+        self._shape = shape
+        outputs = self._run(np.zeros(shape, self._engine.inputs[0].dtype))
+        names = [tensor.name for tensor in self._engine.outputs]
+        self._shapes = {name: array.shape for name, array in zip(names, outputs, strict=True)}
+
+    def output_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of an output."""
+        return self._shapes[name]
+
+    def set_address(self, name: str, address: int) -> None:
+        """Note it."""
+        self._addresses[name] = address
+
+    def enqueue(self, stream_handle: int) -> None:
+        """Run in stream order, with the shapes and addresses of now."""
+        assert self._memory, 'no device memory'
+        api = self._engine.api
+        if api.fail_next:
+            api.fail_next -= 1
+            raise InferenceError('TensorRT cannot run the network: emulated failure')
+        addresses, shape = dict(self._addresses), self._shape
+        api.state.streams[stream_handle].do(lambda: self._execute(addresses, shape))
+
+    def close(self) -> None:
+        """Count."""
+        self._engine.contexts -= 1
+
+    def _execute(self, addresses: dict[str, int], shape: tuple[int, ...]) -> None:
+        info = self._engine.inputs[0]
+        outputs = self._run(_at(addresses[info.name], shape, info.dtype).copy())
+        for tensor, array in zip(self._engine.outputs, outputs, strict=True):
+            _at(addresses[tensor.name], array.shape, tensor.dtype)[...] = array
+
+    def _run(self, array: np.ndarray) -> list[np.ndarray]:
+        return list(self._engine.session.run(None, {self._engine.inputs[0].name: array}))
+
+
+def _at(address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = (ctypes.c_uint8 * size).from_address(address)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def _info(value: Any) -> TensorInfo:
+    kinds = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(int32)': 'int32'}
+    shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+    return TensorInfo(value.name, shape, kinds[value.type])
+
+
+def install() -> EmulatedCuda:
+    """Take pycuda's place; call it before engine.cuda_device and its like are imported."""
+    driver = EmulatedCuda()
+    package = types.ModuleType('pycuda')
+    package.driver = driver  # type: ignore[attr-defined]
+    sys.modules['pycuda'], sys.modules['pycuda.driver'] = package, driver
+    return driver
+
+
+def read_model(path: Path) -> bytes:
+    """Return the bytes of an ONNX file."""
+    return path.read_bytes()

@@ -1,0 +1,115 @@
+"""Which kernels turn the outputs of a model into candidates, with which arguments. No CUDA."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout
+from yolov7_trt_ros.engine.device_records import MAX_CLASSES
+
+_ANCHORS = 3
+
+
+class OutputTensor(NamedTuple):
+    """Where an output of the network lies on the device, and what it is."""
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CollectLaunch:
+    """One collect kernel: `tensors`, then what all of them take, then `numbers`."""
+
+    name: str
+    threads: int
+    tensors: tuple[int, ...]
+    numbers: tuple[Any, ...]
+
+    @property
+    def types(self) -> str:
+        """Argument types in pycuda's letters."""
+        numbers = ''.join('f' if isinstance(number, float) else 'i' for number in self.numbers)
+        return 'P' * len(self.tensors) + 'PPPiP' + numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """
+    How the outputs of one bucket are decoded.
+
+    `class_step`: candidate number = row * class_step + class. Capacities are per image.
+
+    """
+
+    launches: tuple[CollectLaunch, ...]
+    rows: int
+    capacity: int
+    class_step: int
+    finished: bool = False
+
+    @property
+    def sorted_capacity(self) -> int:
+        """Room to sort all candidates: the next power of two."""
+        return 1 << max(1, (self.capacity - 1).bit_length())
+
+
+def plan_decoding(
+    spec: ModelSpec, outputs: Mapping[str, OutputTensor], multi_label: bool
+) -> Decoding:
+    """Return how `outputs`, by name, are decoded."""
+    tensors = [outputs[name] for name in spec.outputs]
+    addresses = tuple(tensor.address for tensor in tensors)
+    if spec.layout is OutputLayout.END2END_TRT:
+        _, boxes, scores, _ = tensors
+        rows = boxes.shape[1]
+        name = f'collect_finished_{boxes.dtype}_{scores.dtype}'
+        launch = CollectLaunch(name, rows, addresses, (rows,))
+        return Decoding((launch,), rows, rows, MAX_CLASSES, finished=True)
+    classes = spec.num_classes or 0
+    if spec.layout is OutputLayout.RAW_HEADS:
+        launches, rows = _plan_heads(spec, tensors, multi_label)
+        return _decoding(launches, rows, classes, multi_label)
+    rows = tensors[0].shape[1]
+    numbers: tuple[int, ...] = (rows, classes, int(multi_label))
+    name = f'collect_grid_{tensors[0].dtype}'
+    if spec.layout is OutputLayout.BOXES_AND_SCORES:
+        numbers = (*numbers, int(spec.boxes_are_centres))
+        name = f'collect_pair_{tensors[0].dtype}_{tensors[1].dtype}'
+    launches = (CollectLaunch(name, rows, addresses, numbers),)
+    return _decoding(launches, rows, classes, multi_label)
+
+
+def _decoding(
+    launches: tuple[CollectLaunch, ...], rows: int, classes: int, multi_label: bool
+) -> Decoding:
+    return Decoding(launches, rows, rows * classes if multi_label else rows, classes)
+
+
+def _plan_heads(
+    spec: ModelSpec, tensors: list[OutputTensor], multi_label: bool
+) -> tuple[tuple[CollectLaunch, ...], int]:
+    """One launch a head; rows count through the heads."""
+    assert spec.anchors is not None  # recognise_model guarantees it
+    classes = spec.num_classes or 0
+    values = 5 + classes
+    rows = sum(tensor.shape[2] * tensor.shape[3] for tensor in tensors) * _ANCHORS
+    launches = []
+    first = 0
+    for tensor, stride, sizes in zip(tensors, spec.strides, spec.anchors, strict=True):
+        height, width = tensor.shape[2:4]
+        cells = height * width
+        # (B, 3, h, w, values) keeps the values of a cell together, (B, 3 * values, h, w) apart
+        together = len(tensor.shape) == 5
+        steps = (cells * values, values, 1) if together else (cells * values, 1, cells)
+        numbers = (
+            rows, classes, int(multi_label), first, cells, width, *steps,
+            float(stride), *(float(side) for size in sizes for side in size),
+        )
+        name = f'collect_head_{tensor.dtype}'
+        launches.append(CollectLaunch(name, cells * _ANCHORS, (tensor.address,), numbers))
+        first += cells * _ANCHORS
+    return tuple(launches), rows

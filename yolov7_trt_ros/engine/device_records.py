@@ -1,0 +1,101 @@
+"""The records that kernels and host share, as numpy dtypes. engine/kernels/*.cu has the twins."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from yolov7_trt_ros.core.detector import MAX_DETECTIONS_LIMIT, DetectSettings
+from yolov7_trt_ros.core.letterbox import AxisSamples, Letterbox
+from yolov7_trt_ros.core.model_spec import OutputLayout
+
+MAX_CLASSES = 8192
+"""Class ids from here on cannot be told apart by the kernels."""
+
+TAP = np.dtype([('first', np.int32), ('second', np.int32), ('weight', np.float32)])
+"""Two source samples and the weight of the second, of one scaled column or row."""
+
+GEOMETRY = np.dtype([
+    ('offset_xy', np.float64, 2), ('scale_xy', np.float64, 2), ('source_wh', np.float64, 2),
+])
+"""From network pixels to source pixels, of one image."""
+
+SETTINGS = np.dtype([
+    ('score_threshold', np.float32),
+    ('objectness_floor', np.float32),
+    ('iou_threshold', np.float32),
+    ('max_detections', np.int32),
+    ('max_candidates', np.int32),
+    ('class_agnostic', np.int32),
+    ('filter_classes', np.int32),
+    ('class_mask', np.uint32, MAX_CLASSES // 32),
+])
+"""What of `DetectSettings` the kernels read."""
+
+COUNTERS = np.dtype([
+    ('candidates', np.int32),
+    ('bad_objectness', np.int32),
+    ('bad_scores', np.int32),
+    ('bad_boxes', np.int32),
+])
+
+RESULT = np.dtype([
+    ('count', np.int32),
+    ('candidates', np.int32),
+    ('bad_objectness', np.int32),
+    ('bad_scores', np.int32),
+    ('bad_boxes', np.int32),
+    ('unused', np.int32, 3),
+    ('boxes', np.float32, (MAX_DETECTIONS_LIMIT, 4)),
+    ('scores', np.float32, MAX_DETECTIONS_LIMIT),
+    ('class_ids', np.int32, MAX_DETECTIONS_LIMIT),
+])
+"""The detections of one image: `count` of them, and how many unusable values were met."""
+
+
+def tap_records(samples: AxisSamples, numbers: np.ndarray | None = None) -> np.ndarray:
+    """
+    Return the sampling of one axis as TAP records (n,).
+
+    `numbers` (source samples,) renumbers the samples, where only some of them are uploaded.
+
+    """
+    records = np.empty(len(samples.first), TAP)
+    records['first'] = samples.first if numbers is None else numbers[samples.first]
+    records['second'] = samples.second if numbers is None else numbers[samples.second]
+    records['weight'] = samples.weight
+    return records
+
+
+def geometry_record(letterbox: Letterbox) -> np.ndarray:
+    """Return the way back to source pixels as one GEOMETRY record ()."""
+    record = np.zeros((), GEOMETRY)
+    record['offset_xy'] = letterbox.offset_xy
+    record['scale_xy'] = letterbox.scale_xy
+    record['source_wh'] = letterbox.source_wh
+    return record
+
+
+def settings_record(settings: DetectSettings, layout: OutputLayout) -> np.ndarray:
+    """Return what the kernels read of `settings` as one SETTINGS record ()."""
+    record = np.zeros((), SETTINGS)
+    for name in ('score_threshold', 'iou_threshold', 'max_detections', 'class_agnostic'):
+        record[name] = getattr(settings, name)
+    record['max_candidates'] = min(settings.max_candidates, np.iinfo(np.int32).max)
+    record['objectness_floor'] = _objectness_floor(settings.score_threshold, layout)
+    if settings.class_ids is not None:
+        wanted = np.zeros(MAX_CLASSES, np.uint8)
+        wanted[[index for index in settings.class_ids if index < MAX_CLASSES]] = 1
+        record['filter_classes'] = 1
+        record['class_mask'] = np.packbits(wanted, bitorder='little').view(np.uint32)
+    return record
+
+
+def _objectness_floor(score_threshold: float, layout: OutputLayout) -> float:
+    """Return the threshold in the terms of the model's objectness: a score, or a logit."""
+    if layout is not OutputLayout.RAW_HEADS:
+        return score_threshold
+    if score_threshold <= 0:
+        return -math.inf
+    return math.inf if score_threshold >= 1 else math.log(score_threshold / (1 - score_threshold))

@@ -1,0 +1,141 @@
+"""
+Which bytes of an image are uploaded, where to, and how the letterbox kernel samples them. No CUDA.
+
+Only source rows that the letterbox samples are uploaded, where that saves a quarter or more: of
+1080 rows scaled to 360, every third.
+
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout, find_encoding
+from yolov7_trt_ros.core.letterbox import Letterbox, sample_axis
+from yolov7_trt_ros.engine.device_records import tap_records
+
+_STRIPE_BYTES = 1 << 20
+_ALIGNMENT = 256
+_WORTH_CHOOSING = 0.75
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class UploadPart:
+    """
+    One image of a frame, as it is uploaded.
+
+    Attributes
+    ----------
+    offset
+        Where it begins in the staging memory, in bytes.
+    pitch
+        Bytes from one row to the next on the device.
+    rows
+        Rows uploaded.
+    chosen
+        Which source rows these are, ascending (rows,); None: all of them.
+    stripes
+        Row ranges [start, stop) that are copied and sent one after another.
+
+    """
+
+    offset: int
+    pitch: int
+    rows: int
+    chosen: NDArray[np.intp] | None
+    stripes: tuple[tuple[int, int], ...]
+
+    @property
+    def end(self) -> int:
+        """Where it ends in the staging memory, in bytes."""
+        return self.offset + self.rows * self.pitch
+
+
+def make_part(
+    offset: int, row_bytes: int, rows: int, chosen: NDArray[np.intp] | None
+) -> UploadPart:
+    """Return the upload of an image of `rows` rows, of which only `chosen` are wanted."""
+    count = rows if chosen is None else len(chosen)
+    number = max(1, round(count * row_bytes / _STRIPE_BYTES))
+    edges = [count * index // number for index in range(number + 1)]
+    stripes = tuple(zip(edges[:-1], edges[1:], strict=True))
+    return UploadPart(offset, row_bytes, count, chosen, stripes)
+
+
+def image_rows(image: ImageView) -> NDArray[np.uint8]:
+    """View an image as rows of bytes (rows, row_bytes); only odd layouts are copied."""
+    pixels = image.pixels
+    if pixels.dtype.itemsize == 2:
+        pixels = pixels.astype('<u2', copy=False)
+    return pixels.reshape(pixels.shape[0], -1).view(np.uint8)
+
+
+def copy_rows(
+    source: NDArray[np.uint8], part: UploadPart, start: int, stop: int, target: NDArray[np.uint8]
+) -> None:
+    """Copy the uploaded rows [start, stop) of `source` into `target` (stop - start, pitch)."""
+    if part.chosen is None:
+        np.copyto(target, source[start:stop])
+    elif source.flags.c_contiguous:
+        # 'clip' writes straight into `target`, the default goes through a buffer
+        np.take(source, part.chosen[start:stop], axis=0, out=target, mode='clip')
+    else:
+        np.copyto(target, source[part.chosen[start:stop]])
+
+
+class SourceKey(NamedTuple):
+    """Size, encoding name and (where the GPU reads the image in place) row pitch of an image."""
+
+    size_wh: tuple[int, int]
+    encoding: str
+    pitch: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SourcePart:
+    """One image of a bucket: how it is uploaded and sampled."""
+
+    key: SourceKey
+    encoding: Encoding
+    letterbox: Letterbox
+    upload: UploadPart
+    columns: np.ndarray
+    """TAP records (resized_w,)."""
+    rows: np.ndarray
+    """TAP records (resized_h,), in uploaded rows."""
+
+
+def plan_source(key: SourceKey, letterbox: Letterbox, offset: int) -> SourcePart:
+    """Work out which rows of an image are uploaded where, and how they are sampled."""
+    encoding = find_encoding(key.encoding)
+    width, height = key.size_wh
+    across = sample_axis(width, letterbox.resized_wh[0])
+    down = sample_axis(height, letterbox.resized_wh[1])
+    chosen, numbers = None, None
+    independent = encoding.layout in (PixelLayout.PACKED, PixelLayout.YUV422)
+    if independent and key.pitch is None and len(down.used) <= _WORTH_CHOOSING * height:
+        chosen = down.used.astype(np.intp)
+        numbers = np.zeros(height, np.int32)
+        numbers[chosen] = np.arange(len(chosen))
+    row_bytes = key.pitch or width * encoding.pixel_bytes
+    upload = make_part(offset, row_bytes, encoding.rows(height), chosen)
+    return SourcePart(
+        key, encoding, letterbox, upload, tap_records(across), tap_records(down, numbers)
+    )
+
+
+def plan_sources(
+    keys: tuple[SourceKey, ...], letterboxes: list[Letterbox]
+) -> tuple[SourcePart, ...]:
+    """Lay several images out one after another."""
+    parts: list[SourcePart] = []
+    offset = 0
+    for key, letterbox in zip(keys, letterboxes, strict=True):
+        part = plan_source(key, letterbox, offset)
+        parts.append(part)
+        offset = -(-part.upload.end // _ALIGNMENT) * _ALIGNMENT
+    return tuple(parts)

@@ -1,0 +1,151 @@
+"""
+Compile the package's CUDA kernels for a GPU architecture, once. No GPU is needed.
+
+The compiler is NVRTC (through cuda-bindings) or nvcc, whichever is there. Compiled code lies in
+the user's cache folder under a hash of source, options and architecture.
+
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from yolov7_trt_ros.errors import MissingDependencyError
+
+SOURCES = ('letterbox', 'collect', 'suppress')
+# Without contraction to fused multiply-adds, scores and IoU equal those of the CPU path exactly.
+OPTIONS = ('--fmad=false', '--std=c++14')
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
+
+
+def read_source(name: str) -> str:
+    """Return the source of `kernels/<name>.cu` with the package's own headers put in."""
+    folder = resources.files('yolov7_trt_ros') / 'engine' / 'kernels'
+
+    def header(match: re.Match[str]) -> str:
+        return (folder / match.group(1)).read_text(encoding='utf-8')
+
+    return _INCLUDE.sub(header, (folder / f'{name}.cu').read_text(encoding='utf-8'))
+
+
+def cache_folder() -> Path:
+    """Return where compiled kernels are kept: `$XDG_CACHE_HOME/yolov7_trt_ros/kernels`."""
+    root = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(root) / 'yolov7_trt_ros' / 'kernels'
+
+
+def compiled(source: str, architecture: str, folder: Path) -> bytes:
+    """Return the cubin of a source, from the cache `folder` or compiled now and kept there."""
+    digest = hashlib.sha256('\n'.join([source, *OPTIONS]).encode()).hexdigest()[:32]
+    path = folder / f'{digest}-{architecture}.cubin'
+    try:
+        return path.read_bytes()
+    except OSError:
+        code = compile_source(source, architecture)
+        _keep(path, code)
+        return code
+
+
+def _keep(path: Path, code: bytes) -> None:
+    """Write the file whole or not at all; a cache that cannot be written costs time only."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(code)
+        os.replace(file.name, path)
+    except OSError:
+        return
+
+
+def compile_source(source: str, architecture: str) -> bytes:
+    """
+    Compile CUDA C++ to a cubin.
+
+    Raises
+    ------
+    MissingDependencyError
+        Neither compiler works; the message holds what each said.
+
+    """
+    said = []
+    for compiler, call in (('NVRTC', compile_with_nvrtc), ('nvcc', compile_with_nvcc)):
+        try:
+            return call(source, architecture)
+        except MissingDependencyError as exc:
+            said.append(f'{compiler}: {exc}')
+    raise MissingDependencyError(
+        'the GPU kernels cannot be compiled; install cuda-bindings and NVRTC (pip install '
+        '"cuda-bindings" "nvidia-cuda-nvrtc-cu12"; choose the major version of your CUDA) or the '
+        f'CUDA compiler nvcc (on a Jetson: apt install cuda-nvcc-12-6). {"; ".join(said)}'
+    )
+
+
+def compile_with_nvcc(source: str, architecture: str) -> bytes:
+    """Compile with nvcc, from $CUDA_HOME or the PATH; MissingDependencyError when that fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder, 'kernels.cu')
+        code.write_text(source, encoding='utf-8')
+        cubin = code.with_suffix('.cubin')
+        target = ['-cubin', f'-arch={architecture}', '-o', str(cubin), str(code)]
+        try:
+            subprocess.run(
+                [_find_nvcc(), *OPTIONS, *target], check=True, capture_output=True, text=True
+            )
+            return cubin.read_bytes()
+        except subprocess.CalledProcessError as exc:
+            raise MissingDependencyError(_last_lines(exc.stderr)) from exc
+        except OSError as exc:
+            raise MissingDependencyError(str(exc)) from exc
+
+
+def _find_nvcc() -> str:
+    for home in (os.environ.get('CUDA_HOME'), '/usr/local/cuda'):
+        nvcc = Path(home or '/nonexistent') / 'bin' / 'nvcc'
+        if nvcc.is_file():
+            return str(nvcc)
+    return 'nvcc'
+
+
+def compile_with_nvrtc(source: str, architecture: str) -> bytes:
+    """Compile with NVRTC; MissingDependencyError when that fails."""
+    try:
+        from cuda.bindings import nvrtc
+    except ImportError as exc:
+        raise MissingDependencyError(str(exc)) from exc
+    try:
+        status, program = nvrtc.nvrtcCreateProgram(source.encode(), b'kernels.cu', 0, [], [])
+    except RuntimeError as exc:  # the library itself is not there
+        raise MissingDependencyError(str(exc).splitlines()[0]) from exc
+    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        raise MissingDependencyError(str(status))
+    try:
+        options = [f'--gpu-architecture={architecture}'.encode(), *(o.encode() for o in OPTIONS)]
+        (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+        if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+            raise MissingDependencyError(f'{status.name}: {_nvrtc_log(nvrtc, program)}')
+        _, size = nvrtc.nvrtcGetCUBINSize(program)
+        code = bytearray(size)
+        # cuda-bindings fills a bytes object in place
+        image = bytes(code)
+        nvrtc.nvrtcGetCUBIN(program, image)
+        return image
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+
+
+def _nvrtc_log(nvrtc: Any, program: Any) -> str:
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    log = b' ' * size
+    nvrtc.nvrtcGetProgramLog(program, log)
+    return _last_lines(log.decode(errors='replace').strip('\0 \n'))
+
+
+def _last_lines(text: str) -> str:
+    return ' '.join(text.strip().splitlines()[-3:])[:400]

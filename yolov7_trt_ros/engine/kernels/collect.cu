@@ -1,0 +1,281 @@
+// Collect: the network's output -> candidates, i.e. (box, class) pairs whose score passes the threshold.
+//
+// A warp looks at 32 rows at once: each lane reads the objectness of one row, and the warp then scans the classes of the
+// rows that pass, together. Candidates are appended in any order; their keys carry the order (settings.cuh), so the
+// result does not depend on it. blockIdx.y is the image. Compile with --fmad=false: scores and boxes must equal the twin's.
+//
+// Twin: yolov7_trt_ros.core.decode.decode_outputs.
+
+#include "half.cuh"
+
+#include "settings.cuh"
+
+#ifndef INFINITY  // NVRTC has no <math.h>
+#define INFINITY __int_as_float(0x7f800000)
+#endif
+
+static __device__ __forceinline__ float as_float(float value) { return value; }
+static __device__ __forceinline__ float as_float(half_t value) { return half_to_float(value); }
+static __device__ __forceinline__ float sigmoid(float value) { return 1.0f / (1.0f + expf(-value)); }
+
+static __device__ __forceinline__ float4 corners(float cx, float cy, float w, float h) {
+    const float half_w = w * 0.5f, half_h = h * 0.5f;
+    return make_float4(cx - half_w, cy - half_h, cx + half_w, cy + half_h);
+}
+
+// ---- one struct an output layout: what a row holds --------------------------------------------------------------------
+
+template <typename T>
+struct GridRows {  // (rows, 5 + classes): cx, cy, w, h in network pixels, objectness, classes, all decoded
+    static const bool FILTERED = true;  // rows of low objectness need no look at their classes
+    const T *data;
+    int values;
+
+    __device__ __forceinline__ float value(int row, int index) const { return as_float(data[(size_t)row * values + index]); }
+    __device__ __forceinline__ float objectness(int row) const { return value(row, 4); }
+    __device__ __forceinline__ float activate(float objectness) const { return objectness; }
+    __device__ __forceinline__ float class_score(int row, int class_id) const { return value(row, 5 + class_id); }
+    __device__ __forceinline__ float4 box(int row) const {
+        return corners(value(row, 0), value(row, 1), value(row, 2), value(row, 3));
+    }
+};
+
+struct HeadShape {
+    int cells;          // grid cells: height * width
+    int width;          // in cells
+    int anchor_step;    // elements from one anchor to the next
+    int cell_step;      // ... from one cell to the next
+    int value_step;     // ... from one value of a cell to the next
+    float stride;       // network pixels a cell
+    float anchors[6];   // width and height in network pixels of three anchors
+};
+
+template <typename T>
+struct HeadRows {  // logits of one raw head; rows count anchors first, then cells
+    static const bool FILTERED = true;
+    const T *data;
+    HeadShape shape;
+
+    __device__ __forceinline__ float value(int row, int index) const {
+        const int anchor = row / shape.cells, cell = row % shape.cells;
+        return as_float(data[(size_t)anchor * shape.anchor_step + (size_t)cell * shape.cell_step +
+                             (size_t)index * shape.value_step]);
+    }
+    __device__ __forceinline__ float objectness(int row) const { return value(row, 4); }
+    __device__ __forceinline__ float activate(float objectness) const { return sigmoid(objectness); }
+    __device__ __forceinline__ float class_score(int row, int class_id) const { return sigmoid(value(row, 5 + class_id)); }
+    __device__ __forceinline__ float4 box(int row) const {
+        const int anchor = row / shape.cells, cell = row % shape.cells;
+        const float x = float(cell % shape.width), y = float(cell / shape.width);
+        const float w = sigmoid(value(row, 2)) * 2, h = sigmoid(value(row, 3)) * 2;
+        return corners((sigmoid(value(row, 0)) * 2 - 0.5f + x) * shape.stride,
+                       (sigmoid(value(row, 1)) * 2 - 0.5f + y) * shape.stride, w * w * shape.anchors[anchor * 2],
+                       h * h * shape.anchors[anchor * 2 + 1]);
+    }
+};
+
+template <typename B, typename S>
+struct PairRows {  // boxes (rows, 4) and scores (rows, classes) with objectness multiplied in
+    static const bool FILTERED = false;
+    const B *boxes;
+    const S *scores;
+    int classes;
+    bool centres;  // boxes are cx, cy, w, h rather than corners
+
+    __device__ __forceinline__ float objectness(int) const { return 1.0f; }
+    __device__ __forceinline__ float activate(float) const { return 1.0f; }
+    __device__ __forceinline__ float class_score(int row, int class_id) const {
+        return as_float(scores[(size_t)row * classes + class_id]);
+    }
+    __device__ __forceinline__ float4 box(int row) const {
+        const B *box = boxes + (size_t)row * 4;
+        const float a = as_float(box[0]), b = as_float(box[1]), c = as_float(box[2]), d = as_float(box[3]);
+        return centres ? corners(a, b, c, d) : make_float4(a, b, c, d);
+    }
+};
+
+// ---- the scan ---------------------------------------------------------------------------------------------------------
+
+// Where candidates of one image go.
+struct Sink {
+    const Settings *settings;
+    Counters *counters;
+    Key *keys;
+    int capacity;
+    float4 *boxes;  // xyxy in network pixels, one a row
+    int first_row;  // number of the layout's row 0 among all rows of the image
+};
+
+static __device__ __forceinline__ bool is_finite(const float4 &box) {
+    return isfinite(box.x) && isfinite(box.y) && isfinite(box.z) && isfinite(box.w);
+}
+
+static __device__ __forceinline__ void append(const Sink &sink, float score, unsigned candidate) {
+    const int position = atomicAdd(&sink.counters->candidates, 1);
+    if (position < sink.capacity) sink.keys[position] = make_key(score, candidate);
+}
+
+static __device__ __forceinline__ void keep_box(const Sink &sink, int row, const float4 &box) {
+    if (!is_finite(box)) atomicAdd(&sink.counters->bad_boxes, 1);
+    sink.boxes[sink.first_row + row] = box;
+}
+
+// One candidate a class that passes. Called by a whole warp.
+template <typename Rows>
+static __device__ __forceinline__ void take_all_classes(const Rows &rows, const Sink &sink, int row, float objectness,
+                                                        int classes, bool scored) {
+    const float threshold = sink.settings->score_threshold;
+    bool passed = false, bad = false, low = false, finite = false;
+    for (int c = threadIdx.x & 31; c < classes; c += 32) {
+        const float score = scored ? rows.class_score(row, c) * objectness : objectness;
+        finite |= isfinite(score);
+        low |= isinf(score) && score < 0;
+        bad |= isnan(score) || (isinf(score) && score > 0);
+        if (score > threshold) {
+            passed = true;
+            if (is_wanted(*sink.settings, c)) append(sink, score, (unsigned)(sink.first_row + row) * classes + c);
+        }
+    }
+    passed = __any_sync(0xffffffffu, passed);
+    finite = __any_sync(0xffffffffu, finite);
+    // minus infinity matters in rows that are candidates, and where there is nothing else
+    bad = __any_sync(0xffffffffu, bad || (low && (Rows::FILTERED || passed || !finite)));
+    if ((threadIdx.x & 31) != 0) return;
+    if (bad) atomicAdd(&sink.counters->bad_scores, 1);
+    if (passed) keep_box(sink, row, rows.box(row));
+}
+
+// The best class alone; of equal scores the lowest class. Called by a whole warp.
+template <typename Rows>
+static __device__ __forceinline__ void take_best_class(const Rows &rows, const Sink &sink, int row, float objectness,
+                                                       int classes, bool scored) {
+    float best = -INFINITY;
+    int best_class = 0x7fffffff;
+    bool bad = false;
+    for (int c = threadIdx.x & 31; c < classes; c += 32) {
+        const float score = scored ? rows.class_score(row, c) * objectness : objectness;
+        bad |= isnan(score);
+        if (score > best) best = score, best_class = c;
+    }
+    for (int step = 16; step > 0; step >>= 1) {
+        const float other = __shfl_xor_sync(0xffffffffu, best, step);
+        const int other_class = __shfl_xor_sync(0xffffffffu, best_class, step);
+        if (other > best || (other == best && other_class < best_class)) best = other, best_class = other_class;
+    }
+    bad = __any_sync(0xffffffffu, bad) || isinf(best);
+    if ((threadIdx.x & 31) != 0) return;
+    if (bad) {
+        atomicAdd(&sink.counters->bad_scores, 1);
+    } else if (best > sink.settings->score_threshold) {
+        keep_box(sink, row, rows.box(row));
+        if (is_wanted(*sink.settings, best_class)) append(sink, best, (unsigned)(sink.first_row + row) * classes + best_class);
+    }
+}
+
+// scored: class scores exist; a model of one class has its objectness for a score.
+template <typename Rows>
+static __device__ __forceinline__ void collect(const Rows &rows, const Sink &sink, int count, int classes, bool scored,
+                                               bool multi_label) {
+    const int row = blockIdx.x * blockDim.x + threadIdx.x, lane = threadIdx.x & 31;
+    float objectness = 0.0f;
+    bool likely = false;
+    if (row < count) {
+        const float raw = rows.objectness(row);
+        if (!isfinite(raw)) atomicAdd(&sink.counters->bad_objectness, 1);
+        objectness = rows.activate(raw);
+        likely = !Rows::FILTERED ||
+                 (raw > sink.settings->objectness_floor && objectness > sink.settings->score_threshold);
+    }
+    unsigned pending = __ballot_sync(0xffffffffu, likely);
+    while (pending) {
+        const int owner = __ffs(pending) - 1;
+        pending &= pending - 1;
+        const float value = __shfl_sync(0xffffffffu, objectness, owner);
+        if (multi_label)
+            take_all_classes(rows, sink, row - lane + owner, value, classes, scored);
+        else
+            take_best_class(rows, sink, row - lane + owner, value, classes, scored);
+    }
+}
+
+static __device__ __forceinline__ Sink sink_of(const Settings *settings, Counters *counters, Key *keys, int capacity,
+                                               float4 *boxes, int rows, int first_row) {
+    const int image = blockIdx.y;
+    return Sink{settings, counters + image, keys + (size_t)image * capacity, capacity, boxes + (size_t)image * rows, first_row};
+}
+
+// output: (batch, rows, 5 + classes). keys: (batch, capacity); boxes: (batch, rows).
+#define COLLECT_GRID(type, T)                                                                                          \
+    extern "C" __global__ void collect_grid_##type(const T *output, const Settings *settings, Counters *counters,      \
+                                                   Key *keys, int capacity, float4 *boxes, int rows, int classes,      \
+                                                   int multi_label) {                                                  \
+        const GridRows<T> grid{output + (size_t)blockIdx.y * rows * (5 + classes), 5 + classes};                       \
+        collect(grid, sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows, classes, classes > 1,         \
+                multi_label != 0);                                                                                     \
+    }
+
+COLLECT_GRID(float32, float)
+COLLECT_GRID(float16, half_t)
+
+// head: the logits of one head; rows: of all heads together; first_row: where those of this head begin.
+// Anchors are widths and heights in network pixels.
+#define COLLECT_HEAD(type, T)                                                                                          \
+    extern "C" __global__ void collect_head_##type(                                                                    \
+        const T *head, const Settings *settings, Counters *counters, Key *keys, int capacity, float4 *boxes, int rows, \
+        int classes, int multi_label, int first_row, int cells, int width, int anchor_step, int cell_step,             \
+        int value_step, float stride, float w0, float h0, float w1, float h1, float w2, float h2) {                    \
+        const HeadShape shape{cells, width, anchor_step, cell_step, value_step, stride, {w0, h0, w1, h1, w2, h2}};     \
+        const HeadRows<T> logits{head + (size_t)blockIdx.y * cells * 3 * (5 + classes), shape};                        \
+        collect(logits, sink_of(settings, counters, keys, capacity, boxes, rows, first_row), cells * 3, classes,       \
+                classes > 1, multi_label != 0);                                                                        \
+    }
+
+COLLECT_HEAD(float32, float)
+COLLECT_HEAD(float16, half_t)
+
+// pair_boxes: (batch, rows, 4); scores: (batch, rows, classes).
+#define COLLECT_PAIR(type, B, S)                                                                                       \
+    extern "C" __global__ void collect_pair_##type(const B *pair_boxes, const S *scores, const Settings *settings,     \
+                                                   Counters *counters, Key *keys, int capacity, float4 *boxes,         \
+                                                   int rows, int classes, int multi_label, int centres) {              \
+        const size_t image = blockIdx.y;                                                                               \
+        const PairRows<B, S> pair{pair_boxes + image * rows * 4, scores + image * rows * classes, classes, centres != 0}; \
+        collect(pair, sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows, classes, true,                \
+                multi_label != 0);                                                                                     \
+    }
+
+COLLECT_PAIR(float32_float32, float, float)
+COLLECT_PAIR(float16_float16, half_t, half_t)
+COLLECT_PAIR(float32_float16, float, half_t)
+COLLECT_PAIR(float16_float32, half_t, float)
+
+// What a model that suppressed overlaps itself gives: counts (batch), boxes (batch, rows, 4) xyxy, scores (batch, rows),
+// class ids (batch, rows). One thread a detection. Candidate numbers are row * 8192 + class.
+template <typename B, typename S>
+static __device__ __forceinline__ void take_finished(const int *counts, const B *boxes, const S *scores,
+                                                     const int *class_ids, const Sink &sink, int rows) {
+    const int row = blockIdx.x * blockDim.x + threadIdx.x;
+    if (row >= min(rows, max(counts[blockIdx.y], 0))) return;
+    const size_t position = (size_t)blockIdx.y * rows + row;
+    const float score = as_float(scores[position]);
+    const B *corner = boxes + position * 4;
+    const float4 box = make_float4(as_float(corner[0]), as_float(corner[1]), as_float(corner[2]), as_float(corner[3]));
+    const int class_id = class_ids[position];
+    if (!isfinite(score)) atomicAdd(&sink.counters->bad_scores, 1);
+    keep_box(sink, row, box);
+    if (score > sink.settings->score_threshold && (unsigned)class_id < 8192u && is_wanted(*sink.settings, class_id))
+        append(sink, score, (unsigned)row * 8192u + class_id);
+}
+
+#define COLLECT_FINISHED(type, B, S)                                                                                   \
+    extern "C" __global__ void collect_finished_##type(                                                                \
+        const int *counts, const B *finished, const S *scores, const int *class_ids, const Settings *settings,         \
+        Counters *counters, Key *keys, int capacity, float4 *boxes, int rows) {                                        \
+        take_finished(counts, finished, scores, class_ids,                                                             \
+                      sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows);                              \
+    }
+
+COLLECT_FINISHED(float32_float32, float, float)
+COLLECT_FINISHED(float16_float16, half_t, half_t)
+COLLECT_FINISHED(float32_float16, float, half_t)
+COLLECT_FINISHED(float16_float32, half_t, float)
