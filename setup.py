@@ -22,7 +22,12 @@ setup(
     python_requires='>=3.10',
     # An explicit list of packages would leave out the sub-packages without a word.
     packages=find_packages(include=[package_name, f'{package_name}.*']),
-    package_data={package_name: ['py.typed', 'models/*.onnx', 'models/*.md']},
+    package_data={
+        package_name: [
+            'py.typed', 'models/*.onnx', 'models/*.md',
+            'engine/kernels/*.cu', 'engine/kernels/*.cuh',
+        ],
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
         (f'share/{package_name}', ['package.xml']),
@@ -44,6 +49,8 @@ setup(
         'onnxruntime>=1.16',
     ],
     extras_require={
+        # For the GPU. TensorRT itself comes with JetPack, or with pip install tensorrt.
+        'gpu': ['cuda-bindings>=12', 'onnx>=1.14', 'pycuda>=2022.1'],
         'tools': ['onnx>=1.14', 'pycocotools>=2.0.7', 'rich>=13', 'rosbags>=0.11'],
         'demo': ['matplotlib>=3.7', 'rich>=13', 'rosbags>=0.11', 'scikit-image>=0.21'],
         'test': ['hypothesis>=6.100', 'pytest>=8.3,<8.4', 'pytest-timeout>=2.3'],

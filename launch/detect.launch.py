@@ -23,7 +23,9 @@ from yolov7_trt_ros.nodes.process import large_image_environment
 PARAMETER_ARGUMENTS = {
     'image_topics': (str, 'image topics, several with commas'),
     'model': (str, 'model file, or the name of an embedded model'),
-    'backend': (str, 'inference engine: auto or onnx'),
+    'backend': (str, 'inference engine: auto, tensorrt or onnx'),
+    'precision': (str, 'of a TensorRT plan built here: fp32, fp16, int8 or mixed'),
+    'on_plan_mismatch': (str, 'TensorRT plan that does not fit or is not there: rebuild or fail'),
     'network_size': (int, 'longer side of the network input, pixels'),
     'score_threshold': (float, 'least score of a detection, 0..1'),
     'iou_threshold': (float, 'overlap above which the weaker box is dropped, 0..1'),

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / 'shared' / 'data'
 
 # What each folder needs. REQUIRE_TESTS=nodes makes an absence fail instead of leaving it out.
-_NEEDS = {'nodes': ('rclpy', 'vision_msgs')}
+_NEEDS = {'nodes': ('rclpy', 'vision_msgs'), 'gpu': ('pycuda', 'tensorrt')}
 _REQUIRED = {name for name in os.environ.get('REQUIRE_TESTS', '').split(',') if name}
 
 collect_ignore = []

@@ -8,7 +8,7 @@ Nothing the package itself runs imports this module. Needs numpy only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,8 @@ class FakeDetector:
     on_detect
         Called in each `detect`, before the script: block here on an event, or advance a fake
         clock, to play a slow detector.
+    facts
+        What `facts()` gives.
 
     Attributes
     ----------
@@ -104,12 +106,14 @@ class FakeDetector:
         *,
         spec: ModelSpec | None = None,
         on_detect: Callable[[], object] | None = None,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
         self.spec = fake_spec() if spec is None else spec
         self.calls: list[FakeCall] = []
         self.closed = 0
         self._script = list(script)
         self._on_detect = on_detect
+        self._facts = dict(facts or {})
 
     def detect(
         self, image: ImageView, settings: DetectSettings
@@ -129,6 +133,10 @@ class FakeDetector:
         if isinstance(scripted, Exception):
             raise scripted
         return scripted, FAKE_TIMINGS
+
+    def facts(self) -> dict[str, str]:
+        """Return a copy of what the constructor was given."""
+        return dict(self._facts)
 
     def close(self) -> None:
         """Count the call."""

@@ -26,7 +26,7 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return module
 
 
-@pytest.mark.parametrize('verb_name', ['detect', 'replay', 'eval', 'info', 'doctor'])
+@pytest.mark.parametrize('verb_name', ['detect', 'replay', 'eval', 'build', 'info', 'doctor'])
 def test_help_is_enough_to_use_a_verb(command: Command, verb_name: str) -> None:
     done = command(verb_name, '-h')
     assert done.returncode == 0
@@ -38,7 +38,7 @@ def test_help_is_enough_to_use_a_verb(command: Command, verb_name: str) -> None:
 def test_help_lists_every_verb(command: Command) -> None:
     done = command('-h')
     assert done.returncode == 0
-    for name in ('detect', 'replay', 'eval', 'info', 'doctor'):
+    for name in ('detect', 'replay', 'eval', 'build', 'info', 'doctor'):
         assert f'\n    {name} ' in done.stdout
 
 
@@ -116,6 +116,24 @@ def test_defaults_are_those_of_the_detector() -> None:
     args = parser.parse_args([])
     assert arguments.detector_options(args, rectangular=not args.square) == DetectorOptions()
     assert arguments.detect_settings(args, ('person',)) == DetectSettings()
+
+
+def test_choices_are_those_of_the_engine() -> None:
+    from yolov7_trt_ros.engine import open as engine_open
+
+    assert arguments.BACKENDS == engine_open.BACKENDS
+    assert arguments.PRECISIONS == engine_open.PRECISIONS
+    assert arguments.MEMORIES == engine_open.MEMORIES
+
+
+def test_the_engine_can_be_chosen() -> None:
+    parser = argparse.ArgumentParser()
+    arguments.add_model_arguments(parser)
+    words = ['--backend', 'tensorrt', '--precision', 'fp32', '--memory', 'mapped',
+             '--no-cuda-graph']
+    options = arguments.detector_options(parser.parse_args(words), rectangular=True)
+    assert (options.backend, options.precision) == ('tensorrt', 'fp32')
+    assert (options.memory, options.cuda_graph) == ('mapped', False)
 
 
 def test_classes_by_name_and_number() -> None:

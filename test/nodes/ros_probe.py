@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
+
+from yolov7_trt_ros.nodes.detector_node import DetectorNode
+from yolov7_trt_ros.nodes.plan_build import Engine
 
 TIMEOUT_S = 30.0
 TRANSITIONS = {
@@ -132,6 +136,26 @@ class Probe:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._executor.spin_once(timeout_sec=0.02)
+
+    @contextlib.contextmanager
+    def host(self, engine: Engine, **parameters: Any) -> Iterator[DetectorNode]:
+        """
+        Run a detector in this process, with an engine of the test's.
+
+        The probe's executor spins it too: what blocks the one blocks the other.
+
+        """
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        node = DetectorNode(
+            engine=engine, context=self._context, parameter_overrides=overrides
+        )
+        self.forget_diagnostics()
+        self._executor.add_node(node)
+        try:
+            yield node
+        finally:
+            self._executor.remove_node(node)
+            node.destroy_node()
 
     # ---- services
 

@@ -16,6 +16,10 @@ DEFAULT_SCORE_THRESHOLD = 0.25
 DEFAULT_IOU_THRESHOLD = 0.45
 DEFAULT_MAX_DETECTIONS = 300
 DEFAULT_NETWORK_SIZE = 640
+DEFAULT_PRECISION = 'fp16'
+BACKENDS = ('auto', 'tensorrt', 'onnx')
+PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
+MEMORIES = ('auto', 'staged', 'mapped', 'direct')
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +27,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('model')
     group.add_argument(
         '--model', '-m', default=DEFAULT_MODEL, metavar='M',
-        help='ONNX file of any YOLOv7 export, or an embedded model (default: %(default)s)',
+        help='ONNX file of any YOLOv7 export, TensorRT plan, or an embedded model '
+        '(default: %(default)s)',
     )
     group.add_argument(
         '--class-names', default='auto', metavar='NAMES',
@@ -40,6 +45,29 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--threads', type=int, default=0, metavar='N', help='CPU threads (default: one per core)'
+    )
+    _add_engine_arguments(parser)
+
+
+def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what decides where a model runs, and how it does on a GPU."""
+    group = parser.add_argument_group('engine')
+    group.add_argument(
+        '--backend', choices=BACKENDS, default=BACKENDS[0],
+        help='tensorrt (GPU), onnx (ONNX Runtime, CPU), or the first that is there '
+        '(default: %(default)s)',
+    )
+    group.add_argument(
+        '--precision', choices=PRECISIONS, default=DEFAULT_PRECISION,
+        help='of the plan that TensorRT builds from an ONNX model when it is first used '
+        '(default: %(default)s)',
+    )
+    group.add_argument(
+        '--memory', choices=MEMORIES, default=MEMORIES[0],
+        help='how images reach the GPU (default: measured at start)',
+    )
+    group.add_argument(
+        '--no-cuda-graph', action='store_true', help='launch each step on its own'
     )
 
 
@@ -92,6 +120,10 @@ def detector_options(args: argparse.Namespace, *, rectangular: bool) -> Detector
         network_size=args.size,
         rectangular=rectangular,
         threads=args.threads,
+        backend=args.backend,
+        precision=args.precision,
+        memory=args.memory,
+        cuda_graph=not args.no_cuda_graph,
     )
 
 

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, building, output
 from yolov7_trt_ros.errors import InputError, SettingError
 
 if TYPE_CHECKING:
@@ -52,13 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an input failed."""
-    from yolov7_trt_ros.engine import open_detector
     from yolov7_trt_ros.replay.run import RunCounter
 
     if args.every < 1:
         raise SettingError(f'--every must be at least 1, got {args.every}')
     options = arguments.detector_options(args, rectangular=not args.square)
-    detector = open_detector(options)
+    detector = building.open_model(options)
     try:
         settings = arguments.detect_settings(args, detector.spec.class_names)
         names = OutputNames(args.output.expanduser(), [Path(path) for path in args.paths])

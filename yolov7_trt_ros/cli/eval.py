@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, building, output
 from yolov7_trt_ros.errors import ImageError, InferenceError, InputError, ModelLayoutError
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
     from yolov7_trt_ros.core.detector import DetectSettings
-    from yolov7_trt_ros.engine import open_detector
     from yolov7_trt_ros.replay.run import RunCounter
     from yolov7_trt_ros.report.coco import CocoAnnotations, evaluate_coco
 
@@ -71,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         score_threshold=SCORE_THRESHOLD, iou_threshold=IOU_THRESHOLD, multi_label=True,
         max_detections=MAX_DETECTIONS, max_candidates=MAX_CANDIDATES,
     )
-    detector = open_detector(options)
+    detector = building.open_model(options)
     try:
         _check_classes(detector)
         counter = RunCounter(detector.spec.class_names)

@@ -1,10 +1,14 @@
 """
 Tell what a model is: its form, input, classes, strides and metadata.
 
+Of a TensorRT plan: what it was built from, with what and how, what it takes, and whether it fits
+this machine. With --layers also what TensorRT made of each layer, where it can load the plan.
+
 Examples
 --------
   yolov7_trt info yolov7-nano
   yolov7_trt info yolov7.onnx --json -
+  yolov7_trt info yolov7.plan --layers
 
 """
 
@@ -12,13 +16,21 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.errors import (
+    InferenceError,
+    MissingDependencyError,
+    PlanError,
+    PlanMismatchError,
+)
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.model_spec import ModelSpec
+    from yolov7_trt_ros.engine.plan import PlanManifest
 
 _SHOWN_NAMES = 8
 _SHOWN_TEXT = 70
@@ -28,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument(
         'model', nargs='?', default=arguments.DEFAULT_MODEL, metavar='MODEL',
-        help='ONNX file of any YOLOv7 export, or an embedded model (default: %(default)s)',
+        help='ONNX file of any YOLOv7 export, TensorRT plan, or an embedded model '
+        '(default: %(default)s)',
     )
     parser.add_argument(
         '--anchors', default='auto', metavar='NAME',
@@ -38,25 +51,120 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
         help='network size to try models with that leave it open (default: %(default)s)',
     )
+    parser.add_argument(
+        '--layers', action='store_true', help='the layers of a plan, as TensorRT built them'
+    )
     arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
-    from yolov7_trt_ros.engine import DetectorOptions, open_detector
     from yolov7_trt_ros.engine.model_files import find_model
+    from yolov7_trt_ros.engine.open import is_plan
 
     path = find_model(args.model)
-    detector = open_detector(
-        DetectorOptions(model=args.model, anchors=args.anchors, network_size=args.size)
-    )
-    detector.close()
-    record = describe(path, detector.spec) | {'backend': detector.backend}
+    if is_plan(path):
+        record, rows = describe_plan(path, layers=args.layers)
+    else:
+        record = _describe_onnx(path, args)
+        rows = _rows(record)
     if args.json:
         output.write_json(args.json, record)
     if args.json != '-':
-        print(output.format_table(_rows(record)))
+        print(output.format_table(rows))
     return 0
+
+
+def _describe_onnx(path: Path, args: argparse.Namespace) -> dict[str, Any]:
+    from yolov7_trt_ros.engine import DetectorOptions, open_detector
+
+    detector = open_detector(DetectorOptions(
+        model=args.model, backend='onnx', anchors=args.anchors, network_size=args.size
+    ))
+    detector.close()
+    return describe(path, detector.spec) | {'backend': detector.backend}
+
+
+def describe_plan(path: Path, *, layers: bool) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """
+    Return what is known of a plan, JSON-ready and as rows for people.
+
+    Raises
+    ------
+    PlanError
+        The manifest is unreadable, or the plan is damaged.
+
+    """
+    from yolov7_trt_ros.engine.plan import read_manifest, read_plan
+
+    manifest = read_manifest(path)
+    data = read_plan(path, manifest)
+    record: dict[str, Any] = {
+        'file': str(path), 'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest(),
+        'manifest': None if manifest is None else manifest.to_record(),
+    }
+    if manifest is None:
+        rows = [('plan', f'{path} ({len(data) / 1e6:.1f} MB)'), ('sha256', record['sha256']),
+                ('manifest', 'none: not built with yolov7_trt build')]
+    else:
+        rows = output.manifest_rows(path, manifest)
+        classes = manifest.spec.class_names
+        rows += [
+            ('strides', ', '.join(map(str, manifest.spec.strides))),
+            ('classes', f'{len(classes)}: {_first_names(classes)}' if classes else 'not told'),
+            ('fits here', _fit(path, manifest)),
+        ]
+        record['fits_here'] = rows[-1][1]
+    if layers or manifest is None:
+        rows += _add_facts(path, record, layers=layers)
+    return record, rows
+
+
+def _fit(path: Path, manifest: PlanManifest) -> str:
+    """Return `yes`, what differs and the command that helps, or why it cannot be told."""
+    from yolov7_trt_ros.engine.open import check_fits, find_machine
+    from yolov7_trt_ros.engine.trt_api import TrtApi
+
+    try:
+        check_fits(path, manifest, find_machine(TrtApi.load()))
+    except PlanMismatchError as exc:
+        return f'no: {exc}'
+    except (MissingDependencyError, InferenceError) as exc:
+        return f'cannot be told: {exc}'
+    return 'yes'
+
+
+def _add_facts(path: Path, record: dict[str, Any], *, layers: bool) -> list[tuple[str, str]]:
+    """Ask TensorRT; add to the record what it tells and return the rows."""
+    from yolov7_trt_ros.engine.plan_facts import load_plan_facts
+
+    try:
+        facts = load_plan_facts(path)
+    except (MissingDependencyError, InferenceError, PlanError) as exc:
+        record['layers'], record['layers_missing'] = None, str(exc)
+        return [('layers' if layers else 'inside', f'TensorRT cannot load it here: {exc}')]
+    record['tensors'] = [str(tensor) for tensor in (*facts.inputs, *facts.outputs)]
+    record['profiles'] = [str(profile) for profile in facts.profiles]
+    record['device_memory_bytes'] = facts.device_memory_bytes
+    rows = [('tensors', '; '.join(record['tensors'])), ('profiles', '; '.join(record['profiles'])),
+            ('memory', f'{facts.device_memory_bytes / 2**20:.1f} MiB for one context')]
+    if layers:
+        record['layers'] = facts.layers
+        rows.append(('layers', str(len(facts.layers))))
+        rows += [(f'  {number}', _layer_text(layer))
+                 for number, layer in enumerate(facts.layers)]
+    return rows
+
+
+def _layer_text(layer: dict[str, Any]) -> str:
+    """Return name, kind, and type and format of the first output, as far as they are told."""
+    outputs = layer.get('Outputs') or [{}]
+    told = (layer.get('Name'), layer.get('LayerType'), outputs[0].get('Format/Datatype'))
+    return ', '.join(str(text) for text in told if text)
+
+
+def _first_names(names: Sequence[str]) -> str:
+    return ', '.join(names[:_SHOWN_NAMES]) + (', ...' if len(names) > _SHOWN_NAMES else '')
 
 
 def describe(path: Path, spec: ModelSpec) -> dict[str, Any]:
@@ -110,7 +218,7 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     shape = ', '.join('?' if dim is None else str(dim) for dim in record['input']['shape'])
     size = record['size_wh']
     names = record['class_names']
-    listed = ', '.join(names[:_SHOWN_NAMES]) + (', ...' if len(names) > _SHOWN_NAMES else '')
+    listed = _first_names(names)
     rows = [
         ('file', f'{record["file"]} ({record["bytes"] / 1e6:.1f} MB)'),
         ('sha256', record['sha256']),

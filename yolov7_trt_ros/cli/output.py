@@ -17,10 +17,11 @@ from yolov7_trt_ros import __version__
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
     from yolov7_trt_ros.engine import DetectorOptions
+    from yolov7_trt_ros.engine.plan import PlanManifest
     from yolov7_trt_ros.replay.run import RunSummary
 
 _VERSIONS_OF = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime',
-                'onnxruntime-gpu', 'rosbags', 'pycocotools')
+                'onnxruntime-gpu', 'tensorrt', 'pycuda', 'rosbags', 'pycocotools')
 
 
 def warn(text: object) -> None:
@@ -79,6 +80,39 @@ def summary_rows(summary: RunSummary, wall_s: float) -> list[tuple[str, str]]:
             ('speed', f'{summary.frames / wall_s:.1f} frames/s, reading and writing included'),
         ]
     return rows
+
+
+def manifest_rows(plan: Path, manifest: PlanManifest) -> list[tuple[str, str]]:
+    """Return the rows that tell of a plan."""
+    spec = manifest.spec
+    rows = [
+        ('plan', f'{plan} ({manifest.plan_size_bytes / 1e6:.1f} MB)'),
+        ('sha256', manifest.plan_sha256),
+        ('built', f'{manifest.created}, in {manifest.build_seconds:.1f} s'),
+        ('built with', str(manifest.machine)),
+        ('precision', manifest.precision),
+    ]
+    if manifest.machine.cuda_version:
+        rows.insert(4, ('CUDA', manifest.machine.cuda_version))
+    rows += [
+        ('profile' if len(manifest.profiles) == 1 else f'profile {number}', str(profile))
+        for number, profile in enumerate(manifest.profiles)
+    ]
+    rows += [
+        ('input', str(spec.input)),
+        ('layout', f'{spec.layout.value} ({", ".join(spec.outputs)})'),
+        ('onnx', f'{manifest.onnx} (sha256 {manifest.onnx_sha256[:16]}...)'),
+        ('options', _listed_options(manifest.options) or 'the defaults'),
+    ]
+    return rows
+
+
+def _listed_options(options: dict[str, Any]) -> str:
+    return ', '.join(
+        name if value is True else f'{name} {value}'
+        for name, value in options.items()
+        if value is not None and value is not False and value not in ('', 'auto')
+    )
 
 
 def write_json(target: str, record: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ import argparse
 import time
 from pathlib import Path
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, building, output
 from yolov7_trt_ros.errors import InputError
 
 
@@ -44,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
-    from yolov7_trt_ros.engine import open_detector
     from yolov7_trt_ros.replay.bag_writer import DetectionBagWriter
     from yolov7_trt_ros.replay.bags import BagReader
     from yolov7_trt_ros.replay.run import replay_bag
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     for warning in reader.warnings:
         output.warn(warning)
     options = arguments.detector_options(args, rectangular=not args.square)
-    detector = open_detector(options)
+    detector = building.open_model(options)
     try:
         settings = arguments.detect_settings(args, detector.spec.class_names)
         start = time.perf_counter()

@@ -88,7 +88,7 @@ class Detector(Protocol):
     """
     Finds objects in images. The node, replay and evaluation know only this.
 
-    A detector is used by one thread at a time; `close()` twice is harmless.
+    A detector is used by one thread at a time, `facts()` excepted; `close()` twice is harmless.
 
     """
 
@@ -109,9 +109,13 @@ class Detector(Protocol):
         Raises
         ------
         InferenceError
-            The engine failed on this frame or gave NaN; the detector stays usable.
+            The engine failed on this frame or gave NaN; the detector stays usable, except after
+            a DeviceLostError: close it and open a new one.
 
         """
 
+    def facts(self) -> dict[str, str]:
+        """Return what the engine tells of itself, for people; from any thread, never raising."""
+
     def close(self) -> None:
-        """Free what the detector holds."""
+        """Free what the detector holds; of a lost device too it raises nothing."""

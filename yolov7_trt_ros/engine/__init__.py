@@ -1,5 +1,10 @@
 """The only room that knows inference engines. `open_detector` chooses one."""
 
-from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
+from yolov7_trt_ros.engine.open import (
+    DetectorOptions,
+    build_needed_plan,
+    open_detector,
+    open_or_build,
+)
 
-__all__ = ['DetectorOptions', 'open_detector']
+__all__ = ['DetectorOptions', 'build_needed_plan', 'open_detector', 'open_or_build']

@@ -143,6 +143,10 @@ class OnnxDetector:
             return fit_rectangle(source_wh, self._network_size, self.spec.stride)
         return fit_letterbox(source_wh, (self._network_size, self._network_size))
 
+    def facts(self) -> dict[str, str]:
+        """Return nothing: there is no more to tell than `backend` and `spec` do."""
+        return {}
+
     def close(self) -> None:
         """Free the session; calling it twice is harmless."""
         self._session = None

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, Anchors
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model, load_class_names
-from yolov7_trt_ros.errors import MissingDependencyError, SettingError
+from yolov7_trt_ros.engine.plan import (
+    Machine,
+    PlanManifest,
+    differences,
+    read_manifest,
+    read_plan,
+    rebuild_command,
+)
+from yolov7_trt_ros.engine.plan_cache import cached_plan, needed_build, rebuild_options
+from yolov7_trt_ros.errors import (
+    BuildError,
+    MissingDependencyError,
+    PlanError,
+    PlanMismatchError,
+    PlanMissingError,
+    SettingError,
+)
 
-BACKENDS = ('auto', 'onnx')
+if TYPE_CHECKING:
+    from yolov7_trt_ros.engine.trt_api import TrtApi
+
+BACKENDS = ('auto', 'tensorrt', 'onnx')
+PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
+MEMORIES = ('auto', 'staged', 'mapped', 'direct')
+PLAN_SUFFIXES = ('.plan', '.engine')
+
+_MAX_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +48,11 @@ class DetectorOptions:
     Attributes
     ----------
     model
-        Path of a model file, or the name of an embedded one.
+        Path of a model file, or the name of an embedded one. A TensorRT plan ends in `.plan` or
+        `.engine`.
     backend
-        `auto`, or `onnx` for ONNX Runtime on the CPU.
+        `tensorrt` for the GPU, `onnx` for ONNX Runtime on the CPU, `auto` for the first that is
+        there.
     class_names
         `auto` (the model's metadata, COCO for 80 classes), `coco80`, or a text file.
     anchors
@@ -33,6 +63,17 @@ class DetectorOptions:
         Letterbox to the smallest rectangle where the model allows it, else to a square.
     threads
         CPU threads of the engine; 0 takes one per core.
+    precision
+        Of the plan that TensorRT builds from an ONNX model: `fp32`, `fp16`, `int8` or `mixed`.
+    max_batch
+        Most images that plan takes at once.
+    memory
+        How images reach the GPU: `staged`, `mapped`, `direct`, or `auto` to measure at start.
+    cuda_graph
+        Replay the frame's work as one CUDA graph where possible.
+    plan_cache
+        Folder of the plans built from ONNX models; '' for `yolov7_trt_ros/plans` in
+        `$XDG_CACHE_HOME`, or `~/.cache`.
 
     """
 
@@ -43,6 +84,11 @@ class DetectorOptions:
     network_size: int = 640
     rectangular: bool = True
     threads: int = 0
+    precision: str = 'fp16'
+    max_batch: int = 1
+    memory: str = 'auto'
+    cuda_graph: bool = True
+    plan_cache: str = ''
 
 
 def open_detector(options: DetectorOptions) -> Detector:
@@ -51,18 +97,167 @@ def open_detector(options: DetectorOptions) -> Detector:
 
     Raises
     ------
+    PlanMissingError
+        TensorRT is to run an ONNX model whose plan was not built yet: `build_needed_plan`.
+    PlanMismatchError
+        The plan was built for another machine; the message says what differs, and the command
+        that builds it again.
     ModelError
         The file is missing, unreadable or not a YOLOv7 export.
     SettingError
         An option is out of its range.
     MissingDependencyError
-        ONNX Runtime is not installed.
+        What the backend needs is not installed.
+    InferenceError
+        There is no GPU for a plan, or too little memory on it.
 
     """
-    if options.backend not in BACKENDS:
-        known = ', '.join(BACKENDS)
-        raise SettingError(f'backend must be one of {known}, got {options.backend!r}')
+    _check(options)
     path = find_model(options.model)
+    api = _find_tensorrt(options, path)
+    return _open_onnx(path, options) if api is None else _open_plan(path, options, api)
+
+
+def build_needed_plan(
+    options: DetectorOptions,
+    report: Callable[[str, float | None], None],
+    cancelled: Callable[[], bool],
+) -> Path:
+    """
+    Build the plan that `open_detector(options)` needs, and return its path.
+
+    An ONNX model's goes into the plan cache. One that was asked for by its path is built again
+    from the ONNX file that its manifest names.
+
+    Raises
+    ------
+    BuildError
+        It cannot be built: the message says why.
+    ModelError, SettingError, MissingDependencyError, InferenceError
+        As `open_detector`.
+
+    """
+    from yolov7_trt_ros.engine.builder import build_plan
+
+    _check(options)
+    path = find_model(options.model)
+    api = _find_tensorrt(options, path)
+    if api is None:
+        raise BuildError(f'{path} runs without a plan here: the backend is ONNX Runtime')
+    machine = find_machine(api)
+    if is_plan(path):
+        plan = path
+        onnx, build_options = rebuild_options(path)
+    else:
+        plan = cached_plan(path, options, machine)
+        onnx, build_options = path, needed_build(options, machine)
+    build_plan(
+        onnx, plan, build_options, api=api, machine=machine, report=report, cancelled=cancelled
+    )
+    return plan
+
+
+def open_or_build(
+    options: DetectorOptions,
+    report: Callable[[str, float | None], None],
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Detector:
+    """
+    Open a detector, after building the plan that an ONNX model needs where it is not there.
+
+    A plan that was asked for by its path is never replaced here: the error says how.
+
+    """
+    try:
+        return open_detector(options)
+    except PlanError:
+        if is_plan(find_model(options.model)):
+            raise
+        build_needed_plan(options, report, cancelled)
+    return open_detector(options)
+
+
+def is_plan(path: Path) -> bool:
+    """Whether a file is a TensorRT plan, by its name."""
+    return path.suffix.lower() in PLAN_SUFFIXES
+
+
+def choose_anchors(name: str) -> Anchors | None:
+    """Return the anchors called `name`, None for `auto`; raises SettingError for others."""
+    if name in ('', 'auto'):
+        return None
+    if name not in ANCHOR_SETS:
+        known = ', '.join(ANCHOR_SETS)
+        raise SettingError(f'anchors must be auto or one of {known}, got {name!r}')
+    return ANCHOR_SETS[name]
+
+
+# ---- which engine
+
+
+def _check(options: DetectorOptions) -> None:
+    for name, value, known in (
+        ('backend', options.backend, BACKENDS),
+        ('precision', options.precision, PRECISIONS),
+        ('memory', options.memory, MEMORIES),
+    ):
+        if value not in known:
+            raise SettingError(f'{name} must be one of {", ".join(known)}, got {value!r}')
+    if not 1 <= options.max_batch <= _MAX_BATCH:
+        raise SettingError(f'max_batch must be within 1..{_MAX_BATCH}, got {options.max_batch}')
+
+
+def _find_tensorrt(options: DetectorOptions, path: Path) -> TrtApi | None:
+    """Return TensorRT where it is to run the model, None for ONNX Runtime."""
+    if is_plan(path):
+        if options.backend == 'onnx':
+            raise SettingError(
+                f'{path} is a TensorRT plan and the backend is onnx: give the ONNX file, or set '
+                'the backend to auto'
+            )
+    elif options.backend == 'onnx' or (options.backend == 'auto' and not _has_gpu()):
+        return None
+    from yolov7_trt_ros.engine.trt_api import TrtApi
+
+    if options.backend == 'auto' and not is_plan(path):
+        with contextlib.suppress(MissingDependencyError):
+            return TrtApi.load()
+        return None
+    return TrtApi.load()
+
+
+def _has_gpu() -> bool:
+    """Whether there is a CUDA device, and PyCUDA to use it."""
+    try:
+        from yolov7_trt_ros.engine.cuda_device import has_cuda_device
+    except ImportError:  # no PyCUDA, or no driver library
+        return False
+    return has_cuda_device()
+
+
+def find_machine(api: TrtApi) -> Machine:
+    """
+    Return what a plan must fit here.
+
+    Raises
+    ------
+    MissingDependencyError
+        There is no PyCUDA, or no driver.
+    InferenceError
+        There is no GPU.
+
+    """
+    try:
+        from yolov7_trt_ros.engine.cuda_device import find_machine as ask_device
+    except ImportError as exc:
+        raise MissingDependencyError(
+            f'TensorRT plans run through PyCUDA, which cannot be imported ({exc}); install it '
+            'with: pip install pycuda; the NVIDIA driver must be there as well'
+        ) from exc
+    return ask_device(api)
+
+
+def _open_onnx(path: Path, options: DetectorOptions) -> Detector:
     class_names = load_class_names(options.class_names)
     anchors = choose_anchors(options.anchors)
     try:
@@ -82,11 +277,41 @@ def open_detector(options: DetectorOptions) -> Detector:
     )
 
 
-def choose_anchors(name: str) -> Anchors | None:
-    """Return the anchors called `name`, None for `auto`; raises SettingError for others."""
-    if name in ('', 'auto'):
-        return None
-    if name not in ANCHOR_SETS:
-        known = ', '.join(ANCHOR_SETS)
-        raise SettingError(f'anchors must be auto or one of {known}, got {name!r}')
-    return ANCHOR_SETS[name]
+def _open_plan(path: Path, options: DetectorOptions, api: TrtApi) -> Detector:
+    class_names = load_class_names(options.class_names)
+    anchors = choose_anchors(options.anchors)
+    machine = find_machine(api)
+    plan = path if is_plan(path) else cached_plan(path, options, machine)
+    manifest = read_manifest(plan)
+    if not is_plan(path) and (manifest is None or not plan.is_file()):
+        raise PlanMissingError(
+            f'no {options.precision} plan of {path} was built yet for {machine}; it would be '
+            f'{plan}'
+        )
+    if manifest is not None:
+        check_fits(plan, manifest, machine)
+    from yolov7_trt_ros.engine.trt_detector import TrtDetector
+
+    detector: Detector = TrtDetector(
+        plan,
+        api=api,
+        manifest=manifest,
+        plan_bytes=read_plan(plan, manifest),
+        class_names=class_names,
+        anchors=anchors,
+        network_size=options.network_size,
+        rectangular=options.rectangular,
+        memory=options.memory,
+        cuda_graph=options.cuda_graph,
+    )
+    return detector
+
+
+def check_fits(plan: Path, manifest: PlanManifest, machine: Machine) -> None:
+    """Raise PlanMismatchError with what differs and the command that builds the plan again."""
+    found = differences(manifest, machine)
+    if found:
+        raise PlanMismatchError(
+            f'the plan {plan} does not fit: {"; ".join(found)}. Build it again with: '
+            + rebuild_command(manifest, plan)
+        )

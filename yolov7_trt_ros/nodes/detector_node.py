@@ -5,8 +5,9 @@ The detector node: image topics in, vision_msgs/Detection2DArray out.
         -p image_topics:=/camera/image_raw
 
 A lifecycle node: configure loads the model, activate subscribes. Inference runs in a thread of its
-own on the latest frame of each topic; callbacks only hand frames over. docs/interfaces.md lists
-topics, parameters and diagnostics.
+own on the latest frame of each topic; callbacks only hand frames over. Where a TensorRT plan has
+to be built first, that runs in a thread of its own too. docs/interfaces.md lists topics,
+parameters and diagnostics.
 
 """
 
@@ -24,17 +25,20 @@ from vision_msgs.msg import VisionInfo
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.topics import detections_topics
-from yolov7_trt_ros.engine import open_detector
-from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
+from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.errors import PlanError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import diagnostics, parameters, qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
 from yolov7_trt_ros.nodes.labels import label_info_msg
+from yolov7_trt_ros.nodes.plan_build import Engine, PlanBuild, exit_over_builds
 from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
 _ERROR_SHOWN_NS = 5 * NS_PER_S
 _WARN_PERIOD_S = 5.0
+_PROGRESS_PERIOD_S = 10.0
+_CANCEL_WAIT_S = 1.0
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -43,24 +47,37 @@ class DetectorNode(LifecycleNode):
     The lifecycle node `detector`.
 
     configure: reads the parameters, loads and warms the model, creates publishers; FAILURE, with a
-    reason in the log, leaves it unconfigured. activate: starts the worker and subscribes.
-    deactivate: unsubscribes and finishes the frame in work. cleanup, shutdown: free the model. On
-    error: frees everything and goes back to unconfigured.
+    reason in the log, leaves it unconfigured. Where a plan must be built first it succeeds at once
+    and the model comes later. activate: starts the worker and subscribes, or does so when the
+    model has come. deactivate: unsubscribes and finishes the frame in work. cleanup, shutdown:
+    stop a build and free the model. On error: frees everything and goes back to unconfigured.
+
+    Parameters
+    ----------
+    engine
+        Where detectors come from; tests bring others.
+    node_arguments
+        For LifecycleNode.
 
     """
 
-    def __init__(self, **node_arguments: Any) -> None:
+    def __init__(self, *, engine: Engine | None = None, **node_arguments: Any) -> None:
         super().__init__('detector', **node_arguments)
+        self._engine = engine or Engine()
+        self._build: PlanBuild | None = None
+        self._build_reason = ''
         self._detector: Detector | None = None
         self._settings: parameters.NodeSettings | None = None
         self._streams: dict[str, ImageStream] = {}
         self._worker: DetectionWorker | None = None
         self._latched: list[Any] = []
+        self._fault = ''  # what keeps it from detecting until the next transition
         self._last_error = ''
-        self._last_error_ns = 0
+        self._last_error_ns = -_ERROR_SHOWN_NS
         self._state = 'unconfigured'
         parameters.declare_parameters(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._build_ended = self.create_guard_condition(self._on_build_ended)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._second_timer = self.create_timer(1.0, self._every_second)
         if self.get_parameter('autostart').value:
@@ -69,60 +86,49 @@ class DetectorNode(LifecycleNode):
     # Lifecycle ---------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model and create the publishers; FAILURE says why in the log."""
+        """Load the model, or start to build its plan; FAILURE says why in the log."""
+        self._fault = self._last_error = ''
         try:
             values = parameters.read_parameters(self)
-            detector = open_detector(parameters.detector_options(values))
-            self._detector = detector
-            self._settings = parameters.node_settings(values, detector.spec.class_names)
             self._streams = self._create_streams(values)
+            self._load_model(values)
         except Yolov7TrtError as exc:
-            self._note_error(f'cannot configure: {exc}')
+            self._note_fault(f'cannot configure: {exc}')
             self._release()
             return FAILURE
-        self._publish_labels(detector, values['model'])
         self._state = 'inactive'
-        self._last_error = ''
-        self.get_logger().info(
-            f'model {values["model"]}: {detector.spec.layout.value} output, '
-            f'{len(detector.spec.class_names)} class names, {detector.backend}'
-        )
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker and subscribe."""
-        assert self._detector is not None  # on_configure succeeded
-        slots: FrameSlots[ReceivedFrame] = FrameSlots()
-        self._worker = DetectionWorker(
-            self._detector, slots, self._streams, self._current_settings, self._on_frame_error
-        )
-        self._worker.start()
-        for stream in self._streams.values():
-            stream.max_rate_hz = self._current_settings().max_rate_hz
-            stream.open(slots)
+        """Start the worker and subscribe, if the model is there."""
         self._state = 'active'
+        if self._detector is not None:
+            self._start_worker(self._detector)
         return SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and finish the frame in work."""
+        self._note_worker_fault()
         self._stop_worker()
         self._state = 'inactive'
         return SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model and take the publishers down."""
+        """Stop a build, free the model and take the publishers down."""
+        self._fault = ''
         self._release()
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, from any state."""
+        self._fault = ''
         self._release()
         self._state = 'finalized'
         return SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything after a transition that raised; back to unconfigured."""
-        self._note_error(f'a transition from {state.label} failed')
+        self._note_fault(f'a transition from {state.label} failed')
         self._release()
         return SUCCESS
 
@@ -135,6 +141,65 @@ class DetectorNode(LifecycleNode):
         self._autostart_timer.cancel()
         if self.trigger_configure() == SUCCESS:
             self.trigger_activate()
+
+    # Model -------------------------------------------------------------------------------------
+
+    def _load_model(self, values: dict[str, Any]) -> None:
+        """Open the detector; where it lacks its plan and may build it, start that."""
+        options = parameters.detector_options(values)
+        try:
+            detector = self._engine.open(options)
+        except PlanError as exc:
+            if values['on_plan_mismatch'] != parameters.REBUILD:
+                raise
+            self._start_build(options, exc)
+        else:
+            self._use_detector(detector)
+
+    def _start_build(self, options: DetectorOptions, reason: PlanError) -> None:
+        self.get_logger().warning(f'building a plan, which may take minutes: {reason}')
+        self._build_reason = str(reason)
+        self._build = PlanBuild(self._engine, options, self._build_ended.trigger)
+
+    def _on_build_ended(self) -> None:
+        """Take what a build gave; called in the executor's thread."""
+        build = self._build
+        try:
+            detector = build.take() if build is not None else None
+            if detector is None:
+                return  # the signal of a build that was cancelled since
+            self._use_detector(detector)
+        except Yolov7TrtError as exc:
+            self._close_detector()
+            self._note_fault(
+                f'no detector: {exc}. Mend that, then cleanup and configure '
+                f'(a plan was needed: {self._build_reason})'
+            )
+        self._build = None
+
+    def _use_detector(self, detector: Detector) -> None:
+        """Publish what the model is, and detect if the node is active."""
+        self._detector = detector
+        values = parameters.read_parameters(self)
+        self._settings = parameters.node_settings(values, detector.spec.class_names)
+        self._publish_labels(detector, values['model'])
+        self.get_logger().info(
+            f'model {values["model"]}: {detector.spec.layout.value} output, '
+            f'{len(detector.spec.class_names)} class names, {detector.backend}'
+        )
+        if self._state == 'active':
+            self._start_worker(detector)
+
+    def _start_worker(self, detector: Detector) -> None:
+        self._fault = ''
+        slots: FrameSlots[ReceivedFrame] = FrameSlots()
+        self._worker = DetectionWorker(
+            detector, slots, self._streams, self._current_settings, self._on_frame_error
+        )
+        self._worker.start()
+        for stream in self._streams.values():
+            stream.max_rate_hz = self._current_settings().max_rate_hz
+            stream.open(slots)
 
     def _create_streams(self, values: dict[str, Any]) -> dict[str, ImageStream]:
         names = parameters.split_names(values['image_topics'])
@@ -183,15 +248,26 @@ class DetectorNode(LifecycleNode):
             self._worker.stop()
             self._worker = None
 
+    def _close_detector(self) -> None:
+        if self._detector is not None:
+            self._detector.close()
+            self._detector = None
+
+    def _stop_build(self) -> None:
+        if self._build is not None:
+            if not self._build.cancel(_CANCEL_WAIT_S):
+                self.get_logger().warning('a cancelled build goes on until it can be stopped')
+            self._build = None
+
     def _release(self) -> None:
+        self._stop_build()
         self._stop_worker()
         for stream in self._streams.values():
             stream.destroy()
         for publisher in self._latched:
             self.destroy_publisher(publisher)
-        if self._detector is not None:
-            self._detector.close()
-        self._streams, self._latched, self._detector = {}, [], None
+        self._close_detector()
+        self._streams, self._latched = {}, []
         self._state = 'unconfigured'
 
     # Parameters --------------------------------------------------------------------------------
@@ -205,8 +281,10 @@ class DetectorNode(LifecycleNode):
         detector = self._detector
         try:
             checked = parameters.check_changes(
-                {change.name: change.value for change in changes}, configured=detector is not None
+                {change.name: change.value for change in changes},
+                configured=self._state in ('inactive', 'active'),
             )
+            # Without a model yet, `_use_detector` reads them when it has come.
             if detector is not None:
                 values = parameters.read_parameters(self) | checked
                 self._settings = parameters.node_settings(values, detector.spec.class_names)
@@ -223,40 +301,43 @@ class DetectorNode(LifecycleNode):
         self._last_error, self._last_error_ns = text, time.monotonic_ns()
         self.get_logger().warning(f'frame not used: {text}', throttle_duration_sec=_WARN_PERIOD_S)
 
-    def _note_error(self, text: str) -> None:
-        self._last_error, self._last_error_ns = text, time.monotonic_ns()
+    def _note_fault(self, text: str) -> None:
+        self._fault = self._last_error = text
         self.get_logger().error(text)
 
+    def _note_worker_fault(self) -> None:
+        if self._worker is not None and self._worker.fault and not self._fault:
+            self._note_fault(self._worker.fault)
+
     def _every_second(self) -> None:
-        if self._state == 'active':
+        if self._worker is not None:
             for stream in self._streams.values():
                 stream.follow_publishers()
+        self._note_worker_fault()
         message = DiagnosticArray(status=[self._node_status(), *self._topic_statuses()])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
     def _node_status(self) -> Any:
-        facts = {}
+        facts: dict[str, str] = {}
+        busy = ''
         if self._detector is not None:
-            spec = self._detector.spec
-            facts = {
-                'model': str(self.get_parameter('model').value),
-                'backend': self._detector.backend,
-                'output layout': spec.layout.value,
-            }
-        worker_died = self._worker is not None and not self._worker.alive
-        if worker_died:
-            self._last_error = 'the detection thread has ended; cleanup, configure and activate'
+            model = str(self.get_parameter('model').value)
+            facts = diagnostics.detector_facts(model, self._detector)
+        if self._build is not None:
+            busy = self._build.progress()
+            self.get_logger().info(busy, throttle_duration_sec=_PROGRESS_PERIOD_S)
         recent = time.monotonic_ns() - self._last_error_ns < _ERROR_SHOWN_NS
-        failing = worker_died or bool(self._last_error) and (
-            recent or self._state == 'unconfigured'
-        )
         return diagnostics.node_status(
-            self.get_fully_qualified_name(), self._state, facts, self._last_error, failing=failing
+            self.get_fully_qualified_name(),
+            self._state,
+            facts | {'last error': self._last_error or 'none'},
+            error=self._fault or (self._last_error if recent else ''),
+            busy=busy,
         )
 
     def _topic_statuses(self) -> list[Any]:
-        if self._state != 'active':
+        if self._worker is None:
             return []
         name = self.get_fully_qualified_name()
         return [
@@ -267,7 +348,7 @@ class DetectorNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit code."""
-    return run_node('detector', DetectorNode, args)
+    return exit_over_builds(run_node('detector', DetectorNode, args))
 
 
 if __name__ == '__main__':

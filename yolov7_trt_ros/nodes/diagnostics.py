@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.nodes.statistics import Counts, TopicStatistics
 
 
 def node_status(
-    node_name: str, state: str, facts: Mapping[str, str], error: str, *, failing: bool
+    node_name: str, state: str, facts: Mapping[str, str], *, error: str = '', busy: str = ''
 ) -> DiagnosticStatus:
     """
     Return the status of the node as a whole.
@@ -21,16 +22,28 @@ def node_status(
     node_name, state
         Fully qualified name, and the lifecycle state's label.
     facts
-        Model, backend, network size and the like.
+        Model, backend, what the engine tells, the last error.
     error
-        The last error, '' for none.
-    failing
-        Whether it concerns the present (ERROR) or is only kept to be read (OK).
+        What is wrong at present (ERROR), '' for nothing.
+    busy
+        What it does instead of detecting (WARN where there is no error), '' for nothing.
 
     """
-    level = DiagnosticStatus.ERROR if failing else DiagnosticStatus.OK
-    values = {'state': state, **facts, 'last error': error or 'none'}
-    return _status(f'{node_name}: detector', level, error if failing else state, values)
+    level = DiagnosticStatus.OK
+    if error or busy:
+        level = DiagnosticStatus.ERROR if error else DiagnosticStatus.WARN
+    values = {'state': state, **facts}
+    return _status(f'{node_name}: detector', level, error or busy or state, values)
+
+
+def detector_facts(model: str, detector: Detector) -> dict[str, str]:
+    """Return what there is to say about a model that is loaded."""
+    return {
+        'model': model,
+        'backend': detector.backend,
+        'output layout': detector.spec.layout.value,
+        **detector.facts(),
+    }
 
 
 def topic_status(

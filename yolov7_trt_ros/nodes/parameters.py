@@ -13,7 +13,7 @@ from yolov7_trt_ros.core.class_filter import find_class_ids
 from yolov7_trt_ros.core.detector import MAX_DETECTIONS_LIMIT, DetectSettings
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
-from yolov7_trt_ros.engine.open import BACKENDS, DetectorOptions
+from yolov7_trt_ros.engine.open import BACKENDS, MEMORIES, PRECISIONS, DetectorOptions
 from yolov7_trt_ros.errors import SettingError
 
 
@@ -121,6 +121,9 @@ class ParameterSpec:
         )
 
 
+REBUILD = 'rebuild'
+"""Value of `on_plan_mismatch`."""
+
 _OPTIONS = DetectorOptions()
 _SETTINGS = DetectSettings()
 
@@ -144,7 +147,11 @@ PARAMETERS = (
         choices=('auto', 'best_effort', 'reliable'),
     ),
     ParameterSpec('model', DEFAULT_MODEL, 'Path of a model file, or name of an embedded model.'),
-    ParameterSpec('backend', _OPTIONS.backend, 'Inference engine.', choices=BACKENDS),
+    ParameterSpec(
+        'backend', _OPTIONS.backend,
+        'Inference engine; auto takes TensorRT where there is a CUDA device, pycuda and TensorRT, '
+        'else ONNX Runtime on the CPU.', choices=BACKENDS,
+    ),
     ParameterSpec(
         'class_names', _OPTIONS.class_names,
         "auto (the model's metadata), coco80, or a text file with one name a line.",
@@ -162,7 +169,33 @@ PARAMETERS = (
         'rectangular', _OPTIONS.rectangular,
         'Letterbox to the smallest rectangle of stride multiples instead of a square.',
     ),
-    ParameterSpec('threads', _OPTIONS.threads, 'CPU threads of the engine; 0: one a core.', 0, 64),
+    ParameterSpec(
+        'threads', _OPTIONS.threads, 'CPU threads of ONNX Runtime; 0: one a core.', 0, 64
+    ),
+    ParameterSpec(
+        'precision', _OPTIONS.precision,
+        'Precision of a TensorRT plan that is built here; int8 and mixed take 8 bits where the '
+        'ONNX model has Q/DQ nodes.', choices=PRECISIONS,
+    ),
+    ParameterSpec(
+        'on_plan_mismatch', REBUILD,
+        'When the TensorRT plan does not fit this machine, or is not built yet: build it in the '
+        'background, or fail to configure.', choices=(REBUILD, 'fail'),
+    ),
+    ParameterSpec(
+        'plan_cache', _OPTIONS.plan_cache,
+        'Folder of plans built from ONNX models; empty: `yolov7_trt_ros/plans` in XDG_CACHE_HOME '
+        'or in ~/.cache.',
+    ),
+    ParameterSpec(
+        'memory', _OPTIONS.memory,
+        'How images get to the GPU: copied in stripes, mapped into it, or read in place; auto '
+        'measures at configure.', choices=MEMORIES,
+    ),
+    ParameterSpec(
+        'cuda_graph', _OPTIONS.cuda_graph,
+        'Launch the work of a frame as one CUDA graph where it can be captured.',
+    ),
     ParameterSpec(
         'score_threshold', _SETTINGS.score_threshold, 'Least score of a detection.', 0.0, 1.0,
         runtime=True,
@@ -257,9 +290,9 @@ def check_changes(changes: Mapping[str, Any], *, configured: bool) -> dict[str, 
 
 
 def detector_options(values: Mapping[str, Any]) -> DetectorOptions:
-    """Return the options to open the detector with."""
+    """Return the options to open the detector with; those that are no parameters stay default."""
     names = [field.name for field in dataclasses.fields(DetectorOptions)]
-    return DetectorOptions(**{name: values[name] for name in names})
+    return DetectorOptions(**{name: values[name] for name in names if name in values})
 
 
 def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> NodeSettings:

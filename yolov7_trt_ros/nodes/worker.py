@@ -10,17 +10,22 @@ from rclpy._rclpy_pybind11 import RCLError
 
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.image_message import view_message
-from yolov7_trt_ros.errors import InferenceError, InputError
+from yolov7_trt_ros.errors import DeviceLostError, InferenceError, InputError
 from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, image_to_msg
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
 from yolov7_trt_ros.nodes.parameters import NodeSettings
 from yolov7_trt_ros.report.overlay import annotated_copy
 
+_RECOVERY = 'deactivate, cleanup, configure and activate'
+
 
 class DetectionWorker:
     """
     Takes the latest frames, one at a time, and publishes their detections.
+
+    A frame that fails is counted and the next one taken. With the device lost the thread ends, as
+    it does by a defect; `fault` says why.
 
     Parameters
     ----------
@@ -45,13 +50,16 @@ class DetectionWorker:
     ) -> None:
         self._detector, self._slots, self._streams = detector, slots, streams
         self._settings, self._on_error = settings, on_error
+        self._ended_by = ''
         self._to_msg = DetectionsToMsg(detector.spec.class_names)
         self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
 
     @property
-    def alive(self) -> bool:
-        """False before start, after stop, and when a defect ended the thread."""
-        return self._thread.is_alive()
+    def fault(self) -> str:
+        """Why the thread has ended though nobody stopped it, '' while it runs."""
+        if self._thread.is_alive():
+            return ''
+        return f'{self._ended_by or "the detection thread has ended"}: {_RECOVERY}'
 
     def start(self) -> None:
         """Start the thread."""
@@ -74,6 +82,9 @@ class DetectionWorker:
             except (InputError, InferenceError) as exc:
                 stream.statistics.count('failed')
                 self._on_error(f'{topic}: {exc}')
+                if isinstance(exc, DeviceLostError):
+                    self._ended_by = str(exc)
+                    return
             except RCLError:
                 if stream.context_ok():
                     raise

@@ -1,0 +1,330 @@
+"""
+What a frame costs on a GPU, from image bytes to detections, beside its parts and the usual way.
+
+    python benchmarks/gpu_path.py --plan yolov7-tiny_fp16.plan --pictures val2017
+
+The plan takes batches of 1 to 8 at up to 640 x 640. Everything is measured in one run on the same
+machine. Stage times are medians between CUDA events; latencies run from bytes in pageable memory
+to Detections, over different frames in turn; energy comes from NVML.
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pycuda.driver as cuda
+from measured_on import save
+from plain_way import plain_detections, plain_input
+
+from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.engine.cuda_device import CudaDevice, find_machine
+from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
+from yolov7_trt_ros.engine.plan import read_manifest, read_plan
+from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.trt_detector import TrtDetector
+
+SETTINGS = DetectSettings()
+SIZES_WH = ((1920, 1080), (1280, 720), (640, 480))
+FRAMES = 12
+
+
+def quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """Return median and 99th percentile in milliseconds."""
+    p50, p99 = np.percentile(np.asarray(seconds) * 1e3, [50, 99])
+    return {'p50': round(float(p50), 4), 'p99': round(float(p99), 4)}
+
+
+def timed(work: Callable[[int], Any], repeats: int, warm_up: int = 20) -> list[float]:
+    """Return the seconds of each call; the argument counts calls."""
+    seconds = []
+    for index in range(warm_up + repeats):
+        start = time.perf_counter()
+        work(index)
+        seconds.append(time.perf_counter() - start)
+    return seconds[warm_up:]
+
+
+def load_frames(folder: Path, size_wh: tuple[int, int]) -> list[ImageView]:
+    """Return different pictures, scaled to one size, each in pageable memory of its own."""
+    paths = sorted(folder.glob('**/*.jpg'))[:FRAMES]
+    if len(paths) < FRAMES:
+        raise SystemExit(f'{folder} must hold at least {FRAMES} .jpg files')
+    return [ImageView.from_array(cv2.resize(cv2.imread(str(path)), size_wh)) for path in paths]
+
+
+class Plan:
+    """A plan on disk, opened as often as needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.api = TrtApi.load()
+        self.path = path
+        self.manifest = read_manifest(path)
+        self.data = read_plan(path, self.manifest)
+
+    def open(self, **options: Any) -> TrtDetector:
+        """Open a detector on it."""
+        return TrtDetector(
+            self.path, self.data, api=self.api, manifest=self.manifest, **options
+        )
+
+
+def measure_stages(detector: TrtDetector, frames: dict[Any, list[ImageView]]) -> dict[str, Any]:
+    """Return GPU milliseconds a stage; also with every row a candidate."""
+    result = {}
+    for size, images in frames.items():
+        samples = [detector.measure_stages([image], SETTINGS, 100) for image in images[:4]]
+        box = detector.letterbox(size)
+        result[f'{size[0]}x{size[1]} as {box.network_wh[0]}x{box.network_wh[1]}'] = {
+            name: round(statistics.median(sample[name] for sample in samples), 4)
+            for name in samples[0]
+        }
+    everything = DetectSettings(score_threshold=0.0)
+    image = frames[SIZES_WH[0]][0]
+    dense = detector.measure_stages([image], everything, 100)
+    result['every row a candidate: decoding_graph'] = round(dense['decoding_graph'], 4)
+    return result
+
+
+def measure_upload(device: CudaDevice, image: ImageView) -> dict[str, float]:
+    """Return ms of one memcpy of a frame into page-locked memory, and of its transfer."""
+    source = image.pixels.reshape(-1)
+    with device:
+        pinned, target = PinnedBuffer(source.nbytes), DeviceBuffer(source.nbytes)
+        staging = pinned.bytes[: source.nbytes]
+        copies = [np.array(source) for _ in range(FRAMES)]
+        stream = cuda.Stream()
+
+        def transfer(_: int) -> None:
+            cuda.memcpy_htod_async(target.address, staging, stream)
+            stream.synchronize()
+
+        memcpy = timed(lambda index: np.copyto(staging, copies[index % FRAMES]), 200)
+        h2d = timed(transfer, 200)
+        pinned.free()
+        target.free()
+    return {'memcpy': quantiles_ms(memcpy)['p50'], 'h2d': quantiles_ms(h2d)['p50']}
+
+
+def measure_latency(
+    detector: TrtDetector, device: CudaDevice, frames: dict[Any, list[ImageView]]
+) -> dict[str, Any]:
+    """Return end-to-end latency beside what it cannot be less than."""
+    result = {}
+    for size, images in frames.items():
+        seconds = timed(
+            lambda i, images=images: detector.detect(images[i % FRAMES], SETTINGS), 1000
+        )
+        graph = detector.measure_stages([images[0]], SETTINGS, 100)['network_graph']
+        upload = measure_upload(device, images[0])
+        latency = quantiles_ms(seconds)
+        bound = graph + 1.2 * (upload['memcpy'] + upload['h2d'])
+        result[f'{size[0]}x{size[1]}'] = {
+            'latency_ms': latency,
+            'network_graph_ms': round(graph, 4),
+            'memcpy_ms': upload['memcpy'],
+            'h2d_ms': upload['h2d'],
+            'over_graph_plus_1.2_uploads': round(latency['p50'] / bound, 3),
+            'over_network_graph': round(latency['p50'] / graph, 3),
+        }
+    return result
+
+
+def pipelined(detector: TrtDetector, frames: list[list[ImageView]], repeats: int) -> float:
+    """Return frames per second with two submissions in flight."""
+    flying: list[Any] = []
+    images = 0
+    for index in range(repeats + 20):
+        if index == 20:
+            start, images = time.perf_counter(), 0
+        flying.append(detector.submit(frames[index % len(frames)], SETTINGS))
+        images += len(frames[0])
+        if len(flying) > 1:
+            detector.collect(flying.pop(0))
+    while flying:
+        detector.collect(flying.pop(0))
+    return images / (time.perf_counter() - start)
+
+
+def upload_once(
+    detector: TrtDetector, slot: Any, bucket: Any, images: list[ImageView], index: int
+) -> None:
+    """Upload one frame as the detector does, and wait for it."""
+    detector.staging_pool.strategy.send(
+        slot, bucket.uploads, [images[index % FRAMES]], detector._stream
+    )
+    detector._stream.synchronize()
+
+
+def measure_throughput(
+    detector: TrtDetector, frames: dict[Any, list[ImageView]]
+) -> dict[str, Any]:
+    """Return frames per second of submit/collect beside the slowest stage alone."""
+    result = {}
+    for size, images in frames.items():
+        stages = detector.measure_stages([images[0]], SETTINGS, 100)
+        with detector._device:
+            bucket = detector._bucket_for([images[0]], SETTINGS)
+            slot = detector._acquire(bucket)
+
+            upload_ms = quantiles_ms(timed(functools.partial(
+                upload_once, detector, slot, bucket, images
+            ), 300))['p50']
+            detector._pool.release(slot)
+        slowest = max(upload_ms, stages['frame_graph'])
+        fps = pipelined(detector, [[image] for image in images], 1000)
+        result[f'{size[0]}x{size[1]}'] = {
+            'fps': round(fps, 1),
+            'upload_ms': upload_ms,
+            'gpu_ms': round(stages['frame_graph'], 4),
+            'of_slowest_stage': round(fps * slowest / 1e3, 3),
+        }
+    return result
+
+
+def measure_batch(detector: TrtDetector, images: list[ImageView]) -> dict[str, Any]:
+    """Return frames per second of batches of 8 cameras beside the network alone."""
+    cameras = [[images[(start + i) % FRAMES] for i in range(8)] for start in range(FRAMES)]
+    stages = detector.measure_stages(cameras[0], SETTINGS, 100)
+    fps = pipelined(detector, cameras, 300)
+    alone = 8 / stages['network_graph'] * 1e3
+    return {
+        'fps': round(fps, 1), 'network_graph_ms': round(stages['network_graph'], 4),
+        'frame_graph_ms': round(stages['frame_graph'], 4),
+        'network_alone_fps': round(alone, 1), 'ratio': round(fps / alone, 3),
+    }
+
+
+def measure_plain_way(plan: Plan, frames: dict[Any, list[ImageView]]) -> dict[str, Any]:
+    """Return the latency of the usual Python pipeline on the same plan, 640 x 640, no graph."""
+    device = CudaDevice()
+    result = {}
+    with device:
+        stream = cuda.Stream()
+        engine = plan.api.deserialize(plan.data)
+        activations = DeviceBuffer(engine.device_memory_bytes)
+        context = engine.create_context(0, stream.handle)
+        context.set_device_memory(activations.address, activations.size_bytes)
+        context.set_input_shape('images', (1, 3, 640, 640))
+        shape = context.output_shape('output')
+        images_buffer, output_buffer = DeviceBuffer(3 * 640 * 640 * 4), DeviceBuffer(
+            int(np.prod(shape)) * 4
+        )
+        context.set_address('images', images_buffer.address)
+        context.set_address('output', output_buffer.address)
+        output = np.empty(shape, np.float32)
+        for size, images in frames.items():
+
+            def frame(index: int, images: Any = images, size: Any = size) -> Any:
+                blob = plain_input(images[index % FRAMES].pixels, *size)
+                cuda.memcpy_htod(images_buffer.address, blob)
+                context.enqueue(stream.handle)
+                stream.synchronize()
+                cuda.memcpy_dtoh(output, output_buffer.address)
+                return plain_detections(output[0], *size, SETTINGS)
+
+            result[f'{size[0]}x{size[1]}'] = quantiles_ms(timed(frame, 150))
+        context.close()
+    return result
+
+
+def measure_energy(
+    plan: Plan, images: list[ImageView], seconds: float, rates_hz: Sequence[float]
+) -> dict[str, Any]:
+    """Return latency and joules a frame with CUDA graphs and without, through NVML."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    start = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    time.sleep(3)
+    idle_w = (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - start) / 3e3
+    result: dict[str, Any] = {'idle_w': round(idle_w, 1)}
+    for cuda_graph in (True, False, True, False):
+        detector = plan.open(cuda_graph=cuda_graph, memory='staged')
+        timed(lambda i, d=detector: d.detect(images[i % FRAMES], SETTINGS), 200)
+        for rate in rates_hz:
+            joules, latencies = _paced(detector, images, seconds, rate, handle)
+            name = f'{"graph" if cuda_graph else "no graph"}, ' + (
+                f'{rate:g} Hz' if rate else 'as fast as it goes'
+            )
+            result.setdefault(name, []).append({
+                'frames': len(latencies), 'joules_per_frame': round(joules / len(latencies), 5),
+                'watts': round(joules / seconds, 1), 'latency_ms': quantiles_ms(latencies),
+            })
+        detector.close()
+    return result
+
+
+def _paced(
+    detector: TrtDetector, images: list[ImageView], seconds: float, rate_hz: float, handle: Any
+) -> tuple[float, list[float]]:
+    import pynvml
+
+    latencies: list[float] = []
+    before = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    begin = time.perf_counter()
+    while (now := time.perf_counter()) - begin < seconds:
+        detector.detect(images[len(latencies) % FRAMES], SETTINGS)
+        latencies.append(time.perf_counter() - now)
+        if rate_hz:
+            time.sleep(max(0.0, begin + len(latencies) / rate_hz - time.perf_counter()))
+    energy_mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before
+    return energy_mj / 1e3, latencies
+
+
+def main() -> None:
+    """Measure, print and save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--plan', type=Path, required=True)
+    parser.add_argument('--pictures', type=Path, required=True, help='folder of .jpg files')
+    parser.add_argument('--energy-seconds', type=float, default=5.0, help='0 leaves energy out')
+    parser.add_argument(
+        '-o', '--output', type=Path, default=Path(__file__).parent / 'results' / 'gpu_path.json'
+    )
+    args = parser.parse_args()
+    plan, device = Plan(args.plan), CudaDevice()
+    frames = {size: load_frames(args.pictures, size) for size in SIZES_WH}
+    square, free = plan.open(rectangular=False), plan.open()
+    result: dict[str, Any] = {
+        'machine': str(find_machine(plan.api)),
+        'plan': plan.manifest.to_record() if plan.manifest else None,
+        'upload_ms_by_strategy': free.upload_ms,
+        'facts': free.facts(),
+    }
+
+    def note(name: str, value: Any) -> None:
+        result[name] = value
+        print(name, value, flush=True)
+
+    note('stages_square', measure_stages(square, frames))
+    note('stages_rectangular', measure_stages(free, frames))
+    note('latency_square', measure_latency(square, device, frames))
+    note('latency_rectangular', measure_latency(free, device, frames))
+    for memory in ('staged', 'mapped'):
+        forced = plan.open(memory=memory)
+        note(f'latency_rectangular_{memory}', measure_latency(forced, device, frames))
+        forced.close()
+    note('throughput_rectangular', measure_throughput(free, frames))
+    note('batch_8_square_640x480', measure_batch(square, frames[(640, 480)]))
+    note('plain_way_square', measure_plain_way(plan, frames))
+    if args.energy_seconds:
+        note('energy_640x480', measure_energy(
+            plan, frames[(640, 480)], args.energy_seconds, (0.0, 60.0)
+        ))
+    save(args.output, result)
+
+
+if __name__ == '__main__':
+    main()

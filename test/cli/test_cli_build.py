@@ -1,0 +1,231 @@
+"""The `build` verb, with the real builder of TensorRT-RTX where it is installed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from yolov7_trt_ros.cli import build, building
+from yolov7_trt_ros.cli.main import main
+from yolov7_trt_ros.engine import trt_api
+from yolov7_trt_ros.engine.builder import BuildOptions
+from yolov7_trt_ros.engine.plan import ShapeRange
+from yolov7_trt_ros.errors import BuildError, PlanError, SettingError
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+RTX_IS_HERE = any(map(importlib.util.find_spec, ('tensorrt_rtx', 'tensorrt_rtx_bindings')))
+needs_rtx = pytest.mark.skipif(not RTX_IS_HERE, reason='TensorRT-RTX is not installed')
+
+
+def parse(*words: str) -> BuildOptions:
+    parser = argparse.ArgumentParser()
+    build.add_arguments(parser)
+    return build.build_options(parser.parse_args(['m.onnx', '-o', 'm.plan', *words]))
+
+
+@pytest.fixture
+def only_rtx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pass over a TensorRT that is installed too: it takes minutes."""
+    monkeypatch.setattr(trt_api, 'MODULES', ('tensorrt_rtx', 'tensorrt_rtx_bindings'))
+
+
+# ---- arguments
+
+
+@pytest.mark.parametrize(('words', 'precision'), [
+    ((), 'fp16'), (('--fp16',), 'fp16'), (('--int8',), 'int8'), (('--best',), 'mixed'),
+    (('--fp16', '--int8'), 'mixed'), (('--precision', 'fp32'), 'fp32'),
+    (('--best', '--fp16'), 'mixed'), (('--precision', 'mixed', '--best'), 'mixed'),
+])
+def test_precisions(words: tuple[str, ...], precision: str) -> None:
+    assert parse(*words).precision == precision
+
+
+def test_contradicting_precisions() -> None:
+    with pytest.raises(SettingError, match='choose one precision, not fp32 and int8'):
+        parse('--precision', 'fp32', '--int8')
+
+
+@pytest.mark.parametrize('words', [
+    ('--min', '1x3x320x320', '--opt', '1x3x640x640', '--max', '8x3x640x640'),
+    ('--minShapes=images:1x3x320x320', '--optShapes=images:1x3x640x640',
+     '--maxShapes=images:8x3x640x640'),
+])
+def test_shapes_in_both_spellings(words: tuple[str, ...]) -> None:
+    expected = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (8, 3, 640, 640))
+    assert parse(*words).profiles == (expected,)
+
+
+def test_several_profiles_and_one_shape() -> None:
+    one, eight = (1, 3, 384, 640), (8, 3, 384, 640)
+    assert parse('--opt', '1x3x384x640', '--opt', '8x3x384x640').profiles == (
+        ShapeRange(one, one, one), ShapeRange(eight, eight, eight),
+    )
+    assert parse('--max', '8x3x384x640', '--min', '1x3x384x640').profiles == (
+        ShapeRange(one, eight, eight),
+    )
+    with pytest.raises(SettingError, match='1 x --min, 2 x --opt, 2 x --max'):
+        parse('--min', '1x3x384x640', '--opt', '1x3x384x640', '--opt', '8x3x384x640')
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    (('--opt', '640'), 'such as 1x3x640x640'),
+    (('--min', '2x3x64x64', '--opt', '1x3x64x64'), 'min <= opt <= max'),
+    (('--opt-level', '9'), 'opt_level'),
+    (('--keep-fp32', '('), 'regular expression'),
+])
+def test_wrong_values(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        parse(*words)
+
+
+def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['build', 'yolov7-nano', '-o', str(tmp_path / 'm.onnx')]) == 2
+    assert '--output must end in .plan or .engine' in capsys.readouterr().err
+    assert main(['build', 'missing.onnx', '-o', str(tmp_path / 'm.plan')]) == 1
+    assert 'embedded: yolov7-nano' in capsys.readouterr().err
+
+
+def test_without_tensorrt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trt_api, 'MODULES', ('tensorrt_missing',))
+    assert main(['build', 'yolov7-nano', '-o', str(tmp_path / 'm.plan')]) == 1
+    assert 'TensorRT cannot be imported' in capsys.readouterr().err
+
+
+# ---- the real builder
+
+
+@needs_rtx
+def test_build_and_info(
+    only_rtx: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / 'nano.plan'
+    words = ['--max', '1x3x64x64', '--keep-fp32', '^head', '--json', '-']
+    assert main(['build', 'yolov7-nano', '-o', str(plan), *words]) == 0
+    captured = capsys.readouterr()
+    record = json.loads(captured.out)
+    assert record['file'] == str(plan)
+    assert record['precision'] == 'fp16'
+    assert record['options']['keep_fp32'] == '^head'
+    assert record['machine']['flavour'] == 'TensorRT-RTX'
+    assert captured.err.startswith('building, 0 s: ')
+    assert '1x3x64x64 .. 1x3x64x64 .. 1x3x64x64' in captured.err
+    assert main(['info', str(plan)]) == 0
+    printed = capsys.readouterr().out
+    for text in ('nano.plan (', 'TensorRT-RTX', 'precision   fp16', 'profile     1x3x64x64',
+                 'keep_fp32 ^head', 'grid (output)', '80: person, bicycle', 'fits here'):
+        assert text in printed
+    assert main(['info', str(plan), '--json', '-', '--layers']) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told['manifest'] == {key: value for key, value in record.items() if key != 'file'}
+    assert (told['layers'] is None) == ('layers_missing' in told)
+
+
+@needs_rtx
+def test_ctrl_c_stops_a_build(tmp_path: Path) -> None:
+    code = (
+        'import sys\nfrom yolov7_trt_ros.engine import trt_api, builder\n'
+        'trt_api.MODULES = trt_api.MODULES[1:]\n'
+        'build = builder.BuildProgress.step_complete\n'
+        'def slowly(self, name):\n    import time\n    time.sleep(0.01)\n'
+        '    return build(self, name)\n'
+        'builder.BuildProgress.step_complete = slowly\n'
+        'from yolov7_trt_ros.cli.main import main\nsys.exit(main(sys.argv[1:]))\n'
+    )
+    with subprocess.Popen(
+        [sys.executable, '-c', code, 'build', 'yolov7-nano', '-o', 'n.plan'], cwd=tmp_path,
+        env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE, text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if '%' in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+        assert process.wait(30) == 130
+    assert 'stopping the build' in rest
+    assert 'Traceback' not in rest
+    assert not list(tmp_path.iterdir())
+
+
+# ---- what is shown
+
+
+def test_lines_are_never_more_than_5_s_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(building.time, 'monotonic', lambda: now[0])
+    with building.BuildDisplay() as display:
+        for _ in range(10):
+            display.report('tactics: head.0', 0.25)
+            now[0] += 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ['building, 0 s: tactics: head.0 (25%)',
+                         'building, 4 s: tactics: head.0 (25%)']
+    assert len(lines) == 5
+
+
+def test_a_bar_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('FORCE_COLOR', '1')
+    with building.BuildDisplay() as display:
+        display.report('tactics: [head]', None)
+        display.report('tactics: [head]', 0.5)
+        time.sleep(0.2)
+    printed = capsys.readouterr().err
+    assert 'building' in printed
+    assert '[head]' in printed
+    assert '50%' in printed
+
+
+def test_ctrl_c_before_a_build_is_as_always() -> None:
+    with pytest.raises(KeyboardInterrupt), building.BuildDisplay():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+
+def test_ctrl_c_during_a_build_cancels_it(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), building.BuildDisplay() as display:
+        display.report('build', None)
+        assert not display.cancelled()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert display.cancelled()
+        raise BuildError('the build was cancelled')
+    assert signal.getsignal(signal.SIGINT) is before
+    assert 'stopping the build' in capfd.readouterr().err
+
+
+def test_other_errors_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(PlanError, match='odd'), building.BuildDisplay():
+        raise PlanError('odd')
+
+
+def test_threads_have_no_ctrl_c() -> None:
+    done = []
+
+    def work() -> None:
+        with building.BuildDisplay():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [before]

@@ -1,0 +1,476 @@
+"""
+TrtDetector where there is no GPU: its own kernels on the host, ONNX Runtime in TensorRT's place.
+
+test/gpu runs the same on real hardware. Here are the logic between the parts, the arithmetic of
+the kernels, the bookkeeping of memory, graphs and errors; not speed and not overlap.
+
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_models
+import pytest
+
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.image import ENCODINGS, ImageView
+from yolov7_trt_ros.engine.model_files import find_model
+from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
+from yolov7_trt_ros.engine.plan import ShapeRange
+from yolov7_trt_ros.errors import (
+    DeviceLostError,
+    DeviceMemoryError,
+    InferenceError,
+    ModelLayoutError,
+    PlanError,
+    SettingError,
+)
+from yolov7_trt_ros.testing import encoded_view
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
+
+import emulated_cuda  # noqa: E402  (its folder has just been added)
+from test_kernel_twins import HostLauncher  # noqa: E402
+
+MODULES = ('cuda_device', 'graphs', 'kernels', 'memory', 'trt_buckets', 'stage_times',
+           'trt_detector')
+SIZE = 64
+PROFILES = (
+    ShapeRange((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96)),
+    ShapeRange((1, 3, 32, 32), (4, 3, 64, 64), (4, 3, 64, 64)),
+)
+SETTINGS = DetectSettings(score_threshold=0.3)
+
+
+class Gpu:
+    """The emulated device and the modules that believe in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cuda = emulated_cuda.install()
+        for name in MODULES:
+            sys.modules.pop(f'yolov7_trt_ros.engine.{name}', None)
+        load = importlib.import_module
+        self.modules = {name: load(f'yolov7_trt_ros.engine.{name}') for name in MODULES}
+        self.driver = emulated_cuda.EmulatedDriver(self.cuda.state)
+        self.modules['graphs'].driver = self.driver
+        launcher = HostLauncher(ROOT / '.cache' / 'host_kernels')
+        self.modules['trt_detector'].Kernels = (
+            lambda architecture: emulated_cuda.EmulatedKernels(launcher)
+        )
+        self.modules['trt_detector'].reset_device = self._reset
+        self.resets = 0
+        self.grid = onnx_models.brightness_grid(folder / 'grid.onnx', num_classes=3)
+
+    def _reset(self) -> None:
+        self.resets += 1
+        self.cuda.state.broken = False
+
+    def open(self, model: Path | None = None, **options: Any) -> Any:
+        profiles = options.pop('profiles', PROFILES)
+        api = options.pop('api', None) or emulated_cuda.EmulatedApi(self.cuda.state, profiles)
+        options = {'network_size': SIZE, 'memory': 'staged'} | options
+        path = model or self.grid
+        return self.modules['trt_detector'].TrtDetector(
+            path, path.read_bytes(), api=api, **options
+        )
+
+
+@pytest.fixture(scope='module')
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gpu]:
+    kept = {name: sys.modules.get(name) for name in ('pycuda', 'pycuda.driver')}
+    yield Gpu(tmp_path_factory.mktemp('models'))
+    for name, module in kept.items():
+        if module is None:
+            sys.modules.pop(name, None)
+        else:
+            sys.modules[name] = module
+    for name in MODULES:
+        sys.modules.pop(f'yolov7_trt_ros.engine.{name}', None)
+
+
+@pytest.fixture
+def opened(gpu: Gpu) -> Iterator[Callable[..., Any]]:
+    """Open detectors; afterwards everything they took must be given back."""
+    before = gpu.cuda.state.used, gpu.driver.alive
+    detectors: list[Any] = []
+
+    def open_one(*arguments: Any, **options: Any) -> Any:
+        detectors.append(gpu.open(*arguments, **options))
+        return detectors[-1]
+
+    yield open_one
+    for detector in detectors:
+        detector.close()
+    assert (gpu.cuda.state.used, gpu.driver.alive) == before, 'device memory or graphs leaked'
+
+
+def blobs(seed: int, width: int = 80, height: int = 60) -> np.ndarray:
+    """Return dark noise with bright rectangles, BGR."""
+    rng = np.random.default_rng(seed)
+    picture = rng.integers(0, 60, (height, width, 3), np.uint8)
+    for _ in range(4):
+        x, y = int(rng.integers(0, width - 8)), int(rng.integers(0, height - 8))
+        picture[y : y + int(rng.integers(8, 30)), x : x + int(rng.integers(8, 30))] = 255
+    return picture
+
+
+def view(seed: int, width: int = 80, height: int = 60) -> ImageView:
+    return ImageView.from_array(blobs(seed, width, height))
+
+
+def same(left: Detections, right: Detections) -> bool:
+    return all(
+        np.array_equal(getattr(left, name), getattr(right, name))
+        for name in ('boxes_xyxy', 'scores', 'class_ids')
+    )
+
+
+def close_to(found: Detections, wanted: Detections) -> bool:
+    return (
+        found.class_ids.tolist() == wanted.class_ids.tolist()
+        and np.allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=0.01)
+        and np.allclose(found.scores, wanted.scores, atol=0.004)
+    )
+
+
+# ---- the same as on the CPU -----------------------------------------------------------------
+
+
+def test_embedded_model_finds_what_the_cpu_finds(opened: Callable[..., Any]) -> None:
+    model = find_model('yolov7-nano')
+    profile = ShapeRange((1, 3, 32, 32), (1, 3, 160, 160), (1, 3, 160, 160))
+    detector = opened(model, profiles=(profile,), network_size=160)
+    reference = OnnxDetector(model, network_size=160)
+    settings = DetectSettings(score_threshold=0.002)
+    total = 0
+    for seed, (width, height) in enumerate([(160, 120), (321, 77), (90, 200)]):
+        image = view(seed, width, height)
+        found, timings = detector.detect(image, settings)
+        wanted, _ = reference.detect(image, settings)
+        assert detector.letterbox(image.size_wh) == reference.letterbox(image.size_wh)
+        assert abs(len(found) - len(wanted)) <= 1 + len(wanted) // 10
+        strong = min(len(found), len(wanted), 3)
+        assert np.allclose(found.scores[:strong], wanted.scores[:strong], atol=2e-3)
+        total += len(found)
+        assert timings.total_ns > 0
+    assert total > 10
+
+
+@pytest.mark.parametrize('memory', ['staged', 'mapped', 'direct'])
+@pytest.mark.parametrize('encoding', sorted({e.name for e in ENCODINGS.values()}))
+def test_every_encoding_by_every_way_equals_the_cpu(
+    opened: Callable[..., Any], gpu: Gpu, encoding: str, memory: str
+) -> None:
+    detector = opened(memory=memory)
+    reference = OnnxDetector(gpu.grid, network_size=SIZE)
+    for seed, padding in ((1, 0), (2, 6)):
+        image = encoded_view(blobs(seed)[..., ::-1], encoding, padding)
+        found, _ = detector.detect(image, SETTINGS)
+        assert close_to(found, reference.detect(image, SETTINGS)[0])
+
+
+def test_big_endian_and_tiny_bayer_images_take_a_detour(
+    opened: Callable[..., Any], gpu: Gpu
+) -> None:
+    reference = OnnxDetector(gpu.grid, network_size=SIZE)
+    for memory in ('staged', 'direct'):
+        detector = opened(memory=memory)
+        data = np.arange(40 * 30, dtype=np.uint16).reshape(30, 40) * 50
+        found = [
+            detector.detect(ImageView.from_buffer(
+                data.astype(order).tobytes(), width=40, height=30, encoding='mono16',
+                big_endian=order == '>u2',
+            ), SETTINGS)[0] for order in ('<u2', '>u2')
+        ]
+        assert same(*found)
+        tiny = ImageView.from_array(np.full((2, 2), 255, np.uint8), 'bayer_rggb8')
+        assert close_to(detector.detect(tiny, SETTINGS)[0], reference.detect(tiny, SETTINGS)[0])
+
+
+def test_images_in_gapped_memory_are_read_right(opened: Callable[..., Any]) -> None:
+    wide = np.zeros((60, 160, 3), np.uint8)
+    wide[:, ::2] = blobs(3)
+    for memory in ('staged', 'mapped', 'direct'):
+        detector = opened(memory=memory)
+        gapped, _ = detector.detect(ImageView.from_array(wide[:, ::2]), SETTINGS)
+        assert same(gapped, detector.detect(view(3), SETTINGS)[0])
+
+
+# ---- graphs and buckets ---------------------------------------------------------------------
+
+
+def test_second_frame_of_a_size_replays_a_graph(opened: Callable[..., Any]) -> None:
+    detector = opened()
+    found = [detector.detect(view(1), SETTINGS)[0] for _ in range(4)]
+    assert all(same(one, found[0]) for one in found)
+    assert detector.facts()['CUDA graph'] == '3 replays, 1 captures, 0 without'
+
+
+def test_without_graphs_every_frame_is_launched_plainly(opened: Callable[..., Any]) -> None:
+    detector, replaying = opened(cuda_graph=False), opened()
+    for seed in range(3):
+        found, _ = detector.detect(view(seed), SETTINGS)
+        assert same(found, replaying.detect(view(seed), SETTINGS)[0])
+    assert detector.facts()['CUDA graph'] == '0 replays, 0 captures, 3 without (switched off)'
+
+
+def test_failed_capture_falls_back(opened: Callable[..., Any], gpu: Gpu) -> None:
+    api = emulated_cuda.EmulatedApi(gpu.cuda.state, PROFILES)
+    detector = opened(api=api)
+    captured = gpu.driver.cuStreamBeginCapture
+
+    def begin(stream: Any, mode: int) -> tuple[int]:
+        api.fail_next = 1
+        return captured(stream, mode)
+
+    gpu.driver.cuStreamBeginCapture = begin  # type: ignore[method-assign]
+    try:
+        found = [detector.detect(view(1), SETTINGS)[0] for _ in range(3)]
+    finally:
+        del gpu.driver.cuStreamBeginCapture
+    assert all(same(one, found[0]) for one in found)
+    assert 'emulated failure' in detector.facts()['CUDA graph']
+    assert detector.facts()['CUDA graph'].startswith('0 replays, 1 captures, 2 without')
+
+
+def test_many_sizes_are_kept_and_dropped_without_leaking(
+    opened: Callable[..., Any], gpu: Gpu
+) -> None:
+    detector = opened()
+    reference = OnnxDetector(gpu.grid, network_size=SIZE)
+    used = []
+    for turn in range(2):
+        for width in range(40, 100, 2):
+            image = view(width, width, 50)
+            found, _ = detector.detect(image, SETTINGS)
+            assert close_to(found, reference.detect(image, SETTINGS)[0])
+        used.append(gpu.cuda.state.used)
+        assert gpu.driver.alive <= 32, turn
+    assert used[0] == used[1]
+
+
+def test_settings_change_without_a_new_capture(opened: Callable[..., Any], gpu: Gpu) -> None:
+    detector = opened()
+    reference = OnnxDetector(gpu.grid, network_size=SIZE)
+    for settings in (
+        SETTINGS, DetectSettings(score_threshold=0.3, max_detections=2),
+        DetectSettings(score_threshold=0.3, class_ids=frozenset({1})),
+        DetectSettings(score_threshold=0.9, iou_threshold=0.1),
+        DetectSettings(score_threshold=0.1, class_agnostic=True, max_candidates=5), SETTINGS,
+    ):
+        found, _ = detector.detect(view(4), settings)
+        assert close_to(found, reference.detect(view(4), settings)[0])
+    assert detector.facts()['CUDA graph'] == '5 replays, 1 captures, 0 without'
+
+
+def test_multi_label_and_single_label_frames_alternate(
+    opened: Callable[..., Any], gpu: Gpu
+) -> None:
+    detector = opened()
+    reference = OnnxDetector(gpu.grid, network_size=SIZE)
+    for multi_label in (False, True, False, True):
+        settings = DetectSettings(score_threshold=0.05, multi_label=multi_label)
+        found, _ = detector.detect(view(5), settings)
+        assert close_to(found, reference.detect(view(5), settings)[0])
+
+
+# ---- batches and frames in flight -----------------------------------------------------------
+
+
+def test_batch_of_different_sizes_and_encodings(opened: Callable[..., Any], gpu: Gpu) -> None:
+    detector = opened()
+    assert detector.max_batch == 4
+    images = [view(1), encoded_view(blobs(2, 64, 48), 'nv12'), view(3, 50, 90)]
+    found, _ = detector.detect_batch(images, SETTINGS)
+    assert [one.source_wh for one in found] == [image.size_wh for image in images]
+    reference = OnnxDetector(gpu.grid, network_size=SIZE, rectangular=False)
+    for one, image in zip(found, images, strict=True):  # together they need the square
+        assert close_to(one, reference.detect(image, SETTINGS)[0])
+
+
+def test_frames_in_flight_are_never_mixed_up(opened: Callable[..., Any]) -> None:
+    for memory in ('staged', 'mapped', 'direct'):
+        detector = opened(memory=memory)
+        images = [view(seed, 80 + seed % 3 * 20, 60) for seed in range(9)]
+        alone = [detector.detect(image, SETTINGS)[0] for image in images]
+        assert not same(alone[0], alone[3])
+        flying: list[tuple[int, Any]] = []
+        for number in np.random.default_rng(0).integers(0, 9, 60):
+            flying.append((int(number), detector.submit([images[number]], SETTINGS)))
+            if len(flying) > 3:
+                index, ticket = flying.pop(int(number) % 3)
+                assert same(detector.collect(ticket)[0][0], alone[index])
+        for index, ticket in flying:
+            assert same(detector.collect(ticket)[0][0], alone[index])
+
+
+def test_ticket_counts_once_and_batches_have_bounds(opened: Callable[..., Any]) -> None:
+    detector = opened()
+    ticket = detector.submit([view(0)], SETTINGS)
+    detector.collect(ticket)
+    with pytest.raises(InferenceError, match='collected before'):
+        detector.collect(ticket)
+    with pytest.raises(SettingError, match='1 to 4 images at once, got 5'):
+        detector.submit([view(0)] * 5, SETTINGS)
+    with pytest.raises(SettingError, match='got 0'):
+        detector.submit([], SETTINGS)
+
+
+def test_any_thread_may_use_the_detector(opened: Callable[..., Any]) -> None:
+    detector = opened()
+    wanted, _ = detector.detect(view(1), SETTINGS)
+    found: list[Detections] = []
+    thread = threading.Thread(target=lambda: found.append(detector.detect(view(1), SETTINGS)[0]))
+    thread.start()
+    thread.join()
+    assert same(found[0], wanted)
+
+
+# ---- memory ---------------------------------------------------------------------------------
+
+
+def test_nothing_is_allocated_per_frame(opened: Callable[..., Any], gpu: Gpu) -> None:
+    detector = opened()
+    for seed in range(3):
+        detector.detect(view(seed, 60 + seed, 50), SETTINGS)
+    before = gpu.cuda.state.allocations
+    for seed in range(30):
+        detector.detect(view(seed, 60 + seed % 3, 50), SETTINGS)
+    assert gpu.cuda.state.allocations == before
+
+
+def test_engines_share_staging_memory(opened: Callable[..., Any]) -> None:
+    detectors = [opened() for _ in range(3)]
+    for detector in detectors:
+        detector.detect(view(1), SETTINGS)
+    assert len({id(detector.staging_pool) for detector in detectors}) == 1
+    assert detectors[0].staging_pool.slots == 1
+    detectors[0].detect(view(1, 800, 600), SETTINGS)  # a larger slot takes the place of the first
+    assert detectors[0].staging_pool.slots == 1
+    assert len(detectors[1].detect(view(1), SETTINGS)[0])
+
+
+def test_out_of_memory_is_an_error_of_one_frame(opened: Callable[..., Any], gpu: Gpu) -> None:
+    detector = opened()
+    wanted, _ = detector.detect(view(1), SETTINGS)
+    limit, gpu.cuda.state.limit = gpu.cuda.state.limit, gpu.cuda.state.used + 1000
+    try:
+        with pytest.raises(DeviceMemoryError, match='MiB'):
+            detector.detect(view(1, 4000, 3000), SETTINGS)
+    finally:
+        gpu.cuda.state.limit = limit
+    assert same(detector.detect(view(1), SETTINGS)[0], wanted)
+    assert len(detector.detect(view(1, 4000, 3000), SETTINGS)[0])
+
+
+def test_fastest_memory_strategy_is_chosen_and_told(opened: Callable[..., Any]) -> None:
+    detector = opened(memory='auto')
+    assert set(detector.upload_ms) == {'staged', 'mapped', 'direct'}
+    fastest = min(detector.upload_ms, key=detector.upload_ms.get)
+    assert detector.facts()['memory'] == fastest
+    assert f'{fastest} memory' in detector.backend
+    with pytest.raises(SettingError, match='memory must be auto or one of staged, mapped, direct'):
+        opened(memory='telepathy')
+
+
+# ---- errors ---------------------------------------------------------------------------------
+
+
+def test_failed_frame_leaves_the_detector_usable(opened: Callable[..., Any], gpu: Gpu) -> None:
+    api = emulated_cuda.EmulatedApi(gpu.cuda.state, PROFILES)
+    detector = opened(api=api, cuda_graph=False)
+    wanted, _ = detector.detect(view(1), SETTINGS)
+    api.fail_next = 1
+    with pytest.raises(InferenceError, match='emulated failure'):
+        detector.detect(view(1), SETTINGS)
+    assert same(detector.detect(view(1), SETTINGS)[0], wanted)
+    assert detector.staging_pool.slots == 1
+
+
+def test_nan_is_told_and_not_carried_over(
+    opened: Callable[..., Any], gpu: Gpu, tmp_path: Path
+) -> None:
+    model = onnx_models.brightness_grid(tmp_path / 'nan.onnx', objectness=float('nan'))
+    detector = opened(model)
+    said = set()
+    for _ in range(3):
+        with pytest.raises(InferenceError, match='objectness value.s. that are NaN') as caught:
+            detector.detect(view(1), SETTINGS)
+        said.add(str(caught.value))
+    assert len(said) == 1
+
+
+def test_lost_context_is_told_until_a_new_detector_is_opened(
+    opened: Callable[..., Any], gpu: Gpu
+) -> None:
+    resets = gpu.resets
+    detector = opened()
+    wanted, _ = detector.detect(view(1), SETTINGS)
+    gpu.cuda.state.broken = True
+    for _ in range(2):
+        with pytest.raises(DeviceLostError, match='opened again'):
+            detector.detect(view(1), SETTINGS)
+    assert isinstance(detector.facts(), dict)
+    detector.close()
+    detector.close()
+    assert gpu.resets == resets + 1
+    again = opened()
+    assert same(again.detect(view(1), SETTINGS)[0], wanted)
+
+
+def test_size_outside_the_plan_is_refused(opened: Callable[..., Any]) -> None:
+    with pytest.raises(SettingError, match='takes at most 96'):
+        opened(network_size=128)
+    with pytest.raises(SettingError, match='multiple of the stride'):
+        opened(network_size=50)
+
+
+def test_rectangles_below_the_profile_are_padded_up(
+    opened: Callable[..., Any], gpu: Gpu
+) -> None:
+    square = ShapeRange((1, 3, 64, 64), (1, 3, 64, 64), (1, 3, 64, 64))
+    detector = opened(profiles=(square,))
+    assert detector.letterbox((400, 50)).network_wh == (64, 64)
+    reference = OnnxDetector(gpu.grid, network_size=SIZE, rectangular=False)
+    image = view(6, 400, 50)
+    assert close_to(detector.detect(image, SETTINGS)[0], reference.detect(image, SETTINGS)[0])
+
+
+def test_plans_that_are_none_or_do_not_fit_are_refused(
+    opened: Callable[..., Any], tmp_path: Path
+) -> None:
+    junk = tmp_path / 'junk.plan'
+    junk.write_bytes(b'not a plan')
+    with pytest.raises(PlanError, match='cannot load the plan'):
+        opened(junk)
+    profile = ShapeRange((1, 3, 64, 64), (1, 3, 64, 64), (1, 3, 64, 64))
+    with pytest.raises(ModelLayoutError):
+        opened(onnx_models.classifier(tmp_path / 'classifier.onnx'), profiles=(profile,))
+
+
+def test_closed_detector_says_so(gpu: Gpu) -> None:
+    detector = gpu.open()
+    detector.close()
+    with pytest.raises(InferenceError, match='closed'):
+        detector.detect(view(1), SETTINGS)
+
+
+def test_stages_are_measured_one_by_one(opened: Callable[..., Any]) -> None:
+    detector = opened()
+    stages = detector.measure_stages([view(1)], SETTINGS, repeats=3)
+    assert set(stages) == {
+        'letterbox', 'network', 'decoding', 'outside', 'decoding_graph', 'network_graph',
+        'frame_graph',
+    }
+    assert len(detector.detect(view(1), SETTINGS)[0])
+
+

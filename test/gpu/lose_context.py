@@ -1,0 +1,53 @@
+"""Destroy the CUDA context of a running detector, then recover in the same process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pycuda.driver as cuda
+
+from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.engine.kernel_compiler import compile_source
+from yolov7_trt_ros.engine.plan import read_manifest, read_plan
+from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.trt_detector import TrtDetector
+from yolov7_trt_ros.errors import DeviceLostError
+
+TRAP = 'extern "C" __global__ void trap_here(int *where) { *(int *)0x10 = *where; }'
+
+
+def main(path: Path) -> None:
+    """Lose the context in the middle of a frame; open again; compare."""
+    api = TrtApi.load()
+    manifest = read_manifest(path)
+    data = read_plan(path, manifest)
+    settings = DetectSettings(score_threshold=0.004)
+    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    image = ImageView.from_array(picture)
+    detector = TrtDetector(path, data, api=api, manifest=manifest, memory='staged')
+    wanted = [detector.detect(image, settings)[0] for _ in range(3)][-1]
+    with detector._device:
+        code = compile_source(TRAP, detector._device.architecture)
+        kernel = cuda.module_from_buffer(code).get_function('trap_here')
+        kernel(np.uint64(0), block=(1, 1, 1), grid=(1, 1), stream=detector._stream)
+    for _ in range(2):
+        try:
+            detector.detect(image, settings)
+        except DeviceLostError as exc:
+            print(exc)
+        else:
+            raise SystemExit('the frame after an illegal access must fail')
+    detector.close()
+    detector = TrtDetector(path, data, api=api, manifest=manifest, memory='staged')
+    found = [detector.detect(image, settings)[0] for _ in range(3)][-1]
+    assert np.array_equal(found.boxes_xyxy, wanted.boxes_xyxy)
+    assert np.array_equal(found.scores, wanted.scores)
+    detector.close()
+    print('recovered')
+
+
+if __name__ == '__main__':
+    main(Path(sys.argv[1]))

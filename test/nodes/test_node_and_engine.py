@@ -1,0 +1,226 @@
+"""The node on engines that lack a plan or lose their device: real ROS, scripted detectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from fake_engine import NO_PLAN, FakeEngine, build_threads
+from rclpy.qos import qos_profile_sensor_data
+from ros_probe import LATCHED, Probe, image_msg
+from sensor_msgs.msg import Image
+from vision_msgs.msg import VisionInfo
+
+from yolov7_trt_ros.errors import BuildError, DeviceLostError, DeviceMemoryError
+from yolov7_trt_ros.testing import FakeDetector, make_detections
+
+TOPIC = '/seam/image_raw'
+IMAGE = np.zeros((48, 64, 3), np.uint8)
+PERSON = make_detections((64, 48), ((10, 20, 50, 40), 0.9, 0))
+LOST = DeviceLostError('the CUDA context is lost: an illegal memory access was encountered')
+
+
+class Camera:
+    """Publishes images on `TOPIC` and hears what the detector says of them."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._publisher = probe.node.create_publisher(Image, TOPIC, qos_profile_sensor_data)
+        self._found: list[Any] | None = None
+
+    def ask(self) -> list[str]:
+        """Send an image; returns the class ids found in it."""
+        if self._found is None:
+            self._found = self._probe.detections('/seam/detections')
+        self._probe.wait_until(self._publisher.get_subscription_count, 'the detector')
+        message = self._probe.ask(self._publisher, image_msg(IMAGE), self._found)
+        return [each.results[0].hypothesis.class_id for each in message.detections]
+
+    def send_until_one_failed(self) -> None:
+        """Send images until the detector has counted one as failed."""
+        def failed() -> int:
+            self._publisher.publish(self._probe.stamp(image_msg(IMAGE)))
+            return self._probe.counts(TOPIC)['failed']
+
+        assert self._probe.wait_until(failed, 'a failed image') == 1
+
+    def close(self) -> None:
+        """Stop publishing."""
+        self._probe.node.destroy_publisher(self._publisher)
+
+
+@pytest.fixture
+def camera(probe: Probe):
+    """Return a camera."""
+    camera = Camera(probe)
+    yield camera
+    camera.close()
+
+
+def hosted(probe: Probe, engine: FakeEngine, **parameters):
+    """Host a detector of one topic."""
+    return probe.host(engine.seam, image_topics=TOPIC, **parameters)
+
+
+def change(probe: Probe, *transitions: str) -> None:
+    """Make transitions that must succeed."""
+    for transition in transitions:
+        assert probe.change_state(transition), transition
+
+
+def wait_for_summary(probe: Probe, level: bytes, *parts: str) -> str:
+    """Wait for a status of the node with a level and texts; returns its message."""
+    def told() -> str:
+        message, found = probe.summary()
+        return message if found == level and all(part in message for part in parts) else ''
+
+    return str(probe.wait_until(told, f'a status with {parts}, not {probe.summary()}'))
+
+
+# ---- a plan that has to be built
+
+
+def test_a_missing_plan_is_built_beside_an_active_node_that_detects_then(probe, camera):
+    engine = FakeEngine(NO_PLAN, FakeDetector([PERSON], facts={'graph hits': '7'}))
+    with hosted(probe, engine, autostart=True, network_size=320):
+        probe.wait_for_state('active')
+        wait_for_summary(
+            probe, DiagnosticStatus.WARN, 'building a plan: tactics: head.2 43 %, ', ' s'
+        )
+        assert probe.node.count_subscribers(TOPIC) == 0
+        assert probe.node.count_publishers('/detector/vision_info') == 0
+        assert not probe.values(TOPIC)
+        engine.go.set()
+        assert camera.ask() == ['person']
+        wait_for_summary(probe, DiagnosticStatus.OK, 'active')
+        assert probe.values()['backend'] == 'fake' and probe.values()['graph hits'] == '7'
+        methods = probe.listen(VisionInfo, '/detector/vision_info', LATCHED)
+        probe.wait_until(lambda: methods, 'vision_info')
+    assert [each.network_size for each in engine.options] == [320]
+    assert not build_threads()
+
+
+def test_parameters_changed_during_a_build_hold_after_it(probe, camera):
+    detector = FakeDetector([PERSON])
+    engine = FakeEngine(NO_PLAN, detector)
+    with hosted(probe, engine):
+        change(probe, 'configure', 'activate')
+        assert probe.set_parameter('score_threshold', 0.75) == ''
+        assert probe.set_parameter('classes', ['person', 'dog']) == ''
+        assert probe.set_parameter('class_id_format', 'index') == ''
+        assert 'out of range' in probe.set_parameter('iou_threshold', 1.5)
+        assert 'takes effect at configure' in probe.set_parameter('model', 'other.onnx')
+        engine.go.set()
+        assert camera.ask() == ['0']
+    settings = detector.calls[0].settings
+    assert settings.score_threshold == 0.75 and settings.iou_threshold == 0.45
+    assert settings.class_ids == {0, 16}
+
+
+def test_a_class_the_model_lacks_shows_when_the_model_is_there(probe, camera):
+    refused = FakeDetector()
+    engine = FakeEngine(NO_PLAN, refused, FakeDetector([PERSON]))
+    with hosted(probe, engine):
+        change(probe, 'configure')
+        assert probe.set_parameter('classes', 'purson') == ''
+        engine.go.set()
+        wait_for_summary(probe, DiagnosticStatus.ERROR, "did you mean 'person'?", 'cleanup')
+        assert refused.closed == 1
+        assert probe.set_parameter('classes', 'person') == ''
+        change(probe, 'cleanup', 'configure', 'activate')
+        assert camera.ask() == ['person']
+
+
+def test_a_plan_that_comes_while_inactive_is_used_on_activate(probe, camera):
+    engine = FakeEngine(NO_PLAN, FakeDetector([PERSON]))
+    with hosted(probe, engine):
+        change(probe, 'configure', 'activate', 'deactivate')
+        engine.go.set()
+        probe.wait_until(lambda: 'backend' in probe.values(), 'the detector')
+        assert probe.node.count_subscribers(TOPIC) == 0
+        change(probe, 'activate')
+        assert camera.ask() == ['person']
+
+
+def test_told_to_fail_it_does_not_build(probe):
+    engine = FakeEngine(NO_PLAN)
+    with hosted(probe, engine, on_plan_mismatch='fail'):
+        assert not probe.change_state('configure')
+        assert probe.state() == 'unconfigured'
+        wait_for_summary(probe, DiagnosticStatus.ERROR, str(NO_PLAN))
+    assert engine.options == []
+
+
+def test_a_build_that_fails_says_why_and_can_be_tried_again(probe, camera):
+    engine = FakeEngine(
+        NO_PLAN, FakeDetector([PERSON]), build_error=BuildError('no kernel for node Foo')
+    )
+    engine.go.set()
+    with hosted(probe, engine):
+        change(probe, 'configure', 'activate')
+        wait_for_summary(probe, DiagnosticStatus.ERROR, 'no kernel for node Foo', str(NO_PLAN))
+        assert probe.state() == 'active'
+        assert 'no kernel for node Foo' in probe.values()['last error']
+        change(probe, 'deactivate', 'cleanup')
+        wait_for_summary(probe, DiagnosticStatus.OK, 'unconfigured')
+        change(probe, 'configure', 'activate')
+        assert camera.ask() == ['person']
+
+
+@pytest.mark.parametrize('transition', ['cleanup', 'shutdown_inactive'])
+def test_leaving_during_a_build_cancels_it(probe, transition):
+    engine = FakeEngine(NO_PLAN)
+    with hosted(probe, engine):
+        change(probe, 'configure')
+        assert build_threads()
+        change(probe, transition)
+        assert not build_threads()
+
+
+def test_destroying_the_node_during_a_build_cancels_it(probe):
+    with hosted(probe, FakeEngine(NO_PLAN)):
+        change(probe, 'configure', 'activate')
+    assert not build_threads()
+
+
+def test_a_build_that_cannot_be_stopped_holds_nobody_up(probe, camera):
+    unused = FakeDetector()
+    engine = FakeEngine(NO_PLAN, FakeDetector([PERSON]), unused, deaf=True)
+    with hosted(probe, engine):
+        change(probe, 'configure', 'cleanup')
+        assert build_threads()
+        change(probe, 'configure', 'activate')
+        engine.go.set()
+        probe.wait_until(lambda: not build_threads(), 'the end of the cancelled build')
+        assert camera.ask() == ['person']
+    assert engine.opened == [unused]
+
+
+# ---- a device that fails
+
+
+def test_a_lost_device_stops_detection_until_configured_again(probe, camera):
+    lost = FakeDetector([PERSON, LOST])
+    engine = FakeEngine(lost, FakeDetector([PERSON]))
+    with hosted(probe, engine):
+        change(probe, 'configure', 'activate')
+        assert camera.ask() == ['person']
+        camera.send_until_one_failed()
+        wait_for_summary(probe, DiagnosticStatus.ERROR, str(LOST), 'cleanup, configure')
+        assert probe.state() == 'active'
+        change(probe, 'deactivate', 'cleanup')
+        assert lost.closed == 1
+        change(probe, 'configure', 'activate')
+        assert camera.ask() == ['person']
+        wait_for_summary(probe, DiagnosticStatus.OK, 'active')
+
+
+def test_too_little_memory_costs_the_frame_only(probe, camera):
+    engine = FakeEngine(FakeDetector([DeviceMemoryError('31 MiB are missing'), PERSON]))
+    with hosted(probe, engine):
+        change(probe, 'configure', 'activate')
+        camera.send_until_one_failed()
+        wait_for_summary(probe, DiagnosticStatus.ERROR, '31 MiB are missing')
+        assert camera.ask() == ['person']

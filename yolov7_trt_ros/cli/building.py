@@ -1,0 +1,145 @@
+"""Show a build that may take many minutes, and let Ctrl-C end it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from typing import TYPE_CHECKING, Any
+
+from yolov7_trt_ros.errors import BuildError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detector import Detector
+    from yolov7_trt_ros.engine import DetectorOptions
+
+_LINE_EVERY_S = 3.0
+_EXIT_INTERRUPTED = 130
+
+
+def open_model(options: DetectorOptions) -> Detector:
+    """Open a detector; the plan that it may need is built first, with its progress on stderr."""
+    from yolov7_trt_ros.engine import open_or_build
+
+    with BuildDisplay() as display:
+        return open_or_build(options, display.report, display.cancelled)
+
+
+class BuildDisplay:
+    """
+    A bar on stderr where that is a terminal and rich is installed, a line every few seconds else.
+
+    Nothing is shown until the first report. While it is open, Ctrl-C cancels the build that was
+    reported; a second one ends the process, for TensorRT 8 cannot be stopped while it builds.
+
+    """
+
+    def __init__(self) -> None:
+        self._cancelled = False
+        self._started_at: float | None = None
+        self._shown: _Bar | _Lines | None = None
+        self._handler: Any = None
+
+    def __enter__(self) -> BuildDisplay:
+        """Take Ctrl-C over."""
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        """Give Ctrl-C back; a build that it cancelled ends as any interrupted command."""
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+        if self._shown is not None:
+            self._shown.close()
+        if self._cancelled and (error is None or isinstance(error, BuildError)):
+            raise KeyboardInterrupt from error
+
+    def report(self, phase: str, fraction: float | None) -> None:
+        """Show where the build is."""
+        if self._shown is None:
+            self._started_at = time.monotonic()
+            self._shown = _make_view()
+        self._shown.show(phase, fraction)
+
+    def cancelled(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._cancelled
+
+    def _interrupt(self, _signal: int, _frame: types.FrameType | None) -> None:
+        if self._started_at is None:
+            raise KeyboardInterrupt
+        if self._cancelled:
+            os._exit(_EXIT_INTERRUPTED)  # plans appear whole or not at all: nothing is left half
+        self._cancelled = True
+        with contextlib.suppress(OSError):
+            os.write(2, b'\nyolov7_trt: stopping the build; Ctrl-C again to quit at once\n')
+
+
+class _Bar:
+    """A bar of rich's."""
+
+    def __init__(self, console: Any) -> None:
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn('building'), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+            TextColumn('{task.description}', markup=False), console=console, transient=True,
+        )
+        self._task = self._progress.add_task('', total=None)
+        self._progress.start()
+
+    def show(self, phase: str, fraction: float | None) -> None:
+        """Move the bar; it only pulses where the part done is unknown."""
+        self._progress.update(
+            self._task, description=phase, completed=fraction or 0.0,
+            total=None if fraction is None else 1.0,
+        )
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        self._progress.stop()
+
+
+class _Lines:
+    """Plain lines, at most one in 3 s; a build reports every 2 s, so at least one in 5 s."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._printed_at = -_LINE_EVERY_S
+
+    def show(self, phase: str, fraction: float | None) -> None:
+        """Print a line if it is time for one."""
+        now = time.monotonic()
+        if now - self._printed_at < _LINE_EVERY_S:
+            return
+        self._printed_at = now
+        part = '' if fraction is None else f' ({fraction:.0%})'
+        print(f'building, {now - self._start:.0f} s: {phase}{part}', file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the lines where they are."""
+
+
+def _make_view() -> _Bar | _Lines:
+    try:
+        from rich.console import Console
+    except ImportError:
+        return _Lines()
+    console = Console(stderr=True)
+    return _Bar(console) if console.is_terminal else _Lines()

@@ -1,0 +1,380 @@
+"""From an ONNX file to a plan and its manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo, recognise_model
+from yolov7_trt_ros.engine.build_progress import BuildProgress, Report
+from yolov7_trt_ros.engine.model_files import load_class_names
+from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
+from yolov7_trt_ros.engine.open import PRECISIONS, choose_anchors, find_machine
+from yolov7_trt_ros.engine.plan import (
+    Machine,
+    PlanManifest,
+    Shape,
+    ShapeRange,
+    write_atomically,
+    write_plan,
+)
+from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.trt_network import BuildSettings
+from yolov7_trt_ros.errors import (
+    BuildError,
+    InferenceError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    SettingError,
+)
+
+DEFAULT_PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))
+"""Of models that leave batch and size open."""
+
+_OPT_LEVELS = range(6)
+_PROBE_PX = 640
+_ONNX_DTYPES = {1: 'float32', 6: 'int32', 7: 'int64', 10: 'float16'}
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """
+    How a plan is built.
+
+    Attributes
+    ----------
+    precision
+        `fp32` (true float32, no TF32), `fp16`, `int8` (layers between the model's Q/DQ nodes in
+        int8, the rest float32), or `mixed` (int8 where Q/DQ, the rest float16).
+    profiles
+        Input shapes the plan is to take; empty for `DEFAULT_PROFILE`, with what the model is
+        bound to in place.
+    bind_profiles
+        Put what the model is bound to in place of what `profiles` say, instead of refusing.
+    workspace_mib
+        Most GPU memory a layer may use; None leaves it to TensorRT.
+    opt_level
+        Effort, 0..5; None for TensorRT's default, 3.
+    timing_cache
+        File that keeps measurements for the next build; written again after it.
+    dla_core
+        Deep learning accelerator to build for; what it cannot do runs on the GPU.
+    refittable
+        Weights can be exchanged later.
+    keep_fp32
+        Regular expression; nodes whose name it finds stay in float32.
+    version_compatible, hardware_compatible
+        Also for later TensorRT; also for other GPUs from Ampere on. Both cost speed.
+    class_names, anchors
+        As in DetectorOptions: `auto`, or what overrides the model.
+    keep_nms_plugin
+        Leave EfficientNMS_TRT in the network: its thresholds are then fixed.
+
+    Raises
+    ------
+    SettingError
+        A value is out of its range.
+
+    """
+
+    precision: str = 'fp16'
+    profiles: tuple[ShapeRange, ...] = ()
+    bind_profiles: bool = False
+    workspace_mib: int | None = None
+    opt_level: int | None = None
+    timing_cache: Path | None = None
+    dla_core: int | None = None
+    refittable: bool = False
+    keep_fp32: str | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    class_names: str = 'auto'
+    anchors: str = 'auto'
+    keep_nms_plugin: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.precision not in PRECISIONS:
+            raise SettingError(
+                f'precision must be one of {", ".join(PRECISIONS)}, got {self.precision!r}'
+            )
+        if self.opt_level is not None and self.opt_level not in _OPT_LEVELS:
+            raise SettingError(f'opt_level must be within 0..5, got {self.opt_level}')
+        if self.workspace_mib is not None and self.workspace_mib < 1:
+            raise SettingError(f'workspace_mib must be at least 1, got {self.workspace_mib}')
+        if self.dla_core is not None and self.dla_core < 0:
+            raise SettingError(f'dla_core must be at least 0, got {self.dla_core}')
+        if self.dla_core is not None and self.precision == 'fp32':
+            raise SettingError('a DLA computes in fp16 or int8: choose one of those precisions')
+        if self.keep_fp32 is not None:
+            try:
+                re.compile(self.keep_fp32)
+            except re.error as exc:
+                raise SettingError(f'keep_fp32 is not a regular expression: {exc}') from exc
+
+    def to_record(self) -> dict[str, Any]:
+        """Return what a manifest keeps besides precision and profiles; JSON-ready."""
+        record = dataclasses.asdict(self)
+        for name in ('precision', 'profiles', 'bind_profiles'):  # the manifest has the outcome
+            del record[name]
+        if self.timing_cache is not None:
+            record['timing_cache'] = str(self.timing_cache)
+        return record
+
+    @classmethod
+    def from_manifest(cls, manifest: PlanManifest) -> BuildOptions:
+        """
+        Return the options a plan was built with.
+
+        Raises
+        ------
+        SettingError
+            The manifest has options that this version does not know.
+
+        """
+        record = dict(manifest.options)
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(record) - known):
+            raise SettingError(f'the manifest has unknown build options: {", ".join(unknown)}')
+        if record.get('timing_cache') is not None:
+            record['timing_cache'] = Path(record['timing_cache'])
+        return cls(precision=manifest.precision, profiles=manifest.profiles, **record)
+
+
+def build_plan(
+    onnx: Path,
+    plan: Path,
+    options: BuildOptions,
+    *,
+    api: TrtApi,
+    machine: Machine,
+    report: Report,
+    cancelled: Callable[[], bool],
+) -> PlanManifest:
+    """
+    Build a plan and write it with its manifest; an older plan stays until the new one is whole.
+
+    Parameters
+    ----------
+    report
+        Gets phase and the part done, from a thread of its own, at least every 2 s.
+    cancelled
+        Asked between steps. TensorRT 8 has no way to stop a build that runs: there it takes
+        effect when TensorRT has finished.
+
+    Raises
+    ------
+    BuildError
+        TensorRT cannot build it, or it was cancelled.
+    ModelError
+        The file is not a readable YOLOv7 export.
+    SettingError
+        Options that do not fit the model or this TensorRT.
+    MissingDependencyError
+        A package that builds need is not installed.
+
+    """
+    start = time.monotonic()
+    _check_abilities(options, api)
+    progress = BuildProgress(report, cancelled)
+    with progress.reporting():
+        progress.enter('read')
+        onnx_bytes = _read_bytes(onnx)
+        edit = _edit(onnx, options, api)
+        progress.enter('parse')
+        network = api.new_network()
+        network.parse(edit.to_bytes(), edit.node_label)
+        progress.enter('recognise')
+        spec = _recognise(onnx, options, edit)
+        network.keep_outputs(spec.outputs)
+        profiles = choose_profiles(spec, options.profiles, bind=options.bind_profiles)
+        if options.keep_fp32 is not None and api.weakly_typed:
+            network.keep_float32(options.keep_fp32)
+        data = network.build(_settings(options, profiles, edit, api), progress)
+        progress.enter('write', 1.0)
+        manifest = PlanManifest(
+            machine=machine,
+            precision=options.precision,
+            profiles=profiles,
+            onnx=str(onnx),
+            onnx_sha256=hashlib.sha256(onnx_bytes).hexdigest(),
+            plan_sha256=hashlib.sha256(data).hexdigest(),
+            plan_size_bytes=len(data),
+            options=options.to_record(),
+            spec=spec,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+            build_seconds=round(time.monotonic() - start, 3),
+        )
+        _write(plan, data, manifest)
+        _keep_timings(options.timing_cache, network.timing_cache)
+    return manifest
+
+
+def find_build_machine(api: TrtApi) -> Machine:
+    """
+    Return the machine to build for: this one, or any where TensorRT can build without a GPU.
+
+    Raises
+    ------
+    MissingDependencyError, InferenceError
+        TensorRT needs a GPU to build, and there is none, or no PyCUDA to ask it.
+
+    """
+    try:
+        return find_machine(api)
+    except (MissingDependencyError, InferenceError):
+        if not api.builds_without_gpu:
+            raise
+        return Machine(api.flavour, api.version, '', '', '')
+
+
+def choose_profiles(
+    spec: ModelSpec, wanted: tuple[ShapeRange, ...], *, bind: bool = False
+) -> tuple[ShapeRange, ...]:
+    """
+    Return the profiles of a plan.
+
+    Those of the default, or with `bind`, get what the model is bound to in place.
+
+    Raises
+    ------
+    SettingError
+        A profile contradicts the model, or its sizes are off the stride.
+
+    """
+    if bind or not wanted:
+        return tuple(_bind(profile, spec) for profile in wanted or (DEFAULT_PROFILE,))
+    for profile in wanted:
+        if _bind(profile, spec) != profile:
+            raise SettingError(
+                f'profile {profile} does not fit the model, whose input is {spec.input}, with '
+                f'height and width in multiples of {spec.stride}'
+            )
+    return wanted
+
+
+def _bind(profile: ShapeRange, spec: ModelSpec) -> ShapeRange:
+    """Return a profile with the model's own sizes, the free ones rounded up to its stride."""
+    def bound(shape: Shape) -> Shape:
+        steps = (1, 1, spec.stride, spec.stride)
+        batch, channels, height, width = (
+            -(-side // step) * step if fixed is None else fixed
+            for side, step, fixed in zip(shape, steps, spec.input.shape, strict=True)
+        )
+        return batch, channels, height, width
+
+    return ShapeRange(bound(profile.minimum), bound(profile.optimum), bound(profile.maximum))
+
+
+def _check_abilities(options: BuildOptions, api: TrtApi) -> None:
+    """Refuse what this TensorRT does not have, rather than leave it out without a word."""
+    wanted: Mapping[str, tuple[bool, bool, str]] = {
+        '--opt-level': (options.opt_level is not None, api.has_optimization_level, '8.6'),
+        '--version-compatible': (options.version_compatible, api.has_version_compatible, '8.6'),
+        '--hardware-compatible': (options.hardware_compatible, api.has_hardware_compatible, '8.6'),
+        '--keep-nms-plugin': (options.keep_nms_plugin, api.has_plugins, '8.5'),
+    }
+    for flag, (asked, there, since) in wanted.items():
+        if asked and not there:
+            raise SettingError(
+                f'{flag} needs TensorRT {since} or later, here is {api.flavour} {api.version}'
+            )
+
+
+def _read_bytes(onnx: Path) -> bytes:
+    try:
+        return onnx.read_bytes()
+    except OSError as exc:
+        raise ModelNotFoundError(f'the model {onnx} cannot be read: {exc}') from exc
+
+
+def _edit(onnx: Path, options: BuildOptions, api: TrtApi) -> OnnxEdit:
+    edit = OnnxEdit(onnx, keep_nms_plugin=options.keep_nms_plugin)
+    edit.widen_casts()
+    edit.unfold_quantised_weights()
+    if options.precision == 'int8' and not edit.is_quantised:
+        raise BuildError(
+            f'{onnx} has no QuantizeLinear/DequantizeLinear nodes, and int8 needs them: quantise '
+            'the model first (onnxruntime.quantization.quantize_static with QuantFormat.QDQ), or '
+            'build with --precision fp16'
+        )
+    if options.precision in ('fp16', 'mixed') and not api.weakly_typed:
+        edit.convert_to_half(options.keep_fp32)
+    return edit
+
+
+def _settings(
+    options: BuildOptions, profiles: tuple[ShapeRange, ...], edit: OnnxEdit, api: TrtApi
+) -> BuildSettings:
+    timings = None
+    if options.timing_cache is not None and api.has_timing_cache:
+        timings = b''
+        with contextlib.suppress(OSError):
+            timings = options.timing_cache.read_bytes()
+    return BuildSettings(
+        profiles=profiles,
+        fp16=options.precision in ('fp16', 'mixed'),
+        int8=edit.is_quantised,
+        tf32=options.precision != 'fp32',
+        obey_precisions=options.keep_fp32 is not None,
+        workspace_mib=options.workspace_mib,
+        opt_level=options.opt_level,
+        dla_core=options.dla_core,
+        refittable=options.refittable,
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        timing_cache=timings,
+    )
+
+
+def _recognise(onnx: Path, options: BuildOptions, edit: OnnxEdit) -> ModelSpec:
+    """Return what the model is, found out by running it once on the CPU."""
+    from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
+
+    probe_px = max(options.profiles[0].optimum[2:]) if options.profiles else _PROBE_PX
+    class_names = load_class_names(options.class_names)
+    detector = OnnxDetector(
+        onnx, class_names=class_names, anchors=choose_anchors(options.anchors),
+        network_size=probe_px,
+    )
+    detector.close()
+    spec = detector.spec
+    if spec.layout is OutputLayout.END2END_ORT:
+        raise BuildError(
+            f'{onnx} ends in ONNX NonMaxSuppression, whose output has another length for each '
+            'image; export it with --grid alone (NMS is ours then), or set the backend to onnx'
+        )
+    if not edit.has_nms_plugin:
+        return spec
+    outputs = [
+        TensorInfo(name, shape, _ONNX_DTYPES.get(kind, 'other'))
+        for name, shape, kind in edit.output_shapes()
+    ]
+    return recognise_model(
+        [spec.input], outputs, edit.metadata,
+        probe_wh=spec.fixed_wh or (probe_px, probe_px),
+        class_names=spec.class_names or class_names,
+    )
+
+
+def _write(plan: Path, data: bytes, manifest: PlanManifest) -> None:
+    try:
+        write_plan(plan, data, manifest)
+    except OSError as exc:
+        raise BuildError(f'the plan {plan} cannot be written: {exc}') from exc
+
+
+def _keep_timings(path: Path | None, timings: bytes | None) -> None:
+    if path is None or timings is None:
+        return
+    try:
+        write_atomically(path, timings)
+    except OSError as exc:
+        raise BuildError(f'the timing cache {path} cannot be written: {exc}') from exc

@@ -1,0 +1,57 @@
+"""What TensorRT itself tells of a plan, where it can load it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from yolov7_trt_ros.core.model_spec import TensorInfo
+from yolov7_trt_ros.engine.plan import ShapeRange, read_manifest, read_plan
+from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.errors import MissingDependencyError
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanFacts:
+    """Tensors, profiles, memory of one context, and the inspector's words on each layer."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    profiles: tuple[ShapeRange, ...]
+    device_memory_bytes: int
+    layers: list[dict[str, Any]]
+
+
+def load_plan_facts(plan: Path) -> PlanFacts:
+    """
+    Load a plan and ask TensorRT what is in it.
+
+    Raises
+    ------
+    PlanError
+        It is damaged, or for another machine.
+    MissingDependencyError, InferenceError
+        There is no TensorRT, PyCUDA, driver or GPU here.
+
+    """
+    try:
+        from yolov7_trt_ros.engine.cuda_device import CudaDevice
+    except ImportError as exc:
+        raise MissingDependencyError(
+            f'a plan can only be loaded with PyCUDA and an NVIDIA driver: {exc}'
+        ) from exc
+    api = TrtApi.load()
+    data = read_plan(plan, read_manifest(plan))
+    device = CudaDevice()
+    try:
+        with device:
+            engine = api.deserialize(data)
+            facts = PlanFacts(
+                engine.inputs, engine.outputs, engine.profiles, engine.device_memory_bytes,
+                engine.layers(),
+            )
+            engine.close()
+    finally:
+        device.release()
+    return facts

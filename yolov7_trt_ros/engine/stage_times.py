@@ -1,0 +1,60 @@
+"""GPU time of the stages of a frame, between CUDA events."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import pycuda.driver as cuda
+
+from yolov7_trt_ros.engine.graphs import GraphCache
+from yolov7_trt_ros.engine.memory import StagingSlot
+from yolov7_trt_ros.engine.trt_buckets import Bucket
+
+_WARM_UP = 10
+
+
+def measure_stages(
+    bucket: Bucket, slot: StagingSlot, graphs: GraphCache, stream: cuda.Stream, repeats: int
+) -> dict[str, float]:
+    """Return median milliseconds by stage; the image is uploaded, a context is current."""
+    def letterbox() -> None:
+        bucket.enqueue_letterbox(slot.cells.address)
+
+    def outside() -> None:
+        letterbox()
+        bucket.enqueue_decoding()
+        bucket.enqueue_copy(slot)
+
+    plain = {
+        'letterbox': letterbox,
+        'network': bucket.enqueue_network,
+        'decoding': bucket.enqueue_decoding,
+    }
+    as_graph: dict[str, Callable[[], None]] = {
+        'outside': outside,
+        'decoding_graph': bucket.enqueue_decoding,
+        'network_graph': bucket.enqueue_network,
+        'frame_graph': lambda: bucket.enqueue(slot),
+    }
+    times = {name: _median_ms(work, stream, repeats) for name, work in plain.items()}
+    for name, work in as_graph.items():
+        times[name] = _median_ms(_replaying(graphs, name, work), stream, repeats)
+    return times
+
+
+def _replaying(graphs: GraphCache, name: str, work: Callable[[], None]) -> Callable[[], None]:
+    return lambda: graphs.launch(name, work)
+
+
+def _median_ms(work: Callable[[], None], stream: cuda.Stream, repeats: int) -> float:
+    start, end = cuda.Event(), cuda.Event()
+    samples = []
+    for index in range(_WARM_UP + repeats):
+        start.record(stream)
+        work()
+        end.record(stream)
+        end.synchronize()
+        if index >= _WARM_UP:
+            samples.append(end.time_since(start))
+    return float(statistics.median(samples))

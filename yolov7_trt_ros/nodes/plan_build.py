@@ -1,0 +1,150 @@
+"""PlanBuild: build the TensorRT plan a model needs, and open it, beside the executor."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.engine.open import DetectorOptions, build_needed_plan, open_detector
+from yolov7_trt_ros.errors import BuildError, Yolov7TrtError
+
+_THREAD_NAME = 'plan_build'
+_POLL_S = 0.1
+# Two builds would share the GPU and spoil each other's timings; and one that was cancelled may
+# still be on its way to where it can stop.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """What the node needs of engine/: open a detector, and build the plan that one needs."""
+
+    open: Callable[[DetectorOptions], Detector] = open_detector
+    build: Callable[
+        [DetectorOptions, Callable[[str, float | None], None], Callable[[], bool]], Path
+    ] = build_needed_plan
+
+
+class PlanBuild:
+    """
+    One build in a thread of its own, from the plan to the opened detector.
+
+    Everything but the thread's body is for one caller, the executor's thread. Nothing comes out of
+    a build after `cancel`: no call of `on_end`, and a detector that was opened is closed.
+
+    Parameters
+    ----------
+    engine, options
+        What to build and open with.
+    on_end
+        Called once, in the build's thread, when `take` has something to give.
+
+    """
+
+    def __init__(
+        self, engine: Engine, options: DetectorOptions, on_end: Callable[[], None]
+    ) -> None:
+        self._engine, self._options, self._on_end = engine, options, on_end
+        self._started_ns = time.monotonic_ns()
+        self._phase: tuple[str, float | None] = ('start', None)
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()  # of the outcome: the three below
+        self._ended = False
+        self._detector: Detector | None = None
+        self._error: Yolov7TrtError = BuildError('the build thread has ended by a defect')
+        # A daemon: TensorRT cannot stop everywhere at once, and the process must end all the same.
+        self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
+        self._thread.start()
+
+    def progress(self) -> str:
+        """Return `building a plan: tactics 43 %, 95 s`: phase, its share if known, time so far."""
+        phase, fraction = self._phase
+        share = '' if fraction is None else f' {100 * fraction:.0f} %'
+        seconds = (time.monotonic_ns() - self._started_ns) / NS_PER_S
+        return f'building a plan: {phase}{share}, {seconds:.0f} s'
+
+    def take(self) -> Detector | None:
+        """
+        Return the detector, now the caller's; None while the build runs.
+
+        Raises
+        ------
+        Yolov7TrtError
+            Why there is none.
+
+        """
+        with self._lock:
+            detector, self._detector = self._detector, None
+            if self._ended and detector is None:
+                raise self._error
+            return detector
+
+    def cancel(self, timeout_s: float) -> bool:
+        """
+        Stop, and wait so long for the thread; returns whether it has ended.
+
+        One that has not ends by itself later, and its result is thrown away.
+
+        """
+        with self._lock:
+            self._cancelled.set()
+            detector, self._detector = self._detector, None
+        if detector is not None:
+            detector.close()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        detector, error = None, self._error
+        try:
+            detector = self._build_and_open()
+        except Yolov7TrtError as exc:
+            error = exc
+        finally:
+            self._end(detector, error)
+
+    def _build_and_open(self) -> Detector | None:
+        """Return the detector, None when cancelled in between."""
+        while not _ONE_AT_A_TIME.acquire(timeout=_POLL_S):
+            self._report('waiting for another build', None)
+            if self._cancelled.is_set():
+                return None
+        try:
+            self._engine.build(self._options, self._report, self._cancelled.is_set)
+        finally:
+            _ONE_AT_A_TIME.release()
+        self._report('open', None)
+        return None if self._cancelled.is_set() else self._engine.open(self._options)
+
+    def _report(self, phase: str, fraction: float | None) -> None:
+        self._phase = (phase, fraction)
+
+    def _end(self, detector: Detector | None, error: Yolov7TrtError) -> None:
+        with self._lock:
+            wanted = not self._cancelled.is_set()
+            if wanted:
+                self._ended, self._detector, self._error = True, detector, error
+                self._on_end()
+        if detector is not None and not wanted:
+            detector.close()
+
+
+def exit_over_builds(code: int) -> int:
+    """
+    Return `code`, or end the process with it where a cancelled build still runs.
+
+    Python's own way out unloads TensorRT under that thread's native code, which crashes.
+
+    """
+    if any(thread.name == _THREAD_NAME for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
