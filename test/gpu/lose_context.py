@@ -1,4 +1,4 @@
-"""Destroy the CUDA context of a running detector, then recover in the same process."""
+"""Destroy the CUDA context of a running detector: what is told, and what still works."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAP = 'extern "C" __global__ void trap_here(int *where) { *(int *)0x10 = *where
 
 
 def main(path: Path) -> None:
-    """Lose the context in the middle of a frame; open again; compare."""
+    """Lose the context in the middle of a frame, close, try to open again."""
     api = TrtApi.load()
     manifest = read_manifest(path)
     data = read_plan(path, manifest)
@@ -28,7 +28,7 @@ def main(path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     image = ImageView.from_array(picture)
     detector = TrtDetector(path, data, api=api, manifest=manifest, memory='staged')
-    wanted = [detector.detect(image, settings)[0] for _ in range(3)][-1]
+    detector.detect(image, settings)
     with detector._device:
         code = compile_source(TRAP, detector._device.architecture)
         kernel = cuda.module_from_buffer(code).get_function('trap_here')
@@ -40,13 +40,16 @@ def main(path: Path) -> None:
             print(exc)
         else:
             raise SystemExit('the frame after an illegal access must fail')
+    assert isinstance(detector.facts(), dict)
     detector.close()
-    detector = TrtDetector(path, data, api=api, manifest=manifest, memory='staged')
-    found = [detector.detect(image, settings)[0] for _ in range(3)][-1]
-    assert np.array_equal(found.boxes_xyxy, wanted.boxes_xyxy)
-    assert np.array_equal(found.scores, wanted.scores)
     detector.close()
-    print('recovered')
+    try:
+        TrtDetector(path, data, api=api, manifest=manifest, memory='staged')
+    except DeviceLostError as exc:
+        print(exc)
+    else:
+        raise SystemExit('this driver recovers in the same process: say so in the documents')
+    print('alive')
 
 
 if __name__ == '__main__':

@@ -279,13 +279,17 @@ def test_nothing_is_allocated_per_frame(
 
 
 def test_several_engines_share_staging_memory(api: TrtApi, plan: PlanMaker) -> None:
-    detectors = [open_plan(api, plan(), memory='staged') for _ in range(3)]
     image = ImageView.from_array(street(0, 1280, 720))
+    detectors = [open_plan(api, plan(), memory='staged')]
+    detectors[0].detect(image, SETTINGS)
+    pool = detectors[0].staging_pool
+    before = pool.slots, pool.staging_bytes
+    detectors += [open_plan(api, plan(), memory='staged') for _ in range(3)]
     for detector in detectors:
         for _ in range(3):
             detector.detect(image, SETTINGS)
-    assert len({id(detector.staging_pool) for detector in detectors}) == 1
-    assert detectors[0].staging_pool.slots == 1
+    assert {id(detector.staging_pool) for detector in detectors} == {id(pool)}
+    assert (pool.slots, pool.staging_bytes) == before
     for detector in detectors:
         detector.close()
 
@@ -392,10 +396,11 @@ def test_closed_detector_says_so(api: TrtApi, plan: PlanMaker) -> None:
         detector.detect(ImageView.from_array(street(0)), SETTINGS)
 
 
-def test_lost_context_is_told_and_recovered_from_in_the_same_process(plan: PlanMaker) -> None:
+def test_lost_context_is_told_and_does_not_end_the_process(plan: PlanMaker) -> None:
     script = Path(__file__).with_name('lose_context.py')
     done = subprocess.run(
         [sys.executable, str(script), str(plan())], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert 'recovered' in done.stdout
+    assert done.stdout.count('restart it') == 3
+    assert 'alive' in done.stdout

@@ -120,6 +120,7 @@ def _device(state: State) -> type:
             return 1
 
         def retain_primary_context(self) -> _Context:
+            state.check()
             return _Context()
 
         @staticmethod

@@ -21,7 +21,13 @@ from yolov7_trt_ros.core.letterbox import Letterbox
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.engine import device_records as records
 from yolov7_trt_ros.engine.decode_plan import Decoding, OutputTensor, plan_decoding
-from yolov7_trt_ros.engine.frame_layout import SourceKey, copy_rows, image_rows, plan_source
+from yolov7_trt_ros.engine.frame_layout import (
+    SourceKey,
+    copy_rows,
+    image_rows,
+    plan_source,
+    stripe_targets,
+)
 
 BLOCK = 512
 COLLECT_BLOCK = 128
@@ -49,8 +55,9 @@ def run_letterbox(
     pitch = None if choose_rows else image.pixels.strides[0]
     part = plan_source(SourceKey(image.size_wh, image.encoding.name, pitch), box, 0)
     if choose_rows:
-        staged = np.full((part.upload.rows, part.upload.pitch), 0xAA, np.uint8)
-        copy_rows(image_rows(image), part.upload, 0, part.upload.rows, staged)
+        staged = np.full(part.upload.rows * part.upload.pitch, 0xAA, np.uint8)
+        for target in stripe_targets(part.upload, staged, 0):
+            copy_rows(image_rows(image), target)
     else:
         base = image.pixels
         size = (base.shape[0] - 1) * base.strides[0] + base.shape[1] * base.strides[1]

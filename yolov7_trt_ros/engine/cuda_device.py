@@ -8,9 +8,8 @@ package shares the primary context with whatever else runs in the process (Tenso
 
 from __future__ import annotations
 
-import ctypes
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pycuda.driver as cuda
 
@@ -22,8 +21,10 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
-_resets = 0
-_abandoned: list[Any] = []
+# Measured with driver 580 and CUDA 13.0: after an illegal access every new context of the process,
+# of a reset primary one too, fails with the same error.
+_STICKY = ('illegal', 'launch failure', 'launch failed', 'misaligned', 'hardware', 'assert')
+LOST_CURE = 'CUDA cannot be used again in this process: restart it'
 
 
 class CudaDevice:
@@ -37,6 +38,8 @@ class CudaDevice:
     ------
     InferenceError
         There is no such device, or no driver.
+    DeviceLostError
+        An earlier error of this process has made CUDA unusable to it.
 
     """
 
@@ -46,11 +49,12 @@ class CudaDevice:
             self.device = cuda.Device(index)
             self._context = self.device.retain_primary_context()
         except cuda.Error as exc:
+            if any(sign in str(exc) for sign in _STICKY):
+                raise DeviceLostError(f'CUDA is lost to this process: {exc}; {LOST_CURE}') from exc
             raise InferenceError(
                 f'no CUDA device {index}: {exc}; check the driver with nvidia-smi (on a Jetson: '
                 'tegrastats), or set the backend to onnx'
             ) from exc
-        self._resets_before = _resets
         self.lost = False
         """True once an error has destroyed the context; nothing works on it any more."""
 
@@ -88,14 +92,8 @@ class CudaDevice:
         attribute = getattr(cuda.device_attribute, name, None)
         return 0 if attribute is None else int(self.device.get_attribute(attribute))
 
-    @property
-    def was_reset(self) -> bool:
-        """Whether the context was destroyed and made anew: what was allocated on it is gone."""
-        return self._resets_before != _resets
-
     def is_alive(self) -> bool:
         """Whether the context still works; one that met an illegal access does not."""
-        self.lost = self.lost or self.was_reset
         if not self.lost:
             try:
                 self._context.push()
@@ -124,9 +122,7 @@ class CudaDevice:
             cuda.Context.synchronize()
         except cuda.Error as exc:
             self.lost = True
-            return DeviceLostError(
-                f'the CUDA context is lost: {exc}; the detector has to be opened again'
-            )
+            return DeviceLostError(f'the CUDA context is lost: {exc}; {LOST_CURE}')
         if isinstance(error, InferenceError):
             return None
         return InferenceError(f'CUDA failed: {error}')
@@ -179,38 +175,3 @@ def find_machine(api: TrtApi, index: int = 0) -> Machine:
         )
     except cuda.Error as exc:
         raise InferenceError(f'no CUDA device {index}: {exc}') from exc
-
-
-def abandon(*objects: Any) -> None:
-    """
-    Keep objects for the rest of the process, so that nothing of them is ever freed.
-
-    For what was allocated on a context that was reset: its addresses may be somebody else's now.
-
-    """
-    _abandoned.extend(objects)
-
-
-def reset_device(index: int = 0) -> None:
-    """
-    Destroy the primary context, so that the next one is new: the way back after DeviceLostError.
-
-    Everything on the device in this process goes with it, other libraries' memory included; all
-    of it was lost before.
-
-    Raises
-    ------
-    InferenceError
-        The driver refused; the process has to be started again.
-
-    """
-    driver: Any = ctypes.CDLL('libcuda.so.1')
-    handle = ctypes.c_int()
-    status = driver.cuDeviceGet(ctypes.byref(handle), index)
-    status = status or driver.cuDevicePrimaryCtxReset_v2(handle)
-    if status:
-        raise InferenceError(
-            f'the CUDA device could not be reset (CUDA error {status}); restart the process'
-        )
-    global _resets
-    _resets += 1

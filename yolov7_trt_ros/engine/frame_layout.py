@@ -23,6 +23,23 @@ _ALIGNMENT = 256
 _WORTH_CHOOSING = 0.75
 
 
+class StripeTarget(NamedTuple):
+    """
+    Where some rows of an image go in a staging slot.
+
+    `rows` (rows, pitch) and `flat` (bytes,) view the same page-locked memory; `address` is that of
+    the device's copy, 0 where there is none; `chosen` are the source rows, or `start` to `stop`.
+
+    """
+
+    start: int
+    stop: int
+    chosen: NDArray[np.intp] | None
+    rows: NDArray[np.uint8]
+    flat: NDArray[np.uint8]
+    address: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class UploadPart:
     """
@@ -40,6 +57,8 @@ class UploadPart:
         Which source rows these are, ascending (rows,); None: all of them.
     stripes
         Row ranges [start, stop) that are copied and sent one after another.
+    targets
+        Of each staging slot, by its serial number: where the stripes go, worked out once.
 
     """
 
@@ -48,6 +67,7 @@ class UploadPart:
     rows: int
     chosen: NDArray[np.intp] | None
     stripes: tuple[tuple[int, int], ...]
+    targets: dict[int, tuple[StripeTarget, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -74,17 +94,30 @@ def image_rows(image: ImageView) -> NDArray[np.uint8]:
     return pixels.reshape(pixels.shape[0], -1).view(np.uint8)
 
 
-def copy_rows(
-    source: NDArray[np.uint8], part: UploadPart, start: int, stop: int, target: NDArray[np.uint8]
-) -> None:
-    """Copy the uploaded rows [start, stop) of `source` into `target` (stop - start, pitch)."""
-    if part.chosen is None:
-        np.copyto(target, source[start:stop])
+def stripe_targets(
+    part: UploadPart, staging: NDArray[np.uint8], device_address: int
+) -> tuple[StripeTarget, ...]:
+    """Return where the stripes of `part` go in the bytes of a slot and in the device's copy."""
+    targets = []
+    for start, stop in part.stripes:
+        low, high = part.offset + start * part.pitch, part.offset + stop * part.pitch
+        flat = staging[low:high]
+        chosen = None if part.chosen is None else part.chosen[start:stop]
+        address = device_address + low if device_address else 0
+        rows = flat.reshape(stop - start, part.pitch)
+        targets.append(StripeTarget(start, stop, chosen, rows, flat, address))
+    return tuple(targets)
+
+
+def copy_rows(source: NDArray[np.uint8], target: StripeTarget) -> None:
+    """Copy the rows of an image (rows, row_bytes) that belong to a stripe."""
+    if target.chosen is None:
+        np.copyto(target.rows, source[target.start : target.stop])
     elif source.flags.c_contiguous:
-        # 'clip' writes straight into `target`, the default goes through a buffer
-        np.take(source, part.chosen[start:stop], axis=0, out=target, mode='clip')
+        # 'clip' writes straight into the target, the default goes through a buffer
+        source.take(target.chosen, 0, target.rows, 'clip')
     else:
-        np.copyto(target, source[part.chosen[start:stop]])
+        np.copyto(target.rows, source[target.chosen])
 
 
 class SourceKey(NamedTuple):

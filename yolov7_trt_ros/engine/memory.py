@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine.cuda_device import CudaDevice, out_of_memory
-from yolov7_trt_ros.engine.frame_layout import UploadPart, copy_rows, image_rows
+from yolov7_trt_ros.engine.device_records import RESULT
+from yolov7_trt_ros.engine.frame_layout import (
+    StripeTarget,
+    UploadPart,
+    copy_rows,
+    image_rows,
+    stripe_targets,
+)
+from yolov7_trt_ros.engine.frame_results import view_results
 from yolov7_trt_ros.errors import SettingError
 
 STRATEGIES = ('staged', 'mapped', 'direct')
@@ -75,9 +83,7 @@ class PinnedBuffer:
 class StagingSlot:
     """What one frame in flight occupies: staging memory, result memory, events."""
 
-    def __init__(
-        self, staging_bytes: int, on_device: bool, images: int, result_bytes: int
-    ) -> None:
+    def __init__(self, staging_bytes: int, on_device: bool, images: int) -> None:
         self.serial = next(_SERIALS)
         """Never given twice: what was captured for a slot is void without it."""
         self.staging = PinnedBuffer(staging_bytes)
@@ -87,9 +93,19 @@ class StagingSlot:
         self.cells = DeviceBuffer(images * 8)
         """Device addresses of the images, which the letterbox kernels follow."""
         self._cell_values: list[int] = []
-        self.result = PinnedBuffer(images * result_bytes)
+        self.result = PinnedBuffer(images * RESULT.itemsize)
+        self.results = view_results(self.result.bytes, images)
         self.uploaded = cuda.Event(cuda.event_flags.DISABLE_TIMING)
         self.done = cuda.Event(cuda.event_flags.DISABLE_TIMING)
+
+    def targets(self, part: UploadPart) -> tuple[StripeTarget, ...]:
+        """Return where the stripes of an image go in this slot."""
+        found = part.targets.get(self.serial)
+        if found is None:
+            address = self.device.address if self.device is not None else 0
+            found = stripe_targets(part, self.staging.bytes, address)
+            part.targets[self.serial] = found
+        return found
 
     @property
     def staging_bytes(self) -> int:
@@ -147,11 +163,9 @@ class Staged:
         slot.point_cells([address + part.offset for part in parts], stream)
         for part, image in zip(parts, images, strict=True):
             source = image_rows(image)
-            for start, stop in part.stripes:
-                low, high = part.offset + start * part.pitch, part.offset + stop * part.pitch
-                staging = slot.staging.bytes[low:high]
-                copy_rows(source, part, start, stop, staging.reshape(stop - start, part.pitch))
-                cuda.memcpy_htod_async(address + low, staging, stream)
+            for target in slot.targets(part):
+                copy_rows(source, target)
+                cuda.memcpy_htod_async(target.address, target.flat, stream)
 
 
 class Mapped:
@@ -172,8 +186,9 @@ class Mapped:
         address = slot.staging.device_address
         slot.point_cells([address + part.offset for part in parts], stream)
         for part, image in zip(parts, images, strict=True):
-            target = slot.staging.bytes[part.offset : part.end].reshape(part.rows, part.pitch)
-            copy_rows(image_rows(image), part, 0, part.rows, target)
+            source = image_rows(image)
+            for target in slot.targets(part):
+                copy_rows(source, target)
 
 
 class Direct:
@@ -251,9 +266,8 @@ class StagingPool:
 
     """
 
-    def __init__(self, strategy: Strategy, result_bytes: int) -> None:
+    def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
-        self._result_bytes = result_bytes
         self._lock = threading.Lock()
         self._free: list[StagingSlot] = []
         self._all: list[StagingSlot] = []
@@ -282,7 +296,7 @@ class StagingPool:
                 small.free()
             size = -(-needed // _GRAIN_BYTES) * _GRAIN_BYTES
             on_device = self.strategy.uses_device_copy
-            slot = StagingSlot(size, on_device, images, self._result_bytes)
+            slot = StagingSlot(size, on_device, images)
             self._all.append(slot)
             return slot
 
@@ -323,10 +337,10 @@ _POOLS: dict[str, StagingPool] = {}
 _POOLS_LOCK = threading.Lock()
 
 
-def join_pool(strategy: Strategy, result_bytes: int) -> StagingPool:
+def join_pool(strategy: Strategy) -> StagingPool:
     """Return the process's pool of a strategy; `leave_pool` when done with it."""
     with _POOLS_LOCK:
-        pool = _POOLS.setdefault(strategy.name, StagingPool(strategy, result_bytes))
+        pool = _POOLS.setdefault(strategy.name, StagingPool(strategy))
         pool.add_user()
         return pool
 

@@ -74,15 +74,32 @@ class OnnxEdit:
         return {entry.key: entry.value for entry in self.model.metadata_props}
 
     def output_shapes(self) -> list[tuple[str, tuple[int | None, ...], int]]:
-        """Return name, declared shape and ONNX type number of each output."""
+        """
+        Return name, declared shape and ONNX type number of each output.
+
+        Those of the NMS plugin, which exporters leave open, come from its attributes.
+
+        """
         found = []
+        known = self._plugin_shapes()
         for value in self.model.graph.output:
             tensor = value.type.tensor_type
             shape = tuple(
                 side.dim_value if side.HasField('dim_value') else None for side in tensor.shape.dim
             )
-            found.append((value.name, shape, tensor.elem_type))
+            found.append((value.name, known.get(value.name, shape), tensor.elem_type))
         return found
+
+    def _plugin_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        plugin = next((node for node in self.model.graph.node if node.op_type == PLUGIN), None)
+        if plugin is None:
+            return {}
+        most = 100  # the plugin's own default
+        for entry in plugin.attribute:
+            if entry.name == 'max_output_boxes':
+                most = entry.ints[0] if entry.ints else entry.i
+        shapes = ((None, 1), (None, most, 4), (None, most), (None, most))
+        return dict(zip(plugin.output, shapes, strict=True))
 
     def node_label(self, index: int) -> str:
         """Return `head.2 (Conv)` for the node of a number; '' where there is none."""

@@ -16,6 +16,7 @@
 #define BLOCK 512
 #endif
 #define WARPS (BLOCK / 32)
+#define AT_ONCE 8
 #define SHARED_KEYS 4096  // sorted in shared memory up to this many
 #define MOST_DETECTIONS 1000
 
@@ -45,27 +46,36 @@ struct Candidate {
 
 // ---- 1. select --------------------------------------------------------------------------------------------------------
 
-// Count the digits of all keys that share `prefix`. A warp whose lanes agree adds once.
+// Count a digit of one key a lane. A warp whose lanes agree adds once.
+static __device__ __forceinline__ void count_digit(bool counted, int digit, int *histogram) {
+    const unsigned lanes = __ballot_sync(0xffffffffu, counted);
+    if (lanes == 0) return;
+    const int shown = __shfl_sync(0xffffffffu, digit, __ffs(lanes) - 1);
+    const bool uniform = __all_sync(0xffffffffu, !counted || digit == shown);
+    if (uniform && (threadIdx.x & 31) == 0) atomicAdd(&histogram[shown], __popc(lanes));
+    if (!uniform && counted) atomicAdd(&histogram[digit], 1);
+}
+
+// Count the digits at `shift` of all keys that share `prefix` above it.
 static __device__ void count_digits(const Key *keys, int count, Key prefix, int shift, int *histogram) {
     for (int i = threadIdx.x; i < 256; i += BLOCK) histogram[i] = 0;
     __syncthreads();
-    for (int first = 0; first < count; first += BLOCK) {
-        const int i = first + threadIdx.x;
-        const Key key = i < count ? keys[i] : 0;
-        // shifted in two steps: by 64 in one is undefined
-        const bool counted = i < count && (key >> shift >> 8) == (prefix >> shift >> 8);
-        const int digit = (int)(key >> shift & 255);
-        const unsigned lanes = __ballot_sync(0xffffffffu, counted);
-        if (lanes == 0) continue;
-        const int shown = __shfl_sync(0xffffffffu, digit, __ffs(lanes) - 1);
-        const bool uniform = __all_sync(0xffffffffu, !counted || digit == shown);
-        if (uniform && (threadIdx.x & 31) == 0) atomicAdd(&histogram[shown], __popc(lanes));
-        if (!uniform && counted) atomicAdd(&histogram[digit], 1);
+    for (int first = 0; first < count; first += BLOCK * AT_ONCE) {
+        Key some[AT_ONCE];
+        for (int i = 0; i < AT_ONCE; i++) {  // several loads on their way before the first is used
+            const int index = first + i * BLOCK + threadIdx.x;
+            some[i] = index < count ? keys[index] : 0;  // 0 is no key: its candidate number is never used
+        }
+        for (int i = 0; i < AT_ONCE; i++) {
+            // shifted in two steps: by 64 in one is undefined
+            const bool counted = some[i] && (some[i] >> shift >> 8) == (prefix >> shift >> 8);
+            count_digit(counted, (int)(some[i] >> shift & 255), histogram);
+        }
     }
     __syncthreads();
 }
 
-// The lowest of the `wanted` highest keys. Keys differ from one another, so exactly `wanted` are not below it.
+// A bound that exactly the `wanted` highest keys reach. Keys differ from one another, so there is one.
 static __device__ Key find_lowest(const Key *keys, int count, int wanted, int *histogram) {
     Key prefix = 0;
     int missing = wanted;
@@ -74,7 +84,9 @@ static __device__ Key find_lowest(const Key *keys, int count, int wanted, int *h
         int digit = 255;
         while (histogram[digit] < missing) missing -= histogram[digit--];
         prefix |= (Key)digit << shift;
+        const bool all = histogram[digit] == missing;  // of this digit every key is wanted
         __syncthreads();
+        if (all) break;
     }
     return prefix;
 }
@@ -137,11 +149,14 @@ static __device__ __forceinline__ bool suppresses(const Candidate &kept, const C
     return intersection > (kept.area + other.area - intersection) * iou_threshold;
 }
 
-// Index of the first candidate alive, BLOCK where none is.
+// Index of the first candidate alive, BLOCK where none is. Called by whole warps, which all come to the same answer.
 static __device__ __forceinline__ int first_alive(const unsigned *alive) {
-    for (int warp = 0; warp < WARPS; warp++)
-        if (alive[warp]) return warp * 32 + __ffs(alive[warp]) - 1;
-    return BLOCK;
+    const int lane = threadIdx.x & 31;
+    const unsigned word = lane < WARPS ? alive[lane] : 0;
+    const unsigned warps = __ballot_sync(0xffffffffu, word != 0);
+    if (warps == 0) return BLOCK;
+    const int warp = __ffs(warps) - 1;
+    return warp * 32 + __ffs(__shfl_sync(0xffffffffu, word, warp)) - 1;
 }
 
 union Shared {
