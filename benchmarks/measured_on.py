@@ -11,7 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ('numpy', 'opencv-python-headless', 'onnxruntime', 'rclpy', 'ros-fastdds')
+PACKAGES = (
+    'numpy', 'opencv-python-headless', 'onnxruntime', 'rclpy', 'ros-fastdds', 'tensorrt', 'pycuda',
+    'cuda-bindings',
+)
 
 
 def measured_on() -> dict[str, Any]:

@@ -41,8 +41,8 @@ sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
 import emulated_cuda  # noqa: E402  (its folder has just been added)
 from test_kernel_twins import HostLauncher  # noqa: E402
 
-MODULES = ('cuda_device', 'graphs', 'kernels', 'memory', 'trt_buckets', 'stage_times',
-           'bucket_cache', 'trt_detector')
+MODULES = ('cuda_device', 'graphs', 'kernels', 'memory', 'staging', 'upload', 'trt_buckets',
+           'stage_times', 'bucket_cache', 'trt_detector')
 SIZE = 64
 PROFILES = (
     ShapeRange((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96)),

@@ -100,7 +100,7 @@ def compile_with_nvcc(source: str, architecture: str) -> bytes:
             )
             return cubin.read_bytes()
         except subprocess.CalledProcessError as exc:
-            raise MissingDependencyError(_last_lines(exc.stderr)) from exc
+            raise MissingDependencyError(_reason(exc.stderr)) from exc
         except OSError as exc:
             raise MissingDependencyError(str(exc)) from exc
 
@@ -144,8 +144,11 @@ def _nvrtc_log(nvrtc: Any, program: Any) -> str:
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
     log = b' ' * size
     nvrtc.nvrtcGetProgramLog(program, log)
-    return _last_lines(log.decode(errors='replace').strip('\0 \n'))
+    return _reason(log.decode(errors='replace').strip('\0 \n'))
 
 
-def _last_lines(text: str) -> str:
-    return ' '.join(text.strip().splitlines()[-3:])[:400]
+def _reason(text: str) -> str:
+    """Return the first lines that speak of errors, or else the last lines."""
+    lines = text.strip().splitlines()
+    errors = [line.strip() for line in lines if 'error' in line]
+    return ' '.join(errors[:3] or lines[-3:])[:400]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pycuda.driver as cuda
 
 from yolov7_trt_ros.engine.graphs import GraphCache
-from yolov7_trt_ros.engine.memory import StagingSlot
+from yolov7_trt_ros.engine.staging import StagingSlot
 from yolov7_trt_ros.engine.trt_buckets import Bucket
 
 _WARM_UP = 10

@@ -28,7 +28,8 @@ from yolov7_trt_ros.engine.device_records import (
 )
 from yolov7_trt_ros.engine.frame_layout import SourceKey, SourcePart
 from yolov7_trt_ros.engine.kernels import Kernels
-from yolov7_trt_ros.engine.memory import DeviceBuffer, StagingSlot
+from yolov7_trt_ros.engine.memory import DeviceBuffer
+from yolov7_trt_ros.engine.staging import StagingSlot
 from yolov7_trt_ros.engine.trt_api import TrtContext
 
 _BLOCK_XY = (32, 8)

@@ -32,21 +32,14 @@ from yolov7_trt_ros.engine.frame_layout import SourceKey
 from yolov7_trt_ros.engine.frame_results import read_detections
 from yolov7_trt_ros.engine.graphs import GraphCache
 from yolov7_trt_ros.engine.kernels import Kernels
-from yolov7_trt_ros.engine.memory import (
-    DeviceBuffer,
-    PinnedBuffer,
-    StagingPool,
-    StagingSlot,
-    Strategy,
-    choose_strategy,
-    join_pool,
-    leave_pool,
-)
+from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
 from yolov7_trt_ros.engine.network_shapes import NetworkShapes
 from yolov7_trt_ros.engine.plan import PlanManifest
 from yolov7_trt_ros.engine.stage_times import measure_stages
+from yolov7_trt_ros.engine.staging import StagingPool, StagingSlot, join_pool, leave_pool
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.engine.trt_buckets import Bucket, BucketKey, BucketTools, Workspace
+from yolov7_trt_ros.engine.upload import Strategy, choose_strategy
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError, SettingError
 
 _MEASURED_WH = (1280, 720)
@@ -144,7 +137,7 @@ class TrtDetector:
             raise
         self.backend = (
             f'{api.flavour} {api.version} ({self._precision}) on {self._device.name}, '
-            f'{self._pool.strategy.name} memory'
+            f'{self._strategy.name} memory'
         )
         self.max_batch: int = max(profile.maximum[0] for profile in self._engine.profiles)
         """Most images that `submit` and `detect_batch` run at once."""
@@ -174,8 +167,10 @@ class TrtDetector:
             self._engine, self._activations, tools, self._graphs, self._shapes
         )
         self._resources.callback(self._buckets.close)
-        strategy, self.upload_ms = choose_strategy(memory, self._device, self._measure)
-        self._pool = join_pool(strategy)
+        self._strategy, self.upload_ms = choose_strategy(memory, self._device, self._measure)
+        self._pool = join_pool(
+            on_host=self._strategy.uses_staging, on_device=self._strategy.uses_device_copy
+        )
         self._resources.callback(lambda: leave_pool(self._pool, lost=self._device.lost))
         self._resources.callback(self._finish)
 
@@ -256,7 +251,7 @@ class TrtDetector:
             graph += f' ({graphs.reason})'
         return {
             'precision': self._precision,
-            'memory': self._pool.strategy.name,
+            'memory': self._strategy.name,
             'CUDA graph': graph,
         }
 
@@ -337,7 +332,7 @@ class TrtDetector:
             slot = self._acquire(bucket)
             graphs = GraphCache(self._stream, enabled=self._graphs.enabled)
             try:
-                self._pool.strategy.send(slot, bucket.uploads, images, self._stream)
+                self._strategy.send(slot, bucket.uploads, images, self._stream)
                 bucket.enqueue(slot)
                 return measure_stages(bucket, slot, graphs, self._stream, repeats)
             finally:
@@ -365,7 +360,7 @@ class TrtDetector:
     def _start(self, slot: StagingSlot, bucket: Bucket, images: Sequence[ImageView]) -> None:
         """Upload and enqueue; beside the frames in flight where there are any."""
         stream = self._copy_stream if self._in_flight else self._stream
-        self._pool.strategy.send(slot, bucket.uploads, images, stream)
+        self._strategy.send(slot, bucket.uploads, images, stream)
         if stream is not self._stream:
             slot.uploaded.record(stream)
             self._stream.wait_for_event(slot.uploaded)
@@ -386,7 +381,7 @@ class TrtDetector:
         """Return the image in a form the kernels read: Bayer mosaics have a least size."""
         if image.encoding.layout is PixelLayout.BAYER and min(image.size_wh) < _LEAST_BAYER:
             return ImageView.from_array(to_bgr(image))
-        if self._pool.strategy.uses_staging:
+        if self._strategy.uses_staging:
             return image
         rows = image.pixels
         if rows.dtype.byteorder == '>' or rows.strides[1] != image.encoding.pixel_bytes:
@@ -399,7 +394,7 @@ class TrtDetector:
         return self._shapes.letterboxes([source_wh])[0]
 
     def _bucket_for(self, images: Sequence[ImageView], settings: DetectSettings) -> Bucket:
-        in_place = not self._pool.strategy.uses_staging
+        in_place = not self._strategy.uses_staging
         sources = tuple([_source_key(image, in_place) for image in images])
         return self._buckets.find(BucketKey(sources, settings.multi_label))
 

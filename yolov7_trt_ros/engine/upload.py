@@ -1,0 +1,157 @@
+"""
+How image bytes reach the GPU: device and page-locked buffers, upload strategies, staging slots.
+
+    staged   copied into page-locked memory in stripes, each sent on while the next is copied
+    mapped   copied into page-locked memory that the GPU reads in place (integrated GPUs)
+    direct   not copied: the GPU reads the caller's pageable memory (where it can)
+
+Which one wins is a property of the machine and measured at start (`fastest`). Only source rows
+that the letterbox samples are copied: of 1080 rows scaled to 360, every third.
+
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import pycuda.driver as cuda
+
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.engine.cuda_device import CudaDevice
+from yolov7_trt_ros.engine.frame_layout import UploadPart, copy_rows, image_rows
+from yolov7_trt_ros.engine.staging import StagingSlot
+from yolov7_trt_ros.errors import SettingError
+
+STRATEGIES = ('staged', 'mapped', 'direct')
+
+
+class Strategy(Protocol):
+    """One way of an image to the GPU."""
+
+    name: str
+    uses_staging: bool
+    uses_device_copy: bool
+
+    def send(
+        self,
+        slot: StagingSlot,
+        parts: Sequence[UploadPart],
+        images: Sequence[ImageView],
+        stream: cuda.Stream,
+    ) -> None:
+        """Put the images where the cells of the slot point, in stream order."""
+
+
+class Staged:
+    """Page-locked memory, then the device's own: discrete GPUs."""
+
+    name = 'staged'
+    uses_staging = uses_device_copy = True
+
+    def send(
+        self,
+        slot: StagingSlot,
+        parts: Sequence[UploadPart],
+        images: Sequence[ImageView],
+        stream: cuda.Stream,
+    ) -> None:
+        """Copy a stripe and send it; the next is copied while it travels."""
+        assert slot.device is not None
+        address = slot.device.address
+        slot.point_cells([address + part.offset for part in parts], stream)
+        for part, image in zip(parts, images, strict=True):
+            source = image_rows(image)
+            for target in slot.targets(part):
+                copy_rows(source, target)
+                cuda.memcpy_htod_async(target.address, target.flat, stream)
+
+
+class Mapped:
+    """Page-locked memory that the GPU reads in place: integrated GPUs."""
+
+    name = 'mapped'
+    uses_staging = True
+    uses_device_copy = False
+
+    def send(
+        self,
+        slot: StagingSlot,
+        parts: Sequence[UploadPart],
+        images: Sequence[ImageView],
+        stream: cuda.Stream,
+    ) -> None:
+        """Copy; there is nothing to send."""
+        address = slot.staging.device_address
+        slot.point_cells([address + part.offset for part in parts], stream)
+        for part, image in zip(parts, images, strict=True):
+            source = image_rows(image)
+            for target in slot.targets(part):
+                copy_rows(source, target)
+
+
+class Direct:
+    """The caller's own memory, on machines whose GPU reads pageable memory."""
+
+    name = 'direct'
+    uses_staging = uses_device_copy = False
+
+    def send(
+        self,
+        slot: StagingSlot,
+        parts: Sequence[UploadPart],
+        images: Sequence[ImageView],
+        stream: cuda.Stream,
+    ) -> None:
+        """Tell the kernels where the images lie. The caller keeps them until the frame is done."""
+        slot.point_cells([image.pixels.ctypes.data for image in images], stream)
+
+
+def available_strategies(device: CudaDevice) -> list[Strategy]:
+    """Return what this device can do, the plainest first."""
+    found: list[Strategy] = [Staged()]
+    if device.attribute('CAN_MAP_HOST_MEMORY'):
+        found.append(Mapped())
+    if device.attribute('PAGEABLE_MEMORY_ACCESS'):
+        found.append(Direct())
+    return found
+
+
+def choose_strategy(
+    name: str, device: CudaDevice, measure: Callable[[Strategy], Sequence[float]]
+) -> tuple[Strategy, dict[str, float]]:
+    """
+    Return the strategy called `name`, or for `auto` the fastest one.
+
+    Parameters
+    ----------
+    name
+        `auto` or one of `STRATEGIES`.
+    device
+        Tells what is possible.
+    measure
+        Returns the seconds of some uploads with a strategy; only called for `auto`.
+
+    Returns
+    -------
+    The strategy, and the median milliseconds of each that was measured.
+
+    Raises
+    ------
+    SettingError
+        The name is unknown, or this device cannot do it.
+
+    """
+    possible = {strategy.name: strategy for strategy in available_strategies(device)}
+    if name != 'auto':
+        if name not in possible:
+            raise SettingError(
+                f'memory must be auto or one of {", ".join(possible)} on {device.name}, '
+                f'got {name!r}'
+            )
+        return possible[name], {}
+    medians = {
+        key: statistics.median(measure(strategy)) * 1e3 for key, strategy in possible.items()
+    }
+    return possible[min(medians, key=lambda key: medians[key])], medians
