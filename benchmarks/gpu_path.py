@@ -159,9 +159,7 @@ def upload_once(
     detector: TrtDetector, slot: Any, bucket: Any, images: list[ImageView], index: int
 ) -> None:
     """Upload one frame as the detector does, and wait for it."""
-    detector._strategy.send(
-        slot, bucket.uploads, [images[index % FRAMES]], detector._stream
-    )
+    detector._strategy.send(slot, bucket.items([images[index % FRAMES]]), detector._stream)
     detector._stream.synchronize()
 
 

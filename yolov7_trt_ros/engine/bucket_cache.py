@@ -109,10 +109,11 @@ class BucketCache:
     def _make_and_mind(self, key: BucketKey) -> Bucket:
         """Make a bucket; if that moved the workspace, the others' addresses are void."""
         before = self._tools.workspace.generation
-        bucket = self.make(key)
-        if self._tools.workspace.generation != before:
-            self.drop()
-        return bucket
+        try:
+            return self.make(key)
+        finally:
+            if self._tools.workspace.generation != before:
+                self.drop()
 
     def _context_for(
         self, images: int, box: Letterbox

@@ -10,12 +10,13 @@ copy of the results. The large buffers are the workspace's, shared by all bucket
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pycuda.driver as cuda
 
+from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.engine.decode_plan import OutputTensor, plan_decoding
 from yolov7_trt_ros.engine.device_records import (
@@ -26,7 +27,7 @@ from yolov7_trt_ros.engine.device_records import (
     TAP,
     geometry_record,
 )
-from yolov7_trt_ros.engine.frame_layout import SourceKey, SourcePart
+from yolov7_trt_ros.engine.frame_layout import SourceKey, SourcePart, UploadPart
 from yolov7_trt_ros.engine.kernels import Kernels
 from yolov7_trt_ros.engine.memory import DeviceBuffer
 from yolov7_trt_ros.engine.staging import StagingSlot
@@ -118,7 +119,7 @@ class Bucket:
         context: TrtContext,
     ) -> None:
         self.key, self.parts, self.shape = key, parts, shape
-        self.uploads = tuple(part.upload for part in parts)
+        self._uploads = tuple(part.upload for part in parts)
         self.staging_bytes = max(part.upload.end for part in parts)
         self._tools, self._context = tools, context
         self._stream = tools.stream
@@ -126,6 +127,10 @@ class Bucket:
         self._decoding = plan_decoding(tools.spec, outputs, key.multi_label)
         self._reserve()
         self._tables = self._upload_tables()
+
+    def items(self, images: Sequence[ImageView]) -> list[tuple[UploadPart, ImageView]]:
+        """Return the images of a frame with where they go in a slot."""
+        return list(zip(self._uploads, images, strict=True))
 
     def enqueue(self, slot: StagingSlot) -> None:
         """Put the whole frame into the stream: from uploaded image to results in `slot`."""

@@ -332,7 +332,7 @@ class TrtDetector:
             slot = self._acquire(bucket)
             graphs = GraphCache(self._stream, enabled=self._graphs.enabled)
             try:
-                self._strategy.send(slot, bucket.uploads, images, self._stream)
+                self._strategy.send(slot, bucket.items(images), self._stream)
                 bucket.enqueue(slot)
                 return measure_stages(bucket, slot, graphs, self._stream, repeats)
             finally:
@@ -360,7 +360,7 @@ class TrtDetector:
     def _start(self, slot: StagingSlot, bucket: Bucket, images: Sequence[ImageView]) -> None:
         """Upload and enqueue; beside the frames in flight where there are any."""
         stream = self._copy_stream if self._in_flight else self._stream
-        self._strategy.send(slot, bucket.uploads, images, stream)
+        self._strategy.send(slot, bucket.items(images), stream)
         if stream is not self._stream:
             slot.uploaded.record(stream)
             self._stream.wait_for_event(slot.uploaded)
@@ -422,7 +422,7 @@ class TrtDetector:
         try:
             for _ in range(_MEASURED_FRAMES):
                 start = time.perf_counter()
-                strategy.send(slot, bucket.uploads, (image,), self._stream)
+                strategy.send(slot, bucket.items((image,)), self._stream)
                 bucket.enqueue_letterbox(slot.cells.address)
                 self._stream.synchronize()
                 seconds.append(time.perf_counter() - start)

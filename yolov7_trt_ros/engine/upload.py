@@ -1,12 +1,12 @@
 """
-How image bytes reach the GPU: device and page-locked buffers, upload strategies, staging slots.
+How image bytes reach the GPU: three strategies, and which one wins here.
 
     staged   copied into page-locked memory in stripes, each sent on while the next is copied
     mapped   copied into page-locked memory that the GPU reads in place (integrated GPUs)
     direct   not copied: the GPU reads the caller's pageable memory (where it can)
 
-Which one wins is a property of the machine and measured at start (`fastest`). Only source rows
-that the letterbox samples are copied: of 1080 rows scaled to 360, every third.
+Which one wins is a property of the machine and measured when a
+detector is opened.
 
 """
 
@@ -24,7 +24,8 @@ from yolov7_trt_ros.engine.frame_layout import UploadPart, copy_rows, image_rows
 from yolov7_trt_ros.engine.staging import StagingSlot
 from yolov7_trt_ros.errors import SettingError
 
-STRATEGIES = ('staged', 'mapped', 'direct')
+Items = Sequence[tuple[UploadPart, ImageView]]
+"""The images of a frame, each with where it goes."""
 
 
 class Strategy(Protocol):
@@ -34,13 +35,7 @@ class Strategy(Protocol):
     uses_staging: bool
     uses_device_copy: bool
 
-    def send(
-        self,
-        slot: StagingSlot,
-        parts: Sequence[UploadPart],
-        images: Sequence[ImageView],
-        stream: cuda.Stream,
-    ) -> None:
+    def send(self, slot: StagingSlot, items: Items, stream: cuda.Stream) -> None:
         """Put the images where the cells of the slot point, in stream order."""
 
 
@@ -50,18 +45,12 @@ class Staged:
     name = 'staged'
     uses_staging = uses_device_copy = True
 
-    def send(
-        self,
-        slot: StagingSlot,
-        parts: Sequence[UploadPart],
-        images: Sequence[ImageView],
-        stream: cuda.Stream,
-    ) -> None:
+    def send(self, slot: StagingSlot, items: Items, stream: cuda.Stream) -> None:
         """Copy a stripe and send it; the next is copied while it travels."""
         assert slot.device is not None
         address = slot.device.address
-        slot.point_cells([address + part.offset for part in parts], stream)
-        for part, image in zip(parts, images, strict=True):
+        slot.point_cells([address + part.offset for part, _ in items], stream)
+        for part, image in items:
             source = image_rows(image)
             for target in slot.targets(part):
                 copy_rows(source, target)
@@ -75,17 +64,11 @@ class Mapped:
     uses_staging = True
     uses_device_copy = False
 
-    def send(
-        self,
-        slot: StagingSlot,
-        parts: Sequence[UploadPart],
-        images: Sequence[ImageView],
-        stream: cuda.Stream,
-    ) -> None:
+    def send(self, slot: StagingSlot, items: Items, stream: cuda.Stream) -> None:
         """Copy; there is nothing to send."""
         address = slot.staging.device_address
-        slot.point_cells([address + part.offset for part in parts], stream)
-        for part, image in zip(parts, images, strict=True):
+        slot.point_cells([address + part.offset for part, _ in items], stream)
+        for part, image in items:
             source = image_rows(image)
             for target in slot.targets(part):
                 copy_rows(source, target)
@@ -97,15 +80,9 @@ class Direct:
     name = 'direct'
     uses_staging = uses_device_copy = False
 
-    def send(
-        self,
-        slot: StagingSlot,
-        parts: Sequence[UploadPart],
-        images: Sequence[ImageView],
-        stream: cuda.Stream,
-    ) -> None:
+    def send(self, slot: StagingSlot, items: Items, stream: cuda.Stream) -> None:
         """Tell the kernels where the images lie. The caller keeps them until the frame is done."""
-        slot.point_cells([image.pixels.ctypes.data for image in images], stream)
+        slot.point_cells([image.pixels.ctypes.data for _, image in items], stream)
 
 
 def available_strategies(device: CudaDevice) -> list[Strategy]:
@@ -127,7 +104,7 @@ def choose_strategy(
     Parameters
     ----------
     name
-        `auto` or one of `STRATEGIES`.
+        `auto`, `staged`, `mapped` or `direct`.
     device
         Tells what is possible.
     measure
