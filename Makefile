@@ -13,6 +13,8 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 ARGS ?=
 SOURCE ?=
 SECONDS ?=
+PLAN ?=
+PICTURES ?=
 
 INTERFACES := tools/build_interface_wheel.py tools/vision_msgs vision_msgs 4.1.1+kilted \
 	--depends builtin_interfaces service_msgs std_msgs geometry_msgs \
@@ -27,7 +29,7 @@ export LD_LIBRARY_PATH := $(shell echo '$(LD_LIBRARY_PATH)' | tr ':' '\n' | grep
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench clean distclean
+.PHONY: help venv demo test check bench gpubench clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## print this list
@@ -51,6 +53,12 @@ check: venv  ## lint, types and the rules between the folders
 bench: venv  ## measure the frame path and the transport of images (about 2 minutes)
 	@$(BIN)/python benchmarks/frame_path.py
 	@$(BIN)/python benchmarks/transport.py
+
+gpubench: venv  ## check and measure the GPU path (PLAN= of batch 1 to 8 at 640, PICTURES= a folder; about 5 minutes)
+	@test -n '$(PLAN)' -a -n '$(PICTURES)' || { echo 'usage: make gpubench PLAN=yolov7-tiny.plan PICTURES=val2017'; exit 2; } >&2
+	@$(BIN)/python benchmarks/gpu_path.py --plan '$(PLAN)' --pictures '$(PICTURES)'
+	@$(BIN)/python benchmarks/gpu_correct.py --plan '$(PLAN)' --pictures '$(PICTURES)'
+	@$(BIN)/python benchmarks/node_latency.py --backend tensorrt --model '$(PLAN)' --seconds 20
 
 clean:  ## remove what was built and cached, but not .venv
 	rm -rf build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
