@@ -4,7 +4,8 @@ Start the detector.
     ros2 launch yolov7_trt_ros detect.launch.py image_topics:=/camera/image_raw
 
 `--show-args` lists the arguments. Any parameter of the node can be set through `params_file`;
-arguments given on the command line win over the file.
+arguments given on the command line win over the file. With `respawn:=true` the node ends when the
+GPU is lost to its process, and is started again whenever it ends.
 
 """
 
@@ -36,6 +37,7 @@ PARAMETER_ARGUMENTS = {
     'image_qos': (str, 'auto, best_effort or reliable'),
     'image_transport': (str, 'auto, raw or compressed'),
 }
+RESPAWN_DELAY_S = 2.0
 
 
 def generate_launch_description():
@@ -59,7 +61,8 @@ def generate_launch_description():
             'use_sim_time', default_value='false', description='take time from /clock'
         ),
         DeclareLaunchArgument(
-            'respawn', default_value='false', description='start again if the process ends'
+            'respawn', default_value='false',
+            description='start again when the process ends, as it then does when the GPU is lost',
         ),
         DeclareLaunchArgument(
             'log_level', default_value='info', description='debug, info, warn, error or fatal'
@@ -77,9 +80,11 @@ def _make_node(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
+    respawn = value('respawn').lower() == 'true'
     parameters = {
         'autostart': value('autostart').lower() == 'true',
         'use_sim_time': value('use_sim_time').lower() == 'true',
+        'on_device_lost': 'exit' if respawn else 'stay',
     }
     for name, (value_type, _) in PARAMETER_ARGUMENTS.items():
         if value(name):
@@ -94,7 +99,8 @@ def _make_node(context):
             namespace=value('namespace'),
             parameters=[value('params_file'), parameters],
             arguments=['--ros-args', '--log-level', value('log_level')],
-            respawn=value('respawn').lower() == 'true',
+            respawn=respawn,
+            respawn_delay=RESPAWN_DELAY_S,
             output='screen',
         )
     ]

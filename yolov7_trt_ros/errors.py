@@ -16,12 +16,17 @@ Every exception this package raises on purpose, in one tree.
     │       └── PlanMismatchError  the plan was built for another GPU, TensorRT or model
     ├── InferenceError             the engine failed or returned unusable numbers for one frame
     │   ├── DeviceMemoryError      the GPU has too little free memory
-    │   └── DeviceLostError        the CUDA context is lost: close the detector and open a new one
+    │   └── DeviceLostError        CUDA is lost to this process: only a new one can use it
+    ├── PowerError                 the board's power cannot be read or changed
+    │   ├── PowerFormatError       the text of a power tool or file cannot be understood
+    │   ├── PowerPermissionError   root is needed; the message has the sudoers line
+    │   ├── PowerRebootError       only a reboot would set this power mode
+    │   └── PowerCommandError      a tool is missing, hangs, refuses, or did nothing
     └── MissingDependencyError     an optional package is needed and not installed
 
 Each message says what was expected, what was found and what to do. The node counts an `InputError`
-or `InferenceError` against the frame and lives on (after a `DeviceLostError` in an error state,
-until it is configured again); a `ModelError` fails the lifecycle transition.
+or `InferenceError` against the frame and lives on (after a `DeviceLostError` without detecting, or
+it ends to be started again); a `ModelError` fails the lifecycle transition.
 
 """
 
@@ -89,7 +94,27 @@ class DeviceMemoryError(InferenceError):
 
 
 class DeviceLostError(InferenceError):
-    """The CUDA context is lost; close the detector and open a new one."""
+    """CUDA is lost to this process, as after an illegal access; only a new process can use it."""
+
+
+class PowerError(Yolov7TrtError):
+    """The board's power cannot be read or changed."""
+
+
+class PowerFormatError(PowerError):
+    """The text of a power tool or file cannot be understood."""
+
+
+class PowerPermissionError(PowerError):
+    """Root is needed for this; the message says how to grant it."""
+
+
+class PowerRebootError(PowerError):
+    """Only a reboot would set this power mode; nothing is ever rebooted."""
+
+
+class PowerCommandError(PowerError):
+    """A power tool is missing, hangs, refuses, or said done and did nothing."""
 
 
 class MissingDependencyError(Yolov7TrtError):

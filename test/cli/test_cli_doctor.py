@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,8 @@ from yolov7_trt_ros.cli.checks.packages import check_packages
 from yolov7_trt_ros.cli.checks.ros import check_ros
 from yolov7_trt_ros.cli.checks.transport import check_transport
 from yolov7_trt_ros.cli.doctor import report
+from yolov7_trt_ros.engine.gpu_check import Gpu, GpuQuestions, PlanCache
+from yolov7_trt_ros.errors import InferenceError, MissingDependencyError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -26,7 +31,8 @@ def bare(tmp_path: Path) -> Machine:
     return Machine(
         root=tmp_path / 'root', environ={}, run=lambda command: None,
         find_module=lambda name: None, find_version=lambda name: None,
-        can_load=lambda library: False, python=(3, 10, 12), prefix=tmp_path / 'prefix',
+        gpu_questions=lambda: GpuQuestions(find_gpu=lambda: None), python=(3, 10, 12),
+        prefix=tmp_path / 'prefix',
     )
 
 
@@ -69,6 +75,21 @@ def test_text_has_marks_and_fixes(command: Command) -> None:
     assert done.returncode == 0
     assert '  ok      Python: 3.' in done.stdout
     assert done.stdout.rstrip().endswith('The detector can run here.')
+
+
+def test_it_runs_where_numpy_is_missing(tmp_path: Path) -> None:
+    script = (
+        'import sys\n'
+        'sys.modules.update(dict.fromkeys(("numpy", "cv2", "onnxruntime", "onnx")))\n'
+        'from yolov7_trt_ros.cli.main import main\n'
+        'sys.exit(main(["doctor"]))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script], env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
+        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, '')
+    assert 'missing NumPy' in done.stdout and 'NVIDIA GPU: not looked at' in done.stdout
 
 
 def test_a_bare_machine_cannot_run_it(bare: Machine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,28 +236,85 @@ def test_socket_buffer(bare: Machine, text: str, status: str) -> None:
 # ---- GPU and board
 
 
-def test_a_gpu(bare: Machine, tmp_path: Path) -> None:
-    for name in ('nvidia-smi', 'nvcc'):
-        write(tmp_path / f'bin/{name}', executable=True)
-    printed = {'nvidia-smi': 'NVIDIA RTX A2000, 550.54, 6138 MiB',
-               str(tmp_path / 'bin/nvcc'): 'nvcc: NVIDIA\nCuda tools, release 12.4, V12.4.131\n'}
-    machine = dataclasses.replace(
-        with_modules(bare, tensorrt='10.3.0', pycuda='2024.1'),
-        environ={'PATH': str(tmp_path / 'bin')}, can_load=lambda library: True,
-        run=lambda command: printed.get(command[0]),
+GPU = Gpu('NVIDIA RTX A2000', (8, 6), '12.4')
+
+
+def missing(text: str) -> Callable[..., str]:
+    def ask(*_: object) -> str:
+        raise MissingDependencyError(text)
+
+    return ask
+
+
+def with_gpu(machine: Machine, tmp_path: Path, **answers: Any) -> Machine:
+    """A machine with a GPU and all it needs, but for the answers given."""
+    cache = PlanCache(tmp_path / 'plans', True, 2, 24 << 20)
+    complete = GpuQuestions(
+        find_gpu=lambda: GPU, tensorrt=lambda: 'TensorRT 10.3.0', pycuda=lambda: '2024.1',
+        cuda_bindings=lambda: '12.4.0', compiler=lambda architecture: 'NVRTC',
+        plan_cache=lambda: cache,
     )
-    checks = by_name(check_gpu(machine))
+    write(tmp_path / 'bin/nvidia-smi', executable=True)
+    return dataclasses.replace(
+        machine, environ={'PATH': str(tmp_path / 'bin')},
+        run=lambda command: 'NVIDIA RTX A2000, 550.54' if command[0] == 'nvidia-smi' else None,
+        gpu_questions=lambda: dataclasses.replace(complete, **answers),
+    )
+
+
+def test_no_gpu_is_one_line_and_no_fault(bare: Machine) -> None:
+    assert check_gpu(bare) == [Check('NVIDIA GPU', 'ok', 'no NVIDIA GPU: the CPU is used')]
+
+
+def test_a_gpu_with_all_it_needs(bare: Machine, tmp_path: Path) -> None:
+    checks = by_name(check_gpu(with_gpu(bare, tmp_path)))
     assert {check.status for check in checks.values()} == {'ok'}
-    assert checks['TensorRT'].found == '10.3.0'
-    assert 'RTX A2000' in checks['CUDA driver'].found
-    assert 'release 12.4' in checks['nvcc'].found
-    no_driver = dataclasses.replace(machine, can_load=lambda library: False)
-    assert by_name(check_gpu(no_driver))['CUDA driver'].status == 'warn'
+    assert {name: check.found for name, check in checks.items()} == {
+        'NVIDIA GPU': 'NVIDIA RTX A2000, compute capability 8.6, driver 550.54 for CUDA 12.4',
+        'TensorRT': 'TensorRT 10.3.0', 'pycuda': '2024.1', 'cuda-bindings': '12.4.0',
+        'kernel compiler': 'NVRTC compiles for sm_86',
+        'plan cache': f'2 plans, 24 MiB, in {tmp_path / "plans"}',
+    }
 
 
-def test_nvcc_beside_the_path(bare: Machine) -> None:
-    write(bare.root / 'usr/local/cuda/bin/nvcc')
-    assert by_name(check_gpu(bare))['nvcc'].fix == 'export PATH=/usr/local/cuda/bin:$PATH'
+@pytest.mark.parametrize(('question', 'name', 'fix', 'required'), [
+    ('tensorrt', 'TensorRT', 'pip install tensorrt', False),
+    ('pycuda', 'pycuda', 'pip install pycuda', False),
+    ('cuda_bindings', 'cuda-bindings', 'pip install cuda-bindings', False),
+    ('compiler', 'kernel compiler', 'nvidia-cuda-nvrtc-cu12', True),
+])
+def test_a_missing_piece_says_what_to_install(
+    bare: Machine, tmp_path: Path, question: str, name: str, fix: str, required: bool
+) -> None:
+    machine = with_gpu(bare, tmp_path, **{question: missing('libfoo.so: not there')})
+    checks = by_name(check_gpu(machine))
+    assert [each.name for each in checks.values() if each.status != 'ok'] == [name]
+    assert checks[name].status == 'missing'
+    assert 'libfoo.so: not there' in checks[name].found and fix in checks[name].fix
+    assert checks[name].required is required
+
+
+def test_without_tensorrt_nobody_needs_the_compiler(bare: Machine, tmp_path: Path) -> None:
+    nothing = missing('no')
+    machine = with_gpu(bare, tmp_path, tensorrt=nothing, compiler=nothing)
+    assert not [check for check in check_gpu(machine) if check.required]
+
+
+def test_a_plan_cache_that_cannot_be_written(bare: Machine, tmp_path: Path) -> None:
+    cache = PlanCache(tmp_path, False, 0, 0)
+    check = by_name(check_gpu(with_gpu(bare, tmp_path, plan_cache=lambda: cache)))['plan cache']
+    assert check.status == 'warn' and 'XDG_CACHE_HOME' in check.fix
+
+
+def test_a_gpu_out_of_reach(bare: Machine, tmp_path: Path) -> None:
+    (check,) = check_gpu(with_gpu(bare, tmp_path, find_gpu=lambda: None))
+    assert check.status == 'warn' and 'RTX A2000' in check.found and '--gpus all' in check.fix
+
+    def broken() -> Gpu:
+        raise InferenceError('cuInit fails with CUDA error 999')
+
+    (check,) = check_gpu(with_gpu(bare, tmp_path, find_gpu=broken))
+    assert check.status == 'warn' and '999' in check.found and check.fix
 
 
 def test_no_board_is_one_line(bare: Machine) -> None:

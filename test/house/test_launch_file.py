@@ -20,6 +20,10 @@ class Recorded:
     def __init__(self, *positional, **named):
         self.positional, self.named = positional, named
 
+    def perform(self, context):
+        """As a LaunchConfiguration does; here the context is a dict of the arguments."""
+        return context[self.positional[0]]
+
 
 @pytest.fixture
 def launch_modules(monkeypatch):
@@ -72,3 +76,28 @@ def test_the_description_declares_every_argument(launch_modules, monkeypatch):
         *module['PARAMETER_ARGUMENTS'], 'params_file', 'name', 'namespace', 'autostart',
         'use_sim_time', 'respawn', 'log_level',
     }
+
+
+@pytest.mark.skipif(
+    bool(importlib.util.find_spec('launch_ros')), reason='reads what stand-ins were given'
+)
+@pytest.mark.skipif(
+    not importlib.util.find_spec('ament_index_python'), reason='the launch file finds share/ by it'
+)
+@pytest.mark.parametrize(('respawn', 'on_device_lost'), [('true', 'exit'), ('false', 'stay')])
+def test_a_node_that_is_started_again_exits_when_its_device_is_lost(
+    launch_modules, monkeypatch, respawn, on_device_lost
+):
+    monkeypatch.setenv('AMENT_PREFIX_PATH', os.environ.get('AMENT_PREFIX_PATH') or sys.prefix)
+    module = runpy.run_path(str(LAUNCH_FILE))
+    (entities,) = module['generate_launch_description']().positional
+    declared = {
+        each.positional[0]: each.named['default_value']
+        for each in entities if type(each).__name__ == 'DeclareLaunchArgument'
+    }
+    assert declared['respawn'] == 'false'
+    (node,) = module['_make_node'](declared | {'respawn': respawn})
+    _, parameters = node.named['parameters']
+    assert parameters['on_device_lost'] == on_device_lost
+    assert node.named['respawn'] is (respawn == 'true')
+    assert node.named['respawn_delay'] == 2.0

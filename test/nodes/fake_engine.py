@@ -11,7 +11,7 @@ from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, PlanMissingError
 from yolov7_trt_ros.nodes.plan_build import Engine
 
-NO_PLAN = PlanMissingError('no plan of this model yet; build it with: yolov7_trt build m.onnx')
+NO_PLAN = PlanMissingError('no fp16 plan of m.onnx was built yet; it would be m_fp16.plan')
 
 
 class FakeEngine:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,19 @@ def jpeg_msg(pixels: np.ndarray) -> CompressedImage:
 class DetectorProcess:
     """The real node in a process of its own; leaving the context stops and checks it."""
 
-    def __init__(self, log: Path, *ros_arguments: str, **parameters: Any) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *ros_arguments: str,
+        command: Sequence[str] = (),
+        **parameters: Any,
+    ) -> None:
         self.log = log
         arguments = list(ros_arguments)
         for name, value in ({'threads': 1} | parameters).items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             arguments += ['-p', f'{name}:={text}']
-        self.process = start_node('detector_node', arguments, log)
+        self.process = start_node('detector_node', arguments, log, command)
 
     def __enter__(self) -> DetectorProcess:
         return self
@@ -95,11 +101,14 @@ class DetectorProcess:
         return self.log.read_text()
 
 
-def start_node(module: str, ros_arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start `yolov7_trt_ros.nodes.<module>` with its output in a file."""
+def start_node(
+    module: str, ros_arguments: list[str], log: Path, command: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """Start `yolov7_trt_ros.nodes.<module>`, or a command, with its output in a file."""
+    node = command or [sys.executable, '-m', f'yolov7_trt_ros.nodes.{module}']
     with log.open('wb') as file:
         return subprocess.Popen(
-            [sys.executable, '-m', f'yolov7_trt_ros.nodes.{module}', '--ros-args', *ros_arguments],
+            [*node, '--ros-args', *ros_arguments],
             stdout=file, stderr=subprocess.STDOUT, env=os.environ.copy(),
         )
 

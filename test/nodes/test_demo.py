@@ -6,6 +6,11 @@ import json
 import subprocess
 import sys
 
+from fake_engine import FakeEngine
+
+from yolov7_trt_ros.cli.demo_start import build_progress
+from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.nodes.plan_build import PlanBuild
 from yolov7_trt_ros.replay.bag_detections import read_detections
 from yolov7_trt_ros.replay.bags import BagReader
 from yolov7_trt_ros.replay.frames import Frame
@@ -40,6 +45,15 @@ def test_demo_leaves_bag_pictures_videos_and_a_true_summary(tmp_path):
         assert (tmp_path / f'{name}.mp4').stat().st_size > 10_000
         assert list((tmp_path / 'pictures').glob(f'{name}_*.jpg'))
     assert (tmp_path / 'keep.txt').exists()
+
+
+def test_demo_knows_the_progress_of_a_build_by_what_the_node_says():
+    build = PlanBuild(FakeEngine().seam, DetectorOptions(model='m.onnx'), lambda: None)
+    try:
+        message = build.progress()
+        assert build_progress({'message': message}).startswith('building a TensorRT plan: ')
+    finally:
+        build.cancel(30.0)
 
 
 def test_demo_says_what_is_wrong(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_engine import NO_PLAN, FakeEngine, build_threads
 from rclpy.qos import qos_profile_sensor_data
-from ros_probe import LATCHED, Probe, image_msg
+from ros_probe import LATCHED, TIMEOUT_S, DetectorProcess, Probe, image_msg
 from sensor_msgs.msg import Image
 from vision_msgs.msg import VisionInfo
 
@@ -45,6 +47,10 @@ class Camera:
             return self._probe.counts(TOPIC)['failed']
 
         assert self._probe.wait_until(failed, 'a failed image') == 1
+
+    def send(self) -> None:
+        """Send one image."""
+        self._publisher.publish(self._probe.stamp(image_msg(IMAGE)))
 
     def close(self) -> None:
         """Stop publishing."""
@@ -201,20 +207,91 @@ def test_a_build_that_cannot_be_stopped_holds_nobody_up(probe, camera):
 # ---- a device that fails
 
 
-def test_a_lost_device_stops_detection_until_configured_again(probe, camera):
+def test_a_lost_device_stops_detection_and_the_node_stays_to_say_so(probe, camera):
     lost = FakeDetector([PERSON, LOST])
-    engine = FakeEngine(lost, FakeDetector([PERSON]))
+    engine = FakeEngine(lost, LOST, FakeDetector([PERSON]))
     with hosted(probe, engine):
         change(probe, 'configure', 'activate')
         assert camera.ask() == ['person']
         camera.send_until_one_failed()
-        wait_for_summary(probe, DiagnosticStatus.ERROR, str(LOST), 'cleanup, configure')
+        wait_for_summary(
+            probe, DiagnosticStatus.ERROR, f'detection has stopped, restart the node: {LOST}'
+        )
         assert probe.state() == 'active'
         change(probe, 'deactivate', 'cleanup')
         assert lost.closed == 1
-        change(probe, 'configure', 'activate')
+        probe.forget_diagnostics()
+        wait_for_summary(probe, DiagnosticStatus.ERROR, str(LOST))
+        assert not probe.change_state('configure')  # on the GPU: refused by CUDA for good
+        wait_for_summary(probe, DiagnosticStatus.ERROR, f'cannot configure: {LOST}')
+        change(probe, 'configure', 'activate')  # on the CPU, say
         assert camera.ask() == ['person']
         wait_for_summary(probe, DiagnosticStatus.OK, 'active')
+
+
+def test_a_device_lost_behind_a_build_asks_for_a_restart(probe):
+    engine = FakeEngine(NO_PLAN, LOST)
+    engine.go.set()
+    with hosted(probe, engine):
+        change(probe, 'configure')
+        wait_for_summary(
+            probe, DiagnosticStatus.ERROR, f'no detector, restart the node: {LOST}'
+        )
+
+
+def exiting(log: Path, script: str, **parameters: Any) -> DetectorProcess:
+    """Start a detector of its own process whose model loses the device; told to exit then."""
+    return DetectorProcess(
+        log, on_device_lost='exit', image_topics=TOPIC, **parameters,
+        command=[sys.executable, '-c', script],
+    )
+
+
+LOSING = """
+from yolov7_trt_ros.errors import DeviceLostError
+from yolov7_trt_ros.nodes.detector_node import DetectorNode
+from yolov7_trt_ros.nodes.plan_build import Engine
+from yolov7_trt_ros.nodes.running import run_node
+from yolov7_trt_ros.testing import FakeDetector, make_detections
+
+class Told(FakeDetector):
+    def close(self):
+        print('closed', flush=True)
+
+LOST = DeviceLostError('the CUDA context is lost')
+EMPTY = make_detections((64, 48))
+def open_lost(options):
+    raise LOST
+engine = Engine(open=OPEN)
+raise SystemExit(run_node('detector', lambda: DetectorNode(engine=engine), None))
+"""
+IN_A_FRAME = LOSING.replace('OPEN', 'lambda options: Told([EMPTY, LOST])')
+AT_CONFIGURE = LOSING.replace('OPEN', 'open_lost')
+
+
+def test_told_to_exit_it_ends_with_status_3_after_saying_why(probe, camera, log):
+    process = exiting(log, IN_A_FRAME, autostart=True)
+    probe.forget_diagnostics()
+    assert camera.ask() == []
+    probe.wait_until(lambda: camera.send() or process.process.poll() is not None, 'its end')
+    wait_for_summary(probe, DiagnosticStatus.ERROR, 'the CUDA context is lost')
+    assert process.process.wait(TIMEOUT_S) == 3, process.text()
+    text = process.text()
+    assert '[FATAL]' in text and 'ending with exit status 3: detection has stopped' in text
+    assert text.endswith('closed\n') and 'Traceback' not in text
+
+
+def test_told_to_exit_it_answers_a_configure_that_meets_a_lost_device_first(probe, log):
+    process = exiting(log, AT_CONFIGURE)
+    probe.wait_for_state('unconfigured')
+    assert not probe.change_state('configure')
+    assert process.process.wait(TIMEOUT_S) == 3, process.text()
+    assert 'Traceback' not in process.text()
+
+
+def test_a_signal_ends_a_node_that_would_exit_with_status_0(probe, log):
+    with exiting(log, IN_A_FRAME, autostart=True):
+        probe.wait_for_state('active')
 
 
 def test_too_little_memory_costs_the_frame_only(probe, camera):

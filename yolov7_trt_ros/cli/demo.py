@@ -4,6 +4,7 @@ Watch the detector at work, without any hardware.
 Starts the real detector node and two cameras made of photographs (a moving view, one camera in
 rgb8, the other in JPEG) on a ROS 2 domain of its own, records everything into a bag, and leaves
 videos and pictures with the boxes drawn in, the bag and a summary in the output folder.
+Where TensorRT runs the model, the first time builds a plan for this GPU, which takes minutes.
 
 """
 
@@ -26,6 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from yolov7_trt_ros.cli.demo_start import detector_status, wait_until_ready
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError, Yolov7TrtError
 
 EPILOG = """\
@@ -35,7 +37,6 @@ examples:
   yolov7_trt demo --source drive.mcap --model my_yolov7.onnx -o out_drive
 """
 _NODES = 'yolov7_trt_ros.nodes'
-_START_S = 60.0
 _STOP_S = 15.0
 _OUTPUTS = ('bag', 'log', 'pictures', 'photographs', 'front.mp4', 'rear.mp4', 'summary.json')
 _PICTURE_EVERY = 12
@@ -195,10 +196,6 @@ class _Recorder:
         self._thread.join(_STOP_S)
         return self.latest
 
-    def state(self) -> str:
-        """Return the detector's lifecycle state, '' while unknown."""
-        return str(self.latest['diagnostics'].get('/detector: detector', {}).get('state', ''))
-
 
 def _play(args: argparse.Namespace, source: Path) -> dict[str, Any]:
     """Run all processes for the given time; returns the recorder's last line."""
@@ -227,7 +224,12 @@ def _play(args: argparse.Namespace, source: Path) -> dict[str, Any]:
             '-p', f'score_threshold:={args.score_threshold}',
             '-p', f'image_topics:={[camera.topic for camera in CAMERAS]}',
         )
-        _wait_until_active(recorder, {'recorder': recording, 'detector': detector}, log)
+        processes = {'recorder': recording, 'detector': detector}
+        wait_until_ready(
+            lambda: recorder.latest,
+            lambda: [name for name, each in processes.items() if each.poll() is not None],
+            log,
+        )
         with contextlib.ExitStack() as players:
             for camera in CAMERAS:
                 players.enter_context(_node_process(
@@ -278,25 +280,6 @@ def _wait(condition: Any, timeout_s: float) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def _wait_until_active(
-    recorder: _Recorder, processes: dict[str, subprocess.Popen[str]], log: Path
-) -> None:
-    def ended() -> list[str]:
-        return [name for name, process in processes.items() if process.poll() is not None]
-
-    def refused() -> str:
-        values = recorder.latest['diagnostics'].get('/detector: detector', {})
-        error = values.get('last error', 'none')
-        return '' if error == 'none' else error
-
-    _wait(lambda: recorder.state() == 'active' or ended() or refused(), _START_S)
-    if refused():
-        raise Yolov7TrtError(refused())
-    if recorder.state() != 'active':
-        name = (ended() or ['detector'])[0]
-        raise Yolov7TrtError(f'the {name} did not start; the reason is in {log / name}.txt')
 
 
 def _watch(
@@ -352,8 +335,7 @@ def summarise(record: dict[str, Any]) -> dict[str, Any]:
             'stamp_to_publish_p99_ms': float(values.get('stamp_to_publish p99 (ms)', 'nan')),
             'classes': _by_count(record['classes'].get(camera.detections_topic, {})),
         }
-    node = record['diagnostics'].get('/detector: detector', {})
-    return {'backend': node.get('backend', ''), 'cameras': cameras}
+    return {'backend': detector_status(record).get('backend', ''), 'cameras': cameras}
 
 
 def _by_count(classes: dict[str, int]) -> dict[str, int]:

@@ -154,13 +154,12 @@ def working_compiler(architecture: str) -> str:
 
 
 def plan_cache(setting: str = '') -> PlanCache:
-    """Look at the folder of cached plans without making it; `setting` as DetectorOptions has it."""
+    """Look at the folder of cached plans without making it; `setting`: of DetectorOptions."""
     folder = plan_cache_folder(setting)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     sizes = [path.stat().st_size for path in folder.glob('*.plan')]
-    return PlanCache(
-        folder, existing.is_dir() and os.access(existing, os.W_OK | os.X_OK), len(sizes), sum(sizes)
-    )
+    writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    return PlanCache(folder, writable, len(sizes), sum(sizes))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,7 +82,7 @@ def compile_source(source: str, architecture: str) -> bytes:
             said.append(f'{compiler}: {exc}')
     raise MissingDependencyError(
         'the GPU kernels cannot be compiled; install cuda-bindings and NVRTC (pip install '
-        '"cuda-bindings" "nvidia-cuda-nvrtc-cu12"; choose the major version of your CUDA) or the '
+        'cuda-bindings nvidia-cuda-nvrtc, or nvidia-cuda-nvrtc-cu12 for CUDA 12) or the '
         f'CUDA compiler nvcc (on a Jetson: apt install cuda-nvcc-12-6). {"; ".join(said)}'
     )
 

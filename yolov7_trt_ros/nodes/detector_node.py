@@ -18,6 +18,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from vision_msgs.msg import VisionInfo
@@ -26,19 +27,21 @@ from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.topics import detections_topics
 from yolov7_trt_ros.engine.open import DetectorOptions
-from yolov7_trt_ros.errors import PlanError, SettingError, Yolov7TrtError
+from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import diagnostics, parameters, qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
 from yolov7_trt_ros.nodes.labels import label_info_msg
 from yolov7_trt_ros.nodes.plan_build import Engine, PlanBuild, exit_over_builds
-from yolov7_trt_ros.nodes.running import run_node
+from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
 _ERROR_SHOWN_NS = 5 * NS_PER_S
 _WARN_PERIOD_S = 5.0
 _PROGRESS_PERIOD_S = 10.0
 _CANCEL_WAIT_S = 1.0
+_LAST_WORDS_S = 1
+DEVICE_LOST_EXIT_CODE = 3
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -51,6 +54,8 @@ class DetectorNode(LifecycleNode):
     and the model comes later. activate: starts the worker and subscribes, or does so when the
     model has come. deactivate: unsubscribes and finishes the frame in work. cleanup, shutdown:
     stop a build and free the model. On error: frees everything and goes back to unconfigured.
+    With the CUDA context lost the node is of no use to a GPU any more: it stays and says so, or
+    ends the process with `DEVICE_LOST_EXIT_CODE`, as `on_device_lost` tells.
 
     Parameters
     ----------
@@ -72,6 +77,7 @@ class DetectorNode(LifecycleNode):
         self._worker: DetectionWorker | None = None
         self._latched: list[Any] = []
         self._fault = ''  # what keeps it from detecting until the next transition
+        self._device_lost = ''  # why CUDA cannot be used again in this process
         self._last_error = ''
         self._last_error_ns = -_ERROR_SHOWN_NS
         self._state = 'unconfigured'
@@ -87,13 +93,15 @@ class DetectorNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, or start to build its plan; FAILURE says why in the log."""
-        self._fault = self._last_error = ''
+        self._fault = self._device_lost = self._last_error = ''
         try:
             values = parameters.read_parameters(self)
             self._streams = self._create_streams(values)
             self._load_model(values)
         except Yolov7TrtError as exc:
-            self._note_fault(f'cannot configure: {exc}')
+            self._note_fault(
+                f'cannot configure: {exc}', device_lost=isinstance(exc, DeviceLostError)
+            )
             self._release()
             return FAILURE
         self._state = 'inactive'
@@ -115,7 +123,7 @@ class DetectorNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop a build, free the model and take the publishers down."""
-        self._fault = ''
+        self._fault = self._device_lost
         self._release()
         return SUCCESS
 
@@ -171,11 +179,17 @@ class DetectorNode(LifecycleNode):
             self._use_detector(detector)
         except Yolov7TrtError as exc:
             self._close_detector()
+            self._note_build_fault(exc)
+        self._build = None
+
+    def _note_build_fault(self, error: Yolov7TrtError) -> None:
+        if isinstance(error, DeviceLostError):
+            self._note_fault(f'no detector, restart the node: {error}', device_lost=True)
+        else:
             self._note_fault(
-                f'no detector: {exc}. Mend that, then cleanup and configure '
+                f'no detector: {error}. Mend that, then cleanup and configure '
                 f'(a plan was needed: {self._build_reason})'
             )
-        self._build = None
 
     def _use_detector(self, detector: Detector) -> None:
         """Publish what the model is, and detect if the node is active."""
@@ -191,7 +205,7 @@ class DetectorNode(LifecycleNode):
             self._start_worker(detector)
 
     def _start_worker(self, detector: Detector) -> None:
-        self._fault = ''
+        self._fault = self._device_lost
         slots: FrameSlots[ReceivedFrame] = FrameSlots()
         self._worker = DetectionWorker(
             detector, slots, self._streams, self._current_settings, self._on_frame_error
@@ -301,13 +315,15 @@ class DetectorNode(LifecycleNode):
         self._last_error, self._last_error_ns = text, time.monotonic_ns()
         self.get_logger().warning(f'frame not used: {text}', throttle_duration_sec=_WARN_PERIOD_S)
 
-    def _note_fault(self, text: str) -> None:
+    def _note_fault(self, text: str, *, device_lost: bool = False) -> None:
         self._fault = self._last_error = text
+        if device_lost:
+            self._device_lost = text
         self.get_logger().error(text)
 
     def _note_worker_fault(self) -> None:
         if self._worker is not None and self._worker.fault and not self._fault:
-            self._note_fault(self._worker.fault)
+            self._note_fault(self._worker.fault, device_lost=self._worker.device_lost)
 
     def _every_second(self) -> None:
         if self._worker is not None:
@@ -317,6 +333,15 @@ class DetectorNode(LifecycleNode):
         message = DiagnosticArray(status=[self._node_status(), *self._topic_statuses()])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+        if self._device_lost and self.get_parameter('on_device_lost').value == parameters.EXIT:
+            self._leave()
+
+    def _leave(self) -> None:
+        """End the process, once everybody has heard the diagnostics."""
+        code = DEVICE_LOST_EXIT_CODE
+        self.get_logger().fatal(f'ending with exit status {code}: {self._device_lost}')
+        self._diagnostics.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))
+        end_process(self, code)
 
     def _node_status(self) -> Any:
         facts: dict[str, str] = {}

@@ -124,6 +124,9 @@ class ParameterSpec:
 REBUILD = 'rebuild'
 """Value of `on_plan_mismatch`."""
 
+EXIT = 'exit'
+"""Value of `on_device_lost`."""
+
 _OPTIONS = DetectorOptions()
 _SETTINGS = DetectSettings()
 
@@ -195,6 +198,11 @@ PARAMETERS = (
     ParameterSpec(
         'cuda_graph', _OPTIONS.cuda_graph,
         'Launch the work of a frame as one CUDA graph where it can be captured.',
+    ),
+    ParameterSpec(
+        'on_device_lost', 'stay',
+        'When an error has made CUDA unusable to this process: stay, in an error state, or exit '
+        'with status 3 to be started again.', choices=('stay', EXIT), runtime=True,
     ),
     ParameterSpec(
         'score_threshold', _SETTINGS.score_threshold, 'Least score of a detection.', 0.0, 1.0,

@@ -15,6 +15,8 @@ from rclpy.node import Node
 from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
 
+_EXIT_CODE = 'run_node_exit_code'
+
 
 def run_node(name: str, make_node: Callable[[], Node], args: list[str] | None) -> int:
     """
@@ -31,7 +33,8 @@ def run_node(name: str, make_node: Callable[[], Node], args: list[str] | None) -
 
     Returns
     -------
-    Exit code: 0 ended as told, 1 the node could not be made (one line in the log says why).
+    Exit code: 0 ended as told, 1 the node could not be made (one line in the log says why), or
+    what the node has given to `end_process`.
 
     """
     tune_malloc()
@@ -58,4 +61,15 @@ def run_node(name: str, make_node: Callable[[], Node], args: list[str] | None) -
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
-    return 0
+    return int(getattr(node, _EXIT_CODE, 0))
+
+
+def end_process(node: Node, exit_code: int) -> None:
+    """
+    Have `run_node` clean up and return `exit_code`; called in the executor's thread.
+
+    Everybody in the node's context stops spinning.
+
+    """
+    setattr(node, _EXIT_CODE, exit_code)
+    node.context.try_shutdown()

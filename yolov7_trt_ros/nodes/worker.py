@@ -50,7 +50,7 @@ class DetectionWorker:
     ) -> None:
         self._detector, self._slots, self._streams = detector, slots, streams
         self._settings, self._on_error = settings, on_error
-        self._ended_by = ''
+        self._lost: DeviceLostError | None = None
         self._to_msg = DetectionsToMsg(detector.spec.class_names)
         self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
 
@@ -59,7 +59,14 @@ class DetectionWorker:
         """Why the thread has ended though nobody stopped it, '' while it runs."""
         if self._thread.is_alive():
             return ''
-        return f'{self._ended_by or "the detection thread has ended"}: {_RECOVERY}'
+        if self._lost is not None:
+            return f'detection has stopped, restart the node: {self._lost}'
+        return f'the detection thread has ended: {_RECOVERY}'
+
+    @property
+    def device_lost(self) -> bool:
+        """Whether the thread has ended because CUDA is lost to this process."""
+        return self._lost is not None
 
     def start(self) -> None:
         """Start the thread."""
@@ -83,7 +90,7 @@ class DetectionWorker:
                 stream.statistics.count('failed')
                 self._on_error(f'{topic}: {exc}')
                 if isinstance(exc, DeviceLostError):
-                    self._ended_by = str(exc)
+                    self._lost = exc
                     return
             except RCLError:
                 if stream.context_ok():

@@ -1,54 +1,105 @@
-"""NVIDIA GPU: driver, CUDA, TensorRT. None of it is needed for the detector on the CPU."""
+"""NVIDIA GPU: driver, TensorRT and what goes with it. The detector runs on the CPU as well."""
 
 from __future__ import annotations
 
-from yolov7_trt_ros.cli.checks.machine import MISSING, OK, WARN, Check, Machine
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-_QUERY = ('nvidia-smi', '--query-gpu=name,driver_version,memory.total', '--format=csv,noheader')
-_CUDA_DRIVER = 'libcuda.so.1'
+from yolov7_trt_ros.cli.checks.machine import MISSING, OK, WARN, Check, Machine
+from yolov7_trt_ros.errors import InferenceError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.engine.gpu_check import Gpu, GpuQuestions, PlanCache
+
+_QUERY = ('nvidia-smi', '--query-gpu=name,driver_version', '--format=csv,noheader')
+_GPU = 'NVIDIA GPU'
 
 
 def check_gpu(machine: Machine) -> list[Check]:
-    """Check what the GPU engine would need."""
-    return [_driver(machine), _tensorrt(machine), _pycuda(machine), _nvcc(machine)]
+    """Check what the GPU engine needs; one line where there is no GPU."""
+    try:
+        ask = machine.gpu_questions()
+        gpu = ask.find_gpu()
+    except ImportError as exc:
+        return [Check(_GPU, WARN, f'not looked at: {exc}', 'first install what is missing above')]
+    except InferenceError as exc:
+        return [Check(_GPU, WARN, f'{exc}; the CPU is used',
+                      'see what nvidia-smi says; restart, or reinstall the driver')]
+    if gpu is None:
+        return [_no_gpu(machine)]
+    tensorrt, pycuda = _tensorrt(ask), _pycuda(ask)
+    # With both of them there, `auto` takes the GPU, and cannot do without its kernels.
+    taken = tensorrt.status == pycuda.status == OK
+    return [
+        _device(machine, gpu), tensorrt, pycuda, _compiler(ask, gpu, required=taken),
+        _cuda_bindings(ask), _plan_cache(ask.plan_cache()),
+    ]
 
 
-def _driver(machine: Machine) -> Check:
-    gpus = machine.run(_QUERY) if machine.which('nvidia-smi') else None
-    listed = '; '.join((gpus or '').splitlines())
-    if machine.can_load(_CUDA_DRIVER):
-        return Check('CUDA driver', OK, listed or f'{_CUDA_DRIVER} loads')
+def _listed(machine: Machine) -> list[str]:
+    """Return the GPUs that nvidia-smi lists, `name, driver version` each; Jetsons have none."""
+    printed = machine.run(_QUERY) if machine.which('nvidia-smi') else None
+    return (printed or '').splitlines()
+
+
+def _no_gpu(machine: Machine) -> Check:
+    listed = '; '.join(_listed(machine))
     if listed:
-        return Check('CUDA driver', WARN, f'{listed}; but {_CUDA_DRIVER} does not load',
+        return Check(_GPU, WARN, f'{listed}; but the CUDA driver finds none: the CPU is used',
                      'reinstall the driver; in a container: --gpus all (Jetson: --runtime nvidia)')
-    return Check('CUDA driver', MISSING, f'{_CUDA_DRIVER} does not load; the CPU is used',
-                 'on a machine with an NVIDIA GPU: install its driver')
+    return Check(_GPU, OK, 'no NVIDIA GPU: the CPU is used')
 
 
-def _tensorrt(machine: Machine) -> Check:
-    if machine.find_module('tensorrt') is None:
-        return Check('TensorRT', MISSING, 'no Python module tensorrt',
-                     'on a GPU: pip install tensorrt; on a Jetson: '
-                     'sudo apt install python3-libnvinfer')
-    distributions = ('tensorrt', 'tensorrt-cu12', 'tensorrt-cu13')
-    versions = (machine.find_version(name) for name in distributions)
-    return Check('TensorRT', OK, next((text for text in versions if text), 'unknown version'))
+def _device(machine: Machine, gpu: Gpu) -> Check:
+    listed = _listed(machine)
+    driver = listed[0].rpartition(',')[2].strip() if listed else ''
+    return Check(
+        _GPU, OK,
+        f'{gpu.name}, compute capability {"{}.{}".format(*gpu.compute_capability)}, driver '
+        f'{driver + " " if driver else ""}for CUDA {gpu.cuda_version}',
+    )
 
 
-def _pycuda(machine: Machine) -> Check:
-    if machine.find_module('pycuda') is None:
-        return Check('pycuda', MISSING, 'not installed', 'on a GPU: pip install pycuda')
-    return Check('pycuda', OK, machine.find_version('pycuda') or 'unknown version')
+def _tensorrt(ask: GpuQuestions) -> Check:
+    return _installed('TensorRT', ask.tensorrt, 'the CPU is used',
+                      'pip install tensorrt; on a Jetson: sudo apt install python3-libnvinfer')
 
 
-def _nvcc(machine: Machine) -> Check:
-    beside = machine.root / 'usr/local/cuda/bin/nvcc'
-    path = machine.which('nvcc')
-    if path is None and beside.exists():
-        return Check('nvcc', WARN, f'{beside} is not on PATH',
-                     'export PATH=/usr/local/cuda/bin:$PATH')
-    if path is None:
-        return Check('nvcc', MISSING, 'not on PATH', 'on a GPU: install the CUDA toolkit')
-    lines = (machine.run((path, '--version')) or '').splitlines()
-    release = next((line.strip() for line in lines if 'release' in line), path)
-    return Check('nvcc', OK, release)
+def _pycuda(ask: GpuQuestions) -> Check:
+    return _installed('pycuda', ask.pycuda, 'the CPU is used',
+                      'pip install pycuda (it is compiled: needs the CUDA toolkit, nvcc on PATH)')
+
+
+def _cuda_bindings(ask: GpuQuestions) -> Check:
+    return _installed('cuda-bindings', ask.cuda_bindings,
+                      'without CUDA graphs each frame takes longer', 'pip install cuda-bindings')
+
+
+def _installed(name: str, ask: Callable[[], str], without: str, fix: str) -> Check:
+    try:
+        return Check(name, OK, ask())
+    except MissingDependencyError as exc:
+        return Check(name, MISSING, f'{without}. {exc}', fix)
+
+
+def _compiler(ask: GpuQuestions, gpu: Gpu, *, required: bool) -> Check:
+    name = 'kernel compiler'
+    try:
+        compiler = ask.compiler(gpu.architecture)
+    except MissingDependencyError as exc:
+        major = gpu.cuda_version.partition('.')[0]
+        nvrtc = 'nvidia-cuda-nvrtc' + ('' if int(major) >= 13 else f'-cu{major}')
+        fix = (
+            f'pip install "cuda-bindings=={major}.*" {nvrtc}, or install the CUDA toolkit; or use '
+            'the CPU: backend onnx'
+        )
+        return Check(name, MISSING, str(exc), fix, required=required)
+    return Check(name, OK, f'{compiler} compiles for {gpu.architecture}', required=required)
+
+
+def _plan_cache(cache: PlanCache) -> Check:
+    found = f'{cache.plans} plans, {cache.total_bytes >> 20} MiB, in {cache.folder}'
+    if cache.writable:
+        return Check('plan cache', OK, found)
+    return Check('plan cache', WARN, f'{found}, where nothing can be written: no plan can be kept',
+                 'allow it, or set XDG_CACHE_HOME or the parameter plan_cache to another folder')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import importlib.machinery
 import importlib.metadata
@@ -13,6 +12,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.engine.gpu_check import GpuQuestions
 
 OK, WARN, MISSING = 'ok', 'warn', 'missing'
 _COMMAND_TIMEOUT_S = 5
@@ -78,13 +81,11 @@ def run_command(command: Sequence[str]) -> str | None:
     return done.stdout.strip()
 
 
-def can_load(library: str) -> bool:
-    """Tell whether a shared library loads."""
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
+def gpu_questions() -> GpuQuestions:
+    """Return what to ask the GPU engine; ImportError where it lacks NumPy and the like."""
+    from yolov7_trt_ros.engine.gpu_check import GpuQuestions
+
+    return GpuQuestions()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Machine:
         In place of `os.environ`.
     run
         In place of `run_command`.
-    find_module, find_version, can_load
+    find_module, find_version, gpu_questions
         In place of the functions of the same names.
     python
         Version of Python.
@@ -114,7 +115,7 @@ class Machine:
     run: Callable[[Sequence[str]], str | None] = run_command
     find_module: Callable[[str], Path | None] = find_module
     find_version: Callable[[str], str | None] = find_version
-    can_load: Callable[[str], bool] = can_load
+    gpu_questions: Callable[[], GpuQuestions] = gpu_questions
     python: tuple[int, int, int] = (sys.version_info[0], sys.version_info[1], sys.version_info[2])
     prefix: Path = Path(sys.prefix)
 
