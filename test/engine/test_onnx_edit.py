@@ -140,6 +140,47 @@ def test_the_nms_plugin_is_cut_off_or_kept(build: BuildModel) -> None:
     assert [shape for _, shape, _ in kept.output_shapes()][0] == (1, 1)
 
 
+def test_open_shapes_of_the_kept_plugin_come_from_its_attributes(build: BuildModel) -> None:
+    model = onnx.load(str(build('ends_in_plugin', max_output_boxes=[77])))
+    for value in model.graph.output:
+        for side in value.type.tensor_type.shape.dim:
+            side.dim_param = 'open'
+    path = build('ends_in_plugin').with_name('open.onnx')
+    onnx.save(model, str(path))
+    shapes = [shape for _, shape, _ in OnnxEdit(path, keep_nms_plugin=True).output_shapes()]
+    assert shapes == [(None, 1), (None, 77, 4), (None, 77), (None, 77)]
+
+
+def test_shape_nodes_with_bounds_become_slices_of_the_whole_shape(tmp_path: Path) -> None:
+    bounds = [{}, {'start': 2}, {'start': 1, 'end': 3}, {'end': -1}, {'start': -2}]
+    nodes = [
+        onnx.helper.make_node('Shape', ['images'], [f'shape{i}'], **each)
+        for i, each in enumerate(bounds)
+    ]
+    names = [f'shape{i}' for i in range(len(bounds))]
+    nodes.append(onnx.helper.make_node('Concat', names, ['output'], axis=0))
+    graph = onnx.helper.make_graph(
+        nodes, 'g',
+        [onnx.helper.make_tensor_value_info('images', TensorProto.FLOAT, ('b', 3, 'h', 'w'))],
+        [onnx.helper.make_tensor_value_info('output', TensorProto.INT64, ('n',))],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 17)])
+    model.ir_version = 8
+    path = tmp_path / 'shapes.onnx'
+    onnx.save(model, str(path))
+    edit = OnnxEdit(path)
+    assert not any(
+        node.attribute for node in edit.model.graph.node if node.op_type == 'Shape'
+    )
+    image = np.zeros((2, 3, 5, 7), np.float32)
+    before, after = (
+        onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider']).run(
+            None, {'images': image}
+        )[0] for data in (path.read_bytes(), edit.to_bytes())
+    )
+    assert before.tolist() == after.tolist() == [2, 3, 5, 7, 5, 7, 3, 5, 2, 3, 5, 5, 7]
+
+
 @pytest.mark.parametrize('data', [b'', b'no model', b'\x08\x08', bytes(100)])
 def test_what_is_no_model(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / 'bad.onnx'

@@ -87,7 +87,12 @@ class OnnxEdit:
             shape = tuple(
                 side.dim_value if side.HasField('dim_value') else None for side in tensor.shape.dim
             )
-            found.append((value.name, known.get(value.name, shape), tensor.elem_type))
+            if value.name in known:
+                shape = tuple(
+                    default if side is None else side
+                    for side, default in zip(shape, known[value.name], strict=True)
+                )
+            found.append((value.name, shape, tensor.elem_type))
         return found
 
     def _plugin_shapes(self) -> dict[str, tuple[int | None, ...]]:
