@@ -1,0 +1,302 @@
+"""Telemetry and limits of a GPU in a PC, on a stand-in for pynvml with NVML's codes."""
+
+import time
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from yolov7_trt_ros.errors import (
+    MissingDependencyError,
+    PowerCommandError,
+    PowerError,
+    PowerPermissionError,
+)
+from yolov7_trt_ros.power.energy import EnergyCounter
+from yolov7_trt_ros.power.nvml import NvmlDevice, NvmlLimits, NvmlSource
+
+UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION = 1, 2, 3, 4
+DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, GPU_IS_LOST, UNKNOWN = 9, 12, 15, 999
+POWER_CAP, THERMAL = 0x04, 0x20
+
+
+class NVMLError(Exception):
+    """As pynvml's: the code is in `value`."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(value)
+        self.value = value
+
+    def __str__(self) -> str:
+        return {NOT_SUPPORTED: 'Not Supported', NO_PERMISSION: 'Insufficient Permissions',
+                GPU_IS_LOST: 'GPU is lost'}.get(self.value, 'some error')
+
+
+class FakeNvml(ModuleType):
+    """pynvml with one GPU; `fails` has the code with which a function fails."""
+
+    NVMLError = NVMLError
+    NVML_TEMPERATURE_GPU = 0
+    NVML_CLOCK_GRAPHICS, NVML_CLOCK_SM, NVML_CLOCK_MEM = 0, 1, 2
+
+    def __init__(self) -> None:
+        super().__init__('pynvml')
+        self.fails: dict[str, int] = {}
+        self.opened = 0
+        self.power_mw = 250_000
+        self.energy_mj = 7_000_000
+        self.reasons = 0
+        self.limit_mw = 350_000
+        self.clocks: tuple[int, int] | None = None
+        self.hangs_s = 0.0
+
+    def _begin(self, function: str) -> None:
+        if function in self.fails:
+            raise NVMLError(self.fails[function])
+        if not self.opened:
+            raise NVMLError(UNINITIALIZED)
+
+    def nvmlInit(self) -> None:
+        if 'nvmlInit' in self.fails:
+            raise NVMLError(self.fails['nvmlInit'])
+        self.opened += 1
+
+    def nvmlShutdown(self) -> None:
+        self._begin('nvmlShutdown')
+        self.opened -= 1
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        self._begin('nvmlDeviceGetHandleByIndex')
+        if index > 0:
+            raise NVMLError(INVALID_ARGUMENT)
+        return 'the GPU'
+
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
+        self._begin('nvmlDeviceGetPowerUsage')
+        time.sleep(self.hangs_s)
+        return self.power_mw
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        self._begin('nvmlDeviceGetTotalEnergyConsumption')
+        return self.energy_mj
+
+    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
+        self._begin('nvmlDeviceGetTemperature')
+        return 61
+
+    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:
+        self._begin('nvmlDeviceGetClockInfo')
+        return {self.NVML_CLOCK_GRAPHICS: 1755, self.NVML_CLOCK_MEM: 2619}[kind]
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> SimpleNamespace:
+        self._begin('nvmlDeviceGetUtilizationRates')
+        return SimpleNamespace(gpu=83, memory=21)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:
+        self._begin('nvmlDeviceGetCurrentClocksThrottleReasons')
+        return self.reasons
+
+    def nvmlDeviceGetFanSpeed(self, handle: str) -> int:
+        self._begin('nvmlDeviceGetFanSpeed')
+        return 45
+
+    def nvmlDeviceSetGpuLockedClocks(self, handle: str, low: int, high: int) -> None:
+        self._begin('nvmlDeviceSetGpuLockedClocks')
+        self.clocks = (low, high)
+
+    def nvmlDeviceResetGpuLockedClocks(self, handle: str) -> None:
+        self._begin('nvmlDeviceResetGpuLockedClocks')
+        self.clocks = None
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle: str) -> int:
+        self._begin('nvmlDeviceGetPowerManagementLimit')
+        return self.limit_mw
+
+    def nvmlDeviceSetPowerManagementLimit(self, handle: str, limit_mw: int) -> None:
+        self._begin('nvmlDeviceSetPowerManagementLimit')
+        self.limit_mw = min(limit_mw, 350_000)
+
+
+@pytest.fixture
+def nvml() -> FakeNvml:
+    return FakeNvml()
+
+
+def open_source(nvml: FakeNvml, **options) -> NvmlSource:
+    return NvmlSource(NvmlDevice(nvml, timeout_s=0.5), **options)
+
+
+def test_a_sample_has_all_that_a_gpu_tells(nvml) -> None:
+    source = open_source(nvml, clock_ns=lambda: 17)
+    sample = source.read()
+    assert sample.time_ns == 17
+    assert sample.total_mw == sample.rails['gpu'].current_mw == 250_000
+    assert sample.temperatures_c == {'gpu': 61.0}
+    assert sample.clocks_mhz == {'gpu': 1755.0, 'gpu_memory': 2619.0}
+    assert sample.loads_percent == {'gpu': 83.0, 'gpu_memory': 21.0}
+    assert sample.fan_percent == 45.0
+    assert (sample.alarms, sample.problems) == ((), ())
+    assert sample.hottest_c == ('gpu', 61.0)
+
+
+def test_energy_is_counted_from_the_first_sample_on(nvml) -> None:
+    times_ns = iter((0, 2_000_000_000))
+    source = open_source(nvml, clock_ns=lambda: next(times_ns))
+    counter = EnergyCounter()
+    counter.add(source.read())
+    nvml.energy_mj += 600_000
+    sample = source.read()
+    counter.add(sample)
+    assert sample.total_energy_j == sample.energy_j['gpu'] == 600.0
+    assert (counter.joules, counter.mean_w) == (600.0, 300.0)
+
+
+def test_without_a_counter_the_power_is_integrated(nvml) -> None:
+    nvml.fails['nvmlDeviceGetTotalEnergyConsumption'] = NOT_SUPPORTED  # before Volta
+    times_ns = iter((0, 2_000_000_000))
+    source = open_source(nvml, clock_ns=lambda: next(times_ns))
+    counter = EnergyCounter()
+    counter.add(source.read())
+    nvml.power_mw = 350_000
+    counter.add(source.read())
+    assert counter.joules == pytest.approx(600.0)
+
+
+def test_mean_power_runs_along(nvml) -> None:
+    source = open_source(nvml)
+    source.read()
+    nvml.power_mw = 350_000
+    rail = source.read().rails['gpu']
+    assert (rail.current_mw, rail.average_mw, rail.max_mw) == (350_000, 300_000, 350_000)
+
+
+def test_what_a_gpu_does_not_have_is_left_out(nvml) -> None:
+    for function in (
+        'nvmlDeviceGetPowerUsage', 'nvmlDeviceGetTotalEnergyConsumption', 'nvmlDeviceGetFanSpeed',
+        'nvmlDeviceGetUtilizationRates', 'nvmlDeviceGetClockInfo',
+        'nvmlDeviceGetCurrentClocksThrottleReasons',
+    ):
+        nvml.fails[function] = NOT_SUPPORTED
+    sample = open_source(nvml).read()
+    assert (sample.total_mw, sample.rails, sample.energy_j) == (None, {}, {})
+    assert (sample.clocks_mhz, sample.loads_percent, sample.fan_percent) == ({}, {}, None)
+    assert sample.temperatures_c == {'gpu': 61.0}
+    assert 'does not tell the power' in sample.problems[0]
+
+
+def test_beside_other_sensors_only_the_rest_is_told(nvml) -> None:
+    sample = open_source(nvml, with_power=False).read()
+    assert (sample.total_mw, sample.rails, sample.total_energy_j) == (None, {}, None)
+    assert sample.loads_percent['gpu'] == 83.0
+    assert sample.problems == ()
+
+
+def test_slowing_down_for_heat_is_an_alarm_and_keeping_to_the_power_limit_is_none(nvml) -> None:
+    source = open_source(nvml)
+    nvml.reasons = POWER_CAP
+    assert source.read().alarms == ()
+    nvml.reasons = POWER_CAP | THERMAL
+    assert source.read().alarms == ('the GPU slows down for heat (driver)',)
+
+
+def test_the_newer_name_of_a_function_is_used_where_it_is_there(nvml) -> None:
+    nvml.nvmlDeviceGetCurrentClocksEventReasons = lambda handle: THERMAL
+    assert open_source(nvml).read().alarms != ()
+
+
+def test_a_lost_gpu_is_an_error_and_the_source_can_be_closed(nvml) -> None:
+    source = open_source(nvml)
+    nvml.fails['nvmlDeviceGetPowerUsage'] = GPU_IS_LOST
+    nvml.fails['nvmlShutdown'] = GPU_IS_LOST
+    with pytest.raises(PowerError, match=r'GPU is lost \(15\); .* restart'):
+        source.read()
+    source.close()
+    source.close()
+
+
+def test_a_driver_that_hangs_does_not_block(nvml) -> None:
+    source = NvmlSource(NvmlDevice(nvml, timeout_s=0.05))
+    nvml.hangs_s = 0.3
+    with pytest.raises(PowerError, match='no answer within'):
+        source.read()
+    begun_s = time.monotonic()
+    with pytest.raises(PowerError, match='has not answered'):
+        source.read()
+    assert time.monotonic() - begun_s < 0.04
+    time.sleep(0.4)
+    nvml.hangs_s = 0.0
+    assert source.read().total_mw == 250_000
+
+
+@pytest.mark.parametrize('function, code, words', [
+    ('nvmlInit', LIBRARY_NOT_FOUND, 'driver is not installed'),
+    ('nvmlInit', DRIVER_NOT_LOADED, 'driver is not loaded'),
+    ('nvmlDeviceGetHandleByIndex', UNKNOWN, 'nvidia-smi shows'),
+    ('nvmlDeviceGetHandleByIndex', NO_PERMISSION, 'only root'),
+])
+def test_opening_says_what_is_missing(nvml, function: str, code: int, words: str) -> None:
+    nvml.fails[function] = code
+    with pytest.raises(PowerError, match=words):
+        NvmlDevice(nvml)
+    assert nvml.opened == 0
+
+
+def test_a_gpu_that_is_not_there(nvml) -> None:
+    with pytest.raises(PowerError, match='no GPU of this number'):
+        NvmlDevice(nvml, 3)
+    assert nvml.opened == 0
+
+
+def test_closing_lets_go_of_the_library(nvml) -> None:
+    source = open_source(nvml)
+    assert nvml.opened == 1
+    source.close()
+    source.close()
+    assert nvml.opened == 0
+
+
+def test_limits_are_set_and_taken_away(nvml) -> None:
+    device = NvmlDevice(nvml)
+    limits = NvmlLimits(device)
+    limits.set_max_clock(1410)
+    assert nvml.clocks == (0, 1410)
+    limits.reset_clocks()
+    assert nvml.clocks is None
+    limits.set_power_limit(200_000)
+    assert limits.power_limit_mw() == 200_000
+
+
+def test_a_power_limit_that_does_not_hold_is_an_error(nvml) -> None:
+    with pytest.raises(PowerCommandError, match='now it is 350000 mW'):
+        NvmlLimits(NvmlDevice(nvml)).set_power_limit(900_000)
+
+
+def test_limits_need_root_and_a_gpu_that_has_them(nvml) -> None:
+    limits = NvmlLimits(NvmlDevice(nvml))
+    nvml.fails['nvmlDeviceSetGpuLockedClocks'] = NO_PERMISSION
+    with pytest.raises(PowerPermissionError, match='only root'):
+        limits.set_max_clock(1410)
+    nvml.fails['nvmlDeviceSetGpuLockedClocks'] = NOT_SUPPORTED
+    with pytest.raises(PowerCommandError, match='Not Supported'):
+        limits.set_max_clock(1410)
+    nvml.fails['nvmlDeviceGetPowerManagementLimit'] = NOT_SUPPORTED
+    assert limits.power_limit_mw() is None
+
+
+def test_an_older_pynvml_without_a_function(nvml) -> None:
+    class Older(FakeNvml):
+        nvmlDeviceResetGpuLockedClocks = None
+
+    with pytest.raises(PowerCommandError, match='update nvidia-ml-py'):
+        NvmlLimits(NvmlDevice(Older())).reset_clocks()
+
+
+def test_the_real_library_is_asked_for_by_the_name_of_its_package() -> None:
+    from yolov7_trt_ros.power.nvml import load_nvml
+
+    try:
+        library = load_nvml()
+    except MissingDependencyError as exc:
+        assert 'pip install nvidia-ml-py' in str(exc)
+        return
+    for name in ('NVMLError', 'NVML_CLOCK_MEM', 'nvmlDeviceGetTotalEnergyConsumption'):
+        assert hasattr(library, name)

@@ -1,0 +1,285 @@
+"""
+An emulated board: a root folder with the files of a Jetson, and tools that read and change them.
+
+    with create_board('orin_nano_super') as board:
+        board.set_load(gpu=0.9, cpu=0.3)
+        board.step(60)
+        subprocess.run(['nvpmodel', '-q'], env={**os.environ, **board.env})
+
+Time passes only in ``step``, or by itself between ``start`` and ``stop``.
+
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from yolov7_trt_ros.emulated_board import kernel
+from yolov7_trt_ros.emulated_board.boards import BoardDefinition, find_board
+from yolov7_trt_ros.emulated_board.state import (
+    ROOT_VARIABLE,
+    BoardState,
+    changing_state,
+    load_state,
+)
+from yolov7_trt_ros.emulated_board.tree import build_tree, read_text, write_text, write_value
+
+TOOLS = ('nvpmodel', 'jetson_clocks', 'tegrastats', 'nvfancontrol', 'systemctl', 'sudo')
+
+_SCRIPT = """\
+#!/bin/sh
+: "${{{variable}:={root}}}"
+export {variable}
+exec {python} -SE -c {code} "$@"
+"""
+_CODE = (
+    'import sys; sys.path.insert(0, {package!r}); '
+    'from yolov7_trt_ros.emulated_board.tools import main; sys.exit(main({tool!r}, sys.argv[1:]))'
+)
+
+
+class EmulatedBoard:
+    """
+    A board in a folder; closing it removes the folder.
+
+    Attributes
+    ----------
+    definition : BoardDefinition
+    root : Path
+        What is ``/`` on a board.
+    tools : Path
+        Folder with the executables, for PATH.
+    env : dict
+        Variables for processes that use the board: PATH and the root folder.
+
+    """
+
+    def __init__(self, definition: BoardDefinition, folder: Path) -> None:
+        self.definition = definition
+        self.root = folder / 'root'
+        self.tools = folder / 'tools'
+        self.env = {
+            ROOT_VARIABLE: str(self.root),
+            'PATH': f'{self.tools}{os.pathsep}{os.environ.get("PATH", os.defpath)}',
+        }
+        self._folder = folder
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> EmulatedBoard:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """Name of the board in `BOARDS`."""
+        return self.definition.name
+
+    @property
+    def state(self) -> BoardState:
+        """A copy of the state that no file of a real board holds."""
+        return load_state(self.root)
+
+    def set_load(
+        self, gpu: float | None = None, cpu: float | None = None, emc: float | None = None
+    ) -> None:
+        """
+        Set how busy the parts are, 0 to 1, from now on; None leaves a part as it is.
+
+        Without a load of its own the memory follows the GPU.
+        """
+        with changing_state(self.root) as state:
+            if gpu is not None:
+                state['gpu_load'] = min(max(gpu, 0.0), 1.0)
+                state['gpu_used'] = state['gpu_used'] or gpu > 0
+                state['emc_load'] = 0.6 * state['gpu_load']
+            if cpu is not None:
+                state['cpu_load'] = min(max(cpu, 0.0), 1.0)
+            if emc is not None:
+                state['emc_load'] = min(max(emc, 0.0), 1.0)
+
+    def set_options(
+        self, *, as_root: bool | None = None, in_container: bool | None = None,
+        sudo_allowed: bool | Sequence[str] | None = None, stale_prompt: bool | None = None,
+    ) -> None:
+        """
+        Change who calls the tools and from where; None leaves an option as it is.
+
+        Parameters
+        ----------
+        as_root : bool, optional
+            Tools run as root without sudo.
+        in_container : bool, optional
+            nvpmodel sees another mount namespace.
+        sudo_allowed : bool or sequence of str, optional
+            What ``sudo -n`` may start; strings are command lines that begin like this, such as
+            'nvpmodel' or 'nvpmodel -m 0'.
+        stale_prompt : bool, optional
+            nvpmodel asks for a reboot for every mode, the active one too.
+
+        """
+        with changing_state(self.root) as state:
+            if as_root is not None:
+                state['as_root'] = as_root
+                self._protect(0o644 if as_root else 0o444)
+            if in_container is not None:
+                state['in_container'] = in_container
+            if sudo_allowed is not None:
+                state['sudo_allowed'] = (
+                    sudo_allowed if isinstance(sudo_allowed, bool) else list(sudo_allowed))
+            if stale_prompt is not None:
+                state['stale_prompt'] = stale_prompt
+
+    def set_ambient(self, celsius: float) -> None:
+        """Set the temperature of the air."""
+        with changing_state(self.root) as state:
+            state['ambient_c'] = celsius
+
+    def set_heat_sink(self, celsius: float) -> None:
+        """Set the temperature of the heat sink, which then moves on from there."""
+        with changing_state(self.root) as state:
+            state['sink_c'] = celsius
+        kernel.settle(self.root)
+
+    def delay_tool(self, tool: str, seconds: float) -> None:
+        """Let a tool hang this long before it does anything."""
+        with changing_state(self.root) as state:
+            state['delays_s'][tool] = seconds
+
+    def step(self, seconds: float) -> None:
+        """Let time pass on the board."""
+        kernel.step(self.root, seconds)
+
+    def settle(self) -> None:
+        """Let the kernel look at files that were written directly, without time passing."""
+        kernel.settle(self.root)
+
+    def read(self, path: str) -> str:
+        """Return the text of one of the board's files; '' where it cannot be read."""
+        return read_text(self.root, path.lstrip('/'))
+
+    def write(self, path: str, value: object) -> None:
+        """Write one of the board's files and let the kernel make of it what it will."""
+        write_value(self.root, path.lstrip('/'), value)
+        kernel.settle(self.root)
+
+    def hang(self, path: str) -> None:
+        """Let every read of a file block until `release`, as a driver's deadlock does."""
+        full = Path(os.path.realpath(self.root / path.lstrip('/')))
+        full.rename(full.with_name(f'.{full.name}.before_hang'))
+        os.mkfifo(full)
+
+    def release(self, path: str) -> None:
+        """Undo `hang`; blocked readers get an empty text."""
+        full = Path(os.path.realpath(self.root / path.lstrip('/')))
+        kept = full.with_name(f'.{full.name}.before_hang')
+        pipe = os.open(full, os.O_RDWR | os.O_NONBLOCK)  # wakes readers and writers
+        os.replace(kept, full)
+        os.close(pipe)
+
+    def start(self, period_s: float = 0.1) -> None:
+        """Let time pass by itself, in a thread, until `stop` or `close`."""
+        if self._thread is None:
+            self._stopping.clear()
+            self._thread = threading.Thread(
+                target=self._run, args=(period_s,), name='emulated_board', daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread of `start`."""
+        if self._thread is not None:
+            self._stopping.set()
+            self._thread.join()
+            self._thread = None
+
+    def close(self) -> None:
+        """Stop and remove the folder; twice is harmless."""
+        self.stop()
+        if self.root.exists():
+            with changing_state(self.root, save=False):  # tools at work end first
+                shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.tools, ignore_errors=True)
+        if self._folder.is_dir() and not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
+    def _protect(self, mode: int) -> None:
+        """Let the user of this process write the kernel's files, or not."""
+        for top in ('sys', 'etc'):
+            for folder, _, names in os.walk(self.root / top):
+                for name in names:
+                    path = os.path.join(folder, name)
+                    if not os.path.islink(path) and os.path.isfile(path):
+                        os.chmod(path, mode)
+
+    def _run(self, period_s: float) -> None:
+        before = time.monotonic()
+        while not self._stopping.wait(period_s):
+            now = time.monotonic()
+            kernel.step(self.root, now - before)
+            before = now
+
+
+def create_board(
+    name: str, folder: Path | None = None, *, as_root: bool = True, in_container: bool = False,
+    sudo_allowed: bool | Sequence[str] = True,
+) -> EmulatedBoard:
+    """
+    Make an emulated board, switched on in its default mode and idle.
+
+    Parameters
+    ----------
+    name : str
+        One of `BOARDS`.
+    folder : Path, optional
+        Where its files go; a temporary folder by default.
+    as_root, in_container, sudo_allowed
+        See `EmulatedBoard.set_options`.
+
+    Raises
+    ------
+    PowerCommandError
+        No board has that name.
+
+    """
+    definition = find_board(name)
+    if folder is None:
+        folder = Path(tempfile.mkdtemp(prefix='emulated_board_'))
+    board = EmulatedBoard(definition, folder.absolute())
+    build_tree(board.root, definition)
+    _write_tools(board)
+    boot(board)
+    board.set_options(as_root=as_root, in_container=in_container, sudo_allowed=sudo_allowed)
+    return board
+
+
+def boot(board: EmulatedBoard) -> None:
+    """Set the default mode as nvpmodel's service does, and let the readings follow."""
+    from yolov7_trt_ros.emulated_board.nvpmodel_tool import apply_mode
+
+    apply_mode(board.root, board.definition.default_mode)
+    kernel.settle(board.root)
+
+
+def _write_tools(board: EmulatedBoard) -> None:
+    package = str(Path(__file__).resolve().parents[2])
+    for tool in TOOLS:
+        code = _CODE.format(package=package, tool=tool)
+        text = _SCRIPT.format(
+            variable=ROOT_VARIABLE, root=str(board.root).replace('"', '\\"'),
+            python=shlex.quote(sys.executable), code=shlex.quote(code))
+        write_text(board.tools, tool, text)
+        (board.tools / tool).chmod(0o755)

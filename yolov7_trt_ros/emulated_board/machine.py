@@ -1,0 +1,86 @@
+"""Where power is read and changed: this machine, or an emulated board in its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard, create_board
+from yolov7_trt_ros.emulated_board.boards import BOARDS
+from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.power.commands import TOOL_FOLDERS, CommandRunner, SystemRunner
+
+GPU_LOAD, CPU_LOAD = 0.6, 0.3
+"""How busy a board is that `open_machine` makes."""
+
+_PERIOD_S = 0.2
+_WARM_UP_S = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """
+    A machine to read and change.
+
+    Attributes
+    ----------
+    root
+        Folder of its files: `/`, or an emulated board's.
+    runner
+        Runs its tools.
+    environment
+        Variables for its tools besides this process's own.
+    board
+        The emulated board that was made for it, and goes with it; None without.
+
+    """
+
+    root: Path = Path('/')
+    runner: CommandRunner = dataclasses.field(default_factory=SystemRunner)
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    board: EmulatedBoard | None = None
+
+    def close(self) -> None:
+        """Remove the board made for it; nothing to do on a real machine."""
+        if self.board is not None:
+            self.board.close()
+
+
+def open_machine(emulate: str = '') -> Machine:
+    """
+    Return this machine, or a moderately busy emulated board on which time passes.
+
+    Parameters
+    ----------
+    emulate
+        '', or the name of a board.
+
+    Raises
+    ------
+    SettingError
+        There is no such board; the message lists them.
+
+    """
+    if not emulate:
+        return Machine()
+    if emulate not in BOARDS:
+        raise SettingError(
+            f'there is no emulated board {emulate!r}; choose one of {", ".join(BOARDS)}'
+        )
+    board = create_board(emulate)
+    board.set_load(gpu=GPU_LOAD, cpu=CPU_LOAD)
+    board.step(_WARM_UP_S)
+    board.start(_PERIOD_S)
+    return dataclasses.replace(board_machine(board), board=board)
+
+
+def board_machine(board: EmulatedBoard) -> Machine:
+    """Return the machine that an emulated board is; whoever made the board removes it."""
+    runner = SystemRunner(
+        os.pathsep.join((str(board.tools), TOOL_FOLDERS)),
+        environment=board.env,
+        is_root=board.state['as_root'],
+    )
+    return Machine(board.root, runner, board.env)

@@ -1,0 +1,356 @@
+"""
+The emulated ``nvpmodel``: reads the board's nvpmodel.conf and says what the real one says.
+
+Recorded: the lines of -q and -m, the reboot prompt and its exit status 234, the refusal in a
+container, exit status 0 in spite of NVPM ERROR lines for callers that are not root. Not recorded
+and chosen here: the exit status for an unknown mode (234 too), and that all goes to stdout.
+
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from yolov7_trt_ros.emulated_board import kernel
+from yolov7_trt_ros.emulated_board.boards import BoardDefinition, find_board
+from yolov7_trt_ros.emulated_board.state import BoardState, changing_state, load_state
+from yolov7_trt_ros.emulated_board.tools import is_root, on_board
+from yolov7_trt_ros.emulated_board.tree import read_text, write_text, write_value
+
+STATUS_FILE = 'var/lib/nvpmodel/status'
+CONF_FILE = '/etc/nvpmodel.conf'
+ABORTED = 234
+"""Exit status after a prompt that nobody answered: -EINVAL as a byte."""
+
+_USAGE = """\
+Usage: nvpmodel [-h] [--verbose] [-q] [-p] [-m ID] [-f FILE] [-d PROFILE] [--force]
+  -h, --help          this text
+      --verbose       tell more
+  -q, --query         show the mode
+  -p, --parse         show the configuration
+  -m, --mode ID       set a mode
+  -f, --conf FILE     another configuration; alone: set the stored or default mode
+  -d PROFILE          fan profile: quiet or cool
+      --force         reboot without asking"""
+
+
+class ConfArgument(NamedTuple):
+    """One argument of a parameter: the file it is written to."""
+
+    kind: str
+    param: str
+    argument: str
+    path: str
+
+
+class ConfMode(NamedTuple):
+    """One mode of the file; settings are (parameter, argument, value)."""
+
+    mode_id: int
+    name: str
+    settings: list[tuple[str, str, str]]
+
+
+class Conf(NamedTuple):
+    """What nvpmodel.conf says."""
+
+    arguments: dict[tuple[str, str], ConfArgument]
+    modes: list[ConfMode]
+    default: int
+    fan: str | None
+
+    def mode(self, mode_id: int) -> ConfMode | None:
+        """Return the mode with that id."""
+        return next((mode for mode in self.modes if mode.mode_id == mode_id), None)
+
+
+class _Options(NamedTuple):
+    verbose: bool
+    query: bool
+    parse: bool
+    force: bool
+    mode: str | None
+    conf: str
+    conf_given: bool
+    fan: str | None
+
+
+def run_nvpmodel(root: Path, arguments: list[str]) -> int:
+    """Do what the arguments ask for and return the exit status."""
+    options = _read_options(arguments)
+    if options is None:
+        print(_USAGE)
+        return 0 if arguments[:1] in (['-h'], ['--help']) else 255
+    path = on_board(root, options.conf)
+    if not path.is_file():
+        print(f'NVPM ERROR: failed to open {options.conf}')
+        return 255
+    conf = read_conf(path.read_text(encoding='utf-8'))
+    return _Nvpmodel(root, conf, options).run()
+
+
+def apply_mode(root: Path, mode_id: int) -> None:
+    """Set a mode without any question, as at boot."""
+    conf = read_conf((root / CONF_FILE.lstrip('/')).read_text(encoding='utf-8'))
+    mode = conf.mode(mode_id)
+    if mode is not None:
+        _write_settings(root, conf, mode)
+        write_text(root, STATUS_FILE, f'pmode:{mode_id:04d}\n')
+
+
+def current_mode(root: Path) -> tuple[int, str]:
+    """Return id and name of the mode that the status file names."""
+    conf = read_conf((root / CONF_FILE.lstrip('/')).read_text(encoding='utf-8'))
+    mode_id = _stored_mode(root, conf)
+    mode = conf.mode(mode_id)
+    return mode_id, mode.name if mode is not None else '?'
+
+
+def read_conf(text: str) -> Conf:
+    """Read nvpmodel.conf; text that it does not know is passed over."""
+    conf = Conf({}, [], 0, None)
+    section, kind, param = '', '', ''
+    for raw in text.splitlines():
+        line = raw.partition('#')[0].strip()
+        if line.startswith('<'):
+            section, *fields = line.strip('<> ').split()
+            keys = dict(field.partition('=')[::2] for field in fields)
+            kind, param = keys.get('TYPE', ''), keys.get('NAME', '')
+            if section == 'POWER_MODEL':
+                conf.modes.append(ConfMode(int(keys['ID']), keys['NAME'], []))
+            elif section == 'PM_CONFIG':
+                conf = conf._replace(default=int(keys['DEFAULT']))
+            elif section == 'FAN_CONFIG':
+                conf = conf._replace(fan=keys['DEFAULT'])
+        elif line and section == 'PARAM':
+            name, _, path = line.partition(' ')
+            conf.arguments[param, name] = ConfArgument(kind, param, name, path.strip())
+        elif line and section == 'POWER_MODEL':
+            first, second, value = line.split()
+            conf.modes[-1].settings.append((first, second, value))
+    return conf
+
+
+def _read_options(arguments: list[str]) -> _Options | None:
+    """Return the options; None when help is asked for or needed."""
+    flags = {'--verbose': False, '-q': False, '-p': False, '--force': False}
+    values: dict[str, str] = {}
+    names = {'--query': '-q', '--parse': '-p', '--mode': '-m', '--conf': '-f'}
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        word = names.get(word, word)
+        if word in flags:
+            flags[word] = True
+        elif word in ('-m', '-f', '-d') and words:
+            values[word] = words.pop(0)
+        else:
+            return None
+    if not arguments:
+        return None
+    return _Options(flags['--verbose'], flags['-q'], flags['-p'], flags['--force'],
+                    values.get('-m'), values.get('-f', CONF_FILE), '-f' in values,
+                    values.get('-d'))
+
+
+class _Nvpmodel:
+    """One run of the tool."""
+
+    def __init__(self, root: Path, conf: Conf, options: _Options) -> None:
+        self._root = root
+        self._conf = conf
+        self._options = options
+        self._state = load_state(root)
+        self._board = find_board(self._state['board'])
+
+    def run(self) -> int:
+        options = self._options
+        if options.verbose:
+            print(f'NVPM VERB: Config file: {options.conf}')
+            print(f'NVPM VERB: parsing done for {options.conf}')
+        if options.parse:
+            return self._parse()
+        if options.query:
+            return self._query()
+        if options.fan is not None:
+            return self._set_fan(options.fan)
+        if options.mode is not None:
+            return self._set_mode(options.mode)
+        if options.conf_given:
+            return self._set_mode(str(_stored_mode(self._root, self._conf)))
+        return 0
+
+    def _parse(self) -> int:
+        prefix = 'NVPM VERB: ' if self._options.verbose else ''
+        default = self._conf.mode(self._conf.default)
+        name = default.name if default is not None else '?'
+        print(f'{prefix}PM_CONFIG: DEFAULT={name}({self._conf.default})')
+        for mode in self._conf.modes:
+            print(f'{prefix}POWER_MODEL: ID={mode.mode_id} NAME={mode.name}')
+            for param, argument, value in mode.settings:
+                print(f'{prefix}{param} {argument} {self._conf_value(param, argument, value)}')
+        return 0
+
+    def _query(self) -> int:
+        self._say_fan()
+        mode_id, name = current_mode(self._root)
+        verb = 'NVPM VERB: Current mode: ' if self._options.verbose else ''
+        print(f'{verb}NV Power Mode: {name}')
+        print(mode_id)
+        if not is_root(self._state):
+            self._say_unreadable()
+        elif self._options.verbose:
+            mode = self._conf.mode(mode_id)
+            for setting in mode.settings if mode is not None else []:
+                self._say_setting(*setting)
+        return 0
+
+    def _say_fan(self) -> None:
+        if self._conf.fan is not None:
+            profile = read_text(self._root, 'sys/devices/pwm-fan/fan_profile')
+            print(f'NV Fan Mode:{profile or self._conf.fan}')
+        elif self._board.name == 'nano':
+            print('NVPM WARN: fan mode is not set!')
+
+    def _say_unreadable(self) -> None:
+        """Complain about the files that only root may read."""
+        for item in self._conf.arguments.values():
+            if item.path.startswith('/sys/kernel/'):
+                print(f'NVPM ERROR: Error opening {item.path}: 13')
+                print(f'NVPM ERROR: failed to read PARAM {item.param}: ARG {item.argument}: '
+                      f'PATH {item.path}')
+        if self._conf.fan is not None:
+            print('NVPM ERROR: Error opening /sys/bus/platform/devices/pwm-fan/fan_profile: 13')
+            print(f'NVPM ERROR: Fan failed to set mode:{self._conf.fan}')
+
+    def _say_setting(self, param: str, argument: str, value: str) -> None:
+        item = self._conf.arguments[param, argument]
+        real = read_text(self._root, _file_of(item).lstrip('/'))
+        print(f'NVPM VERB: PARAM {param}: ARG {argument}: PATH {item.path}: REAL_VAL: {real} '
+              f'CONF_VAL: {self._conf_value(param, argument, value)}')
+
+    def _conf_value(self, param: str, argument: str, value: str) -> str:
+        kind = self._conf.arguments[param, argument].kind
+        return str(_int_max(self._board)) if kind == 'CLOCK' and value == '-1' else value
+
+    def _set_fan(self, profile: str) -> int:
+        if self._conf.fan is None:
+            print("nvpmodel: invalid option -- 'd'")
+            return 255
+        if not is_root(self._state):
+            print('NVPM ERROR: Error opening /sys/bus/platform/devices/pwm-fan/fan_profile: 13')
+            print(f'NVPM ERROR: Fan failed to set mode:{profile}')
+            return 0
+        if profile not in ('quiet', 'cool'):
+            print(f'NVPM ERROR: request for bad fan mode {profile}')
+            return ABORTED
+        write_value(self._root, 'sys/devices/pwm-fan/fan_profile', profile)
+        kernel.settle(self._root)
+        return 0
+
+    def _set_mode(self, wanted: str) -> int:
+        mode = self._conf.mode(int(wanted)) if wanted.isdecimal() else None
+        if mode is None:
+            print(f'NVPM ERROR: request for bad power mode {wanted}')
+            return ABORTED
+        if self._state['in_container']:
+            print('Running in chroot, ignoring request.')
+            self._store(mode)
+            return 0
+        if not is_root(self._state):
+            return self._fail_to_write(mode)
+        if self._needs_reboot(mode):
+            return self._ask(mode)
+        self._apply(mode)
+        return 0
+
+    def _store(self, mode: ConfMode) -> None:
+        write_text(self._root, STATUS_FILE, f'pmode:{mode.mode_id:04d}\n')
+        write_text(self._root, 'var/lib/nvpmodel/conf_file_path', self._options.conf)
+
+    def _fail_to_write(self, mode: ConfMode) -> int:
+        param, argument, _ = mode.settings[0]
+        path = self._conf.arguments[param, argument].path
+        print(f'NVPM ERROR: Error opening {path}: 13')
+        print(f'NVPM ERROR: failed to write PARAM {param}: ARG {argument}: PATH {path}')
+        print('NVPM ERROR: failed to set power mode!')
+        return 0
+
+    def _needs_reboot(self, mode: ConfMode) -> bool:
+        if self._state['stale_prompt']:
+            return True
+        now = self._conf.mode(_stored_mode(self._root, self._conf))
+        if now is None or now.mode_id == mode.mode_id or self._board.reboot_rule == 'never':
+            return False
+        return self._board.reboot_rule == 'always' or _tpc_mask(now) != _tpc_mask(mode)
+
+    def _ask(self, mode: ConfMode) -> int:
+        """Ask for the reboot, or reboot at once when forced."""
+        if self._state['gpu_used']:
+            print('NVPM WARN: Golden image context is already created')
+        if self._options.force:
+            print('Automatically rebooting to reflect the mode change')
+            print('NVPM WARN: rebooting..')
+            return self._reboot(mode)
+        print(f'NVPM WARN: Reboot required for changing to this power mode: {mode.mode_id}')
+        print('NVPM WARN: DO YOU WANT TO REBOOT NOW? enter YES/yes to confirm:', flush=True)
+        answer = sys.stdin.readline()
+        if answer.strip() in ('yes', 'YES'):
+            print('NVPM WARN: rebooting')
+            return self._reboot(mode)
+        if not answer:
+            print('NVPM ERROR: bad input!')
+        print('NVPM ERROR: optMask is 1, no request for power mode')
+        return ABORTED
+
+    def _reboot(self, mode: ConfMode) -> int:
+        """Come up again in the new mode, with everything else as after switching on."""
+        from yolov7_trt_ros.emulated_board.jetson_clocks_tool import release_clocks
+
+        release_clocks(self._root, self._board)
+        self._apply(mode)
+        with changing_state(self._root) as state:
+            _forget_before_boot(state)
+        return 0
+
+    def _apply(self, mode: ConfMode) -> None:
+        _write_settings(self._root, self._conf, mode)
+        self._store(mode)
+        kernel.settle(self._root)
+
+
+def _forget_before_boot(state: BoardState) -> None:
+    state['reboots'] += 1
+    state['gpu_used'] = False
+    state['stale_prompt'] = False
+
+
+def _stored_mode(root: Path, conf: Conf) -> int:
+    digits = read_text(root, STATUS_FILE).rpartition(':')[2]
+    return int(digits) if digits.isdecimal() else conf.default
+
+
+def _tpc_mask(mode: ConfMode) -> str | None:
+    return next((value for _, argument, value in mode.settings if argument == 'TPC_PG_MASK'),
+                None)
+
+
+def _int_max(board: BoardDefinition) -> int:
+    return (1 << 63) - 1 if board.l4t[0] >= 36 else (1 << 31) - 1
+
+
+def _file_of(item: ConfArgument) -> str:
+    """Return the file of an argument; a HWMON argument has folder and file apart."""
+    return item.path.replace(' ', '/') if item.kind == 'HWMON' else item.path
+
+
+def _write_settings(root: Path, conf: Conf, mode: ConfMode) -> None:
+    """Write all values of a mode in the order of the file; minima come before maxima there."""
+    board = find_board(load_state(root)['board'])
+    for param, argument, value in mode.settings:
+        item = conf.arguments.get((param, argument))
+        if item is not None:
+            no_cap = item.kind == 'CLOCK' and value == '-1'
+            write_value(root, _file_of(item).lstrip('/'), _int_max(board) if no_cap else value)

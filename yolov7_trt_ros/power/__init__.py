@@ -1,0 +1,1 @@
+"""Power of the board: modes, clocks, telemetry, governor. Standard library only."""

@@ -1,0 +1,362 @@
+"""
+PowerControl: power mode, jetson_clocks, clock caps and fan of a board, and the way back.
+
+Each change is read back before it counts, and what was there before the first change of a kind is
+remembered; `restore` puts all of it back, latest first. In a dry run nothing is changed, and the
+report says what would be. Nothing is ever rebooted.
+
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from yolov7_trt_ros.errors import PowerError, PowerFormatError
+from yolov7_trt_ros.power.board import BoardInfo, read_board
+from yolov7_trt_ros.power.clock_lock import ClockLock, ClockLockState
+from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S, CommandRunner
+from yolov7_trt_ros.power.fan import FanProfiles
+from yolov7_trt_ros.power.frequency_caps import FrequencyCaps
+from yolov7_trt_ros.power.mode_switch import ModeSwitch
+from yolov7_trt_ros.power.nvpmodel import CurrentMode, PowerMode
+from yolov7_trt_ros.power.root_access import Report, RootAccess, afterwards, ignore
+from yolov7_trt_ros.power.sysfs import SysfsTree
+
+P = ParamSpec('P')
+R = TypeVar('R')
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate[PowerControl, P], R],
+) -> Callable[Concatenate[PowerControl, P], R]:
+    """Let one thread at a time into a method that changes or needs a steady board."""
+
+    @functools.wraps(method)
+    def guarded(self: PowerControl, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return guarded
+
+
+class PowerControl:
+    """
+    Changes the power settings of a board, and undoes it.
+
+    Every method may take as long as the tools do, up to `timeout_s` each: call them away from a
+    ROS executor. Safe for use by several threads, one of which waits for the other.
+
+    Parameters
+    ----------
+    root
+        Folder that holds `sys`, `etc`, `run` ...: `/`, or an emulated board's.
+    runner
+        Runs nvpmodel, jetson_clocks, sudo.
+    dry_run
+        Change nothing; `report` says what would be done.
+    report
+        Is told each change, a line each.
+    timeout_s
+        The longest that one tool may take.
+
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        runner: CommandRunner,
+        *,
+        dry_run: bool = False,
+        report: Report = ignore,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+    ) -> None:
+        self._root = root
+        self._tree = SysfsTree(root)
+        self._access = RootAccess(
+            self._tree, runner, dry_run=dry_run, report=report, timeout_s=timeout_s
+        )
+        self._modes = ModeSwitch(self._access)
+        self._clock_lock = ClockLock(self._access)
+        self._caps = FrequencyCaps(self._access)
+        self._fan = FanProfiles(self._access, self._modes)
+        self._undo: dict[str, Callable[[], object]] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether changes are only reported."""
+        return self._access.dry_run
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """What `restore` would put back, in the order of the first change of each."""
+        return tuple(self._undo)
+
+    def board(self) -> BoardInfo:
+        """Return which board this is."""
+        return read_board(self._root)
+
+    def modes(self) -> tuple[PowerMode, ...]:
+        """
+        Return the power modes of the board.
+
+        Raises
+        ------
+        PowerError
+            It has none, or they cannot be read.
+
+        """
+        return self._modes.conf().modes
+
+    def current_mode(self) -> CurrentMode:
+        """
+        Return the power mode in force.
+
+        Raises
+        ------
+        PowerFormatError
+            No mode was ever set.
+        PowerError
+            Neither nvpmodel nor its status file can be read.
+
+        """
+        return self._modes.current()
+
+    @_one_at_a_time
+    def set_mode(self, name_or_id: str) -> CurrentMode:
+        """
+        Change the power mode, and read it back.
+
+        Caps are lifted and locked clocks freed for the change, and put back within the new
+        mode's limits after it, also when it fails. Nothing runs if the mode is in force already.
+
+        Raises
+        ------
+        PowerError
+            No such mode; the message lists those there are.
+        PowerRebootError
+            Only a reboot would set it; the message says which mask differs.
+        PowerPermissionError
+            Root is needed; the message has the sudoers line.
+        PowerCommandError
+            The tool is missing, hangs, refuses, or said done and did nothing.
+
+        """
+        mode = self._modes.find(name_or_id)
+        before = self._current_or_none()
+        if before is not None and before.mode_id == mode.mode_id and self._shows(mode):
+            return before
+        previous = None if before is None else self._modes.conf().find_mode(before.mode_id)
+        was_shown = previous is not None and self._shows(previous)
+        try:
+            with self._caps.lifted(), self._clocks_freed():
+                now = self._modes.switch(mode)
+        except PowerError:
+            if was_shown and previous is not None and not self._shows(previous):
+                self._remember_mode(previous)  # it failed half-way
+            raise
+        if previous is not None:
+            self._remember_mode(previous)
+        return now
+
+    def jetson_clocks_state(self) -> ClockLockState:
+        """
+        Return `on`, `off`, or `uncontrolled`: locked by someone else, so nothing to go back to.
+
+        Raises
+        ------
+        PowerError
+            No clock can be read.
+
+        """
+        return self._clock_lock.state()
+
+    @_one_at_a_time
+    def set_jetson_clocks(self, on: bool) -> ClockLockState:
+        """
+        Lock the clocks at the mode's caps with jetson_clocks, or put back what was before.
+
+        Clocks that someone else has locked are left so; they count as on.
+
+        Raises
+        ------
+        PowerCommandError
+            Off is asked for, but someone else has locked them; or the tool failed.
+        PowerPermissionError
+            Root is needed; the message has the sudoers line.
+
+        """
+        state = self._clock_lock.state()
+        if on == (state != 'off'):
+            return state
+        self._remember('jetson_clocks', functools.partial(self._undo_clock_lock, not on))
+        with self._caps.lifted():
+            self._switch_clock_lock(on)
+        return self._clock_lock.state()
+
+    def gpu_frequencies_mhz(self) -> tuple[float, ...]:
+        """Return the clocks the GPU can have in this power mode, rising."""
+        return self._caps.frequencies_mhz('gpu')
+
+    def cpu_frequencies_mhz(self) -> tuple[float, ...]:
+        """Return the clocks the CPU can have in this power mode, rising."""
+        return self._caps.frequencies_mhz('cpu')
+
+    @_one_at_a_time
+    def set_max_frequency(self, unit: str, mhz: float | None) -> float:
+        """
+        Cap the clock of the 'gpu' or the 'cpu', within the power mode; None takes the cap away.
+
+        Returns
+        -------
+        float
+            The highest frequency allowed now, MHz: rounded down to the table, and read back.
+
+        Raises
+        ------
+        SettingError
+            Another unit, or not above 0 MHz.
+        PowerError
+            There is no such clock, or it did not take the cap.
+
+        """
+        try:
+            return self._caps.set_cap(unit, mhz)
+        finally:  # a cap that failed half-way is to be undone too
+            if unit in self._caps.units:
+                self._remember(f'{unit}_max_frequency', functools.partial(self._caps.lift, unit))
+            else:
+                self._undo.pop(f'{unit}_max_frequency', None)
+
+    def fan_profiles(self) -> tuple[str, ...]:
+        """Return the names of the fan's profiles; () where none can be set."""
+        return self._fan.profiles()
+
+    def fan_profile(self) -> str | None:
+        """Return the fan's profile; None where none can be set."""
+        return self._fan.current()
+
+    @_one_at_a_time
+    def set_fan_profile(self, name: str) -> str:
+        """
+        Set the fan's profile, and read it back.
+
+        Raises
+        ------
+        PowerError
+            No such profile (the message lists them), or as for `set_mode`.
+
+        """
+        before = self._fan.current()
+        if before == name:
+            return name
+        if before is not None and name in self._fan.profiles():
+            self._remember('fan_profile', functools.partial(self._undo_fan, before))
+        return self._fan.set_profile(name)
+
+    @_one_at_a_time
+    def restore(self) -> None:
+        """
+        Put back what was there before the first change of each kind, latest first.
+
+        Harmless when called again. What could not be put back stays remembered for the next call.
+
+        Raises
+        ------
+        PowerError
+            Something could not be put back; everything else was.
+
+        """
+        failures = []
+        for name, undo in reversed(list(self._undo.items())):
+            try:
+                undo()
+            except PowerError as exc:
+                failures.append(exc)
+                self._access.report(f'could not put back {name}: {exc}')
+            else:
+                del self._undo[name]
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise PowerError('could not put back: ' + '\n'.join(map(str, failures)))
+
+    def privileged_commands(self) -> tuple[tuple[str, ...], ...]:
+        """
+        Return each command that sudo has to allow a user who is not root, by absolute path.
+
+        Raises
+        ------
+        PowerError
+            A tool or the power modes are missing.
+
+        """
+        return tuple(
+            dict.fromkeys(
+                command
+                for part in (self._modes, self._clock_lock, self._caps, self._fan)
+                for command in part.commands()
+            )
+        )
+
+    def close(self) -> None:
+        """End the thread that reads files; nothing is put back, see `restore`."""
+        self._tree.close()
+
+    def _remember(self, name: str, undo: Callable[[], object]) -> None:
+        self._undo.setdefault(name, undo)
+
+    def _current_or_none(self) -> CurrentMode | None:
+        try:
+            return self._modes.current()
+        except PowerFormatError:  # no mode was ever set
+            return None
+
+    def _shows(self, mode: PowerMode) -> bool:
+        """Whether the board shows the mode, apart from our own caps."""
+        return bool(self._caps.units) or not self._modes.contradictions(mode)
+
+    def _remember_mode(self, mode: PowerMode) -> None:
+        self._remember('power_mode', functools.partial(self._set_mode_id, mode.mode_id))
+
+    def _undo_fan(self, name: str) -> None:
+        if self._fan.current() != name:
+            self._fan.set_profile(name)
+
+    def _set_mode_id(self, mode_id: int) -> None:
+        mode = self._modes.find(str(mode_id))
+        if not self._modes.is_set(mode):
+            with self._caps.lifted(), self._clocks_freed():
+                self._modes.switch(mode)
+
+    @contextmanager
+    def _clocks_freed(self) -> Iterator[None]:
+        """Have the clocks free in the body, and locked again after it if they were."""
+        state = self._clock_lock.state()
+        if state == 'off':
+            yield
+            return
+        # Nobody knows what was before someone else's lock, so that one stays during the change,
+        # and is then put at the new mode's caps.
+        lock = self._clock_lock.turn_on if state == 'on' else self._clock_lock.lock_again
+        with afterwards(lock):
+            if state == 'on':
+                self._clock_lock.turn_off()
+            yield
+
+    def _switch_clock_lock(self, on: bool) -> None:
+        if on:
+            self._clock_lock.turn_on()
+        else:
+            self._clock_lock.turn_off()
+
+    def _undo_clock_lock(self, on: bool) -> None:
+        if on == (self._clock_lock.state() != 'off'):
+            return
+        with self._caps.lifted():
+            self._switch_clock_lock(on)

@@ -1,0 +1,328 @@
+"""
+Caps of the GPU's and the CPU's clock, through devfreq and cpufreq, and their removal.
+
+A cap never goes above what the power mode allows: the limit found before the first cap. It is
+rounded down to the clock's table, since the kernel would round silently, and read back. The kernel
+refuses a minimum above the maximum, so lowering writes the minimum first and raising the maximum.
+
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from yolov7_trt_ros.errors import PowerCommandError, PowerError, SettingError
+from yolov7_trt_ros.power.root_access import RootAccess, afterwards
+from yolov7_trt_ros.power.sysfs import SysfsTree
+
+UNITS = ('gpu', 'cpu')
+HZ_PER_MHZ = 1_000_000
+HZ_PER_KHZ = 1_000
+
+_ROUNDING_HZ = HZ_PER_MHZ
+"""Who asks for 1300 MHz means the 1300.5 MHz of the table."""
+
+# Thor has one clock for the compute part (gpc) and one for the video part (nvd), which has no cap.
+_GPU_NAME = re.compile(r'(?:[0-9a-f]+\.)?(?:gpu|gv11b|gp10b|ga10b|gb10b|gm20b)|gpu-gpc-\d+')
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockFiles:
+    """
+    The files of one clock.
+
+    Attributes
+    ----------
+    minimum, maximum
+        Its limits, to read and write.
+    table
+        The frequencies it can have; it may be absent.
+    unit_hz
+        What a 1 in these files means: 1 for devfreq, 1000 for cpufreq.
+
+    """
+
+    minimum: str
+    maximum: str
+    table: str
+    unit_hz: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockLimits:
+    """Lowest and highest frequency that a clock may take, in hertz."""
+
+    minimum_hz: int
+    maximum_hz: int
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the clock can take one frequency only."""
+        return self.minimum_hz >= self.maximum_hz
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cap:
+    """What was found before the first cap, and what was written by the latest."""
+
+    found: ClockLimits
+    written: ClockLimits
+
+
+def _either(old: _Cap | None, new: _Cap) -> _Cap:
+    """Return the cap to remember while it is not known which of the two is in force."""
+    if old is None or old.written.maximum_hz <= new.written.maximum_hz:
+        return new
+    return _Cap(new.found, old.written)
+
+
+def find_gpu_clock(tree: SysfsTree) -> ClockFiles | None:
+    """Return the files of the GPU's clock; None where the kernel shows none."""
+    for folder in tree.find('/sys/class/devfreq/*'):
+        if _GPU_NAME.fullmatch(folder.rpartition('/')[2]):
+            return _devfreq(folder)
+    for folder in tree.find('/sys/class/devfreq/*'):  # other names, as the device tree has them
+        if _GPU_NAME.fullmatch(_read_or_empty(tree, f'{folder}/device/of_node/name')):
+            return _devfreq(folder)
+    folders = tree.find('/sys/devices/gpu.0/devfreq/*', '/sys/devices/platform/*.gpu/devfreq_dev')
+    return _devfreq(folders[0]) if folders else None
+
+
+def find_cpu_clocks(tree: SysfsTree) -> tuple[ClockFiles, ...]:
+    """Return the files of each core that is online; of cores that share a clock the first."""
+    clocks = []
+    seen: set[str] = set()
+    for folder in tree.find('/sys/devices/system/cpu/cpu[0-9]*/cpufreq'):
+        policy = os.path.realpath(tree.real_path(folder))  # cores of a cluster link to one folder
+        if policy not in seen and _read_or_empty(tree, f'{folder}/scaling_max_freq'):
+            seen.add(policy)
+            clocks.append(_cpufreq(folder))
+    return tuple(clocks)
+
+
+def find_clocks(tree: SysfsTree, unit: str) -> tuple[ClockFiles, ...]:
+    """
+    Return the clocks of the 'gpu' or the 'cpu'.
+
+    Raises
+    ------
+    SettingError
+        Neither of the two.
+    PowerError
+        The kernel shows no such clock.
+
+    """
+    if unit not in UNITS:
+        raise SettingError(f'clocks can be capped for {" or ".join(UNITS)}, got {unit!r}')
+    gpu = find_gpu_clock(tree) if unit == 'gpu' else None
+    clocks = find_cpu_clocks(tree) if unit == 'cpu' else (() if gpu is None else (gpu,))
+    if not clocks:
+        where = '/sys/class/devfreq' if unit == 'gpu' else '/sys/devices/system/cpu/*/cpufreq'
+        raise PowerError(
+            f'no clock of the {unit} under {where}: this is not a Jetson, or a container that '
+            'does not show it'
+        )
+    return clocks
+
+
+def read_limits(tree: SysfsTree, clock: ClockFiles) -> ClockLimits:
+    """Return the limits in force."""
+    return ClockLimits(
+        tree.read_int(clock.minimum) * clock.unit_hz, tree.read_int(clock.maximum) * clock.unit_hz
+    )
+
+
+def read_table_hz(tree: SysfsTree, clock: ClockFiles) -> tuple[int, ...]:
+    """Return the frequencies of a clock, rising; () where the kernel does not tell."""
+    words = _read_or_empty(tree, clock.table).split()
+    return tuple(sorted({int(word) * clock.unit_hz for word in words if word.isdecimal()}))
+
+
+def round_cap_hz(wanted_hz: float, table_hz: tuple[int, ...], limit_hz: int) -> int:
+    """
+    Return the cap to write: the highest of the table that is not above `wanted_hz` nor the limit.
+
+    Below the table it is the table's lowest; without a table, `wanted_hz` itself.
+
+    >>> round_cap_hz(700e6, (306_000_000, 612_000_000, 918_000_000), 918_000_000)
+    612000000
+    >>> round_cap_hz(5e9, (306_000_000, 612_000_000, 918_000_000), 612_000_000)
+    612000000
+
+    """
+    allowed = [entry for entry in table_hz if entry < limit_hz] + [limit_hz]
+    if not table_hz:
+        return min(round(wanted_hz), limit_hz)
+    fitting = [entry for entry in allowed if entry <= wanted_hz + _ROUNDING_HZ]
+    return max(fitting, default=min(allowed))
+
+
+class FrequencyCaps:
+    """
+    The caps in force; it remembers what was there before each.
+
+    Parameters
+    ----------
+    access
+        Makes the changes.
+
+    """
+
+    def __init__(self, access: RootAccess) -> None:
+        self._access = access
+        self._tree = access.tree
+        self._caps: dict[str, dict[ClockFiles, _Cap]] = {}
+        self._wanted_mhz: dict[str, float] = {}
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units that have a cap."""
+        return tuple(unit for unit, caps in self._caps.items() if caps)
+
+    def frequencies_mhz(self, unit: str) -> tuple[float, ...]:
+        """Return the frequencies the unit's clock can have and the power mode allows, rising."""
+        clock = find_clocks(self._tree, unit)[0]
+        limit_hz = self._limit(unit, clock).maximum_hz
+        table_hz = read_table_hz(self._tree, clock)
+        return tuple(entry / HZ_PER_MHZ for entry in table_hz if entry <= limit_hz)
+
+    def set_cap(self, unit: str, mhz: float | None) -> float:
+        """
+        Cap the unit's clock; None takes the cap away.
+
+        Returns
+        -------
+        float
+            The highest frequency allowed now, MHz, as read back. Heat may hold it lower.
+
+        Raises
+        ------
+        SettingError
+            Not above 0 MHz.
+        PowerError
+            There is no such clock, or it did not take the cap.
+
+        """
+        if mhz is None:
+            self.lift(unit)
+            return self._highest_mhz(unit)
+        if not mhz > 0:
+            raise SettingError(f'a cap of the {unit} clock needs to be above 0 MHz, got {mhz:g}')
+        # All is read before anything is written: clocks may follow each other.
+        new = {clock: self._cap_for(unit, clock, mhz) for clock in find_clocks(self._tree, unit)}
+        caps = self._caps.setdefault(unit, {})
+        for clock, cap in new.items():
+            caps[clock] = _either(caps.get(clock), cap)  # until the write has succeeded
+            self._write(clock, cap.written)
+            caps[clock] = cap
+        self._wanted_mhz[unit] = mhz
+        return self._highest_mhz(unit)
+
+    def lift(self, unit: str) -> None:
+        """Put back what was there before the first cap; nothing to do without one."""
+        caps = self._caps.get(unit, {})
+        for clock, cap in list(caps.items()):
+            if self._is_still_ours(clock, cap) and read_limits(self._tree, clock) != cap.found:
+                self._write(clock, cap.found)
+            del caps[clock]
+        self._caps.pop(unit, None)
+        self._wanted_mhz.pop(unit, None)
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Have no cap in the body, where others set limits; then cap again within those."""
+        wanted_mhz = dict(self._wanted_mhz)
+
+        def cap_again() -> None:
+            for unit, mhz in wanted_mhz.items():
+                self.set_cap(unit, mhz)
+
+        with afterwards(cap_again):
+            for unit in self.units:
+                self.lift(unit)
+            yield
+
+    def commands(self) -> list[tuple[str, ...]]:
+        """Return what sudo has to allow: writing the two limits of the GPU and of each core."""
+        gpu = find_gpu_clock(self._tree)
+        folders = self._tree.find('/sys/devices/system/cpu/cpu[0-9]*')
+        clocks = [] if gpu is None else [gpu]
+        clocks += [_cpufreq(f'{folder}/cpufreq') for folder in folders]
+        return [
+            self._access.write_command(path)
+            for clock in clocks for path in (clock.minimum, clock.maximum)
+        ]
+
+    def _cap_for(self, unit: str, clock: ClockFiles, mhz: float) -> _Cap:
+        found = self._limit(unit, clock)
+        table_hz = read_table_hz(self._tree, clock)
+        cap_hz = round_cap_hz(mhz * HZ_PER_MHZ, table_hz, found.maximum_hz)
+        return _Cap(found, ClockLimits(min(found.minimum_hz, cap_hz), cap_hz))
+
+    def _limit(self, unit: str, clock: ClockFiles) -> ClockLimits:
+        """Return the limits without our cap."""
+        cap = self._caps.get(unit, {}).get(clock)
+        if cap is None or not self._is_still_ours(clock, cap):
+            return read_limits(self._tree, clock)
+        return cap.found
+
+    def _is_still_ours(self, clock: ClockFiles, cap: _Cap) -> bool:
+        """Whether nobody raised the limit since; heat can only have lowered it."""
+        if self._access.dry_run:
+            return True
+        raw = _read_or_empty(self._tree, clock.maximum)
+        # A core that went offline has no limits: there is nothing to put back.
+        return raw.isdecimal() and int(raw) * clock.unit_hz <= cap.written.maximum_hz
+
+    def _highest_mhz(self, unit: str) -> float:
+        clocks = find_clocks(self._tree, unit)
+        if self._access.dry_run and unit in self._caps:
+            return max(cap.written.maximum_hz for cap in self._caps[unit].values()) / HZ_PER_MHZ
+        return max(read_limits(self._tree, clock).maximum_hz for clock in clocks) / HZ_PER_MHZ
+
+    def _write(self, clock: ClockFiles, new: ClockLimits) -> None:
+        """Write the limits, in the order the kernel accepts, and read back."""
+        old = read_limits(self._tree, clock)
+        # The maximum is always written: what is read may be lower than what was set, from heat.
+        paths = [(clock.maximum, new.maximum_hz)]
+        if new.minimum_hz != old.minimum_hz:
+            is_raised = new.maximum_hz > old.maximum_hz
+            paths.insert(1 if is_raised else 0, (clock.minimum, new.minimum_hz))
+        for path, new_hz in paths:
+            self._access.write(path, str(new_hz // clock.unit_hz))
+        if not self._access.dry_run:
+            self._check(clock, new)
+
+    def _check(self, clock: ClockFiles, new: ClockLimits) -> None:
+        real = read_limits(self._tree, clock)
+        if real.maximum_hz > new.maximum_hz + _ROUNDING_HZ:
+            raise PowerCommandError(
+                f'wrote {new.maximum_hz // clock.unit_hz} to {clock.maximum} and read back '
+                f'{real.maximum_hz // clock.unit_hz}: the kernel did not take it; another program '
+                'may set it too (nvpmodel, jetson_clocks, a thermal daemon)'
+            )
+
+
+def _devfreq(folder: str) -> ClockFiles:
+    return ClockFiles(
+        f'{folder}/min_freq', f'{folder}/max_freq', f'{folder}/available_frequencies', 1
+    )
+
+
+def _cpufreq(folder: str) -> ClockFiles:
+    return ClockFiles(
+        f'{folder}/scaling_min_freq', f'{folder}/scaling_max_freq',
+        f'{folder}/scaling_available_frequencies', HZ_PER_KHZ,
+    )
+
+
+def _read_or_empty(tree: SysfsTree, path: str) -> str:
+    """Return the text of a file; '' where it is absent or does not answer."""
+    try:
+        return tree.read_text(path)
+    except PowerError:
+        return ''

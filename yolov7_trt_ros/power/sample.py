@@ -1,0 +1,180 @@
+"""What a board tells about itself at one moment, whichever way it was read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from yolov7_trt_ros.power.tegrastats import RailPower
+
+TOTAL_RAILS = ('VDD_IN', 'POM_5V_IN', 'VIN')
+"""Rails that feed all others: of the module (Nano, TX2, Xavier NX, Orin), of the board (Thor)."""
+
+# These sensors are not wired up to a place that warms up: PMIC reads 100 C at all times.
+_NOT_A_TEMPERATURE = ('PMIC',)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoardSample:
+    """
+    A board at one moment; what it does not have or show is left out.
+
+    Attributes
+    ----------
+    time_ns
+        Of the source's clock, time.monotonic_ns unless another was given.
+    rails
+        Power by the board's name of the rail: 'VDD_IN', 'VDD_GPU_SOC', 'gpu' (NVML), 'package-0'
+        (RAPL). Means and largest values are those since the source was opened.
+    total_mw
+        Of the rail that feeds all others; where there is none, the sum of the rails. None when it
+        or one of the rails could not be read.
+    temperatures_c
+        By the board's name of the sensor without '-therm(al)'. Sensors of parts that are switched
+        off are left out.
+    clocks_mhz
+        'gpu', 'emc', 'cpu0'..., other names as on the board.
+    loads_percent
+        'gpu', 'emc', 'cpu' (all cores that are on), 'cpu0'...; 0 to 100.
+    alarms
+        Over-current and throttling that hold now or happened since the sample before.
+    fan_percent
+        Of its full speed.
+    energy_j
+        By rail, since the source was opened, where the hardware counts it; the same for
+        `total_energy_j`.
+    problems
+        What could not be read and why: a hanging driver, a missing permission.
+
+    """
+
+    time_ns: int
+    rails: Mapping[str, RailPower] = dataclasses.field(default_factory=dict)
+    total_mw: float | None = None
+    temperatures_c: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    clocks_mhz: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    loads_percent: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    alarms: tuple[str, ...] = ()
+    fan_percent: float | None = None
+    energy_j: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    total_energy_j: float | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def hottest_c(self) -> tuple[str, float] | None:
+        """Name and temperature of the hottest sensor that follows the heat; None without any."""
+        real = {
+            name: value
+            for name, value in self.temperatures_c.items()
+            if not name.upper().startswith(_NOT_A_TEMPERATURE)
+        }
+        return max(real.items(), key=lambda item: item[1]) if real else None
+
+
+class TelemetrySource(Protocol):
+    """Where samples come from."""
+
+    @property
+    def name(self) -> str:
+        """Short, for logs: 'sysfs', 'tegrastats', 'nvml+rapl', 'none'."""
+
+    def read(self) -> BoardSample:
+        """
+        Take a sample; never waits longer than its time-outs.
+
+        Raises
+        ------
+        PowerError
+            Nothing at all can be read; parts that cannot are in `problems` instead.
+
+        """
+
+    def close(self) -> None:
+        """End its threads and tools; twice is harmless."""
+
+
+class RunningMeans:
+    """Mean and largest reading of each rail so far, as tegrastats prints them."""
+
+    def __init__(self) -> None:
+        self._sums_mw: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+        self._largest_mw: dict[str, float] = {}
+
+    def add(self, currents_mw: Mapping[str, float]) -> dict[str, RailPower]:
+        """Take new readings in mW, by rail, and return them with their means."""
+        return {name: self._add_one(name, value) for name, value in currents_mw.items()}
+
+    def _add_one(self, name: str, current_mw: float) -> RailPower:
+        self._sums_mw[name] = self._sums_mw.get(name, 0.0) + current_mw
+        self._counts[name] = self._counts.get(name, 0) + 1
+        self._largest_mw[name] = max(current_mw, self._largest_mw.get(name, current_mw))
+        mean_mw = self._sums_mw[name] / self._counts[name]
+        return RailPower(current_mw, mean_mw, self._largest_mw[name])
+
+
+def total_of_rails(rails: Mapping[str, RailPower], expected: Sequence[str]) -> float | None:
+    """
+    Return the power of the whole board, mW.
+
+    Parameters
+    ----------
+    rails
+        Those that were read.
+    expected
+        Names of all rails of the board. The total is None, not too small, while the rail that
+        feeds the others or one of the summands is missing.
+
+    """
+    feeding = next((name for name in TOTAL_RAILS if name in expected), None)
+    if feeding is not None:
+        return rails[feeding].current_mw if feeding in rails else None
+    if not expected or any(name not in rails for name in expected):
+        return None
+    return sum(rails[name].current_mw for name in expected)
+
+
+def merge_samples(
+    power_samples: Sequence[BoardSample], other_samples: Sequence[BoardSample] = ()
+) -> BoardSample:
+    """
+    Merge samples that several sources took at about the same time into one.
+
+    Where two have a value of the same name, the earlier one counts.
+
+    Parameters
+    ----------
+    power_samples
+        Of sources that measure different parts of the board: their totals are added, and if one
+        has none now, there is none.
+    other_samples
+        Of sources that tell the rest; their totals do not count.
+
+    """
+    samples = (*power_samples, *other_samples)
+
+    def merged(name: str) -> dict[str, float]:
+        parts = [getattr(part, name) for part in reversed(samples)]
+        return {key: value for part in parts for key, value in part.items()}
+
+    fans = (part.fan_percent for part in samples)
+    return BoardSample(
+        time_ns=max(part.time_ns for part in power_samples or samples),
+        rails={name: rail for part in reversed(samples) for name, rail in part.rails.items()},
+        total_mw=_sum_of([part.total_mw for part in power_samples]),
+        temperatures_c=merged('temperatures_c'),
+        clocks_mhz=merged('clocks_mhz'),
+        loads_percent=merged('loads_percent'),
+        alarms=tuple(alarm for part in samples for alarm in part.alarms),
+        fan_percent=next((fan for fan in fans if fan is not None), None),
+        energy_j=merged('energy_j'),
+        total_energy_j=_sum_of([part.total_energy_j for part in power_samples]),
+        problems=tuple(problem for part in samples for problem in part.problems),
+    )
+
+
+def _sum_of(values: Sequence[float | None]) -> float | None:
+    """Sum them; None if there are none, or one of them is None."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None

@@ -1,0 +1,196 @@
+"""
+Files of the kernel below a root folder: read and written with a time-out, found by pattern.
+
+Paths are those on the board ('/sys/class/thermal/...'); the root folder in front of them is '/'
+there, and any other folder for an emulated board or a test. Whatever goes wrong is a PowerError
+that says which file and why.
+
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import re
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
+from yolov7_trt_ros.power.guard import CALL_TIMEOUT_S, CallGuard
+
+MAX_TEXT_BYTES = 1 << 20
+"""More is never read of one file; /proc/stat of a large server has about 100 kB."""
+
+_DENIED = (errno.EACCES, errno.EPERM)
+
+
+class SysfsTree:
+    """
+    The kernel's files below a root folder.
+
+    Safe for use by several threads. A file whose driver does not answer costs its reader the
+    time-out once and nothing after that; see `power.guard`.
+
+    Parameters
+    ----------
+    root
+        Folder that holds `sys` and `proc`.
+    timeout_s
+        How long one file may take.
+
+    """
+
+    def __init__(self, root: Path = Path('/'), timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self._root = root
+        self._guard = CallGuard(timeout_s)
+
+    @property
+    def root(self) -> Path:
+        """Folder that holds `sys` and `proc`."""
+        return self._root
+
+    @property
+    def hanging(self) -> tuple[str, ...]:
+        """Paths whose last read or write has not returned yet."""
+        return self._guard.hanging
+
+    def real_path(self, path: str) -> Path:
+        """Return where a path of the board lies on this machine."""
+        return self._root / path.lstrip('/')
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file or folder that this user may see."""
+        return os.path.exists(self.real_path(path))
+
+    def find(self, *patterns: str) -> tuple[str, ...]:
+        """
+        Return the paths on the board that fit a shell pattern.
+
+        In the order of the patterns, and of the numbers in the names for one pattern: hwmon2
+        before hwmon10.
+        """
+        found: dict[str, None] = {}
+        for pattern in patterns:
+            names = glob.glob(pattern.lstrip('/'), root_dir=self._root)
+            found.update(dict.fromkeys(f'/{name}' for name in sorted(names, key=_in_numbers)))
+        return tuple(found)
+
+    def read_text(self, path: str) -> str:
+        """
+        Read a file, without the white space and NUL characters around its text.
+
+        Raises
+        ------
+        PowerPermissionError
+            This user may not read it.
+        PowerError
+            There is no such file, its driver refuses, or it hangs.
+
+        """
+        return self._guard.call(path, partial(_read, self.real_path(path), path))
+
+    def read_int(self, path: str) -> int:
+        """
+        Read a file that holds a whole number.
+
+        Raises
+        ------
+        PowerFormatError
+            It holds something else.
+        PowerError
+            As for `read_text`.
+
+        """
+        text = self.read_text(path)
+        try:
+            return int(text, 0) if text.startswith('0x') else int(text)
+        except ValueError as exc:
+            raise PowerFormatError(
+                f'{path} should hold a whole number and holds {text[:40]!r}'
+            ) from exc
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, str | PowerError]:
+        """
+        Read many files in one go; an error stands in its own file's place.
+
+        This takes one change of threads for all of them, `read_text` one for each.
+        """
+        calls = {path: partial(_read, self.real_path(path), path) for path in paths}
+        return self._guard.call_all(calls)
+
+    def write_text(self, path: str, text: str) -> None:
+        """
+        Write to a file that exists. The kernel may round or ignore a value: read it back.
+
+        Raises
+        ------
+        PowerPermissionError
+            This user may not write it, or /sys is mounted read-only, as it is in containers.
+        PowerError
+            There is no such file, the kernel refuses the value, or it hangs (and may then still
+            come into effect later).
+
+        """
+        self._guard.call(path, partial(_write, self.real_path(path), path, text))
+
+    def close(self) -> None:
+        """End the idle reading thread; a later read starts a new one."""
+        self._guard.close()
+
+
+def _in_numbers(name: str) -> tuple[tuple[int, int, str], ...]:
+    parts = re.findall(r'\d+|\D+', name)
+    return tuple((0, int(part), '') if part.isdigit() else (1, 0, part) for part in parts)
+
+
+def _read(real_path: Path, path: str) -> str:
+    try:
+        with open(real_path, 'rb') as file:
+            return file.read(MAX_TEXT_BYTES).decode('utf-8', 'replace').strip(' \t\r\n\0')
+    except OSError as exc:
+        raise explain_os_error(exc, path, 'read') from exc
+
+
+def _write(real_path: Path, path: str, text: str) -> None:
+    try:
+        descriptor = os.open(real_path, os.O_WRONLY | os.O_TRUNC)  # never makes a new file
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise explain_os_error(exc, path, f'write {text!r} to') from exc
+
+
+def explain_os_error(error: OSError, path: str, doing: str) -> PowerError:
+    """
+    Turn what the kernel answered into an error of ours.
+
+    Parameters
+    ----------
+    error
+        As caught.
+    path
+        Of the file, on the board.
+    doing
+        'read', or "write '3' to".
+
+    """
+    reason = error.strerror or str(error)
+    if error.errno in _DENIED:
+        return PowerPermissionError(
+            f'cannot {doing} {path} ({reason}): only root may, or who the owner lets; '
+            '`yolov7_trt power permissions` prints what to grant'
+        )
+    if error.errno == errno.EROFS:
+        return PowerPermissionError(
+            f'cannot {doing} {path} ({reason}): /sys is mounted read-only, as in a container; '
+            'do this on the host'
+        )
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return PowerError(f'cannot {doing} {path}: this board or release has no such file')
+    if error.errno in (errno.EINVAL, errno.ERANGE):
+        return PowerError(f'cannot {doing} {path} ({reason}): the kernel refuses this value')
+    return PowerError(f'cannot {doing} {path} ({reason}): its driver does not answer as it should')
