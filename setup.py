@@ -36,7 +36,9 @@ setup(
         # `ros2 run` and launch files look for executables here. pip puts console_scripts into bin/
         # and does not read setup.cfg, so the nodes are small scripts of their own: one way for
         # pip and colcon alike.
-        (f'lib/{package_name}', ['scripts/detector_node', 'scripts/image_player_node']),
+        (f'lib/{package_name}', [
+            'scripts/detector_node', 'scripts/image_player_node', 'scripts/power_node',
+        ]),
     ],
     entry_points={'console_scripts': ['yolov7_trt = yolov7_trt_ros.cli.main:main']},
     # ROS packages are not listed: colcon and rosdep take them from package.xml, pip from
@@ -50,7 +52,7 @@ setup(
     ],
     extras_require={
         # For the GPU. TensorRT itself comes with JetPack, or with pip install tensorrt.
-        'gpu': ['cuda-bindings>=12', 'onnx>=1.14', 'pycuda>=2022.1'],
+        'gpu': ['cuda-bindings>=12', 'nvidia-ml-py>=12', 'onnx>=1.14', 'pycuda>=2022.1'],
         'tools': ['onnx>=1.14', 'pycocotools>=2.0.7', 'rich>=13', 'rosbags>=0.11'],
         'demo': ['matplotlib>=3.7', 'rich>=13', 'rosbags>=0.11', 'scikit-image>=0.21'],
         'test': ['hypothesis>=6.100', 'pytest>=8.3,<8.4', 'pytest-timeout>=2.3'],

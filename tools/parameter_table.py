@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """
-Print the parameters of the detector node as a Markdown table, or keep it current in a document.
+Print the parameters of a node as a Markdown table, or keep it current in a document.
 
     python tools/parameter_table.py                            print the table
     python tools/parameter_table.py --check docs/interfaces.md exit status 1 where it differs
     python tools/parameter_table.py --write docs/interfaces.md put the table in
 
-In the document it lies between the lines `BEGIN` and `END`. Needs rclpy, as the module of the
-parameters does.
+The node is the detector; with `--node power`, and for docs/power.md, the power node. In the
+document the table lies between the lines `BEGIN` and `END`. Needs rclpy, as the modules of the
+parameters do.
 
 """
 
@@ -18,20 +19,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolov7_trt_ros.nodes.parameters import PARAMETERS, ParameterSpec
+from yolov7_trt_ros.nodes import parameters, power_parameters
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+
+NODES = {'detector': parameters.PARAMETERS, 'power': power_parameters.PARAMETERS}
 
 BEGIN = '<!-- parameters: begin -->'
 END = '<!-- parameters: end -->'
 _HEAD = ('name', 'type', 'default', 'accepted', 'run time', 'meaning')
 
 
-def parameter_table() -> str:
+def parameter_table(node: str = 'detector') -> str:
     """Return the table, one row a parameter, with a newline at the end."""
-    rows = [_HEAD, tuple('---' for _ in _HEAD), *map(_row, PARAMETERS)]
+    rows = [_HEAD, tuple('---' for _ in _HEAD), *map(_row, NODES[node])]
     return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
 
 
-def replace_table(text: str) -> str:
+def replace_table(text: str, node: str = 'detector') -> str:
     """
     Return a document's text with the table between its markers replaced.
 
@@ -47,7 +51,7 @@ def replace_table(text: str) -> str:
     _, end, after = rest.partition(END)
     if not end:
         raise ValueError(f'{END} comes before {BEGIN}')
-    return f'{before}{BEGIN}\n{parameter_table()}{END}{after}'
+    return f'{before}{BEGIN}\n{parameter_table(node)}{END}{after}'
 
 
 def _row(spec: ParameterSpec) -> tuple[str, ...]:
@@ -67,14 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     group = parser.add_mutually_exclusive_group()
     group.add_argument('--check', type=Path, metavar='FILE', help='compare the table in a file')
     group.add_argument('--write', type=Path, metavar='FILE', help='replace the table in a file')
+    parser.add_argument('--node', choices=NODES, help='default: the one the file is named after')
     args = parser.parse_args(argv)
     path = args.check or args.write
+    node = args.node or (path.stem if path is not None and path.stem in NODES else 'detector')
     if path is None:
-        sys.stdout.write(parameter_table())
+        sys.stdout.write(parameter_table(node))
         return 0
     try:
         found = path.read_text(encoding='utf-8')
-        wanted = replace_table(found)
+        wanted = replace_table(found, node)
     except (OSError, ValueError) as exc:
         print(f'{path}: {exc}', file=sys.stderr)
         return 1
@@ -82,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         path.write_text(wanted, encoding='utf-8')
     elif found != wanted:
         print(
-            f'{path} is not what nodes/parameters.py says; run: '
+            f'{path} is not what the table of the node says; run: '
             f'python tools/parameter_table.py --write {path}', file=sys.stderr,
         )
         return 1

@@ -32,6 +32,7 @@ from yolov7_trt_ros.nodes import diagnostics, parameters, qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
 from yolov7_trt_ros.nodes.labels import label_info_msg
+from yolov7_trt_ros.nodes.parameter_spec import split_names
 from yolov7_trt_ros.nodes.plan_build import Engine, PlanBuild, exit_over_builds
 from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.worker import DetectionWorker
@@ -216,13 +217,13 @@ class DetectorNode(LifecycleNode):
             stream.open(slots)
 
     def _create_streams(self, values: dict[str, Any]) -> dict[str, ImageStream]:
-        names = parameters.split_names(values['image_topics'])
+        names = split_names(values['image_topics'])
         topics = [self.resolve_topic_name(name) for name in names]
         if not topics or len(set(topics)) != len(topics):
             raise SettingError(
                 f'image_topics must name at least one topic and none twice, got {topics}'
             )
-        outputs = parameters.split_names(values['detections_topics']) or detections_topics(topics)
+        outputs = split_names(values['detections_topics']) or detections_topics(topics)
         if len(outputs) != len(topics):
             raise SettingError(
                 f'detections_topics must be empty or name one topic for each of the {len(topics)} '

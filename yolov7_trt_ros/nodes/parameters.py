@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
 from yolov7_trt_ros.core.class_filter import find_class_ids
@@ -15,111 +14,7 @@ from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
 from yolov7_trt_ros.engine.open import BACKENDS, MEMORIES, PRECISIONS, DetectorOptions
 from yolov7_trt_ros.errors import SettingError
-
-
-@dataclasses.dataclass(frozen=True)
-class ParameterSpec:
-    """
-    One parameter: its default tells its type.
-
-    Attributes
-    ----------
-    name, default, description
-        As `ros2 param describe` shows them; the description names the unit.
-    minimum, maximum
-        Inclusive range of numbers.
-    choices
-        Accepted texts; empty accepts any.
-    runtime
-        May change while the node is configured or active.
-
-    """
-
-    name: str
-    default: float | int | bool | str
-    description: str
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    runtime: bool = False
-
-    def check(self, value: Any) -> float | int | bool | str:
-        """
-        Return `value` in this parameter's type.
-
-        An integer is accepted for a double; an integer, or a list of texts or integers (joined by
-        commas), for a text.
-
-        Raises
-        ------
-        SettingError
-            Wrong type or out of range; says what was expected and found.
-
-        """
-        if isinstance(self.default, str):
-            return self._check_text(value)
-        if isinstance(self.default, bool) or isinstance(value, bool):
-            if type(value) is not type(self.default):
-                raise self._wrong_type(value)
-            return bool(value)
-        if isinstance(self.default, float) and isinstance(value, int):
-            value = float(value)
-        if type(value) is not type(self.default):
-            raise self._wrong_type(value)
-        return self._check_range(value)
-
-    def _check_text(self, value: Any) -> str:
-        items = value if isinstance(value, (list, tuple)) else [value]
-        if any(isinstance(item, bool) or not isinstance(item, (str, int)) for item in items):
-            raise self._wrong_type(value)
-        text = ','.join(map(str, items))
-        if self.choices and text not in self.choices:
-            raise SettingError(
-                f'{self.name} must be one of {", ".join(self.choices)}, got {text!r}'
-            )
-        return text
-
-    def _check_range(self, value: float | int) -> float | int:
-        low, high = self.minimum, self.maximum
-        # written so that NaN fails
-        if not ((low is None or value >= low) and (high is None or value <= high)):
-            raise SettingError(f'{self.name} must be within {self.range_text()}, got {value}')
-        return value
-
-    def range_text(self) -> str:
-        """Return `0.0..1.0`, open where there is no limit."""
-        low = '' if self.minimum is None else f'{self.minimum:g}'
-        high = '' if self.maximum is None else f'{self.maximum:g}'
-        return f'{low}..{high}'
-
-    def type_text(self) -> str:
-        """Return the ROS type: double, integer, bool or string."""
-        return {float: 'double', int: 'integer', bool: 'bool', str: 'string'}[type(self.default)]
-
-    def descriptor(self) -> ParameterDescriptor:
-        """Return the descriptor; types are checked by `check`, so that ints pass for doubles."""
-        descriptor = ParameterDescriptor(description=self.description, dynamic_typing=True)
-        if self.choices:
-            descriptor.additional_constraints = f'one of: {", ".join(self.choices)}'
-        elif not self.runtime:
-            descriptor.additional_constraints = 'changes take effect at the configure transition'
-        if self.minimum is not None and self.maximum is not None:
-            if isinstance(self.default, float):
-                low, high = float(self.minimum), float(self.maximum)
-                descriptor.floating_point_range = [
-                    FloatingPointRange(from_value=low, to_value=high)
-                ]
-            else:
-                descriptor.integer_range = [
-                    IntegerRange(from_value=int(self.minimum), to_value=int(self.maximum), step=1)
-                ]
-        return descriptor
-
-    def _wrong_type(self, value: Any) -> SettingError:
-        return SettingError(
-            f'{self.name} must be a {self.type_text()}, got {type(value).__name__} {value!r}'
-        )
-
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec, split_names
 
 REBUILD = 'rebuild'
 """Value of `on_plan_mismatch`."""
@@ -325,8 +220,3 @@ def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> Node
         publish_overlay=values['publish_overlay'],
         class_id_format=values['class_id_format'],
     )
-
-
-def split_names(text: str) -> list[str]:
-    """Split `a, b` at the commas; empty parts are dropped."""
-    return [part.strip() for part in text.split(',') if part.strip()]

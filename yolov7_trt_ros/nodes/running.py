@@ -9,7 +9,7 @@ from collections.abc import Callable
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 
 from yolov7_trt_ros.errors import Yolov7TrtError
@@ -18,7 +18,9 @@ from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
 _EXIT_CODE = 'run_node_exit_code'
 
 
-def run_node(name: str, make_node: Callable[[], Node], args: list[str] | None) -> int:
+def run_node(
+    name: str, make_node: Callable[[], Node], args: list[str] | None, *, threads: int = 1
+) -> int:
     """
     Make a node and spin it until a signal or shutdown ends it.
 
@@ -30,6 +32,8 @@ def run_node(name: str, make_node: Callable[[], Node], args: list[str] | None) -
         Called after rclpy.init.
     args
         Command line; None takes the process's.
+    threads
+        How many run callbacks. With several, what is in work at the end is waited for.
 
     Returns
     -------
@@ -50,8 +54,9 @@ def run_node(name: str, make_node: Callable[[], Node], args: list[str] | None) -
         rclpy.try_shutdown()
         return 1
     context = node.context
+    executor = MultiThreadedExecutor(threads) if threads > 1 else None
     try:
-        rclpy.spin(node)
+        rclpy.spin(node, executor)
     except ExternalShutdownException:
         pass
     except RCLError:
@@ -59,6 +64,8 @@ def run_node(name: str, make_node: Callable[[], Node], args: list[str] | None) -
         if context.ok():
             raise
     finally:
+        if executor is not None:
+            executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
     return int(getattr(node, _EXIT_CODE, 0))

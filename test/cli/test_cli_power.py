@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from yolov7_trt_ros.cli import main, power, power_telemetry
+from yolov7_trt_ros.emulated_board import BOARDS
+from yolov7_trt_ros.emulated_board.machine import open_machine
+from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S
+from yolov7_trt_ros.power.sample import BoardSample
+from yolov7_trt_ros.power.tegrastats import RailPower
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+ORIN = ('--emulate', 'orin_nano_super')
+
+
+def run(*arguments: object) -> int:
+    """Run `yolov7_trt power` in this process."""
+    return main.main(['power', *map(str, arguments)])
+
+
+def test_help_is_enough(command: Command) -> None:
+    done = command('power', '-h')
+    assert done.returncode == 0 and 'examples:\n  yolov7_trt power status' in done.stdout
+    for action in ('status', 'modes', 'set', 'clocks', 'watch', 'record', 'plot', 'permissions'):
+        assert f'\n    {action} ' in done.stdout
+
+
+def test_the_default_time_limit_is_that_of_the_tools() -> None:
+    assert power.DEFAULT_TIMEOUT_S == COMMAND_TIMEOUT_S
+
+
+@pytest.mark.parametrize('board', sorted(BOARDS))
+def test_status_tells_board_mode_and_power(
+    board: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run('status', '--emulate', board, '--json', '-') == 0
+    printed = capsys.readouterr()
+    record = json.loads(printed.out)
+    assert 'Jetson' in record['board']
+    assert record['jetson_clocks'] == 'off'
+    mode = BOARDS[board].mode(BOARDS[board].default_mode)
+    assert record['power_mode'] == f'{mode.name} ({mode.mode_id})'
+    assert record['sample']['total (W)'] > 1
+    assert 'power mode' in printed.err
+
+
+def test_modes_marks_the_one_in_force(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*ORIN, 'modes') == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith('*')] == [lines[1]]
+    assert '25W' in lines[1] and 'GPU 918 MHz' in lines[1]
+
+
+def test_set_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run('set', 'MAXN_SUPER', *ORIN) == 0
+    assert capsys.readouterr().out.endswith('power mode: MAXN_SUPER (2)\n')
+
+
+@pytest.mark.parametrize(('mode', 'reason'), [
+    ('7W', 'TPC_PG_MASK 240 -> 252'), ('MAXN', 'MAXN_SUPER'),
+])
+def test_a_mode_that_cannot_be_set(
+    mode: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*ORIN, 'set', mode) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_a_dry_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run('--dry-run', *ORIN, 'set', '0') == 0
+    printed = capsys.readouterr().out
+    assert 'would run' in printed and 'dry run' in printed
+
+
+@pytest.mark.parametrize(('state', 'now'), [('on', 'on'), ('off', 'off'), ('restore', 'off')])
+def test_clocks(state: str, now: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*ORIN, 'clocks', state) == 0
+    assert capsys.readouterr().out.endswith(f'jetson_clocks: {now}\n')
+
+
+def test_permissions_are_exact_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*ORIN, 'permissions', '--install') == 0
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if 'NOPASSWD' in line]
+    assert any(line.endswith('/nvpmodel -m 2') for line in lines)
+    assert not any('*' in line for line in lines)
+    assert '# installed for' in printed
+
+
+def test_recorded_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip('matplotlib')
+    csv, png = tmp_path / 'a' / 'x.csv', tmp_path / 'b' / 'x.png'
+    assert run(*ORIN, 'record', '-o', csv, '--seconds', 0.3, '--period', 0.1) == 0
+    assert '4 samples over 0.' in capsys.readouterr().out
+    columns = power_telemetry.read_csv(csv)
+    assert len(columns['total (W)']) == 4 and min(columns['total (W)']) > 1
+    assert run('plot', csv, '-o', png) == 0
+    assert png.read_bytes().startswith(b'\x89PNG')
+
+
+def test_watch_shows_energy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*ORIN, 'watch', '--seconds', 0.2, '--period', 0.1) == 0
+    printed = capsys.readouterr().out
+    assert printed.count('total (W)') == 3 and 'energy (J)' in printed and '\x1b' not in printed
+
+
+def test_a_recording_that_is_interrupted_is_whole(tmp_path: Path) -> None:
+    csv = tmp_path / 'x.csv'
+    recording = subprocess.Popen(
+        [sys.executable, '-m', 'yolov7_trt_ros', 'power', *ORIN, 'record', '-o', str(csv),
+         '--period', '0.05'],
+        stdout=subprocess.PIPE, text=True,
+    )
+    end_s = time.monotonic() + 30
+    while not (csv.exists() and csv.read_text().count('\n') > 3) and time.monotonic() < end_s:
+        assert recording.poll() is None
+    recording.send_signal(signal.SIGINT)
+    printed, _ = recording.communicate(timeout=30)
+    assert recording.returncode == 0 and 'samples over' in printed
+    assert power_telemetry.read_csv(csv)['total (W)']
+
+
+@pytest.mark.parametrize('arguments', [
+    ('watch', '--period', 0), ('record', '-o', 'x.csv', '--seconds', -1),
+    ('--emulate', 'tx9', 'status'),
+])
+def test_wrong_values(
+    arguments: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*(() if '--emulate' in arguments else ORIN), *arguments) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_board_lists_those_there_are() -> None:
+    with pytest.raises(SettingError, match='agx_orin, orin_nano_super, thor'):
+        open_machine('tx9')
+
+
+@pytest.mark.parametrize(('text', 'reason'), [
+    ('', 'an empty file'), ('a,b\n1,2\n', 'found a, b'),
+    ('time (s),total (W)\n0,1\n1,much\n', 'line 3: total'),
+])
+def test_files_that_are_no_recording(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / 'x.csv'
+    path.write_text(text)
+    with pytest.raises(InputError, match=reason):
+        power_telemetry.read_csv(path)
+
+
+def test_columns_are_those_of_the_first_sample(tmp_path: Path) -> None:
+    first = BoardSample(0, {'IN': RailPower(5000.0, None, None)}, total_mw=5000.0)
+    later = BoardSample(10**9, temperatures_c={'tj': 50.0}, alarms=('hot', 'hotter'))
+    recorded = power_telemetry.write_csv(tmp_path / 'x.csv', [first, later])
+    assert (recorded.rows, recorded.seconds, recorded.mean_w) == (2, 1.0, None)
+    assert (tmp_path / 'x.csv').read_text().splitlines() == [
+        'time (s),total (W),IN (W),alarms', '0.000,5.000,5.000,', '1.000,,,hot; hotter',
+    ]

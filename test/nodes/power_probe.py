@@ -1,0 +1,106 @@
+"""What the tests of the power node talk to it with: the node, its board, and a probe's calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rclpy
+from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.parameter import Parameter, parameter_value_to_python
+from ros_probe import Probe
+
+from yolov7_trt_ros.emulated_board import EmulatedBoard
+from yolov7_trt_ros.emulated_board.machine import Machine, board_machine
+from yolov7_trt_ros.nodes.power_node import NAME, THREADS, PowerNode
+
+STATUS = f'/{NAME}: power'
+
+
+class PowerProbe:
+    """A probe that calls the power node by ROS alone."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+
+    def send(self, name: str, value: Any) -> Any:
+        """Send a parameter; returns the future of its answer."""
+        client = self.probe.node.create_client(SetParameters, f'/{NAME}/set_parameters')
+        self.probe.wait_until(client.service_is_ready, 'the parameter service')
+        message = Parameter(name, value=value).to_parameter_msg()
+        return client.call_async(SetParameters.Request(parameters=[message]))
+
+    def set(self, name: str, value: Any) -> tuple[bool, str]:
+        """Set a parameter; returns whether it succeeded, and the reason."""
+        future = self.send(name, value)
+        result = self.probe.wait_until(future.done, f'an answer about {name}')
+        result = future.result().results[0]
+        return bool(result.successful), str(result.reason)
+
+    def change(self, name: str, value: Any) -> str:
+        """Set a parameter; returns what the diagnostics say holds now."""
+        assert self.set(name, value) == (True, '')
+        before, _, what = self.status()[1]['last change'].partition(': ')
+        assert before.startswith(f'{name} = ')
+        return what
+
+    def set_atomically(self, **values: Any) -> tuple[bool, str]:
+        """Set several as one."""
+        request = SetParametersAtomically.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()
+                        for name, value in values.items()]
+        )
+        name = f'/{NAME}/set_parameters_atomically'
+        result = self.probe.call(SetParametersAtomically, name, request).result
+        return bool(result.successful), str(result.reason)
+
+    def get(self, name: str) -> Any:
+        """Return the value of a parameter."""
+        request = GetParameters.Request(names=[name])
+        answer = self.probe.call(GetParameters, f'/{NAME}/get_parameters', request)
+        return parameter_value_to_python(answer.values[0])
+
+    def status(self) -> tuple[str, dict[str, str], bytes]:
+        """Return message, values and level of the next diagnostics."""
+        self.probe.forget_diagnostics()
+        statuses = self.probe._statuses
+        self.probe.wait_until(lambda: STATUS in statuses, 'diagnostics of the power node')
+        return statuses[STATUS]
+
+    def wait_for_status(self, holds: Any, what: str) -> tuple[str, dict[str, str], bytes]:
+        """Wait until the diagnostics are as `holds` wants them."""
+        statuses = self.probe._statuses
+        self.probe.wait_until(
+            lambda: STATUS in statuses and holds(*statuses[STATUS]), f'{what}: {statuses}'
+        )
+        return statuses[STATUS]
+
+
+@contextmanager
+def power_node(
+    board: EmulatedBoard | None, machine: Machine | None = None, **parameters: Any
+) -> Iterator[PowerNode]:
+    """Run the node in this process, with its own context and as `main` does: two threads."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    if machine is None:
+        assert board is not None
+        machine = board_machine(board)
+    node = PowerNode(
+        machine=machine, context=context,
+        parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()],
+    )
+    executor = MultiThreadedExecutor(THREADS, context=context)
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
+    try:
+        yield node
+    finally:
+        executor.shutdown()
+        thread.join()
+        node.destroy_node()
+        rclpy.shutdown(context=context)

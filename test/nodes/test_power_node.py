@@ -1,0 +1,489 @@
+"""The real power node on emulated boards, over real ROS parameters."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from power_probe import PowerProbe, power_node
+from ros_probe import Probe, start_node
+from std_msgs.msg import Float32
+from vision_msgs.msg import Detection2DArray
+
+from yolov7_trt_ros.emulated_board import EmulatedBoard, create_board
+from yolov7_trt_ros.emulated_board.machine import Machine, board_machine
+from yolov7_trt_ros.power.commands import SystemRunner
+from yolov7_trt_ros.power.control import PowerControl
+
+OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
+GPU = '/sys/class/devfreq/17000000.gpu'
+# run_node on a board whose folder is given, so that it can be looked at afterwards
+HOSTED = """
+import sys
+from pathlib import Path
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
+from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.machine import board_machine
+from yolov7_trt_ros.nodes.power_node import NAME, THREADS, PowerNode
+from yolov7_trt_ros.nodes.running import run_node
+board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
+sys.exit(run_node(
+    NAME, lambda: PowerNode(machine=board_machine(board)), sys.argv[2:], threads=THREADS))
+"""
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[EmulatedBoard]:
+    with create_board('orin_nano_super', tmp_path / 'board') as board:
+        board.set_load(gpu=0.7, cpu=0.3)
+        board.step(30)
+        yield board
+
+
+@pytest.fixture
+def power(probe: Probe) -> PowerProbe:
+    probe.forget_diagnostics()
+    return PowerProbe(probe)
+
+
+def mode_of(board: EmulatedBoard) -> str:
+    control = PowerControl(board.root, board_machine(board).runner)
+    try:
+        return control.current_mode().name
+    finally:
+        control.close()
+
+
+# ---- what it tells
+
+
+def test_read_only_parameters_tell_the_board(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board):
+        assert 'Orin Nano' in power.get('board')
+        assert power.get('l4t_release').startswith('36.')
+        assert list(power.get('available_power_modes')) == [
+            f'{mode.mode_id} {mode.name}' for mode in board.definition.modes
+        ]
+        assert not power.set('board', 'another')[0]
+
+
+def test_telemetry_on_topics_and_in_diagnostics(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board, sample_rate_hz=20.0):
+        heard = {
+            name: power.probe.listen(Float32, f'/power_manager/{name}')
+            for name in ('power_w', 'gpu_load', 'temperature_c')
+        }
+        power.probe.wait_until(lambda: all(len(values) > 3 for values in heard.values()))
+        message, values, level = power.wait_for_status(
+            lambda _, values, __: values.get('mode') == '25W', 'the mode'
+        )
+        assert level == OK and message.startswith('25W, ')
+        assert heard['power_w'][-1].data == pytest.approx(
+            float(values['VDD_IN (mW)']) / 1000, abs=0.01
+        )
+        assert heard['gpu_load'][-1].data == pytest.approx(70, abs=1)
+        assert 25 < heard['temperature_c'][-1].data < 90
+        assert values['jetson_clocks'] == 'off' and values['source'] == 'sysfs'
+        assert {'tj temperature (C)', 'gpu clock (MHz)', 'gpu load (%)', 'alarms'} <= set(values)
+
+
+def test_the_rate_may_change(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board, sample_rate_hz=0.5):
+        heard = power.probe.listen(Float32, '/power_manager/power_w')
+        assert power.set('sample_rate_hz', 50) == (True, '')
+        power.probe.wait_until(lambda: len(heard) > 10, 'samples')
+        assert not power.set('sample_rate_hz', 0.0)[0]
+
+
+def test_throttling_is_a_warning(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board, sample_rate_hz=20.0):
+        power.status()
+        board.set_heat_sink(120)  # hot enough to throttle
+        _, values, level = power.wait_for_status(
+            lambda _, __, level: level == WARN, 'an alarm'
+        )
+        assert values['alarms'] != 'none'
+
+
+def test_a_machine_that_tells_nothing_lets_the_node_idle(
+    power: PowerProbe, tmp_path: Path
+) -> None:
+    machine = Machine(tmp_path, SystemRunner(str(tmp_path)))
+    with power_node(None, machine):
+        message, values, level = power.wait_for_status(
+            lambda message, *_: message.startswith('idle: '), 'idle'
+        )
+        assert level == WARN and 'looked for' in message
+        assert values['source'] == 'none'
+        succeeded, reason = power.set('power_mode', 'MAXN')
+        assert not succeeded and 'nvpmodel' in reason
+
+
+# ---- power mode
+
+
+@pytest.mark.parametrize('value', ['MAXN_SUPER', '2', 2])
+def test_a_mode_is_set_by_name_or_id_and_restored(
+    power: PowerProbe, board: EmulatedBoard, value: str | int
+) -> None:
+    with power_node(board):
+        assert power.change('power_mode', value) == 'MAXN_SUPER (2)'
+        assert mode_of(board) == 'MAXN_SUPER'
+        assert power.get('power_mode') == value
+        power.wait_for_status(
+            lambda _, values, __: values.get('changed here') == 'power_mode', 'what was changed'
+        )
+    assert mode_of(board) == '25W'
+
+
+def test_an_unknown_mode_lists_those_there_are(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board):
+        succeeded, reason = power.set('power_mode', 'MAXN')
+        assert not succeeded
+        assert all(mode.name in reason for mode in board.definition.modes)
+        assert power.get('power_mode') == ''
+
+
+def test_a_mode_that_needs_a_reboot_says_which_mask(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    with power_node(board):
+        succeeded, reason = power.set('power_mode', '7W')
+        assert not succeeded and 'reboot' in reason and 'TPC_PG_MASK 240 -> 252' in reason
+        assert mode_of(board) == '25W' and board.state['reboots'] == 0
+
+
+def test_without_permission_the_sudoers_line_is_the_reason(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    board.set_options(as_root=False, sudo_allowed=False)
+    with power_node(board):
+        succeeded, reason = power.set('power_mode', 'MAXN_SUPER')
+        assert not succeeded
+        assert f'NOPASSWD: {board.tools}/nvpmodel -m 2' in reason
+
+
+def test_sudo_is_enough(power: PowerProbe, board: EmulatedBoard) -> None:
+    board.set_options(as_root=False, sudo_allowed=True)
+    with power_node(board):
+        assert power.set('power_mode', 'MAXN_SUPER')[0]
+
+
+def test_in_a_container_the_reason_says_so(power: PowerProbe, board: EmulatedBoard) -> None:
+    board.set_options(in_container=True)
+    with power_node(board):
+        succeeded, reason = power.set('power_mode', 'MAXN_SUPER')
+        assert not succeeded and 'container' in reason and 'chroot' in reason
+
+
+def test_a_missing_tool_is_named(power: PowerProbe, board: EmulatedBoard) -> None:
+    (board.tools / 'nvpmodel').unlink()
+    with power_node(board):
+        succeeded, reason = power.set('power_mode', 'MAXN_SUPER')
+        assert not succeeded and 'the tool nvpmodel is not installed' in reason
+
+
+def test_a_dry_run_changes_nothing(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board, dry_run=True):
+        assert power.set('power_mode', 'MAXN_SUPER')[0]
+        assert mode_of(board) == '25W'
+
+
+# ---- a tool that hangs
+
+
+def test_a_tool_that_hangs_is_ended_and_diagnostics_go_on(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    with power_node(board, tool_timeout_s=3.0, sample_rate_hz=20.0):
+        power.wait_for_status(lambda _, values, __: values.get('mode') == '25W', 'the mode')
+        heard = power.probe.listen(Float32, '/power_manager/power_w')
+        board.delay_tool('nvpmodel', 60)
+        power.probe.forget_diagnostics()
+        answer = power.send('power_mode', 'MAXN_SUPER')
+        _, _, level = power.wait_for_status(
+            lambda message, *_: 'power_mode = MAXN_SUPER: in work for' in message,
+            'a change in work',
+        )
+        assert level == WARN and not answer.done()
+        before = len(heard)
+        power.probe.wait_until(lambda: len(heard) > before + 5, 'samples while a tool hangs')
+        assert not answer.done()
+        power.probe.wait_until(answer.done, 'the answer')
+        result = answer.result().results[0]
+        assert not result.successful and 'not done after 3 s' in result.reason
+        board.delay_tool('nvpmodel', 0)
+        assert power.set('power_mode', 'MAXN_SUPER')[0]
+
+
+def test_an_answer_does_not_wait_for_ever_and_the_parameter_follows(
+    power: PowerProbe, board: EmulatedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('yolov7_trt_ros.nodes.power_node.ANSWER_FACTOR', 0.1)
+    with power_node(board, tool_timeout_s=10.0):
+        board.delay_tool('nvpmodel', 0.8)
+        started_s = time.monotonic()
+        succeeded, reason = power.set('power_mode', 'MAXN_SUPER')
+        assert not succeeded and 'no answer within 1 s' in reason and 'goes on' in reason
+        assert time.monotonic() - started_s < 3
+        power.probe.wait_until(lambda: power.get('power_mode') == 'MAXN_SUPER', 'the parameter')
+        board.delay_tool('nvpmodel', 0)
+        assert mode_of(board) == 'MAXN_SUPER'
+
+
+def test_a_sensor_that_hangs_leaves_the_rest(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board, sample_rate_hz=5.0):
+        power.status()
+        path = f'{GPU}/cur_freq'
+        board.hang(path)
+        try:
+            _, values, level = power.wait_for_status(
+                lambda _, values, __: 'hang' in values.get('not readable', ''), 'a hanging file'
+            )
+            assert level == WARN and 'total (mW)' in values
+            assert power.set('power_mode', 'MAXN_SUPER')[0]
+        finally:
+            board.release(path)
+
+
+# ---- clocks, fan
+
+
+def test_jetson_clocks_on_and_off(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board):
+        assert power.change('jetson_clocks', True) == 'clocks locked: on'
+        assert board.read(f'{GPU}/min_freq') == board.read(f'{GPU}/max_freq')
+        assert power.change('jetson_clocks', False) == 'clocks locked: off'
+        assert board.read(f'{GPU}/min_freq') != board.read(f'{GPU}/max_freq')
+        assert not power.set('jetson_clocks', 'yes')[0]
+
+
+def test_clocks_that_someone_else_locked_are_left(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    board_machine(board).runner.run(['jetson_clocks'])
+    with power_node(board):
+        power.wait_for_status(
+            lambda _, values, __: values.get('jetson_clocks') == 'uncontrolled', 'the lock'
+        )
+        succeeded, reason = power.set('jetson_clocks', False)
+        assert not succeeded and 'not by this program' in reason
+    assert board.read(f'{GPU}/min_freq') == board.read(f'{GPU}/max_freq')
+
+
+@pytest.mark.parametrize('unit', ['gpu', 'cpu'])
+def test_caps_are_rounded_to_the_table_and_lifted(
+    power: PowerProbe, board: EmulatedBoard, unit: str
+) -> None:
+    with power_node(board):
+        cap = float(power.change(f'{unit}_max_freq_mhz', 800).split()[-2])
+        assert 500 < cap <= 801
+        assert float(power.change(f'{unit}_max_freq_mhz', 0.0).split()[-2]) > cap
+        assert not power.set(f'{unit}_max_freq_mhz', -1.0)[0]
+
+
+def test_the_fan_profile(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board):
+        assert power.change('fan_profile', 'cool') == 'cool'
+        succeeded, reason = power.set('fan_profile', 'gale')
+        assert not succeeded and 'quiet' in reason
+        assert power.get('fan_profile') == 'cool'
+
+
+def test_board_parameters_are_no_atomic_change(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board):
+        succeeded, reason = power.set_atomically(power_mode='MAXN_SUPER', jetson_clocks=True)
+        assert not succeeded and 'one after the other' in reason
+        assert mode_of(board) == '25W'
+        assert power.set_atomically(deadline_ms=20.0, power_budget_w=10.0) == (True, '')
+
+
+def test_fixed_parameters_are_refused(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board):
+        succeeded, reason = power.set('dry_run', True)
+        assert not succeeded and 'fixed at start' in reason
+
+
+# ---- values given at start
+
+
+def test_values_given_at_start_are_applied(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power_node(board, power_mode='MAXN_SUPER', jetson_clocks=True):
+        _, values, _ = power.wait_for_status(
+            lambda _, values, __: values.get('jetson_clocks') == 'on', 'locked clocks'
+        )
+        assert values['changed here'] == 'power_mode, jetson_clocks'
+        assert mode_of(board) == 'MAXN_SUPER'
+
+
+def test_a_value_at_start_that_fails_is_told_and_taken_back(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    with power_node(board, power_mode='7W'):
+        message, _, level = power.wait_for_status(
+            lambda _, __, level: level == ERROR, 'an error'
+        )
+        assert 'power_mode = 7W failed' in message and 'reboot' in message
+        assert power.get('power_mode') == ''
+        assert power.set('power_mode', 'MAXN_SUPER')[0]
+        power.probe.forget_diagnostics()
+        power.wait_for_status(lambda _, __, level: level == OK, 'no error any more')
+
+
+def test_what_is_set_meanwhile_outlives_a_value_at_start_that_fails_late(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    board.delay_tool('nvpmodel', 0.4)
+    with power_node(board, power_mode='7W'):
+        assert power.set('power_mode', 'MAXN_SUPER')[0]
+        board.delay_tool('nvpmodel', 0)
+        for _ in range(2):
+            power.status()
+        assert power.get('power_mode') == 'MAXN_SUPER'
+        assert mode_of(board) == 'MAXN_SUPER'
+
+
+# ---- frames, governor
+
+
+class Camera:
+    """Publishes detections whose stamps are so many milliseconds old."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._publisher = probe.publisher('/detections', reliable=True, kind=Detection2DArray)
+
+    def publish(self, age_ms: float) -> None:
+        message = Detection2DArray()
+        stamp_ns = self._probe.node.get_clock().now().nanoseconds - int(age_ms * 1e6)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+        self._publisher.publish(message)
+
+    def close(self) -> None:
+        self._probe.node.destroy_publisher(self._publisher)
+
+
+@pytest.fixture
+def governed(power: PowerProbe, board: EmulatedBoard) -> Iterator[PowerProbe]:
+    with power_node(board, sample_rate_hz=20.0):
+        yield power
+
+
+def test_joules_per_frame(governed: PowerProbe) -> None:
+    camera = Camera(governed.probe)
+    heard = governed.probe.listen(Float32, '/power_manager/joules_per_frame')
+
+    def known() -> bool:
+        camera.publish(10)
+        return len(heard) > 3
+
+    governed.probe.wait_until(known, 'joules a frame')
+    assert 0 < heard[-1].data < 50
+    assert int(governed.status()[1]['frames']) > 3
+    camera.close()
+
+
+def test_the_governor_lowers_the_clock_and_gives_it_back(
+    governed: PowerProbe, board: EmulatedBoard
+) -> None:
+    highest = board.read(f'{GPU}/max_freq')
+    assert governed.change('governor', 'deadline').startswith('deadline, from ')
+    camera = Camera(governed.probe)
+
+    def lowered() -> bool:
+        camera.publish(5)
+        return int(board.read(f'{GPU}/max_freq')) < int(highest)
+
+    assert governed.set('deadline_ms', 200.0) == (True, '')
+    governed.probe.wait_until(lowered, 'a lower cap')
+    assert governed.status()[1]['governor'] != 'off'
+    assert governed.change('governor', 'off') == f'GPU at most {int(highest) / 1e6:g} MHz'
+    assert board.read(f'{GPU}/max_freq') == highest
+    camera.close()
+
+
+def test_the_governor_stays_below_the_cap(governed: PowerProbe, board: EmulatedBoard) -> None:
+    assert governed.set('gpu_max_freq_mhz', 612)[0]
+    assert governed.change('governor', 'power_budget').endswith(' to 612 MHz')
+    assert governed.set('governor', 'faster')[0] is False
+    assert 'power_budget, from' in governed.change('gpu_max_freq_mhz', 0.0)
+
+
+def test_a_governor_that_may_not_says_so(power: PowerProbe, board: EmulatedBoard) -> None:
+    board.set_options(as_root=False, sudo_allowed=False)
+    with power_node(board):
+        succeeded, reason = power.set('governor', 'deadline')
+        assert not succeeded and 'NOPASSWD' in reason
+        assert power.get('governor') == 'off'
+
+
+# ---- the process
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('restores', [True, False])
+def test_a_signal_restores_what_was_changed(
+    power: PowerProbe, board: EmulatedBoard, log: Path, number: int, restores: bool
+) -> None:
+    process = start_node(
+        '', ['-p', f'restore_on_exit:={str(restores).lower()}'], log,
+        [sys.executable, '-c', HOSTED, str(board.root.parent)],
+    )
+    try:
+        assert power.set('power_mode', 'MAXN_SUPER')[0]
+        assert power.set('jetson_clocks', True)[0]
+        process.send_signal(number)
+        assert process.wait(30) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    text = log.read_text()
+    assert 'Traceback' not in text and 'rosout' not in text, text
+    assert mode_of(board) == ('25W' if restores else 'MAXN_SUPER')
+    locked = board.read(f'{GPU}/min_freq') == board.read(f'{GPU}/max_freq')
+    assert locked is not restores
+
+
+def test_a_signal_while_a_tool_hangs_ends_the_node_in_time(
+    power: PowerProbe, board: EmulatedBoard, log: Path
+) -> None:
+    process = start_node(
+        '', ['-p', 'tool_timeout_s:=2.0'], log,
+        [sys.executable, '-c', HOSTED, str(board.root.parent)],
+    )
+    try:
+        power.wait_for_status(lambda _, values, __: values.get('mode') == '25W', 'the mode')
+        board.delay_tool('nvpmodel', 60)
+        power.send('power_mode', 'MAXN_SUPER')
+        power.wait_for_status(lambda message, *_: 'in work' in message, 'a change in work')
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert 'Traceback' not in log.read_text()
+
+
+def test_the_process_emulates_a_board_and_removes_it(
+    power: PowerProbe, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('TMPDIR', str(tmp_path))
+    process = start_node('power_node', ['-p', 'emulate:=xavier_nx'], log)
+    try:
+        power.wait_for_status(lambda _, __, level: level == OK, 'diagnostics')
+        assert 'Xavier NX' in power.get('board')
+        assert list(tmp_path.glob('emulated_board_*'))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, log.read_text()
+    assert not list(tmp_path.glob('emulated_board_*'))
+
+
+def test_an_unknown_board_is_one_line(log: Path) -> None:
+    process = start_node('power_node', ['-p', 'emulate:=tx9'], log)
+    assert process.wait(30) == 1
+    assert 'orin_nano_super' in log.read_text() and 'Traceback' not in log.read_text()

@@ -1,0 +1,215 @@
+"""The power node's parameters in docs and config are those it declares; checks and small parts."""
+
+from __future__ import annotations
+
+import importlib.util
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rclpy.serialization import serialize_message
+from vision_msgs.msg import Detection2DArray
+
+from yolov7_trt_ros.errors import PowerCommandError, SettingError
+from yolov7_trt_ros.nodes import power_parameters as parameters
+from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog, stamp_of_serialized
+from yolov7_trt_ros.nodes.power_governor import GovernorLoop
+from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker
+from yolov7_trt_ros.power.policy import Limits
+from yolov7_trt_ros.power.sample import BoardSample
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}
+
+
+@pytest.fixture(scope='module')
+def tool() -> Any:
+    path = REPOSITORY / 'tools' / 'parameter_table.py'
+    spec = importlib.util.spec_from_file_location('parameter_table', path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_in_the_docs_is_current(tool: Any) -> None:
+    assert tool.main(['--check', str(REPOSITORY / 'docs' / 'power.md')]) == 0
+
+
+def test_the_docs_name_the_read_only_parameters() -> None:
+    text = (REPOSITORY / 'docs' / 'power.md').read_text(encoding='utf-8')
+    assert all(f'`{name}`' in text for name in parameters.READ_ONLY)
+
+
+def test_the_parameter_file_holds_the_defaults() -> None:
+    text = (REPOSITORY / 'config' / 'power.yaml').read_text(encoding='utf-8')
+    values = yaml.safe_load(text)['/**']['ros__parameters']
+    checked = {name: parameters.BY_NAME[name].check(value) for name, value in values.items()}
+    assert checked == DEFAULTS
+
+
+def test_board_parameters_are_declared_and_may_change() -> None:
+    assert all(parameters.BY_NAME[name].runtime for name in parameters.BOARD_PARAMETERS)
+
+
+@pytest.mark.parametrize(('name', 'value', 'expected'), [
+    ('power_mode', 2, '2'), ('gpu_max_freq_mhz', 612, 612.0), ('governor', 'off', 'off'),
+])
+def test_values_are_taken_in_the_types_people_write(
+    name: str, value: Any, expected: Any
+) -> None:
+    assert parameters.check_changes({name: value, 'use_sim_time': True}) == {name: expected}
+
+
+@pytest.mark.parametrize(('changes', 'reason'), [
+    ({'governor': 'fast'}, 'one of off, deadline'), ({'jetson_clocks': 1}, 'must be a bool'),
+    ({'gpu_max_freq_mhz': float('nan')}, 'within 0..10000'), ({'emulate': 'nano'}, 'fixed'),
+    ({'power_mode': 'A', 'fan_profile': 'cool'}, 'one after the other'),
+])
+def test_what_cannot_be_is_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SettingError, match=reason):
+        parameters.check_changes(changes)
+
+
+def test_no_temperature_limit_is_written_as_0() -> None:
+    assert parameters.policy_limits(DEFAULTS).temperature_limit_c == 85.0
+    limits = parameters.policy_limits(DEFAULTS | {'temperature_limit_c': 0.0})
+    assert limits.temperature_limit_c is None
+
+
+# ---- frames
+
+
+def test_the_stamp_is_read_without_making_the_message() -> None:
+    message = Detection2DArray()
+    message.header.frame_id = 'camera'
+    message.header.stamp.sec, message.header.stamp.nanosec = 1_700_000_000, 123_456_789
+    assert stamp_of_serialized(serialize_message(message)) == 1_700_000_000_123_456_789
+    big_endian = bytes(4) + struct.pack('>iI', 5, 6)
+    assert stamp_of_serialized(big_endian) == 5_000_000_006
+    assert stamp_of_serialized(b'short') is None
+
+
+def test_frames_without_a_usable_stamp_count_all_the_same() -> None:
+    log, now_ns = FrameLog(), 100 * 10**9
+    for stamp_ns in (now_ns - 20_000_000, 0, None, now_ns + 1, now_ns - 90 * 10**9):
+        log.add(stamp_ns, now_ns)
+    assert log.count == 5
+    assert log.take_latencies_ms() == (20.0,)
+    assert log.take_latencies_ms() == ()
+
+
+def test_joules_per_frame_over_a_window() -> None:
+    energy = EnergyPerFrame()
+    results = [
+        energy.add(BoardSample(second * 10**9, total_mw=12_000.0), frames=30 * second)
+        for second in range(1, 31)
+    ]
+    assert results[0] is None
+    assert results[1:] == pytest.approx([0.4] * 29)
+    assert energy.add(BoardSample(60 * 10**9, total_mw=12_000.0), frames=900) is None
+
+
+# ---- threads
+
+
+def test_jobs_are_done_in_order_and_errors_are_theirs() -> None:
+    worker, done = PowerWorker('test'), []
+
+    def fail() -> str:
+        raise PowerCommandError('it hangs')
+
+    jobs = [
+        worker.submit('one', lambda: done.append(1) or 'first'),
+        worker.submit('two', fail),
+        worker.submit('three', lambda: done.append(3) or 'third'),
+    ]
+    assert all(job.wait(5, lambda: True) for job in jobs)
+    assert [(job.result, job.error) for job in jobs] == [
+        ('first', ''), ('', 'it hangs'), ('third', ''),
+    ]
+    assert done == [1, 3] and not worker.fault
+    assert worker.close(5)
+    assert 'ending' in worker.submit('four', fail).error
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_a_defect_in_a_job_is_told_to_who_waits_and_later() -> None:
+    worker = PowerWorker('test')
+
+    def defect() -> str:
+        raise ZeroDivisionError
+
+    job = worker.submit('one', defect)
+    assert job.wait(5, lambda: True) and 'see the log' in job.error
+    worker._thread.join(5)
+    assert 'restart the node' in worker.fault
+    assert worker.submit('two', lambda: '').is_done
+
+
+def test_waiting_ends_when_the_node_does() -> None:
+    job = Job('never', lambda: '')
+    assert not job.wait(60, lambda: False)
+
+
+# ---- governor loop
+
+
+class Caps:
+    """Takes the caps that a governor asks for; the test ends the jobs."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[float, Job]] = []
+        self.is_wanted: Any = None
+
+    def submit(self, mhz: float, is_wanted: Any) -> Job:
+        self.is_wanted = is_wanted
+        self.jobs.append((mhz, Job('cap', lambda: '')))
+        return self.jobs[-1][1]
+
+
+BUDGET = Limits(governor='power_budget', power_budget_w=5.0)
+
+
+@pytest.fixture
+def caps() -> Caps:
+    return Caps()
+
+
+def started(caps: Caps) -> GovernorLoop:
+    """Return a governor over its budget, that has asked for a lower clock."""
+    seconds = iter(range(0, 10_000, 5))
+    governor = GovernorLoop(caps.submit, lambda: float(next(seconds)))
+    governor.start([306.0, 612.0, 918.0])
+    governor.step(BoardSample(0, total_mw=9_000.0), (), BUDGET)
+    return governor
+
+
+def test_the_governor_asks_once_until_it_is_done(caps: Caps) -> None:
+    governor = started(caps)
+    for _ in range(5):
+        governor.step(BoardSample(0, total_mw=9_000.0), (), BUDGET)
+    assert len(caps.jobs) == 1 and caps.jobs[0][0] < 918
+    caps.jobs[0][1].run()
+    for _ in range(5):
+        governor.step(BoardSample(0, total_mw=9_000.0), (), BUDGET)
+    assert governor.describe().startswith('306 MHz: ')
+
+
+def test_a_cap_that_waits_is_not_wanted_after_a_stop_or_start(caps: Caps) -> None:
+    governor = started(caps)
+    assert caps.is_wanted()
+    governor.start([306.0, 612.0])
+    assert not caps.is_wanted()
+    governor.stop()
+    assert governor.describe() == 'off'
+
+
+def test_a_cap_that_fails_ends_the_governor(caps: Caps) -> None:
+    governor = started(caps)
+    caps.jobs[0][1].drop()
+    governor.step(BoardSample(0, total_mw=9_000.0), (), BUDGET)
+    assert 'the governor has ended: cap' in governor.fault
+    assert len(caps.jobs) == 1

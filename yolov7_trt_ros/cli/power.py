@@ -1,0 +1,255 @@
+"""
+Read and change the power of the board: modes, clocks, telemetry.
+
+A change counts only when it was read back, and nothing is ever rebooted. Where root is needed it
+goes through `sudo -n`; `permissions` prints the lines that allow it. With --emulate a board is
+emulated for as long as the command runs, and nothing here is touched.
+
+Examples
+--------
+  yolov7_trt power status
+  yolov7_trt power set MAXN
+  yolov7_trt power --emulate orin_nano_super watch
+  yolov7_trt power record -o drive.csv --seconds 60
+  yolov7_trt power plot drive.csv -o drive.png
+  yolov7_trt power permissions --install
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolov7_trt_ros.cli.arguments import add_json_argument
+from yolov7_trt_ros.cli.output import format_table, report_stream, warn, write_json
+from yolov7_trt_ros.errors import PowerError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.emulated_board.machine import Machine
+    from yolov7_trt_ros.power.control import PowerControl
+
+# Equal to COMMAND_TIMEOUT_S, whose import takes a moment that `-h` does not have; a test compares.
+DEFAULT_TIMEOUT_S = 20.0
+DEFAULT_PERIOD_S = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an action each, and what several of them take."""
+    _add_board_arguments(parser, '', DEFAULT_TIMEOUT_S, dry_run=False)
+    actions = parser.add_subparsers(title='actions', metavar='ACTION', required=True)
+
+    def add(name: str, act: Callable[[argparse.Namespace], int], text: str) -> Any:
+        action = actions.add_parser(name, help=text, description=text)
+        missing = argparse.SUPPRESS  # what came before the action stands
+        _add_board_arguments(action, missing, missing, dry_run=missing)
+        action.set_defaults(act=act)
+        return action
+
+    add_json_argument(add('status', _status, 'show board, mode, clocks and a sample'))
+    add_json_argument(add('modes', _modes, 'list the power modes, the one in force marked'))
+    add('set', _set, 'change the power mode').add_argument(
+        'mode', metavar='MODE', help='name or id'
+    )
+    add('clocks', _clocks, 'lock all clocks with jetson_clocks, or free them').add_argument(
+        'state', choices=('on', 'off', 'restore'),
+        help='off and restore are the same: back to what was before on',
+    )
+    _add_period(add('watch', _watch, 'show the telemetry until interrupted'))
+    record = add('record', _record, 'write the telemetry to a CSV file')
+    record.add_argument('-o', '--output', required=True, type=Path, metavar='CSV')
+    _add_period(record)
+    plot = add('plot', _plot, 'draw a recorded CSV file (needs matplotlib)')
+    plot.add_argument('csv', type=Path, metavar='CSV')
+    plot.add_argument('-o', '--output', required=True, type=Path, metavar='PNG')
+    add(
+        'permissions', _permissions, 'print the sudoers lines that let a user do this without root'
+    ).add_argument(
+        '--install', action='store_true',
+        help='check them with visudo and put them into /etc/sudoers.d (run with sudo)',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one action; returns the exit status."""
+    status: int = args.act(args)
+    return status
+
+
+def _add_board_arguments(
+    parser: argparse.ArgumentParser, emulate: str, timeout_s: Any, *, dry_run: Any
+) -> None:
+    parser.add_argument(
+        '--emulate', default=emulate, metavar='BOARD',
+        help='nano, xavier_nx, agx_orin, orin_nano_super or thor, instead of this machine',
+    )
+    parser.add_argument(
+        '--timeout', type=float, default=timeout_s, metavar='S',
+        help=f'longest time that one tool may take (default: {DEFAULT_TIMEOUT_S:g})',
+    )
+    parser.add_argument(
+        '--dry-run', action='store_true', default=dry_run, help='only say what would be done'
+    )
+
+
+def _add_period(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--period', type=float, default=DEFAULT_PERIOD_S, metavar='S',
+        help='between two samples (default: %(default)s; rails are averages over about 0.4 s)',
+    )
+    parser.add_argument(
+        '--seconds', type=float, default=None, metavar='N', help='end by itself after so long'
+    )
+
+
+@contextlib.contextmanager
+def _opened(args: argparse.Namespace) -> Iterator[tuple[Machine, PowerControl]]:
+    """Open this machine, or an emulated one that is gone at the end."""
+    from yolov7_trt_ros.emulated_board.machine import open_machine
+    from yolov7_trt_ros.power.control import PowerControl
+
+    machine = open_machine(args.emulate)
+    control = PowerControl(
+        machine.root, machine.runner, dry_run=args.dry_run, timeout_s=args.timeout,
+        report=lambda line: print(f'  {line}'),
+    )
+    try:
+        yield machine, control
+    finally:
+        control.close()
+        machine.close()
+
+
+def _status(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power_telemetry import open_source, sample_record, sample_rows
+
+    with _opened(args) as (machine, control):
+        board = control.board()
+        record: dict[str, Any] = {
+            'board': board.name,
+            'l4t_release': board.l4t_release,
+            'power_mode': _attempt(lambda: _mode_text(control)),
+            'jetson_clocks': _attempt(control.jetson_clocks_state),
+            'fan_profile': _attempt(lambda: control.fan_profile() or 'none can be set'),
+        }
+        rows = [(name.replace('_', ' '), str(value)) for name, value in record.items()]
+        try:
+            with open_source(machine) as source:
+                sample = source.read()
+                record |= {'source': source.name, **sample_record(sample)}
+                rows += [('source', source.name), *sample_rows(sample)]
+        except PowerError as exc:
+            warn(exc)
+    print(format_table(rows), file=report_stream(args.json))
+    if args.json:
+        write_json(args.json, record)
+    return 0
+
+
+def _mode_text(control: PowerControl) -> str:
+    mode = control.current_mode()
+    return f'{mode.name} ({mode.mode_id})'
+
+
+def _attempt(look: Callable[[], str]) -> str:
+    """Return what `look` says, or why it cannot; a PC has none of these."""
+    try:
+        return look()
+    except PowerError as exc:
+        return f'unknown ({exc})'
+
+
+def _modes(args: argparse.Namespace) -> int:
+    with _opened(args) as (_, control):
+        modes = control.modes()
+        try:
+            current = control.current_mode().mode_id
+        except PowerError as exc:
+            warn(exc)
+            current = None
+    for mode in modes:
+        mark = '*' if mode.mode_id == current else ' '
+        clocks = ', '.join(_describe_mode(mode))
+        print(f'{mark} {mode.mode_id:>2}  {mode.name:<14} {clocks}'.rstrip(),
+              file=report_stream(args.json))
+    if args.json:
+        write_json(args.json, {'current': current, 'modes': [
+            {'id': mode.mode_id, 'name': mode.name} for mode in modes
+        ]})
+    return 0
+
+
+def _describe_mode(mode: Any) -> Iterator[str]:
+    """Yield what a mode allows; what nvpmodel.conf leaves open is left out."""
+    online = sum(mode.cores.values())
+    if online:
+        yield f'{online} cores'
+    for name, value, per_mhz in (
+        ('CPU', mode.cpu_max_khz, 1e3), ('GPU', mode.gpu_max_hz, 1e6),
+        ('memory', mode.emc_max_hz, 1e6),
+    ):
+        if value is not None and value > 0:
+            yield f'{name} {value / per_mhz:.0f} MHz'
+
+
+def _set(args: argparse.Namespace) -> int:
+    with _opened(args) as (_, control):
+        mode = control.set_mode(args.mode)
+    print(f'power mode: {mode.name} ({mode.mode_id}){", dry run" if args.dry_run else ""}')
+    return 0
+
+
+def _clocks(args: argparse.Namespace) -> int:
+    with _opened(args) as (_, control):
+        print(f'jetson_clocks: {control.set_jetson_clocks(args.state == "on")}')
+    return 0
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power_telemetry import open_source, samples, show
+
+    with _opened(args) as (machine, _), open_source(machine) as source:
+        show(source.name, samples(source, args.period, args.seconds))
+    return 0
+
+
+def _record(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power_telemetry import open_source, samples, write_csv
+
+    with _opened(args) as (machine, _), open_source(machine) as source:
+        recorded = write_csv(args.output, samples(source, args.period, args.seconds))
+    mean = '' if recorded.mean_w is None else f', mean {recorded.mean_w:.2f} W'
+    print(f'{recorded.rows} samples over {recorded.seconds:.1f} s{mean}: {args.output}')
+    return 0
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power_telemetry import plot_csv
+
+    plot_csv(args.csv, args.output)
+    print(args.output)
+    return 0
+
+
+def _permissions(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.power.permissions import install_permissions, sudoers_text
+
+    with _opened(args) as (machine, control):
+        user = _calling_user(machine)
+        text = sudoers_text(user, control.privileged_commands())
+        sys.stdout.write(text)
+        if args.install and not args.dry_run:
+            done = install_permissions(machine.runner, text, machine.root)
+            how = 'checked by visudo' if done.checked else 'not checked: visudo is not installed'
+            print(f'# installed for {user} as {done.path} ({how})')
+    return 0
+
+
+def _calling_user(machine: Machine) -> str:
+    """Return whom the lines are for: who called sudo, where it was called."""
+    return os.environ.get('SUDO_USER') or machine.runner.user

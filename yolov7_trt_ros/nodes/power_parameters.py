@@ -1,0 +1,162 @@
+"""Parameters of the power node: one table for descriptors, checks, config and docs/power.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.node import Node
+
+from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S
+from yolov7_trt_ros.power.policy import GOVERNORS, Limits
+
+_FIXED = 'fixed at start'
+
+PARAMETERS = (
+    ParameterSpec(
+        'power_mode', '', 'Power mode, by name or id; empty: leave it as it is.', runtime=True
+    ),
+    ParameterSpec(
+        'jetson_clocks', False,
+        'Lock every clock at the highest the mode allows; false puts back what was before, at '
+        'start it leaves them as they are.', runtime=True,
+    ),
+    ParameterSpec(
+        'gpu_max_freq_mhz', 0.0,
+        'Highest clock of the GPU, MHz, rounded down to one it can have; 0: that of the mode.',
+        0.0, 10000.0, runtime=True,
+    ),
+    ParameterSpec(
+        'cpu_max_freq_mhz', 0.0, 'The same for the CPU.', 0.0, 10000.0, runtime=True,
+    ),
+    ParameterSpec(
+        'fan_profile', '', 'Profile of the fan; empty: leave it as it is.', runtime=True
+    ),
+    ParameterSpec(
+        'governor', 'off',
+        'Cap the clock of the GPU by itself: at the least power that holds deadline_ms, or at the '
+        'highest that stays under power_budget_w.', choices=GOVERNORS, runtime=True,
+    ),
+    ParameterSpec(
+        'deadline_ms', 33.0,
+        'For the governor: longest time from the stamp of an image to its detections, ms.',
+        0.1, 60000.0, runtime=True,
+    ),
+    ParameterSpec(
+        'power_budget_w', 15.0, 'For the governor: most power of the whole board, W.',
+        0.1, 1000.0, runtime=True,
+    ),
+    ParameterSpec(
+        'temperature_limit_c', 85.0,
+        'For the governor: hottest sensor, degrees Celsius, from which the clock goes down; 0: no '
+        'limit.', 0.0, 150.0, runtime=True,
+    ),
+    ParameterSpec(
+        'sample_rate_hz', 2.0,
+        'Samples a second; the power of a Jetson is an average over 0.4 s.', 0.1, 50.0,
+        runtime=True,
+    ),
+    ParameterSpec(
+        'restore_on_exit', True, 'Put back at exit what this node has changed.', runtime=True
+    ),
+    ParameterSpec(
+        'dry_run', False, 'Change nothing, say in the log what would be done.', otherwise=_FIXED
+    ),
+    ParameterSpec(
+        'detections_topics', 'detections',
+        'Topics of vision_msgs/Detection2DArray to count frames and take latencies from: a list, '
+        'or one text with commas; empty: none.', otherwise=_FIXED,
+    ),
+    ParameterSpec(
+        'tool_timeout_s', COMMAND_TIMEOUT_S,
+        'Longest time that one tool of the board may take, s; then it is ended.', 0.1, 300.0,
+        otherwise=_FIXED,
+    ),
+    ParameterSpec(
+        'emulate', '', 'Name of a board to emulate instead of using this machine.',
+        otherwise=_FIXED,
+    ),
+)
+"""Every parameter of the power node that can be given, in the order in which it is applied."""
+
+READ_ONLY = {
+    'board': 'Which board this is.',
+    'l4t_release': 'Its release of Linux for Tegra; empty where it is not known.',
+    'available_power_modes': 'Its power modes, each as `id name`.',
+}
+"""Parameters that only tell, and what."""
+
+BOARD_PARAMETERS = (
+    'power_mode', 'fan_profile', 'jetson_clocks', 'cpu_max_freq_mhz', 'gpu_max_freq_mhz',
+    'governor',
+)
+"""Those that change the board, in the order in which the values given at start are applied."""
+
+BY_NAME = {spec.name: spec for spec in PARAMETERS}
+
+
+def declare_parameters(node: Node) -> None:
+    """Declare every parameter of `PARAMETERS` with its descriptor."""
+    for spec in PARAMETERS:
+        node.declare_parameter(spec.name, spec.default, spec.descriptor())
+
+
+def declare_facts(node: Node, facts: Mapping[str, str | Sequence[str]]) -> None:
+    """Declare the read-only parameters with what was found."""
+    for name, value in facts.items():
+        found = value if isinstance(value, str) else list(value)
+        descriptor = ParameterDescriptor(description=READ_ONLY[name], read_only=True)
+        node.declare_parameter(name, found, descriptor, ignore_override=True)
+
+
+def read_parameters(node: Node) -> dict[str, Any]:
+    """
+    Return the checked values of all parameters.
+
+    Raises
+    ------
+    SettingError
+        A start-up value (command line or file) has a wrong type or is out of range.
+
+    """
+    return {spec.name: spec.check(node.get_parameter(spec.name).value) for spec in PARAMETERS}
+
+
+def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Check parameters about to be set; names that are not ours (use_sim_time) are passed over.
+
+    Raises
+    ------
+    SettingError
+        A value is refused, cannot change any more, or would have to be undone if another failed.
+
+    """
+    checked = {}
+    for name, value in changes.items():
+        spec = BY_NAME.get(name)
+        if spec is None:
+            continue
+        if not spec.runtime:
+            raise SettingError(f'{name} is fixed at start: start the node with -p {name}:=VALUE')
+        checked[name] = spec.check(value)
+    board = [name for name in checked if name in BOARD_PARAMETERS]
+    if len(board) > 1:
+        raise SettingError(
+            f'{" and ".join(board)} cannot be set as one atomic change, since one may fail after '
+            'the other was made: set them one after the other'
+        )
+    return checked
+
+
+def policy_limits(values: Mapping[str, Any]) -> Limits:
+    """Return what the governor has to keep to."""
+    return Limits(
+        governor=values['governor'],
+        deadline_ms=values['deadline_ms'],
+        power_budget_w=values['power_budget_w'],
+        temperature_limit_c=values['temperature_limit_c'] or None,
+    )

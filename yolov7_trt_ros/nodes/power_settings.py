@@ -1,0 +1,80 @@
+"""BoardSettings: carries out what the parameters of the power node ask of the board."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from yolov7_trt_ros.nodes.power_governor import GovernorLoop
+from yolov7_trt_ros.power.control import PowerControl
+
+_TABLE_SLACK_MHZ = 1.0
+
+
+class BoardSettings:
+    """
+    One method per kind of parameter; each returns a line about what holds now.
+
+    To be called in the thread of the changes: the tools may take long, or hang.
+
+    Parameters
+    ----------
+    control
+        Changes the board.
+    governor
+        Started and stopped here; a change of what the GPU may do starts it anew.
+
+    """
+
+    def __init__(self, control: PowerControl, governor: GovernorLoop) -> None:
+        self._control, self._governor = control, governor
+
+    def apply(self, name: str, values: Mapping[str, Any]) -> str:
+        """
+        Apply one parameter.
+
+        Parameters
+        ----------
+        name
+            One of `power_parameters.BOARD_PARAMETERS`.
+        values
+            All parameters, this one with its new value.
+
+        Raises
+        ------
+        Yolov7TrtError
+            It was not read back; the message says why and what to do.
+
+        """
+        value = values[name]
+        if name == 'power_mode':
+            return self._set_mode(value, values)
+        if name == 'fan_profile':
+            return self._control.set_fan_profile(value) if value else 'left as it is'
+        if name == 'jetson_clocks':
+            return f'clocks locked: {self._control.set_jetson_clocks(value)}'
+        if name == 'cpu_max_freq_mhz':
+            return f'CPU at most {self._control.set_max_frequency("cpu", value or None):g} MHz'
+        return self._set_gpu(values)
+
+    def _set_mode(self, mode: str, values: Mapping[str, Any]) -> str:
+        if not mode:
+            return 'left as it is'
+        now = self._control.set_mode(mode)
+        if values['governor'] != 'off':
+            self._set_gpu(values)
+        return f'{now.name} ({now.mode_id})'
+
+    def _set_gpu(self, values: Mapping[str, Any]) -> str:
+        """Cap the clock, or leave that to the governor below the cap."""
+        cap_mhz = values['gpu_max_freq_mhz']
+        self._governor.stop()
+        if values['governor'] == 'off':
+            return f'GPU at most {self._control.set_max_frequency("gpu", cap_mhz or None):g} MHz'
+        table_mhz = self._control.gpu_frequencies_mhz()
+        highest_mhz = cap_mhz + _TABLE_SLACK_MHZ if cap_mhz else float('inf')
+        allowed_mhz = [mhz for mhz in table_mhz if mhz <= highest_mhz] or list(table_mhz[:1])
+        for mhz in allowed_mhz[-1:]:  # shows whether this user may
+            self._control.set_max_frequency('gpu', mhz)
+        self._governor.start(allowed_mhz)
+        return f'{values["governor"]}, from {allowed_mhz[0]:g} to {allowed_mhz[-1]:g} MHz'
