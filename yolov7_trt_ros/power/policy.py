@@ -422,7 +422,7 @@ def _learn_frames(
 ) -> GovernorState:
     """Take the frames into the table, the spread and the margin."""
     late = [latency_ms > target_ms for latency_ms in frames.latencies_ms] + [True] * frames.dropped
-    # At the highest clocks a wider margin would buy nothing: it stays for the way down.
+    # the state of balance is half the allowed share of late frames
     margin = state.margin + sum(TUNING.miss_step * (miss - share / 2.0) for miss in late)
     state = replace(
         state, margin=min(TUNING.most_margin, max(1.0, margin)), last_frame_s=readings.time_s,
