@@ -46,6 +46,8 @@ _CODE = (
     'from yolov7_trt_ros.emulated_board.tools import main; sys.exit(main({tool!r}, sys.argv[1:]))'
 )
 
+_EMPTY_READS, _EMPTY_WAIT_S = 20, 0.002
+
 
 class EmulatedBoard:
     """
@@ -169,8 +171,20 @@ class EmulatedBoard:
         kernel.settle(self.root)
 
     def read(self, path: str) -> str:
-        """Return the text of one of the board's files; '' where it cannot be read."""
-        return read_text(self.root, path.lstrip('/'))
+        """
+        Return the text of one of the board's files; '' where it cannot be read.
+
+        Whoever writes an ordinary file empties it first, which a file of the kernel never is: an
+        empty one is read again for a moment.
+
+        """
+        text = read_text(self.root, path.lstrip('/'))
+        for _ in range(_EMPTY_READS):
+            if text or not (self.root / path.lstrip('/')).is_file():
+                break
+            time.sleep(_EMPTY_WAIT_S)
+            text = read_text(self.root, path.lstrip('/'))
+        return text
 
     def write(self, path: str, value: object) -> None:
         """Write one of the board's files and let the kernel make of it what it will."""
