@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_nvml import NO_PERMISSION, FakeNvml
 from power_probe import PowerProbe, power_node
 from ros_probe import Probe, start_node
 from std_msgs.msg import Float32
@@ -406,6 +407,60 @@ def test_the_governor_lowers_the_clock_and_gives_it_back(
     camera.close()
 
 
+def clock_limits(board: EmulatedBoard) -> tuple[int, int]:
+    """Return the limits of the GPU's clock, MHz."""
+    return tuple(int(board.read(f'{GPU}/{end}_freq')) // 10**6 for end in ('min', 'max'))
+
+
+def run_down(power: PowerProbe, board: EmulatedBoard, camera: Camera) -> None:
+    """Let the governor go down with frames that are early, until it holds a lower clock."""
+    _, highest_mhz = clock_limits(board)
+
+    def held() -> bool:
+        camera.publish(5)
+        low_mhz, high_mhz = clock_limits(board)
+        return low_mhz == high_mhz < highest_mhz
+
+    assert power.set('deadline_ms', 200.0) == (True, '')
+    power.probe.wait_until(held, 'a lower clock, held')
+
+
+def test_the_governor_holds_the_clock_and_raises_it_at_once_when_late(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    before = clock_limits(board)
+    with power_node(board, sample_rate_hz=1.0):
+        assert power.change('governor', 'deadline').endswith(f' to {before[1]} MHz')
+        assert clock_limits(board) == (before[1], before[1])
+        camera = Camera(power.probe)
+        run_down(power, board, camera)
+        started_s = time.monotonic()
+        while clock_limits(board)[1] < before[1]:
+            camera.publish(400)
+            power.probe.spin(0.03)
+        assert time.monotonic() - started_s < 0.7  # a sample comes once a second
+        assert clock_limits(board) == (before[1], before[1])
+        run_down(power, board, camera)
+        assert power.set('governor', 'off') == (True, '')
+        assert clock_limits(board) == before
+        assert power.set('governor', 'deadline') == (True, '')
+        run_down(power, board, camera)
+        camera.close()
+    assert clock_limits(board) == before
+
+
+def test_a_governor_that_may_only_cap_says_so(power: PowerProbe, board: EmulatedBoard) -> None:
+    real = board.root / f'{GPU}/max_freq'.lstrip('/')
+    board.set_options(as_root=False, sudo_allowed=[f'tee {real}'])
+    board.write(f'{GPU}/max_freq', 816000000)
+    with power_node(board):
+        assert power.set('governor', 'power_budget') == (True, '')
+        power.wait_for_status(
+            lambda _, values, __: 'only capped' in values.get('governor', ''), 'a mere cap'
+        )
+        assert clock_limits(board) == (306, 816)
+
+
 def test_the_governor_stays_below_the_cap(governed: PowerProbe, board: EmulatedBoard) -> None:
     assert governed.set('gpu_max_freq_mhz', 612)[0]
     assert governed.change('governor', 'power_budget').endswith(' to 612 MHz')
@@ -418,6 +473,39 @@ def test_a_governor_that_may_not_says_so(power: PowerProbe, board: EmulatedBoard
     with power_node(board):
         succeeded, reason = power.set('governor', 'deadline')
         assert not succeeded and 'NOPASSWD' in reason
+        assert power.get('governor') == 'off'
+
+
+# ---- a PC
+
+
+def test_on_a_pc_the_governor_locks_the_clock_of_the_gpu(
+    power: PowerProbe, tmp_path: Path
+) -> None:
+    nvml = FakeNvml()
+    machine = Machine(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
+    with power_node(None, machine, sample_rate_hz=20.0):
+        assert power.change('gpu_max_freq_mhz', 1500) == 'GPU at most 1500 MHz'
+        assert nvml.clocks == (345, 1500)
+        assert power.set('power_budget_w', 100.0) == (True, '')  # it takes 250 W
+        assert power.set('governor', 'power_budget') == (True, '')
+        assert nvml.clocks is not None and nvml.clocks[0] == nvml.clocks[1] > 1200
+        power.probe.wait_until(lambda: nvml.clocks == (345, 345), 'the lowest clock, held')
+        assert power.set('governor', 'off') == (True, '')
+        assert nvml.clocks == (345, 1500)
+        assert power.status()[1]['changed here'] == 'gpu_max_frequency'
+    assert nvml.clocks is None and nvml.opened == 0
+
+
+def test_on_a_pc_without_root_the_refusal_says_what_to_run(
+    power: PowerProbe, tmp_path: Path
+) -> None:
+    nvml = FakeNvml()
+    nvml.fails['nvmlDeviceSetGpuLockedClocks'] = NO_PERMISSION
+    machine = Machine(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
+    with power_node(None, machine):
+        succeeded, reason = power.set('governor', 'deadline')
+        assert not succeeded and 'sudo nvidia-smi -i 0 -lgc 1980,1980' in reason
         assert power.get('governor') == 'off'
 
 

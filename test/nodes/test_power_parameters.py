@@ -17,7 +17,7 @@ from yolov7_trt_ros.nodes import power_parameters as parameters
 from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog, stamp_of_serialized
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
 from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker
-from yolov7_trt_ros.power.policy import Limits
+from yolov7_trt_ros.power.policy import FrameWindow, Limits
 from yolov7_trt_ros.power.sample import BoardSample
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -97,8 +97,31 @@ def test_frames_without_a_usable_stamp_count_all_the_same() -> None:
     for stamp_ns in (now_ns - 20_000_000, 0, None, now_ns + 1, now_ns - 90 * 10**9):
         log.add(stamp_ns, now_ns)
     assert log.count == 5
-    assert log.take_latencies_ms() == (20.0,)
-    assert log.take_latencies_ms() == ()
+    assert log.take() == FrameWindow((20.0,))
+    assert log.take() == FrameWindow()
+
+
+def missing(steps_ms: list[float]) -> list[int]:
+    """Return what a log says of frames that come after such times."""
+    log, now_ns, dropped = FrameLog(), 100 * 10**9, []
+    for step_ms in steps_ms:
+        now_ns += int(step_ms * 1e6)
+        log.add(now_ns, now_ns + 1, 'camera')
+        dropped.append(log.take().dropped)
+    return dropped
+
+
+def test_missing_frames_of_a_steady_source_are_counted() -> None:
+    steady = [33.0, 34.5, 32.0] * 10
+    assert sum(missing(steady)) == 0
+    assert missing([*steady, 66.0, 33.0, 100.0, 33.0, 5000.0])[-5:] == [1, 0, 2, 0, 0]
+    slower = missing([*steady, *[66.0] * 100])
+    assert slower[30:80] == [1] * 50 and slower[-10:] == [0] * 10  # the source itself
+
+
+@pytest.mark.parametrize('steps_ms', [[3.0, 30.0], [10.0, 70.0, 31.0, 140.0], [0.0, 33.0]])
+def test_a_source_that_is_not_steady_misses_nothing(steps_ms: list[float]) -> None:
+    assert sum(missing(steps_ms * 40)) == 0
 
 
 def test_joules_per_frame_over_a_window() -> None:
@@ -183,19 +206,37 @@ def started(caps: Caps) -> GovernorLoop:
     seconds = iter(range(0, 10_000, 5))
     governor = GovernorLoop(caps.submit, lambda: float(next(seconds)))
     governor.start([306.0, 612.0, 918.0])
-    governor.step(BoardSample(0, total_mw=9_000.0), (), BUDGET)
+    governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), BUDGET)
     return governor
 
 
 def test_the_governor_asks_once_until_it_is_done(caps: Caps) -> None:
     governor = started(caps)
     for _ in range(5):
-        governor.step(BoardSample(0, total_mw=9_000.0), (), BUDGET)
+        governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), BUDGET)
     assert len(caps.jobs) == 1 and caps.jobs[0][0] < 918
     caps.jobs[0][1].run()
     for _ in range(5):
-        governor.step(BoardSample(0, total_mw=9_000.0), (), BUDGET)
+        governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), BUDGET)
     assert governor.describe().startswith('306 MHz: ')
+
+
+def test_frames_lead_to_a_decision_as_they_come_but_not_each(caps: Caps) -> None:
+    times_s = iter(0.02 * count for count in range(10_000))
+    governor = GovernorLoop(caps.submit, lambda: next(times_s))
+    governor.start([306.0, 612.0, 918.0])
+    taken: list[FrameWindow] = []
+
+    def take() -> FrameWindow:
+        taken.append(FrameWindow((10.0,)))
+        return taken[-1]
+
+    governor.step_frames(take, lambda: BUDGET)  # no sample yet
+    governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), Limits())
+    for _ in range(60):
+        governor.step_frames(take, Limits)
+    assert 15 <= len(taken) <= 30
+    assert governor.describe() == '918 MHz: deadline met' and not caps.jobs
 
 
 def test_a_cap_that_waits_is_not_wanted_after_a_stop_or_start(caps: Caps) -> None:
@@ -210,6 +251,6 @@ def test_a_cap_that_waits_is_not_wanted_after_a_stop_or_start(caps: Caps) -> Non
 def test_a_cap_that_fails_ends_the_governor(caps: Caps) -> None:
     governor = started(caps)
     caps.jobs[0][1].drop()
-    governor.step(BoardSample(0, total_mw=9_000.0), (), BUDGET)
+    governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), BUDGET)
     assert 'the governor has ended: cap' in governor.fault
     assert len(caps.jobs) == 1

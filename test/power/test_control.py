@@ -21,6 +21,7 @@ from yolov7_trt_ros.power.clock_lock import BASELINE_FILE
 from yolov7_trt_ros.power.commands import TOOL_FOLDERS, SystemRunner
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.frequency_caps import round_cap_hz
+from yolov7_trt_ros.power.gpu_clock import BoardGpuClock
 from yolov7_trt_ros.power.permissions import SUDOERS_FILE, sudoers_text
 
 Make = Callable[..., EmulatedBoard]
@@ -578,6 +579,109 @@ def test_cap_that_someone_raised_is_left_alone(make_board: Make) -> None:
     board.write(f'{ORIN_GPU}/max_freq', 1020000000)  # nvpmodel, by hand
     control.restore()
     assert board.read(f'{ORIN_GPU}/max_freq') == '1020000000'
+
+
+# Holds
+
+
+def limits_of(board: EmulatedBoard) -> tuple[int, int]:
+    return tuple(int(board.read(f'{ORIN_GPU}/{end}_freq')) // 10**6 for end in ('min', 'max'))
+
+
+def test_a_hold_sets_both_limits_in_the_order_the_kernel_accepts(make_board: Make) -> None:
+    board = make_board()
+    lines: list[str] = []
+    control = control_of(board, lines)
+    assert control.hold_frequency('gpu', 700) == 612
+    assert control.hold_frequency('gpu', 816) == 816
+    assert control.hold_frequency('gpu', 408) == 408
+    assert control.changed == ('gpu_max_frequency',)
+    assert control.hold_frequency('gpu', None) == 918
+    assert control.changed == ()
+    written = [(line.split()[1][:-6], line.split('/')[-1]) for line in lines]
+    low, high = 'min_freq', 'max_freq'
+    assert written == [
+        ('612', low), ('612', high), ('816', high), ('816', low),
+        ('408', low), ('408', high), ('918', high), ('306', low),
+    ]
+
+
+@pytest.mark.parametrize('name', sorted(BOARDS))
+def test_holds_on_every_board_and_back(make_board: Make, name: str) -> None:
+    board = make_board(name)
+    control = control_of(board)
+    before = settings(board)
+    for unit, table in (('gpu', control.gpu_frequencies_mhz()),
+                        ('cpu', control.cpu_frequencies_mhz())):
+        for mhz in (*table, *table[::-2]):
+            assert control.hold_frequency(unit, mhz) == mhz
+            board.settle()
+    control.restore()
+    board.settle()
+    assert settings(board) == before
+
+
+def test_a_hold_stays_below_the_cap_which_outlives_it(make_board: Make) -> None:
+    board = make_board()
+    control = control_of(board)
+    control.set_max_frequency('gpu', 612)
+    assert control.hold_frequency('gpu', 5000) == 612
+    assert limits_of(board) == (612, 612)
+    control.set_max_frequency('gpu', 510)
+    assert limits_of(board) == (510, 510)
+    control.hold_frequency('gpu', 408)
+    control.set_max_frequency('gpu', None)
+    assert limits_of(board) == (408, 408)
+    control.set_max_frequency('gpu', 714)
+    assert control.hold_frequency('gpu', None) == 714
+    assert limits_of(board) == (306, 714)
+    control.restore()
+    assert limits_of(board) == (306, 918)
+
+
+def test_a_hold_survives_a_change_of_mode_and_a_lock(make_board: Make) -> None:
+    board = make_board()
+    control = control_of(board)
+    before = settings(board)
+    control.hold_frequency('gpu', 816)
+    control.set_mode('15W')
+    assert limits_of(board) == (612, 612)
+    control.set_jetson_clocks(True)
+    control.set_mode('MAXN_SUPER')
+    assert limits_of(board) == (816, 816)
+    control.set_jetson_clocks(False)
+    assert limits_of(board) == (816, 816)
+    control.restore()
+    assert settings(board) == before
+
+
+def test_a_held_clock_whose_limit_someone_raised_is_let_go(make_board: Make) -> None:
+    board = make_board()
+    control = control_of(board)
+    control.hold_frequency('gpu', 408)
+    board.write(f'{ORIN_GPU}/max_freq', 1020000000)  # nvpmodel, by hand
+    assert control.hold_frequency('gpu', 510) == 510
+    board.write(f'{ORIN_GPU}/max_freq', 1020000000)
+    control.restore()
+    assert limits_of(board) == (306, 1020)
+
+
+def test_without_the_minimum_there_is_only_a_cap(make_board: Make) -> None:
+    board = make_board(as_root=False, sudo_allowed=False)
+    real = board.root / f'{ORIN_GPU}/max_freq'.lstrip('/')
+    board.set_options(sudo_allowed=[f'tee {real}'])
+    control = control_of(board, is_root=False)
+    gpu = BoardGpuClock(control)
+    assert gpu.hold(408) == 408
+    assert limits_of(board) == (306, 408)
+    assert 'only capped' in gpu.note and '/min_freq' in gpu.note
+    assert gpu.hold(816) == 816
+    assert limits_of(board) == (306, 816)
+    assert gpu.hold(None) == 918 and not gpu.note
+    assert limits_of(board) == (306, 918)
+    board.set_options(sudo_allowed=False)
+    with pytest.raises(PowerPermissionError):
+        gpu.hold(408)
 
 
 def test_rounding_without_a_table() -> None:

@@ -1,119 +1,30 @@
 """Telemetry and limits of a GPU in a PC, on a stand-in for pynvml with NVML's codes."""
 
 import time
-from types import ModuleType, SimpleNamespace
 
 import pytest
+from fake_nvml import (
+    DRIVER_NOT_LOADED,
+    GPU_IS_LOST,
+    LIBRARY_NOT_FOUND,
+    NO_PERMISSION,
+    NOT_SUPPORTED,
+    UNKNOWN,
+    FakeNvml,
+)
 
 from yolov7_trt_ros.errors import (
     MissingDependencyError,
     PowerCommandError,
     PowerError,
     PowerPermissionError,
+    SettingError,
 )
 from yolov7_trt_ros.power.energy import EnergyCounter
 from yolov7_trt_ros.power.nvml import NvmlDevice, NvmlLimits, NvmlSource
+from yolov7_trt_ros.power.nvml_clock import STEPS, NvmlGpuClock
 
-UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION = 1, 2, 3, 4
-DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, GPU_IS_LOST, UNKNOWN = 9, 12, 15, 999
 POWER_CAP, THERMAL = 0x04, 0x20
-
-
-class NVMLError(Exception):
-    """As pynvml's: the code is in `value`."""
-
-    def __init__(self, value: int) -> None:
-        super().__init__(value)
-        self.value = value
-
-    def __str__(self) -> str:
-        return {NOT_SUPPORTED: 'Not Supported', NO_PERMISSION: 'Insufficient Permissions',
-                GPU_IS_LOST: 'GPU is lost'}.get(self.value, 'some error')
-
-
-class FakeNvml(ModuleType):
-    """pynvml with one GPU; `fails` has the code with which a function fails."""
-
-    NVMLError = NVMLError
-    NVML_TEMPERATURE_GPU = 0
-    NVML_CLOCK_GRAPHICS, NVML_CLOCK_SM, NVML_CLOCK_MEM = 0, 1, 2
-
-    def __init__(self) -> None:
-        super().__init__('pynvml')
-        self.fails: dict[str, int] = {}
-        self.opened = 0
-        self.power_mw = 250_000
-        self.energy_mj = 7_000_000
-        self.reasons = 0
-        self.limit_mw = 350_000
-        self.clocks: tuple[int, int] | None = None
-        self.hangs_s = 0.0
-
-    def _begin(self, function: str) -> None:
-        if function in self.fails:
-            raise NVMLError(self.fails[function])
-        if not self.opened:
-            raise NVMLError(UNINITIALIZED)
-
-    def nvmlInit(self) -> None:
-        if 'nvmlInit' in self.fails:
-            raise NVMLError(self.fails['nvmlInit'])
-        self.opened += 1
-
-    def nvmlShutdown(self) -> None:
-        self._begin('nvmlShutdown')
-        self.opened -= 1
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
-        self._begin('nvmlDeviceGetHandleByIndex')
-        if index > 0:
-            raise NVMLError(INVALID_ARGUMENT)
-        return 'the GPU'
-
-    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
-        self._begin('nvmlDeviceGetPowerUsage')
-        time.sleep(self.hangs_s)
-        return self.power_mw
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
-        self._begin('nvmlDeviceGetTotalEnergyConsumption')
-        return self.energy_mj
-
-    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
-        self._begin('nvmlDeviceGetTemperature')
-        return 61
-
-    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:
-        self._begin('nvmlDeviceGetClockInfo')
-        return {self.NVML_CLOCK_GRAPHICS: 1755, self.NVML_CLOCK_MEM: 2619}[kind]
-
-    def nvmlDeviceGetUtilizationRates(self, handle: str) -> SimpleNamespace:
-        self._begin('nvmlDeviceGetUtilizationRates')
-        return SimpleNamespace(gpu=83, memory=21)
-
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:
-        self._begin('nvmlDeviceGetCurrentClocksThrottleReasons')
-        return self.reasons
-
-    def nvmlDeviceGetFanSpeed(self, handle: str) -> int:
-        self._begin('nvmlDeviceGetFanSpeed')
-        return 45
-
-    def nvmlDeviceSetGpuLockedClocks(self, handle: str, low: int, high: int) -> None:
-        self._begin('nvmlDeviceSetGpuLockedClocks')
-        self.clocks = (low, high)
-
-    def nvmlDeviceResetGpuLockedClocks(self, handle: str) -> None:
-        self._begin('nvmlDeviceResetGpuLockedClocks')
-        self.clocks = None
-
-    def nvmlDeviceGetPowerManagementLimit(self, handle: str) -> int:
-        self._begin('nvmlDeviceGetPowerManagementLimit')
-        return self.limit_mw
-
-    def nvmlDeviceSetPowerManagementLimit(self, handle: str, limit_mw: int) -> None:
-        self._begin('nvmlDeviceSetPowerManagementLimit')
-        self.limit_mw = min(limit_mw, 350_000)
 
 
 @pytest.fixture
@@ -280,6 +191,54 @@ def test_limits_need_root_and_a_gpu_that_has_them(nvml) -> None:
         limits.set_max_clock(1410)
     nvml.fails['nvmlDeviceGetPowerManagementLimit'] = NOT_SUPPORTED
     assert limits.power_limit_mw() is None
+
+
+def test_the_clock_is_capped_held_below_the_cap_and_freed(nvml) -> None:
+    lines: list[str] = []
+    gpu = NvmlGpuClock(lambda: nvml, report=lines.append)
+    assert nvml.opened == 0
+    table = gpu.frequencies_mhz()
+    assert len(table) == STEPS and (table[0], table[-1]) == (345, 1980)
+    assert gpu.set_cap(None) == 1980 and nvml.clocks is None and gpu.changed == ()
+    assert gpu.set_cap(1414) == 1410 and nvml.clocks == (345, 1410)
+    assert gpu.hold(1100) == 1095 and nvml.clocks == (1095, 1095)
+    assert gpu.hold(1900) == 1410 and nvml.clocks == (1410, 1410)
+    assert gpu.hold(1) == 345 and nvml.clocks == (345, 345)
+    assert gpu.hold(None) == 1410 and nvml.clocks == (345, 1410)
+    assert gpu.changed == ('gpu_max_frequency',)
+    gpu.restore()
+    assert nvml.clocks is None and gpu.changed == ()
+    assert lines[0] == 'did as nvidia-smi -i 0 -lgc 345,1410'
+    assert lines[-1] == 'did as nvidia-smi -i 0 -rgc'
+    with pytest.raises(SettingError):
+        gpu.set_cap(-1)
+    gpu.close()
+    assert nvml.opened == 0
+
+
+def test_a_clock_that_may_not_be_locked_says_what_to_run(nvml) -> None:
+    nvml.fails['nvmlDeviceSetGpuLockedClocks'] = NO_PERMISSION
+    gpu = NvmlGpuClock(lambda: nvml)
+    with pytest.raises(PowerPermissionError, match='sudo nvidia-smi -i 0 -lgc 345,1410 '):
+        gpu.set_cap(1410)
+    assert gpu.changed == () and gpu.set_cap(None) == 1980
+    nvml.fails['nvmlDeviceSetGpuLockedClocks'] = NOT_SUPPORTED
+    with pytest.raises(PowerCommandError, match='from Volta on; .* -pl WATTS'):
+        gpu.hold(1410)
+
+
+def test_a_gpu_that_does_not_tell_its_clocks(nvml) -> None:
+    nvml.nvmlDeviceGetSupportedMemoryClocks = lambda handle: []
+    with pytest.raises(PowerError, match='does not tell which clocks'):
+        NvmlGpuClock(lambda: nvml).hold(1000)
+
+
+def test_a_dry_run_locks_nothing(nvml) -> None:
+    lines: list[str] = []
+    gpu = NvmlGpuClock(lambda: nvml, dry_run=True, report=lines.append)
+    assert gpu.hold(1410) == 1410
+    gpu.restore()
+    assert nvml.clocks is None and lines == ['would do as nvidia-smi -i 0 -lgc 1410,1410']
 
 
 def test_an_older_pynvml_without_a_function(nvml) -> None:

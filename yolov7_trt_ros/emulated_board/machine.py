@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard, create_board
 from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.power.commands import TOOL_FOLDERS, CommandRunner, SystemRunner
+from yolov7_trt_ros.power.nvml import load_nvml
 
 GPU_LOAD, CPU_LOAD = 0.6, 0.3
 """How busy a board is that `open_machine` makes."""
@@ -34,6 +36,8 @@ class Machine:
         Variables for its tools besides this process's own.
     board
         The emulated board that was made for it, and goes with it; None without.
+    nvml
+        Returns the module pynvml, for a PC; None: there is none to be asked.
 
     """
 
@@ -41,6 +45,7 @@ class Machine:
     runner: CommandRunner = dataclasses.field(default_factory=SystemRunner)
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     board: EmulatedBoard | None = None
+    nvml: Callable[[], ModuleType] | None = None
 
     def close(self) -> None:
         """Remove the board made for it; nothing to do on a real machine."""
@@ -64,7 +69,7 @@ def open_machine(emulate: str = '') -> Machine:
 
     """
     if not emulate:
-        return Machine()
+        return Machine(nvml=load_nvml)
     if emulate not in BOARDS:
         raise SettingError(
             f'there is no emulated board {emulate!r}; choose one of {", ".join(BOARDS)}'

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import statistics
 import struct
 import threading
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.power.energy import EnergyCounter
+from yolov7_trt_ros.power.policy import FrameWindow
 from yolov7_trt_ros.power.sample import BoardSample
 
 WINDOW_S = 10.0
@@ -34,12 +36,63 @@ def stamp_of_serialized(message: bytes) -> int | None:
     return int(seconds) * NS_PER_S + int(nanoseconds)
 
 
+class Cadence:
+    """
+    Finds the period of a source by its stamps, and from that how many frames are missing.
+
+    A source that is not steady (several cameras, a trigger) has no period, and misses nothing. A
+    period once found only becomes longer after `STAMPS_KEPT` frames without the shorter one.
+
+    """
+
+    STAMPS_KEPT = 60
+    _ENOUGH = 20
+    _SLACK = 0.25
+    _MOST_MISSING = 10
+
+    def __init__(self) -> None:
+        self._last_ns: int | None = None
+        self._steps_ns: collections.deque[int] = collections.deque(maxlen=self.STAMPS_KEPT)
+        self._period_ns: float | None = None
+
+    def add(self, stamp_ns: int) -> int:
+        """Take the stamp of a frame; returns how many are missing before it."""
+        last_ns, self._last_ns = self._last_ns, stamp_ns
+        if last_ns is None:
+            return 0
+        step_ns = stamp_ns - last_ns
+        missing = self._missing(step_ns)
+        self._steps_ns.append(step_ns)
+        self._period_ns = self._find_period()
+        return missing
+
+    def _missing(self, step_ns: int) -> int:
+        if self._period_ns is None:
+            return 0
+        missing = round(step_ns / self._period_ns) - 1
+        return missing if 0 < missing <= self._MOST_MISSING else 0  # more: a pause
+
+    def _find_period(self) -> float | None:
+        steps_ns = sorted(self._steps_ns)
+        if len(steps_ns) < self._ENOUGH or steps_ns[0] <= 0:
+            return None
+        known_ns = self._period_ns
+        if known_ns is not None and steps_ns[0] <= known_ns * (1.0 + self._SLACK):
+            return known_ns if steps_ns[0] > known_ns * (1.0 - self._SLACK) else None
+        middle_ns = statistics.median(steps_ns)
+        even = sum(abs(step_ns / middle_ns - 1.0) <= self._SLACK for step_ns in steps_ns)
+        is_steady = steps_ns[0] > middle_ns * (1.0 - self._SLACK) and 2 * even > len(steps_ns)
+        return middle_ns if is_steady else None
+
+
 class FrameLog:
     """Counts frames and keeps their latencies until they are taken; safe for two threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._latencies_ms: collections.deque[float] = collections.deque(maxlen=_MOST_KEPT)
+        self._cadences: dict[str, Cadence] = collections.defaultdict(Cadence)
+        self._dropped = 0
         self._count = 0
 
     @property
@@ -47,7 +100,7 @@ class FrameLog:
         """Frames so far."""
         return self._count
 
-    def add(self, stamp_ns: int | None, now_ns: int) -> None:
+    def add(self, stamp_ns: int | None, now_ns: int, topic: str = '') -> None:
         """Count a frame; a stamp of 0, in the future or over a minute old gives no latency."""
         with self._lock:
             self._count += 1
@@ -55,13 +108,20 @@ class FrameLog:
                 latency_ms = (now_ns - stamp_ns) / _NS_PER_MS
                 if 0 <= latency_ms < _LATEST_MS:
                     self._latencies_ms.append(latency_ms)
+                    self._dropped += self._cadences[topic].add(stamp_ns)
 
-    def take_latencies_ms(self) -> tuple[float, ...]:
-        """Return the latencies since the last call, oldest first."""
+    def take(self) -> FrameWindow:
+        """
+        Return the frames since the last call.
+
+        Their period is left out: it would be a limit of the latency, which here includes the way
+        of the image to the detector. Frames that pile up are missed ones.
+        """
         with self._lock:
-            taken = tuple(self._latencies_ms)
+            window = FrameWindow(tuple(self._latencies_ms), self._dropped)
             self._latencies_ms.clear()
-        return taken
+            self._dropped = 0
+        return window
 
 
 class EnergyPerFrame:

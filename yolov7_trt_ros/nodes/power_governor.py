@@ -12,19 +12,22 @@ from yolov7_trt_ros.power.policy import FrameWindow, GovernorState, Limits, Read
 from yolov7_trt_ros.power.sample import BoardSample
 
 _MW_PER_W = 1000.0
+_FRAME_STEP_S = 0.05
+"""Frames lead to a decision at most this often."""
 
 
 class GovernorLoop:
     """
-    Runs the policy while it is on, and caps the clock of the GPU as it says.
+    Runs the policy while it is on, and has the clock of the GPU held as it says.
 
-    While a cap is being set nothing is decided and frames are passed over, since they do not
-    belong to one clock.
+    Each sample leads to a decision, and so do frames as they arrive, for a deadline. While a
+    clock is being set nothing is decided and frames are passed over, since they do not belong to
+    one clock.
 
     Parameters
     ----------
-    submit_cap
-        Has the clock of the GPU capped at so many MHz, in another thread, if the function given
+    submit_clock
+        Has the clock of the GPU held at so many MHz, in another thread, if the function given
         along still returns true by then.
     clock_s
         Time for the policy.
@@ -33,13 +36,15 @@ class GovernorLoop:
 
     def __init__(
         self,
-        submit_cap: Callable[[float, Callable[[], bool]], Job],
+        submit_clock: Callable[[float, Callable[[], bool]], Job],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._submit_cap, self._clock_s = submit_cap, clock_s
+        self._submit_clock, self._clock_s = submit_clock, clock_s
         self._lock = threading.Lock()
         self._state: GovernorState | None = None
         self._job: Job | None = None
+        self._sample: BoardSample | None = None
+        self._decided_s = 0.0
         self._starts = 0
         self._reason = 'off'
         self._fault = ''
@@ -72,21 +77,51 @@ class GovernorLoop:
         """Decide nothing any more."""
         self._begin(None, 'off')
 
-    def step(self, sample: BoardSample, latencies_ms: tuple[float, ...], limits: Limits) -> None:
-        """Take a sample and the frames since the last one."""
+    def step(self, sample: BoardSample, frames: FrameWindow, limits: Limits) -> None:
+        """Take a sample and the frames since the last call."""
         with self._lock:
-            if self._state is None or self._is_switching():
+            self._sample = sample
+            if self._state is not None and not self._is_switching():
+                self._decide(self._state, self._readings(sample, is_new=True), frames, limits)
+
+    def step_frames(
+        self, take: Callable[[], FrameWindow], limits: Callable[[], Limits]
+    ) -> None:
+        """
+        Decide about frames that have just come, unless that was done a moment ago.
+
+        Parameters
+        ----------
+        take
+            Returns the frames since the last call; called only when they are looked at.
+        limits
+            Returns what to keep to; likewise.
+
+        """
+        with self._lock:
+            if self._state is None or self._sample is None:
                 return
-            readings = self._readings(sample)
-            self._state, decision = decide(
-                self._state, readings, FrameWindow(latencies_ms), limits
+            if self._clock_s() - self._decided_s < _FRAME_STEP_S:
+                return
+            current = limits()
+            if current.governor != 'deadline':
+                return
+            frames = take()
+            if not self._is_switching():
+                readings = self._readings(self._sample, is_new=False)
+                self._decide(self._state, readings, frames, current)
+
+    def _decide(
+        self, state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
+    ) -> None:
+        self._decided_s = readings.time_s
+        self._state, decision = decide(state, readings, frames, limits)
+        self._reason = decision.reason
+        if decision.changed:
+            now = self._starts
+            self._job = self._submit_clock(
+                decision.clocks.gpu_mhz, lambda: self._starts == now
             )
-            self._reason = decision.reason
-            if decision.changed:
-                now = self._starts
-                self._job = self._submit_cap(
-                    decision.clocks.gpu_mhz, lambda: self._starts == now
-                )
 
     def _begin(self, state: GovernorState | None, reason: str) -> None:
         with self._lock:
@@ -104,7 +139,7 @@ class GovernorLoop:
                 self._fault = f'the governor has ended: {job.error}'
         return not job.is_done or bool(job.error)
 
-    def _readings(self, sample: BoardSample) -> Readings:
+    def _readings(self, sample: BoardSample, *, is_new: bool) -> Readings:
         hottest = sample.hottest_c
         return Readings(
             time_s=self._clock_s(),
@@ -112,4 +147,5 @@ class GovernorLoop:
             temperature_c=None if hottest is None else hottest[1],
             alarms=sample.alarms,
             throttled=bool(sample.alarms),
+            is_new=is_new,
         )

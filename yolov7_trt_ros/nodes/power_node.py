@@ -13,6 +13,7 @@ docs/power.md lists topics, parameters and diagnostics.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import rclpy.logging
@@ -38,6 +39,9 @@ from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker, Sampler
 from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.power.board import JETSON
 from yolov7_trt_ros.power.control import PowerControl
+from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
+from yolov7_trt_ros.power.nvml_clock import NvmlGpuClock
+from yolov7_trt_ros.power.policy import Limits
 from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource
 from yolov7_trt_ros.power.telemetry import find_source
 
@@ -81,8 +85,8 @@ class PowerNode(Node):
         self._board = self._control.board()
         parameters.declare_facts(self, self._find_facts())
         self._worker, self._watcher = PowerWorker('power_changes'), PowerWorker('power_watch')
-        self._governor = GovernorLoop(self._submit_cap)
-        self._settings = BoardSettings(self._control, self._governor)
+        self._governor, self._gpu = GovernorLoop(self._submit_clock), self._find_gpu()
+        self._settings = BoardSettings(self._control, self._gpu, self._governor)
         self._start_jobs: dict[str, Job] = {}
         self._late_jobs: list[tuple[Job, dict[str, Any]]] = []
         self._accepted: dict[str, Any] = {}  # put into parameters without touching the board
@@ -120,7 +124,7 @@ class PowerNode(Node):
         quality = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
         for topic in split_names(self._values['detections_topics']):
             self.create_subscription(
-                Detection2DArray, topic, self._on_detections, quality, raw=True,
+                Detection2DArray, topic, partial(self._on_detections, topic), quality, raw=True,
                 callback_group=self._observing,
             )
 
@@ -140,9 +144,18 @@ class PowerNode(Node):
             'available_power_modes': modes or [''],
         }
 
+    def _find_gpu(self) -> GpuClock:
+        """Return the GPU of the board, or of the PC."""
+        if self._board.kind == JETSON or self._machine.nvml is None:
+            return BoardGpuClock(self._control)
+        return NvmlGpuClock(
+            self._machine.nvml, dry_run=self._values['dry_run'], report=self._log_change
+        )
+
     def _open_source(self) -> TelemetrySource:
         source = find_source(
             self._machine.root, self._machine.runner, environment=self._machine.environment,
+            nvml=self._machine.nvml,
             interval_ms=max(100, round(_MS_PER_S / float(self._values['sample_rate_hz']))),
         )
         self.get_logger().info(f'telemetry from: {source.name}')
@@ -161,14 +174,19 @@ class PowerNode(Node):
         self._watcher.close(0.0)
         # The context may be gone, and with it the way of a node's log to /rosout.
         log = rclpy.logging.get_logger(f'{NAME}.exit')
-        if self._values['restore_on_exit'] and self._control.changed:
-            log.info(f'putting back: {", ".join(self._control.changed)}')
-            try:
-                self._control.restore()
-            except PowerError as exc:
-                log.error(f'not everything was put back: {exc}')
+        if self._values['restore_on_exit'] and self._changed():
+            log.info(f'putting back: {", ".join(self._changed())}')
+            for part in (self._gpu, self._control):
+                try:
+                    part.restore()
+                except PowerError as exc:
+                    log.error(f'not everything was put back: {exc}')
+        self._gpu.close()
         self._control.close()
         self._machine.close()
+
+    def _changed(self) -> tuple[str, ...]:
+        return self._control.changed + self._gpu.changed
 
     # Parameters --------------------------------------------------------------------------------
 
@@ -222,11 +240,11 @@ class PowerNode(Node):
             f'{name} = {values[name]}', lambda: self._settings.apply(name, values)
         )
 
-    def _submit_cap(self, mhz: float, is_wanted: Callable[[], bool]) -> Job:
-        def cap() -> str:
-            return f'{self._control.set_max_frequency("gpu", mhz):g}' if is_wanted() else 'not'
+    def _submit_clock(self, mhz: float, is_wanted: Callable[[], bool]) -> Job:
+        def hold() -> str:
+            return f'{self._gpu.hold(mhz):g}' if is_wanted() else 'not'
 
-        return self._worker.submit(f'governor: GPU at most {mhz:g} MHz', cap)
+        return self._worker.submit(f'governor: GPU at {mhz:g} MHz', hold)
 
     def _follow_up(self) -> None:
         """Bring the parameters of jobs that were not waited for in line with what came of them."""
@@ -255,14 +273,17 @@ class PowerNode(Node):
 
     # Telemetry ---------------------------------------------------------------------------------
 
-    def _on_detections(self, message: bytes) -> None:
-        self._frames.add(stamp_of_serialized(message), self.get_clock().now().nanoseconds)
+    def _on_detections(self, topic: str, message: bytes) -> None:
+        now_ns = self.get_clock().now().nanoseconds
+        self._frames.add(stamp_of_serialized(message), now_ns, topic)
+        self._governor.step_frames(self._frames.take, self._limits)
+
+    def _limits(self) -> Limits:
+        return parameters.policy_limits(self._values)
 
     def _take(self, sample: BoardSample) -> None:
         """Publish a sample, and let the governor look at it; called in the sampling thread."""
-        self._governor.step(
-            sample, self._frames.take_latencies_ms(), parameters.policy_limits(self._values)
-        )
+        self._governor.step(sample, self._frames.take(), self._limits())
         self._joules_per_frame = self._energy.add(sample, self._frames.count)
         hottest = sample.hottest_c
         numbers = {
@@ -313,9 +334,9 @@ class PowerNode(Node):
             'L4T': self._board.l4t_release or 'none',
             **(self._mode if self._board.kind == JETSON else {}),
             'source': self._sampler.source_name,
-            'governor': self._governor.describe(),
+            'governor': '; '.join(filter(None, (self._governor.describe(), self._gpu.note))),
             'last change': self._last_change,
-            'changed here': ', '.join(self._control.changed) or 'nothing',
+            'changed here': ', '.join(self._changed()) or 'nothing',
             'dry run': str(self._control.dry_run).lower(),
             'frames': str(self._frames.count),
             'joules per frame': 'unknown' if joules is None else f'{joules:.3f}',

@@ -37,8 +37,8 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'governor', 'off',
-        'Cap the clock of the GPU by itself: at the least power that holds deadline_ms, or at the '
-        'highest that stays under power_budget_w.', choices=GOVERNORS, runtime=True,
+        'Hold the clock of the GPU by itself: at the least power that holds deadline_ms, or at '
+        'the highest that stays under power_budget_w.', choices=GOVERNORS, runtime=True,
     ),
     ParameterSpec(
         'deadline_ms', 33.0,

@@ -7,8 +7,7 @@ from typing import Any
 
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
 from yolov7_trt_ros.power.control import PowerControl
-
-_TABLE_SLACK_MHZ = 1.0
+from yolov7_trt_ros.power.gpu_clock import GpuClock
 
 
 class BoardSettings:
@@ -21,13 +20,15 @@ class BoardSettings:
     ----------
     control
         Changes the board.
+    gpu
+        Changes the clock of its GPU.
     governor
         Started and stopped here; a change of what the GPU may do starts it anew.
 
     """
 
-    def __init__(self, control: PowerControl, governor: GovernorLoop) -> None:
-        self._control, self._governor = control, governor
+    def __init__(self, control: PowerControl, gpu: GpuClock, governor: GovernorLoop) -> None:
+        self._control, self._gpu, self._governor = control, gpu, governor
 
     def apply(self, name: str, values: Mapping[str, Any]) -> str:
         """
@@ -66,15 +67,15 @@ class BoardSettings:
         return f'{now.name} ({now.mode_id})'
 
     def _set_gpu(self, values: Mapping[str, Any]) -> str:
-        """Cap the clock, or leave that to the governor below the cap."""
-        cap_mhz = values['gpu_max_freq_mhz']
+        """Cap the clock, and leave what is below the cap to the governor, if it is on."""
         self._governor.stop()
+        self._gpu.hold(None)
+        highest_mhz = self._gpu.set_cap(values['gpu_max_freq_mhz'] or None)
         if values['governor'] == 'off':
-            return f'GPU at most {self._control.set_max_frequency("gpu", cap_mhz or None):g} MHz'
-        table_mhz = self._control.gpu_frequencies_mhz()
-        highest_mhz = cap_mhz + _TABLE_SLACK_MHZ if cap_mhz else float('inf')
+            return f'GPU at most {highest_mhz:g} MHz'
+        table_mhz = self._gpu.frequencies_mhz()
         allowed_mhz = [mhz for mhz in table_mhz if mhz <= highest_mhz] or list(table_mhz[:1])
         for mhz in allowed_mhz[-1:]:  # shows whether this user may
-            self._control.set_max_frequency('gpu', mhz)
+            self._gpu.hold(mhz)
         self._governor.start(allowed_mhz)
         return f'{values["governor"]}, from {allowed_mhz[0]:g} to {allowed_mhz[-1]:g} MHz'

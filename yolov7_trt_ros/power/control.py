@@ -1,5 +1,5 @@
 """
-PowerControl: power mode, jetson_clocks, clock caps and fan of a board, and the way back.
+PowerControl: power mode, jetson_clocks, clock limits and fan of a board, and the way back.
 
 Each change is read back before it counts, and what was there before the first change of a kind is
 remembered; `restore` puts all of it back, latest first. In a dry run nothing is changed, and the
@@ -132,8 +132,8 @@ class PowerControl:
         """
         Change the power mode, and read it back.
 
-        Caps are lifted and locked clocks freed for the change, and put back within the new
-        mode's limits after it, also when it fails. Nothing runs if the mode is in force already.
+        Caps and holds are lifted and locked clocks freed for the change, and put back within the
+        new mode's limits after it, also when it fails. Nothing runs if the mode is in force.
 
         Raises
         ------
@@ -225,13 +225,36 @@ class PowerControl:
             There is no such clock, or it did not take the cap.
 
         """
-        try:
+        with self._limits_remembered(unit):
             return self._caps.set_cap(unit, mhz)
-        finally:  # a cap that failed half-way is to be undone too
-            if unit in self._caps.units:
-                self._remember(f'{unit}_max_frequency', functools.partial(self._caps.lift, unit))
-            else:
-                self._undo.pop(f'{unit}_max_frequency', None)
+
+    @_one_at_a_time
+    def hold_frequency(
+        self, unit: str, mhz: float | None, *, cap_only: bool = False
+    ) -> float:
+        """
+        Keep the clock of the 'gpu' or the 'cpu' at one frequency; None lets go of it.
+
+        It is never above the power mode's limit nor the cap of `set_max_frequency`, which comes
+        back into force after it.
+
+        Parameters
+        ----------
+        unit
+            'gpu' or 'cpu'.
+        mhz
+            Rounded down to the table.
+        cap_only
+            Set the maximum alone, where the minimum cannot be written: the clock may go below.
+
+        Returns
+        -------
+        float
+            The highest frequency allowed now, MHz, read back; errors as of `set_max_frequency`.
+
+        """
+        with self._limits_remembered(unit):
+            return self._caps.hold(unit, mhz, cap_only=cap_only)
 
     def fan_profiles(self) -> tuple[str, ...]:
         """Return the names of the fan's profiles; () where none can be set."""
@@ -310,6 +333,17 @@ class PowerControl:
 
     def _remember(self, name: str, undo: Callable[[], object]) -> None:
         self._undo.setdefault(name, undo)
+
+    @contextmanager
+    def _limits_remembered(self, unit: str) -> Iterator[None]:
+        """Remember how to undo the caps and holds of the body; one that failed half-way too."""
+        try:
+            yield
+        finally:
+            if unit in self._caps.units:
+                self._remember(f'{unit}_max_frequency', functools.partial(self._caps.lift, unit))
+            else:
+                self._undo.pop(f'{unit}_max_frequency', None)
 
     def _current_or_none(self) -> CurrentMode | None:
         try:

@@ -1,9 +1,10 @@
 """
-Caps of the GPU's and the CPU's clock, through devfreq and cpufreq, and their removal.
+Caps and holds of the GPU's and the CPU's clock, through devfreq and cpufreq, and their removal.
 
-A cap never goes above what the power mode allows: the limit found before the first cap. It is
-rounded down to the clock's table, since the kernel would round silently, and read back. The kernel
-refuses a minimum above the maximum, so lowering writes the minimum first and raising the maximum.
+A cap limits the clock, a hold keeps it at one frequency (minimum = maximum) below the cap. Neither
+goes above what the power mode allows: the limit found before the first of them. Both are rounded
+down to the clock's table, since the kernel would round silently, and read back. The kernel refuses
+a minimum above the maximum, so lowering writes the minimum first and raising the maximum.
 
 """
 
@@ -67,10 +68,29 @@ class ClockLimits:
 
 @dataclasses.dataclass(frozen=True)
 class _Cap:
-    """What was found before the first cap, and what was written by the latest."""
+    """What was found before the first cap or hold, and what was written by the latest."""
 
     found: ClockLimits
     written: ClockLimits
+
+    @property
+    def raised_minimum(self) -> bool:
+        """Whether the clock is held above its lowest."""
+        return self.written.minimum_hz > self.found.minimum_hz
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """What is asked of a unit; `pins` where a hold writes the minimum too."""
+
+    cap_mhz: float | None = None
+    hold_mhz: float | None = None
+    pins: bool = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be done."""
+        return self.cap_mhz is None and self.hold_mhz is None
 
 
 def _either(old: _Cap | None, new: _Cap) -> _Cap:
@@ -163,7 +183,7 @@ def round_cap_hz(wanted_hz: float, table_hz: tuple[int, ...], limit_hz: int) -> 
 
 class FrequencyCaps:
     """
-    The caps in force; it remembers what was there before each.
+    The caps and holds in force; it remembers what was there before each.
 
     Parameters
     ----------
@@ -176,11 +196,11 @@ class FrequencyCaps:
         self._access = access
         self._tree = access.tree
         self._caps: dict[str, dict[ClockFiles, _Cap]] = {}
-        self._wanted_mhz: dict[str, float] = {}
+        self._requests: dict[str, _Request] = {}
 
     @property
     def units(self) -> tuple[str, ...]:
-        """The units that have a cap."""
+        """The units that have a cap or are held."""
         return tuple(unit for unit, caps in self._caps.items() if caps)
 
     def frequencies_mhz(self, unit: str) -> tuple[float, ...]:
@@ -207,39 +227,44 @@ class FrequencyCaps:
             There is no such clock, or it did not take the cap.
 
         """
-        if mhz is None:
-            self.lift(unit)
-            return self._highest_mhz(unit)
-        if not mhz > 0:
-            raise SettingError(f'a cap of the {unit} clock needs to be above 0 MHz, got {mhz:g}')
-        # All is read before anything is written: clocks may follow each other.
-        new = {clock: self._cap_for(unit, clock, mhz) for clock in find_clocks(self._tree, unit)}
-        caps = self._caps.setdefault(unit, {})
-        for clock, cap in new.items():
-            caps[clock] = _either(caps.get(clock), cap)  # until the write has succeeded
-            self._write(clock, cap.written)
-            caps[clock] = cap
-        self._wanted_mhz[unit] = mhz
-        return self._highest_mhz(unit)
+        _check_mhz(unit, mhz)
+        return self._request(unit, dataclasses.replace(self._asked(unit), cap_mhz=mhz))
+
+    def hold(self, unit: str, mhz: float | None, *, cap_only: bool = False) -> float:
+        """
+        Keep the unit's clock at one frequency, never above its cap; None lets go of it.
+
+        With `cap_only` the minimum is left alone, and the clock may go below.
+
+        Returns
+        -------
+        float
+            As of `set_cap`, with the same errors.
+
+        """
+        _check_mhz(unit, mhz)
+        request = dataclasses.replace(self._asked(unit), hold_mhz=mhz, pins=not cap_only)
+        return self._request(unit, request)
 
     def lift(self, unit: str) -> None:
-        """Put back what was there before the first cap; nothing to do without one."""
+        """Put back what was there before the first cap or hold; nothing to do without one."""
         caps = self._caps.get(unit, {})
         for clock, cap in list(caps.items()):
-            if self._is_still_ours(clock, cap) and read_limits(self._tree, clock) != cap.found:
-                self._write(clock, cap.found)
+            back = self._way_back(clock, cap)
+            if back is not None and read_limits(self._tree, clock) != back:
+                self._write(clock, back, cap.written.maximum_hz)
             del caps[clock]
         self._caps.pop(unit, None)
-        self._wanted_mhz.pop(unit, None)
+        self._requests.pop(unit, None)
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """Have no cap in the body, where others set limits; then cap again within those."""
-        wanted_mhz = dict(self._wanted_mhz)
+        """Have no cap or hold in the body, where others set limits; then again within those."""
+        requests = dict(self._requests)
 
         def cap_again() -> None:
-            for unit, mhz in wanted_mhz.items():
-                self.set_cap(unit, mhz)
+            for unit, request in requests.items():
+                self._request(unit, request)
 
         with afterwards(cap_again):
             for unit in self.units:
@@ -257,18 +282,54 @@ class FrequencyCaps:
             for clock in clocks for path in (clock.minimum, clock.maximum)
         ]
 
-    def _cap_for(self, unit: str, clock: ClockFiles, mhz: float) -> _Cap:
+    def _asked(self, unit: str) -> _Request:
+        return self._requests.get(unit, _Request())
+
+    def _request(self, unit: str, request: _Request) -> float:
+        """Carry out what is asked of a unit now; returns its highest frequency, read back."""
+        if request.is_empty:
+            self.lift(unit)
+            return self._highest_mhz(unit)
+        # All is read before anything is written: clocks may follow each other.
+        new = {clock: self._cap_for(unit, clock, request)
+               for clock in find_clocks(self._tree, unit)}
+        caps = self._caps.setdefault(unit, {})
+        for clock, cap in new.items():
+            old = caps.get(clock)
+            caps[clock] = _either(old, cap)  # until the write has succeeded
+            self._write(clock, cap.written, 0 if old is None else old.written.maximum_hz)
+            caps[clock] = cap
+        self._requests[unit] = request
+        return self._highest_mhz(unit)
+
+    def _cap_for(self, unit: str, clock: ClockFiles, request: _Request) -> _Cap:
         found = self._limit(unit, clock)
         table_hz = read_table_hz(self._tree, clock)
-        cap_hz = round_cap_hz(mhz * HZ_PER_MHZ, table_hz, found.maximum_hz)
-        return _Cap(found, ClockLimits(min(found.minimum_hz, cap_hz), cap_hz))
+        cap_hz = found.maximum_hz
+        for mhz in (request.cap_mhz, request.hold_mhz):
+            if mhz is not None:
+                cap_hz = round_cap_hz(mhz * HZ_PER_MHZ, table_hz, cap_hz)
+        pinned = request.pins and request.hold_mhz is not None
+        minimum_hz = cap_hz if pinned else min(found.minimum_hz, cap_hz)
+        return _Cap(found, ClockLimits(minimum_hz, cap_hz))
 
     def _limit(self, unit: str, clock: ClockFiles) -> ClockLimits:
-        """Return the limits without our cap."""
+        """Return the limits without our cap or hold."""
         cap = self._caps.get(unit, {}).get(clock)
-        if cap is None or not self._is_still_ours(clock, cap):
-            return read_limits(self._tree, clock)
-        return cap.found
+        back = None if cap is None else self._way_back(clock, cap)
+        return read_limits(self._tree, clock) if back is None else back
+
+    def _way_back(self, clock: ClockFiles, cap: _Cap) -> ClockLimits | None:
+        """Return the limits there would be without the cap; None where nothing of it is left."""
+        if self._is_still_ours(clock, cap):
+            return cap.found
+        try:
+            now = read_limits(self._tree, clock)
+        except PowerError:  # a core that went offline has no limits
+            return None
+        if cap.raised_minimum and now.minimum_hz == cap.written.minimum_hz:
+            return ClockLimits(cap.found.minimum_hz, now.maximum_hz)
+        return None
 
     def _is_still_ours(self, clock: ClockFiles, cap: _Cap) -> bool:
         """Whether nobody raised the limit since; heat can only have lowered it."""
@@ -284,27 +345,40 @@ class FrequencyCaps:
             return max(cap.written.maximum_hz for cap in self._caps[unit].values()) / HZ_PER_MHZ
         return max(read_limits(self._tree, clock).maximum_hz for clock in clocks) / HZ_PER_MHZ
 
-    def _write(self, clock: ClockFiles, new: ClockLimits) -> None:
+    def _write(self, clock: ClockFiles, new: ClockLimits, last_maximum_hz: int) -> None:
         """Write the limits, in the order the kernel accepts, and read back."""
         old = read_limits(self._tree, clock)
-        # The maximum is always written: what is read may be lower than what was set, from heat.
+        # Heat lowers what is read, not what was set: the maximum is always written, and what was
+        # written last decides about the order.
+        is_cut = old.maximum_hz < last_maximum_hz
         paths = [(clock.maximum, new.maximum_hz)]
-        if new.minimum_hz != old.minimum_hz:
-            is_raised = new.maximum_hz > old.maximum_hz
+        if new.minimum_hz != old.minimum_hz or (new.is_pinned and is_cut):
+            is_raised = new.maximum_hz > max(old.maximum_hz, last_maximum_hz)
             paths.insert(1 if is_raised else 0, (clock.minimum, new.minimum_hz))
         for path, new_hz in paths:
             self._access.write(path, str(new_hz // clock.unit_hz))
         if not self._access.dry_run:
-            self._check(clock, new)
+            self._check(clock, new, checks_minimum=len(paths) > 1)
 
-    def _check(self, clock: ClockFiles, new: ClockLimits) -> None:
+    def _check(self, clock: ClockFiles, new: ClockLimits, *, checks_minimum: bool) -> None:
         real = read_limits(self._tree, clock)
         if real.maximum_hz > new.maximum_hz + _ROUNDING_HZ:
-            raise PowerCommandError(
-                f'wrote {new.maximum_hz // clock.unit_hz} to {clock.maximum} and read back '
-                f'{real.maximum_hz // clock.unit_hz}: the kernel did not take it; another program '
-                'may set it too (nvpmodel, jetson_clocks, a thermal daemon)'
-            )
+            raise _not_taken(clock.maximum, new.maximum_hz, real.maximum_hz, clock.unit_hz)
+        expected_hz = min(new.minimum_hz, real.maximum_hz)  # heat may have lowered both
+        if checks_minimum and abs(real.minimum_hz - expected_hz) > _ROUNDING_HZ:
+            raise _not_taken(clock.minimum, new.minimum_hz, real.minimum_hz, clock.unit_hz)
+
+
+def _check_mhz(unit: str, mhz: float | None) -> None:
+    if mhz is not None and not mhz > 0:
+        raise SettingError(f'a limit of the {unit} clock needs to be above 0 MHz, got {mhz:g}')
+
+
+def _not_taken(path: str, new_hz: int, real_hz: int, unit_hz: int) -> PowerCommandError:
+    return PowerCommandError(
+        f'wrote {new_hz // unit_hz} to {path} and read back {real_hz // unit_hz}: the kernel did '
+        'not take it; another program may set it too (nvpmodel, jetson_clocks, a thermal daemon)'
+    )
 
 
 def _devfreq(folder: str) -> ClockFiles:

@@ -87,6 +87,8 @@ class Readings:
         Over-current or throttling alarms raised now.
     throttled
         The hardware runs below the clocks asked for: timings say nothing about them.
+    is_new
+        False: the board was not looked at since the last call, only frames have come.
 
     """
 
@@ -95,6 +97,7 @@ class Readings:
     temperature_c: float | None = None
     alarms: tuple[str, ...] = ()
     throttled: bool = False
+    is_new: bool = True
 
 
 @dataclass(frozen=True)
@@ -332,8 +335,8 @@ def decide(
     """
     if limits.governor == 'off':
         return state, Decision(state.clocks, False, 'off')
-    state = _move_ceiling(state, readings, limits)
-    state = _learn_power(state, readings)
+    if readings.is_new:
+        state = _learn_power(_move_ceiling(state, readings, limits), readings)
     if limits.governor == 'power_budget':
         state, wanted, reason = _want_budget(state, readings, limits)
     else:

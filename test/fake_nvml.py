@@ -1,0 +1,114 @@
+"""A stand-in for pynvml with NVML's codes."""
+
+from __future__ import annotations
+
+import time
+from types import ModuleType, SimpleNamespace
+
+UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION = 1, 2, 3, 4
+DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, GPU_IS_LOST, UNKNOWN = 9, 12, 15, 999
+
+
+class NVMLError(Exception):
+    """As pynvml's: the code is in `value`."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(value)
+        self.value = value
+
+    def __str__(self) -> str:
+        return {NOT_SUPPORTED: 'Not Supported', NO_PERMISSION: 'Insufficient Permissions',
+                GPU_IS_LOST: 'GPU is lost'}.get(self.value, 'some error')
+
+
+class FakeNvml(ModuleType):
+    """pynvml with one GPU; `fails` has the code with which a function fails."""
+
+    NVMLError = NVMLError
+    NVML_TEMPERATURE_GPU = 0
+    NVML_CLOCK_GRAPHICS, NVML_CLOCK_SM, NVML_CLOCK_MEM = 0, 1, 2
+
+    def __init__(self) -> None:
+        super().__init__('pynvml')
+        self.fails: dict[str, int] = {}
+        self.opened = 0
+        self.power_mw = 250_000
+        self.energy_mj = 7_000_000
+        self.reasons = 0
+        self.limit_mw = 350_000
+        self.clocks: tuple[int, int] | None = None
+        self.hangs_s = 0.0
+
+    def _begin(self, function: str) -> None:
+        if function in self.fails:
+            raise NVMLError(self.fails[function])
+        if not self.opened:
+            raise NVMLError(UNINITIALIZED)
+
+    def nvmlInit(self) -> None:
+        if 'nvmlInit' in self.fails:
+            raise NVMLError(self.fails['nvmlInit'])
+        self.opened += 1
+
+    def nvmlShutdown(self) -> None:
+        self._begin('nvmlShutdown')
+        self.opened -= 1
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        self._begin('nvmlDeviceGetHandleByIndex')
+        if index > 0:
+            raise NVMLError(INVALID_ARGUMENT)
+        return 'the GPU'
+
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
+        self._begin('nvmlDeviceGetPowerUsage')
+        time.sleep(self.hangs_s)
+        return self.power_mw
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        self._begin('nvmlDeviceGetTotalEnergyConsumption')
+        return self.energy_mj
+
+    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
+        self._begin('nvmlDeviceGetTemperature')
+        return 61
+
+    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:
+        self._begin('nvmlDeviceGetClockInfo')
+        return {self.NVML_CLOCK_GRAPHICS: 1755, self.NVML_CLOCK_MEM: 2619}[kind]
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> SimpleNamespace:
+        self._begin('nvmlDeviceGetUtilizationRates')
+        return SimpleNamespace(gpu=83, memory=21)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:
+        self._begin('nvmlDeviceGetCurrentClocksThrottleReasons')
+        return self.reasons
+
+    def nvmlDeviceGetFanSpeed(self, handle: str) -> int:
+        self._begin('nvmlDeviceGetFanSpeed')
+        return 45
+
+    def nvmlDeviceGetSupportedMemoryClocks(self, handle: str) -> list[int]:
+        self._begin('nvmlDeviceGetSupportedMemoryClocks')
+        return [2619, 1593]
+
+    def nvmlDeviceGetSupportedGraphicsClocks(self, handle: str, memory_mhz: int) -> list[int]:
+        self._begin('nvmlDeviceGetSupportedGraphicsClocks')
+        return list(range(1980, 344, -15)) if memory_mhz == 2619 else [345]
+
+    def nvmlDeviceSetGpuLockedClocks(self, handle: str, low: int, high: int) -> None:
+        self._begin('nvmlDeviceSetGpuLockedClocks')
+        self.clocks = (low, high)
+
+    def nvmlDeviceResetGpuLockedClocks(self, handle: str) -> None:
+        self._begin('nvmlDeviceResetGpuLockedClocks')
+        self.clocks = None
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle: str) -> int:
+        self._begin('nvmlDeviceGetPowerManagementLimit')
+        return self.limit_mw
+
+    def nvmlDeviceSetPowerManagementLimit(self, handle: str, limit_mw: int) -> None:
+        self._begin('nvmlDeviceSetPowerManagementLimit')
+        self.limit_mw = min(limit_mw, 350_000)
