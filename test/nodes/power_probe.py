@@ -43,6 +43,7 @@ class PowerProbe:
     def change(self, name: str, value: Any) -> str:
         """Set a parameter; returns what the diagnostics say holds now."""
         assert self.set(name, value) == (True, '')
+        self.status()  # this one may have been made before the change
         before, _, what = self.status()[1]['last change'].partition(': ')
         assert before.startswith(f'{name} = ')
         return what

@@ -226,11 +226,12 @@ def test_an_answer_does_not_wait_for_ever_and_the_parameter_follows(
 ) -> None:
     monkeypatch.setattr('yolov7_trt_ros.nodes.power_node.ANSWER_FACTOR', 0.1)
     with power_node(board, tool_timeout_s=10.0):
-        board.delay_tool('nvpmodel', 0.8)
+        power.get('power_mode')  # finding each other's services takes a while of its own
+        board.delay_tool('nvpmodel', 2.0)
         started_s = time.monotonic()
         succeeded, reason = power.set('power_mode', 'MAXN_SUPER')
         assert not succeeded and 'no answer within 1 s' in reason and 'goes on' in reason
-        assert time.monotonic() - started_s < 3
+        assert time.monotonic() - started_s < 6, 'three calls of the tool alone take 6 s'
         power.probe.wait_until(lambda: power.get('power_mode') == 'MAXN_SUPER', 'the parameter')
         board.delay_tool('nvpmodel', 0)
         assert mode_of(board) == 'MAXN_SUPER'
@@ -434,12 +435,13 @@ def test_the_governor_holds_the_clock_and_raises_it_at_once_when_late(
         assert clock_limits(board) == (before[1], before[1])
         camera = Camera(power.probe)
         run_down(power, board, camera)
+        assert power.set('sample_rate_hz', 0.2) == (True, '')
         started_s = time.monotonic()
-        while clock_limits(board)[1] < before[1]:
+        while clock_limits(board) != (before[1], before[1]):
             camera.publish(400)
             power.probe.spin(0.03)
-        assert time.monotonic() - started_s < 0.7  # a sample comes once a second
-        assert clock_limits(board) == (before[1], before[1])
+        assert time.monotonic() - started_s < 3, 'a sample comes only every 5 s'
+        assert power.set('sample_rate_hz', 1.0) == (True, '')
         run_down(power, board, camera)
         assert power.set('governor', 'off') == (True, '')
         assert clock_limits(board) == before
