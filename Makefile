@@ -77,7 +77,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.dependencies.stamp: requirements/ros-kilted.txt requirements/dev.txt | $(BIN)/python
-	@echo "installing ROS 2 Kilted and the tools from PyPI (about a minute, 1 GB on disk) ..."
+	@echo "installing ROS 2 Kilted and the tools from PyPI (about two minutes, 1.4 GB on disk) ..."
 	@$(PIP_INSTALL) -r requirements/ros-kilted.txt -r requirements/dev.txt
 	@touch $@
 

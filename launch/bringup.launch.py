@@ -22,7 +22,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 from launch import LaunchDescription
-from yolov7_trt_ros.core.topics import detections_topics
+from yolov7_trt_ros.core.topics import detections_topics, split_names
 
 # Argument -> default and meaning; handed to both launch files, or to one of them.
 BOTH = {
@@ -74,7 +74,7 @@ def _include(context):
         return {name: LaunchConfiguration(name).perform(context) for name in names}
 
     given = values([*BOTH, *DETECTOR, *POWER, *FILES])
-    images = [topic.strip() for topic in given['image_topics'].split(',') if topic.strip()]
+    images = split_names(given['image_topics'])
     detector = {name: given[name] for name in (*BOTH, *DETECTOR)}
     detector['params_file'] = given['detector_params_file']
     power = {name: given[name] for name in (*BOTH, *POWER)}

@@ -94,7 +94,10 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gpu]:
 @pytest.fixture
 def opened(gpu: Gpu) -> Iterator[Callable[..., Any]]:
     """Open detectors; afterwards everything they took must be given back."""
-    before = gpu.cuda.state.used, gpu.driver.alive
+    def held() -> tuple[int, int, int]:
+        return gpu.cuda.state.used, gpu.driver.alive, gpu.cuda.state.contexts
+
+    before = held()
     detectors: list[Any] = []
 
     def open_one(*arguments: Any, **options: Any) -> Any:
@@ -104,7 +107,7 @@ def opened(gpu: Gpu) -> Iterator[Callable[..., Any]]:
     yield open_one
     for detector in detectors:
         detector.close()
-    assert (gpu.cuda.state.used, gpu.driver.alive) == before, 'device memory or graphs leaked'
+    assert held() == before, 'device memory, graphs or contexts leaked'
 
 
 def blobs(seed: int, width: int = 80, height: int = 60) -> np.ndarray:
@@ -384,6 +387,23 @@ def test_failed_frame_leaves_the_detector_usable(opened: Callable[..., Any], gpu
     detector = opened(api=api, cuda_graph=False)
     wanted, _ = detector.detect(view(1), SETTINGS)
     api.fail_next = 1
+    with pytest.raises(InferenceError, match='emulated failure'):
+        detector.detect(view(1), SETTINGS)
+    assert same(detector.detect(view(1), SETTINGS)[0], wanted)
+    assert detector.staging_pool.slots == 1
+
+
+def test_failed_wait_gives_the_staging_memory_back(
+    opened: Callable[..., Any], gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = opened()
+    wanted, _ = detector.detect(view(1), SETTINGS)
+
+    def fail() -> None:
+        monkeypatch.undo()
+        raise gpu.cuda.LogicError('emulated failure')
+
+    monkeypatch.setattr(detector._stream, 'synchronize', fail)
     with pytest.raises(InferenceError, match='emulated failure'):
         detector.detect(view(1), SETTINGS)
     assert same(detector.detect(view(1), SETTINGS)[0], wanted)

@@ -15,7 +15,6 @@ import ctypes
 import sys
 import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,7 +84,7 @@ class State:
 
     def __init__(self) -> None:
         self.used, self.limit = 0, 1 << 34
-        self.allocations = 0
+        self.allocations = self.contexts = 0
         self.broken = False
         self.streams: dict[int, Stream] = {}
         self.out_of_memory: type[Exception] = Exception
@@ -322,11 +321,10 @@ class EmulatedEngine:
         self.session = onnxruntime.InferenceSession(onnx, providers=['CPUExecutionProvider'])
         self.inputs = tuple(map(_info, self.session.get_inputs()))
         self.outputs = tuple(map(_info, self.session.get_outputs()))
-        self.contexts = 0
 
     def create_context(self, profile: int, stream_handle: int) -> EmulatedContext:
         """Return a context."""
-        self.contexts += 1
+        self.api.state.contexts += 1
         return EmulatedContext(self, profile)
 
     def close(self) -> None:
@@ -377,7 +375,7 @@ class EmulatedContext:
 
     def close(self) -> None:
         """Count."""
-        self._engine.contexts -= 1
+        self._engine.api.state.contexts -= 1
 
     def _execute(self, addresses: dict[str, int], shape: tuple[int, ...]) -> None:
         info = self._engine.inputs[0]
@@ -408,8 +406,3 @@ def install() -> EmulatedCuda:
     package.driver = driver  # type: ignore[attr-defined]
     sys.modules['pycuda'], sys.modules['pycuda.driver'] = package, driver
     return driver
-
-
-def read_model(path: Path) -> bytes:
-    """Return the bytes of an ONNX file."""
-    return path.read_bytes()

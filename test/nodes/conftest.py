@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ros_probe import DetectorProcess, Probe, photograph_bgr
@@ -47,3 +49,14 @@ def photograph():
 def log(tmp_path: Path) -> Path:
     """Return where a detector process of the test writes its log."""
     return tmp_path / 'log.txt'
+
+
+@pytest.fixture(scope='session')
+def tool() -> Any:
+    """Return tools/parameter_table.py as a module."""
+    path = Path(__file__).resolve().parents[2] / 'tools' / 'parameter_table.py'
+    spec = importlib.util.spec_from_file_location('parameter_table', path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,6 @@ from yolov7_trt_ros.power.sample import BoardSample
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}
-
-
-@pytest.fixture(scope='module')
-def tool() -> Any:
-    path = REPOSITORY / 'tools' / 'parameter_table.py'
-    spec = importlib.util.spec_from_file_location('parameter_table', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_table_in_the_docs_is_current(tool: Any) -> None:

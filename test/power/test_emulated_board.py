@@ -504,10 +504,11 @@ def test_tegrastats_ends_when_its_board_goes(tmp_path: Path) -> None:
     board = create_board('nano', tmp_path / 'board')
     process = subprocess.Popen(
         ['tegrastats', '--interval', '10'], env={**os.environ, **board.env},
-        stdout=subprocess.DEVNULL)
-    time.sleep(0.3)
+        stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline()  # it runs
     board.close()
     assert process.wait(10) == 0
+    process.stdout.close()
     assert not (tmp_path / 'board').exists()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from yolov7_trt_ros.core.topics import split_names
+
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
     from yolov7_trt_ros.engine import DetectorOptions
@@ -30,14 +32,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help='ONNX file of any YOLOv7 export, TensorRT plan, or an embedded model '
         '(default: %(default)s)',
     )
-    group.add_argument(
-        '--class-names', default='auto', metavar='NAMES',
-        help='auto (what the model says), coco80, or a text file with one name a line',
-    )
-    group.add_argument(
-        '--anchors', default='auto', metavar='NAME',
-        help='for models with raw heads that do not say: yolov7-tiny, yolov7 or yolov7-p6',
-    )
+    add_naming_arguments(group)
     group.add_argument(
         '--size', type=int, default=DEFAULT_NETWORK_SIZE, metavar='PX',
         help='longer side of the network input, for models that leave it open '
@@ -71,6 +66,23 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_naming_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add what overrides the class names and anchors of a model."""
+    group.add_argument(
+        '--class-names', default='auto', metavar='NAMES',
+        help='auto (what the model says), coco80, or a text file with one name a line',
+    )
+    add_anchors_argument(group)
+
+
+def add_anchors_argument(parser: argparse._ActionsContainer) -> None:
+    """Add `--anchors`."""
+    parser.add_argument(
+        '--anchors', default='auto', metavar='NAME',
+        help='for models with raw heads that do not say: yolov7-tiny, yolov7 or yolov7-p6',
+    )
+
+
 def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model, thresholds and classes, as `detect` and `replay` take them."""
     add_model_arguments(parser)
@@ -88,7 +100,7 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
         help='most detections per image (default: %(default)s)',
     )
     group.add_argument(
-        '--classes', type=split_commas, default=[], metavar='A,B',
+        '--classes', type=split_names, default=[], metavar='A,B',
         help='classes to keep, names or numbers with commas (default: all)',
     )
     group.add_argument(
@@ -102,11 +114,6 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--json', metavar='FILE', help='write the results as JSON to a file, or - for the output'
     )
-
-
-def split_commas(text: str) -> list[str]:
-    """Return the parts of `a, b`."""
-    return [part.strip() for part in text.split(',') if part.strip()]
 
 
 def detector_options(args: argparse.Namespace, *, rectangular: bool) -> DetectorOptions:

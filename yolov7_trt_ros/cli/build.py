@@ -52,14 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     _add_builder_arguments(parser)
     group = parser.add_argument_group('model')
-    group.add_argument(
-        '--class-names', default='auto', metavar='NAMES',
-        help='auto (what the model says), coco80, or a text file with one name a line',
-    )
-    group.add_argument(
-        '--anchors', default='auto', metavar='NAME',
-        help='for models with raw heads that do not say: yolov7-tiny, yolov7 or yolov7-p6',
-    )
+    arguments.add_naming_arguments(group)
     group.add_argument(
         '--keep-nms-plugin', action='store_true',
         help='leave EfficientNMS_TRT in, with its fixed thresholds',

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError, SettingError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='take only each N-th frame of videos and bags',
     )
     parser.add_argument(
-        '--topics', type=arguments.split_commas, default=[], metavar='A,B',
+        '--topics', type=split_names, default=[], metavar='A,B',
         help='image topics of bags (default: all)',
     )
     arguments.add_detect_arguments(parser)

@@ -43,10 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='ONNX file of any YOLOv7 export, TensorRT plan, or an embedded model '
         '(default: %(default)s)',
     )
-    parser.add_argument(
-        '--anchors', default='auto', metavar='NAME',
-        help='for models with raw heads that do not say: yolov7-tiny, yolov7 or yolov7-p6',
-    )
+    arguments.add_anchors_argument(parser)
     parser.add_argument(
         '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
         help='network size to try models with that leave it open (default: %(default)s)',

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError
 
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='file ending in .mcap, or a bag folder',
     )
     parser.add_argument(
-        '--topics', type=arguments.split_commas, default=[], metavar='A,B',
+        '--topics', type=split_names, default=[], metavar='A,B',
         help='image topics (default: all)',
     )
     parser.add_argument(

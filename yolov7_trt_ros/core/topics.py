@@ -1,4 +1,4 @@
-"""Topic names: where the detections of an image topic go. Text only."""
+"""Topic names: lists of them in one text, and where detections go. Text only."""
 
 from __future__ import annotations
 
@@ -56,3 +56,8 @@ def _base_topic(image_topic: str) -> str:
     """Drop an image transport's name from the end."""
     base, _, last = image_topic.rpartition('/')
     return base if base and last in _TRANSPORTS else image_topic
+
+
+def split_names(text: str) -> list[str]:
+    """Split `a, b` at the commas; empty parts are dropped."""
+    return [part.strip() for part in text.split(',') if part.strip()]

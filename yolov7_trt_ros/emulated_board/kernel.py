@@ -55,7 +55,6 @@ class _Kernel:
         self._board = board
         self._state = state
         self._parts = physics.PartPowers(0.0, 0.0, 0.0, 0.0)
-        self._momentary: dict[str, float] = {}
         self._temperatures: dict[str, float] = {}
         self._limits_ma: dict[str, tuple[int, int]] = {}
 
@@ -83,7 +82,6 @@ class _Kernel:
             old = state['rails_mw'].get(rail, target)
             state['rails_mw'][rail] = physics.approach(
                 old, target, elapsed_s, physics.AVERAGING_S)
-        self._momentary = momentary
         target_c = physics.sink_target_c(
             board.thermal, state['ambient_c'], physics.total_power(board, momentary),
             self._fan_pwm() / 255)

@@ -228,13 +228,13 @@ class TrtDetector:
         with self._device:
             slot, bucket, kept = self._enqueue(images, settings)
             submitted = time.perf_counter_ns()
-            self._stream.synchronize()
-        del kept  # the GPU has read them
-        ready = time.perf_counter_ns()
-        try:
-            found = _unpack(slot, bucket)
-        finally:
-            self._pool.release(slot)
+            try:
+                self._stream.synchronize()
+                del kept  # the GPU has read them
+                ready = time.perf_counter_ns()
+                found = _unpack(slot, bucket)
+            finally:
+                self._pool.release(slot)
         done = time.perf_counter_ns()
         return found, FrameTimings(submitted - start, ready - submitted, done - ready)
 
@@ -352,7 +352,7 @@ class TrtDetector:
         try:
             self._start(slot, bucket, images)
         except BaseException:
-            self._stream.synchronize()
+            self._finish()
             self._pool.release(slot)
             raise
         return slot, bucket, images

@@ -25,14 +25,14 @@ from vision_msgs.msg import VisionInfo
 
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.core.topics import detections_topics
+from yolov7_trt_ros.core.topics import detections_topics, split_names
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import diagnostics, parameters, qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
 from yolov7_trt_ros.nodes.labels import label_info_msg
-from yolov7_trt_ros.nodes.parameter_spec import split_names
+from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, read_parameters
 from yolov7_trt_ros.nodes.plan_build import Engine, PlanBuild, exit_over_builds
 from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.worker import DetectionWorker
@@ -82,7 +82,7 @@ class DetectorNode(LifecycleNode):
         self._last_error = ''
         self._last_error_ns = -_ERROR_SHOWN_NS
         self._state = 'unconfigured'
-        parameters.declare_parameters(self)
+        declare_parameters(self, parameters.PARAMETERS)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._build_ended = self.create_guard_condition(self._on_build_ended)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -96,7 +96,7 @@ class DetectorNode(LifecycleNode):
         """Load the model, or start to build its plan; FAILURE says why in the log."""
         self._fault = self._device_lost = self._last_error = ''
         try:
-            values = parameters.read_parameters(self)
+            values = read_parameters(self, parameters.PARAMETERS)
             self._streams = self._create_streams(values)
             self._load_model(values)
         except Yolov7TrtError as exc:
@@ -195,7 +195,7 @@ class DetectorNode(LifecycleNode):
     def _use_detector(self, detector: Detector) -> None:
         """Publish what the model is, and detect if the node is active."""
         self._detector = detector
-        values = parameters.read_parameters(self)
+        values = read_parameters(self, parameters.PARAMETERS)
         self._settings = parameters.node_settings(values, detector.spec.class_names)
         self._publish_labels(detector, values['model'])
         self.get_logger().info(
@@ -301,7 +301,7 @@ class DetectorNode(LifecycleNode):
             )
             # Without a model yet, `_use_detector` reads them when it has come.
             if detector is not None:
-                values = parameters.read_parameters(self) | checked
+                values = read_parameters(self, parameters.PARAMETERS) | checked
                 self._settings = parameters.node_settings(values, detector.spec.class_names)
                 for stream in self._streams.values():
                     stream.max_rate_hz = self._settings.max_rate_hz

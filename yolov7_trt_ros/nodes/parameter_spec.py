@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
 
 from yolov7_trt_ros.errors import SettingError
 
@@ -117,6 +119,20 @@ class ParameterSpec:
         )
 
 
-def split_names(text: str) -> list[str]:
-    """Split `a, b` at the commas; empty parts are dropped."""
-    return [part.strip() for part in text.split(',') if part.strip()]
+def declare_parameters(node: Node, table: Sequence[ParameterSpec]) -> None:
+    """Declare every parameter of a table with its descriptor."""
+    for spec in table:
+        node.declare_parameter(spec.name, spec.default, spec.descriptor())
+
+
+def read_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any]:
+    """
+    Return the checked values of all parameters of a table.
+
+    Raises
+    ------
+    SettingError
+        A start-up value (command line or file) has a wrong type or is out of range.
+
+    """
+    return {spec.name: spec.check(node.get_parameter(spec.name).value) for spec in table}

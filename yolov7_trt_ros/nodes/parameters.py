@@ -6,15 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rclpy.node import Node
-
 from yolov7_trt_ros.core.class_filter import find_class_ids
 from yolov7_trt_ros.core.detector import MAX_DETECTIONS_LIMIT, DetectSettings
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
+from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
 from yolov7_trt_ros.engine.open import BACKENDS, MEMORIES, PRECISIONS, DetectorOptions
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec, split_names
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 
 REBUILD = 'rebuild'
 """Value of `on_plan_mismatch`."""
@@ -146,25 +145,6 @@ class NodeSettings:
     max_rate_hz: float
     publish_overlay: bool
     class_id_format: str
-
-
-def declare_parameters(node: Node) -> None:
-    """Declare every parameter of `PARAMETERS` with its descriptor."""
-    for spec in PARAMETERS:
-        node.declare_parameter(spec.name, spec.default, spec.descriptor())
-
-
-def read_parameters(node: Node) -> dict[str, Any]:
-    """
-    Return the checked values of all parameters.
-
-    Raises
-    ------
-    SettingError
-        A start-up value (command line or file) has a wrong type or is out of range.
-
-    """
-    return {spec.name: spec.check(node.get_parameter(spec.name).value) for spec in PARAMETERS}
 
 
 def check_changes(changes: Mapping[str, Any], *, configured: bool) -> dict[str, Any]:

@@ -27,10 +27,11 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
+from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.emulated_board.machine import Machine, open_machine
 from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import power_parameters as parameters
-from yolov7_trt_ros.nodes.parameter_spec import split_names
+from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, read_parameters
 from yolov7_trt_ros.nodes.power_diagnostics import Health, power_status
 from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog, stamp_of_serialized
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
@@ -75,8 +76,8 @@ class PowerNode(Node):
 
     def __init__(self, *, machine: Machine | None = None, **node_arguments: Any) -> None:
         super().__init__(NAME, **node_arguments)
-        parameters.declare_parameters(self)
-        self._values = parameters.read_parameters(self)
+        declare_parameters(self, parameters.PARAMETERS)
+        self._values = read_parameters(self, parameters.PARAMETERS)
         self._machine = open_machine(self._values['emulate']) if machine is None else machine
         self._control = PowerControl(
             self._machine.root, self._machine.runner, dry_run=self._values['dry_run'],

@@ -98,31 +98,12 @@ BOARD_PARAMETERS = (
 BY_NAME = {spec.name: spec for spec in PARAMETERS}
 
 
-def declare_parameters(node: Node) -> None:
-    """Declare every parameter of `PARAMETERS` with its descriptor."""
-    for spec in PARAMETERS:
-        node.declare_parameter(spec.name, spec.default, spec.descriptor())
-
-
 def declare_facts(node: Node, facts: Mapping[str, str | Sequence[str]]) -> None:
     """Declare the read-only parameters with what was found."""
     for name, value in facts.items():
         found = value if isinstance(value, str) else list(value)
         descriptor = ParameterDescriptor(description=READ_ONLY[name], read_only=True)
         node.declare_parameter(name, found, descriptor, ignore_override=True)
-
-
-def read_parameters(node: Node) -> dict[str, Any]:
-    """
-    Return the checked values of all parameters.
-
-    Raises
-    ------
-    SettingError
-        A start-up value (command line or file) has a wrong type or is out of range.
-
-    """
-    return {spec.name: spec.check(node.get_parameter(spec.name).value) for spec in PARAMETERS}
 
 
 def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -256,10 +256,6 @@ class PowerControl:
         with self._limits_remembered(unit):
             return self._caps.hold(unit, mhz, cap_only=cap_only)
 
-    def fan_profiles(self) -> tuple[str, ...]:
-        """Return the names of the fan's profiles; () where none can be set."""
-        return self._fan.profiles()
-
     def fan_profile(self) -> str | None:
         """Return the fan's profile; None where none can be set."""
         return self._fan.current()
