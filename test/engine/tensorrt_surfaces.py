@@ -9,6 +9,7 @@ and build plans that are JSON texts.
 
 from __future__ import annotations
 
+import enum
 import json
 import types
 from typing import Any
@@ -105,6 +106,10 @@ def surface(version: str) -> Any:
         module.ExecutionContextAllocationStrategy = values(
             'ExecutionContextAllocationStrategy', 'STATIC', 'USER_MANAGED'
         )
+    if version != '11':
+        module.TacticSource = enum.IntEnum(
+            'TacticSource', 'CUBLAS CUBLAS_LT CUDNN EDGE_MASK JIT', start=0
+        )
     module.IBuilderConfig = _config_class(module, version)
     _add_builder(module, version)
     _add_runtime(module, version)
@@ -141,6 +146,12 @@ def _config_class(module: Any, version: str) -> type:
 
         def set_preview_feature(self, feature: Value, on: bool) -> None:
             module.record['flags'].append(feature.name)
+
+        def get_tactic_sources(self) -> int:
+            return 0b11111
+
+        def set_tactic_sources(self, sources: int) -> None:
+            module.record['tactic_sources'] = sources
 
         def set_memory_pool_limit(self, pool: Value, size: int) -> None:
             module.record['workspace'] = size

@@ -102,6 +102,15 @@ def test_every_builder_option(version: str) -> None:
 
 
 @pytest.mark.parametrize('version', VERSIONS)
+def test_a_plugin_is_built_without_libraries_that_it_does_not_use(version: str) -> None:
+    module = surface(version)
+    build(module, BuildSettings((PROFILE,)))
+    assert 'tactic_sources' not in module.record
+    build(module, BuildSettings((PROFILE,), plugins=True))
+    assert module.record.get('tactic_sources') == (None if version == '11' else 0b11000)
+
+
+@pytest.mark.parametrize('version', VERSIONS)
 def test_a_dla_that_is_not_there(version: str) -> None:
     with pytest.raises(BuildError, match='--dla-core 2: TensorRT finds 2 DLA cores'):
         build(surface(version), BuildSettings((PROFILE,), dla_core=2))

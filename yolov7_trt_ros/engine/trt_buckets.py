@@ -2,8 +2,9 @@
 Shape buckets: all that a frame of given sizes and encodings needs, allocated once.
 
 A bucket belongs to one combination of source sizes, encodings and network size. What it enqueues
-is fixed, so that a CUDA graph can replay it: letterbox kernels, the network, decoding, NMS and the
-copy of the results. The large buffers are the workspace's, shared by all buckets of a detector.
+is fixed, so that a CUDA graph can replay it: letterbox kernels, the network, decoding, and NMS
+that writes into page-locked memory. The large buffers are the workspace's, which all buckets of a
+detector share.
 
 """
 
@@ -22,7 +23,6 @@ from yolov7_trt_ros.engine.decode_plan import OutputTensor, plan_decoding
 from yolov7_trt_ros.engine.device_records import (
     COUNTERS,
     GEOMETRY,
-    RESULT,
     SETTINGS,
     TAP,
     geometry_record,
@@ -119,7 +119,7 @@ class Bucket:
         context: TrtContext,
     ) -> None:
         self.key, self.parts, self.shape = key, parts, shape
-        self._uploads = tuple(part.upload for part in parts)
+        self.uploads = tuple(part.upload for part in parts)
         self.staging_bytes = max(part.upload.end for part in parts)
         self._tools, self._context = tools, context
         self._stream = tools.stream
@@ -130,14 +130,13 @@ class Bucket:
 
     def items(self, images: Sequence[ImageView]) -> list[tuple[UploadPart, ImageView]]:
         """Return the images of a frame with where they go in a slot."""
-        return list(zip(self._uploads, images, strict=True))
+        return list(zip(self.uploads, images, strict=True))
 
     def enqueue(self, slot: StagingSlot) -> None:
         """Put the whole frame into the stream: from uploaded image to results in `slot`."""
         self.enqueue_letterbox(slot.cells.address)
         self.enqueue_network()
-        self.enqueue_decoding()
-        self.enqueue_copy(slot)
+        self.enqueue_decoding(slot)
 
     def enqueue_letterbox(self, cells: int) -> None:
         """Convert, scale and normalise the images into the network input."""
@@ -162,8 +161,8 @@ class Bucket:
         """Run the network."""
         self._context.enqueue(self._stream.handle)
 
-    def enqueue_decoding(self) -> None:
-        """Decode, filter and suppress."""
+    def enqueue_decoding(self, slot: StagingSlot) -> None:
+        """Decode, filter and suppress; the results go straight into the host memory of `slot`."""
         images = len(self.parts)
         for launch in self._decoding.launches:
             function = self._tools.kernels.function(launch.name, launch.types)
@@ -176,13 +175,9 @@ class Bucket:
             (images, 1), (_SUPPRESS_BLOCK, 1, 1), self._stream,
             self._settings, self._counters, self._keys, self._decoding.capacity, self._sorted,
             self._decoding.sorted_capacity, self._boxes, self._decoding.rows,
-            self._decoding.class_step, int(self._decoding.finished), self._geometry, self._results,
+            self._decoding.class_step, int(self._decoding.finished), self._geometry,
+            slot.result.device_address,
         )
-
-    def enqueue_copy(self, slot: StagingSlot) -> None:
-        """Copy the results into page-locked memory."""
-        size = len(self.parts) * RESULT.itemsize
-        cuda.memcpy_dtoh_async(slot.result.bytes[:size], self._results, self._stream)
 
     def close(self) -> None:
         """Free the tables; calling it twice is harmless."""
@@ -212,7 +207,6 @@ class Bucket:
         self._keys = reserve('keys', images * decoding.capacity * 8)
         self._sorted = reserve('sorted keys', images * decoding.sorted_capacity * 8)
         self._boxes = reserve('boxes', images * decoding.rows * 16)
-        self._results = reserve('results', images * RESULT.itemsize)
 
     def _upload_tables(self) -> DeviceBuffer:
         """Put sampling tables and geometry of all images into one buffer."""

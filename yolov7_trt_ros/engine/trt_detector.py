@@ -1,9 +1,9 @@
 """
 TrtDetector: YOLOv7 on an NVIDIA GPU, from image bytes to detections in one stream.
 
-Per frame the host copies the image into page-locked memory, launches one CUDA graph (letterbox,
-network, decoding, NMS, copy of the results) and waits for it. Nothing is allocated while sizes and
-encodings repeat.
+Per frame the host copies the image into page-locked memory, launches one CUDA graph (transfer,
+letterbox, network, decoding, NMS, which writes the results into page-locked memory) and waits for
+it. Nothing is allocated while sizes and encodings repeat.
 
 """
 
@@ -321,8 +321,8 @@ class TrtDetector:
         """
         Return the GPU time of each stage of a frame, in median milliseconds between events.
 
-        Keys: letterbox, network, decoding (with NMS), outside (letterbox and decoding and the copy
-        of the results), network_graph and frame_graph: the last three as graphs, where possible.
+        Keys: letterbox, network, decoding (with NMS), outside (letterbox and decoding),
+        decoding_graph, network_graph and frame_graph: the last four as graphs, where possible.
 
         """
         with self._device:
@@ -359,12 +359,20 @@ class TrtDetector:
 
     def _start(self, slot: StagingSlot, bucket: Bucket, images: Sequence[ImageView]) -> None:
         """Upload and enqueue; beside the frames in flight where there are any."""
-        stream = self._copy_stream if self._in_flight else self._stream
-        self._strategy.send(slot, bucket.items(images), stream)
-        if stream is not self._stream:
-            slot.uploaded.record(stream)
+        strategy, items = self._strategy, bucket.items(images)
+        if self._in_flight:
+            strategy.send(slot, items, self._copy_stream)
+            slot.uploaded.record(self._copy_stream)
             self._stream.wait_for_event(slot.uploaded)
-        self._graphs.launch((bucket, slot.serial), lambda: bucket.enqueue(slot))
+            self._graphs.launch((bucket, slot.serial, 'frame'), lambda: bucket.enqueue(slot))
+            return
+
+        def rest_and_frame() -> None:
+            strategy.send_rest(slot, bucket.uploads, self._stream)
+            bucket.enqueue(slot)
+
+        strategy.send(slot, items, self._stream, rest=False)
+        self._graphs.launch((bucket, slot.serial, 'rest and frame'), rest_and_frame)
 
     def _check_usable(self, images: Sequence[ImageView]) -> None:
         if self._closed:

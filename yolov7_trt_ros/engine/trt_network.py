@@ -36,6 +36,8 @@ class BuildSettings:
         None for TensorRT's defaults.
     dla_core
         Run on this core what it can, the rest on the GPU.
+    plugins
+        The network has plugin layers.
     timing_cache
         What an earlier build kept; b'' for a new one, None for none.
 
@@ -52,6 +54,7 @@ class BuildSettings:
     refittable: bool = False
     version_compatible: bool = False
     hardware_compatible: bool = False
+    plugins: bool = False
     timing_cache: bytes | None = None
 
 
@@ -238,8 +241,21 @@ class TrtNetwork:
         preview: Any = getattr(self._module, 'PreviewFeature', None)
         if hasattr(preview, 'PROFILE_SHARING_0806'):  # later versions always share
             config.set_preview_feature(preview.PROFILE_SHARING_0806, True)
+        if settings.plugins:
+            self._leave_out_libraries(config)
         if settings.dla_core is not None:
             self._use_dla(config, settings.dla_core)
+
+    def _leave_out_libraries(self, config: Any) -> None:
+        """Do without cuBLAS and cuDNN, which TensorRT 8 otherwise loads for every plugin."""
+        sources = getattr(self._module, 'TacticSource', None)
+        if sources is None:
+            return
+        kept = config.get_tactic_sources()
+        for name in ('CUBLAS', 'CUBLAS_LT', 'CUDNN'):
+            if hasattr(sources, name):
+                kept &= ~(1 << int(getattr(sources, name)))
+        config.set_tactic_sources(kept)
 
     def _use_dla(self, config: Any, core: int) -> None:
         count = int(getattr(self._builder, 'num_DLA_cores', 0))

@@ -35,8 +35,20 @@ class Strategy(Protocol):
     uses_staging: bool
     uses_device_copy: bool
 
-    def send(self, slot: StagingSlot, items: Items, stream: cuda.Stream) -> None:
-        """Put the images where the cells of the slot point, in stream order."""
+    def send(
+        self, slot: StagingSlot, items: Items, stream: cuda.Stream, *, rest: bool = True
+    ) -> None:
+        """
+        Put the images where the cells of the slot point, in stream order.
+
+        Without `rest`, `send_rest` has to follow: the part that a CUDA graph can do as well.
+
+        """
+
+    def send_rest(
+        self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
+    ) -> None:
+        """Send what `send` left out; it needs nothing but the slot's memory."""
 
 
 class Staged:
@@ -45,16 +57,27 @@ class Staged:
     name = 'staged'
     uses_staging = uses_device_copy = True
 
-    def send(self, slot: StagingSlot, items: Items, stream: cuda.Stream) -> None:
+    def send(
+        self, slot: StagingSlot, items: Items, stream: cuda.Stream, *, rest: bool = True
+    ) -> None:
         """Copy a stripe and send it; the next is copied while it travels."""
         assert slot.device is not None
         address = slot.device.address
         slot.point_cells([address + part.offset for part, _ in items], stream)
+        left_out = None if rest else slot.targets(items[-1][0])[-1]
         for part, image in items:
             source = image_rows(image)
             for target in slot.targets(part):
                 copy_rows(source, target)
-                cuda.memcpy_htod_async(target.address, target.flat, stream)
+                if target is not left_out:
+                    cuda.memcpy_htod_async(target.address, target.flat, stream)
+
+    def send_rest(
+        self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
+    ) -> None:
+        """Send the last stripe."""
+        target = slot.targets(parts[-1])[-1]
+        cuda.memcpy_htod_async(target.address, target.flat, stream)
 
 
 class Mapped:
@@ -64,7 +87,9 @@ class Mapped:
     uses_staging = True
     uses_device_copy = False
 
-    def send(self, slot: StagingSlot, items: Items, stream: cuda.Stream) -> None:
+    def send(
+        self, slot: StagingSlot, items: Items, stream: cuda.Stream, *, rest: bool = True
+    ) -> None:
         """Copy; there is nothing to send."""
         address = slot.staging.device_address
         slot.point_cells([address + part.offset for part, _ in items], stream)
@@ -73,6 +98,11 @@ class Mapped:
             for target in slot.targets(part):
                 copy_rows(source, target)
 
+    def send_rest(
+        self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
+    ) -> None:
+        """Do nothing: `send` leaves nothing out."""
+
 
 class Direct:
     """The caller's own memory, on machines whose GPU reads pageable memory."""
@@ -80,9 +110,16 @@ class Direct:
     name = 'direct'
     uses_staging = uses_device_copy = False
 
-    def send(self, slot: StagingSlot, items: Items, stream: cuda.Stream) -> None:
+    def send(
+        self, slot: StagingSlot, items: Items, stream: cuda.Stream, *, rest: bool = True
+    ) -> None:
         """Tell the kernels where the images lie. The caller keeps them until the frame is done."""
         slot.point_cells([image.pixels.ctypes.data for _, image in items], stream)
+
+    def send_rest(
+        self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
+    ) -> None:
+        """Do nothing: `send` leaves nothing out."""
 
 
 def available_strategies(device: CudaDevice) -> list[Strategy]:
