@@ -138,6 +138,7 @@ class Listener:
         return latencies_ns, {
             'sent': len(sent_ns), 'received': len(boxes), 'lost': len(sent_ns) - len(boxes),
             'latency_ms': vars(percentiles_ms(latencies_ns)),
+            'images_per_batch': float(values.get('images per batch', 0.0)),
             'boxes_per_frame': round(sum(boxes) / max(1, len(boxes)), 2),
             'node_counts_with_warm_up': {k: int(v) for k, v in values.items() if v.isdigit()},
             'stages_over_frames': over, 'of_them_warm_up': max(0, over - len(boxes)),
@@ -181,7 +182,8 @@ def run_cameras(
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run the node and the cameras; return the result."""
-    parameters = {name: getattr(args, name) for name in OPTIONS if getattr(args, name)}
+    names = (*OPTIONS, 'max_batch', 'batch_max_wait_ms')
+    parameters = {name: getattr(args, name) for name in names if getattr(args, name)}
     parameters |= {'cuda_graph': str(args.cuda_graph).lower(), 'autostart': 'true'}
     parameters['image_topics'] = ','.join(f'/camera{i}/image_raw' for i in range(args.cameras))
     command = [sys.executable, '-m', 'yolov7_trt_ros.nodes.detector_node', '--ros-args']
@@ -204,6 +206,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     latencies_ns = [ns for each, _ in results for ns in each]
     return {
         'size': args.size, 'rate_hz': args.rate, 'seconds': args.seconds,
+        'max_batch': args.max_batch, 'batch_max_wait_ms': args.batch_max_wait_ms,
         'warm_up_s': WARM_UP_S, 'pictures': 'photographs' if HAS_PHOTOGRAPHS else 'noise',
         'node': listener.statuses['/detector: detector'][2], 'node_cpu_percent': cpu_percent,
         'latency_ms': vars(percentiles_ms(latencies_ns)), 'cameras': [each for _, each in results],
@@ -226,9 +229,12 @@ def main() -> None:
     for name, (default, choices) in OPTIONS.items():
         parser.add_argument(f'--{name.replace("_", "-")}', default=default, choices=choices)
     parser.add_argument('--no-cuda-graph', dest='cuda_graph', action='store_false')
-    numbers = {'size': '1920x1080', 'rate': 30.0, 'seconds': 15.0, 'cameras': 1}
+    numbers = {
+        'size': '1920x1080', 'rate': 30.0, 'seconds': 15.0, 'cameras': 1,
+        'max_batch': 1, 'batch_max_wait_ms': 0.0,
+    }
     for name, default in numbers.items():
-        parser.add_argument(f'--{name}', type=type(default), default=default)
+        parser.add_argument(f'--{name.replace("_", "-")}', type=type(default), default=default)
     results = Path(__file__).parent / 'results'
     parser.add_argument('-o', '--output', type=Path, default=results / 'node_latency.json')
     parser.add_argument('--camera', type=int, help=argparse.SUPPRESS)

@@ -19,7 +19,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout, find_encoding
 from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.errors import InferenceError
+from yolov7_trt_ros.errors import InferenceError, SettingError
 
 FAKE_TIMINGS = FrameTimings(preprocess_ns=1_000_000, infer_ns=5_000_000, postprocess_ns=500_000)
 """What a FakeDetector says each frame took: 1 ms, 5 ms and 0.5 ms."""
@@ -83,11 +83,15 @@ class FakeDetector:
         clock, to play a slow detector.
     facts
         What `facts()` gives.
+    max_batch
+        Most images of `detect_batch`, which fails where one of its frames does.
 
     Attributes
     ----------
     calls
         One FakeCall a frame, oldest first, failed frames included.
+    batches
+        How many images each `detect_batch` was given.
     closed
         How often `close` was called; `detect` after it raises InferenceError.
 
@@ -107,7 +111,10 @@ class FakeDetector:
         spec: ModelSpec | None = None,
         on_detect: Callable[[], object] | None = None,
         facts: Mapping[str, str] | None = None,
+        max_batch: int = 1,
     ) -> None:
+        self.max_batch = max_batch
+        self.batches: list[int] = []
         self.spec = fake_spec() if spec is None else spec
         self.calls: list[FakeCall] = []
         self.closed = 0
@@ -133,6 +140,15 @@ class FakeDetector:
         if isinstance(scripted, Exception):
             raise scripted
         return scripted, FAKE_TIMINGS
+
+    def detect_batch(
+        self, images: Sequence[ImageView], settings: DetectSettings
+    ) -> tuple[list[Detections], FrameTimings]:
+        """Return or raise what the script holds for these frames."""
+        if not 1 <= len(images) <= self.max_batch:
+            raise SettingError(f'expected 1 to {self.max_batch} images, got {len(images)}')
+        self.batches.append(len(images))
+        return [self.detect(image, settings)[0] for image in images], FAKE_TIMINGS
 
     def facts(self) -> dict[str, str]:
         """Return a copy of what the constructor was given."""

@@ -36,7 +36,7 @@ def test_slot_keeps_the_latest_and_serves_who_waited_longest():
     assert not slots.put('fast', 2)
     assert slots.put('fast', 3)
     assert slots.put('fast', 4)
-    assert [slots.take(), slots.take()] == [('slow', 1), ('fast', 4)]
+    assert [slots.take(), slots.take()] == [[('slow', 1)], [('fast', 4)]]
 
 
 def test_replacing_keeps_the_place_in_the_line():
@@ -44,7 +44,7 @@ def test_replacing_keeps_the_place_in_the_line():
     slots.put('a', 1)
     slots.put('b', 1)
     slots.put('a', 2)
-    assert slots.take() == ('a', 2)
+    assert slots.take() == [('a', 2)]
 
 
 def test_close_wakes_the_worker_and_names_what_is_dropped():
@@ -54,9 +54,78 @@ def test_close_wakes_the_worker_and_names_what_is_dropped():
     worker.start()
     assert slots.close() == []
     worker.join(10)
-    assert taken == [None]
+    assert taken == [[]]
     slots.put('late', 1)
-    assert slots.take() is None
+    assert slots.take() == []
+
+
+MS = 1_000_000
+
+
+class Clock:
+    """Monotonic nanoseconds that stand still."""
+
+    ns = 0
+
+    def __call__(self) -> int:
+        return self.ns
+
+
+def camera_slots(*, gaps_ms: dict[str, int], until_ms: int) -> tuple[FrameSlots[int], Clock]:
+    """Return slots that have seen topics publish at a rate each, and nothing left waiting."""
+    clock = Clock()
+    slots: FrameSlots[int] = FrameSlots(clock)
+    for now_ms in range(until_ms + 1):
+        clock.ns = now_ms * MS
+        for topic, gap_ms in gaps_ms.items():
+            if now_ms % gap_ms == 0:
+                slots.put(topic, now_ms)
+    slots.take(most=len(gaps_ms))
+    return slots, clock
+
+
+def test_a_batch_takes_what_waits_longest_first_and_leaves_the_rest():
+    slots: FrameSlots[int] = FrameSlots()
+    for number, topic in enumerate('cab'):
+        slots.put(topic, number)
+    assert slots.take(most=2) == [('c', 0), ('a', 1)]
+    assert slots.take(most=2, wait_ns=10**12) == [('b', 2)]  # nobody is due: no wait
+
+
+def test_a_batch_waits_for_a_frame_that_is_due():
+    slots, clock = camera_slots(gaps_ms={'a': 30, 'b': 30}, until_ms=60)
+    taken: list = []
+    clock.ns = 88 * MS
+    slots.put('a', 88)
+    worker = threading.Thread(target=lambda: taken.extend(slots.take(2, 5000 * MS)))
+    worker.start()
+    clock.ns = 90 * MS
+    slots.put('b', 90)
+    worker.join(60)
+    assert taken == [('a', 88), ('b', 90)]
+
+
+@pytest.mark.parametrize(
+    ('gaps_ms', 'now_ms', 'why'),
+    [
+        ({'a': 30, 'b': 1000}, 2000, 'the next frame of b comes too late'),
+        ({'a': 30, 'b': 30}, 180, 'b has missed several frames: it is dead'),
+        ({'a': 30}, 70, 'there is no other topic'),
+    ],
+)
+def test_a_batch_does_not_wait_in_vain(gaps_ms, now_ms, why):
+    slots, clock = camera_slots(gaps_ms=gaps_ms, until_ms=60 if now_ms < 1000 else 2000)
+    clock.ns = now_ms * MS
+    slots.put('a', 1)
+    assert slots.take(2, 20 * MS) == [('a', 1)], why
+
+
+def test_a_batch_waits_no_longer_than_it_may():
+    slots, clock = camera_slots(gaps_ms={'a': 30, 'b': 30}, until_ms=60)
+    clock.ns = 88 * MS
+    slots.put('a', 1)
+    clock.ns = 93 * MS
+    assert slots.take(2, 5 * MS) == [('a', 1)]
 
 
 # ---- statistics

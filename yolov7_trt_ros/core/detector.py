@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 from yolov7_trt_ros.core.detections import Detections
@@ -111,6 +112,25 @@ class Detector(Protocol):
         InferenceError
             The engine failed on this frame or gave NaN; the detector stays usable, except after
             a DeviceLostError: close it and open a new one.
+
+        """
+
+    @property
+    def max_batch(self) -> int:
+        """Most images that `detect_batch` takes at once."""
+
+    def detect_batch(
+        self, images: Sequence[ImageView], settings: DetectSettings
+    ) -> tuple[list[Detections], FrameTimings]:
+        """
+        Find objects in several images, of any sizes, in one run of the network.
+
+        Raises
+        ------
+        SettingError
+            No image, or more than `max_batch`.
+        InferenceError
+            As for `detect`; none of the images has a result then.
 
         """
 

@@ -134,6 +134,30 @@ class OnnxDetector:
         done = time.perf_counter_ns()
         return detections, FrameTimings(prepared - start, inferred - prepared, done - inferred)
 
+    @property
+    def max_batch(self) -> int:
+        """One: more images at once are not faster on a CPU."""
+        return 1
+
+    def detect_batch(
+        self, images: Sequence[ImageView], settings: DetectSettings
+    ) -> tuple[list[Detections], FrameTimings]:
+        """
+        Find objects in the one image of a batch.
+
+        Raises
+        ------
+        SettingError
+            There are more images than one, or none.
+        InferenceError
+            As for `detect`.
+
+        """
+        if len(images) != 1:
+            raise SettingError(f'ONNX Runtime takes one image at a time here, got {len(images)}')
+        found, timings = self.detect(images[0], settings)
+        return [found], timings
+
     def letterbox(self, source_wh: tuple[int, int]) -> Letterbox:
         """Return the placement of an image of `source_wh` pixels in the network input."""
         fixed_wh = self.spec.fixed_wh

@@ -37,7 +37,7 @@ PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 MEMORIES = ('auto', 'staged', 'mapped', 'direct')
 PLAN_SUFFIXES = ('.plan', '.engine')
 
-_MAX_BATCH = 64
+MAX_BATCH_LIMIT = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,8 +203,8 @@ def _check(options: DetectorOptions) -> None:
     ):
         if value not in known:
             raise SettingError(f'{name} must be one of {", ".join(known)}, got {value!r}')
-    if not 1 <= options.max_batch <= _MAX_BATCH:
-        raise SettingError(f'max_batch must be within 1..{_MAX_BATCH}, got {options.max_batch}')
+    if not 1 <= options.max_batch <= MAX_BATCH_LIMIT:
+        raise SettingError(f'max_batch must be within 1..{MAX_BATCH_LIMIT}, got {options.max_batch}')
 
 
 def _find_tensorrt(options: DetectorOptions, path: Path) -> TrtApi | None:

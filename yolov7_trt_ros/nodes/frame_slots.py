@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import threading
+import time
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from yolov7_trt_ros.core.stamps import NS_PER_S
+
 T = TypeVar('T')
+
+_NEWEST = 0.25
+"""Share of the newest gap in the running mean of the gaps between frames of a topic."""
+
+
+@dataclasses.dataclass
+class _Arrivals:
+    """When frames of a topic come."""
+
+    last_ns: int
+    gap_ns: int | None = None
+
+    def note(self, now_ns: int) -> None:
+        gap_ns = now_ns - self.last_ns
+        known = self.gap_ns
+        self.gap_ns = gap_ns if known is None else int(known + _NEWEST * (gap_ns - known))
+        self.last_ns = now_ns
+
+    def is_due(self, now_ns: int, until_ns: int) -> bool:
+        """Whether the next frame is to come before `until_ns`; not of a topic that is overdue."""
+        if self.gap_ns is None or now_ns - self.last_ns > 2 * self.gap_ns:
+            return False
+        return self.last_ns + self.gap_ns < until_ns
 
 
 class FrameSlots(Generic[T]):
@@ -16,27 +44,61 @@ class FrameSlots(Generic[T]):
     The topic whose frame has waited longest is served first; replacing a waiting frame keeps its
     place in the line, so a fast camera cannot starve a slow one.
 
+    Parameters
+    ----------
+    clock
+        Monotonic nanoseconds.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
         self._condition = threading.Condition()
-        self._waiting: collections.OrderedDict[str, T] = collections.OrderedDict()
+        self._waiting: collections.OrderedDict[str, tuple[int, T]] = collections.OrderedDict()
+        self._arrivals: dict[str, _Arrivals] = {}
         self._closed = False
 
     def put(self, topic: str, frame: T) -> bool:
         """Store a frame; returns True when it replaced one that nobody had taken."""
+        now_ns = self._clock()
         with self._condition:
+            if topic in self._arrivals:
+                self._arrivals[topic].note(now_ns)
+            else:
+                self._arrivals[topic] = _Arrivals(now_ns)
             replaced = topic in self._waiting
-            self._waiting[topic] = frame
+            since_ns = self._waiting[topic][0] if replaced else now_ns
+            self._waiting[topic] = (since_ns, frame)
             self._condition.notify()
             return replaced
 
-    def take(self) -> tuple[str, T] | None:
-        """Wait for a frame and return (topic, frame); None once closed."""
+    def take(self, most: int = 1, wait_ns: int = 0) -> list[tuple[str, T]]:
+        """
+        Wait for frames and return them as (topic, frame), the one that waited longest first.
+
+        Parameters
+        ----------
+        most
+            Frames at most, each of another topic.
+        wait_ns
+            How long the first of them may wait for others. It waits only while a frame of
+            another topic is due within that time, so a camera that is dead or slow holds nobody.
+
+        Returns
+        -------
+        list of tuple
+            Empty once closed.
+
+        """
         with self._condition:
-            while not self._waiting and not self._closed:
-                self._condition.wait()
-            return None if self._closed else self._waiting.popitem(last=False)
+            while not self._closed:
+                pause_ns = self._pause_ns(most, wait_ns)
+                if pause_ns == 0:
+                    count = min(most, len(self._waiting))
+                    taken = [self._waiting.popitem(last=False) for _ in range(count)]
+                    return [(topic, frame) for topic, (_, frame) in taken]
+                self._condition.wait(None if pause_ns is None else pause_ns / NS_PER_S)
+            return []
 
     def close(self) -> list[str]:
         """Wake the worker for good; returns the topics whose waiting frame was thrown away."""
@@ -46,3 +108,17 @@ class FrameSlots(Generic[T]):
             self._waiting.clear()
             self._condition.notify_all()
             return dropped
+
+    def _pause_ns(self, most: int, wait_ns: int) -> int | None:
+        """Return how long to wait before taking: 0 for now, None until a frame comes."""
+        if not self._waiting:
+            return None
+        if len(self._waiting) >= most or wait_ns <= 0:
+            return 0
+        now_ns = self._clock()
+        since_ns, _ = next(iter(self._waiting.values()))
+        until_ns = since_ns + wait_ns
+        absent = (each for topic, each in self._arrivals.items() if topic not in self._waiting)
+        if any(each.is_due(now_ns, until_ns) for each in absent):
+            return max(0, until_ns - now_ns)
+        return 0

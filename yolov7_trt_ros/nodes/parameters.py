@@ -11,9 +11,16 @@ from yolov7_trt_ros.core.detector import MAX_DETECTIONS_LIMIT, DetectSettings
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
-from yolov7_trt_ros.engine.open import BACKENDS, MEMORIES, PRECISIONS, DetectorOptions
+from yolov7_trt_ros.engine.open import (
+    BACKENDS,
+    MAX_BATCH_LIMIT,
+    MEMORIES,
+    PRECISIONS,
+    DetectorOptions,
+)
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+from yolov7_trt_ros.report.latency import NS_PER_MS
 
 REBUILD = 'rebuild'
 """Value of `on_plan_mismatch`."""
@@ -85,6 +92,12 @@ PARAMETERS = (
         'or in ~/.cache.',
     ),
     ParameterSpec(
+        'max_batch', _OPTIONS.max_batch,
+        'Most images, each of another topic, that run together; at most as many as the plan '
+        'takes, and one on the CPU. A TensorRT plan that is built here takes as many.', 1,
+        MAX_BATCH_LIMIT,
+    ),
+    ParameterSpec(
         'memory', _OPTIONS.memory,
         'How images get to the GPU: copied in stripes, mapped into it, or read in place; auto '
         'measures at configure.', choices=MEMORIES,
@@ -124,6 +137,12 @@ PARAMETERS = (
         1000.0, runtime=True,
     ),
     ParameterSpec(
+        'batch_max_wait_ms', 0.0,
+        'How long a frame may wait for frames of other topics to run in one batch with it, in '
+        'milliseconds. It waits only for a frame that is due within that time.', 0.0, 1000.0,
+        runtime=True,
+    ),
+    ParameterSpec(
         'publish_overlay', True, 'Publish images with boxes drawn in, while somebody subscribes.',
         runtime=True,
     ),
@@ -143,6 +162,8 @@ class NodeSettings:
 
     detect: DetectSettings
     max_rate_hz: float
+    max_batch: int
+    batch_max_wait_ns: int
     publish_overlay: bool
     class_id_format: str
 
@@ -197,6 +218,8 @@ def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> Node
             class_agnostic=values['class_agnostic'],
         ),
         max_rate_hz=values['max_rate_hz'],
+        max_batch=values['max_batch'],
+        batch_max_wait_ns=int(values['batch_max_wait_ms'] * NS_PER_MS),
         publish_overlay=values['publish_overlay'],
         class_id_format=values['class_id_format'],
     )

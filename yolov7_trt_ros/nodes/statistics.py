@@ -56,6 +56,7 @@ class TopicStatistics:
         self._stages: dict[str, collections.deque[int]] = {
             stage: collections.deque(maxlen=_WINDOW) for stage in STAGES
         }
+        self._batches: collections.deque[int] = collections.deque(maxlen=_WINDOW)
         self._last_counts = Counts()
         self._last_ns: int | None = None
 
@@ -64,10 +65,18 @@ class TopicStatistics:
         with self._lock:
             self._counts[name] += by
 
-    def add_processed(self, stages_ns: Iterable[tuple[str, int | None]]) -> None:
-        """Count a processed frame with its (stage, nanoseconds); None is left out."""
+    def add_processed(
+        self, stages_ns: Iterable[tuple[str, int | None]], batch: int = 1
+    ) -> None:
+        """
+        Count a processed frame with its (stage, nanoseconds); None is left out.
+
+        `batch` is how many frames ran together, this one included.
+
+        """
         with self._lock:
             self._counts['processed'] += 1
+            self._batches.append(batch)
             for stage, value in stages_ns:
                 if value is not None:
                     self._stages[stage].append(value)
@@ -83,6 +92,11 @@ class TopicStatistics:
             samples = {stage: list(values) for stage, values in self._stages.items() if values}
         percentiles = {stage: percentiles_ms(values) for stage, values in samples.items()}
         return {stage: (each.p50, each.p99) for stage, each in percentiles.items()}
+
+    def mean_batch(self) -> float:
+        """Return how many frames ran together on average, 0 before the first."""
+        with self._lock:
+            return sum(self._batches) / len(self._batches) if self._batches else 0.0
 
     def rates_hz(self, now_ns: int) -> tuple[float, float]:
         """

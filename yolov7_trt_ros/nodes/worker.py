@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from rclpy._rclpy_pybind11 import RCLError
 
-from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.detector import Detector, FrameTimings
+from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError, InputError
 from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, image_to_msg
@@ -22,10 +25,11 @@ _RECOVERY = 'deactivate, cleanup, configure and activate'
 
 class DetectionWorker:
     """
-    Takes the latest frames, one at a time, and publishes their detections.
+    Takes the latest frames and publishes their detections.
 
-    A frame that fails is counted and the next one taken. With the device lost the thread ends, as
-    it does by a defect; `fault` says why.
+    One frame at a time, or one each of several topics where `max_batch` and the detector allow
+    it. A frame that fails is counted and the next one taken. With the device lost the thread
+    ends, as it does by a defect; `fault` says why.
 
     Parameters
     ----------
@@ -34,7 +38,7 @@ class DetectionWorker:
     slots, streams
         Where frames come from; streams by topic.
     settings
-        Called once per frame.
+        Called for each frame or batch.
     on_error
         Called with one line for each frame that failed, in the worker's thread.
 
@@ -81,42 +85,108 @@ class DetectionWorker:
         self._thread.join()
 
     def _run(self) -> None:
-        while (taken := self._slots.take()) is not None:
-            topic, frame = taken
-            stream = self._streams[topic]
-            try:
-                self._process(stream, frame)
-            except (InputError, InferenceError) as exc:
-                stream.statistics.count('failed')
-                self._on_error(f'{topic}: {exc}')
-                if isinstance(exc, DeviceLostError):
-                    self._lost = exc
-                    return
-            except RCLError:
-                if stream.context_ok():
-                    raise
-                return  # told to stop by a signal while this frame was in work
+        try:
+            while taken := self._take():
+                self._process(taken)
+        except DeviceLostError as exc:
+            self._lost = exc
+        except RCLError:
+            if all(stream.context_ok() for stream in self._streams.values()):
+                raise  # else told to stop by a signal while a frame was in work
 
-    def _process(self, stream: ImageStream, frame: ReceivedFrame) -> None:
+    def _take(self) -> list[_Taken]:
+        """Wait for one frame, or one each of some topics."""
+        settings = self._settings()
+        taken = self._slots.take(
+            min(settings.max_batch, self._detector.max_batch), settings.batch_max_wait_ns
+        )
+        return [_Taken(self._streams[topic], frame) for topic, frame in taken]
+
+    def _process(self, taken: Sequence[_Taken]) -> None:
+        """Detect in frames of several topics at once; one that fails leaves the others alone."""
         started_ns = time.monotonic_ns()
-        settings, header = self._settings(), frame.message.header
-        image = view_message(frame.message)
-        decoded_ns = time.monotonic_ns()
-        detections, timings = self._detector.detect(image, settings.detect)
-        detected_ns = time.monotonic_ns()
+        settings = self._settings()
+        viewed = [(each, image) for each in taken if (image := self._view(each)) is not None]
+        if not viewed:
+            return
+        viewed_ns = time.monotonic_ns()
+        images = [image for _, image in viewed]
+        try:
+            found, timings = self._detector.detect_batch(images, settings.detect)
+        except InferenceError as exc:
+            self._process_failed([each for each, _ in viewed], exc)
+            return
+        stages = _BatchStages(started_ns, viewed_ns, time.monotonic_ns(), timings, len(viewed))
+        for (each, _), detections in zip(viewed, found, strict=True):
+            self._publish(each, detections, stages, settings)
+        for (each, image), detections in zip(viewed, found, strict=True):
+            self._publish_overlay(each, image, detections, settings)
+
+    def _view(self, taken: _Taken) -> ImageView | None:
+        """Return the image of a frame, None where it is of no use."""
+        try:
+            return view_message(taken.frame.message)
+        except InputError as exc:
+            self._count_failed(taken, exc)
+            return None
+
+    def _process_failed(self, taken: Sequence[_Taken], error: InferenceError) -> None:
+        """Try the frames of a failed batch one by one: only some may be to blame."""
+        lost = isinstance(error, DeviceLostError)
+        if len(taken) == 1 or lost:
+            for each in taken:
+                self._count_failed(each, error)
+            if lost:
+                raise error
+            return
+        for each in taken:
+            self._process([each])
+
+    def _count_failed(self, taken: _Taken, error: Exception) -> None:
+        taken.stream.statistics.count('failed')
+        self._on_error(f'{taken.stream.topic}: {error}')
+
+    def _publish(
+        self, taken: _Taken, detections: Detections, stages: _BatchStages, settings: NodeSettings
+    ) -> None:
+        stream, frame = taken
+        header = frame.message.header
         stream.detections.publish(
             self._to_msg.convert(detections, header, settings.class_id_format)
         )
         published_ns = time.monotonic_ns()
+        timings = stages.timings
         stream.statistics.add_processed((
             ('transport', frame.transport_ns),
-            ('wait', started_ns - frame.received_ns),
-            ('preprocess', decoded_ns - started_ns + timings.preprocess_ns),
+            ('wait', stages.started_ns - frame.received_ns),
+            ('preprocess', stages.viewed_ns - stages.started_ns + timings.preprocess_ns),
             ('infer', timings.infer_ns),
             ('postprocess', timings.postprocess_ns),
-            ('publish', published_ns - detected_ns),
+            ('publish', published_ns - stages.detected_ns),
             ('stamp_to_publish', stream.age_ns(header.stamp)),
-        ))
+        ), batch=stages.images)
+
+    def _publish_overlay(
+        self, taken: _Taken, image: ImageView, detections: Detections, settings: NodeSettings
+    ) -> None:
+        stream, frame = taken
         if settings.publish_overlay and stream.overlay.get_subscription_count():
             canvas = annotated_copy(image, detections, self._detector.spec.class_names)
-            stream.overlay.publish(image_to_msg(canvas, header))
+            stream.overlay.publish(image_to_msg(canvas, frame.message.header))
+
+
+class _Taken(NamedTuple):
+    """A frame and where it came from."""
+
+    stream: ImageStream
+    frame: ReceivedFrame
+
+
+class _BatchStages(NamedTuple):
+    """When the frames of a batch, `images` of them, went through what; monotonic nanoseconds."""
+
+    started_ns: int
+    viewed_ns: int
+    detected_ns: int
+    timings: FrameTimings
+    images: int

@@ -1,0 +1,128 @@
+"""DetectionWorker: frames of several topics in one batch, failures, what is counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from ros_probe import image_msg
+
+from yolov7_trt_ros.errors import DeviceLostError, InferenceError
+from yolov7_trt_ros.nodes import parameters
+from yolov7_trt_ros.nodes.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
+from yolov7_trt_ros.nodes.statistics import TopicStatistics
+from yolov7_trt_ros.nodes.worker import DetectionWorker
+from yolov7_trt_ros.testing import FakeDetector, make_detections
+
+DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}
+FOUND = make_detections((8, 8), ((1, 1, 5, 5), 0.9, 0))
+
+
+class Stream:
+    """What a worker needs of an ImageStream; publishes into a list."""
+
+    def __init__(self, topic: str, published: list[tuple[str, Any]]) -> None:
+        self.topic, self.statistics = topic, TopicStatistics()
+        self.detections = SimpleNamespace(publish=lambda each: published.append((topic, each)))
+        self.overlay = SimpleNamespace(get_subscription_count=lambda: 0)
+
+    def age_ns(self, stamp: Any) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing to unsubscribe."""
+
+    def context_ok(self) -> bool:
+        return True
+
+
+@dataclasses.dataclass
+class Bench:
+    """A worker with topics a to d, whose first frames wait already when it starts."""
+
+    detector: FakeDetector
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.published: list[tuple[str, Any]] = []
+        self.errors: list[str] = []
+        self.streams = {topic: Stream(topic, self.published) for topic in 'abcd'}
+        self.slots: FrameSlots[ReceivedFrame] = FrameSlots()
+        values = parameters.node_settings(
+            DEFAULTS | self.settings, self.detector.spec.class_names
+        )
+        self.worker = DetectionWorker(
+            self.detector, self.slots, self.streams, lambda: values, self.errors.append
+        )
+
+    def run(self, **encodings: str) -> None:
+        """Put one frame a topic, then let the worker take them all."""
+        idle = threading.Event()
+        take = self.slots.take
+
+        def watched(*arguments: int) -> Any:
+            if not self.slots._waiting:
+                idle.set()
+            return take(*arguments)
+
+        self.slots.take = watched  # type: ignore[method-assign]
+        for topic in self.streams:
+            message = image_msg(np.zeros((8, 8, 3), np.uint8))
+            message.encoding = encodings.get(topic, 'bgr8')
+            message.header.frame_id = topic
+            self.slots.put(topic, ReceivedFrame(message, 0, None))
+        self.worker.start()
+        assert idle.wait(60)
+        self.worker.stop()
+
+    def counts(self, name: str) -> list[int]:
+        return [getattr(each.statistics.counts(), name) for each in self.streams.values()]
+
+
+@pytest.mark.parametrize(
+    ('wanted', 'possible', 'batches'),
+    [(4, 4, [4]), (3, 4, [3, 1]), (8, 2, [2, 2]), (1, 4, [1] * 4)],
+)
+def test_frames_of_several_topics_run_together(wanted, possible, batches):
+    bench = Bench(FakeDetector([FOUND], max_batch=possible), {'max_batch': wanted})
+    bench.run()
+    assert bench.detector.batches == batches
+    assert [topic for topic, _ in bench.published] == list('abcd')
+    assert [message.header.frame_id for _, message in bench.published] == list('abcd')
+    assert bench.counts('processed') == [1, 1, 1, 1]
+    assert bench.streams['a'].statistics.mean_batch() == batches[0]
+
+
+def test_a_bad_image_leaves_the_rest_of_its_batch_alone():
+    bench = Bench(FakeDetector([FOUND], max_batch=4), {'max_batch': 4})
+    bench.run(b='no such encoding')
+    assert bench.detector.batches == [3]
+    assert [topic for topic, _ in bench.published] == list('acd')
+    assert bench.counts('failed') == [0, 1, 0, 0]
+    assert 'b: ' in bench.errors[0] and 'no such encoding' in bench.errors[0]
+
+
+def test_after_a_failed_batch_each_frame_is_tried_alone():
+    script = [FOUND, InferenceError('NaN'), FOUND, InferenceError('NaN'), FOUND, FOUND]
+    bench = Bench(FakeDetector(script, max_batch=4), {'max_batch': 4})
+    bench.run()
+    assert bench.detector.batches == [4, 1, 1, 1, 1]
+    assert [topic for topic, _ in bench.published] == list('acd')
+    assert bench.counts('failed') == [0, 1, 0, 0]
+    assert bench.errors == ['b: NaN']
+
+
+def test_a_lost_device_ends_the_worker_and_counts_the_frames():
+    bench = Bench(FakeDetector([DeviceLostError('gone')], max_batch=2), {'max_batch': 2})
+    for topic in 'ab':
+        message = image_msg(np.zeros((8, 8, 3), np.uint8))
+        bench.slots.put(topic, ReceivedFrame(message, 0, None))
+    bench.worker.start()
+    bench.worker._thread.join(60)
+    assert bench.worker.device_lost
+    assert bench.counts('failed') == [1, 1, 0, 0]
