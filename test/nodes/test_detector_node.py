@@ -117,7 +117,11 @@ def test_class_filter_and_class_id_format(probe, camera, found, photograph):
         ('classes', 'purson', "did you mean 'person'?"),
         ('class_id_format', 'text', 'must be one of name, index'),
         ('model', 'other.onnx', 'takes effect at configure'),
-        ('image_topics', '/other', 'takes effect at configure'),
+        ('image_transport', 'raw', 'takes effect at configure'),
+        ('image_topics', '', 'must name at least one topic'),
+        ('image_topics', '/one, /one', 'none twice'),
+        ('image_topics', '/no topic', "'/no topic' is no topic name"),
+        ('detections_topics', '/one, /two', 'one topic for each of the 1 image topics, got 2'),
     ],
 )
 def test_refused_values_say_why(probe, camera, found, photograph, name, value, reason):

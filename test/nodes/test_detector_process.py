@@ -94,6 +94,43 @@ def test_auto_follows_a_reliable_publisher_and_a_compressed_one(probe: Probe, lo
     probe.node.destroy_publisher(jpeg)
 
 
+def test_cameras_come_and_go_by_parameter(probe: Probe, log, photograph):
+    with DetectorProcess(log, autostart=True, image_topics='/one/image_raw'):
+        cameras = {
+            name: probe.node.create_publisher(Image, f'/{name}/image_raw', qos_profile_sensor_data)
+            for name in ('one', 'two')
+        }
+        probe.wait_until(cameras['one'].get_subscription_count, 'the first camera')
+        answers = {'one': probe.detections('/one/detections')}
+        probe.ask(cameras['one'], image_msg(photograph), answers['one'])
+        assert probe.set_parameter('image_topics', '/one/image_raw, /two/image_raw') == ''
+        probe.wait_until(cameras['two'].get_subscription_count, 'the second camera')
+        answers['two'] = probe.detections('/two/detections')
+        assert probe.ask(cameras['two'], image_msg(photograph), answers['two']).detections
+        probe.ask(cameras['one'], image_msg(photograph), answers['one'])
+        probe.wait_until(lambda: probe.counts('/one/image_raw')['processed'] == 2, 'both frames')
+        assert probe.set_parameter('image_topics', '/two/image_raw') == ''
+        probe.wait_until(lambda: not cameras['one'].get_subscription_count(), 'its end')
+        probe.wait_until(lambda: not probe.node.count_publishers('/one/detections'), 'its output')
+        assert probe.ask(cameras['two'], image_msg(photograph), answers['two']).detections
+    for camera in cameras.values():
+        probe.node.destroy_publisher(camera)
+
+
+def test_a_pattern_finds_cameras_that_come_later(probe: Probe, log, photograph):
+    with DetectorProcess(log, autostart=True, image_topics='/row/*/image_raw'):
+        probe.wait_until(lambda: probe.summary()[0] == 'active', 'the node')
+        camera = probe.publisher('/row/left/image_raw')
+        other = probe.node.create_publisher(Image, '/row/left/depth', qos_profile_sensor_data)
+        found = probe.detections('/row/left/detections')
+        assert probe.ask(camera, image_msg(photograph), found).detections
+        assert other.get_subscription_count() == 0
+        reason = probe.set_parameter('detections_topics', '/somewhere')
+        assert 'must be empty where image_topics has a pattern' in reason
+    probe.node.destroy_publisher(camera)
+    probe.node.destroy_publisher(other)
+
+
 def test_a_qos_mismatch_names_the_fix(probe: Probe, log, photograph):
     topic = '/strict/image_raw'
     with DetectorProcess(log, autostart=True, image_topics=topic, image_qos='reliable') as process:

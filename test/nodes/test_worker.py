@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,14 +27,19 @@ class Stream:
 
     def __init__(self, topic: str, published: list[tuple[str, Any]]) -> None:
         self.topic, self.statistics = topic, TopicStatistics()
-        self.detections = SimpleNamespace(publish=lambda each: published.append((topic, each)))
-        self.overlay = SimpleNamespace(get_subscription_count=lambda: 0)
+        self._published = published
+        self.removed = False
+
+    def publish(self, message: Any) -> bool:
+        if not self.removed:
+            self._published.append((self.topic, message))
+        return not self.removed
+
+    def publish_overlay(self, make: Any) -> None:
+        """Nobody listens."""
 
     def age_ns(self, stamp: Any) -> int:
         return 0
-
-    def close(self) -> None:
-        """Nothing to unsubscribe."""
 
     def context_ok(self) -> bool:
         return True
@@ -115,6 +119,14 @@ def test_after_a_failed_batch_each_frame_is_tried_alone():
     assert [topic for topic, _ in bench.published] == list('acd')
     assert bench.counts('failed') == [0, 1, 0, 0]
     assert bench.errors == ['b: NaN']
+
+
+def test_a_topic_that_was_removed_meanwhile_is_left_out():
+    bench = Bench(FakeDetector([FOUND], max_batch=4), {'max_batch': 4})
+    bench.streams['c'].removed = True
+    bench.run()
+    assert [topic for topic, _ in bench.published] == list('abd')
+    assert bench.counts('processed') == [1, 1, 0, 1]
 
 
 def test_a_lost_device_ends_the_worker_and_counts_the_frames():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 _TRANSPORTS = ('compressed', 'theora', 'ffmpeg', 'zstd')
 
@@ -56,6 +57,29 @@ def _base_topic(image_topic: str) -> str:
     """Drop an image transport's name from the end."""
     base, _, last = image_topic.rpartition('/')
     return base if base and last in _TRANSPORTS else image_topic
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for all topics it matches."""
+    return '*' in name
+
+
+def matching_topics(pattern: str, topics: Iterable[str]) -> list[str]:
+    """
+    Return the topics that a pattern matches, in alphabetical order.
+
+    `*` stands for any text without a slash, `**` for any text.
+
+        /*/image_raw    /front/image_raw
+        /robot/**/raw   /robot/raw/raw, /robot/arm/left/raw
+
+    """
+    parts = re.split(r'(\*+)', pattern)
+    expression = ''.join(
+        ('[^/]*' if part == '*' else '.*') if part.startswith('*') else re.escape(part)
+        for part in parts
+    )
+    return sorted(topic for topic in topics if re.fullmatch(expression, topic))
 
 
 def split_names(text: str) -> list[str]:

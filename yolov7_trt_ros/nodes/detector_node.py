@@ -14,6 +14,7 @@ parameters and diagnostics.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -25,16 +26,16 @@ from vision_msgs.msg import VisionInfo
 
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.core.topics import detections_topics, split_names
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import diagnostics, parameters, qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
+from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
 from yolov7_trt_ros.nodes.labels import label_info_msg
 from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, read_parameters
 from yolov7_trt_ros.nodes.plan_build import Engine, PlanBuild, exit_over_builds
 from yolov7_trt_ros.nodes.running import end_process, run_node
+from yolov7_trt_ros.nodes.stream_set import StreamSet, stream_set
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
 _ERROR_SHOWN_NS = 5 * NS_PER_S
@@ -74,7 +75,7 @@ class DetectorNode(LifecycleNode):
         self._build_reason = ''
         self._detector: Detector | None = None
         self._settings: parameters.NodeSettings | None = None
-        self._streams: dict[str, ImageStream] = {}
+        self._streams: StreamSet | None = None
         self._worker: DetectionWorker | None = None
         self._latched: list[Any] = []
         self._fault = ''  # what keeps it from detecting until the next transition
@@ -97,7 +98,7 @@ class DetectorNode(LifecycleNode):
         self._fault = self._device_lost = self._last_error = ''
         try:
             values = read_parameters(self, parameters.PARAMETERS)
-            self._streams = self._create_streams(values)
+            self._streams = stream_set(self, values)
             self._load_model(values)
         except Yolov7TrtError as exc:
             self._note_fault(
@@ -207,38 +208,14 @@ class DetectorNode(LifecycleNode):
 
     def _start_worker(self, detector: Detector) -> None:
         self._fault = self._device_lost
+        assert self._streams is not None  # set by on_configure
         slots: FrameSlots[ReceivedFrame] = FrameSlots()
         self._worker = DetectionWorker(
             detector, slots, self._streams, self._current_settings, self._on_frame_error
         )
         self._worker.start()
-        for stream in self._streams.values():
-            stream.max_rate_hz = self._current_settings().max_rate_hz
-            stream.open(slots)
-
-    def _create_streams(self, values: dict[str, Any]) -> dict[str, ImageStream]:
-        names = split_names(values['image_topics'])
-        topics = [self.resolve_topic_name(name) for name in names]
-        if not topics or len(set(topics)) != len(topics):
-            raise SettingError(
-                f'image_topics must name at least one topic and none twice, got {topics}'
-            )
-        outputs = split_names(values['detections_topics']) or detections_topics(topics)
-        if len(outputs) != len(topics):
-            raise SettingError(
-                f'detections_topics must be empty or name one topic for each of the {len(topics)} '
-                f'image topics, got {len(outputs)}'
-            )
-        return {
-            topic: ImageStream(
-                self,
-                topic,
-                output,
-                image_transport=values['image_transport'],
-                image_qos=values['image_qos'],
-            )
-            for topic, output in zip(topics, outputs, strict=True)
-        }
+        self._streams.limit_rate(self._current_settings().max_rate_hz)
+        self._streams.open(slots)
 
     def _publish_labels(self, detector: Detector, model: str) -> None:
         """Publish class names and method once, latched, for whoever comes later."""
@@ -259,7 +236,8 @@ class DetectorNode(LifecycleNode):
             self._latched.append(publisher)
 
     def _stop_worker(self) -> None:
-        if self._worker is not None:
+        if self._worker is not None and self._streams is not None:
+            self._streams.close()
             self._worker.stop()
             self._worker = None
 
@@ -277,12 +255,12 @@ class DetectorNode(LifecycleNode):
     def _release(self) -> None:
         self._stop_build()
         self._stop_worker()
-        for stream in self._streams.values():
-            stream.destroy()
+        if self._streams is not None:
+            self._streams.destroy()
         for publisher in self._latched:
             self.destroy_publisher(publisher)
         self._close_detector()
-        self._streams, self._latched = {}, []
+        self._streams, self._latched = None, []
         self._state = 'unconfigured'
 
     # Parameters --------------------------------------------------------------------------------
@@ -299,15 +277,27 @@ class DetectorNode(LifecycleNode):
                 {change.name: change.value for change in changes},
                 configured=self._state in ('inactive', 'active'),
             )
+            values = read_parameters(self, parameters.PARAMETERS) | checked
+            topics = self._changed_topics(checked, values)
             # Without a model yet, `_use_detector` reads them when it has come.
             if detector is not None:
-                values = read_parameters(self, parameters.PARAMETERS) | checked
                 self._settings = parameters.node_settings(values, detector.spec.class_names)
-                for stream in self._streams.values():
-                    stream.max_rate_hz = self._settings.max_rate_hz
+            if self._streams is not None:
+                self._streams.limit_rate(values['max_rate_hz'])
+                if topics is not None:
+                    self._streams.set_topics(topics)
         except SettingError as exc:
             return SetParametersResult(successful=False, reason=str(exc))
         return SetParametersResult(successful=True)
+
+    def _changed_topics(
+        self, changes: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> tuple[list[str], list[str]] | None:
+        """Return the topics that are wanted from now on, checked; None where that stays."""
+        names = ('image_topics', 'detections_topics')
+        if self._streams is None or not any(name in changes for name in names):
+            return None
+        return self._streams.check(*(values[name] for name in names))
 
     # Health ------------------------------------------------------------------------------------
 
@@ -327,9 +317,8 @@ class DetectorNode(LifecycleNode):
             self._note_fault(self._worker.fault, device_lost=self._worker.device_lost)
 
     def _every_second(self) -> None:
-        if self._worker is not None:
-            for stream in self._streams.values():
-                stream.follow_publishers()
+        if self._worker is not None and self._streams is not None:
+            self._streams.follow()
         self._note_worker_fault()
         message = DiagnosticArray(status=[self._node_status(), *self._topic_statuses()])
         message.header.stamp = self.get_clock().now().to_msg()
@@ -363,7 +352,7 @@ class DetectorNode(LifecycleNode):
         )
 
     def _topic_statuses(self) -> list[Any]:
-        if self._worker is None:
+        if self._worker is None or self._streams is None:
             return []
         name = self.get_fully_qualified_name()
         return [

@@ -100,6 +100,12 @@ class FrameSlots(Generic[T]):
                 self._condition.wait(None if pause_ns is None else pause_ns / NS_PER_S)
             return []
 
+    def forget(self, topic: str) -> None:
+        """Drop all that is known of a topic, and its frame if one waits."""
+        with self._condition:
+            self._arrivals.pop(topic, None)
+            self._waiting.pop(topic, None)
+
     def close(self) -> list[str]:
         """Wake the worker for good; returns the topics whose waiting frame was thrown away."""
         with self._condition:

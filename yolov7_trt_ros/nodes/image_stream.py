@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -65,12 +67,15 @@ class ImageStream:
         image_qos: str,
     ) -> None:
         self._node = node
-        self.topic = topic
+        self.topic, self.detections_topic = topic, detections_topic
+        self.overlay_topic = f'{detections_topic}/overlay'
         self.statistics = TopicStatistics()
-        self.detections = node.create_publisher(
+        self._detections = node.create_publisher(
             Detection2DArray, detections_topic, qos.DETECTIONS
         )
-        self.overlay = node.create_publisher(Image, f'{detections_topic}/overlay', qos.OVERLAY)
+        self._overlay = node.create_publisher(Image, self.overlay_topic, qos.OVERLAY)
+        self._lock = threading.Lock()  # nobody publishes on what is being destroyed
+        self._destroyed = False
         self.problem = ''
         self.max_rate_hz = 0.0
         self._transport, self._qos = image_transport, image_qos
@@ -94,10 +99,26 @@ class ImageStream:
         self._published_since_ns = None
 
     def destroy(self) -> None:
-        """Unsubscribe and take the publishers down."""
+        """Unsubscribe and take the publishers down; what is published later goes nowhere."""
         self.close()
-        self._node.destroy_publisher(self.detections)
-        self._node.destroy_publisher(self.overlay)
+        with self._lock:
+            self._destroyed = True
+            self._node.destroy_publisher(self._detections)
+            self._node.destroy_publisher(self._overlay)
+
+    def publish(self, message: Detection2DArray) -> bool:
+        """Publish detections, from any thread; False where the stream was destroyed."""
+        with self._lock:
+            if not self._destroyed:
+                self._detections.publish(message)
+            return not self._destroyed
+
+    def publish_overlay(self, make: Callable[[], Image]) -> None:
+        """Publish what `make` gives, if anybody listens; from any thread."""
+        with self._lock:
+            if self._destroyed or not self._overlay.get_subscription_count():
+                return
+            self._overlay.publish(make())
 
     def follow_publishers(self) -> None:
         """Match type and reliability to the publishers, and say what keeps images away."""

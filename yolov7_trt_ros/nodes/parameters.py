@@ -35,12 +35,13 @@ PARAMETERS = (
     ParameterSpec('autostart', False, 'Configure and activate at start, without a manager.'),
     ParameterSpec(
         'image_topics', 'image_raw',
-        'Image topics: a list, or one text with commas. sensor_msgs/Image or CompressedImage.',
+        'Image topics: a list, or one text with commas; `*` stands for one part of a name, `**` '
+        'for several. sensor_msgs/Image or CompressedImage.', runtime=True,
     ),
     ParameterSpec(
         'detections_topics', '',
         'One output topic per image topic, in the same order; empty: `detections` in the '
-        'namespace of each image topic.',
+        'namespace of each image topic.', runtime=True,
     ),
     ParameterSpec(
         'image_transport', 'auto', "Message type to subscribe to; auto takes the publisher's.",

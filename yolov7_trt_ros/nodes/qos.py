@@ -40,6 +40,11 @@ class StreamChoice:
         )
 
 
+def carries_images(types: Sequence[str]) -> bool:
+    """Whether a topic of these message types carries images, at least by what is said of it."""
+    return any(each in _TYPES for each in types)
+
+
 def choose_stream(
     topic: str, publishers: Sequence[Any], *, image_transport: str, image_qos: str
 ) -> StreamChoice:

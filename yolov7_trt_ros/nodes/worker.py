@@ -77,16 +77,14 @@ class DetectionWorker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the frame in work, drop what waits, end the thread."""
-        for stream in self._streams.values():
-            stream.close()
+        """Finish the frame in work, drop what waits, end the thread; streams are closed before."""
         for topic in self._slots.close():
             self._streams[topic].statistics.count('dropped')
         self._thread.join()
 
     def _run(self) -> None:
         try:
-            while taken := self._take():
+            while (taken := self._take()) is not None:
                 self._process(taken)
         except DeviceLostError as exc:
             self._lost = exc
@@ -94,13 +92,18 @@ class DetectionWorker:
             if all(stream.context_ok() for stream in self._streams.values()):
                 raise  # else told to stop by a signal while a frame was in work
 
-    def _take(self) -> list[_Taken]:
-        """Wait for one frame, or one each of some topics."""
+    def _take(self) -> list[_Taken] | None:
+        """Wait for one frame, or one each of some topics; None once the slots are closed."""
         settings = self._settings()
         taken = self._slots.take(
             min(settings.max_batch, self._detector.max_batch), settings.batch_max_wait_ns
         )
-        return [_Taken(self._streams[topic], frame) for topic, frame in taken]
+        if not taken:
+            return None
+        return [
+            _Taken(stream, frame) for topic, frame in taken
+            if (stream := self._streams.get(topic)) is not None  # else removed just now
+        ]
 
     def _process(self, taken: Sequence[_Taken]) -> None:
         """Detect in frames of several topics at once; one that fails leaves the others alone."""
@@ -151,9 +154,9 @@ class DetectionWorker:
     ) -> None:
         stream, frame = taken
         header = frame.message.header
-        stream.detections.publish(
-            self._to_msg.convert(detections, header, settings.class_id_format)
-        )
+        message = self._to_msg.convert(detections, header, settings.class_id_format)
+        if not stream.publish(message):
+            return
         published_ns = time.monotonic_ns()
         timings = stages.timings
         stream.statistics.add_processed((
@@ -169,10 +172,11 @@ class DetectionWorker:
     def _publish_overlay(
         self, taken: _Taken, image: ImageView, detections: Detections, settings: NodeSettings
     ) -> None:
-        stream, frame = taken
-        if settings.publish_overlay and stream.overlay.get_subscription_count():
-            canvas = annotated_copy(image, detections, self._detector.spec.class_names)
-            stream.overlay.publish(image_to_msg(canvas, frame.message.header))
+        names = self._detector.spec.class_names
+        if settings.publish_overlay:
+            taken.stream.publish_overlay(lambda: image_to_msg(
+                annotated_copy(image, detections, names), taken.frame.message.header
+            ))
 
 
 class _Taken(NamedTuple):
