@@ -350,8 +350,11 @@ def _add_runtime(module: Any, version: str) -> None:
 
         def create_engine_inspector(self) -> Any:
             return types.SimpleNamespace(get_engine_information=lambda form: json.dumps(
-                {'Layers': [{'Name': 'backbone.0'}, 'head.0'], 'Bindings': ['images']}
-            ))
+                {
+                    'Layers': [{'Name': 'backbone.0', 'Metadata': 'a@b'}, 'head.0'],
+                    'Bindings': ['images'],
+                }
+            ).replace('@', '\x1e'))  # as 8.6 writes it, not escaped
 
         if version in ('8.5', '8.6', '10'):
             device_memory_size = 4096

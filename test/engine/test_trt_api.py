@@ -195,7 +195,9 @@ def test_engine(version: str) -> None:
     assert list(map(str, engine.outputs)) == ['output float16[?, 25200, 85]']
     assert [profile.optimum for profile in engine.profiles] == [(1, 3, 640, 640), (2, 3, 640, 640)]
     assert engine.device_memory_bytes == 4096
-    assert engine.layers() == [{'Name': 'backbone.0'}, {'Name': 'head.0'}]
+    assert engine.layers() == [
+        {'Name': 'backbone.0', 'Metadata': 'a\x1eb'}, {'Name': 'head.0'}
+    ]
     engine.close()
     engine.close()
     assert engine.layers() == []

@@ -250,7 +250,8 @@ class TrtEngine:
         inspector = self._engine.create_engine_inspector()
         text = inspector.get_engine_information(self._api.module.LayerInformationFormat.JSON)
         try:
-            found = json.loads(text).get('Layers', [])
+            # not strict: Metadata separates names with a raw control character
+            found = json.loads(text, strict=False).get('Layers', [])
         except (ValueError, AttributeError):  # a plan without any layer information
             return []
         return [layer if isinstance(layer, dict) else {'Name': str(layer)} for layer in found]
