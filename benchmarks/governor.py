@@ -4,10 +4,10 @@ Late frames and joules of the governor in the simulator, beside everything else 
     python benchmarks/governor.py
 
 Same frames, noise and workload steps for every policy: MAXN with jetson_clocks, each power mode
-with locked clocks and with the kernel's governor, an oracle that knows the future, and variants of
-the governor. Nothing here was measured on a board; what the simulator was calibrated on is said in
-`yolov7_trt_ros/emulated_board/simulator.py`. Writes results/governor.json and
-docs/images/governor.png.
+with locked clocks and with the kernel's governor, an oracle that knows the future, the governor as
+the power node runs it, which is judged, and variants of it. Nothing here was measured on a board;
+`yolov7_trt_ros/emulated_board/simulated_board.py` says what the simulator was calibrated on.
+Writes results/governor.json and docs/images/governor.png.
 
 """
 
@@ -25,30 +25,26 @@ from typing import Any
 
 from measured_on import save
 
-from yolov7_trt_ros.emulated_board.simulator import (
+from yolov7_trt_ros.emulated_board.simulated_board import (
     BASE,
-    CALM,
     MODES,
     ORIN_NANO_SUPER,
-    PYTHON_NOISE,
     TINY,
     TINY_PYTHON,
     TOP,
-    Fixed,
-    Governed,
-    Oracle,
-    Outcome,
-    Policy,
-    Trace,
     Workload,
     clock_states,
-    random_trace,
-    simulate,
 )
-from yolov7_trt_ros.power.policy import Limits
+from yolov7_trt_ros.emulated_board.simulated_policies import Fixed, Governed, Oracle, Policy
+from yolov7_trt_ros.emulated_board.simulated_trace import CALM, PYTHON_NOISE, Trace, random_trace
+from yolov7_trt_ros.emulated_board.simulator import Outcome, simulate
+from yolov7_trt_ros.power.policy_state import Limits
 
 HERE = Path(__file__).resolve().parent
 REFERENCE = 'MAXN_SUPER + jetson_clocks'
+NODE = 'governor, as in the node'
+"""The GPU's clock alone, at most 20 decisions a second, two samples a second."""
+
 MOST_LATE_PERCENT, LEAST_SAVED_PERCENT = 1.0, 15.0
 HOT = replace(
     ORIN_NANO_SUPER, ambient_c=45.0, sink_c_per_w=3.0, sink_s=40.0, throttle_c=85.0
@@ -118,9 +114,14 @@ def policies(trace: Trace) -> list[Policy]:
         Governed(limits, 'governor, without EMC', candidates=NO_EMC),
         Governed(limits, 'governor, GPU alone', candidates=GPU_ONLY),
         Governed(limits, 'governor, limits only (kernel below)', kernel=True),
-        Governed(limits, 'governor, ten times a second', every_s=0.1),
+        as_in_the_node(limits),
     ]
     return [*locked, *kernel, unlocked, Oracle(trace, 1.1), *governed]
+
+
+def as_in_the_node(limits: Limits) -> Governed:
+    """Return the governor as the power node runs it, and as it is judged."""
+    return Governed(limits, NODE, every_s=0.05, sample_s=0.5, candidates=GPU_ONLY)
 
 
 def run_trace(name: str, seed: int) -> dict[str, dict[str, float]]:
@@ -171,7 +172,7 @@ def run_sensitivity(exponent: float, seed: int) -> dict[str, float]:
     """Return how the governor does if GPU power followed the clock differently."""
     board = replace(ORIN_NANO_SUPER, gpu_exponent=exponent)
     trace = replace(make_trace('cameras', seed), board=board)
-    governed = Governed(Limits(deadline_ms=trace.deadline_ms))
+    governed = as_in_the_node(Limits(deadline_ms=trace.deadline_ms))
     reference = simulate(trace, Fixed(REFERENCE, TOP), seed)
     return facts(simulate(trace, governed, seed), trace, reference.joules)
 
@@ -179,7 +180,7 @@ def run_sensitivity(exponent: float, seed: int) -> dict[str, float]:
 def run_steps(steps_s: tuple[float, float], seed: int) -> dict[str, float]:
     """Return how the governor does if the workload steps more or less often."""
     trace = random_trace('cameras', CAMERAS, seed, steps_s=steps_s)
-    governed = Governed(Limits(deadline_ms=trace.deadline_ms))
+    governed = as_in_the_node(Limits(deadline_ms=trace.deadline_ms))
     reference = simulate(trace, Fixed(REFERENCE, TOP), seed)
     return facts(simulate(trace, governed, seed), trace, reference.joules)
 
@@ -187,7 +188,7 @@ def run_steps(steps_s: tuple[float, float], seed: int) -> dict[str, float]:
 def run_budget(budget_w: float, seed: int) -> dict[str, float]:
     """Return how well the power budget is kept: share of samples above it, and by how much."""
     trace = random_trace('cameras', CAMERAS, seed, noise=CALM)
-    governed = Governed(Limits('power_budget', power_budget_w=budget_w))
+    governed = as_in_the_node(Limits('power_budget', power_budget_w=budget_w))
     outcome = simulate(trace, governed, seed)
     watts = [sample[3] for sample in outcome.samples]
     over = [one for one in watts if one > budget_w]
@@ -228,10 +229,11 @@ def measure(seeds: range, pool: ProcessPoolExecutor) -> dict[str, Any]:
         traces[name] = {
             'what': TRACES[name], 'policies': summarise([one.result() for one in runs])
         }
-        traces[name]['governor_meets_targets'] = (
-            'not judged: the temperature limit rules out the deadline' if name in NOT_JUDGED
-            else judge(traces[name]['policies']['governor'])
-        )
+        for key, policy in (('node', NODE), ('governor', 'governor')):
+            traces[name][f'{key}_meets_targets'] = (
+                'not judged: the temperature limit rules out the deadline' if name in NOT_JUDGED
+                else judge(traces[name]['policies'][policy])
+            )
         print_table(name, traces[name])
     return {
         'traces': traces,
@@ -247,7 +249,7 @@ def _means(jobs: dict[str, list[Any]]) -> dict[str, dict[str, float]]:
 
 def print_table(name: str, trace: dict[str, Any]) -> None:
     """Print one trace."""
-    print(f'\n{name}: {trace["what"]}   targets met: {trace["governor_meets_targets"]}')
+    print(f'\n{name}: {trace["what"]}   targets met: {trace["node_meets_targets"]}')
     for policy, row in trace['policies'].items():
         print(f'  {policy:38} late {row["late_percent"]:6.2f} % '
               f'(worst {row["late_percent_worst_seed"]:6.2f})  saved {row["saved_percent"]:5.1f} '
@@ -260,7 +262,7 @@ def print_table(name: str, trace: dict[str, Any]) -> None:
 
 
 COLOURS = {
-    REFERENCE: '#888888', 'MAXN_SUPER, schedutil-like': '#d98a1f', 'governor': '#1f6fb4',
+    REFERENCE: '#888888', 'MAXN_SUPER, schedutil-like': '#d98a1f', NODE: '#1f6fb4',
 }
 
 
@@ -288,7 +290,7 @@ def _draw_trace(axes: list[Any], trace: Trace, title: str) -> None:
         REFERENCE: simulate(trace, Fixed(REFERENCE, TOP)),
         'MAXN_SUPER, schedutil-like': simulate(
             trace, Fixed('', TOP, kernel=True, cpu_awake=False)),
-        'governor': simulate(trace, Governed(limits)),
+        NODE: simulate(trace, as_in_the_node(limits)),
     }
     for name, outcome in runs.items():
         colour = COLOURS[name]
@@ -314,7 +316,7 @@ def _draw_summary(axis: Any, traces: dict[str, Any]) -> None:
     """Draw energy saved against late frames: one marker a policy, one point a trace."""
     shown = {
         REFERENCE: 's', '25W + jetson_clocks': 'v', '15W + jetson_clocks': '^',
-        'MAXN_SUPER, schedutil-like': 'D', 'oracle (knows the future)': '*', 'governor': 'o',
+        'MAXN_SUPER, schedutil-like': 'D', 'oracle (knows the future)': '*', NODE: 'o',
     }
     palette = {'25W + jetson_clocks': '#7a9a3a', '15W + jetson_clocks': '#a05195',
                'oracle (knows the future)': '#2f2f2f', **COLOURS}
@@ -323,8 +325,8 @@ def _draw_summary(axis: Any, traces: dict[str, Any]) -> None:
         axis.plot(
             [row['saved_percent'] for row in rows],
             [max(0.01, row['late_percent']) for row in rows], marker, ls='', color=palette[policy],
-            label=policy, ms=8 if policy == 'governor' else 6, alpha=0.85,
-            zorder=3 if policy == 'governor' else 2,
+            label=policy, ms=8 if policy == NODE else 6, alpha=0.85,
+            zorder=3 if policy == NODE else 2,
         )
     axis.set_yscale('log')
     axis.set_ylim(0.007, 110)

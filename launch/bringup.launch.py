@@ -9,28 +9,14 @@ detect.launch.py and power.launch.py on their own.
 
 """
 
-import os
-
-from ament_index_python.packages import get_package_share_directory
-from launch.actions import (
-    DeclareLaunchArgument,
-    GroupAction,
-    IncludeLaunchDescription,
-    OpaqueFunction,
-)
+from launch.actions import GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
 
 from launch import LaunchDescription
 from yolov7_trt_ros.core.topics import detections_topics, split_names
+from yolov7_trt_ros.nodes.launch_parts import COMMON, declare, share_file, value
 
-# Argument -> default and meaning; handed to both launch files, or to one of them.
-BOTH = {
-    'namespace': ('', 'namespace of both nodes'),
-    'use_sim_time': ('false', 'take time from /clock'),
-    'respawn': ('false', 'start a process again when it ends'),
-    'log_level': ('info', 'debug, info, warn, error or fatal'),
-}
+# Argument -> default and meaning; handed to one of the launch files, COMMON to both.
 DETECTOR = {
     'image_topics': ('image_raw', 'image topics, several with commas'),
     'model': ('', 'model file, or the name of an embedded model; empty: detector_params_file'),
@@ -54,40 +40,30 @@ FILES = {'detector_params_file': 'detector.yaml', 'power_params_file': 'power.ya
 
 def generate_launch_description():
     """Describe the launch: arguments, and the two launch files that get them."""
-    config = os.path.join(get_package_share_directory('yolov7_trt_ros'), 'config')
-    arguments = [
-        DeclareLaunchArgument(name, default_value=default, description=text)
-        for name, (default, text) in {**BOTH, **DETECTOR, **POWER}.items()
-    ]
-    arguments += [
-        DeclareLaunchArgument(
-            name, default_value=os.path.join(config, file), description='parameters of the node'
-        )
+    files = {
+        name: (share_file('config', file), 'parameters of the node')
         for name, file in FILES.items()
-    ]
-    return LaunchDescription([*arguments, OpaqueFunction(function=_include)])
+    }
+    return LaunchDescription([
+        *declare({**COMMON, **DETECTOR, **POWER, **files}), OpaqueFunction(function=_include),
+    ])
 
 
 def _include(context):
     """Include both launch files, each in a scope of its own: some arguments have one name."""
-    def values(names):
-        return {name: LaunchConfiguration(name).perform(context) for name in names}
-
-    given = values([*BOTH, *DETECTOR, *POWER, *FILES])
-    images = split_names(given['image_topics'])
-    detector = {name: given[name] for name in (*BOTH, *DETECTOR)}
+    given = {name: value(context, name) for name in (*COMMON, *DETECTOR, *POWER, *FILES)}
+    detector = {name: given[name] for name in (*COMMON, *DETECTOR)}
     detector['params_file'] = given['detector_params_file']
-    power = {name: given[name] for name in (*BOTH, *POWER)}
+    power = {name: given[name] for name in (*COMMON, *POWER)}
     power['params_file'] = given['power_params_file']
+    images = split_names(given['image_topics'])
     power['detections_topics'] = ','.join(detections_topics(images))
     return [_scoped('detect.launch.py', detector), _scoped('power.launch.py', power)]
 
 
 def _scoped(file, arguments):
-    path = os.path.join(get_package_share_directory('yolov7_trt_ros'), 'launch', file)
+    source = PythonLaunchDescriptionSource(share_file('launch', file))
     return GroupAction(
-        [IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(path), launch_arguments=list(arguments.items())
-        )],
+        [IncludeLaunchDescription(source, launch_arguments=list(arguments.items()))],
         scoped=True, forwarding=False,
     )

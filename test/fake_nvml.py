@@ -18,7 +18,8 @@ class NVMLError(Exception):
 
     def __str__(self) -> str:
         return {NOT_SUPPORTED: 'Not Supported', NO_PERMISSION: 'Insufficient Permissions',
-                GPU_IS_LOST: 'GPU is lost'}.get(self.value, 'some error')
+                GPU_IS_LOST: 'GPU is lost',
+                INVALID_ARGUMENT: 'Invalid Argument'}.get(self.value, 'some error')
 
 
 class FakeNvml(ModuleType):
@@ -36,6 +37,9 @@ class FakeNvml(ModuleType):
         self.energy_mj = 7_000_000
         self.reasons = 0
         self.limit_mw = 350_000
+        self.limits_mw = [100_000, 400_000]
+        self.keeps_limit = False
+        self.capability = [9, 0]
         self.clocks: tuple[int, int] | None = None
         self.hangs_s = 0.0
 
@@ -99,6 +103,9 @@ class FakeNvml(ModuleType):
 
     def nvmlDeviceSetGpuLockedClocks(self, handle: str, low: int, high: int) -> None:
         self._begin('nvmlDeviceSetGpuLockedClocks')
+        if self.capability < [7, 0]:
+            raise NVMLError(NOT_SUPPORTED)
+        time.sleep(self.hangs_s)
         self.clocks = (low, high)
 
     def nvmlDeviceResetGpuLockedClocks(self, handle: str) -> None:
@@ -109,6 +116,17 @@ class FakeNvml(ModuleType):
         self._begin('nvmlDeviceGetPowerManagementLimit')
         return self.limit_mw
 
+    def nvmlDeviceGetPowerManagementLimitConstraints(self, handle: str) -> list[int]:
+        self._begin('nvmlDeviceGetPowerManagementLimitConstraints')
+        return self.limits_mw
+
     def nvmlDeviceSetPowerManagementLimit(self, handle: str, limit_mw: int) -> None:
         self._begin('nvmlDeviceSetPowerManagementLimit')
-        self.limit_mw = min(limit_mw, 350_000)
+        if not self.limits_mw[0] <= limit_mw <= self.limits_mw[1]:
+            raise NVMLError(INVALID_ARGUMENT)
+        if not self.keeps_limit:
+            self.limit_mw = limit_mw
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> list[int]:
+        self._begin('nvmlDeviceGetCudaComputeCapability')
+        return self.capability

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from yolov7_trt_ros.cli import main, power, power_telemetry
-from yolov7_trt_ros.emulated_board import BOARDS
+from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.emulated_board.machine import open_machine
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S
+from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.sample import BoardSample
-from yolov7_trt_ros.power.tegrastats import RailPower
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ORIN = ('--emulate', 'orin_nano_super')
@@ -113,20 +114,24 @@ def test_watch_shows_energy(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.count('total (W)') == 3 and 'energy (J)' in printed and '\x1b' not in printed
 
 
-def test_a_recording_that_is_interrupted_is_whole(tmp_path: Path) -> None:
-    csv = tmp_path / 'x.csv'
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_recording_that_is_interrupted_is_whole(tmp_path: Path, number: int) -> None:
+    csv, boards = tmp_path / 'x.csv', tmp_path / 'boards'
+    boards.mkdir()
     recording = subprocess.Popen(
         [sys.executable, '-m', 'yolov7_trt_ros', 'power', *ORIN, 'record', '-o', str(csv),
          '--period', '0.05'],
-        stdout=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, text=True, env={**os.environ, 'TMPDIR': str(boards)},
     )
     end_s = time.monotonic() + 30
     while not (csv.exists() and csv.read_text().count('\n') > 3) and time.monotonic() < end_s:
         assert recording.poll() is None
-    recording.send_signal(signal.SIGINT)
+    assert list(boards.iterdir())
+    recording.send_signal(number)
     printed, _ = recording.communicate(timeout=30)
     assert recording.returncode == 0 and 'samples over' in printed
     assert power_telemetry.read_csv(csv)['total (W)']
+    assert not list(boards.iterdir())
 
 
 @pytest.mark.parametrize('arguments', [

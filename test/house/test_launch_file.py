@@ -36,11 +36,22 @@ class Recorded:
         return context[self.positional[0]]
 
 
+PARTS = 'yolov7_trt_ros.nodes.launch_parts'
+
+
 @pytest.fixture
 def launch_modules(monkeypatch):
-    """Put recording stand-ins in place of launch and launch_ros where these are not installed."""
+    """
+    Put recording stand-ins in place of launch and launch_ros where these are not installed.
+
+    The module of ours that imports them is forgotten before and after, so that nobody else gets
+    one with stand-ins in it.
+
+    """
     if importlib.util.find_spec('launch_ros'):
+        yield
         return
+    sys.modules.pop(PARTS, None)
     for name, members in (
         ('launch', ['LaunchDescription']),
         ('launch.actions', [
@@ -57,6 +68,9 @@ def launch_modules(monkeypatch):
         for member in members:
             setattr(module, member, type(member, (Recorded,), {}))
         monkeypatch.setitem(sys.modules, name, module)
+    yield
+    sys.modules.pop(PARTS, None)
+    vars(importlib.import_module('yolov7_trt_ros.nodes')).pop('launch_parts', None)
 
 
 @pytest.fixture

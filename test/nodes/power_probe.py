@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import rclpy
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter, parameter_value_to_python
 from ros_probe import Probe
 
-from yolov7_trt_ros.emulated_board import EmulatedBoard
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import Machine, board_machine
 from yolov7_trt_ros.nodes.power_node import NAME, THREADS, PowerNode
 
 STATUS = f'/{NAME}: power'
+SERVICE = f'/{NAME}/set_parameters'
+STATUS_PERIOD_S = 0.1
 
 
 class PowerProbe:
@@ -25,18 +26,60 @@ class PowerProbe:
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
+        self._setter: Any = None
+
+    @contextmanager
+    def node(
+        self, board: EmulatedBoard | None, machine: Machine | None = None, **parameters: Any
+    ) -> Iterator[PowerNode]:
+        """
+        Run the node in this process, as `main` does with two threads of its own.
+
+        In the probe's context, where both know each other at once; between contexts that may take
+        seconds. It tells its status more often than it does by itself, so that tests wait less.
+
+        """
+        if machine is None:
+            assert board is not None
+            machine = board_machine(board)
+        context = self.probe.node.context
+        node = PowerNode(
+            machine=machine, status_period_s=STATUS_PERIOD_S, context=context,
+            parameter_overrides=[
+                Parameter(name, value=value) for name, value in parameters.items()
+            ],
+        )
+        executor = MultiThreadedExecutor(THREADS, context=context)
+        executor.add_node(node)
+        thread = threading.Thread(target=executor.spin)
+        thread.start()
+        try:
+            yield node
+        finally:
+            executor.shutdown()
+            thread.join()
+            node.destroy_node()
 
     def send(self, name: str, value: Any) -> Any:
         """Send a parameter; returns the future of its answer."""
-        client = self.probe.node.create_client(SetParameters, f'/{NAME}/set_parameters')
-        self.probe.wait_until(client.service_is_ready, 'the parameter service')
+        if self._setter is None:
+            self._setter = self.probe.node.create_client(SetParameters, SERVICE)
+        self.probe.wait_until(self._setter.service_is_ready, 'the parameter service')
         message = Parameter(name, value=value).to_parameter_msg()
-        return client.call_async(SetParameters.Request(parameters=[message]))
+        return self._setter.call_async(SetParameters.Request(parameters=[message]))
+
+    def close(self) -> None:
+        """Wait until the node is out of the graph: the next must not be taken for it."""
+        if self._setter is not None:
+            self.probe.node.destroy_client(self._setter)
+        self.probe.wait_until(
+            lambda: not self.probe.node.count_services(SERVICE), 'the end of the power node'
+        )
 
     def set(self, name: str, value: Any) -> tuple[bool, str]:
         """Set a parameter; returns whether it succeeded, and the reason."""
         future = self.send(name, value)
-        result = self.probe.wait_until(future.done, f'an answer about {name}')
+        self.probe.wait_until(future.done, f'an answer about {name}')
         result = future.result().results[0]
         return bool(result.successful), str(result.reason)
 
@@ -78,30 +121,3 @@ class PowerProbe:
             lambda: STATUS in statuses and holds(*statuses[STATUS]), f'{what}: {statuses}'
         )
         return statuses[STATUS]
-
-
-@contextmanager
-def power_node(
-    board: EmulatedBoard | None, machine: Machine | None = None, **parameters: Any
-) -> Iterator[PowerNode]:
-    """Run the node in this process, with its own context and as `main` does: two threads."""
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    if machine is None:
-        assert board is not None
-        machine = board_machine(board)
-    node = PowerNode(
-        machine=machine, context=context,
-        parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()],
-    )
-    executor = MultiThreadedExecutor(THREADS, context=context)
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin)
-    thread.start()
-    try:
-        yield node
-    finally:
-        executor.shutdown()
-        thread.join()
-        node.destroy_node()
-        rclpy.shutdown(context=context)

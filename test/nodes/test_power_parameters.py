@@ -16,7 +16,7 @@ from yolov7_trt_ros.nodes import power_parameters as parameters
 from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog, stamp_of_serialized
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
 from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker
-from yolov7_trt_ros.power.policy import FrameWindow, Limits
+from yolov7_trt_ros.power.policy_state import FrameWindow, Limits
 from yolov7_trt_ros.power.sample import BoardSample
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -194,7 +194,7 @@ def started(caps: Caps) -> GovernorLoop:
     """Return a governor over its budget, that has asked for a lower clock."""
     seconds = iter(range(0, 10_000, 5))
     governor = GovernorLoop(caps.submit, lambda: float(next(seconds)))
-    governor.start([306.0, 612.0, 918.0])
+    governor.start([306.0, 612.0, 918.0], 'MHz')
     governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), BUDGET)
     return governor
 
@@ -213,7 +213,7 @@ def test_the_governor_asks_once_until_it_is_done(caps: Caps) -> None:
 def test_frames_lead_to_a_decision_as_they_come_but_not_each(caps: Caps) -> None:
     times_s = iter(0.02 * count for count in range(10_000))
     governor = GovernorLoop(caps.submit, lambda: next(times_s))
-    governor.start([306.0, 612.0, 918.0])
+    governor.start([306.0, 612.0, 918.0], 'MHz')
     taken: list[FrameWindow] = []
 
     def take() -> FrameWindow:
@@ -231,7 +231,7 @@ def test_frames_lead_to_a_decision_as_they_come_but_not_each(caps: Caps) -> None
 def test_a_cap_that_waits_is_not_wanted_after_a_stop_or_start(caps: Caps) -> None:
     governor = started(caps)
     assert caps.is_wanted()
-    governor.start([306.0, 612.0])
+    governor.start([306.0, 612.0], 'MHz')
     assert not caps.is_wanted()
     governor.stop()
     assert governor.describe() == 'off'

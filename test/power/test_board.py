@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from yolov7_trt_ros.emulated_board import BOARDS, create_board
+from yolov7_trt_ros.emulated_board.board import create_board
+from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.power.board import (
     BoardInfo,
     find_nvpmodel_conf,

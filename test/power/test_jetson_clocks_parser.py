@@ -7,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolov7_trt_ros.errors import PowerFormatError
-from yolov7_trt_ros.power.jetson_clocks import (
-    ClockRange,
-    CpuClock,
-    FanState,
-    Refusal,
-    find_refusal,
-    parse_show,
-    parse_store,
-)
+from yolov7_trt_ros.power.jetson_clocks import find_refusal, parse_show, parse_store
+from yolov7_trt_ros.power.jetson_clocks_values import ClockRange, CpuClock, FanState, Refusal
 
 DATA = Path(__file__).resolve().parents[1] / 'data' / 'jetson'
 SHOW_R28 = (DATA / 'jetson_clocks_show_r28.txt').read_text()

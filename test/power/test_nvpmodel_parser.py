@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 
 from yolov7_trt_ros.errors import PowerFormatError
 from yolov7_trt_ros.power.nvpmodel import (
+    find_refusal,
+    parse_query,
+    parse_status_file,
+    parse_verbose_values,
+)
+from yolov7_trt_ros.power.nvpmodel_conf import parse_conf, parse_modes_verbose
+from yolov7_trt_ros.power.nvpmodel_values import (
     UNLIMITED,
     ConfParameter,
     CurrentMode,
     Refusal,
     VerboseValue,
-    find_refusal,
-    parse_conf,
-    parse_modes_verbose,
-    parse_query,
-    parse_status_file,
-    parse_verbose_values,
 )
 
 DATA = Path(__file__).resolve().parents[1] / 'data' / 'jetson'

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolov7_trt_ros.emulated_board import BOARDS, create_board
+from yolov7_trt_ros.emulated_board.board import create_board
+from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.errors import PowerError, PowerPermissionError, SettingError
 from yolov7_trt_ros.power.commands import TOOL_FOLDERS, SystemRunner
 from yolov7_trt_ros.power.control import PowerControl

@@ -11,21 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.power.learning import (
-    PRIOR_QUANTILE,
-    SPREAD_FRAMES,
-    ClockState,
-    Spread,
-    Table,
-)
-from yolov7_trt_ros.power.policy import (
+from yolov7_trt_ros.power.policy import decide
+from yolov7_trt_ros.power.policy_state import (
     TUNING,
     Decision,
     FrameWindow,
     GovernorState,
     Limits,
     Readings,
-    decide,
+)
+from yolov7_trt_ros.power.policy_table import (
+    PRIOR_QUANTILE,
+    SPREAD_FRAMES,
+    ClockState,
+    Spread,
+    Table,
 )
 
 STATES = tuple(

@@ -7,29 +7,22 @@ from dataclasses import replace
 
 import pytest
 
-from yolov7_trt_ros.emulated_board.simulator import (
+from yolov7_trt_ros.emulated_board.simulated_board import (
     BASE,
     MODES,
     ORIN_NANO_SUPER,
     PYTHON_CPU_MS,
-    PYTHON_NOISE,
-    REPORT_S,
     TINY,
     TOP,
-    Fixed,
-    Governed,
-    Noise,
-    Oracle,
-    Simulation,
-    Trace,
     Workload,
     clock_states,
     overlapped,
-    random_trace,
-    simulate,
 )
-from yolov7_trt_ros.power.learning import ClockState
-from yolov7_trt_ros.power.policy import Limits
+from yolov7_trt_ros.emulated_board.simulated_policies import Fixed, Governed, Oracle
+from yolov7_trt_ros.emulated_board.simulated_trace import PYTHON_NOISE, Noise, Trace, random_trace
+from yolov7_trt_ros.emulated_board.simulator import REPORT_S, Simulation, simulate
+from yolov7_trt_ros.power.policy_state import Limits
+from yolov7_trt_ros.power.policy_table import ClockState
 
 SILENT = Noise(0.0, 0.0)
 EXACT = replace(ORIN_NANO_SUPER, deviation=0.0)

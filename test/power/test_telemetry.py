@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolov7_trt_ros.emulated_board import BOARDS, create_board
+from yolov7_trt_ros.emulated_board.board import create_board
+from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.errors import (
     MissingDependencyError,
     PowerCommandError,
@@ -21,7 +22,8 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.cpu_load import cpu_loads_percent, parse_cpu_ticks
 from yolov7_trt_ros.power.energy import EnergyCounter
-from yolov7_trt_ros.power.sample import BoardSample, RailPower, merge_samples, total_of_rails
+from yolov7_trt_ros.power.rails import RailPower, total_of_rails
+from yolov7_trt_ros.power.sample import BoardSample, merge_samples
 from yolov7_trt_ros.power.sysfs import SysfsTree
 from yolov7_trt_ros.power.sysfs_source import SysfsSource
 from yolov7_trt_ros.power.tegrastats import parse_line

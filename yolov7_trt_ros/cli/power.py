@@ -21,7 +21,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,9 +78,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one action; returns the exit status."""
-    status: int = args.act(args)
+    """Do one action; returns the exit status. SIGTERM ends it as Ctrl-C does, cleaned up."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status: int = args.act(args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return status
+
+
+def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _add_board_arguments(

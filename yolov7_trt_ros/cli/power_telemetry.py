@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from yolov7_trt_ros.cli.output import format_table
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
 from yolov7_trt_ros.power.energy import EnergyCounter
+from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource
 from yolov7_trt_ros.power.telemetry import find_source
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 TIME_COLUMN = 'time (s)'
 
 _NS_PER_S = 1e9
-_MW_PER_W = 1000.0
 _ROUNDING_S = 1e-6  # three times 0.1 s is not 0.3 s
 _CLEAR = '\x1b[H\x1b[2J'
 _PANELS = (('W', 'power (W)'), ('C', 'temperature (C)'), ('MHz', 'clock (MHz)'), ('%', 'load (%)'))
@@ -79,8 +79,8 @@ def sample_columns(sample: BoardSample) -> dict[str, float]:
     """Return the numbers of a sample by column, units in the names."""
     columns = {}
     if sample.total_mw is not None:
-        columns['total (W)'] = sample.total_mw / _MW_PER_W
-    columns |= {f'{name} (W)': rail.current_mw / _MW_PER_W for name, rail in sample.rails.items()}
+        columns['total (W)'] = sample.total_mw / MW_PER_W
+    columns |= {f'{name} (W)': rail.current_mw / MW_PER_W for name, rail in sample.rails.items()}
     columns |= {f'{name} (C)': value for name, value in sample.temperatures_c.items()}
     columns |= {f'{name} (MHz)': value for name, value in sample.clocks_mhz.items()}
     columns |= {f'{name} (%)': value for name, value in sample.loads_percent.items()}

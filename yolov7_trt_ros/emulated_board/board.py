@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -24,28 +23,26 @@ from pathlib import Path
 from types import TracebackType
 
 from yolov7_trt_ros.emulated_board import kernel
-from yolov7_trt_ros.emulated_board.boards import BoardDefinition, find_board
+from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.build_tree import build_tree
 from yolov7_trt_ros.emulated_board.state import (
     ROOT_VARIABLE,
     BoardState,
     changing_state,
     load_state,
 )
-from yolov7_trt_ros.emulated_board.tree import build_tree, read_text, write_text, write_value
+from yolov7_trt_ros.emulated_board.tools import tool_command
+from yolov7_trt_ros.emulated_board.tree import read_text, write_text, write_value
 
 TOOLS = ('nvpmodel', 'jetson_clocks', 'tegrastats', 'nvfancontrol', 'systemctl', 'sudo')
 
 _SCRIPT = """\
 #!/bin/sh
-: "${{{variable}:={root}}}"
+[ -n "${variable}" ] || {variable}={root}
 export {variable}
-exec {python} -SE -c {code} "$@"
+exec {command} "$@"
 """
-_CODE = (
-    'import sys; sys.path.insert(0, {package!r}); '
-    'from yolov7_trt_ros.emulated_board.tools import main; sys.exit(main({tool!r}, sys.argv[1:]))'
-)
-
 _EMPTY_READS, _EMPTY_WAIT_S = 20, 0.002
 
 
@@ -289,11 +286,9 @@ def boot(board: EmulatedBoard) -> None:
 
 
 def _write_tools(board: EmulatedBoard) -> None:
-    package = str(Path(__file__).resolve().parents[2])
     for tool in TOOLS:
-        code = _CODE.format(package=package, tool=tool)
         text = _SCRIPT.format(
-            variable=ROOT_VARIABLE, root=str(board.root).replace('"', '\\"'),
-            python=shlex.quote(sys.executable), code=shlex.quote(code))
+            variable=ROOT_VARIABLE, root=shlex.quote(str(board.root)),
+            command=shlex.join(tool_command(tool)))
         write_text(board.tools, tool, text)
         (board.tools / tool).chmod(0o755)

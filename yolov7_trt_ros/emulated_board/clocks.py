@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolov7_trt_ros.emulated_board.boards import BoardDefinition
+from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.state import BoardState
 from yolov7_trt_ros.emulated_board.tree import (
     BPMP_FOLDER,
@@ -93,7 +93,7 @@ def _settle_emc_cap(root: Path, board: BoardDefinition, state: BoardState) -> No
 
 
 def _settle_cores(root: Path, board: BoardDefinition, state: BoardState) -> None:
-    for core in range(board.cpu.count):
+    for core in range(board.cpu.core_count):
         path = f'{CPU_FOLDER}/cpu{core}/online'
         text = read_text(root, path)
         old = state['settled'].get(path, 1)
@@ -112,7 +112,7 @@ def _settle_mask(root: Path, board: BoardDefinition) -> None:
 
 def online_cores(root: Path, board: BoardDefinition) -> list[int]:
     """Return the numbers of the cores that are online."""
-    return [core for core in range(board.cpu.count)
+    return [core for core in range(board.cpu.core_count)
             if read_number(root, f'{CPU_FOLDER}/cpu{core}/online', 1)]
 
 

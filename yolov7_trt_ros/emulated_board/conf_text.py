@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from yolov7_trt_ros.emulated_board.boards import BoardDefinition, ModeDefinition
+from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition, ModeDefinition
 
 
 class Setting(NamedTuple):
@@ -83,7 +83,7 @@ def _core_settings(board: BoardDefinition, mode: ModeDefinition) -> list[Setting
     return [
         Setting('FILE', 'CPU_ONLINE', f'CORE_{core}',
                 f'/sys/devices/system/cpu/cpu{core}/online', int(core < mode.cores))
-        for core in range(board.cpu.count)
+        for core in range(board.cpu.core_count)
     ]
 
 

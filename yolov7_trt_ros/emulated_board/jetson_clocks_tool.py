@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from yolov7_trt_ros.emulated_board import clocks, kernel
-from yolov7_trt_ros.emulated_board.boards import BoardDefinition, find_board
+from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards import find_board
 from yolov7_trt_ros.emulated_board.conf_text import gpu_folder
 from yolov7_trt_ros.emulated_board.nvpmodel_tool import current_mode
 from yolov7_trt_ros.emulated_board.state import load_state
@@ -134,12 +135,12 @@ def _emc_lock_file(board: BoardDefinition) -> str:
 
 def _cpuidle_files(board: BoardDefinition) -> list[str]:
     return [f'{CPU_FOLDER}/cpu{core}/cpuidle/state{state}/disable'
-            for core in range(board.cpu.count) for state in range(len(board.cpu.idle_states))]
+            for core in range(board.cpu.core_count) for state in range(len(board.cpu.idle_states))]
 
 
 def _stored_files(board: BoardDefinition) -> list[str]:
     """Return the files that a store file lists, in its order."""
-    cores = range(board.cpu.count)
+    cores = range(board.cpu.core_count)
     files = [f'{CPU_FOLDER}/cpu{core}/online' for core in cores]
     files += [f'{CPU_FOLDER}/cpu{core}/cpufreq/scaling_min_freq' for core in cores]
     files += _cpuidle_files(board)
@@ -194,7 +195,7 @@ def _show(root: Path, board: BoardDefinition) -> int:
 
 def _shown_cores(board: BoardDefinition) -> range:
     """Return the cores that are listed; JetPack 5 overlooks those of two digits."""
-    return range(min(board.cpu.count, 10) if board.grammar == 'jp5' else board.cpu.count)
+    return range(min(board.cpu.core_count, 10) if board.grammar == 'jp5' else board.cpu.core_count)
 
 
 def _core_line(root: Path, board: BoardDefinition, core: int) -> str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from yolov7_trt_ros.emulated_board import clocks, physics
-from yolov7_trt_ros.emulated_board.boards import BoardDefinition, find_board
+from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards import find_board
 from yolov7_trt_ros.emulated_board.state import BoardState, changing_state
 from yolov7_trt_ros.emulated_board.tree import (
     CPU_FOLDER,
@@ -111,7 +112,7 @@ class _Kernel:
             max(self._cpu_khz.values()) / board.cpu.table_khz[-1],
             self._emc_hz / board.emc.table_hz[-1],
             state['gpu_load'], state['cpu_load'], state['emc_load'],
-            len(self._cores) / board.cpu.count)
+            len(self._cores) / board.cpu.core_count)
 
     def _fan_pwm(self) -> int:
         """Return the PWM now, 0 to 255: what was written by hand, or the profile's curve."""
@@ -190,7 +191,7 @@ class _Kernel:
         if read_number(self._root, rate_file) != self._emc_hz:  # jetson_clocks writes it too
             write_value(self._root, rate_file, self._emc_hz)
         self._put(f'{CPU_FOLDER}/online', _ranges(self._cores))
-        offline = set(range(self._board.cpu.count)) - set(self._cores)
+        offline = set(range(self._board.cpu.core_count)) - set(self._cores)
         self._put(f'{CPU_FOLDER}/offline', _ranges(sorted(offline)))
 
     def _show_rails(self) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from yolov7_trt_ros.emulated_board import kernel
-from yolov7_trt_ros.emulated_board.boards import BoardDefinition, find_board
+from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.conf_reader import Conf, ConfArgument, ConfMode, read_conf
 from yolov7_trt_ros.emulated_board.state import BoardState, changing_state, load_state
 from yolov7_trt_ros.emulated_board.tools import is_root, on_board
 from yolov7_trt_ros.emulated_board.tree import read_text, write_text, write_value
@@ -34,36 +36,6 @@ Usage: nvpmodel [-h] [--verbose] [-q] [-p] [-m ID] [-f FILE] [-d PROFILE] [--for
   -f, --conf FILE     another configuration; alone: set the stored or default mode
   -d PROFILE          fan profile: quiet or cool
       --force         reboot without asking"""
-
-
-class ConfArgument(NamedTuple):
-    """One argument of a parameter: the file it is written to."""
-
-    kind: str
-    param: str
-    argument: str
-    path: str
-
-
-class ConfMode(NamedTuple):
-    """One mode of the file; settings are (parameter, argument, value)."""
-
-    mode_id: int
-    name: str
-    settings: list[tuple[str, str, str]]
-
-
-class Conf(NamedTuple):
-    """What nvpmodel.conf says."""
-
-    arguments: dict[tuple[str, str], ConfArgument]
-    modes: list[ConfMode]
-    default: int
-    fan: str | None
-
-    def mode(self, mode_id: int) -> ConfMode | None:
-        """Return the mode with that id."""
-        return next((mode for mode in self.modes if mode.mode_id == mode_id), None)
 
 
 class _Options(NamedTuple):
@@ -106,31 +78,6 @@ def current_mode(root: Path) -> tuple[int, str]:
     mode_id = _stored_mode(root, conf)
     mode = conf.mode(mode_id)
     return mode_id, mode.name if mode is not None else '?'
-
-
-def read_conf(text: str) -> Conf:
-    """Read nvpmodel.conf; text that it does not know is passed over."""
-    conf = Conf({}, [], 0, None)
-    section, kind, param = '', '', ''
-    for raw in text.splitlines():
-        line = raw.partition('#')[0].strip()
-        if line.startswith('<'):
-            section, *fields = line.strip('<> ').split()
-            keys = dict(field.partition('=')[::2] for field in fields)
-            kind, param = keys.get('TYPE', ''), keys.get('NAME', '')
-            if section == 'POWER_MODEL':
-                conf.modes.append(ConfMode(int(keys['ID']), keys['NAME'], []))
-            elif section == 'PM_CONFIG':
-                conf = conf._replace(default=int(keys['DEFAULT']))
-            elif section == 'FAN_CONFIG':
-                conf = conf._replace(fan=keys['DEFAULT'])
-        elif line and section == 'PARAM':
-            name, _, path = line.partition(' ')
-            conf.arguments[param, name] = ConfArgument(kind, param, name, path.strip())
-        elif line and section == 'POWER_MODEL':
-            first, second, value = line.split()
-            conf.modes[-1].settings.append((first, second, value))
-    return conf
 
 
 def _read_options(arguments: list[str]) -> _Options | None:

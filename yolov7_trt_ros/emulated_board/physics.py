@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from yolov7_trt_ros.emulated_board.boards import (
+from yolov7_trt_ros.emulated_board.board_definition import (
     BoardDefinition,
     RailDefinition,
     ThermalDefinition,
@@ -27,8 +27,7 @@ FAN_GAIN = 0.5
 """A full fan takes this share off the thermal resistance."""
 
 
-@dataclass(frozen=True)
-class Activity:
+class Activity(NamedTuple):
     """
     What the parts of the board do.
 
@@ -52,8 +51,7 @@ class Activity:
     cores_share: float = 1.0
 
 
-@dataclass(frozen=True)
-class PartPowers:
+class PartPowers(NamedTuple):
     """Power of each part in mW."""
 
     gpu_mw: float

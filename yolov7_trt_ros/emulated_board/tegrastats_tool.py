@@ -19,14 +19,11 @@ from pathlib import Path
 from typing import TextIO
 
 from yolov7_trt_ros.emulated_board import clocks, kernel
-from yolov7_trt_ros.emulated_board.boards import BoardDefinition, find_board
+from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards import find_board
 from yolov7_trt_ros.emulated_board.state import FOLDER, BoardState, load_state
-from yolov7_trt_ros.emulated_board.tools import is_root
-from yolov7_trt_ros.emulated_board.tree import (
-    CPU_FOLDER,
-    read_number,
-    zone_folder,
-)
+from yolov7_trt_ros.emulated_board.tools import is_root, tool_command
+from yolov7_trt_ros.emulated_board.tree import CPU_FOLDER, read_number, zone_folder
 
 _PID_FILE = f'{FOLDER}/tegrastats.pid'
 _USAGE = """\
@@ -75,12 +72,8 @@ def _read_options(arguments: list[str]) -> dict[str, str] | None:
 
 def _start_daemon(root: Path, arguments: list[str]) -> int:
     rest = [word for word in arguments if word != '--start']
-    package = str(Path(__file__).resolve().parents[2])
-    code = (f'import sys; sys.path.insert(0, {package!r}); '
-            'from yolov7_trt_ros.emulated_board.tools import main; '
-            'sys.exit(main("tegrastats", sys.argv[1:]))')
     process = subprocess.Popen(
-        [sys.executable, '-SE', '-c', code, *rest], stdin=subprocess.DEVNULL,
+        [*tool_command('tegrastats'), *rest], stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     (root / _PID_FILE).write_text(str(process.pid), encoding='utf-8')
     return 0
@@ -157,7 +150,7 @@ class LineWriter:
         online = clocks.online_cores(self._root, self._board)
         load = round(state['cpu_load'] * 100)
         cores = []
-        for core in range(self._board.cpu.count):
+        for core in range(self._board.cpu.core_count):
             khz = read_number(self._root, f'{CPU_FOLDER}/cpu{core}/cpufreq/scaling_cur_freq')
             cores.append(f'{load}%@{khz // 1000}' if core in online else 'off')
         return f'CPU [{",".join(cores)}]'

@@ -9,7 +9,6 @@ Entry of the emulated executables, with ``sudo`` and what it may start, and the 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import time
@@ -37,6 +36,17 @@ def main(tool: str, arguments: list[str]) -> int:
         return _find(tool)(root, arguments)
     except KeyboardInterrupt:
         return 130
+
+
+def tool_command(tool: str) -> tuple[str, ...]:
+    """Return the command that runs one of the tools; its arguments follow."""
+    package = str(Path(__file__).resolve().parents[2])
+    code = (
+        f'import sys; sys.path.insert(0, {package!r}); '
+        'from yolov7_trt_ros.emulated_board.tools import main; '
+        f'sys.exit(main({tool!r}, sys.argv[1:]))'
+    )
+    return (sys.executable, '-SE', '-c', code)
 
 
 def is_root(state: BoardState) -> bool:
@@ -92,7 +102,7 @@ def _is_allowed(root: Path, state: BoardState, command: Sequence[str]) -> bool:
     words = [Path(command[0]).name, *command[1:]]
     if allowed and any(words[:len(item.split())] == item.split() for item in allowed):
         return True
-    return any(line == command for line in _sudoers_commands(root)) if command else False
+    return any(line == command for line in _sudoers_commands(root))
 
 
 def _sudoers_commands(root: Path) -> list[list[str]]:
@@ -131,7 +141,7 @@ def _split(text: str, separator: str) -> list[str]:
 
 def _start_as_root(root: Path, command: list[str]) -> int:
     name, arguments = Path(command[0]).name, command[1:]
-    if name == 'visudo' and shutil.which('visudo') is not None:
+    if name == 'visudo' and _has_visudo():
         os.execvp('visudo', ['visudo', *arguments])
     small: dict[str, Callable[[Path, list[str]], int]] = {
         'tee': _tee, 'cat': _cat, 'rm': _rm, 'install': _install,
@@ -143,6 +153,12 @@ def _start_as_root(root: Path, command: list[str]) -> int:
         return 1
     os.environ[SUDO_VARIABLE] = '1'
     return main(name, arguments)
+
+
+def _has_visudo() -> bool:
+    import shutil  # takes as long as the rest of this tool, which hardly ever needs it
+
+    return shutil.which('visudo') is not None
 
 
 def on_board(root: Path, path: str) -> Path:
@@ -187,7 +203,7 @@ def _rm(root: Path, arguments: list[str]) -> int:
 def _install(root: Path, arguments: list[str]) -> int:
     mode = arguments[arguments.index('-m') + 1] if '-m' in arguments else '0755'
     source, target = arguments[-2], on_board(root, arguments[-1])
-    shutil.copyfile(source, target)
+    target.write_bytes(Path(source).read_bytes())
     target.chmod(int(mode, 8))
     return 0
 

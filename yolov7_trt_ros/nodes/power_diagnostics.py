@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.sample import BoardSample
-
-_MW_PER_W = 1000.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +57,7 @@ def power_status(
 
 def summary(sample: BoardSample) -> str:
     """Return `12.3 W, tj 51.5 C`, as far as it is known."""
-    parts = [] if sample.total_mw is None else [f'{sample.total_mw / _MW_PER_W:.1f} W']
+    parts = [] if sample.total_mw is None else [f'{sample.total_mw / MW_PER_W:.1f} W']
     hottest = sample.hottest_c
     if hottest is not None:
         parts.append(f'{hottest[0]} {hottest[1]:.1f} C')

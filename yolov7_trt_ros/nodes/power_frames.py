@@ -9,7 +9,7 @@ import threading
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.power.energy import EnergyCounter
-from yolov7_trt_ros.power.policy import FrameWindow
+from yolov7_trt_ros.power.policy_state import FrameWindow
 from yolov7_trt_ros.power.sample import BoardSample
 
 WINDOW_S = 10.0

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from yolov7_trt_ros.nodes.power_worker import Job
-from yolov7_trt_ros.power.learning import ClockState
-from yolov7_trt_ros.power.policy import FrameWindow, GovernorState, Limits, Readings, decide
+from yolov7_trt_ros.power.policy import decide
+from yolov7_trt_ros.power.policy_state import FrameWindow, GovernorState, Limits, Readings
+from yolov7_trt_ros.power.policy_table import ClockState
+from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.sample import BoardSample
 
-_MW_PER_W = 1000.0
 _FRAME_STEP_S = 0.05
 """Frames lead to a decision at most this often."""
 
@@ -26,9 +27,9 @@ class GovernorLoop:
 
     Parameters
     ----------
-    submit_clock
-        Has the clock of the GPU held at so many MHz, in another thread, if the function given
-        along still returns true by then.
+    submit_step
+        Has the GPU held at a step of its clock, in another thread, if the function given along
+        still returns true by then.
     clock_s
         Time for the policy.
 
@@ -36,10 +37,10 @@ class GovernorLoop:
 
     def __init__(
         self,
-        submit_clock: Callable[[float, Callable[[], bool]], Job],
+        submit_step: Callable[[float, Callable[[], bool]], Job],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._submit_clock, self._clock_s = submit_clock, clock_s
+        self._submit_step, self._clock_s = submit_step, clock_s
         self._lock = threading.Lock()
         self._state: GovernorState | None = None
         self._job: Job | None = None
@@ -47,6 +48,7 @@ class GovernorLoop:
         self._decided_s = 0.0
         self._starts = 0
         self._reason = 'off'
+        self._unit = ''
         self._fault = ''
 
     @property
@@ -57,11 +59,16 @@ class GovernorLoop:
     def describe(self) -> str:
         """Return `918 MHz: deadline met`, or `off`."""
         state = self._state
-        return self._reason if state is None else f'{state.clocks.gpu_mhz:g} MHz: {self._reason}'
+        if state is None:
+            return self._reason
+        return f'{state.clocks.gpu_mhz:g} {self._unit}: {self._reason}'
 
-    def start(self, frequencies_mhz: Sequence[float]) -> None:
+    def start(self, steps: Sequence[float], unit: str) -> None:
         """
-        Start anew at the highest of these clocks, which has been set already.
+        Start anew at the highest of these steps, which has been set already.
+
+        A power limit takes the place of the clock where that cannot be held: to the policy it is
+        something else that slows the GPU by its share at most.
 
         Raises
         ------
@@ -69,8 +76,9 @@ class GovernorLoop:
             There is none.
 
         """
-        candidates = [ClockState(mhz) for mhz in frequencies_mhz]
+        candidates = [ClockState(step) for step in steps]
         state = GovernorState.start(candidates, self._clock_s())
+        self._unit = unit
         self._begin(state, 'starting')
 
     def stop(self) -> None:
@@ -119,7 +127,7 @@ class GovernorLoop:
         self._reason = decision.reason
         if decision.changed:
             now = self._starts
-            self._job = self._submit_clock(
+            self._job = self._submit_step(
                 decision.clocks.gpu_mhz, lambda: self._starts == now
             )
 
@@ -143,7 +151,7 @@ class GovernorLoop:
         hottest = sample.hottest_c
         return Readings(
             time_s=self._clock_s(),
-            power_w=None if sample.total_mw is None else sample.total_mw / _MW_PER_W,
+            power_w=None if sample.total_mw is None else sample.total_mw / MW_PER_W,
             temperature_c=None if hottest is None else hottest[1],
             alarms=sample.alarms,
             throttled=bool(sample.alarms),

@@ -12,7 +12,10 @@ docs/power.md lists topics, parameters and diagnostics.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -32,6 +35,7 @@ from yolov7_trt_ros.emulated_board.machine import Machine, open_machine
 from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import power_parameters as parameters
 from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, read_parameters
+from yolov7_trt_ros.nodes.power_changes import BoardChanges
 from yolov7_trt_ros.nodes.power_diagnostics import Health, power_status
 from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog, stamp_of_serialized
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
@@ -41,8 +45,9 @@ from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.power.board import JETSON
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
-from yolov7_trt_ros.power.nvml_clock import NvmlGpuClock
-from yolov7_trt_ros.power.policy import Limits
+from yolov7_trt_ros.power.nvml_gpu import NvmlGpu
+from yolov7_trt_ros.power.policy_state import Limits
+from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource
 from yolov7_trt_ros.power.telemetry import find_source
 
@@ -51,11 +56,13 @@ THREADS = 2
 ANSWER_FACTOR = 1.5
 """Setting a parameter is answered after this many times `tool_timeout_s` at the latest."""
 
-_WATCH_TICKS = 5
+STATUS_PERIOD_S = 1.0
+WATCH_PERIOD_S = 5.0
+"""How often power mode and jetson_clocks are looked at; each look starts a tool of the board."""
+
 _BUSY_S = 1.0
 _STOP_S = 2.0
 _MS_PER_S = 1000
-_MW_PER_W = 1000.0
 _FLOATS = ('power_w', 'gpu_load', 'temperature_c', 'joules_per_frame')
 
 
@@ -67,61 +74,82 @@ class PowerNode(Node):
     ----------
     machine
         What to read and change; None: as the parameter `emulate` says.
+    status_period_s
+        Between two diagnostics.
     node_arguments
         For Node.
 
     """
 
-    _closed = True  # nothing to put back until the end of the constructor
+    _parts = ExitStack()  # nothing to end until the constructor has come to its end
 
-    def __init__(self, *, machine: Machine | None = None, **node_arguments: Any) -> None:
+    def __init__(
+        self, *, machine: Machine | None = None, status_period_s: float = STATUS_PERIOD_S,
+        **node_arguments: Any,
+    ) -> None:
         super().__init__(NAME, **node_arguments)
         declare_parameters(self, parameters.PARAMETERS)
         self._values = read_parameters(self, parameters.PARAMETERS)
-        self._machine = open_machine(self._values['emulate']) if machine is None else machine
-        self._control = PowerControl(
-            self._machine.root, self._machine.runner, dry_run=self._values['dry_run'],
-            report=self._log_change, timeout_s=self._values['tool_timeout_s'],
-        )
-        self._board = self._control.board()
-        parameters.declare_facts(self, self._find_facts())
-        self._worker, self._watcher = PowerWorker('power_changes'), PowerWorker('power_watch')
-        self._governor, self._gpu = GovernorLoop(self._submit_clock), self._find_gpu()
-        self._settings = BoardSettings(self._control, self._gpu, self._governor)
-        self._start_jobs: dict[str, Job] = {}
-        self._late_jobs: list[tuple[Job, dict[str, Any]]] = []
-        self._accepted: dict[str, Any] = {}  # put into parameters without touching the board
-        self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
-        self._error = ''
-        self._last_change = 'none'
-        self._ticks = 0
-        self._frames, self._energy = FrameLog(), EnergyPerFrame()
-        self._joules_per_frame: float | None = None
-        self._create_topics()
-        self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._apply_start_values()
-        self._sampler = Sampler(
-            self._open_source, lambda: 1.0 / float(self._values['sample_rate_hz']), self._take
-        )
-        self._sampler.start()
-        self._closed = False
+        with ExitStack() as parts:  # a signal while it starts makes calls of rcl fail
+            self._open_board(machine, parts)
+            self._start_threads(parts)
+            self._create_topics(status_period_s)
+            self.add_on_set_parameters_callback(self._on_set_parameters)
+            self._changes.start()
+            self._sampler.start()
+            self._parts = parts.pop_all()
 
     def destroy_node(self) -> None:
         """End the threads, put back what was changed, and destroy the node."""
-        if not self._closed:
-            self._closed = True
-            self._close()
+        self._parts.close()
         super().destroy_node()
 
     # Start and end -----------------------------------------------------------------------------
 
-    def _create_topics(self) -> None:
+    def _open_board(self, machine: Machine | None, parts: ExitStack) -> None:
+        self._machine = open_machine(self._values['emulate']) if machine is None else machine
+        parts.callback(self._machine.close)
+        self._control = PowerControl(
+            self._machine.root, self._machine.runner, dry_run=self._values['dry_run'],
+            report=self._log_change, timeout_s=self._values['tool_timeout_s'],
+        )
+        parts.callback(self._control.close)
+        self._board = self._control.board()
+        self._gpu = self._find_gpu()
+        parts.callback(self._gpu.close)
+        parameters.declare_facts(self, self._find_facts())
+
+    def _start_threads(self, parts: ExitStack) -> None:
+        """Make what changes and watches the board; at the end it stops in the reverse order."""
+        parts.callback(self._put_back)
+        self._watcher, self._worker = PowerWorker('power_watch'), PowerWorker('power_changes')
+        parts.callback(self._watcher.close, 0.0)
+        parts.callback(self._worker.close, self._values['tool_timeout_s'] * ANSWER_FACTOR)
+        self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
+        self._watched_s = -math.inf
+        self._governor = GovernorLoop(self._submit_step)
+        parts.callback(self._governor.stop)
+        settings = BoardSettings(self._control, self._gpu, self._governor)
+        self._changes = BoardChanges(
+            self._worker, settings.apply, self._values,
+            put=self._put_parameter, on_success=self._note_change,
+        )
+        self._frames, self._energy = FrameLog(), EnergyPerFrame()
+        self._joules_per_frame: float | None = None
+        self._sampler = Sampler(
+            self._open_source, lambda: 1.0 / float(self._values['sample_rate_hz']), self._take
+        )
+        parts.callback(self._sampler.stop, _STOP_S)
+
+    def _create_topics(self, status_period_s: float) -> None:
         self._observing = MutuallyExclusiveCallbackGroup()
         self._floats = {
             name: self.create_publisher(Float32, f'~/{name}', 10) for name in _FLOATS
         }
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._timer = self.create_timer(1.0, self._every_second, callback_group=self._observing)
+        self._timer = self.create_timer(
+            status_period_s, self._tell_status, callback_group=self._observing
+        )
         quality = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
         for topic in split_names(self._values['detections_topics']):
             self.create_subscription(
@@ -149,7 +177,7 @@ class PowerNode(Node):
         """Return the GPU of the board, or of the PC."""
         if self._board.kind == JETSON or self._machine.nvml is None:
             return BoardGpuClock(self._control)
-        return NvmlGpuClock(
+        return NvmlGpu(
             self._machine.nvml, dry_run=self._values['dry_run'], report=self._log_change
         )
 
@@ -162,29 +190,17 @@ class PowerNode(Node):
         self.get_logger().info(f'telemetry from: {source.name}')
         return source
 
-    def _apply_start_values(self) -> None:
-        """Have the values of the command line and file applied that are not the defaults."""
-        for name in parameters.BOARD_PARAMETERS:
-            if self._values[name] != parameters.BY_NAME[name].default:
-                self._start_jobs[name] = self._submit(name, dict(self._values))
-
-    def _close(self) -> None:
-        self._sampler.stop(_STOP_S)
-        self._governor.stop()
-        self._worker.close(self._values['tool_timeout_s'] * ANSWER_FACTOR)
-        self._watcher.close(0.0)
+    def _put_back(self) -> None:
         # The context may be gone, and with it the way of a node's log to /rosout.
         log = rclpy.logging.get_logger(f'{NAME}.exit')
-        if self._values['restore_on_exit'] and self._changed():
-            log.info(f'putting back: {", ".join(self._changed())}')
-            for part in (self._gpu, self._control):
-                try:
-                    part.restore()
-                except PowerError as exc:
-                    log.error(f'not everything was put back: {exc}')
-        self._gpu.close()
-        self._control.close()
-        self._machine.close()
+        if not self._values['restore_on_exit'] or not self._changed():
+            return
+        log.info(f'putting back: {", ".join(self._changed())}')
+        for part in (self._gpu, self._control):
+            try:
+                part.restore()
+            except PowerError as exc:
+                log.error(f'not everything was put back: {exc}')
 
     def _changed(self) -> tuple[str, ...]:
         return self._control.changed + self._gpu.changed
@@ -200,77 +216,35 @@ class PowerNode(Node):
         except SettingError as exc:
             return SetParametersResult(successful=False, reason=str(exc))
         name = next((name for name in checked if name in parameters.BOARD_PARAMETERS), '')
-        if name and self._accepted.get(name) != checked[name]:
-            return self._change_board(name, checked)
+        if name and not self._changes.is_put(name, checked[name]):
+            timeout_s = self._values['tool_timeout_s'] * ANSWER_FACTOR
+            reason = self._changes.change(name, checked.pop(name), timeout_s, self.context.ok)
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
         self._values |= checked
         return SetParametersResult(successful=True)
 
-    def _change_board(self, name: str, checked: dict[str, Any]) -> SetParametersResult:
-        job = self._submit(name, self._values | checked)
-        timeout_s = self._values['tool_timeout_s'] * ANSWER_FACTOR
-        if not job.wait(timeout_s, self.context.ok):
-            self._late_jobs.append((job, checked))
-            ahead = self._worker.current
-            return SetParametersResult(successful=False, reason=(
-                f'{job.what}: no answer within {timeout_s:g} s, in work is '
-                f'{job.what if ahead is None else ahead.what}. It goes on; /diagnostics and the '
-                'log will say how it ends, and the parameter follows'
-            ))
-        if job.error:
-            return SetParametersResult(successful=False, reason=job.error)
-        self._forget_earlier(name)
-        self._values |= checked
-        self._note_success(name, job)
-        return SetParametersResult(successful=True)
+    def _put_parameter(self, name: str, value: Any) -> None:
+        if value != self.get_parameter(name).value:
+            self.set_parameters([Parameter(name, value=value)])
 
-    def _forget_earlier(self, name: str) -> None:
-        """Let what an earlier job about this parameter came to no longer touch it."""
-        self._start_jobs.pop(name, None)
-        self._late_jobs = [entry for entry in self._late_jobs if name not in entry[1]]
-
-    def _note_success(self, name: str, job: Job) -> None:
-        """Tell what holds now, which the answer to a success cannot, and look at it anew."""
-        self._last_change = f'{job.what}: {job.result}'
-        self.get_logger().info(self._last_change)
-        if self._error.startswith(f'{name} '):
-            self._error = ''
+    def _note_change(self, line: str) -> None:
+        """Log what holds now, and look at it anew."""
+        self.get_logger().info(line)
         self._watch()
 
-    def _submit(self, name: str, values: dict[str, Any]) -> Job:
-        return self._worker.submit(
-            f'{name} = {values[name]}', lambda: self._settings.apply(name, values)
-        )
-
-    def _submit_clock(self, mhz: float, is_wanted: Callable[[], bool]) -> Job:
+    def _submit_step(self, step: float, is_wanted: Callable[[], bool]) -> Job:
         def hold() -> str:
-            return f'{self._gpu.hold(mhz):g}' if is_wanted() else 'not'
+            if not is_wanted():
+                return 'not'
+            try:
+                return f'{self._gpu.hold(step):g}'
+            except PowerError:
+                with suppress(PowerError):  # that ends the governor, and nobody would let go later
+                    self._gpu.hold(None)
+                raise
 
-        return self._worker.submit(f'governor: GPU at {mhz:g} MHz', hold)
-
-    def _follow_up(self) -> None:
-        """Bring the parameters of jobs that were not waited for in line with what came of them."""
-        for name, job in list(self._start_jobs.items()):
-            if job.is_done and self._start_jobs.pop(name, None) is job:
-                default = parameters.BY_NAME[name].default
-                self._settle(job, name, self._values[name] if not job.error else default)
-        for entry in list(self._late_jobs):
-            job, checked = entry
-            if job.is_done and entry in self._late_jobs:
-                self._late_jobs.remove(entry)
-                (name,) = (name for name in checked if name in parameters.BOARD_PARAMETERS)
-                self._settle(job, name, self._values[name] if job.error else checked[name])
-
-    def _settle(self, job: Job, name: str, value: Any) -> None:
-        if job.error:
-            self._error = f'{job.what} failed: {job.error}'
-            self.get_logger().error(self._error)
-        else:
-            self._note_success(name, job)
-        if value != self.get_parameter(name).value:
-            self._accepted = {name: value}
-            self.set_parameters([Parameter(name, value=value)])
-            self._accepted = {}
-        self._values[name] = value
+        return self._worker.submit(f'governor: GPU at {step:g} {self._gpu.unit}', hold)
 
     # Telemetry ---------------------------------------------------------------------------------
 
@@ -288,7 +262,7 @@ class PowerNode(Node):
         self._joules_per_frame = self._energy.add(sample, self._frames.count)
         hottest = sample.hottest_c
         numbers = {
-            'power_w': None if sample.total_mw is None else sample.total_mw / _MW_PER_W,
+            'power_w': None if sample.total_mw is None else sample.total_mw / MW_PER_W,
             'gpu_load': sample.loads_percent.get('gpu'),
             'temperature_c': None if hottest is None else hottest[1],
             'joules_per_frame': self._joules_per_frame,
@@ -303,11 +277,11 @@ class PowerNode(Node):
 
     # Health ------------------------------------------------------------------------------------
 
-    def _every_second(self) -> None:
-        self._follow_up()
-        if self._ticks % _WATCH_TICKS == 0:
+    def _tell_status(self) -> None:
+        for failed in self._changes.follow_up():
+            self.get_logger().error(failed)
+        if time.monotonic() - self._watched_s >= WATCH_PERIOD_S:
             self._watch()
-        self._ticks += 1
         status = power_status(
             self.get_fully_qualified_name(), self._sampler.newest,
             Health(self._facts(), self._find_error(), self._find_warning()),
@@ -318,6 +292,7 @@ class PowerNode(Node):
 
     def _watch(self) -> None:
         """Have the mode looked at, unless the look before still hangs."""
+        self._watched_s = time.monotonic()
         if self._board.kind == JETSON and self._watcher.current is None:
             self._watcher.submit('looking at the mode', self._look)
 
@@ -336,7 +311,7 @@ class PowerNode(Node):
             **(self._mode if self._board.kind == JETSON else {}),
             'source': self._sampler.source_name,
             'governor': '; '.join(filter(None, (self._governor.describe(), self._gpu.note))),
-            'last change': self._last_change,
+            'last change': self._changes.last_change,
             'changed here': ', '.join(self._changed()) or 'nothing',
             'dry run': str(self._control.dry_run).lower(),
             'frames': str(self._frames.count),
@@ -344,7 +319,7 @@ class PowerNode(Node):
         }
 
     def _find_error(self) -> str:
-        return self._worker.fault or self._governor.fault or self._error
+        return self._worker.fault or self._governor.fault or self._changes.error
 
     def _find_warning(self) -> str:
         job = self._worker.current

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S
-from yolov7_trt_ros.power.policy import GOVERNORS, Limits
+from yolov7_trt_ros.power.policy_state import GOVERNORS, Limits
 
 _FIXED = 'fixed at start'
 

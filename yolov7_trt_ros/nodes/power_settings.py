@@ -70,12 +70,12 @@ class BoardSettings:
         """Cap the clock, and leave what is below the cap to the governor, if it is on."""
         self._governor.stop()
         self._gpu.hold(None)
-        highest_mhz = self._gpu.set_cap(values['gpu_max_freq_mhz'] or None)
+        highest = self._gpu.set_cap(values['gpu_max_freq_mhz'] or None)
         if values['governor'] == 'off':
-            return f'GPU at most {highest_mhz:g} MHz'
-        table_mhz = self._gpu.frequencies_mhz()
-        allowed_mhz = [mhz for mhz in table_mhz if mhz <= highest_mhz] or list(table_mhz[:1])
-        for mhz in allowed_mhz[-1:]:  # shows whether this user may
-            self._gpu.hold(mhz)
-        self._governor.start(allowed_mhz)
-        return f'{values["governor"]}, from {allowed_mhz[0]:g} to {allowed_mhz[-1]:g} MHz'
+            return f'GPU at most {highest:g} {self._gpu.unit}'
+        steps = self._gpu.steps()
+        allowed = [step for step in steps if step <= highest] or list(steps[:1])
+        for step in allowed[-1:]:  # shows whether this user may
+            self._gpu.hold(step)
+        self._governor.start(allowed, self._gpu.unit)
+        return f'{values["governor"]}, from {allowed[0]:g} to {allowed[-1]:g} {self._gpu.unit}'

@@ -13,8 +13,8 @@ import contextlib
 from typing import Literal
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerError, PowerPermissionError
+from yolov7_trt_ros.power.clock_files import find_cpu_clocks, find_gpu_clock, read_limits
 from yolov7_trt_ros.power.commands import CommandResult
-from yolov7_trt_ros.power.frequency_caps import find_cpu_clocks, find_gpu_clock, read_limits
 from yolov7_trt_ros.power.jetson_clocks import find_refusal
 from yolov7_trt_ros.power.permissions import explain_root_needed
 from yolov7_trt_ros.power.root_access import RootAccess

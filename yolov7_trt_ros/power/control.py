@@ -16,16 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from yolov7_trt_ros.errors import PowerError, PowerFormatError
+from yolov7_trt_ros.errors import PowerError
 from yolov7_trt_ros.power.board import BoardInfo, read_board
 from yolov7_trt_ros.power.clock_lock import ClockLock, ClockLockState
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S, CommandRunner
 from yolov7_trt_ros.power.fan import FanProfiles
 from yolov7_trt_ros.power.frequency_caps import FrequencyCaps
 from yolov7_trt_ros.power.mode_switch import ModeSwitch
-from yolov7_trt_ros.power.nvpmodel import CurrentMode, PowerMode
+from yolov7_trt_ros.power.nvpmodel_values import CurrentMode, PowerMode
 from yolov7_trt_ros.power.root_access import Report, RootAccess, afterwards, ignore
 from yolov7_trt_ros.power.sysfs import SysfsTree
+from yolov7_trt_ros.power.undo import UndoList
 
 P = ParamSpec('P')
 R = TypeVar('R')
@@ -84,7 +85,7 @@ class PowerControl:
         self._clock_lock = ClockLock(self._access)
         self._caps = FrequencyCaps(self._access)
         self._fan = FanProfiles(self._access, self._modes)
-        self._undo: dict[str, Callable[[], object]] = {}
+        self._undo = UndoList(report)
         self._lock = threading.RLock()
 
     @property
@@ -95,7 +96,7 @@ class PowerControl:
     @property
     def changed(self) -> tuple[str, ...]:
         """What `restore` would put back, in the order of the first change of each."""
-        return tuple(self._undo)
+        return self._undo.names
 
     def board(self) -> BoardInfo:
         """Return which board this is."""
@@ -148,14 +149,14 @@ class PowerControl:
 
         """
         mode = self._modes.find(name_or_id)
-        before = self._current_or_none()
+        before = self._modes.current_or_none()
         if before is not None and before.mode_id == mode.mode_id and self._shows(mode):
             return before
         previous = None if before is None else self._modes.conf().find_mode(before.mode_id)
         was_shown = previous is not None and self._shows(previous)
         try:
             with self._caps.lifted(), self._clocks_freed():
-                now = self._modes.switch(mode)
+                now = self._modes.switch(mode, before)
         except PowerError:
             if was_shown and previous is not None and not self._shows(previous):
                 self._remember_mode(previous)  # it failed half-way
@@ -194,7 +195,7 @@ class PowerControl:
         state = self._clock_lock.state()
         if on == (state != 'off'):
             return state
-        self._remember('jetson_clocks', functools.partial(self._undo_clock_lock, not on))
+        self._undo.remember('jetson_clocks', functools.partial(self._undo_clock_lock, not on))
         with self._caps.lifted():
             self._switch_clock_lock(on)
         return self._clock_lock.state()
@@ -275,7 +276,7 @@ class PowerControl:
         if before == name:
             return name
         if before is not None and name in self._fan.profiles():
-            self._remember('fan_profile', functools.partial(self._undo_fan, before))
+            self._undo.remember('fan_profile', functools.partial(self._undo_fan, before))
         return self._fan.set_profile(name)
 
     @_one_at_a_time
@@ -291,19 +292,7 @@ class PowerControl:
             Something could not be put back; everything else was.
 
         """
-        failures = []
-        for name, undo in reversed(list(self._undo.items())):
-            try:
-                undo()
-            except PowerError as exc:
-                failures.append(exc)
-                self._access.report(f'could not put back {name}: {exc}')
-            else:
-                del self._undo[name]
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise PowerError('could not put back: ' + '\n'.join(map(str, failures)))
+        self._undo.run()
 
     def privileged_commands(self) -> tuple[tuple[str, ...], ...]:
         """
@@ -327,9 +316,6 @@ class PowerControl:
         """End the thread that reads files; nothing is put back, see `restore`."""
         self._tree.close()
 
-    def _remember(self, name: str, undo: Callable[[], object]) -> None:
-        self._undo.setdefault(name, undo)
-
     @contextmanager
     def _limits_remembered(self, unit: str) -> Iterator[None]:
         """Remember how to undo the caps and holds of the body; one that failed half-way too."""
@@ -337,32 +323,27 @@ class PowerControl:
             yield
         finally:
             if unit in self._caps.units:
-                self._remember(f'{unit}_max_frequency', functools.partial(self._caps.lift, unit))
+                lift = functools.partial(self._caps.lift, unit)
+                self._undo.remember(f'{unit}_max_frequency', lift)
             else:
-                self._undo.pop(f'{unit}_max_frequency', None)
-
-    def _current_or_none(self) -> CurrentMode | None:
-        try:
-            return self._modes.current()
-        except PowerFormatError:  # no mode was ever set
-            return None
+                self._undo.forget(f'{unit}_max_frequency')
 
     def _shows(self, mode: PowerMode) -> bool:
         """Whether the board shows the mode, apart from our own caps."""
         return bool(self._caps.units) or not self._modes.contradictions(mode)
 
     def _remember_mode(self, mode: PowerMode) -> None:
-        self._remember('power_mode', functools.partial(self._set_mode_id, mode.mode_id))
+        self._undo.remember('power_mode', functools.partial(self._set_mode_id, mode.mode_id))
 
     def _undo_fan(self, name: str) -> None:
         if self._fan.current() != name:
             self._fan.set_profile(name)
 
     def _set_mode_id(self, mode_id: int) -> None:
-        mode = self._modes.find(str(mode_id))
-        if not self._modes.is_set(mode):
+        mode, now = self._modes.find(str(mode_id)), self._modes.current_or_none()
+        if now is None or now.mode_id != mode_id or self._modes.contradictions(mode):
             with self._caps.lifted(), self._clocks_freed():
-                self._modes.switch(mode)
+                self._modes.switch(mode, now)
 
     @contextmanager
     def _clocks_freed(self) -> Iterator[None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.sample import BoardSample
 
 NS_PER_S = 1_000_000_000
-MW_PER_W = 1000.0
 MAX_GAP_S = 10.0
 """Between samples further apart than this, power is not known well enough to integrate it."""
 

@@ -11,59 +11,23 @@ a minimum above the maximum, so lowering writes the minimum first and raising th
 from __future__ import annotations
 
 import dataclasses
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerError, SettingError
+from yolov7_trt_ros.power.clock_files import (
+    HZ_PER_MHZ,
+    ROUNDING_HZ,
+    ClockFiles,
+    ClockLimits,
+    cpufreq_files,
+    find_clocks,
+    find_gpu_clock,
+    read_limits,
+    read_table_hz,
+    round_cap_hz,
+)
 from yolov7_trt_ros.power.root_access import RootAccess, afterwards
-from yolov7_trt_ros.power.sysfs import SysfsTree
-
-UNITS = ('gpu', 'cpu')
-HZ_PER_MHZ = 1_000_000
-HZ_PER_KHZ = 1_000
-
-_ROUNDING_HZ = HZ_PER_MHZ
-"""Who asks for 1300 MHz means the 1300.5 MHz of the table."""
-
-# Thor has one clock for the compute part (gpc) and one for the video part (nvd), which has no cap.
-_GPU_NAME = re.compile(r'(?:[0-9a-f]+\.)?(?:gpu|gv11b|gp10b|ga10b|gb10b|gm20b)|gpu-gpc-\d+')
-
-
-@dataclasses.dataclass(frozen=True)
-class ClockFiles:
-    """
-    The files of one clock.
-
-    Attributes
-    ----------
-    minimum, maximum
-        Its limits, to read and write.
-    table
-        The frequencies it can have; it may be absent.
-    unit_hz
-        What a 1 in these files means: 1 for devfreq, 1000 for cpufreq.
-
-    """
-
-    minimum: str
-    maximum: str
-    table: str
-    unit_hz: int
-
-
-@dataclasses.dataclass(frozen=True)
-class ClockLimits:
-    """Lowest and highest frequency that a clock may take, in hertz."""
-
-    minimum_hz: int
-    maximum_hz: int
-
-    @property
-    def is_pinned(self) -> bool:
-        """Whether the clock can take one frequency only."""
-        return self.minimum_hz >= self.maximum_hz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,87 +62,6 @@ def _either(old: _Cap | None, new: _Cap) -> _Cap:
     if old is None or old.written.maximum_hz <= new.written.maximum_hz:
         return new
     return _Cap(new.found, old.written)
-
-
-def find_gpu_clock(tree: SysfsTree) -> ClockFiles | None:
-    """Return the files of the GPU's clock; None where the kernel shows none."""
-    for folder in tree.find('/sys/class/devfreq/*'):
-        if _GPU_NAME.fullmatch(folder.rpartition('/')[2]):
-            return _devfreq(folder)
-    for folder in tree.find('/sys/class/devfreq/*'):  # other names, as the device tree has them
-        if _GPU_NAME.fullmatch(_read_or_empty(tree, f'{folder}/device/of_node/name')):
-            return _devfreq(folder)
-    folders = tree.find('/sys/devices/gpu.0/devfreq/*', '/sys/devices/platform/*.gpu/devfreq_dev')
-    return _devfreq(folders[0]) if folders else None
-
-
-def find_cpu_clocks(tree: SysfsTree) -> tuple[ClockFiles, ...]:
-    """Return the files of each core that is online; of cores that share a clock the first."""
-    clocks = []
-    seen: set[str] = set()
-    for folder in tree.find('/sys/devices/system/cpu/cpu[0-9]*/cpufreq'):
-        policy = os.path.realpath(tree.real_path(folder))  # cores of a cluster link to one folder
-        if policy not in seen and _read_or_empty(tree, f'{folder}/scaling_max_freq'):
-            seen.add(policy)
-            clocks.append(_cpufreq(folder))
-    return tuple(clocks)
-
-
-def find_clocks(tree: SysfsTree, unit: str) -> tuple[ClockFiles, ...]:
-    """
-    Return the clocks of the 'gpu' or the 'cpu'.
-
-    Raises
-    ------
-    SettingError
-        Neither of the two.
-    PowerError
-        The kernel shows no such clock.
-
-    """
-    if unit not in UNITS:
-        raise SettingError(f'clocks can be capped for {" or ".join(UNITS)}, got {unit!r}')
-    gpu = find_gpu_clock(tree) if unit == 'gpu' else None
-    clocks = find_cpu_clocks(tree) if unit == 'cpu' else (() if gpu is None else (gpu,))
-    if not clocks:
-        where = '/sys/class/devfreq' if unit == 'gpu' else '/sys/devices/system/cpu/*/cpufreq'
-        raise PowerError(
-            f'no clock of the {unit} under {where}: this is not a Jetson, or a container that '
-            'does not show it'
-        )
-    return clocks
-
-
-def read_limits(tree: SysfsTree, clock: ClockFiles) -> ClockLimits:
-    """Return the limits in force."""
-    return ClockLimits(
-        tree.read_int(clock.minimum) * clock.unit_hz, tree.read_int(clock.maximum) * clock.unit_hz
-    )
-
-
-def read_table_hz(tree: SysfsTree, clock: ClockFiles) -> tuple[int, ...]:
-    """Return the frequencies of a clock, rising; () where the kernel does not tell."""
-    words = _read_or_empty(tree, clock.table).split()
-    return tuple(sorted({int(word) * clock.unit_hz for word in words if word.isdecimal()}))
-
-
-def round_cap_hz(wanted_hz: float, table_hz: tuple[int, ...], limit_hz: int) -> int:
-    """
-    Return the cap to write: the highest of the table that is not above `wanted_hz` nor the limit.
-
-    Below the table it is the table's lowest; without a table, `wanted_hz` itself.
-
-    >>> round_cap_hz(700e6, (306_000_000, 612_000_000, 918_000_000), 918_000_000)
-    612000000
-    >>> round_cap_hz(5e9, (306_000_000, 612_000_000, 918_000_000), 612_000_000)
-    612000000
-
-    """
-    allowed = [entry for entry in table_hz if entry < limit_hz] + [limit_hz]
-    if not table_hz:
-        return min(round(wanted_hz), limit_hz)
-    fitting = [entry for entry in allowed if entry <= wanted_hz + _ROUNDING_HZ]
-    return max(fitting, default=min(allowed))
 
 
 class FrequencyCaps:
@@ -276,7 +159,7 @@ class FrequencyCaps:
         gpu = find_gpu_clock(self._tree)
         folders = self._tree.find('/sys/devices/system/cpu/cpu[0-9]*')
         clocks = [] if gpu is None else [gpu]
-        clocks += [_cpufreq(f'{folder}/cpufreq') for folder in folders]
+        clocks += [cpufreq_files(f'{folder}/cpufreq') for folder in folders]
         return [
             self._access.write_command(path)
             for clock in clocks for path in (clock.minimum, clock.maximum)
@@ -335,7 +218,7 @@ class FrequencyCaps:
         """Whether nobody raised the limit since; heat can only have lowered it."""
         if self._access.dry_run:
             return True
-        raw = _read_or_empty(self._tree, clock.maximum)
+        raw = self._tree.read_or_empty(clock.maximum)
         # A core that went offline has no limits: there is nothing to put back.
         return raw.isdecimal() and int(raw) * clock.unit_hz <= cap.written.maximum_hz
 
@@ -362,10 +245,10 @@ class FrequencyCaps:
 
     def _check(self, clock: ClockFiles, new: ClockLimits, *, checks_minimum: bool) -> None:
         real = read_limits(self._tree, clock)
-        if real.maximum_hz > new.maximum_hz + _ROUNDING_HZ:
+        if real.maximum_hz > new.maximum_hz + ROUNDING_HZ:
             raise _not_taken(clock.maximum, new.maximum_hz, real.maximum_hz, clock.unit_hz)
         expected_hz = min(new.minimum_hz, real.maximum_hz)  # heat may have lowered both
-        if checks_minimum and abs(real.minimum_hz - expected_hz) > _ROUNDING_HZ:
+        if checks_minimum and abs(real.minimum_hz - expected_hz) > ROUNDING_HZ:
             raise _not_taken(clock.minimum, new.minimum_hz, real.minimum_hz, clock.unit_hz)
 
 
@@ -379,24 +262,3 @@ def _not_taken(path: str, new_hz: int, real_hz: int, unit_hz: int) -> PowerComma
         f'wrote {new_hz // unit_hz} to {path} and read back {real_hz // unit_hz}: the kernel did '
         'not take it; another program may set it too (nvpmodel, jetson_clocks, a thermal daemon)'
     )
-
-
-def _devfreq(folder: str) -> ClockFiles:
-    return ClockFiles(
-        f'{folder}/min_freq', f'{folder}/max_freq', f'{folder}/available_frequencies', 1
-    )
-
-
-def _cpufreq(folder: str) -> ClockFiles:
-    return ClockFiles(
-        f'{folder}/scaling_min_freq', f'{folder}/scaling_max_freq',
-        f'{folder}/scaling_available_frequencies', HZ_PER_KHZ,
-    )
-
-
-def _read_or_empty(tree: SysfsTree, path: str) -> str:
-    """Return the text of a file; '' where it is absent or does not answer."""
-    try:
-        return tree.read_text(path)
-    except PowerError:
-        return ''

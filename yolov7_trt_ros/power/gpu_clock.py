@@ -1,8 +1,8 @@
 """
-GpuClock: the clock of the GPU as the governor uses it, on whatever machine.
+GpuClock: what the governor turns on a GPU, on whatever machine: its clock, else its power limit.
 
 On a board through PowerControl; where the minimum cannot be written, the clock is only capped, and
-`note` says so.
+`note` says so. `power.nvml_gpu` has that of a PC.
 
 """
 
@@ -18,9 +18,14 @@ class GpuClock(Protocol):
     """
     Caps the clock of a GPU, and holds it below the cap.
 
-    To be called away from a ROS executor: the tools behind it may take long.
+    Where the clock cannot be held, steps are those of what slows the GPU otherwise. To be
+    called away from a ROS executor: the tools behind it may take long.
 
     """
+
+    @property
+    def unit(self) -> str:
+        """Of the steps: MHz or W; known after the first call."""
 
     @property
     def note(self) -> str:
@@ -30,14 +35,14 @@ class GpuClock(Protocol):
     def changed(self) -> tuple[str, ...]:
         """What `restore` would put back."""
 
-    def frequencies_mhz(self) -> tuple[float, ...]:
-        """Return the clocks there are, rising."""
+    def steps(self) -> tuple[float, ...]:
+        """Return the steps there are, rising."""
 
     def set_cap(self, mhz: float | None) -> float:
-        """Limit the clock; None takes the limit away. Returns the highest allowed now, MHz."""
+        """Limit the clock; None takes the limit away. Returns the highest step allowed now."""
 
-    def hold(self, mhz: float | None) -> float:
-        """Keep the clock at one frequency below the cap; None lets go of it."""
+    def hold(self, step: float | None) -> float:
+        """Keep to one step, no higher than the cap; None lets go. Returns as `set_cap`."""
 
     def restore(self) -> None:
         """Put back what was before."""
@@ -62,6 +67,11 @@ class BoardGpuClock:
         self._note = ''
 
     @property
+    def unit(self) -> str:
+        """MHz."""
+        return 'MHz'
+
+    @property
     def note(self) -> str:
         """Why the clock is capped and not held; '' where it is held."""
         return self._note
@@ -71,7 +81,7 @@ class BoardGpuClock:
         """Nothing: the control knows."""
         return ()
 
-    def frequencies_mhz(self) -> tuple[float, ...]:
+    def steps(self) -> tuple[float, ...]:
         """Return the clocks of this power mode, rising."""
         return self._control.gpu_frequencies_mhz()
 
@@ -79,7 +89,7 @@ class BoardGpuClock:
         """Limit the clock; errors as of `PowerControl.set_max_frequency`."""
         return self._control.set_max_frequency('gpu', mhz)
 
-    def hold(self, mhz: float | None) -> float:
+    def hold(self, step: float | None) -> float:
         """
         Hold the clock, or cap it until the next release where its minimum cannot be written.
 
@@ -89,18 +99,16 @@ class BoardGpuClock:
             It cannot be capped either.
 
         """
-        if mhz is None:
+        if step is None:
             self._note = ''
-        if mhz is None or not self._note:
+            return self._control.hold_frequency('gpu', None)
+        note = self._note
+        if not note:
             try:
-                return self._control.hold_frequency('gpu', mhz)
+                return self._control.hold_frequency('gpu', step)
             except PowerError as exc:
-                if mhz is None:
-                    raise
                 note = f'the clock is only capped, it may go below: {exc}'
-        else:
-            note = self._note
-        now_mhz = self._control.hold_frequency('gpu', mhz, cap_only=True)
+        now_mhz = self._control.hold_frequency('gpu', step, cap_only=True)
         self._note = note
         return now_mhz
 

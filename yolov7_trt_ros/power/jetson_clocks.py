@@ -11,161 +11,46 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Literal
 
 from yolov7_trt_ros.errors import PowerFormatError
-
-RefusalKind = Literal['permission', 'file_exists', 'file_missing', 'error']
+from yolov7_trt_ros.power.jetson_clocks_values import (
+    ClockRange,
+    ClocksShow,
+    CpuClock,
+    FanState,
+    Refusal,
+    RefusalKind,
+)
 
 _LONGEST_EXCERPT = 80
 _LARGEST_CORE = 4096
-
-
-@dataclasses.dataclass(frozen=True)
-class CpuClock:
-    """
-    The line of one core.
-
-    Attributes
-    ----------
-    core
-        Its number.
-    online
-        Taken from the list of online cores where the line itself does not say (Thor).
-    governor
-        Such as `schedutil`; '' where it is not printed.
-    min_khz, max_khz, current_khz
-        None where it is not printed.
-    idle_states
-        Name to whether it may be entered; jetson_clocks forbids all of them.
-
-    """
-
-    core: int
-    online: bool
-    governor: str = ''
-    min_khz: int | None = None
-    max_khz: int | None = None
-    current_khz: int | None = None
-    idle_states: Mapping[str, bool] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class ClockRange:
-    """
-    The line of the GPU, the memory controller (EMC) or another unit.
-
-    Attributes
-    ----------
-    min_hz, max_hz, current_hz
-        None where it is not printed.
-    override
-        `FreqOverride` of the EMC: whether its clock is held; None for other units.
-    online
-        Whether the unit has power; None where it is not printed.
-
-    """
-
-    min_hz: int | None = None
-    max_hz: int | None = None
-    current_hz: int | None = None
-    override: bool | None = None
-    online: bool | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class FanState:
-    """
-    The lines of the fan.
-
-    Attributes
-    ----------
-    control
-        Who sets the speed, such as `nvfancontrol` or `active`; '' where it is not printed.
-    values
-        Each number by its name: `speed`, `PWM`, `hwmon0_pwm1` (0..255), `hwmon1_pwm1_enable`.
-
-    """
-
-    control: str = ''
-    values: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def pwm(self) -> int | None:
-        """The duty, 0..255; None where it is not printed."""
-        for name, value in self.values.items():
-            if name.lower() in ('speed', 'pwm') or re.search(r'pwm\d*$', name):
-                return value
-        return None
-
-
-@dataclasses.dataclass(frozen=True)
-class ClocksShow:
-    """
-    What `jetson_clocks --show` prints.
-
-    Attributes
-    ----------
-    soc_family, machine
-        Such as `tegra234` and `NVIDIA Jetson Orin Nano ...`; '' where not printed.
-    online_cpus, offline_cpus
-        Numbers of cores.
-    cluster_switching
-        Such as `Disabled`; '' where not printed.
-    cpus
-        One for each core that has a line.
-    clocks
-        All other units by name: `GPU` or `gpu-gpc-0` and `gpu-nvd-0`, `EMC`, `PVA0_VPS0` ...
-    active_gpu_tpcs
-        How many TPCs of the GPU have power; None where not printed.
-    fan
-        None on a board without one.
-    power_mode
-        Name of the nvpmodel mode; '' where not printed.
-    unknown
-        Lines, and `key=value` of lines, that were not understood.
-
-    """
-
-    soc_family: str = ''
-    machine: str = ''
-    online_cpus: tuple[int, ...] = ()
-    offline_cpus: tuple[int, ...] = ()
-    cluster_switching: str = ''
-    cpus: tuple[CpuClock, ...] = ()
-    clocks: Mapping[str, ClockRange] = dataclasses.field(default_factory=dict)
-    active_gpu_tpcs: int | None = None
-    fan: FanState | None = None
-    power_mode: str = ''
-    unknown: tuple[str, ...] = ()
-
-    @property
-    def gpu(self) -> ClockRange | None:
-        """The GPU, on Thor that of its graphics clusters; None where it has no line."""
-        return next((clock for name, clock in self.clocks.items() if _is_gpu(name)), None)
-
-    @property
-    def emc(self) -> ClockRange | None:
-        """The memory controller; None where it has no line."""
-        return self.clocks.get('EMC')
-
-    @property
-    def locked(self) -> bool | None:
-        """Whether the GPU and every online core can run at one clock only; None: not printed."""
-        ranges = [(cpu.min_khz, cpu.max_khz) for cpu in self.cpus if cpu.online]
-        ranges += [
-            (clock.min_hz, clock.max_hz) for name, clock in self.clocks.items() if _is_gpu(name)
-        ]
-        known = [low == high for low, high in ranges if low is not None and high is not None]
-        return all(known) if known else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Refusal:
-    """Why jetson_clocks did nothing: the kind, and the line that says so."""
-
-    kind: RefusalKind
-    line: str
+_COLOUR = re.compile(r'\x1b\[[0-9;]*m')
+_INT = re.compile(r'-?\d{1,19}', re.ASCII)
+_CORE_RANGE = re.compile(r'(\d{1,4})(?:-(\d{1,4}))?', re.ASCII)
+_CPU_NUMBERS = ('Online', 'MinFreq', 'MaxFreq', 'CurrentFreq')
+_CLOCK_NUMBERS = (*_CPU_NUMBERS, 'FreqOverride')
+_NAMES = (
+    re.compile(r'SOC family:\s*(?P<soc_family>\S*)\s+Machine:\s*(?P<machine>.*)'),
+    re.compile(r'CPU Cluster Switching:\s*(?P<cluster_switching>.*)'),
+    re.compile(r'NV Power Mode:\s*(?P<power_mode>.*)'),
+)
+_CORES = re.compile(r'Online CPUs:(?P<online>[^A-Za-z]*)(?:Offline CPUs:(?P<offline>.*))?')
+_CPU = re.compile(r'cpu(?P<core>\d{1,4}):?\s+(?P<values>.*)', re.ASCII)
+_FAN = re.compile(
+    r'(?:Fan:|FAN(?:\s+Dynamic\s+Speed)?:?)\s*(?P<values>.*)', re.ASCII | re.IGNORECASE
+)
+_TPCS = re.compile(r'Active GPU TPCs:\s*(\d{1,4})', re.ASCII)
+_UNIT = re.compile(r'(?P<name>[A-Za-z][\w.-]*):?\s+(?P<values>.*)', re.ASCII)
+_STORED = re.compile(r'(?P<path>\S+):(?P<value>[^\s:]+)')
+_REFUSALS: tuple[tuple[RefusalKind, re.Pattern[str]], ...] = (
+    ('permission', re.compile(
+        r'as a root user|permission denied|not permitted|password is required|not allowed to'
+        r'|not in the sudoers', re.IGNORECASE,
+    )),
+    ('file_exists', re.compile(r'\bfile\b.* already exists', re.IGNORECASE)),
+    ('file_missing', re.compile(r'\bfile\b.* not found', re.IGNORECASE)),
+    ('error', re.compile(r'^error\b', re.IGNORECASE)),
+)
 
 
 def parse_show(text: str) -> ClocksShow:
@@ -347,11 +232,6 @@ class _Draft:
         ]
 
 
-def _is_gpu(name: str) -> bool:
-    """Whether a unit is a part of the GPU: `GPU`, `gpu-gpc-0`, `gpu-nvd-0`."""
-    return name.lower().startswith('gpu')
-
-
 def _key_values(text: str) -> dict[str, str] | None:
     """Parse `key=value key=value`; None where there is a word of another form."""
     pairs = [word.partition('=') for word in text.split()]
@@ -385,32 +265,3 @@ def _core_numbers(text: str) -> tuple[int, ...] | None:
             return None
         cores += range(int(match[1]), int(match[2] or match[1]) + 1)
     return tuple(cores)
-
-
-_COLOUR = re.compile(r'\x1b\[[0-9;]*m')
-_INT = re.compile(r'-?\d{1,19}', re.ASCII)
-_CORE_RANGE = re.compile(r'(\d{1,4})(?:-(\d{1,4}))?', re.ASCII)
-_CPU_NUMBERS = ('Online', 'MinFreq', 'MaxFreq', 'CurrentFreq')
-_CLOCK_NUMBERS = (*_CPU_NUMBERS, 'FreqOverride')
-_NAMES = (
-    re.compile(r'SOC family:\s*(?P<soc_family>\S*)\s+Machine:\s*(?P<machine>.*)'),
-    re.compile(r'CPU Cluster Switching:\s*(?P<cluster_switching>.*)'),
-    re.compile(r'NV Power Mode:\s*(?P<power_mode>.*)'),
-)
-_CORES = re.compile(r'Online CPUs:(?P<online>[^A-Za-z]*)(?:Offline CPUs:(?P<offline>.*))?')
-_CPU = re.compile(r'cpu(?P<core>\d{1,4}):?\s+(?P<values>.*)', re.ASCII)
-_FAN = re.compile(
-    r'(?:Fan:|FAN(?:\s+Dynamic\s+Speed)?:?)\s*(?P<values>.*)', re.ASCII | re.IGNORECASE
-)
-_TPCS = re.compile(r'Active GPU TPCs:\s*(\d{1,4})', re.ASCII)
-_UNIT = re.compile(r'(?P<name>[A-Za-z][\w.-]*):?\s+(?P<values>.*)', re.ASCII)
-_STORED = re.compile(r'(?P<path>\S+):(?P<value>[^\s:]+)')
-_REFUSALS: tuple[tuple[RefusalKind, re.Pattern[str]], ...] = (
-    ('permission', re.compile(
-        r'as a root user|permission denied|not permitted|password is required|not allowed to'
-        r'|not in the sudoers', re.IGNORECASE,
-    )),
-    ('file_exists', re.compile(r'\bfile\b.* already exists', re.IGNORECASE)),
-    ('file_missing', re.compile(r'\bfile\b.* not found', re.IGNORECASE)),
-    ('error', re.compile(r'^error\b', re.IGNORECASE)),
-)

@@ -23,17 +23,9 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.board import find_nvpmodel_conf, nvpmodel_status_file
 from yolov7_trt_ros.power.commands import CommandResult
-from yolov7_trt_ros.power.nvpmodel import (
-    CurrentMode,
-    NvpmodelConf,
-    PowerMode,
-    Refusal,
-    find_refusal,
-    parse_conf,
-    parse_modes_verbose,
-    parse_query,
-    parse_status_file,
-)
+from yolov7_trt_ros.power.nvpmodel import find_refusal, parse_query, parse_status_file
+from yolov7_trt_ros.power.nvpmodel_conf import parse_conf, parse_modes_verbose
+from yolov7_trt_ros.power.nvpmodel_values import CurrentMode, NvpmodelConf, PowerMode, Refusal
 from yolov7_trt_ros.power.permissions import explain_root_needed
 from yolov7_trt_ros.power.root_access import RootAccess
 
@@ -128,13 +120,23 @@ class ModeSwitch:
                 f'{_TOOL} -q failed with exit status {result.status}: {result.last_lines}'
             ) from exc
 
-    def is_set(self, mode: PowerMode) -> bool:
-        """Whether the mode is in force: nvpmodel says so and no file below /sys contradicts."""
-        return self.current().mode_id == mode.mode_id and not self.contradictions(mode)
+    def current_or_none(self) -> CurrentMode | None:
+        """Return what `current` does, None where no mode was ever set; errors as of `current`."""
+        try:
+            return self.current()
+        except PowerFormatError:
+            return None
 
-    def switch(self, mode: PowerMode) -> CurrentMode:
+    def switch(self, mode: PowerMode, now: CurrentMode | None) -> CurrentMode:
         """
         Change to the mode and read it back.
+
+        Parameters
+        ----------
+        mode
+            The new one.
+        now
+            What `current_or_none` has just returned: asking nvpmodel takes a while.
 
         Raises
         ------
@@ -147,7 +149,6 @@ class ModeSwitch:
             and did nothing.
 
         """
-        now = self._current_or_none()
         before = _Before(None if now is None else now.mode_id, tuple(self._deviations(mode)))
         result = self._access.run(_TOOL, '-m', str(mode.mode_id))
         refusal = find_refusal(result.text)
@@ -210,12 +211,6 @@ class ModeSwitch:
         mode = self.conf().find_mode(mode_id)
         return CurrentMode('unknown' if mode is None else mode.name, mode_id)
 
-    def _current_or_none(self) -> CurrentMode | None:
-        try:
-            return self.current()
-        except PowerFormatError:  # no mode was ever set
-            return None
-
     def _read_back(self, mode: PowerMode, before: _Before) -> CurrentMode:
         now = self.current()
         if now.mode_id != mode.mode_id:
@@ -271,10 +266,7 @@ class ModeSwitch:
     def _read_table(self, path: str) -> tuple[int, ...]:
         folder, _, name = path.rpartition('/')
         table = name.replace('max_freq', 'available_frequencies')
-        try:
-            words = self._tree.read_text(f'{folder}/{table}').split()
-        except PowerError:
-            return ()
+        words = self._tree.read_or_empty(f'{folder}/{table}').split()
         return tuple(int(word) for word in words if word.isdecimal())
 
     def _read_int(self, path: str) -> int | None:

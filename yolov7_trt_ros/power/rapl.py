@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from yolov7_trt_ros.errors import PowerError, PowerPermissionError
+from yolov7_trt_ros.power.rails import MW_PER_W, RailPower
 from yolov7_trt_ros.power.sample import BoardSample
 from yolov7_trt_ros.power.sysfs import SysfsTree
-from yolov7_trt_ros.power.tegrastats import RailPower
 
 HOW_TO_GRANT = (
     'RAPL counts the energy of the processor for root only. To let everybody on this machine read '
@@ -25,7 +25,6 @@ HOW_TO_GRANT = (
 _ZONES = ('/sys/class/powercap/intel-rapl:*', '/sys/class/powercap/intel-rapl-mmio:*')
 _NS_PER_S = 1e9
 _UJ_PER_J = 1e6
-_MW_PER_W = 1000.0
 _SHORTEST_NS = 2_000_000
 """The counters move about once a millisecond: over less than two, power is a lottery."""
 
@@ -108,14 +107,14 @@ class _Counter:
         if step_uj >= 0:
             self.sum_uj += step_uj
             seconds = (time_ns - self.last_ns) / _NS_PER_S
-            self.current_mw = step_uj / _UJ_PER_J / seconds * _MW_PER_W
+            self.current_mw = step_uj / _UJ_PER_J / seconds * MW_PER_W
         self.last_ns, self.last_uj = time_ns, energy_uj
 
     def power(self) -> RailPower | None:
         if self.current_mw is None:
             return None
         seconds = (self.last_ns - self.opened_ns) / _NS_PER_S
-        return RailPower(self.current_mw, self.sum_uj / _UJ_PER_J / seconds * _MW_PER_W)
+        return RailPower(self.current_mw, self.sum_uj / _UJ_PER_J / seconds * MW_PER_W)
 
 
 class RaplSource:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
-from yolov7_trt_ros.power.board_files import AlarmFile, BoardFiles, Gauge, find_board_files
+from yolov7_trt_ros.power.board_files import BoardFiles, Gauge, find_board_files
 from yolov7_trt_ros.power.cpu_load import CpuTicks, cpu_loads_percent, parse_cpu_ticks
-from yolov7_trt_ros.power.sample import BoardSample, RunningMeans, total_of_rails
+from yolov7_trt_ros.power.rail_files import AlarmFile
+from yolov7_trt_ros.power.rails import RunningMeans, total_of_rails
+from yolov7_trt_ros.power.sample import BoardSample
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
 PROC_STAT = '/proc/stat'

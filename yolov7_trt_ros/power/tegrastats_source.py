@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerFormatError
-from yolov7_trt_ros.power.sample import BoardSample, total_of_rails
-from yolov7_trt_ros.power.tegrastats import TegrastatsSample, UnitUse, parse_line
+from yolov7_trt_ros.power.rails import total_of_rails
+from yolov7_trt_ros.power.sample import BoardSample
+from yolov7_trt_ros.power.tegrastats import parse_line
+from yolov7_trt_ros.power.tegrastats_values import TegrastatsSample, UnitUse
 
 INTERVAL_MS = 500
 """The rails are averages over about 430 ms: faster only repeats them."""

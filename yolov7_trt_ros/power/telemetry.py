@@ -19,12 +19,13 @@ from yolov7_trt_ros.errors import MissingDependencyError, PowerError
 from yolov7_trt_ros.power.board_files import BoardFiles, find_board_files
 from yolov7_trt_ros.power.energy import EnergyCounter
 from yolov7_trt_ros.power.guard import CALL_TIMEOUT_S
-from yolov7_trt_ros.power.nvml import NvmlDevice, NvmlSource, load_nvml
+from yolov7_trt_ros.power.nvml import NvmlDevice, load_nvml
+from yolov7_trt_ros.power.nvml_source import NvmlSource
+from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.rapl import HOW_TO_GRANT, RaplSource, find_rapl_zones
 from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource, merge_samples
 from yolov7_trt_ros.power.sysfs import SysfsTree
 from yolov7_trt_ros.power.sysfs_source import SysfsSource
-from yolov7_trt_ros.power.tegrastats import RailPower
 from yolov7_trt_ros.power.tegrastats_source import INTERVAL_MS, TegrastatsSource
 
 __all__ = [

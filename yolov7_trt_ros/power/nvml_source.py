@@ -1,0 +1,146 @@
+"""Telemetry of a GPU in a PC, through NVML."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+from yolov7_trt_ros.power.nvml import NvmlDevice
+from yolov7_trt_ros.power.rails import RailPower, RunningMeans
+from yolov7_trt_ros.power.sample import BoardSample
+
+# Bits of the reasons for a lower clock that are a danger. Being idle, a locked clock, and keeping
+# to the power limit (4) are not.
+_SLOWDOWNS = {
+    0x08: 'the GPU slows down in hardware (heat, or its power supply)',
+    0x20: 'the GPU slows down for heat (driver)',
+    0x40: 'the GPU slows down for heat (hardware)',
+    0x80: 'the GPU slows down because its power supply says so',
+}
+_MJ_PER_J = 1000.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answers:
+    """Raw answers of NVML; None where it has none."""
+
+    power_mw: float | None
+    energy_mj: float | None
+    temperature_c: float | None
+    clock_mhz: float | None
+    memory_clock_mhz: float | None
+    utilization: Any
+    reasons: int | None
+    fan_percent: float | None
+
+
+class NvmlSource:
+    """
+    Power, energy, temperature, clocks and loads of one GPU.
+
+    NVML's power is a mean over up to a second; where the GPU counts its energy (Volta and newer),
+    `energy_j` is exact.
+
+    Parameters
+    ----------
+    device
+        The GPU; it is closed with the source.
+    with_power
+        False where other sensors measure the same power already (Thor).
+    clock_ns
+        Time of a sample.
+
+    """
+
+    def __init__(
+        self,
+        device: NvmlDevice,
+        *,
+        with_power: bool = True,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._device = device
+        self._with_power = with_power
+        self._clock_ns = clock_ns
+        self._means = RunningMeans()
+        self._first_mj: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Short, for logs."""
+        return 'nvml'
+
+    def read(self) -> BoardSample:
+        """
+        Take a sample.
+
+        Raises
+        ------
+        PowerError
+            The GPU is lost, or its driver hangs or is gone.
+
+        """
+        answers: _Answers = self._device.guarded('reading', self._ask_all)
+        time_ns = self._clock_ns()
+        rails = self._rails(answers)
+        energy_j = self._energy_j(answers)
+        use = answers.utilization
+        return BoardSample(
+            time_ns=time_ns,
+            rails=rails,
+            total_mw=rails['gpu'].current_mw if rails else None,
+            temperatures_c=_present(gpu=answers.temperature_c),
+            clocks_mhz=_present(gpu=answers.clock_mhz, gpu_memory=answers.memory_clock_mhz),
+            loads_percent={} if use is None else _present(gpu=use.gpu, gpu_memory=use.memory),
+            alarms=_alarms(answers.reasons or 0),
+            fan_percent=None if answers.fan_percent is None else float(answers.fan_percent),
+            energy_j=energy_j,
+            total_energy_j=energy_j.get('gpu'),
+            problems=() if rails or not self._with_power else (_NO_POWER,),
+        )
+
+    def close(self) -> None:
+        """Let go of the GPU."""
+        self._device.close()
+
+    def _ask_all(self) -> _Answers:
+        ask, constant = self._device.ask, self._device.constant
+        reasons = ask('nvmlDeviceGetCurrentClocksEventReasons')
+        if reasons is None:  # its name before driver 535
+            reasons = ask('nvmlDeviceGetCurrentClocksThrottleReasons')
+        return _Answers(
+            power_mw=ask('nvmlDeviceGetPowerUsage'),
+            energy_mj=ask('nvmlDeviceGetTotalEnergyConsumption'),
+            temperature_c=ask('nvmlDeviceGetTemperature', constant('NVML_TEMPERATURE_GPU')),
+            clock_mhz=ask('nvmlDeviceGetClockInfo', constant('NVML_CLOCK_GRAPHICS')),
+            memory_clock_mhz=ask('nvmlDeviceGetClockInfo', constant('NVML_CLOCK_MEM')),
+            utilization=ask('nvmlDeviceGetUtilizationRates'),
+            reasons=reasons,
+            fan_percent=ask('nvmlDeviceGetFanSpeed'),
+        )
+
+    def _rails(self, answers: _Answers) -> dict[str, RailPower]:
+        if not self._with_power or answers.power_mw is None:
+            return {}
+        return self._means.add({'gpu': float(answers.power_mw)})
+
+    def _energy_j(self, answers: _Answers) -> dict[str, float]:
+        """Count from the first answer on; NVML counts since the driver was loaded."""
+        if not self._with_power or answers.energy_mj is None:
+            return {}
+        if self._first_mj is None:
+            self._first_mj = answers.energy_mj
+        return {'gpu': (answers.energy_mj - self._first_mj) / _MJ_PER_J}
+
+
+_NO_POWER = 'NVML does not tell the power of this GPU (nvidia-smi shows N/A as well)'
+
+
+def _present(**values: float | None) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def _alarms(reasons: int) -> tuple[str, ...]:
+    return tuple(text for bit, text in _SLOWDOWNS.items() if reasons & bit)

@@ -1,0 +1,242 @@
+"""What nvpmodel's files and answers say: modes, settings, refusals. Frozen values."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+UNLIMITED = -1
+"""Value of a MAX_FREQ without a cap; the tool itself prints INT_MAX or LLONG_MAX for it."""
+
+Value = int | str
+"""A setting: a number where it looks like one, else the word (`on`, `auto`)."""
+
+RefusalKind = Literal['chroot', 'reboot', 'unknown_mode', 'permission', 'error']
+
+_PRINTED_UNLIMITED = (2**31 - 1, 2**63 - 1)
+_NEXT_KERNEL = '_KNEXT'
+_CORE = re.compile(r'CORE_(\d{1,4})', re.ASCII)
+_INTEGER = re.compile(r'-?\d{1,20}', re.ASCII)
+_HEXADECIMAL = re.compile(r'0[xX][0-9a-fA-F]{1,16}')
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfParameter:
+    """
+    A `< PARAM ... >` section: where the settings of one parameter are written.
+
+    Attributes
+    ----------
+    name
+        Such as `CPU_ONLINE`.
+    kind
+        `FILE`, `CLOCK`, `HWMON`, or what a later release has.
+    paths
+        Argument to file; for HWMON the folder below which the file lies. Those with `_KNEXT`
+        at the end are for newer kernels.
+    hwmon_files
+        Argument to the name of its file, HWMON only.
+
+    """
+
+    name: str
+    kind: str
+    paths: Mapping[str, str]
+    hwmon_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def candidates(self, argument: str) -> tuple[str, ...]:
+        """Return the files an argument may have, the one for newer kernels first."""
+        names = (argument + _NEXT_KERNEL, argument)
+        return tuple(self.paths[name] for name in names if name in self.paths)
+
+
+@dataclasses.dataclass(frozen=True)
+class PowerMode:
+    """
+    A power mode.
+
+    Attributes
+    ----------
+    mode_id, name
+        Such as 2 and `MODE_15W`. Ids have gaps and differ between boards and releases.
+    settings
+        (parameter, argument) to value, such as ('GPU', 'MAX_FREQ') to 918000000.
+
+    """
+
+    mode_id: int
+    name: str
+    settings: Mapping[tuple[str, str], Value] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return `MODE_15W (2)`."""
+        return f'{self.name} ({self.mode_id})'
+
+    @property
+    def masks(self) -> dict[str, int]:
+        """Power gating masks by argument; where one differs, a change needs a reboot."""
+        return {
+            argument: value for (_, argument), value in self.settings.items()
+            if argument.endswith('_MASK') and isinstance(value, int)
+        }
+
+    @property
+    def tpc_mask(self) -> int | None:
+        """Which TPCs of the GPU are without power; None where the board has no such setting."""
+        return self.masks.get('TPC_PG_MASK')
+
+    @property
+    def cores(self) -> dict[int, bool]:
+        """Whether each core is online. Cores that can not go offline may be absent."""
+        return {
+            int(match[1]): value != 0 for (_, argument), value in self.settings.items()
+            if (match := _CORE.fullmatch(argument)) is not None
+        }
+
+    @property
+    def cpu_max_khz(self) -> int | None:
+        """Highest clock of the CPU; None without a cap."""
+        return self._max_clock('CPU')
+
+    @property
+    def gpu_max_hz(self) -> int | None:
+        """Highest clock of the GPU; None without a cap."""
+        return self._max_clock('GPU')
+
+    @property
+    def emc_max_hz(self) -> int | None:
+        """Highest clock of the memory; None without a cap."""
+        return self._max_clock('EMC')
+
+    def _max_clock(self, prefix: str) -> int | None:
+        """Return the largest MAX_FREQ of the parameters with this prefix."""
+        caps = [
+            value for (parameter, argument), value in self.settings.items()
+            if parameter.startswith(prefix) and argument == 'MAX_FREQ' and isinstance(value, int)
+        ]
+        # 0 is how the EMC of R32 and R35 says "no cap".
+        return max(caps) if caps and min(caps) > 0 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class NvpmodelConf:
+    """
+    The modes of a board.
+
+    Attributes
+    ----------
+    parameters
+        Where settings are written.
+    modes
+        In the order of the file.
+    default_id
+        Mode at first boot; None where the text has none.
+    fan_default
+        Such as `quiet`; None where the text has none.
+    unknown
+        Lines that were not understood.
+
+    """
+
+    parameters: tuple[ConfParameter, ...]
+    modes: tuple[PowerMode, ...]
+    default_id: int | None = None
+    fan_default: str | None = None
+    unknown: tuple[str, ...] = ()
+
+    def find_mode(self, name_or_id: str | int) -> PowerMode | None:
+        """Return the mode with this name or this id; a name of digits loses to an id."""
+        wanted = str(name_or_id).strip()
+        for mode in self.modes:
+            if str(mode.mode_id) == wanted:
+                return mode
+        for mode in self.modes:
+            if mode.name.lower() == wanted.lower():
+                return mode
+        return None
+
+    def find_parameter(self, name: str) -> ConfParameter | None:
+        """Return the parameter with this name."""
+        return next((found for found in self.parameters if found.name == name), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class CurrentMode:
+    """
+    What `nvpmodel -q` says.
+
+    Attributes
+    ----------
+    name, mode_id
+        The mode.
+    fan_profile
+        Such as `quiet` (R32 and R35); None where it is not printed.
+    problems
+        The lines with WARN and ERROR around it. A caller who is not root gets them always.
+
+    """
+
+    name: str
+    mode_id: int
+    fan_profile: str | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class VerboseValue:
+    """
+    One setting in `nvpmodel -q --verbose`: what is, and what the mode asks for.
+
+    Attributes
+    ----------
+    parameter, argument
+        '' in R28, which prints only the path.
+    path
+        File.
+    real, conf
+        They differ where the kernel rounds or the file switches by itself (`auto`); UNLIMITED
+        for any of the large numbers that stand for it.
+
+    """
+
+    parameter: str
+    argument: str
+    path: str
+    real: Value
+    conf: Value
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """
+    Why nvpmodel did not do what it was told.
+
+    Attributes
+    ----------
+    kind
+        `chroot` (in a container: ignored, though it says 0), `reboot`, `unknown_mode`,
+        `permission`, or `error` for any other.
+    line
+        The line that says so.
+
+    """
+
+    kind: RefusalKind
+    line: str
+
+
+def parse_value(text: str) -> Value:
+    """Return the number that the text is, UNLIMITED for what is printed for it, else the text."""
+    if _HEXADECIMAL.fullmatch(text):
+        return int(text, 16)
+    if not _INTEGER.fullmatch(text):
+        return text
+    number = int(text)
+    return UNLIMITED if number in _PRINTED_UNLIMITED else number
+
+
+def without_prefix(line: str) -> str:
+    """Return a line that nvpmodel printed, without `NVPM VERB:`."""
+    return line.strip().removeprefix('NVPM VERB:').strip()

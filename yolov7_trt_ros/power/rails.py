@@ -1,0 +1,72 @@
+"""Power of the supply rails of a board: now, on average, and of all together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+MW_PER_W = 1000.0
+TOTAL_RAILS = ('VDD_IN', 'POM_5V_IN', 'VIN')
+"""Rails that feed all others: of the module (Nano, TX2, Xavier NX, Orin), of the board (Thor)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RailPower:
+    """
+    Power of one rail.
+
+    Attributes
+    ----------
+    current_mw
+        Now. The sensor of a Jetson itself averages over about 430 ms.
+    average_mw
+        Mean since the source was opened, or tegrastats started; None where it is not told.
+    max_mw
+        Largest since then; tegrastats tells it since R39.2, else None.
+
+    """
+
+    current_mw: float
+    average_mw: float | None = None
+    max_mw: float | None = None
+
+
+class RunningMeans:
+    """Mean and largest reading of each rail so far, as tegrastats prints them."""
+
+    def __init__(self) -> None:
+        self._sums_mw: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+        self._largest_mw: dict[str, float] = {}
+
+    def add(self, currents_mw: Mapping[str, float]) -> dict[str, RailPower]:
+        """Take new readings in mW, by rail, and return them with their means."""
+        return {name: self._add_one(name, value) for name, value in currents_mw.items()}
+
+    def _add_one(self, name: str, current_mw: float) -> RailPower:
+        self._sums_mw[name] = self._sums_mw.get(name, 0.0) + current_mw
+        self._counts[name] = self._counts.get(name, 0) + 1
+        self._largest_mw[name] = max(current_mw, self._largest_mw.get(name, current_mw))
+        mean_mw = self._sums_mw[name] / self._counts[name]
+        return RailPower(current_mw, mean_mw, self._largest_mw[name])
+
+
+def total_of_rails(rails: Mapping[str, RailPower], expected: Sequence[str]) -> float | None:
+    """
+    Return the power of the whole board, mW.
+
+    Parameters
+    ----------
+    rails
+        Those that were read.
+    expected
+        Names of all rails of the board. The total is None, not too small, while the rail that
+        feeds the others or one of the summands is missing.
+
+    """
+    feeding = next((name for name in TOTAL_RAILS if name in expected), None)
+    if feeding is not None:
+        return rails[feeding].current_mw if feeding in rails else None
+    if not expected or any(name not in rails for name in expected):
+        return None
+    return sum(rails[name].current_mw for name in expected)
