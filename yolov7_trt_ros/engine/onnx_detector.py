@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ class OnnxDetector:
     rectangular
         Letterbox to the smallest rectangle of stride multiples instead of a square.
     threads
-        CPU threads; 0 takes one per core.
+        CPU threads; 0 takes one per core that this process may use.
 
     Raises
     ------
@@ -228,11 +229,16 @@ class OnnxDetector:
         return True
 
 
+def usable_cores() -> int:
+    """Return the cores this process may use; ONNX Runtime takes those of the whole machine."""
+    return len(os.sched_getaffinity(0))
+
+
 def _open_session(path: Path, threads: int) -> tuple[Any, CutModel | None]:
     if threads < 0:
         raise SettingError(f'threads must be 0 (one per core) or more, got {threads}')
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = 3
     try:
         return _session(path, str(path), options), None

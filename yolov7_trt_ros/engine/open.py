@@ -204,7 +204,9 @@ def _check(options: DetectorOptions) -> None:
         if value not in known:
             raise SettingError(f'{name} must be one of {", ".join(known)}, got {value!r}')
     if not 1 <= options.max_batch <= MAX_BATCH_LIMIT:
-        raise SettingError(f'max_batch must be within 1..{MAX_BATCH_LIMIT}, got {options.max_batch}')
+        raise SettingError(
+            f'max_batch must be within 1..{MAX_BATCH_LIMIT}, got {options.max_batch}'
+        )
 
 
 def _find_tensorrt(options: DetectorOptions, path: Path) -> TrtApi | None:
