@@ -80,7 +80,16 @@ class Staged:
         cuda.memcpy_htod_async(target.address, target.flat, stream)
 
 
-class Mapped:
+class _SentWhole:
+    """What strategies have in common whose `send` leaves nothing out."""
+
+    def send_rest(
+        self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
+    ) -> None:
+        """Do nothing: `send` leaves nothing out."""
+
+
+class Mapped(_SentWhole):
     """Page-locked memory that the GPU reads in place: integrated GPUs."""
 
     name = 'mapped'
@@ -98,13 +107,8 @@ class Mapped:
             for target in slot.targets(part):
                 copy_rows(source, target)
 
-    def send_rest(
-        self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
-    ) -> None:
-        """Do nothing: `send` leaves nothing out."""
 
-
-class Direct:
+class Direct(_SentWhole):
     """The caller's own memory, on machines whose GPU reads pageable memory."""
 
     name = 'direct'
@@ -115,11 +119,6 @@ class Direct:
     ) -> None:
         """Tell the kernels where the images lie. The caller keeps them until the frame is done."""
         slot.point_cells([image.pixels.ctypes.data for _, image in items], stream)
-
-    def send_rest(
-        self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
-    ) -> None:
-        """Do nothing: `send` leaves nothing out."""
 
 
 def available_strategies(device: CudaDevice) -> list[Strategy]:

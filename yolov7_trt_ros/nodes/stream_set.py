@@ -51,7 +51,7 @@ class StreamSet(Mapping[str, ImageStream]):
         self._streams: dict[str, ImageStream] = {}
         self._slots: FrameSlots[ReceivedFrame] | None = None
         self._without_publisher: dict[str, int] = {}
-        self.max_rate_hz = 0.0
+        self._max_rate_hz = 0.0
         self._wanted = self.check(image_topics, detections_topics)
         self._update()
 
@@ -77,9 +77,7 @@ class StreamSet(Mapping[str, ImageStream]):
             No topic is named, or one twice, or outputs do not fit them.
 
         """
-        topics = [
-            self._resolve(name) for name in split_names(image_topics)
-        ]
+        topics = [self._resolve(name) for name in split_names(image_topics)]
         if not topics or len(set(topics)) != len(topics):
             raise SettingError(
                 f'image_topics must name at least one topic and none twice, got {topics}'
@@ -121,7 +119,7 @@ class StreamSet(Mapping[str, ImageStream]):
 
     def limit_rate(self, max_rate_hz: float) -> None:
         """Let so many images a second through per topic, also of topics to come; 0: all."""
-        self.max_rate_hz = max_rate_hz
+        self._max_rate_hz = max_rate_hz
         for stream in self._streams.values():
             stream.max_rate_hz = max_rate_hz
 
@@ -135,8 +133,7 @@ class StreamSet(Mapping[str, ImageStream]):
     def _update(self) -> None:
         """Make the streams those that are wanted now."""
         topics, names = self._wanted
-        found = [each for topic in topics for each in self._find(topic)]
-        found = list(dict.fromkeys(found))
+        found = list(dict.fromkeys(each for topic in topics for each in self._find(topic)))
         wanted = dict(zip(found, names or detections_topics(found), strict=True))
         for topic in self:
             output = wanted.get(topic)
@@ -188,7 +185,7 @@ class StreamSet(Mapping[str, ImageStream]):
 
     def _open(self, stream: ImageStream) -> None:
         assert self._slots is not None
-        stream.max_rate_hz = self.max_rate_hz
+        stream.max_rate_hz = self._max_rate_hz
         stream.open(self._slots)
 
     def _remove(self, topic: str) -> None:

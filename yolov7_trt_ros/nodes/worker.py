@@ -136,14 +136,14 @@ class DetectionWorker:
     def _process_failed(self, taken: Sequence[_Taken], error: InferenceError) -> None:
         """Try the frames of a failed batch one by one: only some may be to blame."""
         lost = isinstance(error, DeviceLostError)
-        if len(taken) == 1 or lost:
+        if len(taken) > 1 and not lost:
             for each in taken:
-                self._count_failed(each, error)
-            if lost:
-                raise error
+                self._process([each])
             return
         for each in taken:
-            self._process([each])
+            self._count_failed(each, error)
+        if lost:
+            raise error
 
     def _count_failed(self, taken: _Taken, error: Exception) -> None:
         taken.stream.statistics.count('failed')

@@ -8,12 +8,12 @@ that the governor learns. The limit is never set above the one that was found.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from yolov7_trt_ros.errors import PowerCommandError
 from yolov7_trt_ros.power.nvml_limits import NvmlChanges
-
-_MW_PER_W = 1000
+from yolov7_trt_ros.power.rails import MW_PER_W
 
 
 class PowerLimit:
@@ -45,11 +45,12 @@ class PowerLimit:
                 'this GPU can neither lock its clock, being older than Volta, nor limit its power '
                 '(nvidia-smi -q -d POWER shows N/A), so nothing can be governed here'
             )
-        self._found_mw, self._least_w = found_mw, -(-least_mw // _MW_PER_W)
+        self._found_mw, self._found_w = found_mw, found_mw / MW_PER_W
+        self._least_w = math.ceil(least_mw / MW_PER_W)
 
     def steps(self) -> tuple[float, ...]:
         """Return the limits there are, W, rising: whole ones, and the one that was found."""
-        found_w = self._found_mw / _MW_PER_W
+        found_w = self._found_w
         whole = [float(watt) for watt in range(self._least_w, int(found_w) + 1) if watt < found_w]
         return (*whole, found_w)
 
@@ -75,12 +76,12 @@ class PowerLimit:
                 'this GPU cannot lock its clock, which needs one from Volta on: leave '
                 'gpu_max_freq_mhz at 0; the governor limits its power instead'
             )
-        found_w = self._found_mw / _MW_PER_W
+        found_w = self._found_w
         if hold is not None:
-            limit_mw = round(min(max(hold, self._least_w), found_w) * _MW_PER_W)
+            limit_mw = round(min(max(hold, self._least_w), found_w) * MW_PER_W)
             change = partial(self._changes.limits.set_power_limit, limit_mw)
-            self._changes.make(f'-pl {limit_mw / _MW_PER_W:g}', change, f'-pl {found_w:g}')
-            return limit_mw / _MW_PER_W
+            self._changes.make(f'-pl {limit_mw / MW_PER_W:g}', change, f'-pl {found_w:g}')
+            return limit_mw / MW_PER_W
         if self._changes.is_left:
             self.reset()
         return found_w
@@ -88,4 +89,4 @@ class PowerLimit:
     def reset(self) -> None:
         """Put the limit back that was found; errors as of `limit`."""
         change = partial(self._changes.limits.set_power_limit, self._found_mw)
-        self._changes.undo(f'-pl {self._found_mw / _MW_PER_W:g}', change)
+        self._changes.undo(f'-pl {self._found_w:g}', change)
