@@ -1,6 +1,7 @@
 # One list of commands for people and for continuous integration. `make` alone prints it.
 #
 #   make venv PYTHON=python3.12             another Python (3.10 to 3.13)
+#   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu   PyTorch without CUDA: 3 GB less
 #   make demo SOURCE=street.mp4 SECONDS=20  an own picture, video or bag, for 20 s
 #   make demo ARGS="--help"                 any other option of the demo
 #   make test ARGS="-k letterbox -x"        any option of pytest
@@ -15,6 +16,7 @@ SOURCE ?=
 SECONDS ?=
 PLAN ?=
 PICTURES ?=
+TORCH_INDEX ?=
 
 INTERFACES := tools/build_interface_wheel.py tools/vision_msgs vision_msgs 4.1.1+kilted \
 	--depends builtin_interfaces service_msgs std_msgs geometry_msgs \
@@ -76,9 +78,10 @@ $(BIN)/python:
 	@echo "creating .venv with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.dependencies.stamp: requirements/ros-kilted.txt requirements/dev.txt | $(BIN)/python
+$(VENV)/.dependencies.stamp: requirements/ros-kilted.txt requirements/dev.txt requirements/torch.txt | $(BIN)/python
 	@echo "installing ROS 2 Kilted and the tools from PyPI (about two minutes, 1.4 GB on disk) ..."
 	@$(PIP_INSTALL) -r requirements/ros-kilted.txt -r requirements/dev.txt
+	@$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') -r requirements/torch.txt
 	@touch $@
 
 $(VENV)/.interfaces.stamp: $(VENV)/.dependencies.stamp \

@@ -5,11 +5,14 @@ Every exception this package raises on purpose, in one tree.
     ├── InputError                 something handed in from outside cannot be used
     │   ├── ImageError             an image message or file: size, step, encoding, truncated data
     │   ├── BagError               a bag that is missing, corrupt or half written
+    │   ├── CalibrationError       pictures that cannot tell the ranges of a model's activations
     │   └── SettingError           a parameter or command line value out of its range
     ├── ModelError                 the model cannot be used as a YOLOv7 detector
     │   ├── ModelNotFoundError     no such file and no such embedded model
     │   ├── ModelFormatError       the file is not a readable model
+    │   │   └── CheckpointError    a PyTorch checkpoint that is damaged, foreign, or holds code
     │   ├── ModelLayoutError       inputs or outputs are not those of a YOLOv7 export, or ambiguous
+    │   ├── ExportError            what was written does not compute what the model computes
     │   ├── BuildError             TensorRT could not build a plan from the model
     │   └── PlanError              a TensorRT plan cannot be used here
     │       ├── PlanMissingError   no plan was built yet for this model on this machine
@@ -49,6 +52,10 @@ class BagError(InputError):
     """A bag is missing, corrupt or half written."""
 
 
+class CalibrationError(InputError):
+    """The pictures cannot tell the ranges of a model's activations."""
+
+
 class SettingError(InputError):
     """A parameter or command line value is out of its range."""
 
@@ -65,8 +72,16 @@ class ModelFormatError(ModelError):
     """The file exists but is not a readable model."""
 
 
+class CheckpointError(ModelFormatError):
+    """A PyTorch checkpoint is damaged, of no known architecture, or holds code."""
+
+
 class ModelLayoutError(ModelError):
     """Inputs or outputs are not those of a YOLOv7 export, or fit more than one layout."""
+
+
+class ExportError(ModelError):
+    """What was written does not compute what the model computes."""
 
 
 class BuildError(ModelError):

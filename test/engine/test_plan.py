@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from hypothesis import strategies as st
 
 from yolov7_trt_ros.cli import build as build_verb
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.engine import plan as plans
 from yolov7_trt_ros.engine.builder import PRECISIONS, BuildOptions
 from yolov7_trt_ros.engine.plan import (
     Machine,
@@ -74,7 +74,7 @@ def test_a_full_disk_leaves_the_old_plan(
     def full(descriptor: int) -> None:
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(plans.os, 'fsync', full)
+    monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(OSError, match='No space'):
         write_plan(path, b'new', manifest_of(b'new'))
     assert read_plan(path, read_manifest(path)) == b'old'

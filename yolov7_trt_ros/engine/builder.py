@@ -22,7 +22,6 @@ from yolov7_trt_ros.engine.plan import (
     PlanManifest,
     Shape,
     ShapeRange,
-    write_atomically,
     write_plan,
 )
 from yolov7_trt_ros.engine.trt_api import TrtApi
@@ -34,6 +33,7 @@ from yolov7_trt_ros.errors import (
     ModelNotFoundError,
     SettingError,
 )
+from yolov7_trt_ros.whole_file import write_whole
 
 DEFAULT_PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))
 """Of models that leave batch and size open."""
@@ -376,6 +376,6 @@ def _keep_timings(path: Path | None, timings: bytes | None) -> None:
     if path is None or timings is None:
         return
     try:
-        write_atomically(path, timings)
+        write_whole(path, timings)
     except OSError as exc:
         raise BuildError(f'the timing cache {path} cannot be written: {exc}') from exc

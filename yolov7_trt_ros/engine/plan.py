@@ -9,11 +9,9 @@ describes. No TensorRT is needed here.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.errors import PlanError, PlanMissingError, SettingError
+from yolov7_trt_ros.whole_file import prepared_file
 
 Shape = tuple[int, int, int, int]
 """Batch, 3, height, width."""
@@ -217,31 +216,10 @@ def write_plan(path: Path, plan_bytes: bytes, manifest: PlanManifest) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(manifest.to_record(), indent=2, ensure_ascii=False) + '\n'
-    with _prepared(path, plan_bytes) as replace_plan:
-        with _prepared(manifest_path(path), text.encode()) as replace_manifest:
+    with prepared_file(path, plan_bytes) as replace_plan:
+        with prepared_file(manifest_path(path), text.encode()) as replace_manifest:
             replace_manifest()
         replace_plan()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _prepared(path, data) as replace:
-        replace()
-
-
-@contextlib.contextmanager
-def _prepared(path: Path, data: bytes) -> Any:
-    """Give the function that puts `data` at `path`; the data is on the disk by then."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with temporary.open('wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield lambda: os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_manifest(plan_path: Path) -> PlanManifest | None:

@@ -1,0 +1,37 @@
+"""Write a file so that readers see the old content or the new, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """
+    Write a file so that it is there whole or as it was before; its folder is made.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written, or the disk is full.
+
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with prepared_file(path, data) as replace:
+        replace()
+
+
+@contextlib.contextmanager
+def prepared_file(path: Path, data: bytes) -> Iterator[Callable[[], None]]:
+    """Give the function that puts `data` at `path`; the data is on the disk by then."""
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with temporary.open('wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield lambda: os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
