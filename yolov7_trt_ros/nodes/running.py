@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.exceptions import InvalidParameterValueException
+from rclpy.exceptions import InvalidParameterValueException, NotInitializedException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 
@@ -53,6 +53,11 @@ def run_node(
         rclpy.logging.get_logger(name).fatal(f'cannot start: {exc}')
         rclpy.try_shutdown()
         return 1
+    except (RCLError, NotInitializedException):
+        # A signal while the node is being made takes the context away from under it.
+        if rclpy.ok():
+            raise
+        return 0
     context = node.context
     executor = MultiThreadedExecutor(threads) if threads > 1 else None
     try:
