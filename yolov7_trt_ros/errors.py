@@ -13,6 +13,7 @@ Every exception this package raises on purpose, in one tree.
     │   │   └── CheckpointError    a PyTorch checkpoint that is damaged, foreign, or holds code
     │   ├── ModelLayoutError       inputs or outputs are not those of a YOLOv7 export, or ambiguous
     │   ├── ExportError            what was written does not compute what the model computes
+    │   ├── UntrustedPlanError     a plan, which can run code, that others could have written
     │   ├── BuildError             TensorRT could not build a plan from the model
     │   └── PlanError              a TensorRT plan cannot be used here
     │       ├── PlanMissingError   no plan was built yet for this model on this machine
@@ -86,6 +87,10 @@ class ExportError(ModelError):
 
 class BuildError(ModelError):
     """TensorRT could not build a plan from the model."""
+
+
+class UntrustedPlanError(ModelError):
+    """Others could have written the plan, and a plan can run code; it is never loaded or rebuilt."""
 
 
 class PlanError(ModelError):

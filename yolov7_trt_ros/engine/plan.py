@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout, TensorInfo
+from yolov7_trt_ros.engine.plan_owner import read_own_file
 from yolov7_trt_ros.errors import PlanError, PlanMissingError, SettingError
 from yolov7_trt_ros.whole_file import prepared_file
 
@@ -258,10 +259,12 @@ def read_plan(plan_path: Path, manifest: PlanManifest | None) -> bytes:
         No such file.
     PlanError
         Truncated, or not the plan that the manifest describes.
+    UntrustedPlanError
+        Somebody else could have written it.
 
     """
     try:
-        data = plan_path.read_bytes()
+        data = read_own_file(plan_path)
     except FileNotFoundError as exc:
         raise PlanMissingError(
             f'there is no plan {plan_path}; build it with yolov7_trt build MODEL.onnx -o '

@@ -36,6 +36,7 @@ from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, read_paramet
 from yolov7_trt_ros.nodes.plan_build import Engine, PlanBuild, exit_over_builds
 from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.stream_set import StreamSet, stream_set
+from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
 _ERROR_SHOWN_NS = 5 * NS_PER_S
@@ -84,6 +85,7 @@ class DetectorNode(LifecycleNode):
         self._last_error_ns = -_ERROR_SHOWN_NS
         self._state = 'unconfigured'
         declare_parameters(self, parameters.PARAMETERS)
+        self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._build_ended = self.create_guard_condition(self._on_build_ended)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -277,6 +279,7 @@ class DetectorNode(LifecycleNode):
                 {change.name: change.value for change in changes},
                 configured=self._state in ('inactive', 'active'),
             )
+            self._trusted.check(checked)
             values = read_parameters(self, parameters.PARAMETERS) | checked
             topics = self._changed_topics(checked, values)
             # Without a model yet, `_use_detector` reads them when it has come.

@@ -27,6 +27,8 @@ class ParameterSpec:
         Accepted texts; empty accepts any.
     runtime
         May change while the node is configured or active.
+    start_only
+        Only what starts the node may set it: command line, launch or parameter file.
     otherwise
         What the descriptor says of one that may not.
 
@@ -39,6 +41,7 @@ class ParameterSpec:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     runtime: bool = False
+    start_only: bool = False
     otherwise: str = 'changes take effect at the configure transition'
 
     def check(self, value: Any) -> float | int | bool | str:
@@ -96,7 +99,9 @@ class ParameterSpec:
 
     def descriptor(self) -> ParameterDescriptor:
         """Return the descriptor; types are checked by `check`, so that ints pass for doubles."""
-        descriptor = ParameterDescriptor(description=self.description, dynamic_typing=True)
+        descriptor = ParameterDescriptor(
+            description=self.description, dynamic_typing=True, read_only=self.start_only
+        )
         if self.choices:
             descriptor.additional_constraints = f'one of: {", ".join(self.choices)}'
         elif not self.runtime:

@@ -53,6 +53,12 @@ PARAMETERS = (
     ),
     ParameterSpec('model', DEFAULT_MODEL, 'Path of a model file, or name of an embedded model.'),
     ParameterSpec(
+        'model_folders', '',
+        'Folders that `model`, `class_names` and `plan_cache` may name files in when they are set '
+        'while the node runs: a list, or one text with commas; empty: the folders of what they '
+        'name at start. Only at start.', start_only=True,
+    ),
+    ParameterSpec(
         'backend', _OPTIONS.backend,
         'Inference engine; auto takes TensorRT where there is a CUDA device, pycuda and TensorRT, '
         'else ONNX Runtime on the CPU.', choices=BACKENDS,
@@ -153,6 +159,12 @@ PARAMETERS = (
     ),
 )
 """Every parameter of the detector node."""
+
+FILE_PARAMETERS = tuple(
+    spec for spec in PARAMETERS
+    if spec.name in ('model', 'class_names', 'plan_cache', 'model_folders')
+)
+"""Those that name files and folders."""
 
 _BY_NAME = {spec.name: spec for spec in PARAMETERS}
 
