@@ -16,23 +16,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolov7_trt_ros.cli import arguments, building, output
-from yolov7_trt_ros.errors import ImageError, InferenceError, InputError, ModelLayoutError
+from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.core.detector import Detector, DetectSettings
     from yolov7_trt_ros.replay.run import RunCounter
-    from yolov7_trt_ros.report.coco import CocoAnnotations, CocoImage
 
-SCORE_THRESHOLD = 0.001
-IOU_THRESHOLD = 0.65
-MAX_DETECTIONS = 300
-MAX_CANDIDATES = 30_000
 _SHOWN_CLASSES = 10
-_COCO_CLASSES = 80
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,24 +52,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
-    from yolov7_trt_ros.core.detector import DetectSettings
+    from yolov7_trt_ros.replay.pictures import load_picture
     from yolov7_trt_ros.replay.run import RunCounter
+    from yolov7_trt_ros.report import accuracy
     from yolov7_trt_ros.report.coco import CocoAnnotations, evaluate_coco
 
     annotations = CocoAnnotations(args.annotations.expanduser())
     folder = args.images.expanduser()
-    images = find_images(annotations, folder, allow_missing=args.allow_missing)
+    images = accuracy.find_images(annotations, folder, allow_missing=args.allow_missing)
     options = arguments.detector_options(args, rectangular=args.rectangular)
-    settings = DetectSettings(
-        score_threshold=SCORE_THRESHOLD, iou_threshold=IOU_THRESHOLD, multi_label=True,
-        max_detections=MAX_DETECTIONS, max_candidates=MAX_CANDIDATES,
-    )
+    settings = accuracy.accuracy_settings()
     detector = building.open_model(options)
     try:
-        _check_classes(detector)
+        accuracy.check_classes(detector.spec)
         counter = RunCounter(detector.spec.class_names)
         start = time.perf_counter()
-        records = _detect(images, folder, detector, settings, counter)
+        with output.progress_bar('images', len(images)) as advance:
+            records = accuracy.detect_labelled(
+                images, folder, detector, settings,
+                load=load_picture, found=counter.add, failed=_warned(counter), advance=advance,
+            )
         wall_s = time.perf_counter() - start
     finally:
         detector.close()
@@ -92,64 +88,12 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.failed else 0
 
 
-def find_images(
-    annotations: CocoAnnotations, folder: Path, *, allow_missing: bool
-) -> list[CocoImage]:
-    """
-    Return the images of an annotation file that are in a folder.
+def _warned(counter: RunCounter) -> Callable[[Exception], None]:
+    def failed(reason: Exception) -> None:
+        output.warn(reason)
+        counter.fail(reason)
 
-    Raises
-    ------
-    InputError
-        Some are missing and that is not allowed, or all are.
-
-    """
-    present = [image for image in annotations.images if (folder / image.file_name).is_file()]
-    missing = [image for image in annotations.images if image not in set(present)]
-    if missing and (not allow_missing or not present):
-        raise InputError(
-            f'{len(missing)} of {len(annotations.images)} images of {annotations.path} are not in '
-            f'{folder}, the first is {missing[0].file_name}'
-            + ('; --allow-missing measures without them' if present else '')
-        )
-    if not present:
-        raise InputError(f'{annotations.path} lists no images')
-    return present
-
-
-def _check_classes(detector: Detector) -> None:
-    count = detector.spec.num_classes
-    if count not in (None, _COCO_CLASSES):
-        raise ModelLayoutError(
-            f'the model has {count} classes; average precision on COCO needs its 80 in COCO order'
-        )
-
-
-def _detect(
-    images: list[CocoImage],
-    folder: Path,
-    detector: Detector,
-    settings: DetectSettings,
-    counter: RunCounter,
-) -> list[dict[str, Any]]:
-    """Return COCO records; an image that cannot be used counts as one without detections."""
-    from yolov7_trt_ros.replay.pictures import load_picture
-    from yolov7_trt_ros.report.coco import coco_records
-
-    records: list[dict[str, Any]] = []
-    with output.progress_bar('images', len(images)) as advance:
-        for image in images:
-            try:
-                picture = load_picture(folder / image.file_name)
-                detections, timings = detector.detect(picture, settings)
-            except (ImageError, InferenceError) as exc:
-                output.warn(exc)
-                counter.fail(exc)
-            else:
-                counter.add(detections, timings)
-                records += coco_records(image.image_id, detections)
-            advance()
-    return records
+    return failed
 
 
 def _report(result: dict[str, Any], images: int, summary: Any, wall_s: float) -> str:

@@ -13,7 +13,10 @@ from yolov7_trt_ros import __version__
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 
 PROGRAM = 'yolov7_trt'
-VERBS = ('detect', 'replay', 'eval', 'build', 'info', 'power', 'doctor', 'demo')
+VERBS = (
+    'detect', 'replay', 'compare', 'eval', 'export', 'build', 'quantize', 'prune', 'info',
+    'fusion', 'bench', 'power', 'doctor', 'demo',
+)
 """
 Each is a module of this folder with `add_arguments(parser)` and `run(args) -> exit status`.
 

@@ -302,7 +302,7 @@ def _edit(onnx: Path, options: BuildOptions, api: TrtApi) -> OnnxEdit:
     if options.precision == 'int8' and not edit.is_quantised:
         raise BuildError(
             f'{onnx} has no QuantizeLinear/DequantizeLinear nodes, and int8 needs them: quantise '
-            'the model first (onnxruntime.quantization.quantize_static with QuantFormat.QDQ), or '
+            f'the model first with: yolov7_trt quantize {onnx} --images PICTURES -o int8.onnx; or '
             'build with --precision fp16'
         )
     if options.precision in ('fp16', 'mixed') and not api.weakly_typed:

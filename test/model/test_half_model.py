@@ -1,0 +1,54 @@
+"""The mixed model: float16 backbone, float32 heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, numpy_helper
+from quantise_networks import branching
+
+from yolov7_trt_ros.engine.half_precision import convert_to_half
+from yolov7_trt_ros.engine.model_files import find_model
+from yolov7_trt_ros.errors import ExportError
+from yolov7_trt_ros.model.float_model import FloatModel
+from yolov7_trt_ros.model.half_model import make_mixed
+from yolov7_trt_ros.model.onnx_source import load_source
+
+
+def test_the_embedded_model() -> None:
+    model = FloatModel(load_source(find_model('yolov7-nano')))
+    mixed = make_mixed(model, model.heads, convert_to_half)
+    onnx.checker.check_model(mixed, full_check=True)
+    kinds = {tensor.name: tensor.data_type for tensor in mixed.graph.initializer}
+    for node in mixed.graph.node:
+        if node.op_type == 'Conv':
+            wanted = TensorProto.FLOAT if node.name in model.heads else TensorProto.FLOAT16
+            assert kinds[node.input[1]] == kinds[node.input[2]] == wanted, node.name
+    assert mixed.graph.input == model.model.graph.input
+    assert mixed.graph.output == model.model.graph.output
+    assert list(mixed.metadata_props) == list(model.model.metadata_props)
+    image = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    wanted, found = (
+        onnxruntime.InferenceSession(each.SerializeToString()).run(None, {'images': image})[0]
+        for each in (model.model, mixed)
+    )
+    difference = np.abs(found - wanted)
+    assert 0 < difference[..., 4:].max() < 0.01
+    assert difference[..., :4].max() < 1.0  # pixels
+
+
+def test_a_weight_beyond_float16(tmp_path: Path) -> None:
+    source = load_source(branching(tmp_path / 'n.onnx'))
+    stored = next(each for each in source.graph.initializer if each.name == 'deep.conv.weight')
+    weight = numpy_helper.to_array(stored).copy()
+    weight[0, 0, 0, 0] = 1e5
+    stored.CopyFrom(numpy_helper.from_array(weight, stored.name))
+    model = FloatModel(source)
+    with pytest.raises(ExportError, match=r'deep\.conv\.weight has values beyond.*65504.*--keep'):
+        make_mixed(model, model.heads, convert_to_half)
+    mixed = make_mixed(model, (*model.heads, 'deep.conv'), convert_to_half)
+    assert any(each.name == 'deep.conv.weight' for each in mixed.graph.initializer)

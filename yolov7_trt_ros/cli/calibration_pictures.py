@@ -1,0 +1,272 @@
+"""Pictures to calibrate and to score on, spread over a folder, video, bag or array."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.errors import CalibrationError, ImageError, SettingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yolov7_trt_ros.core.image import ImageView
+    from yolov7_trt_ros.replay.sources import FrameSource
+
+_SHOWN_ERRORS = 3
+
+
+class Pictures(Protocol):
+    """
+    Some pictures of a source. Iterating reads them again each time.
+
+    Attributes
+    ----------
+    failed
+        How many could not be decoded in the last iteration.
+
+    """
+
+    failed: int
+
+    def __len__(self) -> int:
+        """Return how many there are, undecodable ones included."""
+
+    def __iter__(self) -> Iterator[tuple[str, ImageView]]:
+        """Yield name and pixels of each that can be decoded."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PictureSets:
+    """
+    Pictures for the two halves of the work.
+
+    Attributes
+    ----------
+    calibration, scoring
+        Spread over the source alike; without a picture in common unless `held_out` is False.
+    held_out
+        Whether none is in both.
+
+    """
+
+    calibration: Pictures
+    scoring: Pictures
+    held_out: bool
+
+
+def open_pictures(path: Path, *, count: int, score_count: int) -> PictureSets:
+    """
+    Open a source and take pictures spread evenly over it; which ones is the same each time.
+
+    Parameters
+    ----------
+    path
+        A picture, a folder, a video, a bag, or an .npy file of (N, 3, H, W): uint8, or floats in
+        0..1, RGB.
+    count, score_count
+        Most pictures to calibrate and to score on.
+
+    Raises
+    ------
+    CalibrationError
+        There are no pictures, or the array is of another form.
+    InputError
+        The source cannot be opened.
+
+    """
+    if count < 1 or score_count < 0:
+        raise SettingError(
+            f'--count must be at least 1 and --score-count at least 0, got {count} and '
+            f'{score_count}'
+        )
+    open_set, total = _open_source(path.expanduser(), count + score_count)
+    if total < 1:
+        raise CalibrationError(f'{path} holds no pictures to calibrate on')
+    calibration, scoring = split_pictures(total, count, score_count)
+    if len(calibration) == 1:
+        output.warn(
+            f'{path}: one picture calibrates the model; the ranges of one picture are too narrow '
+            'for others, give 100 or more'
+        )
+    return PictureSets(
+        open_set(calibration), open_set(scoring), not set(calibration) & set(scoring)
+    )
+
+
+def split_pictures(total: int, count: int, score_count: int) -> tuple[list[int], list[int]]:
+    """
+    Return indices to calibrate and to score on, both spread evenly over `total` pictures.
+
+    They have none in common, and share the pictures in the proportion asked for where there are
+    too few; a single picture serves for both.
+
+    """
+    wanted = count + score_count
+    chosen = spread(total, min(total, wanted))
+    if not score_count or len(chosen) == 1:
+        return chosen[:count], chosen if score_count else []
+    number = min(max(1, round(len(chosen) * score_count / wanted)), len(chosen) - 1)
+    scoring = {chosen[index] for index in spread(len(chosen), number)}
+    return [index for index in chosen if index not in scoring], sorted(scoring)
+
+
+def spread(total: int, number: int) -> list[int]:
+    """Return `number` indices below `total`, evenly apart, from the middle of each part."""
+    return [(2 * index + 1) * total // (2 * number) for index in range(number)]
+
+
+def _open_source(path: Path, wanted: int) -> tuple[Any, int]:
+    """Return what makes the pictures of some indices, and how many there are to choose from."""
+    from yolov7_trt_ros.replay.pictures import find_pictures
+    from yolov7_trt_ros.replay.sources import kind_of
+
+    if path.suffix.lower() == '.npy':
+        array = load_array(path)
+        return lambda indices: _ArrayPictures(path, array, indices), len(array)
+    if kind_of(path) == 'pictures':
+        files = find_pictures(path) if path.is_dir() else [path]
+        return lambda indices: FilePictures([files[index] for index in indices]), len(files)
+    source, total = _open_frames(path, wanted)
+    for text in source.warnings:
+        output.warn(text)
+    return lambda indices: _FramePictures(source, indices), total
+
+
+def _open_frames(path: Path, wanted: int) -> tuple[FrameSource, int]:
+    """Open a video or bag and count it; of long ones most frames are never decoded."""
+    from yolov7_trt_ros.replay.sources import open_frames
+
+    source = open_frames(path)
+    every = max(1, (source.count or 0) // (2 * wanted))
+    if every > 1:
+        source = open_frames(path, every=every)
+    if source.kind == 'bag' and source.count is not None:
+        return source, source.count
+    return source, sum(1 for _ in source)  # what a video says of its length is an estimate
+
+
+class _Reading:
+    """Counts and tells of what cannot be decoded."""
+
+    def __init__(self, number: int) -> None:
+        self.failed = 0
+        self._number = number
+        self._told: set[str] = set()
+
+    def __len__(self) -> int:
+        return self._number
+
+    def _fail(self, exc: Exception) -> None:
+        """Warn of the first few, once each."""
+        self.failed += 1
+        if str(exc) not in self._told and len(self._told) < _SHOWN_ERRORS:
+            self._told.add(str(exc))
+            output.warn(exc)
+
+
+class FilePictures(_Reading):
+    """Picture files."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        super().__init__(len(files))
+        self._files = files
+
+    def __iter__(self) -> Iterator[tuple[str, ImageView]]:
+        """Yield file name and pixels."""
+        from yolov7_trt_ros.replay.pictures import load_picture
+
+        self.failed = 0
+        for file in self._files:
+            try:
+                picture = load_picture(file)
+            except ImageError as exc:
+                self._fail(exc)
+            else:
+                yield file.name, picture
+
+
+class _FramePictures(_Reading):
+    def __init__(self, source: Any, indices: Sequence[int]) -> None:
+        super().__init__(len(indices))
+        self._source = source
+        self._indices = frozenset(indices)
+
+    def __iter__(self) -> Iterator[tuple[str, ImageView]]:
+        from yolov7_trt_ros.replay.frames import BadFrame
+
+        self.failed = 0
+        last = max(self._indices, default=-1)
+        for number, frame in enumerate(self._source):
+            if number > last:
+                break
+            if number not in self._indices:
+                continue
+            if isinstance(frame, BadFrame):
+                self._fail(frame.error)
+            else:
+                yield f'{frame.source} {frame.index}', frame.image
+
+
+class _ArrayPictures(_Reading):
+    def __init__(self, path: Path, array: NDArray[Any], indices: Sequence[int]) -> None:
+        super().__init__(len(indices))
+        self._path = path
+        self._array = array
+        self._indices = indices
+
+    def __iter__(self) -> Iterator[tuple[str, ImageView]]:
+        from yolov7_trt_ros.core.image import ImageView
+
+        self.failed = 0
+        for index in self._indices:
+            try:
+                pixels = _pixels(self._array[index])
+            except CalibrationError as exc:
+                self._fail(CalibrationError(f'{self._path}, picture {index}: {exc}'))
+            else:
+                yield f'{self._path.name} {index}', ImageView.from_array(pixels, 'rgb8')
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """
+    Open an array of pictures without reading it all.
+
+    Raises
+    ------
+    CalibrationError
+        It cannot be read, or is not (N, 3, H, W) of uint8 or floats.
+
+    """
+    import numpy as np
+
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode='r', allow_pickle=False)
+    except (OSError, ValueError, EOFError) as exc:
+        raise CalibrationError(f'{path} cannot be read as a numpy array: {exc}') from exc
+    if array.ndim != 4 or array.shape[1] != 3 or array.dtype.kind not in 'uf' or (
+        array.dtype.kind == 'u' and array.dtype != np.uint8
+    ):
+        raise CalibrationError(
+            f'{path} must be pictures (N, 3, H, W), RGB, uint8 or floats in 0..1; it is '
+            f'{array.shape} {array.dtype}'
+        )
+    return array
+
+
+def _pixels(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return RGB pixels (H, W, 3) of one picture (3, H, W)."""
+    import numpy as np
+
+    if picture.dtype != np.uint8:
+        if not np.isfinite(picture).all() or picture.min() < 0 or picture.max() > 1:
+            raise CalibrationError(
+                f'floats must be within 0..1, they are {picture.min()}..{picture.max()}; divide '
+                'by 255, and take no mean off'
+            )
+        picture = np.rint(picture.astype(np.float32) * 255).astype(np.uint8)
+    return np.ascontiguousarray(picture.transpose(1, 2, 0))

@@ -1,0 +1,157 @@
+"""Score a changed model: AP50 where there are labels, agreement with the original where not."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from yolov7_trt_ros.errors import CalibrationError, InferenceError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detections import Detections
+    from yolov7_trt_ros.core.detector import Detector, DetectSettings
+    from yolov7_trt_ros.core.image import ImageView
+    from yolov7_trt_ros.report.coco import CocoAnnotations
+
+OpenModel = Callable[[Path], 'Detector']
+Named = Iterable[tuple[str, 'ImageView']]
+
+
+class ModelScore(Protocol):
+    """
+    From a ModelProto to a score.
+
+    Attributes
+    ----------
+    measure
+        What it is, for people: `AP50` or `agreement`.
+    tolerance
+        Scores this near to each other count as equal.
+    used
+        Number of pictures that the last score comes from.
+
+    """
+
+    measure: str
+    tolerance: float
+    used: int
+
+    def __call__(self, model: Any) -> float:
+        """Return the score, 0..1."""
+
+
+class LabelledScore:
+    """
+    AP50 on labelled pictures, as COCO asks for it.
+
+    Parameters
+    ----------
+    pictures
+        Name and pixels; the name is that of the file in the annotations.
+    annotations
+        Their labels.
+    open_model
+        Opens an ONNX file as a detector.
+
+    Raises
+    ------
+    CalibrationError
+        None of the pictures is in the annotations.
+
+    """
+
+    measure = 'AP50'
+    tolerance = 0.001
+
+    def __init__(
+        self, pictures: Named, annotations: CocoAnnotations, open_model: OpenModel
+    ) -> None:
+        self._pictures = pictures
+        self._annotations = annotations
+        self._open_model = open_model
+        self.used = 0
+        self._ids = {image.file_name: image.image_id for image in annotations.images}
+
+    def __call__(self, model: Any) -> float:
+        """Return AP50."""
+        from yolov7_trt_ros.report.coco import coco_records, evaluate_coco
+
+        records, ids = [], []
+        for name, found in _detect(model, self._labelled(), self._open_model, coco=True):
+            ids.append(self._ids[name])
+            records += coco_records(self._ids[name], found)
+        self.used = len(ids)
+        if not ids:
+            raise CalibrationError(
+                f'none of the pictures to score on is in {self._annotations.path}; its first is '
+                + next(iter(self._ids), 'missing')
+            )
+        return float(evaluate_coco(records, self._annotations, ids)['ap50'])
+
+    def _labelled(self) -> Named:
+        return ((name, image) for name, image in self._pictures if name in self._ids)
+
+
+class AgreementScore:
+    """
+    Agreement with the detections of a reference, weighted by their scores.
+
+    The first model that is scored is the reference.
+
+    """
+
+    measure = 'agreement'
+    tolerance = 0.005
+
+    def __init__(self, pictures: Named, open_model: OpenModel) -> None:
+        self._pictures = pictures
+        self._open_model = open_model
+        self.used = 0
+        self._reference: list[Detections] | None = None
+
+    def __call__(self, model: Any) -> float:
+        """Return the agreement."""
+        from yolov7_trt_ros.report.agreement import measure_agreement
+
+        found = [
+            each for _, each in _detect(model, self._pictures, self._open_model, coco=False)
+        ]
+        self.used = len(found)
+        if not found:
+            raise CalibrationError('none of the pictures to score on can be used')
+        if self._reference is None:
+            self._reference = found
+        return measure_agreement(self._reference, found).weighted
+
+
+def detect_all(
+    detector: Detector, pictures: Named, settings: DetectSettings
+) -> Iterable[tuple[str, Detections]]:
+    """Yield name and detections of each picture; one the engine fails on has none."""
+    from yolov7_trt_ros.core.detections import Detections
+
+    for name, picture in pictures:
+        try:
+            yield name, detector.detect(picture, settings)[0]
+        except InferenceError:
+            yield name, Detections.empty(picture.size_wh)
+
+
+def _detect(
+    model: Any, pictures: Named, open_model: OpenModel, *, coco: bool
+) -> Sequence[tuple[str, Detections]]:
+    """Run a ModelProto over pictures."""
+    from yolov7_trt_ros.report.accuracy import accuracy_settings, check_classes
+
+    with tempfile.TemporaryDirectory(prefix='yolov7_trt_') as folder:
+        path = Path(folder) / 'model.onnx'
+        path.write_bytes(model.SerializeToString())
+        detector = open_model(path)
+    try:
+        if coco:
+            check_classes(detector.spec)
+        return list(detect_all(detector, pictures, accuracy_settings()))
+    finally:
+        detector.close()

@@ -1,0 +1,153 @@
+"""All ways to quantise a model against each other, by a score that comes from outside."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov7_trt_ros.model.calibration import Calibration
+from yolov7_trt_ros.model.float_model import FloatModel
+from yolov7_trt_ros.model.qdq import quantise
+from yolov7_trt_ros.model.sensitivity import rank_convs
+
+FLOAT_COUNTS = (1, 2, 4, 8)
+"""How many of the most sensitive convolutions are tried as float."""
+
+Score = Callable[[Any], float]
+"""From a ModelProto to a score, 0..1, higher is better."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entry:
+    """
+    One way to quantise, and what it scored.
+
+    Attributes
+    ----------
+    method
+        How ranges were found.
+    kept
+        Convolutions that stay float, the heads among them.
+    extra
+        Those of them that the fall-back added, most sensitive first.
+    score
+        0..1; None where nothing was scored.
+
+    """
+
+    method: str
+    kept: tuple[str, ...]
+    extra: tuple[str, ...]
+    score: float | None = None
+
+    @property
+    def name(self) -> str:
+        """`mse`, or `mse, 4 float` with four convolutions left out."""
+        return f'{self.method}, {len(self.extra)} float' if self.extra else self.method
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tournament:
+    """
+    The outcome.
+
+    Attributes
+    ----------
+    reference
+        Score of the float model.
+    entries
+        All that was tried, in that order.
+    winner
+        The one to keep.
+    model
+        Its ModelProto.
+    sensitivity
+        Convolutions and their errors when quantised alone, worst first; empty where no fall-back
+        was tried.
+
+    """
+
+    reference: float
+    entries: tuple[Entry, ...]
+    winner: Entry
+    model: Any
+    sensitivity: tuple[tuple[str, float], ...]
+
+
+def run_tournament(
+    model: FloatModel,
+    calibration: Calibration,
+    score: Score,
+    *,
+    methods: Sequence[str],
+    kept: Sequence[str],
+    sensitivity_blobs: Sequence[NDArray[np.float32]] = (),
+    tolerance: float = 0.001,
+    weight_range: str = 'max',
+    threads: int = 0,
+    report: Callable[[str], Any] = lambda text: None,
+) -> Tournament:
+    """
+    Quantise by each method, then with the most sensitive convolutions of the best left float.
+
+    Parameters
+    ----------
+    kept
+        Convolutions that stay float in every entry.
+    sensitivity_blobs
+        A few network inputs for the sensitivity; none leaves the fall-back out. It is not tried
+        either where the best method comes as near to the float model as `tolerance`.
+    tolerance
+        Scores this near to each other count as equal; the fewest float convolutions win then.
+    report
+        Gets a line for each thing that begins.
+
+    """
+    def changed(entry: Entry) -> Any:
+        return quantise(
+            model, calibration, method=entry.method, kept=entry.kept, weight_range=weight_range
+        )
+
+    def enter(method: str, extra: tuple[str, ...]) -> Entry:
+        entry = Entry(method, (*kept, *extra), extra)
+        report(entry.name)
+        return dataclasses.replace(entry, score=score(changed(entry)))
+
+    report('float')
+    reference = score(model.model)
+    entries = [enter(method, ()) for method in methods]
+    ranked: list[tuple[str, float]] = []
+    best = max(entries, key=_score)
+    if len(sensitivity_blobs) and _score(best) < reference - tolerance:
+        report('sensitivity of each convolution')
+        ranked = rank_convs(
+            model, calibration, sensitivity_blobs, method=best.method, kept=kept,
+            weight_range=weight_range, threads=threads,
+        )
+        worst = [name for name, _ in ranked]
+        entries += [
+            enter(best.method, tuple(worst[:count]))
+            for count in FLOAT_COUNTS if count < len(worst)
+        ]
+    winner = choose_winner(entries, reference, tolerance)
+    return Tournament(reference, tuple(entries), winner, changed(winner), tuple(ranked))
+
+
+def choose_winner(entries: Sequence[Entry], reference: float, tolerance: float) -> Entry:
+    """
+    Return the entry with the fewest float convolutions among those that score best.
+
+    To score better than the float model, the reference, is luck, and worth no float convolution.
+
+    """
+    best = min(max(_score(entry) for entry in entries), reference)
+    good = [entry for entry in entries if _score(entry) >= best - tolerance]
+    return min(good, key=lambda entry: (len(entry.kept), -_score(entry)))
+
+
+def _score(entry: Entry) -> float:
+    return 0.0 if entry.score is None else entry.score
