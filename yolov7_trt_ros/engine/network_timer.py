@@ -1,0 +1,126 @@
+"""
+How long the network alone takes, whichever engine runs it: one interface.
+
+TensorRT is timed between CUDA events around the network as it runs in a frame (as a graph where
+there are graphs), on the input that the letterbox made of a picture. Everything else is timed by
+the host's clock around a run that is over when it returns, by the detector itself.
+
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+from yolov7_trt_ros.core.detector import Detector, DetectSettings
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.errors import SettingError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.engine.trt_detector import TrtDetector
+
+HOST_CLOCK = 'host clock'
+CUDA_EVENTS = 'CUDA events'
+_NS_PER_MS = 1e6
+_RUNS_PER_PICTURE = 8
+_WARM_UP_RUNS = 3
+
+
+class BatchTimer(Protocol):
+    """Runs batches of one size and says what the network took, as OnnxBatches does."""
+
+    def infer_ns(self, images: Sequence[ImageView]) -> int:
+        """Run a batch; return the nanoseconds of the network alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkTimer:
+    """
+    Times the network alone.
+
+    Attributes
+    ----------
+    clock
+        `host clock` or `CUDA events`.
+    sample
+        Takes images and returns the nanoseconds of one or more runs on them.
+    by_detector
+        It is no more than `infer_ns` of each frame: whoever times frames has it already.
+
+    """
+
+    clock: str
+    sample: Callable[[Sequence[ImageView]], list[int]]
+    by_detector: bool = False
+
+
+def network_timer(detector: Detector, settings: DetectSettings, batch: int) -> NetworkTimer:
+    """
+    Return what times the network of a detector on batches of a size.
+
+    Raises
+    ------
+    SettingError
+        The detector does not take as many images at once.
+
+    """
+    if batch > detector.max_batch:
+        raise SettingError(
+            f'{detector.backend} takes at most {detector.max_batch} '
+            f'{"image" if detector.max_batch == 1 else "images"} at once here'
+        )
+    if is_on_tensorrt(detector):
+        on_gpu = cast('TrtDetector', detector)
+        return NetworkTimer(CUDA_EVENTS, lambda images: _event_ns(on_gpu, images, settings))
+    return NetworkTimer(
+        HOST_CLOCK, lambda images: [detector.detect_batch(images, settings)[1].infer_ns],
+        by_detector=True,
+    )
+
+
+def batch_timer(batches: BatchTimer) -> NetworkTimer:
+    """Return what times batches that no detector takes."""
+    return NetworkTimer(HOST_CLOCK, lambda images: [batches.infer_ns(images)])
+
+
+def time_network(
+    detector: Detector, batch: Sequence[ImageView], settings: DetectSettings | None = None
+) -> list[int]:
+    """Return the nanoseconds of one or more runs of the network on a batch of images."""
+    timer = network_timer(detector, settings or DetectSettings(), len(batch))
+    return timer.sample(batch)
+
+
+def is_on_tensorrt(detector: Detector) -> bool:
+    """Whether a detector is a TrtDetector; without PyCUDA there is none."""
+    try:
+        from yolov7_trt_ros.engine.trt_detector import TrtDetector
+    except ImportError:
+        return False
+    return isinstance(detector, TrtDetector)
+
+
+def _event_ns(
+    detector: TrtDetector, images: Sequence[ImageView], settings: DetectSettings
+) -> list[int]:
+    """Upload and letterbox a batch, then time some runs of the network on it."""
+    import pycuda.driver as cuda
+
+    with detector._device:
+        slot, bucket, kept = detector._enqueue(images, settings)
+        try:
+            stream, key = detector._stream, (bucket, 'network alone')
+            events = [(cuda.Event(), cuda.Event()) for _ in range(_RUNS_PER_PICTURE)]
+            for _ in range(_WARM_UP_RUNS):
+                detector._graphs.launch(key, bucket.enqueue_network)
+            for start, end in events:
+                start.record(stream)
+                detector._graphs.launch(key, bucket.enqueue_network)
+                end.record(stream)
+                end.synchronize()
+            del kept
+            return [round(end.time_since(start) * _NS_PER_MS) for start, end in events]
+        finally:
+            stream.synchronize()
+            detector._pool.release(slot)

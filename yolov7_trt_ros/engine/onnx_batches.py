@@ -1,0 +1,100 @@
+"""Batches of images through an ONNX model: what OnnxDetector, one image at a time, does not do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.letterbox import fit_letterbox
+from yolov7_trt_ros.core.preprocess import Preprocessor
+from yolov7_trt_ros.engine.onnx_session import OnnxSession
+from yolov7_trt_ros.errors import InferenceError, SettingError
+
+
+class OnnxBatches:
+    """
+    Runs batches of one size, and tells how long the network took for each.
+
+    Parameters
+    ----------
+    path
+        ONNX file with a free batch, or with this one.
+    batch
+        Images at once.
+    network_wh
+        Network input in pixels.
+    threads
+        CPU threads; 0 takes one per core.
+
+    Raises
+    ------
+    SettingError
+        The model does not take this batch: it was exported with another one.
+    InferenceError
+        It says that it does, but fails on it.
+    ModelFormatError, ModelLayoutError
+        As for OnnxSession.
+
+    """
+
+    def __init__(
+        self, path: Path, batch: int, network_wh: tuple[int, int], *, threads: int = 0
+    ) -> None:
+        self._session = OnnxSession(path, threads=threads)
+        self._network_wh = network_wh
+        self._preprocessor = Preprocessor(self._session.input.dtype)
+        width, height = network_wh
+        self._images = np.zeros((batch, 3, height, width), self._session.input.dtype)
+        try:
+            self._check_batch(batch)
+        except BaseException:
+            self.close()
+            raise
+
+    def prepare(self, images: Sequence[ImageView]) -> NDArray[Any]:
+        """Return the network input of as many images as the batch has, of its own memory."""
+        for slot, image in zip(self._images, images, strict=True):
+            letterbox = fit_letterbox(image.size_wh, self._network_wh)
+            slot[:] = self._preprocessor.prepare(image, letterbox)[0]
+        return self._images
+
+    def infer_ns(self, images: Sequence[ImageView]) -> int:
+        """
+        Run a batch and return the nanoseconds that the network alone took.
+
+        Raises
+        ------
+        InferenceError
+            ONNX Runtime failed.
+
+        """
+        blob = self.prepare(images)
+        start = time.perf_counter_ns()
+        self._session.run(blob)
+        return time.perf_counter_ns() - start
+
+    def close(self) -> None:
+        """Free the session; calling it twice is harmless."""
+        self._session.close()
+
+    def _check_batch(self, batch: int) -> None:
+        fixed = self._session.input.shape[0]
+        if fixed not in (None, batch):
+            raise SettingError(
+                f'the ONNX model has a fixed batch of {fixed}, not {batch}: export it with a '
+                'free batch'
+            )
+        if batch == fixed:
+            return
+        result = self._session.run(self._images)[0]
+        if result.ndim > 2 and result.shape[0] != batch:  # (n, 7) of an end2end model is no batch
+            raise InferenceError(
+                f'the ONNX model declares a free batch, but gave {result.shape[0]} results for '
+                f'{batch} images'
+            )

@@ -1,0 +1,110 @@
+"""A model in ONNX Runtime on the CPU, tensors in and out: no more than timing it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from yolov7_trt_ros.core.model_spec import TensorInfo, check_input
+from yolov7_trt_ros.engine.onnx_detector import ORT_ERRORS, usable_cores
+from yolov7_trt_ros.errors import InferenceError, ModelFormatError
+
+
+class OnnxSession:
+    """
+    A session of ONNX Runtime.
+
+    Parameters
+    ----------
+    path
+        ONNX file with one image input.
+    threads
+        CPU threads; 0 takes one per core that this process may use.
+
+    Raises
+    ------
+    ModelFormatError
+        ONNX Runtime cannot load it.
+    ModelLayoutError
+        Its input is not one of images (B, 3, H, W).
+
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or usable_cores()
+        options.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=['CPUExecutionProvider']
+            )
+        except ORT_ERRORS as exc:
+            raise ModelFormatError(
+                f'{path.name} is not a model ONNX Runtime can load: {_first_line(exc)}'
+            ) from exc
+        self.input: TensorInfo = check_input(
+            [_tensor_info(value) for value in self._session.get_inputs()]
+        )
+
+    def run(self, images: NDArray[Any]) -> list[NDArray[Any]]:
+        """
+        Return every output for images (B, 3, H, W) of the input's dtype.
+
+        Raises
+        ------
+        InferenceError
+            ONNX Runtime refused them or failed, or the session is closed.
+
+        """
+        if self._session is None:
+            raise InferenceError('the session is closed')
+        try:
+            outputs: list[NDArray[Any]] = self._session.run(None, {self.input.name: images})
+        except ORT_ERRORS as exc:
+            raise InferenceError(f'ONNX Runtime failed: {_first_line(exc)}') from exc
+        return [np.asarray(output) for output in outputs]
+
+    def close(self) -> None:
+        """Free the session; calling it twice is harmless."""
+        self._session = None
+
+
+def onnx_precision(path: Path) -> str:
+    """
+    Return what the convolutions of an ONNX file run in: `int8` (Q/DQ), `fp16`, `mixed`, `fp32`.
+
+    '' where the file cannot be read, or the package onnx is not installed. Weights that are kept
+    in half precision and cast before use run in single precision.
+
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        return ''
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except (OSError, DecodeError):
+        return ''
+    if any(node.op_type == 'QuantizeLinear' for node in graph.node):
+        return 'int8'
+    types = {value.name: value.data_type for value in graph.initializer}
+    used = {
+        types.get(node.input[1]) == onnx.TensorProto.FLOAT16
+        for node in graph.node if node.op_type == 'Conv'
+    }
+    return 'mixed' if len(used) == 2 else 'fp16' if True in used else 'fp32'
+
+
+def _tensor_info(value: Any) -> TensorInfo:
+    shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+    dtype = value.type.removeprefix('tensor(').removesuffix(')')
+    return TensorInfo(value.name, shape, {'float': 'float32'}.get(dtype, dtype))
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
