@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from yolov7_trt_ros.core.model_spec import TensorInfo
 from yolov7_trt_ros.engine.plan import ShapeRange, read_manifest, read_plan
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.trt_api import TrtApi, TrtEngine
 from yolov7_trt_ros.errors import MissingDependencyError
 
 
@@ -35,6 +37,30 @@ def load_plan_facts(plan: Path) -> PlanFacts:
         There is no TensorRT, PyCUDA, driver or GPU here.
 
     """
+    with _loaded(plan) as engine:
+        return PlanFacts(
+            engine.inputs, engine.outputs, engine.profiles, engine.device_memory_bytes,
+            engine.layers(),
+        )
+
+
+def load_layer_information(plan: Path) -> dict[str, Any]:
+    """
+    Load a plan and return all that the engine inspector tells: `Layers` and `Bindings`.
+
+    Raises
+    ------
+    PlanError, MissingDependencyError, InferenceError
+        As `load_plan_facts` raises them.
+
+    """
+    with _loaded(plan) as engine:
+        return engine.layer_information()
+
+
+@contextlib.contextmanager
+def _loaded(plan: Path) -> Iterator[TrtEngine]:
+    """Load a plan for a moment, with its CUDA context current."""
     try:
         from yolov7_trt_ros.engine.cuda_device import CudaDevice
     except ImportError as exc:
@@ -47,11 +73,9 @@ def load_plan_facts(plan: Path) -> PlanFacts:
     try:
         with device:
             engine = api.deserialize(data)
-            facts = PlanFacts(
-                engine.inputs, engine.outputs, engine.profiles, engine.device_memory_bytes,
-                engine.layers(),
-            )
-            engine.close()
+            try:
+                yield engine
+            finally:
+                engine.close()
     finally:
         device.release()
-    return facts

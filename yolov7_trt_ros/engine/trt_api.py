@@ -223,11 +223,7 @@ class TrtEngine:
             raise InferenceError('the engine is closed')
         messages = self._api.messages
         messages.clear()
-        strategies = getattr(self._api.module, 'ExecutionContextAllocationStrategy', None)
-        if strategies is not None:
-            context = self._engine.create_execution_context(strategies.USER_MANAGED)
-        else:
-            context = self._engine.create_execution_context_without_device_memory()
+        context = self._new_context()
         if context is None:
             raise InferenceError(
                 f'TensorRT cannot create an execution context: {messages.last() or "no reason"}'
@@ -245,16 +241,46 @@ class TrtEngine:
 
     def layers(self) -> list[dict[str, Any]]:
         """Return what the inspector tells of each layer; only `Name` where no detail was kept."""
+        found = self.layer_information().get('Layers', [])
+        return [layer if isinstance(layer, dict) else {'Name': str(layer)} for layer in found]
+
+    def layer_information(self) -> dict[str, Any]:
+        """
+        Return all that the inspector tells: `Layers`, dicts or names, and `Bindings`.
+
+        Formats of tensors with free dimensions are those of the first profile's optimum. Empty
+        for a plan that kept no layer information, and once the engine is closed.
+
+        """
         if self._engine is None:
-            return []
+            return {}
         inspector = self._engine.create_engine_inspector()
+        context = self._context_for_inspector()
+        if context is not None:
+            inspector.execution_context = context
         text = inspector.get_engine_information(self._api.module.LayerInformationFormat.JSON)
         try:
             # not strict: Metadata separates names with a raw control character
-            found = json.loads(text, strict=False).get('Layers', [])
-        except (ValueError, AttributeError):  # a plan without any layer information
-            return []
-        return [layer if isinstance(layer, dict) else {'Name': str(layer)} for layer in found]
+            found = json.loads(text, strict=False)
+        except ValueError:  # a plan without any layer information
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _context_for_inspector(self) -> Any:
+        """Return a context with the shapes to tell of, None where the plan has but one shape."""
+        if not self.profiles or self.profiles[0].minimum == self.profiles[0].maximum:
+            return None
+        context = self._new_context()
+        if context is None:
+            return None
+        optimum = self.profiles[0].optimum
+        return context if context.set_input_shape(self.inputs[0].name, optimum) else None
+
+    def _new_context(self) -> Any:
+        strategies = getattr(self._api.module, 'ExecutionContextAllocationStrategy', None)
+        if strategies is not None:
+            return self._engine.create_execution_context(strategies.USER_MANAGED)
+        return self._engine.create_execution_context_without_device_memory()
 
     def close(self) -> None:
         """Free the engine, once its contexts are closed; calling it twice is harmless."""

@@ -28,6 +28,8 @@ class Messages:
         )
         self.listener: Callable[[str], None] | None = None
         """Gets every message, from the threads of TensorRT; None for the errors only."""
+        self.recorder: Callable[[str], None] | None = None
+        """Gets every message too, beside the listener that a build sets for its progress."""
 
     def add_error(self, text: str) -> None:
         """Keep an error of this thread."""
@@ -65,9 +67,9 @@ def shared_logger(module: ModuleType) -> Any:
         def log(self, severity: Any, msg: str) -> None:
             if severity in failures:
                 self.messages.add_error(' '.join(msg.split()))
-            listener = self.messages.listener
-            if listener is not None:
-                listener(msg)
+            for listener in (self.messages.listener, self.messages.recorder):
+                if listener is not None:
+                    listener(msg)
             if severity != logger_base.VERBOSE:
                 _log.debug('%s', msg)
 

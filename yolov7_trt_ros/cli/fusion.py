@@ -1,0 +1,236 @@
+"""
+Tell which layers of a model TensorRT fused, and what each computes in.
+
+A chain is a convolution with the activation, batch normalisation or residual sum behind it. Told
+are the chains that became one layer and those that did not with what is seen there, the precision
+of each layer, and the reformats in between. The exit status is 1 where less than --min-fused of
+the chains are fused; without that option nothing is demanded.
+
+MODEL is a plan (read with TensorRT's engine inspector, on the GPU it is for), a JSON file of
+layers (of --save-layers, or of trtexec --exportLayerInfo), or an ONNX model, which is built first.
+Without a GPU, TensorRT-RTX builds too, and its builder tells of the layers. The chains are those
+of the ONNX model: --onnx, else the one the plan's manifest names, else those in the saved layers.
+
+Examples
+--------
+  yolov7_trt fusion yolov7.plan --min-fused 0.95
+  yolov7_trt fusion yolov7.plan --onnx yolov7.onnx --html fusion.html --save-layers layers.json
+  yolov7_trt fusion layers.json --svg fusion.svg --json -
+  yolov7_trt fusion yolov7.onnx --precision fp16 --shape 1x3x384x640
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.errors import ModelFormatError, SettingError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.report.fusion import FusionReport
+    from yolov7_trt_ros.report.onnx_chains import Chain
+
+DEFAULT_SHAPE = '1x3x640x640'
+_BELOW = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        'model', metavar='MODEL', help='plan, JSON file of layers, ONNX file or embedded model'
+    )
+    parser.add_argument(
+        '--onnx', type=Path, metavar='FILE', help='the ONNX model that the engine was built from'
+    )
+    parser.add_argument(
+        '--min-fused', type=float, metavar='SHARE',
+        help='least share of chains that are one layer, 0..1; below it the exit status is 1',
+    )
+    group = parser.add_argument_group('building an ONNX model')
+    group.add_argument(
+        '--precision', choices=arguments.PRECISIONS, default=arguments.DEFAULT_PRECISION,
+        help='of the plan (default: %(default)s)',
+    )
+    group.add_argument(
+        '--shape', default=DEFAULT_SHAPE, metavar='SHAPE',
+        help='of the input, where the model leaves it open (default: %(default)s)',
+    )
+    group = parser.add_argument_group('results')
+    group.add_argument('--svg', type=Path, metavar='FILE', help='draw the layers')
+    group.add_argument(
+        '--html', type=Path, metavar='FILE', help='write picture and tables as one page'
+    )
+    group.add_argument(
+        '--save-layers', type=Path, metavar='FILE',
+        help='keep the layers and the chains as JSON, to be read by this verb anywhere',
+    )
+    arguments.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; the exit status is 1 where too few chains are fused."""
+    from yolov7_trt_ros.report.engine_layers import parse_layers
+    from yolov7_trt_ros.report.fusion import make_report
+
+    if args.min_fused is not None and not 0 <= args.min_fused <= 1:
+        raise SettingError(f'--min-fused must be within 0..1, got {args.min_fused}')
+    record, onnx = _read_layers(args)
+    chains = _find_chains(record, onnx)
+    if args.save_layers is not None:  # first: made on a GPU machine, it is worth most
+        kept = record | {'Chains': [chain.to_record() for chain in chains]}
+        _write(args.save_layers, json.dumps(kept, indent=1) + '\n')
+    layers = parse_layers(record['Layers'])
+    if layers and not any(layer.layer_type for layer in layers):
+        output.warn('the layers are names only, so types and precisions are not told: build the '
+                    'plan with yolov7_trt build, or trtexec --profilingVerbosity=detailed')
+    report = make_report(layers, chains, _texts(record.get('Source')))
+    _write_pictures(args, report)
+    if args.json:
+        output.write_json(args.json, report.to_record() | {'min_fused': args.min_fused})
+    print(output.format_table(_rows(args.model, report)), file=output.report_stream(args.json))
+    return _check(report, args.min_fused)
+
+
+def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:
+    """Return the layers as they are saved, and the ONNX model if one is known."""
+    from yolov7_trt_ros.engine.model_files import find_model
+    from yolov7_trt_ros.engine.open import is_plan
+    from yolov7_trt_ros.report.engine_layers import load_layers
+
+    onnx = None if args.onnx is None else args.onnx.expanduser()
+    path = Path(args.model).expanduser()
+    if path.suffix == '.json':
+        return load_layers(path), onnx
+    model = find_model(args.model)
+    if not is_plan(model):
+        return _build(model, args), onnx or model
+    from yolov7_trt_ros.engine.built_layers import inspect_plan
+
+    return inspect_plan(model).to_record(), onnx or _onnx_of(model)
+
+
+def _build(model: Path, args: argparse.Namespace) -> dict[str, Any]:
+    from yolov7_trt_ros.engine.built_layers import build_layers
+    from yolov7_trt_ros.engine.plan import parse_shape
+
+    with building.BuildDisplay() as display:
+        return build_layers(
+            model, precision=args.precision, shape=parse_shape(args.shape), report=display.report,
+            cancelled=display.cancelled,
+        ).to_record()
+
+
+def _onnx_of(plan: Path) -> Path | None:
+    """Return the ONNX model that a plan's manifest names, if it is still that file."""
+    from yolov7_trt_ros.engine.plan import read_manifest
+
+    manifest = read_manifest(plan)
+    if manifest is None:
+        return None
+    onnx = Path(manifest.onnx)
+    try:
+        same = hashlib.sha256(onnx.read_bytes()).hexdigest() == manifest.onnx_sha256
+    except OSError:
+        same = False
+    if not same:
+        output.warn(f'{onnx}, from which {plan} was built, is not there or was changed: no chains '
+                    'are told; name it with --onnx')
+        return None
+    return onnx
+
+
+def _find_chains(record: dict[str, Any], onnx: Path | None) -> Sequence[Chain]:
+    from yolov7_trt_ros.report.onnx_chains import Chain, load_chains
+
+    if onnx is not None:
+        return load_chains(onnx)
+    saved = record.get('Chains', [])
+    if not isinstance(saved, list):
+        raise ModelFormatError('"Chains" of the layers is no list; save them again')
+    return [Chain.from_record(chain) for chain in saved]
+
+
+def _texts(source: object) -> dict[str, str]:
+    if not isinstance(source, dict):
+        return {}
+    return {str(key): str(value) for key, value in source.items()}
+
+
+def _write_pictures(args: argparse.Namespace, report: FusionReport) -> None:
+    from yolov7_trt_ros.report.fusion_drawing import draw_svg
+    from yolov7_trt_ros.report.fusion_page import make_page
+
+    if args.svg is not None:
+        _write(args.svg, draw_svg(report))
+    if args.html is not None:
+        _write(args.html, make_page(report))
+
+
+def _write(path: Path, text: str) -> None:
+    from yolov7_trt_ros.whole_file import write_whole
+
+    write_whole(path.expanduser(), text.encode('utf-8', errors='replace'))
+
+
+def _check(report: FusionReport, min_fused: float | None) -> int:
+    if min_fused is None:
+        return 0
+    share = report.fused_share
+    if share is None:
+        raise SettingError(
+            '--min-fused needs the chains of the model, and none are known: name the ONNX model '
+            'that the engine was built from with --onnx'
+        )
+    if share >= min_fused:
+        return 0
+    output.warn(f'{share:.3f} of the chains are fused, {min_fused} were demanded')
+    return _BELOW
+
+
+def _rows(model: str, report: FusionReport) -> list[tuple[str, str]]:
+    from yolov7_trt_ros.report.fusion import describe_source
+
+    rows = [('model', model)]
+    if source := describe_source(report.source):
+        rows.append(('engine', source))
+    rows += _chain_rows(report)
+    rows += [
+        ('layers', f'{len(report.layers)}: ' + _counted(report.kinds)),
+        ('precisions', _counted(report.precisions) + ' (reformats not counted)'),
+        ('reformats', _reformats(report)),
+    ]
+    return rows
+
+
+def _chain_rows(report: FusionReport) -> list[tuple[str, str]]:
+    from yolov7_trt_ros.report.fusion import named_chains
+
+    share = report.fused_share
+    if share is None:
+        return [('chains', 'none known; name the ONNX model with --onnx')]
+    rows = [('fused', f'{report.fused} of {len(report.fates)} chains ({share:.3f})')]
+    rows += [(f'  {label}', f'{fused} of {total}')
+             for label, (fused, total) in report.by_reader().items() if total]
+    rows += [('  not fused', f'{len(fates)}: {reason}: {named_chains(fates)}')
+             for reason, fates in report.unfused().items()]
+    return rows
+
+
+def _reformats(report: FusionReport) -> str:
+    from yolov7_trt_ros.report.fusion import describe_change
+
+    changes = collections.Counter(describe_change(layer) or 'not told'
+                                  for layer in report.reformats)
+    listed = '; '.join(f'{count} x {change}' for change, count in changes.most_common())
+    return f'{len(report.reformats)}' + (f': {listed}' if listed else '')
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ', '.join(f'{count} {name}' for name, count in counts.items())

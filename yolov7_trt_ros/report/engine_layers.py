@@ -1,0 +1,246 @@
+"""
+The layers of a built engine, from what TensorRT's engine inspector says of them.
+
+Read are the forms of TensorRT 8.5 to 11 and of TensorRT-RTX: layers as names or as dicts, formats
+as a sentence ("Channel major FP16 format where channel % 8 == 0") or as a type ("Half"), ONNX
+nodes in the layers' names ("a + PWN(b)") or in their metadata ("[ONNX Layer: a]").
+
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError
+
+CONVOLUTION, REFORMAT, QUANTISE, REGION, SYNC, NO_OP, OTHER = (
+    'convolution', 'reformat', 'quantise', 'region', 'sync', 'no-op', 'other'
+)
+"""
+Kinds of layers. A reformat changes a tensor's order, type or place; a region is compiled as a
+whole without a word on what is inside; sync layers order streams; a no-op costs nothing.
+"""
+
+_TYPES = {
+    'Int8': r'\b(?:int8|kint8)\b', 'FP8': r'\b(?:fp8|float8\w*|fp8e4m3)\b',
+    'Int4': r'\bint4\b', 'FP4': r'\b(?:fp4|float4\w*)\b',
+    'BFloat16': r'\b(?:bf16|bfloat16)\b', 'Half': r'\b(?:fp16|half|float16)\b',
+    'Float': r'\b(?:fp32|float|float32|tf32)\b', 'Int32': r'\bint32\b', 'Int64': r'\bint64\b',
+    'UInt8': r'\buint8\b', 'Bool': r'\bbool\b',
+}
+_TACTIC_TYPES = {'Int8': r'(?:^|_)(?:i8i8|int8|s8)', 'Half': r'(?:f16f16|h1688|h16816|fp16)',
+                 'Float': r'(?:f32f32|scudnn|sgemm|tf32)'}
+_CONVOLUTION_TYPE = re.compile('conv|correlation|gemm|matrixmultiply|fullyconnected')
+_CONVOLUTION_TACTIC = re.compile('fprop|conv|gemm')
+_CONVOLUTION_KERNELS = ('Corr', 'Conv', 'Fc')
+_METADATA_NODE = re.compile(r'\[ONNX Layer: (.+?)\](?=[^\w.]|_|$)')
+_KERNEL = re.compile(r'^__myl_([A-Za-z]+?)_(?:myl\d+_\d+|0x[0-9a-f]+|fused.*)$')
+_INSIDE = re.compile(r'_myl\d+_\d+$')
+_UNNAMED = re.compile(r'\(Unnamed Layer\* \d+\) \[[^\]]*\]')
+_DELIMITERS = re.compile(r' \+ |\+| \|\| | -> |, |\.\.\.|[(){}\[\]\s]')
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerTensor:
+    """A tensor that a layer reads or writes; type and shape as far as they are told."""
+
+    name: str
+    dtype: str = ''
+    shape: tuple[int, ...] = ()
+    layout: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineLayer:
+    """
+    One layer of a built engine.
+
+    Attributes
+    ----------
+    number
+        Its place in the order of execution, from 0.
+    name, layer_type
+        TensorRT's own; the type is '' where the plan keeps names only.
+    kind
+        One of the constants of this module.
+    precision
+        What it computes in: `Int8`, `Half`, `Float`, ...; '' where that is not told.
+    words
+        Every word that names an ONNX node, if one is called so.
+    operations
+        What a kernel of TensorRT's compiler says it does, `('Corr', 'Mul', 'Max')`.
+    activation
+        What a convolution applies to its result, `LEAKY_RELU`; '' for none or not told.
+    tactic
+        Name of the kernel.
+
+    """
+
+    number: int
+    name: str
+    layer_type: str
+    kind: str
+    precision: str
+    inputs: tuple[LayerTensor, ...]
+    outputs: tuple[LayerTensor, ...]
+    words: frozenset[str]
+    operations: tuple[str, ...]
+    activation: str
+    tactic: str
+    origin: str = ''
+    metadata: str = ''
+
+    def mentions(self, names: Sequence[str]) -> bool:
+        """Whether it names one of these; names with blanks or signs in them are found too."""
+        if self.words.intersection(names):
+            return True
+        return any(
+            _DELIMITERS.search(name) is not None
+            and (f'[ONNX Layer: {name}]' in self.metadata or name in self.name)
+            for name in names
+        )
+
+
+def load_layers(path: Path) -> dict[str, Any]:
+    """
+    Read a JSON file of layers, of `trtexec --exportLayerInfo` or of `fusion --save-layers`.
+
+    Raises
+    ------
+    ModelNotFoundError
+        It cannot be read.
+    ModelFormatError
+        It is not such a file.
+
+    """
+    try:
+        record: Any = json.loads(path.read_text(encoding='utf-8', errors='replace'), strict=False)
+    except OSError as exc:
+        raise ModelNotFoundError(f'the layers {path} cannot be read: {exc}') from exc
+    except (ValueError, RecursionError) as exc:
+        raise ModelFormatError(f'{path} is not JSON ({exc}); {_EXPECTED}') from exc
+    if isinstance(record, list):  # the layers alone, as some versions of trtexec write them
+        record = {'Layers': record}
+    layers = record.get('Layers') if isinstance(record, dict) else None
+    if not isinstance(layers, list) or not all(isinstance(each, (dict, str)) for each in layers):
+        raise ModelFormatError(f'{path} has no list "Layers"; {_EXPECTED}')
+    return dict(record)
+
+
+_EXPECTED = (
+    'expected what yolov7_trt fusion MODEL.plan --save-layers FILE or trtexec --exportLayerInfo '
+    'writes'
+)
+
+
+def parse_layers(layers: Sequence[Mapping[str, Any] | str]) -> tuple[EngineLayer, ...]:
+    """Return layers as TensorRT tells them, dicts or names, in its order."""
+    return tuple(
+        _parse_layer(number, {'Name': layer} if isinstance(layer, str) else layer)
+        for number, layer in enumerate(layers)
+    )
+
+
+def _parse_layer(number: int, told: Mapping[str, Any]) -> EngineLayer:
+    name, layer_type = str(told.get('Name', '')), str(told.get('LayerType', ''))
+    metadata = str(told.get('Metadata', ''))
+    inputs, outputs = (_tensors(told.get(key)) for key in ('Inputs', 'Outputs'))
+    kernel = _KERNEL.match(name)
+    operations = tuple(re.findall('[A-Z][a-z]*', kernel[1])) if kernel else ()
+    activation = str(told.get('Activation', ''))
+    words = _words(name, metadata)
+    tactic = str(told.get('TacticName', ''))
+    kind = _kind(name, layer_type, operations, words, str(told.get('Origin', '')))
+    if 'fusion' in layer_type and kind == OTHER and _CONVOLUTION_TACTIC.search(tactic):
+        kind = CONVOLUTION
+    return EngineLayer(
+        number, name, layer_type, kind, _precision(told, kind, inputs, outputs), inputs, outputs,
+        words, operations, '' if activation == 'NONE' else activation,
+        tactic, str(told.get('Origin', '')), metadata,
+    )
+
+
+def _tensors(told: Any) -> tuple[LayerTensor, ...]:
+    tensors = []
+    for each in told if isinstance(told, list) else ():
+        if not isinstance(each, dict):
+            tensors.append(LayerTensor(str(each)))
+            continue
+        layout = str(each.get('Format/Datatype', each.get('Format', '')))
+        dtype = find_type(str(each.get('Datatype', ''))) or find_type(layout)
+        sides = each.get('Dimensions') or ()
+        shape = tuple(side for side in sides if isinstance(side, int))
+        tensors.append(LayerTensor(str(each.get('Name', '')), dtype, shape, layout))
+    return tuple(tensors)
+
+
+def find_type(text: str) -> str:
+    """Return the type that a text tells of, in TensorRT's words; '' for none."""
+    for name, pattern in _TYPES.items():
+        if re.search(pattern, text, re.IGNORECASE):
+            return name
+    return ''
+
+
+def names_quantisation(name: str) -> bool:
+    """Whether a node is called as Q/DQ nodes are, `x_QuantizeLinear`, `x.dequantised`."""
+    return re.search('quanti[sz]', name, re.IGNORECASE) is not None
+
+
+def _words(name: str, metadata: str) -> frozenset[str]:
+    """Return what might be names of ONNX nodes: from the metadata, and the parts of the name."""
+    found = {match[1] for match in _METADATA_NODE.finditer(metadata)}
+    if _is_copy(name):  # names the layer that it works for, not what it does
+        return frozenset(found)
+    name = _UNNAMED.sub('', name)  # its number may be a node's name elsewhere
+    found |= {part for part in _DELIMITERS.split(name) if part}
+    found |= {part for part in re.split(r' \+ ', name) if part}
+    return frozenset(found | {_INSIDE.sub('', part) for part in found})
+
+
+def _is_copy(name: str) -> bool:
+    return name.startswith('Reformatting CopyNode') or name.endswith(' copy')
+
+
+def _kind(
+    name: str, layer_type: str, operations: Sequence[str], words: frozenset[str], origin: str
+) -> str:
+    lower = layer_type.lower()
+    if lower in ('signal', 'wait', 'shape_call', 'dummy_shape_call'):
+        return SYNC
+    if lower == 'noop':
+        return NO_OP
+    if lower == 'reformat' or _is_copy(name) or (
+        operations and set(operations) <= {'Move', 'Mov', 'Copy'}
+    ):
+        quantises = origin == 'QDQ' or any(map(names_quantisation, words))
+        return QUANTISE if quantises else REFORMAT
+    if _CONVOLUTION_TYPE.search(lower) or set(operations).intersection(_CONVOLUTION_KERNELS):
+        return CONVOLUTION
+    if lower == 'myelin' or 'ForeignNode[' in name:
+        return REGION
+    return OTHER
+
+
+def _precision(
+    told: Mapping[str, Any], kind: str, inputs: Sequence[LayerTensor],
+    outputs: Sequence[LayerTensor],
+) -> str:
+    """Return what a layer computes in: what it says, its weights, its tensors, its kernel."""
+    weights = told.get('Weights')
+    if kind == SYNC:
+        return ''
+    candidates = [
+        find_type(str(told.get('Precision', ''))),
+        find_type(str(weights.get('Type', ''))) if isinstance(weights, dict) else '',
+    ]
+    tensors = outputs if kind in (REFORMAT, QUANTISE) else (*inputs, *outputs)
+    candidates += [tensor.dtype for tensor in tensors]
+    tactic = str(told.get('TacticName', ''))
+    candidates += [name for name, pattern in _TACTIC_TYPES.items() if re.search(pattern, tactic)]
+    return next((each for each in candidates if each), '')
