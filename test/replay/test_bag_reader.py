@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -232,6 +234,19 @@ def test_a_cut_off_sqlite_bag(make_bag: MakeBag, recorded: list[Any]) -> None:
         file.write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(BagError, match=file.name):
             BagReader(file)
+
+
+@pytest.mark.parametrize('value', [7, 'text'])  # damage in the file also makes NULL
+def test_a_sqlite_row_without_bytes(
+    make_bag: MakeBag, recorded: list[Any], value: object
+) -> None:
+    file = storage_file(make_bag('bag', recorded, storage='sqlite3'))
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute('UPDATE messages SET data = ? WHERE id = 3', (value,))
+        database.commit()
+    frames = read(file)
+    assert [isinstance(frame, Frame) for frame in frames] == [True, True, False] + [True] * 5
+    assert 'its 0 bytes' in str(frames[2].error)
 
 
 def test_no_bag_there(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 PROGRAM = 'yolov7_trt'
 VERBS = (
     'detect', 'replay', 'compare', 'eval', 'export', 'build', 'quantize', 'prune', 'info',
-    'fusion', 'bench', 'power', 'doctor', 'demo',
+    'fusion', 'bench', 'power', 'top', 'doctor', 'demo',
 )
 """
 Each is a module of this folder with `add_arguments(parser)` and `run(args) -> exit status`.

@@ -24,10 +24,11 @@ from yolov7_trt_ros.replay.rosbags_door import (
 _PARTS = ('.mcap', '.db3')
 
 
-class _Part(Protocol):
-    """One readable piece of a bag."""
+class BagPart(Protocol):
+    """One readable piece of a bag; `definitions` is the text of each message type it tells."""
 
     topics: dict[str, str]
+    definitions: dict[str, str]
     qos: dict[str, list[Any]]
     counts: dict[str, int]
     warning: str
@@ -74,7 +75,7 @@ class BagReader:
     def __init__(self, path: Path, *, topics: Sequence[str] = (), every: int = 1) -> None:
         self.path = path
         self._every = every
-        self._parts = _open_parts(path)
+        self._parts = open_parts(path)
         self.warnings = tuple(part.warning for part in self._parts if part.warning)
         self.topics = _choose_topics(path, _merged(self._parts), topics)
         self.qos = {name: qos for part in self._parts for name, qos in part.qos.items()}
@@ -138,6 +139,11 @@ class _RosbagsPart:
         except DAMAGE as exc:
             raise BagError(f'cannot read {path}: {_one_line(exc)}') from exc
         self.topics = {connection.topic: connection.msgtype for connection in connections}
+        self.definitions = {
+            item.msgtype: item.msgdef.data
+            for item in connections
+            if item.msgdef.format.name == 'MSG'
+        }
         self.qos = {
             item.topic: list(getattr(item.ext, 'offered_qos_profiles', ())) for item in connections
         }
@@ -153,7 +159,9 @@ class _RosbagsPart:
                 wanted = [item for item in reader.connections if item.topic in topics]
                 for connection, log_time_ns, data in reader.messages(wanted) if wanted else ():
                     given[connection.topic] += 1
-                    yield RawMessage(connection.topic, connection.msgtype, log_time_ns, data)
+                    # a damaged row of SQLite may hold NULL, a number or a text
+                    whole = data if isinstance(data, bytes) else b''
+                    yield RawMessage(connection.topic, connection.msgtype, log_time_ns, whole)
             stated = sum(self.counts[topic] for topic in topics if topic in self.counts)
             if given.total() >= stated:
                 return
@@ -183,6 +191,7 @@ class _RecoveredPart:
             raise BagError(f'{path} is damaged: no message can be recovered from it')
         self.path = path
         self.topics = dict(scan.topics)
+        self.definitions: dict[str, str] = {}
         self.qos: dict[str, list[Any]] = {}
         self.counts: dict[str, int] = {}
         self.warning = (
@@ -197,7 +206,7 @@ class _RecoveredPart:
                 yield item
 
 
-def _open_parts(path: Path) -> list[_Part]:
+def open_parts(path: Path) -> list[BagPart]:
     """Open a bag as a whole, else file by file."""
     if not path.exists():
         raise BagError(f'no such bag: {path}')
@@ -226,7 +235,7 @@ def _files(path: Path, suffixes: Sequence[str]) -> list[Path]:
     return [file for file in files if file.suffix in suffixes]
 
 
-def _open_file(path: Path) -> _Part:
+def _open_file(path: Path) -> BagPart:
     try:
         return _RosbagsPart(path)
     except BagError:
@@ -235,7 +244,7 @@ def _open_file(path: Path) -> _Part:
         return _RecoveredPart(path)
 
 
-def _merged(parts: Sequence[_Part]) -> dict[str, str]:
+def _merged(parts: Sequence[BagPart]) -> dict[str, str]:
     return {topic: msgtype for part in parts for topic, msgtype in part.topics.items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from yolov7_trt_ros.errors import MissingDependencyError
@@ -14,7 +15,7 @@ try:
     from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer, WriterError
     from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
     from rosbags.serde import SerdeError
-    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+    from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 
     if sys.version_info >= (3, 14):
         from compression import zstd
@@ -28,7 +29,7 @@ except ImportError as exc:
 from yolov7_trt_ros.replay.vision_msgs import DEFINITIONS
 
 __all__ = ['DAMAGE', 'DECOMPRESSORS', 'RawMessage', 'Reader', 'StoragePlugin', 'Writer',
-           'WriterError', 'load_typestore']
+           'WriterError', 'bag_typestore', 'load_typestore']
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
@@ -64,4 +65,30 @@ def load_typestore() -> Any:
     for name, text in DEFINITIONS.items():
         types.update(get_types_from_msg(text, f'vision_msgs/msg/{name}'))
     typestore.register(types)
+    return typestore
+
+
+def bag_typestore(definitions: Mapping[str, str], msgtype: str) -> Any:
+    """
+    Return the message types to read a type of a bag with.
+
+    Parameters
+    ----------
+    definitions
+        The bag's own, by message type: what its recorder knew, of whatever release. Where the
+        type is not among them or its text cannot be understood, ours are taken.
+    msgtype
+        The type.
+
+    """
+    text = definitions.get(msgtype, '')
+    if not text.strip():
+        return load_typestore()
+    try:
+        types = get_types_from_msg(text, msgtype)
+        typestore = get_typestore(Stores.EMPTY)
+        typestore.register(types)
+        typestore.get_msgdef(msgtype)
+    except (LookupError, TypesysError):
+        return load_typestore()
     return typestore

@@ -1,0 +1,143 @@
+"""`yolov7_trt top` as it is started, beside a real detector and a real power node."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from fake_engine import FakeEngine
+from power_probe import PowerProbe
+from ros_probe import Probe, image_msg
+from sensor_msgs.msg import Image
+
+from yolov7_trt_ros.cli.main import main
+from yolov7_trt_ros.emulated_board.board import create_board
+from yolov7_trt_ros.testing import FakeDetector, make_detections
+
+TOPIC = '/top/image_raw'
+IMAGE = np.zeros((48, 64, 3), np.uint8)
+PERSON = make_detections((64, 48), ((10, 20, 50, 40), 0.9, 0))
+COMMAND = (sys.executable, '-m', 'yolov7_trt_ros', 'top')
+PERIOD_S = 0.05
+
+
+class Scene:
+    """A detector with a camera of 20 Hz, and a power node on an emulated board."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._publisher = probe.node.create_publisher(Image, TOPIC, 5)
+
+    def play_until(self, condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+        """Publish images until the condition holds."""
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline_s
+            self._publisher.publish(self._probe.stamp(image_msg(IMAGE)))
+            self._probe.spin(PERIOD_S)
+
+
+@pytest.fixture(scope='module')
+def scene(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    board = create_board('orin_nano_super', tmp_path_factory.mktemp('board') / 'root')
+    powers = PowerProbe(probe)
+    engine = FakeEngine(FakeDetector([PERSON])).seam
+    with powers.node(board, sample_rate_hz=5.0), probe.host(
+        engine, image_topics=TOPIC, autostart=True
+    ):
+        yield Scene(probe)
+    powers.close()
+
+
+def start(*arguments: str, **options: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments], text=True, env=os.environ | {'PYTHONIOENCODING': 'utf-8'},
+        **({'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE} | options),
+    )
+
+
+def test_one_snapshot_of_everything(scene: Scene) -> None:
+    process = start('--once')
+    scene.play_until(lambda: process.poll() is not None)
+    text, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert 'Traceback' not in errors
+    assert re.search(r'/detector +ok +active', text), text
+    assert re.search(r'/power_manager +(ok|WARN) .* W', text), text
+    camera = re.search(rf'{TOPIC} +([\d.]+) +([\d.]+) +(\d+) +\d+ +0 ', text)
+    assert camera is not None, text
+    assert 5 < float(camera[1]) < 25 and int(camera[3]) > 5
+    detections = re.search(r'/top/detections +([\d.]+) +([\d.]+) .*[▁-█]  person 1\.0', text)
+    assert detections is not None, text
+    assert 5 < float(detections[1]) < 25 and 0 < float(detections[2]) < 1000
+    power = re.search(r'/power_manager +([\d.]+) +\d+ +[\d.]+ .*[▁-█]', text)
+    assert power is not None, text
+    assert 1 < float(power[1]) < 40
+    assert '\x1b' not in text
+
+
+def test_a_terminal_gets_one_screen_and_has_it_back_after_ctrl_c(scene: Scene) -> None:
+    terminal, other = pty.openpty()
+    process = start('--period', '0.2', stdout=other, stderr=other)
+    os.close(other)
+    shown = bytearray()
+
+    def read() -> bytes:
+        while select.select([terminal], [], [], 0)[0]:
+            try:
+                part = os.read(terminal, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            shown.extend(part)
+        return bytes(shown)
+
+    try:
+        scene.play_until(lambda: b'person' in read() and b'/power_manager' in read())
+        assert b'\x1b[?1049h' in shown and b'\x1b[?1049l' not in shown
+        process.send_signal(signal.SIGINT)
+        scene.play_until(lambda: read() is not None and process.poll() is not None)
+        read()
+    finally:
+        if process.poll() is None:
+            process.kill()
+        os.close(terminal)
+    assert process.returncode == 0, shown.decode()
+    after = bytes(shown).rpartition(b'\x1b[?1049l')[2]
+    assert b'/top/detections' in after, 'the last snapshot stays'
+    assert b'Traceback' not in shown
+
+
+def test_nothing_heard_is_said_and_a_failure() -> None:
+    code = (
+        'import sys\n'
+        'from yolov7_trt_ros.nodes.running import run_node\n'
+        'from yolov7_trt_ros.nodes.top_node import TopNode\n'
+        "once = ['--ros-args', '-p', 'once:=true']\n"
+        "sys.exit(run_node('top', lambda: TopNode(timeout_s=0.5), once))\n"
+    )
+    apart = str(100 + os.getpid() % 100)  # a domain where nobody else is
+    ended = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=60,
+        env=os.environ | {'ROS_DOMAIN_ID': apart, 'PYTHONIOENCODING': 'utf-8'},
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert f'ROS domain {apart}' in ended.stdout and 'Nothing heard yet' in ended.stdout
+
+
+def test_values_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (
+        (['--period', '0'], '--period must be within'), (['--domain-id', '233'], '--domain-id'),
+    ):
+        assert main(['top', *arguments]) == 2
+        assert words in capsys.readouterr().err

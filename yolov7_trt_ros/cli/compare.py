@@ -1,0 +1,280 @@
+"""
+Compare the detections of two bags: the reference, and another engine's of the same drive.
+
+Frames are those with the same topic and stamp; in each, detections of the same class that overlap
+by --iou are partners, the best scores first. A detection from --score-threshold on that has no
+partner, of whatever score, is missed (in A) or new (in B). AP50 takes those of A as the labels
+and is the mean over their classes. Record both bags with a threshold below the one given here,
+or a score that moves across it counts as a detection that has gone.
+The exit status is 0 within the limits, 1 beyond one of them, 2 for wrong usage.
+
+Examples
+--------
+  yolov7_trt replay drive.mcap -o new.mcap --score-threshold 0.1
+  yolov7_trt compare reference.mcap new.mcap
+  yolov7_trt compare reference/ new/ --max-drift 0.1 --min-ap50 0.9 --html page.html --json -
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.core.topics import split_names
+from yolov7_trt_ros.errors import BagError, InputError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.replay.bag_detections import DetectionFrame, DetectionReader
+    from yolov7_trt_ros.report.compare_limits import Exceeded
+    from yolov7_trt_ros.report.compare_result import ComparisonResult
+    from yolov7_trt_ros.report.detection_compare import Comparison
+
+# Equal to the defaults of CompareSettings and CompareLimits; a test compares them.
+DEFAULTS = {
+    'iou': 0.5, 'score_threshold': 0.25,
+    'max_drift': 0.05, 'min_ap50': 0.95, 'min_matched': 0.98, 'min_frames': 1.0,
+}
+_SHOWN_CLASSES = 12
+_SHOWN_LONE = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        'reference', type=Path, metavar='A', help='bag folder, .mcap or .db3 file to hold on to'
+    )
+    parser.add_argument('new', type=Path, metavar='B', help='bag to compare with it')
+    parser.add_argument(
+        '--topics', type=split_names, default=[], metavar='X,Y',
+        help='detections topics (default: all of both)',
+    )
+    _add_number(parser, 'iou', 'IOU', 'least overlap of partners')
+    _add_number(parser, 'score-threshold', 'S', 'least score of what must have a partner', '-s')
+    limits = parser.add_argument_group('limits')
+    _add_number(limits, 'max-drift', 'D', 'most that scores move, for 95 %% of the matched')
+    _add_number(limits, 'min-ap50', 'AP', 'least AP50 of B against A')
+    _add_number(limits, 'min-matched', 'P', 'least part matched, of matched, missed and new')
+    _add_number(limits, 'min-frames', 'P', "least part of A's frames that B must have")
+    arguments.add_json_argument(parser)
+    parser.add_argument('--html', type=Path, metavar='FILE', help='write a page to look at')
+
+
+def _add_number(
+    parser: argparse._ActionsContainer, name: str, metavar: str, told: str, *short: str
+) -> None:
+    parser.add_argument(
+        f'--{name}', *short, type=float, default=DEFAULTS[name.replace('-', '_')],
+        metavar=metavar, help=f'{told}, 0..1 (default: %(default)s)',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; the exit status is 1 beyond a limit, or where a part could not be read."""
+    from yolov7_trt_ros.report.compare_limits import CompareLimits, exceeded_limits
+    from yolov7_trt_ros.report.detection_compare import CompareSettings, Comparison
+
+    settings = CompareSettings(args.iou, args.score_threshold)
+    limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)
+    bags = _Bags(args.reference.expanduser(), args.new.expanduser(), args.topics)
+    comparison = Comparison(settings)
+    bags.compare(comparison)
+    result = comparison.result(tuple(bags.class_ids))
+    exceeded = exceeded_limits(result, limits)
+    if not result.has_detections:
+        output.warn(f'no detection of either bag has a score of {settings.score_threshold:g}: '
+                    'nothing but the frames was compared')
+    record = {
+        'reference': str(args.reference), 'new': str(args.new), 'topics': list(bags.topics),
+        'settings': dataclasses.asdict(settings), 'limits': dataclasses.asdict(limits),
+        **result.as_record(), 'damaged': bags.damaged,
+        'exceeded': [dataclasses.asdict(each) for each in exceeded],
+        'within_limits': not exceeded and not bags.damaged,
+        'versions': output.installed_versions(),
+    }
+    print(_report(args, result, exceeded, bags.damaged), file=output.report_stream(args.json))
+    if args.json:
+        output.write_json(args.json, record)
+    if args.html:
+        _write_page(args, result, exceeded)
+    return 0 if record['within_limits'] else 1
+
+
+class _Bags:
+    """Both bags: what is read of them, and what could not be read."""
+
+    def __init__(self, reference: Path, new: Path, topics: Sequence[str]) -> None:
+        from yolov7_trt_ros.replay.bag_detections import DetectionReader
+
+        self.class_ids: dict[str, int] = {}
+        self.damaged: list[str] = []
+        self._readers = tuple(
+            DetectionReader(path, self.class_ids, topics=topics) for path in (reference, new)
+        )
+        for reader in self._readers:
+            for warning in reader.warnings:
+                output.warn(warning)
+        first, second = self._readers
+        self.topics = tuple(topic for topic in first.topics if topic in second.topics)
+
+    def compare(self, comparison: Comparison) -> None:
+        """
+        Compare all frames.
+
+        Raises
+        ------
+        InputError
+            They have no frame in common.
+
+        """
+        from yolov7_trt_ros.report.frame_pairs import pair_frames
+
+        compared, spans = 0, (_Span(), _Span())
+        first, second = self._readers
+        count = len(first.topics) + len(second.topics) - len(self.topics)
+        with output.progress_bar(f'{count} topics', None) as advance:
+            for pair in pair_frames(
+                spans[0].watch(self._frames(first, self.topics)),
+                spans[1].watch(self._frames(second, self.topics)),
+            ):
+                if pair.reference is not None and pair.found is not None:
+                    comparison.add(pair.topic, pair.stamp_ns, pair.reference, pair.found)
+                    compared += 1
+                else:
+                    comparison.add_lone(
+                        pair.topic, pair.stamp_ns, in_reference=pair.found is None
+                    )
+                advance()
+        for reader in self._readers:
+            self._add_others(reader, comparison, in_reference=reader is first)
+        if not compared:
+            raise InputError(
+                f'{first.path} and {second.path} have no frame in common, by topic and stamp: '
+                f'{_told(first, spans[0])}; {_told(second, spans[1])}. '
+                'Both must come from one recording'
+            )
+
+    def _frames(
+        self, reader: DetectionReader, topics: Sequence[str]
+    ) -> Iterator[DetectionFrame]:
+        """Yield the frames; what is damaged is told and remembered."""
+        for item in reader.frames(topics):
+            if isinstance(item, BagError):
+                output.warn(item)
+                self.damaged.append(str(item))
+            else:
+                yield item
+
+    def _add_others(
+        self, reader: DetectionReader, comparison: Comparison, *, in_reference: bool
+    ) -> None:
+        """Count the frames on topics that the other bag does not have."""
+        others = [topic for topic in reader.topics if topic not in self.topics]
+        if not others:
+            return
+        output.warn(f'only {reader.path} has {", ".join(others)}')
+        for frame in self._frames(reader, others):
+            comparison.add_lone(frame.topic, frame.stamp_ns, in_reference=in_reference)
+
+
+class _Span:
+    """First and last stamp of the frames that pass."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first_ns = self.last_ns = 0
+
+    def watch(self, frames: Iterator[DetectionFrame]) -> Iterator[DetectionFrame]:
+        for frame in frames:
+            self.first_ns = frame.stamp_ns if not self.count else self.first_ns
+            self.last_ns = frame.stamp_ns
+            self.count += 1
+            yield frame
+
+
+def _told(reader: DetectionReader, span: _Span) -> str:
+    if not span.count:
+        return f'{reader.path} has none on {", ".join(reader.topics)} that the other has too'
+    return (f'{reader.path} has {span.count} with stamps {_seconds(span.first_ns)} to '
+            f'{_seconds(span.last_ns)} s')
+
+
+# ---- telling
+
+
+def _report(
+    args: argparse.Namespace,
+    result: ComparisonResult,
+    exceeded: Sequence[Exceeded],
+    damaged: Sequence[str],
+) -> str:
+    from yolov7_trt_ros.report.compare_page import summary_rows
+
+    rows = [('reference', str(args.reference)), ('compared', str(args.new)),
+            *summary_rows(result)]
+    parts = [output.format_table(rows)]
+    if result.classes:
+        parts.append('\n'.join(_class_lines(result)))
+    if lines := _frame_lines(result):
+        parts.append('\n'.join(['frames to look at', *lines]))
+    verdict = [f'beyond the limit: {each.text}' for each in exceeded]
+    if damaged:
+        verdict.append(f'{len(damaged)} parts or messages could not be read')
+    parts.append('\n'.join(verdict) or 'within the limits')
+    return '\n\n'.join(parts)
+
+
+def _class_lines(result: ComparisonResult) -> list[str]:
+    """Return the classes as lines, those with most detections in the reference first."""
+    shown = sorted(result.classes, key=lambda each: (-each.reference, each.name))
+    width = max(len('class'), *(len(each.name) for each in shown[:_SHOWN_CLASSES]))
+    lines = [f'{"class":<{width}}     A  matched  missed   new  drift    AP50']
+    for each in shown[:_SHOWN_CLASSES]:
+        ap50 = '     -' if each.ap50 is None else f'{each.ap50:.4f}'
+        counts = each.difference
+        lines.append(
+            f'{each.name:<{width}} {each.reference:5d}  {counts.matched:7d}  {counts.missed:6d} '
+            f'{counts.new:5d}  {each.mean_drift:.4f}  {ap50}'
+        )
+    if len(shown) > _SHOWN_CLASSES:
+        lines.append(f'and {len(shown) - _SHOWN_CLASSES} more classes')
+    return lines
+
+
+def _frame_lines(result: ComparisonResult) -> list[str]:
+    """Return the frames that only one bag has, the first of them, and those that differ most."""
+    frames = result.frames
+    lines = [
+        f'{topic}  {_seconds(stamp_ns)}  only in {bag}'
+        for bag, lone in (('A', frames.only_in_reference), ('B', frames.only_in_new))
+        for topic, stamp_ns in lone.first[:_SHOWN_LONE]
+    ]
+    for each in result.worst:
+        counts = each.difference
+        lines.append(
+            f'{each.topic}  {_seconds(each.stamp_ns)}  missed {counts.missed}, '
+            f'new {counts.new}, drift up to {each.largest_drift:.4f}, '
+            f'IoU down to {each.least_iou:.4f}'
+        )
+    return lines
+
+
+def _seconds(stamp_ns: int) -> str:
+    from yolov7_trt_ros.core.stamps import NS_PER_S
+
+    return '{}.{:09d}'.format(*divmod(stamp_ns, NS_PER_S))
+
+
+def _write_page(
+    args: argparse.Namespace, result: ComparisonResult, exceeded: Sequence[Exceeded]
+) -> None:
+    from yolov7_trt_ros.report.compare_page import as_html
+    from yolov7_trt_ros.whole_file import write_whole
+
+    titles: dict[str, Any] = {'reference': str(args.reference), 'new': str(args.new)}
+    page = as_html(result, exceeded=[each.text for each in exceeded], **titles)
+    write_whole(args.html.expanduser(), page.encode())
