@@ -23,10 +23,19 @@ for _folder, _modules in _NEEDS.items():
     if _absent:
         collect_ignore.append(_folder)
 
+# Files that need PyTorch have it in their names.
+collect_ignore_glob = []
+if importlib.util.find_spec('torch') is None:
+    if 'torch' in _REQUIRED:
+        raise pytest.UsageError('REQUIRE_TESTS=torch, but torch is not installed')
+    collect_ignore_glob.append('*/test_torch_*.py')
+
 
 def pytest_report_header() -> list[str]:
     """Say what is left out."""
     lines = [f'test data: {SHARED_DATA if SHARED_DATA.is_dir() else "only what the tests make"}']
+    if collect_ignore_glob:
+        lines.append(f'left out (torch is not installed): {", ".join(collect_ignore_glob)}')
     if collect_ignore:
         lines.append(f'left out (their packages are not installed): {", ".join(collect_ignore)}')
     return lines

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import onnx
+import pytest
+import torch
+
+from yolov7_trt_ros.cli import export as verb
+from yolov7_trt_ros.cli.main import main
+from yolov7_trt_ros.model import export, onnx_nms
+from yolov7_trt_ros.model.published import published_table
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A plain state_dict of a small yolov7-tiny with random weights and two classes."""
+    torch.manual_seed(3)
+    state, outputs = {}, []
+    for index, row in enumerate(published_table('yolov7-tiny').rows):
+        inputs = [3 if source < 0 else outputs[source] for source in row.sources]
+        channels = sum(inputs) if row.kind == 'concat' else inputs[0]
+        if row.kind == 'conv':
+            channels = 8
+            shape = (channels, inputs[0], row.kernel, row.kernel)
+            state[f'model.{index}.conv.weight'] = torch.randn(shape) / (inputs[0] * row.kernel)
+            state[f'model.{index}.conv.bias'] = torch.randn(channels) / 4
+        elif row.kind == 'detect':
+            for level, width in enumerate(inputs):
+                state[f'model.{index}.m.{level}.weight'] = torch.randn(21, width, 1, 1)
+                state[f'model.{index}.m.{level}.bias'] = torch.randn(21)
+        outputs.append(channels)
+    torch.save(state, tmp_path / 'small.pt')
+    return tmp_path / 'small.pt'
+
+
+def test_a_checkpoint_becomes_onnx_and_says_how_near_it_is(
+    command: Command, tmp_path: Path, checkpoint: Path
+) -> None:
+    done = command('export', checkpoint, '-o', 'out/small.onnx', '--json', 'out.json')
+    assert done.returncode == 0, done.stderr
+    assert 'worst relative error' in done.stdout and '2x3x128x224' in done.stdout
+    record = json.loads((tmp_path / 'out.json').read_text())
+    assert record['worst_relative_error'] < 1e-4 and len(record['comparisons']) == 3
+    described = command('info', 'out/small.onnx')
+    assert described.returncode == 0, described.stderr
+    assert 'grid' in described.stdout
+
+
+def test_an_exported_model_is_taken_again_and_can_be_fixed(
+    command: Command, tmp_path: Path, checkpoint: Path
+) -> None:
+    assert command('export', checkpoint, '-o', 'a.onnx').returncode == 0
+    done = command('export', 'a.onnx', '-o', 'b.onnx', '--static', '1x3x64x96')
+    assert done.returncode == 0 and '[1, 3, 64, 96]' in done.stdout, done.stderr
+    done = command('export', 'b.onnx', '-o', 'c.onnx', '--dynamic', 'hw')
+    assert done.returncode == 1 and 'does not run with a free hw' in done.stderr
+    assert not (tmp_path / 'c.onnx').exists()
+
+
+def test_shapes_and_forms_from_the_command_line(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([
+        'export', str(checkpoint), '-o', str(tmp_path / 'a.onnx'), '--dynamic', 'batch',
+        '--static', '1x3x64x96', '--form', 'end2end', '--opset', '13', '--max-detections', '50',
+    ]) == 0
+    graph = onnx.load(tmp_path / 'a.onnx').graph
+    dims = [dim.dim_param or dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim]
+    assert dims == ['batch', 3, 64, 96]
+    assert graph.node[-1].op_type == 'EfficientNMS_TRT'
+    shown = ' '.join(capsys.readouterr().out.split())
+    assert 'end2end (trt)' in shown and 'free batch' in shown
+
+
+@pytest.mark.parametrize(('arguments', 'status', 'reason'), [
+    (('--output', 'a.txt'), 2, 'must end in .onnx'),
+    (('-o', 'a.onnx', '--dynamic', 'depth'), 2, 'batch, hw or batch,hw'),
+    (('-o', 'a.onnx', '--static', '1x3x100x64'), 2, 'multiples of the stride 32'),
+    (('-o', 'a.onnx', '--opset', '9'), 2, 'within 11..20'),
+    (('-o', 'a.onnx', '--class-names', 'coco80'), 2, 'has 2 classes'),
+])
+def test_wrong_usage(
+    tmp_path: Path, checkpoint: Path, arguments: tuple[str, ...], status: int, reason: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(['export', str(checkpoint), *arguments]) == status
+    assert reason in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ['small.pt']
+
+
+class Attack:
+    """Pickles as a call of os.system."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        import os
+
+        return os.system, ('touch ran',)
+
+
+def test_code_in_a_checkpoint_is_refused(command: Command, tmp_path: Path) -> None:
+    torch.save({'ema': Attack()}, tmp_path / 'evil.pt')
+    done = command('export', 'evil.pt', '-o', 'evil.onnx')
+    assert done.returncode == 1 and 'system' in done.stderr and 'code' in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ['evil.pt']
+
+
+def test_the_defaults_are_those_of_the_exporter() -> None:
+    assert (verb.FORMS, verb.NMS_KINDS) == (export.FORMS, export.NMS_KINDS)
+    assert (verb.DYNAMIC, verb.DEFAULT_OPSET) == (export.DYNAMIC, export.DEFAULT_OPSET)
+    parser_defaults = onnx_nms.NmsSettings()
+    assert parser_defaults.score_threshold == verb.arguments.DEFAULT_SCORE_THRESHOLD
+    assert parser_defaults.iou_threshold == verb.arguments.DEFAULT_IOU_THRESHOLD
+    assert parser_defaults.max_detections == verb.arguments.DEFAULT_MAX_DETECTIONS

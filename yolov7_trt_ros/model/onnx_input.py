@@ -1,0 +1,222 @@
+"""Copy an ONNX export after checking it: which form it has, and at which sizes it truly runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from yolov7_trt_ros.core.model_spec import (
+    Anchors,
+    ModelSpec,
+    OutputLayout,
+    TensorInfo,
+    check_input,
+    recognise_model,
+)
+from yolov7_trt_ros.errors import ExportError, ModelFormatError, ModelLayoutError
+from yolov7_trt_ros.model.onnx_nms import PLUGIN
+from yolov7_trt_ros.model.onnx_source import drop_unused_weights, opset_of, widen_casts
+from yolov7_trt_ros.model.session_door import ORT_ERRORS, open_session
+from yolov7_trt_ros.whole_file import write_whole
+
+_FORMS = {OutputLayout.GRID: 'grid', OutputLayout.RAW_HEADS: 'raw'}
+_DTYPES = {'tensor(float)': 'float32', 'tensor(float16)': 'float16'}
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxCopy:
+    """
+    What was found in an ONNX export that was copied.
+
+    Attributes
+    ----------
+    spec
+        What the rest of the package sees in it; its input says which sizes are truly free.
+    form
+        `grid`, `raw` or `end2end`.
+    opset
+        Version of its operators.
+    baked_hw
+        The one network size that it runs at although it declares height and width free.
+
+    """
+
+    spec: ModelSpec
+    form: str
+    opset: int
+    baked_hw: tuple[int, int] | None
+
+
+def copy_onnx(
+    source: Path,
+    target: Path,
+    *,
+    form: str | None = None,
+    dynamic: frozenset[str] | None = None,
+    shape: Sequence[int] = (1, 3, 640, 640),
+    anchors: Anchors | None = None,
+) -> OnnxCopy:
+    """
+    Copy an ONNX export with its sizes told truly and its weights as float32.
+
+    Parameters
+    ----------
+    form, dynamic
+        What the export must be, and what must be free in it; None takes it as it is.
+    shape
+        (B, 3, H, W): what is fixed of the sizes that the model leaves free.
+    anchors
+        Of a model with raw maps that does not say them; the copy says them.
+
+    Raises
+    ------
+    ModelFormatError
+        Not a readable ONNX file.
+    ModelLayoutError
+        Not a YOLOv7 export.
+    ExportError
+        It has another form, or does not run with what `dynamic` wants free; nothing is written.
+
+    """
+    model = _load(source)
+    if widen_casts(model):
+        drop_unused_weights(model)
+    session = open_session(model, source)
+    declared = _input_of(session)
+    image_hw = (declared.shape[2] or shape[2], declared.shape[3] or shape[3])
+    outputs = _probe(session, declared, (declared.shape[0] or 1, 3, *image_hw))
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    spec = recognise_model([declared], outputs, metadata, probe_wh=image_hw[::-1], anchors=anchors)
+    if anchors is not None:
+        onnx.helper.set_model_props(model, metadata | {'anchors': json.dumps(anchors)})
+    found = _FORMS.get(spec.layout, 'end2end')
+    if form not in (None, found):
+        raise ExportError(
+            f'{source} has the form {found}, and an ONNX file keeps its form; for {form} export '
+            'the checkpoint that it was made from'
+        )
+    free = _truly_free(session, spec, image_hw)
+    if dynamic is not None and dynamic - free:
+        raise ExportError(
+            f'{source} does not run with a free {" and ".join(sorted(dynamic - free))}'
+            + (f': its grid is made for {image_hw[0]}x{image_hw[1]}' if 'hw' not in free else '')
+            + '; export the checkpoint that it was made from'
+        )
+    kept = free if dynamic is None else dynamic
+    baked = 'hw' not in free and None in declared.shape[2:]
+    spec = _bound(model, spec, kept, (declared.shape[0] or shape[0], 3, *image_hw))
+    _check_same(session, open_session(model, f'the copy of {source}'), spec, image_hw)
+    write_whole(target, model.SerializeToString())
+    return OnnxCopy(spec, found, opset_of(model), image_hw if baked else None)
+
+
+def _load(path: Path) -> Any:
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model)
+    except (DecodeError, OSError, onnx.checker.ValidationError) as exc:
+        reason = ' '.join(str(exc).split())[:300]
+        raise ModelFormatError(f'{path} is not a readable ONNX file: {reason}') from exc
+    if any(node.op_type == PLUGIN for node in model.graph.node):
+        raise ModelLayoutError(
+            f'{path} ends in {PLUGIN}, which only TensorRT runs, so it cannot be checked here; '
+            'use it as it is, or export the checkpoint that it was made from'
+        )
+    return model
+
+
+def _input_of(session: Any) -> TensorInfo:
+    return check_input([
+        TensorInfo(
+            value.name, tuple(dim if isinstance(dim, int) else None for dim in value.shape),
+            _DTYPES.get(value.type, value.type),
+        )
+        for value in session.get_inputs()
+    ])
+
+
+def _probe(session: Any, image: TensorInfo, shape: tuple[int, ...]) -> list[TensorInfo]:
+    """Return the outputs with the shapes that one run gives."""
+    values = _run(session, image, shape)
+    if values is None:
+        raise ModelLayoutError(
+            f'the model does not run with an input of {"x".join(map(str, shape))}; if it was '
+            'exported for another size, give that one with --static'
+        )
+    return [
+        TensorInfo(output.name, tuple(value.shape), str(value.dtype))
+        for output, value in zip(session.get_outputs(), values, strict=True)
+    ]
+
+
+def _run(
+    session: Any, image: TensorInfo, shape: tuple[int, ...]
+) -> list[NDArray[Any]] | None:
+    """Run with grey images; None where the model does not take the shape."""
+    try:
+        values: list[NDArray[Any]] = session.run(
+            None, {image.name: np.full(shape, 0.5, image.dtype)}
+        )
+    except ORT_ERRORS:
+        return None
+    return values
+
+
+def _truly_free(session: Any, spec: ModelSpec, image_hw: tuple[int, int]) -> frozenset[str]:
+    """Return which of the declared free sizes the model runs with."""
+    batch, _, height, width = spec.input.shape
+    free = set()
+    if batch is None and _runs(session, spec, (2, 3, *image_hw)):
+        free.add('batch')
+    other = (image_hw[0] + spec.stride, image_hw[1] + 2 * spec.stride)
+    if height is None and width is None and _runs(session, spec, (batch or 1, 3, *other)):
+        free.add('hw')
+    return frozenset(free)
+
+
+def _runs(session: Any, spec: ModelSpec, shape: tuple[int, int, int, int]) -> bool:
+    """Whether the model runs at a shape and gives the outputs of it."""
+    values = _run(session, spec.input, shape)
+    if values is None:
+        return False
+    if spec.layout is OutputLayout.GRID:
+        rows = sum(3 * (shape[2] // s) * (shape[3] // s) for s in spec.strides)
+        names = [output.name for output in session.get_outputs()]
+        return values[names.index(spec.outputs[0])].shape[:2] == (shape[0], rows)
+    return spec.layout is OutputLayout.END2END_ORT or len(values[0]) == shape[0]
+
+
+def _check_same(
+    session: Any, copied: Any, spec: ModelSpec, image_hw: tuple[int, int]
+) -> None:
+    """Check that the copy computes what the original does, on one noisy input."""
+    shape = (spec.input.shape[0] or 1, 3, *image_hw)
+    images = np.random.default_rng(7).random(shape).astype(spec.input.dtype)
+    pairs = zip(*(each.run(None, {spec.input.name: images}) for each in (session, copied)),
+                strict=True)
+    if not all(np.allclose(before, after, 1e-4, 1e-4) for before, after in pairs):
+        raise ExportError('the copy does not compute what the original does; nothing was written')
+
+
+def _bound(
+    model: Any, spec: ModelSpec, free: frozenset[str], shape: tuple[int, int, int, int]
+) -> ModelSpec:
+    """Fix the sizes of a model's input that are not free, in place; return its spec then."""
+    known = {tensor.name for tensor in model.graph.initializer}
+    image = next(value for value in model.graph.input if value.name not in known)
+    kinds = ('batch', '', 'hw', 'hw')
+    for dim, kind, size in zip(image.type.tensor_type.shape.dim, kinds, shape, strict=True):
+        if kind not in free:
+            dim.dim_value = size
+    true = tuple(
+        None if kind in free else size for kind, size in zip(kinds, shape, strict=True)
+    )
+    return dataclasses.replace(spec, input=dataclasses.replace(spec.input, shape=true))
