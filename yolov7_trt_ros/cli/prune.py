@@ -1,0 +1,181 @@
+"""
+Cut channels out of a network and let it recover without labels.
+
+Which channels go follows from how much the maps of the network would change; then the weights that
+are left are fitted to the original's values, layer after layer, and at last the network learns to
+give the original's maps on the pictures, which need no labels. One target decides how far it goes:
+--flops (share of the multiply-accumulates that stays), --size-mb (float32 weights in 10^6 bytes),
+or --latency (milliseconds of the network in ONNX Runtime on this machine). Channels go in blocks
+of 8, at least a quarter of each layer stays.
+
+Ctrl-C keeps what was learnt; --resume with the same arguments goes on from there. With
+--annotations the average precision of the original, after the cut, after the fit and after the
+recovery is measured.
+
+Examples
+--------
+  yolov7_trt prune yolov7-tiny.pt -o pruned.pt --flops 0.7 --images drive.mcap --onnx pruned.onnx
+  yolov7_trt prune yolov7.pt -o small.pt --size-mb 30 --images pictures --epochs 50 --amp
+  yolov7_trt prune yolov7.pt -o small.pt --flops 0.5 --images pictures --resume
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolov7_trt_ros.cli import arguments, output, pruning, pruning_inputs
+from yolov7_trt_ros.errors import MissingDependencyError, SettingError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.replay.picture_store import PictureStore
+
+_INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument('model', type=Path, metavar='MODEL', help='PyTorch checkpoint of YOLOv7')
+    parser.add_argument(
+        '--output', '-o', required=True, type=Path, metavar='FILE', help='pruned network, a .pt'
+    )
+    parser.add_argument('--onnx', type=Path, metavar='FILE', help='write it as ONNX too')
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument(
+        '--flops', type=float, metavar='SHARE', help='multiply-accumulates that stay, 0..1'
+    )
+    target.add_argument('--size-mb', type=float, metavar='MB', help='size of the float32 weights')
+    target.add_argument(
+        '--latency', type=float, metavar='MS', help='time of the network in ONNX Runtime here'
+    )
+    group = parser.add_argument_group('pictures')
+    group.add_argument(
+        '--images', required=True, type=Path, metavar='PATH', help='folder, video or bag'
+    )
+    group.add_argument(
+        '--every', type=int, default=1, metavar='N', help='take only each n-th picture or frame'
+    )
+    group.add_argument(
+        '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
+        help='side of the network input (default: %(default)s)',
+    )
+    _add_recovery_arguments(parser)
+    group = parser.add_argument_group('average precision')
+    group.add_argument(
+        '--annotations', type=Path, metavar='FILE', help='labels in COCO instances format'
+    )
+    group.add_argument(
+        '--eval-images', type=Path, metavar='DIR', help='their pictures (default: --images)'
+    )
+    arguments.add_json_argument(parser)
+
+
+def _add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('recovery')
+    group.add_argument(
+        '--epochs', type=int, default=30, metavar='N',
+        help='times through the pictures; 0 ends after the fit (default: %(default)s)',
+    )
+    group.add_argument(
+        '--minutes', type=float, metavar='M', help='end by then, with the schedule fitted to it'
+    )
+    group.add_argument(
+        '--batch', type=int, default=32, metavar='B',
+        help='pictures per step (default: %(default)s)',
+    )
+    group.add_argument(
+        '--device', choices=('auto', 'cpu', 'cuda'), default='auto',
+        help='where to compute (default: the GPU where there is one)',
+    )
+    group.add_argument('--amp', action='store_true', help='mixed precision, on a GPU')
+    group.add_argument(
+        '--labels', type=Path, metavar='FILE',
+        help='labels of --images in COCO instances format, learnt as well',
+    )
+    group.add_argument('--seed', type=int, default=0, metavar='N', help='of everything random')
+    group.add_argument(
+        '--checkpoint', type=Path, metavar='FILE',
+        help='where an interrupted recovery is kept (default: beside the output)',
+    )
+    group.add_argument('--resume', action='store_true', help='go on from there')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; the exit status is 130 when it was interrupted."""
+    from yolov7_trt_ros.cli.interruption import Interruption
+    from yolov7_trt_ros.replay.picture_store import PictureStore
+
+    try:
+        import torch  # noqa: F401
+    except ImportError as exc:
+        raise MissingDependencyError(
+            f'pruning needs PyTorch ({exc}); install it with: pip install torch torch-pruning'
+        ) from exc
+    job = prune_job(args)
+    evaluate = None
+    if args.annotations is not None:
+        folder = (args.eval_images or args.images).expanduser()
+        evaluate = pruning_inputs.make_evaluation(args.annotations.expanduser(), folder, args.size)
+    elif args.eval_images is not None:
+        raise SettingError('--eval-images needs --annotations')
+    with PictureStore(args.images, every=args.every) as store, Interruption() as interruption:
+        for warning in store.warnings[:3]:
+            output.warn(warning)
+        work = pruning.Pruning(
+            job, store, labels=_labels(args, store), evaluate=evaluate,
+            say=lambda line: print(line, file=output.report_stream(args.json), flush=True),
+        )
+        finished = work.run(lambda: interruption.requested)
+    if args.json:
+        output.write_json(args.json, _record(args, work.report, finished))
+    return 0 if finished else _INTERRUPTED
+
+
+def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
+    """
+    Return what the arguments ask for.
+
+    Raises
+    ------
+    SettingError
+        A value is out of its range.
+
+    """
+    from yolov7_trt_ros.model.distill import RecoverySettings
+    from yolov7_trt_ros.model.prune import PruneTarget
+
+    if args.epochs < 0:
+        raise SettingError(f'--epochs must be at least 0, got {args.epochs}')
+    if args.every < 1:
+        raise SettingError(f'--every must be at least 1, got {args.every}')
+    return pruning.PruneJob(
+        model=args.model.expanduser(),
+        output=args.output.expanduser(),
+        target=PruneTarget(args.flops, args.size_mb, args.latency),
+        settings=RecoverySettings(
+            epochs=max(1, args.epochs), minutes=args.minutes, batch=args.batch, amp=args.amp,
+            seed=args.seed,
+        ),
+        size=args.size,
+        device=args.device,
+        onnx=args.onnx.expanduser() if args.onnx else None,
+        checkpoint=args.checkpoint.expanduser() if args.checkpoint else None,
+        resume=args.resume,
+        recover=args.epochs > 0,
+    )
+
+
+def _labels(args: argparse.Namespace, store: PictureStore) -> Any:
+    if args.labels is None:
+        return None
+    return pruning_inputs.load_labels(args.labels.expanduser(), store, args.size)
+
+
+def _record(args: argparse.Namespace, report: dict[str, Any], finished: bool) -> dict[str, Any]:
+    return {
+        'model': str(args.model), 'images': str(args.images), 'size': args.size,
+        'labelled': args.labels is not None, 'finished': finished, **report,
+        'versions': output.installed_versions(),
+    }

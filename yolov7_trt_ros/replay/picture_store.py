@@ -1,0 +1,146 @@
+"""Pictures by number: the files of a folder, or the frames of a video or bag, spooled to files."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.preprocess import to_bgr
+from yolov7_trt_ros.errors import ImageError, InputError
+from yolov7_trt_ros.replay.frames import BadFrame
+from yolov7_trt_ros.replay.pictures import find_pictures, load_picture
+from yolov7_trt_ros.replay.sources import kind_of, open_frames
+
+_JPEG_QUALITY = 95
+"""Of spooled frames: what is lost is less than a camera's own compression loses."""
+
+
+class PictureStore:
+    """
+    Pictures that can be read in any order, by several threads at once.
+
+    Parameters
+    ----------
+    path
+        Folder of pictures, one picture, video or bag.
+    topics
+        Image topics of a bag; none given takes all.
+    every
+        Take only each n-th picture or frame.
+    most
+        Stop after so many; None for all.
+    progress
+        Called after each frame that is spooled.
+
+    Attributes
+    ----------
+    kind
+        `pictures`, `video` or `bag`.
+    files
+        One per picture.
+    warnings
+        Frames that could not be used, and what the source itself warns of.
+
+    Raises
+    ------
+    InputError
+        Nothing there, of no known kind, or without a single picture.
+    OSError
+        The temporary folder has no room for the frames.
+
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        topics: Sequence[str] = (),
+        every: int = 1,
+        most: int | None = None,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._stack = contextlib.ExitStack()
+        self.warnings: tuple[str, ...] = ()
+        path = Path(path).expanduser()
+        self.kind = kind_of(path)
+        if self.kind == 'pictures':
+            files = (find_pictures(path) if path.is_dir() else [path])[::every][:most]
+        else:
+            with contextlib.ExitStack() as stack:
+                folder = Path(stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix='yolov7_trt_frames_')
+                ))
+                files = self._spool(path, folder, topics, every, most, progress)
+                self._stack = stack.pop_all()
+        if not files:
+            self.close()
+            reason = f': {self.warnings[0]}' if self.warnings else ''
+            raise InputError(f'expected pictures or frames in {path}, found none{reason}')
+        self.files: tuple[Path, ...] = tuple(files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> ImageView:
+        """
+        Read a picture.
+
+        Raises
+        ------
+        ImageError
+            The file cannot be decoded.
+
+        """
+        return load_picture(self.files[index])
+
+    def __enter__(self) -> PictureStore:
+        """Return the store; leaving closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove what was spooled; twice is harmless."""
+        self._stack.close()
+
+    def _spool(
+        self, path: Path, folder: Path, topics: Sequence[str], every: int, most: int | None,
+        progress: Callable[[], None],
+    ) -> list[Path]:
+        files: list[Path] = []
+        source = open_frames(path, topics=topics, every=every)
+        warnings = list(source.warnings)
+        for item in source:
+            if most is not None and len(files) >= most:
+                break
+            if isinstance(item, BadFrame):
+                warnings.append(str(item.error))
+                continue
+            try:
+                files.append(_write_frame(folder / f'{len(files):07d}.jpg', item.image))
+            except ImageError as exc:
+                warnings.append(str(exc))
+            progress()
+        self.warnings = tuple(warnings)
+        return files
+
+
+def _write_frame(file: Path, image: ImageView) -> Path:
+    done, data = cv2.imencode('.jpg', to_bgr(image), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not done:
+        raise ImageError(f'cannot encode a frame of {image.width}x{image.height} pixels')
+    file.write_bytes(data.tobytes())
+    return file
