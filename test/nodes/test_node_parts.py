@@ -19,7 +19,13 @@ from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, image_to_msg
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_player_node import encode_pixels, moving_view
 from yolov7_trt_ros.nodes.process import large_image_environment
-from yolov7_trt_ros.nodes.statistics import NS_PER_S, RateLimit, TopicStatistics
+from yolov7_trt_ros.nodes.statistics import (
+    NS_PER_S,
+    Counts,
+    RateLimit,
+    RemovedTopics,
+    TopicStatistics,
+)
 
 FOUND = Detections(
     np.array([[10, 20, 50, 100]], np.float32), np.array([0.5], np.float32),
@@ -57,6 +63,14 @@ def test_close_wakes_the_worker_and_names_what_is_dropped():
     assert taken == [[]]
     slots.put('late', 1)
     assert slots.take() == []
+
+
+def test_what_is_thrown_away_is_given_back_to_be_counted():
+    slots: FrameSlots[int] = FrameSlots()
+    for number, topic in enumerate('abc'):
+        slots.put(topic, number)
+    assert slots.forget('a') == [0] and slots.forget('a') == []
+    assert slots.close() == [1, 2] and slots.close() == []
 
 
 MS = 1_000_000
@@ -129,6 +143,24 @@ def test_a_batch_waits_no_longer_than_it_may():
 
 
 # ---- statistics
+
+
+def test_removed_topics_keep_their_counts_and_those_of_a_frame_still_in_work():
+    removed, gone = RemovedTopics(), TopicStatistics()
+    for name, by in {'received': 5, 'processed': 2, 'skipped': 1, 'failed': 1}.items():
+        gone.count(name, by)
+    removed.add(gone)
+    assert removed.counts() == Counts(received=5, processed=2, skipped=1, failed=1)
+    gone.count('dropped')
+    settled = Counts(received=5, processed=2, skipped=1, failed=1, dropped=1)
+    assert removed.counts() == removed.counts() == settled
+    assert settled.in_work == 0
+    other = TopicStatistics()
+    other.count('received')
+    other.count('processed')
+    removed.add(other)
+    assert removed.counts() == settled + Counts(received=1, processed=1)
+    assert removed._unsettled == []
 
 
 def test_rate_limit_takes_every_third_of_a_jittery_camera():

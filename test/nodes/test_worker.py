@@ -14,7 +14,7 @@ from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 from yolov7_trt_ros.nodes import parameters
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
-from yolov7_trt_ros.nodes.statistics import TopicStatistics
+from yolov7_trt_ros.nodes.statistics import Counts, TopicStatistics
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 from yolov7_trt_ros.testing import FakeDetector, make_detections
 
@@ -41,9 +41,6 @@ class Stream:
     def age_ns(self, stamp: Any) -> int:
         return 0
 
-    def context_ok(self) -> bool:
-        return True
-
 
 @dataclasses.dataclass
 class Bench:
@@ -61,11 +58,25 @@ class Bench:
             DEFAULTS | self.settings, self.detector.spec.class_names
         )
         self.worker = DetectionWorker(
-            self.detector, self.slots, self.streams, lambda: values, self.errors.append
+            self.detector, self.slots, lambda: values, self.errors.append, lambda: True
         )
+
+    def put(self, topic: str, encoding: str = 'bgr8') -> None:
+        """Put a frame of a topic into its slot."""
+        message = image_msg(np.zeros((8, 8, 3), np.uint8), encoding)
+        message.header.frame_id = topic
+        stream: Any = self.streams[topic]
+        stream.statistics.count('received')
+        self.slots.put(topic, ReceivedFrame(stream, message, 0, None))
 
     def run(self, **encodings: str) -> None:
         """Put one frame a topic, then let the worker take them all."""
+        for topic in self.streams:
+            self.put(topic, encodings.get(topic, 'bgr8'))
+        self.run_out()
+
+    def run_out(self) -> None:
+        """Let the worker take all that waits, and stop it."""
         idle = threading.Event()
         take = self.slots.take
 
@@ -75,11 +86,6 @@ class Bench:
             return take(*arguments)
 
         self.slots.take = watched  # type: ignore[method-assign]
-        for topic in self.streams:
-            message = image_msg(np.zeros((8, 8, 3), np.uint8))
-            message.encoding = encodings.get(topic, 'bgr8')
-            message.header.frame_id = topic
-            self.slots.put(topic, ReceivedFrame(message, 0, None))
         self.worker.start()
         assert idle.wait(60)
         self.worker.stop()
@@ -127,13 +133,39 @@ def test_a_topic_that_was_removed_meanwhile_is_left_out():
     bench.run()
     assert [topic for topic, _ in bench.published] == list('abd')
     assert bench.counts('processed') == [1, 1, 0, 1]
+    assert bench.counts('dropped') == [0, 0, 1, 0]
+
+
+def test_a_frame_counts_for_the_stream_it_came_from_not_for_one_of_that_name():
+    bench = Bench(FakeDetector([FOUND]))
+    former = bench.streams['a']
+    bench.put('a')
+    bench.streams['a'] = Stream('a', bench.published)  # made anew: another output, say
+    former.removed = True
+    bench.run_out()
+    assert bench.streams['a'].statistics.counts() == Counts()
+    assert former.statistics.counts() == Counts(received=1, dropped=1)
+
+
+def test_what_waits_when_the_worker_is_stopped_is_dropped():
+    bench = Bench(FakeDetector([FOUND]))
+    in_work, stopped = threading.Event(), threading.Event()
+    bench.detector._on_detect = lambda: (in_work.set(), stopped.wait(60))
+    for topic in 'abcd':
+        bench.put(topic)
+    bench.worker.start()
+    assert in_work.wait(60)
+    close = bench.slots.close
+    bench.slots.close = lambda: (close(), stopped.set())[0]  # type: ignore[method-assign]
+    bench.worker.stop()
+    assert bench.counts('processed') == [1, 0, 0, 0]
+    assert bench.counts('dropped') == [0, 1, 1, 1]
 
 
 def test_a_lost_device_ends_the_worker_and_counts_the_frames():
     bench = Bench(FakeDetector([DeviceLostError('gone')], max_batch=2), {'max_batch': 2})
     for topic in 'ab':
-        message = image_msg(np.zeros((8, 8, 3), np.uint8))
-        bench.slots.put(topic, ReceivedFrame(message, 0, None))
+        bench.put(topic)
     bench.worker.start()
     bench.worker._thread.join(60)
     assert bench.worker.device_lost

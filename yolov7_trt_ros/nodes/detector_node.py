@@ -213,7 +213,7 @@ class DetectorNode(LifecycleNode):
         assert self._streams is not None  # set by on_configure
         slots: FrameSlots[ReceivedFrame] = FrameSlots()
         self._worker = DetectionWorker(
-            detector, slots, self._streams, self._current_settings, self._on_frame_error
+            detector, slots, self._current_settings, self._on_frame_error, self.context.ok
         )
         self._worker.start()
         self._streams.limit_rate(self._current_settings().max_rate_hz)
@@ -342,6 +342,8 @@ class DetectorNode(LifecycleNode):
         if self._detector is not None:
             model = str(self.get_parameter('model').value)
             facts = diagnostics.detector_facts(model, self._detector)
+        if self._streams is not None:
+            facts |= diagnostics.removed_facts(self._streams.removed_counts())
         if self._build is not None:
             busy = self._build.progress()
             self.get_logger().info(busy, throttle_duration_sec=_PROGRESS_PERIOD_S)

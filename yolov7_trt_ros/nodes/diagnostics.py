@@ -46,6 +46,13 @@ def detector_facts(model: str, detector: Detector) -> dict[str, str]:
     }
 
 
+def removed_facts(counts: Counts) -> dict[str, str]:
+    """Return the counters of topics that were removed; nothing where none had received."""
+    if not counts.received:
+        return {}
+    return {f'removed topics: {name}': str(value) for name, value in vars(counts).items()}
+
+
 def topic_status(
     node_name: str, topic: str, statistics: TopicStatistics, problem: str
 ) -> DiagnosticStatus:

@@ -100,17 +100,18 @@ class FrameSlots(Generic[T]):
                 self._condition.wait(None if pause_ns is None else pause_ns / NS_PER_S)
             return []
 
-    def forget(self, topic: str) -> None:
-        """Drop all that is known of a topic, and its frame if one waits."""
+    def forget(self, topic: str) -> list[T]:
+        """Forget all that is known of a topic; returns its frame, thrown away, if one waited."""
         with self._condition:
             self._arrivals.pop(topic, None)
-            self._waiting.pop(topic, None)
+            _, *frames = self._waiting.pop(topic, (0,))
+            return frames
 
-    def close(self) -> list[str]:
-        """Wake the worker for good; returns the topics whose waiting frame was thrown away."""
+    def close(self) -> list[T]:
+        """Wake the worker for good; returns the waiting frames, which are thrown away."""
         with self._condition:
             self._closed = True
-            dropped = list(self._waiting)
+            dropped = [frame for _, frame in self._waiting.values()]
             self._waiting.clear()
             self._condition.notify_all()
             return dropped

@@ -32,6 +32,8 @@ _WARN_PERIOD_S = 10.0
 class ReceivedFrame:
     """An image message as the callback took it; the worker reads its pixels in place."""
 
+    stream: ImageStream
+    """Where it came from, though another may have taken over the topic's name since."""
     message: Image | CompressedImage
     received_ns: int
     """Monotonic nanoseconds."""
@@ -114,11 +116,19 @@ class ImageStream:
             return not self._destroyed
 
     def publish_overlay(self, make: Callable[[], Image]) -> None:
-        """Publish what `make` gives, if anybody listens; from any thread."""
+        """
+        Publish what `make` gives, if anybody listens; from any thread.
+
+        It is made without the lock: whoever destroys the stream does not wait for a drawing.
+
+        """
         with self._lock:
             if self._destroyed or not self._overlay.get_subscription_count():
                 return
-            self._overlay.publish(make())
+        overlay = make()
+        with self._lock:
+            if not self._destroyed:
+                self._overlay.publish(overlay)
 
     def follow_publishers(self) -> None:
         """Match type and reliability to the publishers, and say what keeps images away."""
@@ -184,13 +194,9 @@ class ImageStream:
         if not self._rate_limit.admits(now_ns, self.max_rate_hz):
             self.statistics.count('skipped')
             return
-        frame = ReceivedFrame(message, now_ns, self.age_ns(message.header.stamp))
+        frame = ReceivedFrame(self, message, now_ns, self.age_ns(message.header.stamp))
         if self._slots.put(self.topic, frame):
             self.statistics.count('dropped')
-
-    def context_ok(self) -> bool:
-        """Return whether ROS is still up; False once a signal has shut it down."""
-        return bool(self._node.context.ok())
 
     def age_ns(self, stamp: Any) -> int | None:
         """Return nanoseconds since `stamp` on the node's clock; None for a stamp of no use."""

@@ -7,13 +7,15 @@ Records images and their detections into a bag and reports progress as JSON line
 What `yolov7_trt demo` records with where rosbag2 is not installed; on a robot use `ros2 bag
 record`. Needs rosbags. One JSON object a line on standard output, four times a second and at the
 end: `topics` (messages per topic), `classes` (detections per class and topic), `diagnostics` (the
-latest values per status name).
+latest values per status name). Where it cannot write any more, as on a full disk, it says so in
+the log and ends with exit status 1; what was written until then stays, without an index.
 
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import json
 from pathlib import Path
@@ -26,13 +28,15 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.nodes.running import run_node
+from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import (
     COMPRESSED_TYPE,
     IMAGE_TYPE,
     StoragePlugin,
     Writer,
+    WriterError,
     load_typestore,
 )
 
@@ -46,6 +50,11 @@ class RecorderNode(Node):
     Parameters of the node: bag (folder to create), images and detections (topic lists; an image
     topic that ends in `/compressed` is a CompressedImage).
 
+    Raises
+    ------
+    BagError
+        The bag exists already or cannot be created.
+
     """
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -56,10 +65,15 @@ class RecorderNode(Node):
         self._messages: collections.Counter[str] = collections.Counter()
         self._classes: dict[str, collections.Counter[str]] = {}
         self._diagnostics: dict[str, dict[str, str]] = {}
-        self._writer = Writer(
-            folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
-        )
-        self._writer.open()
+        self._folder, self._writing = folder, False
+        try:
+            self._writer = Writer(
+                folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
+            )
+            self._writer.open()
+        except (OSError, WriterError) as exc:
+            raise BagError(f'bag cannot be created: {exc}; choose another folder') from exc
+        self._writing = True
         for topic in images:
             compressed = topic.endswith('/compressed')
             self._record(
@@ -76,7 +90,11 @@ class RecorderNode(Node):
 
     def destroy_node(self) -> None:
         """Finish the bag, report a last time, and destroy the node."""
-        self._writer.close()
+        if self._writing:
+            try:
+                self._writer.close()
+            except OSError as exc:
+                self._give_up(exc)
         self.report()
         super().destroy_node()
 
@@ -100,13 +118,29 @@ class RecorderNode(Node):
         )
 
     def _on_message(self, topic: str, connection: Any, data: bytes) -> None:
-        self._writer.write(connection, self.get_clock().now().nanoseconds, data)
+        if not self._writing:
+            return
+        try:
+            self._writer.write(connection, self.get_clock().now().nanoseconds, data)
+        except OSError as exc:
+            self._give_up(exc)
+            return
         self._messages[topic] += 1
         if topic in self._classes:
             message = deserialize_message(data, Detection2DArray)
             self._classes[topic].update(
                 detection.results[0].hypothesis.class_id for detection in message.detections
             )
+
+    def _give_up(self, error: OSError) -> None:
+        """End the process, for nothing more can be written."""
+        self._writing = False
+        with contextlib.suppress(OSError):  # it tries to write what it still has
+            self._writer.abort()
+        self.get_logger().fatal(
+            f'cannot record any more into {self._folder}: {error}; make room, or record elsewhere'
+        )
+        end_process(self, 1)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

@@ -29,7 +29,8 @@ class Counts:
     processed
         Frames whose detections were published.
     dropped
-        Replaced by a newer frame before the worker took them.
+        Replaced by a newer frame before the worker took them; waiting when the node was
+        deactivated; or waiting or in work when their topic was removed.
     skipped
         Passed over because of max_rate_hz.
     failed
@@ -45,6 +46,15 @@ class Counts:
     skipped: int = 0
     failed: int = 0
     lost: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return the sum, counter by counter."""
+        return Counts(**{name: value + vars(other)[name] for name, value in vars(self).items()})
+
+    @property
+    def in_work(self) -> int:
+        """Frames that wait or are being worked on."""
+        return self.received - self.processed - self.failed - self.dropped - self.skipped
 
 
 class TopicStatistics:
@@ -117,6 +127,38 @@ class TopicStatistics:
             (counts.received - last.received) / seconds,
             (counts.processed - last.processed) / seconds,
         )
+
+
+class RemovedTopics:
+    """
+    What the topics had counted that are no more, in one sum.
+
+    A frame may still be in work when its topic is removed, so the counters of the topic are
+    kept until that is settled.
+
+    """
+
+    def __init__(self) -> None:
+        self._settled = Counts()
+        self._unsettled: list[TopicStatistics] = []
+
+    def add(self, statistics: TopicStatistics) -> None:
+        """Take over the counters of a topic that nobody receives on any more."""
+        self._unsettled.append(statistics)
+        self.counts()
+
+    def counts(self) -> Counts:
+        """Return the sum as it stands."""
+        total, unsettled = self._settled, []
+        for statistics in self._unsettled:
+            counts = statistics.counts()
+            total += counts
+            if counts.in_work > 0:
+                unsettled.append(statistics)
+            else:
+                self._settled += counts
+        self._unsettled = unsettled
+        return total
 
 
 class RateLimit:

@@ -14,6 +14,7 @@ from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
+from yolov7_trt_ros.nodes.statistics import Counts, RemovedTopics
 
 _GONE_NS = 10 * NS_PER_S
 """How long a topic that a pattern found may be without publisher before it is given up."""
@@ -21,9 +22,10 @@ _GONE_NS = 10 * NS_PER_S
 
 class StreamSet(Mapping[str, ImageStream]):
     """
-    Streams by resolved image topic; used in the executor's thread, read in the worker's.
+    Streams by resolved image topic, for the executor's thread.
 
-    A stream that stays keeps its subscription, its publishers and its counters.
+    A stream that stays keeps its subscription, its publishers and its counters; what one had
+    counted that was removed stays in `removed_counts`.
 
     Parameters
     ----------
@@ -49,6 +51,7 @@ class StreamSet(Mapping[str, ImageStream]):
         self._node = node
         self._transport, self._qos = image_transport, image_qos
         self._streams: dict[str, ImageStream] = {}
+        self._removed = RemovedTopics()
         self._slots: FrameSlots[ReceivedFrame] | None = None
         self._without_publisher: dict[str, int] = {}
         self._max_rate_hz = 0.0
@@ -130,6 +133,10 @@ class StreamSet(Mapping[str, ImageStream]):
         for stream in self._streams.values():
             stream.follow_publishers()
 
+    def removed_counts(self) -> Counts:
+        """Return what became of the frames of topics that were removed, since configure."""
+        return self._removed.counts()
+
     def _update(self) -> None:
         """Make the streams those that are wanted now."""
         topics, names = self._wanted
@@ -192,7 +199,9 @@ class StreamSet(Mapping[str, ImageStream]):
         stream = self._streams.pop(topic)
         stream.destroy()
         if self._slots is not None:
-            self._slots.forget(topic)
+            for frame in self._slots.forget(topic):
+                frame.stream.statistics.count('dropped')
+        self._removed.add(stream.statistics)
         self._without_publisher.pop(topic, None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rclpy._rclpy_pybind11 import RCLError
@@ -16,7 +16,7 @@ from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError, InputError
 from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, image_to_msg
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
+from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
 from yolov7_trt_ros.nodes.parameters import NodeSettings
 from yolov7_trt_ros.report.overlay import annotated_copy
 
@@ -35,12 +35,14 @@ class DetectionWorker:
     ----------
     detector
         Used by this thread alone while it runs.
-    slots, streams
-        Where frames come from; streams by topic.
+    slots
+        Where frames come from.
     settings
         Called for each frame or batch.
     on_error
         Called with one line for each frame that failed, in the worker's thread.
+    is_up
+        Tells whether ROS is still up; not so once a signal has shut it down.
 
     """
 
@@ -48,12 +50,12 @@ class DetectionWorker:
         self,
         detector: Detector,
         slots: FrameSlots[ReceivedFrame],
-        streams: Mapping[str, ImageStream],
         settings: Callable[[], NodeSettings],
         on_error: Callable[[str], None],
+        is_up: Callable[[], bool],
     ) -> None:
-        self._detector, self._slots, self._streams = detector, slots, streams
-        self._settings, self._on_error = settings, on_error
+        self._detector, self._slots = detector, slots
+        self._settings, self._on_error, self._is_up = settings, on_error, is_up
         self._lost: DeviceLostError | None = None
         self._to_msg = DetectionsToMsg(detector.spec.class_names)
         self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
@@ -78,38 +80,33 @@ class DetectionWorker:
 
     def stop(self) -> None:
         """Finish the frame in work, drop what waits, end the thread; streams are closed before."""
-        for topic in self._slots.close():
-            self._streams[topic].statistics.count('dropped')
+        for frame in self._slots.close():
+            frame.stream.statistics.count('dropped')
         self._thread.join()
 
     def _run(self) -> None:
         try:
-            while (taken := self._take()) is not None:
-                self._process(taken)
+            while frames := self._take():
+                self._process(frames)
         except DeviceLostError as exc:
             self._lost = exc
         except RCLError:
-            if all(stream.context_ok() for stream in self._streams.values()):
+            if self._is_up():
                 raise  # else told to stop by a signal while a frame was in work
 
-    def _take(self) -> list[_Taken] | None:
-        """Wait for one frame, or one each of some topics; None once the slots are closed."""
+    def _take(self) -> list[ReceivedFrame]:
+        """Wait for one frame, or one each of some topics; empty once the slots are closed."""
         settings = self._settings()
         taken = self._slots.take(
             min(settings.max_batch, self._detector.max_batch), settings.batch_max_wait_ns
         )
-        if not taken:
-            return None
-        return [
-            _Taken(stream, frame) for topic, frame in taken
-            if (stream := self._streams.get(topic)) is not None  # else removed just now
-        ]
+        return [frame for _, frame in taken]
 
-    def _process(self, taken: Sequence[_Taken]) -> None:
+    def _process(self, frames: Sequence[ReceivedFrame]) -> None:
         """Detect in frames of several topics at once; one that fails leaves the others alone."""
         started_ns = time.monotonic_ns()
         settings = self._settings()
-        viewed = [(each, image) for each in taken if (image := self._view(each)) is not None]
+        viewed = [(each, image) for each in frames if (image := self._view(each)) is not None]
         if not viewed:
             return
         viewed_ns = time.monotonic_ns()
@@ -125,37 +122,41 @@ class DetectionWorker:
         for (each, image), detections in zip(viewed, found, strict=True):
             self._publish_overlay(each, image, detections, settings)
 
-    def _view(self, taken: _Taken) -> ImageView | None:
+    def _view(self, frame: ReceivedFrame) -> ImageView | None:
         """Return the image of a frame, None where it is of no use."""
         try:
-            return view_message(taken.frame.message)
+            return view_message(frame.message)
         except InputError as exc:
-            self._count_failed(taken, exc)
+            self._count_failed(frame, exc)
             return None
 
-    def _process_failed(self, taken: Sequence[_Taken], error: InferenceError) -> None:
+    def _process_failed(self, frames: Sequence[ReceivedFrame], error: InferenceError) -> None:
         """Try the frames of a failed batch one by one: only some may be to blame."""
         lost = isinstance(error, DeviceLostError)
-        if len(taken) > 1 and not lost:
-            for each in taken:
+        if len(frames) > 1 and not lost:
+            for each in frames:
                 self._process([each])
             return
-        for each in taken:
+        for each in frames:
             self._count_failed(each, error)
         if lost:
             raise error
 
-    def _count_failed(self, taken: _Taken, error: Exception) -> None:
-        taken.stream.statistics.count('failed')
-        self._on_error(f'{taken.stream.topic}: {error}')
+    def _count_failed(self, frame: ReceivedFrame, error: Exception) -> None:
+        frame.stream.statistics.count('failed')
+        self._on_error(f'{frame.stream.topic}: {error}')
 
     def _publish(
-        self, taken: _Taken, detections: Detections, stages: _BatchStages, settings: NodeSettings
+        self,
+        frame: ReceivedFrame,
+        detections: Detections,
+        stages: _BatchStages,
+        settings: NodeSettings,
     ) -> None:
-        stream, frame = taken
-        header = frame.message.header
+        stream, header = frame.stream, frame.message.header
         message = self._to_msg.convert(detections, header, settings.class_id_format)
-        if not stream.publish(message):
+        if not stream.publish(message):  # its topic was removed while the frame was in work
+            stream.statistics.count('dropped')
             return
         published_ns = time.monotonic_ns()
         timings = stages.timings
@@ -170,20 +171,17 @@ class DetectionWorker:
         ), batch=stages.images)
 
     def _publish_overlay(
-        self, taken: _Taken, image: ImageView, detections: Detections, settings: NodeSettings
+        self,
+        frame: ReceivedFrame,
+        image: ImageView,
+        detections: Detections,
+        settings: NodeSettings,
     ) -> None:
         names = self._detector.spec.class_names
         if settings.publish_overlay:
-            taken.stream.publish_overlay(lambda: image_to_msg(
-                annotated_copy(image, detections, names), taken.frame.message.header
+            frame.stream.publish_overlay(lambda: image_to_msg(
+                annotated_copy(image, detections, names), frame.message.header
             ))
-
-
-class _Taken(NamedTuple):
-    """A frame and where it came from."""
-
-    stream: ImageStream
-    frame: ReceivedFrame
 
 
 class _BatchStages(NamedTuple):

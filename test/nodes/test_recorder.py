@@ -1,0 +1,66 @@
+"""The recorder where it cannot write: at start, and on a disk that is full."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from rclpy.qos import qos_profile_sensor_data
+from ros_probe import Probe, image_msg
+from sensor_msgs.msg import Image
+
+
+def start(bag: Path, room_bytes: int = 1 << 30) -> subprocess.Popen[str]:
+    """Start a recorder whose files may grow so far, as if the disk were full then."""
+    parameters = [f'bag:={bag}', "images:=['/full/image_raw']", "detections:=['/full/detections']"]
+    command = [sys.executable, '-m', 'yolov7_trt_ros.nodes.recorder_node', '--ros-args']
+    return subprocess.Popen(
+        command + [each for name in parameters for each in ('-p', name)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, room_bytes)),
+    )
+
+
+def test_a_bag_that_exists_is_told_in_one_line(tmp_path):
+    (tmp_path / 'bag').mkdir()
+    recorder = start(tmp_path / 'bag')
+    _, errors = recorder.communicate(timeout=60)
+    assert recorder.returncode == 1
+    assert 'cannot start: bag cannot be created' in errors and 'exists already' in errors
+    assert 'Traceback' not in errors
+
+
+def test_a_full_disk_ends_it_with_one_line_and_a_last_report(probe: Probe, tmp_path):
+    room_bytes = 2 << 20
+    recorder = start(tmp_path / 'bag', room_bytes)
+    camera = probe.node.create_publisher(Image, '/full/image_raw', qos_profile_sensor_data)
+    message = image_msg(np.zeros((480, 640, 3), np.uint8))
+
+    def ended() -> bool:
+        camera.publish(probe.stamp(message))
+        probe.spin(0.05)
+        return recorder.poll() is not None
+
+    probe.wait_until(ended, 'the recorder to end')
+    probe.node.destroy_publisher(camera)
+    output, errors = recorder.communicate(timeout=60)
+    assert recorder.returncode == 1, errors
+    assert errors.count('cannot record any more') == 1 and 'File too large' in errors
+    assert 'Traceback' not in errors
+    assert json.loads(output.splitlines()[-1])['topics']['/full/image_raw'] >= 1
+    assert 0 < (tmp_path / 'bag' / 'bag.mcap').stat().st_size <= room_bytes
+
+
+def test_a_disk_that_is_full_only_at_the_end_is_told_too(tmp_path):
+    recorder = start(tmp_path / 'bag', room_bytes=1000)
+    assert recorder.stdout is not None
+    assert 'topics' in json.loads(recorder.stdout.readline())
+    recorder.send_signal(signal.SIGINT)
+    _, errors = recorder.communicate(timeout=60)
+    assert recorder.returncode == 1
+    assert errors.count('cannot record any more') == 1 and 'Traceback' not in errors

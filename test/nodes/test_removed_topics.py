@@ -1,0 +1,122 @@
+"""Topics that are removed while a frame of theirs waits, is in work or is being drawn."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from fake_engine import FakeEngine
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from ros_probe import Probe, image_msg
+from sensor_msgs.msg import Image
+
+from yolov7_trt_ros.nodes import worker
+from yolov7_trt_ros.nodes.image_stream import ImageStream
+from yolov7_trt_ros.nodes.qos import OVERLAY
+from yolov7_trt_ros.testing import FakeDetector
+
+KEPT, GONE = '/kept/image_raw', '/gone/image_raw'
+IMAGE = np.zeros((48, 64, 3), np.uint8)
+LONG_S = 60
+
+
+class Gate:
+    """Holds whoever comes by until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self.open.wait(LONG_S)
+
+
+@pytest.fixture
+def cameras(probe: Probe) -> Iterator[dict]:
+    cameras = {
+        topic: probe.node.create_publisher(Image, topic, qos_profile_sensor_data)
+        for topic in (KEPT, GONE)
+    }
+    yield cameras
+    for camera in cameras.values():
+        probe.node.destroy_publisher(camera)
+
+
+def send(probe: Probe, camera) -> None:
+    camera.publish(probe.stamp(image_msg(IMAGE)))
+
+
+def test_a_frame_in_work_and_one_that_waits_are_counted_as_dropped(probe: Probe, cameras):
+    gate = Gate()
+    detector = FakeDetector(on_detect=gate.pass_through)
+    topics = f'{KEPT},{GONE}'
+    with probe.host(FakeEngine(detector).seam, autostart=True, image_topics=topics):
+        for camera in cameras.values():
+            probe.wait_until(camera.get_subscription_count, 'the detector')
+        send(probe, cameras[GONE])
+        probe.wait_until(gate.reached.is_set, 'a frame in work')
+        send(probe, cameras[GONE])
+        probe.wait_until(lambda: probe.counts(GONE)['received'] == 2, 'a frame that waits')
+        assert probe.set_parameter('image_topics', KEPT) == ''
+        probe.wait_until(lambda: 'removed topics: dropped' in probe.values(), 'its counters')
+        probe.wait_until(lambda: removed(probe) == (2, 0, 1), 'the one that waited, dropped')
+        gate.open.set()
+        probe.wait_until(lambda: removed(probe) == (2, 0, 2), 'the one in work, dropped')
+        send(probe, cameras[KEPT])
+        probe.wait_until(lambda: probe.counts(KEPT)['processed'] == 1, 'the other topic')
+        assert probe.change_state('deactivate') and probe.change_state('cleanup')
+        probe.forget_diagnostics()
+        probe.wait_until(probe.values, 'diagnostics')
+        assert 'removed topics: dropped' not in probe.values()  # since configure
+
+
+def removed(probe: Probe) -> tuple[int, int, int]:
+    names = ('received', 'processed', 'dropped')
+    return tuple(int(probe.values()[f'removed topics: {name}']) for name in names)
+
+
+def test_removing_a_topic_does_not_wait_for_a_drawing(probe: Probe, cameras, monkeypatch):
+    gate = Gate()
+    draw = worker.annotated_copy
+
+    def held(*arguments):
+        gate.pass_through()
+        return draw(*arguments)
+
+    monkeypatch.setattr(worker, 'annotated_copy', held)
+    overlays = probe.node.create_subscription(Image, '/gone/detections/overlay', print, OVERLAY)
+    topics = f'{KEPT},{GONE}'
+    with probe.host(FakeEngine(FakeDetector()).seam, autostart=True, image_topics=topics) as node:
+        probe.wait_until(cameras[GONE].get_subscription_count, 'the detector')
+        overlay = node._streams[GONE]._overlay
+        probe.wait_until(overlay.get_subscription_count, 'who wants overlays')
+        send(probe, cameras[GONE])
+        probe.wait_until(gate.reached.is_set, 'a drawing')
+        threading.Timer(5.0, gate.open.set).start()  # a failure, but no hanging test
+        assert probe.set_parameter('image_topics', KEPT) == ''
+        assert not gate.open.is_set()
+        gate.open.set()
+        assert probe.change_state('deactivate')
+        assert node._worker is None
+    probe.node.destroy_subscription(overlays)
+
+
+def test_an_overlay_of_a_stream_that_was_destroyed_meanwhile_goes_nowhere(probe: Probe):
+    node = Node('streams', context=probe.node.context)
+    listener = probe.node.create_subscription(Image, '/d/detections/overlay', print, OVERLAY)
+    stream = ImageStream(
+        node, '/d/image_raw', '/d/detections', image_transport='auto', image_qos='auto'
+    )
+    probe.wait_until(stream._overlay.get_subscription_count, 'who wants overlays')
+
+    def destroy_meanwhile() -> Image:
+        stream.destroy()
+        return Image()
+
+    stream.publish_overlay(destroy_meanwhile)
+    stream.publish_overlay(lambda: pytest.fail('drawn though the stream is destroyed'))
+    node.destroy_node()
+    probe.node.destroy_subscription(listener)
