@@ -90,7 +90,7 @@ class BuildError(ModelError):
 
 
 class UntrustedPlanError(ModelError):
-    """Others could have written the plan, and a plan can run code; it is never loaded or rebuilt."""
+    """Others could have written the plan, which can run code: it is not loaded."""
 
 
 class PlanError(ModelError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from quantise_networks import branching
 
 from yolov7_trt_ros.engine.half_precision import convert_to_half
 from yolov7_trt_ros.engine.model_files import find_model
+from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
 from yolov7_trt_ros.errors import ExportError
 from yolov7_trt_ros.model.float_model import FloatModel
 from yolov7_trt_ros.model.half_model import make_mixed
@@ -52,3 +54,15 @@ def test_a_weight_beyond_float16(tmp_path: Path) -> None:
         make_mixed(model, model.heads, convert_to_half)
     mixed = make_mixed(model, (*model.heads, 'deep.conv'), convert_to_half)
     assert any(each.name == 'deep.conv.weight' for each in mixed.graph.initializer)
+
+
+def test_a_build_in_fp16_leaves_the_heads_of_a_mixed_model_alone(tmp_path: Path) -> None:
+    model = FloatModel(load_source(find_model('yolov7-nano')))
+    path = tmp_path / 'mixed.onnx'
+    path.write_bytes(make_mixed(model, model.heads, convert_to_half).SerializeToString())
+    edit = OnnxEdit(path)
+    pattern = edit.kept_by_type()
+    assert pattern is not None
+    convs = [node.name for node in edit.model.graph.node if node.op_type == 'Conv']
+    assert {name for name in convs if re.search(pattern, name)} == set(model.heads)
+    assert OnnxEdit(find_model('yolov7-nano')).kept_by_type() is None

@@ -11,8 +11,7 @@ else on how far its detections agree with those of the float model. --method aut
 methods, then leaves the most sensitive Conv nodes of the best one float, and keeps the winner.
 
 --mixed calibrates nothing: it writes a model whose backbone is float16 and whose heads are
-float32, for TensorRT that takes precisions from the model; `build --precision fp32` leaves them
-as they are.
+float32; `build --precision fp16` leaves them so.
 
 Examples
 --------

@@ -188,6 +188,7 @@ def build_plan(
         progress.enter('read')
         onnx_bytes = _read_bytes(onnx)
         edit = _edit(onnx, options, api)
+        keep_fp32 = options.keep_fp32 or edit.kept_by_type()
         progress.enter('parse')
         network = api.new_network()
         network.parse(edit.to_bytes(), edit.node_label)
@@ -195,9 +196,10 @@ def build_plan(
         spec = _recognise(onnx, options, edit)
         network.keep_outputs(spec.outputs)
         profiles = choose_profiles(spec, options.profiles, bind=options.bind_profiles)
-        if options.keep_fp32 is not None and api.weakly_typed:
-            network.keep_float32(options.keep_fp32)
-        data = network.build(_settings(options, profiles, edit, api), progress)
+        if keep_fp32 is not None and api.weakly_typed:
+            network.keep_float32(keep_fp32)
+        settings = _settings(options, profiles, edit, api, obey=keep_fp32 is not None)
+        data = network.build(settings, progress)
         progress.enter('write', 1.0)
         manifest = PlanManifest(
             machine=machine,
@@ -305,13 +307,15 @@ def _edit(onnx: Path, options: BuildOptions, api: TrtApi) -> OnnxEdit:
             f'the model first with: yolov7_trt quantize {onnx} --images PICTURES -o int8.onnx; or '
             'build with --precision fp16'
         )
-    if options.precision in ('fp16', 'mixed') and not api.weakly_typed:
+    is_mixed = edit.kept_by_type() is not None
+    if options.precision in ('fp16', 'mixed') and not api.weakly_typed and not is_mixed:
         edit.convert_to_half(options.keep_fp32)
     return edit
 
 
 def _settings(
-    options: BuildOptions, profiles: tuple[ShapeRange, ...], edit: OnnxEdit, api: TrtApi
+    options: BuildOptions, profiles: tuple[ShapeRange, ...], edit: OnnxEdit, api: TrtApi,
+    *, obey: bool,
 ) -> BuildSettings:
     timings = None
     if options.timing_cache is not None and api.has_timing_cache:
@@ -323,7 +327,7 @@ def _settings(
         fp16=options.precision in ('fp16', 'mixed'),
         int8=edit.is_quantised,
         tf32=options.precision != 'fp32',
-        obey_precisions=options.keep_fp32 is not None,
+        obey_precisions=obey,
         workspace_mib=options.workspace_mib,
         opt_level=options.opt_level,
         dla_core=options.dla_core,

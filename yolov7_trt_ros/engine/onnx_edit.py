@@ -181,6 +181,23 @@ class OnnxEdit:
         dequantise.input[0] = name
         return [quantise, dequantise]
 
+    def kept_by_type(self) -> str | None:
+        """
+        Return a pattern of the convolutions that a mixed typed model leaves in float32.
+
+        None for any other model: one is mixed where other convolutions have float16 weights.
+
+        """
+        tensors = {tensor.name: tensor.data_type for tensor in self.model.graph.initializer}
+        names: dict[int, list[str]] = {}
+        for node in self.model.graph.node:
+            if node.op_type == 'Conv' and node.input[1] in tensors:
+                names.setdefault(tensors[node.input[1]], []).append(str(node.name))
+        types = self._onnx.TensorProto
+        if types.FLOAT16 not in names or types.FLOAT not in names:
+            return None
+        return f'^(?:{"|".join(map(re.escape, names[types.FLOAT]))})$'
+
     def convert_to_half(self, keep_fp32: str | None) -> None:
         """
         Turn what leads to convolutions into float16, but for inputs and outputs.

@@ -96,11 +96,25 @@ def _rows(
         return {layer.number: row for row, layer in enumerate(layers)}
     for layer in layers:
         rows[layer.number] = max((rows[each] + 1 for each in above[layer.number]), default=0)
-    for layer in reversed(layers):  # what starts late, such as constants, close to its reader
-        if not above[layer.number] and below[layer.number]:
+    fed = _fed_by_input(layers, above)
+    for layer in reversed(layers):  # constants and what follows from them: close to the reader
+        if layer.number not in fed and below[layer.number]:
             rows[layer.number] = min(rows[each] for each in below[layer.number]) - 1
     lowest = min(rows.values(), default=0)
     return {number: row - lowest for number, row in rows.items()}
+
+
+def _fed_by_input(
+    layers: Sequence[EngineLayer], above: Mapping[int, Sequence[int]]
+) -> set[int]:
+    """Return the layers that read the network's input, or what comes of it."""
+    written = {tensor.name for layer in layers for tensor in layer.outputs}
+    fed: set[int] = set()
+    for layer in layers:
+        reads_input = any(tensor.name not in written for tensor in layer.inputs)
+        if reads_input or any(number in fed for number in above[layer.number]):
+            fed.add(layer.number)
+    return fed
 
 
 def _paths(
