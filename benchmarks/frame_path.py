@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import argparse
 import array
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
+import statistics
+import time
 from typing import Any
 
 import cv2
-import numpy as np
-import skimage.data
 from measured_on import save
+import numpy as np
 from plain_way import plain_detections, plain_input
+import skimage.data
 
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detector import DetectSettings

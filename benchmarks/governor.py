@@ -14,29 +14,29 @@ Writes results/governor.json and docs/images/governor.png.
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+import os
 from pathlib import Path
+import statistics
 from typing import Any
 
 from measured_on import save
 
 from yolov7_trt_ros.emulated_board.simulated_board import (
     BASE,
+    clock_states,
     MODES,
     ORIN_NANO_SUPER,
     TINY,
     TINY_PYTHON,
     TOP,
     Workload,
-    clock_states,
 )
 from yolov7_trt_ros.emulated_board.simulated_policies import Fixed, Governed, Oracle, Policy
-from yolov7_trt_ros.emulated_board.simulated_trace import CALM, PYTHON_NOISE, Trace, random_trace
+from yolov7_trt_ros.emulated_board.simulated_trace import CALM, PYTHON_NOISE, random_trace, Trace
 from yolov7_trt_ros.emulated_board.simulator import Outcome, simulate
 from yolov7_trt_ros.power.policy_state import Limits
 

@@ -15,18 +15,18 @@ import argparse
 import collections
 import hashlib
 import itertools
-import sys
 from pathlib import Path
+import sys
 from typing import Any
 
 import cv2
-import numpy as np
 from measured_on import save
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'test' / 'kernel_host'))
 
-import kernel_checks as checks  # noqa: E402  (its folder has just been added)
 from gpu_launcher import GpuLauncher  # noqa: E402
+import kernel_checks as checks  # noqa: E402  (its folder has just been added)
 
 from yolov7_trt_ros.core.detections import Detections  # noqa: E402
 from yolov7_trt_ros.core.detector import DetectSettings  # noqa: E402
@@ -80,7 +80,7 @@ def many_pictures(folder: Path, number: int) -> list[ImageView]:
             picture = picture[:, ::-1]
         if turn >= 2:
             low = rng.integers(0, 40, 2)
-            picture = picture[low[0] :, low[1] :]
+            picture = picture[low[0]:, low[1]:]
         sizes = ((640, 480), (1280, 720), (1920, 1080), picture.shape[1::-1])
         scaled = cv2.resize(picture, sizes[index % len(sizes)])
         pictures.append(ImageView.from_array(np.ascontiguousarray(scaled)))
@@ -101,7 +101,7 @@ def run_all(detector: TrtDetector, pictures: list[ImageView], batch: int) -> lis
     flying: list[Any] = []
     found: list[Detections] = []
     for start in range(0, len(pictures), batch):
-        flying.append(detector.submit(pictures[start : start + batch], SETTINGS))
+        flying.append(detector.submit(pictures[start:start + batch], SETTINGS))
         if len(flying) > 2:
             found += detector.collect(flying.pop(0))[0]
     for ticket in flying:

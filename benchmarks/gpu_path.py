@@ -12,18 +12,18 @@ to Detections, over different frames in turn; energy comes from NVML.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 import functools
+from pathlib import Path
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
-import pycuda.driver as cuda
 from measured_on import save
+import numpy as np
 from plain_way import plain_detections, plain_input
+import pycuda.driver as cuda
 
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from importlib import metadata
 import json
 import os
+from pathlib import Path
 import platform
 import sys
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 PACKAGES = (

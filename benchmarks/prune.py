@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from measured_on import measured_on
+import numpy as np
 
 from yolov7_trt_ros.cli.pruning import PruneJob, Pruning
 from yolov7_trt_ros.cli.pruning_inputs import load_labels, make_evaluation
@@ -47,13 +47,13 @@ def write_pictures(shards: list[Path], folder: Path, most: int | None) -> Path:
                 break
             identifier = int(record['ids'][index])
             name = f'{identifier:012d}.webp'
-            start, end = record['offsets'][index : index + 2]
+            start, end = record['offsets'][index:index + 2]
             (folder / name).write_bytes(record['data'][start:end].tobytes())
             width, height = (int(side) for side in record['wh'][index])
             images.append(
                 {'id': identifier, 'file_name': name, 'width': width, 'height': height}
             )
-            first, last = record['box_offsets'][index : index + 2]
+            first, last = record['box_offsets'][index:index + 2]
             for row in record['boxes'][first:last]:
                 annotations.append(as_annotation(row, images[-1], len(annotations) + 1))
     labels = folder / 'labels.json'

@@ -13,16 +13,16 @@ onnx, onnxruntime, OpenCV and pycocotools.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 import hashlib
+from pathlib import Path
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 from measured_on import save
+import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -58,7 +58,7 @@ class ShardPictures:
         for shard in shards:
             data, offsets, ids = shard['data'], shard['offsets'], shard['ids']
             self._pictures += [
-                (str(ids[index]), data[offsets[index] : offsets[index + 1]].copy())
+                (str(ids[index]), data[offsets[index]:offsets[index + 1]].copy())
                 for owner, index in chosen if owner is shard
             ]
 

@@ -17,21 +17,21 @@ the first and the last third; tolerances in soak_ledger.py). Exit status 1 on an
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 import faulthandler
 import os
+from pathlib import Path
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from measured_on import save
-from soak_cameras import ENCODINGS, SIZES_WH, Camera, Mode
+from soak_cameras import Camera, ENCODINGS, Mode, SIZES_WH
 from soak_detector import Detector, Meter, Stuck
-from soak_faults import FAULTS, draw_round
-from soak_ledger import OUTCOMES, Counters, Ledger
+from soak_faults import draw_round, FAULTS
+from soak_ledger import Counters, Ledger, OUTCOMES
 from soak_report import LIMITS_S, report, show
 
 from yolov7_trt_ros.core.topics import detections_topics

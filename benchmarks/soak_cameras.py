@@ -8,9 +8,9 @@ import time
 from typing import Any, NamedTuple
 
 import cv2
+from node_latency import pictures
 import numpy as np
 import rclpy
-from node_latency import pictures
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 import itertools
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
-from soak_cameras import CORRUPT_JPEG, CORRUPT_RAW, ENCODINGS, JPEG, SIZES_WH, Camera, Mode
+from soak_cameras import Camera, CORRUPT_JPEG, CORRUPT_RAW, ENCODINGS, JPEG, Mode, SIZES_WH
 from soak_detector import start_node
 from soak_ledger import Counters
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
-import statistics
 from collections.abc import Mapping, Sequence
+import statistics
 from typing import NamedTuple
 
 COUNTERS = ('received', 'processed', 'failed', 'dropped', 'skipped')

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from soak_detector import ANSWER_S
 from soak_faults import FAULTS
-from soak_ledger import TOLERANCES, judge_growth
+from soak_ledger import judge_growth, TOLERANCES
 
 if TYPE_CHECKING:
     from soak import Soak

@@ -15,10 +15,10 @@ import argparse
 import array
 import json
 import os
+from pathlib import Path
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from measured_on import save
@@ -96,7 +96,7 @@ def _qos() -> Any:
 
 def measure(width: int, height: int, count: int, *, ours: bool) -> dict[str, Any]:
     """Run one pair of processes and return what the subscriber printed."""
-    from yolov7_trt_ros.nodes.process import PROFILE_VARIABLES, large_image_environment
+    from yolov7_trt_ros.nodes.process import large_image_environment, PROFILE_VARIABLES
 
     environment = {k: v for k, v in os.environ.items() if k not in PROFILE_VARIABLES}
     environment |= {'ROS_DOMAIN_ID': '87', 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}

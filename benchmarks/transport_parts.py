@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from pathlib import Path
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-import transport
 from measured_on import save
+import transport
 
 SETTINGS = {  # profile of Fast DDS, malloc tuned
     'default': (False, False), 'profile': (True, False), 'profile and malloc': (True, True),
@@ -55,7 +55,7 @@ def run_part(args: argparse.Namespace) -> None:
 
 def measure(size: str, reliability: str, settings: str, count: int) -> dict[str, Any]:
     """Run one pair of processes and return what the subscriber printed."""
-    from yolov7_trt_ros.nodes.process import PROFILE_VARIABLES, large_image_environment
+    from yolov7_trt_ros.nodes.process import large_image_environment, PROFILE_VARIABLES
 
     profile, tuned = SETTINGS[settings]
     environment = {k: v for k, v in os.environ.items() if k not in PROFILE_VARIABLES}

@@ -12,9 +12,9 @@ time, not elapsed time, so that other processes of the machine count little.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 from measured_on import save

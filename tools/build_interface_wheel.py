@@ -25,16 +25,16 @@ import hashlib
 import importlib.metadata
 import json
 import os
+from pathlib import Path
 import shutil
 import sys
 import tempfile
 import time
 import zipfile
-from pathlib import Path
 
 from interface_wheel.compilation import compile_libraries, run_tool
 from interface_wheel.generation import Generation
-from interface_wheel.interfaces import BuildError, Interfaces, check_prerequisites
+from interface_wheel.interfaces import BuildError, check_prerequisites, Interfaces
 from interface_wheel.packing import add_metadata, collect_files, write_wheel
 
 TOOLS = Path(__file__).resolve().parent

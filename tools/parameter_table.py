@@ -15,9 +15,9 @@ parameters do.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+import sys
 
 from yolov7_trt_ros.nodes import parameters, power_parameters
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec

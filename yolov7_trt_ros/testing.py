@@ -7,8 +7,8 @@ Nothing the package itself runs imports this module. Needs numpy only.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
-from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout, find_encoding
+from yolov7_trt_ros.core.image import Encoding, find_encoding, ImageView, PixelLayout
 from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.errors import InferenceError, SettingError
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 import contextlib
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 

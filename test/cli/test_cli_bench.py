@@ -1,16 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 import os
+from pathlib import Path
 import re
 import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 

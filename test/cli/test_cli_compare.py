@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import json
+from pathlib import Path
 import shlex
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-import skimage.data
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from ruamel.yaml import YAML  # rosbags brings it
+import skimage.data
 
 from yolov7_trt_ros.cli.compare import DEFAULTS
 from yolov7_trt_ros.cli.main import build_parser, main
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE, DetectionMessages
+from yolov7_trt_ros.replay.detection_message import DetectionMessages, DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import load_typestore
 from yolov7_trt_ros.report.compare_limits import CompareLimits
 from yolov7_trt_ros.report.detection_compare import CompareSettings

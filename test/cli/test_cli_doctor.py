@@ -1,19 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import dataclasses
 import json
 import os
+from pathlib import Path
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from yolov7_trt_ros.cli.checks.board import check_board
 from yolov7_trt_ros.cli.checks.gpu import check_gpu
-from yolov7_trt_ros.cli.checks.machine import Check, Machine, find_module, run_command
+from yolov7_trt_ros.cli.checks.machine import Check, find_module, Machine, run_command
 from yolov7_trt_ros.cli.checks.packages import check_packages
 from yolov7_trt_ros.cli.checks.ros import check_ros
 from yolov7_trt_ros.cli.checks.transport import check_transport

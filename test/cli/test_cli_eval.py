@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable
+import json
 from pathlib import Path
+import subprocess
 
 import pytest
 

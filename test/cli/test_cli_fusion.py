@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 import hashlib
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
+import subprocess
 
 import pytest
 
@@ -15,9 +15,9 @@ from yolov7_trt_ros.engine import plan_facts, trt_api
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.plan import (
     Machine,
+    manifest_path,
     PlanManifest,
     ShapeRange,
-    manifest_path,
     write_plan,
 )
 from yolov7_trt_ros.errors import PlanError

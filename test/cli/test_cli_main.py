@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 import subprocess
 import sys
 import types
-from collections.abc import Callable
 
 import pytest
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+from pathlib import Path
 import resource
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,7 +20,7 @@ import pytest
 from yolov7_trt_ros.cli.calibration_pictures import load_array, open_pictures, split_pictures
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.engine.builder import BuildOptions, build_plan
+from yolov7_trt_ros.engine.builder import build_plan, BuildOptions
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.engine.plan import Machine, ShapeRange

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
+import signal
 
 import onnx
 import pytest
@@ -16,7 +16,7 @@ from yolov7_trt_ros.cli.pruning import Pruning
 from yolov7_trt_ros.cli.pruning_inputs import measure_latency_ms
 from yolov7_trt_ros.engine import DetectorOptions
 from yolov7_trt_ros.engine.open import open_detector
-from yolov7_trt_ros.model.architecture import Network, fold_batch_norms
+from yolov7_trt_ros.model.architecture import fold_batch_norms, Network
 from yolov7_trt_ros.model.checkpoint import load_network, save_network
 from yolov7_trt_ros.model.layer_table import Row
 from yolov7_trt_ros.model.network_cost import network_cost

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 
 from yolov7_trt_ros.core import boxes as boxes_module
 from yolov7_trt_ros.core.boxes import box_areas, box_iou, nms, xyxy_from_cxcywh
@@ -52,7 +52,7 @@ def threshold_between_ious(boxes: np.ndarray) -> float:
     pairs = box_iou(boxes, boxes)
     near = np.unique(np.append(pairs[(pairs > 0.49) & (pairs < 0.51)], [0.49, 0.51]))
     widest = int(np.argmax(np.diff(near)))
-    return float(near[widest : widest + 2].mean())
+    return float(near[widest:widest + 2].mean())
 
 
 @pytest.mark.parametrize('chunk', range(8))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import array
 import io
 import struct
-import zlib
 from typing import Any
+import zlib
 
 import cv2
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import numpy as np
 from PIL import Image, ImageOps
+import pytest
 
 from yolov7_trt_ros.core import image as image_module
 from yolov7_trt_ros.core import preprocess
@@ -136,7 +136,7 @@ def test_overwritten_bytes_give_an_image_or_image_error(
 ) -> None:
     data = bytearray(FILES[name])
     start = int(at * (len(data) - 1))
-    data[start : start + len(junk)] = junk
+    data[start:start + len(junk)] = junk
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_module, 'MAX_PIXELS', 1 << 16)  # spares the time of decoding gigabytes
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 
 from yolov7_trt_ros.core.decode import Candidates, decode_outputs, select_detections
 from yolov7_trt_ros.core.detections import Detections
@@ -18,8 +18,8 @@ from yolov7_trt_ros.core.model_spec import (
     ANCHOR_SETS,
     ModelSpec,
     OutputLayout,
-    TensorInfo,
     recognise_model,
+    TensorInfo,
 )
 from yolov7_trt_ros.errors import InferenceError
 

@@ -7,17 +7,17 @@ import mmap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 
-from yolov7_trt_ros.core.image import ENCODINGS, MAX_PIXELS, ImageView, PixelLayout, find_encoding
+from yolov7_trt_ros.core.image import ENCODINGS, find_encoding, ImageView, MAX_PIXELS, PixelLayout
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.testing import (
-    COLOURS,
     colour_blocks,
+    COLOURS,
     encode_image,
     encoded_view,
     smooth_picture,

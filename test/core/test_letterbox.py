@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import cv2
-import numpy as np
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 
-from yolov7_trt_ros.core.letterbox import Letterbox, fit_letterbox, fit_rectangle
+from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
 from yolov7_trt_ros.errors import SettingError
 
 sides = st.one_of(st.integers(1, 4096), st.integers(1, 20_000))

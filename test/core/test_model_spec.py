@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS, parse_class_names
 from yolov7_trt_ros.core.model_spec import (
     ANCHOR_SETS,
+    check_input,
     ModelSpec,
     OutputLayout,
-    TensorInfo,
-    check_input,
     recognise_model,
+    TensorInfo,
 )
 from yolov7_trt_ros.errors import ModelLayoutError
 

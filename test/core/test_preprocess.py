@@ -11,7 +11,7 @@ import pytest
 
 from yolov7_trt_ros.core import preprocess
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView, PixelLayout
-from yolov7_trt_ros.core.letterbox import Letterbox, fit_letterbox, fit_rectangle
+from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
 from yolov7_trt_ros.core.preprocess import Preprocessor, to_bgr
 from yolov7_trt_ros.testing import encode_image, encoded_view, smooth_picture
 
@@ -48,7 +48,7 @@ def reference_blob(image: ImageView, box: Letterbox) -> np.ndarray:
     rgb = resize_slowly(to_bgr(image)[..., ::-1], box.resized_wh)
     canvas = np.full((box.network_wh[1], box.network_wh[0], 3), 114.0)
     left, top = box.offset_xy
-    canvas[top : top + rgb.shape[0], left : left + rgb.shape[1]] = rgb
+    canvas[top:top + rgb.shape[0], left:left + rgb.shape[1]] = rgb
     return canvas.transpose(2, 0, 1)[None] / 255
 
 
@@ -96,7 +96,7 @@ def test_the_border_stays_grey_frame_after_frame() -> None:
         left, top = box.offset_xy
         width, height = box.resized_wh
         border = np.ones(blob.shape[2:], bool)
-        border[top : top + height, left : left + width] = False
+        border[top:top + height, left:left + width] = False
         assert np.allclose(blob[0][:, border], 114 / 255)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.core.class_filter import find_class_ids
-from yolov7_trt_ros.core.detections import Detections, class_name
+from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.errors import InferenceError, SettingError
-from yolov7_trt_ros.testing import FakeDetector, encode_image, make_detections, smooth_picture
+from yolov7_trt_ros.testing import encode_image, FakeDetector, make_detections, smooth_picture
 
 
 @pytest.mark.parametrize(('name', 'value'), [

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from onnx_models import brightness_grid, classifier, ends_in_plugin, two_inputs
+import pytest
 
 BuildModel = Callable[..., Path]
 
@@ -22,4 +22,3 @@ def build(tmp_path: Path) -> BuildModel:
         return makers[kind](tmp_path / f'{kind}.onnx', **options)
 
     return build_model
-

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import hashlib
 import importlib
+from pathlib import Path
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-from onnx import TensorProto, helper
+from onnx import helper, TensorProto
 from onnx_models import save
+import pytest
 from tensorrt_surfaces import surface
 
 from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.engine import builder
 from yolov7_trt_ros.engine.build_progress import BuildProgress
-from yolov7_trt_ros.engine.builder import BuildOptions, build_plan, choose_profiles
+from yolov7_trt_ros.engine.builder import build_plan, BuildOptions, choose_profiles
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
 from yolov7_trt_ros.engine.plan import (
     Machine,
-    PlanManifest,
-    ShapeRange,
     manifest_path,
+    PlanManifest,
     read_manifest,
     read_plan,
+    ShapeRange,
 )
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.errors import (
@@ -74,7 +74,7 @@ def run_build(
 @pytest.fixture(scope='module')
 def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model in int8, as onnxruntime.quantization makes it."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static, QuantType
 
     class OneImage(CalibrationDataReader):
         def __init__(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorrt_surfaces import VERSIONS, surface
+from tensorrt_surfaces import surface, VERSIONS
 
 from yolov7_trt_ros.engine import built_layers
 from yolov7_trt_ros.engine.built_layers import build_layers, inspect_plan

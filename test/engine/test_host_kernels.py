@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
+import re
 
+from kernel_host.host_kernels import HostKernels
 import numpy as np
 import pytest
-from kernel_host.host_kernels import HostKernels
 
 SEEDS = (0, 1, 2, 3)
 SOURCE = r"""

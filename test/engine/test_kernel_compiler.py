@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from yolov7_trt_ros.engine import kernel_compiler
-from yolov7_trt_ros.engine.kernel_compiler import SOURCES, compiled, read_source
+from yolov7_trt_ros.engine.kernel_compiler import compiled, read_source, SOURCES
 from yolov7_trt_ros.errors import MissingDependencyError
 
 ELF = b'\x7fELF'

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
 
-import kernel_checks as checks  # noqa: E402  (its folder has just been added)
 from host_kernels import HostKernels  # noqa: E402
+import kernel_checks as checks  # noqa: E402  (its folder has just been added)
 
 KERNELS = ROOT / 'yolov7_trt_ros' / 'engine' / 'kernels'
 NAMES = sorted({encoding.name for encoding in ENCODINGS.values()})
@@ -79,7 +79,7 @@ def test_letterbox_equals_the_cpu_path_on_random_images(
 def test_rows_without_weight_are_neither_uploaded_nor_read(
     launcher: HostLauncher, encoding: str
 ) -> None:
-    from yolov7_trt_ros.engine.frame_layout import SourceKey, plan_source
+    from yolov7_trt_ros.engine.frame_layout import plan_source, SourceKey
 
     rng = np.random.default_rng(1)
     kind = ENCODINGS[encoding]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+import os
 from pathlib import Path
 from typing import Any
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper, TensorProto
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_edit import OnnxEdit

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
+from pathlib import Path
 import sys
 import types
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tensorrt_surfaces import surface
 
 from yolov7_trt_ros.engine import (
-    DetectorOptions,
     build_needed_plan,
+    DetectorOptions,
     open_detector,
     open_or_build,
     trt_api,

@@ -7,27 +7,27 @@ import dataclasses
 import hashlib
 import json
 import os
-import shlex
 from pathlib import Path
+import shlex
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.cli import build as build_verb
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.engine.builder import PRECISIONS, BuildOptions
+from yolov7_trt_ros.engine.builder import BuildOptions, PRECISIONS
 from yolov7_trt_ros.engine.plan import (
-    Machine,
-    PlanManifest,
-    ShapeRange,
     differences,
+    Machine,
     manifest_path,
     parse_shape,
+    PlanManifest,
     read_manifest,
     read_plan,
     rebuild_command,
+    ShapeRange,
     write_plan,
 )
 from yolov7_trt_ros.errors import PlanError, PlanMissingError, SettingError

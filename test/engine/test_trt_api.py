@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from tensorrt_surfaces import VERSIONS, surface
+from tensorrt_surfaces import surface, VERSIONS
 
 from yolov7_trt_ros.engine import trt_api
 from yolov7_trt_ros.engine.build_progress import BuildProgress

@@ -8,11 +8,11 @@ the kernels, the bookkeeping of memory, graphs and errors; not speed and not ove
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 import importlib
+from pathlib import Path
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ def blobs(seed: int, width: int = 80, height: int = 60) -> np.ndarray:
     picture = rng.integers(0, 60, (height, width, 3), np.uint8)
     for _ in range(4):
         x, y = int(rng.integers(0, width - 8)), int(rng.integers(0, height - 8))
-        picture[y : y + int(rng.integers(8, 30)), x : x + int(rng.integers(8, 30))] = 255
+        picture[y:y + int(rng.integers(8, 30)), x:x + int(rng.integers(8, 30))] = 255
     return picture
 
 
@@ -487,5 +487,3 @@ def test_stages_are_measured_one_by_one(opened: Callable[..., Any]) -> None:
         'frame_graph',
     }
     assert len(detector.detect(view(1), SETTINGS)[0])
-
-

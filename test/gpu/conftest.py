@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
+import os
 from pathlib import Path
+import sys
 from typing import Any
 
 import pytest
 
-from yolov7_trt_ros.engine.builder import BuildOptions, build_plan
+from yolov7_trt_ros.engine.builder import build_plan, BuildOptions
 from yolov7_trt_ros.engine.cuda_device import CudaDevice, find_machine
 from yolov7_trt_ros.engine.open import check_fits
-from yolov7_trt_ros.engine.plan import ShapeRange, read_manifest
+from yolov7_trt_ros.engine.plan import read_manifest, ShapeRange
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.errors import PlanError
 

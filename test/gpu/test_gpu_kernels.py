@@ -14,10 +14,10 @@ from yolov7_trt_ros.core.image import ENCODINGS
 from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.engine.cuda_device import CudaDevice
 from yolov7_trt_ros.engine.kernel_compiler import (
-    SOURCES,
     compile_with_nvcc,
     compile_with_nvrtc,
     read_source,
+    SOURCES,
 )
 from yolov7_trt_ros.errors import MissingDependencyError
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView
 from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan import ShapeRange, read_manifest, read_plan
+from yolov7_trt_ros.engine.plan import read_manifest, read_plan, ShapeRange
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.engine.trt_detector import TrtDetector
 from yolov7_trt_ros.errors import (
@@ -47,7 +47,7 @@ def street(seed: int, width: int = 640, height: int = 480) -> np.ndarray:
     for _ in range(12):
         x, y = rng.integers(0, width - 40), rng.integers(0, height - 60)
         w, h = rng.integers(15, 200), rng.integers(30, 260)
-        picture[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+        picture[y:y + h, x:x + w] = rng.integers(0, 256, 3)
     return picture
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 import inspect
 import json
+from pathlib import Path
 import re
 import shlex
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from yolov7_trt_ros import errors
-from yolov7_trt_ros.cli.main import VERBS, build_parser
+from yolov7_trt_ros.cli.main import build_parser, VERBS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / 'docs'

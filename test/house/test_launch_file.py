@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from pathlib import Path
 import runpy
 import sys
 import types
-from pathlib import Path
 
 import pytest
 

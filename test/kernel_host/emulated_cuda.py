@@ -11,10 +11,10 @@ What it cannot show: speed, overlap, and what a real driver refuses.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import ctypes
 import sys
 import types
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np

@@ -7,16 +7,16 @@ For tests on machines without a GPU. The top of cuda_on_host.h says what is emul
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 import ctypes
 import hashlib
 import os
+from pathlib import Path
 import platform
 import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np

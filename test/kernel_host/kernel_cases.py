@@ -22,10 +22,10 @@ from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout,
 from yolov7_trt_ros.engine import device_records as records
 from yolov7_trt_ros.engine.decode_plan import Decoding, OutputTensor, plan_decoding
 from yolov7_trt_ros.engine.frame_layout import (
-    SourceKey,
     copy_rows,
     image_rows,
     plan_source,
+    SourceKey,
     stripe_targets,
 )
 

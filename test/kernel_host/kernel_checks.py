@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 from kernel_cases import DecodeCase, Decoded, Launcher, run_decode, run_letterbox, spec_of
+import numpy as np
 
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout
-from yolov7_trt_ros.core.letterbox import Letterbox, fit_letterbox, fit_rectangle
+from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
 from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.errors import InferenceError
@@ -177,7 +177,7 @@ def check_decode(launcher: Launcher, case: DecodeCase, *, tolerance: float = 0.0
     """
     decoded = run_decode(launcher, case)
     for image, (found, box) in enumerate(zip(decoded, case.letterboxes, strict=True)):
-        outputs = [array[image : image + 1] for array in case.outputs]
+        outputs = [array[image:image + 1] for array in case.outputs]
         try:
             candidates = decode_outputs(case.spec, outputs, case.settings)
         except InferenceError as exc:

@@ -7,21 +7,21 @@ slow_reference. They are registered under the original module names only while a
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
+from pathlib import Path
 import sys
 import types
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
+import warnings
 
 import numpy as np
 import torch
 from torch import nn
 
 from yolov7_trt_ros.model.layer_table import Row
-from yolov7_trt_ros.model.published import PublishedTable, published_table
+from yolov7_trt_ros.model.published import published_table, PublishedTable
 
 _MODULES = {
     'models.common': ('Conv', 'RepConv', 'MP', 'SP', 'Concat', 'Shortcut', 'ReOrg', 'DownC',

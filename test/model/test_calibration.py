@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import numpy as np
 from numpy.typing import NDArray
-from quantise_networks import NetworkWriter, branching
+import pytest
+from quantise_networks import branching, NetworkWriter
 
 from yolov7_trt_ros.errors import CalibrationError
 from yolov7_trt_ros.model.calibration import calibrate
 from yolov7_trt_ros.model.calibration_histogram import (
     BINS,
-    METHODS,
-    Histogram,
     find_range,
+    Histogram,
+    METHODS,
     percentile_range,
 )
 from yolov7_trt_ros.model.float_model import FloatModel
@@ -42,7 +42,7 @@ def normal(number: int, scale: float = 1.0, seed: int = 0) -> NDArray[np.float32
 def test_growing_and_merging_lose_nothing(values: list[float], cut: int) -> None:
     array = np.array(values, np.float32)
     at_once = histogram_of(array)
-    grown = histogram_of(np.sort(np.abs(array))[: cut + 1], np.sort(np.abs(array))[cut + 1 :])
+    grown = histogram_of(np.sort(np.abs(array))[: cut + 1], np.sort(np.abs(array))[cut + 1:])
     merged = Histogram.merged([histogram_of(array[:cut]), histogram_of(array[cut:])])
     for other in (grown, merged):
         assert other.bin_width == at_once.bin_width

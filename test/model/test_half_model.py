@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+import re
 
 import numpy as np
 import onnx
+from onnx import numpy_helper, TensorProto
 import onnxruntime
 import pytest
-from onnx import TensorProto, numpy_helper
 from quantise_networks import branching
 
 from yolov7_trt_ros.engine.half_precision import convert_to_half

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 import onnx_models
 import onnxruntime
 import pytest
-from onnx import TensorProto
 
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.engine.model_files import find_model

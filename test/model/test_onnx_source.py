@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 import onnx
+from onnx import helper, numpy_helper, TensorProto
 import onnxruntime
 import pytest
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from quantise_networks import NetworkWriter, branching
+from quantise_networks import branching, NetworkWriter
 
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import ModelFormatError, ModelLayoutError

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 import onnx
+from onnx import numpy_helper
 import onnxruntime
 import pytest
-from numpy.typing import NDArray
-from onnx import numpy_helper
-from quantise_networks import NetworkWriter, branching
+from quantise_networks import branching, NetworkWriter
 
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import SettingError

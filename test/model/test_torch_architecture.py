@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from official_checkpoints import scaled
 import pytest
 import torch
-from official_checkpoints import scaled
 
 from yolov7_trt_ros.errors import CheckpointError
-from yolov7_trt_ros.model.architecture import Network, fold_batch_norms
-from yolov7_trt_ros.model.layer_table import Row, check_rows, head_strides, live_rows
+from yolov7_trt_ros.model.architecture import fold_batch_norms, Network
+from yolov7_trt_ros.model.layer_table import check_rows, head_strides, live_rows, Row
 from yolov7_trt_ros.model.published import PUBLISHED, published_table
 
 torch.set_num_threads(1)

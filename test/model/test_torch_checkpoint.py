@@ -5,19 +5,19 @@ import contextlib
 import functools
 import io
 import os
+from pathlib import Path
 import pickle
 import sys
-import zipfile
-from pathlib import Path
 from typing import Any
+import zipfile
 
 import hypothesis
+from hypothesis import strategies
 import numpy as np
 import official_checkpoints
 import pytest
 import slow_reference
 import torch
-from hypothesis import strategies
 
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.errors import CheckpointError, ModelNotFoundError

@@ -1,26 +1,26 @@
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+from official_checkpoints import official_model, save_official
 import pytest
 import torch
-from official_checkpoints import official_model, save_official
 
 from yolov7_trt_ros.errors import CalibrationError, CheckpointError, ImageError, InputError
 from yolov7_trt_ros.model.architecture import Network
 from yolov7_trt_ros.model.channel_groups import cut_channels, find_groups
 from yolov7_trt_ros.model.checkpoint import load_network
-from yolov7_trt_ros.model.distill import Recovery, RecoverySettings, read_recovery
+from yolov7_trt_ros.model.distill import read_recovery, Recovery, RecoverySettings
 from yolov7_trt_ros.model.imitation import imitation_loss
-from yolov7_trt_ros.model.labelled_loss import BoxLabels, assign, place_boxes
+from yolov7_trt_ros.model.labelled_loss import assign, BoxLabels, place_boxes
 from yolov7_trt_ros.model.training_batches import (
     Augmentation,
     BatchOrder,
-    ImageCache,
     draw_placements,
+    ImageCache,
     place,
     recolour,
 )

@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 import slow_reference
-import torch
 from test_torch_checkpoint import blocks, model_and_images
+import torch
 
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
@@ -21,7 +21,7 @@ from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import ExportError, SettingError
 from yolov7_trt_ros.model.architecture import Network
 from yolov7_trt_ros.model.checkpoint import load_network
-from yolov7_trt_ros.model.export import ExportOptions, build_model, export_onnx
+from yolov7_trt_ros.model.export import build_model, export_onnx, ExportOptions
 from yolov7_trt_ros.model.onnx_nms import NmsSettings
 from yolov7_trt_ros.model.torch_detector import open_torch
 from yolov7_trt_ros.model.verify import relative_error

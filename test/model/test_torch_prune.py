@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from pathlib import Path
+import tempfile
 
+from official_checkpoints import official_model, save_official
 import pytest
 import torch
-from official_checkpoints import official_model, save_official
 from torch import Tensor
 
 from yolov7_trt_ros.errors import SettingError
@@ -21,7 +21,7 @@ from yolov7_trt_ros.model.channel_importance import score_channels
 from yolov7_trt_ros.model.checkpoint import load_network, save_network
 from yolov7_trt_ros.model.conv_cells import find_cells
 from yolov7_trt_ros.model.network_cost import network_cost
-from yolov7_trt_ros.model.prune import PruneTarget, choose_cut
+from yolov7_trt_ros.model.prune import choose_cut, PruneTarget
 
 torch.set_num_threads(1)
 

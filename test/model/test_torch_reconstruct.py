@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from official_checkpoints import official_model, save_official
 import pytest
 import torch
-from official_checkpoints import official_model, save_official
 
 from yolov7_trt_ros.model.architecture import Network
 from yolov7_trt_ros.model.channel_groups import cut_channels, find_groups, kept_channels
@@ -56,7 +56,7 @@ def test_copies_that_are_cut_are_replaced_exactly(
             for module in (cell.conv, cell.norm):
                 for value in () if module is None else module.state_dict().values():
                     if value.ndim:
-                        value[half : 2 * half] = value[:half]
+                        value[half:2 * half] = value[:half]
             cut[group.root] = list(range(half, 2 * half))
     smaller = cut_channels(original, groups, cut)
     images = some_images(8, seed=3)

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
+import pytest
 from quantise_networks import branching
 
-from yolov7_trt_ros.model.calibration import Calibration, calibrate
+from yolov7_trt_ros.model.calibration import calibrate, Calibration
 from yolov7_trt_ros.model.float_model import FloatModel
 from yolov7_trt_ros.model.onnx_source import load_source
 from yolov7_trt_ros.model.sensitivity import rank_convs
-from yolov7_trt_ros.model.tournament import Entry, choose_winner, run_tournament
+from yolov7_trt_ros.model.tournament import choose_winner, Entry, run_tournament
 
 METHODS = ('kl', 'mse', 'percentile', 'minmax')
 FRAGILE = 'block.conv'

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import importlib.util
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ros_probe import DetectorProcess, Probe, photograph_bgr
+from ros_probe import DetectorProcess, photograph_bgr, Probe
 
 
 @pytest.fixture(scope='session', autouse=True)

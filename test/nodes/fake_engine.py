@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
+import threading
 
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.engine.open import DetectorOptions

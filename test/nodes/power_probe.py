@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+import threading
 from typing import Any
 
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
@@ -13,8 +13,8 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from ros_probe import Probe
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.machine import Machine, board_machine
-from yolov7_trt_ros.nodes.power_node import NAME, THREADS, PowerNode
+from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
+from yolov7_trt_ros.nodes.power_node import NAME, PowerNode, THREADS
 
 STATUS = f'/{NAME}: power'
 SERVICE = f'/{NAME}/set_parameters'

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
-import rclpy
-import skimage.data
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
+import numpy as np
 from rcl_interfaces.srv import SetParameters
+import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
+import skimage.data
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.nodes.detector_node import DetectorNode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ros_probe import LATCHED, Probe, image_msg
+from ros_probe import image_msg, LATCHED, Probe
 from sensor_msgs.msg import Image
 from vision_msgs.msg import LabelInfo, VisionInfo
 

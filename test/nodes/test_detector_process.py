@@ -7,10 +7,10 @@ import signal
 import subprocess
 
 import cv2
-import pytest
 from onnx_models import brightness_grid
+import pytest
 from rclpy.qos import qos_profile_sensor_data
-from ros_probe import DetectorProcess, Probe, image_msg, jpeg_msg, start_node
+from ros_probe import DetectorProcess, image_msg, jpeg_msg, Probe, start_node
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.replay.bag_detections import read_detections

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+import sys
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticStatus
+from fake_engine import build_threads, FakeEngine, NO_PLAN
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticStatus
-from fake_engine import NO_PLAN, FakeEngine, build_threads
 from rclpy.qos import qos_profile_sensor_data
-from ros_probe import LATCHED, TIMEOUT_S, DetectorProcess, Probe, image_msg
+from ros_probe import DetectorProcess, image_msg, LATCHED, Probe, TIMEOUT_S
 from sensor_msgs.msg import Image
 from vision_msgs.msg import VisionInfo
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 from rclpy.qos import ReliabilityPolicy
 from std_msgs.msg import Header
 
@@ -20,8 +20,8 @@ from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_player_node import encode_pixels, moving_view
 from yolov7_trt_ros.nodes.process import large_image_environment
 from yolov7_trt_ros.nodes.statistics import (
-    NS_PER_S,
     Counts,
+    NS_PER_S,
     RateLimit,
     RemovedTopics,
     TopicStatistics,

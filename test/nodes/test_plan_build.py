@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 
+from fake_engine import build_threads, FakeEngine
 import pytest
-from fake_engine import FakeEngine, build_threads
 
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, PlanMismatchError

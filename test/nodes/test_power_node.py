@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
+from fake_nvml import FakeNvml, NO_PERMISSION, UNKNOWN
+from power_probe import PowerProbe
 import pytest
 import rclpy
-from fake_nvml import NO_PERMISSION, UNKNOWN, FakeNvml
-from power_probe import PowerProbe
 from rclpy._rclpy_pybind11 import RCLError
 from ros_probe import Probe, start_node
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.emulated_board.board import EmulatedBoard, create_board
-from yolov7_trt_ros.emulated_board.machine import Machine, board_machine
+from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
+from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
 from yolov7_trt_ros.nodes.power_node import PowerNode
 from yolov7_trt_ros.power.commands import SystemRunner
 from yolov7_trt_ros.power.control import PowerControl

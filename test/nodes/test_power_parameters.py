@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
+import struct
 from typing import Any
 
 import pytest
-import yaml
 from rclpy.serialization import serialize_message
 from vision_msgs.msg import Detection2DArray
+import yaml
 
 from yolov7_trt_ros.errors import PowerCommandError, SettingError
 from yolov7_trt_ros.nodes import power_parameters as parameters

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 import resource
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 from rclpy.qos import qos_profile_sensor_data
-from ros_probe import Probe, image_msg
+from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
 
 

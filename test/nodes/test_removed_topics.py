@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
+import threading
 
+from fake_engine import FakeEngine
 import numpy as np
 import pytest
-from fake_engine import FakeEngine
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from ros_probe import Probe, image_msg
+from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
 
 from yolov7_trt_ros.nodes import worker

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_one_round_of_all_faults(tmp_path):
 
 def test_a_seed_draws_the_same_faults_again(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from soak_faults import FAULTS, draw_round
+    from soak_faults import draw_round, FAULTS
 
     def drawn(seed: int, number: int) -> list[tuple[str, float]]:
         return [(name, rng.random()) for name, rng in draw_round(seed, number)]

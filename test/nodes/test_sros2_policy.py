@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 from rclpy._rclpy_pybind11 import NodeNameNonExistentError

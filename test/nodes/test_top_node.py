@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 import os
 import pty
 import re
@@ -10,13 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 
-import numpy as np
-import pytest
 from fake_engine import FakeEngine
+import numpy as np
 from power_probe import PowerProbe
-from ros_probe import Probe, image_msg
+import pytest
+from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
 
 from yolov7_trt_ros.cli.main import main

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from onnx_models import brightness_grid
+import pytest
 from ros_probe import DetectorProcess, Probe
 
 from yolov7_trt_ros.errors import SettingError

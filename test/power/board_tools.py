@@ -37,5 +37,3 @@ def tegrastats_lines(board: EmulatedBoard, count: int, *prefix: str) -> list[str
 
 def current_mode(board: EmulatedBoard) -> int:
     return int(board.read('/var/lib/nvpmodel/status').removeprefix('pmode:'))
-
-

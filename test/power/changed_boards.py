@@ -49,5 +49,3 @@ def settings(board: EmulatedBoard) -> dict[str, str]:
         for pattern in patterns for file in sorted(board.root.glob(pattern))
         if file.is_file() and 'cur_freq' not in file.name
     }
-
-

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
+import os
 from pathlib import Path
+import tempfile
 
-import pytest
 from changed_boards import Make
+import pytest
 
-from yolov7_trt_ros.emulated_board.board import EmulatedBoard, create_board
+from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
 from yolov7_trt_ros.emulated_board.boards import BOARDS
 
 IN_MEMORY = '/dev/shm'

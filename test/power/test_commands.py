@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
+import time
 
 import pytest
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError
-from yolov7_trt_ros.power.commands import TOOL_FOLDERS, SystemRunner, current_user
+from yolov7_trt_ros.power.commands import current_user, SystemRunner, TOOL_FOLDERS
 
 
 def add_tool(folder: Path, name: str, script: str) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+import threading
 
+from changed_boards import control_of, Make, ORIN_GPU, settings
 import pytest
-from changed_boards import ORIN_GPU, Make, control_of, settings
 
 from yolov7_trt_ros.errors import (
     PowerError,

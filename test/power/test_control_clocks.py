@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from changed_boards import control_of, Make, ORIN_GPU, replace_tool, settings
 import pytest
-from changed_boards import ORIN_GPU, Make, control_of, replace_tool, settings
 
 from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.errors import (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
+import time
 
+from changed_boards import control_of, Make, replace_tool, settings
 import pytest
-from changed_boards import Make, control_of, replace_tool, settings
 
 from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.errors import (
@@ -15,7 +15,7 @@ from yolov7_trt_ros.errors import (
     PowerPermissionError,
     PowerRebootError,
 )
-from yolov7_trt_ros.power.commands import TOOL_FOLDERS, SystemRunner
+from yolov7_trt_ros.power.commands import SystemRunner, TOOL_FOLDERS
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.permissions import SUDOERS_FILE, sudoers_text
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 import re
 import subprocess
 import threading
 import time
-from pathlib import Path
 
-import pytest
 from board_tools import GPU, run, tegrastats_lines
+import pytest
 
 from yolov7_trt_ros.emulated_board import physics
-from yolov7_trt_ros.emulated_board.board import EmulatedBoard, create_board
+from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
 from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.emulated_board.clocks import round_down, round_up
 from yolov7_trt_ros.errors import PowerCommandError
@@ -160,8 +160,6 @@ def test_modes_are_those_of_the_table(board_name: str, conf: str, shared_data: P
         shown = [mode.name, str(mode.cores), str(mode.cpu_max_khz), str(mode.gpu_max_hz),
                  str(mode.emc_max_hz), '-' if mode.tpc_mask is None else str(mode.tpc_mask)]
         assert shown == [name, cores, cpu, gpu, emc, mask]
-
-
 
 
 # The kernel: frequencies
@@ -339,8 +337,6 @@ def test_loads_show_in_the_files_that_programs_read(orin: EmulatedBoard) -> None
     assert busy / (busy + idle) == pytest.approx(0.5, abs=0.01)
     assert orin.read('/sys/devices/platform/gpu.0/load') == '375'
     assert 'MemTotal' in orin.read('/proc/meminfo')
-
-
 
 
 # Trouble on request

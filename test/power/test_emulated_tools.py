@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 import re
 import subprocess
 import time
-from pathlib import Path
 
+from board_tools import ABORTED, CPU0, current_mode, GPU, run, tegrastats_lines
 import pytest
-from board_tools import ABORTED, CPU0, GPU, current_mode, run, tegrastats_lines
 
-from yolov7_trt_ros.emulated_board.board import EmulatedBoard, create_board
+from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
 from yolov7_trt_ros.power.jetson_clocks import parse_store
 from yolov7_trt_ros.power.tegrastats import parse_line
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.errors import PowerFormatError
 from yolov7_trt_ros.power.jetson_clocks import find_refusal, parse_show, parse_store

@@ -2,16 +2,16 @@
 
 import time
 
-import pytest
 from fake_nvml import (
     DRIVER_NOT_LOADED,
+    FakeNvml,
     GPU_IS_LOST,
     LIBRARY_NOT_FOUND,
     NO_PERMISSION,
     NOT_SUPPORTED,
     UNKNOWN,
-    FakeNvml,
 )
+import pytest
 
 from yolov7_trt_ros.errors import (
     MissingDependencyError,
@@ -22,7 +22,7 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.energy import EnergyCounter
 from yolov7_trt_ros.power.nvml import NvmlDevice
-from yolov7_trt_ros.power.nvml_gpu import STEPS, NvmlGpu
+from yolov7_trt_ros.power.nvml_gpu import NvmlGpu, STEPS
 from yolov7_trt_ros.power.nvml_limits import NvmlLimits
 from yolov7_trt_ros.power.nvml_source import NvmlSource
 

@@ -1,11 +1,11 @@
 """nvpmodel: conf files, answers, refusals and the status file."""
 
-import re
 from pathlib import Path
+import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.errors import PowerFormatError
 from yolov7_trt_ros.power.nvpmodel import (
@@ -16,10 +16,10 @@ from yolov7_trt_ros.power.nvpmodel import (
 )
 from yolov7_trt_ros.power.nvpmodel_conf import parse_conf, parse_modes_verbose
 from yolov7_trt_ros.power.nvpmodel_values import (
-    UNLIMITED,
     ConfParameter,
     CurrentMode,
     Refusal,
+    UNLIMITED,
     VerboseValue,
 )
 

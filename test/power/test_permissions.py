@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import stat
 import subprocess
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board
 from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.errors import PowerError, PowerPermissionError, SettingError
-from yolov7_trt_ros.power.commands import TOOL_FOLDERS, SystemRunner
+from yolov7_trt_ros.power.commands import SystemRunner, TOOL_FOLDERS
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.permissions import (
-    SUDOERS_FILE,
     explain_root_needed,
     install_permissions,
+    SUDOERS_FILE,
     sudoers_line,
     sudoers_text,
 )

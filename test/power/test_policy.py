@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError, replace
 import itertools
 import random
-from dataclasses import FrozenInstanceError, replace
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.power.policy import decide
 from yolov7_trt_ros.power.policy_state import (
-    TUNING,
     Decision,
     FrameWindow,
     GovernorState,
     Limits,
     Readings,
+    TUNING,
 )
 from yolov7_trt_ros.power.policy_table import (
-    PRIOR_QUANTILE,
-    SPREAD_FRAMES,
     ClockState,
+    PRIOR_QUANTILE,
     Spread,
+    SPREAD_FRAMES,
     Table,
 )
 

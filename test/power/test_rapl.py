@@ -1,17 +1,17 @@
 """Energy of an x86 processor from its counters: sums, wrapping, zones, permissions."""
 
-import errno
 from collections.abc import Iterable
+import errno
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.errors import PowerError
 from yolov7_trt_ros.power.energy import EnergyCounter
-from yolov7_trt_ros.power.rapl import RaplSource, find_rapl_zones
-from yolov7_trt_ros.power.sysfs import SysfsTree, explain_os_error
+from yolov7_trt_ros.power.rapl import find_rapl_zones, RaplSource
+from yolov7_trt_ros.power.sysfs import explain_os_error, SysfsTree
 
 FOLDER = '/sys/class/powercap'
 RANGE_UJ = 262_143_328_850

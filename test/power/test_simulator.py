@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import replace
+import statistics
 
 import pytest
 
 from yolov7_trt_ros.emulated_board.simulated_board import (
     BASE,
+    clock_states,
     MODES,
     ORIN_NANO_SUPER,
+    overlapped,
     PYTHON_CPU_MS,
     TINY,
     TOP,
     Workload,
-    clock_states,
-    overlapped,
 )
 from yolov7_trt_ros.emulated_board.simulated_policies import Fixed, Governed, Oracle
-from yolov7_trt_ros.emulated_board.simulated_trace import PYTHON_NOISE, Noise, Trace, random_trace
-from yolov7_trt_ros.emulated_board.simulator import REPORT_S, Simulation, simulate
+from yolov7_trt_ros.emulated_board.simulated_trace import Noise, PYTHON_NOISE, random_trace, Trace
+from yolov7_trt_ros.emulated_board.simulator import REPORT_S, simulate, Simulation
 from yolov7_trt_ros.power.policy_state import Limits
 from yolov7_trt_ros.power.policy_table import ClockState
 

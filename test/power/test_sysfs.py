@@ -1,19 +1,19 @@
 """Files below a root folder: what is read, found and written, and reads that never return."""
 
+from collections.abc import Iterator
 import contextlib
 import errno
 import os
+from pathlib import Path
 import random
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
 from yolov7_trt_ros.power.guard import CallGuard
-from yolov7_trt_ros.power.sysfs import SysfsTree, explain_os_error
+from yolov7_trt_ros.power.sysfs import explain_os_error, SysfsTree
 
 TIMEOUT_S = 0.1
 HUNG = '/sys/class/devfreq/gpu-gpc-0/cur_freq'

@@ -3,9 +3,9 @@
 import datetime
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.errors import PowerFormatError
 from yolov7_trt_ros.power.rails import RailPower

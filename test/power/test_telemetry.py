@@ -1,16 +1,16 @@
 """Telemetry of whole boards: every layout below /sys, tegrastats, the choice, and energy."""
 
+from collections.abc import Iterator
 import os
+from pathlib import Path
 import stat
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board
 from yolov7_trt_ros.emulated_board.boards import BOARDS
@@ -27,8 +27,8 @@ from yolov7_trt_ros.power.sample import BoardSample, merge_samples
 from yolov7_trt_ros.power.sysfs import SysfsTree
 from yolov7_trt_ros.power.sysfs_source import SysfsSource
 from yolov7_trt_ros.power.tegrastats import parse_line
-from yolov7_trt_ros.power.tegrastats_source import TegrastatsSource, sample_from_tegrastats
-from yolov7_trt_ros.power.telemetry import CombinedSource, NullSource, find_source
+from yolov7_trt_ros.power.tegrastats_source import sample_from_tegrastats, TegrastatsSource
+from yolov7_trt_ros.power.telemetry import CombinedSource, find_source, NullSource
 
 S = 1_000_000_000
 JP4_CHIP = '/sys/bus/i2c/drivers/ina3221x/1-0040/iio:device0'

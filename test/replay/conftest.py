@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import get_typestore, Stores
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 IMAGE = 'sensor_msgs/msg/Image'

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 import contextlib
+from pathlib import Path
 import shutil
 import sqlite3
 import struct
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from hypothesis import given, HealthCheck, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import BagError, ImageError
@@ -205,7 +205,7 @@ def test_a_damaged_chunk_costs_only_its_messages(
         chunks += [at] if opcode == 6 else []
         at += 9 + length
     first_record = chunks[1] + 9 + 40
-    data[first_record + 1 : first_record + 9] = b'\xff' * 8  # its length
+    data[first_record + 1:first_record + 9] = b'\xff' * 8  # its length
     file.write_bytes(data)
     items = read(bag)
     good = [item for item in items if isinstance(item, Frame)]

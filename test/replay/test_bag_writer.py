@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from yolov7_trt_ros.replay.bag_writer import DetectionBagWriter
 from yolov7_trt_ros.replay.bags import BagReader
 from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import load_typestore
-from yolov7_trt_ros.replay.run import RunSummary, replay_bag
+from yolov7_trt_ros.replay.run import replay_bag, RunSummary
 
 CAMERA = '/camera/image_raw'
 HASHES = Path(__file__).resolve().parents[1] / 'data/vision_msgs_type_hashes.txt'

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
+import itertools
 
 import numpy as np
 import pytest

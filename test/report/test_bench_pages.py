@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 import re
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import pytest
 

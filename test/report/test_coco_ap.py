@@ -8,7 +8,7 @@ import pytest
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import InputError
-from yolov7_trt_ros.report.coco import CocoAnnotations, coco_records, evaluate_coco
+from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations, evaluate_coco
 
 PERSON, CAR = 1, 3
 SIZE_WH = (100, 100)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import io
 import tracemalloc
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.report.compare_limits import CompareLimits, exceeded_limits
 from yolov7_trt_ros.report.compare_page import as_html
-from yolov7_trt_ros.report.compare_result import WORST_FRAMES, ComparisonResult, Difference
+from yolov7_trt_ros.report.compare_result import ComparisonResult, Difference, WORST_FRAMES
 from yolov7_trt_ros.report.detection_compare import CompareSettings, Comparison
 from yolov7_trt_ros.report.detection_match import match_detections
 from yolov7_trt_ros.report.frame_pairs import pair_frames

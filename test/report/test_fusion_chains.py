@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import helper, numpy_helper, TensorProto
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import ModelFormatError

@@ -11,16 +11,16 @@ import pytest
 from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError
 from yolov7_trt_ros.report.engine_layers import (
     CONVOLUTION,
+    EngineLayer,
+    find_type,
+    load_layers,
     NO_OP,
     OTHER,
+    parse_layers,
     QUANTISE,
     REFORMAT,
     REGION,
     SYNC,
-    EngineLayer,
-    find_type,
-    load_layers,
-    parse_layers,
 )
 
 

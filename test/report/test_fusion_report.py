@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import html.parser
 import json
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+import xml.etree.ElementTree as ElementTree
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import pytest
 
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import ModelLayoutError
-from yolov7_trt_ros.report.chain_fate import ABSENT, APART, FUSED, HIDDEN, ChainFate
+from yolov7_trt_ros.report.chain_fate import ABSENT, APART, ChainFate, FUSED, HIDDEN
 from yolov7_trt_ros.report.engine_layers import (
     CONVOLUTION,
-    OTHER,
-    REFORMAT,
-    SYNC,
     EngineLayer,
     load_layers,
+    OTHER,
     parse_layers,
+    REFORMAT,
+    SYNC,
 )
-from yolov7_trt_ros.report.fusion import FusionReport, describe_change, make_report
+from yolov7_trt_ros.report.fusion import describe_change, FusionReport, make_report
 from yolov7_trt_ros.report.fusion_drawing import COLOURS, draw_svg
-from yolov7_trt_ros.report.fusion_layout import NODE_HEIGHT_PX, NODE_WIDTH_PX, find_links, lay_out
+from yolov7_trt_ros.report.fusion_layout import find_links, lay_out, NODE_HEIGHT_PX, NODE_WIDTH_PX
 from yolov7_trt_ros.report.fusion_page import make_page
 from yolov7_trt_ros.report.onnx_chains import Chain, ChainNode, load_chains
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.report.overlay import (

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 import functools
 import os
+from pathlib import Path
 import shlex
 import subprocess
 import sysconfig
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 from interface_wheel.generation import Generation
 from interface_wheel.interfaces import (
+    BuildError,
+    compiler,
     DISPATCH,
     FASTRTPS,
     HEADER_FOLDERS,
     INTROSPECTION,
     PREFIX,
-    BuildError,
-    compiler,
 )
 
 RUNTIME_LINKS = ('-lrosidl_runtime_c', '-lrcutils')

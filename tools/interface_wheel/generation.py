@@ -6,17 +6,17 @@ import contextlib
 import io
 import json
 import os
-import shutil
 from pathlib import Path
+import shutil
 
 from interface_wheel.interfaces import (
     DISPATCH,
     FASTRTPS,
     GENERATED,
     HEADER_FOLDERS,
+    Interfaces,
     INTROSPECTION,
     PREFIX,
-    Interfaces,
     short_name,
 )
 

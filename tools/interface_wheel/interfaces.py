@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import importlib.util
 import os
+from pathlib import Path
 import shlex
 import shutil
 import sys
 import sysconfig
-from dataclasses import dataclass
-from pathlib import Path
 
 PREFIX = Path(sys.prefix)
 """Where the wheel will be installed, and where the generators and the other packages are."""

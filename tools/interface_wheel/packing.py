@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import zipfile
 from pathlib import Path
+import zipfile
 
 from interface_wheel.generation import Generation
 from interface_wheel.interfaces import (

@@ -21,10 +21,10 @@ Examples
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections.abc import Sequence
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, output
 from yolov7_trt_ros.errors import PowerError, SettingError

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
 
 from yolov7_trt_ros.errors import MissingDependencyError, PowerError
 from yolov7_trt_ros.power.energy import EnergyCounter
-from yolov7_trt_ros.power.nvml import NvmlDevice, load_nvml
+from yolov7_trt_ros.power.nvml import load_nvml, NvmlDevice
 from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource
 from yolov7_trt_ros.report.bench_row import Energy
 

@@ -9,14 +9,14 @@ one that ends its process takes no other row with it.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 import dataclasses
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yolov7_trt_ros

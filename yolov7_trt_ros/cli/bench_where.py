@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import contextlib
 import os
-import platform
-from collections.abc import Mapping
 from pathlib import Path
+import platform
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.errors import MissingDependencyError, PowerError
 from yolov7_trt_ros.power.board import JETSON, read_board
-from yolov7_trt_ros.power.nvml import NvmlDevice, load_nvml
+from yolov7_trt_ros.power.nvml import load_nvml, NvmlDevice
 from yolov7_trt_ros.report.bench_row import Where
 
 if TYPE_CHECKING:

@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb."""
     from yolov7_trt_ros.engine.builder import build_plan, find_build_machine
     from yolov7_trt_ros.engine.model_files import find_model
-    from yolov7_trt_ros.engine.open import PLAN_SUFFIXES, is_plan
+    from yolov7_trt_ros.engine.open import is_plan, PLAN_SUFFIXES
     from yolov7_trt_ros.engine.trt_api import TrtApi
 
     options = build_options(args)
@@ -169,7 +169,7 @@ def _precision(args: argparse.Namespace) -> str:
 
 
 def _profiles(args: argparse.Namespace) -> tuple[ShapeRange, ...]:
-    from yolov7_trt_ros.engine.plan import ShapeRange, parse_shape
+    from yolov7_trt_ros.engine.plan import parse_shape, ShapeRange
 
     given = {
         name: [parse_shape(text) for text in getattr(args, f'{name}_shapes')]

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import types
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.errors import BuildError
 

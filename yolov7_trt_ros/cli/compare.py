@@ -19,10 +19,10 @@ Examples
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Iterator, Sequence
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, output
 from yolov7_trt_ros.core.topics import split_names

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import argparse
 import collections
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import importlib.util
 import json
 import os
+from pathlib import Path
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from yolov7_trt_ros.cli.demo_start import detector_status, wait_until_ready

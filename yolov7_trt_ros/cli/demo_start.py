@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
+import time
 from typing import Any
 
 from yolov7_trt_ros.errors import Yolov7TrtError

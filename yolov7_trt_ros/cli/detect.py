@@ -17,9 +17,9 @@ Examples
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import time
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, building, output
 from yolov7_trt_ros.core.topics import split_names

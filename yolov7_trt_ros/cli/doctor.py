@@ -14,14 +14,14 @@ Examples
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 from yolov7_trt_ros.cli import arguments, output
 from yolov7_trt_ros.cli.checks.board import check_board
 from yolov7_trt_ros.cli.checks.gpu import check_gpu
-from yolov7_trt_ros.cli.checks.machine import MISSING, Check, Machine
+from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING
 from yolov7_trt_ros.cli.checks.packages import check_packages
 from yolov7_trt_ros.cli.checks.ros import check_ros
 from yolov7_trt_ros.cli.checks.transport import check_transport

@@ -14,11 +14,11 @@ Examples
 from __future__ import annotations
 
 import argparse
-import hashlib
-import time
 from collections.abc import Callable
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import time
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, building, output
 from yolov7_trt_ros.errors import InputError

@@ -24,11 +24,11 @@ from __future__ import annotations
 
 import argparse
 import collections
+from collections.abc import Sequence
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, building, output
 from yolov7_trt_ros.errors import ModelFormatError, SettingError

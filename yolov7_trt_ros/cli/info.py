@@ -15,10 +15,10 @@ Examples
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Sequence
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, output
 from yolov7_trt_ros.errors import (
@@ -187,8 +187,8 @@ def describe(path: Path, spec: ModelSpec) -> dict[str, Any]:
 def _onnx_facts(path: Path) -> dict[str, Any]:
     """Return opset, producer, parameters and metadata; nothing without the onnx package."""
     try:
-        import onnx
         from google.protobuf.message import DecodeError
+        import onnx
     except ImportError:
         return {}
     try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 import importlib
 import os
 import sys
-from collections.abc import Sequence
 from types import ModuleType
 
 from yolov7_trt_ros import __version__

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+import tempfile
+from typing import Any, Protocol, TYPE_CHECKING
 
 from yolov7_trt_ros.errors import CalibrationError, InferenceError
 

@@ -19,14 +19,14 @@ Examples
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
 import contextlib
 import os
+from pathlib import Path
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli.arguments import add_json_argument
 from yolov7_trt_ros.cli.output import format_table, report_stream, warn, write_json

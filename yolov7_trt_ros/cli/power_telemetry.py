@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import csv
 import dataclasses
 import itertools
+from pathlib import Path
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli.output import format_table
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import hashlib
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import time
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.cli.pruning_inputs import Evaluate, letterbox_loader, measure_latency_ms

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.cli.calibration_pictures import Pictures, PictureSets
@@ -76,9 +76,9 @@ def load_model(path: Path) -> FloatModel:
 
     """
     try:
-        import yolov7_trt_ros.model.session  # noqa: F401  (needed later; better to know now)
         from yolov7_trt_ros.model.float_model import FloatModel
         from yolov7_trt_ros.model.onnx_source import load_source
+        import yolov7_trt_ros.model.session  # noqa: F401  (needed later; better to know now)
     except ImportError as exc:
         raise MissingDependencyError(
             f'quantising needs onnx and ONNX Runtime ({exc}); install them with: '
@@ -164,7 +164,7 @@ def run_quantisation(
     """
     from yolov7_trt_ros.model.calibration import calibrate
     from yolov7_trt_ros.model.qdq import quantise
-    from yolov7_trt_ros.model.tournament import Entry, Tournament, run_tournament
+    from yolov7_trt_ros.model.tournament import Entry, run_tournament, Tournament
 
     blobs = Blobs(path, pictures.calibration, options)
     report(f'calibrating on {len(pictures.calibration)} pictures')

@@ -16,8 +16,8 @@ Examples
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
+import time
 
 from yolov7_trt_ros.cli import arguments, building, output
 from yolov7_trt_ros.core.topics import split_names

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+import difflib
 
 from yolov7_trt_ros.errors import SettingError
 

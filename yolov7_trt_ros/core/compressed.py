@@ -56,9 +56,9 @@ def _check_png_chunks(data: memoryview) -> None:
     """Walk the chunks (length, type, content, checksum) up to the last one, IEND."""
     at = 8
     while at + 12 <= len(data):
-        if bytes(data[at + 4 : at + 8]) == b'IEND':
+        if bytes(data[at + 4:at + 8]) == b'IEND':
             return
-        at += 12 + int.from_bytes(data[at : at + 4], 'big')
+        at += 12 + int.from_bytes(data[at:at + 4], 'big')
     raise ImageError(f'truncated or damaged PNG: no end chunk within {len(data)} bytes')
 
 
@@ -75,9 +75,9 @@ def _jpeg_size(data: memoryview) -> tuple[int, int]:
             at += 2
         else:
             if 0xC0 <= marker <= 0xCF and marker not in _NOT_A_FRAME:
-                frame = bytes(data[at + 5 : at + 9])
+                frame = bytes(data[at + 5:at + 9])
                 if len(frame) < 4:
                     break
                 return int.from_bytes(frame[2:], 'big'), int.from_bytes(frame[:2], 'big')
-            at += 2 + int.from_bytes(bytes(data[at + 2 : at + 4]), 'big')
+            at += 2 + int.from_bytes(bytes(data[at + 2:at + 4]), 'big')
     raise ImageError(f'truncated or damaged JPEG: no frame header within {len(data)} bytes')

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import enum
 import json
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 

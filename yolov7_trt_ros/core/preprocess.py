@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.compressed import check_complete, read_size
-from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout, check_size, view_bytes
+from yolov7_trt_ros.core.image import check_size, Encoding, ImageView, PixelLayout, view_bytes
 from yolov7_trt_ros.core.letterbox import Letterbox
 from yolov7_trt_ros.errors import ImageError
 
@@ -99,7 +99,7 @@ class _Buffers:
             (1, 3, network_h, network_w), BORDER_GREY / 255, dtype
         )
         left, top = letterbox.offset_xy
-        self.inner = self.blob[0, :, top : top + height, left : left + width]
+        self.inner = self.blob[0, :, top:top + height, left:left + width]
         order = 'bgr' if converted else encoding.order
         self.rgb_channels = _RGB_CHANNELS[order]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
+import re
 
 _TRANSPORTS = ('compressed', 'theora', 'ffmpeg', 'zstd')
 

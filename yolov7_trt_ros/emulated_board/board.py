@@ -12,14 +12,14 @@ Time passes only in ``step``, or by itself between ``start`` and ``stop``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import os
+from pathlib import Path
 import shlex
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 
 from yolov7_trt_ros.emulated_board import kernel
@@ -27,10 +27,10 @@ from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.boards import find_board
 from yolov7_trt_ros.emulated_board.build_tree import build_tree
 from yolov7_trt_ros.emulated_board.state import (
-    ROOT_VARIABLE,
     BoardState,
     changing_state,
     load_state,
+    ROOT_VARIABLE,
 )
 from yolov7_trt_ros.emulated_board.tools import tool_command
 from yolov7_trt_ros.emulated_board.tree import read_text, write_text, write_value

@@ -8,8 +8,8 @@ is taken over from the one recorded, of a Nano.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+import sys
 
 from yolov7_trt_ros.emulated_board import clocks, kernel
 from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
@@ -22,9 +22,9 @@ from yolov7_trt_ros.emulated_board.tree import (
     BPMP_FOLDER,
     CPU_FOLDER,
     EMC_DEVFREQ_FOLDER,
-    OVERRIDE_FOLDER,
     fan_folder,
     hwmon_numbers,
+    OVERRIDE_FOLDER,
     policy_folder,
     read_number,
     read_text,

@@ -15,11 +15,11 @@ from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.boards import find_board
 from yolov7_trt_ros.emulated_board.state import BoardState, changing_state
 from yolov7_trt_ros.emulated_board.tree import (
-    CPU_FOLDER,
-    FAN_CURVES,
     activity_file,
     chip_folder,
     cooling_folder,
+    CPU_FOLDER,
+    FAN_CURVES,
     fan_folder,
     over_current_folder,
     policy_folder,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from yolov7_trt_ros.emulated_board.board import EmulatedBoard, create_board
+from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
 from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.power.commands import TOOL_FOLDERS, CommandRunner, SystemRunner
+from yolov7_trt_ros.power.commands import CommandRunner, SystemRunner, TOOL_FOLDERS
 from yolov7_trt_ros.power.nvml import load_nvml
 
 GPU_LOAD, CPU_LOAD = 0.6, 0.3

@@ -9,8 +9,8 @@ and chosen here: the exit status for an unknown mode (234 too), and that all goe
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+import sys
 from typing import NamedTuple
 
 from yolov7_trt_ros.emulated_board import kernel

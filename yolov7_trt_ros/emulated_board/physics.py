@@ -8,8 +8,8 @@ voltage ``v`` that falls with it, times the share that is busy or idles.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+import math
 from typing import NamedTuple
 
 from yolov7_trt_ros.emulated_board.board_definition import (

@@ -30,8 +30,8 @@ Not reproduced
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+import math
 
 from yolov7_trt_ros.power.policy_table import ClockState
 

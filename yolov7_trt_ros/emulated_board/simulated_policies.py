@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
+import math
 from typing import Protocol
 
 from yolov7_trt_ros.emulated_board.simulated_board import (
-    TOP,
-    Workload,
     clock_states,
     overlapped,
+    TOP,
+    Workload,
 )
 from yolov7_trt_ros.emulated_board.simulated_trace import Trace
 from yolov7_trt_ros.power.policy import decide

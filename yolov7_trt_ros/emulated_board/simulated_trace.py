@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+import math
+import random
 
-from yolov7_trt_ros.emulated_board.simulated_board import ORIN_NANO_SUPER, BoardModel, Workload
+from yolov7_trt_ros.emulated_board.simulated_board import BoardModel, ORIN_NANO_SUPER, Workload
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,20 @@ milliseconds after they were asked for; a kernel governor ticks. A 5 minute trac
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 import heapq
 import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from yolov7_trt_ros.emulated_board.simulated_board import (
-    GPU_MHZ,
-    TOP,
     clock_states,
+    GPU_MHZ,
     overlapped,
+    TOP,
 )
 from yolov7_trt_ros.emulated_board.simulated_policies import Policy
-from yolov7_trt_ros.emulated_board.simulated_trace import Trace, arrivals
+from yolov7_trt_ros.emulated_board.simulated_trace import arrivals, Trace
 from yolov7_trt_ros.power.policy_state import FrameWindow, Readings
 from yolov7_trt_ros.power.policy_table import ClockState
 

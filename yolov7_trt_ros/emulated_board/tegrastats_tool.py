@@ -9,19 +9,19 @@ caller that is not root misses what it misses on boards: clocks, and rails befor
 from __future__ import annotations
 
 import contextlib
+from datetime import datetime
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
 import time
-from datetime import datetime
-from pathlib import Path
 from typing import TextIO
 
 from yolov7_trt_ros.emulated_board import clocks, kernel
 from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.boards import find_board
-from yolov7_trt_ros.emulated_board.state import FOLDER, BoardState, load_state
+from yolov7_trt_ros.emulated_board.state import BoardState, FOLDER, load_state
 from yolov7_trt_ros.emulated_board.tools import is_root, tool_command
 from yolov7_trt_ros.emulated_board.tree import CPU_FOLDER, read_number, zone_folder
 

@@ -8,20 +8,20 @@ Entry of the emulated executables, with ``sudo`` and what it may start, and the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import os
+from pathlib import Path
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from yolov7_trt_ros.emulated_board import kernel
 from yolov7_trt_ros.emulated_board.state import (
+    BoardState,
     FOLDER,
+    load_state,
     ROOT_VARIABLE,
     SUDO_VARIABLE,
-    BoardState,
-    load_state,
 )
 from yolov7_trt_ros.emulated_board.tree import read_text, write_fan_status, write_text
 
@@ -257,5 +257,3 @@ def run_nvfancontrol(root: Path, arguments: list[str]) -> int:
         return 0
     print(f'nvfancontrol: expected -q, found {" ".join(arguments)}', file=sys.stderr)
     return 1
-
-

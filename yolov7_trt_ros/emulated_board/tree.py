@@ -8,9 +8,9 @@ Paths are relative to the root: 'sys/class/thermal/thermal_zone0/temp'.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 import stat
 import threading
-from pathlib import Path
 
 from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition, ChipDefinition
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
 
 Report = Callable[[str, 'float | None'], None]
 """Gets a short phase such as `tactics: head.2`, and the part that is done, None where unknown."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import datetime
 import hashlib
+from pathlib import Path
 import re
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo, recognise_model
+from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, recognise_model, TensorInfo
 from yolov7_trt_ros.engine.build_progress import BuildProgress, Report
 from yolov7_trt_ros.engine.model_files import load_class_names
 from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
-from yolov7_trt_ros.engine.open import PRECISIONS, choose_anchors, find_machine
+from yolov7_trt_ros.engine.open import choose_anchors, find_machine, PRECISIONS
 from yolov7_trt_ros.engine.plan import (
     Machine,
     PlanManifest,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
 from collections.abc import Callable
+import dataclasses
 from pathlib import Path
+import tempfile
 from typing import Any
 
 from yolov7_trt_ros.engine.build_progress import Report
-from yolov7_trt_ros.engine.builder import BuildOptions, build_plan, find_build_machine
+from yolov7_trt_ros.engine.builder import build_plan, BuildOptions, find_build_machine
 from yolov7_trt_ros.engine.layer_log import recorded_layers
-from yolov7_trt_ros.engine.plan import Machine, PlanManifest, Shape, ShapeRange, read_manifest
+from yolov7_trt_ros.engine.plan import Machine, PlanManifest, read_manifest, Shape, ShapeRange
 from yolov7_trt_ros.engine.plan_facts import load_layer_information
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.errors import (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+import dataclasses
 from typing import Any, NamedTuple
 
 from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from yolov7_trt_ros.core.detector import MAX_DETECTIONS_LIMIT, DetectSettings
+from yolov7_trt_ros.core.detector import DetectSettings, MAX_DETECTIONS_LIMIT
 from yolov7_trt_ros.core.letterbox import AxisSamples, Letterbox
 from yolov7_trt_ros.core.model_spec import OutputLayout
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import json
-from collections.abc import Sequence
 
 from yolov7_trt_ros.core.model_spec import (
     Anchors,
-    ModelSpec,
-    TensorInfo,
     check_input,
+    ModelSpec,
     recognise_model,
+    TensorInfo,
 )
 from yolov7_trt_ros.engine.plan import PlanManifest
 from yolov7_trt_ros.engine.trt_api import TrtEngine

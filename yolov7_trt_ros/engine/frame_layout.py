@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout, find_encoding
+from yolov7_trt_ros.core.image import Encoding, find_encoding, ImageView, PixelLayout
 from yolov7_trt_ros.core.letterbox import Letterbox, sample_axis
 from yolov7_trt_ros.engine.device_records import tap_records
 
@@ -112,7 +112,7 @@ def stripe_targets(
 def copy_rows(source: NDArray[np.uint8], target: StripeTarget) -> None:
     """Copy the rows of an image (rows, row_bytes) that belong to a stripe."""
     if target.chosen is None:
-        np.copyto(target.rows, source[target.start : target.stop])
+        np.copyto(target.rows, source[target.start:target.stop])
     elif source.flags.c_contiguous:
         # 'clip' writes straight into the target, the default goes through a buffer
         source.take(target.chosen, 0, target.rows, 'clip')

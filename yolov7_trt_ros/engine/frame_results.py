@@ -30,7 +30,7 @@ def view_results(memory: NDArray[np.uint8], images: int) -> tuple[ResultViews, .
     records = memory[: images * RESULT.itemsize].view(RESULT)
     return tuple(
         ResultViews(
-            records[index : index + 1].view(np.int32)[: len(_HEADER)],
+            records[index:index + 1].view(np.int32)[: len(_HEADER)],
             records['boxes'][index],
             records['scores'][index],
             records['class_ids'][index],

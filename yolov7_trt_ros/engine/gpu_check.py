@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import ctypes
 import dataclasses
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 

@@ -9,12 +9,12 @@ the user's cache folder under a hash of source, options and architecture.
 from __future__ import annotations
 
 import hashlib
+from importlib import resources
 import os
+from pathlib import Path
 import re
 import subprocess
 import tempfile
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from yolov7_trt_ros.errors import MissingDependencyError

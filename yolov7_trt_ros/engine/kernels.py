@@ -7,7 +7,7 @@ from typing import Any
 
 import pycuda.driver as cuda
 
-from yolov7_trt_ros.engine.kernel_compiler import SOURCES, cache_folder, compiled, read_source
+from yolov7_trt_ros.engine.kernel_compiler import cache_folder, compiled, read_source, SOURCES
 
 
 class Kernels:

@@ -11,9 +11,9 @@ words are all there is. They come in two forms, each in TensorRT's own names::
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import contextlib
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from yolov7_trt_ros.engine.trt_messages import Messages

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pycuda.driver as cuda
 from numpy.typing import NDArray
+import pycuda.driver as cuda
 
 from yolov7_trt_ros.engine.cuda_device import out_of_memory
 

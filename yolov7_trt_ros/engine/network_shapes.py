@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import math
-from collections.abc import Sequence
 
-from yolov7_trt_ros.core.letterbox import Letterbox, fit_letterbox, fit_rectangle
+from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
 from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.engine.plan import ShapeRange
 from yolov7_trt_ros.errors import InferenceError, SettingError

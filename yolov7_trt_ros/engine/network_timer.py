@@ -9,9 +9,9 @@ the host's clock around a run that is over when it returns, by the detector itse
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+import dataclasses
+from typing import cast, Protocol, TYPE_CHECKING
 
 from yolov7_trt_ros.core.detector import Detector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView

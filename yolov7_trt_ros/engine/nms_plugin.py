@@ -35,8 +35,8 @@ def cut_nms_plugin(path: Path) -> CutModel | None:
 
     """
     try:
-        import onnx
         from google.protobuf.message import DecodeError
+        import onnx
     except ImportError as exc:
         raise MissingDependencyError(
             f'{path} ends in the TensorRT plugin {PLUGIN}; to run it on the CPU the plugin is cut '

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import os
-import time
-from collections.abc import Sequence
 from pathlib import Path
+import time
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.letterbox import Letterbox, fit_letterbox, fit_rectangle
+from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
 from yolov7_trt_ros.core.model_spec import (
-    STRIDE_SETS,
     Anchors,
-    ModelSpec,
-    TensorInfo,
     check_input,
+    ModelSpec,
     recognise_model,
+    STRIDE_SETS,
+    TensorInfo,
 )
 from yolov7_trt_ros.core.preprocess import Preprocessor
-from yolov7_trt_ros.engine.nms_plugin import PLUGIN, CutModel, cut_nms_plugin
+from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin, CutModel, PLUGIN
 from yolov7_trt_ros.errors import (
     InferenceError,
     ModelFormatError,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+import re
 from typing import Any
 
 from yolov7_trt_ros.engine.half_precision import convert_to_half
-from yolov7_trt_ros.engine.nms_plugin import PLUGIN, cut_nms_plugin
+from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin, PLUGIN
 from yolov7_trt_ros.engine.onnx_shapes import slice_shapes
 from yolov7_trt_ros.errors import BuildError, MissingDependencyError, ModelFormatError
 
@@ -36,8 +36,8 @@ class OnnxEdit:
 
     def __init__(self, path: Path, *, keep_nms_plugin: bool = False) -> None:
         try:
-            import onnx
             from google.protobuf.message import DecodeError
+            import onnx
         except ImportError as exc:
             raise MissingDependencyError(
                 f'a plan is built through the onnx package ({exc}); install it with: '

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+import onnxruntime
 
-from yolov7_trt_ros.core.model_spec import TensorInfo, check_input
+from yolov7_trt_ros.core.model_spec import check_input, TensorInfo
 from yolov7_trt_ros.engine.onnx_detector import ORT_ERRORS, usable_cores
 from yolov7_trt_ros.errors import InferenceError, ModelFormatError
 
@@ -82,8 +82,8 @@ def onnx_precision(path: Path) -> str:
 
     """
     try:
-        import onnx
         from google.protobuf.message import DecodeError
+        import onnx
     except ImportError:
         return ''
     try:

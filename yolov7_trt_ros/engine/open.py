@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import contextlib
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,9 @@ from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, Anchors
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model, load_class_names
 from yolov7_trt_ros.engine.plan import (
+    differences,
     Machine,
     PlanManifest,
-    differences,
     read_manifest,
     read_plan,
     rebuild_command,

@@ -9,12 +9,12 @@ describes. No TensorRT is needed here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
 import json
-import shlex
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+import shlex
 from typing import Any
 
 from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout, TensorInfo

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.engine.plan import Machine, ShapeRange, read_manifest, rebuild_command
+from yolov7_trt_ros.engine.plan import Machine, read_manifest, rebuild_command, ShapeRange
 from yolov7_trt_ros.errors import BuildError, SettingError
 
 if TYPE_CHECKING:

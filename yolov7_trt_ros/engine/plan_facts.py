@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from yolov7_trt_ros.core.model_spec import TensorInfo
-from yolov7_trt_ros.engine.plan import ShapeRange, read_manifest, read_plan
+from yolov7_trt_ros.engine.plan import read_manifest, read_plan, ShapeRange
 from yolov7_trt_ros.engine.trt_api import TrtApi, TrtEngine
 from yolov7_trt_ros.errors import MissingDependencyError
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
+import stat
 
 from yolov7_trt_ros.errors import UntrustedPlanError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
+import statistics
 
 import pycuda.driver as cuda
 

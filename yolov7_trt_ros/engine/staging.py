@@ -14,7 +14,7 @@ import numpy as np
 import pycuda.driver as cuda
 
 from yolov7_trt_ros.engine.device_records import RESULT
-from yolov7_trt_ros.engine.frame_layout import StripeTarget, UploadPart, stripe_targets
+from yolov7_trt_ros.engine.frame_layout import stripe_targets, StripeTarget, UploadPart
 from yolov7_trt_ros.engine.frame_results import view_results
 from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
 

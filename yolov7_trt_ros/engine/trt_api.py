@@ -8,11 +8,11 @@ Nothing asks for a version number: each difference is a name that is there or no
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import importlib
 import json
-from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.core.model_spec import TensorInfo
 from yolov7_trt_ros.engine.plan import RTX, ShapeRange, version_info

@@ -10,8 +10,8 @@ detector share.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -23,9 +23,9 @@ from yolov7_trt_ros.engine.decode_plan import OutputTensor, plan_decoding
 from yolov7_trt_ros.engine.device_records import (
     COUNTERS,
     GEOMETRY,
+    geometry_record,
     SETTINGS,
     TAP,
-    geometry_record,
 )
 from yolov7_trt_ros.engine.frame_layout import SourceKey, SourcePart, UploadPart
 from yolov7_trt_ros.engine.kernels import Kernels
@@ -220,7 +220,7 @@ class Bucket:
             geometry[index] = geometry_record(part.letterbox)
             addresses = []
             for table in (part.columns, part.rows):
-                host[position : position + table.nbytes] = table.view(np.uint8)
+                host[position:position + table.nbytes] = table.view(np.uint8)
                 addresses.append(buffer.address + position)
                 position += table.nbytes
             self._tap_addresses.append(addresses)

@@ -9,11 +9,11 @@ it. Nothing is allocated while sizes and encodings repeat.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import contextlib
 import dataclasses
-import time
-from collections.abc import Sequence
 from pathlib import Path
+import time
 
 import numpy as np
 import pycuda.driver as cuda
@@ -25,7 +25,7 @@ from yolov7_trt_ros.core.letterbox import Letterbox
 from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.engine.bucket_cache import BucketCache
-from yolov7_trt_ros.engine.cuda_device import LOST_CURE, CudaDevice
+from yolov7_trt_ros.engine.cuda_device import CudaDevice, LOST_CURE
 from yolov7_trt_ros.engine.device_records import SETTINGS, settings_record
 from yolov7_trt_ros.engine.engine_spec import find_spec
 from yolov7_trt_ros.engine.frame_layout import SourceKey
@@ -36,10 +36,10 @@ from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
 from yolov7_trt_ros.engine.network_shapes import NetworkShapes
 from yolov7_trt_ros.engine.plan import PlanManifest
 from yolov7_trt_ros.engine.stage_times import measure_stages
-from yolov7_trt_ros.engine.staging import StagingPool, StagingSlot, join_pool, leave_pool
+from yolov7_trt_ros.engine.staging import join_pool, leave_pool, StagingPool, StagingSlot
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.engine.trt_buckets import Bucket, BucketKey, BucketTools, Workspace
-from yolov7_trt_ros.engine.upload import Strategy, choose_strategy
+from yolov7_trt_ros.engine.upload import choose_strategy, Strategy
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError, SettingError
 
 _MEASURED_WH = (1280, 720)

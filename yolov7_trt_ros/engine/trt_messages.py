@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 import functools
 import logging
 import threading
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 

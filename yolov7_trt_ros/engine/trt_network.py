@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 import dataclasses
 import re
-from collections.abc import Callable, Collection
 from typing import Any
 
 from yolov7_trt_ros.core.model_spec import TensorInfo
 from yolov7_trt_ros.engine.build_progress import BuildProgress
 from yolov7_trt_ros.engine.plan import ShapeRange
-from yolov7_trt_ros.engine.trt_api import TrtApi, dtype_name
+from yolov7_trt_ros.engine.trt_api import dtype_name, TrtApi
 from yolov7_trt_ros.errors import BuildError
 
 MIB = 1 << 20

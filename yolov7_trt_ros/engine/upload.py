@@ -12,15 +12,15 @@ detector is opened.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
+import statistics
 from typing import Protocol
 
 import pycuda.driver as cuda
 
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine.cuda_device import CudaDevice
-from yolov7_trt_ros.engine.frame_layout import UploadPart, copy_rows, image_rows
+from yolov7_trt_ros.engine.frame_layout import copy_rows, image_rows, UploadPart
 from yolov7_trt_ros.engine.staging import StagingSlot
 from yolov7_trt_ros.errors import SettingError
 

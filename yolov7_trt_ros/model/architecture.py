@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 
 from yolov7_trt_ros.core.class_names import COCO80
-from yolov7_trt_ros.core.model_spec import STRIDE_SETS, Anchors
+from yolov7_trt_ros.core.model_spec import Anchors, STRIDE_SETS
 from yolov7_trt_ros.errors import CheckpointError
-from yolov7_trt_ros.model.blocks import ConvBlock, Down, Head, Pyramid, build_block
-from yolov7_trt_ros.model.fold import SourceModel, deploy_form
-from yolov7_trt_ros.model.layer_table import IMAGE, Row, check_rows, head_strides
+from yolov7_trt_ros.model.blocks import build_block, ConvBlock, Down, Head, Pyramid
+from yolov7_trt_ros.model.fold import deploy_form, SourceModel
+from yolov7_trt_ros.model.layer_table import check_rows, head_strides, IMAGE, Row
 
 ANCHORS_PER_MAP = 3
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
+import dataclasses
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolov7_trt_ros.errors import CalibrationError
-from yolov7_trt_ros.model.calibration_histogram import Histogram, find_range
+from yolov7_trt_ros.model.calibration_histogram import find_range, Histogram
 from yolov7_trt_ros.model.float_model import FloatModel
-from yolov7_trt_ros.model.placement import Placement, place
+from yolov7_trt_ros.model.placement import place, Placement
 from yolov7_trt_ros.model.session import TensorSession
 
 

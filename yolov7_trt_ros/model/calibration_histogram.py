@@ -54,7 +54,7 @@ class Histogram:
         self.largest = max(self.largest, largest)
         scale = np.float32(1 / self.bin_width)
         for start in range(0, len(flat), _BLOCK):
-            block = np.abs(flat[start : start + _BLOCK]) * scale
+            block = np.abs(flat[start:start + _BLOCK]) * scale
             bins = np.minimum(block.astype(np.int32), BINS - 1)
             self.counts += np.bincount(bins, minlength=BINS)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 
 from yolov7_trt_ros.errors import MissingDependencyError, ModelLayoutError
 from yolov7_trt_ros.model.architecture import Network

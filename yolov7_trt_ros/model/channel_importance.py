@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
+import contextlib
 
 import torch
 from torch import Tensor
@@ -94,7 +94,7 @@ def _add_probe(
         gates[name] = (varying * slope).sum((2, 3))
     for group in groups:
         total = sum(
-            (gates[m.conv][:, m.first : m.first + group.size] for m in group.outputs),
+            (gates[m.conv][:, m.first:m.first + group.size] for m in group.outputs),
             start=torch.zeros(()),
         )
         scores[group.root] += total.square().sum(0).double().cpu()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from yolov7_trt_ros.errors import CheckpointError
 from yolov7_trt_ros.model.architecture import Network
-from yolov7_trt_ros.model.fold import SourceModel, deploy_form
+from yolov7_trt_ros.model.fold import deploy_form, SourceModel
 from yolov7_trt_ros.model.layer_table import Row
 from yolov7_trt_ros.model.official_model import read_official_model
 from yolov7_trt_ros.model.restricted_pickle import StandIn

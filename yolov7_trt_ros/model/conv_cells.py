@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from yolov7_trt_ros.model.architecture import Network, conv_blocks
+from yolov7_trt_ros.model.architecture import conv_blocks, Network
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import contextlib
 import copy
 import dataclasses
 import io
 import math
+from pathlib import Path
 import pickle
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 
 from yolov7_trt_ros.errors import CheckpointError, SettingError
-from yolov7_trt_ros.model.architecture import Network, fold_batch_norms
+from yolov7_trt_ros.model.architecture import fold_batch_norms, Network
 from yolov7_trt_ros.model.imitation import imitation_loss
 from yolov7_trt_ros.model.training_batches import (
     Augmentation,
-    BatchOrder,
-    ImageCache,
     batches_of,
+    BatchOrder,
     draw_placements,
+    ImageCache,
     place,
     recolour,
 )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from onnx import TensorProto
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.model.architecture import Network, fold_batch_norms
+from yolov7_trt_ros.model.architecture import fold_batch_norms, Network
 from yolov7_trt_ros.model.onnx_decode import write_grid
 from yolov7_trt_ros.model.onnx_layers import write_layers
 from yolov7_trt_ros.model.onnx_nms import NmsSettings, Output, write_plugin_nms, write_standard_nms
-from yolov7_trt_ros.model.onnx_writer import LEAST_OPSET, MOST_OPSET, GraphWriter
-from yolov7_trt_ros.model.verify import Comparison, Shape, check_comparisons, compare_outputs
+from yolov7_trt_ros.model.onnx_writer import GraphWriter, LEAST_OPSET, MOST_OPSET
+from yolov7_trt_ros.model.verify import check_comparisons, compare_outputs, Comparison, Shape
 from yolov7_trt_ros.whole_file import write_whole
 
 FORMS = ('grid', 'raw', 'end2end')

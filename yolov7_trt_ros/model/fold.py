@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+import dataclasses
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch.nn import functional
 from yolov7_trt_ros.core.model_spec import Anchors
 from yolov7_trt_ros.errors import CheckpointError
 from yolov7_trt_ros.model.blocks import BATCH_NORM_EPS
-from yolov7_trt_ros.model.layer_table import IMAGE, Row, check_rows, live_rows
+from yolov7_trt_ros.model.layer_table import check_rows, IMAGE, live_rows, Row
 
 _COUNTER = 'num_batches_tracked'
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
+import dataclasses
 
 from yolov7_trt_ros.errors import CheckpointError
 

@@ -11,7 +11,7 @@ from yolov7_trt_ros.core.model_spec import Anchors
 from yolov7_trt_ros.errors import CheckpointError
 from yolov7_trt_ros.model.blocks import BATCH_NORM_EPS, DOWN_CONVS, PYRAMID_CONVS, PYRAMID_POOLS
 from yolov7_trt_ros.model.fold import SourceModel
-from yolov7_trt_ros.model.layer_table import LEAKY_SLOPE, Row, absolute
+from yolov7_trt_ros.model.layer_table import absolute, LEAKY_SLOPE, Row
 from yolov7_trt_ros.model.restricted_pickle import BoundMethod, StandIn
 
 _HEADS = ('Detect', 'IDetect', 'IAuxDetect')

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 from google.protobuf.message import DecodeError
+import numpy as np
 from numpy.typing import NDArray
+import onnx
 
 from yolov7_trt_ros.core.model_spec import (
     Anchors,
+    check_input,
     ModelSpec,
     OutputLayout,
-    TensorInfo,
-    check_input,
     recognise_model,
+    TensorInfo,
 )
 from yolov7_trt_ros.errors import ExportError, ModelFormatError, ModelLayoutError
 from yolov7_trt_ros.model.onnx_nms import PLUGIN
 from yolov7_trt_ros.model.onnx_source import drop_unused_weights, opset_of, widen_casts
-from yolov7_trt_ros.model.session_door import ORT_ERRORS, open_session
+from yolov7_trt_ros.model.session_door import open_session, ORT_ERRORS
 from yolov7_trt_ros.whole_file import write_whole
 
 _FORMS = {OutputLayout.GRID: 'grid', OutputLayout.RAW_HEADS: 'raw'}

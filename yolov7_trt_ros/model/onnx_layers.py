@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from yolov7_trt_ros.model.architecture import Network
-from yolov7_trt_ros.model.blocks import PYRAMID_POOLS, ConvBlock, Down, Pyramid
+from yolov7_trt_ros.model.blocks import ConvBlock, Down, Pyramid, PYRAMID_POOLS
 from yolov7_trt_ros.model.layer_table import IMAGE, LEAKY_SLOPE, Row
 from yolov7_trt_ros.model.onnx_writer import GraphWriter
 

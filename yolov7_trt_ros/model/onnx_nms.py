@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from yolov7_trt_ros.core.detector import MAX_DETECTIONS_LIMIT
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.model.onnx_writer import PLUGIN_DOMAIN, Dimensions, GraphWriter
+from yolov7_trt_ros.model.onnx_writer import Dimensions, GraphWriter, PLUGIN_DOMAIN
 
 Output = tuple[str, int, Dimensions | None]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+import onnx
+from onnx import helper, numpy_helper, TensorProto
 
 LEAST_OPSET, MOST_OPSET = 11, 20
 PLUGIN_DOMAIN = 'TRT'

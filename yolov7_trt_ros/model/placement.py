@@ -12,8 +12,8 @@ convolution.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
+import dataclasses
 from typing import Any
 
 from yolov7_trt_ros.model.float_model import FloatModel

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from yolov7_trt_ros.model.channel_groups import (
     cut_channels,
     removed_counts,
 )
-from yolov7_trt_ros.model.network_cost import ConvCost, NetworkCost, conv_costs, total_cost
+from yolov7_trt_ros.model.network_cost import conv_costs, ConvCost, NetworkCost, total_cost
 
 BLOCK = 8
 """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+import dataclasses
 
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, Anchors
-from yolov7_trt_ros.model.layer_table import Row, absolute
+from yolov7_trt_ros.model.layer_table import absolute, Row
 
 
 @dataclasses.dataclass(frozen=True)

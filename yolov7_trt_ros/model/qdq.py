@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
+import onnx
 from onnx import helper, numpy_helper
 
 from yolov7_trt_ros.model.calibration import Calibration
 from yolov7_trt_ros.model.calibration_histogram import LEVELS
 from yolov7_trt_ros.model.float_model import FloatModel
-from yolov7_trt_ros.model.placement import Placement, place
+from yolov7_trt_ros.model.placement import place, Placement
 
 WEIGHT_RANGES = ('max', 'mse')
 METADATA_KEY = 'quantisation'

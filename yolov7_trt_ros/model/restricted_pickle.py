@@ -10,11 +10,11 @@ can do nothing, and every other name is refused.
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 import io
 import math
 import pickle
 import struct
-from collections.abc import Callable
 from typing import Any, BinaryIO, NoReturn
 
 import torch
@@ -176,7 +176,7 @@ class _Unpickler(pickle.Unpickler):
             raise CheckpointError('the checkpoint has a storage of no known type')
         whole = self._find_storage(str(key), storage_type.dtype, count)
         view = pid[5] if len(pid) > 5 else None
-        return whole if view is None else whole[view[1] : view[1] + view[2]]
+        return whole if view is None else whole[view[1]:view[1] + view[2]]
 
 
 def load_pickle(file: BinaryIO, find_storage: FindStorage | None = None) -> Any:

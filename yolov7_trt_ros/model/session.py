@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from yolov7_trt_ros.errors import InferenceError, ModelFormatError

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
+import re
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from yolov7_trt_ros.errors import CheckpointError
 from yolov7_trt_ros.model.blocks import DOWN_CONVS, PYRAMID_CONVS
 from yolov7_trt_ros.model.fold import SourceModel
 from yolov7_trt_ros.model.layer_table import Row
-from yolov7_trt_ros.model.published import PUBLISHED, PublishedTable, published_table
+from yolov7_trt_ros.model.published import PUBLISHED, published_table, PublishedTable
 
 _NAME = re.compile(r'model\.(\d+)\.\w')
 _FILLERS = ('total_ops', 'total_params')

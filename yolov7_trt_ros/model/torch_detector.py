@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
+import time
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+import torch
 
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.letterbox import Letterbox, fit_letterbox, fit_rectangle
+from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
 from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.errors import DeviceMemoryError, InferenceError, SettingError
@@ -112,7 +112,7 @@ class TorchDetector:
         maps = self.run(blob)
         inferred = time.perf_counter_ns()
         found = [
-            self._select([raw[index : index + 1] for raw in maps], letterbox, settings)
+            self._select([raw[index:index + 1] for raw in maps], letterbox, settings)
             for index, letterbox in enumerate(letterboxes)
         ]
         done = time.perf_counter_ns()

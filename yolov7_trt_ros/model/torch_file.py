@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import struct
-import zipfile
 from pathlib import Path
+import struct
 from typing import Any
+import zipfile
 
 import torch
 from torch import Tensor

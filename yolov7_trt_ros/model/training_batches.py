@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+import dataclasses
 from pathlib import Path
+import tempfile
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -188,7 +188,7 @@ def recolour(images: Tensor, amount: float, generator: torch.Generator) -> Tenso
     count = len(images)
     draws = (torch.rand(count, 6, 1, 1, generator=generator) * 2 - 1).to(images.device) * amount
     channels = 1 + draws[:, :3] / 2
-    brightness, contrast, saturation = (draws[:, n : n + 1] for n in (3, 4, 5))
+    brightness, contrast, saturation = (draws[:, n:n + 1] for n in (3, 4, 5))
     grey = images.mean(1, keepdim=True)
     images = (grey + (images - grey) * (1 + saturation)) * channels
     return ((images - 0.5) * (1 + contrast) + 0.5 + brightness / 2).clamp(0, 1)
@@ -221,7 +221,7 @@ class BatchOrder:
         """Return the indices of a step's images, (B,) int64."""
         epoch, place_in_epoch = divmod(step, self.steps_per_epoch)
         order = torch.randperm(self.images, generator=self.generator(epoch, 0))
-        return order[place_in_epoch * self.batch : (place_in_epoch + 1) * self.batch]
+        return order[place_in_epoch * self.batch:(place_in_epoch + 1) * self.batch]
 
     def generator(self, number: int, purpose: int) -> torch.Generator:
         """Return a generator that belongs to a step or an epoch."""
@@ -236,4 +236,4 @@ def batches_of(
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(cache), generator=generator)[:count]
     for start in range(0, len(order), batch):
-        yield cache.batch(order[start : start + batch])
+        yield cache.batch(order[start:start + batch])

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 import numpy as np
-import onnx
-import torch
 from numpy.typing import NDArray
+import onnx
 from onnx import TensorProto
+import torch
 
 from yolov7_trt_ros.errors import ExportError
-from yolov7_trt_ros.model.architecture import Network, decode_maps
+from yolov7_trt_ros.model.architecture import decode_maps, Network
 from yolov7_trt_ros.model.onnx_nms import BOXES, PLUGIN, SCORES
-from yolov7_trt_ros.model.session_door import ORT_ERRORS, open_session
+from yolov7_trt_ros.model.session_door import open_session, ORT_ERRORS
 
 RELATIVE_LIMIT = 1e-4
 _BLOCK_PX = 8

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from yolov7_trt_ros.core.detections import Detections, class_name
+from yolov7_trt_ros.core.detections import class_name, Detections
 
 
 def image_to_msg(pixels: NDArray[np.uint8], header: Any) -> Image:

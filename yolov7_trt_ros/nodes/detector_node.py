@@ -13,8 +13,8 @@ parameters and diagnostics.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -33,9 +33,9 @@ from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
 from yolov7_trt_ros.nodes.labels import label_info_msg
 from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, read_parameters
-from yolov7_trt_ros.nodes.plan_build import Engine, PlanBuild, exit_over_builds
+from yolov7_trt_ros.nodes.plan_build import Engine, exit_over_builds, PlanBuild
 from yolov7_trt_ros.nodes.running import end_process, run_node
-from yolov7_trt_ros.nodes.stream_set import StreamSet, stream_set
+from yolov7_trt_ros.nodes.stream_set import stream_set, StreamSet
 from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+import time
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -89,4 +89,3 @@ def _status(
         hardware_id='yolov7_trt_ros',
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
-

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from yolov7_trt_ros.core.stamps import NS_PER_S

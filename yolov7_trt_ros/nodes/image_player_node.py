@@ -11,9 +11,9 @@ Publishes `image_raw` (sensor_msgs/Image) or `image_raw/compressed`, as camera d
 from __future__ import annotations
 
 import array
+from collections.abc import Iterator
 import itertools
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -16,7 +16,7 @@ from vision_msgs.msg import Detection2DArray
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.process import PROFILE_NAME, find_profile, profile_variable
+from yolov7_trt_ros.nodes.process import find_profile, PROFILE_NAME, profile_variable
 from yolov7_trt_ros.nodes.statistics import RateLimit, TopicStatistics
 
 try:

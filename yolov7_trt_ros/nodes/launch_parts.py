@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+import os
 from typing import Any
 
 from ament_index_python.packages import get_package_share_directory

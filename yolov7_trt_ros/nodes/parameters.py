@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+import dataclasses
 from typing import Any
 
 from yolov7_trt_ros.core.class_filter import find_class_ids
-from yolov7_trt_ros.core.detector import MAX_DETECTIONS_LIMIT, DetectSettings
+from yolov7_trt_ros.core.detector import DetectSettings, MAX_DETECTIONS_LIMIT
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
 from yolov7_trt_ros.engine.open import (
     BACKENDS,
+    DetectorOptions,
     MAX_BATCH_LIMIT,
     MEMORIES,
     PRECISIONS,
-    DetectorOptions,
 )
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec

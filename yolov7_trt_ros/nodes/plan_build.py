@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import os
+from pathlib import Path
 import sys
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.engine.open import DetectorOptions, build_needed_plan, open_detector
+from yolov7_trt_ros.engine.open import build_needed_plan, DetectorOptions, open_detector
 from yolov7_trt_ros.errors import BuildError, Yolov7TrtError
 
 _THREAD_NAME = 'plan_build'

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+import dataclasses
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import threading
 import time
-from collections.abc import Callable, Sequence
 
 from yolov7_trt_ros.nodes.power_worker import Job
 from yolov7_trt_ros.power.policy import decide

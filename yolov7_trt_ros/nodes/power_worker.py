@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import queue
 import threading
 import time
-from collections.abc import Callable
 
 from yolov7_trt_ros.errors import PowerError, Yolov7TrtError
 from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import re
 from collections.abc import Mapping
+import ctypes
 from pathlib import Path
+import re
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h of glibc
 _MIB = 1 << 20

@@ -34,10 +34,10 @@ from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import (
     COMPRESSED_TYPE,
     IMAGE_TYPE,
+    load_typestore,
     StoragePlugin,
     Writer,
     WriterError,
-    load_typestore,
 )
 
 _REPORT_PERIOD_S = 0.25

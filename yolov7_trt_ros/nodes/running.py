@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import os
 import signal
-from collections.abc import Callable
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError

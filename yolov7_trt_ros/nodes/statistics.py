@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable
 import dataclasses
 import threading
-from collections.abc import Iterable
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.report.latency import percentiles_ms

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
+import time
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode

@@ -11,6 +11,7 @@ the other, with an empty line between.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import contextlib
 import functools
 import math
@@ -18,7 +19,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any, TextIO
 
 from diagnostic_msgs.msg import DiagnosticArray

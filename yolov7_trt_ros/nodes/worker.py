@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import threading
 import time
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rclpy._rclpy_pybind11 import RCLError

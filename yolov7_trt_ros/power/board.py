@@ -8,8 +8,8 @@ Every file may be absent, as on a PC, or cut off by a container; then the field 
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
+import re
 
 JETSON = 'jetson'
 OTHER = 'other'

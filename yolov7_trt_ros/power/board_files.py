@@ -9,17 +9,17 @@ only names and labels: those reads cannot hang.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import dataclasses
 import re
-from collections.abc import Iterator
 
-from yolov7_trt_ros.power.gpu_folders import GPU, find_gpu_folders
+from yolov7_trt_ros.power.gpu_folders import find_gpu_folders, GPU
 from yolov7_trt_ros.power.rail_files import (
     AlarmFile,
-    RailFiles,
     find_rail_alarms,
     find_rail_window_ms,
     find_rails,
+    RailFiles,
 )
 from yolov7_trt_ros.power.sysfs import SysfsTree
 

@@ -6,7 +6,7 @@ import dataclasses
 import os
 
 from yolov7_trt_ros.errors import PowerError, SettingError
-from yolov7_trt_ros.power.gpu_folders import GPU, find_gpu_folders
+from yolov7_trt_ros.power.gpu_folders import find_gpu_folders, GPU
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
 UNITS = ('gpu', 'cpu')

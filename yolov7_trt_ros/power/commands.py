@@ -9,17 +9,17 @@ which then puts things back, and not a half finished `jetson_clocks`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import os
+from pathlib import Path
 import pwd
 import re
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError

@@ -9,11 +9,11 @@ report says what would be. Nothing is ever rebooted.
 
 from __future__ import annotations
 
-import functools
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+import functools
 from pathlib import Path
+import threading
 from typing import Concatenate, ParamSpec, TypeVar
 
 from yolov7_trt_ros.errors import PowerError
@@ -24,7 +24,7 @@ from yolov7_trt_ros.power.fan import FanProfiles
 from yolov7_trt_ros.power.frequency_caps import FrequencyCaps
 from yolov7_trt_ros.power.mode_switch import ModeSwitch
 from yolov7_trt_ros.power.nvpmodel_values import CurrentMode, PowerMode
-from yolov7_trt_ros.power.root_access import Report, RootAccess, afterwards, ignore
+from yolov7_trt_ros.power.root_access import afterwards, ignore, Report, RootAccess
 from yolov7_trt_ros.power.sysfs import SysfsTree
 from yolov7_trt_ros.power.undo import UndoList
 

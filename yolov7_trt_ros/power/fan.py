@@ -9,9 +9,9 @@ status file holds another; so that file goes, and the service is started anew.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import re
 import time
-from collections.abc import Callable
 
 from yolov7_trt_ros.errors import (
     PowerCommandError,
@@ -22,7 +22,7 @@ from yolov7_trt_ros.errors import (
 from yolov7_trt_ros.power.mode_switch import ModeSwitch
 from yolov7_trt_ros.power.nvpmodel import find_refusal
 from yolov7_trt_ros.power.permissions import explain_root_needed
-from yolov7_trt_ros.power.root_access import RootAccess, afterwards
+from yolov7_trt_ros.power.root_access import afterwards, RootAccess
 
 FAN_CONF = '/etc/nvfancontrol.conf'
 FAN_STATUS = '/var/lib/nvfancontrol/status'

@@ -10,24 +10,24 @@ a minimum above the maximum, so lowering writes the minimum first and raising th
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+import dataclasses
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerError, SettingError
 from yolov7_trt_ros.power.clock_files import (
-    HZ_PER_MHZ,
-    ROUNDING_HZ,
     ClockFiles,
     ClockLimits,
     cpufreq_files,
     find_clocks,
     find_gpu_clock,
+    HZ_PER_MHZ,
     read_limits,
     read_table_hz,
     round_cap_hz,
+    ROUNDING_HZ,
 )
-from yolov7_trt_ros.power.root_access import RootAccess, afterwards
+from yolov7_trt_ros.power.root_access import afterwards, RootAccess
 
 
 @dataclasses.dataclass(frozen=True)

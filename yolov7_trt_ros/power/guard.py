@@ -11,10 +11,10 @@ again until the first has returned. So at most one thread hangs for each file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from yolov7_trt_ros.errors import PowerError

@@ -8,9 +8,9 @@ understood is kept word for word.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
 import re
-from collections.abc import Mapping
 
 from yolov7_trt_ros.errors import PowerFormatError
 from yolov7_trt_ros.power.jetson_clocks_values import (

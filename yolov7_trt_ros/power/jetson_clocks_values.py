@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
 import re
-from collections.abc import Mapping
 from typing import Literal
 
 RefusalKind = Literal['permission', 'file_exists', 'file_missing', 'error']

@@ -9,9 +9,9 @@ question, so nothing is rebooted.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import dataclasses
 import sys
-from collections.abc import Iterator
 from typing import NoReturn
 
 from yolov7_trt_ros.errors import (

@@ -10,10 +10,10 @@ questions are answered with 'not supported', on Thor it knows the load of the GP
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 from collections.abc import Callable
+import contextlib
 from functools import partial
+import importlib
 from types import ModuleType
 from typing import Any, TypeVar
 

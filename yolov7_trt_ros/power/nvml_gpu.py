@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from yolov7_trt_ros.power.nvml import READ_TIMEOUT_S, NvmlDevice
+from yolov7_trt_ros.power.nvml import NvmlDevice, READ_TIMEOUT_S
 from yolov7_trt_ros.power.nvml_clock import LockedClock
 from yolov7_trt_ros.power.nvml_limits import NvmlChanges, NvmlLimits
 from yolov7_trt_ros.power.nvml_power_limit import PowerLimit
-from yolov7_trt_ros.power.root_access import Report, ignore
+from yolov7_trt_ros.power.root_access import ignore, Report
 
 STEPS = 12
 """The governor gets this many clocks of the hundred or so that there are."""

@@ -8,8 +8,8 @@ that the governor learns. The limit is never set above the one that was found.
 
 from __future__ import annotations
 
-import math
 from functools import partial
+import math
 
 from yolov7_trt_ros.errors import PowerCommandError
 from yolov7_trt_ros.power.nvml_limits import NvmlChanges

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import time
-from collections.abc import Callable
 from typing import Any
 
 from yolov7_trt_ros.power.nvml import NvmlDevice

@@ -8,16 +8,16 @@ for much that it did not do, so a change has to be read back.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
+import re
 
 from yolov7_trt_ros.errors import PowerFormatError
 from yolov7_trt_ros.power.nvpmodel_values import (
     CurrentMode,
+    parse_value,
     Refusal,
     RefusalKind,
     VerboseValue,
-    parse_value,
     without_prefix,
 )
 

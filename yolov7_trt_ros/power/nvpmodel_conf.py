@@ -7,17 +7,17 @@ Pure text in, frozen values out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
 
 from yolov7_trt_ros.errors import PowerFormatError
 from yolov7_trt_ros.power.nvpmodel_values import (
     ConfParameter,
     NvpmodelConf,
+    parse_value,
     PowerMode,
     Value,
-    parse_value,
     without_prefix,
 )
 

@@ -9,13 +9,13 @@ and one with a syntax error locks everybody out of sudo: a file is checked befor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import os
+from pathlib import Path
 import re
 import shlex
 import tempfile
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerError, SettingError

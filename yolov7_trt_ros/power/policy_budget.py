@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yolov7_trt_ros.power.policy_state import TUNING, Backoff, GovernorState, Limits, Readings
+from yolov7_trt_ros.power.policy_state import Backoff, GovernorState, Limits, Readings, TUNING
 from yolov7_trt_ros.power.policy_table import ClockState
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
+import math
 
-from yolov7_trt_ros.power.policy_state import TUNING, Ceiling, GovernorState, Limits, Readings
+from yolov7_trt_ros.power.policy_state import Ceiling, GovernorState, Limits, Readings, TUNING
 
 
 def move_ceiling(state: GovernorState, readings: Readings, limits: Limits) -> GovernorState:

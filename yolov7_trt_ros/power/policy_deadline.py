@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from yolov7_trt_ros.power.policy_learning import learn_frames
 from yolov7_trt_ros.power.policy_state import (
-    TUNING,
     FrameWindow,
     GovernorState,
     Limits,
     Readings,
+    TUNING,
 )
 from yolov7_trt_ros.power.policy_table import ClockState
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import replace
+import statistics
 
 from yolov7_trt_ros.power.policy_state import (
-    TUNING,
     Backoff,
     FrameWindow,
     GovernorState,
     Readings,
+    TUNING,
 )
 
 

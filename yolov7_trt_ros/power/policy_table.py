@@ -13,10 +13,10 @@ All values are frozen; every method returns a new one.
 
 from __future__ import annotations
 
-import heapq
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+import heapq
+import math
 from typing import NamedTuple
 
 RESCALED_ALLOWANCE = 1.08

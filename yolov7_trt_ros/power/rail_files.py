@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import dataclasses
 import re
-from collections.abc import Iterator
 
 from yolov7_trt_ros.power.sysfs import SysfsTree
 

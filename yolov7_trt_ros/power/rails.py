@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+import dataclasses
 
 MW_PER_W = 1000.0
 TOTAL_RAILS = ('VDD_IN', 'POM_5V_IN', 'VIN')

@@ -8,9 +8,9 @@ microjoules and start again at 0 after `max_energy_range_uj` (some 260 kJ: about
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
 
 from yolov7_trt_ros.errors import PowerError, PowerPermissionError
 from yolov7_trt_ros.power.rails import MW_PER_W, RailPower

@@ -8,10 +8,10 @@ allow for exactly this file.
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+import os
+import shlex
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerError, PowerPermissionError
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S, CommandResult, CommandRunner

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+import dataclasses
 from typing import Protocol
 
 from yolov7_trt_ros.power.rails import RailPower

@@ -9,13 +9,13 @@ that says which file and why.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import errno
+from functools import partial
 import glob
 import os
-import re
-from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
+import re
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
 from yolov7_trt_ros.power.guard import CALL_TIMEOUT_S, CallGuard

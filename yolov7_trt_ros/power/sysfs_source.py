@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+import time
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
-from yolov7_trt_ros.power.board_files import BoardFiles, Gauge, find_board_files
-from yolov7_trt_ros.power.cpu_load import CpuTicks, cpu_loads_percent, parse_cpu_ticks
+from yolov7_trt_ros.power.board_files import BoardFiles, find_board_files, Gauge
+from yolov7_trt_ros.power.cpu_load import cpu_loads_percent, CpuTicks, parse_cpu_ticks
 from yolov7_trt_ros.power.rail_files import AlarmFile
 from yolov7_trt_ros.power.rails import RunningMeans, total_of_rails
 from yolov7_trt_ros.power.sample import BoardSample

@@ -17,10 +17,10 @@ not understood is kept word for word. Known forms, all optional but one of the f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import datetime
 import re
-from collections.abc import Callable
 
 from yolov7_trt_ros.errors import PowerFormatError
 from yolov7_trt_ros.power.rails import RailPower

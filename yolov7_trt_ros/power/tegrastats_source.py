@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import os
+from statistics import fmean
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerFormatError
 from yolov7_trt_ros.power.rails import total_of_rails

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
 import datetime
-from collections.abc import Mapping
 
 from yolov7_trt_ros.power.rails import RailPower
 

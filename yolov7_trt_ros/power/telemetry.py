@@ -9,9 +9,9 @@ says what was looked for.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+import time
 from types import ModuleType
 from typing import Protocol
 
@@ -19,11 +19,11 @@ from yolov7_trt_ros.errors import MissingDependencyError, PowerError
 from yolov7_trt_ros.power.board_files import BoardFiles, find_board_files
 from yolov7_trt_ros.power.energy import EnergyCounter
 from yolov7_trt_ros.power.guard import CALL_TIMEOUT_S
-from yolov7_trt_ros.power.nvml import NvmlDevice, load_nvml
+from yolov7_trt_ros.power.nvml import load_nvml, NvmlDevice
 from yolov7_trt_ros.power.nvml_source import NvmlSource
 from yolov7_trt_ros.power.rails import RailPower
-from yolov7_trt_ros.power.rapl import HOW_TO_GRANT, RaplSource, find_rapl_zones
-from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource, merge_samples
+from yolov7_trt_ros.power.rapl import find_rapl_zones, HOW_TO_GRANT, RaplSource
+from yolov7_trt_ros.power.sample import BoardSample, merge_samples, TelemetrySource
 from yolov7_trt_ros.power.sysfs import SysfsTree
 from yolov7_trt_ros.power.sysfs_source import SysfsSource
 from yolov7_trt_ros.power.tegrastats_source import INTERVAL_MS, TegrastatsSource

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from yolov7_trt_ros.core.stamps import stamp_to_ns
 from yolov7_trt_ros.errors import BagError
 from yolov7_trt_ros.replay.bags import open_parts
 from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
-from yolov7_trt_ros.replay.rosbags_door import DAMAGE, RawMessage, bag_typestore
+from yolov7_trt_ros.replay.rosbags_door import bag_typestore, DAMAGE, RawMessage
 
 _UNREADABLE: tuple[type[BaseException], ...] = (*DAMAGE, AttributeError)
 """AttributeError: the bag's own definition of the type lacks a field."""

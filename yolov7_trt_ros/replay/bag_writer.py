@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import contextlib
 import os
+from pathlib import Path
 import shutil
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.topics import detections_topics
 from yolov7_trt_ros.errors import BagError
-from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE, DetectionMessages
+from yolov7_trt_ros.replay.detection_message import DetectionMessages, DETECTIONS_TYPE
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 from yolov7_trt_ros.replay.rosbags_door import (
+    load_typestore,
     StoragePlugin,
     Writer,
     WriterError,
-    load_typestore,
 )
 
 

@@ -16,9 +16,9 @@ from yolov7_trt_ros.replay.pictures import natural_key
 from yolov7_trt_ros.replay.rosbags_door import (
     DAMAGE,
     IMAGE_TYPES,
+    load_typestore,
     RawMessage,
     Reader,
-    load_typestore,
 )
 
 _PARTS = ('.mcap', '.db3')

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from yolov7_trt_ros.core.detections import Detections, class_name
+from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.replay.rosbags_door import load_typestore
 

@@ -9,10 +9,10 @@ The format: https://mcap.dev/spec
 from __future__ import annotations
 
 import binascii
-import io
-import struct
 from collections.abc import Iterator
+import io
 from pathlib import Path
+import struct
 from typing import BinaryIO
 
 from yolov7_trt_ros.errors import BagError
@@ -106,7 +106,7 @@ class McapScan:
         """Unpack a chunk; of a cut off one, the whole records if it is not compressed."""
         size, crc = struct.unpack_from('<QI', body, 16)
         compression, at = _text(body, 28)
-        packed = body[at + 8 :]
+        packed = body[at + 8:]
         if size > _MAX_CHUNK_BYTES:
             raise BagError(f'a chunk of {size} bytes is not plausible')
         if not complete and compression:
@@ -124,7 +124,7 @@ def _text(body: bytes, at: int) -> tuple[str, int]:
     end = at + 4 + length
     if end > len(body):
         raise ValueError('a text is longer than its record')
-    return body[at + 4 : end].decode(), end
+    return body[at + 4:end].decode(), end
 
 
 def _open(path: Path) -> BinaryIO:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import contextlib
+from pathlib import Path
 import tempfile
 import types
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
+import re
 
 import cv2
 import numpy as np
 
-from yolov7_trt_ros.core.image import ImageView, check_size
+from yolov7_trt_ros.core.image import check_size, ImageView
 from yolov7_trt_ros.core.preprocess import decode_compressed
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame

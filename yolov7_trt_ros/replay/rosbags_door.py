@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import functools
 import struct
 import sys
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from yolov7_trt_ros.errors import MissingDependencyError
@@ -15,7 +15,7 @@ try:
     from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer, WriterError
     from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
     from rosbags.serde import SerdeError
-    from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
+    from rosbags.typesys import get_types_from_msg, get_typestore, Stores, TypesysError
 
     if sys.version_info >= (3, 14):
         from compression import zstd

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+import dataclasses
 from typing import Any
 
-from yolov7_trt_ros.core.detections import Detections, class_name
+from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame

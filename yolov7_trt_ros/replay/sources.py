@@ -8,7 +8,7 @@ from typing import Protocol
 
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
-from yolov7_trt_ros.replay.pictures import PICTURE_SUFFIXES, PictureSource, find_pictures
+from yolov7_trt_ros.replay.pictures import find_pictures, PICTURE_SUFFIXES, PictureSource
 from yolov7_trt_ros.replay.videos import VIDEO_SUFFIXES, VideoSource
 
 BAG_SUFFIXES = ('.mcap', '.db3')

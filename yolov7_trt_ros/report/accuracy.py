@@ -11,7 +11,7 @@ from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.errors import ImageError, InferenceError, InputError, ModelLayoutError
-from yolov7_trt_ros.report.coco import CocoAnnotations, CocoImage, coco_records
+from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations, CocoImage
 
 SCORE_THRESHOLD = 0.001
 IOU_THRESHOLD = 0.65

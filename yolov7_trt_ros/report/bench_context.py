@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from yolov7_trt_ros.report.bench_row import BatchResult, Bench, BenchRow
-from yolov7_trt_ros.report.bench_table import ABSENT, Table, labels_of, ran
+from yolov7_trt_ros.report.bench_table import ABSENT, labels_of, ran, Table
 
 PROSE = ('Where', 'How', 'Not measured')
 """Titles of the tables that hold text, not numbers."""

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.report.bench_row import (
-    FORMAT,
     Accuracy,
     BatchResult,
     Bench,
     BenchRow,
     Data,
     Energy,
+    FORMAT,
     Speed,
     Where,
 )
 from yolov7_trt_ros.report.latency import Percentiles
 
 T = TypeVar('T')
+
 
 def load_bench(path: Path) -> Bench:
     """

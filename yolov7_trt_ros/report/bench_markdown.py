@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from yolov7_trt_ros.report.bench_context import PROSE, how_table, missing_table, where_table
+from yolov7_trt_ros.report.bench_context import how_table, missing_table, PROSE, where_table
 from yolov7_trt_ros.report.bench_row import Bench
 from yolov7_trt_ros.report.bench_table import (
-    Table,
     energy_table,
     latency_table,
     summary_table,
+    Table,
     throughput_table,
 )
 

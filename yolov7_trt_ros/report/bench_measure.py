@@ -8,9 +8,9 @@ shown in turn, from memory; the first runs of each batch size are not counted.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from yolov7_trt_ros.core.detector import Detector, DetectSettings

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
+import html
 
 from yolov7_trt_ros.report.bench_context import PROSE
 from yolov7_trt_ros.report.bench_markdown import all_tables
 from yolov7_trt_ros.report.bench_row import Bench, BenchRow
-from yolov7_trt_ros.report.bench_table import Table, labels_of, milliseconds, ran
-from yolov7_trt_ros.report.svg_charts import Bar, Bubble, bars, bubbles
+from yolov7_trt_ros.report.bench_table import labels_of, milliseconds, ran, Table
+from yolov7_trt_ros.report.svg_charts import Bar, bars, Bubble, bubbles
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --rule: #d9dee5;

@@ -8,9 +8,9 @@ their folders, so that it can be published as it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from yolov7_trt_ros.report.latency import Percentiles

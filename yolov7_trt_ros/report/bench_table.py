@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
+import dataclasses
 
 from yolov7_trt_ros.report.bench_row import Bench, BenchRow, Speed
 

@@ -10,15 +10,15 @@ what it leaves apart; told is what is seen there.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 from yolov7_trt_ros.report.engine_layers import (
     CONVOLUTION,
-    REGION,
     EngineLayer,
     names_quantisation,
+    REGION,
 )
 from yolov7_trt_ros.report.onnx_chains import Chain, ChainNode
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 import contextlib
 import dataclasses
 import io
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
+import html
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.report.compare_result import ComparisonResult

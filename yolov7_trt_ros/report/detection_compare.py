@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.core.detections import Detections, class_name
+from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.report.compare_result import (
-    WORST_FRAMES,
     ClassDifference,
     ComparisonResult,
     Difference,
@@ -20,8 +19,9 @@ from yolov7_trt_ros.report.compare_result import (
     FrameDifference,
     IouSummary,
     LoneFrames,
+    WORST_FRAMES,
 )
-from yolov7_trt_ros.report.detection_match import NONE, FrameMatch, match_detections
+from yolov7_trt_ros.report.detection_match import FrameMatch, match_detections, NONE
 from yolov7_trt_ros.report.score_counts import Distribution, PrecisionCurve
 
 AP_IOU = 0.5

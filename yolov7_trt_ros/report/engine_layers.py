@@ -9,11 +9,11 @@ nodes in the layers' names ("a + PWN(b)") or in their metadata ("[ONNX Layer: a]
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+import re
 from typing import Any
 
 from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Iterable, Iterator
+import dataclasses
 from typing import Protocol
 
 from yolov7_trt_ros.core.detections import Detections

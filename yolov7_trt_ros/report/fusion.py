@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Mapping, Sequence
+import dataclasses
 from typing import Any
 
 from yolov7_trt_ros.errors import ModelLayoutError
-from yolov7_trt_ros.report.chain_fate import ABSENT, FUSED, ChainFate, feeds_concat, find_fate
+from yolov7_trt_ros.report.chain_fate import ABSENT, ChainFate, feeds_concat, find_fate, FUSED
 from yolov7_trt_ros.report.engine_layers import (
     CONVOLUTION,
+    EngineLayer,
     NO_OP,
     OTHER,
     QUANTISE,
     REFORMAT,
     REGION,
     SYNC,
-    EngineLayer,
 )
 from yolov7_trt_ros.report.onnx_chains import Chain
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+import re
 from xml.sax.saxutils import escape
 
 from yolov7_trt_ros.report.chain_fate import FUSED
 from yolov7_trt_ros.report.engine_layers import (
     CONVOLUTION,
+    EngineLayer,
+    names_quantisation,
     NO_OP,
     QUANTISE,
     REFORMAT,
-    EngineLayer,
-    names_quantisation,
 )
-from yolov7_trt_ros.report.fusion import FusionReport, describe_change, describe_source
+from yolov7_trt_ros.report.fusion import describe_change, describe_source, FusionReport
 from yolov7_trt_ros.report.fusion_layout import (
+    Edge,
+    lay_out,
+    Layout,
     NODE_HEIGHT_PX,
     NODE_WIDTH_PX,
-    Edge,
-    Layout,
-    lay_out,
 )
 
 COLOURS = {

@@ -9,10 +9,10 @@ order within a row by the middle of the neighbours, then coordinates that keep t
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Mapping, Sequence
+import dataclasses
 
-from yolov7_trt_ros.report.engine_layers import SYNC, EngineLayer
+from yolov7_trt_ros.report.engine_layers import EngineLayer, SYNC
 
 NODE_WIDTH_PX, NODE_HEIGHT_PX = 236, 40
 _PASS_WIDTH_PX = 10

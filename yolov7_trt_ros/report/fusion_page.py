@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from yolov7_trt_ros.report.chain_fate import FUSED, ChainFate
+from yolov7_trt_ros.report.chain_fate import ChainFate, FUSED
 from yolov7_trt_ros.report.engine_layers import EngineLayer
-from yolov7_trt_ros.report.fusion import FusionReport, describe_change, describe_source
+from yolov7_trt_ros.report.fusion import describe_change, describe_source, FusionReport
 from yolov7_trt_ros.report.fusion_drawing import colour_of, draw_svg, printable
 
 _STYLE = """

@@ -9,8 +9,8 @@ of one node (LeakyRelu, Relu, ...) or of several (SiLU as Sigmoid and Mul, Mish)
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Iterable, Mapping
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,8 @@ def load_chains(path: Path) -> tuple[Chain, ...]:
 
     """
     try:
-        import onnx
         from google.protobuf.message import DecodeError
+        import onnx
     except ImportError as exc:
         raise MissingDependencyError(
             f'the chains of an ONNX model need the onnx package ({exc}): pip install onnx'

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.core.detections import Detections, class_name
+from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.preprocess import to_bgr
 

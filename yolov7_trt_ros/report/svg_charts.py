@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import html
 import math
-from collections.abc import Sequence
 
 WIDTH_PX = 900
 _BUBBLES_HEIGHT_PX = 420

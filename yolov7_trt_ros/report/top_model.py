@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable, Mapping
 import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from yolov7_trt_ros.core.stamps import NS_PER_S

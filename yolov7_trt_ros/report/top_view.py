@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 from yolov7_trt_ros.report.top_model import (
-    POWER_NUMBERS,
-    SILENT_S,
-    SPARK_S,
     CameraRow,
     DetectionsRow,
     NodeRow,
+    POWER_NUMBERS,
     PowerRow,
+    SILENT_S,
+    SPARK_S,
     TopSnapshot,
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from yolov7_trt_ros.cli.checks.machine import MISSING, OK, WARN, Check, Machine
+from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
 
 _TOOLS = ('nvpmodel', 'jetson_clocks', 'tegrastats')
 _GROUPS = ('video', 'render')

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+import re
 
-from yolov7_trt_ros.cli.checks.machine import MISSING, OK, WARN, Check, Machine
+from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
 
 _DEFAULT_RMW = 'rmw_fastrtps_cpp'
 

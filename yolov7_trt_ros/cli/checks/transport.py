@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import xml.etree.ElementTree
 from pathlib import Path
+import xml.etree.ElementTree
 
-from yolov7_trt_ros.cli.checks.machine import MISSING, OK, WARN, Check, Machine
+from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
 from yolov7_trt_ros.cli.checks.ros import used_rmw
 
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
