@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,3 +50,14 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip('real test data is not on this machine')
     return SHARED_DATA
+
+
+@pytest.fixture(scope='session')
+def rtx() -> Any:
+    """Return the real builder, which needs no GPU; skips the test where it is not installed."""
+    from yolov7_trt_ros.engine.trt_api import TrtApi
+
+    for name in ('tensorrt_rtx', 'tensorrt_rtx_bindings'):
+        with contextlib.suppress(ImportError):
+            return TrtApi(importlib.import_module(name))
+    pytest.skip('TensorRT-RTX is not installed')

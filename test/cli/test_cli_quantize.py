@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 import resource
@@ -52,17 +51,6 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp('mixed') / 'nano.mixed.onnx'
     assert quantize(NANO, '--mixed', '-o', path) == 0
     return path
-
-
-@pytest.fixture(scope='module')
-def rtx() -> TrtApi:
-    """The real builder; skips the test where it is not installed."""
-    for name in ('tensorrt_rtx', 'tensorrt_rtx_bindings'):
-        try:
-            return TrtApi(importlib.import_module(name))
-        except ImportError:
-            continue
-    pytest.skip('TensorRT-RTX is not installed')
 
 
 # ---- what comes out runs and builds

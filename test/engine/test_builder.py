@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 import hashlib
-import importlib
 from pathlib import Path
 import threading
 import time
@@ -43,17 +42,6 @@ from yolov7_trt_ros.errors import (
 BuildModel = Callable[..., Path]
 NANO = find_model('yolov7-nano')
 SMALL = ShapeRange((1, 3, 64, 64), (1, 3, 96, 128), (2, 3, 128, 128))
-
-
-@pytest.fixture(scope='module')
-def rtx() -> TrtApi:
-    """The real builder; skips the test where it is not installed."""
-    for name in ('tensorrt_rtx', 'tensorrt_rtx_bindings'):
-        try:
-            return TrtApi(importlib.import_module(name))
-        except ImportError:
-            continue
-    pytest.skip('TensorRT-RTX is not installed')
 
 
 def machine_of(api: TrtApi) -> Machine:

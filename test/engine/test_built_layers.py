@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,6 @@ from yolov7_trt_ros.errors import (
 NANO = find_model('yolov7-nano')
 SHAPE: Shape = (1, 3, 64, 64)
 PLAN = b'{"plan": true}'
-
-
-@pytest.fixture(scope='module')
-def rtx() -> TrtApi:
-    """The real builder; skips the test where it is not installed."""
-    for name in ('tensorrt_rtx', 'tensorrt_rtx_bindings'):
-        try:
-            return TrtApi(importlib.import_module(name))
-        except ImportError:
-            continue
-    pytest.skip('TensorRT-RTX is not installed')
 
 
 def build(api: TrtApi, precision: str = 'fp16') -> built_layers.BuiltLayers:
