@@ -102,15 +102,17 @@ def split_pictures(total: int, count: int, score_count: int) -> tuple[list[int],
     """
     Return indices to calibrate and to score on, both spread evenly over `total` pictures.
 
-    They have none in common, and share the pictures in the proportion asked for where there are
-    too few; a single picture serves for both.
+    They have none in common. Where there are too few they share them in the proportion asked for,
+    but half may calibrate if so many are asked for; a single picture serves for both.
 
     """
     wanted = count + score_count
     chosen = spread(total, min(total, wanted))
     if not score_count or len(chosen) == 1:
         return chosen[:count], chosen if score_count else []
-    number = min(max(1, round(len(chosen) * score_count / wanted)), len(chosen) - 1)
+    share = round(len(chosen) * score_count / wanted)
+    left = len(chosen) - min(count, len(chosen) // 2)
+    number = max(1, min(share, left, len(chosen) - 1))
     scoring = {chosen[index] for index in spread(len(chosen), number)}
     return [index for index in chosen if index not in scoring], sorted(scoring)
 

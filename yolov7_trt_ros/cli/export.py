@@ -109,8 +109,10 @@ def run(args: argparse.Namespace) -> int:
             f'export needs torch, onnx and onnxruntime, and {exc.name} cannot be imported; '
             "install them with: pip install 'yolov7_trt_ros[torch]' onnxruntime"
         ) from exc
-    rows = [(name.replace('_', ' '), str(value)) for name, value in record.items()
-            if not isinstance(value, (list, dict))]
+    rows = [
+        (name.replace('_', ' '), f'{value:.1e}' if isinstance(value, float) else str(value))
+        for name, value in record.items() if not isinstance(value, (list, dict))
+    ]
     print(output.format_table(rows), file=output.report_stream(args.json))
     if args.json:
         output.write_json(args.json, record)

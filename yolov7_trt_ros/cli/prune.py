@@ -128,6 +128,9 @@ def run(args: argparse.Namespace) -> int:
             say=lambda line: print(line, file=output.report_stream(args.json), flush=True),
         )
         finished = work.run(lambda: interruption.requested)
+    if finished:
+        written = [job.output] if job.onnx is None else [job.output, job.onnx]
+        print(f'written: {", ".join(map(str, written))}', file=output.report_stream(args.json))
     if args.json:
         output.write_json(args.json, _record(args, work.report, finished))
     return 0 if finished else _INTERRUPTED
