@@ -151,6 +151,17 @@ def test_wrong_usage(
     assert not (tmp_path / 'out').exists()
 
 
+def test_an_output_that_is_a_file_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'file'
+    path.write_text('mine')
+    for arguments in (['-m', 'a.onnx', '--images', 'gone'], ['--merge', 'gone.json']):
+        assert main(['bench', *arguments, '-o', str(path)]) == 2
+        assert '-o must be a folder' in capsys.readouterr().err
+    assert path.read_text() == 'mine'
+
+
 def test_folders_without_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / 'bad.jpg').write_text('no picture')
     for folder in (tmp_path, tmp_path / 'gone'):

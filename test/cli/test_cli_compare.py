@@ -241,12 +241,15 @@ def test_a_damaged_message_is_told_and_fails(
     bag = write_bag(tmp_path / 'a.mcap', frames)
     broken = write_bag(tmp_path / 'b.mcap', [*frames[:10], (TOPIC, frames[10][1], bad),
                                              *frames[11:]])
-    assert compare(bag, broken, '--min-frames', 0.9, '--json', tmp_path / 'r.json') == 1
+    words = ['--json', tmp_path / 'r.json', '--html', tmp_path / 'page.html']
+    assert compare(bag, broken, '--min-frames', 0.9, *words) == 1
     told = capsys.readouterr()
     assert 'not finite' in told.err and '1 parts or messages could not be read' in told.out
     result = json.loads((tmp_path / 'r.json').read_text())
     assert result['frames']['compared'] == 19 and not result['within_limits']
     assert len(result['damaged']) == 1
+    page = (tmp_path / 'page.html').read_text()
+    assert '1 parts or messages could not be read' in page and 'Within the limits' not in page
 
 
 def test_json_on_the_output_and_the_page(

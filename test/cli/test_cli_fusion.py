@@ -72,6 +72,7 @@ def test_pictures_and_json(tmp_path: Path, capsys: Capture) -> None:
         'precision': 'Half', 'feeds': ['Conv row5.conv', 'Concat row6'],
         'reason': 'its LeakyRelu runs apart and feeds a Concat',
         'detail': 'layer 6 row4.conv (CaskConvolution); layer 7 PWN(row4) (PointWiseV2)',
+        'merged_with': [],
     }
     assert record['reformats'][0]['change'] == 'Float to Half'
     assert 'fused               3 of 8 chains' in captured.err

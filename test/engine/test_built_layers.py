@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from yolov7_trt_ros.engine import built_layers
 from yolov7_trt_ros.engine.built_layers import build_layers, inspect_plan
 from yolov7_trt_ros.engine.layer_log import LayerLog, parse_layer, recorded_layers
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan import Shape
+from yolov7_trt_ros.engine.plan import Shape, ShapeRange
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.errors import (
     BuildError,
@@ -134,6 +135,24 @@ def test_the_inspector_tells_of_the_optimum(version: str) -> None:
     assert told['shape'] == ('images', (1, 3, 640, 640))
     engine.close()
     assert engine.layer_information() == {}
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_a_profile_of_one_shape_leaves_the_network_free(version: str) -> None:
+    module = surface(version)
+    engine = TrtApi(module).deserialize(PLAN)
+    only = (1, 3, 640, 640)
+    engine.profiles = (ShapeRange(only, only, only),)
+    assert engine.layer_information()['Layers']
+    assert [told['shape'] for _, told in module.record['contexts']] == [('images', only)]
+
+
+def test_a_network_of_one_shape_needs_no_context() -> None:
+    module = surface('8.6')
+    engine = TrtApi(module).deserialize(PLAN)
+    engine.inputs = (dataclasses.replace(engine.inputs[0], shape=(1, 3, 640, 640)),)
+    assert engine.layer_information()['Layers']
+    assert module.record['contexts'] == []
 
 
 # ---- the log

@@ -40,6 +40,11 @@ def test_one_that_everybody_may_write_is_refused(plan: Path) -> None:
         read_plan(plan, None)
 
 
+def test_one_that_a_group_may_write_is_taken(plan: Path) -> None:
+    plan.chmod(0o664)
+    assert read_own_file(plan) == b'plan'
+
+
 def test_a_link_does_not_hide_the_owner_of_the_file(plan: Path, tmp_path: Path) -> None:
     link = tmp_path / 'link.plan'
     link.symlink_to(plan)

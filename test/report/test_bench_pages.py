@@ -188,6 +188,23 @@ def test_damaged_fields_are_refused(tmp_path: Path) -> None:
             load_bench(path)
 
 
+@pytest.mark.parametrize(('text', 'other'), [
+    ('"p50": 8.0', '"p50": NaN'), ('"p50": 8.0', '"p50": Infinity'),
+    pytest.param('"p50": 8.0', f'"p50": {10 ** 400}', id='huge'),
+    ('"fps": 125.0', '"fps": "many"'), ('"gpu": 1755.0', '"gpu": "fast"'),
+    ('"rails": [\n       "gpu"', '"rails": [\n       7'), ('"driver": "1.2"', '"driver": 1.2'),
+])
+def test_numbers_that_cannot_be_shown_are_refused(
+    tmp_path: Path, text: str, other: str
+) -> None:
+    written = FULL.to_json().decode()
+    assert text in written
+    path = tmp_path / 'bench.json'
+    path.write_text(written.replace(text, other, 1))
+    with pytest.raises(InputError, match='is not the JSON of a benchmark'):
+        load_bench(path)
+
+
 def test_merge_keeps_places_and_drops_what_ran_elsewhere() -> None:
     there = Where('Orin', {'processor': 'Q'}, {'tensorrt': '8.6.0'})
     left = bench(row('PyTorch', 8.0, 0.25), failed('TensorRT tiny', 'no GPU', 'tiny.plan'),

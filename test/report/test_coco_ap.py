@@ -87,7 +87,43 @@ def test_only_the_given_images_count(annotations: CocoAnnotations) -> None:
     assert result['per_class']['person']['instances'] == 1
 
 
-@pytest.mark.parametrize('text', ['', '{', '[]', '{}', '{"images": 3}', '{"images": [{}]}'])
+def test_images_without_labels_have_no_average_precision(annotations: CocoAnnotations) -> None:
+    with pytest.raises(InputError, match='labels nothing of its categories in the 1 images'):
+        evaluate_coco([], annotations, [9])
+
+
+@pytest.mark.parametrize('change', [
+    {'bbox': None}, {'bbox': [1, 2, 3]}, {'bbox': [1, 2, 3, 'x']}, {'area': []},
+])
+def test_labels_without_a_box_are_refused_before_any_image_is_detected(
+    annotations: CocoAnnotations, change: dict[str, object]
+) -> None:
+    record = json.loads(annotations.path.read_text())
+    item = record['annotations'][1]
+    for name, value in change.items():
+        if value is None:
+            del item[name]
+        else:
+            item[name] = value
+    annotations.path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match='not an annotation file in COCO instances format'):
+        CocoAnnotations(annotations.path)
+
+
+def test_what_other_tools_leave_out_is_put_in(annotations: CocoAnnotations) -> None:
+    record = json.loads(annotations.path.read_text())
+    for item in record['annotations']:
+        del item['area'], item['iscrowd']
+    annotations.path.write_text(json.dumps(record))
+    result = evaluate_coco(
+        coco_records(7, found(*PERFECT_7)), CocoAnnotations(annotations.path), [7]
+    )
+    assert result['ap'] == 1.0 and result['per_class']['car']['instances'] == 1
+
+
+@pytest.mark.parametrize('text', [
+    '', '{', '{"images": [], "annotations": []}', '[]', '{}', '{"images": 3}', '{"images": [{}]}',
+])
 def test_a_file_that_is_no_annotation_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / 'bad.json'
     path.write_text(text)

@@ -142,6 +142,9 @@ def test_there_and_back() -> None:
 
 @pytest.mark.parametrize('record', [
     {}, [], 'a', {'kind': 'x', 'nodes': 3}, {'kind': 'x', 'nodes': [3], 'feeds': []},
+    {'kind': 'x', 'nodes': [], 'feeds': [], 'also_read_by': [], 'quantised_inside': False},
+    {'kind': 'x', 'nodes': [{'operator': 'Conv', 'names': []}], 'feeds': [], 'also_read_by': [],
+     'quantised_inside': False},
 ])
 def test_records_that_are_something_else(record: Any) -> None:
     with pytest.raises(ModelFormatError, match='save them again'):

@@ -66,6 +66,7 @@ def test_types_in_all_spellings(text: str, dtype: str) -> None:
     ({'Name': '{ForeignNode[a...b]}'}, REGION),
     ({'Name': 'entry^bb^signal^2_myl0_0', 'LayerType': 'signal'}, SYNC),
     ({'Name': 'x', 'LayerType': 'NoOp'}, NO_OP),
+    ({'Name': 'x', 'LayerType': 'Constant'}, NO_OP),
 ])
 def test_kinds(told: dict[str, Any], kind: str) -> None:
     assert parse(**told).kind == kind
@@ -81,12 +82,65 @@ def test_kinds(told: dict[str, Any], kind: str) -> None:
     ({'Inputs': tensor('N/A due to dynamic shapes'),
       'TacticName': 'sm80_xmma_fprop_implicit_gemm_f16f16_f16f16_f16_nhwc'}, 'Half'),
     ({'TacticName': 'sm75_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32'}, 'Int8'),
+    ({'TacticName': 'sm80_xmma_fprop_implicit_gemm_interleaved_i8f16_i8i32_f32_nchw'}, 'Int8'),
+    ({'TacticName': 'sm72_xmma_pooling_IMMA_NCxHW32_generic_kMAX'}, 'Int8'),
+    ({'LayerType': 'Constant', 'weights': {'Type': 'Float', 'Count': 1}}, 'Float'),
     ({'LayerType': 'Reformat', 'Inputs': tensor('Row major linear FP32'),
       'Outputs': tensor('FP16')}, 'Half'),
     ({}, ''),
 ])
 def test_precisions(told: dict[str, Any], precision: str) -> None:
     assert parse(Name='x', **told).precision == precision
+
+
+def free(name: str, layer_type: str, reads: str, writes: str, **more: Any) -> dict[str, Any]:
+    """Return a layer as TensorRT 8.6 tells it where a side of the network is free."""
+    inputs, outputs = (
+        [{'Name': each, 'Dimensions': [-1, 8], 'Format/Datatype': 'N/A due to dynamic shapes'}
+         for each in names.split()]
+        for names in (reads, writes)
+    )
+    return {'Name': name, 'LayerType': layer_type, 'Inputs': inputs, 'Outputs': outputs, **more}
+
+
+TO_HALF = {'TacticName': 'sm80_xmma_fprop_implicit_gemm_interleaved_i8f16_i8i32_f32_nchw_g1'}
+IN_HALF = {'TacticName': 'sm80_xmma_fprop_implicit_gemm_f16f16_f16f16_f16_nhwckrsc_nhwc_g1'}
+
+
+@pytest.mark.parametrize(('layers', 'precisions'), [
+    # what a kernel of a convolution writes is what its reader computes in
+    ([free('c', 'CaskConvolution', 'x', 'y', **TO_HALF), free('p', 'PointWiseV2', 'y', 'z')],
+     ['Int8', 'Half']),
+    # what it reads is what a quantising layer writes, but not what another layer computes in
+    ([free('x.quantised', 'Reformat', 'i', 'x'),
+      free('c', 'CaskConvolution', 'x', 'y', **TO_HALF)], ['Int8', 'Int8']),
+    ([free('p', 'PointWiseV2', 'i', 'x'), free('c', 'CaskConvolution', 'x', 'y', **TO_HALF)],
+     ['', 'Int8']),
+    ([free('c', 'CaskConvolution', 'x', 'y', **TO_HALF), free('p', 'PointWiseV2', 'x', 'z'),
+      free('q', 'Resize', 'x', 'v')], ['Int8', '', 'Int8']),
+    # a second input tells nothing
+    ([free('c', 'CaskConvolution', 'x', 'y', **TO_HALF), free('p', 'PointWiseV2', 'i y', 'z')],
+     ['Int8', '']),
+    # a reformat may change the type, a layer that is not run does not
+    ([free('c', 'CaskConvolution', 'x', 'y', **IN_HALF), free('r', 'Reformat', 'y', 'z'),
+      free('p', 'PointWiseV2', 'z', 'o')], ['Half', '', '']),
+    ([free('c', 'CaskConvolution', 'x', 'y', **IN_HALF), free('r', 'NoOp', 'y', 'z'),
+      free('p', 'PointWiseV2', 'z', 'o')], ['Half', 'Half', 'Half']),
+    ([free('k', 'Constant', '', 'y', weights={'Type': 'Float', 'Count': 1}),
+      free('f', 'Fill', 'y', 'z')], ['Float', 'Float']),
+    # a name that stands for two types tells nothing
+    ([free('c', 'CaskConvolution', 'x', 'y', **IN_HALF),
+      free('d', 'CaskConvolution', 'y', 'v', **TO_HALF), free('p', 'PointWiseV2', 'y', 'z')],
+     ['Half', 'Int8', '']),
+    # what is told stands
+    ([free('c', 'CaskConvolution', 'x', 'y', **TO_HALF),
+      {'Name': 'p', 'Inputs': [{'Name': 'y', 'Format/Datatype': 'Row major linear FP32'}]}],
+     ['Int8', 'Float']),
+])
+def test_precisions_that_follow_from_neighbours(
+    layers: list[dict[str, Any]], precisions: list[str]
+) -> None:
+    assert [layer.precision for layer in parse_layers(layers)] == precisions
 
 
 @pytest.mark.parametrize(('told', 'names'), [
@@ -151,3 +205,9 @@ def test_a_list_alone(tmp_path: Path) -> None:
     path = tmp_path / 'layers.json'
     path.write_text(json.dumps(['a', {'Name': 'b'}]), encoding='utf-8')
     assert [layer.name for layer in parse_layers(load_layers(path)['Layers'])] == ['a', 'b']
+
+
+def test_fields_of_other_kinds_are_left_out() -> None:
+    layer = parse(Name='x', Inputs=[{'Name': 't', 'Dimensions': 7}, 3], Outputs='y', Weights=[1])
+    assert [(tensor.name, tensor.shape) for tensor in layer.inputs] == [('t', ()), ('3', ())]
+    assert layer.outputs == ()

@@ -20,8 +20,10 @@ from yolov7_trt_ros.report.engine_layers import (
     CONVOLUTION,
     EngineLayer,
     load_layers,
+    NO_OP,
     OTHER,
     parse_layers,
+    QUANTISE,
     REFORMAT,
     SYNC,
 )
@@ -32,6 +34,7 @@ from yolov7_trt_ros.report.fusion_page import make_page
 from yolov7_trt_ros.report.onnx_chains import Chain, ChainNode, load_chains
 
 ENGINES = sorted((Path(__file__).resolve().parents[1] / 'data' / 'engines').glob('*.json'))
+MERGED = 'its {} was merged with the {} that follows rather than with the convolution'
 SVG = '{http://www.w3.org/2000/svg}'
 
 
@@ -105,6 +108,8 @@ def test_an_activation_that_nothing_tells_of() -> None:
      'its LeakyRelu runs apart and feeds a Concat'),
     ([convolution('c'), 'PWN(PWN(a), b)'], {'feeds': ('Concat e',)},
      'its LeakyRelu was merged with what follows rather than with the convolution'),
+    ([convolution('c'), 'PWN(PWN(a), b)'], {'feeds': ('Conv d', 'Add b')},
+     'its LeakyRelu was merged with the Add that follows rather than with the convolution'),
     ([convolution('c'), kernel('__myl_MulMaxResiConc_myl0_5', 'a', 'b')], {},
      'its LeakyRelu was merged with what follows rather than with the convolution'),
     *(([kernel('c_myl0_1', 'c', kind='correlation'),
@@ -128,6 +133,15 @@ def test_apart(layers: list[Any], more: dict[str, Any], reason: str) -> None:
     assert (fate.state, fate.reason) == (APART, reason)
     assert fate.layers == (0, 1)
     assert 'layer 0 ' in fate.detail and 'layer 1 ' in fate.detail
+
+
+def test_what_an_activation_was_merged_with() -> None:
+    layers = [convolution('c'), 'PWN(PWN(a), sum)', 'sum_2 + pool']
+    fate = fate_of(layers, chain('c', 'a', feeds=('Add sum', 'MaxPool pool')))
+    assert fate.merged_with == ('Add sum',)
+    assert fate.to_record()['merged_with'] == ['Add sum']
+    page = make_page(FusionReport((), (fate,), {}))
+    assert 'merged with the Add that follows rather than with the convolution: Add sum (' in page
 
 
 def test_hidden_in_a_region_and_named_nowhere() -> None:
@@ -163,6 +177,8 @@ def test_without_a_model() -> None:
     ('Row major linear FP16', 'Channel major FP16 format',
      'Row major linear FP16 to Channel major FP16 format'),
     ('Row major linear FP16', 'Row major linear FP16', 'copy'),
+    ('N/A due to dynamic shapes', 'N/A due to dynamic shapes', ''),
+    ('Row major linear FP32', 'N/A due to dynamic shapes', ''),
 ])
 def test_what_a_reformat_does(before: str, after: str, change: str) -> None:
     told = {'Name': 'r', 'LayerType': 'Reformat',
@@ -202,8 +218,8 @@ def test_every_layer_is_understood(kept: FusionReport) -> None:
         if layer.kind == CONVOLUTION:
             assert layer.precision in COLOURS and layer.precision, layer.name
             assert layer.words
-        if layer.kind == REFORMAT and layer.inputs:
-            assert describe_change(layer)
+        if layer.kind == REFORMAT and all(each.layout for each in (*layer.inputs, *layer.outputs)):
+            assert bool(describe_change(layer)) is bool(layer.inputs)
 
 
 def test_every_chain_has_a_fate(kept: FusionReport) -> None:
@@ -284,7 +300,7 @@ def test_the_builder_of_tensorrt_rtx_on_the_embedded_model() -> None:
     assert report.by_reader() == {'feeding a Concat': (25, 41), 'others': (12, 14)}
     assert {reason: len(fates) for reason, fates in report.unfused().items()} == {
         'its LeakyRelu runs apart and feeds a Concat': 16,
-        'its LeakyRelu was merged with what follows rather than with the convolution': 2,
+        MERGED.format('LeakyRelu', 'Resize'): 2,
     }
     assert report.kinds[CONVOLUTION] == 58  # with the three of the heads
     assert report.precisions == {'Half': 84, 'Float': 1}
@@ -300,6 +316,26 @@ def test_the_forms_of_tensorrt_8_6() -> None:
     assert fates['row2'].layers[0] == fates['row3'].layers[0]  # one layer for both
     assert report.kinds[REFORMAT] == 2
     assert [describe_change(layer) for layer in report.reformats] == ['Float to Half', 'copy']
+
+
+def test_tensorrt_8_6_with_a_free_batch() -> None:
+    report = by_name('yolov5n_int8_trt_8.6.json')
+    assert (report.fused, len(report.fates)) == (46, 57)
+    assert {reason: len(fates) for reason, fates in report.unfused().items()} == {
+        MERGED.format('Sigmoid/Mul', 'Add'): 7,
+        'its Sigmoid/Mul runs apart': 4,
+    }
+    for fate in report.fates:  # the residual sums, each with the activation before it
+        (bottleneck, _, inner) = fate.chain.name.rpartition('/cv2/')
+        merged = 'Add that follows' in fate.reason
+        assert fate.merged_with == ((f'Add {bottleneck}/Add',) if merged and inner else ())
+    # no format was told of any tensor; what follows from kernels, weights and neighbours
+    assert report.kinds == {CONVOLUTION: 60, OTHER: 55, NO_OP: 35, REFORMAT: 33, QUANTISE: 10}
+    assert report.precisions == {'Int8': 61, 'not told': 32, 'Half': 12, 'Float': 10}
+    assert {describe_change(layer) for layer in report.reformats} == {''}
+    types = [tensor.dtype for layer in report.layers if layer.kind == CONVOLUTION
+             for tensor in layer.outputs if tensor.name.endswith('.quantised')]
+    assert types.count('Int8') == len(types) > 40
 
 
 def test_names_only_tell_the_same_of_chains() -> None:

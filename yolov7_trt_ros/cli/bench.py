@@ -110,6 +110,9 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when no row could run, 130 after Ctrl-C."""
+    folder = args.output.expanduser()
+    if folder.exists() and not folder.is_dir():  # said now, not when a row has been measured
+        raise SettingError(f'-o must be a folder for bench.json and the pages; {folder} is none')
     if args.merge:
         return _merge(args)
     specs = _check(args)

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.write_json(args.json, record)
     if args.html:
-        _write_page(args, result, exceeded)
+        _write_page(args, result, exceeded, len(bags.damaged))
     return 0 if record['within_limits'] else 1
 
 
@@ -270,11 +270,13 @@ def _seconds(stamp_ns: int) -> str:
 
 
 def _write_page(
-    args: argparse.Namespace, result: ComparisonResult, exceeded: Sequence[Exceeded]
+    args: argparse.Namespace, result: ComparisonResult, exceeded: Sequence[Exceeded],
+    damaged: int,
 ) -> None:
     from yolov7_trt_ros.report.compare_page import as_html
     from yolov7_trt_ros.whole_file import write_whole
 
     titles: dict[str, Any] = {'reference': str(args.reference), 'new': str(args.new)}
-    page = as_html(result, exceeded=[each.text for each in exceeded], **titles)
+    told = [each.text for each in exceeded]
+    page = as_html(result, exceeded=told, damaged=damaged, **titles)
     write_whole(args.html.expanduser(), page.encode())

@@ -3,8 +3,9 @@ Tell which layers of a model TensorRT fused, and what each computes in.
 
 A chain is a convolution with the activation, batch normalisation or residual sum behind it. Told
 are the chains that became one layer and those that did not with what is seen there, the precision
-of each layer, and the reformats in between. The exit status is 1 where less than --min-fused of
-the chains are fused; without that option nothing is demanded.
+of each layer as far as TensorRT tells it or it follows from what is told, and the reformats in
+between. The exit status is 1 where less than --min-fused of the chains are fused; without that
+option nothing is demanded.
 
 MODEL is a plan (read with TensorRT's engine inspector, on the GPU it is for), a JSON file of
 layers (of --save-layers, or of trtexec --exportLayerInfo), or an ONNX model, which is built first.

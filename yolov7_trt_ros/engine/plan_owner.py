@@ -13,9 +13,10 @@ ROOT_UID = 0
 
 def read_own_file(path: Path, *, uid: int | None = None) -> bytes:
     """
-    Return the bytes of a file that belongs to this user or to root, and that only they can write.
+    Return the bytes of a file that belongs to this user or to root, and not everybody may write.
 
-    Owner and bytes are those of the file that was opened, wherever links lead.
+    One that a group may write is taken: who is in it is the administrator's word. Owner and bytes
+    are those of the file that was opened, wherever links lead.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def read_own_file(path: Path, *, uid: int | None = None) -> bytes:
 
 
 def check_owner(path: Path, found: os.stat_result, uid: int) -> None:
-    """Raise PlanError unless only `uid` and root can have written a file."""
+    """Raise UntrustedPlanError unless a file is of `uid` or root and closed to everybody."""
     why = 'a plan can run code, so one that others could have written is not loaded'
     if found.st_uid not in (uid, ROOT_UID):
         raise UntrustedPlanError(

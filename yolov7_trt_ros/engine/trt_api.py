@@ -248,8 +248,9 @@ class TrtEngine:
         """
         Return all that the inspector tells: `Layers`, dicts or names, and `Bindings`.
 
-        Formats of tensors with free dimensions are those of the first profile's optimum. Empty
-        for a plan that kept no layer information, and once the engine is closed.
+        Formats of tensors with free dimensions are those of the first profile's optimum; TensorRT
+        8.6 was seen to tell "N/A due to dynamic shapes" all the same. Empty for a plan that kept
+        no layer information, and once the engine is closed.
 
         """
         if self._engine is None:
@@ -267,8 +268,13 @@ class TrtEngine:
         return found if isinstance(found, dict) else {}
 
     def _context_for_inspector(self) -> Any:
-        """Return a context with the shapes to tell of, None where the plan has but one shape."""
-        if not self.profiles or self.profiles[0].minimum == self.profiles[0].maximum:
+        """
+        Return a context with the shapes to tell of, None where the network has but one shape.
+
+        What counts is the network: its side is free even if the profile leaves it but one size.
+
+        """
+        if not self.profiles or None not in self.inputs[0].shape:
             return None
         context = self._new_context()
         if context is None:

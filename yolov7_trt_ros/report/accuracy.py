@@ -40,8 +40,11 @@ def find_images(
         Some are missing and that is not allowed, or all are.
 
     """
-    present = [image for image in annotations.images if (folder / image.file_name).is_file()]
-    missing = [image for image in annotations.images if image not in set(present)]
+    present: list[CocoImage] = []
+    missing: list[CocoImage] = []
+    for image in annotations.images:
+        there = (folder / image.file_name).is_file()
+        (present if there else missing).append(image)
     if missing and (not allow_missing or not present):
         raise InputError(
             f'{len(missing)} of {len(annotations.images)} images of {annotations.path} are not in '

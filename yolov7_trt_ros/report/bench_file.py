@@ -97,16 +97,40 @@ def _make(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
     """Make one of our values, whose plain fields hold what they say; raises TypeError."""
     made = kind(**values)
     for field in dataclasses.fields(made):  # type: ignore[arg-type]
-        wanted = _PLAIN.get(str(field.type))
+        holds = _PLAIN.get(str(field.type))
         value = getattr(made, field.name)
-        if wanted is not None and not isinstance(value, wanted):
-            raise TypeError(f'{field.name} must be {field.type}, got {value!r}')
+        if holds is not None and not holds(value):
+            raise TypeError(f'{field.name} must be {field.type}, got {_short(value)}')
     return made
 
 
-_PLAIN: dict[str, tuple[type, ...]] = {
-    'str': (str,), 'int': (int,), 'float': (int, float), 'float | None': (int, float, type(None)),
-    'Mapping[str, str]': (dict,), 'Mapping[str, float]': (dict,),
+def _short(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # an integer of thousands of digits
+        return f'a large {type(value).__name__}'
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one that can be shown: JSON of Python may hold NaN, and integers any size."""
+    return isinstance(value, (int, float)) and abs(value) <= _LARGEST
+
+
+def _is_mapping(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(map(holds, value.values()))
+
+
+_LARGEST = 1e15
+_PLAIN: dict[str, Callable[[Any], bool]] = {
+    'str': _is_text, 'int': lambda value: isinstance(value, int) and _is_number(value),
+    'float': _is_number, 'float | None': lambda value: value is None or _is_number(value),
+    'tuple[str, ...]': lambda value: all(map(_is_text, value)),
+    'Mapping[str, str]': lambda value: _is_mapping(value, _is_text),
+    'Mapping[str, float]': lambda value: _is_mapping(value, _is_number),
 }
 
 

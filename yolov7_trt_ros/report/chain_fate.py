@@ -51,6 +51,9 @@ class ChainFate:
         Why it is not fused, in words that chains share; '' for those that are.
     detail
         The layers concerned; for fused ones that no name shows, what does.
+    merged_with
+        Of one that is apart: readers of its result that run in one layer with its end,
+        `('Add sum_1',)`. An activation and a residual sum behind it may become one kernel so.
 
     """
 
@@ -60,6 +63,7 @@ class ChainFate:
     precision: str = ''
     reason: str = ''
     detail: str = ''
+    merged_with: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Return it JSON-ready, without the chain's nodes."""
@@ -67,6 +71,7 @@ class ChainFate:
             'name': self.chain.name, 'kind': self.chain.kind, 'state': self.state,
             'layers': list(self.layers), 'precision': self.precision,
             'feeds': list(self.chain.feeds), 'reason': self.reason, 'detail': self.detail,
+            'merged_with': list(self.merged_with),
         }
 
 
@@ -123,12 +128,14 @@ def _apart(
     missing = [node for node, found in zip(chain.nodes[1:], named[1:], strict=True)
                if first not in found]
     detail = '; '.join(_describe(layer) for layer in dict.fromkeys((first, *others)))
-    return ChainFate(chain, APART, numbers, first.precision,
-                     _why_apart(chain, first, others, missing), detail)
+    merged = _merged_readers(chain, others)
+    reason = _why_apart(chain, first, others, missing, merged)
+    return ChainFate(chain, APART, numbers, first.precision, reason, detail, merged)
 
 
 def _why_apart(
-    chain: Chain, first: EngineLayer, others: Sequence[EngineLayer], missing: Sequence[ChainNode]
+    chain: Chain, first: EngineLayer, others: Sequence[EngineLayer],
+    missing: Sequence[ChainNode], merged: Sequence[str],
 ) -> str:
     """Return what is seen beside a split; TensorRT itself gives no reasons."""
     part = '/'.join(dict.fromkeys(node.operator for node in missing))
@@ -146,10 +153,19 @@ def _why_apart(
     if more and all(map(names_quantisation, more)):
         return f'its {part} runs with the Q/DQ of the result rather than with the convolution'
     if more:
-        return f'its {part} was merged with what follows rather than with the convolution'
+        follows = '/'.join(dict.fromkeys(reader.partition(' ')[0] for reader in merged))
+        what = f'the {follows} that follows' if follows else 'what follows'
+        return f'its {part} was merged with {what} rather than with the convolution'
     if feeds_concat(chain):
         return f'its {part} runs apart and feeds a Concat'
     return f'its {part} runs apart'
+
+
+def _merged_readers(chain: Chain, layers: Sequence[EngineLayer]) -> tuple[str, ...]:
+    """Return the readers of a chain's result that one of these layers runs with its end."""
+    ends = [layer for layer in layers if layer.mentions(chain.nodes[-1].names)]
+    return tuple(reader for reader in chain.feeds
+                 if any(layer.mentions([reader.partition(' ')[2]]) for layer in ends))
 
 
 def _others_in(chain: Chain, layers: Sequence[EngineLayer]) -> set[str]:

@@ -57,12 +57,34 @@ class CocoAnnotations:
                 CocoImage(int(image['id']), str(image['file_name']))
                 for image in self.coco.dataset['images']
             ]
+            _check_labels(self.coco.dataset)
         except OSError as exc:
             raise InputError(f'cannot read {path}: {exc.strerror}') from exc
         except (ValueError, KeyError, TypeError, AssertionError) as exc:
             raise InputError(
                 f'{path} is not an annotation file in COCO instances format: {exc!r}'
             ) from exc
+
+
+def _check_labels(dataset: dict[str, Any]) -> None:
+    """
+    Raise KeyError or ValueError where pycocotools would stumble after all images are done.
+
+    What other tools leave out is put in: `iscrowd`, and `area`, on which neither AP nor AP50
+    depends.
+
+    """
+    dataset['categories']
+    for item in dataset.get('annotations', ()):
+        box = item['bbox']
+        if not (isinstance(box, list) and len(box) == 4
+                and all(isinstance(side, (int, float)) for side in box)):
+            raise ValueError(f'bbox of annotation {item["id"]} must be [x, y, width, height], '
+                             f'got {str(box)[:40]}')
+        item.setdefault('iscrowd', 0)
+        item.setdefault('area', box[2] * box[3])
+        if not isinstance(item['area'], (int, float)):
+            raise ValueError(f'area of annotation {item["id"]} must be a number')
 
 
 def coco_records(image_id: int, detections: Detections) -> list[dict[str, Any]]:
@@ -101,6 +123,11 @@ def evaluate_coco(
         `ap` (IoU 0.50:0.95), `ap50`, and `per_class`: name to `ap`, `ap50` and `instances`
         (labelled objects, crowds not counted), for the classes that occur in these images.
 
+    Raises
+    ------
+    InputError
+        Nothing is labelled in these images, so there is no average precision.
+
     """
     from pycocotools.cocoeval import COCOeval
 
@@ -117,6 +144,11 @@ def evaluate_coco(
         evaluation.summarize()
     precision = evaluation.eval['precision']  # [IoU, recall, class, area, most detections]
     counts = _instances(annotations.coco, image_ids)
+    if evaluation.stats[0] < 0:  # pycocotools' word for none
+        raise InputError(
+            f'{annotations.path} labels nothing of its categories in the {len(image_ids)} images, '
+            'so there is no average precision; give images with labels'
+        )
     per_class = {}
     for index, category in enumerate(evaluation.params.catIds):
         if counts.get(category):

@@ -47,11 +47,28 @@ def summary_rows(result: ComparisonResult) -> list[tuple[str, str]]:
 
 
 def as_html(
-    result: ComparisonResult, *, reference: str, new: str, exceeded: Sequence[str]
+    result: ComparisonResult, *, reference: str, new: str, exceeded: Sequence[str],
+    damaged: int = 0,
 ) -> str:
-    """Return the page; it is well-formed XML too."""
+    """
+    Return the page; it is well-formed XML too.
+
+    Parameters
+    ----------
+    result
+        What was found.
+    reference, new
+        What A and B are called.
+    exceeded
+        The limits that it is beyond, in words.
+    damaged
+        How many parts or messages could not be read: a comparison with some is not within.
+
+    """
     title = f'{new} against {reference}'
     verdict = ''.join(f'<p class="bad">Beyond the limit: {_safe(text)}</p>' for text in exceeded)
+    if damaged:
+        verdict += f'<p class="bad">{damaged} parts or messages could not be read</p>'
     body = '\n'.join([
         f'<h1>{_safe(title)}</h1>',
         f'<p class="soft">A is {_safe(reference)}, B is {_safe(new)}.</p>',

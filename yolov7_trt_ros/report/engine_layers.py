@@ -5,6 +5,11 @@ Read are the forms of TensorRT 8.5 to 11 and of TensorRT-RTX: layers as names or
 as a sentence ("Channel major FP16 format where channel % 8 == 0") or as a type ("Half"), ONNX
 nodes in the layers' names ("a + PWN(b)") or in their metadata ("[ONNX Layer: a]").
 
+TensorRT 8 tells no formats ("N/A due to dynamic shapes") where a side of the network is free. Then
+the types of some tensors still follow from the layers around them: from the kernels of
+convolutions, whose names tell what goes in and comes out, and from constants. Nothing is guessed:
+what does not follow stays not told.
+
 """
 
 from __future__ import annotations
@@ -23,7 +28,8 @@ CONVOLUTION, REFORMAT, QUANTISE, REGION, SYNC, NO_OP, OTHER = (
 )
 """
 Kinds of layers. A reformat changes a tensor's order, type or place; a region is compiled as a
-whole without a word on what is inside; sync layers order streams; a no-op costs nothing.
+whole without a word on what is inside; sync layers order streams; a no-op (a constant, too) costs
+nothing.
 """
 
 _TYPES = {
@@ -33,8 +39,14 @@ _TYPES = {
     'Float': r'\b(?:fp32|float|float32|tf32)\b', 'Int32': r'\bint32\b', 'Int64': r'\bint64\b',
     'UInt8': r'\buint8\b', 'Bool': r'\bbool\b',
 }
-_TACTIC_TYPES = {'Int8': r'(?:^|_)(?:i8i8|int8|s8)', 'Half': r'(?:f16f16|h1688|h16816|fp16)',
+_TACTIC_TYPES = {'Int8': r'(?:^|_)(?:i8i8|i8f16|i8f32|int8|s8|IMMA)',
+                 'Half': r'(?:f16f16|h1688|h16816|fp16)',
                  'Float': r'(?:f32f32|scudnn|sgemm|tf32)'}
+_TACTIC_ENDS = re.compile(
+    '_(i8|f16|f32)(i8|f16|f32)_(?:i8|f16|f32)(?:i32|f16|f32)_(?:f16|f32)(?:_|$)'
+)
+_SHORT_TYPES = {'i8': 'Int8', 'f16': 'Half', 'f32': 'Float'}
+_NOT_TOLD = 'N/A'
 _CONVOLUTION_TYPE = re.compile('conv|correlation|gemm|matrixmultiply|fullyconnected')
 _CONVOLUTION_TACTIC = re.compile('fprop|conv|gemm')
 _CONVOLUTION_KERNELS = ('Corr', 'Conv', 'Fc')
@@ -69,7 +81,8 @@ class EngineLayer:
     kind
         One of the constants of this module.
     precision
-        What it computes in: `Int8`, `Half`, `Float`, ...; '' where that is not told.
+        What it computes in: `Int8`, `Half`, `Float`, ...; of a reformat, what it writes. '' where
+        that is not told and does not follow.
     words
         Every word that names an ONNX node, if one is called so.
     operations
@@ -140,10 +153,10 @@ _EXPECTED = (
 
 def parse_layers(layers: Sequence[Mapping[str, Any] | str]) -> tuple[EngineLayer, ...]:
     """Return layers as TensorRT tells them, dicts or names, in its order."""
-    return tuple(
-        _parse_layer(number, {'Name': layer} if isinstance(layer, str) else layer)
-        for number, layer in enumerate(layers)
-    )
+    told = [{'Name': layer} if isinstance(layer, str) else layer for layer in layers]
+    parsed = [_parse_layer(number, layer) for number, layer in enumerate(told)]
+    types = _known_types(parsed, told)
+    return tuple(_with_types(layer, types) for layer in parsed)
 
 
 def _parse_layer(number: int, told: Mapping[str, Any]) -> EngineLayer:
@@ -172,11 +185,68 @@ def _tensors(told: Any) -> tuple[LayerTensor, ...]:
             tensors.append(LayerTensor(str(each)))
             continue
         layout = str(each.get('Format/Datatype', each.get('Format', '')))
+        layout = '' if layout.startswith(_NOT_TOLD) else layout
         dtype = find_type(str(each.get('Datatype', ''))) or find_type(layout)
-        sides = each.get('Dimensions') or ()
-        shape = tuple(side for side in sides if isinstance(side, int))
+        sides = each.get('Dimensions')
+        shape = tuple(side for side in sides if isinstance(side, int)) \
+            if isinstance(sides, list) else ()
         tensors.append(LayerTensor(str(each.get('Name', '')), dtype, shape, layout))
     return tuple(tensors)
+
+
+def _known_types(
+    layers: Sequence[EngineLayer], told: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """Return the types of tensors that are told of somewhere, or follow from who works on them."""
+    found: dict[str, set[str]] = {}
+    for layer, words in zip(layers, told, strict=True):
+        first, *_ = *layer.inputs, LayerTensor('')
+        for tensor, dtype in (
+            *((tensor, tensor.dtype) for tensor in (*layer.inputs, *layer.outputs)),
+            *zip((first, *layer.outputs), _end_types(layer, words), strict=False),
+        ):
+            if tensor.name and dtype:
+                found.setdefault(tensor.name, set()).add(dtype)
+    types = {name: next(iter(kinds)) for name, kinds in found.items() if len(kinds) == 1}
+    for layer in layers:  # in their order; what is not run changes no type
+        if layer.layer_type == 'NoOp' and len(layer.inputs) == len(layer.outputs) == 1:
+            dtype = types.get(layer.inputs[0].name, '')
+            if dtype and layer.outputs[0].name not in found:
+                types[layer.outputs[0].name] = dtype
+    return types
+
+
+def _end_types(layer: EngineLayer, told: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the types of the first input and the first output, as far as they must be."""
+    if layer.kind == CONVOLUTION and (ends := _TACTIC_ENDS.search(layer.tactic)):
+        return _SHORT_TYPES[ends[1]], _SHORT_TYPES[ends[2]]
+    if layer.layer_type == 'Constant':
+        return '', _weight_type(told)
+    return '', ''
+
+
+def _with_types(layer: EngineLayer, types: Mapping[str, str]) -> EngineLayer:
+    """Return a layer with the types of its tensors, and the precision that follows from them."""
+    inputs, outputs = (
+        tuple(dataclasses.replace(each, dtype=each.dtype or types.get(each.name, ''))
+              for each in tensors)
+        for tensors in (layer.inputs, layer.outputs)
+    )
+    precision = layer.precision or _following_precision(layer, inputs, outputs)
+    return dataclasses.replace(layer, inputs=inputs, outputs=outputs, precision=precision)
+
+
+def _following_precision(
+    layer: EngineLayer, inputs: Sequence[LayerTensor], outputs: Sequence[LayerTensor]
+) -> str:
+    """Return what a layer that does not tell it computes in, by its first tensor; '' if open."""
+    # what comes out of a layer, or goes in besides, does not tell what it computes in
+    decisive = outputs if layer.kind in (REFORMAT, QUANTISE) else inputs
+    if layer.kind == SYNC or not decisive:
+        return ''
+    dtype = decisive[0].dtype
+    unpacks = layer.layer_type.startswith('PointWise') and dtype == 'Int8'  # to compute in float
+    return '' if unpacks else dtype
 
 
 def find_type(text: str) -> str:
@@ -213,7 +283,7 @@ def _kind(
     lower = layer_type.lower()
     if lower in ('signal', 'wait', 'shape_call', 'dummy_shape_call'):
         return SYNC
-    if lower == 'noop':
+    if lower in ('noop', 'constant'):
         return NO_OP
     if lower == 'reformat' or _is_copy(name) or (
         operations and set(operations) <= {'Move', 'Mov', 'Copy'}
@@ -232,15 +302,16 @@ def _precision(
     outputs: Sequence[LayerTensor],
 ) -> str:
     """Return what a layer computes in: what it says, its weights, its tensors, its kernel."""
-    weights = told.get('Weights')
     if kind == SYNC:
         return ''
-    candidates = [
-        find_type(str(told.get('Precision', ''))),
-        find_type(str(weights.get('Type', ''))) if isinstance(weights, dict) else '',
-    ]
+    candidates = [find_type(str(told.get('Precision', ''))), _weight_type(told)]
     tensors = outputs if kind in (REFORMAT, QUANTISE) else (*inputs, *outputs)
     candidates += [tensor.dtype for tensor in tensors]
     tactic = str(told.get('TacticName', ''))
     candidates += [name for name, pattern in _TACTIC_TYPES.items() if re.search(pattern, tactic)]
     return next((each for each in candidates if each), '')
+
+
+def _weight_type(told: Mapping[str, Any]) -> str:
+    weights = told.get('Weights', told.get('weights'))
+    return find_type(str(weights.get('Type', ''))) if isinstance(weights, dict) else ''

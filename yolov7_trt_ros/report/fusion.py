@@ -111,15 +111,15 @@ def _reformat_record(layer: EngineLayer) -> dict[str, Any]:
 
 
 def describe_change(layer: EngineLayer) -> str:
-    """Return what a reformat does, `Float to Half` or from layout to layout; '' if not told."""
+    """Return what a reformat does, `Float to Half`, a change of layout, `copy`; '' if not told."""
     if not layer.inputs or not layer.outputs:
         return ''
     before, after = layer.inputs[0], layer.outputs[0]
-    if before.dtype != after.dtype:
-        return f'{before.dtype or "?"} to {after.dtype or "?"}'
-    if before.layout != after.layout:
-        return f'{before.layout} to {after.layout}'
-    return 'copy'
+    if before.dtype and after.dtype and before.dtype != after.dtype:
+        return f'{before.dtype} to {after.dtype}'
+    if not before.layout or not after.layout:
+        return ''
+    return 'copy' if before.layout == after.layout else f'{before.layout} to {after.layout}'
 
 
 def describe_source(source: Mapping[str, str]) -> str:

@@ -92,6 +92,8 @@ def _chains(report: FusionReport) -> str:
 
 def _chain_row(fate: ChainFate) -> tuple[str, ...]:
     became = 'one layer' if fate.state == FUSED else fate.reason
+    if fate.merged_with:
+        became += f': {", ".join(fate.merged_with)}'
     if fate.detail:
         became += f' ({fate.detail})'
     return (

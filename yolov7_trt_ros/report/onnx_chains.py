@@ -82,13 +82,16 @@ class Chain:
 
         """
         try:
-            return cls(
+            chain = cls(
                 str(record['kind']),
                 tuple(ChainNode(str(node['operator']), tuple(map(str, node['names'])))
                       for node in record['nodes']),
                 tuple(map(str, record['feeds'])), tuple(map(str, record['also_read_by'])),
                 bool(record['quantised_inside']),
             )
+            if not chain.nodes or not all(node.names for node in chain.nodes):
+                raise TypeError('a chain without nodes, or a node without names')
+            return chain
         except (KeyError, TypeError, AttributeError) as exc:
             raise ModelFormatError(
                 f'"Chains" of the layers is not what --save-layers writes ({exc!r}); save them '

@@ -142,7 +142,7 @@ def _names(
 
 
 def _radius(size: float | None, largest: float) -> float:
-    if size is None or largest <= 0.0:
+    if size is None or size <= 0.0 or largest <= 0.0:
         return _LEAST_RADIUS
     return max(_LEAST_RADIUS, _LARGEST_RADIUS * math.sqrt(size / largest))
 
