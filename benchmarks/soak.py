@@ -131,7 +131,7 @@ class Soak:
 
     def set_topics(self, topics: Sequence[str], leaving: Sequence[str] = ()) -> None:
         """Set image_topics; tells the ledger which streams end and begin."""
-        present = set(self.detector.counters())
+        present = self.ledger.present
         for topic in (present | set(leaving)) - set(topics):
             self.ledger.remove(topic)
         for topic in set(topics) - present:

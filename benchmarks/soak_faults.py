@@ -28,7 +28,7 @@ RUNTIME_VALUES: dict[str, tuple[Any, ...]] = {
     'score_threshold': (0.05, 0.5, 1.0),
     'iou_threshold': (0.2, 0.7),
     'max_detections': (1, 50),
-    'classes': ('person', 'person,dog,3', '0,79'),
+    'classes': ('0', '0,16,3', '0,79'),  # by number: the models' names differ
     'class_agnostic': (True,),
     'max_rate_hz': (2.0, 50.0),
     'batch_max_wait_ms': (20.0,),

@@ -81,6 +81,11 @@ class Ledger:
 
     # ---- counters
 
+    @property
+    def present(self) -> set[str]:
+        """The topics that the detector has been told to take; diagnostics tell them later."""
+        return set(self._begun) - self._leaving
+
     def begin(self, topic: str) -> None:
         """Note that the detector has a new stream for a topic."""
         self._settle(topic)
@@ -110,8 +115,7 @@ class Ledger:
             Those of removed topics, None where it says nothing of them.
 
         """
-        present = set(self._begun) - self._leaving
-        wrong = []
+        present, wrong = self.present, []
         if set(counters) != present:
             wrong.append(f'topics: expected {sorted(present)}, found {sorted(counters)}')
         for topic in present & set(counters):

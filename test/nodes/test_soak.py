@@ -171,3 +171,12 @@ def test_every_way_to_spoil_an_image_makes_it_useless(monkeypatch):
             soak_cameras.spoil(message, kind)
             with pytest.raises(InputError):
                 view_message(message)
+
+
+def test_what_is_present_is_known_before_diagnostics_tell(ledger):
+    ledger.begin('/other')
+    assert ledger.present == {TOPIC, '/other'}
+    ledger.remove(TOPIC)
+    assert ledger.present == {'/other'}
+    ledger.begin(TOPIC)
+    assert ledger.present == {TOPIC, '/other'}
