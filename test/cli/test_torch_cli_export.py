@@ -82,7 +82,9 @@ def test_shapes_and_forms_from_the_command_line(
     (('--output', 'a.txt'), 2, 'must end in .onnx'),
     (('-o', 'a.onnx', '--dynamic', 'depth'), 2, 'batch, hw or batch,hw'),
     (('-o', 'a.onnx', '--static', '1x3x100x64'), 2, 'multiples of the stride 32'),
+    (('-o', 'a.onnx', '--static', '1x3x64x99999968'), 2, 'more than 2147483647 values'),
     (('-o', 'a.onnx', '--opset', '9'), 2, 'within 11..20'),
+    (('-o', 'a.onnx', '--opset', '0'), 2, 'within 11..20'),
     (('-o', 'a.onnx', '--class-names', 'coco80'), 2, 'has 2 classes'),
 ])
 def test_wrong_usage(

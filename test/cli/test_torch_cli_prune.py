@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 import signal
+import time
 
 import onnx
 import pytest
@@ -146,6 +147,34 @@ def test_ctrl_c_is_noted_once_and_given_back() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_ctrl_c_before_the_recovery_ends_at_once(
+    checkpoint: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Pruning, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+        pytest.fail('went on')
+
+    monkeypatch.setattr(Pruning, '_cut', interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    assert main(arguments(checkpoint, photographs, tmp_path / 'o.pt', '--flops', '0.8')) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_in_the_recovery_keeps_it(
+    checkpoint: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = Pruning._tell
+    monkeypatch.setattr(Pruning, '_tell', lambda self, epoch: (
+        tell(self, epoch), os.kill(os.getpid(), signal.SIGINT)
+    ))
+    before = signal.getsignal(signal.SIGINT)
+    assert main(arguments(checkpoint, photographs, tmp_path / 'o.pt', '--flops', '0.8')) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['o.pt', 'o.recovery']
+
+
 def test_no_epochs_ends_after_the_fit(
     checkpoint: Path, photographs: Path, tmp_path: Path
 ) -> None:
@@ -167,6 +196,11 @@ def test_latency_is_that_of_the_exported_network(checkpoint: Path) -> None:
     (['--flops', '0.7', '--resume'], 1, 'without --resume'),
     (['--flops', '0.7', '--epochs', '-1'], 2, '--epochs'),
     (['--flops', '0.7', '--batch', '0'], 2, 'batch'),
+    (['--flops', '0.7', '--seed', '-1'], 2, '--seed'),
+    (['--flops', '0.7', '--seed', str(2**64)], 2, '--seed'),
+    (['--flops', '0.7', '--epochs', '0', '--resume'], 2, '--epochs 0 has none'),
+    (['--flops', '0.7', '-o', 'o.recovery'], 2, '--output and --checkpoint are both'),
+    (['--flops', '0.7', '--onnx', 'o.onnx', '--checkpoint', './o.onnx'], 2, '--onnx and'),
     (['--flops', '0.7', '--eval-images', '.'], 2, '--annotations'),
     (['--flops', '0.7', '--images', 'gone'], 1, 'no such file'),
 ])
@@ -177,3 +211,12 @@ def test_wrong_arguments_are_said(
     assert main(arguments(checkpoint, photographs, tmp_path / 'o.pt', *more)) == status
     assert said in capsys.readouterr().err
     assert not (tmp_path / 'o.pt').exists()
+
+
+def test_the_model_is_not_written_over(
+    checkpoint: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = checkpoint.read_bytes()
+    assert main(arguments(checkpoint, photographs, checkpoint, '--flops', '0.8')) == 2
+    assert 'MODEL and --output are both' in capsys.readouterr().err
+    assert checkpoint.read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from quantise_networks import branching, NetworkWriter
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import ModelFormatError, ModelLayoutError
 from yolov7_trt_ros.model.float_model import FloatModel
+from yolov7_trt_ros.model.onnx_input import copy_onnx
 from yolov7_trt_ros.model.onnx_source import load_source, opset_of, sub_model
 
 
@@ -129,6 +131,29 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / 'empty.onnx').write_bytes(b'')
     with pytest.raises(ModelFormatError, match='no nodes'):
         load_source(tmp_path / 'empty.onnx')
+
+
+def test_weights_that_are_cut_off_or_not_there(tmp_path: Path) -> None:
+    whole, path = onnx.load(str(branching(tmp_path / 'n.onnx'))), tmp_path / 'bad.onnx'
+    onnx.save_model(whole, str(path), save_as_external_data=True, location='data',
+                    size_threshold=0)
+    assert load_source(path).graph.node
+    os.truncate(tmp_path / 'data', 100)
+    with pytest.raises(ModelFormatError, match='is not a readable ONNX file'):
+        load_source(path)
+    with pytest.raises(ModelFormatError, match='is not a readable ONNX file'):
+        copy_onnx(path, tmp_path / 'copy.onnx')
+    short = onnx.load(str(tmp_path / 'n.onnx'))
+    short.graph.initializer[0].raw_data = b'123'
+    onnx.save(short, str(path))
+    with pytest.raises(ModelFormatError, match='is not a readable ONNX file'):
+        load_source(path)
+    bare = onnx.load(str(tmp_path / 'n.onnx'))
+    conv = next(node for node in bare.graph.node if node.op_type == 'Conv')
+    del conv.input[1:]
+    onnx.save(bare, str(path))
+    with pytest.raises(ModelFormatError, match='has no weights'):
+        load_source(path)
 
 
 def test_an_opset_that_is_too_old(tmp_path: Path) -> None:

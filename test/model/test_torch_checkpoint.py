@@ -10,6 +10,7 @@ import pickle
 import sys
 from typing import Any
 import zipfile
+import zlib
 
 import hypothesis
 from hypothesis import strategies
@@ -25,6 +26,7 @@ from yolov7_trt_ros.model.architecture import decode_maps
 from yolov7_trt_ros.model.checkpoint import load_network, save_network
 from yolov7_trt_ros.model.published import PUBLISHED, published_table
 from yolov7_trt_ros.model.restricted_pickle import load_pickle_bytes
+from yolov7_trt_ros.model.torch_file import read_torch_file
 
 torch.set_num_threads(1)
 
@@ -194,6 +196,18 @@ def test_80_classes_without_names_are_those_of_coco(tmp_path: Path) -> None:
     assert load_network(tmp_path / 'state.pt').class_names == COCO80
 
 
+def test_names_are_in_the_order_of_their_numbers_and_can_be_written(tmp_path: Path) -> None:
+    model = official_checkpoints.official_model('yolov7-tiny')
+    for names, wanted in (
+        ({2: 'two', 0: 'none', 1: 'one'}, ('none', 'one', 'two')),
+        ({'2': 'a', '0': 'b', '1': 'c'}, ('a', 'b', 'c')),
+        (['猫', '', 'half \ud800'], ('猫', '', 'half ?')),
+    ):
+        model.names = names
+        path = official_checkpoints.save_official(model, tmp_path / 'official.pt')
+        assert load_network(path).class_names == wanted
+
+
 # ---- what is refused
 
 
@@ -259,6 +273,7 @@ CRAFTED = {
     'extension code': b'\x80\x02\x82\x01.',
     'storages without a file': b"(S'storage'\nNtQ.",
     'globals of builtins': _global('builtins', 'globals') + b'(tR.',
+    'memory for a value far away': b'\x80\x02Nr\xff\xff\xff\x0f.',
     'os by another name': _global('posix', 'system') + b"(S'true'\ntR.",
 }
 
@@ -267,6 +282,89 @@ CRAFTED = {
 def test_crafted_pickles_are_refused(name: str) -> None:
     with pytest.raises(CheckpointError):
         load_pickle_bytes(CRAFTED[name])
+
+
+def _storage(key: bytes) -> bytes:
+    return b'(X\x07\x00\x00\x00storage' + _global('torch', 'FloatStorage') + key + b'NK\x04tQ'
+
+
+def test_a_storage_called_by_lists_that_share_parts_is_refused_before_it_is_printed() -> None:
+    key = b']' + b''.join(b'q%c0](h%ch%ce' % (i, i, i) for i in range(60))  # 2**60 lists
+    with pytest.raises(CheckpointError, match='calls a storage by a list'):
+        load_pickle_bytes(b'\x80\x02' + _storage(key) + b'.', lambda *_: torch.zeros(4))
+
+
+def test_a_size_of_many_numbers_is_refused_before_it_is_multiplied() -> None:
+    size = b'(' + b'K\x01' * 100 + b't'
+    tensor = _global('torch._utils', '_rebuild_tensor') + b'(' + _storage(b'K\x00')
+    with pytest.raises(CheckpointError, match='a few numbers'):
+        load_pickle_bytes(b'\x80\x02' + tensor + b'K\x00' + size + size + b'tR.',
+                          lambda *_: torch.zeros(4))
+
+
+def _write_nested_archive(path: Path, pickled: bytes, keys: list[str]) -> None:
+    """Write an archive whose member of each key holds, as its content, all those before it."""
+    content, members = bytes(4096), []
+    for key in keys:
+        member = zipfile.ZipInfo(f'ab/data/{key}')
+        member.file_size = member.compress_size = len(content)
+        member.CRC = zlib.crc32(content)
+        content = member.FileHeader() + content
+        members.append((member, len(content)))
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('ab/data.pkl', pickled)
+        assert archive.fp is not None
+        archive.fp.write(content)
+        archive.start_dir = archive.fp.tell()
+        for member, length in members:
+            member.header_offset = archive.start_dir - length
+            archive.filelist.append(member)
+            archive.NameToInfo[member.filename] = member
+
+
+def test_members_of_an_archive_that_overlap_are_not_unfolded(tmp_path: Path) -> None:
+    keys = [str(number) for number in range(10, 40)]  # with these names a header has 40 bytes
+    storages = b''.join(
+        _storage(b'X\x02\x00\x00\x00' + key.encode()).replace(
+            b'K\x04tQ', b'M' + (1024 + 10 * place).to_bytes(2, 'little') + b'tQ')
+        for place, key in enumerate(keys)
+    )
+    path = tmp_path / 'nested.pt'
+    _write_nested_archive(path, b'\x80\x02(' + storages + b't.', keys)
+    with pytest.raises(CheckpointError, match='together larger than the file|Overlapped'):
+        read_torch_file(path)
+
+
+def test_storages_of_an_old_stream_are_together_no_larger_than_it(tmp_path: Path) -> None:
+    heads = b''.join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {}))
+    storages = b''.join(
+        _storage(b'K%c' % number).replace(b'K\x04tQ', b'K\x32tQ') for number in range(60)
+    )
+    path = tmp_path / 'large.pt'
+    path.write_bytes(heads + b'\x80\x02(' + storages + b't.')
+    with pytest.raises(CheckpointError, match='together larger than the file'):
+        read_torch_file(path)
+
+
+def test_the_state_of_a_tensor_cannot_ask_for_memory(tmp_path: Path) -> None:
+    tensor = _global('torch._utils', '_rebuild_tensor') + b'(' + _storage(b'K\x00')
+    state = b'q\x00(h\x00K\x00J\xff\xff\xff\x7f\x85K\x01\x85tb.'
+    heads = b''.join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {}))
+    whole = heads + b'\x80\x02' + tensor + b'K\x00K\x04\x85K\x01\x85tR'
+    (tmp_path / 'x.pt').write_bytes(whole + state)
+    with pytest.raises(CheckpointError, match='not resizable'):
+        read_torch_file(tmp_path / 'x.pt')
+
+
+def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'secret.pt'
+    torch.save({}, path)
+    data = bytearray(path.read_bytes())
+    for start, offset in ((b'PK\x03\x04', 6), (b'PK\x01\x02', 8)):
+        data[data.find(start) + offset] |= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match='encrypted'):
+        read_torch_file(path)
 
 
 def test_the_refusals_are_not_of_everything() -> None:
@@ -377,6 +475,20 @@ def test_heads_and_layers_that_are_not_known_are_named(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=reason):
             load_network(path)
         vars(layer).update(before)
+
+
+@pytest.mark.parametrize('change', [
+    {'_parameters': [1]}, {'_buffers': 'x'}, {'_modules': {'conv': 3}}, {'f': torch.zeros(2)},
+    {'i': torch.zeros(2)}, {'_modules': None},
+])
+def test_layers_whose_parts_are_of_other_types_are_refused(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    model = official_checkpoints.official_model('yolov7-tiny')
+    vars(model.model[3]).update(change)
+    path = official_checkpoints.save_official(model, tmp_path / 'changed.pt', half=False)
+    with pytest.raises(CheckpointError, match=r'changed\.pt: '):
+        load_network(path)
 
 
 def test_weights_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:

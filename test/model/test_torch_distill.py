@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 from pathlib import Path
+import tempfile
 
 import numpy as np
 from official_checkpoints import official_model, save_official
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from yolov7_trt_ros.errors import CalibrationError, CheckpointError, ImageError, InputError
+from yolov7_trt_ros.model import training_batches
 from yolov7_trt_ros.model.architecture import Network
 from yolov7_trt_ros.model.channel_groups import cut_channels, find_groups
 from yolov7_trt_ros.model.checkpoint import load_network
@@ -175,6 +177,24 @@ def test_images_that_cannot_be_read_are_left_out() -> None:
     assert (cache.batch(torch.tensor([2, 1]))[:, 0, 0, 0] * 255).tolist() == [4, 2]
     cache.close()
     cache.close()
+
+
+def test_many_images_lie_in_a_file_whose_room_is_taken_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(training_batches, '_LARGEST_IN_MEMORY_BYTES', 100)
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    taken = []
+
+    def load(index: int) -> np.ndarray:
+        taken.extend(file.stat().st_blocks * 512 for file in tmp_path.glob('*/images'))
+        return np.full((3, SIDE, SIDE), index, np.uint8)
+
+    cache = ImageCache(load, 3, SIDE, torch.device('cpu'))
+    assert taken and min(taken) >= 3 * 3 * SIDE * SIDE
+    assert (cache.batch(torch.tensor([2, 1]))[:, 0, 0, 0] * 255).tolist() == [2, 1]
+    cache.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_image_at_all_is_an_error() -> None:

@@ -149,7 +149,7 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
 
     dynamic, shape = chosen_sizes(args)
     settings = NmsSettings(args.score_threshold, args.iou_threshold, args.max_detections)
-    opset = args.opset or DEFAULT_OPSET
+    opset = DEFAULT_OPSET if args.opset is None else args.opset
     network = _load(args, model)
     results = export_onnx(
         network, target, form=args.form or FORMS[0], nms=args.nms, dynamic=dynamic, shape=shape,

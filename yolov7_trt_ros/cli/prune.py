@@ -8,9 +8,9 @@ give the original's maps on the pictures, which need no labels. One target decid
 or --latency (milliseconds of the network in ONNX Runtime on this machine). Channels go in blocks
 of 8, at least a quarter of each layer stays.
 
-Ctrl-C keeps what was learnt; --resume with the same arguments goes on from there. With
---annotations the average precision of the original, after the cut, after the fit and after the
-recovery is measured.
+Ctrl-C in the recovery keeps what was learnt; --resume with the same arguments goes on from there.
+With --annotations the average precision of the original, after the cut, after the fit and after
+the recovery is measured.
 
 Examples
 --------
@@ -23,6 +23,8 @@ Examples
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.replay.picture_store import PictureStore
 
 _INTERRUPTED = 130
+_MOST_SEED = 2**32 - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,14 +123,16 @@ def run(args: argparse.Namespace) -> int:
         evaluate = pruning_inputs.make_evaluation(args.annotations.expanduser(), folder, args.size)
     elif args.eval_images is not None:
         raise SettingError('--eval-images needs --annotations')
-    with PictureStore(args.images, every=args.every) as store, Interruption() as interruption:
+    with PictureStore(args.images, every=args.every) as store, contextlib.ExitStack() as stack:
+        # signals are taken over when the recovery first asks: before, nothing is there to keep
+        interruption = functools.cache(lambda: stack.enter_context(Interruption()))
         for warning in store.warnings[:3]:
             output.warn(warning)
         work = pruning.Pruning(
             job, store, labels=_labels(args, store), evaluate=evaluate,
             say=lambda line: print(line, file=output.report_stream(args.json), flush=True),
         )
-        finished = work.run(lambda: interruption.requested)
+        finished = work.run(lambda: interruption().requested)
     if finished:
         written = [job.output] if job.onnx is None else [job.output, job.onnx]
         print(f'written: {", ".join(map(str, written))}', file=output.report_stream(args.json))
@@ -143,7 +148,7 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
     Raises
     ------
     SettingError
-        A value is out of its range.
+        A value is out of its range, or two of the files are one.
 
     """
     from yolov7_trt_ros.model.distill import RecoverySettings
@@ -153,7 +158,11 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
         raise SettingError(f'--epochs must be at least 0, got {args.epochs}')
     if args.every < 1:
         raise SettingError(f'--every must be at least 1, got {args.every}')
-    return pruning.PruneJob(
+    if not 0 <= args.seed <= _MOST_SEED:
+        raise SettingError(f'--seed must be within 0..{_MOST_SEED}, got {args.seed}')
+    if args.resume and not args.epochs:
+        raise SettingError('--resume goes on with the recovery, and --epochs 0 has none')
+    job = pruning.PruneJob(
         model=args.model.expanduser(),
         output=args.output.expanduser(),
         target=PruneTarget(args.flops, args.size_mb, args.latency),
@@ -168,6 +177,23 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
         resume=args.resume,
         recover=args.epochs > 0,
     )
+    _check_files(job)
+    return job
+
+
+def _check_files(job: pruning.PruneJob) -> None:
+    """Refuse to write over the model, and to remove the output with the finished recovery."""
+    named = {
+        'MODEL': job.model, '--output': job.output, '--onnx': job.onnx,
+        '--checkpoint': job.checkpoint_path,
+    }
+    seen: dict[Path, str] = {}
+    for name, path in named.items():
+        if path is None:
+            continue
+        other = seen.setdefault(path.resolve(), name)
+        if other != name:
+            raise SettingError(f'{other} and {name} are both {path}: give each a file of its own')
 
 
 def _labels(args: argparse.Namespace, store: PictureStore) -> Any:

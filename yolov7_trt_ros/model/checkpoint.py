@@ -21,6 +21,9 @@ from yolov7_trt_ros.model.torch_file import read_torch_file
 from yolov7_trt_ros.whole_file import write_whole
 
 FORMAT = 'yolov7_trt_ros network 1'
+_MISFITS = (
+    TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError,
+)  # what Python and torch raise at values of another type or shape; recursion without end as well
 _ROW_FIELDS = {field.name for field in dataclasses.fields(Row)}
 
 
@@ -55,6 +58,11 @@ def load_network(
         return Network(source.rows, source.state, source.anchors, source.class_names)
     except CheckpointError as exc:
         raise CheckpointError(f'{path}: {exc}') from exc.__cause__
+    except _MISFITS as exc:
+        reason = str(exc).strip().split('\n')[0][:200] or type(exc).__name__
+        raise CheckpointError(
+            f'{path}: is damaged, or no YOLOv7 detector: its parts do not fit together ({reason})'
+        ) from exc
 
 
 def save_network(network: Network, path: Path) -> None:

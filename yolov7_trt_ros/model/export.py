@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ DYNAMIC = ('batch', 'hw')
 DEFAULT_SHAPE: Shape = (1, 3, 640, 640)
 DEFAULT_OPSET = 17
 
+_MOST_VALUES = 2**31 - 1
 _GRID, _RAW = 'output', 'raw'
 
 
@@ -80,6 +82,11 @@ class ExportOptions:
             raise SettingError(
                 'the shape must be batch x 3 x height x width, got '
                 + 'x'.join(map(str, self.shape))
+            )
+        if math.prod(self.shape) > _MOST_VALUES:
+            raise SettingError(
+                f'the shape {"x".join(map(str, self.shape))} has more than {_MOST_VALUES} values, '
+                'which no tensor of TensorRT can have'
             )
 
 

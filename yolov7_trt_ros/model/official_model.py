@@ -280,7 +280,9 @@ def _read_anchors(head: StandIn) -> Anchors:
 def _read_names(model: StandIn) -> tuple[str, ...] | None:
     names = model.state.get('names')
     if isinstance(names, dict):
-        names = list(names.values())
+        numbered = all(isinstance(key, int) for key in names)
+        names = [names[key] for key in (sorted(names) if numbered else names)]
     if not isinstance(names, (list, tuple)) or not names:
         return None
-    return tuple(map(str, names))
+    # what UTF-8 cannot say, half a surrogate pair, neither ONNX nor a message can
+    return tuple(str(name).encode('utf-8', 'replace').decode() for name in names)

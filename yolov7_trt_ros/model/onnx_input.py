@@ -122,7 +122,7 @@ def _load(path: Path) -> Any:
     try:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
-    except (DecodeError, OSError, onnx.checker.ValidationError) as exc:
+    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as exc:
         reason = ' '.join(str(exc).split())[:300]
         raise ModelFormatError(f'{path} is not a readable ONNX file: {reason}') from exc
     if any(node.op_type == PLUGIN for node in model.graph.node):

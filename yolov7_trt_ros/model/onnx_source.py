@@ -36,7 +36,9 @@ def load_source(path: Path) -> Any:
     """
     try:
         model = onnx.load(str(path))
-    except (DecodeError, OSError, onnx.checker.ValidationError) as exc:
+        for tensor in model.graph.initializer:
+            onnx.checker.check_tensor(tensor)
+    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as exc:
         raise ModelFormatError(f'{path} is not a readable ONNX file: {exc}') from exc
     if not model.graph.node or not model.graph.input:
         raise ModelFormatError(f'{path} is not an ONNX model: it has no nodes or no inputs')
@@ -233,6 +235,9 @@ def _check_operators(path: Path, model: Any) -> None:
             f'{path} has no Conv nodes, so there is nothing to quantise; its operators are '
             + ', '.join(sorted(operators)[:10])
         )
+    for node in model.graph.node:
+        if node.op_type == 'Conv' and len(node.input) < 2:
+            raise ModelFormatError(f'{path} is damaged: its Conv {node.name!r} has no weights')
 
 
 def _check_weights(path: Path, model: Any) -> None:

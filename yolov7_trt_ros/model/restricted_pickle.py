@@ -14,6 +14,7 @@ from collections.abc import Callable
 import io
 import math
 import pickle
+import pickletools
 import struct
 from typing import Any, BinaryIO, NoReturn
 
@@ -41,6 +42,8 @@ _PICKLE_ERRORS = (
     pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError,
     TypeError, ValueError, OverflowError, MemoryError, RecursionError, RuntimeError, struct.error,
 )
+
+_MOST_DIMENSIONS = 8
 
 FindStorage = Callable[[str, torch.dtype, int], Tensor]
 """From a storage's key, element type and count of elements to a flat tensor."""
@@ -148,7 +151,7 @@ class _Unpickler(pickle.Unpickler):
         if module in ('torch', 'torch.storage') and name in _DTYPES:
             return _StorageType(_DTYPES[name])
         if path in _VALUES_OF_NO_INTEREST or (
-            module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
+            module == 'torch' and isinstance(vars(torch).get(name), torch.dtype)
         ):
             return Opaque()
         if '.' not in name and (path.startswith(_STAND_IN_PACKAGES) or path in _STAND_INS):
@@ -174,6 +177,8 @@ class _Unpickler(pickle.Unpickler):
             raise CheckpointError('the checkpoint names storages where there are none')
         if not isinstance(storage_type, _StorageType) or not isinstance(count, int):
             raise CheckpointError('the checkpoint has a storage of no known type')
+        if not isinstance(key, (str, int)):  # nested lists that share parts print without end
+            raise CheckpointError(f'the checkpoint calls a storage by a {type(key).__name__}')
         whole = self._find_storage(str(key), storage_type.dtype, count)
         view = pid[5] if len(pid) > 5 else None
         return whole if view is None else whole[view[1]:view[1] + view[2]]
@@ -190,10 +195,20 @@ def load_pickle(file: BinaryIO, find_storage: FindStorage | None = None) -> Any:
 
     """
     try:
+        _check_memo(file)
         return _Unpickler(file, find_storage).load()
     except _PICKLE_ERRORS as exc:
         reason = str(exc).strip().split('\n')[0][:200] or type(exc).__name__
         raise CheckpointError(f'the checkpoint is damaged or cut off: {reason}') from exc
+
+
+def _check_memo(file: BinaryIO) -> None:
+    """Refuse a number in the memo that no pickler gives: memory is taken up to the largest."""
+    start = file.tell()
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in ('PUT', 'LONG_BINPUT') and argument is not None and argument > count:
+            raise CheckpointError(f'the checkpoint keeps its value {count} under {argument}')
+    file.seek(start)
 
 
 def load_pickle_bytes(data: bytes, find_storage: FindStorage | None = None) -> Any:
@@ -210,6 +225,8 @@ def _rebuild_tensor(
     """Return a view of a storage that lies within it."""
     if not isinstance(storage, Tensor) or storage.ndim != 1:
         raise CheckpointError('the checkpoint has a tensor without a storage')
+    if not isinstance(size, tuple) or len(size) > _MOST_DIMENSIONS:
+        raise CheckpointError('the checkpoint has a tensor whose size is not a few numbers')
     if math.prod(size) > storage.numel():
         raise CheckpointError(
             f'the checkpoint has a tensor of the size {tuple(size)} on a storage of '

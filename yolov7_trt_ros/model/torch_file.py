@@ -16,7 +16,9 @@ from yolov7_trt_ros.model.restricted_pickle import load_pickle, load_pickle_byte
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _STREAM_VERSION = 1001
-_ZIP_ERRORS = (zipfile.BadZipFile, KeyError, NotImplementedError, EOFError, ValueError, OSError)
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, struct.error, KeyError, RuntimeError, EOFError, ValueError, OSError,
+)  # RuntimeError: encrypted, or of a kind that is not implemented
 
 
 def read_torch_file(path: Path) -> Any:
@@ -66,6 +68,7 @@ def _read_archive(data: bytes) -> Any:
     def find_storage(key: str, dtype: torch.dtype, count: int) -> Tensor:
         if key not in kept:
             kept[key] = _flat(_member(archive, f'{folder}data/{key}'), dtype, count)
+            _check_total(kept, len(data))  # members of a crafted archive can overlap
         return kept[key]
 
     return load_pickle_bytes(_member(archive, names[0]), find_storage)
@@ -80,13 +83,26 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
         raise CheckpointError(f'the checkpoint is damaged or cut off: {name}: {exc}') from exc
 
 
+def _check_total(storages: dict[str, Tensor], size_bytes: int) -> None:
+    """Refuse storages that are together larger than the file, before memory is full of them."""
+    if sum(each.numel() * each.dtype.itemsize for each in storages.values()) > size_bytes:
+        raise CheckpointError(
+            f'its storages are together larger than the file of {size_bytes} bytes'
+        )
+
+
 def _flat(data: bytes, dtype: torch.dtype, count: int) -> Tensor:
     wanted = count * dtype.itemsize
     if len(data) != wanted:
         raise CheckpointError(
             f'a storage of {count} elements has {len(data)} bytes, expected {wanted}'
         )
-    return torch.frombuffer(bytearray(data), dtype=dtype) if count else torch.empty(0, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=dtype) if count else _blank(0, dtype)
+
+
+def _blank(count: int, dtype: torch.dtype) -> Tensor:
+    """Return zeros on memory that no pickled state of a tensor can make larger."""
+    return torch.frombuffer(bytearray(max(1, count) * dtype.itemsize), dtype=dtype)[:count]
 
 
 def _read_stream(data: bytes) -> Any:
@@ -100,7 +116,7 @@ def _read_stream(data: bytes) -> Any:
         raise CheckpointError('not a file that torch.save wrote: its first number is another')
     version, system = load_pickle(file), load_pickle(file)
     if version != _STREAM_VERSION or not isinstance(system, dict):
-        raise CheckpointError(f'a torch file of version {version!r}, expected {_STREAM_VERSION}')
+        raise CheckpointError(f'a torch file of a version other than {_STREAM_VERSION}')
     if not system.get('little_endian', True):
         raise CheckpointError('the numbers in it are big-endian, expected little')
     promised: dict[str, Tensor] = {}
@@ -108,11 +124,17 @@ def _read_stream(data: bytes) -> Any:
     def find_storage(key: str, dtype: torch.dtype, count: int) -> Tensor:
         if not 0 <= count * dtype.itemsize <= len(data):
             raise CheckpointError(f'a storage of {count} elements is larger than the file')
-        return promised.setdefault(key, torch.zeros(count, dtype=dtype))
+        if key not in promised:
+            promised[key] = _blank(count, dtype)
+            _check_total(promised, len(data))
+        return promised[key]
 
     value = load_pickle(file, find_storage)
     keys = load_pickle(file)
-    if not isinstance(keys, list) or set(map(str, keys)) != set(promised):
+    if (
+        not isinstance(keys, list) or not all(isinstance(key, (str, int)) for key in keys)
+        or set(map(str, keys)) != set(promised)
+    ):
         raise CheckpointError('the checkpoint is damaged: the list of its storages does not fit')
     for key in map(str, keys):
         _fill(promised[key], file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 import dataclasses
+import os
 from pathlib import Path
 import tempfile
 from typing import Any
@@ -52,6 +53,8 @@ class ImageCache:
     ------
     CalibrationError
         No image can be used.
+    OSError
+        The temporary folder has no room for them.
 
     """
 
@@ -98,10 +101,14 @@ class ImageCache:
             self._folder = None
 
     def _allocate(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        if np.prod(shape, dtype=np.int64) <= _LARGEST_IN_MEMORY_BYTES:
+        size_bytes = int(np.prod(shape, dtype=np.int64))
+        if size_bytes <= _LARGEST_IN_MEMORY_BYTES:
             return np.empty(shape, np.uint8)
         self._folder = tempfile.TemporaryDirectory(prefix='yolov7_trt_images_')
-        return np.memmap(Path(self._folder.name) / 'images', np.uint8, 'w+', shape=shape)
+        path = Path(self._folder.name) / 'images'
+        with path.open('wb') as file:  # on a full disk a sparse file would end the process
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
+        return np.memmap(path, np.uint8, 'r+', shape=shape)
 
     def _fill(
         self, images: NDArray[np.uint8], load: Load, count: int, threads: int,
