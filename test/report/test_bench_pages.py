@@ -91,7 +91,7 @@ def test_markdown_compares_with_the_first_row() -> None:
 
 def test_int8_is_compared_with_fp16_of_the_same_machine() -> None:
     int8 = dataclasses.replace(row('INT8 kl', 1.6, 0.24), precision='int8')
-    slow = dataclasses.replace(row('INT8 slow', 9.0, 0.24), precision='int8')
+    slow = dataclasses.replace(row('INT8 slow', 9.0, 0.24), precision='mixed')
     other = dataclasses.replace(int8, name='elsewhere', where=Where('GPU B'))
     markdown = as_markdown(bench(row('FP16', 2.0, 0.25), slow, int8, other))
     assert 'GPU A, batch 8: INT8 kl runs at 1.25 times the rate of FP16.' in markdown

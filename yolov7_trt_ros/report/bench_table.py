@@ -102,7 +102,8 @@ def _int8_notes(rows: Sequence[BenchRow], most: int) -> list[str]:
     notes = []
     for machine in dict.fromkeys(row.where.machine for row in rows):
         here = [row for row in rows if row.where.machine == machine]
-        int8, fp16 = (_fastest_plan(here, precision, most) for precision in ('int8', 'fp16'))
+        int8 = _fastest_plan(here, ('int8', 'mixed'), most)  # mixed: FP16 beside INT8
+        fp16 = _fastest_plan(here, ('fp16',), most)
         if int8 and fp16:
             notes.append(
                 f'{machine}, batch {most}: {int8[1]} runs at {int8[0] / fp16[0]:.2f} times the '
@@ -112,12 +113,12 @@ def _int8_notes(rows: Sequence[BenchRow], most: int) -> list[str]:
 
 
 def _fastest_plan(
-    rows: Sequence[BenchRow], precision: str, batch: int
+    rows: Sequence[BenchRow], precisions: Sequence[str], batch: int
 ) -> tuple[float, str] | None:
     """Return images a second and name of the fastest network among TensorRT's; None without."""
     found = [
         (speed.fps, row.name) for row in rows
-        if row.precision == precision and row.engine.startswith('TensorRT')
+        if row.precision in precisions and row.engine.startswith('TensorRT')
         and (speed := row.batch(batch).network) is not None
     ]
     return max(found, default=None)
