@@ -35,6 +35,7 @@ from yolov7_trt_ros.nodes.labels import label_info_msg
 from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, read_parameters
 from yolov7_trt_ros.nodes.plan_build import Engine, exit_over_builds, PlanBuild
 from yolov7_trt_ros.nodes.running import end_process, run_node
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.stream_set import stream_set, StreamSet
 from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.worker import DetectionWorker
@@ -89,9 +90,13 @@ class DetectorNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._build_ended = self.create_guard_condition(self._on_build_ended)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._second_timer = self.create_timer(1.0, self._every_second)
+        self._second_timer = self.create_timer(
+            1.0, self._every_second, clock=steady_clock()
+        )
         if self.get_parameter('autostart').value:
-            self._autostart_timer = self.create_timer(0.0, self._autostart)
+            self._autostart_timer = self.create_timer(
+                0.0, self._autostart, clock=steady_clock()
+            )
 
     # Lifecycle ---------------------------------------------------------------------------------
 

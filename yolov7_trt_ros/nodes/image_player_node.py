@@ -5,6 +5,7 @@ A camera made of pictures, a video or a bag: plays frames into an image topic.
 
 Pictures are shown through a slowly moving view, a few seconds each; videos and bags as they are.
 Publishes `image_raw` (sensor_msgs/Image) or `image_raw/compressed`, as camera drivers do.
+With `stamps:=original` a bag is played in its own time instead, each image topic under its name.
 
 """
 
@@ -27,21 +28,47 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, ParameterSpec, read_parameters
 from yolov7_trt_ros.nodes.running import run_node
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.replay.frames import Frame
 from yolov7_trt_ros.replay.sources import open_frames
 
 _SECONDS_PER_PICTURE = 4.0
 _ENCODINGS = ('bgr8', 'rgb8', 'mono8', 'yuv422_yuy2', 'jpeg')
 _PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+_ORIGINAL = 'original'
+
+
+def _fixed(
+    name: str, default: float | bool | str, description: str, **limits: Any
+) -> ParameterSpec:
+    return ParameterSpec(
+        name, default, description, start_only=True, otherwise='fixed at start', **limits
+    )
+
+
+PARAMETERS = (
+    _fixed('source', '', 'picture, folder of pictures, video or bag'),
+    _fixed('rate_hz', 15.0, 'frames per second', minimum=0.001, maximum=1000.0),
+    _fixed('width', 640, 'of the moving view of a picture, pixels', minimum=2, maximum=16384),
+    _fixed('height', 480, 'of the moving view of a picture, pixels', minimum=2, maximum=16384),
+    _fixed('encoding', 'bgr8', 'of what is published', choices=_ENCODINGS),
+    _fixed('loop', True, 'begin again at the end'),
+    _fixed('frame_id', 'camera', 'of what is published'),
+    _fixed('reliable', False, 'publish images reliable, not best effort'),
+    _fixed('stamps', 'now', 'original: a bag in its own time', choices=('now', _ORIGINAL)),
+    _fixed('rate', 1.0, 'speed of a bag; 0 waits for nothing', minimum=0.0, maximum=1000.0),
+    _fixed('clock', False, 'publish the time of the bag on /clock'),
+    _fixed('wait_for_subscribers', False, 'begin a bag when every topic has a subscriber'),
+)
 
 
 class ImagePlayerNode(Node):
     """
     Publishes frames at `rate_hz` until the source ends (or for ever with `loop`).
 
-    Parameters of the node: source (path), rate_hz, width and height of the moving view in pixels,
-    encoding (bgr8, rgb8, mono8, yuv422_yuy2, jpeg), loop, frame_id, reliable.
+    With `stamps:=original` it is a `BagPlayer` that does. `PARAMETERS` are those of the node.
 
     Raises
     ------
@@ -54,26 +81,28 @@ class ImagePlayerNode(Node):
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__('image_player', **node_arguments)
-        values: dict[str, Any] = {
-            name: self.declare_parameter(name, default).value
-            for name, default in (
-                ('source', ''), ('rate_hz', 15.0), ('width', 640), ('height', 480),
-                ('encoding', 'bgr8'), ('loop', True), ('frame_id', 'camera'), ('reliable', False),
-            )
-        }
+        declare_parameters(self, PARAMETERS)
+        values = read_parameters(self, PARAMETERS)
+        source = Path(values['source']).expanduser()
+        if values['stamps'] == _ORIGINAL:
+            self._play_bag(source, values)
+            return
+        if values['clock'] or values['wait_for_subscribers'] or values['rate'] != 1:
+            raise SettingError('clock, rate and wait_for_subscribers need stamps:=original')
+        self._play_frames(source, values)
+
+    def _play_bag(self, source: Path, values: dict[str, Any]) -> None:
+        from yolov7_trt_ros.nodes.bag_player import BagPlayer  # rosbags is an optional package
+
+        self._bag_player = BagPlayer(self, source, **{
+            name: values[name] for name in ('rate', 'clock', 'reliable', 'wait_for_subscribers')
+        })
+
+    def _play_frames(self, source: Path, values: dict[str, Any]) -> None:
         self._encoding = values['encoding']
-        if self._encoding not in _ENCODINGS:
-            raise SettingError(
-                f'encoding must be one of {", ".join(_ENCODINGS)}, got {self._encoding!r}'
-            )
-        if not 0 < values['rate_hz'] <= 1000:
-            raise SettingError(f'rate_hz must be within 0..1000, got {values["rate_hz"]}')
         self._frame_id = values['frame_id']
         self._frames = read_frames(
-            Path(values['source']).expanduser(),
-            (values['width'], values['height']),
-            values['rate_hz'],
-            loop=values['loop'],
+            source, (values['width'], values['height']), values['rate_hz'], loop=values['loop']
         )
         self._next = next(self._frames, None)
         if self._next is None:
@@ -88,7 +117,9 @@ class ImagePlayerNode(Node):
             QoSProfile(depth=1, reliability=reliability),
         )
         self.published = 0
-        self._timer = self.create_timer(1.0 / values['rate_hz'], self._publish_next)
+        self._timer = self.create_timer(
+            1.0 / values['rate_hz'], self._publish_next, clock=steady_clock()
+        )
 
     def _publish_next(self) -> None:
         if self._next is None:

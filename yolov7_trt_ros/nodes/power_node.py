@@ -42,6 +42,7 @@ from yolov7_trt_ros.nodes.power_governor import GovernorLoop
 from yolov7_trt_ros.nodes.power_settings import BoardSettings
 from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker, Sampler
 from yolov7_trt_ros.nodes.running import run_node
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.power.board import JETSON
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
@@ -148,7 +149,8 @@ class PowerNode(Node):
         }
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._timer = self.create_timer(
-            status_period_s, self._tell_status, callback_group=self._observing
+            status_period_s, self._tell_status, callback_group=self._observing,
+            clock=steady_clock(),
         )
         quality = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
         for topic in split_names(self._values['detections_topics']):

@@ -30,6 +30,7 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.errors import BagError
 from yolov7_trt_ros.nodes.running import end_process, run_node
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import (
     COMPRESSED_TYPE,
@@ -86,7 +87,7 @@ class RecorderNode(Node):
             self._classes[topic] = collections.Counter()
             self._record(topic, Detection2DArray, DETECTIONS_TYPE, ReliabilityPolicy.RELIABLE)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
-        self.create_timer(_REPORT_PERIOD_S, self.report)
+        self.create_timer(_REPORT_PERIOD_S, self.report, clock=steady_clock())
 
     def destroy_node(self) -> None:
         """Finish the bag, report a last time, and destroy the node."""

@@ -31,6 +31,7 @@ from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.running import end_process, run_node
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.report.top_model import POWER_NUMBERS, TopModel
 from yolov7_trt_ros.report.top_view import ASCII_BLOCKS, BLOCKS, Line, render
 
@@ -90,8 +91,10 @@ class TopNode(Node):
         self._screen = make_screen(output, once=self._once)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _QOS)
         self._discover()
-        self.create_timer(_DISCOVERY_PERIOD_S, self._discover)
-        self.create_timer(0.1 if self._once else period_s, self._tick)
+        self.create_timer(_DISCOVERY_PERIOD_S, self._discover, clock=steady_clock())
+        self.create_timer(
+            0.1 if self._once else period_s, self._tick, clock=steady_clock()
+        )
 
     def destroy_node(self) -> None:
         """Give the terminal back and destroy the node."""
