@@ -7,12 +7,17 @@ import importlib
 import importlib.util
 import os
 from pathlib import Path
+import signal
 from typing import Any
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / 'shared' / 'data'
+
+# Started in the background of a script, everything below ignores Ctrl-C, which some tests press.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What each folder needs. REQUIRE_TESTS=nodes makes an absence fail instead of leaving it out.
 _NEEDS = {'nodes': ('rclpy', 'vision_msgs'), 'gpu': ('pycuda', 'tensorrt')}
