@@ -1,7 +1,7 @@
 # One list of commands for people and for continuous integration. `make` alone prints it.
 #
 #   make venv PYTHON=python3.12             another Python (3.10 to 3.13)
-#   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu   PyTorch without CUDA: 3 GB less
+#   make test TORCH_INDEX=                  PyTorch from PyPI, with CUDA: 3 GB more
 #   make demo SOURCE=street.mp4 SECONDS=20  an own picture, video or bag, for 20 s
 #   make demo ARGS="--help"                 any other option of the demo
 #   make test ARGS="-k letterbox -x"        any option of pytest
@@ -16,7 +16,8 @@ SOURCE ?=
 SECONDS ?=
 PLAN ?=
 PICTURES ?=
-TORCH_INDEX ?=
+# PyTorch for the tests and checks of the model tools, without CUDA
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 INTERFACES := tools/build_interface_wheel.py tools/vision_msgs vision_msgs 4.1.1+kilted \
 	--depends builtin_interfaces service_msgs std_msgs geometry_msgs \
@@ -44,10 +45,10 @@ demo: venv  ## watch the detector at work, without any hardware (SOURCE=, SECOND
 	@$(BIN)/python -m yolov7_trt_ros demo \
 		$(if $(SOURCE),--source '$(SOURCE)') $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
-test: venv  ## run all tests (ARGS= for pytest)
+test: venv $(VENV)/.torch.stamp  ## run all tests (ARGS= for pytest)
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: venv  ## lint, types and the rules between the folders
+check: venv $(VENV)/.torch.stamp  ## lint, types and the rules between the folders
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy --strict yolov7_trt_ros
 	@$(BIN)/lint-imports --no-cache
@@ -78,15 +79,22 @@ $(BIN)/python:
 	@echo "creating .venv with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.dependencies.stamp: requirements/ros-kilted.txt requirements/dev.txt requirements/torch.txt | $(BIN)/python
+$(VENV)/.dependencies.stamp: requirements/ros-kilted.txt requirements/dev.txt | $(BIN)/python
 	@echo "installing ROS 2 Kilted and the tools from PyPI (about two minutes, 1.4 GB on disk) ..."
 	@$(PIP_INSTALL) -r requirements/ros-kilted.txt -r requirements/dev.txt
-	@$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') -r requirements/torch.txt
 	@touch $@
 
 $(VENV)/.interfaces.stamp: $(VENV)/.dependencies.stamp \
 		$(wildcard tools/build_interface_wheel.py tools/interface_wheel/*.py tools/vision_msgs/msg/*.msg)
 	@$(BIN)/python $(INTERFACES) --install
+	@touch $@
+
+# For the tests and checks alone. Where TORCH_INDEX cannot be reached, PyPI's, which on x86-64 brings CUDA along.
+$(VENV)/.torch.stamp: requirements/torch.txt $(VENV)/.dependencies.stamp
+	@echo "installing PyTorch for the tests of the model tools (0.8 GB on disk) ..."
+	@$(if $(TORCH_INDEX),$(PIP_INSTALL) --no-deps --retries 0 --timeout 10 --index-url '$(TORCH_INDEX)' \
+		"$$(grep '^torch==' requirements/torch.txt)" 2>/dev/null || true)
+	@$(PIP_INSTALL) -r requirements/torch.txt
 	@touch $@
 
 # In place: the code that runs is this working tree. An editable install leaves out data_files, so the launch files,
