@@ -221,19 +221,38 @@ def test_at_1x_every_frame_is_detected_in_and_always_the_same(
         players.enter_context(playing(probe, drive, tmp_path / 'first.txt'))
         first = run_once(probe, drive, answers)
         assert all(counters.stages(topic) >= OF_THE_CLOCK for topic in TOPICS)
-        ticks = probe.listen(Clock, '/clock', CLOCK_QOS)
         started_s = time.monotonic()
         players.enter_context(playing(probe, drive, tmp_path / 'second.txt'))
         second = run_once(probe, drive, answers)
         assert time.monotonic() - started_s > duration_s
-        times_ns = [each.clock.sec * NS_PER_S + each.clock.nanosec for each in ticks]
         for topic in TOPICS:
             counts = counters.counts(topic)
             assert counts['processed'] == counts['received'] > 2 * FRAMES
             assert counts['lost'] == 0
         assert first == second == replayed(drive, tmp_path / 'replayed.mcap')
     assert all(found for each in first for found in each.values())
-    assert times_ns == sorted(times_ns)
+
+
+def test_the_clock_tells_the_times_of_recording_and_those_between(
+    probe: Probe, tmp_path, photograph
+):
+    drive = record(tmp_path / 'bag', photograph, 2 * FRAMES)
+    ticks: list[Clock] = []
+    images: list[Any] = []
+    node = probe.node  # whose subscriptions are there before the player waits for some
+    listeners = [node.create_subscription(Clock, '/clock', ticks.append, CLOCK_QOS)] + [
+        node.create_subscription(
+            CompressedImage if topic.endswith('/compressed') else Image, topic, images.append,
+            QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE),
+        )
+        for topic in TOPICS
+    ]
+    with playing(probe, drive, tmp_path / 'player.txt'):
+        probe.wait_until(lambda: len(images) == 4 * FRAMES, 'every image')
+    for listener in listeners:
+        node.destroy_subscription(listener)
+    times_ns = [each.clock.sec * NS_PER_S + each.clock.nanosec for each in ticks]
+    assert times_ns and times_ns == sorted(times_ns)
     assert drive.log_times_ns[0] <= times_ns[0] and times_ns[-1] <= drive.log_times_ns[-1]
     assert set(times_ns) - set(drive.log_times_ns), 'no time was told between two frames'
 
