@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 from rclpy._rclpy_pybind11 import NodeNameNonExistentError
-from ros_probe import DetectorProcess, Probe, start_node
+from ros_probe import DetectorProcess, fresh_probe, Probe, start_node
 
 POLICY = Path(__file__).resolve().parents[2] / 'config' / 'sros2_policy.xml'
 # What a node opens only with use_sim_time, or from Iron on.
 OPTIONAL = {'/clock', '~/get_type_description'}
+
+
+@pytest.fixture(scope='module')
+def probe(ros_domain: None) -> Iterator[Probe]:
+    with fresh_probe() as probe:
+        yield probe
 
 
 def allowed(node: str, kind: str, action: str) -> set[str]:

@@ -16,7 +16,7 @@ from fake_engine import FakeEngine
 import numpy as np
 from power_probe import PowerProbe
 import pytest
-from ros_probe import image_msg, Probe
+from ros_probe import fresh_probe, image_msg, Probe
 from sensor_msgs.msg import Image
 
 from yolov7_trt_ros.cli.main import main
@@ -28,6 +28,12 @@ IMAGE = np.zeros((48, 64, 3), np.uint8)
 PERSON = make_detections((64, 48), ((10, 20, 50, 40), 0.9, 0))
 COMMAND = (sys.executable, '-m', 'yolov7_trt_ros', 'top')
 PERIOD_S = 0.05
+
+
+@pytest.fixture(scope='module')
+def probe(ros_domain: None) -> Iterator[Probe]:
+    with fresh_probe() as probe:
+        yield probe
 
 
 class Scene:
