@@ -367,8 +367,13 @@ class Camera:
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
         self._publisher = probe.publisher('/detections', reliable=True, kind=Detection2DArray)
+        self._due_s = 0.0
 
     def publish(self, age_ms: float) -> None:
+        """Publish a frame of this age, at most 100 a second: more would wait, and so be older."""
+        if time.monotonic() < self._due_s:
+            return
+        self._due_s = time.monotonic() + 0.01
         message = Detection2DArray()
         stamp_ns = self._probe.node.get_clock().now().nanoseconds - int(age_ms * 1e6)
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
