@@ -90,7 +90,7 @@ class OnnxDetector:
         threads: int = 0,
     ) -> None:
         self._session, cut = _open_session(path, threads)
-        image = check_input([_tensor_info(value) for value in self._session.get_inputs()])
+        image = check_input([tensor_info(value) for value in self._session.get_inputs()])
         self._input_name = image.name
         self._network_size = network_size
         probe_wh = _probe_size(image, network_size)
@@ -182,7 +182,7 @@ class OnnxDetector:
         try:
             results: list[NDArray[Any]] = self._session.run(outputs, {self._input_name: blob})
         except ORT_ERRORS as exc:
-            raise InferenceError(f'ONNX Runtime failed: {_first_line(exc)}') from exc
+            raise InferenceError(f'ONNX Runtime failed: {first_line(exc)}') from exc
         return results
 
     def _probe(self, image: TensorInfo, probe_wh: tuple[int, int]) -> list[TensorInfo]:
@@ -254,11 +254,12 @@ def _session(path: Path, model: str | bytes, options: Any) -> Any:
         return onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
     except ORT_ERRORS as exc:
         raise ModelFormatError(
-            f'{path} is not a model ONNX Runtime can load: {_first_line(exc)}'
+            f'{path} is not a model ONNX Runtime can load: {first_line(exc)}'
         ) from exc
 
 
-def _tensor_info(value: Any) -> TensorInfo:
+def tensor_info(value: Any) -> TensorInfo:
+    """Return what ONNX Runtime tells of an input or output."""
     shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
     dtype = value.type.removeprefix('tensor(').removesuffix(')')
     return TensorInfo(value.name, shape, {'float': 'float32'}.get(dtype, dtype))
@@ -281,5 +282,6 @@ def _probe_size(image: TensorInfo, network_size: int) -> tuple[int, int]:
     return width or network_size, height or network_size
 
 
-def _first_line(exc: BaseException) -> str:
+def first_line(exc: BaseException) -> str:
+    """Return the start of an error of ONNX Runtime, which may have many lines."""
     return str(exc).strip().splitlines()[0][:300] if str(exc).strip() else type(exc).__name__

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import onnxruntime
 
 from yolov7_trt_ros.core.model_spec import check_input, TensorInfo
-from yolov7_trt_ros.engine.onnx_detector import ORT_ERRORS, usable_cores
+from yolov7_trt_ros.engine.onnx_detector import first_line, ORT_ERRORS, tensor_info, usable_cores
 from yolov7_trt_ros.errors import InferenceError, ModelFormatError
 
 
@@ -44,10 +44,10 @@ class OnnxSession:
             )
         except ORT_ERRORS as exc:
             raise ModelFormatError(
-                f'{path.name} is not a model ONNX Runtime can load: {_first_line(exc)}'
+                f'{path.name} is not a model ONNX Runtime can load: {first_line(exc)}'
             ) from exc
         self.input: TensorInfo = check_input(
-            [_tensor_info(value) for value in self._session.get_inputs()]
+            [tensor_info(value) for value in self._session.get_inputs()]
         )
 
     def run(self, images: NDArray[Any]) -> list[NDArray[Any]]:
@@ -65,7 +65,7 @@ class OnnxSession:
         try:
             outputs: list[NDArray[Any]] = self._session.run(None, {self.input.name: images})
         except ORT_ERRORS as exc:
-            raise InferenceError(f'ONNX Runtime failed: {_first_line(exc)}') from exc
+            raise InferenceError(f'ONNX Runtime failed: {first_line(exc)}') from exc
         return [np.asarray(output) for output in outputs]
 
     def close(self) -> None:
@@ -98,13 +98,3 @@ def onnx_precision(path: Path) -> str:
         for node in graph.node if node.op_type == 'Conv'
     }
     return 'mixed' if len(used) == 2 else 'fp16' if True in used else 'fp32'
-
-
-def _tensor_info(value: Any) -> TensorInfo:
-    shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-    dtype = value.type.removeprefix('tensor(').removesuffix(')')
-    return TensorInfo(value.name, shape, {'float': 'float32'}.get(dtype, dtype))
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]

@@ -7,21 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from yolov7_trt_ros.errors import InferenceError, ModelFormatError
+from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.model.float_model import FloatModel
 from yolov7_trt_ros.model.onnx_source import sub_model
-
-# ONNX Runtime raises one class per status code, without a common base.
-_ORT_ERRORS: tuple[type[Exception], ...] = (
-    RuntimeError,
-    *(
-        value for value in vars(ort_errors).values()
-        if isinstance(value, type) and issubclass(value, Exception)
-    ),
-)
+from yolov7_trt_ros.model.session_door import open_session, ORT_ERRORS
 
 
 class TensorSession:
@@ -51,16 +41,10 @@ class TensorSession:
         # The image itself may be asked for; ONNX Runtime gives outputs of nodes only.
         self._tensors = list(tensors)
         self._inner = [name for name in tensors if name != image.name]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-        options.log_severity_level = 3
-        part = sub_model(model, self._inner)
-        try:
-            self._session = onnxruntime.InferenceSession(
-                part.SerializeToString(), options, providers=['CPUExecutionProvider']
-            )
-        except _ORT_ERRORS as exc:
-            raise ModelFormatError(f'ONNX Runtime cannot load the model: {exc}') from exc
+        self._session = open_session(
+            sub_model(model, self._inner), 'the model',
+            threads=threads or len(os.sched_getaffinity(0)),
+        )
 
     def run(self, blob: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """
@@ -75,7 +59,7 @@ class TensorSession:
         image = np.repeat(blob, self._batch, axis=0) if self._batch != 1 else blob
         try:
             values = self._session.run(self._inner, {self._input: image})
-        except _ORT_ERRORS as exc:
+        except ORT_ERRORS as exc:
             raise InferenceError(f'ONNX Runtime failed: {exc}') from exc
         found = dict(zip(self._inner, values, strict=True))
         return {name: found.get(name, image) for name in self._tensors}

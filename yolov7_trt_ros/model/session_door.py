@@ -20,9 +20,11 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-def open_session(model: Any, what: object) -> Any:
+def open_session(model: Any, what: object, *, threads: int = 0) -> Any:
     """
     Return a session on the CPU; `what` names the model in the error.
+
+    With `threads` 0 ONNX Runtime chooses how many it takes.
 
     Raises
     ------
@@ -31,6 +33,7 @@ def open_session(model: Any, what: object) -> Any:
 
     """
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what fails is raised, and said in our own words
     try:
         return onnxruntime.InferenceSession(
