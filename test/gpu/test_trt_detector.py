@@ -208,6 +208,19 @@ def test_batch_of_different_sizes_and_encodings_equals_single_images(nano: TrtDe
         assert count and np.allclose(one.boxes_xyxy[:count], alone.boxes_xyxy[:count], atol=3)
 
 
+def test_network_alone_is_timed_and_leaves_the_frames_as_they_were(nano: TrtDetector) -> None:
+    images = [ImageView.from_array(street(seed)) for seed in range(2)]
+    before, _ = nano.detect_batch(images, low())
+    stages = nano.measure_stages(images, low(), 20)
+    times_ns = nano.time_network(images, low(), 20)
+    assert len(times_ns) == 20
+    assert abs(float(np.median(times_ns)) / 1e6 - stages['network_graph']) < 0.2
+    after, _ = nano.detect_batch(images, low())
+    assert all(map(same, before, after))
+    with pytest.raises(SettingError, match='at once'):
+        nano.time_network(images * nano.max_batch, low())
+
+
 def test_batches_outside_the_plan_are_refused(nano: TrtDetector) -> None:
     image = ImageView.from_array(street(0))
     with pytest.raises(SettingError, match='1 to 4 images'):

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 HOST_CLOCK = 'host clock'
 CUDA_EVENTS = 'CUDA events'
-_NS_PER_MS = 1e6
-_RUNS_PER_PICTURE = 8
-_WARM_UP_RUNS = 3
 
 
 class BatchTimer(Protocol):
@@ -72,7 +69,7 @@ def network_timer(detector: Detector, settings: DetectSettings, batch: int) -> N
         )
     if is_on_tensorrt(detector):
         on_gpu = cast('TrtDetector', detector)
-        return NetworkTimer(CUDA_EVENTS, lambda images: _event_ns(on_gpu, images, settings))
+        return NetworkTimer(CUDA_EVENTS, lambda images: on_gpu.time_network(images, settings))
     return NetworkTimer(
         HOST_CLOCK, lambda images: [detector.detect_batch(images, settings)[1].infer_ns],
         by_detector=True,
@@ -99,28 +96,3 @@ def is_on_tensorrt(detector: Detector) -> bool:
     except ImportError:
         return False
     return isinstance(detector, TrtDetector)
-
-
-def _event_ns(
-    detector: TrtDetector, images: Sequence[ImageView], settings: DetectSettings
-) -> list[int]:
-    """Upload and letterbox a batch, then time some runs of the network on it."""
-    import pycuda.driver as cuda
-
-    with detector._device:
-        slot, bucket, kept = detector._enqueue(images, settings)
-        try:
-            stream, key = detector._stream, (bucket, 'network alone')
-            events = [(cuda.Event(), cuda.Event()) for _ in range(_RUNS_PER_PICTURE)]
-            for _ in range(_WARM_UP_RUNS):
-                detector._graphs.launch(key, bucket.enqueue_network)
-            for start, end in events:
-                start.record(stream)
-                detector._graphs.launch(key, bucket.enqueue_network)
-                end.record(stream)
-                end.synchronize()
-            del kept
-            return [round(end.time_since(start) * _NS_PER_MS) for start, end in events]
-        finally:
-            stream.synchronize()
-            detector._pool.release(slot)

@@ -50,13 +50,20 @@ def _replaying(graphs: GraphCache, name: str, work: Callable[[], None]) -> Calla
 
 
 def _median_ms(work: Callable[[], None], stream: cuda.Stream, repeats: int) -> float:
+    return float(statistics.median(event_times_ms(work, stream, repeats, _WARM_UP)))
+
+
+def event_times_ms(
+    work: Callable[[], None], stream: cuda.Stream, repeats: int, warm_up: int
+) -> list[float]:
+    """Return the milliseconds between CUDA events around each run of some work on a stream."""
     start, end = cuda.Event(), cuda.Event()
     samples = []
-    for index in range(_WARM_UP + repeats):
+    for index in range(warm_up + repeats):
         start.record(stream)
         work()
         end.record(stream)
         end.synchronize()
-        if index >= _WARM_UP:
+        if index >= warm_up:
             samples.append(end.time_since(start))
-    return float(statistics.median(samples))
+    return samples

@@ -35,7 +35,7 @@ from yolov7_trt_ros.engine.kernels import Kernels
 from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
 from yolov7_trt_ros.engine.network_shapes import NetworkShapes
 from yolov7_trt_ros.engine.plan import PlanManifest
-from yolov7_trt_ros.engine.stage_times import measure_stages
+from yolov7_trt_ros.engine.stage_times import event_times_ms, measure_stages
 from yolov7_trt_ros.engine.staging import join_pool, leave_pool, StagingPool, StagingSlot
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.engine.trt_buckets import Bucket, BucketKey, BucketTools, Workspace
@@ -45,6 +45,8 @@ from yolov7_trt_ros.errors import DeviceLostError, InferenceError, SettingError
 _MEASURED_WH = (1280, 720)
 _MEASURED_FRAMES = 12
 _LEAST_BAYER = 3
+_NETWORK_WARM_UP = 3
+_NS_PER_MS = 1e6
 
 
 @dataclasses.dataclass(eq=False)
@@ -338,6 +340,36 @@ class TrtDetector:
             finally:
                 self._stream.synchronize()
                 graphs.drop()
+                self._pool.release(slot)
+
+    def time_network(
+        self, images: Sequence[ImageView], settings: DetectSettings, repeats: int = 8
+    ) -> list[int]:
+        """
+        Return the nanoseconds of some runs of the network alone, between CUDA events.
+
+        It runs as in a frame (as a graph where there are graphs), on what the letterbox made of
+        the images.
+
+        Raises
+        ------
+        SettingError, InferenceError
+            As for `detect_batch`.
+
+        """
+        self._check_usable(images)
+        with self._device:
+            slot, bucket, kept = self._enqueue(images, settings)
+
+            def network() -> None:
+                self._graphs.launch((bucket, 'network alone'), bucket.enqueue_network)
+
+            try:
+                times = event_times_ms(network, self._stream, repeats, _NETWORK_WARM_UP)
+                return [round(time_ms * _NS_PER_MS) for time_ms in times]
+            finally:
+                self._stream.synchronize()
+                del kept  # the GPU has read them
                 self._pool.release(slot)
 
     def _enqueue(
