@@ -306,6 +306,10 @@ def _add_runtime(module: Any, version: str) -> None:
             self.told['shape'] = (name, shape)
             return max(shape) <= 1280
 
+        def infer_shapes(self) -> list[str]:
+            self.told['inferred'] = self.told['shape']
+            return []
+
         def get_tensor_shape(self, name: str) -> Any:
             return (1, 25200, 85)
 

@@ -132,7 +132,7 @@ def test_the_inspector_tells_of_the_optimum(version: str) -> None:
             for layer in information['Layers']] == ['backbone.0', 'head.0']
     assert information['Bindings'] == ['images']
     ((_, told),) = module.record['contexts']  # formats of free sizes need a context
-    assert told['shape'] == ('images', (1, 3, 640, 640))
+    assert told['shape'] == told['inferred'] == ('images', (1, 3, 640, 640))
     engine.close()
     assert engine.layer_information() == {}
 

@@ -248,9 +248,8 @@ class TrtEngine:
         """
         Return all that the inspector tells: `Layers`, dicts or names, and `Bindings`.
 
-        Formats of tensors with free dimensions are those of the first profile's optimum; TensorRT
-        8.6 was seen to tell "N/A due to dynamic shapes" all the same. Empty for a plan that kept
-        no layer information, and once the engine is closed.
+        Formats of tensors with free dimensions are those of the first profile's optimum. Empty
+        for a plan that kept no layer information, and once the engine is closed.
 
         """
         if self._engine is None:
@@ -279,8 +278,10 @@ class TrtEngine:
         context = self._new_context()
         if context is None:
             return None
-        optimum = self.profiles[0].optimum
-        return context if context.set_input_shape(self.inputs[0].name, optimum) else None
+        if not context.set_input_shape(self.inputs[0].name, self.profiles[0].optimum):
+            return None
+        context.infer_shapes()  # until then 8.6 tells "N/A due to dynamic shapes" (seen there)
+        return context
 
     def _new_context(self) -> Any:
         strategies = getattr(self._api.module, 'ExecutionContextAllocationStrategy', None)
