@@ -8,7 +8,8 @@ The table of a model on this GPU: plans built side by side, then measured one af
 Each row is one of `yolov7_trt bench`; those with a precision are built first, by `yolov7_trt
 build` in a process each, and one that is not ready after --build-minutes is left out. Then follow
 `fusion`, which keeps the layers of each plan, and `bench`. Their files are in the output folder,
-beside builds.json, which says how long each build took.
+beside builds.json, which says how long each build took. With --only-build it ends before `bench`,
+whose command it prints.
 
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+import shlex
 import subprocess
 import sys
 import time
@@ -87,13 +89,16 @@ def build_all(rows: list[tuple[str, Path, str]], args: argparse.Namespace) -> li
     (args.output / 'builds.json').write_text(json.dumps(record, indent=2) + '\n')
     for build in record['builds']:
         print(*(f'{name} {value}' for name, value in build.items()), sep=', ', flush=True)
-    for build in builds:
-        if build.name in plans:
-            layers = build.plan.with_suffix('.layers.json')
-            subprocess.run([
-                *PROGRAM, 'fusion', str(build.plan), '--onnx', str(build.onnx),
-                '--save-layers', str(layers), '--html', str(build.plan.with_suffix('.html')),
-            ])
+    checks = [
+        subprocess.Popen([
+            *PROGRAM, 'fusion', str(build.plan), '--onnx', str(build.onnx),
+            '--save-layers', str(build.plan.with_suffix('.layers.json')),
+            '--html', str(build.plan.with_suffix('.html')),
+        ])
+        for build in builds if build.name in plans
+    ]
+    for check in checks:
+        check.wait()
     return [
         f'{name}={plans.get(name, path)}' for name, path, precision in rows
         if not precision or name in plans
@@ -113,6 +118,7 @@ def main() -> int:
     parser.add_argument('--opt', default='8x3x640x640')
     parser.add_argument('--max', default='8x3x640x640')
     parser.add_argument('--build-minutes', type=float, default=60.0)
+    parser.add_argument('--only-build', action='store_true', help='end before `bench`')
     parser.add_argument('--seconds', default='3')
     parser.add_argument('--title', default='Benchmark')
     parser.add_argument('-o', '--output', type=Path, required=True)
@@ -120,10 +126,14 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     rows = build_all([parse_row(text) for text in args.row], args)
     options = [part for row in rows for part in ('--row', row)]
-    return subprocess.run([
+    command = [
         *PROGRAM, 'bench', *options, '--images', args.images, '--annotations', args.annotations,
         '--seconds', args.seconds, '--batch', '1,8', '--title', args.title, '-o', str(args.output),
-    ]).returncode
+    ]
+    if args.only_build:
+        print(shlex.join(command))
+        return 0
+    return subprocess.run(command).returncode
 
 
 if __name__ == '__main__':
