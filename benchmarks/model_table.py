@@ -7,9 +7,9 @@ The table of a model on this GPU: plans built side by side, then measured one af
 
 Each row is one of `yolov7_trt bench`; those with a precision are built first, by `yolov7_trt
 build` in a process each, and one that is not ready after --build-minutes is left out. Then follow
-`fusion`, which keeps the layers of each plan, and `bench`. Their files are in the output folder,
-beside builds.json, which says how long each build took. With --only-build it ends before `bench`,
-whose command it prints.
+`fusion`, which keeps the layers of each plan and times them, and `bench`. Their files are in the
+output folder, beside builds.json, which says how long each build took. With --only-build it ends
+before `bench`, whose command it prints.
 
 """
 
@@ -89,16 +89,13 @@ def build_all(rows: list[tuple[str, Path, str]], args: argparse.Namespace) -> li
     (args.output / 'builds.json').write_text(json.dumps(record, indent=2) + '\n')
     for build in record['builds']:
         print(*(f'{name} {value}' for name, value in build.items()), sep=', ', flush=True)
-    checks = [
-        subprocess.Popen([
-            *PROGRAM, 'fusion', str(build.plan), '--onnx', str(build.onnx),
-            '--save-layers', str(build.plan.with_suffix('.layers.json')),
-            '--html', str(build.plan.with_suffix('.html')),
-        ])
-        for build in builds if build.name in plans
-    ]
-    for check in checks:
-        check.wait()
+    for build in builds:  # one by one: their layers are timed
+        if build.name in plans:
+            subprocess.run([
+                *PROGRAM, 'fusion', str(build.plan), '--onnx', str(build.onnx),
+                '--time', args.max, '--save-layers', str(build.plan.with_suffix('.layers.json')),
+                '--html', str(build.plan.with_suffix('.html')),
+            ])
     return [
         f'{name}={plans.get(name, path)}' for name, path, precision in rows
         if not precision or name in plans

@@ -174,3 +174,48 @@ def test_a_plan_where_there_is_no_gpu(
     assert main(['build', 'yolov7-nano', '-o', str(plan), '--max', '1x3x64x64']) == 0
     assert main(['fusion', str(plan)]) == 1
     assert 'a plan can only be loaded with PyCUDA' in capsys.readouterr().err
+
+
+# ---- times
+
+
+def profile_of(layers: Path, path: Path) -> Path:
+    """Write what trtexec --exportProfile would: layer n takes n microseconds."""
+    told = json.loads(layers.read_text(encoding='utf-8'))['Layers']
+    entries = [{'name': layer['Name'], 'averageMs': 1.0, 'medianMs': number / 1000}
+               for number, layer in enumerate(told)]
+    path.write_text(json.dumps([{'count': 7}, *entries]), encoding='utf-8')
+    return path
+
+
+def test_where_the_time_goes(tmp_path: Path, capsys: Capture) -> None:
+    profile = profile_of(OLD, tmp_path / 'profile.json')
+    kept, page = tmp_path / 'kept.json', tmp_path / 'x.html'
+    words = ['--profile', str(profile), '--save-layers', str(kept), '--html', str(page)]
+    assert main(['fusion', str(OLD), *words]) == 0
+    shown = capsys.readouterr().out
+    layers = len(json.loads(profile.read_text(encoding='utf-8'))) - 1
+    assert f'{sum(range(layers)) / 1000:.3f} ms in {layers} layers, 7 runs' in shown
+    assert 'convolution Half' in shown and 'slowest' in shown
+    assert 'Where the time goes' in page.read_text(encoding='utf-8')
+    assert main(['fusion', str(kept), '--json', '-']) == 0  # kept with the layers
+    record = json.loads(capsys.readouterr().out)
+    assert record['times']['total_ms'] == pytest.approx(sum(range(layers)) / 1000)
+    assert [layer['ms'] for layer in record['layers']] == [n / 1000 for n in range(layers)]
+
+
+def test_only_plans_run(capsys: Capture) -> None:
+    for model in (str(NANO), 'yolov7-nano'):
+        assert main(['fusion', model, '--time', '1x3x640x640']) == 2
+        assert '--time needs a plan to run' in capsys.readouterr().err
+    assert main(['fusion', str(NANO), '--time', '1x3x640x640', '--profile', 'x.json']) == 2
+    assert 'give one of them' in capsys.readouterr().err
+
+
+def test_no_profile_no_times(capsys: Capture) -> None:
+    assert main(['fusion', str(OLD), '--json', '-']) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)['times'] is None
+    assert 'slowest' not in captured.err
+    assert main(['fusion', str(OLD), '--profile', str(OLD)]) == 1
+    assert 'expected what trtexec --exportProfile writes' in capsys.readouterr().err

@@ -12,10 +12,15 @@ layers (of --save-layers, or of trtexec --exportLayerInfo), or an ONNX model, wh
 Without a GPU, TensorRT-RTX builds too, and its builder tells of the layers. The chains are those
 of the ONNX model: --onnx, else the one the plan's manifest names, else those in the saved layers.
 
+With --time a plan runs on noise and TensorRT's profiler tells how long each layer takes: whether
+INT8 pays, and what it loses to reformats and to layers that stayed float. It waits between layers,
+so their sum is more than the network takes.
+
 Examples
 --------
   yolov7_trt fusion yolov7.plan --min-fused 0.95
   yolov7_trt fusion yolov7.plan --onnx yolov7.onnx --html fusion.html --save-layers layers.json
+  yolov7_trt fusion int8.plan --time 8x3x640x640 --save-layers int8.json
   yolov7_trt fusion layers.json --svg fusion.svg --json -
   yolov7_trt fusion yolov7.onnx --precision fp16 --shape 1x3x384x640
 
@@ -37,9 +42,11 @@ from yolov7_trt_ros.errors import ModelFormatError, SettingError
 if TYPE_CHECKING:
     from yolov7_trt_ros.report.fusion import FusionReport
     from yolov7_trt_ros.report.onnx_chains import Chain
+    from yolov7_trt_ros.report.timed_layers import TimedLayers
 
 DEFAULT_SHAPE = '1x3x640x640'
 _BELOW = 1
+_SLOWEST = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--shape', default=DEFAULT_SHAPE, metavar='SHAPE',
         help='of the input, where the model leaves it open (default: %(default)s)',
     )
+    group = parser.add_argument_group('time')
+    group.add_argument(
+        '--time', metavar='SHAPE',
+        help='run the plan at this shape, 8x3x640x640, and time each layer',
+    )
+    group.add_argument(
+        '--profile', type=Path, metavar='FILE',
+        help='times of the layers that trtexec --exportProfile wrote',
+    )
     group = parser.add_argument_group('results')
     group.add_argument('--svg', type=Path, metavar='FILE', help='draw the layers')
     group.add_argument(
@@ -79,10 +95,15 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 where too few chains are fused."""
     from yolov7_trt_ros.report.engine_layers import parse_layers
     from yolov7_trt_ros.report.fusion import make_report
+    from yolov7_trt_ros.report.timed_layers import match_times
 
     if args.min_fused is not None and not 0 <= args.min_fused <= 1:
         raise SettingError(f'--min-fused must be within 0..1, got {args.min_fused}')
+    if args.time and args.profile:
+        raise SettingError('--time measures what --profile reads: give one of them')
     record, onnx = _read_layers(args)
+    if args.profile:
+        record |= {'Times': _read_profile(args.profile)}
     chains = _find_chains(record, onnx)
     if args.save_layers is not None:  # first: made on a GPU machine, it is worth most
         kept = record | {'Chains': [chain.to_record() for chain in chains]}
@@ -91,7 +112,8 @@ def run(args: argparse.Namespace) -> int:
     if layers and not any(layer.layer_type for layer in layers):
         output.warn('the layers are names only, so types and precisions are not told: build the '
                     'plan with yolov7_trt build, or trtexec --profilingVerbosity=detailed')
-    report = make_report(layers, chains, _texts(record.get('Source')))
+    times = match_times(record['Times'], layers) if isinstance(record.get('Times'), dict) else None
+    report = make_report(layers, chains, _texts(record.get('Source')), times)
     _write_pictures(args, report)
     if args.json:
         output.write_json(args.json, report.to_record() | {'min_fused': args.min_fused})
@@ -107,14 +129,35 @@ def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]
 
     onnx = None if args.onnx is None else args.onnx.expanduser()
     path = Path(args.model).expanduser()
-    if path.suffix == '.json':
+    saved = path.suffix == '.json'
+    model = path if saved else find_model(args.model)
+    if args.time and (saved or not is_plan(model)):
+        raise SettingError(
+            f'--time needs a plan to run, and {model} is none; build one with yolov7_trt build'
+        )
+    if saved:
         return load_layers(path), onnx
-    model = find_model(args.model)
     if not is_plan(model):
         return _build(model, args), onnx or model
     from yolov7_trt_ros.engine.built_layers import inspect_plan
 
-    return inspect_plan(model).to_record(), onnx or _onnx_of(model)
+    record = inspect_plan(model).to_record()
+    if args.time:
+        record['Times'] = _measure(model, args.time)
+    return record, onnx or _onnx_of(model)
+
+
+def _measure(plan: Path, shape: str) -> dict[str, Any]:
+    from yolov7_trt_ros.engine.layer_times import time_layers
+    from yolov7_trt_ros.engine.plan import parse_shape
+
+    return time_layers(plan, parse_shape(shape)).to_record()
+
+
+def _read_profile(path: Path) -> dict[str, Any]:
+    from yolov7_trt_ros.report.timed_layers import load_profile
+
+    return load_profile(path.expanduser())
 
 
 def _build(model: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -207,6 +250,20 @@ def _rows(model: str, report: FusionReport) -> list[tuple[str, str]]:
         ('precisions', _counted(report.precisions) + ' (reformats not counted)'),
         ('reformats', _reformats(report)),
     ]
+    return rows if report.times is None else rows + _time_rows(report.times)
+
+
+def _time_rows(times: TimedLayers) -> list[tuple[str, str]]:
+    from yolov7_trt_ros.report.timed_layers import describe_run
+
+    total = times.total_ms or 1.0
+    rows = [('time', describe_run(times))]
+    rows += [
+        (f'  {label}', f'{time_ms:.3f} ms ({time_ms / total:.1%}), {count} layers')
+        for label, (count, time_ms) in times.by_label().items()
+    ]
+    rows += [('  slowest', f'{each.time_ms:.3f} ms: {each.name}, {each.label}')
+             for each in times.slowest(_SLOWEST)]
     return rows
 
 

@@ -37,7 +37,7 @@ def load_plan_facts(plan: Path) -> PlanFacts:
         There is no TensorRT, PyCUDA, driver or GPU here.
 
     """
-    with _loaded(plan) as engine:
+    with opened_engine(plan) as engine:
         return PlanFacts(
             engine.inputs, engine.outputs, engine.profiles, engine.device_memory_bytes,
             engine.layers(),
@@ -54,13 +54,21 @@ def load_layer_information(plan: Path) -> dict[str, Any]:
         As `load_plan_facts` raises them.
 
     """
-    with _loaded(plan) as engine:
+    with opened_engine(plan) as engine:
         return engine.layer_information()
 
 
 @contextlib.contextmanager
-def _loaded(plan: Path) -> Iterator[TrtEngine]:
-    """Load a plan for a moment, with its CUDA context current."""
+def opened_engine(plan: Path) -> Iterator[TrtEngine]:
+    """
+    Load a plan for a moment, with its CUDA context current.
+
+    Raises
+    ------
+    PlanError, MissingDependencyError, InferenceError
+        As `load_plan_facts` raises them.
+
+    """
     try:
         from yolov7_trt_ros.engine.cuda_device import CudaDevice
     except ImportError as exc:

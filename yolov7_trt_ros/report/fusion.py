@@ -20,6 +20,7 @@ from yolov7_trt_ros.report.engine_layers import (
     SYNC,
 )
 from yolov7_trt_ros.report.onnx_chains import Chain
+from yolov7_trt_ros.report.timed_layers import TimedLayers
 
 _COMPUTE = (CONVOLUTION, OTHER, REGION)
 _SHOWN_NAMES = 4
@@ -36,12 +37,15 @@ class FusionReport:
         One for each chain; empty where the model is not known.
     source
         Where the layers come from, as they were saved.
+    times
+        How long each layer takes, where that was measured.
 
     """
 
     layers: tuple[EngineLayer, ...]
     fates: tuple[ChainFate, ...]
     source: Mapping[str, str]
+    times: TimedLayers | None = None
 
     @property
     def fused(self) -> int:
@@ -96,14 +100,15 @@ class FusionReport:
             'reasons': {reason: len(fates) for reason, fates in self.unfused().items()},
             'precisions': self.precisions, 'kinds': self.kinds,
             'reformats': [_reformat_record(layer) for layer in self.reformats],
+            'times': None if self.times is None else self.times.to_record(),
             'fates': [fate.to_record() for fate in self.fates],
-            'layers': [_layer_record(layer) for layer in self.layers],
+            'layers': [self._layer_record(layer) for layer in self.layers],
         }
 
-
-def _layer_record(layer: EngineLayer) -> dict[str, Any]:
-    return {'number': layer.number, 'name': layer.name, 'type': layer.layer_type,
-            'kind': layer.kind, 'precision': layer.precision, 'tactic': layer.tactic}
+    def _layer_record(self, layer: EngineLayer) -> dict[str, Any]:
+        record = {'number': layer.number, 'name': layer.name, 'type': layer.layer_type,
+                  'kind': layer.kind, 'precision': layer.precision, 'tactic': layer.tactic}
+        return record if self.times is None else record | {'ms': self.times.of(layer)}
 
 
 def _reformat_record(layer: EngineLayer) -> dict[str, Any]:
@@ -134,7 +139,10 @@ def describe_source(source: Mapping[str, str]) -> str:
 
 
 def make_report(
-    layers: Sequence[EngineLayer], chains: Sequence[Chain], source: Mapping[str, str]
+    layers: Sequence[EngineLayer],
+    chains: Sequence[Chain],
+    source: Mapping[str, str],
+    times: TimedLayers | None = None,
 ) -> FusionReport:
     """
     Find out what became of each chain.
@@ -154,7 +162,7 @@ def make_report(
             f'{layers[0].name if layers else "missing"}); give the ONNX model that the engine was '
             'built from with --onnx'
         )
-    return FusionReport(tuple(layers), fates, source)
+    return FusionReport(tuple(layers), fates, source, times)
 
 
 def named_chains(fates: Sequence[ChainFate]) -> str:

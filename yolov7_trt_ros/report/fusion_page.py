@@ -9,6 +9,7 @@ from yolov7_trt_ros.report.chain_fate import ChainFate, FUSED
 from yolov7_trt_ros.report.engine_layers import EngineLayer
 from yolov7_trt_ros.report.fusion import describe_change, describe_source, FusionReport
 from yolov7_trt_ros.report.fusion_drawing import colour_of, draw_svg, printable
+from yolov7_trt_ros.report.timed_layers import describe_run, TimedLayers
 
 _STYLE = """
 body{font:14px/1.45 Helvetica,Arial,sans-serif;color:#1c2833;margin:0 auto;max-width:1360px;
@@ -44,6 +45,8 @@ def make_page(report: FusionReport) -> str:
         parts.append(_reasons(report))
     else:
         parts.append('<p>The ONNX model is not known, so no chains are told.</p>')
+    if report.times is not None:
+        parts.append(_times(report.times))
     parts += ['<h2>Layers as they run</h2><div class="picture">', draw_svg(report), '</div>']
     if report.fates:
         parts.append(_chains(report))
@@ -103,11 +106,28 @@ def _chain_row(fate: ChainFate) -> tuple[str, ...]:
     )
 
 
-def _layers(report: FusionReport) -> str:
-    rows = ((_layer_row(layer), '') for layer in report.layers)
-    return '<h2>All layers</h2>' + _table(
-        ('number', 'layer', 'type', 'kind', 'precision', 'reads', 'writes', 'kernel'), rows
+def _times(times: TimedLayers) -> str:
+    total = times.total_ms or 1.0
+    rows = (
+        ((escape(printable(label)), str(count), f'{time_ms:.4f}', f'{time_ms / total:.1%}'), '')
+        for label, (count, time_ms) in times.by_label().items()
     )
+    return (f'<h2>Where the time goes</h2><p class="source">{escape(describe_run(times))}</p>'
+            + _table(('sort', 'layers', 'ms', 'share'), rows))
+
+
+def _layers(report: FusionReport) -> str:
+    heads: tuple[str, ...] = (
+        'number', 'layer', 'type', 'kind', 'precision', 'reads', 'writes', 'kernel'
+    )
+    if report.times is None:
+        rows = [(_layer_row(layer), '') for layer in report.layers]
+    else:
+        heads = (*heads, 'ms')
+        times = [report.times.of(layer) for layer in report.layers]
+        rows = [((*_layer_row(layer), '' if time_ms is None else f'{time_ms:.4f}'), '')
+                for layer, time_ms in zip(report.layers, times, strict=True)]
+    return '<h2>All layers</h2>' + _table(heads, rows)
 
 
 def _layer_row(layer: EngineLayer) -> tuple[str, ...]:
