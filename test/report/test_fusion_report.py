@@ -338,6 +338,20 @@ def test_tensorrt_8_6_with_a_free_batch() -> None:
     assert types.count('Int8') == len(types) > 40
 
 
+def test_tensorrt_8_6_leaves_leaky_relu_alone_in_float() -> None:
+    report = by_name('yolov7-tiny_fp32_trt_8.6.json')
+    assert (report.fused, len(report.fates)) == (0, 55)
+    assert {reason: len(fates) for reason, fates in report.unfused().items()} == {
+        'its LeakyRelu runs apart and feeds a Concat': 23,
+        'merged with neighbouring convolutions, its LeakyRelu runs apart': 18,
+        'its LeakyRelu runs apart': 14,
+    }
+    merged = [fate for fate in report.fates if fate.merged_with]
+    assert len(merged) == 18 and all(len(fate.merged_with) == 1 for fate in merged)
+    assert report.kinds == {OTHER: 102, CONVOLUTION: 49, REFORMAT: 35, NO_OP: 12}
+    assert set(report.precisions) == {'Float', 'not told'}
+
+
 def test_names_only_tell_the_same_of_chains() -> None:
     detailed, named = (by_name(f'handwritten_trt_8.6_{kind}.json')
                        for kind in ('fp16', 'names_only'))
