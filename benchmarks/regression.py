@@ -5,8 +5,9 @@ What `compare` says of changes to a detector: another letterbox, another size, a
         --against yolov5n.onnx yolov5n_int8_percentile.onnx yolov5n_int8_kl.onnx
 
 Makes a bag of two cameras of JPEG pictures, replays it with the embedded model as it is, once
-more, with --square, with --size 480 and with a higher threshold, and with each model of --against; the first of those is
-the reference of the others. What `compare --json` writes of each pair is kept.
+more, with --square, with --size 480 and with a higher threshold, and with each model of
+--against; the first of those is the reference of the others. What `compare --json` writes of each
+pair is kept.
 
 """
 
