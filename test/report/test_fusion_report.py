@@ -338,6 +338,32 @@ def test_tensorrt_8_6_with_a_free_batch() -> None:
     assert types.count('Int8') == len(types) > 40
 
 
+def test_traffic() -> None:
+    layers = parse_layers([
+        {'Name': 'a', 'LayerType': 'CaskConvolution',
+         'Inputs': [tensor('x', [1, 3, 4, 4], 'FP32')],
+         'Outputs': [tensor('y', [8, 4, 4], 'INT8')]},
+        {'Name': 'b', 'LayerType': 'Reformat',
+         'Inputs': [tensor('y', [8, 4, 4], 'INT8')], 'Outputs': [tensor('z', [8, 4, 4], 'FP16')]},
+        {'Name': 'c', 'LayerType': 'NoOp', 'Inputs': [tensor('z', [8, 4, 4], 'FP16')]},
+    ])
+    report = make_report(layers, [], {})
+    assert report.traffic() == {REFORMAT: 128 + 256, CONVOLUTION: 192 + 128}
+    assert report.to_record()['traffic_bytes'] == report.traffic()
+    assert '<b>0.0 MB</b>' in make_page(report)
+    open_side = parse_layers([
+        {'Name': 'a', 'LayerType': 'CaskConvolution',
+         'Inputs': [tensor('x', [-1, 3, 4, 4], 'FP32')], 'Outputs': [tensor('y', [8], 'INT8')]},
+    ])
+    assert make_report(open_side, [], {}).traffic() == {}
+    assert by_name('yolov5n_int8_trt_8.6.json').traffic() == {}  # formats were not told
+
+
+def tensor(name: str, sides: list[int], dtype: str) -> dict[str, Any]:
+    told = f'Row major linear {dtype} format'
+    return {'Name': name, 'Dimensions': sides, 'Format/Datatype': told}
+
+
 def test_tensorrt_8_6_leaves_leaky_relu_alone_in_float() -> None:
     report = by_name('yolov7-tiny_fp32_trt_8.6.json')
     assert (report.fused, len(report.fates)) == (0, 55)

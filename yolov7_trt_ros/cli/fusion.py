@@ -3,9 +3,10 @@ Tell which layers of a model TensorRT fused, and what each computes in.
 
 A chain is a convolution with the activation, batch normalisation or residual sum behind it. Told
 are the chains that became one layer and those that did not with what is seen there, the precision
-of each layer as far as TensorRT tells it or it follows from what is told, and the reformats in
-between. The exit status is 1 where less than --min-fused of the chains are fused; without that
-option nothing is demanded.
+of each layer as far as TensorRT tells it or it follows from what is told, the reformats in
+between, and the bytes that all layers read and write: fusion saves them, and INT8 should. The
+exit status is 1 where less than --min-fused of the chains are fused; without that option nothing
+is demanded.
 
 MODEL is a plan (read with TensorRT's engine inspector, on the GPU it is for), a JSON file of
 layers (of --save-layers, or of trtexec --exportLayerInfo), or an ONNX model, which is built first.
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 DEFAULT_SHAPE = '1x3x640x640'
 _BELOW = 1
 _SLOWEST = 5
+_MB = 1e6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -249,6 +251,7 @@ def _rows(model: str, report: FusionReport) -> list[tuple[str, str]]:
         ('layers', f'{len(report.layers)}: ' + _counted(report.kinds)),
         ('precisions', _counted(report.precisions) + ' (reformats not counted)'),
         ('reformats', _reformats(report)),
+        ('traffic', _traffic(report)),
     ]
     return rows if report.times is None else rows + _time_rows(report.times)
 
@@ -288,6 +291,14 @@ def _reformats(report: FusionReport) -> str:
                                   for layer in report.reformats)
     listed = '; '.join(f'{count} x {change}' for change, count in changes.most_common())
     return f'{len(report.reformats)}' + (f': {listed}' if listed else '')
+
+
+def _traffic(report: FusionReport) -> str:
+    moved = report.traffic()
+    if not moved:
+        return 'not told'
+    parts = ', '.join(f'{size / _MB:.1f} {kind}' for kind, size in moved.items() if size)
+    return f'{sum(moved.values()) / _MB:.1f} MB read and written, without weights: {parts}'
 
 
 def _counted(counts: dict[str, int]) -> str:

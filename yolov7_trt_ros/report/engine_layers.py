@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
+import math
 from pathlib import Path
 import re
 from typing import Any
@@ -39,6 +40,8 @@ _TYPES = {
     'Float': r'\b(?:fp32|float|float32|tf32)\b', 'Int32': r'\bint32\b', 'Int64': r'\bint64\b',
     'UInt8': r'\buint8\b', 'Bool': r'\bbool\b',
 }
+_BITS = {'Int8': 8, 'FP8': 8, 'Int4': 4, 'FP4': 4, 'BFloat16': 16, 'Half': 16, 'Float': 32,
+         'Int32': 32, 'Int64': 64, 'UInt8': 8, 'Bool': 8}
 _TACTIC_TYPES = {'Int8': r'(?:^|_)(?:i8i8|i8f16|i8f32|int8|s8|IMMA)',
                  'Half': r'(?:f16f16|h1688|h16816|fp16)',
                  'Float': r'(?:f32f32|scudnn|sgemm|tf32)'}
@@ -65,6 +68,15 @@ class LayerTensor:
     dtype: str = ''
     shape: tuple[int, ...] = ()
     layout: str = ''
+
+
+    @property
+    def size_bytes(self) -> int | None:
+        """What it holds; None where type or a side is not told."""
+        bits = _BITS.get(self.dtype)
+        if bits is None or not self.shape or min(self.shape) < 0:
+            return None
+        return math.prod(self.shape) * bits // 8
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ from yolov7_trt_ros.report.timed_layers import TimedLayers
 
 _COMPUTE = (CONVOLUTION, OTHER, REGION)
 _SHOWN_NAMES = 4
+_MOST_NOT_TOLD = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,26 @@ class FusionReport:
         """The layers that only change order, type or place of a tensor."""
         return tuple(layer for layer in self.layers if layer.kind == REFORMAT)
 
+    def traffic(self) -> dict[str, int]:
+        """
+        Return the bytes that layers read and write, by kind, the most first.
+
+        Weights are not counted. What is fused is neither written nor read, which is what fusion
+        is for; a tensor counts once for each layer that has it. Empty where a tenth of the
+        tensors or more is not told.
+
+        """
+        moved: dict[str, int] = collections.defaultdict(int)
+        sizes = []
+        for layer in self.layers:
+            if layer.kind not in (SYNC, NO_OP):
+                for tensor in (*layer.inputs, *layer.outputs):
+                    sizes.append(tensor.size_bytes)
+                    moved[layer.kind] += tensor.size_bytes or 0
+        if sizes.count(None) >= _MOST_NOT_TOLD * len(sizes):
+            return {}
+        return dict(sorted(moved.items(), key=lambda item: -item[1]))
+
     def by_reader(self) -> dict[str, tuple[int, int]]:
         """Return fused and all chains of those that feed a Concat, and of the others."""
         found = {}
@@ -99,6 +120,7 @@ class FusionReport:
             'by_reader': {key: list(value) for key, value in self.by_reader().items()},
             'reasons': {reason: len(fates) for reason, fates in self.unfused().items()},
             'precisions': self.precisions, 'kinds': self.kinds,
+            'traffic_bytes': self.traffic(),
             'reformats': [_reformat_record(layer) for layer in self.reformats],
             'times': None if self.times is None else self.times.to_record(),
             'fates': [fate.to_record() for fate in self.fates],

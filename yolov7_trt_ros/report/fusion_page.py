@@ -11,6 +11,7 @@ from yolov7_trt_ros.report.fusion import describe_change, describe_source, Fusio
 from yolov7_trt_ros.report.fusion_drawing import colour_of, draw_svg, printable
 from yolov7_trt_ros.report.timed_layers import describe_run, TimedLayers
 
+_MB = 1e6
 _STYLE = """
 body{font:14px/1.45 Helvetica,Arial,sans-serif;color:#1c2833;margin:0 auto;max-width:1360px;
 padding:24px}
@@ -68,6 +69,8 @@ def _cards(report: FusionReport) -> str:
     cards += [(str(count), f'compute in {name}' if name != 'not told' else 'of unknown precision')
               for name, count in report.precisions.items()]
     cards.append((str(len(report.reformats)), 'reformats'))
+    if moved := sum(report.traffic().values()):
+        cards.append((f'{moved / _MB:.1f} MB', 'read and written'))
     body = ''.join(f'<div class="card"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
                    for value, label in cards)
     return f'<div class="cards">{body}</div>'
