@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'test' / 'kernel_host'))
 
-from gpu_launcher import GpuLauncher  # noqa: E402
+from gpu_launcher import GpuLauncher  # noqa: E402, I100
 import kernel_checks as checks  # noqa: E402  (its folder has just been added)
 
 from yolov7_trt_ros.core.detections import Detections  # noqa: E402

@@ -71,7 +71,7 @@ class Plan:
         self.manifest = read_manifest(path)
         self.data = read_plan(path, self.manifest)
 
-    def open(self, **options: Any) -> TrtDetector:
+    def open_detector(self, **options: Any) -> TrtDetector:
         """Open a detector on it."""
         return TrtDetector(
             self.path, self.data, api=self.api, manifest=self.manifest, **options
@@ -248,7 +248,7 @@ def measure_energy(
     idle_w = (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - start) / 3e3
     result: dict[str, Any] = {'idle_w': round(idle_w, 1)}
     for cuda_graph in (True, False, True, False):
-        detector = plan.open(cuda_graph=cuda_graph, memory='staged')
+        detector = plan.open_detector(cuda_graph=cuda_graph, memory='staged')
         timed(lambda i, d=detector: d.detect(images[i % FRAMES], SETTINGS), 200)
         for rate in rates_hz:
             joules, latencies = _paced(detector, images, seconds, rate, handle)
@@ -294,7 +294,7 @@ def main() -> None:
     args = parser.parse_args()
     plan, device = Plan(args.plan), CudaDevice()
     frames = {size: load_frames(args.pictures, size) for size in SIZES_WH}
-    square, free = plan.open(rectangular=False), plan.open()
+    square, free = plan.open_detector(rectangular=False), plan.open_detector()
     result: dict[str, Any] = {
         'machine': str(find_machine(plan.api)),
         'plan': plan.manifest.to_record() if plan.manifest else None,
@@ -311,7 +311,7 @@ def main() -> None:
     note('latency_square', measure_latency(square, device, frames))
     note('latency_rectangular', measure_latency(free, device, frames))
     for memory in ('staged', 'mapped'):
-        forced = plan.open(memory=memory)
+        forced = plan.open_detector(memory=memory)
         note(f'latency_rectangular_{memory}', measure_latency(forced, device, frames))
         forced.close()
     note('throughput_rectangular', measure_throughput(free, frames))

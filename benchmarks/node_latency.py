@@ -137,7 +137,7 @@ class Listener:
         over = min(STAGE_WINDOW, int(values.get('processed', 0)))
         return latencies_ns, {
             'sent': len(sent_ns), 'received': len(boxes), 'lost': len(sent_ns) - len(boxes),
-            'latency_ms': vars(percentiles_ms(latencies_ns)),
+            'latency_ms': percentiles_ms(latencies_ns).as_record(),
             'images_per_batch': float(values.get('images per batch', 0.0)),
             'boxes_per_frame': round(sum(boxes) / max(1, len(boxes)), 2),
             'node_counts_with_warm_up': {k: int(v) for k, v in values.items() if v.isdigit()},
@@ -209,7 +209,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         'max_batch': args.max_batch, 'batch_max_wait_ms': args.batch_max_wait_ms,
         'warm_up_s': WARM_UP_S, 'pictures': 'photographs' if HAS_PHOTOGRAPHS else 'noise',
         'node': listener.statuses['/detector: detector'][2], 'node_cpu_percent': cpu_percent,
-        'latency_ms': vars(percentiles_ms(latencies_ns)), 'cameras': [each for _, each in results],
+        'latency_ms': percentiles_ms(latencies_ns).as_record(),
+        'cameras': [each for _, each in results],
     }
 
 

@@ -123,9 +123,9 @@ class Soak:
 
     # ---- what faults do and wait for
 
-    def set(self, name: str, value: Any) -> None:
+    def set_parameter(self, name: str, value: Any) -> None:
         """Set a parameter that must be taken."""
-        reason = self.detector.set(name, value)
+        reason = self.detector.set_parameter(name, value)
         if reason or self.detector.get(name) != value:
             self.ledger.violations.append(f'{name} {value!r} was refused or not taken: {reason}')
 
@@ -136,7 +136,7 @@ class Soak:
             self.ledger.remove(topic)
         for topic in set(topics) - present:
             self.ledger.begin(topic)
-        self.set('image_topics', ','.join(topics))
+        self.set_parameter('image_topics', ','.join(topics))
 
     def change_state(self, transition: str) -> None:
         """Make a transition that must succeed."""

@@ -51,10 +51,8 @@ class Detector:
 
     Parameters
     ----------
-    folder
-        For logs.
-    parameters
-        Of the node.
+    folder, parameters
+        Where the log goes, and the parameters of the node.
     ledger
         Told of what is heard.
     idle
@@ -139,7 +137,7 @@ class Detector:
         request.transition.id = TRANSITIONS[transition]
         return bool(self._call('change_state', request).success)
 
-    def set(self, name: str, value: Any) -> str:
+    def set_parameter(self, name: str, value: Any) -> str:
         """Set a parameter; returns the reason of a refusal, '' on success."""
         message = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[message])
@@ -257,7 +255,7 @@ class Meter:
 
     @property
     def gpu(self) -> str:
-        """What is measured of a GPU."""
+        """Return what is measured of a GPU."""
         return 'no GPU' if self._nvml is None else 'memory used on GPU 0 (NVML)'
 
     def read(self) -> dict[str, float]:

@@ -110,12 +110,12 @@ def parameters(soak: Soak, rng: random.Random) -> str:
     told = []
     for name in names:
         value = rng.choice(RUNTIME_VALUES[name])
-        soak.set(name, value)
+        soak.set_parameter(name, value)
         told.append(f'{name} {value!r}')
         soak.detector.spin(0.3)
     soak.await_detections()
     for name in names:
-        soak.set(name, former[name])
+        soak.set_parameter(name, former[name])
     return ', '.join(told)
 
 
@@ -124,7 +124,7 @@ def refused_values(soak: Soak, rng: random.Random) -> str:
     told = []
     for name, value in rng.sample(REFUSED_VALUES, 4):
         former = soak.detector.get(name)
-        reason = soak.detector.set(name, value)
+        reason = soak.detector.set_parameter(name, value)
         if not reason or soak.detector.get(name) != former:
             soak.ledger.violations.append(f'{name}: {value!r} was not refused, or took effect')
         told.append(f'{name} {value!r}')
@@ -146,7 +146,7 @@ def topics_removed(soak: Soak, rng: random.Random) -> str:
 def topic_pattern(soak: Soak, rng: random.Random) -> str:
     """Name the cameras by a pattern; one more comes, is found, and is left out again."""
     size_wh, mode = rng.choice(SIZES_WH), Mode(rng.choice(ENCODINGS[:-1]), rng.random() < 0.5)
-    soak.set('image_topics', soak.pattern)
+    soak.set_parameter('image_topics', soak.pattern)
     soak.ledger.begin(soak.guest_topic)
     guest = soak.add_guest(size_wh, mode)
     try:
@@ -173,7 +173,7 @@ def reconfigured(soak: Soak, rng: random.Random) -> str:
     """Deactivate, clean up, configure and activate: the counters begin anew."""
     soak.take_down()
     size = rng.choice((128, 160, 192))
-    soak.set('network_size', size)
+    soak.set_parameter('network_size', size)
     soak.bring_up()
     return f'network_size {size}'
 
@@ -188,8 +188,8 @@ def model_swapped(soak: Soak, rng: random.Random) -> str:
         (folder / 'names.txt').write_text('\n'.join(names) + '\n')
     other = soak.detector.get('model') == soak.model
     soak.take_down()
-    soak.set('model', str(folder / 'other.onnx') if other else soak.model)
-    soak.set('class_names', str(folder / 'names.txt') if other else 'auto')
+    soak.set_parameter('model', str(folder / 'other.onnx') if other else soak.model)
+    soak.set_parameter('class_names', str(folder / 'names.txt') if other else 'auto')
     soak.bring_up()
     soak.await_detections()
     soak.detector.spin_until(
@@ -204,7 +204,7 @@ def missing_model(soak: Soak, rng: random.Random) -> str:
     current = soak.detector.get('model')
     missing = str(soak.folder / 'models' / f'missing{rng.randrange(1000)}.onnx')
     soak.take_down()
-    soak.set('model', missing)
+    soak.set_parameter('model', missing)
     if soak.detector.change_state('configure'):
         soak.ledger.violations.append(f'configured with a model that is not there: {missing}')
     since_ns = time.monotonic_ns()
@@ -213,7 +213,7 @@ def missing_model(soak: Soak, rng: random.Random) -> str:
         and missing in soak.detector.values().get('message', ''),
         GONE_S, 'diagnostics that name the missing model',
     )
-    soak.set('model', current)
+    soak.set_parameter('model', current)
     soak.bring_up()
     return missing
 

@@ -83,7 +83,7 @@ class Ledger:
 
     @property
     def present(self) -> set[str]:
-        """The topics that the detector has been told to take; diagnostics tell them later."""
+        """Return the topics that the detector was told to take; diagnostics tell them later."""
         return set(self._begun) - self._leaving
 
     def begin(self, topic: str) -> None:

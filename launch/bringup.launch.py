@@ -9,10 +9,10 @@ detect.launch.py and power.launch.py on their own.
 
 """
 
+from launch import LaunchDescription
 from launch.actions import GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-from launch import LaunchDescription
 from yolov7_trt_ros.core.topics import detections_topics, split_names
 from yolov7_trt_ros.nodes.launch_parts import COMMON, declare, share_file, value
 

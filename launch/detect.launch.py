@@ -11,10 +11,10 @@ GPU is lost to its process, and is started again whenever it ends.
 
 import os
 
+from launch import LaunchDescription
 from launch.actions import OpaqueFunction, SetEnvironmentVariable
 from launch_ros.actions import LifecycleNode
 
-from launch import LaunchDescription
 from yolov7_trt_ros.nodes.launch_parts import (
     declare,
     declare_node,

@@ -9,10 +9,10 @@ back what it has changed.
 
 """
 
+from launch import LaunchDescription
 from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
 
-from launch import LaunchDescription
 from yolov7_trt_ros.nodes.launch_parts import declare_node, declare_parameters, node_settings
 
 # Launch argument -> type and meaning; each sets the node parameter of the same name.

@@ -28,7 +28,7 @@ FAKE_TIMINGS = FrameTimings(preprocess_ns=1_000_000, infer_ns=5_000_000, postpro
 def fake_spec(class_names: Sequence[str] = COCO80) -> ModelSpec:
     """Return the spec of a grid model with a free input size and the given classes."""
     return ModelSpec(
-        input=TensorInfo('images', (None, 3, None, None), 'float32'),
+        image=TensorInfo('images', (None, 3, None, None), 'float32'),
         layout=OutputLayout.GRID,
         outputs=('output',),
         class_names=tuple(class_names),

@@ -31,7 +31,7 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope='session')
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a person, a cat and a cup of coffee."""
+    """Make a folder with a person, a cat and a cup of coffee."""
     import skimage.data
 
     folder = tmp_path_factory.mktemp('photographs')

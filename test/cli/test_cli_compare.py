@@ -45,7 +45,7 @@ OLD_DEFINITIONS = {
 
 
 def drive(shift_px: float = 0.0, drift: float = 0.0, frames: int = 20) -> list[Frame]:
-    """A person and, in every second frame, a car, that a second engine finds a bit elsewhere."""
+    """Return a person and every second time a car; another engine finds them a bit elsewhere."""
     found = []
     for number in range(frames):
         boxes = np.array([[10, 10, 60, 110], [100, 20, 180, 80]], np.float32) + shift_px

@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Machine:
-    """A machine with nothing but Python."""
+    """Return a machine with nothing but Python."""
     return Machine(
         root=tmp_path / 'root', environ={}, run=lambda command: None,
         find_module=lambda name: None, find_version=lambda name: None,
@@ -247,7 +247,7 @@ def missing(text: str) -> Callable[..., str]:
 
 
 def with_gpu(machine: Machine, tmp_path: Path, **answers: Any) -> Machine:
-    """A machine with a GPU and all it needs, but for the answers given."""
+    """Return a machine with a GPU and all it needs, but for the answers given."""
     cache = PlanCache(tmp_path / 'plans', True, 2, 24 << 20)
     complete = GpuQuestions(
         find_gpu=lambda: GPU, tensorrt=lambda: 'TensorRT 10.3.0', pycuda=lambda: '2024.1',

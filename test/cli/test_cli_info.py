@@ -79,7 +79,7 @@ IMAGES = TensorInfo('images', (None, 3, None, None), 'float32')
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A plan of an Orin, on a machine without TensorRT."""
+    """Write a plan of an Orin, on a machine without TensorRT."""
     monkeypatch.setattr(trt_api, 'MODULES', ('tensorrt_missing',))
     path = tmp_path / 'v7.plan'
     spec = ModelSpec(IMAGES, OutputLayout.GRID, ('output',), ('cat', 'dog'), 2, (8, 16, 32))

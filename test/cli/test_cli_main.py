@@ -18,7 +18,7 @@ HEAVY = ('cv2', 'onnxruntime', 'rosbags', 'rich', 'pycocotools', 'numpy', 'rclpy
 
 @pytest.fixture
 def verb(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """A verb `detect` whose `run` the test chooses."""
+    """Return a verb `detect` whose `run` the test chooses."""
     module = types.ModuleType('detect', 'Made up for a test.\n\nExamples\n--------\n  none\n')
     module.add_arguments = lambda parser: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, 'yolov7_trt_ros.cli.detect', module)
@@ -55,8 +55,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == '[]'
 
 
-@pytest.mark.parametrize('argv', [[], ['unknown'], ['detect'], ['detect', 'a.jpg', '-o', 'x',
-                                                               '--size', 'big']])
+@pytest.mark.parametrize('argv', [
+    [], ['unknown'], ['detect'], ['detect', 'a.jpg', '-o', 'x', '--size', 'big'],
+])
 def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main.main(argv)

@@ -19,7 +19,7 @@ Command = Callable[..., CompletedProcess[str]]
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A plain state_dict of a small yolov7-tiny with random weights and two classes."""
+    """Save a plain state_dict of a small yolov7-tiny with random weights and two classes."""
     torch.manual_seed(3)
     state, outputs = {}, []
     for index, row in enumerate(published_table('yolov7-tiny').rows):

@@ -116,7 +116,7 @@ def test_a_jpeg_without_its_end_mark_never_reaches_the_decoder(
 def test_a_png_whose_chunk_claims_more_than_there_is_never_reaches_the_decoder(
     length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenCV 5 sets aside what the length says: 2 GB and seconds for a file of 200 bytes."""
+    """Here OpenCV 5 sets aside what the length says: 2 GB and seconds for a file of 200 bytes."""
     monkeypatch.delattr(preprocess.cv2, 'imdecode')
     data = bytearray(FILES['png'])
     assert data[37:41] == b'IDAT'

@@ -168,7 +168,7 @@ def test_all_forms_find_the_same(num_classes: int) -> None:
 
 
 def as_end2end(found: Detections, room: int = 300) -> list[list[tuple[str, np.ndarray]]]:
-    """What TensorRT's plugin and ONNX Runtime's NMS give; rows past the count hold rubbish."""
+    """Return what TensorRT's plugin and ONNX Runtime's NMS give, with rubbish past the count."""
     count = len(found)
     boxes = np.full((1, room, 4), np.nan, np.float32)
     scores = np.full((1, room), np.nan, np.float32)

@@ -185,7 +185,7 @@ def test_conversions_read_the_message_itself(
 def test_further_frames_allocate_nothing_of_an_images_size(
     encoding: str, network: tuple[int, int], dtype: str
 ) -> None:
-    """numpy reports its memory to tracemalloc, OpenCV's outputs in numpy arrays included."""
+    """What numpy takes is told to tracemalloc, OpenCV's outputs in numpy arrays included."""
     box = fit_letterbox((640, 480), network)
     image = encoded_view(np.zeros((480, 640, 3), np.uint8), encoding)
     prepared = Preprocessor(dtype)

@@ -119,6 +119,7 @@ def surface(version: str) -> Any:
 
 def _config_class(module: Any, version: str) -> type:
     class Config:
+
         def __init__(self) -> None:
             self.profiling_verbosity = self.default_device_type = self.DLA_core = None
             self.cache: Any = None
@@ -182,6 +183,7 @@ def _config_class(module: Any, version: str) -> type:
 
 def _add_builder(module: Any, version: str) -> None:
     class Profile:
+
         def set_shape(self, name: str, *shapes: Any) -> None:
             self.shapes = (name, *shapes)
 
@@ -212,6 +214,7 @@ def _add_builder(module: Any, version: str) -> None:
             return Memory(b'{"plan": true}')
 
     class OnnxParser:
+
         def __init__(self, network: Any, logger: Any) -> None:
             self.num_errors = len(module.parser_errors)
 
@@ -284,16 +287,17 @@ def _walk(monitor: Any) -> bool:
     """Run through the phases of a build; False if it was cancelled."""
     monitor.phase_start('Building engine', None, 2)
     monitor.phase_start('Timing', 'Building engine', 4)
-    going = all([monitor.step_complete('Timing', step) for step in range(4)])
+    answers = [monitor.step_complete('Timing', step) for step in range(4)]
     monitor.phase_finish('Timing')
     monitor.phase_finish('Building engine')
-    return going
+    return all(answers)
 
 
 def _add_runtime(module: Any, version: str) -> None:
     old = version in ('8.5', '8.6')
 
     class Context:
+
         def __init__(self) -> None:
             self.told: dict[str, Any] = {}
 
@@ -385,6 +389,7 @@ def _add_runtime(module: Any, version: str) -> None:
             return context
 
     class Runtime:
+
         def __init__(self, logger: Any) -> None:
             self.logger = logger
 

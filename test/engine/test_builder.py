@@ -61,10 +61,11 @@ def run_build(
 
 @pytest.fixture(scope='module')
 def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model in int8, as onnxruntime.quantization makes it."""
+    """Make the embedded model int8, as onnxruntime.quantization makes it."""
     from onnxruntime.quantization import CalibrationDataReader, quantize_static, QuantType
 
     class OneImage(CalibrationDataReader):
+
         def __init__(self) -> None:
             image = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
             self._images = iter([{'images': image}])

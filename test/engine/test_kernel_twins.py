@@ -16,7 +16,7 @@ from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
 
-from host_kernels import HostKernels  # noqa: E402
+from host_kernels import HostKernels  # noqa: E402, I100
 import kernel_checks as checks  # noqa: E402  (its folder has just been added)
 
 KERNELS = ROOT / 'yolov7_trt_ros' / 'engine' / 'kernels'

@@ -165,7 +165,7 @@ def test_settings_may_change_from_frame_to_frame(build: Any) -> None:
 
 def test_float16_input_and_output(build: Any) -> None:
     detector = OnnxDetector(build('brightness_grid', half=True), network_size=64)
-    assert detector.spec.input.dtype == 'float16'
+    assert detector.spec.image.dtype == 'float16'
     found, _ = detector.detect(grey(204), SETTINGS)
     assert found.scores.tolist() == pytest.approx([0.8], abs=2e-3)
     assert found.boxes_xyxy.tolist() == [[16, 16, 48, 48]]

@@ -68,7 +68,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    """TensorRT 8.6 on an Orin, all of it standing in."""
+    """Stand in for TensorRT 8.6 on an Orin."""
     made = Gpu()
     device: Any = types.ModuleType(CUDA_DEVICE)
     device.has_cuda_device = lambda: made.there
@@ -231,7 +231,7 @@ def test_where_plans_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 @pytest.fixture
 def plan(gpu: Gpu, options: DetectorOptions, tmp_path: Path) -> Path:
-    """A plan of the tiny model, beside its manifest."""
+    """Build a plan of the tiny model, beside its manifest."""
     built = build_needed_plan(options, quiet, going)
     path = tmp_path / 'own.plan'
     built.rename(path)
@@ -282,6 +282,7 @@ def test_what_tensorrt_tells_of_a_plan(
     used = []
 
     class Device:
+
         def __enter__(self) -> None:
             used.append('current')
 

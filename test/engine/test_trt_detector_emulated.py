@@ -38,7 +38,7 @@ from yolov7_trt_ros.testing import encoded_view
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
 
-import emulated_cuda  # noqa: E402  (its folder has just been added)
+import emulated_cuda  # noqa: E402, I100  (its folder has just been added)
 from test_kernel_twins import HostLauncher  # noqa: E402
 
 MODULES = ('cuda_device', 'graphs', 'kernels', 'memory', 'staging', 'upload', 'trt_buckets',
@@ -68,7 +68,7 @@ class Gpu:
         )
         self.grid = onnx_models.brightness_grid(folder / 'grid.onnx', num_classes=3)
 
-    def open(self, model: Path | None = None, **options: Any) -> Any:
+    def open_detector(self, model: Path | None = None, **options: Any) -> Any:
         profiles = options.pop('profiles', PROFILES)
         api = options.pop('api', None) or emulated_cuda.EmulatedApi(self.cuda.state, profiles)
         options = {'network_size': SIZE, 'memory': 'staged'} | options
@@ -101,7 +101,7 @@ def opened(gpu: Gpu) -> Iterator[Callable[..., Any]]:
     detectors: list[Any] = []
 
     def open_one(*arguments: Any, **options: Any) -> Any:
-        detectors.append(gpu.open(*arguments, **options))
+        detectors.append(gpu.open_detector(*arguments, **options))
         return detectors[-1]
 
     yield open_one
@@ -437,7 +437,7 @@ def test_lost_context_is_told_and_closing_is_harmless(
         detector.close()
         detector.close()
         with pytest.raises(DeviceLostError, match='cannot be used again in this process'):
-            gpu.open()
+            gpu.open_detector()
     finally:
         gpu.cuda.state.broken = False
 
@@ -473,7 +473,7 @@ def test_plans_that_are_none_or_do_not_fit_are_refused(
 
 
 def test_closed_detector_says_so(gpu: Gpu) -> None:
-    detector = gpu.open()
+    detector = gpu.open_detector()
     detector.close()
     with pytest.raises(InferenceError, match='closed'):
         detector.detect(view(1), SETTINGS)

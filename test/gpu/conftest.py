@@ -20,7 +20,7 @@ from yolov7_trt_ros.errors import PlanError
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / 'test' / 'kernel_host'), str(REPOSITORY / 'test')]
 
-from gpu_launcher import GpuLauncher  # noqa: E402  (its folder has just been added)
+from gpu_launcher import GpuLauncher  # noqa: E402, I100  (its folder has just been added)
 
 NANO = REPOSITORY / 'yolov7_trt_ros' / 'models' / 'yolov7-nano_fp16w.onnx'
 PROFILE = ShapeRange((1, 3, 32, 32), (1, 3, 640, 640), (4, 3, 640, 640))

@@ -63,7 +63,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def members(wheel: Path) -> dict[str, zipfile.ZipInfo]:
-    """What is in the wheel, by the path it is installed to below the prefix."""
+    """Return what is in the wheel, by the path it is installed to below the prefix."""
     with zipfile.ZipFile(wheel) as archive:
         infos = archive.infolist()
     return {re.sub(r'^[^/]+\.data/data/', '', info.filename): info for info in infos}
@@ -71,11 +71,11 @@ def members(wheel: Path) -> dict[str, zipfile.ZipInfo]:
 
 @pytest.fixture(scope='module')
 def second_venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An environment with the wheel; its dependencies are those of the running one."""
+    """Make an environment with the wheel; its dependencies are those of the running one."""
     venv = tmp_path_factory.mktemp('second') / 'venv'
     run(sys.executable, '-m', 'venv', '--without-pip', venv, cwd=venv.parent)
     run(*PIP, '--python', venv / 'bin' / 'python', 'install', '--no-deps', '--no-index', wheel,
-        cwd=venv.parent)
+        cwd=venv.parent, PYTHONPATH='')  # pip leaves out what it finds there, as under colcon
     (site_packages,) = venv.glob('lib/python*/site-packages')
     here = [path for path in sys.path if path.endswith(('site-packages', 'dist-packages'))]
     (site_packages / 'dependencies.pth').write_text('\n'.join(here) + '\n', encoding='utf-8')

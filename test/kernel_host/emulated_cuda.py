@@ -106,6 +106,7 @@ class State:
 
 def _device(state: State) -> type:
     class Device:
+
         def __init__(self, index: int) -> None:
             self.index = index
 
@@ -173,6 +174,7 @@ class Stream:
 
 
 class _Event:
+
     def __init__(self, flags: int = 0) -> None:
         pass
 
@@ -187,6 +189,7 @@ class _Event:
 
 
 class _Allocation:
+
     def __init__(self, state: State, size: int) -> None:
         state.take(size)
         self._state, self._size = state, size
@@ -205,6 +208,7 @@ class _Allocation:
 
 
 class _Pinned:
+
     def __init__(self, state: State, size: int) -> None:
         state.take(0)
         self._memory = np.full(size + 64, 0xA5, np.uint8)

@@ -102,7 +102,7 @@ def spec_of(
     """Return a spec with made-up names."""
     names = tuple(f'class_{index}' for index in range(classes))
     return ModelSpec(
-        input=TensorInfo('images', (None, 3, None, None), 'float32'),
+        image=TensorInfo('images', (None, 3, None, None), 'float32'),
         layout=layout,
         outputs=('a', 'b', 'c', 'd'),
         class_names=names,

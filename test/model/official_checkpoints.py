@@ -74,7 +74,7 @@ def scaled(table: PublishedTable, width: float) -> tuple[Row, ...]:
 def official_model(name: str, *, width: float = 0.125, num_classes: int = 3,
                    head: str | None = None, keep_rep_channels: bool = False) -> Any:
     """
-    A `models.yolo.Model` of a published table with random weights.
+    Return a `models.yolo.Model` of a published table with random weights.
 
     With `keep_rep_channels`, each RepConv has as many outputs as inputs: it has a third branch.
     """
@@ -121,7 +121,7 @@ def save_official(model: Any, path: Path, *, half: bool = True, key: str = 'ema'
 
 
 def _as_written(index: int, sources: Sequence[int]) -> int | list[int]:
-    """Sources as configurations write them: -1 for the row before, other ones by number."""
+    """Return sources as configurations write them: -1 for the row before, others by number."""
     written = [-1 if source == index - 1 else source for source in sources]
     return written[0] if len(written) == 1 else written
 

@@ -24,7 +24,7 @@ def input_dims(path: Path) -> list[object]:
 def test_the_embedded_model_is_copied_with_wide_weights(tmp_path: Path) -> None:
     copy = copy_onnx(find_model('yolov7-nano'), tmp_path / 'copy.onnx', shape=(1, 3, 64, 96))
     assert (copy.form, copy.opset, copy.baked_hw) == ('grid', 17, None)
-    assert copy.spec.input.shape == (None, 3, None, None)
+    assert copy.spec.image.shape == (None, 3, None, None)
     assert input_dims(tmp_path / 'copy.onnx') == [None, 3, None, None]
     kinds = {tensor.data_type for tensor in onnx.load(tmp_path / 'copy.onnx').graph.initializer}
     assert TensorProto.FLOAT16 not in kinds
@@ -42,7 +42,7 @@ def test_sizes_that_are_to_be_fixed_are(tmp_path: Path) -> None:
     path = tmp_path / 'copy.onnx'
     copy = copy_onnx(find_model('yolov7-nano'), path, dynamic=frozenset(['batch']),
                      shape=(1, 3, 64, 96))
-    assert copy.spec.input.shape == (None, 3, 64, 96)
+    assert copy.spec.image.shape == (None, 3, 64, 96)
     assert input_dims(path) == [None, 3, 64, 96]
 
 
@@ -50,7 +50,7 @@ def test_a_baked_grid_is_reported_and_fixed(tmp_path: Path) -> None:
     source = onnx_models.brightness_grid(tmp_path / 'baked.onnx', baked_wh=(96, 64))
     copy = copy_onnx(source, tmp_path / 'copy.onnx', shape=(1, 3, 64, 96))
     assert copy.baked_hw == (64, 96)
-    assert copy.spec.input.shape[2:] == (64, 96)
+    assert copy.spec.image.shape[2:] == (64, 96)
     assert input_dims(tmp_path / 'copy.onnx')[2:] == [64, 96]
     with pytest.raises(ExportError, match='does not run with a free hw: its grid is made for'):
         copy_onnx(source, tmp_path / 'other.onnx', dynamic=frozenset(['batch', 'hw']),
@@ -93,7 +93,7 @@ def test_real_exports_of_every_form(tmp_path: Path, shared_data: Path) -> None:
     for name, form in (('grid', 'grid'), ('end2end_ort', 'end2end'), ('rawheads', 'raw')):
         copy = copy_onnx(models / f'yolov5n_640_{name}.onnx', tmp_path / 'copy.onnx',
                          anchors=ANCHOR_SETS['yolov7-tiny'] if form == 'raw' else None)
-        assert (copy.form, copy.spec.input.shape) == (form, (1, 3, 640, 640))
+        assert (copy.form, copy.spec.image.shape) == (form, (1, 3, 640, 640))
     again = copy_onnx(tmp_path / 'copy.onnx', tmp_path / 'again.onnx')  # says its anchors now
     assert again.spec.anchors == ANCHOR_SETS['yolov7-tiny']
     with pytest.raises(ModelLayoutError, match='only TensorRT runs'):

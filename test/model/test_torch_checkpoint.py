@@ -44,7 +44,7 @@ def blocks(batch: int, height: int, width: int) -> torch.Tensor:
 
 
 def model_and_images(name: str, head: str | None = None, **options: Any) -> Any:
-    """An official model, and images for it."""
+    """Return an official model, and images for it."""
     model = official_checkpoints.official_model(name, head=head, **options).eval()
     stride = 64 if len(published_table(name).anchors) == 4 else 32
     return model, blocks(2, 2 * stride, 3 * stride)

@@ -39,7 +39,7 @@ FORM_LAYOUTS = {
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny network, sure enough of what it sees in noise to detect plenty."""
+    """Save a tiny network, sure enough of what it sees in noise to detect plenty."""
     model, _ = model_and_images('yolov7-tiny', 'IDetect')
     for layer in model.model[-1].m:
         torch.nn.init.normal_(layer.weight, 0, 0.6)

@@ -76,7 +76,7 @@ class PowerProbe:
             lambda: not self.probe.node.count_services(SERVICE), 'the end of the power node'
         )
 
-    def set(self, name: str, value: Any) -> tuple[bool, str]:
+    def set_parameter(self, name: str, value: Any) -> tuple[bool, str]:
         """Set a parameter; returns whether it succeeded, and the reason."""
         future = self.send(name, value)
         self.probe.wait_until(future.done, f'an answer about {name}')
@@ -85,7 +85,7 @@ class PowerProbe:
 
     def change(self, name: str, value: Any) -> str:
         """Set a parameter; returns what the diagnostics say holds now."""
-        assert self.set(name, value) == (True, '')
+        assert self.set_parameter(name, value) == (True, '')
         self.status()  # this one may have been made before the change
         before, _, what = self.status()[1]['last change'].partition(': ')
         assert before.startswith(f'{name} = ')

@@ -262,7 +262,7 @@ LOST = DeviceLostError('the CUDA context is lost')
 EMPTY = make_detections((64, 48))
 def open_lost(options):
     raise LOST
-engine = Engine(open=OPEN)
+engine = Engine(open_detector=OPEN)
 raise SystemExit(run_node('detector', lambda: DetectorNode(engine=engine), None))
 """
 IN_A_FRAME = LOSING.replace('OPEN', 'lambda options: Told([EMPTY, LOST])')

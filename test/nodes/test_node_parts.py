@@ -17,15 +17,15 @@ from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes import parameters, qos
 from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, image_to_msg
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.image_player_node import encode_pixels, moving_view
-from yolov7_trt_ros.nodes.process import large_image_environment
-from yolov7_trt_ros.nodes.statistics import (
+from yolov7_trt_ros.nodes.frame_statistics import (
     Counts,
     NS_PER_S,
     RateLimit,
     RemovedTopics,
     TopicStatistics,
 )
+from yolov7_trt_ros.nodes.image_player_node import encode_pixels, moving_view
+from yolov7_trt_ros.nodes.process import large_image_environment
 
 FOUND = Detections(
     np.array([[10, 20, 50, 100]], np.float32), np.array([0.5], np.float32),
@@ -271,16 +271,19 @@ def test_a_topic_of_another_type_is_named():
 def old_types(id_field):
     """Return message classes with the fields of Galactic (class_id) or Foxy (id)."""
     class Result:
+
         def __init__(self, pose=None):
             setattr(self, id_field, '')
             self.score, self.pose = 0.0, pose or object()
 
     class Detection:
+
         def __init__(self, header=None):
             self.header, self.results = header, []
             self.bbox = SimpleNamespace(center=SimpleNamespace(x=0.0, y=0.0), size_x=0, size_y=0)
 
     class DetectionArray:
+
         def __init__(self, header=None):
             self.header, self.detections = header, []
 

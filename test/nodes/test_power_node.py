@@ -74,7 +74,7 @@ def test_read_only_parameters_tell_the_board(power: PowerProbe, board: EmulatedB
         assert list(power.get('available_power_modes')) == [
             f'{mode.mode_id} {mode.name}' for mode in board.definition.modes
         ]
-        assert not power.set('board', 'another')[0]
+        assert not power.set_parameter('board', 'another')[0]
 
 
 def test_telemetry_on_topics_and_in_diagnostics(power: PowerProbe, board: EmulatedBoard) -> None:
@@ -100,9 +100,9 @@ def test_telemetry_on_topics_and_in_diagnostics(power: PowerProbe, board: Emulat
 def test_the_rate_may_change(power: PowerProbe, board: EmulatedBoard) -> None:
     with power.node(board, sample_rate_hz=0.5):
         heard = power.probe.listen(Float32, '/power_manager/power_w')
-        assert power.set('sample_rate_hz', 50) == (True, '')
+        assert power.set_parameter('sample_rate_hz', 50) == (True, '')
         power.probe.wait_until(lambda: len(heard) > 10, 'samples')
-        assert not power.set('sample_rate_hz', 0.0)[0]
+        assert not power.set_parameter('sample_rate_hz', 0.0)[0]
 
 
 def test_throttling_is_a_warning(power: PowerProbe, board: EmulatedBoard) -> None:
@@ -125,7 +125,7 @@ def test_a_machine_that_tells_nothing_lets_the_node_idle(
         )
         assert level == WARN and 'looked for' in message
         assert values['source'] == 'none'
-        succeeded, reason = power.set('power_mode', 'MAXN')
+        succeeded, reason = power.set_parameter('power_mode', 'MAXN')
         assert not succeeded and 'nvpmodel' in reason
 
 
@@ -148,7 +148,7 @@ def test_a_mode_is_set_by_name_or_id_and_restored(
 
 def test_an_unknown_mode_lists_those_there_are(power: PowerProbe, board: EmulatedBoard) -> None:
     with power.node(board):
-        succeeded, reason = power.set('power_mode', 'MAXN')
+        succeeded, reason = power.set_parameter('power_mode', 'MAXN')
         assert not succeeded
         assert all(mode.name in reason for mode in board.definition.modes)
         assert power.get('power_mode') == ''
@@ -158,7 +158,7 @@ def test_a_mode_that_needs_a_reboot_says_which_mask(
     power: PowerProbe, board: EmulatedBoard
 ) -> None:
     with power.node(board):
-        succeeded, reason = power.set('power_mode', '7W')
+        succeeded, reason = power.set_parameter('power_mode', '7W')
         assert not succeeded and 'reboot' in reason and 'TPC_PG_MASK 240 -> 252' in reason
         assert mode_of(board) == '25W' and board.state['reboots'] == 0
 
@@ -168,7 +168,7 @@ def test_without_permission_the_sudoers_line_is_the_reason(
 ) -> None:
     board.set_options(as_root=False, sudo_allowed=False)
     with power.node(board):
-        succeeded, reason = power.set('power_mode', 'MAXN_SUPER')
+        succeeded, reason = power.set_parameter('power_mode', 'MAXN_SUPER')
         assert not succeeded
         assert f'NOPASSWD: {board.tools}/nvpmodel -m 2' in reason
 
@@ -176,26 +176,26 @@ def test_without_permission_the_sudoers_line_is_the_reason(
 def test_sudo_is_enough(power: PowerProbe, board: EmulatedBoard) -> None:
     board.set_options(as_root=False, sudo_allowed=True)
     with power.node(board):
-        assert power.set('power_mode', 'MAXN_SUPER')[0]
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
 
 
 def test_in_a_container_the_reason_says_so(power: PowerProbe, board: EmulatedBoard) -> None:
     board.set_options(in_container=True)
     with power.node(board):
-        succeeded, reason = power.set('power_mode', 'MAXN_SUPER')
+        succeeded, reason = power.set_parameter('power_mode', 'MAXN_SUPER')
         assert not succeeded and 'container' in reason and 'chroot' in reason
 
 
 def test_a_missing_tool_is_named(power: PowerProbe, board: EmulatedBoard) -> None:
     (board.tools / 'nvpmodel').unlink()
     with power.node(board):
-        succeeded, reason = power.set('power_mode', 'MAXN_SUPER')
+        succeeded, reason = power.set_parameter('power_mode', 'MAXN_SUPER')
         assert not succeeded and 'the tool nvpmodel is not installed' in reason
 
 
 def test_a_dry_run_changes_nothing(power: PowerProbe, board: EmulatedBoard) -> None:
     with power.node(board, dry_run=True):
-        assert power.set('power_mode', 'MAXN_SUPER')[0]
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
         assert mode_of(board) == '25W'
 
 
@@ -223,7 +223,7 @@ def test_a_tool_that_hangs_is_ended_and_diagnostics_go_on(
         result = answer.result().results[0]
         assert not result.successful and 'not done after 2 s' in result.reason
         board.delay_tool('nvpmodel', 0)
-        assert power.set('power_mode', 'MAXN_SUPER')[0]
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
 
 
 def test_an_answer_does_not_wait_for_ever_and_the_parameter_follows(
@@ -234,7 +234,7 @@ def test_an_answer_does_not_wait_for_ever_and_the_parameter_follows(
         power.get('power_mode')  # finding each other's services takes a while of its own
         board.delay_tool('nvpmodel', 1.0)
         started_s = time.monotonic()
-        succeeded, reason = power.set('power_mode', 'MAXN_SUPER')
+        succeeded, reason = power.set_parameter('power_mode', 'MAXN_SUPER')
         assert not succeeded and 'no answer within 0.4 s' in reason and 'goes on' in reason
         assert time.monotonic() - started_s < 3, 'three calls of the tool alone take 3 s'
         power.probe.wait_until(lambda: power.get('power_mode') == 'MAXN_SUPER', 'the parameter')
@@ -252,7 +252,7 @@ def test_a_sensor_that_hangs_leaves_the_rest(power: PowerProbe, board: EmulatedB
                 lambda _, values, __: 'hang' in values.get('not readable', ''), 'a hanging file'
             )
             assert level == WARN and 'total (mW)' in values
-            assert power.set('power_mode', 'MAXN_SUPER')[0]
+            assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
         finally:
             board.release(path)
 
@@ -266,7 +266,7 @@ def test_jetson_clocks_on_and_off(power: PowerProbe, board: EmulatedBoard) -> No
         assert board.read(f'{GPU}/min_freq') == board.read(f'{GPU}/max_freq')
         assert power.change('jetson_clocks', False) == 'clocks locked: off'
         assert board.read(f'{GPU}/min_freq') != board.read(f'{GPU}/max_freq')
-        assert not power.set('jetson_clocks', 'yes')[0]
+        assert not power.set_parameter('jetson_clocks', 'yes')[0]
 
 
 def test_clocks_that_someone_else_locked_are_left(
@@ -277,7 +277,7 @@ def test_clocks_that_someone_else_locked_are_left(
         power.wait_for_status(
             lambda _, values, __: values.get('jetson_clocks') == 'uncontrolled', 'the lock'
         )
-        succeeded, reason = power.set('jetson_clocks', False)
+        succeeded, reason = power.set_parameter('jetson_clocks', False)
         assert not succeeded and 'not by this program' in reason
     assert board.read(f'{GPU}/min_freq') == board.read(f'{GPU}/max_freq')
 
@@ -290,13 +290,13 @@ def test_caps_are_rounded_to_the_table_and_lifted(
         cap = float(power.change(f'{unit}_max_freq_mhz', 800).split()[-2])
         assert 500 < cap <= 801
         assert float(power.change(f'{unit}_max_freq_mhz', 0.0).split()[-2]) > cap
-        assert not power.set(f'{unit}_max_freq_mhz', -1.0)[0]
+        assert not power.set_parameter(f'{unit}_max_freq_mhz', -1.0)[0]
 
 
 def test_the_fan_profile(power: PowerProbe, board: EmulatedBoard) -> None:
     with power.node(board):
         assert power.change('fan_profile', 'cool') == 'cool'
-        succeeded, reason = power.set('fan_profile', 'gale')
+        succeeded, reason = power.set_parameter('fan_profile', 'gale')
         assert not succeeded and 'quiet' in reason
         assert power.get('fan_profile') == 'cool'
 
@@ -311,7 +311,7 @@ def test_board_parameters_are_no_atomic_change(power: PowerProbe, board: Emulate
 
 def test_fixed_parameters_are_refused(power: PowerProbe, board: EmulatedBoard) -> None:
     with power.node(board):
-        succeeded, reason = power.set('dry_run', True)
+        succeeded, reason = power.set_parameter('dry_run', True)
         assert not succeeded and 'fixed at start' in reason
 
 
@@ -336,7 +336,7 @@ def test_a_value_at_start_that_fails_is_told_and_taken_back(
         )
         assert 'power_mode = 7W failed' in message and 'reboot' in message
         assert power.get('power_mode') == ''
-        assert power.set('power_mode', 'MAXN_SUPER')[0]
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
         power.probe.forget_diagnostics()
         power.wait_for_status(lambda _, __, level: level == OK, 'no error any more')
 
@@ -346,7 +346,7 @@ def test_what_is_set_meanwhile_outlives_a_value_at_start_that_fails_late(
 ) -> None:
     board.delay_tool('nvpmodel', 0.4)
     with power.node(board, power_mode='7W'):
-        assert power.set('power_mode', 'MAXN_SUPER')[0]
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
         board.delay_tool('nvpmodel', 0)
         for _ in range(2):
             power.status()
@@ -414,7 +414,7 @@ def test_the_governor_lowers_the_clock_and_gives_it_back(
         camera.publish(EARLY_MS)
         return int(board.read(f'{GPU}/max_freq')) < int(highest)
 
-    assert governed.set('deadline_ms', DEADLINE_MS) == (True, '')
+    assert governed.set_parameter('deadline_ms', DEADLINE_MS) == (True, '')
     governed.probe.wait_until(lowered, 'a lower cap')
     assert governed.status()[1]['governor'] != 'off'
     assert governed.change('governor', 'off') == f'GPU at most {int(highest) / 1e6:g} MHz'
@@ -436,7 +436,7 @@ def run_down(power: PowerProbe, board: EmulatedBoard, camera: Camera) -> None:
         low_mhz, high_mhz = clock_limits(board)
         return low_mhz == high_mhz < highest_mhz
 
-    assert power.set('deadline_ms', DEADLINE_MS) == (True, '')
+    assert power.set_parameter('deadline_ms', DEADLINE_MS) == (True, '')
     power.probe.wait_until(held, 'a lower clock, held')
 
 
@@ -449,17 +449,17 @@ def test_the_governor_holds_the_clock_and_raises_it_at_once_when_late(
         assert clock_limits(board) == (before[1], before[1])
         camera = Camera(power.probe)
         run_down(power, board, camera)
-        assert power.set('sample_rate_hz', 0.2) == (True, '')
+        assert power.set_parameter('sample_rate_hz', 0.2) == (True, '')
         started_s = time.monotonic()
         while clock_limits(board) != (before[1], before[1]):
             camera.publish(2.0 * DEADLINE_MS)
             power.probe.spin(0.03)
         assert time.monotonic() - started_s < 3, 'a sample comes only every 5 s'
-        assert power.set('sample_rate_hz', 10.0) == (True, '')
+        assert power.set_parameter('sample_rate_hz', 10.0) == (True, '')
         run_down(power, board, camera)
-        assert power.set('governor', 'off') == (True, '')
+        assert power.set_parameter('governor', 'off') == (True, '')
         assert clock_limits(board) == before
-        assert power.set('governor', 'deadline') == (True, '')
+        assert power.set_parameter('governor', 'deadline') == (True, '')
         run_down(power, board, camera)
         camera.close()
     assert clock_limits(board) == before
@@ -470,7 +470,7 @@ def test_a_governor_that_may_only_cap_says_so(power: PowerProbe, board: Emulated
     board.set_options(as_root=False, sudo_allowed=[f'tee {real}'])
     board.write(f'{GPU}/max_freq', 816000000)
     with power.node(board):
-        assert power.set('governor', 'power_budget') == (True, '')
+        assert power.set_parameter('governor', 'power_budget') == (True, '')
         power.wait_for_status(
             lambda _, values, __: 'only capped' in values.get('governor', ''), 'a mere cap'
         )
@@ -478,16 +478,16 @@ def test_a_governor_that_may_only_cap_says_so(power: PowerProbe, board: Emulated
 
 
 def test_the_governor_stays_below_the_cap(governed: PowerProbe, board: EmulatedBoard) -> None:
-    assert governed.set('gpu_max_freq_mhz', 612)[0]
+    assert governed.set_parameter('gpu_max_freq_mhz', 612)[0]
     assert governed.change('governor', 'power_budget').endswith(' to 612 MHz')
-    assert governed.set('governor', 'faster')[0] is False
+    assert governed.set_parameter('governor', 'faster')[0] is False
     assert 'power_budget, from' in governed.change('gpu_max_freq_mhz', 0.0)
 
 
 def test_a_governor_that_may_not_says_so(power: PowerProbe, board: EmulatedBoard) -> None:
     board.set_options(as_root=False, sudo_allowed=False)
     with power.node(board):
-        succeeded, reason = power.set('governor', 'deadline')
+        succeeded, reason = power.set_parameter('governor', 'deadline')
         assert not succeeded and 'NOPASSWD' in reason
         assert power.get('governor') == 'off'
 
@@ -503,11 +503,11 @@ def test_on_a_pc_the_governor_locks_the_clock_of_the_gpu(
     with power.node(None, machine, sample_rate_hz=20.0):
         assert power.change('gpu_max_freq_mhz', 1500) == 'GPU at most 1500 MHz'
         assert nvml.clocks == (345, 1500)
-        assert power.set('power_budget_w', 100.0) == (True, '')  # it takes 250 W
-        assert power.set('governor', 'power_budget') == (True, '')
+        assert power.set_parameter('power_budget_w', 100.0) == (True, '')  # it takes 250 W
+        assert power.set_parameter('governor', 'power_budget') == (True, '')
         assert nvml.clocks is not None and nvml.clocks[0] == nvml.clocks[1] > 1200
         power.probe.wait_until(lambda: nvml.clocks == (345, 345), 'the lowest clock, held')
-        assert power.set('governor', 'off') == (True, '')
+        assert power.set_parameter('governor', 'off') == (True, '')
         assert nvml.clocks == (345, 1500)
         assert power.status()[1]['changed here'] == 'gpu_max_frequency'
     assert nvml.clocks is None and nvml.opened == 0
@@ -519,11 +519,11 @@ def test_a_governor_that_ends_by_itself_lets_go_of_the_clock(
     nvml = FakeNvml()
     machine = Machine(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
     with power.node(None, machine, sample_rate_hz=20.0):
-        assert power.set('power_budget_w', 1000.0) == (True, '')
-        assert power.set('governor', 'power_budget') == (True, '')
+        assert power.set_parameter('power_budget_w', 1000.0) == (True, '')
+        assert power.set_parameter('governor', 'power_budget') == (True, '')
         assert nvml.clocks == (1980, 1980)
         nvml.fails['nvmlDeviceSetGpuLockedClocks'] = UNKNOWN
-        assert power.set('power_budget_w', 100.0) == (True, '')
+        assert power.set_parameter('power_budget_w', 100.0) == (True, '')
         message, _, level = power.wait_for_status(
             lambda _, __, level: level == ERROR, 'the end of the governor'
         )
@@ -537,7 +537,7 @@ def test_on_a_pc_without_root_the_refusal_says_what_to_run(
     nvml.fails['nvmlDeviceSetGpuLockedClocks'] = NO_PERMISSION
     machine = Machine(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
     with power.node(None, machine):
-        succeeded, reason = power.set('governor', 'deadline')
+        succeeded, reason = power.set_parameter('governor', 'deadline')
         assert not succeeded and 'sudo nvidia-smi -i 0 -lgc 1980,1980' in reason
         assert power.get('governor') == 'off'
 
@@ -549,9 +549,9 @@ def test_on_a_pc_with_an_old_gpu_the_governor_limits_its_power(
     nvml.capability = [6, 1]
     machine = Machine(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
     with power.node(None, machine, sample_rate_hz=20.0):
-        succeeded, reason = power.set('gpu_max_freq_mhz', 1500)
+        succeeded, reason = power.set_parameter('gpu_max_freq_mhz', 1500)
         assert not succeeded and 'Volta' in reason
-        assert power.set('power_budget_w', 100.0) == (True, '')  # it takes 250 W
+        assert power.set_parameter('power_budget_w', 100.0) == (True, '')  # it takes 250 W
         assert power.change('governor', 'power_budget') == 'power_budget, from 100 to 350 W'
         power.probe.wait_until(lambda: nvml.limit_mw == 100_000, 'the lowest limit')
         told = power.status()[1]['governor']
@@ -569,6 +569,7 @@ def test_a_signal_during_the_start_leaves_no_board_behind(
     rclpy.init(context=context)
 
     class Interrupted(SystemRunner):
+
         def find(self, tool: str) -> None:
             context.handle.shutdown()  # as a signal does, when the board is open
 
@@ -588,8 +589,8 @@ def test_a_signal_restores_what_was_changed(
         [sys.executable, '-c', HOSTED, str(board.root.parent)],
     )
     try:
-        assert power.set('power_mode', 'MAXN_SUPER')[0]
-        assert power.set('jetson_clocks', True)[0]
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
+        assert power.set_parameter('jetson_clocks', True)[0]
         process.send_signal(number)
         assert process.wait(30) == 0, log.read_text()
     finally:

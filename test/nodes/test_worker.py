@@ -13,8 +13,8 @@ from ros_probe import image_msg
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 from yolov7_trt_ros.nodes import parameters
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
-from yolov7_trt_ros.nodes.statistics import Counts, TopicStatistics
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 from yolov7_trt_ros.testing import FakeDetector, make_detections
 

@@ -122,7 +122,8 @@ def test_frames_that_take_longer_than_the_period_drop_others():
 
 def test_new_clocks_hold_after_their_delays():
     class Later(Fixed):
-        def next(self, readings, frames):
+
+        def propose(self, readings, frames):
             return TOP
 
     low = ClockState(306.0, 2133.0, 960.0)

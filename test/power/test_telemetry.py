@@ -66,7 +66,7 @@ def board(tmp_path: Path) -> Board:
 
 @pytest.fixture
 def orin(board: Board) -> Board:
-    """The files of an Orin Nano with JetPack 6, as far as they are read."""
+    """Make the files of an Orin Nano with JetPack 6, as far as they are read."""
     board.put_all(
         JP6_CHIP, in1_label='VDD_IN', in2_label='VDD_CPU_GPU_CV', in3_label='VDD_SOC',
         in7_label='sum of shunt voltages', in1_input=4968, in2_input=4960, in3_input=4968,

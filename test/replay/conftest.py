@@ -25,7 +25,7 @@ def header(stamp_ns: int, frame_id: str = 'camera') -> Any:
 
 
 def image_message(bgr: np.ndarray, encoding: str, stamp_ns: int, **fields: Any) -> Any:
-    """A message of a BGR picture; `jpeg` and `png` are compressed."""
+    """Return a message of a BGR picture; `jpeg` and `png` are compressed."""
     if encoding in ('jpeg', 'png'):
         data = cv2.imencode(f'.{encoding}', bgr)[1].reshape(-1)
         return TYPES.types[COMPRESSED](header(stamp_ns), encoding, data)
@@ -52,7 +52,7 @@ def message_type(message: Any) -> str:
 
 @pytest.fixture
 def picture() -> np.ndarray:
-    """A BGR photograph of a person, 320 x 256."""
+    """Return a BGR photograph of a person, 320 x 256."""
     import skimage.data
 
     bgr = skimage.data.astronaut()[:410, :, ::-1]

@@ -149,6 +149,7 @@ def test_a_folder_that_is_no_bag_is_not_replaced(bag: Path, tmp_path: Path) -> N
 
 def test_an_interrupted_run_leaves_nothing_behind(bag: Path, tmp_path: Path) -> None:
     class Interrupted(OneBox):
+
         def detect(self, image: ImageView, settings: DetectSettings) -> Any:
             raise KeyboardInterrupt
 

@@ -30,6 +30,7 @@ class Meter:
 
 
 class NoMeter:
+
     def measure(self, work: Callable[[], int]) -> Energy:
         raise PowerError('no power source')
 

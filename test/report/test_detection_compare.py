@@ -28,7 +28,7 @@ Item = tuple[Sequence[float], float, int]
 
 
 def found(*items: Item) -> Detections:
-    """Detections of (box, score, class)."""
+    """Make detections of (box, score, class)."""
     return Detections(
         np.array([item[0] for item in items], np.float32).reshape(-1, 4),
         np.array([item[1] for item in items], np.float32),
@@ -47,7 +47,7 @@ def random_frame(rng: np.random.Generator, most: int = 12) -> Detections:
 
 
 def disturbed(frame: Detections, rng: np.random.Generator) -> Detections:
-    """The same with boxes and scores moved, some left out and some added."""
+    """Return the same with boxes and scores moved, some left out and some added."""
     extra = random_frame(rng, 5)
     kept = rng.uniform(size=len(frame)) > 0.2
     boxes = frame.boxes_xyxy + rng.normal(0, 4, frame.boxes_xyxy.shape)
@@ -145,9 +145,9 @@ def test_counts_drift_and_overlap() -> None:
     assert result.drift is not None and result.iou is not None
     assert result.drift.mean == pytest.approx((0.1 + 0.1 + 0.3) / 3)
     assert result.drift.bias == pytest.approx((-0.1 - 0.1 + 0.3) / 3)
-    assert (result.drift.max, result.drift.p95) == pytest.approx((0.3, 0.3))
+    assert (result.drift.largest, result.drift.p95) == pytest.approx((0.3, 0.3))
     assert result.iou.mean == pytest.approx((1 + 0.8 + 1) / 3)
-    assert (result.iou.min, result.iou.p5) == pytest.approx((0.8, 0.8), abs=1e-4)
+    assert (result.iou.least, result.iou.p5) == pytest.approx((0.8, 0.8), abs=1e-4)
     car, kite, person = result.classes
     assert (car.name, car.reference, car.difference, car.ap50) == (
         'car', 1, Difference(missed=1), 0.0)
@@ -166,7 +166,7 @@ def test_a_score_that_moves_across_the_threshold_is_drift_not_loss() -> None:
     for drive in ([(before, after)], [(after, before)]):
         result = compare(drive)
         assert result.total == Difference(matched=1)
-        assert result.drift is not None and result.drift.max == pytest.approx(0.02)
+        assert result.drift is not None and result.drift.largest == pytest.approx(0.02)
         assert result.ap50 == 1.0
 
 

@@ -25,7 +25,7 @@ def line_with(lines: list[Line], words: str) -> Line:
 
 
 def busy_model() -> TopModel:
-    """A detector at 20 Hz of which each tenth frame is late, and a power node."""
+    """Return a detector at 20 Hz of which each tenth frame is late, and a power node."""
     model = TopModel()
     for number in range(20 * 12):
         at_ns = NOW - 12 * S + (number + 1) * 50 * MS

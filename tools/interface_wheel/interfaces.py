@@ -53,13 +53,13 @@ class Interfaces:
 
     @property
     def files(self) -> list[Path]:
-        """The definitions, sorted, relative to `source`."""
+        """Return the definitions, sorted, relative to `source`."""
         found = [*self.source.glob('msg/*.msg'), *self.source.glob('srv/*.srv')]
         return sorted(path.relative_to(self.source) for path in found)
 
     @property
     def wheel_name(self) -> str:
-        """The file name of the wheel for the running Python."""
+        """Return the file name of the wheel for the running Python."""
         return f'ros_{self.package}-{self.version}-{python_tag()}-{platform_tag()}.whl'
 
 

@@ -193,6 +193,7 @@ class FilePictures(_Reading):
 
 
 class _FramePictures(_Reading):
+
     def __init__(self, source: Any, indices: Sequence[int]) -> None:
         super().__init__(len(indices))
         self._source = source
@@ -215,6 +216,7 @@ class _FramePictures(_Reading):
 
 
 class _ArrayPictures(_Reading):
+
     def __init__(self, path: Path, array: NDArray[Any], indices: Sequence[int]) -> None:
         super().__init__(len(indices))
         self._path = path

@@ -53,7 +53,7 @@ class Camera:
 
     @property
     def topic(self) -> str:
-        """The image topic."""
+        """Return the image topic."""
         suffix = '/compressed' if self.encoding == 'jpeg' else ''
         return f'/{self.name}/image_raw{suffix}'
 

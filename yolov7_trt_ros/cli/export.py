@@ -222,6 +222,6 @@ def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]
         'onnx': str(target),
         'size': f'{target.stat().st_size / 1e6:.1f} MB, opset {copy.opset}',
         'form': copy.form,
-        'input': str(copy.spec.input),
+        'input': str(copy.spec.image),
         'baked_grid': copy.baked_hw is not None,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 import tempfile
-from typing import Any, Protocol, TYPE_CHECKING
+from typing import Any, Protocol, TYPE_CHECKING, TypeAlias
 
 from yolov7_trt_ros.errors import CalibrationError, InferenceError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.report.coco import CocoAnnotations
 
 OpenModel = Callable[[Path], 'Detector']
-Named = Iterable[tuple[str, 'ImageView']]
+Named: TypeAlias = 'Iterable[tuple[str, ImageView]]'
 
 
 class ModelScore(Protocol):

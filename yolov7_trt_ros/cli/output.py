@@ -99,7 +99,7 @@ def manifest_rows(plan: Path, manifest: PlanManifest) -> list[tuple[str, str]]:
         for number, profile in enumerate(manifest.profiles)
     ]
     rows += [
-        ('input', str(spec.input)),
+        ('input', str(spec.image)),
         ('layout', f'{spec.layout.value} ({", ".join(spec.outputs)})'),
         ('onnx', f'{manifest.onnx} (sha256 {manifest.onnx_sha256[:16]}...)'),
         ('options', _listed_options(manifest.options) or 'the defaults'),

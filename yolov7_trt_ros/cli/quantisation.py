@@ -59,7 +59,7 @@ class QuantiseOptions:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods to try."""
+        """Return the methods to try."""
         return METHODS if self.method == 'auto' else (self.method,)
 
 

@@ -95,11 +95,11 @@ class Detector(Protocol):
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model is: layout, classes, strides, sizes."""
+        """Return what the model is: layout, classes, strides, sizes."""
 
     @property
     def backend(self) -> str:
-        """What runs it, for people: `ONNX Runtime 1.20 (CPU)`."""
+        """Return what runs it, for people: `ONNX Runtime 1.20 (CPU)`."""
 
     def detect(
         self, image: ImageView, settings: DetectSettings

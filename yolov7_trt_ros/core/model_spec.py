@@ -82,7 +82,7 @@ class ModelSpec:
 
     Attributes
     ----------
-    input
+    image
         The image input, (B, 3, H, W).
     layout
         Which output form the model has.
@@ -102,7 +102,7 @@ class ModelSpec:
 
     """
 
-    input: TensorInfo
+    image: TensorInfo
     layout: OutputLayout
     outputs: tuple[str, ...]
     class_names: tuple[str, ...]
@@ -119,7 +119,7 @@ class ModelSpec:
     @property
     def fixed_wh(self) -> tuple[int, int] | None:
         """Network size the model is bound to, None where width and height are free."""
-        height, width = self.input.shape[2:]
+        height, width = self.image.shape[2:]
         return None if height is None or width is None else (width, height)
 
 
@@ -189,7 +189,7 @@ def recognise_model(
     if num_classes is None and names:
         num_classes = len(names)
     return ModelSpec(
-        input=image,
+        image=image,
         layout=layout,
         outputs=tuple(tensor.name for tensor in ordered),
         class_names=names,

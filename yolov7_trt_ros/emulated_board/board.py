@@ -90,7 +90,7 @@ class EmulatedBoard:
 
     @property
     def state(self) -> BoardState:
-        """A copy of the state that no file of a real board holds."""
+        """Return a copy of the state that no file of a real board holds."""
         return load_state(self.root)
 
     def set_load(

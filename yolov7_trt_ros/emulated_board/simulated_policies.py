@@ -39,7 +39,7 @@ class Policy(Protocol):
     def first(self) -> ClockState:
         """Return the clocks at the start."""
 
-    def next(self, readings: Readings, frames: FrameWindow) -> ClockState:
+    def propose(self, readings: Readings, frames: FrameWindow) -> ClockState:
         """Return the clocks from now on."""
 
 
@@ -56,7 +56,7 @@ class Fixed:
         """Return the clocks at the start."""
         return self.clocks
 
-    def next(self, readings: Readings, frames: FrameWindow) -> ClockState:
+    def propose(self, readings: Readings, frames: FrameWindow) -> ClockState:
         """Return the clocks from now on."""
         return self.clocks
 
@@ -95,7 +95,7 @@ class Governed:
         """Return the clocks at the start."""
         return self.state.clocks
 
-    def next(self, readings: Readings, frames: FrameWindow) -> ClockState:
+    def propose(self, readings: Readings, frames: FrameWindow) -> ClockState:
         """Return the clocks from now on."""
         self._latencies += frames.latencies_ms
         self._dropped += frames.dropped
@@ -160,6 +160,6 @@ class Oracle:
         """Return the clocks at the start."""
         return self._best[self.trace.workload(0.0)]
 
-    def next(self, readings: Readings, frames: FrameWindow) -> ClockState:
+    def propose(self, readings: Readings, frames: FrameWindow) -> ClockState:
         """Return the clocks from now on, a frame ahead of the workload."""
         return self._best[self.trace.workload(readings.time_s + self.trace.period_s)]

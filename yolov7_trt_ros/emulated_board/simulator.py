@@ -194,7 +194,7 @@ class Simulation:
         """Tell the policy of a finished frame, and begin to set what it wants."""
         window = FrameWindow((latency_ms,), self._dropped_since, self.trace.period_s * 1e3)
         self._dropped_since = 0
-        wanted = self.policy.next(self._readings(), window)
+        wanted = self.policy.propose(self._readings(), window)
         if wanted == self._wanted:
             return
         self.outcome.switches += 1

@@ -163,6 +163,12 @@ def build_plan(
 
     Parameters
     ----------
+    onnx, plan
+        Files: the model, and where the plan goes.
+    options
+        What to build.
+    api, machine
+        The TensorRT that builds, and the GPU that it builds for.
     report
         Gets phase and the part done, from a thread of its own, at least every 2 s.
     cancelled
@@ -256,7 +262,7 @@ def choose_profiles(
     for profile in wanted:
         if _bind(profile, spec) != profile:
             raise SettingError(
-                f'profile {profile} does not fit the model, whose input is {spec.input}, with '
+                f'profile {profile} does not fit the model, whose input is {spec.image}, with '
                 f'height and width in multiples of {spec.stride}'
             )
     return wanted
@@ -268,7 +274,7 @@ def _bind(profile: ShapeRange, spec: ModelSpec) -> ShapeRange:
         steps = (1, 1, spec.stride, spec.stride)
         batch, channels, height, width = (
             -(-side // step) * step if fixed is None else fixed
-            for side, step, fixed in zip(shape, steps, spec.input.shape, strict=True)
+            for side, step, fixed in zip(shape, steps, spec.image.shape, strict=True)
         )
         return batch, channels, height, width
 
@@ -363,7 +369,7 @@ def _recognise(onnx: Path, options: BuildOptions, edit: OnnxEdit) -> ModelSpec:
         for name, shape, kind in edit.output_shapes()
     ]
     return recognise_model(
-        [spec.input], outputs, edit.metadata,
+        [spec.image], outputs, edit.metadata,
         probe_wh=spec.fixed_wh or (probe_px, probe_px),
         class_names=spec.class_names or class_names,
     )

@@ -95,10 +95,14 @@ def build_layers(
 
     Parameters
     ----------
+    onnx, precision
+        The model file, and `fp32`, `fp16`, `int8` or `mixed`.
     shape
         Of the input, batch x 3 x height x width; what the model fixes takes precedence.
     report, cancelled
         As `build_plan` takes them.
+    api
+        The TensorRT to build with; None loads the installed one.
 
     Raises
     ------

@@ -84,7 +84,7 @@ class CudaDevice:
 
     @property
     def architecture(self) -> str:
-        """What the compilers call the GPU: `sm_87`."""
+        """Return what the compilers call the GPU: `sm_87`."""
         return 'sm_{}{}'.format(*self.device.compute_capability())
 
     def attribute(self, name: str) -> int:

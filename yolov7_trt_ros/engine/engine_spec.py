@@ -40,7 +40,7 @@ def find_spec(
     outputs = _output_shapes(engine, image.name, stream_handle)
     known = manifest.spec if manifest else None
     if known is not None:  # a model may be bound to one size although its tensors are not
-        image = dataclasses.replace(image, shape=known.input.shape)
+        image = dataclasses.replace(image, shape=known.image.shape)
     pair = known is not None and len(known.outputs) == 2
     return recognise_model(
         [image],

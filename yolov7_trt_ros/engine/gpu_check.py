@@ -45,7 +45,7 @@ class Gpu:
 
     @property
     def architecture(self) -> str:
-        """What the compilers call it: `sm_87`."""
+        """Return what the compilers call it: `sm_87`."""
         return 'sm_{}{}'.format(*self.compute_capability)
 
 

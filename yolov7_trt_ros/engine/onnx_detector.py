@@ -211,11 +211,11 @@ class OnnxDetector:
         A model with one free side is bound too.
 
         """
-        free_sides = spec.input.shape[2:].count(None)
+        free_sides = spec.image.shape[2:].count(None)
         if free_sides == 0 or (free_sides == 2 and (not rectangular or self._takes_shorter(spec))):
             return spec
-        fixed = (spec.input.shape[0], 3, probe_wh[1], probe_wh[0])
-        return dataclasses.replace(spec, input=dataclasses.replace(spec.input, shape=fixed))
+        fixed = (spec.image.shape[0], 3, probe_wh[1], probe_wh[0])
+        return dataclasses.replace(spec, image=dataclasses.replace(spec.image, shape=fixed))
 
     def _takes_shorter(self, spec: ModelSpec) -> bool:
         """Whether an input one stride less high than the probed square runs."""
@@ -223,7 +223,7 @@ class OnnxDetector:
         if size <= spec.stride:
             return True
         try:
-            self._run(spec.outputs, np.zeros((1, 3, size - spec.stride, size), spec.input.dtype))
+            self._run(spec.outputs, np.zeros((1, 3, size - spec.stride, size), spec.image.dtype))
         except InferenceError:
             return False
         return True

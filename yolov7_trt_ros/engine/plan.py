@@ -147,7 +147,10 @@ class PlanManifest:
     def to_record(self) -> dict[str, Any]:
         """Return the manifest JSON-ready."""
         record = dataclasses.asdict(self)
-        record['spec']['layout'] = self.spec.layout.value
+        spec = record['spec']
+        record['spec'] = {
+            'input': spec.pop('image'), **spec, 'layout': self.spec.layout.value,
+        }
         return {'format': _FORMAT, **record}
 
     @classmethod
@@ -186,7 +189,7 @@ def _spec_from_record(record: Mapping[str, Any]) -> ModelSpec:
             for head in record['anchors']
         )
     return ModelSpec(
-        input=TensorInfo(image['name'], tuple(image['shape']), image['dtype']),
+        image=TensorInfo(image['name'], tuple(image['shape']), image['dtype']),
         layout=OutputLayout(record['layout']),
         outputs=tuple(record['outputs']),
         class_names=tuple(record['class_names']),

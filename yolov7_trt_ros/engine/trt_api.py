@@ -416,6 +416,7 @@ def _make_recorder(module: Any) -> Any:
     base: Any = module.IProfiler
 
     class Recorder(base):  # type: ignore[misc]
+
         def __init__(self) -> None:
             base.__init__(self)
             self.layers: list[tuple[str, float]] = []

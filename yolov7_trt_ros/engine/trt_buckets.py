@@ -141,7 +141,7 @@ class Bucket:
     def enqueue_letterbox(self, cells: int) -> None:
         """Convert, scale and normalise the images into the network input."""
         _, network_h, network_w = self.shape
-        sample = np.dtype(self._tools.spec.input.dtype)
+        sample = np.dtype(self._tools.spec.image.dtype)
         block = (*_BLOCK_XY, 1)
         grid = (-(-network_w // block[0]), -(-network_h // block[1]))
         for index, part in enumerate(self.parts):
@@ -188,10 +188,10 @@ class Bucket:
         spec, reserve = self._tools.spec, self._tools.workspace.reserve
         batch, network_h, network_w = self.shape
         shape: tuple[int, ...] = (batch, 3, network_h, network_w)
-        context.set_input_shape(spec.input.name, shape)
-        size = int(np.prod(shape)) * np.dtype(spec.input.dtype).itemsize
+        context.set_input_shape(spec.image.name, shape)
+        size = int(np.prod(shape)) * np.dtype(spec.image.dtype).itemsize
         self._input = reserve('input', size)
-        context.set_address(spec.input.name, self._input)
+        context.set_address(spec.image.name, self._input)
         outputs = {}
         for name, dtype in self._tools.output_dtypes.items():
             shape = context.output_shape(name)

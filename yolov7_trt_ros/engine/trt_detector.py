@@ -242,7 +242,7 @@ class TrtDetector:
 
     @property
     def staging_pool(self) -> StagingPool:
-        """The staging memory, shared with the other detectors of the process."""
+        """Return the staging memory, shared with the other detectors of the process."""
         return self._pool
 
     def facts(self) -> dict[str, str]:

@@ -108,7 +108,7 @@ class TrtNetwork:
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        """The inputs, free dimensions None."""
+        """Return the inputs, free dimensions None."""
         tensors = [self._network.get_input(index) for index in range(self._network.num_inputs)]
         return tuple(
             TensorInfo(

@@ -68,7 +68,7 @@ class Network(nn.Module):
 
     @property
     def head(self) -> Head:
-        """The last layer."""
+        """Return the last layer."""
         head = self.model[-1]
         assert isinstance(head, Head)  # check_rows guarantees it
         return head

@@ -45,7 +45,7 @@ class ConvBlock(nn.Module):
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Inputs and outputs."""
+        """Return inputs and outputs."""
         return self.conv.in_channels, self.conv.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Pyramid(nn.Module):
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Inputs and outputs."""
+        """Return inputs and outputs."""
         return self.cv1.channels[0], self.cv7.channels[1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Down(nn.Module):
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Inputs and outputs."""
+        """Return inputs and outputs."""
         return self.cv1.channels[0], self.cv2.channels[1] + self.cv3.channels[1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class Head(nn.Module):
 
     @property
     def layers(self) -> list[nn.Conv2d]:
-        """The convolutions, one per map."""
+        """Return the convolutions, one per map."""
         return [layer for layer in self.m if isinstance(layer, nn.Conv2d)]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -62,8 +62,12 @@ def calibrate(
 
     Parameters
     ----------
+    model
+        What to run.
     blobs
         Network inputs (1, 3, H, W), RGB, 0..1, one after the other; sizes may differ.
+    threads
+        CPU threads; 0 takes one per core that this process may use.
     advance
         Called after each picture.
 

@@ -33,7 +33,7 @@ class ConvCell:
 
     @property
     def output(self) -> nn.Module:
-        """The module whose output is the value before the activation."""
+        """Return the module whose output is the value before the activation."""
         return self.conv if self.norm is None else self.norm
 
 

@@ -170,7 +170,7 @@ class Recovery:
 
     @property
     def result(self) -> Network:
-        """The moving average of the weights so far; with its batch norms, on the device."""
+        """Return the moving average of the weights so far; with its batch norms, on the device."""
         return self._average  # type: ignore[no-any-return]
 
     def run(

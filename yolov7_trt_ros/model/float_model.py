@@ -63,8 +63,8 @@ class FloatModel:
         self.heads = tuple(name for name in self.convs if not self._conv_follows(name))
 
     @property
-    def input(self) -> Any:
-        """The image input."""
+    def image(self) -> Any:
+        """Return the image input."""
         return next(
             value for value in self.model.graph.input if value.name not in self._stored
         )

@@ -24,6 +24,8 @@ def make_mixed(model: FloatModel, kept: Collection[str], convert: ConvertToHalf)
 
     Parameters
     ----------
+    model
+        What to convert; it stays as it is.
     kept
         Names of the convolutions that stay float32: the heads, and what else is to stay. What
         follows the last ones, where boxes are decoded into pixels, stays float32 anyway.

@@ -21,10 +21,9 @@ class NetworkCost:
 
     Attributes
     ----------
-    macs
-        Multiply-accumulates of the convolutions (half of the "FLOPs" that papers count).
-    parameters
-        Weights and biases of the convolutions with batch norms folded in.
+    macs, parameters
+        Multiply-accumulates of the convolutions (half of the "FLOPs" that papers count), and
+        their weights and biases with batch norms folded in.
 
     """
 

@@ -20,6 +20,10 @@ def write_grid(
 
     Parameters
     ----------
+    writer, network
+        Where the nodes go, and the model that they decode for.
+    maps, output
+        Names of the raw maps, and that of the rows.
     image_hw
         Network size, where it is fixed: the cells are stored then. None computes them from the
         maps' own integer sizes.

@@ -69,6 +69,8 @@ def copy_onnx(
 
     Parameters
     ----------
+    source, target
+        Files: the export, and where the copy goes.
     form, dynamic
         What the export must be, and what must be free in it; None takes it as it is.
     shape
@@ -172,7 +174,7 @@ def _run(
 
 def _truly_free(session: Any, spec: ModelSpec, image_hw: tuple[int, int]) -> frozenset[str]:
     """Return which of the declared free sizes the model runs with."""
-    batch, _, height, width = spec.input.shape
+    batch, _, height, width = spec.image.shape
     free = set()
     if batch is None and _runs(session, spec, (2, 3, *image_hw)):
         free.add('batch')
@@ -184,7 +186,7 @@ def _truly_free(session: Any, spec: ModelSpec, image_hw: tuple[int, int]) -> fro
 
 def _runs(session: Any, spec: ModelSpec, shape: tuple[int, int, int, int]) -> bool:
     """Whether the model runs at a shape and gives the outputs of it."""
-    values = _run(session, spec.input, shape)
+    values = _run(session, spec.image, shape)
     if values is None:
         return False
     if spec.layout is OutputLayout.GRID:
@@ -198,9 +200,9 @@ def _check_same(
     session: Any, copied: Any, spec: ModelSpec, image_hw: tuple[int, int]
 ) -> None:
     """Check that the copy computes what the original does, on one noisy input."""
-    shape = (spec.input.shape[0] or 1, 3, *image_hw)
-    images = np.random.default_rng(7).random(shape).astype(spec.input.dtype)
-    pairs = zip(*(each.run(None, {spec.input.name: images}) for each in (session, copied)),
+    shape = (spec.image.shape[0] or 1, 3, *image_hw)
+    images = np.random.default_rng(7).random(shape).astype(spec.image.dtype)
+    pairs = zip(*(each.run(None, {spec.image.name: images}) for each in (session, copied)),
                 strict=True)
     if not all(np.allclose(before, after, 1e-4, 1e-4) for before, after in pairs):
         raise ExportError('the copy does not compute what the original does; nothing was written')
@@ -219,4 +221,4 @@ def _bound(
     true = tuple(
         None if kind in free else size for kind, size in zip(kinds, shape, strict=True)
     )
-    return dataclasses.replace(spec, input=dataclasses.replace(spec.input, shape=true))
+    return dataclasses.replace(spec, image=dataclasses.replace(spec.image, shape=true))

@@ -51,6 +51,7 @@ def place(model: FloatModel, kept: Collection[str]) -> Placement:
 
 
 class _Placing:
+
     def __init__(self, model: FloatModel, kept: Collection[str]) -> None:
         self._model = model
         self._convs = tuple(name for name in model.convs if name not in set(kept))

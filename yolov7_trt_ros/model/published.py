@@ -27,7 +27,7 @@ class _Rows:
 
     @property
     def last(self) -> int:
-        """Number of the row added last."""
+        """Return the number of the row added last."""
         return len(self.rows) - 1
 
     def add(self, kind: str, *sources: int, channels: int | None = None, kernel: int = 1,

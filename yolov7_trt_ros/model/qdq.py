@@ -38,6 +38,8 @@ def quantise(
 
     Parameters
     ----------
+    model, calibration
+        What to quantise, and the magnitudes of its activations.
     method
         How the ranges of activations are found: `kl`, `mse`, `percentile` or `minmax`.
     kept

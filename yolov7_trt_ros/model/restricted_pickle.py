@@ -138,6 +138,7 @@ class _StorageType:
 
 
 class _Unpickler(pickle.Unpickler):
+
     def __init__(self, file: BinaryIO, find_storage: FindStorage | None) -> None:
         super().__init__(file, encoding='utf-8')
         self._find_storage = find_storage

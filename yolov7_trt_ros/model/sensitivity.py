@@ -33,10 +33,14 @@ def rank_convs(
 
     Parameters
     ----------
+    model, calibration, method, weight_range
+        As `quantise` takes them.
     blobs
         Network inputs (1, 3, H, W).
     kept
         Convolutions that stay float anyway; they are not ranked.
+    threads
+        CPU threads; 0 takes one per core that this process may use.
     advance
         Called after each convolution.
 

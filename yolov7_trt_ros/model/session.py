@@ -35,7 +35,7 @@ class TensorSession:
     """
 
     def __init__(self, model: Any, tensors: list[str], *, threads: int = 0) -> None:
-        image = FloatModel(model).input
+        image = FloatModel(model).image
         self._input = image.name
         self._batch = image.type.tensor_type.shape.dim[0].dim_value or 1
         # The image itself may be asked for; ONNX Runtime gives outputs of nodes only.

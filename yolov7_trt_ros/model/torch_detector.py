@@ -232,7 +232,7 @@ def _name(device: torch.device) -> str:
 
 def _spec_of(network: Network, half: bool) -> ModelSpec:
     return ModelSpec(
-        input=TensorInfo('images', (None, 3, None, None), 'float16' if half else 'float32'),
+        image=TensorInfo('images', (None, 3, None, None), 'float16' if half else 'float32'),
         layout=OutputLayout.RAW_HEADS,
         outputs=tuple(f'raw_{stride}' for stride in network.strides),
         class_names=network.class_names,

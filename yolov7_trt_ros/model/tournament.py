@@ -96,6 +96,10 @@ def run_tournament(
 
     Parameters
     ----------
+    model, calibration, weight_range
+        As `quantise` takes them.
+    score, methods
+        Says how good a ModelProto is; one entry for each method.
     kept
         Convolutions that stay float in every entry.
     sensitivity_blobs
@@ -103,6 +107,8 @@ def run_tournament(
         either where the best method comes as near to the float model as `tolerance`.
     tolerance
         Scores this near to each other count as equal; the fewest float convolutions win then.
+    threads
+        Of the sensitivity: CPU threads; 0 takes one per core that this process may use.
     report
         Gets a line for each thing that begins.
 

@@ -165,7 +165,7 @@ class DetectorNode(LifecycleNode):
         """Open the detector; where it lacks its plan and may build it, start that."""
         options = parameters.detector_options(values)
         try:
-            detector = self._engine.open(options)
+            detector = self._engine.open_detector(options)
         except PlanError as exc:
             if values['on_plan_mismatch'] != parameters.REBUILD:
                 raise
@@ -222,7 +222,7 @@ class DetectorNode(LifecycleNode):
         )
         self._worker.start()
         self._streams.limit_rate(self._current_settings().max_rate_hz)
-        self._streams.open(slots)
+        self._streams.subscribe(slots)
 
     def _publish_labels(self, detector: Detector, model: str) -> None:
         """Publish class names and method once, latched, for whoever comes later."""

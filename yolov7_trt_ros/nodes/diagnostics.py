@@ -8,7 +8,7 @@ import time
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.nodes.statistics import Counts, TopicStatistics
+from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
 
 
 def node_status(

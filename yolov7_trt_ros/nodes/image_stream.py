@@ -16,8 +16,8 @@ from vision_msgs.msg import Detection2DArray
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.frame_statistics import RateLimit, TopicStatistics
 from yolov7_trt_ros.nodes.process import find_profile, PROFILE_NAME, profile_variable
-from yolov7_trt_ros.nodes.statistics import RateLimit, TopicStatistics
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -88,7 +88,7 @@ class ImageStream:
         self._published_since_ns: int | None = None
         self._received_before = 0
 
-    def open(self, slots: FrameSlots[ReceivedFrame]) -> None:
+    def subscribe(self, slots: FrameSlots[ReceivedFrame]) -> None:
         """Subscribe; frames go to `slots`."""
         self._slots = slots
         self.follow_publishers()

@@ -76,7 +76,7 @@ def node_settings(
         Name of the node's program.
     table
         Parameters that are arguments, with their types.
-    parameters
+    **parameters
         Further ones. What is not empty on the command line, and these, win over the file.
 
     """

@@ -26,7 +26,7 @@ _ONE_AT_A_TIME = threading.Lock()
 class Engine:
     """What the node needs of engine/: open a detector, and build the plan that one needs."""
 
-    open: Callable[[DetectorOptions], Detector] = open_detector
+    open_detector: Callable[[DetectorOptions], Detector] = open_detector
     build: Callable[
         [DetectorOptions, Callable[[str, float | None], None], Callable[[], bool]], Path
     ] = build_needed_plan
@@ -121,7 +121,7 @@ class PlanBuild:
         finally:
             _ONE_AT_A_TIME.release()
         self._report('open', None)
-        return None if self._cancelled.is_set() else self._engine.open(self._options)
+        return None if self._cancelled.is_set() else self._engine.open_detector(self._options)
 
     def _report(self, phase: str, fraction: float | None) -> None:
         self._phase = (phase, fraction)

@@ -50,12 +50,12 @@ class BoardChanges:
 
     @property
     def error(self) -> str:
-        """What failed without an answer and still holds, '' for nothing."""
+        """Return what failed without an answer and still holds, '' for nothing."""
         return '' if self._failed is None else self._failed[1]
 
     @property
     def last_change(self) -> str:
-        """The change that succeeded last, and what held then."""
+        """Return the change that succeeded last, and what held then."""
         return self._last_change
 
     def is_put(self, name: str, value: Any) -> bool:

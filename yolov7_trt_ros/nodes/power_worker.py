@@ -89,7 +89,7 @@ class PowerWorker:
 
     @property
     def current(self) -> Job | None:
-        """The job in work."""
+        """Return the job in work."""
         return self._current
 
     @property
@@ -165,7 +165,7 @@ class Sampler:
 
     @property
     def newest(self) -> BoardSample | None:
-        """The sample read last."""
+        """Return the sample read last."""
         return self._newest
 
     @property

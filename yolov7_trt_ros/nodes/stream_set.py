@@ -13,8 +13,8 @@ from yolov7_trt_ros.core.topics import detections_topics, is_pattern, matching_t
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.frame_statistics import Counts, RemovedTopics
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
-from yolov7_trt_ros.nodes.statistics import Counts, RemovedTopics
 
 _GONE_NS = 10 * NS_PER_S
 """How long a topic that a pattern found may be without publisher before it is given up."""
@@ -103,11 +103,11 @@ class StreamSet(Mapping[str, ImageStream]):
         self._wanted = checked
         self._update()
 
-    def open(self, slots: FrameSlots[ReceivedFrame]) -> None:
+    def subscribe(self, slots: FrameSlots[ReceivedFrame]) -> None:
         """Subscribe; frames go to `slots`."""
         self._slots = slots
         for stream in self._streams.values():
-            self._open(stream)
+            self._subscribe(stream)
 
     def close(self) -> None:
         """Unsubscribe; publishers stay."""
@@ -188,12 +188,12 @@ class StreamSet(Mapping[str, ImageStream]):
         )
         self._streams[topic] = stream
         if self._slots is not None:
-            self._open(stream)
+            self._subscribe(stream)
 
-    def _open(self, stream: ImageStream) -> None:
+    def _subscribe(self, stream: ImageStream) -> None:
         assert self._slots is not None
         stream.max_rate_hz = self._max_rate_hz
-        stream.open(self._slots)
+        stream.subscribe(self._slots)
 
     def _remove(self, topic: str) -> None:
         stream = self._streams.pop(topic)

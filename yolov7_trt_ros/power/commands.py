@@ -72,7 +72,7 @@ class CommandResult:
 
     @property
     def last_lines(self) -> str:
-        """The last three lines said, on one line, for an error message."""
+        """Return the last three lines said, on one line, for an error message."""
         lines = [line.strip() for line in self.text.splitlines() if line.strip()]
         return ' / '.join(lines[-3:]) or 'nothing was printed'
 

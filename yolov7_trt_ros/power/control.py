@@ -95,7 +95,7 @@ class PowerControl:
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """What `restore` would put back, in the order of the first change of each."""
+        """Return what `restore` would put back, in the order of the first change of each."""
         return self._undo.names
 
     def board(self) -> BoardInfo:

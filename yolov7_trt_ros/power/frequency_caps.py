@@ -83,7 +83,7 @@ class FrequencyCaps:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """The units that have a cap or are held."""
+        """Return the units that have a cap or are held."""
         return tuple(unit for unit, caps in self._caps.items() if caps)
 
     def frequencies_mhz(self, unit: str) -> tuple[float, ...]:

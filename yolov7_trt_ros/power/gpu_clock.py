@@ -33,7 +33,7 @@ class GpuClock(Protocol):
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """What `restore` would put back."""
+        """Return what `restore` would put back."""
 
     def steps(self) -> tuple[float, ...]:
         """Return the steps there are, rising."""

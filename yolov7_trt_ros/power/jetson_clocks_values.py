@@ -81,7 +81,7 @@ class FanState:
 
     @property
     def pwm(self) -> int | None:
-        """The duty, 0..255; None where it is not printed."""
+        """Return the duty, 0..255; None where it is not printed."""
         for name, value in self.values.items():
             if name.lower() in ('speed', 'pwm') or re.search(r'pwm\d*$', name):
                 return value
@@ -130,12 +130,12 @@ class ClocksShow:
 
     @property
     def gpu(self) -> ClockRange | None:
-        """The GPU, on Thor that of its graphics clusters; None where it has no line."""
+        """Return the GPU, on Thor that of its graphics clusters; None where it has no line."""
         return next((clock for name, clock in self.clocks.items() if _is_gpu(name)), None)
 
     @property
     def emc(self) -> ClockRange | None:
-        """The memory controller; None where it has no line."""
+        """Return the memory controller; None where it has no line."""
         return self.clocks.get('EMC')
 
     @property

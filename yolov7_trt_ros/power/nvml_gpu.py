@@ -55,12 +55,12 @@ class NvmlGpu:
 
     @property
     def note(self) -> str:
-        """What is not as it was asked for; '' for nothing."""
+        """Return what is not as it was asked for; '' for nothing."""
         return '' if self._knob is None else self._knob.note
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """What `restore` would put back."""
+        """Return what `restore` would put back."""
         is_left = self._changes is not None and self._changes.is_left
         return (self._knob.name,) if is_left and self._knob is not None else ()
 

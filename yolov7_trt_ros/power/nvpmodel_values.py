@@ -127,10 +127,8 @@ class NvpmodelConf:
 
     Attributes
     ----------
-    parameters
-        Where settings are written.
-    modes
-        In the order of the file.
+    parameters, modes
+        Where settings are written, and the modes in the order of the file.
     default_id
         Mode at first boot; None where the text has none.
     fan_default

@@ -301,7 +301,7 @@ class GovernorState:
     @property
     def allowed(self) -> tuple[ClockState, ...]:
         """
-        The candidates under the ceiling, from slow to fast; never empty.
+        Return the candidates under the ceiling, from slow to fast; never empty.
 
         While it is too hot, none above the present clocks.
 

@@ -72,7 +72,7 @@ class SysfsSource:
 
     @property
     def files(self) -> BoardFiles:
-        """What was found on this board."""
+        """Return what was found on this board."""
         return self._files
 
     @property

@@ -56,7 +56,7 @@ class UnitUse:
 
     @property
     def mhz(self) -> float | None:
-        """The highest of the clocks; None where none is printed."""
+        """Return the highest of the clocks; None where none is printed."""
         return max(self.clocks_mhz, default=None)
 
 

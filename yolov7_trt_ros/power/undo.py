@@ -25,7 +25,7 @@ class UndoList:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What would be put back, in the order of the first change of each."""
+        """Return what would be put back, in the order of the first change of each."""
         return tuple(self._undo)
 
     def remember(self, name: str, undo: Callable[[], object]) -> None:

@@ -45,7 +45,10 @@ class RunSummary:
 
     def as_record(self) -> dict[str, Any]:
         """Return the summary as a JSON-ready dict."""
-        return dataclasses.asdict(self) | {'reasons': list(self.reasons)}
+        return dataclasses.asdict(self) | {
+            'reasons': list(self.reasons),
+            'latency_ms': {stage: found.as_record() for stage, found in self.latency_ms.items()},
+        }
 
 
 class RunCounter:

@@ -81,6 +81,10 @@ def detect_labelled(
 
     Parameters
     ----------
+    images, folder
+        What is labelled, and where the files are.
+    detector, settings
+        Finds, and how.
     load
         Reads a picture; may raise ImageError.
     found, failed

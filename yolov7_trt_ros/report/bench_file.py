@@ -89,8 +89,12 @@ def _batch(record: Mapping[str, Any]) -> BatchResult:
 def _speed(record: Mapping[str, Any] | None) -> Speed | None:
     if record is None:
         return None
-    latency_ms = _make(Percentiles, record['latency_ms'])
-    return _make(Speed, {**record, 'latency_ms': latency_ms})
+    return _make(Speed, {**record, 'latency_ms': _percentiles(record['latency_ms'])})
+
+
+def _percentiles(record: Mapping[str, Any]) -> Percentiles:
+    values = {key: value for key, value in record.items() if key != 'max'}
+    return _make(Percentiles, {**values, 'largest': record.get('max', 0.0)})
 
 
 def _make(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
@@ -146,10 +150,8 @@ def merge_benches(
     ----------
     benches
         Each with the name of its file, for messages.
-    title
-        That of the first, if empty.
-    notes
-        Sentences to add to theirs.
+    title, notes
+        That of the first, if empty; sentences to add to theirs.
 
     Raises
     ------

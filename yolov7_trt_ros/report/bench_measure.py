@@ -38,7 +38,7 @@ class NetworkClock(Protocol):
 
     @property
     def sample(self) -> Callable[[Sequence[ImageView]], list[int]]:
-        """Takes images, returns nanoseconds of one or more runs."""
+        """Return what takes images and returns nanoseconds of one or more runs."""
 
     @property
     def by_detector(self) -> bool:
@@ -96,6 +96,12 @@ def measure_batch(
 
     Parameters
     ----------
+    detector, pictures
+        What runs end to end, and on what, over and over again.
+    batch
+        Images at once.
+    plan
+        How long to measure.
     open_clock
         Returns what times the network at a batch size; raises one of our errors where the model
         does not take it.

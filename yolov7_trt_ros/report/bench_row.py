@@ -210,14 +210,12 @@ class Bench:
 
     Attributes
     ----------
-    title
-        Heading of the pages.
+    title, notes
+        Heading of the pages, and sentences of whoever measured.
     settings
         How it was measured: seconds, warm-up, thresholds, letterbox; JSON-ready.
     rows
         In the order of the tables; the others are compared with the first that ran.
-    notes
-        Sentences of whoever measured.
 
     """
 
@@ -233,5 +231,21 @@ class Bench:
 
     def to_json(self) -> bytes:
         """Return the benchmark as JSON."""
-        record = {'format': FORMAT, **dataclasses.asdict(self)}
+        rows = [_row_record(row) for row in self.rows]
+        record = {'format': FORMAT, **dataclasses.asdict(self), 'rows': rows}
         return (json.dumps(record, indent=1, ensure_ascii=False) + '\n').encode()
+
+
+def _row_record(row: BenchRow) -> dict[str, Any]:
+    batches = [
+        dataclasses.asdict(each)
+        | {'network': _speed_record(each.network), 'end_to_end': _speed_record(each.end_to_end)}
+        for each in row.batches
+    ]
+    return dataclasses.asdict(row) | {'batches': batches}
+
+
+def _speed_record(speed: Speed | None) -> dict[str, Any] | None:
+    if speed is None:
+        return None
+    return dataclasses.asdict(speed) | {'latency_ms': speed.latency_ms.as_record()}

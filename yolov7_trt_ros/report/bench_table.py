@@ -20,14 +20,12 @@ class Table:
 
     Attributes
     ----------
-    title
-        Heading.
+    title, notes
+        Heading, and sentences below.
     header
         Names of the columns; the first is left-aligned.
     rows
         As many cells as the header.
-    notes
-        Sentences below.
 
     """
 

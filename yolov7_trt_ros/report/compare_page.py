@@ -39,10 +39,10 @@ def summary_rows(result: ComparisonResult) -> list[tuple[str, str]]:
     ]
     if iou is not None:
         rows.append(('IoU', f'mean {iou.mean:.4f}, p95 {iou.p95:.4f}, 95 % reach {iou.p5:.4f}, '
-                     f'least {iou.min:.4f}'))
+                     f'least {iou.least:.4f}'))
     if drift is not None:
         rows.append(('score drift', f'mean {drift.mean:.4f} (bias {drift.bias:+.4f}), '
-                     f'p95 {drift.p95:.4f}, max {drift.max:.4f}'))
+                     f'p95 {drift.p95:.4f}, max {drift.largest:.4f}'))
     return [*rows, ('AP50', f'{result.ap50:.4f} of B against A')]
 
 

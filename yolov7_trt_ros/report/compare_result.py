@@ -37,7 +37,7 @@ class Difference:
 
     @property
     def matched_share(self) -> float:
-        """Matched part of all, 0..1; 1 where there is nothing."""
+        """Return the matched part of all, 0..1; 1 where there is nothing."""
         total = self.matched + self.missed + self.new
         return self.matched / total if total else 1.0
 
@@ -117,8 +117,12 @@ class DriftSummary:
 
     mean: float
     p95: float
-    max: float
+    largest: float
     bias: float
+
+    def as_record(self) -> dict[str, float]:
+        """Return the summary as a JSON-ready dict; the largest is its `max`."""
+        return {'mean': self.mean, 'p95': self.p95, 'max': self.largest, 'bias': self.bias}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +132,11 @@ class IouSummary:
     mean: float
     p5: float
     p95: float
-    min: float
+    least: float
+
+    def as_record(self) -> dict[str, float]:
+        """Return the summary as a JSON-ready dict; the least is its `min`."""
+        return {'mean': self.mean, 'p5': self.p5, 'p95': self.p95, 'min': self.least}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +181,8 @@ class ComparisonResult:
         return {
             'frames': self.frames.as_record(),
             'detections': _difference_record(self.total),
-            'iou': self.iou and dataclasses.asdict(self.iou),
-            'score_drift': self.drift and dataclasses.asdict(self.drift),
+            'iou': self.iou and self.iou.as_record(),
+            'score_drift': self.drift and self.drift.as_record(),
             'ap50': self.ap50,
             'per_class': {
                 each.name: {'ap50': each.ap50, 'reference': each.reference,

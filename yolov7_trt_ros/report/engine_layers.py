@@ -69,10 +69,9 @@ class LayerTensor:
     shape: tuple[int, ...] = ()
     layout: str = ''
 
-
     @property
     def size_bytes(self) -> int | None:
-        """What it holds; None where type or a side is not told."""
+        """Return what it holds; None where type or a side is not told."""
         bits = _BITS.get(self.dtype)
         if bits is None or not self.shape or min(self.shape) < 0:
             return None

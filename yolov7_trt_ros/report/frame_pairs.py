@@ -28,7 +28,7 @@ class StampedDetections(Protocol):
 
     @property
     def detections(self) -> Detections:
-        """What was found in it."""
+        """Return what was found in it."""
         raise NotImplementedError
 
 

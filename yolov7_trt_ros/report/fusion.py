@@ -50,7 +50,7 @@ class FusionReport:
 
     @property
     def fused(self) -> int:
-        """Number of chains that are one layer each."""
+        """Return the number of chains that are one layer each."""
         return sum(fate.state == FUSED for fate in self.fates)
 
     @property
@@ -73,7 +73,7 @@ class FusionReport:
 
     @property
     def reformats(self) -> tuple[EngineLayer, ...]:
-        """The layers that only change order, type or place of a tensor."""
+        """Return the layers that only change order, type or place of a tensor."""
         return tuple(layer for layer in self.layers if layer.kind == REFORMAT)
 
     def traffic(self) -> dict[str, int]:

@@ -17,7 +17,11 @@ class Percentiles:
     p50: float = 0.0
     p90: float = 0.0
     p99: float = 0.0
-    max: float = 0.0
+    largest: float = 0.0
+
+    def as_record(self) -> dict[str, float]:
+        """Return the percentiles as a JSON-ready dict; the largest is its `max`."""
+        return {'p50': self.p50, 'p90': self.p90, 'p99': self.p99, 'max': self.largest}
 
 
 def percentiles_ms(samples_ns: Sequence[int]) -> Percentiles:

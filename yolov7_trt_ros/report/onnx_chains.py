@@ -63,7 +63,7 @@ class Chain:
 
     @property
     def name(self) -> str:
-        """What the convolution is called."""
+        """Return what the convolution is called."""
         return self.nodes[0].names[0]
 
     def to_record(self) -> dict[str, Any]:

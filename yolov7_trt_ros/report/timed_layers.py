@@ -26,7 +26,7 @@ class TimedLayer:
 
     @property
     def label(self) -> str:
-        """What sort of layer it is, and in which precision: `convolution Int8`."""
+        """Return what sort of layer it is, and in which precision: `convolution Int8`."""
         if self.layer is None:
             return UNKNOWN
         kind = self.layer.kind
@@ -90,6 +90,8 @@ def match_times(record: Mapping[str, Any], layers: Sequence[EngineLayer]) -> Tim
     record
         `layers`, a list of dicts with `name` and `medianMs` or `averageMs` as trtexec writes
         them; the rest is kept as conditions.
+    layers
+        Those of the engine that was timed.
 
     Raises
     ------
