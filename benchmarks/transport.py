@@ -54,11 +54,13 @@ def publish(width: int, height: int, count: int) -> None:
     rclpy.shutdown()
 
 
-def subscribe(seconds: float) -> None:
-    """Take images and print what they cost as JSON."""
+def subscribe(seconds: float, *, serialized: bool = False) -> None:
+    """Take images, as messages or serialised, and print what they cost as JSON."""
     import numpy as np
     import rclpy
     from sensor_msgs.msg import Image
+
+    from yolov7_trt_ros.core.serialized_image import read_image
 
     rclpy.init()
     node = rclpy.create_node('benchmark_subscriber')
@@ -66,10 +68,19 @@ def subscribe(seconds: float) -> None:
 
     def on_image(message: Any) -> None:
         stamp = message.header.stamp
-        age_ns = node.get_clock().now().nanoseconds - stamp.sec * 10**9 - stamp.nanosec
-        seen.append((int(message.header.frame_id), age_ns, time.process_time()))
+        note(message.header.frame_id, stamp.sec * 10**9 + stamp.nanosec)
 
-    node.create_subscription(Image, TOPIC, on_image, _qos())
+    def on_bytes(message: bytes) -> None:
+        header = read_image(message).header
+        note(header.frame_id, header.stamp_ns)
+
+    def note(frame_id: str, stamp_ns: int) -> None:
+        age_ns = node.get_clock().now().nanoseconds - stamp_ns
+        seen.append((int(frame_id), age_ns, time.process_time()))
+
+    node.create_subscription(
+        Image, TOPIC, on_bytes if serialized else on_image, _qos(), raw=serialized
+    )
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         rclpy.spin_once(node, timeout_sec=0.2)

@@ -20,17 +20,20 @@ from typing import Any
 from measured_on import save
 import transport
 
-SETTINGS = {  # profile of Fast DDS, malloc tuned
-    'default': (False, False), 'profile': (True, False), 'profile and malloc': (True, True),
+SETTINGS = {  # profile of Fast DDS, malloc tuned, taken as bytes (as detector_node does)
+    'default': (False, False, False), 'profile': (True, False, False),
+    'profile and malloc': (True, True, False), 'profile, malloc, serialised': (True, True, True),
 }
 RUNS = (  # size, reliability, settings
     ('640x480', 'best effort', 'default'),
     ('640x480', 'best effort', 'profile'),
     ('640x480', 'best effort', 'profile and malloc'),
+    ('640x480', 'best effort', 'profile, malloc, serialised'),
     ('640x480', 'reliable', 'default'),
     ('640x480', 'reliable', 'profile and malloc'),
     ('1920x1080', 'best effort', 'profile'),
     ('1920x1080', 'best effort', 'profile and malloc'),
+    ('1920x1080', 'best effort', 'profile, malloc, serialised'),
     ('1920x1080', 'reliable', 'default'),
     ('1920x1080', 'reliable', 'profile and malloc'),
 )
@@ -50,14 +53,14 @@ def run_part(args: argparse.Namespace) -> None:
     if args.publish:
         transport.publish(*args.publish)
     else:
-        transport.subscribe(args.subscribe)
+        transport.subscribe(args.subscribe, serialized=args.serialized)
 
 
 def measure(size: str, reliability: str, settings: str, count: int) -> dict[str, Any]:
     """Run one pair of processes and return what the subscriber printed."""
     from yolov7_trt_ros.nodes.process import large_image_environment, PROFILE_VARIABLES
 
-    profile, tuned = SETTINGS[settings]
+    profile, tuned, serialized = SETTINGS[settings]
     environment = {k: v for k, v in os.environ.items() if k not in PROFILE_VARIABLES}
     environment |= {
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 100), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'
@@ -66,6 +69,7 @@ def measure(size: str, reliability: str, settings: str, count: int) -> dict[str,
         environment |= large_image_environment(environment)
     part = [sys.executable, __file__]
     part += ['--reliable'] * (reliability == 'reliable') + ['--tuned'] * tuned
+    part += ['--serialized'] * serialized
     seconds = count / transport.RATE_HZ + SETTLE_S
     subscriber = subprocess.Popen(
         [*part, '--subscribe', str(seconds)], env=environment, stdout=subprocess.PIPE, text=True
@@ -88,7 +92,7 @@ def main() -> None:
     parser.add_argument('-o', '--output', type=Path, default=results / 'transport_parts.json')
     parser.add_argument('--publish', type=int, nargs=3, help=argparse.SUPPRESS)
     parser.add_argument('--subscribe', type=float, help=argparse.SUPPRESS)
-    for name in ('--tuned', '--reliable'):
+    for name in ('--tuned', '--reliable', '--serialized'):
         parser.add_argument(name, action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.publish or args.subscribe:

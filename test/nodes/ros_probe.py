@@ -236,8 +236,8 @@ class Probe:
         return messages
 
     def detections(self, topic: str = '/camera/detections') -> list[Any]:
-        """Listen to detections."""
-        return self.listen(Detection2DArray, topic)
+        """Listen to detections, with a queue so deep that none is replaced before it is read."""
+        return self.listen(Detection2DArray, topic, 1000)
 
     def stamp(self, message: Any, frame_id: str = 'camera') -> Any:
         """Put the present time into a message's header and return the message."""

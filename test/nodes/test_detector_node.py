@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rclpy.serialization import serialize_message
 from ros_probe import image_msg, LATCHED, Probe
 from sensor_msgs.msg import Image
 from vision_msgs.msg import LabelInfo, VisionInfo
@@ -150,6 +151,27 @@ def test_a_bad_image_is_counted_and_the_next_one_processed(
     assert after['failed'] == before['failed'] + 1
     assert persons(probe.ask(camera, image_msg(photograph), found))
     assert '/camera/image_raw: ' in probe.values()['last error']
+
+
+ON_THE_WIRE = {
+    'cut off': lambda message: message[:1000],
+    'a few bytes': lambda message: message[:6],
+    'rubbish': lambda message: message[:4] + b'\xff' * 400,
+}
+
+
+@pytest.mark.parametrize('spoil', ON_THE_WIRE.values(), ids=ON_THE_WIRE.keys())
+def test_a_message_spoilt_on_its_way_is_counted_and_the_next_one_processed(
+    probe, camera, found, photograph, spoil
+):
+    before = probe.counts()
+    camera.publish(spoil(serialize_message(probe.stamp(image_msg(photograph)))))
+    after = probe.wait_until(
+        lambda: (counts := probe.counts())['failed'] > before['failed'] and counts, 'failed + 1'
+    )
+    assert after['received'] == before['received'] + 1
+    assert persons(probe.ask(camera, image_msg(photograph), found))
+    assert 'truncated image message' in probe.values()['last error']
 
 
 def test_every_frame_is_accounted_for(probe, camera, found, photograph):

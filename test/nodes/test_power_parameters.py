@@ -11,9 +11,10 @@ from rclpy.serialization import serialize_message
 from vision_msgs.msg import Detection2DArray
 import yaml
 
+from yolov7_trt_ros.core.serialized_image import read_stamp_ns
 from yolov7_trt_ros.errors import PowerCommandError, SettingError
 from yolov7_trt_ros.nodes import power_parameters as parameters
-from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog, stamp_of_serialized
+from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
 from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker
 from yolov7_trt_ros.power.policy_state import FrameWindow, Limits
@@ -75,15 +76,15 @@ def test_the_stamp_is_read_without_making_the_message() -> None:
     message = Detection2DArray()
     message.header.frame_id = 'camera'
     message.header.stamp.sec, message.header.stamp.nanosec = 1_700_000_000, 123_456_789
-    assert stamp_of_serialized(serialize_message(message)) == 1_700_000_000_123_456_789
+    assert read_stamp_ns(serialize_message(message)) == 1_700_000_000_123_456_789
     big_endian = bytes(4) + struct.pack('>iI', 5, 6)
-    assert stamp_of_serialized(big_endian) == 5_000_000_006
-    assert stamp_of_serialized(b'short') is None
+    assert read_stamp_ns(big_endian) == 5_000_000_006
+    assert read_stamp_ns(b'short') == 0
 
 
 def test_frames_without_a_usable_stamp_count_all_the_same() -> None:
     log, now_ns = FrameLog(), 100 * 10**9
-    for stamp_ns in (now_ns - 20_000_000, 0, None, now_ns + 1, now_ns - 90 * 10**9):
+    for stamp_ns in (now_ns - 20_000_000, 0, -1, now_ns + 1, now_ns - 90 * 10**9):
         log.add(stamp_ns, now_ns)
     assert log.count == 5
     assert log.take() == FrameWindow((20.0,))

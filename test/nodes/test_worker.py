@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rclpy.serialization import serialize_message
 from ros_probe import image_msg
 
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
@@ -38,7 +39,7 @@ class Stream:
     def publish_overlay(self, make: Any) -> None:
         """Nobody listens."""
 
-    def age_ns(self, stamp: Any) -> int:
+    def age_ns(self, stamp_ns: int) -> int:
         return 0
 
 
@@ -67,7 +68,8 @@ class Bench:
         message.header.frame_id = topic
         stream: Any = self.streams[topic]
         stream.statistics.count('received')
-        self.slots.put(topic, ReceivedFrame(stream, message, 0, None))
+        serialized = serialize_message(message)
+        self.slots.put(topic, ReceivedFrame(stream, serialized, False, 0, None))
 
     def run(self, **encodings: str) -> None:
         """Put one frame a topic, then let the worker take them all."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import array
 from typing import Any
 
+from builtin_interfaces.msg import Time
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from yolov7_trt_ros.core.detections import class_name, Detections
+from yolov7_trt_ros.core.serialized_image import MessageHeader
 
 
 def image_to_msg(pixels: NDArray[np.uint8], header: Any) -> Image:
@@ -21,6 +24,11 @@ def image_to_msg(pixels: NDArray[np.uint8], header: Any) -> Image:
     message = Image(header=header, height=height, width=width, encoding='bgr8', step=width * 3)
     message.data = data  # array.array is the one type every distro takes without a slow check
     return message
+
+
+def header_to_msg(header: MessageHeader) -> Header:
+    """Return the header of an image as a message."""
+    return Header(stamp=Time(sec=header.sec, nanosec=header.nanosec), frame_id=header.frame_id)
 
 
 class DetectionsToMsg:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
+from functools import partial
 import threading
 import time
 from typing import Any
@@ -13,7 +14,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
+from yolov7_trt_ros.core.serialized_image import read_stamp_ns
+from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.frame_statistics import RateLimit, TopicStatistics
@@ -30,11 +32,13 @@ _WARN_PERIOD_S = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class ReceivedFrame:
-    """An image message as the callback took it; the worker reads its pixels in place."""
+    """An image message as it was on the wire; the worker reads its pixels in place."""
 
     stream: ImageStream
     """Where it came from, though another may have taken over the topic's name since."""
-    message: Image | CompressedImage
+    serialized: bytes
+    compressed: bool
+    """Whether it is a sensor_msgs/CompressedImage."""
     received_ns: int
     """Monotonic nanoseconds."""
     transport_ns: int | None
@@ -149,11 +153,13 @@ class ImageStream:
             self._node.destroy_subscription(self._subscription)
         self._choice = choice
         profile: QoSProfile = choice.profile()
+        compressed = choice.transport == qos.COMPRESSED
         self._subscription = self._node.create_subscription(
-            CompressedImage if choice.transport == qos.COMPRESSED else Image,
+            CompressedImage if compressed else Image,
             self.topic,
-            self._on_image,
+            partial(self._on_image, compressed),
             profile,
+            raw=True,
             event_callbacks=SubscriptionEventCallbacks(
                 message_lost=self._on_lost, incompatible_qos=self._on_incompatible
             ),
@@ -188,19 +194,19 @@ class ImageStream:
             f'are lost in transport. {transport_advice()}'
         )
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def _on_image(self, compressed: bool, serialized: bytes) -> None:
         self.statistics.count('received')
         now_ns = time.monotonic_ns()
         if not self._rate_limit.admits(now_ns, self.max_rate_hz):
             self.statistics.count('skipped')
             return
-        frame = ReceivedFrame(self, message, now_ns, self.age_ns(message.header.stamp))
+        age_ns = self.age_ns(read_stamp_ns(serialized))
+        frame = ReceivedFrame(self, serialized, compressed, now_ns, age_ns)
         if self._slots.put(self.topic, frame):
             self.statistics.count('dropped')
 
-    def age_ns(self, stamp: Any) -> int | None:
-        """Return nanoseconds since `stamp` on the node's clock; None for a stamp of no use."""
-        stamp_ns = stamp_to_ns(stamp)
+    def age_ns(self, stamp_ns: int) -> int | None:
+        """Return nanoseconds since a stamp on the node's clock; None for a stamp of no use."""
         age_ns: int = self._node.get_clock().now().nanoseconds - stamp_ns
         return age_ns if stamp_ns and 0 <= age_ns < 60 * NS_PER_S else None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import statistics
-import struct
 import threading
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
@@ -18,22 +17,6 @@ WINDOW_S = 10.0
 _NS_PER_MS = 1e6
 _LATEST_MS = 60_000.0
 _MOST_KEPT = 10_000
-_LITTLE_ENDIAN = 1
-
-
-def stamp_of_serialized(message: bytes) -> int | None:
-    """
-    Return the stamp of a serialised message that begins with a header, in nanoseconds.
-
-    Reading only that is some hundred times faster than making the message. None where it is too
-    short.
-
-    """
-    if len(message) < 12:
-        return None
-    order = '<' if message[1] & _LITTLE_ENDIAN else '>'
-    seconds, nanoseconds = struct.unpack_from(f'{order}iI', message, 4)
-    return int(seconds) * NS_PER_S + int(nanoseconds)
 
 
 class Cadence:
@@ -100,7 +83,7 @@ class FrameLog:
         """Frames so far."""
         return self._count
 
-    def add(self, stamp_ns: int | None, now_ns: int, topic: str = '') -> None:
+    def add(self, stamp_ns: int, now_ns: int, topic: str = '') -> None:
         """Count a frame; a stamp of 0, in the future or over a minute old gives no latency."""
         with self._lock:
             self._count += 1

@@ -30,6 +30,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
+from yolov7_trt_ros.core.serialized_image import read_stamp_ns
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.emulated_board.machine import Machine, open_machine
 from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
@@ -37,7 +38,7 @@ from yolov7_trt_ros.nodes import power_parameters as parameters
 from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, read_parameters
 from yolov7_trt_ros.nodes.power_changes import BoardChanges
 from yolov7_trt_ros.nodes.power_diagnostics import Health, power_status
-from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog, stamp_of_serialized
+from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
 from yolov7_trt_ros.nodes.power_settings import BoardSettings
 from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker, Sampler
@@ -252,7 +253,7 @@ class PowerNode(Node):
 
     def _on_detections(self, topic: str, message: bytes) -> None:
         now_ns = self.get_clock().now().nanoseconds
-        self._frames.add(stamp_of_serialized(message), now_ns, topic)
+        self._frames.add(read_stamp_ns(message), now_ns, topic)
         self._governor.step_frames(self._frames.take, self._limits)
 
     def _limits(self) -> Limits:

@@ -13,8 +13,13 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.image_message import view_message
+from yolov7_trt_ros.core.serialized_image import (
+    MessageHeader,
+    read_compressed_image,
+    read_image,
+)
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError, InputError
-from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, image_to_msg
+from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, header_to_msg, image_to_msg
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
 from yolov7_trt_ros.nodes.parameters import NodeSettings
@@ -106,26 +111,28 @@ class DetectionWorker:
         """Detect in frames of several topics at once; one that fails leaves the others alone."""
         started_ns = time.monotonic_ns()
         settings = self._settings()
-        viewed = [(each, image) for each in frames if (image := self._view(each)) is not None]
+        viewed = [each for frame in frames if (each := self._view(frame)) is not None]
         if not viewed:
             return
         viewed_ns = time.monotonic_ns()
-        images = [image for _, image in viewed]
+        images = [each.image for each in viewed]
         try:
             found, timings = self._detector.detect_batch(images, settings.detect)
         except InferenceError as exc:
-            self._process_failed([each for each, _ in viewed], exc)
+            self._process_failed([each.frame for each in viewed], exc)
             return
         stages = _BatchStages(started_ns, viewed_ns, time.monotonic_ns(), timings, len(viewed))
-        for (each, _), detections in zip(viewed, found, strict=True):
+        for each, detections in zip(viewed, found, strict=True):
             self._publish(each, detections, stages, settings)
-        for (each, image), detections in zip(viewed, found, strict=True):
-            self._publish_overlay(each, image, detections, settings)
+        for each, detections in zip(viewed, found, strict=True):
+            self._publish_overlay(each, detections, settings)
 
-    def _view(self, frame: ReceivedFrame) -> ImageView | None:
-        """Return the image of a frame, None where it is of no use."""
+    def _view(self, frame: ReceivedFrame) -> _ViewedFrame | None:
+        """Return a frame with its image, None where it is of no use."""
+        read = read_compressed_image if frame.compressed else read_image
         try:
-            return view_message(frame.message)
+            message = read(frame.serialized)
+            return _ViewedFrame(frame, message.header, view_message(message))
         except InputError as exc:
             self._count_failed(frame, exc)
             return None
@@ -148,12 +155,13 @@ class DetectionWorker:
 
     def _publish(
         self,
-        frame: ReceivedFrame,
+        viewed: _ViewedFrame,
         detections: Detections,
         stages: _BatchStages,
         settings: NodeSettings,
     ) -> None:
-        stream, header = frame.stream, frame.message.header
+        frame, stream = viewed.frame, viewed.frame.stream
+        header = header_to_msg(viewed.header)
         message = self._to_msg.convert(detections, header, settings.class_id_format)
         if not stream.publish(message):  # its topic was removed while the frame was in work
             stream.statistics.count('dropped')
@@ -167,21 +175,25 @@ class DetectionWorker:
             ('infer', timings.infer_ns),
             ('postprocess', timings.postprocess_ns),
             ('publish', published_ns - stages.detected_ns),
-            ('stamp_to_publish', stream.age_ns(header.stamp)),
+            ('stamp_to_publish', stream.age_ns(viewed.header.stamp_ns)),
         ), batch=stages.images)
 
     def _publish_overlay(
-        self,
-        frame: ReceivedFrame,
-        image: ImageView,
-        detections: Detections,
-        settings: NodeSettings,
+        self, viewed: _ViewedFrame, detections: Detections, settings: NodeSettings
     ) -> None:
         names = self._detector.spec.class_names
         if settings.publish_overlay:
-            frame.stream.publish_overlay(lambda: image_to_msg(
-                annotated_copy(image, detections, names), frame.message.header
+            viewed.frame.stream.publish_overlay(lambda: image_to_msg(
+                annotated_copy(viewed.image, detections, names), header_to_msg(viewed.header)
             ))
+
+
+class _ViewedFrame(NamedTuple):
+    """A frame whose message was read: its header, and its image in place."""
+
+    frame: ReceivedFrame
+    header: MessageHeader
+    image: ImageView
 
 
 class _BatchStages(NamedTuple):

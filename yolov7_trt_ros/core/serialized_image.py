@@ -1,0 +1,131 @@
+"""
+Image messages read from their serialised form (CDR), pixels in place.
+
+A subscription that takes serialised messages spares what rclpy does to each image otherwise: a
+message in C, a bytes object and an array made of its pixels. The fields are those of
+sensor_msgs/Image and CompressedImage.
+
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+
+from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.errors import ImageError
+
+_BYTE_ORDERS = {0: '>', 1: '<'}
+"""By the second byte of plain CDR; others are parameter lists and XCDR 2."""
+_HEADER_BYTES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class MessageHeader:
+    """Fields of a std_msgs/Header."""
+
+    sec: int
+    nanosec: int
+    frame_id: str
+
+    @property
+    def stamp_ns(self) -> int:
+        """Return the stamp in nanoseconds."""
+        return self.sec * NS_PER_S + self.nanosec
+
+
+@dataclasses.dataclass(frozen=True)
+class RawImage:
+    """Fields of a sensor_msgs/Image; `data` is a view of the serialised message."""
+
+    header: MessageHeader
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: memoryview
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedImage:
+    """Fields of a sensor_msgs/CompressedImage; `data` is a view of the serialised message."""
+
+    header: MessageHeader
+    format: str
+    data: memoryview
+
+
+def read_stamp_ns(message: bytes) -> int:
+    """Return the stamp of a serialised message that begins with a header; 0 for rubbish."""
+    if len(message) < _HEADER_BYTES + 8 or message[0] or message[1] not in _BYTE_ORDERS:
+        return 0
+    sec, nanosec = struct.unpack_from(f'{_BYTE_ORDERS[message[1]]}iI', message, _HEADER_BYTES)
+    return int(sec) * NS_PER_S + int(nanosec)
+
+
+def read_image(message: bytes) -> RawImage:
+    """
+    Read a serialised sensor_msgs/Image.
+
+    Raises
+    ------
+    ImageError
+        It is cut off, or in another representation than plain CDR.
+
+    """
+    reader = _Reader(message)
+    return RawImage(
+        _read_header(reader), reader.number('I'), reader.number('I'), reader.text(),
+        reader.number('B'), reader.number('I'), reader.octets(),
+    )
+
+
+def read_compressed_image(message: bytes) -> PackedImage:
+    """Read a serialised sensor_msgs/CompressedImage; errors as `read_image`."""
+    reader = _Reader(message)
+    return PackedImage(_read_header(reader), reader.text(), reader.octets())
+
+
+def _read_header(reader: _Reader) -> MessageHeader:
+    return MessageHeader(reader.number('i'), reader.number('I'), reader.text())
+
+
+class _Reader:
+    """Goes through a message field by field; numbers lie at multiples of their size."""
+
+    def __init__(self, message: bytes) -> None:
+        if len(message) < _HEADER_BYTES or message[0] or message[1] not in _BYTE_ORDERS:
+            raise ImageError(
+                f'image message in an unknown representation ({message[:4].hex() or "empty"}); '
+                'expected plain CDR (00000000 or 00010000)'
+            )
+        self._order = _BYTE_ORDERS[message[1]]
+        self._view = memoryview(message)[_HEADER_BYTES:]
+        self._at = 0
+
+    def number(self, kind: str) -> int:
+        """Read a number of struct's `kind`."""
+        size = struct.calcsize(f'={kind}')
+        start = -(-self._at // size) * size
+        (value,) = struct.unpack(f'{self._order}{kind}', self._take(start, size))
+        return int(value)
+
+    def text(self) -> str:
+        """Read a string, whose length includes the zero at its end."""
+        size = self.number('I')
+        return bytes(self._take(self._at, size)).rstrip(b'\0').decode('utf-8', 'replace')
+
+    def octets(self) -> memoryview:
+        """Read a sequence of octets, in place."""
+        size = self.number('I')
+        return self._take(self._at, size)
+
+    def _take(self, start: int, size: int) -> memoryview:
+        if start + size > len(self._view):
+            raise ImageError(
+                f'truncated image message: {start + size} bytes are announced, '
+                f'{len(self._view)} are there'
+            )
+        self._at = start + size
+        return self._view[start:self._at]
