@@ -52,7 +52,7 @@ class PackedImage:
     """Fields of a sensor_msgs/CompressedImage; `data` is a view of the serialised message."""
 
     header: MessageHeader
-    format: str
+    format: str  # noqa: A003  (as in the message)
     data: memoryview
 
 
