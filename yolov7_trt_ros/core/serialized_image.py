@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.errors import ImageError
 
 _BYTE_ORDERS = {0: '>', 1: '<'}
@@ -31,7 +31,7 @@ class MessageHeader:
     @property
     def stamp_ns(self) -> int:
         """Return the stamp in nanoseconds."""
-        return self.sec * NS_PER_S + self.nanosec
+        return stamp_to_ns(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +58,10 @@ class PackedImage:
 
 def read_stamp_ns(message: bytes) -> int:
     """Return the stamp of a serialised message that begins with a header; 0 for rubbish."""
-    if len(message) < _HEADER_BYTES + 8 or message[0] or message[1] not in _BYTE_ORDERS:
+    order = _byte_order(message)
+    if not order or len(message) < _HEADER_BYTES + 8:
         return 0
-    sec, nanosec = struct.unpack_from(f'{_BYTE_ORDERS[message[1]]}iI', message, _HEADER_BYTES)
+    sec, nanosec = struct.unpack_from(f'{order}iI', message, _HEADER_BYTES)
     return int(sec) * NS_PER_S + int(nanosec)
 
 
@@ -87,6 +88,12 @@ def read_compressed_image(message: bytes) -> PackedImage:
     return PackedImage(_read_header(reader), reader.text(), reader.octets())
 
 
+def _byte_order(message: bytes) -> str:
+    """Return struct's sign for the numbers of a message; '' where it is no plain CDR."""
+    is_plain = len(message) >= _HEADER_BYTES and not message[0]
+    return _BYTE_ORDERS.get(message[1], '') if is_plain else ''
+
+
 def _read_header(reader: _Reader) -> MessageHeader:
     return MessageHeader(reader.number('i'), reader.number('I'), reader.text())
 
@@ -95,12 +102,12 @@ class _Reader:
     """Goes through a message field by field; numbers lie at multiples of their size."""
 
     def __init__(self, message: bytes) -> None:
-        if len(message) < _HEADER_BYTES or message[0] or message[1] not in _BYTE_ORDERS:
+        self._order = _byte_order(message)
+        if not self._order:
             raise ImageError(
                 f'image message in an unknown representation ({message[:4].hex() or "empty"}); '
                 'expected plain CDR (00000000 or 00010000)'
             )
-        self._order = _BYTE_ORDERS[message[1]]
         self._view = memoryview(message)[_HEADER_BYTES:]
         self._at = 0
 

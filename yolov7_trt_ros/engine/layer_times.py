@@ -74,30 +74,30 @@ def time_engine_layers(engine: TrtEngine, shape: Shape, runs: int) -> LayerTimes
     """Time the layers of a loaded engine, its CUDA context current; as `time_layers`."""
     import pycuda.driver as cuda
 
-    from yolov7_trt_ros.engine.memory import DeviceBuffer
     from yolov7_trt_ros.engine.stage_times import event_times_ms
+    from yolov7_trt_ros.engine.trt_buckets import Workspace
 
     profile = _fitting_profile(engine, shape)
     stream = cuda.Stream()
     with contextlib.ExitStack() as stack:
-        def reserve(size_bytes: int) -> int:
-            buffer = DeviceBuffer(size_bytes)
-            stack.callback(buffer.free)
-            return buffer.address
-
-        memory = reserve(engine.device_memory_bytes)
+        workspace = Workspace(stream.synchronize)
+        stack.callback(workspace.free)
+        memory = workspace.reserve('activations', engine.device_memory_bytes)
         context = engine.create_context(profile, stream.handle)
         stack.callback(context.close)
         context.set_device_memory(memory, engine.device_memory_bytes)
         image = engine.inputs[0]
         context.set_input_shape(image.name, shape)
         noise = np.random.default_rng(0).random(shape, np.float32).astype(image.dtype)
-        address = reserve(noise.nbytes)
+        address = workspace.reserve('input', noise.nbytes)
         cuda.memcpy_htod(address, noise)
         context.set_address(image.name, address)
         for tensor in engine.outputs:
-            size = int(np.prod(context.output_shape(tensor.name)))
-            context.set_address(tensor.name, reserve(size * np.dtype(tensor.dtype).itemsize))
+            count = int(np.prod(context.output_shape(tensor.name)))
+            size = count * np.dtype(tensor.dtype).itemsize
+            context.set_address(
+                tensor.name, workspace.reserve(f'output {tensor.name}', size)
+            )
 
         def run() -> None:
             context.enqueue(stream.handle)

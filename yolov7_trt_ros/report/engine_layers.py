@@ -142,12 +142,7 @@ def load_layers(path: Path) -> dict[str, Any]:
         It is not such a file.
 
     """
-    try:
-        record: Any = json.loads(path.read_text(encoding='utf-8', errors='replace'), strict=False)
-    except OSError as exc:
-        raise ModelNotFoundError(f'the layers {path} cannot be read: {exc}') from exc
-    except (ValueError, RecursionError) as exc:
-        raise ModelFormatError(f'{path} is not JSON ({exc}); {_EXPECTED}') from exc
+    record = read_json(path, 'layers', _EXPECTED)
     if isinstance(record, list):  # the layers alone, as some versions of trtexec write them
         record = {'Layers': record}
     layers = record.get('Layers') if isinstance(record, dict) else None
@@ -160,6 +155,33 @@ _EXPECTED = (
     'expected what yolov7_trt fusion MODEL.plan --save-layers FILE or trtexec --exportLayerInfo '
     'writes'
 )
+
+
+def read_json(path: Path, what: str, expected: str) -> Any:
+    """
+    Return what a JSON file of TensorRT's tools holds; control characters in strings are let pass.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what, expected
+        What it is called and what should have been there, for messages.
+
+    Raises
+    ------
+    ModelNotFoundError
+        It cannot be read.
+    ModelFormatError
+        It is not JSON.
+
+    """
+    try:
+        return json.loads(path.read_text(encoding='utf-8', errors='replace'), strict=False)
+    except OSError as exc:
+        raise ModelNotFoundError(f'the {what} {path} cannot be read: {exc}') from exc
+    except (ValueError, RecursionError) as exc:
+        raise ModelFormatError(f'{path} is not JSON ({exc}); {expected}') from exc
 
 
 def parse_layers(layers: Sequence[Mapping[str, Any] | str]) -> tuple[EngineLayer, ...]:

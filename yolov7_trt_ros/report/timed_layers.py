@@ -5,12 +5,17 @@ from __future__ import annotations
 import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
-from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError
-from yolov7_trt_ros.report.engine_layers import CONVOLUTION, EngineLayer, OTHER, REGION
+from yolov7_trt_ros.errors import ModelFormatError
+from yolov7_trt_ros.report.engine_layers import (
+    CONVOLUTION,
+    EngineLayer,
+    OTHER,
+    read_json,
+    REGION,
+)
 
 UNKNOWN = 'not among the layers'
 _TIMES = ('medianMs', 'averageMs')
@@ -135,12 +140,7 @@ def load_profile(path: Path) -> dict[str, Any]:
         It is not such a file.
 
     """
-    try:
-        told: Any = json.loads(path.read_text(encoding='utf-8', errors='replace'), strict=False)
-    except OSError as exc:
-        raise ModelNotFoundError(f'the profile {path} cannot be read: {exc}') from exc
-    except (ValueError, RecursionError) as exc:
-        raise ModelFormatError(f'{path} is not JSON ({exc}); {_EXPECTED}') from exc
+    told = read_json(path, 'profile', _EXPECTED)
     if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
         raise ModelFormatError(f'{path} is no list of layers; {_EXPECTED}')
     runs = [each['count'] for each in told if isinstance(each.get('count'), int)]
