@@ -124,3 +124,96 @@ def two_inputs(path: Path) -> Path:
     ]
     output = helper.make_tensor_value_info('c', TensorProto.FLOAT, (1, 3, 64, 64))
     return save(path, [helper.make_node('Add', ['a', 'b'], ['c'])], inputs, [output], [])
+
+
+CONV_ANCHORS = (
+    ((9.0, 14.5), (17.0, 31.0), (34.0, 24.0)),
+    ((28.0, 60.0), (63.0, 44.0), (58.0, 118.0)),
+    ((115.0, 91.0), (157.0, 199.0), (372.0, 325.0)),
+)
+
+
+def conv_grid(
+    path: Path,
+    *,
+    sides: tuple[Any, Any] = (64, 96),
+    num_classes: int = 2,
+    half: bool = False,
+    implicit: bool = False,
+    strides: tuple[int, ...] = (8, 16, 32),
+    sizes: str = 'yolov7',
+    reads_image: bool = False,
+    channels: int | None = None,
+) -> Path:
+    """
+    Build a grid model whose maps come from convolutions; the grid is made for 64 x 96 (h, w).
+
+    `sides` may be names, as YOLOv7's `--dynamic` export has them. With `sizes='yolov3'` boxes are
+    exp(t) anchors. `implicit` scales and shifts the maps; `reads_image` scales them by the image.
+
+    """
+    dtype, kind = (np.float16, TensorProto.FLOAT16) if half else (np.float32, TensorProto.FLOAT)
+    random = np.random.default_rng(1)
+    values = 5 + num_classes
+    channels = channels or 3 * values
+
+    def number(value: Any) -> Any:
+        return np.asarray(value, dtype)
+
+    stored = {
+        'two': number(2), 'half': number(0.5), 'flat': np.array([1, -1, values]),
+        'parts': np.array([2, 2, 1 + num_classes]), 'none': number(0),
+        'wanted': np.arange(3 * values),
+    }
+    nodes = []
+
+    def add(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    for stride, anchors in zip(strides, CONV_ANCHORS, strict=True):
+        name = f'{{}}_{stride}'.format
+        height, width = 64 // stride, 96 // stride
+        y, x = np.mgrid[:height, :width]
+        stored[name('w')] = number(random.normal(0, 3, (channels, 3, 1, 1)))
+        stored[name('b')] = number(random.normal(0, 1, channels))
+        stored[name('shape')] = np.array([1, 3, values, height, width])
+        stored[name('cells')] = number(np.stack([x, y], -1)[None, None])
+        stored[name('stride')] = number(stride)
+        stored[name('anchors')] = number(np.array(anchors)[None, :, None, None])
+        add('AveragePool', ['images'], name('pool'), kernel_shape=[stride] * 2,
+            strides=[stride] * 2)
+        raw = add('Conv', [name('pool'), name('w'), name('b')], name('conv'))
+        if channels != 3 * values:
+            raw = add('Gather', [raw, 'wanted'], name('fewer'), axis=1)
+        if implicit:
+            stored[name('scale')] = number(random.normal(1, 0.1, (1, channels, 1, 1)))
+            stored[name('shift')] = number(random.normal(0, 0.1, (1, channels, 1, 1)))
+            raw = add('Mul', [name('scale'), raw], name('scaled'))
+            raw = add('Add', [raw, name('shift')], name('shifted'))
+        if reads_image:
+            add('ReduceMean', ['images'], name('grey'), keepdims=0)
+            add('Mul', [name('grey'), 'none'], name('nothing'))
+            raw = add('Add', [raw, name('nothing')], name('mixed'))
+        add('Reshape', [raw, name('shape')], name('split'))
+        add('Transpose', [name('split')], name('last'), perm=[0, 1, 3, 4, 2])
+        add('Sigmoid', [name('last')], name('unit'))
+        nodes.append(helper.make_node(
+            'Split', [name('unit'), 'parts'], [name('xy'), name('wh'), name('rest')], axis=4
+        ))
+        add('Mul', [name('xy'), 'two'], name('xy2'))
+        add('Sub', [name('xy2'), 'half'], name('xy1'))
+        add('Add', [name('xy1'), name('cells')], name('centre'))
+        add('Mul', [name('centre'), name('stride')], name('centres'))
+        if sizes == 'yolov3':
+            add('Exp', [name('wh')], name('square'))
+        else:
+            add('Mul', [name('wh'), 'two'], name('wh2'))
+            add('Pow', [name('wh2'), 'two'], name('square'))
+        add('Mul', [name('square'), name('anchors')], name('sizes'))
+        add('Concat', [name('centres'), name('sizes'), name('rest')], name('all'), axis=4)
+        add('Reshape', [name('all'), 'flat'], name('rows'))
+    add('Concat', [f'rows_{stride}' for stride in strides], 'output', axis=1)
+    images = helper.make_tensor_value_info('images', kind, (1, 3, *sides))
+    output = helper.make_tensor_value_info('output', kind, (1, 'rows', values))
+    return save(path, nodes, [images], [output], [_constant(*each) for each in stored.items()])

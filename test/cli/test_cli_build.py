@@ -126,7 +126,8 @@ def test_build_and_info(
     assert main(['info', str(plan)]) == 0
     printed = capsys.readouterr().out
     for text in ('nano.plan (', 'TensorRT-RTX', 'precision   fp16', 'profile     1x3x64x64',
-                 'keep_fp32 ^head', 'grid (output)', '80: person, bicycle', 'fits here'):
+                 'keep_fp32 ^head', 'raw (head0.raw, head1.raw, head2.raw)', '80: person, bicycle',
+                 'fits here'):
         assert text in printed
     assert main(['info', str(plan), '--json', '-', '--layers']) == 0
     told = json.loads(capsys.readouterr().out)
@@ -140,7 +141,7 @@ def test_ctrl_c_stops_a_build(tmp_path: Path) -> None:
         'import sys\nfrom yolov7_trt_ros.engine import trt_api, builder\n'
         'trt_api.MODULES = trt_api.MODULES[1:]\n'
         'build = builder.BuildProgress.step_complete\n'
-        'def slowly(self, name):\n    import time\n    time.sleep(0.01)\n'
+        'def slowly(self, name):\n    import time\n    time.sleep(0.05)\n'
         '    return build(self, name)\n'
         'builder.BuildProgress.step_complete = slowly\n'
         'from yolov7_trt_ros.cli.main import main\nsys.exit(main(sys.argv[1:]))\n'

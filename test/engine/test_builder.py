@@ -11,12 +11,12 @@ import time
 from typing import Any
 
 import numpy as np
-from onnx import helper, TensorProto
+from onnx import helper, numpy_helper, TensorProto
 from onnx_models import save
 import pytest
 from tensorrt_surfaces import surface
 
-from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
+from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.engine import builder
 from yolov7_trt_ros.engine.build_progress import BuildProgress
 from yolov7_trt_ros.engine.builder import build_plan, BuildOptions, choose_profiles
@@ -105,7 +105,9 @@ def test_the_embedded_model_with_two_profiles(rtx: TrtApi, tmp_path: Path) -> No
     assert manifest.profiles == profiles
     assert manifest.machine == machine_of(rtx)
     assert manifest.onnx_sha256 == hashlib.sha256(NANO.read_bytes()).hexdigest()
-    assert manifest.spec.layout is OutputLayout.GRID
+    assert manifest.spec.layout is OutputLayout.RAW_HEADS
+    assert manifest.spec.outputs == ('head0.raw', 'head1.raw', 'head2.raw')
+    assert manifest.spec.anchors == ANCHOR_SETS['yolov7-tiny']
     assert manifest.spec.class_names[0] == 'person'
     assert manifest.options['opt_level'] == 0
     assert manifest.build_seconds > 0
@@ -138,6 +140,16 @@ def test_quantised_models(
     )
     assert manifest.precision == precision
     assert manifest.plan_size_bytes > 1_000_000
+
+
+def test_the_decoding_can_be_kept(rtx: TrtApi, tmp_path: Path, build: BuildModel) -> None:
+    kept = run_build(rtx, NANO, tmp_path / 'n.plan', BuildOptions('fp16', (SMALL,),
+                                                                  keep_grid=True))
+    assert (kept.spec.layout, kept.spec.outputs) == (OutputLayout.GRID, ('output',))
+    # a decoding that is not YOLOv7's stays without being asked
+    other = run_build(rtx, build('brightness_grid', shape=(1, 3, 64, 64)), tmp_path / 'o.plan',
+                      BuildOptions())
+    assert other.spec.layout is OutputLayout.GRID
 
 
 def test_a_model_of_one_size(rtx: TrtApi, tmp_path: Path, build: BuildModel) -> None:
@@ -179,13 +191,16 @@ def test_nms_inside_onnx_is_refused_with_the_remedy(
 
 
 def unsupported(folder: Path) -> Path:
+    """Build a grid model of one class, all zeros, that ONNX Runtime runs and TensorRT does not."""
     nodes = [
-        helper.make_node('Relu', ['images'], ['positive']),
-        helper.make_node('Unique', ['positive'], ['output'], name='head.unique'),
+        helper.make_node('Unique', ['images'], ['values'], name='head.unique'),
+        helper.make_node('ReduceMin', ['values'], ['least'], keepdims=0),
+        helper.make_node('Mul', ['zeros', 'least'], ['output']),
     ]
     images = helper.make_tensor_value_info('images', TensorProto.FLOAT, (1, 3, 64, 64))
-    output = helper.make_tensor_value_info('output', TensorProto.FLOAT, ('n',))
-    return save(folder / 'odd.onnx', nodes, [images], [output], [])
+    output = helper.make_tensor_value_info('output', TensorProto.FLOAT, (1, 252, 6))
+    zeros = numpy_helper.from_array(np.zeros((1, 252, 6), np.float32), 'zeros')
+    return save(folder / 'odd.onnx', nodes, [images], [output], [zeros])
 
 
 def test_an_unsupported_operator_is_named(rtx: TrtApi, tmp_path: Path) -> None:
@@ -197,7 +212,7 @@ def test_a_failed_build_leaves_the_old_plan(rtx: TrtApi, tmp_path: Path) -> None
     plan = tmp_path / 'model.plan'
     plan.write_bytes(b'old')
     manifest_path(plan).write_text('old')
-    with pytest.raises(BuildError):
+    with pytest.raises(BuildError, match='does not take this ONNX model'):
         run_build(rtx, unsupported(tmp_path), plan)
     with pytest.raises(BuildError, match='has no QuantizeLinear.*: yolov7_trt quantize '):
         run_build(rtx, NANO, plan, BuildOptions('int8'))

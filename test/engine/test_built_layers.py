@@ -64,7 +64,7 @@ def test_what_the_builder_of_tensorrt_rtx_tells(rtx: TrtApi, no_gpu: None) -> No
         'images', [1, 3, 64, 64], 'Float'
     )
     outputs = {tensor['Name']: tensor for layer in computing for tensor in layer['Outputs']}
-    assert outputs['output']['Dimensions'] == [1, 252, 85]
+    assert outputs['head2.raw']['Dimensions'] == [1, 255, 2, 2]
     assert rtx.messages.recorder is None
     assert json.loads(json.dumps(built.to_record()))['Layers'] == list(built.layers)
 

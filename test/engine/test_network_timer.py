@@ -98,6 +98,14 @@ def test_a_batch_holds_every_image_as_the_letterbox_makes_it(nano: Path) -> None
         batches.infer_ns(images)
 
 
+def test_batches_run_what_the_detector_runs(nano: Path) -> None:
+    detector = OnnxDetector(nano, network_size=SIZE, threads=1)
+    batches = OnnxBatches(nano, 2, (SIZE, SIZE), threads=1, spec=detector.spec)
+    maps = batches._session.run(batches.prepare(pictures(2)))
+    assert [each.shape[:2] for each in maps] == [(2, 255)] * 3
+    batches.close()
+
+
 def test_fixed_batches_are_told(tmp_path: Path) -> None:
     path = onnx_models.brightness_grid(tmp_path / 'grid.onnx', num_classes=3)
     model = onnx.load(path)

@@ -32,6 +32,7 @@ from yolov7_trt_ros.report.fusion_drawing import COLOURS, draw_svg
 from yolov7_trt_ros.report.fusion_layout import find_links, lay_out, NODE_HEIGHT_PX, NODE_WIDTH_PX
 from yolov7_trt_ros.report.fusion_page import make_page
 from yolov7_trt_ros.report.onnx_chains import Chain, ChainNode, load_chains
+from yolov7_trt_ros.report.timed_layers import match_times
 
 ENGINES = sorted((Path(__file__).resolve().parents[1] / 'data' / 'engines').glob('*.json'))
 MERGED = 'its {} was merged with the {} that follows rather than with the convolution'
@@ -194,7 +195,9 @@ def test_what_a_reformat_does(before: str, after: str, change: str) -> None:
 def read(path: Path) -> FusionReport:
     record = load_layers(path)
     chains = [Chain.from_record(each) for each in record.get('Chains', [])]
-    return make_report(parse_layers(record['Layers']), chains, record.get('Source', {}))
+    layers = parse_layers(record['Layers'])
+    times = match_times(record['Times'], layers) if 'Times' in record else None
+    return make_report(layers, chains, record.get('Source', {}), times)
 
 
 def by_name(name: str) -> FusionReport:
@@ -260,7 +263,7 @@ def test_the_picture(kept: FusionReport) -> None:
     links = find_links(drawn)
     assert len(list(root.iter(f'{SVG}path'))) == len(links)
     width, height = (float(root.get(side)) for side in ('width', 'height'))
-    assert width < 3600 and height < 66 * len(drawn) + 200
+    assert width < 4000 and height < 66 * len(drawn) + 200
 
 
 def test_the_page_needs_nothing_else(kept: FusionReport) -> None:
@@ -279,6 +282,7 @@ def test_the_page_needs_nothing_else(kept: FusionReport) -> None:
     assert reader.tags.count('svg') == 1
     rows = len(kept.layers) + len(kept.fates) + len(kept.unfused())
     rows += 3 if kept.unfused() else 2  # the heads
+    rows += 0 if kept.times is None else 1 + len(kept.times.by_label())
     assert reader.tags.count('tr') == rows
 
 
@@ -375,6 +379,27 @@ def test_tensorrt_8_6_leaves_leaky_relu_alone_in_float() -> None:
     assert not any(fate.merged_with for fate in report.fates)
     assert report.kinds == {OTHER: 102, CONVOLUTION: 49, REFORMAT: 35, NO_OP: 12}
     assert set(report.precisions) == {'Float', 'not told'}
+
+
+@pytest.mark.parametrize(('name', 'fused', 'network_ms', 'slowest'), [
+    ('yolov7-tiny_fp16', 36, 1.744, 'convolution Half'),
+    ('yolov7-tiny_int8', 54, 1.502, 'convolution Int8'),
+    ('yolov7-tiny_pruned_int8', 53, 1.759, 'convolution Int8'),
+    ('yolov5n_int8_level2', 46, 1.54, 'convolution Int8'),
+])
+def test_measured_engines(name: str, fused: int, network_ms: float, slowest: str) -> None:
+    """TensorRT names each layer to its profiler as to its inspector, and tells all formats."""
+    report = by_name(f'{name}_trt_8.6.json')
+    assert report.fused == fused
+    assert 'not told' not in report.precisions
+    assert sum(report.traffic().values()) > 900e6
+    times = report.times
+    assert times is not None
+    assert [each.name for each in times.layers] == [layer.name for layer in report.layers]
+    assert all(each.layer is not None for each in times.layers)
+    assert times.conditions['network_ms'] == pytest.approx(network_ms, abs=1e-3)
+    assert network_ms < times.total_ms < 1.4 * network_ms
+    assert list(times.by_label())[0] == slowest
 
 
 def test_names_only_tell_the_same_of_chains() -> None:

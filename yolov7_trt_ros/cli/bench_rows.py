@@ -149,7 +149,9 @@ def _opened_onnx(
     def open_clock(batch: int) -> NetworkTimer:
         if batch == 1:
             return opened.open_clock(1)
-        batches = OnnxBatches(path, batch, opened.network_wh, threads=options.threads)
+        batches = OnnxBatches(
+            path, batch, opened.network_wh, threads=options.threads, spec=detector.spec
+        )
         stack.callback(batches.close)
         return batch_timer(batches)
 

@@ -57,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--keep-nms-plugin', action='store_true',
         help='leave EfficientNMS_TRT in, with its fixed thresholds',
     )
+    group.add_argument(
+        '--keep-grid', action='store_true',
+        help='leave the decoding in, for programs that expect the grid; ours decodes raw maps',
+    )
     arguments.add_json_argument(parser)
 
 
@@ -154,6 +158,7 @@ def build_options(args: argparse.Namespace) -> BuildOptions:
         class_names=args.class_names,
         anchors=args.anchors,
         keep_nms_plugin=args.keep_nms_plugin,
+        keep_grid=args.keep_grid,
     )
 
 

@@ -76,6 +76,8 @@ class BuildOptions:
         As in DetectorOptions: `auto`, or what overrides the model.
     keep_nms_plugin
         Leave EfficientNMS_TRT in the network: its thresholds are then fixed.
+    keep_grid
+        Leave the decoding of a grid model in the network, as other programs expect it.
 
     Raises
     ------
@@ -98,6 +100,7 @@ class BuildOptions:
     class_names: str = 'auto'
     anchors: str = 'auto'
     keep_nms_plugin: bool = False
+    keep_grid: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -193,13 +196,14 @@ def build_plan(
     with progress.reporting():
         progress.enter('read')
         onnx_bytes = _read_bytes(onnx)
-        edit = _edit(onnx, options, api)
+        edit = _edit(onnx, options)
+        progress.enter('recognise')
+        spec = _recognise(onnx, options, edit)
         keep_fp32 = options.keep_fp32 or edit.kept_by_type()
+        _choose_types(edit, options, api)
         progress.enter('parse')
         network = api.new_network()
         network.parse(edit.to_bytes(), edit.node_label)
-        progress.enter('recognise')
-        spec = _recognise(onnx, options, edit)
         network.keep_outputs(spec.outputs)
         profiles = choose_profiles(spec, options.profiles, bind=options.bind_profiles)
         if keep_fp32 is not None and api.weakly_typed:
@@ -303,7 +307,7 @@ def _read_bytes(onnx: Path) -> bytes:
         raise ModelNotFoundError(f'the model {onnx} cannot be read: {exc}') from exc
 
 
-def _edit(onnx: Path, options: BuildOptions, api: TrtApi) -> OnnxEdit:
+def _edit(onnx: Path, options: BuildOptions) -> OnnxEdit:
     edit = OnnxEdit(onnx, keep_nms_plugin=options.keep_nms_plugin)
     edit.widen_casts()
     edit.unfold_quantised_weights()
@@ -313,10 +317,14 @@ def _edit(onnx: Path, options: BuildOptions, api: TrtApi) -> OnnxEdit:
             f'the model first with: yolov7_trt quantize {onnx} --images PICTURES -o int8.onnx; or '
             'build with --precision fp16'
         )
+    return edit
+
+
+def _choose_types(edit: OnnxEdit, options: BuildOptions, api: TrtApi) -> None:
+    """Write the precisions into the model where TensorRT takes them from there."""
     is_mixed = edit.kept_by_type() is not None
     if options.precision in ('fp16', 'mixed') and not api.weakly_typed and not is_mixed:
         edit.convert_to_half(options.keep_fp32)
-    return edit
 
 
 def _settings(
@@ -346,22 +354,18 @@ def _settings(
 
 
 def _recognise(onnx: Path, options: BuildOptions, edit: OnnxEdit) -> ModelSpec:
-    """Return what the model is, found out by running it once on the CPU."""
-    from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-
-    probe_px = max(options.profiles[0].optimum[2:]) if options.profiles else _PROBE_PX
-    class_names = load_class_names(options.class_names)
-    detector = OnnxDetector(
-        onnx, class_names=class_names, anchors=choose_anchors(options.anchors),
-        network_size=probe_px,
-    )
-    detector.close()
-    spec = detector.spec
+    """Return what the model is, found out on the CPU, its decoding cut off where that goes."""
+    spec = _run_once(onnx, options, keep_grid=True)
     if spec.layout is OutputLayout.END2END_ORT:
         raise BuildError(
             f'{onnx} ends in ONNX NonMaxSuppression, whose output has another length for each '
             'image; export it with --grid alone (NMS is ours then), or set the backend to onnx'
         )
+    if spec.layout is OutputLayout.GRID and not options.keep_grid:
+        cut = edit.cut_decoding(spec)
+        if cut is not None:  # the size may have been that of the grid alone
+            image = _run_once(onnx, options).image
+            return dataclasses.replace(cut, image=image)
     if not edit.has_nms_plugin:
         return spec
     outputs = [
@@ -370,9 +374,25 @@ def _recognise(onnx: Path, options: BuildOptions, edit: OnnxEdit) -> ModelSpec:
     ]
     return recognise_model(
         [spec.image], outputs, edit.metadata,
-        probe_wh=spec.fixed_wh or (probe_px, probe_px),
-        class_names=spec.class_names or class_names,
+        probe_wh=spec.fixed_wh or (_probe_px(options),) * 2,
+        class_names=spec.class_names or load_class_names(options.class_names),
     )
+
+
+def _run_once(onnx: Path, options: BuildOptions, *, keep_grid: bool = False) -> ModelSpec:
+    from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
+
+    detector = OnnxDetector(
+        onnx, class_names=load_class_names(options.class_names),
+        anchors=choose_anchors(options.anchors), network_size=_probe_px(options),
+        keep_grid=keep_grid,
+    )
+    detector.close()
+    return detector.spec
+
+
+def _probe_px(options: BuildOptions) -> int:
+    return max(options.profiles[0].optimum[2:]) if options.profiles else _PROBE_PX
 
 
 def _write(plan: Path, data: bytes, manifest: PlanManifest) -> None:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.letterbox import fit_letterbox
+from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.core.preprocess import Preprocessor
+from yolov7_trt_ros.engine.decoding_cut import load_cut
 from yolov7_trt_ros.engine.onnx_session import OnnxSession
 from yolov7_trt_ros.errors import InferenceError, SettingError
 
@@ -31,6 +33,8 @@ class OnnxBatches:
         Network input in pixels.
     threads
         CPU threads; 0 takes one per core.
+    spec
+        What the model is: where OnnxDetector runs it without its decoding, so does this.
 
     Raises
     ------
@@ -44,9 +48,11 @@ class OnnxBatches:
     """
 
     def __init__(
-        self, path: Path, batch: int, network_wh: tuple[int, int], *, threads: int = 0
+        self, path: Path, batch: int, network_wh: tuple[int, int], *, threads: int = 0,
+        spec: ModelSpec | None = None,
     ) -> None:
-        self._session = OnnxSession(path, threads=threads)
+        cut = None if spec is None else load_cut(path, spec)
+        self._session = OnnxSession(path, threads=threads, data=None if cut is None else cut[0])
         self._network_wh = network_wh
         self._preprocessor = Preprocessor(self._session.input.dtype)
         width, height = network_wh

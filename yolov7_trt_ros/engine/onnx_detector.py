@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
-import os
 from pathlib import Path
 import time
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detections import Detections
@@ -28,24 +26,19 @@ from yolov7_trt_ros.core.model_spec import (
     TensorInfo,
 )
 from yolov7_trt_ros.core.preprocess import Preprocessor
+from yolov7_trt_ros.engine.decoding_cut import load_cut
 from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin, CutModel, PLUGIN
+from yolov7_trt_ros.engine.onnx_runtime import (
+    first_line,
+    open_session,
+    ORT_ERRORS,
+    tensor_info,
+)
 from yolov7_trt_ros.errors import (
     InferenceError,
     ModelFormatError,
     ModelLayoutError,
     SettingError,
-)
-
-# ONNX Runtime raises one class per status code, without a common base; which ones there are
-# depends on its version.
-ORT_ERRORS: tuple[type[Exception], ...] = (
-    RuntimeError,
-    UnicodeDecodeError,  # an error message that quotes a damaged file
-    *(
-        value
-        for value in vars(ort_errors).values()
-        if isinstance(value, type) and issubclass(value, Exception)
-    ),
 )
 
 _LARGEST_NETWORK = 8192
@@ -69,6 +62,8 @@ class OnnxDetector:
         Letterbox to the smallest rectangle of stride multiples instead of a square.
     threads
         CPU threads; 0 takes one per core that this process may use.
+    keep_grid
+        Run the decoding of a grid model as it is, instead of ours.
 
     Raises
     ------
@@ -88,6 +83,7 @@ class OnnxDetector:
         network_size: int = 640,
         rectangular: bool = True,
         threads: int = 0,
+        keep_grid: bool = False,
     ) -> None:
         self._session, cut = _open_session(path, threads)
         image = check_input([tensor_info(value) for value in self._session.get_inputs()])
@@ -105,8 +101,11 @@ class OnnxDetector:
             boxes_name=cut.boxes_name if cut else None,
             boxes_are_centres=cut.boxes_are_centres if cut else False,
         )
-        self.spec: ModelSpec = self._with_true_size(spec, probe_wh, rectangular)
         self._rectangular = rectangular
+        self.spec: ModelSpec = self._with_true_size(spec, probe_wh)
+        self._runs = self.spec
+        if not keep_grid:
+            self._cut_decoding(path, threads, image, probe_wh)
         if self.spec.fixed_wh is None:
             fit_rectangle(probe_wh, network_size, spec.stride)  # refuses sizes off the stride
         self._preprocessor = Preprocessor(image.dtype)
@@ -128,9 +127,9 @@ class OnnxDetector:
         letterbox = self.letterbox(image.size_wh)
         blob = self._preprocessor.prepare(image, letterbox)
         prepared = time.perf_counter_ns()
-        outputs = self._run(self.spec.outputs, blob)
+        outputs = self._run(self._runs.outputs, blob)
         inferred = time.perf_counter_ns()
-        candidates = decode_outputs(self.spec, outputs, settings)
+        candidates = decode_outputs(self._runs, outputs, settings)
         detections = select_detections(candidates, letterbox, settings)
         done = time.perf_counter_ns()
         return detections, FrameTimings(prepared - start, inferred - prepared, done - inferred)
@@ -201,9 +200,19 @@ class OnnxDetector:
             for name, result in zip(names, results, strict=True)
         ]
 
-    def _with_true_size(
-        self, spec: ModelSpec, probe_wh: tuple[int, int], rectangular: bool
-    ) -> ModelSpec:
+    def _cut_decoding(
+        self, path: Path, threads: int, image: TensorInfo, probe_wh: tuple[int, int]
+    ) -> None:
+        """Run a grid model without its decoding; sizes that only this had baked in are free."""
+        found = load_cut(path, self.spec)
+        if found is None:
+            return
+        data, cut = found
+        self._session = open_session(data, str(path), threads)
+        self._runs = self._with_true_size(dataclasses.replace(cut, image=image), probe_wh)
+        self.spec = dataclasses.replace(self.spec, image=self._runs.image)
+
+    def _with_true_size(self, spec: ModelSpec, probe_wh: tuple[int, int]) -> ModelSpec:
         """
         Bind a model to its probed size when it only claims to take others.
 
@@ -212,7 +221,9 @@ class OnnxDetector:
 
         """
         free_sides = spec.image.shape[2:].count(None)
-        if free_sides == 0 or (free_sides == 2 and (not rectangular or self._takes_shorter(spec))):
+        if free_sides == 0 or (
+            free_sides == 2 and (not self._rectangular or self._takes_shorter(spec))
+        ):
             return spec
         fixed = (spec.image.shape[0], 3, probe_wh[1], probe_wh[0])
         return dataclasses.replace(spec, image=dataclasses.replace(spec.image, shape=fixed))
@@ -229,40 +240,16 @@ class OnnxDetector:
         return True
 
 
-def usable_cores() -> int:
-    """Return the cores this process may use; ONNX Runtime takes those of the whole machine."""
-    return len(os.sched_getaffinity(0))
-
-
 def _open_session(path: Path, threads: int) -> tuple[Any, CutModel | None]:
     if threads < 0:
         raise SettingError(f'threads must be 0 (one per core) or more, got {threads}')
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
-    options.log_severity_level = 3
     try:
-        return _session(path, str(path), options), None
+        return open_session(str(path), str(path), threads), None
     except ModelFormatError as exc:
         cut = cut_nms_plugin(path) if PLUGIN in str(exc.__cause__) else None
         if cut is None:
             raise
-    return _session(path, cut.model, options), cut
-
-
-def _session(path: Path, model: str | bytes, options: Any) -> Any:
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
-    except ORT_ERRORS as exc:
-        raise ModelFormatError(
-            f'{path} is not a model ONNX Runtime can load: {first_line(exc)}'
-        ) from exc
-
-
-def tensor_info(value: Any) -> TensorInfo:
-    """Return what ONNX Runtime tells of an input or output."""
-    shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-    dtype = value.type.removeprefix('tensor(').removesuffix(')')
-    return TensorInfo(value.name, shape, {'float': 'float32'}.get(dtype, dtype))
+    return open_session(cut.model, str(path), threads), cut
 
 
 def _probe_size(image: TensorInfo, network_size: int) -> tuple[int, int]:
@@ -280,8 +267,3 @@ def _probe_size(image: TensorInfo, network_size: int) -> tuple[int, int]:
                 f'the network size must be at most {_LARGEST_NETWORK}, got {network_size}'
             )
     return width or network_size, height or network_size
-
-
-def first_line(exc: BaseException) -> str:
-    """Return the start of an error of ONNX Runtime, which may have many lines."""
-    return str(exc).strip().splitlines()[0][:300] if str(exc).strip() else type(exc).__name__

@@ -6,6 +6,8 @@ from pathlib import Path
 import re
 from typing import Any
 
+from yolov7_trt_ros.core.model_spec import ModelSpec
+from yolov7_trt_ros.engine.decoding_cut import cut_decoding
 from yolov7_trt_ros.engine.half_precision import convert_to_half
 from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin, PLUGIN
 from yolov7_trt_ros.engine.onnx_shapes import slice_shapes
@@ -180,6 +182,10 @@ class OnnxEdit:
         )
         dequantise.input[0] = name
         return [quantise, dequantise]
+
+    def cut_decoding(self, spec: ModelSpec) -> ModelSpec | None:
+        """Leave raw maps of a grid model; what it is then, or None where it stays a grid."""
+        return cut_decoding(self._onnx, self.model, spec)
 
     def kept_by_type(self) -> str | None:
         """

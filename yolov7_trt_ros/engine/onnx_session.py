@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-import onnxruntime
 
 from yolov7_trt_ros.core.model_spec import check_input, TensorInfo
-from yolov7_trt_ros.engine.onnx_detector import first_line, ORT_ERRORS, tensor_info, usable_cores
-from yolov7_trt_ros.errors import InferenceError, ModelFormatError
+from yolov7_trt_ros.engine.onnx_runtime import (
+    first_line,
+    open_session,
+    ORT_ERRORS,
+    tensor_info,
+)
+from yolov7_trt_ros.errors import InferenceError
 
 
 class OnnxSession:
@@ -24,6 +28,8 @@ class OnnxSession:
         ONNX file with one image input.
     threads
         CPU threads; 0 takes one per core that this process may use.
+    data
+        What is in the file, or what was made of it.
 
     Raises
     ------
@@ -34,18 +40,10 @@ class OnnxSession:
 
     """
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
-        options.log_severity_level = 3
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(path), options, providers=['CPUExecutionProvider']
-            )
-        except ORT_ERRORS as exc:
-            raise ModelFormatError(
-                f'{path.name} is not a model ONNX Runtime can load: {first_line(exc)}'
-            ) from exc
+    def __init__(
+        self, path: Path, *, threads: int = 0, data: bytes | None = None
+    ) -> None:
+        self._session: Any = open_session(data or str(path), path.name, threads)
         self.input: TensorInfo = check_input(
             [tensor_info(value) for value in self._session.get_inputs()]
         )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.engine.open import DetectorOptions
 
 _STRIDE = 32
+_GENERATION = 2
+"""Another one where the same request builds another plan than before: 2 without decoding."""
 
 
 def plan_cache_folder(setting: str) -> Path:
@@ -35,7 +37,8 @@ def cached_plan(onnx: Path, options: DetectorOptions, machine: Machine) -> Path:
     digest = hashlib.sha256(onnx.read_bytes())
     profile = needed_profile(options)
     for part in (machine.flavour, machine.tensorrt_version, machine.gpu_name,
-                 machine.compute_capability, options.precision, options.anchors, str(profile)):
+                 machine.compute_capability, options.precision, options.anchors, str(profile),
+                 str(_GENERATION)):
         digest.update(f'\0{part}'.encode())
     return plan_cache_folder(options.plan_cache) / (
         f'{onnx.stem}_{options.precision}_{digest.hexdigest()[:16]}.plan'

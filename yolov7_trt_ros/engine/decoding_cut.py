@@ -1,0 +1,282 @@
+"""
+Cut the decoding off an ONNX model that ends in a grid: what is left ends in raw maps.
+
+Decoding inside a network costs TensorRT some fifty small layers; our kernels do the same from raw
+maps for those cells alone that pass the threshold, in float32. Nothing is taken for granted from
+names or operators: the anchors are read off from what the cut part makes of maps of zeros, and a
+model is cut only where our decoding of noisy maps gives what that part gives.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov7_trt_ros.core.decode import Candidates, decode_outputs
+from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout
+from yolov7_trt_ros.engine.onnx_runtime import open_session, ORT_ERRORS
+from yolov7_trt_ros.errors import InferenceError, ModelFormatError
+
+_ANCHORS = 3
+_ALL_CELLS = DetectSettings(score_threshold=0.0)
+_CELLS_HW = (2, 3)
+"""Of the coarsest map, where the model leaves its size open; unequal to tell the sides apart."""
+
+_NOISE = 2.0
+_TOLERANCE = {'float32': (1e-4, 1e-2, 1e-3), 'float16': (1e-2, 1.0, 0.5)}
+"""Of numbers, relative; of boxes in network pixels; share of other classes (of equal scores)."""
+
+_SURPRISES: tuple[type[Exception], ...] = (ModelFormatError, InferenceError, *ORT_ERRORS)
+"""Of a part that is not what it was taken for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tail:
+    """The decoding: `nodes` make `output` of the `maps`, which ascend in stride."""
+
+    nodes: tuple[Any, ...]
+    maps: tuple[str, ...]
+    output: str
+    dtype: str
+
+
+def load_cut(path: Path, spec: ModelSpec) -> tuple[bytes, ModelSpec] | None:
+    """
+    Return an ONNX file without its decoding, and what it is then; None where it stays as it is.
+
+    It stays where the decoding is not YOLOv7's, and where the `onnx` package is not installed.
+
+    """
+    if spec.layout is not OutputLayout.GRID:
+        return None
+    try:
+        from google.protobuf.message import Error
+        import onnx
+    except ImportError:
+        return None
+    try:
+        model = onnx.load(str(path))
+        cut = cut_decoding(onnx, model, spec)
+        return None if cut is None else (model.SerializeToString(), cut)
+    except (Error, OSError, ValueError):  # too large for one message: weights in other files
+        return None
+
+
+def cut_decoding(onnx: Any, model: Any, spec: ModelSpec) -> ModelSpec | None:
+    """
+    Cut the decoding off, in place, and return what the model is then.
+
+    Parameters
+    ----------
+    onnx
+        The package.
+    model
+        A ModelProto that ends in a grid; it says its anchors afterwards.
+    spec
+        What it is.
+
+    Returns
+    -------
+    ModelSpec | None
+        None where the decoding is not YOLOv7's: the model is as it was.
+
+    """
+    graph = _Graph(onnx, model)
+    tail = graph.find_tail(spec)
+    if tail is None:
+        return None
+    anchors = _verified_anchors(onnx, model, tail, spec)
+    if anchors is None:
+        return None
+    graph.cut(tail, spec, anchors)
+    return _raw_spec(spec, tail, anchors)
+
+
+def _raw_spec(spec: ModelSpec, tail: _Tail, anchors: Anchors) -> ModelSpec:
+    return dataclasses.replace(
+        spec, layout=OutputLayout.RAW_HEADS, outputs=tail.maps, anchors=anchors
+    )
+
+
+class _Graph:
+
+    def __init__(self, onnx: Any, model: Any) -> None:
+        self._onnx = onnx
+        self._model = model
+        self._nodes = list(model.graph.node)
+        self._makers = {
+            name: index for index, node in enumerate(self._nodes) for name in node.output
+        }
+        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def find_tail(self, spec: ModelSpec) -> _Tail | None:
+        """Return what follows the last convolutions; None where they are not one a stride."""
+        convs = self._last_convs(spec.outputs[0])
+        weights = [self._stored.get(conv.input[1]) for conv in convs]
+        channels = _ANCHORS * (5 + (spec.num_classes or 0))
+        if len(convs) != len(spec.strides) or any(
+            each is not None and each.dims[0] != channels for each in weights
+        ):
+            return None
+        maps = tuple(self._scaled(conv.output[0]) for conv in convs)
+        nodes, inputs = self._makers_of([spec.outputs[0]], frozenset(maps))
+        if inputs & {value.name for value in self._model.graph.input} - set(self._stored):
+            return None  # it reads the image, if only its size
+        half = self._onnx.TensorProto.FLOAT16
+        is_half = any(each is not None and each.data_type == half for each in weights)
+        return _Tail(tuple(nodes), maps, spec.outputs[0], 'float16' if is_half else 'float32')
+
+    def cut(self, tail: _Tail, spec: ModelSpec, anchors: Anchors) -> None:
+        """Take the tail off the model."""
+        nodes = self._makers_of(tail.maps, frozenset())[0]
+        read = {name for node in nodes for name in node.input}
+        graph, helper = self._model.graph, self._onnx.helper
+        kept = [self._onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del graph.node[:], graph.output[:], graph.value_info[:]
+        graph.node.extend(kept)
+        batch = spec.image.shape[0] or 'batch'
+        for name, shape, stride in zip(tail.maps, _map_shapes(spec), spec.strides, strict=True):
+            sides = (batch, shape[1], f'height_{stride}', f'width_{stride}')
+            kind = _onnx_type(self._onnx, tail.dtype)
+            graph.output.append(helper.make_tensor_value_info(name, kind, sides))
+        for tensor in [each for each in graph.initializer if each.name not in read]:
+            graph.initializer.remove(tensor)
+        metadata = {entry.key: entry.value for entry in self._model.metadata_props}
+        helper.set_model_props(self._model, metadata | {'anchors': json.dumps(anchors)})
+
+    def _last_convs(self, output: str) -> list[Any]:
+        """Return the convolutions that a tensor depends on directly, in the order of inputs."""
+        found, waiting, seen = [], [output], set()
+        while waiting:
+            index = self._makers.get(waiting.pop())
+            if index is None or index in seen:
+                continue
+            seen.add(index)
+            node = self._nodes[index]
+            if node.op_type == 'Conv':
+                found.append(node)
+            else:
+                waiting += reversed(node.input)
+        return found
+
+    def _scaled(self, tensor: str) -> str:
+        """Return a map after what scales or shifts its channels: implicit vectors not folded."""
+        while True:
+            readers = [node for node in self._nodes if tensor in node.input]
+            if len(readers) != 1 or readers[0].op_type not in ('Add', 'Mul'):
+                return tensor
+            others = [self._stored.get(name) for name in readers[0].input if name != tensor]
+            if len(others) != 1 or others[0] is None or len(others[0].dims) != 4:
+                return tensor
+            tensor = readers[0].output[0]
+
+    def _makers_of(
+        self, outputs: Sequence[str], ends: frozenset[str]
+    ) -> tuple[list[Any], set[str]]:
+        """Return the nodes that make `outputs` of `ends`, in order, and what else they read."""
+        waiting, chosen, read = list(outputs), set(), set()
+        while waiting:
+            name = waiting.pop()
+            index = self._makers.get(name)
+            if name in ends or index in chosen:
+                continue
+            if index is None:
+                read.add(name)
+            else:
+                chosen.add(index)
+                waiting += filter(None, self._nodes[index].input)
+        return [self._nodes[index] for index in sorted(chosen)], read
+
+
+def _onnx_type(onnx: Any, dtype: str) -> int:
+    return int(onnx.TensorProto.FLOAT16 if dtype == 'float16' else onnx.TensorProto.FLOAT)
+
+
+# ---- is it YOLOv7's?
+
+
+def _verified_anchors(
+    onnx: Any, model: Any, tail: _Tail, spec: ModelSpec
+) -> Anchors | None:
+    """Return the anchors where our decoding is what the tail computes, else None."""
+    try:
+        data = _tail_model(onnx, model, tail).SerializeToString()
+        session = open_session(data, 'the decoding', threads=1)
+        shapes = _map_shapes(spec)
+        zeros = [np.zeros(shape, tail.dtype) for shape in shapes]
+        anchors = _read_anchors(_run(session, tail, zeros), shapes)
+        if anchors is None:
+            return None
+        random = np.random.default_rng(0)
+        maps = [(random.standard_normal(shape) * _NOISE).astype(tail.dtype) for shape in shapes]
+        grid = _run(session, tail, maps)
+        ours = decode_outputs(_raw_spec(spec, tail, anchors), maps, _ALL_CELLS)
+        theirs = decode_outputs(spec, [grid], _ALL_CELLS)
+    except _SURPRISES:
+        return None
+    return anchors if _agree(ours, theirs, *_TOLERANCE[tail.dtype]) else None
+
+
+def _tail_model(onnx: Any, model: Any, tail: _Tail) -> Any:
+    helper = onnx.helper
+    kind = _onnx_type(onnx, tail.dtype)
+    read = {name for node in tail.nodes for name in node.input}
+    graph = helper.make_graph(
+        tail.nodes, 'decoding',
+        [helper.make_tensor_value_info(name, kind, [None] * 4) for name in tail.maps],
+        [onnx.ValueInfoProto(name=tail.output)],
+        [tensor for tensor in model.graph.initializer if tensor.name in read],
+    )
+    return helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version,
+        functions=model.functions,
+    )
+
+
+def _map_shapes(spec: ModelSpec) -> list[tuple[int, int, int, int]]:
+    """Return shapes of the maps at the model's size, or at a small one where it is open."""
+    height, width = (
+        side or cells * spec.stride
+        for side, cells in zip(spec.image.shape[2:], _CELLS_HW, strict=True)
+    )
+    channels = _ANCHORS * (5 + (spec.num_classes or 0))
+    return [(1, channels, height // stride, width // stride) for stride in spec.strides]
+
+
+def _run(session: Any, tail: _Tail, maps: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.asarray(session.run(None, dict(zip(tail.maps, maps, strict=True)))[0])
+
+
+def _read_anchors(
+    grid: NDArray[Any], shapes: Sequence[tuple[int, int, int, int]]
+) -> Anchors | None:
+    """Return the sizes of the boxes of maps of zeros: (2 sigmoid(0))^2 is 1."""
+    counts = [_ANCHORS * height * width for _, _, height, width in shapes]
+    if grid.shape[:2] != (1, sum(counts)):
+        return None
+    anchors = []
+    for rows in np.split(grid[0, :, 2:4].astype(np.float64), np.cumsum(counts)[:-1]):
+        sizes = rows.reshape(_ANCHORS, -1, 2)
+        if not np.allclose(sizes, sizes[:, :1], rtol=1e-3) or sizes.min() <= 0:
+            return None
+        anchors.append(tuple((float(w), float(h)) for w, h in sizes[:, 0].round(4)))
+    return tuple(anchors)
+
+
+def _agree(
+    ours: Candidates, theirs: Candidates, relative: float, pixels: float, others: float
+) -> bool:
+    return (
+        ours.boxes_xyxy.shape == theirs.boxes_xyxy.shape
+        and np.allclose(ours.boxes_xyxy, theirs.boxes_xyxy, relative, pixels)
+        and np.allclose(ours.scores, theirs.scores, relative, relative)
+        and float(np.mean(ours.class_ids != theirs.class_ids)) <= others
+    )
