@@ -16,7 +16,7 @@ from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout
 from yolov7_trt_ros.core.preprocess import decode_compressed
-from yolov7_trt_ros.engine import decoding_cut
+from yolov7_trt_ros.engine import decoding_cut, onnx_detector
 from yolov7_trt_ros.engine.decoding_cut import cut_decoding, load_cut
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
@@ -156,8 +156,13 @@ def test_other_forms_are_left_alone(shared_data: Path) -> None:
 
 
 def test_without_the_onnx_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert OnnxDetector(NANO, network_size=64).facts() == {'decoding': 'ours'}
+    kept = OnnxDetector(NANO, network_size=64, keep_grid=True)
+    assert kept.facts() == {'decoding': 'in the model'}
     monkeypatch.setitem(sys.modules, 'onnx', None)
+    monkeypatch.setattr(onnx_detector, 'find_spec', lambda name: None)
     assert layouts(NANO, network_size=64) == (OutputLayout.GRID, OutputLayout.GRID)
+    assert kept.facts() == {'decoding': 'in the model (pip install onnx: ours is faster)'}
 
 
 def test_a_model_too_large_for_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -388,7 +388,7 @@ def test_tensorrt_8_6_leaves_leaky_relu_alone_in_float() -> None:
     ('yolov5n_int8_level2', 46, 1.54, 'convolution Int8'),
 ])
 def test_measured_engines(name: str, fused: int, network_ms: float, slowest: str) -> None:
-    """TensorRT names each layer to its profiler as to its inspector, and tells all formats."""
+    """Each layer has the same name for the profiler and the inspector, which tells all formats."""
     report = by_name(f'{name}_trt_8.6.json')
     assert report.fused == fused
     assert 'not told' not in report.precisions

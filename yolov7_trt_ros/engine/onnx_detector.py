@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 import time
 from typing import Any
@@ -21,6 +22,7 @@ from yolov7_trt_ros.core.model_spec import (
     Anchors,
     check_input,
     ModelSpec,
+    OutputLayout,
     recognise_model,
     STRIDE_SETS,
     TensorInfo,
@@ -168,8 +170,13 @@ class OnnxDetector:
         return fit_letterbox(source_wh, (self._network_size, self._network_size))
 
     def facts(self) -> dict[str, str]:
-        """Return nothing: there is no more to tell than `backend` and `spec` do."""
-        return {}
+        """Return where a grid model is decoded."""
+        if self.spec.layout is not OutputLayout.GRID:
+            return {}
+        if self._runs.layout is not OutputLayout.GRID:
+            return {'decoding': 'ours'}
+        missing = '' if find_spec('onnx') else ' (pip install onnx: ours is faster)'
+        return {'decoding': f'in the model{missing}'}
 
     def close(self) -> None:
         """Free the session; calling it twice is harmless."""
