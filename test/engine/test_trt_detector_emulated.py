@@ -22,6 +22,7 @@ import pytest
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView
+from yolov7_trt_ros.engine.decoding_cut import load_cut
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.engine.plan import ShapeRange
@@ -159,6 +160,31 @@ def test_embedded_model_finds_what_the_cpu_finds(opened: Callable[..., Any]) -> 
         assert np.allclose(found.scores[:strong], wanted.scores[:strong], atol=2e-3)
         total += len(found)
         assert timings.total_ns > 0
+    assert total > 10
+
+
+def test_a_plan_without_its_decoding_finds_what_the_cpu_finds_with_it(
+    opened: Callable[..., Any], tmp_path: Path
+) -> None:
+    reference = OnnxDetector(find_model('yolov7-nano'), network_size=160, keep_grid=True)
+    cut = load_cut(find_model('yolov7-nano'), reference.spec)
+    assert cut is not None
+    plan = tmp_path / 'cut.plan'
+    plan.write_bytes(cut[0])
+    profile = ShapeRange((1, 3, 32, 32), (1, 3, 160, 160), (1, 3, 160, 160))
+    with pytest.raises(ModelLayoutError, match=r'set anchors to one .* put the manifest .* back'):
+        opened(plan, profiles=(profile,), network_size=160)
+    detector = opened(plan, profiles=(profile,), network_size=160, anchors=cut[1].anchors)
+    settings = DetectSettings(score_threshold=0.002)
+    total = 0
+    for seed, (width, height) in enumerate([(160, 120), (321, 77), (90, 200)]):
+        image = view(seed, width, height)
+        found, _ = detector.detect(image, settings)
+        wanted, _ = reference.detect(image, settings)
+        assert abs(len(found) - len(wanted)) <= 1 + len(wanted) // 10
+        strong = min(len(found), len(wanted), 3)
+        assert np.allclose(found.scores[:strong], wanted.scores[:strong], atol=2e-3)
+        total += len(found)
     assert total > 10
 
 

@@ -25,6 +25,7 @@ from yolov7_trt_ros.engine.trt_detector import TrtDetector
 from yolov7_trt_ros.errors import (
     DeviceMemoryError,
     InferenceError,
+    ModelLayoutError,
     PlanError,
     SettingError,
 )
@@ -386,12 +387,30 @@ def test_truncated_and_foreign_plans_are_refused(api: TrtApi, plan: PlanMaker) -
 
 
 def test_plan_without_manifest_is_recognised(api: TrtApi, plan: PlanMaker) -> None:
-    path = plan()
+    path = plan(name='yolov7-nano_grid', keep_grid=True)
     detector = TrtDetector(path, path.read_bytes(), api=api)
     assert detector.spec.layout is OutputLayout.GRID
     assert detector.spec.num_classes == 80
     assert len(detector.detect(ImageView.from_array(street(2)), low())[0])
     detector.close()
+    path = plan()
+    with pytest.raises(ModelLayoutError, match=r'set anchors to one .* put the manifest .* back'):
+        TrtDetector(path, path.read_bytes(), api=api)
+
+
+def test_decoding_that_was_cut_off_is_made_up_for(
+    api: TrtApi, plan: PlanMaker, nano: TrtDetector
+) -> None:
+    assert nano.spec.layout is OutputLayout.RAW_HEADS
+    whole = open_plan(api, plan(name='yolov7-nano_grid', keep_grid=True))
+    assert whole.spec.layout is OutputLayout.GRID
+    for seed in range(3):
+        image = ImageView.from_array(street(seed))
+        found, _ = nano.detect(image, low())
+        wanted, _ = whole.detect(image, low())
+        assert abs(len(found) - len(wanted)) <= 1 + len(wanted) // 10
+        assert np.allclose(found.scores[:3], wanted.scores[:3], atol=0.02)
+    whole.close()
 
 
 def test_network_size_outside_the_plan_is_refused(api: TrtApi, plan: PlanMaker) -> None:

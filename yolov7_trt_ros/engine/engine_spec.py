@@ -42,16 +42,24 @@ def find_spec(
     if known is not None:  # a model may be bound to one size although its tensors are not
         image = dataclasses.replace(image, shape=known.image.shape)
     pair = known is not None and len(known.outputs) == 2
-    return recognise_model(
-        [image],
-        outputs,
-        _metadata(known),
-        probe_wh=(optimum[3], optimum[2]),
-        class_names=class_names,
-        anchors=anchors,
-        boxes_name=known.outputs[0] if known is not None and pair else None,
-        boxes_are_centres=known.boxes_are_centres if known is not None else False,
-    )
+    try:
+        return recognise_model(
+            [image],
+            outputs,
+            _metadata(known),
+            probe_wh=(optimum[3], optimum[2]),
+            class_names=class_names,
+            anchors=anchors,
+            boxes_name=known.outputs[0] if known is not None and pair else None,
+            boxes_are_centres=known.boxes_are_centres if known is not None else False,
+        )
+    except ModelLayoutError as exc:
+        if manifest is not None:
+            raise
+        raise ModelLayoutError(
+            f'{exc}. If yolov7_trt built this plan, put the manifest that was beside it '
+            '(PLAN.json) back there'
+        ) from exc
 
 
 def _output_shapes(engine: TrtEngine, input_name: str, stream_handle: int) -> list[TensorInfo]:
