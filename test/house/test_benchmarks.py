@@ -1,0 +1,74 @@
+"""The benchmarks that need neither a GPU nor much time run: briefly, and on what is here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import subprocess
+import sys
+from typing import Any
+
+import cv2
+import pytest
+import skimage.data
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ENGINES = REPOSITORY / 'test' / 'data' / 'engines'
+
+
+def run(name: str, *arguments: str | Path) -> str:
+    """Return what a benchmark prints."""
+    command = [sys.executable, REPOSITORY / 'benchmarks' / f'{name}.py', *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def saved(path: Path) -> dict[str, Any]:
+    """Return results without where they were measured, which is not empty."""
+    result: dict[str, Any] = json.loads(path.read_text())
+    assert result.pop('measured_on')['command']
+    return result
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Return a folder with one picture."""
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    astronaut = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
+    assert cv2.imwrite(str(folder / 'astronaut.png'), astronaut)
+    return folder
+
+
+def test_frame_path(tmp_path: Path) -> None:
+    run('frame_path', '--repeats', '2', '-o', tmp_path / 'result.json')
+    result = saved(tmp_path / 'result.json')
+    assert [row['size'] for row in result['outside_network']] == [
+        '1920x1080', '1280x720', '640x480'
+    ]
+    decoded = result['decode_and_nms']
+    assert decoded['raw_maps']['candidates'] == decoded['grid']['candidates'] > 0
+    assert decoded['dense_grid']['candidates'] == 25200
+    assert min(result['throughput_640x480'].values()) > 0
+
+
+def test_decoding_cut(tmp_path: Path, pictures: Path) -> None:
+    result = tmp_path / 'result.json'
+    run('decoding_cut', '--pictures', pictures, '--repeats', '1', '--json', result)
+    row, = saved(result)['rows']
+    assert row['largest_difference_px'] < 1e-3
+    assert row['inside']['network_ms'] > 0 < row['cut off']['network_ms']
+
+
+def test_layer_groups(tmp_path: Path) -> None:
+    names = ['yolov7-tiny_fp16_trt_8.6.json', 'yolov7-tiny_int8_trt_8.6.json']
+    result = tmp_path / 'result.json'
+    table = run('layer_groups', *(ENGINES / name for name in names), '--json', result)
+    assert '| decoding | 0.57, 54 | 0.57, 54 |' in table
+    rows = saved(result)['rows']
+    assert [row['layers'] for row in rows] == names
+    for row in rows:
+        assert sum(group['ms'] for group in row['groups'].values()) == pytest.approx(
+            row['sum_ms'], abs=0.01
+        )
