@@ -4,9 +4,13 @@ What a frame costs on the CPU outside the network, beside the usual Python way, 
     python benchmarks/frame_path.py
 
 The usual way: copy the message as cv_bridge does, cv2 letterbox to a square, transpose and
-divide in numpy, the model's own decoding, and NMS as a numpy loop. The network's output is
-recorded once per picture, so that its threads do not disturb the rest. Also: decoding and NMS
-alone, of raw maps and of dense grids, and throughput against bare ONNX Runtime.
+divide in numpy, the model's own decoding, and NMS as a numpy loop. What it costs depends on what
+the process allocated before, so that each way runs in a process of its own: ours as in the node,
+the usual one as glibc does it, and the usual one with the malloc settings of our node. The
+network's output is recorded once per size, so that its threads do not disturb the rest.
+
+Also: decoding and NMS alone, of raw maps and of dense grids, and throughput against bare ONNX
+Runtime.
 
 """
 
@@ -15,6 +19,8 @@ from __future__ import annotations
 import argparse
 import array
 from collections.abc import Callable
+import multiprocessing
+from multiprocessing.connection import Connection
 from pathlib import Path
 import statistics
 import time
@@ -23,6 +29,7 @@ from typing import Any
 import cv2
 from measured_on import save
 import numpy as np
+import onnxruntime
 from plain_way import plain_detections, plain_input
 import skimage.data
 
@@ -32,8 +39,11 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
+from yolov7_trt_ros.nodes.process import tune_malloc
 
+MODEL = 'yolov7-nano'
 SETTINGS = DetectSettings()
+WAYS = ('ours', 'usual', 'usual_tuned_malloc')
 
 
 def median_cpu_ms(function: Callable[[], Any], repeats: int) -> float:
@@ -52,40 +62,78 @@ def run(detector: OnnxDetector, blob: np.ndarray) -> list[np.ndarray]:
     return detector._run(detector._runs.outputs, blob)
 
 
-def measure_outside_network(
-    detector: OnnxDetector, whole: OnnxDetector, width: int, height: int, repeats: int
-) -> dict:
-    """Return CPU milliseconds per frame outside the network, ours and the usual way."""
-    picture = cv2.cvtColor(skimage.data.astronaut()[:384], cv2.COLOR_RGB2BGR)
-    data = array.array('B', cv2.resize(picture, (width, height)).tobytes())
-    preprocessor = Preprocessor()
+def our_way(data: Any, width: int, height: int) -> Callable[[], Any]:
+    """Return our path of a message's bytes, without the network."""
+    detector, preprocessor = OnnxDetector(find_model(MODEL)), Preprocessor()
+    letterbox = detector.letterbox((width, height))
 
-    def view() -> ImageView:
-        return ImageView.from_buffer(
+    def prepare() -> np.ndarray:
+        view = ImageView.from_buffer(
             data, width=width, height=height, encoding='bgr8', step=width * 3
         )
+        return preprocessor.prepare(view, letterbox)
 
-    letterbox = detector.letterbox((width, height))
-    ours_output = run(detector, preprocessor.prepare(view(), letterbox))
-    plain_output = run(whole, plain_input(data, width, height))
+    output = run(detector, prepare())
 
-    def ours() -> Any:
-        preprocessor.prepare(view(), letterbox)
+    def frame() -> Any:
+        prepare()
         return select_detections(
-            decode_outputs(detector._runs, ours_output, SETTINGS), letterbox, SETTINGS
+            decode_outputs(detector._runs, output, SETTINGS), letterbox, SETTINGS
         )
 
-    def plain() -> Any:
-        plain_input(data, width, height)
-        return plain_detections(plain_output[0][0], width, height, SETTINGS)
+    return frame
 
-    assert len(ours()) and len(plain())
-    # alternate, so that a slow spell of the machine meets both
-    pairs = [(median_cpu_ms(ours, repeats), median_cpu_ms(plain, repeats)) for _ in range(5)]
-    ours_ms, plain_ms = (statistics.median(side) for side in zip(*pairs, strict=True))
+
+def usual_way(data: Any, width: int, height: int) -> Callable[[], Any]:
+    """Return the usual path of a message's bytes, without the network."""
+    session = onnxruntime.InferenceSession(str(find_model(MODEL)))
+    name = session.get_inputs()[0].name
+    grid = session.run(None, {name: plain_input(data, width, height)})[0][0]
+
+    def frame() -> Any:
+        plain_input(data, width, height)
+        return plain_detections(grid, width, height, SETTINGS)
+
+    return frame
+
+
+def serve(connection: Connection, way: str, width: int, height: int, repeats: int) -> None:
+    """Measure one way, in a process of its own, each time something arrives."""
+    if way != 'usual':
+        tune_malloc()
+    picture = cv2.cvtColor(skimage.data.astronaut()[:384], cv2.COLOR_RGB2BGR)
+    data = array.array('B', cv2.resize(picture, (width, height)).tobytes())
+    frame = (our_way if way == 'ours' else usual_way)(data, width, height)
+    connection.send(len(frame()))
+    while connection.recv():
+        connection.send(median_cpu_ms(frame, repeats))
+
+
+def measure_outside_network(width: int, height: int, repeats: int) -> dict:
+    """Return CPU milliseconds per frame outside the network, ours and the usual way."""
+    context = multiprocessing.get_context('spawn')
+    connections = {}
+    for way in WAYS:
+        connections[way], theirs = context.Pipe()
+        context.Process(
+            target=serve, args=(theirs, way, width, height, repeats), daemon=True
+        ).start()
+        theirs.close()
+        assert connections[way].recv(), f'{way}: nothing found'
+
+    def ask(connection: Connection) -> float:
+        connection.send(True)
+        return float(connection.recv())
+
+    # alternate, so that a slow spell of the machine meets all
+    rounds = [{way: ask(connections[way]) for way in WAYS} for _ in range(5)]
+    for connection in connections.values():
+        connection.send(False)
+    medians = {way: statistics.median(each[way] for each in rounds) for way in WAYS}
     return {
-        'size': f'{width}x{height}', 'ours_cpu_ms': round(ours_ms, 3),
-        'plain_cpu_ms': round(plain_ms, 3), 'ratio': round(ours_ms / plain_ms, 3),
+        'size': f'{width}x{height}',
+        **{f'{way}_cpu_ms': round(value, 3) for way, value in medians.items()},
+        'ratio': round(medians['ours'] / medians['usual'], 3),
     }
 
 
@@ -168,11 +216,11 @@ def main() -> None:
         default=Path(__file__).parent / 'results' / 'frame_path.json',
     )
     args = parser.parse_args()
-    model = find_model('yolov7-nano')
+    model = find_model(MODEL)
     detector, whole = OnnxDetector(model), OnnxDetector(model, keep_grid=True)
     result = {
         'outside_network': [
-            measure_outside_network(detector, whole, width, height, args.repeats)
+            measure_outside_network(width, height, args.repeats)
             for width, height in ((1920, 1080), (1280, 720), (640, 480))
         ],
         'decode_and_nms': measure_nms(detector, whole, args.repeats),

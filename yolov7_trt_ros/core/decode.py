@@ -143,7 +143,10 @@ def _decode_head(
         head = head.reshape(len(sizes_wh), -1, *head.shape[1:]).transpose(0, 2, 3, 1)
     objectness = head[..., 4]
     _check_finite(objectness, 'objectness logit')
-    anchor, y, x = np.nonzero(objectness > _logit(settings.score_threshold))
+    likely = np.flatnonzero(objectness > _logit(settings.score_threshold))
+    if not likely.size:  # most heads of most images
+        return np.empty((0, head.shape[-1]), np.float32)
+    anchor, y, x = np.unravel_index(likely, objectness.shape)  # faster than nonzero of three axes
     with np.errstate(over='ignore'):  # exp of a large negative logit: the sigmoid is 0
         rows = 1 / (1 + np.exp(-head[anchor, y, x].astype(np.float32)))
     cells = np.stack([x, y], axis=1).astype(np.float32)
