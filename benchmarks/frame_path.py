@@ -5,9 +5,10 @@ What a frame costs on the CPU outside the network, beside the usual Python way, 
 
 The usual way: copy the message as cv_bridge does, cv2 letterbox to a square, transpose and
 divide in numpy, the model's own decoding, and NMS as a numpy loop. What it costs depends on what
-the process allocated before, so that each way runs in a process of its own: ours as in the node,
-the usual one as glibc does it, and the usual one with the malloc settings of our node. The
-network's output is recorded once per size, so that its threads do not disturb the rest.
+glibc does with its large buffers, which differs between processes that do the same: so each way
+runs in five processes of its own, ours as in the node, the usual one as it comes, and the usual
+one with the malloc settings of our node. The network's output is recorded once a process, so that
+its threads do not disturb the rest.
 
 Also: decoding and NMS alone, of raw maps and of dense grids, and throughput against bare ONNX
 Runtime.
@@ -20,7 +21,7 @@ import argparse
 import array
 from collections.abc import Callable
 import multiprocessing
-from multiprocessing.connection import Connection
+from multiprocessing.pool import Pool
 from pathlib import Path
 import statistics
 import time
@@ -43,6 +44,7 @@ from yolov7_trt_ros.nodes.process import tune_malloc
 
 MODEL = 'yolov7-nano'
 SETTINGS = DetectSettings()
+SIZES_WH = ((1920, 1080), (1280, 720), (640, 480))
 WAYS = ('ours', 'usual', 'usual_tuned_malloc')
 
 
@@ -97,44 +99,33 @@ def usual_way(data: Any, width: int, height: int) -> Callable[[], Any]:
     return frame
 
 
-def serve(connection: Connection, way: str, width: int, height: int, repeats: int) -> None:
-    """Measure one way, in a process of its own, each time something arrives."""
+def measure_way(way: str, width: int, height: int, repeats: int) -> float:
+    """Return the CPU milliseconds per frame of one way, to be run in a new process."""
     if way != 'usual':
         tune_malloc()
     picture = cv2.cvtColor(skimage.data.astronaut()[:384], cv2.COLOR_RGB2BGR)
     data = array.array('B', cv2.resize(picture, (width, height)).tobytes())
     frame = (our_way if way == 'ours' else usual_way)(data, width, height)
-    connection.send(len(frame()))
-    while connection.recv():
-        connection.send(median_cpu_ms(frame, repeats))
+    assert len(frame()), 'nothing found'
+    return median_cpu_ms(frame, repeats)
 
 
-def measure_outside_network(width: int, height: int, repeats: int) -> dict:
-    """Return CPU milliseconds per frame outside the network, ours and the usual way."""
-    context = multiprocessing.get_context('spawn')
-    connections = {}
+def measure_outside_network(
+    processes: Pool, width: int, height: int, repeats: int, rounds: int
+) -> dict[str, Any]:
+    """Return CPU milliseconds per frame outside the network: median, least, most of processes."""
+    told = [  # in turns, so that a slow spell of the machine meets all
+        {way: processes.apply(measure_way, (way, width, height, repeats)) for way in WAYS}
+        for _ in range(rounds)
+    ]
+    result: dict[str, Any] = {'size': f'{width}x{height}'}
     for way in WAYS:
-        connections[way], theirs = context.Pipe()
-        context.Process(
-            target=serve, args=(theirs, way, width, height, repeats), daemon=True
-        ).start()
-        theirs.close()
-        assert connections[way].recv(), f'{way}: nothing found'
-
-    def ask(connection: Connection) -> float:
-        connection.send(True)
-        return float(connection.recv())
-
-    # alternate, so that a slow spell of the machine meets all
-    rounds = [{way: ask(connections[way]) for way in WAYS} for _ in range(5)]
-    for connection in connections.values():
-        connection.send(False)
-    medians = {way: statistics.median(each[way] for each in rounds) for way in WAYS}
-    return {
-        'size': f'{width}x{height}',
-        **{f'{way}_cpu_ms': round(value, 3) for way, value in medians.items()},
-        'ratio': round(medians['ours'] / medians['usual'], 3),
-    }
+        values = sorted(each[way] for each in told)
+        result[f'{way}_cpu_ms'] = [
+            round(value, 3) for value in (statistics.median(values), values[0], values[-1])
+        ]
+    ratios = [each['ours'] / each['usual_tuned_malloc'] for each in told]
+    return result | {'ours_of_usual_tuned_malloc': round(statistics.median(ratios), 3)}
 
 
 def measure_nms(detector: OnnxDetector, whole: OnnxDetector, repeats: int) -> dict:
@@ -211,6 +202,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--repeats', type=int, default=60)
+    parser.add_argument('--processes', type=int, default=5, help='of each way and size')
     parser.add_argument(
         '-o', '--output', type=Path,
         default=Path(__file__).parent / 'results' / 'frame_path.json',
@@ -218,11 +210,13 @@ def main() -> None:
     args = parser.parse_args()
     model = find_model(MODEL)
     detector, whole = OnnxDetector(model), OnnxDetector(model, keep_grid=True)
+    with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as processes:
+        outside_network = [
+            measure_outside_network(processes, *size_wh, args.repeats, args.processes)
+            for size_wh in SIZES_WH
+        ]
     result = {
-        'outside_network': [
-            measure_outside_network(width, height, args.repeats)
-            for width, height in ((1920, 1080), (1280, 720), (640, 480))
-        ],
+        'outside_network': outside_network,
         'decode_and_nms': measure_nms(detector, whole, args.repeats),
         'throughput_640x480': measure_throughput(detector, whole, args.repeats // 2),
     }

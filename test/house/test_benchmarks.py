@@ -42,7 +42,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_frame_path(tmp_path: Path) -> None:
-    run('frame_path', '--repeats', '2', '-o', tmp_path / 'result.json')
+    run('frame_path', '--repeats', '2', '--processes', '1', '-o', tmp_path / 'result.json')
     result = saved(tmp_path / 'result.json')
     assert [row['size'] for row in result['outside_network']] == [
         '1920x1080', '1280x720', '640x480'
