@@ -84,6 +84,20 @@ def test_a_table_of_what_runs_and_what_does_not(
     assert page.findtext('.//blockquote') == 'Seen.'
 
 
+def test_images_that_are_missing(
+    photographs: Path, annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = json.loads(annotated.read_text())
+    labels['images'].append({'id': 3, 'file_name': 'gone.jpg'})
+    annotated.write_text(json.dumps(labels))
+    command = ['bench', '-m', 'yolov7-nano', '--images', str(photographs), '--annotations',
+               str(annotated), '-o', str(tmp_path / 'out'), '--batch', '1', *QUICK]
+    assert main(command) == 1
+    assert re.search('1 of 3 images .*gone.jpg; --allow-missing', capsys.readouterr().err)
+    assert main([*command, '--allow-missing']) == 0
+    assert rows_of(tmp_path / 'out')[0]['accuracy']['images'] == 2
+
+
 def test_each_row_has_a_process_and_a_crash_takes_no_other_with_it(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

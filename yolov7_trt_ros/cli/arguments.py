@@ -116,6 +116,14 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_allow_missing_argument(parser: argparse._ActionsContainer) -> None:
+    """Add `--allow-missing`."""
+    parser.add_argument(
+        '--allow-missing', action='store_true',
+        help='measure on the images that are there, when some of the annotations are not',
+    )
+
+
 def detector_options(args: argparse.Namespace, *, rectangular: bool) -> DetectorOptions:
     """Return what a detector is opened with."""
     from yolov7_trt_ros.engine import DetectorOptions

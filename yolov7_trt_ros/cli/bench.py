@@ -70,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--annotations', type=Path, metavar='FILE',
         help='labels of them in COCO instances format, for average precision',
     )
+    arguments.add_allow_missing_argument(parser)
     parser.add_argument('-o', '--output', required=True, type=Path, metavar='DIR',
                         help='folder for bench.json, bench.md and bench.html')
     _add_measuring(parser)
@@ -201,7 +202,9 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
     annotations = args.annotations and args.annotations.expanduser()
     warn = _no_warning if args.alone else output.warn
     pictures, data = bench_setup.load_pictures(folder, warn)
-    labels, why_no_labels = bench_setup.try_labels(annotations, folder, args.limit)
+    labels, why_no_labels = bench_setup.try_labels(
+        annotations, folder, args.limit, allow_missing=args.allow_missing
+    )
     if labels is None and annotations is not None:
         warn(why_no_labels)
     if labels is not None:

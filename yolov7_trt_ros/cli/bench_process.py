@@ -63,7 +63,8 @@ def child_command(
         '--anchors': args.anchors,
     }
     told = [f'{name}={value}' for name, value in options.items() if value is not None]
-    return [sys.executable, '-m', 'yolov7_trt_ros', 'bench', ALONE, *told]
+    flags = [ALONE, *(['--allow-missing'] if args.allow_missing else [])]
+    return [sys.executable, '-m', 'yolov7_trt_ros', 'bench', *flags, *told]
 
 
 def _run(command: Sequence[str]) -> int:

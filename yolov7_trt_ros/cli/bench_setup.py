@@ -151,9 +151,11 @@ def load_pictures(
     return pictures, Data(len(pictures), digest.hexdigest())
 
 
-def load_labels(path: Path, folder: Path, limit: int | None) -> Labels:
+def load_labels(
+    path: Path, folder: Path, limit: int | None = None, *, allow_missing: bool = False
+) -> Labels:
     """
-    Return the labelled images of a folder, at most `limit` of them.
+    Return the labelled images of a folder, at most `limit` of them, which may miss some then.
 
     Raises
     ------
@@ -167,18 +169,21 @@ def load_labels(path: Path, folder: Path, limit: int | None) -> Labels:
     from yolov7_trt_ros.report.coco import CocoAnnotations
 
     annotations = CocoAnnotations(path)
-    images = find_images(annotations, folder, allow_missing=limit is not None)[:limit]
+    allow_missing = allow_missing or limit is not None
+    images = find_images(annotations, folder, allow_missing=allow_missing)[:limit]
     digest = hashlib.sha256(path.read_bytes())
     for image in images:
         digest.update(image.file_name.encode())
     return Labels(annotations, images, folder, digest.hexdigest())
 
 
-def try_labels(path: Path | None, folder: Path, limit: int | None) -> tuple[Labels | None, str]:
+def try_labels(
+    path: Path | None, folder: Path, limit: int | None = None, *, allow_missing: bool = False
+) -> tuple[Labels | None, str]:
     """Return labels, or why there are none: not asked for, or pycocotools is missing."""
     if path is None:
         return None, 'no labels were given (--annotations)'
     try:
-        return load_labels(path, folder, limit), ''
+        return load_labels(path, folder, limit, allow_missing=allow_missing), ''
     except MissingDependencyError as exc:
         return None, str(exc)

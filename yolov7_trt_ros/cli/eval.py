@@ -38,10 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--annotations', required=True, type=Path, metavar='FILE',
         help='labels in COCO instances format',
     )
-    parser.add_argument(
-        '--allow-missing', action='store_true',
-        help='measure on the images that are there, when some of the annotations are not',
-    )
+    arguments.add_allow_missing_argument(parser)
     parser.add_argument(
         '--rectangular', action='store_true',
         help='letterbox to the smallest rectangle the model takes, as the node does',

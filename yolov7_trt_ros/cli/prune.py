@@ -72,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--eval-images', type=Path, metavar='DIR', help='their pictures (default: --images)'
     )
+    arguments.add_allow_missing_argument(group)
     arguments.add_json_argument(parser)
 
 
@@ -120,7 +121,9 @@ def run(args: argparse.Namespace) -> int:
     evaluate = None
     if args.annotations is not None:
         folder = (args.eval_images or args.images).expanduser()
-        evaluate = pruning_inputs.make_evaluation(args.annotations.expanduser(), folder, args.size)
+        evaluate = pruning_inputs.make_evaluation(
+            args.annotations.expanduser(), folder, args.size, allow_missing=args.allow_missing
+        )
     elif args.eval_images is not None:
         raise SettingError('--eval-images needs --annotations')
     with PictureStore(args.images, every=args.every) as store, contextlib.ExitStack() as stack:

@@ -50,7 +50,9 @@ def letterbox_loader(
     return load
 
 
-def make_evaluation(annotations: Path, folder: Path, size: int) -> Evaluate:
+def make_evaluation(
+    annotations: Path, folder: Path, size: int, *, allow_missing: bool = False
+) -> Evaluate:
     """
     Return what measures the average precision of a network, exported and run on the CPU.
 
@@ -66,7 +68,7 @@ def make_evaluation(annotations: Path, folder: Path, size: int) -> Evaluate:
     from yolov7_trt_ros.report.coco import CocoAnnotations
 
     labels = CocoAnnotations(annotations)
-    images = find_images(labels, folder, allow_missing=False)
+    images = find_images(labels, folder, allow_missing=allow_missing)
 
     def evaluate(network: Network) -> dict[str, Any]:
         from yolov7_trt_ros.replay.pictures import load_picture
