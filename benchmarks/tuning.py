@@ -46,13 +46,16 @@ def precision(
 ) -> dict[str, float]:
     """Return AP and AP50 over the images."""
     failures: list[Exception] = []
+    categories = annotations.categories_of(detector.spec.class_names)
     records = accuracy.detect_labelled(
-        images, folder, detector, accuracy.accuracy_settings(),
+        images, folder, detector, accuracy.accuracy_settings(), categories,
         load=load_picture, found=lambda *_: None, failed=failures.append,
     )
     if failures:
         raise failures[0]
-    result = evaluate_coco(records, annotations, [image.image_id for image in images])
+    result = evaluate_coco(
+        records, annotations, [image.image_id for image in images], categories
+    )
     return {'ap': round(result['ap'], 4), 'ap50': round(result['ap50'], 4)}
 
 

@@ -5,6 +5,10 @@ import json
 from pathlib import Path
 import subprocess
 
+import cv2
+import numpy as np
+import onnx
+import onnx_models
 import pytest
 
 from yolov7_trt_ros.cli.main import main
@@ -71,3 +75,62 @@ def test_missing_images_can_be_allowed(
 def test_a_wrong_folder(tmp_path: Path, annotated: Path) -> None:
     assert main(['eval', '--images', str(tmp_path), '--annotations', str(annotated),
                  '--allow-missing']) == 1
+
+
+@pytest.fixture
+def pallets(tmp_path: Path) -> tuple[list[str], Path]:
+    """Return how to measure a model of three classes, and its labels: it finds the pallet."""
+    model = onnx_models.brightness_grid(tmp_path / 'pallets.onnx', num_classes=3)
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    assert cv2.imwrite(str(folder / 'white.png'), np.full((64, 64, 3), 255, np.uint8))
+    labels = tmp_path / 'labels.json'
+    labels.write_text(json.dumps({
+        'images': [{'id': 5, 'file_name': 'white.png'}],
+        'annotations': [
+            {'id': 1, 'image_id': 5, 'category_id': 1, 'bbox': [16, 16, 32, 32]},
+            {'id': 2, 'image_id': 5, 'category_id': 2, 'bbox': [0, 0, 9, 9]},
+        ],
+        'categories': [{'id': 1, 'name': 'Euro-Pallet'}, {'id': 2, 'name': 'shelf'}],
+    }))
+    return ['eval', '-m', str(model), '--size', '64', '--backend', 'onnx', '--images',
+            str(folder), '--annotations', str(labels)], labels
+
+
+def test_classes_of_ones_own(
+    pallets: tuple[list[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, _ = pallets
+    assert main(given) == 1
+    assert '(class_0, class_1, class_2) is a labelled category' in capsys.readouterr().err
+    names = tmp_path / 'names.txt'
+    names.write_text('euro pallet\ndrone\nforklift\n')
+    assert main([*given, '--class-names', str(names), '--json', '-']) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert result['per_class'] == {'Euro-Pallet': {'ap': 1.0, 'ap50': 1.0, 'instances': 1}}
+    assert result['ap50'] == 1.0
+    assert result['categories_left_out'] == ['shelf']
+    assert '1 of the labelled categories are not measured' in printed.err
+    assert 'shelf' in printed.err
+
+
+def test_quantisation_is_scored_on_classes_of_ones_own(
+    pallets: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    from yolov7_trt_ros.cli.model_scores import LabelledScore
+    from yolov7_trt_ros.engine import DetectorOptions, open_detector
+    from yolov7_trt_ros.replay.pictures import load_picture
+    from yolov7_trt_ros.report.coco import CocoAnnotations
+
+    names = tmp_path / 'names.txt'
+    names.write_text('euro pallet\ndrone\nforklift\n')
+    picture = load_picture(tmp_path / 'pictures' / 'white.png')
+    score = LabelledScore(
+        [('white.png', picture), ('other.png', picture)], CocoAnnotations(pallets[1]),
+        lambda path: open_detector(DetectorOptions(
+            model=str(path), backend='onnx', network_size=64, class_names=str(names)
+        )),
+    )
+    assert score(onnx.load(str(tmp_path / 'pallets.onnx'))) == 1.0
+    assert score.used == 1

@@ -282,7 +282,22 @@ def test_the_labelled_loss_prefers_the_right_box(teacher: Network) -> None:
     assert float(cells[0, :, 4, 2, 2].max()) > 0 > float(cells[1, :, 4].max())
     assert cells[0, 0, 5:, 2, 2].argmax() == 1
     with pytest.raises(InputError):
-        BoxLabels([boxes[1]], teacher.anchors, teacher.strides)
+        BoxLabels([boxes[1], None], teacher.anchors, teacher.strides)
+
+
+def test_images_that_nobody_labelled_have_no_part_in_the_labelled_loss(teacher: Network) -> None:
+    boxes = [None, np.array([[1, 0.5, 0.5, 0.3, 0.4]], np.float32), None]
+    loss = BoxLabels(boxes, teacher.anchors, teacher.strides)
+    alone = BoxLabels(boxes[1:2], teacher.anchors, teacher.strides)
+    maps = [torch.randn(3, 24, side, side, requires_grad=True) for side in (8, 4, 2)]
+    still = torch.tensor([[1.0, 1, 0, 0]] * 3)
+    value = loss(maps, torch.tensor([0, 1, 2]), still)
+    value.backward()
+    expected = alone([raw[1:2] for raw in maps], torch.tensor([0]), still[:1])
+    torch.testing.assert_close(value, expected)
+    assert float(maps[0].grad[1].abs().sum()) > 0
+    assert float(maps[0].grad[[0, 2]].abs().sum()) == 0
+    assert float(loss([raw[:1] for raw in maps], torch.tensor([2]), still[:1])) == 0
 
 
 def test_labels_are_learnt_beside_the_maps(

@@ -8,10 +8,12 @@ import pytest
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.report.categories import Categories
 from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations, evaluate_coco
 
 PERSON, CAR = 1, 3
 SIZE_WH = (100, 100)
+KNOWN = Categories((PERSON, None, CAR))
 
 
 @pytest.fixture
@@ -47,21 +49,33 @@ PERFECT_8 = (([5, 5, 55, 55], 0.9, 0),)
 
 
 def test_records_use_corner_and_size_and_coco_ids() -> None:
-    first, second = coco_records(7, found(*PERFECT_7))
+    first, second = coco_records(7, found(*PERFECT_7), KNOWN)
     assert first == {'image_id': 7, 'category_id': PERSON, 'bbox': [10, 10, 20, 40],
                      'score': pytest.approx(0.9)}
     assert second['category_id'] == CAR
 
 
-def test_classes_beyond_coco_are_left_out() -> None:
-    assert coco_records(7, found(([0, 0, 1, 1], 0.5, 80))) == []
+def test_classes_without_a_category_are_left_out() -> None:
+    found_of_others = found(*(([0, 0, 1, 1], 0.5, number) for number in (1, 3, 80, -1)))
+    assert coco_records(7, found_of_others, KNOWN) == []
+
+
+def test_categories_that_the_model_has_not_count_for_nothing(annotations: CocoAnnotations) -> None:
+    cars = annotations.categories_of(['Car'])
+    assert (cars.ids, cars.left_out) == ((CAR,), ('person',))
+    box, score, _ = PERFECT_7[1]
+    result = evaluate_coco(
+        coco_records(7, found((box, score, 0)), cars), annotations, [7, 8], cars
+    )
+    assert result['ap50'] == 1.0
+    assert list(result['per_class']) == ['car']
 
 
 def test_everything_found(
     annotations: CocoAnnotations, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    records = coco_records(7, found(*PERFECT_7)) + coco_records(8, found(*PERFECT_8))
-    result = evaluate_coco(records, annotations, [7, 8, 9])
+    records = coco_records(7, found(*PERFECT_7), KNOWN) + coco_records(8, found(*PERFECT_8), KNOWN)
+    result = evaluate_coco(records, annotations, [7, 8, 9], KNOWN)
     assert result['ap'] == result['ap50'] == 1.0
     assert result['per_class'] == {
         'person': {'ap': 1.0, 'ap50': 1.0, 'instances': 2},
@@ -71,25 +85,25 @@ def test_everything_found(
 
 
 def test_one_of_two_persons_missed(annotations: CocoAnnotations) -> None:
-    result = evaluate_coco(coco_records(7, found(*PERFECT_7)), annotations, [7, 8])
+    result = evaluate_coco(coco_records(7, found(*PERFECT_7), KNOWN), annotations, [7, 8], KNOWN)
     assert result['per_class']['person']['ap50'] == pytest.approx(0.505, abs=0.001)
     assert result['per_class']['car']['ap50'] == 1.0
 
 
 def test_nothing_found(annotations: CocoAnnotations) -> None:
-    result = evaluate_coco([], annotations, [7, 8])
+    result = evaluate_coco([], annotations, [7, 8], KNOWN)
     assert result['ap'] == result['ap50'] == 0.0
 
 
 def test_only_the_given_images_count(annotations: CocoAnnotations) -> None:
-    result = evaluate_coco(coco_records(7, found(*PERFECT_7)), annotations, [7])
+    result = evaluate_coco(coco_records(7, found(*PERFECT_7), KNOWN), annotations, [7], KNOWN)
     assert result['ap'] == 1.0
     assert result['per_class']['person']['instances'] == 1
 
 
 def test_images_without_labels_have_no_average_precision(annotations: CocoAnnotations) -> None:
-    with pytest.raises(InputError, match='labels nothing of its categories in the 1 images'):
-        evaluate_coco([], annotations, [9])
+    with pytest.raises(InputError, match='labels nothing of the 2 categories .* in the 1 images'):
+        evaluate_coco([], annotations, [9], KNOWN)
 
 
 @pytest.mark.parametrize('change', [
@@ -116,7 +130,7 @@ def test_what_other_tools_leave_out_is_put_in(annotations: CocoAnnotations) -> N
         del item['area'], item['iscrowd']
     annotations.path.write_text(json.dumps(record))
     result = evaluate_coco(
-        coco_records(7, found(*PERFECT_7)), CocoAnnotations(annotations.path), [7]
+        coco_records(7, found(*PERFECT_7), KNOWN), CocoAnnotations(annotations.path), [7], KNOWN
     )
     assert result['ap'] == 1.0 and result['per_class']['car']['instances'] == 1
 

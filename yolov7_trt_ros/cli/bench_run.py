@@ -122,7 +122,6 @@ def _measure_accuracy(
     if labels is None:
         return None, around.why_no_labels
     try:
-        accuracy.check_classes(opened.detector.spec)
         return _evaluate(opened, labels), ''
     except Yolov7TrtError as exc:
         return None, ' '.join(str(exc).split())
@@ -132,16 +131,20 @@ def _evaluate(opened: bench_rows.OpenedRow, labels: Labels) -> Accuracy:
     from yolov7_trt_ros.replay.pictures import load_picture
     from yolov7_trt_ros.report.coco import evaluate_coco
 
+    categories = labels.annotations.categories_of(opened.detector.spec.class_names)
+    if categories.left_out:
+        output.warn(categories.describe_left_out())
     reasons: list[Exception] = []
     with output.progress_bar('labelled images', len(labels.images)) as advance:
         records = accuracy.detect_labelled(
             labels.images, labels.folder, opened.detector, accuracy.accuracy_settings(),
-            load=load_picture, found=lambda *_: None, failed=reasons.append, advance=advance,
+            categories, load=load_picture, found=lambda *_: None, failed=reasons.append,
+            advance=advance,
         )
     for reason in reasons[:1]:
         output.warn(f'{len(reasons)} labelled images could not be used, the first: {reason}')
     result = evaluate_coco(
-        records, labels.annotations, [image.image_id for image in labels.images]
+        records, labels.annotations, [image.image_id for image in labels.images], categories
     )
     return Accuracy(result['ap50'], result['ap'], len(labels.images), len(reasons))
 

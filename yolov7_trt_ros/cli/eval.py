@@ -61,12 +61,14 @@ def run(args: argparse.Namespace) -> int:
     settings = accuracy.accuracy_settings()
     detector = building.open_model(options)
     try:
-        accuracy.check_classes(detector.spec)
+        categories = annotations.categories_of(detector.spec.class_names)
+        if categories.left_out:
+            output.warn(categories.describe_left_out())
         counter = RunCounter(detector.spec.class_names)
         start = time.perf_counter()
         with output.progress_bar('images', len(images)) as advance:
             records = accuracy.detect_labelled(
-                images, folder, detector, settings,
+                images, folder, detector, settings, categories,
                 load=load_picture, found=counter.add, failed=_warned(counter), advance=advance,
             )
         wall_s = time.perf_counter() - start
@@ -74,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
         detector.close()
     if not counter.frames:
         raise InputError(f'none of the {len(images)} images in {folder} could be used')
-    result = evaluate_coco(records, annotations, [image.image_id for image in images])
+    result = evaluate_coco(
+        records, annotations, [image.image_id for image in images], categories
+    ) | {'categories_left_out': list(categories.left_out)}
     summary = counter.summary()
     print(_report(result, len(images), summary, wall_s), file=output.report_stream(args.json))
     if args.json:

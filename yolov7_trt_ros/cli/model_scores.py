@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
 from pathlib import Path
 import tempfile
 from typing import Any, Protocol, TYPE_CHECKING, TypeAlias
 
+from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.errors import CalibrationError, InferenceError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detections import Detections
     from yolov7_trt_ros.core.detector import Detector, DetectSettings
     from yolov7_trt_ros.core.image import ImageView
+    from yolov7_trt_ros.report.categories import Categories
     from yolov7_trt_ros.report.coco import CocoAnnotations
 
 OpenModel = Callable[[Path], 'Detector']
@@ -71,6 +74,7 @@ class LabelledScore:
         self._pictures = pictures
         self._annotations = annotations
         self._open_model = open_model
+        self._told = False
         self.used = 0
         self._ids = {image.file_name: image.image_id for image in annotations.images}
 
@@ -78,17 +82,28 @@ class LabelledScore:
         """Return AP50."""
         from yolov7_trt_ros.report.coco import coco_records, evaluate_coco
 
+        with _opened(model, self._open_model) as detector:
+            categories = self._categories_of(detector.spec.class_names)
+            found = _detect(detector, self._labelled())
         records, ids = [], []
-        for name, found in _detect(model, self._labelled(), self._open_model, coco=True):
+        for name, detections in found:
             ids.append(self._ids[name])
-            records += coco_records(self._ids[name], found)
+            records += coco_records(self._ids[name], detections, categories)
         self.used = len(ids)
         if not ids:
             raise CalibrationError(
                 f'none of the pictures to score on is in {self._annotations.path}; its first is '
                 + next(iter(self._ids), 'missing')
             )
-        return float(evaluate_coco(records, self._annotations, ids)['ap50'])
+        return float(evaluate_coco(records, self._annotations, ids, categories)['ap50'])
+
+    def _categories_of(self, class_names: Sequence[str]) -> Categories:
+        """Return them; what is not measured is told once."""
+        categories = self._annotations.categories_of(class_names)
+        if categories.left_out and not self._told:
+            output.warn(categories.describe_left_out())
+            self._told = True
+        return categories
 
     def _labelled(self) -> Named:
         return ((name, image) for name, image in self._pictures if name in self._ids)
@@ -115,9 +130,8 @@ class AgreementScore:
         """Return the agreement."""
         from yolov7_trt_ros.report.agreement import measure_agreement
 
-        found = [
-            each for _, each in _detect(model, self._pictures, self._open_model, coco=False)
-        ]
+        with _opened(model, self._open_model) as detector:
+            found = [each for _, each in _detect(detector, self._pictures)]
         self.used = len(found)
         if not found:
             raise CalibrationError('none of the pictures to score on can be used')
@@ -139,19 +153,20 @@ def detect_all(
             yield name, Detections.empty(picture.size_wh)
 
 
-def _detect(
-    model: Any, pictures: Named, open_model: OpenModel, *, coco: bool
-) -> Sequence[tuple[str, Detections]]:
-    """Run a ModelProto over pictures."""
-    from yolov7_trt_ros.report.accuracy import accuracy_settings, check_classes
-
+@contextlib.contextmanager
+def _opened(model: Any, open_model: OpenModel) -> Iterator[Detector]:
+    """Open a ModelProto."""
     with tempfile.TemporaryDirectory(prefix='yolov7_trt_') as folder:
         path = Path(folder) / 'model.onnx'
         path.write_bytes(model.SerializeToString())
         detector = open_model(path)
     try:
-        if coco:
-            check_classes(detector.spec)
-        return list(detect_all(detector, pictures, accuracy_settings()))
+        yield detector
     finally:
         detector.close()
+
+
+def _detect(detector: Detector, pictures: Named) -> Sequence[tuple[str, Detections]]:
+    from yolov7_trt_ros.report.accuracy import accuracy_settings
+
+    return list(detect_all(detector, pictures, accuracy_settings()))

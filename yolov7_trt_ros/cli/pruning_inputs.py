@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 import statistics
 import tempfile
@@ -69,6 +69,7 @@ def make_evaluation(
 
     labels = CocoAnnotations(annotations)
     images = find_images(labels, folder, allow_missing=allow_missing)
+    told: list[bool] = []
 
     def evaluate(network: Network) -> dict[str, Any]:
         from yolov7_trt_ros.replay.pictures import load_picture
@@ -77,16 +78,21 @@ def make_evaluation(
         with tempfile.TemporaryDirectory(prefix='yolov7_trt_') as temporary:
             detector = open_exported(network, Path(temporary), size)
             try:
-                accuracy.check_classes(detector.spec)
+                categories = labels.categories_of(detector.spec.class_names)
+                if categories.left_out and not told:
+                    output.warn(categories.describe_left_out())
+                    told.append(True)
                 with output.progress_bar('average precision', len(images)) as advance:
                     records = accuracy.detect_labelled(
-                        images, folder, detector, accuracy.accuracy_settings(),
+                        images, folder, detector, accuracy.accuracy_settings(), categories,
                         load=load_picture, found=lambda *_: None, failed=output.warn,
                         advance=advance,
                     )
             finally:
                 detector.close()
-        found = coco.evaluate_coco(records, labels, [image.image_id for image in images])
+        found = coco.evaluate_coco(
+            records, labels, [image.image_id for image in images], categories
+        )
         return {'ap': found['ap'], 'ap50': found['ap50'], 'images': len(images)}
 
     return evaluate
@@ -131,27 +137,31 @@ def load_labels(
     """
     Return what makes the labelled loss of the pictures of a folder, labels in COCO's format.
 
+    Classes and categories are matched by name. Pictures that the file does not list have no part
+    in the loss; those that it lists without a box show nothing.
+
     Raises
     ------
     InputError
-        The pictures are no files with names, or the file has no labels for any of them.
+        The pictures are no files with names, or the file has no box for any of them.
+    ModelLayoutError
+        None of the network's classes is a category of the file.
 
     """
     import numpy as np
 
-    from yolov7_trt_ros.core.class_names import COCO80_CATEGORY_IDS
     from yolov7_trt_ros.report.coco import CocoAnnotations
 
     if store.kind != 'pictures':
         raise InputError(f'--labels needs a folder of pictures, --images is a {store.kind}')
-    coco = CocoAnnotations(path).coco
+    annotations = CocoAnnotations(path)
+    coco = annotations.coco
     by_name = {image['file_name']: image for image in coco.dataset['images']}
-    known = {category: index for index, category in enumerate(COCO80_CATEGORY_IDS)}
 
-    def boxes_of(index: int) -> NDArray[np.float32]:
+    def boxes_of(index: int, known: Mapping[int, int]) -> NDArray[np.float32] | None:
         image = by_name.get(store.files[index].name)
         if image is None:
-            return np.zeros((0, 5), np.float32)
+            return None
         rows = [
             [known[item['category_id']], *_in_square(item['bbox'], image, size)]
             for item in coco.loadAnns(coco.getAnnIds(imgIds=[image['id']], iscrowd=False))
@@ -162,7 +172,9 @@ def load_labels(
     def make(network: Network, cache: ImageCache) -> LabelledLoss:
         from yolov7_trt_ros.model.labelled_loss import BoxLabels
 
-        boxes = [boxes_of(int(index)) for index in cache.indices]
+        ids = annotations.categories_of(network.class_names).ids
+        known = {category: number for number, category in enumerate(ids) if category is not None}
+        boxes = [boxes_of(int(index), known) for index in cache.indices]
         return BoxLabels(boxes, network.anchors, network.strides)
 
     return make

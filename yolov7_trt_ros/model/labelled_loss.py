@@ -31,7 +31,7 @@ class BoxLabels:
     ----------
     boxes
         Per image (n, 5): class, centre x and y, width and height, as shares of the letterboxed
-        square.
+        square. None where nobody looked: such images have no part in the loss.
     anchors, strides
         Of the network, in pixels.
 
@@ -44,17 +44,28 @@ class BoxLabels:
 
     def __init__(
         self,
-        boxes: Sequence[NDArray[np.float32]],
+        boxes: Sequence[NDArray[np.float32] | None],
         anchors: Sequence[Sequence[Sequence[float]]],
         strides: Sequence[int],
     ) -> None:
-        if not any(len(rows) for rows in boxes):
+        if not any(rows is not None and len(rows) for rows in boxes):
             raise InputError('the labels hold no box of the pictures: expected some')
-        self._boxes = [torch.from_numpy(np.asarray(rows, np.float32)) for rows in boxes]
+        self._boxes = [
+            None if rows is None else torch.from_numpy(np.asarray(rows, np.float32))
+            for rows in boxes
+        ]
         self._anchors, self._strides = anchors, strides
 
     def __call__(self, maps: list[Tensor], chosen: Tensor, placements: Tensor) -> Tensor:
         """Return the loss of maps of the images `chosen`, placed as `placements` says."""
+        places = [
+            place for place, index in enumerate(chosen.tolist()) if self._boxes[index] is not None
+        ]
+        if not places:
+            return maps[0].new_zeros(())
+        if len(places) < len(chosen):
+            maps = [raw[places] for raw in maps]
+            chosen, placements = chosen[places], placements[places]
         targets = self._targets(chosen, placements).to(maps[0].device)
         losses = [
             _map_loss(raw, targets, sizes, stride, balance)
@@ -70,7 +81,9 @@ class BoxLabels:
         for number, (index, placement) in enumerate(
             zip(chosen.tolist(), placements, strict=True)
         ):
-            rows = place_boxes(self._boxes[index], placement)
+            boxes = self._boxes[index]
+            assert boxes is not None  # only such images get here
+            rows = place_boxes(boxes, placement)
             found.append(torch.cat([torch.full((len(rows), 1), float(number)), rows], 1))
         return torch.cat(found)
 

@@ -9,15 +9,14 @@ from typing import Any
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import ModelSpec
-from yolov7_trt_ros.errors import ImageError, InferenceError, InputError, ModelLayoutError
+from yolov7_trt_ros.errors import ImageError, InferenceError, InputError
+from yolov7_trt_ros.report.categories import Categories
 from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations, CocoImage
 
 SCORE_THRESHOLD = 0.001
 IOU_THRESHOLD = 0.65
 MAX_DETECTIONS = 300
 MAX_CANDIDATES = 30_000
-_COCO_CLASSES = 80
 
 
 def accuracy_settings() -> DetectSettings:
@@ -56,20 +55,12 @@ def find_images(
     return present
 
 
-def check_classes(spec: ModelSpec) -> None:
-    """Raise ModelLayoutError where a model cannot be measured on COCO's classes."""
-    if spec.num_classes not in (None, _COCO_CLASSES):
-        raise ModelLayoutError(
-            f'the model has {spec.num_classes} classes; average precision on COCO needs its 80 '
-            'in COCO order'
-        )
-
-
 def detect_labelled(
     images: Sequence[CocoImage],
     folder: Path,
     detector: Detector,
     settings: DetectSettings,
+    categories: Categories,
     *,
     load: Callable[[Path], ImageView],
     found: Callable[[Detections, FrameTimings], None],
@@ -85,6 +76,8 @@ def detect_labelled(
         What is labelled, and where the files are.
     detector, settings
         Finds, and how.
+    categories
+        Of its classes.
     load
         Reads a picture; may raise ImageError.
     found, failed
@@ -102,6 +95,6 @@ def detect_labelled(
             failed(exc)
         else:
             found(detections, timings)
-            records += coco_records(image.image_id, detections)
+            records += coco_records(image.image_id, detections, categories)
         advance()
     return records

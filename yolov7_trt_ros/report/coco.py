@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import InputError, MissingDependencyError
+from yolov7_trt_ros.report.categories import Categories, match_categories
 
 _IOU_50 = 0
 _ALL_AREAS = 0
@@ -57,6 +57,10 @@ class CocoAnnotations:
                 CocoImage(int(image['id']), str(image['file_name']))
                 for image in self.coco.dataset['images']
             ]
+            self._names = {
+                int(number): str(category.get('name', ''))
+                for number, category in self.coco.cats.items()
+            }
             _check_labels(self.coco.dataset)
         except OSError as exc:
             raise InputError(f'cannot read {path}: {exc.strerror}') from exc
@@ -64,6 +68,22 @@ class CocoAnnotations:
             raise InputError(
                 f'{path} is not an annotation file in COCO instances format: {exc!r}'
             ) from exc
+
+    def categories_of(self, class_names: Sequence[str]) -> Categories:
+        """
+        Return which category each class of a model is.
+
+        Raises
+        ------
+        ModelLayoutError
+            None of the names is a category.
+
+        """
+        return match_categories(class_names, self._names)
+
+    def name_of(self, category: int) -> str:
+        """Return the name of a category, its number where it has none."""
+        return self._names.get(category) or str(category)
 
 
 def _check_labels(dataset: dict[str, Any]) -> None:
@@ -87,17 +107,19 @@ def _check_labels(dataset: dict[str, Any]) -> None:
             raise ValueError(f'area of annotation {item["id"]} must be a number')
 
 
-def coco_records(image_id: int, detections: Detections) -> list[dict[str, Any]]:
+def coco_records(
+    image_id: int, detections: Detections, categories: Categories
+) -> list[dict[str, Any]]:
     """
     Return the detections of one image in COCO's result format.
 
-    Boxes are [x, y, width, height] in source pixels. Classes beyond COCO's 80 are left out.
+    Boxes are [x, y, width, height] in source pixels. Classes without a category are left out.
 
     """
     return [
         {
             'image_id': image_id,
-            'category_id': COCO80_CATEGORY_IDS[class_id],
+            'category_id': category,
             'bbox': [left, top, right - left, bottom - top],
             'score': score,
         }
@@ -107,15 +129,18 @@ def coco_records(image_id: int, detections: Detections) -> list[dict[str, Any]]:
             detections.class_ids.tolist(),
             strict=True,
         )
-        if 0 <= class_id < len(COCO80_CATEGORY_IDS)
+        if (category := categories.of(class_id)) is not None
     ]
 
 
 def evaluate_coco(
-    records: Iterable[dict[str, Any]], annotations: CocoAnnotations, image_ids: Sequence[int]
+    records: Iterable[dict[str, Any]],
+    annotations: CocoAnnotations,
+    image_ids: Sequence[int],
+    categories: Categories,
 ) -> dict[str, Any]:
     """
-    Compute average precision over some images.
+    Compute average precision over some images and the categories that the model has.
 
     Returns
     -------
@@ -134,11 +159,13 @@ def evaluate_coco(
     results = list(records)
     if not results:
         results = [  # pycocotools refuses an empty list; a box that cannot match changes nothing
-            {'image_id': image_ids[0], 'category_id': 1, 'bbox': [0, 0, 0, 0], 'score': 0.0}
+            {'image_id': image_ids[0], 'category_id': categories.measured[0],
+             'bbox': [0, 0, 0, 0], 'score': 0.0}
         ]
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(annotations.coco, annotations.coco.loadRes(results), 'bbox')
         evaluation.params.imgIds = sorted(image_ids)
+        evaluation.params.catIds = categories.measured
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -146,14 +173,15 @@ def evaluate_coco(
     counts = _instances(annotations.coco, image_ids)
     if evaluation.stats[0] < 0:  # pycocotools' word for none
         raise InputError(
-            f'{annotations.path} labels nothing of its categories in the {len(image_ids)} images, '
-            'so there is no average precision; give images with labels'
+            f'{annotations.path} labels nothing of the {len(categories.measured)} categories that '
+            f'the model has in the {len(image_ids)} images, so there is no average precision; '
+            'give images with labels'
         )
     per_class = {}
     for index, category in enumerate(evaluation.params.catIds):
         if counts.get(category):
             values = precision[:, :, index, _ALL_AREAS, _MOST_DETECTIONS]
-            per_class[_name(annotations.coco, category)] = {
+            per_class[annotations.name_of(category)] = {
                 'ap': _mean(values), 'ap50': _mean(values[_IOU_50]), 'instances': counts[category]
             }
     return {
@@ -168,12 +196,6 @@ def _instances(coco: Any, image_ids: Sequence[int]) -> dict[int, int]:
     for item in coco.loadAnns(coco.getAnnIds(imgIds=list(image_ids), iscrowd=False)):
         counts[item['category_id']] = counts.get(item['category_id'], 0) + 1
     return counts
-
-
-def _name(coco: Any, category: int) -> str:
-    if category in COCO80_CATEGORY_IDS:
-        return COCO80[COCO80_CATEGORY_IDS.index(category)]
-    return str(coco.cats[category].get('name', category))
 
 
 def _mean(precision: Any) -> float:
