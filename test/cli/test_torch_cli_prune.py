@@ -111,6 +111,25 @@ def test_prune_writes_a_smaller_network_and_what_it_costs(
     assert not list(tmp_path.glob('*.recovery'))
 
 
+def test_classes_are_named_as_the_labels_do(
+    checkpoint: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, names = tmp_path / 'labels.json', tmp_path / 'names.txt'
+    labels.write_text(json.dumps({
+        'images': [{'id': 1, 'file_name': 'chelsea.jpg', 'width': 451, 'height': 300}],
+        'annotations': [{'id': 1, 'image_id': 1, 'category_id': 1, 'bbox': [0, 20, 400, 280]}],
+        'categories': [{'id': 1, 'name': 'thing-79'}],
+    }))
+    names.write_text('\n'.join(f'thing {number}' for number in range(80)))
+    given = arguments(checkpoint, photographs, tmp_path / 'o.pt', '--flops', '0.8', '--epochs',
+                      '0', '--annotations', str(labels))
+    assert main(given) == 1
+    assert 'is a labelled category (thing-79)' in capsys.readouterr().err
+    assert main([*given, '--class-names', str(names), '--json', '-']) == 0
+    assert list(json.loads(capsys.readouterr().out)['accuracy']) == ['original', 'cut', 'fitted']
+    assert load_network(tmp_path / 'o.pt').class_names[79] == 'thing 79'
+
+
 def test_an_interrupted_run_goes_on_where_it_was(
     checkpoint: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +222,7 @@ def test_latency_is_that_of_the_exported_network(checkpoint: Path) -> None:
     (['--flops', '0.7', '-o', 'o.recovery'], 2, '--output and --checkpoint are both'),
     (['--flops', '0.7', '--onnx', 'o.onnx', '--checkpoint', './o.onnx'], 2, '--onnx and'),
     (['--flops', '0.7', '--eval-images', '.'], 2, '--annotations'),
+    (['--flops', '0.7', '--class-names', 'gone.txt'], 2, 'class_names must be'),
     (['--flops', '0.7', '--images', 'gone'], 1, 'no such file'),
 ])
 def test_wrong_arguments_are_said(

@@ -66,13 +66,18 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_naming_arguments(group: argparse._ArgumentGroup) -> None:
+def add_naming_arguments(parser: argparse._ActionsContainer) -> None:
     """Add what overrides the class names and anchors of a model."""
-    group.add_argument(
+    add_class_names_argument(parser)
+    add_anchors_argument(parser)
+
+
+def add_class_names_argument(parser: argparse._ActionsContainer) -> None:
+    """Add `--class-names`."""
+    parser.add_argument(
         '--class-names', default='auto', metavar='NAMES',
         help='auto (what the model says), coco80, or a text file with one name a line',
     )
-    add_anchors_argument(group)
 
 
 def add_anchors_argument(parser: argparse._ActionsContainer) -> None:

@@ -88,6 +88,7 @@ def _open_torch(
     try:
         import torch
 
+        from yolov7_trt_ros.engine.model_files import load_class_names
         from yolov7_trt_ros.model.torch_detector import open_torch
     except ImportError as exc:
         raise MissingDependencyError(
@@ -105,6 +106,7 @@ def _open_torch(
         half=spec.word == 'fp16',
         network_size=options.network_size,
         rectangular=False,
+        class_names=load_class_names(options.class_names),
     )
     stack.callback(detector.close)
     precision = 'fp16' if spec.word == 'fp16' else 'fp32'

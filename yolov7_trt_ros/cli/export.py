@@ -67,11 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--form', choices=FORMS,
         help='grid: decoded rows (default); raw: maps of logits; end2end: with NMS inside',
     )
-    parser.add_argument(
-        '--class-names', default='auto', metavar='NAMES',
-        help='auto (what the checkpoint says), coco80, or a text file with one name a line',
-    )
-    arguments.add_anchors_argument(parser)
+    arguments.add_naming_arguments(parser)
     _add_nms_arguments(parser)
     arguments.add_json_argument(parser)
 
@@ -144,13 +140,15 @@ def chosen_sizes(
 
 def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]:
     """Export a checkpoint; return what there is to tell."""
+    from yolov7_trt_ros.engine.model_files import load_class_names
+    from yolov7_trt_ros.model.checkpoint import load_network
     from yolov7_trt_ros.model.export import export_onnx
     from yolov7_trt_ros.model.onnx_nms import NmsSettings
 
     dynamic, shape = chosen_sizes(args)
     settings = NmsSettings(args.score_threshold, args.iou_threshold, args.max_detections)
     opset = DEFAULT_OPSET if args.opset is None else args.opset
-    network = _load(args, model)
+    network = load_network(model, class_names=load_class_names(args.class_names))
     results = export_onnx(
         network, target, form=args.form or FORMS[0], nms=args.nms, dynamic=dynamic, shape=shape,
         opset=opset, nms_settings=settings,
@@ -170,21 +168,6 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
             for result in results
         ],
     }
-
-
-def _load(args: argparse.Namespace, model: Path) -> Network:
-    from yolov7_trt_ros.engine.model_files import load_class_names
-    from yolov7_trt_ros.model.checkpoint import load_network
-
-    network = load_network(model)
-    names = load_class_names(args.class_names)
-    if names is not None:
-        if len(names) != network.num_classes:
-            raise SettingError(
-                f'{model} has {network.num_classes} classes, but --class-names count {len(names)}'
-            )
-        network.class_names = names
-    return network
 
 
 def _describe(network: Network) -> str:

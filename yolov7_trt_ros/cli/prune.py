@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--output', '-o', required=True, type=Path, metavar='FILE', help='pruned network, a .pt'
     )
     parser.add_argument('--onnx', type=Path, metavar='FILE', help='write it as ONNX too')
+    arguments.add_class_names_argument(parser)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument(
         '--flops', type=float, metavar='SHARE', help='multiply-accumulates that stay, 0..1'
@@ -154,6 +155,7 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
         A value is out of its range, or two of the files are one.
 
     """
+    from yolov7_trt_ros.engine.model_files import load_class_names
     from yolov7_trt_ros.model.distill import RecoverySettings
     from yolov7_trt_ros.model.prune import PruneTarget
 
@@ -175,6 +177,7 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
         ),
         size=args.size,
         device=args.device,
+        class_names=load_class_names(args.class_names),
         onnx=args.onnx.expanduser() if args.onnx else None,
         checkpoint=args.checkpoint.expanduser() if args.checkpoint else None,
         resume=args.resume,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import hashlib
 import os
@@ -44,6 +44,8 @@ class PruneJob:
         Side of the square that images are letterboxed to, in pixels.
     device
         `auto`, `cpu` or `cuda`.
+    class_names
+        In place of the checkpoint's; None keeps them.
     onnx
         Where to write ONNX, if wanted.
     checkpoint
@@ -64,6 +66,7 @@ class PruneJob:
     settings: RecoverySettings
     size: int = 640
     device: str = 'auto'
+    class_names: Sequence[str] | None = None
     onnx: Path | None = None
     checkpoint: Path | None = None
     resume: bool = False
@@ -128,7 +131,7 @@ class Pruning:
 
         job = self._job
         device = choose_device(job.device)
-        original = load_network(job.model, batch_norm='keep')
+        original = load_network(job.model, batch_norm='keep', class_names=job.class_names)
         _check_size(job.size, original.stride)
         record = read_recovery(job.checkpoint_path) if job.resume else None
         cache = self._fill_cache(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import io
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from yolov7_trt_ros.errors import CheckpointError
+from yolov7_trt_ros.errors import CheckpointError, SettingError
 from yolov7_trt_ros.model.architecture import Network
 from yolov7_trt_ros.model.fold import deploy_form, SourceModel
 from yolov7_trt_ros.model.layer_table import Row
@@ -28,7 +29,10 @@ _ROW_FIELDS = {field.name for field in dataclasses.fields(Row)}
 
 
 def load_network(
-    path: Path, *, batch_norm: Literal['fold', 'keep'] = 'fold'
+    path: Path,
+    *,
+    batch_norm: Literal['fold', 'keep'] = 'fold',
+    class_names: Sequence[str] | None = None,
 ) -> Network:
     """
     Load a detector in deploy form: float32, on the CPU, ready to run.
@@ -43,11 +47,15 @@ def load_network(
         `save_network`.
     batch_norm
         `keep` leaves batch norms beside their convolutions, for pruning and training.
+    class_names
+        Take the place of what the file says.
 
     Raises
     ------
     ModelNotFoundError
         There is no such file.
+    SettingError
+        There are not as many class names as classes.
     CheckpointError
         It is damaged, holds code, or is no YOLOv7 detector.
 
@@ -55,7 +63,7 @@ def load_network(
     value = read_torch_file(path)
     try:
         source = deploy_form(_find_model(value), fold_batch_norm=batch_norm == 'fold')
-        return Network(source.rows, source.state, source.anchors, source.class_names)
+        network = Network(source.rows, source.state, source.anchors, source.class_names)
     except CheckpointError as exc:
         raise CheckpointError(f'{path}: {exc}') from exc.__cause__
     except _MISFITS as exc:
@@ -63,6 +71,14 @@ def load_network(
         raise CheckpointError(
             f'{path}: is damaged, or no YOLOv7 detector: its parts do not fit together ({reason})'
         ) from exc
+    if class_names is not None:
+        if len(class_names) != network.num_classes:
+            raise SettingError(
+                f'{path} has {network.num_classes} classes, but there are {len(class_names)} '
+                'class names: give one for each'
+            )
+        network.class_names = tuple(class_names)
+    return network
 
 
 def save_network(network: Network, path: Path) -> None:

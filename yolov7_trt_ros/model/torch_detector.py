@@ -191,6 +191,7 @@ def open_torch(
     half: bool = False,
     network_size: int = 640,
     rectangular: bool = True,
+    class_names: Sequence[str] | None = None,
 ) -> TorchDetector:
     """
     Open a checkpoint as a detector.
@@ -200,12 +201,12 @@ def open_torch(
     ModelNotFoundError, CheckpointError
         As `load_network`.
     SettingError
-        As `TorchDetector`.
+        As `load_network` and `TorchDetector`.
 
     """
     return TorchDetector(
-        load_network(path), device=device, half=half, network_size=network_size,
-        rectangular=rectangular,
+        load_network(path, class_names=class_names), device=device, half=half,
+        network_size=network_size, rectangular=rectangular,
     )
 
 

@@ -58,7 +58,7 @@ class CocoAnnotations:
                 for image in self.coco.dataset['images']
             ]
             self._names = {
-                int(number): str(category.get('name', ''))
+                int(number): str(category.get('name') or '')
                 for number, category in self.coco.cats.items()
             }
             _check_labels(self.coco.dataset)
