@@ -25,7 +25,7 @@ import numpy as np
 
 from yolov7_trt_ros.cli.pruning import PruneJob, Pruning
 from yolov7_trt_ros.cli.pruning_inputs import load_labels, make_evaluation
-from yolov7_trt_ros.core.class_names import COCO80_CATEGORY_IDS
+from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS
 from yolov7_trt_ros.errors import MissingDependencyError
 from yolov7_trt_ros.model.distill import RecoverySettings
 from yolov7_trt_ros.model.prune import PruneTarget
@@ -57,7 +57,10 @@ def write_pictures(shards: list[Path], folder: Path, most: int | None) -> Path:
             for row in record['boxes'][first:last]:
                 annotations.append(as_annotation(row, images[-1], len(annotations) + 1))
     labels = folder / 'labels.json'
-    categories = [{'id': number, 'name': str(number)} for number in COCO80_CATEGORY_IDS]
+    categories = [
+        {'id': number, 'name': name}
+        for number, name in zip(COCO80_CATEGORY_IDS, COCO80, strict=True)
+    ]
     labels.write_text(json.dumps(
         {'images': images, 'annotations': annotations, 'categories': categories}
     ))
@@ -116,8 +119,9 @@ def main() -> None:
                     epochs=max(1, args.epochs), minutes=args.minutes, batch=args.batch,
                     amp=args.amp, learning_rate=args.learning_rate,
                 ),
-                size=args.size, device=args.device, onnx=args.out / 'pruned.onnx',
-                resume=args.resume, recover=args.epochs > 0, fitted_pictures=FITTED,
+                size=args.size, round_to=args.round_to, device=args.device,
+                onnx=args.out / 'pruned.onnx', resume=args.resume, recover=args.epochs > 0,
+                fitted_pictures=FITTED,
             )
             make_labels = load_labels(labels, store, args.size) if args.with_labels else None
             work = Pruning(
@@ -136,6 +140,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--train', type=Path, nargs='+', required=True)
     parser.add_argument('--most', type=int, help='use only so many pictures')
     parser.add_argument('--flops', type=float, default=0.7)
+    parser.add_argument('--round-to', type=int, default=8, help='multiple of channels left')
     parser.add_argument('--epochs', type=int, default=300, help='0 ends after the fit')
     parser.add_argument('--minutes', type=float)
     parser.add_argument('--batch', type=int, default=32)

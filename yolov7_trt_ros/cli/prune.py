@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--output', '-o', required=True, type=Path, metavar='FILE', help='pruned network, a .pt'
     )
     parser.add_argument('--onnx', type=Path, metavar='FILE', help='write it as ONNX too')
+    parser.add_argument(
+        '--round-to', type=int, default=8, metavar='N',
+        help='what is left of a layer is a multiple of N channels: 8 for FP16, 32 for INT8 on '
+        'TensorRT (default: %(default)s)',
+    )
     arguments.add_class_names_argument(parser)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument(
@@ -161,6 +166,8 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
 
     if args.epochs < 0:
         raise SettingError(f'--epochs must be at least 0, got {args.epochs}')
+    if args.round_to < 1:
+        raise SettingError(f'--round-to must be at least 1, got {args.round_to}')
     if args.every < 1:
         raise SettingError(f'--every must be at least 1, got {args.every}')
     if not 0 <= args.seed <= _MOST_SEED:
@@ -176,6 +183,7 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
             seed=args.seed,
         ),
         size=args.size,
+        round_to=args.round_to,
         device=args.device,
         class_names=load_class_names(args.class_names),
         onnx=args.onnx.expanduser() if args.onnx else None,

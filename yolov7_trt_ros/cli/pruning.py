@@ -42,6 +42,8 @@ class PruneJob:
         Of the recovery; `epochs` counts for nothing where `recover` is False.
     size
         Side of the square that images are letterboxed to, in pixels.
+    round_to
+        What is left of a layer's channels is a multiple of it.
     device
         `auto`, `cpu` or `cuda`.
     class_names
@@ -65,6 +67,7 @@ class PruneJob:
     target: PruneTarget
     settings: RecoverySettings
     size: int = 640
+    round_to: int = 8
     device: str = 'auto'
     class_names: Sequence[str] | None = None
     onnx: Path | None = None
@@ -191,7 +194,7 @@ class Pruning:
         original.cpu()
         plan = choose_cut(
             original, groups, scores, job.target, size_wh=(size, size),
-            measure=lambda network: measure_latency_ms(network, size),
+            measure=lambda network: measure_latency_ms(network, size), round_to=job.round_to,
         )
         student = cut_channels(original, groups, plan.cut)
         self.report |= {'cost': plan.as_record()}
@@ -262,7 +265,10 @@ class Pruning:
         job = self._job
         digest = hashlib.sha256(job.model.read_bytes()).hexdigest()
         target = {k: v for k, v in dataclasses.asdict(job.target).items() if v is not None}
-        return {'model': digest, 'size': job.size, 'labels': self._labels is not None, **target}
+        return {
+            'model': digest, 'size': job.size, 'labels': self._labels is not None,
+            'round_to': job.round_to, **target,
+        }
 
     def _check_same(self, asked: dict[str, Any]) -> None:
         wanted = self._asked()

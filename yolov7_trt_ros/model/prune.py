@@ -19,12 +19,13 @@ from yolov7_trt_ros.model.channel_groups import (
 )
 from yolov7_trt_ros.model.network_cost import conv_costs, ConvCost, NetworkCost, total_cost
 
-BLOCK = 8
+ROUND_TO = 8
 """
-Channels go in blocks of so many, for what is left to be a multiple of it.
+Channels go in blocks, for what is left to be a multiple of so many, unless told otherwise.
 
-Tensor cores multiply float16 matrices in tiles whose sides are multiples of 8 (INT8: 16), and CPUs
-have vectors of 8 float32: a convolution with 57 channels takes as long as one with 64.
+Tensor cores multiply float16 matrices in tiles whose sides are multiples of 8, and CPUs have
+vectors of 8 float32: a convolution with 57 channels takes as long as one with 64. In INT8 TensorRT
+keeps maps in groups of 32 channels.
 
 """
 LEAST_KEPT = 0.25
@@ -101,6 +102,7 @@ def choose_cut(
     *,
     size_wh: tuple[int, int],
     measure: Measure | None = None,
+    round_to: int = ROUND_TO,
 ) -> Plan:
     """
     Choose the channels whose loss costs least for what it saves, until the target is met.
@@ -118,15 +120,22 @@ def choose_cut(
         Network pixels that multiply-accumulates are counted for.
     measure
         Needed for a target of latency: gives milliseconds of a network.
+    round_to
+        Channels left of a group that loses some are a multiple of it.
 
     Raises
     ------
     SettingError
-        The network has the target already, or does not reach it with a quarter of its channels.
+        `round_to` is below 1; the network has the target already, or does not reach it with what
+        has to stay: a quarter of each group, and `round_to` channels.
 
     """
+    if round_to < 1:
+        raise SettingError(f'round_to must be at least 1, got {round_to}')
     costs = conv_costs(network, size_wh)
-    blocks = order_blocks(groups, scores, costs, by_weights=target.size_mb is not None)
+    blocks = order_blocks(
+        groups, scores, costs, by_weights=target.size_mb is not None, round_to=round_to
+    )
 
     def miss(gone: Sequence[Block]) -> float:
         """Return how far above the target the network is without these blocks."""
@@ -156,8 +165,9 @@ def _bisect(miss: Callable[[int], float], most: int) -> int:
         )
     if most_miss > 0:
         raise SettingError(
-            f'with {LEAST_KEPT:.0%} of the channels the network is still {most_miss:.4g} above '
-            'the target: ask for more, or start from a smaller network'
+            f'without all channels that may go the network is still {most_miss:.4g} above the '
+            f'target ({LEAST_KEPT:.0%} of each layer stay, and multiples of --round-to): ask for '
+            'more, or start from a smaller network'
         )
     low, high = 0, most
     while high - low > 1:
@@ -182,14 +192,15 @@ def order_blocks(
     costs: Mapping[str, ConvCost],
     *,
     by_weights: bool,
+    round_to: int = ROUND_TO,
 ) -> list[Block]:
     """Return the blocks that may go, the one that costs least for what it saves first."""
     rated: list[tuple[float, int, Block]] = []
     for group in groups:
         saved = saved_per_channel(group, costs, by_weights=by_weights)
         channels = torch.argsort(scores[group.root], stable=True).tolist()
-        most = group.size - max(BLOCK, -(-int(group.size * LEAST_KEPT) // BLOCK) * BLOCK)
-        edges = list(range(group.size % BLOCK or BLOCK, most + 1, BLOCK))
+        least = max(round_to, -(-int(group.size * LEAST_KEPT) // round_to) * round_to)
+        edges = list(range(group.size % round_to or round_to, group.size - least + 1, round_to))
         for start, end in zip([0, *edges], edges, strict=False):
             block = tuple(sorted(channels[start:end]))
             cost = float(scores[group.root][list(block)].sum()) / (saved * len(block))
