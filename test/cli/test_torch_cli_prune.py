@@ -92,8 +92,10 @@ def test_prune_writes_a_smaller_network_and_what_it_costs(
         checkpoint, photographs, out, '--flops', '0.7', '--onnx', str(tmp_path / 'p.onnx'),
         '--annotations', str(labels), '--allow-missing', '--labels', str(labels), '--json', '-',
     ))
-    record = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    record = json.loads(printed.out)
     assert status == 0
+    assert 'the labels have 1 of the 80 classes' in printed.err
     before, after = (network_cost(load_network(p), (SIZE, SIZE)) for p in (checkpoint, out))
     assert 0.65 < after.macs / before.macs <= 0.7
     assert record['cost']['after'] == after.as_record()

@@ -174,6 +174,11 @@ def load_labels(
 
         ids = annotations.categories_of(network.class_names).ids
         known = {category: number for number, category in enumerate(ids) if category is not None}
+        if len(known) < len(ids):
+            output.warn(
+                f'the labels have {len(known)} of the {len(ids)} classes: the others are taught '
+                'to be nothing wherever a labelled picture shows them'
+            )
         boxes = [boxes_of(int(index), known) for index in cache.indices]
         return BoxLabels(boxes, network.anchors, network.strides)
 
