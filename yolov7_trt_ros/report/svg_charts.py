@@ -16,6 +16,11 @@ _BARS_RIGHT = WIDTH_PX - 150
 _LARGEST_RATIO = 40.0
 _BAR_HEIGHT, _BAR_GAP, _GROUP_GAP = 15, 3, 12
 _CHARACTER_PX = 6.7
+_DOT_PX = 5.0
+_SHIFTS_PX = tuple(sorted(range(-90, 91, 5), key=lambda shift: (abs(shift), -shift)))
+"""Of a name, down from the middle of its circle: the nearest first."""
+_Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 COLOURS = ('#3b7dd8', '#e07b39', '#3a9e6e', '#c2477f', '#8a63c9', '#a58a1e', '#2a9fb0', '#808793')
 """Told apart on light and on dark ground; used again after the last."""
 
@@ -121,24 +126,42 @@ def _circles(points: Sequence[Bubble], placed: Sequence[tuple[float, float]]) ->
 def _names(
     points: Sequence[Bubble], placed: Sequence[tuple[float, float]], largest: float
 ) -> list[str]:
-    """Return the names beside their circles, moved until none covers another one."""
+    """Return the names beside their circles: on no other name, and if possible no circle."""
     parts: list[str] = []
-    taken: list[tuple[float, float, float, float]] = []
+    radii = [_radius(point.size, largest) for point in points]
+    names: list[_Box] = []
     for index, (x, y) in sorted(enumerate(placed), key=lambda item: item[1][1]):
-        name, radius = points[index].name, _radius(points[index].size, largest)
+        name, radius = points[index].name, radii[index]
         width = len(name) * _CHARACTER_PX
-        leftward = x + radius + 6 + width > WIDTH_PX - 4
-        left = x - radius - 6 - width if leftward else x + radius + 6
-        text_y = y + 4
-        while any(left < r and left + width > le and text_y - 12 < b and text_y + 3 > t
-                  for le, t, r, b in taken):
-            text_y += 5
-        taken.append((left, text_y - 12, left + width, text_y + 3))
-        if abs(text_y - y - 4) > 8:
-            edge = left + width if leftward else left
-            parts.append(_line(x, y, edge, text_y - 4, 'leader'))
-        parts.append(_text(left, text_y, name, 'name', 'start'))
+        others = [each for each in range(len(points)) if each != index]
+        boxes = [
+            (left, y + shift - 8, left + width, y + shift + 7)
+            for shift in _SHIFTS_PX
+            for left in (x + radius + 6, x - radius - 6 - width)
+            if left >= 4 and left + width <= WIDTH_PX - 4
+        ] or [(4, y - 8, 4 + width, y + 7)]
+        circles = [_around(*placed[other], radii[other]) for other in others]
+        dots = [_around(*placed[other], _DOT_PX) for other in others]
+        box = _first_free(boxes, [*names, *circles]) or _first_free(boxes, [*names, *dots])
+        box = box or boxes[0]
+        names.append(box)
+        left, top, right, low = box
+        if abs(top + 8 - y) > 8:
+            parts.append(_line(x, y, left if left > x else right, low - 7, 'leader'))
+        parts.append(_text(left, low - 3, name, 'name', 'start'))
     return parts
+
+
+def _around(x: float, y: float, radius: float) -> _Box:
+    return x - radius, y - radius, x + radius, y + radius
+
+
+def _first_free(boxes: Sequence[_Box], taken: Sequence[_Box]) -> _Box | None:
+    return next((box for box in boxes if not any(_overlap(box, one) for one in taken)), None)
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return (one[0] < other[2] and other[0] < one[2]) and (one[1] < other[3] and other[1] < one[3])
 
 
 def _radius(size: float | None, largest: float) -> float:
