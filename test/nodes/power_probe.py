@@ -8,13 +8,13 @@ import threading
 from typing import Any
 
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter, parameter_value_to_python
 from ros_probe import Probe
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
 from yolov7_trt_ros.nodes.power_node import NAME, PowerNode, THREADS
+from yolov7_trt_ros.nodes.running import PoolExecutor
 
 STATUS = f'/{NAME}: power'
 SERVICE = f'/{NAME}/set_parameters'
@@ -49,7 +49,7 @@ class PowerProbe:
                 Parameter(name, value=value) for name, value in parameters.items()
             ],
         )
-        executor = MultiThreadedExecutor(THREADS, context=context)
+        executor = PoolExecutor(THREADS, context=context)
         executor.add_node(node)
         thread = threading.Thread(target=executor.spin)
         thread.start()

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.context import Context
+from rclpy.node import Node
+
+from yolov7_trt_ros.nodes.running import PoolExecutor
 
 SIGNALLED_WHILE_MADE = """
 import os, signal, sys, time
@@ -50,3 +59,123 @@ def test_an_error_of_ros_while_the_node_is_being_made_is_not_hidden():
         [sys.executable, '-c', code], capture_output=True, text=True, timeout=60,
     )
     assert ended.returncode == 1 and 'Traceback' in ended.stderr
+
+
+class Spun(PoolExecutor):
+    """Counts how often it spins, in a thread of its own."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(2, context=context)
+        self.spins = 0
+        self.raised: list[Exception] = []
+        self.thread = threading.Thread(target=self._spin)
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        self.spins += 1
+        super().spin_once(timeout_sec)
+
+    def _spin(self) -> None:
+        try:
+            self.spin()
+        except ValueError as exc:
+            self.raised.append(exc)
+
+
+@pytest.fixture
+def hosted() -> Iterator[tuple[Node, Spun]]:
+    """Return a node and its executor, which spins once its thread is started."""
+    context = Context()
+    rclpy.init(context=context)
+    node = Node('hosted', context=context)
+    executor = Spun(context)
+    executor.add_node(node)
+    yield node, executor
+    if executor.thread.is_alive():
+        assert executor.shutdown()
+        executor.thread.join()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_a_callback_that_blocks_stops_its_group_alone(hosted: tuple[Node, Spun]) -> None:
+    node, executor = hosted
+    go, blocked, ticks, waiting = threading.Event(), [], [], []
+
+    def block() -> None:
+        blocked.append(1)
+        go.wait(20)
+
+    groups = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+    node.create_timer(0.01, block, callback_group=groups[0])
+    executor.thread.start()
+    wait_until(lambda: bool(blocked))
+    node.create_timer(0.002, lambda: waiting.append(1), callback_group=groups[0])
+    node.create_timer(0.002, lambda: ticks.append(1), callback_group=groups[1])
+    executor.wake()
+    wait_until(lambda: len(ticks) > 100)
+    assert (len(blocked), waiting) == (1, [])
+    go.set()
+    wait_until(lambda: bool(waiting))
+
+
+def test_each_callback_is_begun_once(hosted: tuple[Node, Spun]) -> None:
+    """Beside a thread that leaves Python's lock seldom, as any busy node has."""
+    node, executor = hosted
+    begun: list[int] = []
+    submit = executor._pool.submit
+    executor._pool.submit = lambda *given: (begun.append(1), submit(*given))[1]
+    ran: list[int] = []
+    for _ in range(3):
+        node.create_timer(0.003, lambda: ran.append(1),
+                          callback_group=MutuallyExclusiveCallbackGroup())
+    executor.thread.start()
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        sum(range(2000))
+    assert len(ran) > 20
+    assert len(begun) <= 1.2 * len(ran) + 5
+    assert executor.spins <= 3 * len(ran) + 20
+
+
+def test_what_a_callback_raises_ends_the_spinning(hosted: tuple[Node, Spun]) -> None:
+    node, executor = hosted
+
+    def fail() -> None:
+        raise ValueError('from a callback')
+
+    node.create_timer(0.01, fail)
+    node.create_timer(0.01, lambda: None, callback_group=MutuallyExclusiveCallbackGroup())
+    executor.thread.start()
+    executor.thread.join(20)
+    assert [str(exc) for exc in executor.raised] == ['from a callback']
+
+
+def test_shutdown_waits_for_what_has_begun(hosted: tuple[Node, Spun]) -> None:
+    node, executor = hosted
+    steps: list[str] = []
+
+    def work() -> None:
+        steps.append('begun')
+        time.sleep(0.3)
+        steps.append('ended')
+
+    node.create_timer(0.01, work)
+    executor.thread.start()
+    wait_until(lambda: bool(steps))
+    assert executor.shutdown()
+    assert steps[-1] == 'ended'
+    executor.thread.join()
+
+
+def test_a_spin_with_a_limit_ends(hosted: tuple[Node, Spun]) -> None:
+    _, executor = hosted
+    start = time.monotonic()
+    executor.spin_once(timeout_sec=0.05)
+    assert 0.03 < time.monotonic() - start < 5

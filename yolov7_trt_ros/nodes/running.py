@@ -3,19 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 import os
 import signal
+import threading
+from typing import Any
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
+from rclpy.context import Context
 from rclpy.exceptions import InvalidParameterValueException, NotInitializedException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import (
+    Executor,
+    ExternalShutdownException,
+    ShutdownException,
+    TimeoutException,
+)
 from rclpy.node import Node
 
 from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
 
 _EXIT_CODE = 'run_node_exit_code'
+
+
+class PoolExecutor(Executor):
+    """
+    Runs callbacks in several threads, each of them once.
+
+    In place of rclpy's MultiThreadedExecutor: that one hands a callback that no thread has begun
+    yet to its threads again and again, thousands of times in a second (rclpy 9.1.2), and keeps
+    the process busy with them. This one goes on when the callback has begun.
+
+    """
+
+    def __init__(self, threads: int, *, context: Context | None = None) -> None:
+        super().__init__(context=context)
+        self._pool = ThreadPoolExecutor(threads)
+        self._begun: list[Any] = []
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Wait for a callback and begin it; raises what an earlier one raised."""
+        try:
+            task, _, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
+        except (ExternalShutdownException, ShutdownException, TimeoutException):
+            return
+        begun = threading.Event()
+        self._pool.submit(_begin, task, begun)
+        self._begun.append(task)
+        begun.wait()
+        ended = [task for task in self._begun if task.done()]
+        self._begun = [task for task in self._begun if not task.done()]
+        for task in ended:
+            task.result()
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        """Wait for the callbacks that have begun; return whether they came to their end."""
+        ended = bool(super().shutdown(timeout_sec))
+        self._pool.shutdown(wait=ended)
+        return ended
+
+
+def _begin(task: Any, begun: threading.Event) -> None:
+    begun.set()
+    task()
 
 
 def run_node(
@@ -59,7 +110,7 @@ def run_node(
             raise
         return 0
     context = node.context
-    executor = MultiThreadedExecutor(threads) if threads > 1 else None
+    executor = PoolExecutor(threads) if threads > 1 else None
     try:
         rclpy.spin(node, executor)
     except ExternalShutdownException:
