@@ -174,6 +174,25 @@ def test_shutdown_waits_for_what_has_begun(hosted: tuple[Node, Spun]) -> None:
     executor.thread.join()
 
 
+@pytest.mark.filterwarnings('ignore:coroutine .* was never awaited')
+def test_a_callback_that_is_ready_as_the_executor_ends_is_left(
+    hosted: tuple[Node, Spun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, executor = hosted
+    ran: list[int] = []
+    node.create_timer(0.001, lambda: ran.append(1))
+    ready = executor.wait_for_ready_callbacks
+
+    def late(timeout_sec: float | None = None) -> object:
+        found = ready(timeout_sec=timeout_sec)
+        assert executor.shutdown()
+        return found
+
+    monkeypatch.setattr(executor, 'wait_for_ready_callbacks', late)
+    executor.spin_once(timeout_sec=5)
+    assert ran == []
+
+
 def test_a_spin_with_a_limit_ends(hosted: tuple[Node, Spun]) -> None:
     _, executor = hosted
     start = time.monotonic()

@@ -41,6 +41,7 @@ class PoolExecutor(Executor):
         super().__init__(context=context)
         self._pool = ThreadPoolExecutor(threads)
         self._begun: list[Any] = []
+        self._ended = False
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Wait for a callback and begin it; raises what an earlier one raised."""
@@ -49,7 +50,12 @@ class PoolExecutor(Executor):
         except (ExternalShutdownException, ShutdownException, TimeoutException):
             return
         begun = threading.Event()
-        self._pool.submit(_begin, task, begun)
+        try:
+            self._pool.submit(_begin, task, begun)
+        except RuntimeError:
+            if self._ended:  # meanwhile
+                return
+            raise
         self._begun.append(task)
         begun.wait()
         ended = [task for task in self._begun if task.done()]
@@ -59,6 +65,7 @@ class PoolExecutor(Executor):
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         """Wait for the callbacks that have begun; return whether they came to their end."""
+        self._ended = True
         ended = bool(super().shutdown(timeout_sec))
         self._pool.shutdown(wait=ended)
         return ended
