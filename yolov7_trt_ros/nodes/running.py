@@ -12,7 +12,11 @@ from typing import Any
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.context import Context
-from rclpy.exceptions import InvalidParameterValueException, NotInitializedException
+from rclpy.exceptions import (
+    InvalidHandle,
+    InvalidParameterValueException,
+    NotInitializedException,
+)
 from rclpy.executors import (
     Executor,
     ExternalShutdownException,
@@ -46,18 +50,27 @@ class PoolExecutor(Executor):
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Wait for a callback and begin it; raises what an earlier one raised."""
         try:
-            task, _, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
+            self._begin_next(timeout_sec)
+            self._tell_errors()
         except (ExternalShutdownException, ShutdownException, TimeoutException):
-            return
+            pass
+        except InvalidHandle:
+            if not self._ended:  # by another thread, which takes away what rclpy waits with
+                raise
+
+    def _begin_next(self, timeout_sec: float | None) -> None:
+        task, _, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
         begun = threading.Event()
         try:
             self._pool.submit(_begin, task, begun)
         except RuntimeError:
             if self._ended:  # meanwhile
-                return
+                raise ShutdownException from None
             raise
         self._begun.append(task)
         begun.wait()
+
+    def _tell_errors(self) -> None:
         ended = [task for task in self._begun if task.done()]
         self._begun = [task for task in self._begun if not task.done()]
         for task in ended:
