@@ -36,8 +36,8 @@ class PoolExecutor(Executor):
     Runs callbacks in several threads, each of them once.
 
     In place of rclpy's MultiThreadedExecutor: that one hands a callback that no thread has begun
-    yet to its threads again and again, thousands of times in a second (rclpy 9.1.2), and keeps
-    the process busy with them. This one goes on when the callback has begun.
+    yet to its threads again and again (rclpy 9.1.2), and keeps the process busy with them. This
+    one goes on when the callback has begun.
 
     """
 
@@ -71,8 +71,8 @@ class PoolExecutor(Executor):
         begun.wait()
 
     def _tell_errors(self) -> None:
-        ended = [task for task in self._begun if task.done()]
-        self._begun = [task for task in self._begun if not task.done()]
+        ended = {task for task in self._begun if task.done()}  # asked once: more may end now
+        self._begun = [task for task in self._begun if task not in ended]
         for task in ended:
             task.result()
 
