@@ -131,9 +131,9 @@ def _evaluate(opened: bench_rows.OpenedRow, labels: Labels) -> Accuracy:
     from yolov7_trt_ros.replay.pictures import load_picture
     from yolov7_trt_ros.report.coco import evaluate_coco
 
-    categories = labels.annotations.categories_of(opened.detector.spec.class_names)
-    if categories.left_out:
-        output.warn(categories.describe_left_out())
+    categories = output.labelled_categories(
+        labels.annotations, opened.detector.spec.class_names
+    )
     reasons: list[Exception] = []
     with output.progress_bar('labelled images', len(labels.images)) as advance:
         records = accuracy.detect_labelled(

@@ -61,9 +61,7 @@ def run(args: argparse.Namespace) -> int:
     settings = accuracy.accuracy_settings()
     detector = building.open_model(options)
     try:
-        categories = annotations.categories_of(detector.spec.class_names)
-        if categories.left_out:
-            output.warn(categories.describe_left_out())
+        categories = output.labelled_categories(annotations, detector.spec.class_names)
         counter = RunCounter(detector.spec.class_names)
         start = time.perf_counter()
         with output.progress_bar('images', len(images)) as advance:

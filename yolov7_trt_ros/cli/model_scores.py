@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
+import functools
 from pathlib import Path
 import tempfile
 from typing import Any, Protocol, TYPE_CHECKING, TypeAlias
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.core.detections import Detections
     from yolov7_trt_ros.core.detector import Detector, DetectSettings
     from yolov7_trt_ros.core.image import ImageView
-    from yolov7_trt_ros.report.categories import Categories
     from yolov7_trt_ros.report.coco import CocoAnnotations
 
 OpenModel = Callable[[Path], 'Detector']
@@ -74,7 +74,9 @@ class LabelledScore:
         self._pictures = pictures
         self._annotations = annotations
         self._open_model = open_model
-        self._told = False
+        self._categories_of = functools.cache(  # told once, however many models are scored
+            functools.partial(output.labelled_categories, annotations)
+        )
         self.used = 0
         self._ids = {image.file_name: image.image_id for image in annotations.images}
 
@@ -96,14 +98,6 @@ class LabelledScore:
                 + next(iter(self._ids), 'missing')
             )
         return float(evaluate_coco(records, self._annotations, ids, categories)['ap50'])
-
-    def _categories_of(self, class_names: Sequence[str]) -> Categories:
-        """Return them; what is not measured is told once."""
-        categories = self._annotations.categories_of(class_names)
-        if categories.left_out and not self._told:
-            output.warn(categories.describe_left_out())
-            self._told = True
-        return categories
 
     def _labelled(self) -> Named:
         return ((name, image) for name, image in self._pictures if name in self._ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import functools
 from pathlib import Path
 import statistics
 import tempfile
@@ -69,7 +70,7 @@ def make_evaluation(
 
     labels = CocoAnnotations(annotations)
     images = find_images(labels, folder, allow_missing=allow_missing)
-    told: list[bool] = []
+    categories_of = functools.cache(functools.partial(output.labelled_categories, labels))
 
     def evaluate(network: Network) -> dict[str, Any]:
         from yolov7_trt_ros.replay.pictures import load_picture
@@ -78,10 +79,7 @@ def make_evaluation(
         with tempfile.TemporaryDirectory(prefix='yolov7_trt_') as temporary:
             detector = open_exported(network, Path(temporary), size)
             try:
-                categories = labels.categories_of(detector.spec.class_names)
-                if categories.left_out and not told:
-                    output.warn(categories.describe_left_out())
-                    told.append(True)
+                categories = categories_of(detector.spec.class_names)
                 with output.progress_bar('average precision', len(images)) as advance:
                     records = accuracy.detect_labelled(
                         images, folder, detector, accuracy.accuracy_settings(), categories,
