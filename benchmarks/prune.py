@@ -114,12 +114,13 @@ def main() -> None:
         with PictureStore(temporary) as store:
             say(f'{len(store)} pictures written')
             job = PruneJob(
-                args.model, args.out / 'pruned.pt', PruneTarget(flops=args.flops),
+                args.model, args.out / 'pruned.pt',
+                PruneTarget(flops=args.flops, round_to=args.round_to),
                 RecoverySettings(
                     epochs=max(1, args.epochs), minutes=args.minutes, batch=args.batch,
                     amp=args.amp, learning_rate=args.learning_rate,
                 ),
-                size=args.size, round_to=args.round_to, device=args.device,
+                size=args.size, device=args.device,
                 onnx=args.out / 'pruned.onnx', resume=args.resume, recover=args.epochs > 0,
                 fitted_pictures=FITTED,
             )

@@ -109,15 +109,14 @@ def test_channels_go_in_blocks_of_what_is_asked() -> None:
     network = small_network()
     groups = find_groups(network)
     plan = choose_cut(
-        network, groups, random_scores(groups), PruneTarget(flops=0.8), size_wh=SIZE_WH,
-        round_to=32,
+        network, groups, random_scores(groups), PruneTarget(flops=0.8, round_to=32),
+        size_wh=SIZE_WH,
     )
     left = {group.root: group.size - len(plan.cut.get(group.root, ())) for group in groups}
     assert 0.5 < plan.after.macs / plan.before.macs <= 0.8
     assert all(left[group.root] in (group.size, *range(32, group.size, 32)) for group in groups)
     with pytest.raises(SettingError, match='round_to'):
-        choose_cut(network, groups, random_scores(groups), PruneTarget(flops=0.8),
-                   size_wh=SIZE_WH, round_to=0)
+        PruneTarget(flops=0.8, round_to=0)
 
 
 def test_a_target_of_size_is_met_by_the_file(tmp_path: Path) -> None:

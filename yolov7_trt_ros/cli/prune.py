@@ -166,8 +166,6 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
 
     if args.epochs < 0:
         raise SettingError(f'--epochs must be at least 0, got {args.epochs}')
-    if args.round_to < 1:
-        raise SettingError(f'--round-to must be at least 1, got {args.round_to}')
     if args.every < 1:
         raise SettingError(f'--every must be at least 1, got {args.every}')
     if not 0 <= args.seed <= _MOST_SEED:
@@ -177,13 +175,12 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
     job = pruning.PruneJob(
         model=args.model.expanduser(),
         output=args.output.expanduser(),
-        target=PruneTarget(args.flops, args.size_mb, args.latency),
+        target=PruneTarget(args.flops, args.size_mb, args.latency, args.round_to),
         settings=RecoverySettings(
             epochs=max(1, args.epochs), minutes=args.minutes, batch=args.batch, amp=args.amp,
             seed=args.seed,
         ),
         size=args.size,
-        round_to=args.round_to,
         device=args.device,
         class_names=load_class_names(args.class_names),
         onnx=args.onnx.expanduser() if args.onnx else None,

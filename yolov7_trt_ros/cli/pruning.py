@@ -42,8 +42,6 @@ class PruneJob:
         Of the recovery; `epochs` counts for nothing where `recover` is False.
     size
         Side of the square that images are letterboxed to, in pixels.
-    round_to
-        What is left of a layer's channels is a multiple of it.
     device
         `auto`, `cpu` or `cuda`.
     class_names
@@ -67,7 +65,6 @@ class PruneJob:
     target: PruneTarget
     settings: RecoverySettings
     size: int = 640
-    round_to: int = 8
     device: str = 'auto'
     class_names: Sequence[str] | None = None
     onnx: Path | None = None
@@ -194,7 +191,7 @@ class Pruning:
         original.cpu()
         plan = choose_cut(
             original, groups, scores, job.target, size_wh=(size, size),
-            measure=lambda network: measure_latency_ms(network, size), round_to=job.round_to,
+            measure=lambda network: measure_latency_ms(network, size),
         )
         student = cut_channels(original, groups, plan.cut)
         self.report |= {'cost': plan.as_record()}
@@ -265,10 +262,7 @@ class Pruning:
         job = self._job
         digest = hashlib.sha256(job.model.read_bytes()).hexdigest()
         target = {k: v for k, v in dataclasses.asdict(job.target).items() if v is not None}
-        return {
-            'model': digest, 'size': job.size, 'labels': self._labels is not None,
-            'round_to': job.round_to, **target,
-        }
+        return {'model': digest, 'size': job.size, 'labels': self._labels is not None, **target}
 
     def _check_same(self, asked: dict[str, Any]) -> None:
         wanted = self._asked()

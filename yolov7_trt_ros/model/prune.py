@@ -39,7 +39,7 @@ Block = tuple[str, tuple[int, ...]]
 @dataclasses.dataclass(frozen=True)
 class PruneTarget:
     """
-    How small the network is to become; exactly one is given.
+    How small the network is to become: exactly one of `flops`, `size_mb`, `latency_ms` is given.
 
     Attributes
     ----------
@@ -49,21 +49,27 @@ class PruneTarget:
         Float32 weights in 10^6 bytes, batch norms folded.
     latency_ms
         Whatever `measure` of `choose_cut` gives, in milliseconds.
+    round_to
+        Channels left of a group that loses some are a multiple of it.
 
     Raises
     ------
     SettingError
-        None or several are given, or one is out of its range.
+        None or several are given, or a value is out of its range.
 
     """
 
     flops: float | None = None
     size_mb: float | None = None
     latency_ms: float | None = None
+    round_to: int = ROUND_TO
 
     def __post_init__(self) -> None:
         """Check the values."""
-        given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        if self.round_to < 1:
+            raise SettingError(f'round_to (--round-to) must be at least 1, got {self.round_to}')
+        asked = {'flops': self.flops, 'size_mb': self.size_mb, 'latency_ms': self.latency_ms}
+        given = {name: value for name, value in asked.items() if value is not None}
         if len(given) != 1:
             raise SettingError(
                 'expected one target of flops, size_mb and latency_ms, found '
@@ -102,7 +108,6 @@ def choose_cut(
     *,
     size_wh: tuple[int, int],
     measure: Measure | None = None,
-    round_to: int = ROUND_TO,
 ) -> Plan:
     """
     Choose the channels whose loss costs least for what it saves, until the target is met.
@@ -120,21 +125,17 @@ def choose_cut(
         Network pixels that multiply-accumulates are counted for.
     measure
         Needed for a target of latency: gives milliseconds of a network.
-    round_to
-        Channels left of a group that loses some are a multiple of it.
 
     Raises
     ------
     SettingError
-        `round_to` is below 1; the network has the target already, or does not reach it with what
-        has to stay: a quarter of each group, and `round_to` channels.
+        The network has the target already, or does not reach it with what has to stay: a quarter
+        of each group, and `round_to` channels.
 
     """
-    if round_to < 1:
-        raise SettingError(f'round_to must be at least 1, got {round_to}')
     costs = conv_costs(network, size_wh)
     blocks = order_blocks(
-        groups, scores, costs, by_weights=target.size_mb is not None, round_to=round_to
+        groups, scores, costs, by_weights=target.size_mb is not None, round_to=target.round_to
     )
 
     def miss(gone: Sequence[Block]) -> float:
@@ -192,7 +193,7 @@ def order_blocks(
     costs: Mapping[str, ConvCost],
     *,
     by_weights: bool,
-    round_to: int = ROUND_TO,
+    round_to: int,
 ) -> list[Block]:
     """Return the blocks that may go, the one that costs least for what it saves first."""
     rated: list[tuple[float, int, Block]] = []
