@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.core.class_names import first_names
 from yolov7_trt_ros.errors import (
     InferenceError,
     MissingDependencyError,
@@ -108,7 +109,7 @@ def describe_plan(path: Path, *, layers: bool) -> tuple[dict[str, Any], list[tup
         classes = manifest.spec.class_names
         rows += [
             ('strides', ', '.join(map(str, manifest.spec.strides))),
-            ('classes', f'{len(classes)}: {_first_names(classes)}' if classes else 'not told'),
+            ('classes', _class_text(classes)),
             ('fits here', _fit(path, manifest)),
         ]
         record['fits_here'] = rows[-1][1]
@@ -153,15 +154,15 @@ def _add_facts(path: Path, record: dict[str, Any], *, layers: bool) -> list[tupl
     return rows
 
 
+def _class_text(names: Sequence[str]) -> str:
+    return f'{len(names)}: {first_names(names, _SHOWN_NAMES)}' if names else 'not told'
+
+
 def _layer_text(layer: dict[str, Any]) -> str:
     """Return name, kind, and type and format of the first output, as far as they are told."""
     outputs = layer.get('Outputs') or [{}]
     told = (layer.get('Name'), layer.get('LayerType'), outputs[0].get('Format/Datatype'))
     return ', '.join(str(text) for text in told if text)
-
-
-def _first_names(names: Sequence[str]) -> str:
-    return ', '.join(names[:_SHOWN_NAMES]) + (', ...' if len(names) > _SHOWN_NAMES else '')
 
 
 def describe(path: Path, spec: ModelSpec) -> dict[str, Any]:
@@ -215,7 +216,7 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     shape = ', '.join('?' if dim is None else str(dim) for dim in record['input']['shape'])
     size = record['size_wh']
     names = record['class_names']
-    listed = _first_names(names)
+    listed = first_names(names, _SHOWN_NAMES)
     rows = [
         ('file', f'{record["file"]} ({record["bytes"] / 1e6:.1f} MB)'),
         ('sha256', record['sha256']),

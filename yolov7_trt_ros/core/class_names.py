@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 import json
 
 from yolov7_trt_ros.errors import ModelLayoutError
@@ -24,6 +25,12 @@ COCO80_CATEGORY_IDS = tuple(
     if category not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 )
 """COCO's sparse category id (1..90) of each of the 80 classes."""
+
+
+def first_names(names: Iterable[str], most: int) -> str:
+    """Return the first `most` names for people, with dots where there are more."""
+    texts = list(names)
+    return ', '.join(texts[:most]) + (', ...' if len(texts) > most else '')
 
 
 def parse_class_names(text: str) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
-from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS
+from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS, first_names
 from yolov7_trt_ros.errors import ModelLayoutError
 
 _SHOWN = 5
@@ -46,7 +46,7 @@ class Categories:
             return ''
         return (
             f'{len(self.left_out)} of the labelled categories are not measured, for no class of '
-            f'the model is called so: {_listed(self.left_out)}'
+            f'the model is called so: {first_names(self.left_out, _SHOWN)}'
         )
 
 
@@ -81,9 +81,9 @@ def match_categories(class_names: Sequence[str], categories: Mapping[int, str]) 
     found = set(ids) - {None}
     if not found:
         raise ModelLayoutError(
-            f'none of the classes of the model ({_listed(names)}) is a labelled category '
-            f'({_listed(categories.values())}); name the classes as the labels do, with '
-            '--class-names FILE'
+            f'none of the classes of the model ({first_names(names, _SHOWN)}) is a labelled '
+            f'category ({first_names(categories.values(), _SHOWN)}); name the classes as the '
+            'labels do, with --class-names FILE'
         )
     left_out = [name or str(number) for number, name in categories.items() if number not in found]
     return Categories(ids, tuple(left_out))
@@ -101,8 +101,3 @@ def _is_coco(ids: Sequence[int | None], categories: Mapping[int, str]) -> bool:
 
 def _folded(name: str) -> str:
     return ' '.join(name.replace('_', ' ').replace('-', ' ').casefold().split())
-
-
-def _listed(names: Iterable[str]) -> str:
-    texts = list(names)
-    return ', '.join(texts[:_SHOWN]) + (', ...' if len(texts) > _SHOWN else '')
