@@ -127,6 +127,14 @@ def manifest_rows(plan: Path, manifest: PlanManifest) -> list[tuple[str, str]]:
     return rows
 
 
+def evidence_rows(evidence: Sequence[str], doubts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the rows that tell what a model was told by, and what was assumed of it."""
+    return [
+        *(('told by' if not number else '', text) for number, text in enumerate(evidence)),
+        *(('in doubt' if not number else '', text) for number, text in enumerate(doubts)),
+    ]
+
+
 def _listed_options(options: dict[str, Any]) -> str:
     return ', '.join(
         name if value is True else f'{name} {value}'
