@@ -124,31 +124,30 @@ def _judge(
     size = np.array([*network_wh, *network_wh], np.float64)
     for normalised in (False, True):
         scaled = np.clip(columns * size if normalised else columns, -size, 2 * size)
-        follows = ''.join(_follows(scaled[:, column], order) for column in range(4))
+        follows = ''.join(map(_side, _slopes(scaled, order)))
         coding = _coding(follows, scaled, order)
         if coding is not None:
             return FoundBoxes(coding[0], normalised, coding[1])
     return None
 
 
-def _follows(column: NDArray[np.float64], order: _RowOrder) -> str:
+def _slopes(columns: NDArray[np.float64], order: _RowOrder) -> NDArray[np.float64]:
+    """Return the slopes (4, 2) of columns over x and y, within the levels of a grid."""
+    counts = np.maximum(np.bincount(order.levels), 1)
+    means = [np.bincount(order.levels, side) / counts for side in order.corner_xy.T]
+    spread = order.corner_xy - np.stack(means, axis=1)[order.levels]
+    squares = np.maximum(np.square(spread).sum(axis=0), 1e-9)
+    # not as a product of matrices: starting BLAS's threads would take longer
+    products = np.einsum('nc,ns->cs', columns, spread)
+    return np.asarray(products / squares, np.float64)
+
+
+def _side(slopes: NDArray[np.float64]) -> str:
     """Return which side of the grid a column grows with, pixel by pixel: `x`, `y` or `-`."""
-    slopes = [_slope(order.corner_xy[:, axis], column, order.levels) for axis in (0, 1)]
-    one = [abs(slope - 1) < _TOLERATED_SLOPE for slope in slopes]
-    none = [abs(slope) < _TOLERATED_SLOPE for slope in slopes]
+    one, none = np.abs(slopes - 1) < _TOLERATED_SLOPE, np.abs(slopes) < _TOLERATED_SLOPE
     if one[0] and none[1]:
         return 'x'
     return 'y' if one[1] and none[0] else '-'
-
-
-def _slope(
-    positions: NDArray[np.float32], column: NDArray[np.float64], levels: NDArray[np.intp]
-) -> float:
-    """Return the slope of a column over positions, within the levels of a grid."""
-    means = np.bincount(levels, positions) / np.maximum(np.bincount(levels), 1)
-    spread = positions - means[levels]
-    square = float(np.dot(spread, spread))
-    return float(np.dot(spread, column)) / square if square else 0.0
 
 
 def _coding(

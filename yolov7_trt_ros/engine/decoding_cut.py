@@ -289,7 +289,8 @@ def _sizes(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
     first = spec.columns.box if spec.columns is not None else 0
     boxes = rows[:, first:first + 4].astype(np.float64)
     corners = spec.layout is OutputLayout.LABELLED and not spec.boxes_are_centres
-    sizes: NDArray[Any] = boxes[:, 2:] - boxes[:, :2] if corners else boxes[:, 2:]
+    with np.errstate(invalid='ignore'):  # of infinite corners: no anchors
+        sizes: NDArray[Any] = boxes[:, 2:] - boxes[:, :2] if corners else boxes[:, 2:]
     return sizes
 
 

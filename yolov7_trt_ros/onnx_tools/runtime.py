@@ -62,7 +62,10 @@ def open_session(model: str | bytes, name: object, threads: int = 0) -> Any:
     options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = _NOTHING_LOGGED
     try:
-        return onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
+        return onnxruntime.InferenceSession(
+            model, options, providers=['CPUExecutionProvider'],
+            enable_fallback=0,  # it would try again, and print that to where our JSON goes
+        )
     except ORT_ERRORS as exc:
         raise ModelFormatError(
             f'{name} is not a model ONNX Runtime can load: {reason(exc)}'
