@@ -11,6 +11,8 @@ import time
 import types
 from typing import Any, TYPE_CHECKING
 
+from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.core.class_names import repeated_note
 from yolov7_trt_ros.errors import BuildError
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ def open_model(options: DetectorOptions) -> Detector:
     from yolov7_trt_ros.engine import open_or_build
 
     with BuildDisplay() as display:
-        return open_or_build(options, display.report, display.cancelled)
+        detector = open_or_build(options, display.report, display.cancelled)
+    if told := repeated_note(detector.spec.class_names):
+        output.warn(told)
+    return detector
 
 
 class BuildDisplay:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 from pathlib import Path
+import tokenize
 from typing import Any, Protocol, TYPE_CHECKING
+import warnings
 
 from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.core.image import check_size
 from yolov7_trt_ros.errors import CalibrationError, ImageError, SettingError
 
 if TYPE_CHECKING:
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.replay.sources import FrameSource
 
 _SHOWN_ERRORS = 3
+_NPY_MAGIC = b'\x93NUMPY'
+_NUMPY_ERRORS = (
+    OSError, ValueError, EOFError, TypeError, OverflowError, MemoryError, RecursionError,
+    SyntaxError, KeyError, AttributeError, IndexError, tokenize.TokenError,
+)
+"""What reading a damaged header raises: it is Python source that numpy evaluates."""
 
 
 class Pictures(Protocol):
@@ -177,15 +186,21 @@ class FilePictures(_Reading):
     def __init__(self, files: Sequence[Path]) -> None:
         super().__init__(len(files))
         self._files = files
+        self._load: Callable[[Path], ImageView] | None = None
+
+    def read_with(self, load: Callable[[Path], ImageView]) -> None:
+        """Read files with another function from now on; it may raise ImageError."""
+        self._load = load
 
     def __iter__(self) -> Iterator[tuple[str, ImageView]]:
         """Yield file name and pixels."""
         from yolov7_trt_ros.replay.pictures import load_picture
 
         self.failed = 0
+        load = self._load or load_picture
         for file in self._files:
             try:
-                picture = load_picture(file)
+                picture = load(file)
             except ImageError as exc:
                 self._fail(exc)
             else:
@@ -248,10 +263,15 @@ def load_array(path: Path) -> NDArray[Any]:
     """
     import numpy as np
 
+    _check_magic(path)
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (OSError, ValueError, EOFError) as exc:
-        raise CalibrationError(f'{path} cannot be read as a numpy array: {exc}') from exc
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of headers as Python 2 wrote them
+            array: NDArray[Any] = np.load(path, mmap_mode='r', allow_pickle=False)
+    except _NUMPY_ERRORS as exc:
+        raise CalibrationError(
+            f'{path} cannot be read as a numpy array: {type(exc).__name__}: {exc}'
+        ) from exc
     if array.ndim != 4 or array.shape[1] != 3 or array.dtype.kind not in 'uf' or (
         array.dtype.kind == 'u' and array.dtype != np.uint8
     ):
@@ -259,7 +279,25 @@ def load_array(path: Path) -> NDArray[Any]:
             f'{path} must be pictures (N, 3, H, W), RGB, uint8 or floats in 0..1; it is '
             f'{array.shape} {array.dtype}'
         )
+    try:
+        check_size(array.shape[3], array.shape[2])
+    except ImageError as exc:
+        raise CalibrationError(f'{path}: {exc}') from exc
     return array
+
+
+def _check_magic(path: Path) -> None:
+    """Raise CalibrationError for another file: numpy would take an archive or a pickle too."""
+    try:
+        with path.open('rb') as stream:
+            start = stream.read(len(_NPY_MAGIC))
+    except OSError as exc:
+        raise CalibrationError(f'cannot read {path}: {exc.strerror}') from exc
+    if start != _NPY_MAGIC:
+        what = 'an .npz archive' if start.startswith(b'PK') else f'starts with {start.hex(" ")}'
+        raise CalibrationError(
+            f'{path} is no .npy file of one array ({what}); write it with numpy.save'
+        )
 
 
 def _pixels(picture: NDArray[Any]) -> NDArray[np.uint8]:
@@ -267,10 +305,11 @@ def _pixels(picture: NDArray[Any]) -> NDArray[np.uint8]:
     import numpy as np
 
     if picture.dtype != np.uint8:
+        picture = picture.astype(np.float32)
         if not np.isfinite(picture).all() or picture.min() < 0 or picture.max() > 1:
             raise CalibrationError(
                 f'floats must be within 0..1, they are {picture.min()}..{picture.max()}; divide '
                 'by 255, and take no mean off'
             )
-        picture = np.rint(picture.astype(np.float32) * 255).astype(np.uint8)
+        picture = np.rint(picture * 255).astype(np.uint8)
     return np.ascontiguousarray(picture.transpose(1, 2, 0))
