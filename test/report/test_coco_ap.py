@@ -70,7 +70,8 @@ def test_categories_that_the_model_has_not_count_for_nothing(annotations: CocoAn
     assert (cars.ids, cars.left_out) == ((CAR,), ('person',))
     box, score, _ = PERFECT_7[1]
     result = evaluate_coco(
-        coco_records(7, found((box, score, 0)), cars), annotations, images_of(annotations, 7, 8), cars
+        coco_records(7, found((box, score, 0)), cars), annotations,
+        images_of(annotations, 7, 8), cars,
     )
     assert result['ap50'] == 1.0
     assert list(result['per_class']) == ['car']
@@ -90,7 +91,8 @@ def test_everything_found(
 
 
 def test_one_of_two_persons_missed(annotations: CocoAnnotations) -> None:
-    result = evaluate_coco(coco_records(7, found(*PERFECT_7), KNOWN), annotations, images_of(annotations, 7, 8), KNOWN)
+    records = coco_records(7, found(*PERFECT_7), KNOWN)
+    result = evaluate_coco(records, annotations, images_of(annotations, 7, 8), KNOWN)
     assert result['per_class']['person']['ap50'] == pytest.approx(0.505, abs=0.001)
     assert result['per_class']['car']['ap50'] == 1.0
 
@@ -101,7 +103,8 @@ def test_nothing_found(annotations: CocoAnnotations) -> None:
 
 
 def test_only_the_given_images_count(annotations: CocoAnnotations) -> None:
-    result = evaluate_coco(coco_records(7, found(*PERFECT_7), KNOWN), annotations, images_of(annotations, 7), KNOWN)
+    records = coco_records(7, found(*PERFECT_7), KNOWN)
+    result = evaluate_coco(records, annotations, images_of(annotations, 7), KNOWN)
     assert result['ap'] == 1.0
     assert result['per_class']['person']['instances'] == 1
 

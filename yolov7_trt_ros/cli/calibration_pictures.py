@@ -305,11 +305,10 @@ def _pixels(picture: NDArray[Any]) -> NDArray[np.uint8]:
     import numpy as np
 
     if picture.dtype != np.uint8:
-        picture = picture.astype(np.float32)
         if not np.isfinite(picture).all() or picture.min() < 0 or picture.max() > 1:
             raise CalibrationError(
                 f'floats must be within 0..1, they are {picture.min()}..{picture.max()}; divide '
                 'by 255, and take no mean off'
             )
-        picture = np.rint(picture * 255).astype(np.uint8)
+        picture = np.rint(picture.astype(np.float32) * 255).astype(np.uint8)
     return np.ascontiguousarray(picture.transpose(1, 2, 0))

@@ -100,14 +100,14 @@ def _parse_names_file(text: str) -> tuple[str, ...]:
     names = tuple(name for line in _LINE_END.split(text) if (name := line.strip()))
     if not names:
         raise ValueError('it holds no names')
-    if len(names) == 1 and ',' in names[0]:
-        raise ValueError('its only line has commas; write one name a line')
     for number, name in enumerate(names, 1):
         if what := _what_else(name):
             raise ValueError(f'name {number}, {visible(name)[:60]!r}, looks like {what}; '
                              'write one name a line and nothing else')
         if visible(name) != name:
             raise ValueError(f'name {number} has invisible characters in it: {visible(name)[:60]}')
+    if len(names) == 1 and ',' in names[0]:
+        raise ValueError('its only line has commas; write one name a line')
     return names
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import math
 from typing import Any
 
@@ -13,6 +13,8 @@ Box = tuple[float, float, float, float]
 
 _OUTSIDE_PX = 2.0
 _OUTSIDE_SHARE = 0.01
+_MOST_OUTSIDE = 0.25
+"""Of boxes as two corners those in the upper left quarter stay inside, be they read wrongly."""
 _FORM = 'COCO has [x, y, width, height] in pixels of the picture'
 
 
@@ -73,7 +75,7 @@ def check_form(boxes: Sequence[tuple[Box, tuple[int, int] | None]]) -> list[str]
     Raises
     ------
     InputError
-        All of them are of another form: shares of the picture, or two corners.
+        They are of another form: shares of the picture, two corners, or of other pictures.
 
     """
     if boxes and all(max(box) <= 1 for box, _ in boxes):
@@ -83,11 +85,8 @@ def check_form(boxes: Sequence[tuple[Box, tuple[int, int] | None]]) -> list[str]
         notes.append(f'{small} of {len(boxes)} labels are smaller than a pixel; {_FORM}')
     sized = [(box, size) for box, size in boxes if size is not None]
     outside = [box for box, size in sized if leaves(box, size)]
-    if 2 * len(outside) > len(sized) and all(_fits_as_corners(box, size) for box, size in sized):
-        raise InputError(
-            f'{len(outside)} of {len(sized)} boxes leave their pictures, and none does when read '
-            f'as two corners [x1, y1, x2, y2]; {_FORM}'
-        )
+    if len(outside) > _MOST_OUTSIDE * len(sized):
+        _refuse_other_forms(sized, len(outside))
     if outside:
         notes.append(outside_note(len(outside), len(sized)))
     return notes
@@ -98,6 +97,34 @@ def outside_note(outside: int, of: int) -> str:
     return f'{outside} of {of} labels reach out of their pictures; {_FORM}'
 
 
-def _fits_as_corners(box: Box, size_wh: tuple[int, int]) -> bool:
-    x1, y1, x2, y2 = box
-    return x1 < x2 and y1 < y2 and not leaves((x1, y1, x2 - x1, y2 - y1), size_wh)
+def _refuse_other_forms(sized: Sequence[tuple[Box, tuple[int, int]]], outside: int) -> None:
+    """Raise InputError where all boxes fit when read in another form, or most do not fit."""
+    fitting = [
+        form for form, read in _OTHER_FORMS.items()
+        if all(_fits(read(box), size) for box, size in sized)
+    ]
+    if not fitting and 2 * outside <= len(sized):
+        return
+    raise InputError(
+        f'{outside} of {len(sized)} boxes reach out of their pictures'
+        + (f', and none does when read as {fitting[0]}' if fitting else '')
+        + f'; {_FORM}'
+    )
+
+
+def _fits(box: Box, size_wh: tuple[int, int]) -> bool:
+    return box[2] > 0 and box[3] > 0 and not leaves(box, size_wh)
+
+
+_OTHER_FORMS: dict[str, Callable[[Box], Box]] = {
+    'two corners [x1, y1, x2, y2]': lambda box: (
+        box[0], box[1], box[2] - box[0], box[3] - box[1]
+    ),
+    'centre and size': lambda box: (
+        box[0] - box[2] / 2, box[1] - box[3] / 2, box[2], box[3]
+    ),
+    '[y, x, height, width]': lambda box: (box[1], box[0], box[3], box[2]),
+    'two corners [y1, x1, y2, x2]': lambda box: (
+        box[1], box[0], box[3] - box[1], box[2] - box[0]
+    ),
+}

@@ -13,6 +13,7 @@ from yolov7_trt_ros.errors import InputError
 MOST_BYTES = 2 << 30
 """Four times the largest annotation file of COCO."""
 
+_BLOCK_BYTES = 1 << 20
 _READ = frozenset((
     'images', 'annotations', 'categories', 'id', 'image_id', 'category_id', 'bbox', 'iscrowd',
     'file_name', 'width', 'height', 'name', 'ignore',
@@ -32,13 +33,12 @@ def read_label_file(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
         The file cannot be read or is too large, is no text, no JSON, or no JSON object.
 
     """
-    text = _decode(_read(path, most_bytes))
     try:
-        content = json.loads(text, object_pairs_hook=_as_dict)
+        content = json.loads(_decode(_read(path, most_bytes)), object_pairs_hook=_as_dict)
     except RecursionError as exc:
         raise InputError('it is nested too deeply') from exc
     except MemoryError as exc:
-        raise InputError(f'its {len(text)} characters do not fit into memory') from exc
+        raise InputError('it does not fit into memory') from exc
     except ValueError as exc:  # no JSON, or a number of thousands of digits
         raise InputError(f'it is no JSON: {exc}') from exc
     if isinstance(content, list) and content and _is_result(content[0]):
@@ -59,10 +59,13 @@ def shown(value: object) -> str:
     return visible(reprlib.repr(value))
 
 
-def _read(path: Path, most_bytes: int) -> bytes:
+def _read(path: Path, most_bytes: int) -> bytearray:
+    """Return at most one block more than the limit: asked for all at once Python takes that."""
+    data = bytearray()
     try:
         with path.open('rb') as stream:
-            data = stream.read(most_bytes + 1)
+            while len(data) <= most_bytes and (block := stream.read(_BLOCK_BYTES)):
+                data += block
     except OSError as exc:
         raise InputError(f'it cannot be read: {exc.strerror}') from exc
     except ValueError as exc:  # a zero byte in the path
@@ -72,7 +75,7 @@ def _read(path: Path, most_bytes: int) -> bytes:
     return data
 
 
-def _decode(data: bytes) -> str:
+def _decode(data: bytearray) -> str:
     try:
         return data.decode(json.detect_encoding(data))
     except UnicodeDecodeError as exc:
