@@ -148,7 +148,7 @@ def test_what_is_right_without_a_word(tmp_path: Path, name: str) -> None:
 
 
 def roots(content: dict[str, Any]) -> None:
-    """Number categories as Roboflow does, with a root called like a class."""
+    """Add a root category called like a class, as Roboflow does."""
     category_ids(lambda number: number)(content)
     content['categories'].insert(0, {'id': 0, 'name': 'red', 'supercategory': 'none'})
 

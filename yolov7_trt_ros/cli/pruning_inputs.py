@@ -153,7 +153,7 @@ def load_labels(
         from yolov7_trt_ros.model.labelled_loss import BoxLabels
 
         categories = annotations.categories_of(network.class_names)
-        for note in categories.notes:
+        for note in categories.assumed:
             output.warn(note)
         if len(categories.measured) < len(categories.ids):
             output.warn(

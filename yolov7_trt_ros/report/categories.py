@@ -28,7 +28,7 @@ class Categories:
         Names of the labelled categories that no class is: nothing is measured on them.
     same_as
         Categories that count as another one, of the same name.
-    notes
+    assumed
         What was assumed, as sentences.
 
     """
@@ -36,7 +36,7 @@ class Categories:
     ids: tuple[int | None, ...]
     left_out: tuple[str, ...] = ()
     same_as: Mapping[int, int] = dataclasses.field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def measured(self) -> list[int]:
@@ -55,9 +55,9 @@ class Categories:
     def warnings(self) -> list[str]:
         """Return what was assumed, and what is left out, as sentences."""
         if not self.left_out:
-            return list(self.notes)
+            return list(self.assumed)
         return [
-            *self.notes,
+            *self.assumed,
             f'{len(self.left_out)} of the labelled categories are not measured, for no class of '
             f'the model is called so: {first_names(self.left_out, _SHOWN)}',
         ]

@@ -61,7 +61,7 @@ class CocoAnnotations:
                 f'{path} is not an annotation file in COCO instances format: {exc}'
             ) from exc
         self.images = found.images
-        self.warnings = tuple(f'{path.name}: {note}' for note in found.notes)
+        self.warnings = tuple(f'{path.name}: {note}' for note in found.warnings)
         self.labels: dict[int, list[Label]] = {image.image_id: [] for image in found.images}
         for label in found.labels:
             self.labels[label.image_id].append(label)

@@ -72,7 +72,7 @@ class LabelSet:
         Of each category; '' where the file gives none.
     labels
         Each of one of the images and categories.
-    notes
+    warnings
         What was taken in another way than it is written, and what was left out.
 
     """
@@ -80,7 +80,7 @@ class LabelSet:
     images: tuple[CocoImage, ...]
     names: Mapping[int, str]
     labels: tuple[Label, ...]
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def parse_labels(content: Mapping[str, Any]) -> LabelSet:
