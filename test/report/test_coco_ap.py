@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from damaged_files import bounded
 import numpy as np
 import pytest
 
@@ -112,6 +113,25 @@ def test_only_the_given_images_count(annotations: CocoAnnotations) -> None:
 def test_images_without_labels_have_no_average_precision(annotations: CocoAnnotations) -> None:
     with pytest.raises(InputError, match='labels nothing of the 2 categories .* in the 1 images'):
         evaluate_coco([], annotations, images_of(annotations, 9), KNOWN)
+
+
+def test_the_work_follows_the_labels_not_images_times_categories(tmp_path: Path) -> None:
+    """Of 500 categories and 5,000 images every pair is not looked at: that took 19 s and 1.4 GB."""
+    path = tmp_path / 'many.json'
+    path.write_text(json.dumps({
+        'images': [{'id': n, 'file_name': f'{n}.jpg', 'width': 100, 'height': 100}
+                   for n in range(5000)],
+        'annotations': [{'image_id': n, 'category_id': n % 500, 'bbox': [5, 5, 50, 50]}
+                        for n in range(5000)],
+        'categories': [{'id': n, 'name': f'thing {n}'} for n in range(500)],
+    }))
+    annotations = CocoAnnotations(path)
+    categories = annotations.categories_of([f'thing {n}' for n in range(500)])
+    records = coco_records(0, found(*PERFECT_8), categories)
+    with bounded():
+        result = evaluate_coco(records, annotations, annotations.images, categories)
+    assert len(result['per_class']) == 500
+    assert result['per_class']['thing 0']['ap50'] == pytest.approx(0.109, abs=0.001)
 
 
 @pytest.mark.parametrize('change', [

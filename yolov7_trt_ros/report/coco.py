@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 import contextlib
 import io
@@ -176,55 +176,61 @@ def evaluate_coco(
         Nothing is labelled in these images, so there is no average precision.
 
     """
-    objects = annotations.objects_in(images, categories)
-    counts = Counter(category for label, category in objects if not label.is_crowd)
-    measured = sorted(counts)
-    precision = _precision(
-        [record for record in records if record['category_id'] in counts],
-        [image.image_id for image in images], objects, measured,
-    )
+    truth: dict[int, list[Label]] = defaultdict(list)
+    for label, category in annotations.objects_in(images, categories):
+        truth[category].append(label)
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for record in records:
+        found[record['category_id']].append(record)
+    instances = {
+        category: sum(not label.is_crowd for label in truth[category])
+        for category in sorted(truth)
+    }
+    precision = {
+        category: _precision(truth[category], found[category], category)
+        for category, count in instances.items() if count
+    }
+    whole = np.stack(list(precision.values()))
     return {
-        'ap': _mean(precision),
-        'ap50': _mean(precision[_IOU_50]),
+        'ap': _mean(whole),
+        'ap50': _mean(whole[:, _IOU_50]),
         'per_class': {
             annotations.name_of(category): {
-                'ap': _mean(precision[:, :, index]),
-                'ap50': _mean(precision[_IOU_50, :, index]),
-                'instances': counts[category],
+                'ap': _mean(each), 'ap50': _mean(each[_IOU_50]), 'instances': instances[category]
             }
-            for index, category in enumerate(measured)
+            for category, each in precision.items()
         },
     }
 
 
-def _precision(
-    results: list[dict[str, Any]], image_ids: Sequence[int],
-    objects: Sequence[tuple[Label, int]], measured: Sequence[int],
-) -> Any:
-    """Return precision by IoU, recall and category, -1 where there is none."""
+def _precision(labels: Sequence[Label], found: list[dict[str, Any]], category: int) -> Any:
+    """
+    Return the precision of one category by IoU and recall.
+
+    One category and its images at a time: pycocotools keeps something for every pair of a category
+    and an image, be there anything of it or not.
+
+    """
     from pycocotools.cocoeval import COCOeval
 
-    if not results:
-        results = [  # pycocotools refuses an empty list; a box that cannot match changes nothing
-            {'image_id': image_ids[0], 'category_id': measured[0], 'bbox': [0, 0, 0, 0],
-             'score': 0.0}
-        ]
+    if not found:  # pycocotools refuses an empty list; a box that cannot match changes nothing
+        found = [{'image_id': labels[0].image_id, 'category_id': category,
+                  'bbox': [0, 0, 0, 0], 'score': 0.0}]
+    images = {label.image_id for label in labels} | {record['image_id'] for record in found}
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _index(image_ids, objects, measured)
-        evaluation = COCOeval(truth, truth.loadRes(results), 'bbox')
+        truth = _index(sorted(images), labels, category)
+        evaluation = COCOeval(truth, truth.loadRes(found), 'bbox')
         evaluation.params.areaRng = [_ALL_AREAS]
         evaluation.params.areaRngLbl = ['all']
         evaluation.params.maxDets = [_MOST_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
-    return evaluation.eval['precision'][:, :, :, 0, 0]
+    return evaluation.eval['precision'][:, :, 0, 0, 0]
 
 
-def _index(
-    image_ids: Sequence[int], objects: Sequence[tuple[Label, int]], measured: Sequence[int]
-) -> Any:
+def _index(image_ids: Sequence[int], labels: Sequence[Label], category: int) -> Any:
     """
-    Return pycocotools' index of some labels.
+    Return pycocotools' index of the labels of one category.
 
     They are numbered here from 1 on: pycocotools takes an object with the number 0 for one that
     was not found, and of two with the same number keeps one.
@@ -235,14 +241,14 @@ def _index(
     index = COCO()
     index.dataset = {
         'images': [{'id': number} for number in image_ids],
-        'categories': [{'id': number} for number in measured],
+        'categories': [{'id': category}],
         'annotations': [
             {
                 'id': number, 'image_id': label.image_id, 'category_id': category,
                 'bbox': list(label.box_xywh), 'iscrowd': int(label.is_crowd),
                 'area': min(label.box_xywh[2] * label.box_xywh[3], _ALL_AREAS[1]),
             }
-            for number, (label, category) in enumerate(objects, 1)
+            for number, label in enumerate(labels, 1)
         ],
     }
     index.createIndex()
@@ -250,5 +256,4 @@ def _index(
 
 
 def _mean(precision: Any) -> float:
-    known = precision[precision > -1]
-    return round(float(known.mean()), 5) if known.size else 0.0
+    return round(float(precision.mean()), 5)

@@ -41,7 +41,7 @@ class CocoImage:
     size_wh: tuple[int, int] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Label:
     """
     A labelled object, or a crowd of them.
