@@ -56,3 +56,8 @@ def test_numbers_alone_make_no_category_of_coco() -> None:
 def test_empty_names_are_none() -> None:
     with pytest.raises(ModelLayoutError, match='none of the classes'):
         match_categories([''], {1: ''})
+
+
+def test_names_of_signs_and_of_composed_letters() -> None:
+    found = match_categories(('-', '_', 'K\u00e4fer'), {4: '_', 5: '-', 6: 'Ka\u0308fer'})
+    assert found.ids == (5, 4, 6)

@@ -10,7 +10,6 @@ from typing import Any, Protocol, TYPE_CHECKING
 import warnings
 
 from yolov7_trt_ros.cli import output
-from yolov7_trt_ros.core.image import check_size
 from yolov7_trt_ros.errors import CalibrationError, ImageError, SettingError
 
 if TYPE_CHECKING:
@@ -262,6 +261,8 @@ def load_array(path: Path) -> NDArray[Any]:
 
     """
     import numpy as np
+
+    from yolov7_trt_ros.core.image import check_size
 
     _check_magic(path)
     try:

@@ -72,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
     finally:
         detector.close()
     labels.tell_of(pictures)
-    result = evaluate_coco(
-        records, annotations, images, categories
-    ) | {'categories_left_out': list(categories.left_out)}
+    result = evaluate_coco(records, annotations, images, categories) | {
+        'categories_left_out': list(categories.left_out)
+    }
     summary = counter.summary()
     print(_report(result, len(images), summary, wall_s), file=output.report_stream(args.json))
     if args.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 import dataclasses
+import unicodedata
 
 from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS, first_names
 from yolov7_trt_ros.errors import ModelLayoutError
@@ -163,4 +164,6 @@ def _is_coco(ids: Sequence[int | None], categories: Mapping[int, str]) -> bool:
 
 
 def _folded(name: str) -> str:
-    return ' '.join(name.replace('_', ' ').replace('-', ' ').casefold().split())
+    """Return what is compared; a name of nothing but `-` and `_` stays."""
+    plain = unicodedata.normalize('NFC', name).replace('_', ' ').replace('-', ' ')
+    return ' '.join(plain.casefold().split()) or name

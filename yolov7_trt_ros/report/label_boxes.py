@@ -14,7 +14,7 @@ Box = tuple[float, float, float, float]
 _OUTSIDE_PX = 2.0
 _OUTSIDE_SHARE = 0.01
 _MOST_OUTSIDE = 0.25
-"""Of boxes as two corners those in the upper left quarter stay inside, be they read wrongly."""
+"""Boxes that are two corners stay inside, read wrongly, in the upper left quarter of a picture."""
 _FORM = 'COCO has [x, y, width, height] in pixels of the picture'
 
 
@@ -88,13 +88,8 @@ def check_form(boxes: Sequence[tuple[Box, tuple[int, int] | None]]) -> list[str]
     if len(outside) > _MOST_OUTSIDE * len(sized):
         _refuse_other_forms(sized, len(outside))
     if outside:
-        notes.append(outside_note(len(outside), len(sized)))
+        notes.append(f'{len(outside)} of {len(sized)} labels reach out of their pictures; {_FORM}')
     return notes
-
-
-def outside_note(outside: int, of: int) -> str:
-    """Return a sentence for labels that leave their pictures."""
-    return f'{outside} of {of} labels reach out of their pictures; {_FORM}'
 
 
 def _refuse_other_forms(sized: Sequence[tuple[Box, tuple[int, int]]], outside: int) -> None:
