@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.engine import DetectorOptions
     from yolov7_trt_ros.engine.plan import PlanManifest
     from yolov7_trt_ros.replay.run import RunSummary
-    from yolov7_trt_ros.report.categories import Categories
-    from yolov7_trt_ros.report.coco import CocoAnnotations
 
 _VERSIONS_OF = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime',
                 'onnxruntime-gpu', 'tensorrt', 'pycuda', 'rosbags', 'pycocotools')
@@ -29,24 +27,6 @@ _VERSIONS_OF = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime
 def warn(text: object) -> None:
     """Print one line on stderr."""
     print(f'yolov7_trt: warning: {" ".join(str(text).split())}', file=sys.stderr)
-
-
-def labelled_categories(
-    annotations: CocoAnnotations, class_names: tuple[str, ...]
-) -> Categories:
-    """
-    Return which labelled category each class of a model is; warn of those that none is.
-
-    Raises
-    ------
-    ModelLayoutError
-        None of the names is a category.
-
-    """
-    categories = annotations.categories_of(class_names)
-    if told := categories.describe_left_out():
-        warn(told)
-    return categories
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 
-from yolov7_trt_ros.core.class_names import COCO80, parse_class_names
+from yolov7_trt_ros.core.class_names import COCO80, parse_class_names, repeated_note
 from yolov7_trt_ros.errors import ModelLayoutError
 
 _OTHER_FORMS = {
@@ -77,7 +77,10 @@ def choose_names(
                 'objectness, as YOLOv8 and later have them, which this package does not read'
             )
         raise ModelLayoutError(message)
-    return ChosenNames(names, f'{len(names)} classes, named by {origin}')
+    told = repeated_note(names)
+    return ChosenNames(
+        names, f'{len(names)} classes, named by {origin}', (told,) if told else ()
+    )
 
 
 def _assumed_names(

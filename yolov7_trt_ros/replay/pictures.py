@@ -75,9 +75,9 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
     ] + [(0, path.name)]
 
 
-def load_picture(path: Path) -> ImageView:
+def load_picture(path: Path, *, upright: bool = True) -> ImageView:
     """
-    Read a picture to bgr8, turned upright as its EXIF data says.
+    Read a picture to bgr8, turned upright as its EXIF data says, or as it is stored.
 
     Raises
     ------
@@ -91,18 +91,19 @@ def load_picture(path: Path) -> ImageView:
         raise ImageError(f'cannot read {path}: {exc.strerror}') from exc
     try:
         if data.startswith(_SIZE_CHECKED_BEFORE):
-            return decode_compressed(data, apply_orientation=True)
-        return _decode_any(data)
+            return decode_compressed(data, apply_orientation=upright)
+        return _decode_any(data, upright=upright)
     except ImageError as exc:
         raise ImageError(f'{path}: {exc}') from exc
 
 
-def _decode_any(data: bytes) -> ImageView:
+def _decode_any(data: bytes, *, upright: bool) -> ImageView:
     """Decode what OpenCV knows beyond JPEG and PNG."""
     if not data:
         raise ImageError('the file is empty')
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as exc:
         raise ImageError(f'cannot be decoded: {exc.err}') from exc
     if pixels is None:
