@@ -45,11 +45,30 @@ def load_model(path: Path, *, weights: bool = True) -> Any:
         raise ModelFormatError(f'{path} is not a readable ONNX file: {_told(exc)}') from exc
     if not model.graph.node or not model.graph.input:
         raise ModelFormatError(f'{path} is not an ONNX model: it has no nodes or no inputs')
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise ModelFormatError(f'{path} is damaged: a name or text in it is not UTF-8')
     if weights:
         room = _MESSAGE_BYTES
         for tensor in _outside_tensors(onnx, model):
             room -= _read_outside(onnx, path, tensor, room)
     return model
+
+
+def _texts(model: Any) -> Iterator[Any]:
+    """Yield the names and texts of a model; protobuf gives bytes for what is no UTF-8."""
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (side.dim_param for side in value.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (entry.name for entry in node.attribute)
+    for tensor in graph.initializer:
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
 
 
 def import_onnx(why: str) -> Any:
