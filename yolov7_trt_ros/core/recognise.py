@@ -115,6 +115,7 @@ def recognise_model(
     is_raw = form.layout is OutputLayout.RAW_HEADS
     chosen = model_anchors(anchors, metadata, form.strides) if is_raw else None
     doubts = [*form.doubts, *names.doubts, *(chosen.doubts if chosen else ())]
+    evidence = (*form.evidence, names.origin, chosen.origin if chosen else '')
     if anchors is not None and not is_raw:
         doubts.append(
             'the given anchors are not used: the boxes of this model are decoded inside'
@@ -130,7 +131,7 @@ def recognise_model(
         boxes_are_centres=form.boxes_are_centres,
         transposed=form.transposed,
         columns=form.columns,
-        evidence=(*form.evidence, names.origin, *([chosen.origin] if chosen else [])),
+        evidence=tuple(text for text in evidence if text),
         doubts=tuple(doubts),
     )
 
@@ -326,13 +327,13 @@ class _Tried:
         low, high = range_of(rows[:, 4])
         if not are_scores(rows[:, 4]):
             raise self._refuse(
-                f'its objectness lies within {low:.3g}..{high:.3g} instead of 0..1: logits, whose '
-                'sigmoid is missing, or another value'
+                f'the objectness of the model lies within {low:.3g}..{high:.3g} instead of 0..1: '
+                'logits, whose sigmoid is missing, or another value'
             )
         low, high = range_of(rows[:, 5:])
         if not are_scores(rows[:, 5:]):
             raise self._refuse(
-                f'its {rows.shape[1] - 5} values after the objectness lie within '
+                f'the {rows.shape[1] - 5} values after its objectness lie within '
                 f'{low:.3g}..{high:.3g} instead of 0..1, so they are not classes: '
                 + _OTHER_HEADS.get(rows.shape[1], 'keypoints, masks, angles or logits'),
                 'use a model that detects boxes and classes',
@@ -365,7 +366,7 @@ class _Tried:
         centres = boxes.coding is BoxCoding.CENTRES
         if low == high == 1 and centres and self._class_names is None:
             raise self._refuse(
-                'its last column is 1 throughout: labels of rows, or the one class of a grid',
+                'the last column is 1 throughout: labels of rows, or the one class of a grid',
                 'say which with --class-names: one name, or all'
             )
 
@@ -420,7 +421,7 @@ class _Tried:
         label = whole.index(True)
         if not are_scores(arrays[1 - label]):
             raise self._refuse(
-                'its scores lie within {:.3g}..{:.3g} instead of 0..1'.format(
+                'the scores lie within {:.3g}..{:.3g} instead of 0..1'.format(
                     *range_of(arrays[1 - label])
                 )
             )
@@ -471,11 +472,11 @@ class _Tried:
         if told_centres is not None and told_centres is not (found.coding is BoxCoding.CENTRES):
             told = BoxCoding.CENTRES if told_centres else BoxCoding.CORNERS
             raise self._refuse(
-                f'its NMS plugin takes boxes as {told.value}, but they are {found.coding.value}'
+                f'the NMS plugin takes boxes as {told.value}, but they are {found.coding.value}'
             )
         if not are_scores(scores):
             raise self._refuse(
-                'its scores lie within {:.3g}..{:.3g} instead of 0..1'.format(*range_of(scores))
+                'the scores lie within {:.3g}..{:.3g} instead of 0..1'.format(*range_of(scores))
             )
 
     def _tracking(self, tensors: list[TensorInfo]) -> list[TensorInfo]:
@@ -565,7 +566,7 @@ class _Tried:
         low, high = range_of(objectness)
         if low >= 0 and high <= 1 and low < high:
             raise self._refuse(
-                f'the objectness of its raw maps lies within {low:.3g}..{high:.3g}: its sigmoid '
+                f'the objectness of the raw maps lies within {low:.3g}..{high:.3g}: the sigmoid '
                 'is inside, and raw maps are taken for logits'
             )
 

@@ -85,17 +85,20 @@ class ProbedModel:
         self._input_name = image.name
         values = self._probe(image)
         outputs = probed_outputs(self.session, values)
-        spec = recognise_model(
-            [image],
-            outputs,
-            metadata,
-            probe_wh=self._probe_wh,
-            values=dict(zip((output.name for output in outputs), values, strict=True)),
-            class_names=class_names,
-            anchors=anchors,
-            boxes_name=cut.boxes_name if cut else None,
-            boxes_are_centres=cut.boxes_are_centres if cut else None,
-        )
+        try:
+            spec = recognise_model(
+                [image],
+                outputs,
+                metadata,
+                probe_wh=self._probe_wh,
+                values=dict(zip((output.name for output in outputs), values, strict=True)),
+                class_names=class_names,
+                anchors=anchors,
+                boxes_name=cut.boxes_name if cut else None,
+                boxes_are_centres=cut.boxes_are_centres if cut else None,
+            )
+        except ModelLayoutError as exc:
+            raise ModelLayoutError(f'{path}: {exc}') from exc
         self.spec: ModelSpec = self._with_true_size(spec)
 
     def cut_decoding(self) -> ModelSpec:
