@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.letterbox import fit_rectangle
+from yolov7_trt_ros.core.map_forms import told_strides
 from yolov7_trt_ros.core.model_spec import (
     Anchors,
     check_input,
@@ -19,7 +20,7 @@ from yolov7_trt_ros.core.model_spec import (
     STRIDE_SETS,
     TensorInfo,
 )
-from yolov7_trt_ros.core.recognise import probe_images, recognise_model, told_strides
+from yolov7_trt_ros.core.recognise import probe_images, recognise_model
 from yolov7_trt_ros.engine.decoding_cut import load_cut
 from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin, CutModel, PLUGIN
 from yolov7_trt_ros.errors import (
