@@ -39,15 +39,15 @@ _PROBE_TILE = (96, 112)
 _FEW_ROWS = 1000
 
 
-def probe_images(shape: Sequence[int], dtype: str) -> NDArray[Any]:
+def probe_images(shape: Sequence[int], dtype: str, light: float = 1) -> NDArray[Any]:
     """
-    Return the images (B, 3, H, W) that models are tried with: noise, the same each time.
+    Return the images (B, 3, H, W) that models are tried with: noise within 0..light.
 
     Noise, for on a blank image a column of classes may be as constant as one of scores.
 
     """
     height, width = shape[2:]
-    tile = np.random.default_rng(0).random((3, *_PROBE_TILE), np.float32)
+    tile = np.random.default_rng(0).random((3, *_PROBE_TILE), np.float32) * np.float32(light)
     times = (1, -(-height // _PROBE_TILE[0]), -(-width // _PROBE_TILE[1]))
     image = np.tile(tile, times)[:, :height, :width]
     return np.ascontiguousarray(np.broadcast_to(image, tuple(shape)), dtype=dtype)

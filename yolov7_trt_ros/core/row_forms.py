@@ -103,10 +103,7 @@ def _read_rows(tried: Tried, reading: Reading) -> Form:
             return labelled
     boxes = _find_boxes(tried, rows[:, :4], reading)
     if boxes is None:
-        raise tried.refuse(
-            f'the model gives {reading.values} values a row, but the first four do not follow '
-            'the cells of a grid, so they are not its boxes'
-        )
+        raise tried.refuse(*_no_boxes(rows, reading))
     if boxes.normalised or boxes.coding is not BoxCoding.CENTRES:
         raise tried.refuse(
             f'the model gives boxes as {boxes}, and a YOLOv7 grid has '
@@ -117,6 +114,17 @@ def _read_rows(tried: Tried, reading: Reading) -> Form:
         f'boxes are {boxes}: {boxes.share:.0%} of the centres lie in their cells',
         'objectness and classes lie within 0..1',
     ))
+
+
+def _no_boxes(rows: NDArray[Any], reading: Reading) -> tuple[str, ...]:
+    """Return why no boxes are found in the first four values of rows."""
+    if not np.isfinite(rows[:, :4]).all():
+        return ('the model gives boxes that are NaN or infinite for a picture of noise',
+                'an FP16 overflow or a damaged model: try fp32, or another model file')
+    return (
+        f'the model gives {reading.values} values a row, but the first four do not follow the '
+        'cells of a grid, so they are not its boxes',
+    )
 
 
 def _grid_form(tried: Tried, reading: Reading, evidence: tuple[str, ...]) -> Form:
