@@ -109,8 +109,9 @@ def _add_builder_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
     from yolov7_trt_ros.engine.builder import build_plan, find_build_machine
+    from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
     from yolov7_trt_ros.engine.model_files import find_model
-    from yolov7_trt_ros.engine.open import is_plan, PLAN_SUFFIXES
+    from yolov7_trt_ros.engine.open import is_plan
     from yolov7_trt_ros.engine.trt_api import TrtApi
 
     options = build_options(args)

@@ -6,11 +6,13 @@ from importlib import resources
 from pathlib import Path
 
 from yolov7_trt_ros.core.class_names import COCO80
-from yolov7_trt_ros.errors import ModelNotFoundError, SettingError
+from yolov7_trt_ros.engine.file_kind import check_model_file, name_of_mode, read_plain_file
+from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError, SettingError
 
 DEFAULT_MODEL = 'yolov7-nano'
 EMBEDDED_MODELS = {DEFAULT_MODEL: 'yolov7-nano_fp16w.onnx'}
 """Models that come inside the package, by name."""
+_MOST_NAMES_BYTES = 1 << 22
 
 
 def find_model(name_or_path: str) -> Path:
@@ -21,6 +23,8 @@ def find_model(name_or_path: str) -> Path:
     ------
     ModelNotFoundError
         Neither; the message lists the embedded names.
+    ModelFormatError
+        The file is certainly no ONNX model or plan; the message says what it is and what to do.
 
     """
     if name_or_path in EMBEDDED_MODELS:
@@ -29,14 +33,24 @@ def find_model(name_or_path: str) -> Path:
     try:
         path = Path(name_or_path).expanduser()
         if path.is_file():
+            check_model_file(path)
             return path
-        looked = f'looked for {path.absolute()}'
+        looked = _told(path)
     except (OSError, ValueError, RuntimeError) as exc:  # not permitted, too long, no such user
         looked = str(exc)
     raise ModelNotFoundError(
         f'no model {name_or_path!r}: neither a file ({looked}) nor an embedded model; '
         f'embedded: {", ".join(EMBEDDED_MODELS)}'
     )
+
+
+def _told(path: Path) -> str:
+    """Return what was found at a path that is no file."""
+    if not path.exists():
+        return f'looked for {path.absolute()}'
+    found = f'{path} is {name_of_mode(path.stat().st_mode)}'
+    inside = sorted(path.glob('*.onnx')) if path.is_dir() else []
+    return f'{found}; did you mean {inside[0]}?' if inside else found
 
 
 def load_class_names(source: str) -> tuple[str, ...] | None:
@@ -56,8 +70,9 @@ def load_class_names(source: str) -> tuple[str, ...] | None:
     if source == 'coco80':
         return COCO80
     try:
-        lines = Path(source).expanduser().read_text(encoding='utf-8').splitlines()
-    except (OSError, ValueError, RuntimeError) as exc:  # no such file or user, not text
+        data = read_plain_file(Path(source).expanduser(), _MOST_NAMES_BYTES)
+        lines = data.decode('utf-8-sig').splitlines()
+    except (OSError, ValueError, RuntimeError, ModelFormatError) as exc:  # no user, not text
         raise SettingError(
             f'class_names must be auto, coco80 or a text file with one name a line; '
             f'cannot read {source!r}: {exc}'

@@ -1,0 +1,356 @@
+"""
+What kind of file was given as a model, told by its first bytes and by its frame.
+
+The likeliest mistakes have a word of what to do instead: a checkpoint where an ONNX file is
+wanted, a pointer or a web page where a download should be. Nothing is loaded: 64 bytes, the list
+of a zip archive, or the lengths of an ONNX file's parts are read.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+import shlex
+import stat
+import struct
+from typing import BinaryIO
+import zipfile
+
+from yolov7_trt_ros.errors import ModelFormatError
+
+PLAN_SUFFIXES = ('.plan', '.engine')
+_HEAD_BYTES = 64
+_PLAN_MAGIC = (b'ptrt', b'ftrt')
+_ZIP_TAIL_BYTES = 1 << 16
+_MOST_LIST_BYTES = 1 << 24
+_MOST_FIELDS = 100_000
+_GRAPH_FIELD = 7
+_ZIP_ERRORS = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error)
+
+_EXPORT_TF = 'convert it with tf2onnx, or export the PyTorch checkpoint it was made from'
+_CHECKPOINT = 'the PyTorch checkpoint (.pt)'
+_AGAIN = 'fetch or export it again'
+_DETECT_IN = 'it is given without a flag, and the model with -m'
+
+
+@dataclasses.dataclass(frozen=True)
+class FileKind:
+    """
+    What a file is, `a PyTorch checkpoint`, and what to do with it; '' where a model can be that.
+
+    Attributes
+    ----------
+    name
+        With its article.
+    advice
+        A command or a sentence, without the file's own name where `{file}` stands for it.
+
+    """
+
+    name: str
+    advice: str = ''
+
+
+ONNX = FileKind('an ONNX file')
+PLAN = FileKind('a TensorRT plan')
+CHECKPOINT = FileKind(
+    'a PyTorch checkpoint', 'make an ONNX file of it: yolov7_trt export {file} -o {onnx}'
+)
+_TORCHSCRIPT = FileKind(
+    'a TorchScript archive, whose layers are compiled code',
+    f'export {_CHECKPOINT} it was traced from: yolov7_trt export CHECKPOINT.pt -o {{onnx}}',
+)
+_ARCHIVE = FileKind('an archive', 'unpack it, and give the ONNX file that is inside')
+_EMPTY = FileKind('empty', f'the download or the export did not finish; {_AGAIN}')
+_WEB_PAGE = FileKind(
+    'a web page, saved in place of the file',
+    'fetch the file behind it: the button Download or Raw, or curl -L with the link of that',
+)
+_OPENVINO = FileKind(
+    'an OpenVINO model', f'take the ONNX file it was converted from, or export {_CHECKPOINT}'
+)
+_DARKNET = FileKind(
+    'a Darknet file', f'get {_CHECKPOINT} of the same model, and yolov7_trt export it'
+)
+_KERAS = FileKind('a Keras (HDF5) file', _EXPORT_TF)
+_TENSORFLOW = FileKind('a TensorFlow model', _EXPORT_TF)
+_CAFFE = FileKind('a Caffe model', f'export {_CHECKPOINT} of a YOLOv7 with yolov7_trt export')
+_PICTURE = FileKind('a picture', _DETECT_IN)
+_VIDEO = FileKind('a video', _DETECT_IN)
+_BAG = FileKind('a bag', _DETECT_IN)
+_SAFETENSORS = FileKind(
+    'a safetensors file: weights without a network',
+    f'export {_CHECKPOINT} they come from: yolov7_trt export CHECKPOINT.pt -o {{onnx}}',
+)
+_TFLITE = FileKind('a TensorFlow Lite model', _EXPORT_TF)
+_TEXT = FileKind('a text file', 'give an ONNX file, a plan, or an embedded model')
+
+_MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
+    (0, b'version https://git-lfs', FileKind(
+        'a Git LFS pointer, which stands for the file', 'fetch it: git lfs pull'
+    )),
+    (4, b'TFL3', _TFLITE),
+    (0, b'\x89HDF\r\n', _KERAS),
+    (0, struct.pack('<3i', 0, 2, 0), _DARKNET),
+    (0, struct.pack('<3i', 0, 2, 5), _DARKNET),
+    (0, struct.pack('<3i', 0, 1, 0), _DARKNET),
+    (0, b'[net]', _DARKNET),
+    (0, b'7767517', FileKind('an ncnn model', f'export {_CHECKPOINT} it was made from')),
+    (0, b'RKNN', FileKind('an RKNN model', 'take the ONNX file it was converted from')),
+    (0, b'\x01HEF', FileKind('a Hailo model', 'take the ONNX file it was compiled from')),
+    (0, b'\xff\xd8\xff', _PICTURE),
+    (0, b'\x89PNG', _PICTURE),
+    (0, b'GIF8', _PICTURE),
+    (0, b'RIFF', _VIDEO),
+    (4, b'ftyp', _VIDEO),
+    (0, b'\x1aE\xdf\xa3', _VIDEO),
+    (0, b'\x89MCAP', _BAG),
+    (0, b'#ROSBAG', _BAG),
+    (0, b'SQLite format 3', _BAG),
+    (0, b'\x93NUMPY', FileKind('a NumPy array', 'it holds no network; give an ONNX file')),
+    (0, b'\x7fELF', FileKind('a program or library', 'give an ONNX file')),
+    (0, b'%PDF', FileKind('a PDF document', 'give an ONNX file')),
+    (0, b'\x1f\x8b', _ARCHIVE),
+    (0, b'BZh', _ARCHIVE),
+    (0, b'\xfd7zXZ', _ARCHIVE),
+    (0, b'7z\xbc\xaf', _ARCHIVE),
+    (0, b'Rar!', _ARCHIVE),
+    (0, b'\x28\xb5\x2f\xfd', _ARCHIVE),
+)
+_BY_SUFFIX = {
+    '.pt': CHECKPOINT, '.pth': CHECKPOINT, '.ckpt': CHECKPOINT,
+    '.weights': _DARKNET, '.cfg': _DARKNET, '.tflite': _TFLITE, '.h5': _KERAS, '.keras': _KERAS,
+    '.pb': _TENSORFLOW, '.caffemodel': _CAFFE, '.prototxt': _CAFFE, '.safetensors': _SAFETENSORS,
+    '.xml': _OPENVINO, '.mlmodel': FileKind(
+        'a Core ML model', f'export {_CHECKPOINT} it was made from'
+    ),
+}
+"""For what the first bytes do not tell."""
+
+
+def check_model_file(path: Path) -> None:
+    """
+    Refuse a file that is certainly no model that runs here; say what it is and what helps.
+
+    What is unknown passes: the engine will say what is wrong with it.
+
+    Raises
+    ------
+    ModelFormatError
+        It is no plain file, of another kind, empty or cut off, or named as what it is not.
+
+    """
+    try:
+        with open_plain_file(path) as file:
+            kind = find_kind(path, file)
+            cut = _missing_of_onnx(file) if kind == ONNX else ''
+    except OSError as exc:
+        raise ModelFormatError(f'the model {path} cannot be read: {exc.strerror}') from exc
+    named_plan = path.suffix.lower() in PLAN_SUFFIXES
+    if cut:
+        raise ModelFormatError(f'{path} is an ONNX file that was cut off: {cut}; {_AGAIN}')
+    if kind is None or kind == (PLAN if named_plan else ONNX) or (named_plan and kind == _TEXT):
+        return
+    wanted = PLAN if named_plan else ONNX
+    raise ModelFormatError(f'{path} is {kind.name}, expected {wanted.name}: {_advice(kind, path)}')
+
+
+def _advice(kind: FileKind, path: Path) -> str:
+    quoted, stem = shlex.quote(str(path)), path.with_suffix('')
+    if kind in (ONNX, PLAN):
+        named = path.with_suffix('.plan' if kind == PLAN else '.onnx')
+        return f'give it a name that says so: mv {quoted} {shlex.quote(str(named))}'
+    return kind.advice.format(file=quoted, onnx=shlex.quote(f'{stem}.onnx'))
+
+
+@contextlib.contextmanager
+def open_plain_file(path: Path) -> Iterator[BinaryIO]:
+    """
+    Open a file to read; a pipe, a device or a socket, which may never end, is refused.
+
+    Raises
+    ------
+    ModelFormatError
+        It is one of these.
+    OSError
+        It is not there, a folder, or cannot be read.
+
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, 'rb') as file:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise ModelFormatError(f'{path} is no plain file, but {name_of_mode(mode)}')
+        yield file
+
+
+def read_plain_file(path: Path, most_bytes: int) -> bytes:
+    """
+    Return what is in a small file.
+
+    Raises
+    ------
+    ModelFormatError
+        It is no plain file, or larger than `most_bytes`.
+    OSError
+        It is not there, a folder, or cannot be read.
+
+    """
+    with open_plain_file(path) as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ModelFormatError(f'{path} is larger than the {most_bytes} bytes that are read')
+    return data
+
+
+def name_of_mode(mode: int) -> str:
+    """Return what something is that is no plain file, with its article."""
+    for is_kind, name in (
+        (stat.S_ISDIR, 'a folder'), (stat.S_ISFIFO, 'a pipe'), (stat.S_ISSOCK, 'a socket'),
+    ):
+        if is_kind(mode):
+            return name
+    return 'a device'
+
+
+def find_kind(path: Path, file: BinaryIO) -> FileKind | None:
+    """
+    Return what a file is; None where nothing tells.
+
+    Parameters
+    ----------
+    path
+        Its name, whose suffix is looked at last.
+    file
+        Opened at its beginning.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+
+    """
+    head = file.read(_HEAD_BYTES)
+    size = os.fstat(file.fileno()).st_size
+    if not head:
+        return _EMPTY
+    if head[:4] in _PLAN_MAGIC:
+        return PLAN
+    if head[:2] == b'PK':
+        return _kind_of_zip(file, head)
+    for look in (_kind_by_magic, _kind_by_structure):
+        if (kind := look(head, size)) is not None:
+            return kind
+    known = _BY_SUFFIX.get(path.suffix.lower())
+    if known is not None:
+        return known
+    if _is_text(head):
+        return _TEXT
+    return ONNX if head[0] == 0x08 else None
+
+
+def _kind_by_magic(head: bytes, size: int) -> FileKind | None:
+    return next((kind for at, magic, kind in _MAGIC if head[at:].startswith(magic)), None)
+
+
+def _kind_by_structure(head: bytes, size: int) -> FileKind | None:
+    """Tell what has no magic number of its own."""
+    text = head.removeprefix(b'\xef\xbb\xbf').lstrip().lower()
+    length = int.from_bytes(head[:8], 'little')
+    tests: tuple[tuple[Callable[[], bool], FileKind], ...] = (
+        (lambda: text.startswith((b'<!doctype html', b'<html', b'<head')), _WEB_PAGE),
+        (lambda: text.startswith(b'<net') or b'<net ' in text, _OPENVINO),
+        (lambda: text.startswith((b'<?xml', b'<error')), _WEB_PAGE),
+        (lambda: head[8:9] == b'{' and 0 < length < size, _SAFETENSORS),
+        (lambda: head[0] == 0x80 and head[1] in range(2, 6), CHECKPOINT),
+        (lambda: head.startswith(b'\x08\x01\x12'), _TENSORFLOW),
+    )
+    return next((kind for test, kind in tests if len(head) > 2 and test()), None)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether there are only characters to read, but for one that was cut at the end."""
+    try:
+        text = head.decode('utf-8')
+    except UnicodeDecodeError as exc:
+        if exc.start < len(head) - 3:
+            return False
+        text = head[:exc.start].decode('utf-8')
+    return all(each.isprintable() or each in '\t\r\n' for each in text)
+
+
+def _kind_of_zip(file: BinaryIO, head: bytes) -> FileKind:
+    """Tell by what is listed; where the list is lost, by the first entry."""
+    names = _listed(file) or [head[30:].decode('latin-1')]
+    ends = {name.rpartition('/')[2] for name in names}
+    if 'constants.pkl' in ends:
+        return _TORCHSCRIPT
+    if 'data.pkl' in ends or any('/data.pkl' in name for name in names):
+        return CHECKPOINT
+    if 'model.weights.h5' in ends:
+        return _KERAS
+    if all(name.endswith('.npy') for name in ends):
+        return FileKind('a NumPy archive', 'it holds no network; give an ONNX file')
+    return _ARCHIVE
+
+
+def _listed(file: BinaryIO) -> list[str]:
+    """Return the names in a zip archive; none where it is damaged, or its list is huge."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _ZIP_TAIL_BYTES))
+    tail = file.read(_ZIP_TAIL_BYTES)
+    end = tail.rfind(b'PK\x05\x06')
+    list_bytes = int.from_bytes(tail[end + 12:end + 16], 'little')
+    if end < 0 or list_bytes > _MOST_LIST_BYTES:
+        return []
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.namelist()
+    except _ZIP_ERRORS:
+        return []
+
+
+# ---- the frame of an ONNX file
+
+
+def _missing_of_onnx(file: BinaryIO) -> str:
+    """Return what an ONNX file lacks at its end, '' where it is whole."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    fields = set()
+    for field, end in _fields(file, size):
+        if end > size:
+            return f'{size} bytes of at least {end}'
+        fields.add(field)
+    return '' if _GRAPH_FIELD in fields else f'{size} bytes, and no graph among them'
+
+
+def _fields(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    """Yield number and end of each part of a protocol buffer, as far as they can be followed."""
+    for _ in range(_MOST_FIELDS):
+        if file.tell() >= size:
+            return
+        key = _varint(file)
+        kind = key & 7
+        skipped = {1: 8, 5: 4, 2: _varint(file) if kind == 2 else 0}.get(kind, 0)
+        if kind == 0:
+            _varint(file)
+        end = file.tell() + skipped
+        yield key >> 3, end
+        file.seek(min(end, size))
+
+
+def _varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            return value
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            break
+    return value
