@@ -20,7 +20,7 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
 from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
+    targets.check_json(args.json, [args.annotations])
+    with interruption.told():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.pictures import load_picture
     from yolov7_trt_ros.replay.run import RunCounter
     from yolov7_trt_ros.report import accuracy

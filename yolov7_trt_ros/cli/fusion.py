@@ -37,7 +37,7 @@ import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.cli import arguments, building, output, targets
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError(f'--min-fused must be within 0..1, got {args.min_fused}')
     if args.time and args.profile:
         raise SettingError('--time measures what --profile reads: give one of them')
+    _check_targets(args)
     record, onnx = _read_layers(args)
     if args.profile:
         record |= {'Times': _read_profile(args.profile)}
@@ -121,6 +122,13 @@ def run(args: argparse.Namespace) -> int:
         output.write_json(args.json, report.to_record() | {'min_fused': args.min_fused})
     print(output.format_table(_rows(args.model, report)), file=output.report_stream(args.json))
     return _check(report, args.min_fused)
+
+
+def _check_targets(args: argparse.Namespace) -> None:
+    read = [Path(args.model), args.onnx, args.profile]
+    targets.check_json(args.json, read)
+    for flag, form in (('svg', 'SVG'), ('html', 'HTML'), ('save_layers', 'JSON')):
+        targets.check_file(f'--{flag.replace("_", "-")}', getattr(args, flag), form, read)
 
 
 def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:

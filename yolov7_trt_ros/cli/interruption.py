@@ -1,13 +1,35 @@
-"""Turn Ctrl-C and SIGTERM into a wish to stop that long work asks for at its own pace."""
+"""What Ctrl-C and SIGTERM do: end the work and tell what is left of it, or ask it to stop."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+import contextlib
 import signal
 import threading
 import types
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+NOTHING = 'nothing was written'
+
+
+@contextlib.contextmanager
+def told(left: Callable[[], str] = lambda: NOTHING) -> Iterator[None]:
+    """
+    Let the KeyboardInterrupt that ends the work say what is left of it.
+
+    Parameters
+    ----------
+    left
+        Gives a sentence without a full stop, `nothing was written`.
+
+    """
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        raise KeyboardInterrupt(str(exc) or left()) from exc
 
 
 class Interruption:

@@ -5,34 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 import os
 from pathlib import Path
-import stat
 
-from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.errors import InputError, SettingError
 
-_BEGINS = {
-    'JSON': (b'{', b'['),
-    'HTML': (b'<',),
-    'SVG': (b'<',),
-    'CSV': (b'time (s)',),
-    'ONNX': (b'\x08',),
-    'PyTorch': (b'PK\x03\x04', b'\x80'),
-}
-"""How files begin that may be replaced by one of the same form; blanks before that are skipped."""
+_BEGINS = {'JSON': (b'{', b'['), 'HTML': (b'<',), 'SVG': (b'<',), 'CSV': (b'time (s)',)}
+"""How texts begin that may be replaced by another of their form; blanks before it are skipped."""
 _LOOKED_AT_BYTES = 64
 
 
 def check_json(target: str | None, inputs: Iterable[Path | None] = ()) -> None:
-    """Check what `--json` was given, as `check_report` does; `-` is stdout."""
-    if target is not None and target != '-':
-        check_report('--json', Path(target), 'JSON', inputs, pipes=True)
+    """Check what `--json` was given: stdout, a pipe, or a file in a folder that is there."""
+    if target is None or target == '-':
+        return
+    path = Path(target).expanduser()
+    if not path.parent.is_dir():
+        raise InputError(
+            f'--json {path}: there is no folder {path.parent}; make it first, or choose another'
+        )
+    if path.exists() and not path.is_dir() and not path.is_file():
+        return
+    check_file('--json', path, 'JSON', inputs)
 
 
-def check_report(
-    flag: str, path: Path | None, form: str, inputs: Iterable[Path | None] = (), *,
-    pipes: bool = False,
+def check_file(
+    flag: str, path: Path | None, form: str, inputs: Iterable[Path | None] = ()
 ) -> None:
     """
-    Check a file that tells of the work, such as `--json`: its folder must be there.
+    Check a file to write; folders above it that are missing will be made.
 
     Parameters
     ----------
@@ -41,34 +40,36 @@ def check_report(
     path
         What it was given; None where it was not.
     form
-        A name of `_BEGINS`.
+        JSON, HTML, SVG, CSV, ONNX, PyTorch or plan; only a file of the same form is replaced.
     inputs
         Files that are read, and so must not be written.
-    pipes
-        Whether it may be a pipe or a device.
 
     Raises
     ------
     SettingError
-        There can be no such file, or another one is in the way.
+        It is one of the inputs, a folder, a pipe or a device.
+    InputError
+        It cannot be written, or another file has the name.
 
     """
     if path is None:
         return
     path = path.expanduser()
-    if not path.parent.is_dir():
-        raise SettingError(
-            f'{flag} {path}: there is no folder {path.parent}; make it first, or choose another'
+    for read in inputs:
+        if read is not None and path.resolve() == read.expanduser().resolve():
+            raise SettingError(f'{flag} {path} is read as well; give it a file of its own')
+    _check_writable(flag, path, path.parent)
+    if not path.exists():
+        return
+    if not path.is_file():
+        found = 'a folder' if path.is_dir() else 'a pipe or a device'
+        raise SettingError(f'{flag} must be a file; {path} is {found}')
+    if not os.access(path, os.W_OK):
+        raise InputError(f'{flag} {path}: the file that is there cannot be written')
+    if found := _other_form(path, form):
+        raise InputError(
+            f'{flag} {path} would replace {found}: choose another name, or remove it first'
         )
-    _check(flag, path, form, inputs, pipes=pipes)
-
-
-def check_product(
-    flag: str, path: Path | None, form: str, inputs: Iterable[Path | None] = ()
-) -> None:
-    """Check the file that the work is done for, as `check_report` does; its folder is made."""
-    if path is not None:
-        _check(flag, path.expanduser(), form, inputs, pipes=False)
 
 
 def check_folder(flag: str, path: Path) -> None:
@@ -78,7 +79,9 @@ def check_folder(flag: str, path: Path) -> None:
     Raises
     ------
     SettingError
-        It is something else, or nothing can be written there.
+        It is something else.
+    InputError
+        Nothing can be written there.
 
     """
     path = path.expanduser()
@@ -87,36 +90,21 @@ def check_folder(flag: str, path: Path) -> None:
     _check_writable(flag, path, path)
 
 
-def _check(
-    flag: str, path: Path, form: str, inputs: Iterable[Path | None], *, pipes: bool
-) -> None:
-    for read in inputs:
-        if read is not None and path.resolve() == read.expanduser().resolve():
-            raise SettingError(f'{flag} {path} is read as well; give it a file of its own')
-    if path.is_dir():
-        raise SettingError(f'{flag} must be a file; {path} is a folder')
-    _check_writable(flag, path, path.parent)
-    if not path.exists():
-        return
-    if not stat.S_ISREG(path.stat().st_mode):
-        if not pipes:
-            raise SettingError(f'{flag} must be a file; {path} is a pipe or a device')
-        return
-    _check_replaced(flag, path, form)
-
-
-def _check_replaced(flag: str, path: Path, form: str) -> None:
-    """Refuse to replace a file of another form: most likely the arguments are mixed up."""
-    if not os.access(path, os.W_OK):
-        raise SettingError(f'{flag} {path}: the file that is there cannot be written')
-    begins = _BEGINS.get(form)
+def _other_form(path: Path, form: str) -> str:
+    """Return what a file is that is certainly not of a form; '' where it may be."""
     with path.open('rb') as file:
-        found = file.read(_LOOKED_AT_BYTES).removeprefix(b'\xef\xbb\xbf').lstrip(b' \t\r\n')
-    if begins is not None and found and not found.startswith(begins):
-        raise SettingError(
-            f'{flag} {path} would replace a file that is no {form}: choose another name, or '
-            'remove it first'
-        )
+        head = file.read(_LOOKED_AT_BYTES).removeprefix(b'\xef\xbb\xbf').lstrip(b' \t\r\n')
+        if form in _BEGINS:
+            fits = not head or head.startswith(_BEGINS[form])
+            return '' if fits else f'a file that is no {form}'
+        from yolov7_trt_ros.engine import file_kind
+
+        file.seek(0)
+        kind = file_kind.find_kind(path, file)
+    own = {'ONNX': file_kind.ONNX, 'PyTorch': file_kind.CHECKPOINT, 'plan': file_kind.PLAN}
+    if kind is None or kind in (own.get(form), file_kind.EMPTY, file_kind.TEXT):
+        return ''
+    return kind.name
 
 
 def _check_writable(flag: str, path: Path, folder: Path) -> None:
@@ -125,6 +113,6 @@ def _check_writable(flag: str, path: Path, folder: Path) -> None:
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        raise SettingError(f'{flag} {path}: {there} is no folder')
+        raise InputError(f'{flag} {path}: {there} is no folder')
     if not os.access(there, os.W_OK | os.X_OK):
-        raise SettingError(f'{flag} {path}: the folder {there} cannot be written')
+        raise InputError(f'{flag} {path}: the folder {there} cannot be written')

@@ -9,7 +9,7 @@ of a zip archive, or the lengths of an ONNX file's parts are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import os
@@ -40,14 +40,14 @@ _DETECT_IN = 'it is given without a flag, and the model with -m'
 @dataclasses.dataclass(frozen=True)
 class FileKind:
     """
-    What a file is, `a PyTorch checkpoint`, and what to do with it; '' where a model can be that.
+    What a file is, and what to do with it where a model is wanted.
 
     Attributes
     ----------
     name
-        With its article.
+        `a PyTorch checkpoint`.
     advice
-        A command or a sentence, without the file's own name where `{file}` stands for it.
+        `{file}` stands for its path, `{onnx}` for that of an ONNX file of the same name.
 
     """
 
@@ -65,7 +65,7 @@ _TORCHSCRIPT = FileKind(
     f'export {_CHECKPOINT} it was traced from: yolov7_trt export CHECKPOINT.pt -o {{onnx}}',
 )
 _ARCHIVE = FileKind('an archive', 'unpack it, and give the ONNX file that is inside')
-_EMPTY = FileKind('empty', f'the download or the export did not finish; {_AGAIN}')
+EMPTY = FileKind('empty', f'the download or the export did not finish; {_AGAIN}')
 _WEB_PAGE = FileKind(
     'a web page, saved in place of the file',
     'fetch the file behind it: the button Download or Raw, or curl -L with the link of that',
@@ -87,7 +87,7 @@ _SAFETENSORS = FileKind(
     f'export {_CHECKPOINT} they come from: yolov7_trt export CHECKPOINT.pt -o {{onnx}}',
 )
 _TFLITE = FileKind('a TensorFlow Lite model', _EXPORT_TF)
-_TEXT = FileKind('a text file', 'give an ONNX file, a plan, or an embedded model')
+TEXT = FileKind('a text file', 'give an ONNX file, a plan, or an embedded model')
 
 _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b'version https://git-lfs', FileKind(
@@ -141,7 +141,20 @@ def check_model_file(path: Path) -> None:
     Raises
     ------
     ModelFormatError
-        It is no plain file, of another kind, empty or cut off, or named as what it is not.
+        It is of another kind, empty or cut off, or named as what it is not.
+
+    """
+    check_kind(path, PLAN if path.suffix.lower() in PLAN_SUFFIXES else ONNX)
+
+
+def check_kind(path: Path, *wanted: FileKind) -> FileKind | None:
+    """
+    Return what a file is, None where that is unknown; refuse what is not wanted.
+
+    Raises
+    ------
+    ModelFormatError
+        It is of another kind, empty, cut off, or no plain file; the message says what helps.
 
     """
     try:
@@ -149,22 +162,27 @@ def check_model_file(path: Path) -> None:
             kind = find_kind(path, file)
             cut = _missing_of_onnx(file) if kind == ONNX else ''
     except OSError as exc:
-        raise ModelFormatError(f'the model {path} cannot be read: {exc.strerror}') from exc
-    named_plan = path.suffix.lower() in PLAN_SUFFIXES
+        raise ModelFormatError(f'{path} cannot be read: {exc.strerror}') from exc
+    if kind is None or (kind == TEXT and wanted == (PLAN,)):
+        return None
+    if kind not in wanted:
+        expected = ' or '.join(each.name for each in wanted)
+        raise ModelFormatError(
+            f'{path} is {kind.name}, expected {expected}: {_advice(kind, path, wanted)}'
+        )
     if cut:
         raise ModelFormatError(f'{path} is an ONNX file that was cut off: {cut}; {_AGAIN}')
-    if kind is None or kind == (PLAN if named_plan else ONNX) or (named_plan and kind == _TEXT):
-        return
-    wanted = PLAN if named_plan else ONNX
-    raise ModelFormatError(f'{path} is {kind.name}, expected {wanted.name}: {_advice(kind, path)}')
+    return kind
 
 
-def _advice(kind: FileKind, path: Path) -> str:
+def _advice(kind: FileKind, path: Path, wanted: Sequence[FileKind]) -> str:
     quoted, stem = shlex.quote(str(path)), path.with_suffix('')
-    if kind in (ONNX, PLAN):
-        named = path.with_suffix('.plan' if kind == PLAN else '.onnx')
-        return f'give it a name that says so: mv {quoted} {shlex.quote(str(named))}'
-    return kind.advice.format(file=quoted, onnx=shlex.quote(f'{stem}.onnx'))
+    if kind not in (ONNX, PLAN):
+        return kind.advice.format(file=quoted, onnx=shlex.quote(f'{stem}.onnx'))
+    suffix = '.plan' if kind == PLAN else '.onnx'
+    if set(wanted) <= {ONNX, PLAN} and path.suffix != suffix:
+        return f'give it a name that says so: mv {quoted} {shlex.quote(f"{stem}{suffix}")}'
+    return f'give the file that it was made from, {" or ".join(each.name for each in wanted)}'
 
 
 @contextlib.contextmanager
@@ -237,7 +255,7 @@ def find_kind(path: Path, file: BinaryIO) -> FileKind | None:
     head = file.read(_HEAD_BYTES)
     size = os.fstat(file.fileno()).st_size
     if not head:
-        return _EMPTY
+        return EMPTY
     if head[:4] in _PLAN_MAGIC:
         return PLAN
     if head[:2] == b'PK':
@@ -249,7 +267,7 @@ def find_kind(path: Path, file: BinaryIO) -> FileKind | None:
     if known is not None:
         return known
     if _is_text(head):
-        return _TEXT
+        return TEXT
     return ONNX if head[0] == 0x08 else None
 
 

@@ -6,7 +6,14 @@ from importlib import resources
 from pathlib import Path
 
 from yolov7_trt_ros.core.class_names import COCO80
-from yolov7_trt_ros.engine.file_kind import check_model_file, name_of_mode, read_plain_file
+from yolov7_trt_ros.engine.file_kind import (
+    check_kind,
+    check_model_file,
+    name_of_mode,
+    ONNX,
+    PLAN_SUFFIXES,
+    read_plain_file,
+)
 from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError, SettingError
 
 DEFAULT_MODEL = 'yolov7-nano'
@@ -42,6 +49,25 @@ def find_model(name_or_path: str) -> Path:
         f'no model {name_or_path!r}: neither a file ({looked}) nor an embedded model; '
         f'embedded: {", ".join(EMBEDDED_MODELS)}'
     )
+
+
+def find_onnx_model(name_or_path: str) -> Path:
+    """
+    Return the file as `find_model` does, where a plan will not do.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelFormatError
+        As `find_model`, and where it is a plan.
+
+    """
+    path = find_model(name_or_path)
+    check_kind(path, ONNX)
+    if path.suffix.lower() in PLAN_SUFFIXES:
+        raise ModelFormatError(
+            f'{path} is a TensorRT plan, expected an ONNX file: give the one it was built from'
+        )
+    return path
 
 
 def _told(path: Path) -> str:
