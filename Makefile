@@ -140,14 +140,16 @@ $(BIN)/python: | $(MARK)
 	@test -z "$$MAKE_TORCH_INDEX" || $(PIP_INSTALL) --no-deps --retries 0 --timeout 10 \
 		--index-url "$$MAKE_TORCH_INDEX" "$$(grep '^torch==' requirements/torch.txt)" 2>/dev/null || true
 	@$(PIP_INSTALL) -r requirements/torch.txt
+	@$(BIN)/python tools/relative_launchers.py
 	@touch $@
 
 # In place: the code that runs is this working tree. An editable install leaves out data_files, so the launch files,
 # the configuration and the node scripts are copied into .venv; this step is done again when one of them changes.
 .venv/.package.stamp: .venv/.interfaces.stamp setup.py setup.cfg package.xml \
-		$(wildcard launch/* config/* scripts/* resource/*)
+		$(wildcard launch/* config/* scripts/* resource/* tools/relative_launchers.py)
 	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@rm -rf .venv/share/yolov7_trt_ros .venv/lib/yolov7_trt_ros
 	@$(BIN)/python -W ignore setup.py --quiet install_data --install-dir .venv
+	@$(BIN)/python tools/relative_launchers.py
 	@touch $@
-	@echo "ready. For a shell of your own:  . .venv/bin/activate; export AMENT_PREFIX_PATH=\"\$$PWD/.venv\""
+	@echo 'ready. For a shell of your own:  export PATH="$$PWD/.venv/bin:$$PATH" AMENT_PREFIX_PATH="$$PWD/.venv"'

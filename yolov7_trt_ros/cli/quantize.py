@@ -179,8 +179,12 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
     used = len(pictures.calibration) - pictures.calibration.failed
     data = quantisation.serialise_winner(tournament, used, options.weight_range)
     write_whole(args.output.expanduser(), data)
-    rows = [('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
-            ('float', _listed(tournament.winner.kept))]
+    rows = [
+        ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
+        ('size', 'as in float32: the weights stay so before their Q/DQ nodes, and are int8 in the '
+         'plan that is built from it'),
+        ('float', _listed(tournament.winner.kept)),
+    ]
     if score is not None:
         print(_table(tournament, model, pictures, score), file=stream)
     print(output.format_table(rows), file=stream)

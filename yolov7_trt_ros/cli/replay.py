@@ -45,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
+    from yolov7_trt_ros.replay.bag_writer import check_output
+
+    path = args.output.expanduser()
     targets.check_json(args.json, [args.bag])
+    targets.check_writable('--output', path, path.parent)
+    check_output(path, args.bag.expanduser(), overwrite=args.force)
     with interruption.told(lambda: f'{args.output} was not written'):
         return _run(args)
 

@@ -40,7 +40,8 @@ def check_file(
     path
         What it was given; None where it was not.
     form
-        JSON, HTML, SVG, CSV, ONNX, PyTorch or plan; only a file of the same form is replaced.
+        JSON, HTML, SVG, CSV, ONNX, PyTorch, plan or picture: only a file of the same form is
+        replaced. '' for others.
     inputs
         Files that are read, and so must not be written.
 
@@ -58,7 +59,7 @@ def check_file(
     for read in inputs:
         if read is not None and path.resolve() == read.expanduser().resolve():
             raise SettingError(f'{flag} {path} is read as well; give it a file of its own')
-    _check_writable(flag, path, path.parent)
+    check_writable(flag, path, path.parent)
     if not path.exists():
         return
     if not path.is_file():
@@ -66,7 +67,7 @@ def check_file(
         raise SettingError(f'{flag} must be a file; {path} is {found}')
     if not os.access(path, os.W_OK):
         raise InputError(f'{flag} {path}: the file that is there cannot be written')
-    if found := _other_form(path, form):
+    if form and (found := _other_form(path, form)):
         raise InputError(
             f'{flag} {path} would replace {found}: choose another name, or remove it first'
         )
@@ -87,7 +88,7 @@ def check_folder(flag: str, path: Path) -> None:
     path = path.expanduser()
     if path.exists() and not path.is_dir():
         raise SettingError(f'{flag} must be a folder; {path} is none')
-    _check_writable(flag, path, path)
+    check_writable(flag, path, path)
 
 
 def _other_form(path: Path, form: str) -> str:
@@ -101,14 +102,23 @@ def _other_form(path: Path, form: str) -> str:
 
         file.seek(0)
         kind = file_kind.find_kind(path, file)
-    own = {'ONNX': file_kind.ONNX, 'PyTorch': file_kind.CHECKPOINT, 'plan': file_kind.PLAN}
+    own = {'ONNX': file_kind.ONNX, 'PyTorch': file_kind.CHECKPOINT, 'plan': file_kind.PLAN,
+           'picture': file_kind.PICTURE}
     if kind is None or kind in (own.get(form), file_kind.EMPTY, file_kind.TEXT):
         return ''
     return kind.name
 
 
-def _check_writable(flag: str, path: Path, folder: Path) -> None:
-    """Find the folder that is there, of those that would be made, and see whether it opens."""
+def check_writable(flag: str, path: Path, folder: Path) -> None:
+    """
+    Check the last folder that is there, of those that would be made.
+
+    Raises
+    ------
+    InputError
+        Nothing can be written in it.
+
+    """
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent

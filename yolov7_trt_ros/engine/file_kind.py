@@ -79,7 +79,7 @@ _DARKNET = FileKind(
 _KERAS = FileKind('a Keras (HDF5) file', _EXPORT_TF)
 _TENSORFLOW = FileKind('a TensorFlow model', _EXPORT_TF)
 _CAFFE = FileKind('a Caffe model', f'export {_CHECKPOINT} of a YOLOv7 with yolov7_trt export')
-_PICTURE = FileKind('a picture', _DETECT_IN)
+PICTURE = FileKind('a picture', _DETECT_IN)
 _VIDEO = FileKind('a video', _DETECT_IN)
 _BAG = FileKind('a bag', _DETECT_IN)
 _SAFETENSORS = FileKind(
@@ -102,9 +102,9 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b'7767517', FileKind('an ncnn model', f'export {_CHECKPOINT} it was made from')),
     (0, b'RKNN', FileKind('an RKNN model', 'take the ONNX file it was converted from')),
     (0, b'\x01HEF', FileKind('a Hailo model', 'take the ONNX file it was compiled from')),
-    (0, b'\xff\xd8\xff', _PICTURE),
-    (0, b'\x89PNG', _PICTURE),
-    (0, b'GIF8', _PICTURE),
+    (0, b'\xff\xd8\xff', PICTURE),
+    (0, b'\x89PNG', PICTURE),
+    (0, b'GIF8', PICTURE),
     (0, b'RIFF', _VIDEO),
     (4, b'ftyp', _VIDEO),
     (0, b'\x1aE\xdf\xa3', _VIDEO),
