@@ -13,7 +13,7 @@ from typing import Any, TYPE_CHECKING
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.cli.calibration_pictures import Pictures, PictureSets
 from yolov7_trt_ros.cli.model_scores import AgreementScore, LabelledScore, ModelScore
-from yolov7_trt_ros.errors import MissingDependencyError, ModelLayoutError, SettingError
+from yolov7_trt_ros.errors import CalibrationError, MissingDependencyError, ModelLayoutError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,7 +93,9 @@ def kept_convs(model: FloatModel, keep: str | None) -> tuple[str, ...]:
     Raises
     ------
     SettingError
-        `keep` is no regular expression, or finds none, or all.
+        `keep` is no regular expression, or finds none.
+    CalibrationError
+        It finds all.
     ModelLayoutError
         The model has no convolutions but its heads.
 
@@ -106,7 +108,7 @@ def kept_convs(model: FloatModel, keep: str | None) -> tuple[str, ...]:
             f'({", ".join(model.heads)}): there is nothing to quantise'
         )
     if len(kept) == len(model.convs):
-        raise SettingError(
+        raise CalibrationError(
             f'--keep {keep!r} finds so many that all {len(kept)} Conv nodes stay float: give a '
             'pattern that finds fewer'
         )
