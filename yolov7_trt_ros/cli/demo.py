@@ -36,7 +36,7 @@ import threading
 import time
 from typing import Any
 
-from yolov7_trt_ros.cli import targets
+from yolov7_trt_ros.cli import interruption, targets
 from yolov7_trt_ros.cli.demo_start import detector_status, wait_until_ready
 from yolov7_trt_ros.cli.own_files import OwnFiles
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError, Yolov7TrtError
@@ -103,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
     _check(args)
     source = find_source(args.source, args.output)
-    with own_outputs(args.output):
+    left = f'{args.output} has bag/ and log/ of the time until then'
+    with interruption.told(lambda: left), interruption.by_sigterm_too(), own_outputs(args.output):
         summary = _play_and_draw(args, source)
     _print_summary(summary, args.output)
     return 0 if all(camera['processed'] for camera in summary['cameras'].values()) else 1
@@ -151,11 +152,14 @@ def find_source(source: str | None, output: Path) -> Path | None:
 
     Raises
     ------
+    MissingDependencyError
+        The packages that have the photographs are not installed.
     InputError
         It is not there or of no known kind, or the demo would write over it.
 
     """
     if source is None:
+        _check_photographs()
         return None
     from yolov7_trt_ros.replay.sources import kind_of
 
@@ -201,18 +205,22 @@ def own_outputs(output: Path) -> Iterator[None]:
         own.note(paths)
 
 
+def _check_photographs() -> None:
+    for module in ('skimage', 'matplotlib'):
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(
+                f'the demo shows photographs of scikit-image and matplotlib, and {module} is not '
+                'here; install them with pip install scikit-image matplotlib, or give your own '
+                'with --source'
+            )
+
+
 def _save_photographs(folder: Path) -> Path:
     """Save the photographs that come inside scikit-image and matplotlib."""
     import cv2
+    import matplotlib.cbook
+    import skimage.data
 
-    try:
-        import matplotlib.cbook
-        import skimage.data
-    except ImportError as exc:
-        raise MissingDependencyError(
-            f'the demo shows photographs of scikit-image and matplotlib ({exc}); install them '
-            'with pip install scikit-image matplotlib, or give your own with --source'
-        ) from exc
     folder.mkdir()
     for number, name in enumerate(('astronaut', 'camera', 'coffee', 'chelsea'), start=1):
         picture = getattr(skimage.data, name)()

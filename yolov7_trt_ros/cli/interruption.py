@@ -32,6 +32,20 @@ def told(left: Callable[[], str] = lambda: NOTHING) -> Iterator[None]:
         raise KeyboardInterrupt(str(exc) or left()) from exc
 
 
+@contextlib.contextmanager
+def by_sigterm_too() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, with all that is to be done at the end."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 class Interruption:
     """
     While open, the first Ctrl-C or SIGTERM is noted and the second one ends the process.

@@ -23,9 +23,7 @@ from collections.abc import Callable, Iterator
 import contextlib
 import os
 from pathlib import Path
-import signal
 import sys
-import types
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import interruption, targets
@@ -80,16 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do one action; returns the exit status. SIGTERM ends it as Ctrl-C does, cleaned up."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
+    with interruption.by_sigterm_too():
         status: int = args.act(args)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     return status
-
-
-def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _add_board_arguments(
