@@ -68,7 +68,8 @@ def fingerprint(folders: list[Path], checkout: Path) -> str:
     for folder in sorted(folders):
         for path in sorted(folder.rglob('*')):
             if not path.is_relative_to(checkout):
-                digest.update(f'{path}\0'.encode() + (path.read_bytes() if path.is_file() else b''))
+                data = path.read_bytes() if path.is_file() else b''
+                digest.update(f'{path}\0'.encode() + data)
     return digest.hexdigest()
 
 
@@ -121,7 +122,8 @@ def test_the_environment_that_recipes_see(tmp_path: Path, make: Make) -> None:
     checkout = copy_tree(tmp_path / "it's $1 \u00fc" / 'a b')
     assert make(checkout, 'venv').returncode == 0
     python = checkout / '.venv/bin/python'
-    python.write_text('#!/bin/sh\nprintf "%s\\n" "$AMENT_PREFIX_PATH" "$PATH" "$LD_LIBRARY_PATH"\n')
+    shown = '"$AMENT_PREFIX_PATH" "$PATH" "$LD_LIBRARY_PATH"'
+    python.write_text(f'#!/bin/sh\nprintf "%s\\n" {shown}\n')
     odd = '/opt/own $x/bin'
     done = make(checkout, 'demo', PATH=f'{odd}:{os.environ["PATH"]}',
                 LD_LIBRARY_PATH="/opt/ros/kilted/lib:/it's/lib")
@@ -202,8 +204,9 @@ def test_an_environment_from_before_there_was_a_mark_is_ours(tmp_path: Path, mak
 
 def test_clean_leaves_what_it_did_not_make(tmp_path: Path, make: Make) -> None:
     checkout = copy_tree(tmp_path / 'checkout')
-    ours = ('build/lib/x', 'build/bdist.linux-x86_64/x', '.pytest_cache/x', 'dist/yolov7_trt_ros-1.whl',
-            'yolov7_trt_ros.egg-info/PKG-INFO', '.cache/interface_wheels/x')
+    ours = ('build/lib/x', 'build/bdist.linux-x86_64/x', '.pytest_cache/x',
+            'dist/yolov7_trt_ros-1.whl', 'yolov7_trt_ros.egg-info/PKG-INFO',
+            '.cache/interface_wheels/x')
     others = ('build/mine', 'dist/other.whl', '.cache/mine', 'my env/__pycache__/x', 'out/x')
     for name in (*ours, *others):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
@@ -259,6 +262,8 @@ def test_scripts_of_an_environment_run_from_a_folder_of_any_name(
     subprocess.run(
         [folder / 'python', REPOSITORY / 'tools/relative_launchers.py'], check=True, cwd=tmp_path
     )
-    done = subprocess.run([script, 'a b'], capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [script, 'a b'], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert done.stdout == "ran ['a b']\n"
     assert not list(tmp_path.rglob('ran'))

@@ -118,7 +118,8 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError(f'--output must end in {" or ".join(PLAN_SUFFIXES)}, got {plan}')
     onnx = find_onnx_model(args.model)
     targets.check_file('--output', plan, 'plan', [onnx])
-    targets.check_json(args.json, [onnx, plan])
+    targets.check_file('--timing-cache', options.timing_cache, 'timing cache', [onnx, plan])
+    targets.check_json(args.json, [onnx, plan, options.timing_cache])
     with interruption.told(lambda: f'{plan} was not written'):
         return _build(args, onnx, plan, options)
 

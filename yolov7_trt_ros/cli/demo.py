@@ -45,6 +45,12 @@ _NODES = 'yolov7_trt_ros.nodes'
 _STOP_S = 15.0
 _OUTPUTS = ('bag', 'log', 'pictures', 'photographs', 'front.mp4', 'rear.mp4', 'summary.json')
 _PICTURE_EVERY = 12
+_NEEDED = (
+    ('rclpy', 'source your ROS 2 setup, or run `make demo` in the source tree'),
+    ('vision_msgs', 'sudo apt install ros-$ROS_DISTRO-vision-msgs, or run `make demo`'),
+    ('rosbags', 'pip install rosbags'),
+    ('rich', 'pip install rich'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +138,7 @@ def _check(args: argparse.Namespace) -> None:
         raise SettingError(f'--rate must be within 0..100 Hz, got {args.rate:g}')
     if not 0 <= args.domain_id <= 232:
         raise SettingError(f'--domain-id must be within 0..232, got {args.domain_id}')
-    for module, fix in (
-        ('rclpy', 'source your ROS 2 setup, or run `make demo` in the source tree'),
-        ('vision_msgs', 'sudo apt install ros-$ROS_DISTRO-vision-msgs, or run `make demo`'),
-        ('rosbags', 'pip install rosbags'),
-        ('rich', 'pip install rich'),
-    ):
+    for module, fix in _NEEDED:
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(f'the demo needs {module}, which is not here; {fix}')
     from yolov7_trt_ros.engine.model_files import find_model

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-import hashlib
 from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
@@ -117,6 +116,7 @@ def _report(result: dict[str, Any], images: int, summary: Any, wall_s: float) ->
 
 
 def _sha256(model: str) -> str:
+    from yolov7_trt_ros.engine.file_kind import sha256_of
     from yolov7_trt_ros.engine.model_files import find_model
 
-    return hashlib.sha256(find_model(model).read_bytes()).hexdigest()
+    return sha256_of(find_model(model))

@@ -32,7 +32,6 @@ from __future__ import annotations
 import argparse
 import collections
 from collections.abc import Sequence
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
@@ -183,6 +182,7 @@ def _build(model: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def _onnx_of(plan: Path) -> Path | None:
     """Return the ONNX model that a plan's manifest names, if it is still that file."""
+    from yolov7_trt_ros.engine.file_kind import sha256_of
     from yolov7_trt_ros.engine.plan import read_manifest
 
     manifest = read_manifest(plan)
@@ -190,8 +190,8 @@ def _onnx_of(plan: Path) -> Path | None:
         return None
     onnx = Path(manifest.onnx)
     try:
-        same = hashlib.sha256(onnx.read_bytes()).hexdigest() == manifest.onnx_sha256
-    except OSError:
+        same = sha256_of(onnx) == manifest.onnx_sha256
+    except (OSError, ModelFormatError):
         same = False
     if not same:
         output.warn(f'{onnx}, from which {plan} was built, is not there or was changed: no chains '

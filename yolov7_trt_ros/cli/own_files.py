@@ -14,6 +14,7 @@ from yolov7_trt_ros.whole_file import write_whole
 
 RECORD = '.yolov7_trt_files.json'
 _MADE_BY = 'yolov7_trt'
+_NO_RECORD = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _STAMP_TOLERANCE_NS = 2_000_000_000  # of FAT, which keeps even seconds
 
 
@@ -79,7 +80,7 @@ class OwnFiles:
 
 def _load(path: Path) -> dict[str, tuple[int, int]]:
     """Return size and time by name; nothing where there is no record of ours."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
+    with contextlib.suppress(*_NO_RECORD):
         if path.is_file():
             record: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
             if record.get('made_by') == _MADE_BY:

@@ -40,8 +40,8 @@ def check_file(
     path
         What it was given; None where it was not.
     form
-        JSON, HTML, SVG, CSV, ONNX, PyTorch, plan or picture: only a file of the same form is
-        replaced. '' for others.
+        JSON, HTML, SVG, CSV, ONNX, PyTorch, plan, timing cache or picture: only a file that may
+        be one is replaced. '' for others.
     inputs
         Files that are read, and so must not be written.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 import shlex
@@ -24,6 +25,7 @@ from yolov7_trt_ros.errors import ModelFormatError
 
 PLAN_SUFFIXES = ('.plan', '.engine')
 _HEAD_BYTES = 64
+_READ_BYTES = 1 << 20
 _PLAN_MAGIC = (b'ptrt', b'ftrt')
 _ZIP_TAIL_BYTES = 1 << 16
 _MOST_LIST_BYTES = 1 << 24
@@ -188,21 +190,22 @@ def _advice(kind: FileKind, path: Path, wanted: Sequence[FileKind]) -> str:
 @contextlib.contextmanager
 def open_plain_file(path: Path) -> Iterator[BinaryIO]:
     """
-    Open a file to read; a pipe, a device or a socket, which may never end, is refused.
+    Open a file to read; a pipe or a device, which may never end, is refused.
 
     Raises
     ------
     ModelFormatError
-        It is one of these.
+        It is one of these, a socket or a folder.
     OSError
-        It is not there, a folder, or cannot be read.
+        It is not there, or cannot be read.
 
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise ModelFormatError(f'{path} is no plain file, but {name_of_mode(mode)}')
     with os.fdopen(descriptor, 'rb') as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise ModelFormatError(f'{path} is no plain file, but {name_of_mode(mode)}')
         yield file
 
 
@@ -215,7 +218,7 @@ def read_plain_file(path: Path, most_bytes: int) -> bytes:
     ModelFormatError
         It is no plain file, or larger than `most_bytes`.
     OSError
-        It is not there, a folder, or cannot be read.
+        It is not there, or cannot be read.
 
     """
     with open_plain_file(path) as file:
@@ -223,6 +226,25 @@ def read_plain_file(path: Path, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
         raise ModelFormatError(f'{path} is larger than the {most_bytes} bytes that are read')
     return data
+
+
+def sha256_of(path: Path) -> str:
+    """
+    Return the SHA-256 of a file, as hexadecimal digits.
+
+    Raises
+    ------
+    ModelFormatError
+        It is no plain file.
+    OSError
+        It is not there, or cannot be read.
+
+    """
+    digest = hashlib.sha256()
+    with open_plain_file(path) as file:
+        while part := file.read(_READ_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def name_of_mode(mode: int) -> str:

@@ -94,7 +94,9 @@ class Values:
         for option, value in record.items():
             if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
                 raise _unexpected(f'{name}.{option}', 'a smaller number', value)
-            if not isinstance(value, (str, int, float, type(None))):
+            if isinstance(value, str):
+                _text(value, f'{name}.{option}')
+            elif not isinstance(value, (int, float, type(None))):
                 raise _unexpected(f'{name}.{option}', 'a plain value', value)
         return dict(record)
 

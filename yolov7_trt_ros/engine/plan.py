@@ -295,7 +295,7 @@ def read_plan(plan_path: Path, manifest: PlanManifest | None) -> bytes:
             f'there is no plan {plan_path}; build it with yolov7_trt build MODEL.onnx -o '
             f'{shlex.quote(str(plan_path))}'
         ) from exc
-    except OSError as exc:
+    except (OSError, ModelFormatError) as exc:
         raise PlanError(f'the plan {plan_path} cannot be read: {exc}') from exc
     if not data:
         raise PlanError(f'the plan {plan_path} is empty{_again(manifest, plan_path)}')
