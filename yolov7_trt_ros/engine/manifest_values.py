@@ -80,17 +80,17 @@ class Values:
             raise _unexpected(name, 'true or false', value)
         return value
 
-    def objects(self, name: str) -> tuple[Values, ...]:
+    def inners(self, name: str) -> tuple[Values, ...]:
         """Return a list of objects."""
         return tuple(Values(value, name) for value in _listed(self[name], name))
 
-    def object(self, name: str) -> Values:
+    def inner(self, name: str) -> Values:
         """Return an object."""
         return Values(self[name], name)
 
     def options(self, name: str) -> dict[str, Any]:
         """Return an object of plain values: text, numbers, true, false and null."""
-        record = self.object(name)._record
+        record = self.inner(name)._record
         for option, value in record.items():
             if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
                 raise _unexpected(f'{name}.{option}', 'a smaller number', value)

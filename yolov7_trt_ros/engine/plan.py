@@ -178,16 +178,16 @@ class PlanManifest:
         values = Values(record, 'the manifest')
         if values['format'] != _FORMAT:
             raise ValueError(f'format {reprlib.repr(values["format"])}, known is {_FORMAT}')
-        machine = values.object('machine')
+        machine = values.inner('machine')
         return cls(
             machine=Machine(*(machine.text(field.name) for field in dataclasses.fields(Machine))),
             precision=values.text('precision'),
-            profiles=tuple(map(_profile_from_record, values.objects('profiles'))),
+            profiles=tuple(map(_profile_from_record, values.inners('profiles'))),
             onnx=values.text('onnx'),
             onnx_sha256=values.text('onnx_sha256'),
             plan_sha256=values.text('plan_sha256'),
             options=values.options('options'),
-            spec=_spec_from_record(values.object('spec')),
+            spec=_spec_from_record(values.inner('spec')),
             created=values.text('created'),
             build_seconds=values.number('build_seconds'),
             plan_size_bytes=values.whole('plan_size_bytes', most=_LARGEST_PLAN_BYTES),
@@ -202,7 +202,7 @@ def _profile_from_record(record: Values) -> ShapeRange:
 
 
 def _spec_from_record(record: Values) -> ModelSpec:
-    image = record.object('input')
+    image = record.inner('input')
     if not record['strides']:
         raise ValueError('a model without strides')
     return ModelSpec(
