@@ -138,6 +138,16 @@ def test_folders_that_will_be_made(tmp_path: Path) -> None:
     assert not (tmp_path / 'a').exists()
 
 
+def test_json_may_lie_where_the_work_makes_a_folder(tmp_path: Path) -> None:
+    targets.check_json(str(tmp_path / 'out/x.json'), made=[tmp_path / 'out'])
+    targets.check_json(str(tmp_path / 'out/deep/x.json'), made=[None, tmp_path / 'out'])
+    with pytest.raises(InputError, match='there is no folder'):
+        targets.check_json(str(tmp_path / 'out2/x.json'), made=[tmp_path / 'out'])
+    words = ['quantize', 'yolov7-nano', '--mixed', '-o', str(tmp_path / 'new/q.onnx')]
+    assert main([*words, '--json', str(tmp_path / 'new/q.json')]) == 0
+    assert (tmp_path / 'new/q.json').is_file()
+
+
 def test_json_through_a_pipe(tmp_path: Path) -> None:
     """A reader at the other end gets it, as with `--json >(jq .)`."""
     pipe = tmp_path / 'pipe'

@@ -118,7 +118,8 @@ def run(args: argparse.Namespace) -> int:
     if args.merge:
         return _merge(args)
     specs = _check(args)
-    with interruption.told(), contextlib.ExitStack() as stack:
+    left = '' if args.alone else interruption.NOTHING  # whoever started this one says it
+    with interruption.told(lambda: left), contextlib.ExitStack() as stack:
         around = _surroundings(args, stack)
         return _measure(args, specs, around)
 

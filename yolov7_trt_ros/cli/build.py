@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     onnx = find_onnx_model(args.model)
     targets.check_file('--output', plan, 'plan', [onnx])
     targets.check_file('--timing-cache', options.timing_cache, 'timing cache', [onnx, plan])
-    targets.check_json(args.json, [onnx, plan, options.timing_cache])
+    targets.check_json(args.json, [onnx, plan, options.timing_cache], made=[plan.parent])
     with interruption.told(lambda: f'{plan} was not written'):
         return _build(args, onnx, plan, options)
 

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError(f'--every must be at least 1, got {args.every}')
     paths = [Path(path).expanduser() for path in args.paths]
     targets.check_folder('--output', args.output)
-    targets.check_json(args.json, paths)
+    targets.check_json(args.json, paths, made=[args.output])
     names = OutputNames(args.output.expanduser(), paths)
     with interruption.told(names.describe):
         return _run(args, names)

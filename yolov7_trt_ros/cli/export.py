@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError(f'--output must end in .onnx, got {target}')
     kind = check_kind(model, CHECKPOINT, ONNX) if model.exists() else None
     targets.check_file('--output', target, 'ONNX', [model])
-    targets.check_json(args.json, [model, target])
+    targets.check_json(args.json, [model, target], made=[target.parent])
     with interruption.told(lambda: f'{target} was not written'):
         return _run(args, model, target, is_onnx=kind == ONNX)
 

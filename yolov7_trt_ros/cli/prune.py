@@ -178,7 +178,7 @@ def _check_targets(args: argparse.Namespace, job: pruning.PruneJob) -> None:
         output.warn(f'{job.checkpoint_path}, an interrupted recovery, is replaced: --resume would '
                     'go on with it')
     targets.check_file('--checkpoint', job.checkpoint_path, 'PyTorch', read)
-    targets.check_json(args.json, [*read, job.output, job.onnx])
+    targets.check_json(args.json, [*read, job.output, job.onnx], made=[job.output.parent])
 
 
 def _left(job: pruning.PruneJob, started_ns: int) -> str:

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     path = find_onnx_model(args.model)
     read = [path, args.images, args.annotations]
     targets.check_file('--output', args.output, 'ONNX', read)
-    targets.check_json(args.json, [*read, args.output])
+    targets.check_json(args.json, [*read, args.output], made=[args.output.parent])
     with interruption.told(lambda: f'{args.output} was not written'):
         return _run(args, path)
 

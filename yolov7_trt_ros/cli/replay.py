@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.bag_writer import check_output
 
     path = args.output.expanduser()
-    targets.check_json(args.json, [args.bag])
+    targets.check_json(args.json, [args.bag, path], made=[path.parent])
     targets.check_writable('--output', path, path.parent)
     check_output(path, args.bag.expanduser(), overwrite=args.force)
     with interruption.told(lambda: f'{args.output} was not written'):

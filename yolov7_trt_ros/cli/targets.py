@@ -13,12 +13,33 @@ _BEGINS = {'JSON': (b'{', b'['), 'HTML': (b'<',), 'SVG': (b'<',), 'CSV': (b'time
 _LOOKED_AT_BYTES = 64
 
 
-def check_json(target: str | None, inputs: Iterable[Path | None] = ()) -> None:
-    """Check what `--json` was given: stdout, a pipe, or a file in a folder that is there."""
+def check_json(
+    target: str | None, inputs: Iterable[Path | None] = (), *, made: Iterable[Path | None] = ()
+) -> None:
+    """
+    Check what `--json` was given: stdout, a pipe, or a file in a folder that is there.
+
+    Parameters
+    ----------
+    target
+        None where it was not given.
+    inputs
+        As `check_file` takes them.
+    made
+        Folders that the work makes; the file may lie there.
+
+    Raises
+    ------
+    SettingError, InputError
+        As `check_file`; InputError also where there is no such folder.
+
+    """
     if target is None or target == '-':
         return
     path = Path(target).expanduser()
-    if not path.parent.is_dir():
+    to_come = [folder.expanduser() for folder in made if folder is not None]
+    to_come = [folder for folder in to_come if not folder.exists()]
+    if not path.parent.is_dir() and not any(map(path.parent.is_relative_to, to_come)):
         raise InputError(
             f'--json {path}: there is no folder {path.parent}; make it first, or choose another'
         )

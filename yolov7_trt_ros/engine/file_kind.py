@@ -36,7 +36,7 @@ _ZIP_ERRORS = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.err
 _EXPORT_TF = 'convert it with tf2onnx, or export the PyTorch checkpoint it was made from'
 _CHECKPOINT = 'the PyTorch checkpoint (.pt)'
 _AGAIN = 'fetch or export it again'
-_DETECT_IN = 'it is given without a flag, and the model with -m'
+_DETECT_IN = 'a model belongs here; yolov7_trt detect takes this without a flag'
 
 
 @dataclasses.dataclass(frozen=True)
