@@ -13,16 +13,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.engine.file_kind import (
-    check_kind,
-    check_model_file,
-    CHECKPOINT,
-    ONNX,
-    open_plain_file,
-    read_plain_file,
-)
+from yolov7_trt_ros.engine.file_kind import check_kind, check_model_file, CHECKPOINT, ONNX
 from yolov7_trt_ros.engine.model_files import find_model, find_onnx_model, load_class_names
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
+from yolov7_trt_ros.engine.plain_file import open_plain_file, read_plain_file
 from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError, SettingError
 
 NANO = find_model('yolov7-nano')

@@ -182,7 +182,7 @@ def _build(model: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def _onnx_of(plan: Path) -> Path | None:
     """Return the ONNX model that a plan's manifest names, if it is still that file."""
-    from yolov7_trt_ros.engine.file_kind import sha256_of
+    from yolov7_trt_ros.engine.plain_file import sha256_of
     from yolov7_trt_ros.engine.plan import read_manifest
 
     manifest = read_manifest(plan)

@@ -9,28 +9,24 @@ of a zip archive, or the lengths of an ONNX file's parts are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-import contextlib
+from collections.abc import Callable, Sequence
 import dataclasses
-import hashlib
 import os
 from pathlib import Path
 import shlex
-import stat
 import struct
 from typing import BinaryIO
 import zipfile
 
+from yolov7_trt_ros.engine.onnx_frame import missing_of_onnx
+from yolov7_trt_ros.engine.plain_file import open_plain_file
 from yolov7_trt_ros.errors import ModelFormatError
 
 PLAN_SUFFIXES = ('.plan', '.engine')
 _HEAD_BYTES = 64
-_READ_BYTES = 1 << 20
 _PLAN_MAGIC = (b'ptrt', b'ftrt')
 _ZIP_TAIL_BYTES = 1 << 16
 _MOST_LIST_BYTES = 1 << 24
-_MOST_FIELDS = 100_000
-_GRAPH_FIELD = 7
 _ZIP_ERRORS = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error)
 
 _EXPORT_TF = 'convert it with tf2onnx, or export the PyTorch checkpoint it was made from'
@@ -162,7 +158,7 @@ def check_kind(path: Path, *wanted: FileKind) -> FileKind | None:
     try:
         with open_plain_file(path) as file:
             kind = find_kind(path, file)
-            cut = _missing_of_onnx(file) if kind == ONNX else ''
+            cut = missing_of_onnx(file) if kind == ONNX else ''
     except OSError as exc:
         raise ModelFormatError(f'{path} cannot be read: {exc.strerror}') from exc
     if kind is None or (kind == TEXT and wanted == (PLAN,)):
@@ -185,76 +181,6 @@ def _advice(kind: FileKind, path: Path, wanted: Sequence[FileKind]) -> str:
     if set(wanted) <= {ONNX, PLAN} and path.suffix != suffix:
         return f'give it a name that says so: mv {quoted} {shlex.quote(f"{stem}{suffix}")}'
     return f'give the file that it was made from, {" or ".join(each.name for each in wanted)}'
-
-
-@contextlib.contextmanager
-def open_plain_file(path: Path) -> Iterator[BinaryIO]:
-    """
-    Open a file to read; a pipe or a device, which may never end, is refused.
-
-    Raises
-    ------
-    ModelFormatError
-        It is one of these, a socket or a folder.
-    OSError
-        It is not there, or cannot be read.
-
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        raise ModelFormatError(f'{path} is no plain file, but {name_of_mode(mode)}')
-    with os.fdopen(descriptor, 'rb') as file:
-        yield file
-
-
-def read_plain_file(path: Path, most_bytes: int) -> bytes:
-    """
-    Return what is in a small file.
-
-    Raises
-    ------
-    ModelFormatError
-        It is no plain file, or larger than `most_bytes`.
-    OSError
-        It is not there, or cannot be read.
-
-    """
-    with open_plain_file(path) as file:
-        data = file.read(most_bytes + 1)
-    if len(data) > most_bytes:
-        raise ModelFormatError(f'{path} is larger than the {most_bytes} bytes that are read')
-    return data
-
-
-def sha256_of(path: Path) -> str:
-    """
-    Return the SHA-256 of a file, as hexadecimal digits.
-
-    Raises
-    ------
-    ModelFormatError
-        It is no plain file.
-    OSError
-        It is not there, or cannot be read.
-
-    """
-    digest = hashlib.sha256()
-    with open_plain_file(path) as file:
-        while part := file.read(_READ_BYTES):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def name_of_mode(mode: int) -> str:
-    """Return what something is that is no plain file, with its article."""
-    for is_kind, name in (
-        (stat.S_ISDIR, 'a folder'), (stat.S_ISFIFO, 'a pipe'), (stat.S_ISSOCK, 'a socket'),
-    ):
-        if is_kind(mode):
-            return name
-    return 'a device'
 
 
 def find_kind(path: Path, file: BinaryIO) -> FileKind | None:
@@ -352,45 +278,3 @@ def _listed(file: BinaryIO) -> list[str]:
             return archive.namelist()
     except _ZIP_ERRORS:
         return []
-
-
-# ---- the frame of an ONNX file
-
-
-def _missing_of_onnx(file: BinaryIO) -> str:
-    """Return what an ONNX file lacks at its end, '' where it is whole."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    fields = set()
-    for field, end in _fields(file, size):
-        if end > size:
-            return f'{size} bytes of at least {end}'
-        fields.add(field)
-    return '' if _GRAPH_FIELD in fields else f'{size} bytes, and no graph among them'
-
-
-def _fields(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
-    """Yield number and end of each part of a protocol buffer, as far as they can be followed."""
-    for _ in range(_MOST_FIELDS):
-        if file.tell() >= size:
-            return
-        key = _varint(file)
-        kind = key & 7
-        skipped = {1: 8, 5: 4, 2: _varint(file) if kind == 2 else 0}.get(kind, 0)
-        if kind == 0:
-            _varint(file)
-        end = file.tell() + skipped
-        yield key >> 3, end
-        file.seek(min(end, size))
-
-
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            return value
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            break
-    return value

@@ -6,14 +6,8 @@ from importlib import resources
 from pathlib import Path
 
 from yolov7_trt_ros.core.class_names import COCO80
-from yolov7_trt_ros.engine.file_kind import (
-    check_kind,
-    check_model_file,
-    name_of_mode,
-    ONNX,
-    PLAN_SUFFIXES,
-    read_plain_file,
-)
+from yolov7_trt_ros.engine.file_kind import check_kind, check_model_file, ONNX, PLAN_SUFFIXES
+from yolov7_trt_ros.engine.plain_file import name_of_mode, read_plain_file
 from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError, SettingError
 
 DEFAULT_MODEL = 'yolov7-nano'

@@ -19,8 +19,8 @@ import shlex
 from typing import Any, cast
 
 from yolov7_trt_ros.core.model_spec import check_input, ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.engine.file_kind import read_plain_file
 from yolov7_trt_ros.engine.manifest_values import Values
+from yolov7_trt_ros.engine.plain_file import read_plain_file
 from yolov7_trt_ros.engine.plan_owner import read_own_file
 from yolov7_trt_ros.errors import (
     ModelFormatError,

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.engine.file_kind import sha256_of
+from yolov7_trt_ros.engine.plain_file import sha256_of
 from yolov7_trt_ros.engine.plan import Machine, read_manifest, rebuild_command, ShapeRange
 from yolov7_trt_ros.errors import BuildError, ModelFormatError, SettingError
 

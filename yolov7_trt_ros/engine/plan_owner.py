@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 import stat
 
-from yolov7_trt_ros.engine.file_kind import open_plain_file
+from yolov7_trt_ros.engine.plain_file import open_plain_file
 from yolov7_trt_ros.errors import UntrustedPlanError
 
 ROOT_UID = 0
