@@ -76,6 +76,7 @@ KINDS: list[tuple[str, bytes, str, str]] = [
     ('street.mp4', b'\0\0\0\x18ftypmp42' + bytes(90), 'a video', 'without a flag'),
     ('drive.mcap', b'\x89MCAP0\r\n' + bytes(90), 'a bag', 'without a flag'),
     ('drive.db3', b'SQLite format 3\0' + bytes(90), 'a bag', 'without a flag'),
+    ('a.mlmodel', b'\x08\x04\x12\x20' + bytes(90), 'Core ML', 'export'),
     ('a.npy', npy(), 'a NumPy array', 'no network'),
     ('a.onnx.gz', b'\x1f\x8b\x08' + bytes(90), 'an archive', 'unpack'),
     ('v7.yaml', b'nc: 80\ndepth_multiple: 1.0\n', 'a text file', 'ONNX file'),
@@ -114,6 +115,7 @@ def test_a_command_that_is_told_can_be_pasted(tmp_path: Path) -> None:
 
 def test_models_pass(tmp_path: Path) -> None:
     for name, data in (('a.onnx', NANO.read_bytes()), ('noname', NANO.read_bytes()),
+                       ('a.pt', NANO.read_bytes()),
                        ('a.plan', b'ptrt' + bytes(90)), ('a.engine', b'blob\0\xff'),
                        ('a.onnx', b'\xff\x01\xfe unknown \x00'), ('a.plan', b'plan')):
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Ctrl-C in a replay: one line, and no half bag; a bad output is refused before the model opens."""
+"""Ctrl-C in a replay: one line and no half bag. A bad output: refused before any work."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ def test_an_interrupted_replay_leaves_nothing(
         env=os.environ | {'PYTHONPATH': str(REPOSITORY)}, stderr=subprocess.PIPE, text=True,
     )
     until = time.monotonic() + 100
-    while not list(work.iterdir()) and time.monotonic() < until:
+    while not list(work.rglob('*.mcap')) and time.monotonic() < until:
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     _, printed = running.communicate(timeout=100)
-    assert running.returncode == 130
+    # Python ends by the signal, which a shell has as 130 too, where it came while rosbags
+    # compiled a text of its own
+    assert running.returncode in (130, -signal.SIGINT)
     assert printed == 'yolov7_trt: interrupted: new.mcap was not written\n'
     assert list(work.iterdir()) == []
 

@@ -109,11 +109,18 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
     _check(args)
     source = find_source(args.source, args.output)
-    left = f'{args.output} has bag/ and log/ of the time until then'
-    with interruption.told(lambda: left), interruption.by_sigterm_too(), own_outputs(args.output):
+    told = interruption.told(lambda: _left(args.output))
+    with told, interruption.by_sigterm_too(), own_outputs(args.output):
         summary = _play_and_draw(args, source)
     _print_summary(summary, args.output)
     return 0 if all(camera['processed'] for camera in summary['cameras'].values()) else 1
+
+
+def _left(output: Path) -> str:
+    """Return what an interrupted demo leaves."""
+    if not (output / 'bag').exists():
+        return interruption.NOTHING
+    return f'{output} has bag/ and log/ of the time until then'
 
 
 def _play_and_draw(args: argparse.Namespace, source: Path | None) -> dict[str, Any]:

@@ -104,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     targets.check_file('--output', target, 'ONNX', [model])
     targets.check_json(args.json, [model, target], made=[target.parent])
     with interruption.told(lambda: f'{target} was not written'):
-        return _run(args, model, target, is_onnx=kind == ONNX)
+        named_onnx = kind is None and model.suffix.lower() == '.onnx'
+        return _run(args, model, target, is_onnx=kind == ONNX or named_onnx)
 
 
 def _run(args: argparse.Namespace, model: Path, target: Path, *, is_onnx: bool) -> int:

@@ -24,6 +24,7 @@ from yolov7_trt_ros.errors import ModelFormatError
 
 PLAN_SUFFIXES = ('.plan', '.engine')
 _HEAD_BYTES = 64
+_ONNX_START = 0x08
 _PLAN_MAGIC = (b'ptrt', b'ftrt')
 _ZIP_TAIL_BYTES = 1 << 16
 _MOST_LIST_BYTES = 1 << 24
@@ -85,6 +86,7 @@ _SAFETENSORS = FileKind(
     f'export {_CHECKPOINT} they come from: yolov7_trt export CHECKPOINT.pt -o {{onnx}}',
 )
 _TFLITE = FileKind('a TensorFlow Lite model', _EXPORT_TF)
+_CORE_ML = FileKind('a Core ML model', f'export {_CHECKPOINT} it was made from')
 TEXT = FileKind('a text file', 'give an ONNX file, a plan, or an embedded model')
 
 _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
@@ -123,9 +125,7 @@ _BY_SUFFIX = {
     '.pt': CHECKPOINT, '.pth': CHECKPOINT, '.ckpt': CHECKPOINT,
     '.weights': _DARKNET, '.cfg': _DARKNET, '.tflite': _TFLITE, '.h5': _KERAS, '.keras': _KERAS,
     '.pb': _TENSORFLOW, '.caffemodel': _CAFFE, '.prototxt': _CAFFE, '.safetensors': _SAFETENSORS,
-    '.xml': _OPENVINO, '.mlmodel': FileKind(
-        'a Core ML model', f'export {_CHECKPOINT} it was made from'
-    ),
+    '.xml': _OPENVINO, '.mlmodel': _CORE_ML,
 }
 """For what the first bytes do not tell."""
 
@@ -212,11 +212,11 @@ def find_kind(path: Path, file: BinaryIO) -> FileKind | None:
         if (kind := look(head, size)) is not None:
             return kind
     known = _BY_SUFFIX.get(path.suffix.lower())
-    if known is not None:
-        return known
-    if _is_text(head):
+    if head[0] == _ONNX_START and known != _CORE_ML:  # which begins alike
+        return ONNX
+    if known is None and _is_text(head):
         return TEXT
-    return ONNX if head[0] == 0x08 else None
+    return known
 
 
 def _kind_by_magic(head: bytes, size: int) -> FileKind | None:

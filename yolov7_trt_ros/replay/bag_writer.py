@@ -7,7 +7,6 @@ import contextlib
 import os
 from pathlib import Path
 import re
-import shutil
 import tempfile
 from types import TracebackType
 from typing import Any
@@ -84,11 +83,13 @@ class DetectionBagWriter:
         check_output(path, source, overwrite=overwrite)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.mkdtemp(prefix=f'.{path.stem}.partial-', dir=path.parent)
+            folder = tempfile.TemporaryDirectory(  # which goes with the process at the latest
+                prefix=f'.{path.stem}.partial-', dir=path.parent, ignore_cleanup_errors=True
+            )
         except OSError as exc:
             raise BagError(f'cannot write {path}: {exc.strerror}') from exc
-        self._exit.callback(shutil.rmtree, folder, ignore_errors=True)
-        self._folder = Path(folder)
+        self._exit.callback(folder.cleanup)
+        self._folder = Path(folder.name)
         self._bag = self._folder / (path.stem if path.suffix == '.mcap' else path.name)
         self._writer = Writer(
             self._bag, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
