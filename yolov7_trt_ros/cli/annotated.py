@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol, TYPE_CHECKING
 
+from yolov7_trt_ros.cli.own_mark import mark_mp4, marked_jpeg
 from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class PictureWriter:
             path = self._folder / topic / f'{frame.index:06d}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         _, jpeg = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        path.write_bytes(jpeg.tobytes())
+        path.write_bytes(marked_jpeg(jpeg.tobytes()))
         return path
 
     def __enter__(self) -> PictureWriter:
@@ -84,6 +85,8 @@ class VideoWriter:
         """Finish the file."""
         if self._writer is not None:
             self._writer.release()
+            if self._path.is_file():
+                mark_mp4(self._path)
 
 
 def open_writer(source: FrameSource, names: Names) -> PictureWriter | VideoWriter:

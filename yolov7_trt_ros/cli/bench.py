@@ -26,7 +26,7 @@ import contextlib
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, interruption, output, targets
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.whole_file import write_whole
 
@@ -112,12 +112,14 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when no row could run, 130 after Ctrl-C."""
     folder = args.output.expanduser()
-    if folder.exists() and not folder.is_dir():  # said now, not when a row has been measured
-        raise SettingError(f'-o must be a folder for bench.json and the pages; {folder} is none')
+    targets.check_folder('-o', folder)
+    for name, form in (('bench.json', 'JSON'), ('bench.md', ''), ('bench.html', 'HTML')):
+        targets.check_file('-o', folder / name, form, args.merge)
     if args.merge:
         return _merge(args)
     specs = _check(args)
-    with contextlib.ExitStack() as stack:
+    left = '' if args.alone else interruption.NOTHING  # whoever started this one says it
+    with interruption.told(lambda: left), contextlib.ExitStack() as stack:
         around = _surroundings(args, stack)
         return _measure(args, specs, around)
 
@@ -152,6 +154,8 @@ def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], around: Surroun
         return _measure_alone(make_bench([run_row(spec, around) for spec in specs]), folder)
     rows = run_rows(specs, around) if args.in_process else run_rows_apart(args, specs, around)
     bench, interrupted = collect(rows, make_bench, folder)
+    if interrupted and not bench.rows:
+        raise KeyboardInterrupt(interruption.NOTHING)
     _show(bench, folder)
     if interrupted:
         output.warn(f'interrupted after {len(bench.rows)} of {len(specs)} rows; those are kept')

@@ -199,9 +199,9 @@ def collect(
             done.append(row)
             write_bench(make_bench(done), folder)
         return make_bench(done), False
-    bench = make_bench(done)
-    write_bench(bench, folder)
-    return bench, True
+    if done:  # what lies there of an earlier run is worth more than no row
+        write_bench(make_bench(done), folder)
+    return make_bench(done), True
 
 
 def settings_record(around: Surroundings) -> dict[str, Any]:

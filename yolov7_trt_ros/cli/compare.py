@@ -24,7 +24,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, output, targets
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import BagError, InputError
 
@@ -78,6 +78,9 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.report.compare_limits import CompareLimits, exceeded_limits
     from yolov7_trt_ros.report.detection_compare import CompareSettings, Comparison
 
+    bags_given = [args.reference, args.new]
+    targets.check_json(args.json, bags_given)
+    targets.check_file('--html', args.html, 'HTML', bags_given)
     settings = CompareSettings(args.iou, args.score_threshold)
     limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)
     bags = _Bags(args.reference.expanduser(), args.new.expanduser(), args.topics)

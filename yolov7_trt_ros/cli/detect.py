@@ -5,6 +5,8 @@ A picture becomes a picture (.jpg) of the same name in the output folder, a vide
 bag a folder of pictures. A folder stands for the pictures in it. What cannot be read is reported
 and passed over; the exit status is then 1.
 
+Outputs of an earlier run are replaced; where another file has the name, it is NAME-2 instead.
+
 Examples
 --------
   yolov7_trt detect street.jpg -o out
@@ -17,11 +19,13 @@ Examples
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
+from yolov7_trt_ros.cli.own_mark import is_own
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError, SettingError
 
@@ -53,15 +57,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an input failed."""
-    from yolov7_trt_ros.replay.run import RunCounter
-
     if args.every < 1:
         raise SettingError(f'--every must be at least 1, got {args.every}')
+    paths = [Path(path).expanduser() for path in args.paths]
+    targets.check_folder('--output', args.output)
+    targets.check_json(args.json, paths, made=[args.output])
+    names = OutputNames(args.output.expanduser(), paths)
+    with interruption.told(names.describe):
+        return _run(args, names)
+
+
+def _run(args: argparse.Namespace, names: OutputNames) -> int:
+    from yolov7_trt_ros.replay.run import RunCounter
+
     options = arguments.detector_options(args, rectangular=not args.square)
     detector = building.open_model(options)
     try:
         settings = arguments.detect_settings(args, detector.spec.class_names)
-        names = OutputNames(args.output.expanduser(), [Path(path) for path in args.paths])
         counter = RunCounter(detector.spec.class_names)
         start = time.perf_counter()
         inputs = [
@@ -81,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 class OutputNames:
     """
-    Gives each output a name of its own, and never that of an input.
+    Gives each output a name of its own, never that of an input or of a file that is not ours.
 
     Parameters
     ----------
@@ -95,6 +107,7 @@ class OutputNames:
     def __init__(self, folder: Path, inputs: list[Path]) -> None:
         self.folder = folder
         self._taken: set[Path] = set()
+        self._given: list[Path] = []
         for path in inputs:
             self._taken.add(path.resolve())
             if path.is_dir():
@@ -102,14 +115,25 @@ class OutputNames:
 
     def take(self, stem: str, suffix: str) -> Path:
         """Return `stem + suffix` in the folder; `stem-2`, `stem-3` ... where it is taken."""
-        number = 1
-        while True:
+        for number in itertools.count(1):
             number_text = '' if number == 1 else f'-{number}'
             path = self.folder / f'{stem}{number_text}{suffix}'
-            if path.resolve() not in self._taken:
-                self._taken.add(path.resolve())
-                return path
-            number += 1
+            if path.resolve() not in self._taken and (not _is_there(path) or is_own(path)):
+                break
+        self._taken.add(path.resolve())
+        self._given.append(path)
+        return path
+
+    def describe(self) -> str:
+        """Return what of the outputs is there after an interruption."""
+        count = sum(path.exists() for path in self._given)
+        if not count:
+            return interruption.NOTHING
+        return f'outputs in {self.folder}: {count}, the last one in part'
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
 
 
 def _detect_input(

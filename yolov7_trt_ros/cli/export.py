@@ -29,7 +29,7 @@ import argparse
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, interruption, output, targets
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 
 if TYPE_CHECKING:
@@ -95,15 +95,26 @@ def _add_nms_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
+    from yolov7_trt_ros.engine.file_kind import check_kind, CHECKPOINT, ONNX
+
     model, target = args.model.expanduser(), args.output.expanduser()
     if target.suffix.lower() != '.onnx':
         raise SettingError(f'--output must end in .onnx, got {target}')
+    kind = check_kind(model, CHECKPOINT, ONNX) if model.exists() else None
+    targets.check_file('--output', target, 'ONNX', [model])
+    targets.check_json(args.json, [model, target], made=[target.parent])
+    with interruption.told(lambda: f'{target} was not written'):
+        named_onnx = kind is None and model.suffix.lower() == '.onnx'
+        return _run(args, model, target, is_onnx=kind == ONNX or named_onnx)
+
+
+def _run(args: argparse.Namespace, model: Path, target: Path, *, is_onnx: bool) -> int:
     try:
-        record = (_copy if model.suffix.lower() == '.onnx' else _export)(args, model, target)
+        record = (_copy if is_onnx else _export)(args, model, target)
     except ImportError as exc:
         raise MissingDependencyError(
             f'export needs torch, onnx and onnxruntime, and {exc.name} cannot be imported; '
-            "install them with: pip install 'yolov7_trt_ros[torch]' onnxruntime"
+            'install them with: pip install torch onnx onnxruntime'
         ) from exc
     rows = [
         (name.replace('_', ' '), f'{value:.1e}' if isinstance(value, float) else str(value))

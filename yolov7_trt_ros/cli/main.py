@@ -10,6 +10,7 @@ import sys
 from types import ModuleType
 
 from yolov7_trt_ros import __version__
+from yolov7_trt_ros.cli.flags import VerbParser
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 
 PROGRAM = 'yolov7_trt'
@@ -41,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(exc, EXIT_USAGE)
     except Yolov7TrtError as exc:
         return _report(exc, EXIT_FAILURE)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as exc:
+        if str(exc):  # what is left of the work
+            print(f'{PROGRAM}: interrupted: {exc}', file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # the reader of our output has gone; what Python flushes at exit must not complain again
@@ -55,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser with every verb that is installed."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
     parser.add_argument('--version', action='version', version=f'{PROGRAM} {__version__}')
-    verbs = parser.add_subparsers(title='verbs', metavar='VERB', required=True)
+    verbs = parser.add_subparsers(
+        title='verbs', metavar='VERB', required=True, parser_class=VerbParser
+    )
     for verb in VERBS:
         module = _load_verb(verb)
         if module is None:

@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 import time
 
-from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError
 
@@ -45,6 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
+    from yolov7_trt_ros.replay.bag_writer import check_output
+
+    path = args.output.expanduser()
+    targets.check_json(args.json, [args.bag, path], made=[path.parent])
+    targets.check_writable('--output', path, path.parent)
+    check_output(path, args.bag.expanduser(), overwrite=args.force)
+    with interruption.told(lambda: f'{args.output} was not written'):
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.bag_writer import DetectionBagWriter
     from yolov7_trt_ros.replay.bags import BagReader
     from yolov7_trt_ros.replay.run import replay_bag

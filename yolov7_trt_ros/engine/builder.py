@@ -47,6 +47,13 @@ _PROBE_PX = 640
 _ONNX_DTYPES = {1: 'float32', 6: 'int32', 7: 'int64', 10: 'float16'}
 
 
+_JSON_TYPES = {
+    'bool': ('bool',), 'int | None': ('int', 'NoneType'), 'str': ('str',),
+    'str | None': ('str', 'NoneType'), 'Path | None': ('str', 'NoneType'),
+}
+"""What a manifest may have for an option of each type."""
+
+
 @dataclasses.dataclass(frozen=True)
 class BuildOptions:
     """
@@ -123,7 +130,7 @@ class BuildOptions:
         if self.keep_fp32 is not None:
             try:
                 re.compile(self.keep_fp32)
-            except re.error as exc:
+            except (re.error, OverflowError, RecursionError) as exc:
                 raise SettingError(f'keep_fp32 is not a regular expression: {exc}') from exc
 
     def to_record(self) -> dict[str, Any]:
@@ -143,13 +150,18 @@ class BuildOptions:
         Raises
         ------
         SettingError
-            The manifest has options that this version does not know.
+            The manifest has options that this version does not know, or of another type.
 
         """
         record = dict(manifest.options)
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(record) - known):
+        known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(record) - set(known)):
             raise SettingError(f'the manifest has unknown build options: {", ".join(unknown)}')
+        for name, value in record.items():
+            if type(value).__name__ not in _JSON_TYPES.get(known[name], ()):
+                raise SettingError(
+                    f'the manifest has {value!r} as build option {name}, expected {known[name]}'
+                )
         if record.get('timing_cache') is not None:
             record['timing_cache'] = Path(record['timing_cache'])
         return cls(precision=manifest.precision, profiles=manifest.profiles, **record)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from yolov7_trt_ros.core.anchors import parse_anchors
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, Anchors
+from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model, load_class_names
 from yolov7_trt_ros.engine.plan import (
     differences,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 MEMORIES = ('auto', 'staged', 'mapped', 'direct')
-PLAN_SUFFIXES = ('.plan', '.engine')
 
 MAX_BATCH_LIMIT = 64
 
