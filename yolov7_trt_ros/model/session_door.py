@@ -24,7 +24,8 @@ def open_session(model: Any, what: object, *, threads: int = 0) -> Any:
     """
     Return a session on the CPU; `what` names the model in the error.
 
-    With `threads` 0 ONNX Runtime chooses how many it takes.
+    The model is a ModelProto, or the path of its file as a text. With `threads` 0 ONNX Runtime
+    chooses how many it takes.
 
     Raises
     ------
@@ -35,10 +36,9 @@ def open_session(model: Any, what: object, *, threads: int = 0) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what fails is raised, and said in our own words
+    source = model if isinstance(model, str) else model.SerializeToString()
     try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=['CPUExecutionProvider']
-        )
+        return onnxruntime.InferenceSession(source, options, providers=['CPUExecutionProvider'])
     except ORT_ERRORS as exc:
         reason = ' '.join(str(exc).split())[:300]
         raise ModelFormatError(f'ONNX Runtime cannot load {what}: {reason}') from exc
