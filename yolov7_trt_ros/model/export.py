@@ -34,6 +34,8 @@ DYNAMIC = ('batch', 'hw')
 DEFAULT_SHAPE: Shape = (1, 3, 640, 640)
 DEFAULT_OPSET = 17
 
+_BASE_BYTES = 450_000_000
+_COPIES = {'grid': 4, 'raw': 4, 'end2end': 7}
 _MOST_VALUES = 2**31 - 1
 _GRID, _RAW = 'output', 'raw'
 
@@ -132,18 +134,23 @@ def export_onnx(
         network = fold_batch_norms(network)
     shapes = comparison_shapes(network, options)
     model = build_model(network, options)
-    outline, data = Outline.of(model), model.SerializeToString()
+    data = model.SerializeToString()
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path, data) as temporary:
         del data
-        if not outline.has_nms:  # ONNX Runtime reads the file: three copies of the weights less
-            model = str(temporary)
-        results = add_layers(
-            compare_outputs(model, outline, network, shapes), network, options.opset
-        )
+        if not Outline.of(model).has_nms:
+            model = Outline.of(model)  # the weights are in the file
+        results = compare_outputs(temporary, model, network, shapes)
+        results = add_layers(results, network, options.opset)
         check_comparisons(results)
         os.replace(temporary, path)
     return results
+
+
+def estimate_memory_bytes(network: Network, form: str) -> int:
+    """Return about how much memory an export takes, as measured with yolov7-e6e."""
+    weights_bytes = sum(4 * value.numel() for value in network.parameters())
+    return _BASE_BYTES + _COPIES[form] * weights_bytes
 
 
 def build_model(network: Network, options: ExportOptions) -> Any:

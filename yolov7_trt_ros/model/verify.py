@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import copy
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class Outline:
 
 
 def compare_outputs(
-    model: Any, outline: Outline, network: Network, shapes: Sequence[Shape]
+    path: Path, model: Any, network: Network, shapes: Sequence[Shape]
 ) -> list[Comparison]:
     """
     Run a model and its network on the same random images, once a shape.
@@ -111,11 +112,10 @@ def compare_outputs(
 
     Parameters
     ----------
+    path
+        The file of the model: ONNX Runtime reads it by itself, so that it is in memory once less.
     model
-        A ModelProto; or the path of its file where it has no NMS, so that it need not be in
-        memory twice.
-    outline
-        Of the model.
+        The same as a ModelProto, or an outline of it; of one with NMS the NMS is cut off.
     network
         What it was made from; without batch norms.
     shapes
@@ -128,15 +128,18 @@ def compare_outputs(
         than the network's, or the network itself gives no numbers.
 
     """
-    whole, inner = _sessions(model, outline)
+    outline = model if isinstance(model, Outline) else Outline.of(model)
     random = np.random.default_rng(7)
-    results = []
-    for shape in shapes:
-        images = _draw_images(random, shape)
-        if whole is not None:
+    drawn = [_draw_images(random, shape) for shape in shapes]
+    if 'NonMaxSuppression' in outline.kinds:
+        whole = open_session(str(path), _WHAT)
+        for images in drawn:
             _run(whole, images)
-        results.append(_compare(_run(inner, images), outline, network, images))
-    return results
+        del whole  # which holds the weights
+    if outline.has_nms:
+        _cut_nms(model)
+    inner = open_session(model if outline.has_nms else str(path), _WHAT)
+    return [_compare(_run(inner, images), outline, network, images) for images in drawn]
 
 
 def _compare(
@@ -256,22 +259,15 @@ def _shown(shape: Sequence[int]) -> str:
     return 'x'.join(map(str, shape))
 
 
-def _sessions(model: Any, outline: Outline) -> tuple[Any, Any]:
-    """Return the model as it is, unless only TensorRT runs it, and the part to compare."""
-    if not outline.has_nms:
-        return None, open_session(model, _WHAT)
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
-    has_plugin = PLUGIN in outline.kinds
-    if has_plugin:
-        plugin = next(node for node in part.graph.node if node.op_type == PLUGIN)
-        part.graph.node.remove(plugin)
-    del part.graph.output[:]
-    part.graph.output.extend(
+def _cut_nms(model: Any) -> None:
+    """Have a model give what goes into its NMS; the plugin, which only TensorRT has, goes."""
+    for node in [node for node in model.graph.node if node.op_type == PLUGIN]:
+        model.graph.node.remove(node)
+    del model.graph.output[:]
+    model.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
         for name in (BOXES, SCORES)
     )
-    return (None if has_plugin else open_session(model, _WHAT)), open_session(part, _WHAT)
 
 
 def _run(session: Any, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
