@@ -167,6 +167,7 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
         network, target, form=form, nms=args.nms, dynamic=dynamic, shape=shape,
         opset=opset, nms_settings=settings,
     )
+    _warn_of_rounding(results)
     return {
         'checkpoint': checkpoints.facts_record(loaded.facts),
         'onnx': str(target),
@@ -183,6 +184,17 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
             for result in results
         ],
     }
+
+
+def _warn_of_rounding(results: list[Comparison]) -> None:
+    """Warn of a network whose outputs tell little, though each of its layers is right."""
+    alone = [result for result in results if result.layers is not None]
+    if alone:
+        output.warn(
+            f'the outputs of this network tell little of the export ({alone[0]}): it makes '
+            'roundings large, or its outputs are at their ends; each layer was compared by itself '
+            'and is right. Results can differ between machines as much as that'
+        )
 
 
 def _describe(network: Network) -> str:

@@ -141,7 +141,10 @@ def export_onnx(
         if not Outline.of(model).has_nms:
             model = Outline.of(model)  # the weights are in the file
         results = compare_outputs(temporary, model, network, shapes)
-        results = add_layers(results, network, options.opset)
+        results = add_layers(
+            results, network, options.opset,
+            image_hw=None if 'hw' in options.dynamic else options.shape[2:],
+        )
         check_comparisons(results)
         os.replace(temporary, path)
     return results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import io
 from pathlib import Path
 import struct
 from typing import Any, BinaryIO
@@ -53,7 +54,7 @@ def open_torch_file(path: Path) -> Iterator[Any]:
 
     """
     try:
-        file = path.open('rb')
+        file = _BoundedFile(io.FileIO(path))
     except (OSError, ValueError) as exc:
         raise ModelNotFoundError(f'the checkpoint {path} cannot be read: {exc}') from exc
     with file:
@@ -72,6 +73,20 @@ def read_torch_file(path: Path) -> Any:
     """Return what a file of torch.save holds with its tensors read; errors as above."""
     with open_torch_file(path) as value:
         return load_everything(value)
+
+
+class _BoundedFile(io.BufferedReader):
+    """A file that takes no memory for more than it has, however much is asked for."""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        super().__init__(raw)
+        self._size_bytes = self.seek(0, 2)
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return at most what is left."""
+        left = self._size_bytes - self.tell()
+        return super().read(max(0, left) if size is None or size < 0 else min(size, left))
 
 
 def _read(file: BinaryIO) -> Any:

@@ -9,7 +9,7 @@ network every layer is compared by itself, on what ONNX Runtime gives it, where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import copy
 import dataclasses
 from pathlib import Path
@@ -20,20 +20,24 @@ from numpy.typing import NDArray
 import onnx
 from onnx import TensorProto
 import torch
+from torch import Tensor
 
 from yolov7_trt_ros.errors import ExportError
 from yolov7_trt_ros.model.architecture import decode_maps, Network, run_row
-from yolov7_trt_ros.model.onnx_layers import write_rows
+from yolov7_trt_ros.model.layer_table import IMAGE
+from yolov7_trt_ros.model.onnx_decode import write_grid
+from yolov7_trt_ros.model.onnx_layers import write_head, write_rows
 from yolov7_trt_ros.model.onnx_nms import BOXES, PLUGIN, SCORES
 from yolov7_trt_ros.model.onnx_writer import GraphWriter
 from yolov7_trt_ros.model.session_door import open_session, ORT_ERRORS
 
 RELATIVE_LIMIT = 1e-4
 _CLEARLY_ALIKE = RELATIVE_LIMIT / 2
-_AMPLIFIED = 30
-"""How many times PyTorch's own rounding an error may be to be put down to rounding at all."""
 _TINY = float(np.finfo(np.float32).tiny)
+_SATURATED = 1e-9
+"""Two float32 programs never agree as well as this, unless all values are at their ends."""
 _BLOCK_PX = 8
+_GRID = 'grid.of.layers'
 _WHAT = 'the exported model'
 
 Shape = tuple[int, int, int, int]
@@ -165,10 +169,14 @@ def _draw_images(random: np.random.Generator, shape: Shape) -> NDArray[np.float3
 
 
 def add_layers(
-    results: Sequence[Comparison], network: Network, opset: int, limit: float = RELATIVE_LIMIT
+    results: Sequence[Comparison], network: Network, opset: int, *,
+    image_hw: tuple[int, int] | None = None, limit: float = RELATIVE_LIMIT,
 ) -> list[Comparison]:
     """
-    Compare the layers one by one where an output is beyond the limit, and PyTorch's is near it.
+    Compare the layers one by one where the outputs do not tell.
+
+    That is where they are beyond the limit; and where they are all the same, for sigmoids that are
+    at their ends hide what is before them.
 
     Raises
     ------
@@ -177,38 +185,66 @@ def add_layers(
 
     """
     return [
-        dataclasses.replace(result, layers=_compare_layers(network, opset, result.shape, limit))
-        if limit < result.relative_error <= _AMPLIFIED * (result.rounding or 0) else result
+        result if _SATURATED < result.relative_error <= limit else dataclasses.replace(
+            result, layers=_compare_layers(network, opset, image_hw, result.shape, limit)
+        )
         for result in results
     ]
 
 
-def _compare_layers(network: Network, opset: int, shape: Shape, limit: float) -> float:
-    """Return the greatest error of a layer, on the inputs that it has in ONNX Runtime."""
+def _compare_layers(
+    network: Network, opset: int, image_hw: tuple[int, int] | None, shape: Shape, limit: float
+) -> float:
+    """Return the greatest error of a layer or the decoding, on what it is given in the model."""
     writer = GraphWriter(opset)
     names = write_rows(writer, network, 'images')
-    shown = [name for index, name in names.items() if index >= 0]
-    model = writer.model(
-        ('batch', 3, 'height', 'width'), [(name, TensorProto.FLOAT, None) for name in shown], {}
-    )
+    maps = write_head(writer, network, names)
+    write_grid(writer, network, maps, _GRID, image_hw)
     images = _draw_images(np.random.default_rng(7), shape)
-    found = {'images': images} | _run(open_session(model, _WHAT), images)
+    found = {'images': images} | _run(open_session(_showing(writer, names, maps), _WHAT), images)
     worst = 0.0
-    for index, row in enumerate(network.rows[:-1]):
-        inputs = [torch.from_numpy(found[names[source]]).double() for source in row.sources]
-        with torch.inference_mode():
-            block = copy.deepcopy(network.model[index]).double()
-            wanted = run_row(row, block, inputs).numpy()
-        largest = np.abs(wanted).max(initial=_TINY)
-        error = float(np.abs(found[names[index]] - wanted).max() / largest)
+    for what, name, wanted in _wanted_layers(network, names, maps, found):
+        if name == _GRID:
+            error = relative_error(found[name], wanted)
+        else:
+            largest = np.abs(wanted).max(initial=_TINY)
+            error = float(np.abs(found[name] - wanted).max() / largest)
         if not error <= limit:
             raise ExportError(
-                f'layer {index} ({row.kind}) of the ONNX model differs from that of the network '
-                f'by {error:.1e} (relative) on the same inputs, expected at most {limit:.0e}; '
-                'nothing was written'
+                f'{what} of the ONNX model differs from that of the network by {error:.1e} '
+                f'(relative) on the same inputs, expected at most {limit:.0e}; nothing was written'
             )
         worst = max(worst, error)
     return worst
+
+
+def _showing(writer: GraphWriter, names: Mapping[int, str], maps: Sequence[str]) -> Any:
+    """Return the model with every layer as an output."""
+    shown = [name for index, name in names.items() if index != IMAGE] + list(maps)
+    outputs: list[tuple[str, int, Sequence[int | str]]] = [
+        (name, TensorProto.FLOAT, [f'{name}.{axis}' for axis in 'bchw']) for name in shown
+    ]
+    outputs.append((_GRID, TensorProto.FLOAT, ['batch', 'rows', 'values']))
+    return writer.model(('batch', 3, 'height', 'width'), outputs, {})
+
+
+def _wanted_layers(
+    network: Network, names: Mapping[int, str], maps: Sequence[str], found: Arrays
+) -> Iterator[tuple[str, str, NDArray[Any]]]:
+    """Yield each layer, the name of its output, and what it should be, in float64."""
+    def given(name: str) -> Tensor:
+        return torch.from_numpy(found[name]).double()
+
+    with torch.inference_mode():
+        for index, row in enumerate(network.rows[:-1]):
+            block = copy.deepcopy(network.model[index]).double()
+            inputs = [given(names[source]) for source in row.sources]
+            yield f'layer {index} ({row.kind})', names[index], run_row(row, block, inputs).numpy()
+        head = copy.deepcopy(network.head).double()
+        wanted = head([given(names[source]) for source in network.rows[-1].sources])
+        for name, each in zip(maps, wanted, strict=True):
+            yield f'the head ({name})', name, each.numpy()
+        yield 'the decoding', _GRID, decode_maps(network, [given(name) for name in maps]).numpy()
 
 
 def check_comparisons(results: Sequence[Comparison], limit: float = RELATIVE_LIMIT) -> Comparison:
@@ -226,8 +262,7 @@ def check_comparisons(results: Sequence[Comparison], limit: float = RELATIVE_LIM
         reason = (
             'ONNX Runtime gives values that are no numbers where PyTorch gives numbers'
             if np.isnan(worst.relative_error) else
-            f'PyTorch in float32 differs from float64 by {worst.rounding or 0:.1e} there, so that '
-            'it is not rounding alone'
+            f'PyTorch in float32 differs from float64 by {worst.rounding or 0:.1e} there'
         )
         raise ExportError(
             f'the ONNX model differs from the network by {worst.relative_error:.1e} (relative) in '
