@@ -179,6 +179,10 @@ def _plain_set(items: Any = ()) -> set[Any]:
     return set(map(checked_key, items))
 
 
+def _plain_frozenset(items: Any = ()) -> frozenset[Any]:
+    return frozenset(map(checked_key, items))
+
+
 def _plain_tuple(items: Any = ()) -> tuple[Any, ...]:
     return tuple(items)
 
@@ -205,5 +209,6 @@ _FUNCTIONS: dict[str, Callable[..., object]] = {
     'collections.Counter': _plain_dict,
     'collections.defaultdict': _empty_dict,
     **{f'{module}.set': _plain_set for module in ('builtins', '__builtin__')},
+    **{f'{module}.frozenset': _plain_frozenset for module in ('builtins', '__builtin__')},
     **{f'{module}.getattr': _method for module in ('builtins', '__builtin__')},
 }

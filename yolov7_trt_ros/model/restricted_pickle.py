@@ -32,7 +32,7 @@ from yolov7_trt_ros.model.stored_tensor import Storage
 FindStorage = Callable[[str, torch.dtype, int], Storage]
 """From a storage's key, element type and count of elements to the storage."""
 
-_MOST_STEPS = 2_000_000  # yolov7-e6e takes 200,000, twice as many with averaged weights
+_MOST_STEPS = 1_000_000  # yolov7-e6e takes 200,000, twice as many with averaged weights
 # what pickletools raises at bytes that are no instructions, and Python at values of other types
 _MISTAKES = (
     ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, MemoryError,
@@ -93,8 +93,8 @@ class _Reader:
         self._steps += steps
         if self._steps > _MOST_STEPS:
             raise CheckpointError(
-                f'the checkpoint takes more than {_MOST_STEPS} steps to read, several times what '
-                'a YOLOv7 checkpoint takes'
+                f'the checkpoint takes more than {_MOST_STEPS} steps to read, more than twice '
+                'what the largest of YOLOv7 take'
             )
 
     def _since_mark(self) -> list[Any]:

@@ -109,7 +109,7 @@ def _check_head(state: Stored) -> None:
     head = f'model.{_last_row(state)}.'
     below = [name.removeprefix(head) for name in state if name.startswith(head)]
     for name in below:
-        told = describe_head_weight(name)
+        told = describe_head_weight(name) or describe_weights([head + name])
         if told:
             raise CheckpointError(told)
     if 'm.0.weight' in below:
@@ -197,7 +197,14 @@ def _vectors(state: Collection[str]) -> list[str]:
 def _judge_fusing(rows: Sequence[Row], state: Collection[str]) -> bool:
     """Tell whether the implicit vectors are in the head already; refuse what could be both."""
     bare = [name for name in _blocks(state) if not _norm_of(name) & set(state)]
-    lost = [name for name in bare if f'{name.removesuffix("weight")}bias' not in state]
+    wanted = {
+        f'model.{index}.{name}' for index, row in enumerate(rows) if row.kind != 'detect'
+        for names, _ in _wanted(row, 0) for name in names
+    }
+    lost = [
+        name for name in bare
+        if name in wanted and f'{name.removesuffix("weight")}bias' not in state
+    ]
     if lost:
         raise CheckpointError(
             f'{len(lost)} convolutions have neither a batch norm nor a bias, the first is '
