@@ -143,10 +143,11 @@ class Pruning:
             if record is None:
                 student, cut = self._cut(original, cache)
             else:
-                self._check_same(record['extra']['asked'])
-                cut = {root: tuple(channels) for root, channels in record['extra']['cut'].items()}
+                extra = _checked_extra(record['extra'])
+                self._check_same(extra['asked'])
+                cut = {root: tuple(channels) for root, channels in extra['cut'].items()}
                 student = cut_channels(original, groups, cut)
-                self.report = record['extra']['report'] | {'checkpoint': facts}
+                self.report = extra['report'] | {'checkpoint': facts}
                 self._say(f'going on from step {record["step"]}')
             if not job.recover:
                 self._finish(student)
@@ -343,6 +344,15 @@ def choose_device(name: str) -> torch.device:
     if there and name != 'cpu':
         return torch.device('cuda', torch.cuda.current_device())
     return torch.device('cpu')
+
+
+def _checked_extra(extra: dict[str, Any]) -> dict[str, Any]:
+    """Return what `_recover` put beside a recovery; raises CheckpointError where it is not."""
+    if not all(isinstance(extra.get(name), dict) for name in ('asked', 'cut', 'report')):
+        raise CheckpointError(
+            'the interrupted recovery is not one of prune: start anew without --resume'
+        )
+    return extra
 
 
 def _check_size(size: int, stride: int) -> None:

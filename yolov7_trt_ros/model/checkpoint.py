@@ -199,7 +199,10 @@ def _find_model(value: Any, overrides: Overrides, depth: int = 0) -> FoundModel:
             return read_official_model(value)
         return _find_model(inner, overrides, depth + 1)
     if not isinstance(value, dict):
-        raise CheckpointError(f'holds a {type(value).__name__}, expected a checkpoint of YOLOv7')
+        kind = 'tensor' if isinstance(value, StoredTensor) else type(value).__name__
+        raise CheckpointError(
+            f'holds a {kind}; expected a checkpoint of YOLOv7 with ema or model, or a state_dict'
+        )
     if 'format' in value:
         return _read_own(value)
     for key in (*_AVERAGED, *_LAST):

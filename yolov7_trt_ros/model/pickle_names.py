@@ -14,7 +14,7 @@ from yolov7_trt_ros.model.stored_tensor import Storage, StoredTensor
 
 _STAND_INS = re.compile(
     r'(yolov7\.)?(models|utils)\.'
-    r'|torch\.(nn\.(modules|parallel)|optim|amp|cuda\.amp|distributed)\.'
+    r'|torch\.nn\.(modules|parallel)\.'
     r'|argparse\.Namespace$'
 )
 """The last of the yolov7 packages on PyPI names its modules like this."""
@@ -23,6 +23,7 @@ _OF_NO_INTEREST = re.compile(
     r'|(datetime|pathlib(\._local)?)\.\w+$'
     r'|_codecs\.encode$'
     r'|torch\.(device|Tensor|serialization\._get_layout|nn\.parameter\.Parameter)$'
+    r'|torch\.(optim|amp|cuda\.amp|distributed)\.[\w.]+$'
     r'|(builtins|__builtin__)\.(list|dict|tuple|int|float|bool|str|bytes|bytearray|object|slice'
     r'|range|complex)$'
 )
