@@ -59,7 +59,8 @@ def test_what_was_told_and_what_was_assumed_is_said(
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)['checkpoint']
     assert told['table'] == {
-        'value': 'yolov7-tiny', 'from': 'names and shapes of its weights', 'assumed': False}
+        'value': 'yolov7-tiny', 'assumed': False,
+        'from': 'names and shapes of its weights; its connections are taken as published'}
     assert told['activation']['assumed'] and told['anchors']['assumed']
     assert told['strides']['value'] == '8, 16, 32'
     assert told['fused']['value'].startswith('yes')

@@ -125,7 +125,7 @@ def save_official(model: Any, path: Path, *, half: bool = True, key: str = 'ema'
 @torch.no_grad()
 def fuse(model: Any) -> Any:
     """
-    Fuse a model in place as the original's `fuse()` does, and return it.
+    Fuse a model in place as the original does, and return it.
 
     Batch norms go into their convolutions, branches into one; the head's implicit vectors go into
     its convolutions and are left behind as they were.

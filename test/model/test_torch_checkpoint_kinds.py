@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import copy
 import io
+import os
 from pathlib import Path
 import pickle
 import tarfile
@@ -20,7 +21,7 @@ from test_torch_checkpoint import model_and_images, relative
 import torch
 
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
-from yolov7_trt_ros.errors import CheckpointError, SettingError
+from yolov7_trt_ros.errors import CheckpointError, ModelNotFoundError, SettingError
 from yolov7_trt_ros.model.checkpoint import load_checkpoint, load_network, save_network
 from yolov7_trt_ros.model.checkpoint_facts import Overrides
 
@@ -208,6 +209,22 @@ def test_a_head_with_more_values_than_its_classes_need_is_refused(tmp_path: Path
     path = save_official(model, tmp_path / 'face.pt')
     with pytest.raises(CheckpointError, match='18 values an anchor for 3 classes'):
         load_network(path)
+
+
+def test_a_head_wider_than_the_classes_told_is_refused(tmp_path: Path) -> None:
+    state = official_model('yolov7-tiny', num_classes=11).state_dict()  # a face and five points
+    torch.save({'model': state, 'nc': 1}, tmp_path / 'face.pt')
+    with pytest.raises(CheckpointError, match='has 1 classes, but its head has as many .* of 11'):
+        load_network(tmp_path / 'face.pt')
+    torch.save({**state, 'nc': 11}, tmp_path / 'eleven.pt')
+    assert load_network(tmp_path / 'eleven.pt').num_classes == 11
+
+
+def test_a_folder_or_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'pipe.pt')
+    for path in (tmp_path, tmp_path / 'pipe.pt', tmp_path / 'none.pt'):
+        with pytest.raises(ModelNotFoundError, match='cannot be read'):
+            load_network(path)
 
 
 @pytest.mark.parametrize(('change', 'reason'), [

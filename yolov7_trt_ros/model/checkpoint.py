@@ -24,7 +24,7 @@ from yolov7_trt_ros.model.checkpoint_facts import (
 )
 from yolov7_trt_ros.model.fold import deploy_form, SourceModel
 from yolov7_trt_ros.model.layer_table import check_rows, Row
-from yolov7_trt_ros.model.official_model import children, read_official_model
+from yolov7_trt_ros.model.official_model import children, read_official_model, whole_number
 from yolov7_trt_ros.model.pickle_names import StandIn
 from yolov7_trt_ros.model.state_table import (
     describe_activations,
@@ -94,9 +94,10 @@ def load_checkpoint(
         names = None if overrides.class_names is not None else read_class_names(found.names)
         source = deploy_form(found.source, fold_batch_norm=batch_norm == 'fold')
         _check_finite(source.state)
-        facts = found.facts
+        facts, num_classes = found.facts, found.num_classes
         del found, value  # the weights as they are stored: they need not stay
         network = Network(source.rows, source.state, overrides.anchors or source.anchors, names)
+        _check_classes(network, num_classes)
     if overrides.class_names is not None:
         _rename(network, overrides.class_names, path)
     return LoadedCheckpoint(network, _all_facts(facts, network, overrides, names))
@@ -256,11 +257,22 @@ def _with_weights(found: FoundModel, key: str) -> FoundModel:
 
 
 def _with_names(found: FoundModel, record: Mapping[Any, Any]) -> FoundModel:
-    """Add class names that stand beside the model, unless it has its own."""
+    """Add what stands beside the model and is not in it: names and number of its classes."""
+    if found.num_classes is None:
+        found = dataclasses.replace(found, num_classes=whole_number(record.get('nc')))
     beside = [record[name] for name in _NAMES if record.get(name) is not None]
     if found.names is not None or not beside:
         return found
     return dataclasses.replace(found, names=beside[0])
+
+
+def _check_classes(network: Network, told: int | None) -> None:
+    if told is not None and told != network.num_classes:
+        raise CheckpointError(
+            f'says that it has {told} classes, but its head has as many values as a detector of '
+            f'{network.num_classes}: it finds more than boxes (key points, masks), or it is '
+            'damaged'
+        )
 
 
 def _find_state(record: dict[Any, Any], overrides: Overrides) -> FoundModel:
@@ -277,7 +289,7 @@ def _find_state(record: dict[Any, Any], overrides: Overrides) -> FoundModel:
         )
     found = recognise_state(stored, overrides)
     facts = found.facts
-    left = [name for name in others if name not in _NAMES]
+    left = [name for name in others if name not in (*_NAMES, 'nc')]
     if left:
         facts = (*facts, Fact('left aside', first_names(left, 8), 'no weights of the model'))
     return _with_names(dataclasses.replace(found, facts=facts), record)

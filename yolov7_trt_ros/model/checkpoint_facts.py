@@ -84,12 +84,15 @@ class FoundModel:
         What was told of it, but for classes and strides.
     names
         The class names as the file has them; None where it has none.
+    num_classes
+        How many the file says there are; None where it does not.
 
     """
 
     source: SourceModel
     facts: tuple[Fact, ...]
     names: object = None
+    num_classes: int | None = None
 
 
 def read_class_names(names: object) -> tuple[str, ...] | None:

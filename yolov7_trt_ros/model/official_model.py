@@ -61,7 +61,7 @@ def read_official_model(model: StandIn) -> FoundModel:
         *tell_fusing(state, is_fused, 'the head says so' if is_fused else 'its modules'),
         tell_anchors(anchors, anchors_from),
     )
-    return FoundModel(source, facts, model.state.get('names'))
+    return FoundModel(source, facts, model.state.get('names'), whole_number(head.state.get('nc')))
 
 
 def _layers(model: StandIn) -> list[StandIn]:
@@ -302,6 +302,11 @@ def _square(index: int, value: object, name: str) -> int:
     return _number(index, values.pop(), name)
 
 
+def whole_number(value: object) -> int | None:
+    """Return a count that a file says; None where it says none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _number(index: int, value: object, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
         raise CheckpointError(f'layer {index} has {name} {value!r}, expected a whole number')
@@ -370,4 +375,3 @@ def _count_maps(head: StandIn, stored: Mapping[str, StoredTensor], name: str) ->
 def _runs_fused(layer: StandIn) -> bool:
     forward = layer.state.get('forward')
     return isinstance(forward, BoundMethod) and forward.name == 'fuseforward'
-

@@ -271,7 +271,7 @@ class _Reader:
             return whole
         if not isinstance(view, tuple) or [type(each) for each in view[1:]] != [int, int]:
             raise CheckpointError('the checkpoint has a part of a storage without its place')
-        return whole.slice(view[1], view[2])
+        return whole.part(view[1], view[2])
 
     def refuse(self, _: object) -> NoReturn:
         raise CheckpointError(

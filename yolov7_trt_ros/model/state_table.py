@@ -275,7 +275,8 @@ def describe_activations(rows: Sequence[Row]) -> str:
 
 
 def _tell_table(table: PublishedTable, overrides: Overrides, prefix: str) -> Fact:
-    source = 'given; its weights fit' if overrides.table else 'names and shapes of its weights'
+    source = 'given; its weights fit' if overrides.table else (
+        'names and shapes of its weights; its connections are taken as published')
     if prefix != 'model.':
         source += f', which begin with {prefix[:40]!r}'
     return Fact('table', table.name, source)

@@ -41,7 +41,7 @@ class Storage:
         """Return how long it is."""
         return self.count * self.dtype.itemsize
 
-    def slice(self, offset: int, count: int) -> Storage:
+    def part(self, offset: int, count: int) -> Storage:
         """Return a part of it as a storage; raises CheckpointError where it reaches beyond."""
         if not 0 <= offset <= offset + count <= self.count:
             raise CheckpointError(f'a part of a storage of {self.count} elements lies beyond it')

@@ -54,6 +54,8 @@ def open_torch_file(path: Path) -> Iterator[Any]:
 
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError('it is no file')
         file = _BoundedFile(io.FileIO(path))
     except (OSError, ValueError) as exc:
         raise ModelNotFoundError(f'the checkpoint {path} cannot be read: {exc}') from exc
