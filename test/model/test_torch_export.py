@@ -19,7 +19,7 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import ExportError, SettingError
-from yolov7_trt_ros.model import verify
+from yolov7_trt_ros.model import verify, verify_layers
 from yolov7_trt_ros.model.architecture import decode_maps, Network
 from yolov7_trt_ros.model.checkpoint import load_network
 from yolov7_trt_ros.model.export import build_model, export_onnx, ExportOptions
@@ -259,7 +259,8 @@ def test_a_wrong_decoding_is_noticed(
         finally:
             given.anchors = own
 
-    monkeypatch.setattr(verify, 'decode_maps', other)
+    for module in (verify, verify_layers):
+        monkeypatch.setattr(module, 'decode_maps', other)
     with pytest.raises(ExportError, match='the decoding of the ONNX model differs'):
         export_onnx(network, tmp_path / 'model.onnx')
 

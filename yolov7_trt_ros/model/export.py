@@ -19,13 +19,13 @@ from yolov7_trt_ros.model.onnx_layers import write_layers
 from yolov7_trt_ros.model.onnx_nms import NmsSettings, Output, write_plugin_nms, write_standard_nms
 from yolov7_trt_ros.model.onnx_writer import GraphWriter, LEAST_OPSET, MOST_OPSET
 from yolov7_trt_ros.model.verify import (
-    add_layers,
     check_comparisons,
     compare_outputs,
     Comparison,
     Outline,
     Shape,
 )
+from yolov7_trt_ros.model.verify_layers import add_layers
 from yolov7_trt_ros.whole_file import written_aside
 
 FORMS = ('grid', 'raw', 'end2end')

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn
 
 from yolov7_trt_ros.errors import CheckpointError
-from yolov7_trt_ros.model.blocks import BATCH_NORM_EPS, DOWN_CONVS, PYRAMID_CONVS, PYRAMID_POOLS
+from yolov7_trt_ros.model.blocks import DOWN_CONVS, PYRAMID_CONVS, PYRAMID_POOLS
 from yolov7_trt_ros.model.checkpoint_facts import Fact, FoundModel, read_anchors, tell_anchors
 from yolov7_trt_ros.model.fold import SourceModel
 from yolov7_trt_ros.model.foreign_checkpoint import describe_head, describe_layers
@@ -18,11 +18,11 @@ from yolov7_trt_ros.model.layer_table import (
     Row,
 )
 from yolov7_trt_ros.model.pickle_names import BoundMethod, StandIn
+from yolov7_trt_ros.model.pickled_modules import child, children, collect_tensors, whole_number
 from yolov7_trt_ros.model.state_table import describe_activations, describe_rows, tell_fusing
 from yolov7_trt_ros.model.stored_tensor import load_tensors, StoredTensor
 
 _HEADS = ('Detect', 'IDetect', 'IAuxDetect')
-_MOST_MODULES, _MOST_NESTED = 20_000, 20
 _MOST_MAPS = 8
 _NORMS = {'BatchNorm2d', 'SyncBatchNorm'}
 _ACTIVATIONS = {'SiLU': 'silu', 'LeakyReLU': 'leaky_relu', 'ReLU': 'relu', 'Identity': 'identity'}
@@ -42,7 +42,7 @@ def read_official_model(model: StandIn) -> FoundModel:
     rows = tuple(_read_row(index, layer) for index, layer in enumerate(layers))
     check_rows(rows)
     head, name = layers[-1], f'model.{len(rows) - 1}.'
-    stored, shifts = _collect(layers)
+    stored, shifts = collect_tensors(layers)
     state = load_tensors(stored)
     for variance, shift in shifts.items():
         state[variance] = state[variance].double() + shift
@@ -95,26 +95,6 @@ def _refuse(layers: Sequence[StandIn]) -> NoReturn:
         told or f'layer {unknown} of the checkpoint is a {layers[unknown].path[:100]}, which is '
         f'not known; known are {", ".join(_READERS)}'
     )
-
-
-def children(owner: StandIn) -> dict[str, StandIn]:
-    """Return the sub-modules of a stand-in, in their order."""
-    found = owner.state.get('_modules')
-    if not isinstance(found, dict):
-        return {}
-    return {
-        str(name): value for name, value in found.items() if isinstance(value, StandIn)
-    }
-
-
-def child(owner: StandIn, name: str) -> StandIn:
-    """Return one sub-module; raises CheckpointError where it is not there."""
-    found = children(owner).get(name)
-    if found is None:
-        raise CheckpointError(
-            f'a {owner.path} in the checkpoint has no {name}: expected the layers of YOLOv7'
-        )
-    return found
 
 
 def _kind(layer: StandIn) -> str:
@@ -302,11 +282,6 @@ def _square(index: int, value: object, name: str) -> int:
     return _number(index, values.pop(), name)
 
 
-def whole_number(value: object) -> int | None:
-    """Return a count that a file says; None where it says none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _number(index: int, value: object, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
         raise CheckpointError(f'layer {index} has {name} {value!r}, expected a whole number')
@@ -319,42 +294,6 @@ _READERS: Mapping[str, Callable[[int, StandIn, tuple[int, ...]], Row]] = {
     'ReOrg': _read_reorg, 'DownC': _read_down, 'SPPCSPC': _read_pyramid,
     **dict.fromkeys(_HEADS, _read_head),
 }
-
-
-# ---- weights
-
-
-def _collect(layers: Sequence[StandIn]) -> tuple[dict[str, StoredTensor], dict[str, float]]:
-    """
-    Return every parameter and buffer, and what brings batch norms to one epsilon.
-
-    The latter is by the name of a variance, to be added to it.
-
-    """
-    stored: dict[str, StoredTensor] = {}
-    shifts: dict[str, float] = {}
-    waiting = [(f'model.{index}.', layer) for index, layer in enumerate(layers)]
-    for count, (name, owner) in enumerate(waiting):
-        if count > _MOST_MODULES or name.count('.') > _MOST_NESTED:
-            raise CheckpointError(
-                f'the model has more than {_MOST_MODULES} modules, or modules nested more than '
-                f'{_MOST_NESTED} deep'
-            )
-        held = {**(owner.state.get('_parameters') or {}), **(owner.state.get('_buffers') or {})}
-        for key, value in held.items():
-            if isinstance(value, StoredTensor) and key not in ('total_ops', 'total_params'):
-                stored[f'{name}{key}'] = value
-        if f'{name}running_var' in stored:
-            shifts[f'{name}running_var'] = _epsilon(owner) - BATCH_NORM_EPS
-        waiting += [(f'{name}{key}.', module) for key, module in children(owner).items()]
-    return stored, shifts
-
-
-def _epsilon(norm: StandIn) -> float:
-    epsilon = norm.state.get('eps', BATCH_NORM_EPS)
-    if not isinstance(epsilon, (int, float)) or not 0 <= epsilon < 1:
-        raise CheckpointError(f'a batch norm has no epsilon: a {type(epsilon).__name__}')
-    return epsilon
 
 
 def _count_maps(head: StandIn, stored: Mapping[str, StoredTensor], name: str) -> int:

@@ -3,14 +3,13 @@ Compare an exported model with the network it came from, on ONNX Runtime.
 
 First the outputs, float32 with float32. Where they are not clearly alike, with float64: some
 networks make roundings large, and then PyTorch's own float32 is as far from the truth. Of such a
-network every layer is compared by itself, on what ONNX Runtime gives it, where nothing grows.
+network `verify_layers` compares every layer by itself, where nothing grows.
 
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-import copy
+from collections.abc import Mapping, Sequence
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -20,25 +19,16 @@ from numpy.typing import NDArray
 import onnx
 from onnx import TensorProto
 import torch
-from torch import Tensor
 
 from yolov7_trt_ros.errors import ExportError
-from yolov7_trt_ros.model.architecture import decode_maps, Network, run_row
-from yolov7_trt_ros.model.layer_table import IMAGE
-from yolov7_trt_ros.model.onnx_decode import write_grid
-from yolov7_trt_ros.model.onnx_layers import write_head, write_rows
+from yolov7_trt_ros.model.architecture import decode_maps, Network
 from yolov7_trt_ros.model.onnx_nms import BOXES, PLUGIN, SCORES
-from yolov7_trt_ros.model.onnx_writer import GraphWriter
 from yolov7_trt_ros.model.session_door import open_session, ORT_ERRORS
 
 RELATIVE_LIMIT = 1e-4
 _CLEARLY_ALIKE = RELATIVE_LIMIT / 2
-_TINY = float(np.finfo(np.float32).tiny)
-_SATURATED = 1e-9
-"""Two float32 programs never agree as well as this, unless all values are at their ends."""
 _BLOCK_PX = 8
-_GRID = 'grid.of.layers'
-_WHAT = 'the exported model'
+WHAT = 'the exported model'
 
 Shape = tuple[int, int, int, int]
 Arrays = dict[str, NDArray[Any]]
@@ -134,16 +124,16 @@ def compare_outputs(
     """
     outline = model if isinstance(model, Outline) else Outline.of(model)
     random = np.random.default_rng(7)
-    drawn = [_draw_images(random, shape) for shape in shapes]
+    drawn = [draw_images(random, shape) for shape in shapes]
     if 'NonMaxSuppression' in outline.kinds:
-        whole = open_session(str(path), _WHAT)
+        whole = open_session(str(path), WHAT)
         for images in drawn:
-            _run(whole, images)
+            run_session(whole, images)
         del whole  # which holds the weights
     if outline.has_nms:
         _cut_nms(model)
-    inner = open_session(model if outline.has_nms else str(path), _WHAT)
-    return [_compare(_run(inner, images), outline, network, images) for images in drawn]
+    inner = open_session(model if outline.has_nms else str(path), WHAT)
+    return [_compare(run_session(inner, images), outline, network, images) for images in drawn]
 
 
 def _compare(
@@ -160,91 +150,12 @@ def _compare(
     return Comparison(shape, name, worst, rounding=_worst(wanted, exact, shape)[0])
 
 
-def _draw_images(random: np.random.Generator, shape: Shape) -> NDArray[np.float32]:
+def draw_images(random: np.random.Generator, shape: Shape) -> NDArray[np.float32]:
     """Return random blocks under noise: noise alone looks the same everywhere to deep layers."""
     batch, channels, height, width = shape
     cells = random.random((batch, channels, -(-height // _BLOCK_PX), -(-width // _BLOCK_PX)))
     blocks = cells.repeat(_BLOCK_PX, 2).repeat(_BLOCK_PX, 3)[..., :height, :width]
     return (0.75 * blocks + 0.25 * random.random(shape)).astype(np.float32)
-
-
-def add_layers(
-    results: Sequence[Comparison], network: Network, opset: int, *,
-    image_hw: tuple[int, int] | None = None, limit: float = RELATIVE_LIMIT,
-) -> list[Comparison]:
-    """
-    Compare the layers one by one where the outputs do not tell.
-
-    That is where they are beyond the limit; and where they are all the same, for sigmoids that are
-    at their ends hide what is before them.
-
-    Raises
-    ------
-    ExportError
-        A layer differs: the message names it.
-
-    """
-    return [
-        result if _SATURATED < result.relative_error <= limit else dataclasses.replace(
-            result, layers=_compare_layers(network, opset, image_hw, result.shape, limit)
-        )
-        for result in results
-    ]
-
-
-def _compare_layers(
-    network: Network, opset: int, image_hw: tuple[int, int] | None, shape: Shape, limit: float
-) -> float:
-    """Return the greatest error of a layer or the decoding, on what it is given in the model."""
-    writer = GraphWriter(opset)
-    names = write_rows(writer, network, 'images')
-    maps = write_head(writer, network, names)
-    write_grid(writer, network, maps, _GRID, image_hw)
-    images = _draw_images(np.random.default_rng(7), shape)
-    found = {'images': images} | _run(open_session(_showing(writer, names, maps), _WHAT), images)
-    worst = 0.0
-    for what, name, wanted in _wanted_layers(network, names, maps, found):
-        if name == _GRID:
-            error = relative_error(found[name], wanted)
-        else:
-            largest = np.abs(wanted).max(initial=_TINY)
-            error = float(np.abs(found[name] - wanted).max() / largest)
-        if not error <= limit:
-            raise ExportError(
-                f'{what} of the ONNX model differs from that of the network by {error:.1e} '
-                f'(relative) on the same inputs, expected at most {limit:.0e}; nothing was written'
-            )
-        worst = max(worst, error)
-    return worst
-
-
-def _showing(writer: GraphWriter, names: Mapping[int, str], maps: Sequence[str]) -> Any:
-    """Return the model with every layer as an output."""
-    shown = [name for index, name in names.items() if index != IMAGE] + list(maps)
-    outputs: list[tuple[str, int, Sequence[int | str]]] = [
-        (name, TensorProto.FLOAT, [f'{name}.{axis}' for axis in 'bchw']) for name in shown
-    ]
-    outputs.append((_GRID, TensorProto.FLOAT, ['batch', 'rows', 'values']))
-    return writer.model(('batch', 3, 'height', 'width'), outputs, {})
-
-
-def _wanted_layers(
-    network: Network, names: Mapping[int, str], maps: Sequence[str], found: Arrays
-) -> Iterator[tuple[str, str, NDArray[Any]]]:
-    """Yield each layer, the name of its output, and what it should be, in float64."""
-    def given(name: str) -> Tensor:
-        return torch.from_numpy(found[name]).double()
-
-    with torch.inference_mode():
-        for index, row in enumerate(network.rows[:-1]):
-            block = copy.deepcopy(network.model[index]).double()
-            inputs = [given(names[source]) for source in row.sources]
-            yield f'layer {index} ({row.kind})', names[index], run_row(row, block, inputs).numpy()
-        head = copy.deepcopy(network.head).double()
-        wanted = head([given(names[source]) for source in network.rows[-1].sources])
-        for name, each in zip(maps, wanted, strict=True):
-            yield f'the head ({name})', name, each.numpy()
-        yield 'the decoding', _GRID, decode_maps(network, [given(name) for name in maps]).numpy()
 
 
 def check_comparisons(results: Sequence[Comparison], limit: float = RELATIVE_LIMIT) -> Comparison:
@@ -305,7 +216,7 @@ def _cut_nms(model: Any) -> None:
     )
 
 
-def _run(session: Any, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def run_session(session: Any, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     names = [value.name for value in session.get_outputs()]
     try:
         values = session.run(names, {session.get_inputs()[0].name: images})
