@@ -216,7 +216,8 @@ def _cut_nms(model: Any) -> None:
     )
 
 
-def run_session(session: Any, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def run_session(session: Any, images: NDArray[np.float32]) -> Arrays:
+    """Return the outputs of a session by their names; raises ExportError where it fails."""
     names = [value.name for value in session.get_outputs()]
     try:
         values = session.run(names, {session.get_inputs()[0].name: images})

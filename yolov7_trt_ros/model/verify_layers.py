@@ -70,7 +70,8 @@ def _compare_layers(
     maps = write_head(writer, network, names)
     write_grid(writer, network, maps, _GRID, image_hw)
     images = draw_images(np.random.default_rng(7), shape)
-    found = {'images': images} | run_session(open_session(_showing(writer, names, maps), WHAT), images)
+    session = open_session(_showing(writer, names, maps), WHAT)
+    found = {'images': images} | run_session(session, images)
     worst = 0.0
     for what, name, wanted in _wanted_layers(network, names, maps, found):
         if name == _GRID:
