@@ -23,6 +23,7 @@ DEFAULT_NETWORK_SIZE = 640
 DEFAULT_PRECISION = 'fp16'
 BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
+ACTIVATIONS = ('silu', 'leaky_relu', 'relu')
 MEMORIES = ('auto', 'staged', 'mapped', 'direct')
 
 _LARGEST_ANCHOR_FILE = 65536
@@ -84,12 +85,27 @@ def add_class_names_argument(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_checkpoint_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add what overrules the assumptions about a PyTorch checkpoint."""
+    group = parser.add_argument_group('plain state_dicts, which do not say what they are')
+    group.add_argument(
+        '--table', metavar='NAME',
+        help='published table of layers, such as yolov7-tiny-silu (default: told from the names '
+        'and shapes of the weights)',
+    )
+    group.add_argument(
+        '--activation', choices=ACTIVATIONS,
+        help='activation of all layers (default: the published one, as is said)',
+    )
+
+
 def add_anchors_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--anchors`."""
     parser.add_argument(
         '--anchors', type=anchor_setting, default='auto', metavar='ANCHORS',
-        help='for models with raw heads that do not say: yolov7-tiny, yolov7, yolov7-p6, numbers '
-        '("10,13 16,30 ..." from the smallest stride up), or a file with them, as cfg/*.yaml has',
+        help='for models with raw heads that do not say, and in place of those of a checkpoint: '
+        'yolov7-tiny, yolov7, yolov7-p6, numbers ("10,13 16,30 ..." from the smallest stride up), '
+        'or a file with them, as cfg/*.yaml has',
     )
 
 

@@ -107,6 +107,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
     arguments.add_naming_arguments(parser.add_argument_group('model'))
+    arguments.add_checkpoint_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -199,6 +200,7 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
     from yolov7_trt_ros.cli.bench_rows import OpenOptions
     from yolov7_trt_ros.cli.bench_run import Surroundings
     from yolov7_trt_ros.cli.bench_where import read_where
+    from yolov7_trt_ros.cli.checkpoints import CheckpointOptions
     from yolov7_trt_ros.report.bench_measure import BenchPlan
 
     batches = bench_setup.parse_batches(args.batch)
@@ -224,7 +226,7 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
         data=data, pictures=pictures, labels=labels, why_no_labels=why_no_labels,
         batches=batches, plan=BenchPlan(args.seconds),
         options=OpenOptions(
-            args.size, args.threads, batches[-1], args.class_names, args.anchors
+            args.size, args.threads, batches[-1], CheckpointOptions.of(args)
         ),
         meter=meter, gpu_memory=gpu_memory,
     )

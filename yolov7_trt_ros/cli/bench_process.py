@@ -60,7 +60,7 @@ def child_command(
         '--annotations': args.annotations, '--output': folder, '--power': args.power,
         '--seconds': args.seconds, '--batch': args.batch, '--limit': args.limit,
         '--size': args.size, '--threads': args.threads, '--class-names': args.class_names,
-        '--anchors': args.anchors,
+        '--anchors': args.anchors, '--table': args.table, '--activation': args.activation,
     }
     told = [f'{name}={value}' for name, value in options.items() if value is not None]
     flags = [ALONE, *(['--allow-missing'] if args.allow_missing else [])]

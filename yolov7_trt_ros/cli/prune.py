@@ -31,6 +31,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import (
     arguments,
+    checkpoints,
     interruption,
     output,
     pruning,
@@ -58,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='what is left of a layer is a multiple of N channels: 8 for FP16, 32 for INT8 on '
         'TensorRT (default: %(default)s)',
     )
-    arguments.add_class_names_argument(parser)
+    arguments.add_naming_arguments(parser)
+    arguments.add_checkpoint_arguments(parser)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument(
         '--flops', type=float, metavar='SHARE', help='multiply-accumulates that stay, 0..1'
@@ -198,7 +200,6 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
         A value is out of its range, or two of the files are one.
 
     """
-    from yolov7_trt_ros.engine.model_files import load_class_names
     from yolov7_trt_ros.model.distill import RecoverySettings
     from yolov7_trt_ros.model.prune import PruneTarget
 
@@ -220,7 +221,7 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
         ),
         size=args.size,
         device=args.device,
-        class_names=load_class_names(args.class_names),
+        options=checkpoints.CheckpointOptions.of(args),
         onnx=args.onnx.expanduser() if args.onnx else None,
         checkpoint=args.checkpoint.expanduser() if args.checkpoint else None,
         resume=args.resume,
