@@ -91,7 +91,7 @@ def test_a_half_written_bag_is_replayed_with_a_warning(
 
 def test_no_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['replay', str(tmp_path / 'no.mcap'), '-o', str(tmp_path / 'out.mcap')]) == 1
-    assert capsys.readouterr().err.startswith('yolov7_trt: error: no such bag')
+    assert capsys.readouterr().err.startswith('yolov7_trt: error: no such file or folder')
 
 
 def test_detect_draws_the_images_of_a_bag(bag: Path, tmp_path: Path) -> None:

@@ -51,12 +51,17 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
     from yolov7_trt_ros.replay.pictures import load_picture
     from yolov7_trt_ros.replay.run import RunCounter
+    from yolov7_trt_ros.replay.sources import check_kind
     from yolov7_trt_ros.report import accuracy
     from yolov7_trt_ros.report.coco import CocoAnnotations, evaluate_coco
 
     annotations = CocoAnnotations(args.annotations.expanduser())
     folder = args.images.expanduser()
-    images = accuracy.find_images(annotations, folder, allow_missing=args.allow_missing)
+    try:
+        images = accuracy.find_images(annotations, folder, allow_missing=args.allow_missing)
+    except InputError:
+        check_kind(folder, 'pictures', 'eval')  # a bag or a video is told as such
+        raise
     options = arguments.detector_options(args, rectangular=args.rectangular)
     settings = accuracy.accuracy_settings()
     detector = building.open_model(options)

@@ -10,6 +10,7 @@ import sys
 from types import ModuleType
 
 from yolov7_trt_ros import __version__
+from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 
 PROGRAM = 'yolov7_trt'
@@ -92,7 +93,8 @@ def _load_verb(verb: str) -> ModuleType | None:
 
 
 def _report(exc: BaseException, status: int) -> int:
-    print(f'{PROGRAM}: error: {" ".join(str(exc).split())}', file=sys.stderr)
+    text = printable(' '.join(str(exc).split()))
+    print(f'{PROGRAM}: error: {text}', file=sys.stderr)
     return status
 
 

@@ -7,7 +7,7 @@ LONGEST_QUOTE = 80
 
 def printable(text: str) -> str:
     """
-    Return text with `?` in place of all that a terminal would act upon; line ends stay.
+    Return text with `?` in place of all that a terminal would act upon, line ends included.
 
     Escape sequences, bells, and the marks that turn the direction of writing are such: names of
     topics, classes and files are somebody else's.
@@ -15,10 +15,10 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return ''.join(each if each.isprintable() or each == '\n' else '?' for each in text)
+    return ''.join(each if each.isprintable() else '?' for each in text)
 
 
 def quoted(text: str) -> str:
     """Return text of others for a message: printable, in quotes, at most `LONGEST_QUOTE` long."""
     short = text if len(text) <= LONGEST_QUOTE else f'{text[:LONGEST_QUOTE]}...'
-    return repr(printable(short).replace('\n', '?'))
+    return repr(printable(short))

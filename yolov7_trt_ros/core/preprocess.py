@@ -236,15 +236,17 @@ def decode_compressed(
 
 
 def decode_picture(
-    data: bytes, *, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
+    data: bytes, *, upright: bool = True, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
 ) -> tuple[ImageView, PictureHeader]:
     """
-    Decode a picture file to bgr8, upright as its EXIF data says; with what its header says.
+    Decode a picture file to bgr8, with what its header says.
 
     Parameters
     ----------
     data
         The whole file.
+    upright
+        Turn it as its EXIF data says; OpenCV always does for TIFF.
     max_pixels
         Most width x height, checked before decoding.
 
@@ -256,10 +258,10 @@ def decode_picture(
     """
     header = read_header(memoryview(data), max_pixels=max_pixels)
     flags = cv2.IMREAD_COLOR
-    if header.kind in _TURNED_HERE:
+    if header.kind in _TURNED_HERE or not upright:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     pixels = _decode(memoryview(data), flags)
-    return ImageView.from_array(_upright(pixels, header.orientation)), header
+    return ImageView.from_array(_turned(pixels, header.orientation if upright else 1)), header
 
 
 def _decode(buffer: memoryview, flags: int) -> NDArray[np.uint8]:
@@ -284,7 +286,7 @@ def _single_plane(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     return np.asarray(blue, np.uint8) if grey else None
 
 
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Turn and mirror pixels as an EXIF orientation (1 to 8) asks for."""
     turned = cv2.transpose(pixels) if orientation >= 5 else pixels
     mirror = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
