@@ -33,6 +33,7 @@ EXIT_BROKEN_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # our own errors say what is wrong
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     try:
         args = build_parser().parse_args(argv)
         status: int = args.run(args)
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as exc:
-        return _report(exc, EXIT_FAILURE)
+        named = exc.filename is not None and exc.strerror is not None
+        return _report(f'{exc.filename}: {exc.strerror}' if named else exc, EXIT_FAILURE)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -92,8 +94,8 @@ def _load_verb(verb: str) -> ModuleType | None:
         return None
 
 
-def _report(exc: BaseException, status: int) -> int:
-    text = printable(' '.join(str(exc).split()))
+def _report(reason: object, status: int) -> int:
+    text = printable(' '.join(str(reason).split()))
     print(f'{PROGRAM}: error: {text}', file=sys.stderr)
     return status
 

@@ -14,6 +14,7 @@ from typing import Any, TextIO, TYPE_CHECKING
 
 from yolov7_trt_ros import __version__
 from yolov7_trt_ros.core.plain_text import printable
+from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
@@ -159,9 +160,7 @@ def write_json(target: str, record: dict[str, Any]) -> None:
     if target == '-':
         sys.stdout.write(text)
     else:
-        path = Path(target).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding='utf-8')
+        write_whole(Path(target).expanduser(), text.encode())
 
 
 def _escaped(line: str) -> str:

@@ -99,7 +99,10 @@ class BagReader:
                 seen[item.topic] += 1
                 if index % self._every == 0:
                     yield self._frame(item, index // self._every, improper)
-        for error in self._bag.missing(self.topics, seen):
+        missing = self._bag.missing(self.topics, seen)
+        if not seen and not missing:
+            missing = [BagError(f'{self.path} has no message on {", ".join(self.topics)}')]
+        for error in missing:
             yield self._lost(error, seen)
         self._tell_of_stamps(improper)
 

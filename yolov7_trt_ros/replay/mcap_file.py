@@ -31,6 +31,7 @@ _PRIVATE_OPCODES = 0x80
 _HEADER_BYTES = 9
 _FOOTER_BYTES = 20
 _MESSAGE_HEADER_BYTES = 22
+_LEAST_RECORDS = 1024
 _CDR = 'cdr'
 _QOS_KEY = 'offered_qos_profiles'
 _DAMAGE: tuple[type[BaseException], ...] = (*DAMAGE, BagError)
@@ -163,10 +164,14 @@ class McapFile:
 
     def _records(
         self, file: BinaryIO, size: int, topics: Collection[str],
-        *, in_chunk: bool = False, may_be_cut_off: bool = False,
+        *, may_be_cut_off: bool = False, most_in_chunk: int = 0,
     ) -> Iterator[RawMessage | BagError]:
-        """Walk the records of the file, or of an unpacked chunk."""
+        """Walk the records of the file, or, at most so many, those of an unpacked chunk."""
+        in_chunk, records = most_in_chunk > 0, 0
         while header := file.read(_HEADER_BYTES):
+            records += 1
+            if in_chunk and records > most_in_chunk:
+                raise BagError('a chunk has more records than bytes in the file')
             at = file.tell()
             opcode, length = struct.unpack('<BQ', header.ljust(_HEADER_BYTES, b'\0'))
             if opcode in (_FOOTER, _DATA_END):
@@ -237,13 +242,17 @@ class McapFile:
             if not compression:
                 rest = body[at + 8:]
                 yield from self._records(
-                    io.BytesIO(rest), len(rest), topics, in_chunk=True, may_be_cut_off=True
+                    io.BytesIO(rest), len(rest), topics,
+                    may_be_cut_off=True, most_in_chunk=len(body),
                 )
             return
         records = unpack_chunk(compression, body[at + 8:], size)
         if crc and binascii.crc32(records) != crc:
             raise BagError('chunk checksum mismatch')
-        yield from self._records(io.BytesIO(records), len(records), topics, in_chunk=True)
+        yield from self._records(
+            io.BytesIO(records), len(records), topics,
+            most_in_chunk=max(len(body), _LEAST_RECORDS),
+        )
 
 
 class _Everything(Collection[str]):
