@@ -19,12 +19,14 @@ from typing import Any
 
 from measured_on import save
 
+from yolov7_trt_ros.cli import labels
 from yolov7_trt_ros.core.detector import Detector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine import DetectorOptions, open_detector
 from yolov7_trt_ros.replay.pictures import load_picture
 from yolov7_trt_ros.report import accuracy
-from yolov7_trt_ros.report.coco import CocoAnnotations, CocoImage, evaluate_coco
+from yolov7_trt_ros.report.coco import CocoAnnotations, evaluate_coco
+from yolov7_trt_ros.report.labels import CocoImage
 
 RESULTS = Path(__file__).resolve().parent / 'results' / 'tuning.json'
 SHAPES = ('rectangle', 'square')
@@ -46,23 +48,23 @@ def precision(
 ) -> dict[str, float]:
     """Return AP and AP50 over the images."""
     failures: list[Exception] = []
-    categories = annotations.categories_of(detector.spec.class_names)
+    categories = labels.labelled_categories(annotations, detector.spec.class_names)
+    pictures = labels.labelled_pictures(annotations)
     records = accuracy.detect_labelled(
         images, folder, detector, accuracy.accuracy_settings(), categories,
-        load=load_picture, found=lambda *_: None, failed=failures.append,
+        pictures=pictures, found=lambda *_: None, failed=failures.append,
     )
     if failures:
         raise failures[0]
-    result = evaluate_coco(
-        records, annotations, [image.image_id for image in images], categories
-    )
+    labels.tell_of(pictures)
+    result = evaluate_coco(records, annotations, images, categories)
     return {'ap': round(result['ap'], 4), 'ap50': round(result['ap50'], 4)}
 
 
 def measure(args: argparse.Namespace, model: str) -> list[dict[str, Any]]:
     """Return a row for each size and shape of one model."""
-    annotations = CocoAnnotations(args.annotations)
-    images = accuracy.find_images(annotations, args.images, allow_missing=False)
+    annotations = labels.open_annotations(args.annotations)
+    images = labels.find_labelled(annotations, args.images, allow_missing=False)
     views = [load_picture(args.images / image.file_name) for image in images[:args.timed]]
     rows = []
     for size in args.sizes:

@@ -35,45 +35,89 @@ def brightness_grid(
     metadata: dict[str, str] | None = None,
 ) -> Path:
     """
-    Build a grid model whose objectness is the brightness of each cell.
+    Build a grid model that claims the box (16, 16, 48, 48) as surely as its input is bright.
 
-    Every cell claims the box (16, 16, 48, 48). With `baked_wh` the added constant has the shape of
-    the whole grid, as YOLOv7's `--dynamic` export has it; `objectness` is added to each.
+    Of each stride one cell does, with the brightness of the brightest cell as its objectness; the
+    others claim boxes around themselves with none. `objectness` is added to each. With `baked_wh`
+    the grid has that size, as in YOLOv7's `--dynamic` export, else any up to 1280.
 
     """
     dtype, kind = (np.float16, TensorProto.FLOAT16) if half else (np.float32, TensorProto.FLOAT)
-    width = 5 + num_classes
-    picked = np.zeros((1, 1, 1, 1, width), dtype)
-    picked[..., 4] = 1
-    row = np.zeros(width, dtype)
-    row[:5] = [32, 32, 32, 32, objectness]
-    row[5:] = np.linspace(1, 0.5, num_classes)
+    scores = np.linspace(1, 0.5, num_classes) if num_classes > 2 else [0.75, 0.5][:num_classes]
     initializers = [
-        _constant('picked', picked), _constant('last', np.array([4])),
-        _constant('flat', np.array([0, -1, width])),
+        _constant('flat', np.array([0, -1, 5 + num_classes])), _constant('none', dtype(0)),
+        _constant('added', dtype(objectness)),
+        _constant('sides', np.full((1, 2, 1, 1), 32, dtype)),
+        _constant('scores', np.array(scores, dtype).reshape(1, -1, 1, 1)),
+        *(_constant(f'index_{index}', np.array([index])) for index in range(5)),
     ]
-    nodes = [helper.make_node('ReduceMean', ['images'], ['grey'], axes=[1], keepdims=1)]
+    nodes = []
+
+    def add(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    add('ReduceMean', ['images'], 'grey', axes=[1], keepdims=1)
     for stride in (8, 16, 32):
-        grid = (1, 1, 1, 1)
-        if baked_wh is not None:
-            grid = (1, 3, baked_wh[1] // stride, baked_wh[0] // stride)
         name = f'{{}}_{stride}'.format
-        initializers += [
-            _constant(name('base'), np.broadcast_to(row, (*grid, width)).copy()),
-        ]
-        nodes += [
-            helper.make_node('AveragePool', ['grey'], [name('pool')],
-                             kernel_shape=[stride] * 2, strides=[stride] * 2),
-            helper.make_node('Concat', [name('pool')] * 3, [name('anchors')], axis=1),
-            helper.make_node('Unsqueeze', [name('anchors'), 'last'], [name('cells')]),
-            helper.make_node('Mul', [name('cells'), 'picked'], [name('values')]),
-            helper.make_node('Add', [name('values'), name('base')], [name('grid')]),
-            helper.make_node('Reshape', [name('grid'), 'flat'], [name('rows')]),
-        ]
-    nodes.append(helper.make_node('Concat', ['rows_8', 'rows_16', 'rows_32'], ['output'], axis=1))
+        pool = add('AveragePool', ['grey'], name('pool'),
+                   kernel_shape=[stride] * 2, strides=[stride] * 2)
+        add('Mul', [pool, 'none'], name('zero'))
+        add('Shape', [pool], name('shape'))
+        for axis, side in ((3, 'x'), (2, 'y')):
+            cells = (baked_wh[3 - axis] if baked_wh else 1280) // stride
+            form = (1, 1, 1, -1) if side == 'x' else (1, 1, -1, 1)
+            chosen = np.arange(cells) == 32 // stride - 1  # its box is centred on its far corner
+            starts = np.arange(cells) * stride + stride / 2
+            for what, values in (('centre', starts), ('chosen', chosen)):
+                initializers.append(
+                    _constant(name(f'all_{what}_{side}'), values.astype(dtype).reshape(form))
+                )
+                if baked_wh:
+                    add('Identity', [name(f'all_{what}_{side}')], name(f'{what}_{side}'))
+                    continue
+                first, last = f'index_{axis}', f'index_{axis + 1}'
+                end = add('Slice', [name('shape'), first, last], name(f'{what}_{side}_end'))
+                add('Slice', [name(f'all_{what}_{side}'), 'index_0', end, f'index_{axis}'],
+                    name(f'{what}_{side}'))
+        add('Mul', [name('chosen_x'), name('chosen_y')], name('chosen'))
+        initializers.append(_constant(name('moved'), dtype(stride / 2)))
+        add('Mul', [name('chosen'), name('moved')], name('corner'))
+        for side in ('x', 'y'):
+            add('Add', [name(f'centre_{side}'), name('corner')], name(f'c{side}_flat'))
+            add('Add', [name(f'c{side}_flat'), name('zero')], name(f'c{side}'))
+        add('ReduceMax', [pool], name('brightest'), axes=[2, 3], keepdims=1)
+        add('Add', [name('brightest'), 'added'], name('sure'))
+        add('Mul', [name('chosen'), name('sure')], name('objectness'))
+        add('Add', [name('zero'), 'sides'], name('wh'))
+        add('Add', [name('zero'), 'scores'], name('classes'))
+        parts = [name(part) for part in ('cx', 'cy', 'wh', 'objectness', 'classes')]
+        add('Concat', parts, name('values'), axis=1)
+        add('Transpose', [name('values')], name('last'), perm=[0, 2, 3, 1])
+        add('Reshape', [name('last'), 'flat'], name('rows'))
+    add('Concat', [f'rows_{stride}' for stride in (8, 16, 32) for _ in range(3)], 'output', axis=1)
     images = helper.make_tensor_value_info('images', kind, shape)
-    output = helper.make_tensor_value_info('output', kind, ('b', 'rows', width))
+    output = helper.make_tensor_value_info('output', kind, ('b', 'rows', 5 + num_classes))
     return save(path, nodes, [images], [output], initializers, metadata)
+
+
+def grid_centres(
+    network_wh: tuple[int, int] = (64, 64), strides: tuple[int, ...] = (8, 16, 32),
+    anchors: int = 3,
+) -> np.ndarray:
+    """Return boxes (rows, 4), as centres and sizes, around the cells of a grid."""
+    rows = []
+    for stride in strides:
+        y, x = np.mgrid[:network_wh[1]:stride, :network_wh[0]:stride] + stride / 2
+        centres = np.tile(np.stack([x, y], -1).reshape(-1, 2), (anchors, 1))
+        rows.append(np.concatenate([centres, np.full_like(centres, 2 * stride)], axis=1))
+    return np.concatenate(rows).astype(np.float32)
+
+
+def as_corners(centres: np.ndarray) -> np.ndarray:
+    """Return boxes (..., 4) of centres and sizes as corners."""
+    half = centres[..., 2:] / 2
+    return np.concatenate([centres[..., :2] - half, centres[..., :2] + half], axis=-1)
 
 
 def ends_in_plugin(
@@ -82,7 +126,8 @@ def ends_in_plugin(
 ) -> Path:
     """Build a model of 64 x 64 whose fixed boxes and scores go into EfficientNMS_TRT."""
     dtype, kind = (np.float16, TensorProto.FLOAT16) if half else (np.float32, TensorProto.FLOAT)
-    boxes = np.zeros((1, 252, 4), dtype)
+    centres = attributes.get('box_coding') in (1, [1])
+    boxes = (grid_centres() if centres else as_corners(grid_centres()))[None].astype(dtype)
     boxes[0, :2] = [[10, 20, 30, 40], [40, 10, 60, 30]]
     scores = np.zeros((1, 252, num_classes), dtype)
     scores[0, 0, 1], scores[0, 1, num_classes - 1] = 0.75, 0.5

@@ -79,6 +79,10 @@ def test_a_table_of_what_runs_and_what_does_not(
     assert str(tmp_path) not in text
     assert str(photographs) not in text
     assert '| ONNX Runtime FP32 yolov7-nano | fp32 | 3.3 |' in printed.out
+    rough = 'the average precision of 2 labelled images is rough'
+    assert printed.err.count(rough) == 1
+    assert all(rough in (out / f'bench.{kind}').read_text() for kind in ('md', 'html'))
+    assert printed.err.count('2 of 2 images have no width and height') == 1
     page = ElementTree.fromstring((out / 'bench.html').read_text().partition('\n')[2])
     assert page.findtext('.//h1') == 'Small'
     assert page.findtext('.//blockquote') == 'Seen.'

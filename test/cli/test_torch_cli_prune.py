@@ -113,6 +113,23 @@ def test_prune_writes_a_smaller_network_and_what_it_costs(
     assert not list(tmp_path.glob('*.recovery'))
 
 
+def test_labels_of_other_pictures_are_not_learnt(
+    checkpoint: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / 'labels.json'
+    labels.write_text(json.dumps({
+        'images': [{'id': 1, 'file_name': 'chelsea.jpg', 'width': 45, 'height': 30},
+                   {'id': 2, 'file_name': 'coffee.jpg'}],
+        'annotations': [{'image_id': '1', 'category_id': 17, 'bbox': [0, 2, 40, 28]}],
+        'categories': [{'id': 17, 'name': 'cat'}],
+    }))
+    given = arguments(checkpoint, photographs, tmp_path / 'o.pt', '--flops', '0.8')
+    assert main([*given, '--labels', str(labels)]) == 1
+    printed = capsys.readouterr().err
+    assert '1 pictures cannot be read, or have another size than labels.json states' in printed
+    assert 'the labels hold no box of the pictures' in printed
+
+
 def test_classes_are_named_as_the_labels_do(
     checkpoint: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,9 +18,9 @@ from yolov7_trt_ros.core.model_spec import (
     ANCHOR_SETS,
     ModelSpec,
     OutputLayout,
-    recognise_model,
     TensorInfo,
 )
+from yolov7_trt_ros.core.recognise import recognise_model
 from yolov7_trt_ros.errors import InferenceError
 
 NETWORK = (128, 96)
@@ -75,7 +75,7 @@ def spec_of(outputs: list[tuple[str, np.ndarray]], **options: Any) -> ModelSpec:
     return recognise_model(
         [TensorInfo('images', (1, 3, network[1], network[0]), 'float32')],
         [TensorInfo(name, value.shape, str(value.dtype)) for name, value in outputs],
-        {}, probe_wh=network, **options,
+        {}, probe_wh=network, values=options.pop('values', None), **options,
     )
 
 
@@ -478,5 +478,5 @@ def test_a_score_above_one_is_reported_as_one() -> None:
 
 def test_the_layouts_of_this_file_are_all_there_are() -> None:
     assert {layout.name for layout in OutputLayout} == {
-        'GRID', 'RAW_HEADS', 'BOXES_AND_SCORES', 'END2END_TRT', 'END2END_ORT'
+        'GRID', 'RAW_HEADS', 'BOXES_AND_SCORES', 'LABELLED', 'END2END_TRT', 'END2END_ORT'
     }

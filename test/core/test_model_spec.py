@@ -9,15 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS, parse_class_names
+from yolov7_trt_ros.core.class_names import (
+    COCO80,
+    COCO80_CATEGORY_IDS,
+    parse_class_names,
+    repeated_note,
+    visible,
+)
 from yolov7_trt_ros.core.model_spec import (
     ANCHOR_SETS,
     check_input,
     ModelSpec,
     OutputLayout,
-    recognise_model,
     TensorInfo,
 )
+from yolov7_trt_ros.core.recognise import recognise_model
 from yolov7_trt_ros.errors import ModelLayoutError
 
 WH = (640, 640)
@@ -43,7 +49,7 @@ def plugin(most: int = 100, names: str = 'num_dets boxes scores det_classes') ->
 
 
 def recognise(*outputs: TensorInfo, **options: Any) -> ModelSpec:
-    options = {'metadata': {}, 'probe_wh': WH, **options}
+    options = {'metadata': {}, 'probe_wh': WH, 'values': None, **options}
     return recognise_model([IMAGE], outputs, options.pop('metadata'), **options)
 
 
@@ -94,7 +100,7 @@ def test_the_network_size() -> None:
     def fixed(*shape: int | None) -> tuple[int, int] | None:
         image = TensorInfo('images', shape, 'float32')
         outputs = [tensor('x', 1, ROWS, 85)]
-        return recognise_model([image], outputs, {}, probe_wh=WH).fixed_wh
+        return recognise_model([image], outputs, {}, probe_wh=WH, values=None).fixed_wh
 
     assert fixed(1, 3, 384, 640) == (640, 384)
     assert fixed(None, 3, None, None) is None
@@ -119,13 +125,13 @@ def test_refused_inputs(inputs: list[TensorInfo], message: str) -> None:
 
 @pytest.mark.parametrize(('outputs', 'message'), [
     ([], 'none. Accepted'),
-    ([tensor('output0', 1, 84, 8400)], 'has 25200 rows .*anchor-free YOLO'),
+    ([tensor('output0', 1, 84, 8400)], 'anchor-free YOLO'),
     ([tensor('output0', 1, ROWS, 5)], 'has 25200 rows'),
     ([tensor('output0', 1, ROWS, 85, dtype='int64')], 'not those of a YOLOv7'),
     ([tensor('output0', 1, 15_120, 85)], 'At 640x640 a YOLOv7 grid has 25200 rows'),
     ([tensor('logits', 1, 1000)], r'logits float32\[1, 1000\]'),
     ([tensor('output', 12, 6)], 'not those of a YOLOv7'),
-    ([tensor('b', 1, ROWS, 4), tensor('s', 1, ROWS, 4)], 'ambiguous outputs.*--grid'),
+    ([tensor('b', 1, ROWS, 4), tensor('s', 1, ROWS, 4)], 'ambiguous.*--grid'),
     ([tensor('b', 1, ROWS, 4), tensor('s', 1, 8400, 80)], 'not those of a YOLOv7'),
     ([tensor('b', 1, ROWS, 5), tensor('s', 1, ROWS, 80)], 'not those of a YOLOv7'),
     (plugin(1, 'a b c d'), 'ambiguous end2end outputs'),
@@ -232,8 +238,11 @@ def test_names_in_metadata(text: str) -> None:
 @pytest.mark.parametrize('text', [
     '', 'cat, dog', '5', 'null', '"cat"', '[1, 2]', '{"a": "cat"}', '{"0": "cat", "2": "dog"}',
     '{"1": "cat"}', '{"0": 5}', '{[]: 1}', '{1e999: "cat"}', '{"0": "cat", 0: "dog"', '\0',
+    '{"0": "cat", "0": "dog"}', "{0: 'cat', 0: 'dog'}", '{"0": "cat", "00": "dog"}', '{0.5: "a"}',
+    "{0: 'cat', **{1: 'dog'}}", '{0: {1: "a"}}', '-' * 100_000 + '1', '["a",' * 100_000,
+    '["' + 'x' * 600_000 + '"]', '1+' * 50_000 + '1', '{"0": "cat"',
     '[' * 100_000, '9' * 10_000, '__import__("os").system("true")', '{None: "cat"}', '[["cat"]]',
-])
+], ids=lambda text: text[:30])
 def test_useless_names_are_refused_in_a_short_message(text: str) -> None:
     with pytest.raises(ModelLayoutError, match='class names in the model metadata') as info:
         parse_class_names(text)
@@ -252,9 +261,30 @@ def test_random_names_raise_model_layout_error_only(text: str) -> None:
 
 @given(st.lists(st.text(max_size=10), max_size=10))
 def test_names_written_as_json_or_python_come_back(names: list[str]) -> None:
-    assert parse_class_names(json.dumps(names)) == tuple(names)
-    assert parse_class_names(json.dumps(dict(enumerate(names)))) == tuple(names)
-    assert parse_class_names(repr(dict(enumerate(names)))) == tuple(names)
+    shown = tuple(map(visible, names))
+    assert parse_class_names(json.dumps(names)) == shown
+    assert parse_class_names(json.dumps(dict(enumerate(names)))) == shown
+    assert parse_class_names(repr(dict(enumerate(names)))) == shown
+
+
+def test_what_is_invisible_in_names_is_escaped(capfd: pytest.CaptureFixture[str]) -> None:
+    text = '["red\\u001b[2J", "b\\u202elue", "\\ud800", "\u0645\u06cc\u200c\u062e", "a b"]'
+    assert parse_class_names(text) == (
+        'red\\x1b[2J', 'b\\u202elue', '\\ud800', '\u0645\u06cc\u200c\u062e', 'a b'
+    )
+    assert parse_class_names(r"['a\d']") == ('a\\d',)
+    assert capfd.readouterr() == ('', '')  # Python warns of such escapes
+
+
+def test_long_lists_of_names() -> None:
+    names = [f'class number {index}' for index in range(20_000)]
+    assert len(parse_class_names(json.dumps(names))) == 20_000
+    assert len(parse_class_names(repr(dict(enumerate(names[:15_000]))))) == 15_000
+
+
+def test_names_of_several_classes_are_told() -> None:
+    assert repeated_note(('a', 'b')) == ''
+    assert repeated_note(('a', 'b', 'a', 'c', 'c')).endswith('have the same name: a, c')
 
 
 def test_where_names_come_from() -> None:

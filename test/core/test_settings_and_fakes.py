@@ -65,6 +65,7 @@ def test_class_ids_by_name_and_index() -> None:
     names = ('cat', 'dog', '7')
     assert find_class_ids([], names) is None
     assert find_class_ids(['dog', '0'], names) == {0, 1}
+    assert find_class_ids(['dog'], ['dog', 'cat', 'dog']) == {0, 2}
     assert find_class_ids(['7'], names) == {2}
     assert find_class_ids(['12'], ()) == {12}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from onnx import helper, numpy_helper, TensorProto
-from onnx_models import save
+from onnx_models import grid_centres, save
 import pytest
 from tensorrt_surfaces import surface
 
@@ -191,16 +191,20 @@ def test_nms_inside_onnx_is_refused_with_the_remedy(
 
 
 def unsupported(folder: Path) -> Path:
-    """Build a grid model of one class, all zeros, that ONNX Runtime runs and TensorRT does not."""
+    """Build a grid model of one class that ONNX Runtime runs and TensorRT does not."""
     nodes = [
         helper.make_node('Unique', ['images'], ['values'], name='head.unique'),
         helper.make_node('ReduceMin', ['values'], ['least'], keepdims=0),
-        helper.make_node('Mul', ['zeros', 'least'], ['output']),
+        helper.make_node('Mul', ['zero', 'least'], ['nothing']),
+        helper.make_node('Add', ['rows', 'nothing'], ['output']),
     ]
     images = helper.make_tensor_value_info('images', TensorProto.FLOAT, (1, 3, 64, 64))
     output = helper.make_tensor_value_info('output', TensorProto.FLOAT, (1, 252, 6))
-    zeros = numpy_helper.from_array(np.zeros((1, 252, 6), np.float32), 'zeros')
-    return save(folder / 'odd.onnx', nodes, [images], [output], [zeros])
+    rows = np.full((1, 252, 6), 0.25, np.float32)
+    rows[0, :, :4] = grid_centres()
+    stored = [numpy_helper.from_array(rows, 'rows'),
+              numpy_helper.from_array(np.zeros((), np.float32), 'zero')]
+    return save(folder / 'odd.onnx', nodes, [images], [output], stored)
 
 
 def test_an_unsupported_operator_is_named(rtx: TrtApi, tmp_path: Path) -> None:

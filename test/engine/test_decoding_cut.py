@@ -16,7 +16,7 @@ from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout
 from yolov7_trt_ros.core.preprocess import decode_compressed
-from yolov7_trt_ros.engine import decoding_cut, onnx_detector
+from yolov7_trt_ros.engine import onnx_detector
 from yolov7_trt_ros.engine.decoding_cut import cut_decoding, load_cut
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
@@ -66,7 +66,7 @@ def assert_same_detections(path: Path, pictures: list[ImageView], **options: Any
 def test_the_embedded_model() -> None:
     model = onnx.load(str(NANO))
     nodes = len(model.graph.node)
-    spec = cut_decoding(onnx, model, spec_of(NANO))
+    spec = cut_decoding(model, spec_of(NANO))
     assert spec is not None
     assert spec.layout is OutputLayout.RAW_HEADS
     assert spec.anchors == ANCHOR_SETS['yolov7-tiny']
@@ -121,7 +121,7 @@ def test_sizes_that_only_the_grid_had_baked_in_are_free(tmp_path: Path) -> None:
     square = onnx_models.conv_grid(tmp_path / 'square.onnx', sides=('height', 'width'))
     model = onnx.load(str(square))
     spec = spec_of(path)
-    cut = cut_decoding(onnx, model, spec)
+    cut = cut_decoding(model, spec)
     assert cut is not None
     (tmp_path / 'cut.onnx').write_bytes(model.SerializeToString())
     free = OnnxDetector(tmp_path / 'cut.onnx', network_size=128)
@@ -140,7 +140,7 @@ def test_another_decoding_stays(tmp_path: Path, options: dict[str, Any]) -> None
     path = onnx_models.conv_grid(tmp_path / 'model.onnx', **options)
     before = onnx.load(str(path))
     model = onnx.load(str(path))
-    assert cut_decoding(onnx, model, spec_of(path)) is None
+    assert cut_decoding(model, spec_of(path)) is None
     assert model == before
     assert layouts(path) == (OutputLayout.GRID, OutputLayout.GRID)
 
@@ -169,5 +169,5 @@ def test_a_model_too_large_for_one_message(monkeypatch: pytest.MonkeyPatch) -> N
     def too_large(*_: Any) -> None:
         raise ValueError('exceeds maximum protobuf size of 2GB')
 
-    monkeypatch.setattr(decoding_cut, 'cut_decoding', too_large)
+    monkeypatch.setattr(onnx.ModelProto, 'SerializeToString', too_large)
     assert layouts(NANO, network_size=64) == (OutputLayout.GRID, OutputLayout.GRID)

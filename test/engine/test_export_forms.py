@@ -73,3 +73,18 @@ def test_the_form_finds_what_the_grid_finds(
 def test_there_is_something_to_find(from_grid: list[Detections]) -> None:
     assert sum(map(len, from_grid)) >= 15
     assert {found.source_wh[0] > found.source_wh[1] for found in from_grid} == {True, False}
+
+
+def test_a_grid_of_one_anchor_a_cell(shared_data: Path, photographs: list[ImageView]) -> None:
+    """YOLOX-Nano in YOLOv7's form, and with each row three times: the same model."""
+    one, three = (
+        OnnxDetector(shared_data / f'vision/models/yolox_nano_{form}_fp16w.onnx')
+        for form in ('as_yolov7', 'rows3')
+    )
+    assert one.spec.evidence[0] == '8400 rows: 1 anchor a cell, strides 8, 16, 32'
+    total = 0
+    for image in photographs:
+        found, wanted = (each.detect(image, BAKED)[0] for each in (one, three))
+        assert_same(found, wanted)
+        total += len(found)
+    assert total >= 15

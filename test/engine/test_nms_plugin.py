@@ -82,5 +82,5 @@ def test_a_model_without_the_plugin_is_left_alone(build: Any) -> None:
 def test_what_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / 'broken.onnx'
     path.write_bytes(content)
-    with pytest.raises(ModelFormatError, match='broken.onnx is not an ONNX file'):
+    with pytest.raises(ModelFormatError, match='broken.onnx is not a readable ONNX file'):
         cut_nms_plugin(path)

@@ -69,6 +69,46 @@ def test_useless_names_files_are_refused(tmp_path: Path) -> None:
             load_class_names(source)
 
 
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+def test_encodings_and_line_ends_of_names_files(tmp_path: Path, encoding: str, end: str) -> None:
+    path = tmp_path / 'names.txt'
+    names = ('red', 'blå bil', 'C# book', "driver's seat", '[', 'a, b', 'ميخ', 'می\u200cخواهم')
+    path.write_bytes((end.join(names) + end).encode(encoding))
+    assert load_class_names(str(path)) == names
+
+
+@pytest.mark.parametrize(('content', 'what'), [
+    (b'names: [red, blue]', 'looks like YAML'),
+    (b'path: ../data\nnc: 2\nnames:\n  0: red\n', 'looks like YAML'),
+    (b'0: red\n1: blue\n', 'looks like YAML'),
+    (b'---\n- red\n', 'looks like YAML'),
+    (b'["red", "blue"]', 'looks like JSON'),
+    (b'{"0": "red"}', 'looks like JSON'),
+    (b'[\n"red",\n"blue"\n]', "name 2, '\"red\",', looks like JSON"),
+    (b'# my classes\nred\n', 'name 1, .# my classes., looks like a line with a comment'),
+    (b'red # the first\nblue\n', 'a line with a comment'),
+    (b'item {\n  id: 1\n', 'a label map'),
+    (b'red,blue,green\n', 'its only line has commas'),
+    (b'red\x1b[2J\nblue\n', r'name 1 has invisible characters in it: red\\x1b'),
+    ('red\nb\u202elue\n'.encode(), r'name 2 has invisible characters in it: b\\u202e'),
+    ('red\x85blue\n'.encode(), 'name 1 has invisible'),
+    ('red\n'.encode('utf-16-le'), 'zero bytes: not text, or UTF-16 without'),
+    ('Käfer\n'.encode('latin-1'), 'no text in utf-8 .byte 1 is 0xe4.; save it as UTF-8'),
+    (b'\xff\xfea', 'no text in utf-16'),
+    (b'x\n' * 600_000, 'larger than 1048576 bytes'),
+    (bytes(5000), 'zero bytes'),
+    (b'\xef\xbb\xbf\n', 'holds no names'),
+], ids=lambda value: str(value)[:30])
+def test_other_files_than_of_names(tmp_path: Path, content: bytes, what: str) -> None:
+    path = tmp_path / 'names.txt'
+    path.write_bytes(content)
+    with pytest.raises(SettingError, match=f'class_names must be .*: .*{what}') as caught:
+        load_class_names(str(path))
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
+
+
 def test_anchors_by_name() -> None:
     assert choose_anchors('auto') is choose_anchors('') is None
     assert choose_anchors('yolov7') is ANCHOR_SETS['yolov7']

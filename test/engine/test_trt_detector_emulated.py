@@ -15,6 +15,7 @@ import sys
 import threading
 from typing import Any
 
+import export_forms
 import numpy as np
 import onnx_models
 import pytest
@@ -42,8 +43,8 @@ sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
 import emulated_cuda  # noqa: E402, I100  (its folder has just been added)
 from test_kernel_twins import HostLauncher  # noqa: E402
 
-MODULES = ('cuda_device', 'graphs', 'kernels', 'memory', 'staging', 'upload', 'trt_buckets',
-           'stage_times', 'bucket_cache', 'trt_detector')
+MODULES = ('cuda_device', 'graphs', 'kernels', 'memory', 'plan_probe', 'staging', 'upload',
+           'trt_buckets', 'stage_times', 'bucket_cache', 'trt_detector')
 SIZE = 64
 PROFILES = (
     ShapeRange((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96)),
@@ -396,6 +397,64 @@ def test_fastest_memory_strategy_is_chosen_and_told(opened: Callable[..., Any]) 
     assert f'{fastest} memory' in detector.backend
     with pytest.raises(SettingError, match='memory must be auto or one of staged, mapped, direct'):
         opened(memory='telepathy')
+
+
+# ---- plans without a manifest are run and recognised --------------------------------------------
+
+FIXED = (ShapeRange((1, 3, 64, 96), (1, 3, 64, 96), (1, 3, 64, 96)),)
+ON_A_GPU = [form for form in export_forms.FORMS if '(n, 7)' not in form.shape]
+
+
+@pytest.mark.parametrize(
+    'form', [form for form in ON_A_GPU if form.verdict == 'taken'], ids=lambda form: form.name
+)
+def test_each_form_finds_what_the_cpu_finds(
+    opened: Callable[..., Any], tmp_path: Path, form: export_forms.Form
+) -> None:
+    path = form.make(tmp_path)
+    known = {'class_names': ['a', 'b', 'c']}
+    if 'raw heads' in form.name:
+        known['anchors'] = onnx_models.CONV_ANCHORS
+    detector = opened(path, profiles=FIXED, **known)
+    cpu = OnnxDetector(path, keep_grid=True, **known)
+    assert detector.spec == cpu.spec
+    assert detector.spec.evidence == cpu.spec.evidence
+    for seed in range(3):
+        image = view(seed, 96, 64)
+        found, wanted = (each.detect(image, SETTINGS)[0] for each in (detector, cpu))
+        assert len(found) > 3
+        assert close_to(found, wanted)
+
+
+@pytest.mark.parametrize(
+    'form', [form for form in ON_A_GPU if form.verdict == 'refused'], ids=lambda form: form.name
+)
+def test_other_forms_are_refused_as_on_the_cpu(
+    opened: Callable[..., Any], tmp_path: Path, form: export_forms.Form
+) -> None:
+    path = form.make(tmp_path)
+    with pytest.raises(ModelLayoutError) as on_cpu:
+        OnnxDetector(path)
+    # what a plan does not keep is the text that an ONNX model carries
+    if 'names' in form.name or 'metadata' in form.name:
+        return
+    with pytest.raises(ModelLayoutError) as on_gpu:
+        opened(path, profiles=FIXED)
+    assert str(on_gpu.value).startswith(str(on_cpu.value).partition(' (')[0])
+
+
+def test_a_fixed_batch_takes_fewer_images(opened: Callable[..., Any], tmp_path: Path) -> None:
+    model = onnx_models.brightness_grid(tmp_path / 'b4.onnx', shape=(4, 3, 64, 64), num_classes=3)
+    fixed = ShapeRange((4, 3, 64, 64), (4, 3, 64, 64), (4, 3, 64, 64))
+    detector = opened(model, profiles=(fixed,), rectangular=False)
+    free = opened(rectangular=False)
+    assert detector.max_batch == 4
+    for count in (1, 3, 4):
+        images = [view(seed) for seed in range(count)]
+        found, _ = detector.detect_batch(images, SETTINGS)
+        assert len(found) == count
+        for image, each in zip(images, found, strict=True):
+            assert len(each) and same(each, free.detect(image, SETTINGS)[0])
 
 
 # ---- errors ---------------------------------------------------------------------------------

@@ -70,6 +70,11 @@ class EmulatedCuda(types.ModuleType):
         self.state.check()
         ctypes.memmove(address, array.ctypes.data, array.nbytes)
 
+    def memcpy_dtoh(self, array: np.ndarray, address: int) -> None:
+        """Copy now."""
+        self.state.check()
+        ctypes.memmove(array.ctypes.data, address, array.nbytes)
+
     def memcpy_htod_async(self, address: int, array: np.ndarray, stream: Stream) -> None:
         """Copy in stream order."""
         stream.do(lambda: self.memcpy_htod(address, array))
@@ -404,7 +409,8 @@ def _at(address: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 def _info(value: Any) -> TensorInfo:
-    kinds = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(int32)': 'int32'}
+    kinds = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(int32)': 'int32',
+             'tensor(int64)': 'int64'}
     shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
     return TensorInfo(value.name, shape, kinds[value.type])
 

@@ -93,7 +93,7 @@ class Decoded:
     """Detections and the counts of unusable values of one image."""
 
     detections: Detections
-    bad: tuple[int, int, int]
+    bad: tuple[int, ...]
 
 
 def spec_of(
@@ -168,5 +168,5 @@ def _decoded(result: np.void, box: Letterbox) -> Decoded:
             result['boxes'][:count].copy(), result['scores'][:count].copy(),
             result['class_ids'][:count].copy(), box.source_wh,
         ),
-        (int(result['bad_objectness']), int(result['bad_scores']), int(result['bad_boxes'])),
+        tuple(int(result[f'bad_{what}']) for what in ('objectness', 'scores', 'boxes', 'classes')),
     )

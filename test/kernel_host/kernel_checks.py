@@ -11,7 +11,7 @@ from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout
 from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
-from yolov7_trt_ros.core.model_spec import OutputLayout
+from yolov7_trt_ros.core.model_spec import LabelledColumns, OutputLayout
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.errors import InferenceError
 
@@ -109,11 +109,18 @@ def poison(rng: np.random.Generator, array: np.ndarray, chance: float = 0.15) ->
         array.reshape(-1)[places] = rng.choice([np.nan, np.inf, -np.inf])
 
 
+def overshoot(rng: np.random.Generator, array: np.ndarray, chance: float = 0.05) -> None:
+    """Sometimes put a number somewhere that is no score and no class."""
+    if array.size and rng.random() < chance:
+        array.reshape(-1)[rng.integers(0, array.size)] = rng.choice([1.5, 0.25, -3.0])
+
+
 def random_case(rng: np.random.Generator, size: CaseSize) -> DecodeCase:
     """Return a case of any layout, batch and dtype."""
-    layout = rng.choice(
-        [OutputLayout.GRID, OutputLayout.BOXES_AND_SCORES, OutputLayout.END2END_TRT]
-    )
+    layout = rng.choice([
+        OutputLayout.GRID, OutputLayout.BOXES_AND_SCORES, OutputLayout.LABELLED,
+        OutputLayout.END2END_TRT,
+    ])
     batch = int(rng.choice([1, 1, 3]))
     classes = int(rng.choice([1, 2, size.most_classes]))
     rows = int(rng.integers(1, size.most_rows))
@@ -125,9 +132,14 @@ def random_case(rng: np.random.Generator, size: CaseSize) -> DecodeCase:
         for w, h in rng.integers(20, 900, (batch, 2))
     ]
     centres = bool(rng.integers(0, 2))
+    transposed, columns = False, None
     if layout is OutputLayout.GRID:
         scores = random_scores(rng, (batch, rows, 1 + classes))
         outputs = [np.concatenate([boxes, scores], axis=2).astype(dtype)]
+        transposed = bool(rng.random() < 0.3)
+    elif layout is OutputLayout.LABELLED:
+        outputs, columns = random_labelled(rng, boxes, classes, dtype)
+        transposed = columns is not None and bool(rng.random() < 0.3)
     elif layout is OutputLayout.BOXES_AND_SCORES:
         outputs = [boxes.astype(dtype), random_scores(rng, (batch, rows, classes)).astype(dtype)]
     else:
@@ -141,11 +153,38 @@ def random_case(rng: np.random.Generator, size: CaseSize) -> DecodeCase:
     for array in outputs:
         if array.dtype.kind == 'f':
             poison(rng, array)
+            overshoot(rng, array)
+    if transposed:
+        outputs = [np.ascontiguousarray(array.transpose(0, 2, 1)) for array in outputs]
     settings = random_settings(rng, classes)
     if dtype == 'float16':  # numpy compares float16 with thresholds in float16
         threshold = float(np.float16(settings.score_threshold))
         settings = dataclasses.replace(settings, score_threshold=threshold)
-    return DecodeCase(spec_of(layout, classes, centres=centres), outputs, letterboxes, settings)
+    spec = spec_of(layout, classes, centres=centres)
+    spec = dataclasses.replace(spec, transposed=transposed, columns=columns)
+    return DecodeCase(spec, outputs, letterboxes, settings)
+
+
+def random_labelled(
+    rng: np.random.Generator, boxes: np.ndarray, classes: int, dtype: str
+) -> tuple[list[np.ndarray], LabelledColumns | None]:
+    """Return boxes with a score and a label a row: three tensors, or one of 6 or 7 columns."""
+    shape = (*boxes.shape[:2], 1)
+    scores = random_scores(rng, shape).astype(dtype)
+    labels = rng.integers(0, classes, shape)
+    if rng.random() < 0.1:  # some that are no classes
+        labels.reshape(-1)[rng.integers(0, labels.size, 2)] = rng.choice([-1, classes, 30000])
+    if rng.random() < 0.3:
+        kind = rng.choice([dtype, 'int32', 'int64'])
+        return [boxes.astype(dtype), scores, labels.astype(kind)], None
+    parts = [boxes, scores, labels]
+    columns = LabelledColumns(0, 4, 5)
+    if rng.random() < 0.3:  # the older form: class score, label, objectness
+        parts.append(random_scores(rng, shape))
+        columns = LabelledColumns(0, 4, 5, 6)
+    elif rng.random() < 0.3:  # label, score, box
+        parts, columns = [labels, scores, boxes], LabelledColumns(2, 1, 0)
+    return [np.concatenate(parts, axis=2).astype(dtype)], columns
 
 
 def random_heads_case(rng: np.random.Generator, packed: bool) -> DecodeCase:

@@ -139,9 +139,9 @@ def test_weights_that_are_cut_off_or_not_there(tmp_path: Path) -> None:
                     size_threshold=0)
     assert load_source(path).graph.node
     os.truncate(tmp_path / 'data', 100)
-    with pytest.raises(ModelFormatError, match='is not a readable ONNX file'):
+    with pytest.raises(ModelFormatError, match='lie beyond the end of .*truncated'):
         load_source(path)
-    with pytest.raises(ModelFormatError, match='is not a readable ONNX file'):
+    with pytest.raises(ModelFormatError, match='lie beyond the end of .*truncated'):
         copy_onnx(path, tmp_path / 'copy.onnx')
     short = onnx.load(str(tmp_path / 'n.onnx'))
     short.graph.initializer[0].raw_data = b'123'

@@ -13,8 +13,9 @@ def test_coco_on_coco() -> None:
     found = match_categories(COCO80, COCO_FILE)
     assert found.ids == COCO80_CATEGORY_IDS
     assert found.left_out == ()
-    assert found.describe_left_out() == ''
-    assert match_categories((), COCO_FILE) == found
+    assert found.warnings() == []
+    assert match_categories((), COCO_FILE).ids == found.ids
+    assert 'no class names' in match_categories((), COCO_FILE).warnings()[0]
 
 
 def test_coco_by_its_numbers() -> None:
@@ -24,6 +25,7 @@ def test_coco_by_its_numbers() -> None:
     old = [darknet.get(name, name) for name in COCO80]
     assert match_categories(old, COCO_FILE).ids == COCO80_CATEGORY_IDS
     assert match_categories(COCO80, {3: ''}).measured == [3]
+    assert 'the categories have no names' in match_categories(COCO80, {3: ''}).warnings()[0]
 
 
 def test_an_own_model_on_own_labels() -> None:
@@ -33,8 +35,9 @@ def test_an_own_model_on_own_labels() -> None:
     assert [found.of(number) for number in (-1, 0, 1, 2, 3)] == [None, 7, 1, None, None]
     assert found.measured == [1, 7]
     assert found.left_out == ('pallet', 'shelf')
-    assert '2 of the labelled categories are not measured' in found.describe_left_out()
-    assert found.describe_left_out().endswith('pallet, shelf')
+    (warning,) = found.warnings()
+    assert '2 of the labelled categories are not measured' in warning
+    assert warning.endswith('pallet, shelf')
 
 
 def test_numbers_alone_make_no_category_of_coco() -> None:
@@ -53,3 +56,8 @@ def test_numbers_alone_make_no_category_of_coco() -> None:
 def test_empty_names_are_none() -> None:
     with pytest.raises(ModelLayoutError, match='none of the classes'):
         match_categories([''], {1: ''})
+
+
+def test_names_of_signs_and_of_composed_letters() -> None:
+    found = match_categories(('-', '_', 'K\u00e4fer'), {4: '_', 5: '-', 6: 'Ka\u0308fer'})
+    assert found.ids == (5, 4, 6)

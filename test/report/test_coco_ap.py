@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from damaged_files import bounded
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.report.categories import Categories
 from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations, evaluate_coco
+from yolov7_trt_ros.report.labels import CocoImage
 
 PERSON, CAR = 1, 3
 SIZE_WH = (100, 100)
@@ -34,6 +36,10 @@ def annotations(tmp_path: Path) -> CocoAnnotations:
         'categories': [{'id': PERSON, 'name': 'person'}, {'id': CAR, 'name': 'car'}],
     }))
     return CocoAnnotations(path)
+
+
+def images_of(annotations: CocoAnnotations, *numbers: int) -> list[CocoImage]:
+    return [image for image in annotations.images if image.image_id in numbers]
 
 
 def found(*items: tuple[list[float], float, int]) -> Detections:
@@ -65,7 +71,8 @@ def test_categories_that_the_model_has_not_count_for_nothing(annotations: CocoAn
     assert (cars.ids, cars.left_out) == ((CAR,), ('person',))
     box, score, _ = PERFECT_7[1]
     result = evaluate_coco(
-        coco_records(7, found((box, score, 0)), cars), annotations, [7, 8], cars
+        coco_records(7, found((box, score, 0)), cars), annotations,
+        images_of(annotations, 7, 8), cars,
     )
     assert result['ap50'] == 1.0
     assert list(result['per_class']) == ['car']
@@ -75,7 +82,7 @@ def test_everything_found(
     annotations: CocoAnnotations, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = coco_records(7, found(*PERFECT_7), KNOWN) + coco_records(8, found(*PERFECT_8), KNOWN)
-    result = evaluate_coco(records, annotations, [7, 8, 9], KNOWN)
+    result = evaluate_coco(records, annotations, images_of(annotations, 7, 8, 9), KNOWN)
     assert result['ap'] == result['ap50'] == 1.0
     assert result['per_class'] == {
         'person': {'ap': 1.0, 'ap50': 1.0, 'instances': 2},
@@ -85,29 +92,50 @@ def test_everything_found(
 
 
 def test_one_of_two_persons_missed(annotations: CocoAnnotations) -> None:
-    result = evaluate_coco(coco_records(7, found(*PERFECT_7), KNOWN), annotations, [7, 8], KNOWN)
+    records = coco_records(7, found(*PERFECT_7), KNOWN)
+    result = evaluate_coco(records, annotations, images_of(annotations, 7, 8), KNOWN)
     assert result['per_class']['person']['ap50'] == pytest.approx(0.505, abs=0.001)
     assert result['per_class']['car']['ap50'] == 1.0
 
 
 def test_nothing_found(annotations: CocoAnnotations) -> None:
-    result = evaluate_coco([], annotations, [7, 8], KNOWN)
+    result = evaluate_coco([], annotations, images_of(annotations, 7, 8), KNOWN)
     assert result['ap'] == result['ap50'] == 0.0
 
 
 def test_only_the_given_images_count(annotations: CocoAnnotations) -> None:
-    result = evaluate_coco(coco_records(7, found(*PERFECT_7), KNOWN), annotations, [7], KNOWN)
+    records = coco_records(7, found(*PERFECT_7), KNOWN)
+    result = evaluate_coco(records, annotations, images_of(annotations, 7), KNOWN)
     assert result['ap'] == 1.0
     assert result['per_class']['person']['instances'] == 1
 
 
 def test_images_without_labels_have_no_average_precision(annotations: CocoAnnotations) -> None:
     with pytest.raises(InputError, match='labels nothing of the 2 categories .* in the 1 images'):
-        evaluate_coco([], annotations, [9], KNOWN)
+        evaluate_coco([], annotations, images_of(annotations, 9), KNOWN)
+
+
+def test_the_work_follows_the_labels_not_images_times_categories(tmp_path: Path) -> None:
+    """Pairs of an image and a category without either are not looked at: 19 s and 1.4 GB here."""
+    path = tmp_path / 'many.json'
+    path.write_text(json.dumps({
+        'images': [{'id': n, 'file_name': f'{n}.jpg', 'width': 100, 'height': 100}
+                   for n in range(5000)],
+        'annotations': [{'image_id': n, 'category_id': n % 500, 'bbox': [5, 5, 50, 50]}
+                        for n in range(5000)],
+        'categories': [{'id': n, 'name': f'thing {n}'} for n in range(500)],
+    }))
+    annotations = CocoAnnotations(path)
+    categories = annotations.categories_of([f'thing {n}' for n in range(500)])
+    records = coco_records(0, found(*PERFECT_8), categories)
+    with bounded():
+        result = evaluate_coco(records, annotations, annotations.images, categories)
+    assert len(result['per_class']) == 500
+    assert result['per_class']['thing 0']['ap50'] == pytest.approx(0.109, abs=0.001)
 
 
 @pytest.mark.parametrize('change', [
-    {'bbox': None}, {'bbox': [1, 2, 3]}, {'bbox': [1, 2, 3, 'x']}, {'area': []},
+    {'bbox': None}, {'bbox': [1, 2, 3]}, {'bbox': [1, 2, 3, 'x']},
 ])
 def test_labels_without_a_box_are_refused_before_any_image_is_detected(
     annotations: CocoAnnotations, change: dict[str, object]
@@ -129,9 +157,9 @@ def test_what_other_tools_leave_out_is_put_in(annotations: CocoAnnotations) -> N
     for item in record['annotations']:
         del item['area'], item['iscrowd']
     annotations.path.write_text(json.dumps(record))
-    result = evaluate_coco(
-        coco_records(7, found(*PERFECT_7), KNOWN), CocoAnnotations(annotations.path), [7], KNOWN
-    )
+    again = CocoAnnotations(annotations.path)
+    records = coco_records(7, found(*PERFECT_7), KNOWN)
+    result = evaluate_coco(records, again, images_of(again, 7), KNOWN)
     assert result['ap'] == 1.0 and result['per_class']['car']['instances'] == 1
 
 
@@ -143,5 +171,5 @@ def test_a_file_that_is_no_annotation_file(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match='bad.json'):
         CocoAnnotations(path)
-    with pytest.raises(InputError, match='cannot read'):
+    with pytest.raises(InputError, match='cannot be read: No such file'):
         CocoAnnotations(tmp_path / 'missing.json')

@@ -154,7 +154,7 @@ def test_records_that_are_something_else(record: Any) -> None:
 def test_files_that_are_something_else(tmp_path: Path) -> None:
     path = tmp_path / 'm.onnx'
     path.write_bytes(b'no model')
-    with pytest.raises(ModelFormatError, match=r'm\.onnx is not a readable ONNX model'):
+    with pytest.raises(ModelFormatError, match=r'm\.onnx is not a readable ONNX file'):
         load_chains(path)
 
 

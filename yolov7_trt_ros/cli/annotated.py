@@ -113,11 +113,10 @@ class VideoWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Finish the file, or throw it away after an exception."""
-        if self._writer is None:
-            return
-        self._writer.release()
         try:
-            if kind is None:
+            if self._writer is not None:
+                self._writer.release()
+            if self._writer is not None and kind is None:
                 self._check()
                 with _writing(self._path):
                     os.replace(self._partial, self._path)

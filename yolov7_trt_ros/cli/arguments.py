@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.core.topics import split_names
+from yolov7_trt_ros.errors import SettingError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
@@ -24,6 +26,8 @@ LARGEST_MAX_PIXELS = 1 << 28
 BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 MEMORIES = ('auto', 'staged', 'mapped', 'direct')
+
+_LARGEST_ANCHOR_FILE = 65536
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,9 +89,33 @@ def add_class_names_argument(parser: argparse._ActionsContainer) -> None:
 def add_anchors_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--anchors`."""
     parser.add_argument(
-        '--anchors', default='auto', metavar='NAME',
-        help='for models with raw heads that do not say: yolov7-tiny, yolov7 or yolov7-p6',
+        '--anchors', type=anchor_setting, default='auto', metavar='ANCHORS',
+        help='for models with raw heads that do not say: yolov7-tiny, yolov7, yolov7-p6, numbers '
+        '("10,13 16,30 ..." from the smallest stride up), or a file with them, as cfg/*.yaml has',
     )
+
+
+def anchor_setting(text: str) -> str:
+    """
+    Return anchors as the engine takes them: names as they are, numbers and files as numbers.
+
+    Raises
+    ------
+    SettingError
+        A file that cannot be read, or that holds no anchors.
+
+    """
+    path = Path(text).expanduser()
+    try:
+        if not path.is_file():
+            return text
+        with path.open(encoding='utf-8-sig') as file:
+            content = file.read(_LARGEST_ANCHOR_FILE)
+    except (OSError, ValueError) as exc:
+        raise SettingError(f'--anchors: {text!r} cannot be read: {exc}') from exc
+    from yolov7_trt_ros.core.anchors import format_anchors, parse_anchors
+
+    return format_anchors(parse_anchors(content))
 
 
 def add_detect_arguments(parser: argparse.ArgumentParser) -> None:

@@ -203,7 +203,7 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
     warn = _no_warning if args.alone else output.warn
     pictures, data = bench_setup.load_pictures(folder, warn)
     labels, why_no_labels = bench_setup.try_labels(
-        annotations, folder, args.limit, allow_missing=args.allow_missing
+        annotations, folder, args.limit, allow_missing=args.allow_missing, warn=warn
     )
     if labels is None and annotations is not None:
         warn(why_no_labels)

@@ -11,7 +11,7 @@ import re
 import sys
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import bench_rows, output
+from yolov7_trt_ros.cli import bench_rows, labels, output
 from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.report import accuracy, bench_markdown, bench_measure, bench_page
 from yolov7_trt_ros.report.bench_row import Accuracy, Bench, BenchRow, Data, Where
@@ -118,35 +118,33 @@ def _is_on_gpu(backend: str) -> bool:
 def _measure_accuracy(
     opened: bench_rows.OpenedRow, around: Surroundings
 ) -> tuple[Accuracy | None, str]:
-    labels = around.labels
-    if labels is None:
+    if around.labels is None:
         return None, around.why_no_labels
     try:
-        return _evaluate(opened, labels), ''
+        return _evaluate(opened, around.labels), ''
     except Yolov7TrtError as exc:
         return None, ' '.join(str(exc).split())
 
 
-def _evaluate(opened: bench_rows.OpenedRow, labels: Labels) -> Accuracy:
-    from yolov7_trt_ros.replay.pictures import load_picture
+def _evaluate(opened: bench_rows.OpenedRow, given: Labels) -> Accuracy:
     from yolov7_trt_ros.report.coco import evaluate_coco
 
-    categories = output.labelled_categories(
-        labels.annotations, opened.detector.spec.class_names
+    categories = labels.labelled_categories(
+        given.annotations, opened.detector.spec.class_names
     )
+    pictures = labels.labelled_pictures(given.annotations)
     reasons: list[Exception] = []
-    with output.progress_bar('labelled images', len(labels.images)) as advance:
+    with output.progress_bar('labelled images', len(given.images)) as advance:
         records = accuracy.detect_labelled(
-            labels.images, labels.folder, opened.detector, accuracy.accuracy_settings(),
-            categories, load=load_picture, found=lambda *_: None, failed=reasons.append,
+            given.images, given.folder, opened.detector, accuracy.accuracy_settings(),
+            categories, pictures=pictures, found=lambda *_: None, failed=reasons.append,
             advance=advance,
         )
+    labels.tell_of(pictures)
     for reason in reasons[:1]:
         output.warn(f'{len(reasons)} labelled images could not be used, the first: {reason}')
-    result = evaluate_coco(
-        records, labels.annotations, [image.image_id for image in labels.images], categories
-    )
-    return Accuracy(result['ap50'], result['ap'], len(labels.images), len(reasons))
+    result = evaluate_coco(records, given.annotations, given.images, categories)
+    return Accuracy(result['ap50'], result['ap'], len(given.images), len(reasons))
 
 
 def publishable(row: BenchRow) -> BenchRow:

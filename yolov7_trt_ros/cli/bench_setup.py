@@ -19,7 +19,8 @@ from yolov7_trt_ros.report.bench_row import Data
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.image import ImageView
-    from yolov7_trt_ros.report.coco import CocoAnnotations, CocoImage
+    from yolov7_trt_ros.report.coco import CocoAnnotations
+    from yolov7_trt_ros.report.labels import CocoImage
 
 PICTURES = 12
 """Different pictures that are timed, in turn."""
@@ -152,7 +153,8 @@ def load_pictures(
 
 
 def load_labels(
-    path: Path, folder: Path, limit: int | None = None, *, allow_missing: bool = False
+    path: Path, folder: Path, limit: int | None = None, *, allow_missing: bool = False,
+    warn: Callable[[object], None] = output.warn,
 ) -> Labels:
     """
     Return the labelled images of a folder, at most `limit` of them, which may miss some then.
@@ -165,12 +167,13 @@ def load_labels(
         The labels cannot be read, or name images that are not there.
 
     """
-    from yolov7_trt_ros.report.accuracy import find_images
-    from yolov7_trt_ros.report.coco import CocoAnnotations
+    from yolov7_trt_ros.cli.labels import find_labelled, open_annotations
 
-    annotations = CocoAnnotations(path)
-    allow_missing = allow_missing or limit is not None
-    images = find_images(annotations, folder, allow_missing=allow_missing)[:limit]
+    annotations = open_annotations(path, warn)
+    images = find_labelled(
+        annotations, folder, allow_missing=allow_missing or limit is not None, limit=limit,
+        warn=warn,
+    )
     digest = hashlib.sha256(path.read_bytes())
     for image in images:
         digest.update(image.file_name.encode())
@@ -178,12 +181,13 @@ def load_labels(
 
 
 def try_labels(
-    path: Path | None, folder: Path, limit: int | None = None, *, allow_missing: bool = False
+    path: Path | None, folder: Path, limit: int | None = None, *, allow_missing: bool = False,
+    warn: Callable[[object], None] = output.warn,
 ) -> tuple[Labels | None, str]:
     """Return labels, or why there are none: not asked for, or pycocotools is missing."""
     if path is None:
         return None, 'no labels were given (--annotations)'
     try:
-        return load_labels(path, folder, limit, allow_missing=allow_missing), ''
+        return load_labels(path, folder, limit, allow_missing=allow_missing, warn=warn), ''
     except MissingDependencyError as exc:
         return None, str(exc)

@@ -11,6 +11,7 @@ import time
 import types
 from typing import Any, TYPE_CHECKING
 
+from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.errors import BuildError
 
 if TYPE_CHECKING:
@@ -22,11 +23,19 @@ _EXIT_INTERRUPTED = 130
 
 
 def open_model(options: DetectorOptions) -> Detector:
-    """Open a detector; the plan that it may need is built first, with its progress on stderr."""
+    """
+    Open a detector, and say on stderr what was assumed of its model.
+
+    The plan that it may need is built first, with its progress on stderr.
+
+    """
     from yolov7_trt_ros.engine import open_or_build
 
     with BuildDisplay() as display:
-        return open_or_build(options, display.report, display.cancelled)
+        detector = open_or_build(options, display.report, display.cancelled)
+    for doubt in detector.spec.doubts:
+        output.warn(doubt)
+    return detector
 
 
 class BuildDisplay:

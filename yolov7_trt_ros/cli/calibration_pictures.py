@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 from pathlib import Path
+import tokenize
 from typing import Any, Protocol, TYPE_CHECKING
+import warnings
 
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.errors import CalibrationError, ImageError, SettingError
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.replay.sources import FrameSource
 
 _SHOWN_ERRORS = 3
+_NPY_MAGIC = b'\x93NUMPY'
+_NUMPY_ERRORS = (
+    OSError, ValueError, EOFError, TypeError, OverflowError, MemoryError, RecursionError,
+    SyntaxError, KeyError, AttributeError, IndexError, tokenize.TokenError,
+)
+"""What reading a damaged header raises: it is Python source that numpy evaluates."""
 
 
 class Pictures(Protocol):
@@ -177,15 +185,21 @@ class FilePictures(_Reading):
     def __init__(self, files: Sequence[Path]) -> None:
         super().__init__(len(files))
         self._files = files
+        self._load: Callable[[Path], ImageView] | None = None
+
+    def read_with(self, load: Callable[[Path], ImageView]) -> None:
+        """Read files with another function from now on; it may raise ImageError."""
+        self._load = load
 
     def __iter__(self) -> Iterator[tuple[str, ImageView]]:
         """Yield file name and pixels."""
         from yolov7_trt_ros.replay.pictures import load_picture
 
         self.failed = 0
+        load = self._load or load_picture
         for file in self._files:
             try:
-                picture = load_picture(file)
+                picture = load(file)
             except ImageError as exc:
                 self._fail(exc)
             else:
@@ -248,10 +262,17 @@ def load_array(path: Path) -> NDArray[Any]:
     """
     import numpy as np
 
+    from yolov7_trt_ros.core.image import check_size
+
+    _check_magic(path)
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (OSError, ValueError, EOFError) as exc:
-        raise CalibrationError(f'{path} cannot be read as a numpy array: {exc}') from exc
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of headers as Python 2 wrote them
+            array: NDArray[Any] = np.load(path, mmap_mode='r', allow_pickle=False)
+    except _NUMPY_ERRORS as exc:
+        raise CalibrationError(
+            f'{path} cannot be read as a numpy array: {type(exc).__name__}: {exc}'
+        ) from exc
     if array.ndim != 4 or array.shape[1] != 3 or array.dtype.kind not in 'uf' or (
         array.dtype.kind == 'u' and array.dtype != np.uint8
     ):
@@ -259,7 +280,25 @@ def load_array(path: Path) -> NDArray[Any]:
             f'{path} must be pictures (N, 3, H, W), RGB, uint8 or floats in 0..1; it is '
             f'{array.shape} {array.dtype}'
         )
+    try:
+        check_size(array.shape[3], array.shape[2])
+    except ImageError as exc:
+        raise CalibrationError(f'{path}: {exc}') from exc
     return array
+
+
+def _check_magic(path: Path) -> None:
+    """Raise CalibrationError for another file: numpy would take an archive or a pickle too."""
+    try:
+        with path.open('rb') as stream:
+            start = stream.read(len(_NPY_MAGIC))
+    except OSError as exc:
+        raise CalibrationError(f'cannot read {path}: {exc.strerror}') from exc
+    if start != _NPY_MAGIC:
+        what = 'an .npz archive' if start.startswith(b'PK') else f'starts with {start.hex(" ")}'
+        raise CalibrationError(
+            f'{path} is no .npy file of one array ({what}); write it with numpy.save'
+        )
 
 
 def _pixels(picture: NDArray[Any]) -> NDArray[np.uint8]:

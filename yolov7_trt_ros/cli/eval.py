@@ -20,7 +20,7 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.cli import arguments, building, labels, output
 from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,39 +49,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
-    from yolov7_trt_ros.replay.pictures import load_picture
     from yolov7_trt_ros.replay.run import RunCounter
     from yolov7_trt_ros.replay.sources import check_kind
     from yolov7_trt_ros.report import accuracy
-    from yolov7_trt_ros.report.coco import CocoAnnotations, evaluate_coco
+    from yolov7_trt_ros.report.coco import evaluate_coco
 
-    annotations = CocoAnnotations(args.annotations.expanduser())
+    annotations = labels.open_annotations(args.annotations)
     folder = args.images.expanduser()
     try:
-        images = accuracy.find_images(annotations, folder, allow_missing=args.allow_missing)
+        images = labels.find_labelled(annotations, folder, allow_missing=args.allow_missing)
     except InputError:
         check_kind(folder, 'pictures', 'eval')  # a bag or a video is told as such
         raise
+    pictures = labels.labelled_pictures(annotations)
     options = arguments.detector_options(args, rectangular=args.rectangular)
     settings = accuracy.accuracy_settings()
     detector = building.open_model(options)
     try:
-        categories = output.labelled_categories(annotations, detector.spec.class_names)
+        categories = labels.labelled_categories(annotations, detector.spec.class_names)
         counter = RunCounter(detector.spec.class_names)
         start = time.perf_counter()
         with output.progress_bar('images', len(images)) as advance:
             records = accuracy.detect_labelled(
                 images, folder, detector, settings, categories,
-                load=load_picture, found=counter.add, failed=_warned(counter), advance=advance,
+                pictures=pictures, found=counter.add, failed=_warned(counter), advance=advance,
             )
         wall_s = time.perf_counter() - start
     finally:
         detector.close()
-    if not counter.frames:
-        raise InputError(f'none of the {len(images)} images in {folder} could be used')
-    result = evaluate_coco(
-        records, annotations, [image.image_id for image in images], categories
-    ) | {'categories_left_out': list(categories.left_out)}
+    labels.tell_of(pictures)
+    result = evaluate_coco(records, annotations, images, categories) | {
+        'categories_left_out': list(categories.left_out)
+    }
     summary = counter.summary()
     print(_report(result, len(images), summary, wall_s), file=output.report_stream(args.json))
     if args.json:

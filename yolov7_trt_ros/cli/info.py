@@ -25,6 +25,7 @@ from yolov7_trt_ros.core.class_names import first_names
 from yolov7_trt_ros.errors import (
     InferenceError,
     MissingDependencyError,
+    ModelFormatError,
     PlanError,
     PlanMismatchError,
 )
@@ -113,6 +114,7 @@ def describe_plan(path: Path, *, layers: bool) -> tuple[dict[str, Any], list[tup
             ('fits here', _fit(path, manifest)),
         ]
         record['fits_here'] = rows[-1][1]
+        rows += output.evidence_rows(manifest.spec.evidence, manifest.spec.doubts)
     if layers or manifest is None:
         rows += _add_facts(path, record, layers=layers)
     return record, rows
@@ -181,20 +183,19 @@ def describe(path: Path, spec: ModelSpec) -> dict[str, Any]:
         'anchors': spec.anchors,
         'num_classes': spec.num_classes,
         'class_names': list(spec.class_names),
+        'told_by': list(spec.evidence),
+        'in_doubt': list(spec.doubts),
         **_onnx_facts(path),
     }
 
 
 def _onnx_facts(path: Path) -> dict[str, Any]:
     """Return opset, producer, parameters and metadata; nothing without the onnx package."""
+    from yolov7_trt_ros.onnx_tools.model_file import load_model
+
     try:
-        from google.protobuf.message import DecodeError
-        import onnx
-    except ImportError:
-        return {}
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, ValueError):
+        model = load_model(path, weights=False)
+    except (MissingDependencyError, ModelFormatError):
         return {}
     parameters = 0
     for tensor in model.graph.initializer:
@@ -228,6 +229,7 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         ('classes', f'{"not told" if record["num_classes"] is None else record["num_classes"]}'
          + (f': {listed}' if listed else '')),
         ('runs on', record['backend']),
+        *output.evidence_rows(record['told_by'], record['in_doubt']),
     ]
     if record['anchors']:
         heads = [', '.join(f'{w:g}x{h:g}' for w, h in head) for head in record['anchors']]

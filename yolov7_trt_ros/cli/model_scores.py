@@ -9,7 +9,9 @@ from pathlib import Path
 import tempfile
 from typing import Any, Protocol, TYPE_CHECKING, TypeAlias
 
-from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.cli import labels
+from yolov7_trt_ros.cli.calibration_pictures import FilePictures
+from yolov7_trt_ros.core.class_names import visible
 from yolov7_trt_ros.errors import CalibrationError, InferenceError
 
 if TYPE_CHECKING:
@@ -75,10 +77,13 @@ class LabelledScore:
         self._annotations = annotations
         self._open_model = open_model
         self._categories_of = functools.cache(  # told once, however many models are scored
-            functools.partial(output.labelled_categories, annotations)
+            functools.partial(labels.labelled_categories, annotations)
         )
         self.used = 0
-        self._ids = {image.file_name: image.image_id for image in annotations.images}
+        self._reader = labels.labelled_pictures(annotations)
+        if isinstance(pictures, FilePictures):
+            pictures.read_with(self._read)
+        self._tell_once = functools.cache(self._tell)
 
     def __call__(self, model: Any) -> float:
         """Return AP50."""
@@ -87,20 +92,36 @@ class LabelledScore:
         with _opened(model, self._open_model) as detector:
             categories = self._categories_of(detector.spec.class_names)
             found = _detect(detector, self._labelled())
-        records, ids = [], []
+        records, images = [], []
         for name, detections in found:
-            ids.append(self._ids[name])
-            records += coco_records(self._ids[name], detections, categories)
-        self.used = len(ids)
-        if not ids:
+            image = self._annotations.image_of(name)
+            if image is not None:
+                images.append(image)
+                records += coco_records(image.image_id, detections, categories)
+        self.used = len(images)
+        if not images:
             raise CalibrationError(
                 f'none of the pictures to score on is in {self._annotations.path}; its first is '
-                + next(iter(self._ids), 'missing')
+                + visible(self._annotations.images[0].file_name)
             )
-        return float(evaluate_coco(records, self._annotations, ids, categories)['ap50'])
+        self._tell_once()
+        return float(evaluate_coco(records, self._annotations, images, categories)['ap50'])
+
+    def _read(self, path: Path) -> ImageView:
+        from yolov7_trt_ros.replay.pictures import load_picture
+
+        image = self._annotations.image_of(path.name)
+        return load_picture(path) if image is None else self._reader.read(image, path)
+
+    def _tell(self) -> None:
+        labels.tell_of(self._reader)
+        labels.tell_of_few(self.used)
 
     def _labelled(self) -> Named:
-        return ((name, image) for name, image in self._pictures if name in self._ids)
+        return (
+            (name, image) for name, image in self._pictures
+            if self._annotations.image_of(name) is not None
+        )
 
 
 class AgreementScore:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.engine import DetectorOptions
     from yolov7_trt_ros.engine.plan import PlanManifest
     from yolov7_trt_ros.replay.run import RunSummary
-    from yolov7_trt_ros.report.categories import Categories
-    from yolov7_trt_ros.report.coco import CocoAnnotations
 
 _VERSIONS_OF = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime',
                 'onnxruntime-gpu', 'tensorrt', 'pycuda', 'rosbags', 'pycocotools')
@@ -44,24 +42,6 @@ def say(text: object, *, file: TextIO | None = None) -> None:
     """Print lines for people: what others named cannot make the terminal do anything."""
     shown = '\n'.join(map(printable, str(text).split('\n')))
     print(shown, file=file or sys.stdout, flush=True)
-
-
-def labelled_categories(
-    annotations: CocoAnnotations, class_names: tuple[str, ...]
-) -> Categories:
-    """
-    Return which labelled category each class of a model is; warn of those that none is.
-
-    Raises
-    ------
-    ModelLayoutError
-        None of the names is a category.
-
-    """
-    categories = annotations.categories_of(class_names)
-    if told := categories.describe_left_out():
-        warn(told)
-    return categories
 
 
 @contextlib.contextmanager
@@ -143,6 +123,14 @@ def manifest_rows(plan: Path, manifest: PlanManifest) -> list[tuple[str, str]]:
         ('options', _listed_options(manifest.options) or 'the defaults'),
     ]
     return rows
+
+
+def evidence_rows(evidence: Sequence[str], doubts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the rows that tell what a model was told by, and what was assumed of it."""
+    return [
+        *(('told by' if not number else '', text) for number, text in enumerate(evidence)),
+        *(('in doubt' if not number else '', text) for number, text in enumerate(doubts)),
+    ]
 
 
 def _listed_options(options: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 import functools
 from pathlib import Path
 import statistics
@@ -10,8 +10,8 @@ import tempfile
 import threading
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import output
-from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.cli import labels, output
+from yolov7_trt_ros.errors import ImageError, InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.model.distill import LabelledLoss
     from yolov7_trt_ros.model.training_batches import ImageCache
     from yolov7_trt_ros.replay.picture_store import PictureStore
+    from yolov7_trt_ros.report.categories import Categories
+    from yolov7_trt_ros.report.coco import CocoAnnotations
+    from yolov7_trt_ros.report.labels import Label
 
 _LATENCY_RUNS = 15
 _GREY = 114
@@ -65,33 +68,29 @@ def make_evaluation(
         pycocotools is not installed.
 
     """
-    from yolov7_trt_ros.report.accuracy import find_images
-    from yolov7_trt_ros.report.coco import CocoAnnotations
-
-    labels = CocoAnnotations(annotations)
-    images = find_images(labels, folder, allow_missing=allow_missing)
-    categories_of = functools.cache(functools.partial(output.labelled_categories, labels))
+    found = labels.open_annotations(annotations)
+    images = labels.find_labelled(found, folder, allow_missing=allow_missing)
+    categories_of = functools.cache(functools.partial(labels.labelled_categories, found))
 
     def evaluate(network: Network) -> dict[str, Any]:
-        from yolov7_trt_ros.replay.pictures import load_picture
         from yolov7_trt_ros.report import accuracy, coco
 
         with tempfile.TemporaryDirectory(prefix='yolov7_trt_') as temporary:
             detector = open_exported(network, Path(temporary), size)
             try:
                 categories = categories_of(detector.spec.class_names)
+                pictures = labels.labelled_pictures(found)
                 with output.progress_bar('average precision', len(images)) as advance:
                     records = accuracy.detect_labelled(
                         images, folder, detector, accuracy.accuracy_settings(), categories,
-                        load=load_picture, found=lambda *_: None, failed=output.warn,
+                        pictures=pictures, found=lambda *_: None, failed=output.warn,
                         advance=advance,
                     )
             finally:
                 detector.close()
-        found = coco.evaluate_coco(
-            records, labels, [image.image_id for image in images], categories
-        )
-        return {'ap': found['ap'], 'ap50': found['ap50'], 'images': len(images)}
+        labels.tell_of(pictures)
+        result = coco.evaluate_coco(records, found, images, categories)
+        return {'ap': result['ap'], 'ap50': result['ap50'], 'images': len(images)}
 
     return evaluate
 
@@ -135,8 +134,8 @@ def load_labels(
     """
     Return what makes the labelled loss of the pictures of a folder, labels in COCO's format.
 
-    Classes and categories are matched by name. Pictures that the file does not list have no part
-    in the loss; those that it lists without a box show nothing.
+    Classes and categories are matched by name. Pictures that the file does not list, or lists with
+    another size, have no part in the loss; those that it lists without a box show nothing.
 
     Raises
     ------
@@ -146,50 +145,83 @@ def load_labels(
         None of the network's classes is a category of the file.
 
     """
-    import numpy as np
-
-    from yolov7_trt_ros.report.coco import CocoAnnotations
-
     if store.kind != 'pictures':
         raise InputError(f'--labels needs a folder of pictures, --images is a {store.kind}')
-    annotations = CocoAnnotations(path)
-    coco = annotations.coco
-    by_name = {image['file_name']: image for image in coco.dataset['images']}
-
-    def boxes_of(index: int, known: Mapping[int, int]) -> NDArray[np.float32] | None:
-        image = by_name.get(store.files[index].name)
-        if image is None:
-            return None
-        rows = [
-            [known[item['category_id']], *_in_square(item['bbox'], image, size)]
-            for item in coco.loadAnns(coco.getAnnIds(imgIds=[image['id']], iscrowd=False))
-            if item['category_id'] in known
-        ]
-        return np.array(rows, np.float32).reshape(-1, 5)
+    annotations = labels.open_annotations(path)
 
     def make(network: Network, cache: ImageCache) -> LabelledLoss:
         from yolov7_trt_ros.model.labelled_loss import BoxLabels
 
-        ids = annotations.categories_of(network.class_names).ids
-        known = {category: number for number, category in enumerate(ids) if category is not None}
-        if len(known) < len(ids):
+        categories = annotations.categories_of(network.class_names)
+        for note in categories.assumed:
+            output.warn(note)
+        if len(categories.measured) < len(categories.ids):
             output.warn(
-                f'the labels have {len(known)} of the {len(ids)} classes: the others are taught '
-                'to be nothing wherever a labelled picture shows them'
+                f'the labels have {len(categories.measured)} of the {len(categories.ids)} '
+                'classes: the others are taught to be nothing wherever a labelled picture shows '
+                'them'
             )
-        boxes = [boxes_of(int(index), known) for index in cache.indices]
+        boxes = _boxes_of(annotations, store, [int(index) for index in cache.indices], categories,
+                          size)
         return BoxLabels(boxes, network.anchors, network.strides)
 
     return make
 
 
+def _boxes_of(
+    annotations: CocoAnnotations, store: PictureStore, indices: Sequence[int],
+    categories: Categories, size: int,
+) -> list[NDArray[np.float32] | None]:
+    """Return the boxes of each picture, None for one without labels that fit; warns of those."""
+    found: list[NDArray[np.float32] | None] = []
+    unfit = 0
+    for index in indices:
+        image = annotations.image_of(store.files[index].name)
+        size_wh = None if image is None else _size_of(store, index)
+        if image is None or size_wh is None or image.size_wh not in (None, size_wh):
+            unfit += image is not None
+            found.append(None)
+        else:
+            found.append(_rows(annotations.labels[image.image_id], categories, size_wh, size))
+    if unfit:
+        output.warn(
+            f'{unfit} pictures cannot be read, or have another size than {annotations.path.name} '
+            'states: their labels are not used'
+        )
+    return found
+
+
+def _rows(
+    found: Sequence[Label], categories: Categories, size_wh: tuple[int, int], size: int
+) -> NDArray[np.float32]:
+    """Return class and place in the letterboxed square of each labelled object (n, 5)."""
+    import numpy as np
+
+    classes = {category: number for number, category in enumerate(categories.ids)}
+    rows = [
+        [classes[category], *_in_square(label.box_xywh, size_wh, size)]
+        for label in found
+        if not label.is_crowd
+        and (category := categories.category_of(label.category_id)) is not None
+    ]
+    return np.array(rows, np.float32).reshape(-1, 5)
+
+
+def _size_of(store: PictureStore, index: int) -> tuple[int, int] | None:
+    """Return the size of a picture as it is learnt from, None where it cannot be read."""
+    try:
+        return store[index].size_wh
+    except ImageError:
+        return None
+
+
 def _in_square(
-    box: list[float], image: dict[str, Any], size: int
+    box: tuple[float, float, float, float], size_wh: tuple[int, int], size: int
 ) -> tuple[float, float, float, float]:
     """Return centre and size of a COCO box (x, y, w, h) as shares of the letterboxed square."""
     from yolov7_trt_ros.core.letterbox import fit_letterbox
 
-    placed = fit_letterbox((image['width'], image['height']), (size, size))
+    placed = fit_letterbox(size_wh, (size, size))
     x, y, width, height = box
     scale, offset = placed.scale_xy, placed.offset_xy
     return (

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.cli import labels, output
 from yolov7_trt_ros.cli.calibration_pictures import Pictures, PictureSets
 from yolov7_trt_ros.cli.model_scores import AgreementScore, LabelledScore, ModelScore
 from yolov7_trt_ros.errors import CalibrationError, MissingDependencyError
@@ -113,10 +113,8 @@ def choose_score(
     """Return AP50, letterboxed to squares, where there are labels; agreement else."""
     if annotations is None:
         return AgreementScore(pictures, opener(options, rectangular=True))
-    from yolov7_trt_ros.report.coco import CocoAnnotations
-
     return LabelledScore(
-        pictures, CocoAnnotations(annotations.expanduser()), opener(options, rectangular=False)
+        pictures, labels.open_annotations(annotations), opener(options, rectangular=False)
     )
 
 

@@ -12,6 +12,8 @@ def find_class_ids(wanted: Sequence[str], class_names: Sequence[str]) -> frozens
     """
     Return the ids of classes given by name or index; None (all classes) where none is given.
 
+    A name that several classes have stands for all of them.
+
     Raises
     ------
     SettingError
@@ -20,11 +22,13 @@ def find_class_ids(wanted: Sequence[str], class_names: Sequence[str]) -> frozens
     """
     if not wanted:
         return None
-    ids = {name: index for index, name in enumerate(class_names)}
-    found = set()
+    ids: dict[str, set[int]] = {}
+    for index, name in enumerate(class_names):
+        ids.setdefault(name, set()).add(index)
+    found: set[int] = set()
     for text in wanted:
         if text in ids:
-            found.add(ids[text])
+            found |= ids[text]
         elif text.isdecimal() and (not class_names or int(text) < len(class_names)):
             found.add(int(text))
         else:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterable
 import json
+import re
+from typing import Any
+import warnings
 
 from yolov7_trt_ros.errors import ModelLayoutError
 
@@ -26,6 +30,11 @@ COCO80_CATEGORY_IDS = tuple(
 )
 """COCO's sparse category id (1..90) of each of the 80 classes."""
 
+_MOST_CHARACTERS = 1 << 19
+"""More than the 21,841 names of ImageNet take."""
+_INDEX = re.compile('[0-9]{1,9}')
+_JOINERS = frozenset('\u00a0\u3000\u200c\u200d')
+
 
 def first_names(names: Iterable[str], most: int) -> str:
     """Return the first `most` names for people, with dots where there are more."""
@@ -33,39 +42,97 @@ def first_names(names: Iterable[str], most: int) -> str:
     return ', '.join(texts[:most]) + (', ...' if len(texts) > most else '')
 
 
+def repeated_note(names: Iterable[str]) -> str:
+    """Return a sentence for people where several classes have one name, '' else."""
+    again = [name for name, count in Counter(names).items() if count > 1]
+    if not again:
+        return ''
+    return f'several classes of the model have the same name: {first_names(again, 5)}'
+
+
+def visible(text: str) -> str:
+    r"""
+    Return text with what is invisible in it escaped, as `\x1b`, so that it cannot deceive.
+
+    Control characters move a terminal's cursor, others turn the direction of reading. Blanks of
+    other scripts and what joins letters in some stay.
+
+    """
+    if text.isprintable():
+        return text
+    return ''.join(
+        each if each.isprintable() or each in _JOINERS
+        else each.encode('unicode_escape').decode('ascii')
+        for each in text
+    )
+
+
 def parse_class_names(text: str) -> tuple[str, ...]:
     """
     Read class names as exporters write them into model metadata.
 
-    Accepts a JSON list, and a JSON object or Python dict literal from index to name.
+    Accepts a JSON list, and a JSON object or Python dict literal from index to name. What is
+    invisible in a name is escaped.
 
     Raises
     ------
     ModelLayoutError
-        The text is none of these, or its indices are not 0..n-1.
+        The text is none of these or too long, or its indices are not 0..n-1, each once.
 
     """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as exc:
-            raise ModelLayoutError(
-                f'class names in the model metadata are neither a list nor a dict: {text[:60]!r}'
-            ) from exc
-    if isinstance(value, dict):
-        try:
-            by_index = {int(index): name for index, name in value.items()}
-        except (TypeError, ValueError, OverflowError) as exc:
-            raise ModelLayoutError(
-                f'class names in the model metadata have keys that are not numbers: {text[:60]!r}'
-            ) from exc
-        if sorted(by_index) != list(range(len(by_index))):
-            raise ModelLayoutError('class names in the model metadata do not count from 0 upwards')
-        value = [by_index[index] for index in range(len(by_index))]
+    if len(text) > _MOST_CHARACTERS:
+        raise _unreadable(f'are longer than {_MOST_CHARACTERS} characters', text)
+    value = _parse_literal(text)
+    if isinstance(value, _Pairs):
+        value = _in_order(value, text)
     if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
-        raise ModelLayoutError(
-            f'class names in the model metadata are not a list of texts: {text[:60]!r}'
-        )
-    return tuple(value)
+        raise _unreadable('are not a list of texts', text)
+    return tuple(visible(name) for name in value)
+
+
+class _Pairs(list[tuple[Any, Any]]):
+    """What a dict was written as: keys that are there twice are still there."""
+
+
+def _parse_literal(text: str) -> Any:
+    """Return a value of JSON or Python, dicts as pairs."""
+    try:
+        return json.loads(text, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of odd escapes, which would be printed
+            tree = ast.parse(text.strip(), mode='eval').body
+            if not isinstance(tree, ast.Dict):
+                return ast.literal_eval(tree)
+            return _Pairs(
+                (_literal(key), _literal(value))
+                for key, value in zip(tree.keys, tree.values, strict=True)
+            )
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as exc:
+        raise _unreadable('are neither a list nor a dict', text) from exc
+
+
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        raise ValueError('a dict within a dict')
+    return ast.literal_eval(node)
+
+
+def _in_order(pairs: _Pairs, text: str) -> list[Any]:
+    """Return the values of keys 0..n-1."""
+    by_index = {}
+    for key, name in pairs:
+        if isinstance(key, str) and _INDEX.fullmatch(key.strip()):
+            key = int(key)
+        if not isinstance(key, int):
+            raise _unreadable('have keys that are not numbers', text)
+        by_index[key] = name
+    if sorted(by_index) != list(range(len(pairs))):
+        raise _unreadable('do not count from 0 upwards, each number once', text)
+    return [by_index[index] for index in range(len(pairs))]
+
+
+def _unreadable(why: str, text: str) -> ModelLayoutError:
+    return ModelLayoutError(f'class names in the model metadata {why}: {text[:60]!r}')

@@ -13,11 +13,24 @@ from numpy.typing import NDArray
 from yolov7_trt_ros.core.boxes import nms, xyxy_from_cxcywh
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.grid_values import ROUNDING
 from yolov7_trt_ros.core.letterbox import Letterbox
 from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout
 from yolov7_trt_ros.errors import InferenceError
 
 FloatArray = NDArray[np.floating[Any]]
+
+HIGHEST_SCORE = np.float32(1 + ROUNDING)
+"""What is above it is no score, whatever rounds. Kernels have the same number."""
+
+CLASS_LIMIT = 8192
+"""Class ids end here, where a model does not tell how many it has."""
+
+_UNIT_BOX = (np.float32(-0.01), np.float32(1.01))
+"""A box within it, in network pixels, is one of 0..1: no object is smaller than a pixel."""
+
+
+_OTHER_EXPORT = 'export the model with --grid, without NMS'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,23 +62,29 @@ def decode_outputs(
     Raises
     ------
     InferenceError
-        An objectness, the best score of a candidate or its box is NaN or infinite.
+        An objectness, the best score of a candidate or its box is NaN or infinite, a score is
+        above 1, or, of what has labels or is suppressed already, a class or a box is none.
 
     """
     if spec.layout is OutputLayout.GRID:
-        return _decode_grid(outputs[0][0], settings)
+        rows = outputs[0][0]
+        return _decode_grid(rows.T if spec.transposed else rows, settings)
     if spec.layout is OutputLayout.RAW_HEADS:
         assert spec.anchors is not None  # recognise_model guarantees it
         heads = [head[0] for head in outputs]
         return _decode_raw_heads(heads, spec.strides, spec.anchors, settings)
     if spec.layout is OutputLayout.BOXES_AND_SCORES:
         return _decode_pair(outputs[0][0], outputs[1][0], spec.boxes_are_centres, settings)
+    if spec.layout is OutputLayout.LABELLED:
+        return _decode_labelled(spec, outputs, settings)
+    limit = spec.num_classes or CLASS_LIMIT
     if spec.layout is OutputLayout.END2END_TRT:
         count, boxes, scores, classes = outputs
         found = slice(0, max(0, int(count.reshape(-1)[0])))
-        return _finished(boxes[0][found], scores[0][found], classes[0][found], settings)
+        return _finished(boxes[0][found], scores[0][found], classes[0][found], limit, settings)
     rows = outputs[0]
-    return _finished(rows[:, 1:5], rows[:, 6], rows[:, 5], settings)
+    _check_image_numbers(rows[:, 0])
+    return _finished(rows[:, 1:5], rows[:, 6], rows[:, 5], limit, settings)
 
 
 def select_detections(
@@ -190,22 +209,101 @@ def _candidates(
         best, classes = best[row], classes[row]
     corners = boxes[row]
     _check_finite(corners, 'box')
+    _check_scores(best)
     return Candidates(corners, best, classes.astype(np.int32))
 
 
-def _finished(
-    boxes: FloatArray, scores: FloatArray, classes: NDArray[Any], settings: DetectSettings
+def _decode_labelled(
+    spec: ModelSpec, outputs: Sequence[NDArray[Any]], settings: DetectSettings
 ) -> Candidates:
-    """Candidates of a model that already suppressed overlaps."""
+    """Boxes with one score and one label each, in one tensor or in three."""
+    columns = spec.columns
+    if columns is None:
+        boxes, scores, labels = outputs[0][0], outputs[1][0, :, 0], outputs[2][0, :, 0]
+    else:
+        rows = outputs[0][0].T if spec.transposed else outputs[0][0]
+        boxes = rows[:, columns.box:columns.box + 4]
+        scores, labels = rows[:, columns.score], rows[:, columns.label]
+    scores = scores.astype(np.float32, copy=False)
+    if columns is not None and columns.objectness is not None:
+        with np.errstate(invalid='ignore'):  # infinity times 0: told below
+            scores = scores * rows[:, columns.objectness].astype(np.float32, copy=False)
+    _check_finite(scores, 'score')
+    row = np.flatnonzero(scores > settings.score_threshold)
+    chosen = boxes[row].astype(np.float32)
+    corners = xyxy_from_cxcywh(chosen) if spec.boxes_are_centres else chosen
+    best = scores[row].astype(np.float32)
+    _check_finite(corners, 'box')
+    _check_scores(best)
+    return Candidates(corners, best, _class_ids(labels[row], spec.num_classes or CLASS_LIMIT))
+
+
+def _finished(
+    boxes: FloatArray,
+    scores: FloatArray,
+    classes: NDArray[Any],
+    class_limit: int,
+    settings: DetectSettings,
+) -> Candidates:
+    """Candidates of a model that already suppressed overlaps: nothing of them is believed."""
     _check_finite(scores, 'score')
     _check_finite(boxes, 'box')
     passing = scores > settings.score_threshold
-    return Candidates(
-        boxes[passing].astype(np.float32),
-        scores[passing].astype(np.float32),
-        classes[passing].astype(np.int32),
-        suppressed=True,
-    )
+    chosen = boxes[passing].astype(np.float32)
+    best = scores[passing].astype(np.float32)
+    _check_scores(best)
+    _check_finished_boxes(chosen)
+    class_ids = _class_ids(classes[passing], class_limit)
+    return Candidates(chosen, best, class_ids, suppressed=True)
+
+
+def _check_scores(passing: NDArray[np.float32]) -> None:
+    """Refuse scores above 1: they are logits, or another column."""
+    bad = np.count_nonzero(passing > HIGHEST_SCORE)
+    if bad:
+        raise InferenceError(
+            f'the model gave {bad} score(s) above 1 (up to {passing.max():.4g}), so they are no '
+            f'scores: logits, or columns in another order; {_OTHER_EXPORT}'
+        )
+
+
+def _class_ids(classes: NDArray[Any], limit: int) -> NDArray[np.int32]:
+    """Return classes as ids, after checking that they are such."""
+    valid = (classes >= 0) & (classes < limit)
+    if classes.dtype.kind == 'f':
+        valid &= classes == np.round(classes)
+    if not valid.all():
+        first = classes[np.flatnonzero(~valid)[0]]
+        raise InferenceError(
+            f'the model gave {np.count_nonzero(~valid)} class(es) that are no whole numbers '
+            f'within 0..{limit - 1} (the first is {first:.4g}): its columns are in another order, '
+            f'or its class names are too few; {_OTHER_EXPORT}'
+        )
+    return classes.astype(np.int32)
+
+
+def _check_image_numbers(numbers: FloatArray) -> None:
+    """Refuse a first column that is not the number of the one image."""
+    bad = np.count_nonzero(numbers != 0)
+    if bad:
+        raise InferenceError(
+            f'the model gave {bad} row(s) whose first value is not 0, the number of the image: '
+            f'its columns are in another order; {_OTHER_EXPORT}'
+        )
+
+
+def _check_finished_boxes(boxes: NDArray[np.float32]) -> None:
+    """Refuse corners the wrong way round, as widths and heights look, and boxes of 0..1."""
+    turned = (boxes[:, 2:] < boxes[:, :2] - 1).any(axis=1)
+    units = ((boxes > _UNIT_BOX[0]) & (boxes < _UNIT_BOX[1])).all(axis=1)
+    units &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    bad = np.count_nonzero(turned | units)
+    if bad:
+        what = 'end before they begin' if turned.any() else 'are within 0..1'
+        raise InferenceError(
+            f'the model gave {bad} box(es) that {what}, instead of x1, y1, x2, y2 in network '
+            f'pixels; {_OTHER_EXPORT}'
+        )
 
 
 def _check_finite(values: FloatArray, what: str) -> None:

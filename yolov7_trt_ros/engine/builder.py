@@ -10,9 +10,10 @@ import hashlib
 from pathlib import Path
 import re
 import time
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, recognise_model, TensorInfo
+from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
+from yolov7_trt_ros.core.recognise import recognise_model
 from yolov7_trt_ros.engine.build_progress import BuildProgress, Report
 from yolov7_trt_ros.engine.model_files import load_class_names
 from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
@@ -34,6 +35,9 @@ from yolov7_trt_ros.errors import (
     SettingError,
 )
 from yolov7_trt_ros.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.engine.onnx_probe import ProbedModel
 
 DEFAULT_PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))
 """Of models that leave batch and size open."""
@@ -355,17 +359,18 @@ def _settings(
 
 def _recognise(onnx: Path, options: BuildOptions, edit: OnnxEdit) -> ModelSpec:
     """Return what the model is, found out on the CPU, its decoding cut off where that goes."""
-    spec = _run_once(onnx, options, keep_grid=True)
+    model = _probe(onnx, options)
+    spec = model.spec
     if spec.layout is OutputLayout.END2END_ORT:
         raise BuildError(
             f'{onnx} ends in ONNX NonMaxSuppression, whose output has another length for each '
             'image; export it with --grid alone (NMS is ours then), or set the backend to onnx'
         )
-    if spec.layout is OutputLayout.GRID and not options.keep_grid:
+    if not options.keep_grid:
         cut = edit.cut_decoding(spec)
         if cut is not None:  # the size may have been that of the grid alone
-            image = _run_once(onnx, options).image
-            return dataclasses.replace(cut, image=image)
+            model.cut_decoding()
+            return dataclasses.replace(cut, image=model.spec.image)
     if not edit.has_nms_plugin:
         return spec
     outputs = [
@@ -375,20 +380,23 @@ def _recognise(onnx: Path, options: BuildOptions, edit: OnnxEdit) -> ModelSpec:
     return recognise_model(
         [spec.image], outputs, edit.metadata,
         probe_wh=spec.fixed_wh or (_probe_px(options),) * 2,
+        values=None,  # boxes and scores before the plugin were looked at above
         class_names=spec.class_names or load_class_names(options.class_names),
     )
 
 
-def _run_once(onnx: Path, options: BuildOptions, *, keep_grid: bool = False) -> ModelSpec:
-    from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-
-    detector = OnnxDetector(
+def _probe(onnx: Path, options: BuildOptions) -> ProbedModel:
+    try:
+        from yolov7_trt_ros.engine.onnx_probe import ProbedModel
+    except ImportError as exc:
+        raise MissingDependencyError(
+            f'a model is recognised on ONNX Runtime, which cannot be imported ({exc}); install it '
+            'with: pip install onnxruntime'
+        ) from exc
+    return ProbedModel(
         onnx, class_names=load_class_names(options.class_names),
         anchors=choose_anchors(options.anchors), network_size=_probe_px(options),
-        keep_grid=keep_grid,
     )
-    detector.close()
-    return detector.spec
 
 
 def _probe_px(options: BuildOptions) -> int:

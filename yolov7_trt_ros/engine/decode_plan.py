@@ -67,20 +67,55 @@ def plan_decoding(
         _, boxes, scores, _ = tensors
         rows = boxes.shape[1]
         name = f'collect_finished_{boxes.dtype}_{scores.dtype}'
-        launch = CollectLaunch(name, rows, addresses, (rows,))
+        launch = CollectLaunch(name, rows, addresses, (rows, spec.num_classes or MAX_CLASSES))
         return Decoding((launch,), rows, rows, MAX_CLASSES, finished=True)
+    if spec.layout is OutputLayout.LABELLED:
+        return _plan_labelled(spec, tensors)
     classes = spec.num_classes or 0
     if spec.layout is OutputLayout.RAW_HEADS:
         launches, rows = _plan_heads(spec, tensors, multi_label)
         return _decoding(launches, rows, classes, multi_label)
-    rows = tensors[0].shape[1]
+    rows, row_step, value_step = _row_steps(spec, tensors[0])
     numbers: tuple[int, ...] = (rows, classes, int(multi_label))
-    name = f'collect_grid_{tensors[0].dtype}'
-    if spec.layout is OutputLayout.BOXES_AND_SCORES:
+    if spec.layout is OutputLayout.GRID:
+        numbers = (*numbers, row_step, value_step)
+        name = f'collect_grid_{tensors[0].dtype}'
+    else:
         numbers = (*numbers, int(spec.boxes_are_centres))
         name = f'collect_pair_{tensors[0].dtype}_{tensors[1].dtype}'
     launches = (CollectLaunch(name, rows, addresses, numbers),)
     return _decoding(launches, rows, classes, multi_label)
+
+
+def _row_steps(spec: ModelSpec, tensor: OutputTensor) -> tuple[int, int, int]:
+    """Return rows, and elements from one row and from one value to the next."""
+    _, first, second = tensor.shape
+    return (second, 1, second) if spec.transposed else (first, second, 1)
+
+
+def _plan_labelled(spec: ModelSpec, tensors: list[OutputTensor]) -> Decoding:
+    """One launch: boxes, scores and labels from columns of one tensor, or from three."""
+    columns = spec.columns
+    if columns is None:
+        rows = tensors[0].shape[1]
+        places = [(0, rows * 4, 4, 1), (0, rows, 1, 1), (0, rows, 1, 1)]
+        objectness = 0
+    else:
+        rows, row_step, value_step = _row_steps(spec, tensors[0])
+        image = tensors[0].shape[1] * tensors[0].shape[2]
+        places = [
+            (column * value_step, image, row_step, value_step)
+            for column in (columns.box, columns.score, columns.label)
+        ]
+        tensors = tensors * 3
+        objectness = 0 if columns.objectness is None else columns.objectness - columns.score
+    name = 'collect_labelled_' + '_'.join(tensor.dtype for tensor in tensors)
+    numbers = (
+        rows, spec.num_classes or MAX_CLASSES, int(spec.boxes_are_centres), objectness,
+        *(number for place in places for number in place),
+    )
+    addresses = tuple(tensor.address for tensor in tensors)
+    return Decoding((CollectLaunch(name, rows, addresses, numbers),), rows, rows, MAX_CLASSES)
 
 
 def _decoding(

@@ -1,5 +1,5 @@
 """
-Cut the decoding off an ONNX model that ends in a grid: what is left ends in raw maps.
+Cut the decoding off an ONNX model that ends in rows of boxes: what is left ends in raw maps.
 
 Decoding inside a network costs TensorRT some fifty small layers; our kernels do the same from raw
 maps for those cells alone that pass the threshold, in float32. Nothing is taken for granted from
@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.decode import Candidates, decode_outputs
 from yolov7_trt_ros.core.detector import DetectSettings
-from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout
-from yolov7_trt_ros.engine.onnx_runtime import open_session, ORT_ERRORS
-from yolov7_trt_ros.errors import InferenceError, ModelFormatError
+from yolov7_trt_ros.core.model_names import choose_names
+from yolov7_trt_ros.core.model_spec import Anchors, ANCHORS_PER_CELL, ModelSpec, OutputLayout
+from yolov7_trt_ros.errors import InferenceError, MissingDependencyError, ModelFormatError
+from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise
+from yolov7_trt_ros.onnx_tools.runtime import open_session, run_session
 
-_ANCHORS = 3
+_LAYOUTS = (OutputLayout.GRID, OutputLayout.LABELLED)
 _ALL_CELLS = DetectSettings(score_threshold=0.0)
 _CELLS_HW = (2, 3)
 """Of the coarsest map, where the model leaves its size open; unequal to tell the sides apart."""
@@ -34,18 +36,19 @@ _NOISE = 2.0
 _TOLERANCE = {'float32': (1e-4, 1e-2, 1e-3), 'float16': (1e-2, 1.0, 0.5)}
 """Of numbers, relative; of boxes in network pixels; share of other classes (of equal scores)."""
 
-_SURPRISES: tuple[type[Exception], ...] = (ModelFormatError, InferenceError, *ORT_ERRORS)
-"""Of a part that is not what it was taken for."""
+_SURPRISES = (ModelFormatError, InferenceError, ValueError, KeyError)
+"""Of a part that is not what it was taken for: it does not load or run, or lacks an input."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Tail:
-    """The decoding: `nodes` make `output` of the `maps`, which ascend in stride."""
+    """The decoding: `nodes` make `outputs` of the `maps`, which ascend in stride."""
 
     nodes: tuple[Any, ...]
     maps: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     dtype: str
+    num_classes: int
 
 
 def load_cut(path: Path, spec: ModelSpec) -> tuple[bytes, ModelSpec] | None:
@@ -55,31 +58,24 @@ def load_cut(path: Path, spec: ModelSpec) -> tuple[bytes, ModelSpec] | None:
     It stays where the decoding is not YOLOv7's, and where the `onnx` package is not installed.
 
     """
-    if spec.layout is not OutputLayout.GRID:
+    if spec.layout not in _LAYOUTS:
         return None
     try:
-        from google.protobuf.message import Error
-        import onnx
-    except ImportError:
-        return None
-    try:
-        model = onnx.load(str(path))
-        cut = cut_decoding(onnx, model, spec)
-        return None if cut is None else (model.SerializeToString(), cut)
-    except (Error, OSError, ValueError):  # too large for one message: weights in other files
+        model = load_model(path)
+        cut = cut_decoding(model, spec)
+        return None if cut is None else (serialise(model), cut)
+    except (MissingDependencyError, ModelFormatError):  # ONNX Runtime reads more than that package
         return None
 
 
-def cut_decoding(onnx: Any, model: Any, spec: ModelSpec) -> ModelSpec | None:
+def cut_decoding(model: Any, spec: ModelSpec) -> ModelSpec | None:
     """
     Cut the decoding off, in place, and return what the model is then.
 
     Parameters
     ----------
-    onnx
-        The package.
     model
-        A ModelProto that ends in a grid; it says its anchors afterwards.
+        A ModelProto that ends in rows of boxes; it says its anchors afterwards.
     spec
         What it is.
 
@@ -88,7 +84,16 @@ def cut_decoding(onnx: Any, model: Any, spec: ModelSpec) -> ModelSpec | None:
     ModelSpec | None
         None where the decoding is not YOLOv7's: the model is as it was.
 
+    Raises
+    ------
+    ModelLayoutError
+        The class names are not as many as the classes that its convolutions have.
+
     """
+    import onnx
+
+    if spec.layout not in _LAYOUTS:
+        return None
     graph = _Graph(onnx, model)
     tail = graph.find_tail(spec)
     if tail is None:
@@ -101,8 +106,12 @@ def cut_decoding(onnx: Any, model: Any, spec: ModelSpec) -> ModelSpec | None:
 
 
 def _raw_spec(spec: ModelSpec, tail: _Tail, anchors: Anchors) -> ModelSpec:
+    names = choose_names(spec.class_names or None, {}, tail.num_classes, None)
     return dataclasses.replace(
-        spec, layout=OutputLayout.RAW_HEADS, outputs=tail.maps, anchors=anchors
+        spec, layout=OutputLayout.RAW_HEADS, outputs=tail.maps, anchors=anchors,
+        num_classes=tail.num_classes, class_names=names.names,
+        boxes_are_centres=False, transposed=False, columns=None,
+        doubts=() if spec.num_classes is None else spec.doubts,
     )
 
 
@@ -119,20 +128,22 @@ class _Graph:
 
     def find_tail(self, spec: ModelSpec) -> _Tail | None:
         """Return what follows the last convolutions; None where they are not one a stride."""
-        convs = self._last_convs(spec.outputs[0])
+        outputs = spec.outputs if spec.layout is OutputLayout.LABELLED else spec.outputs[:1]
+        convs = self._last_convs(outputs[0])
+        if len(convs) != len(spec.strides) or any(len(conv.input) < 2 for conv in convs):
+            return None
         weights = [self._stored.get(conv.input[1]) for conv in convs]
-        channels = _ANCHORS * (5 + (spec.num_classes or 0))
-        if len(convs) != len(spec.strides) or any(
-            each is not None and each.dims[0] != channels for each in weights
-        ):
+        num_classes = _num_classes(weights, spec)
+        if num_classes is None:
             return None
         maps = tuple(self._scaled(conv.output[0]) for conv in convs)
-        nodes, inputs = self._makers_of([spec.outputs[0]], frozenset(maps))
+        nodes, inputs = self._makers_of(outputs, frozenset(maps))
         if inputs & {value.name for value in self._model.graph.input} - set(self._stored):
             return None  # it reads the image, if only its size
         half = self._onnx.TensorProto.FLOAT16
         is_half = any(each is not None and each.data_type == half for each in weights)
-        return _Tail(tuple(nodes), maps, spec.outputs[0], 'float16' if is_half else 'float32')
+        dtype = 'float16' if is_half else 'float32'
+        return _Tail(tuple(nodes), maps, outputs, dtype, num_classes)
 
     def cut(self, tail: _Tail, spec: ModelSpec, anchors: Anchors) -> None:
         """Take the tail off the model."""
@@ -143,7 +154,8 @@ class _Graph:
         del graph.node[:], graph.output[:], graph.value_info[:]
         graph.node.extend(kept)
         batch = spec.image.shape[0] or 'batch'
-        for name, shape, stride in zip(tail.maps, _map_shapes(spec), spec.strides, strict=True):
+        shapes = _map_shapes(spec, tail)
+        for name, shape, stride in zip(tail.maps, shapes, spec.strides, strict=True):
             sides = (batch, shape[1], f'height_{stride}', f'width_{stride}')
             kind = _onnx_type(self._onnx, tail.dtype)
             graph.output.append(helper.make_tensor_value_info(name, kind, sides))
@@ -196,6 +208,21 @@ class _Graph:
         return [self._nodes[index] for index in sorted(chosen)], read
 
 
+def _num_classes(weights: Sequence[Any | None], spec: ModelSpec) -> int | None:
+    """Return the classes of the last convolutions; None where they are not those of the spec."""
+    channels = {each.dims[0] for each in weights if each is not None and each.dims}
+    if not channels:
+        return spec.num_classes
+    if len(channels) > 1:
+        return None
+    values, rest = divmod(int(channels.pop()), ANCHORS_PER_CELL)
+    if rest or values < 6 or spec.num_classes not in (None, values - 5) and (
+        spec.layout is OutputLayout.GRID
+    ):
+        return None
+    return values - 5
+
+
 def _onnx_type(onnx: Any, dtype: str) -> int:
     return int(onnx.TensorProto.FLOAT16 if dtype == 'float16' else onnx.TensorProto.FLOAT)
 
@@ -208,18 +235,18 @@ def _verified_anchors(
 ) -> Anchors | None:
     """Return the anchors where our decoding is what the tail computes, else None."""
     try:
-        data = _tail_model(onnx, model, tail).SerializeToString()
+        data = serialise(_tail_model(onnx, model, tail))
         session = open_session(data, 'the decoding', threads=1)
-        shapes = _map_shapes(spec)
+        shapes = _map_shapes(spec, tail)
         zeros = [np.zeros(shape, tail.dtype) for shape in shapes]
-        anchors = _read_anchors(_run(session, tail, zeros), shapes)
+        anchors = _read_anchors(_sizes(spec, _run(session, tail, zeros)), shapes)
         if anchors is None:
             return None
         random = np.random.default_rng(0)
         maps = [(random.standard_normal(shape) * _NOISE).astype(tail.dtype) for shape in shapes]
-        grid = _run(session, tail, maps)
+        counted = dataclasses.replace(spec, num_classes=tail.num_classes)
+        theirs = decode_outputs(counted, _run(session, tail, maps), _ALL_CELLS)
         ours = decode_outputs(_raw_spec(spec, tail, anchors), maps, _ALL_CELLS)
-        theirs = decode_outputs(spec, [grid], _ALL_CELLS)
     except _SURPRISES:
         return None
     return anchors if _agree(ours, theirs, *_TOLERANCE[tail.dtype]) else None
@@ -232,7 +259,7 @@ def _tail_model(onnx: Any, model: Any, tail: _Tail) -> Any:
     graph = helper.make_graph(
         tail.nodes, 'decoding',
         [helper.make_tensor_value_info(name, kind, [None] * 4) for name in tail.maps],
-        [onnx.ValueInfoProto(name=tail.output)],
+        [onnx.ValueInfoProto(name=name) for name in tail.outputs],
         [tensor for tensor in model.graph.initializer if tensor.name in read],
     )
     return helper.make_model(
@@ -241,30 +268,42 @@ def _tail_model(onnx: Any, model: Any, tail: _Tail) -> Any:
     )
 
 
-def _map_shapes(spec: ModelSpec) -> list[tuple[int, int, int, int]]:
+def _map_shapes(spec: ModelSpec, tail: _Tail) -> list[tuple[int, int, int, int]]:
     """Return shapes of the maps at the model's size, or at a small one where it is open."""
     height, width = (
         side or cells * spec.stride
         for side, cells in zip(spec.image.shape[2:], _CELLS_HW, strict=True)
     )
-    channels = _ANCHORS * (5 + (spec.num_classes or 0))
-    return [(1, channels, height // stride, width // stride) for stride in spec.strides]
+    channels = ANCHORS_PER_CELL * (5 + tail.num_classes)
+    batch = spec.image.shape[0] or 1
+    return [(batch, channels, height // stride, width // stride) for stride in spec.strides]
 
 
-def _run(session: Any, tail: _Tail, maps: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return np.asarray(session.run(None, dict(zip(tail.maps, maps, strict=True)))[0])
+def _run(session: Any, tail: _Tail, maps: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    return run_session(session, tail.outputs, dict(zip(tail.maps, maps, strict=True)))
+
+
+def _sizes(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return width and height (rows, 2) of the boxes of the first image."""
+    rows = outputs[0][0].T if spec.transposed else outputs[0][0]
+    first = spec.columns.box if spec.columns is not None else 0
+    boxes = rows[:, first:first + 4].astype(np.float64)
+    corners = spec.layout is OutputLayout.LABELLED and not spec.boxes_are_centres
+    with np.errstate(invalid='ignore'):  # of infinite corners: no anchors
+        sizes: NDArray[Any] = boxes[:, 2:] - boxes[:, :2] if corners else boxes[:, 2:]
+    return sizes
 
 
 def _read_anchors(
-    grid: NDArray[Any], shapes: Sequence[tuple[int, int, int, int]]
+    sizes_wh: NDArray[Any], shapes: Sequence[tuple[int, int, int, int]]
 ) -> Anchors | None:
     """Return the sizes of the boxes of maps of zeros: (2 sigmoid(0))^2 is 1."""
-    counts = [_ANCHORS * height * width for _, _, height, width in shapes]
-    if grid.shape[:2] != (1, sum(counts)):
+    counts = [ANCHORS_PER_CELL * height * width for _, _, height, width in shapes]
+    if len(sizes_wh) != sum(counts):
         return None
     anchors = []
-    for rows in np.split(grid[0, :, 2:4].astype(np.float64), np.cumsum(counts)[:-1]):
-        sizes = rows.reshape(_ANCHORS, -1, 2)
+    for rows in np.split(sizes_wh, np.cumsum(counts)[:-1]):
+        sizes = rows.reshape(ANCHORS_PER_CELL, -1, 2)
         if not np.allclose(sizes, sizes[:, :1], rtol=1e-3) or sizes.min() <= 0:
             return None
         anchors.append(tuple((float(w), float(h)) for w, h in sizes[:, 0].round(4)))

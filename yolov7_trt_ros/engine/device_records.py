@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
+from yolov7_trt_ros.core.decode import CLASS_LIMIT
 from yolov7_trt_ros.core.detector import DetectSettings, MAX_DETECTIONS_LIMIT
 from yolov7_trt_ros.core.letterbox import AxisSamples, Letterbox
 from yolov7_trt_ros.core.model_spec import OutputLayout
 
-MAX_CLASSES = 8192
+MAX_CLASSES = CLASS_LIMIT
 """Class ids from here on cannot be told apart by the kernels."""
 
 TAP = np.dtype([('first', np.int32), ('second', np.int32), ('weight', np.float32)])
@@ -38,6 +39,7 @@ COUNTERS = np.dtype([
     ('bad_objectness', np.int32),
     ('bad_scores', np.int32),
     ('bad_boxes', np.int32),
+    ('bad_classes', np.int32),
 ])
 
 RESULT = np.dtype([
@@ -46,7 +48,8 @@ RESULT = np.dtype([
     ('bad_objectness', np.int32),
     ('bad_scores', np.int32),
     ('bad_boxes', np.int32),
-    ('unused', np.int32, 3),
+    ('bad_classes', np.int32),
+    ('unused', np.int32, 2),
     ('boxes', np.float32, (MAX_DETECTIONS_LIMIT, 4)),
     ('scores', np.float32, MAX_DETECTIONS_LIMIT),
     ('class_ids', np.int32, MAX_DETECTIONS_LIMIT),

@@ -1,57 +1,74 @@
-"""What kind of YOLOv7 export a loaded plan is: from its manifest, or from its tensors alone."""
+"""What kind of YOLOv7 export a loaded plan is: from its manifest, or from what it computes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import json
+from typing import Any
 
+from numpy.typing import NDArray
+
+from yolov7_trt_ros.core.anchors import model_anchors
+from yolov7_trt_ros.core.model_names import choose_names
 from yolov7_trt_ros.core.model_spec import (
     Anchors,
     check_input,
     ModelSpec,
-    recognise_model,
+    OutputLayout,
     TensorInfo,
 )
+from yolov7_trt_ros.core.recognise import recognise_model
 from yolov7_trt_ros.engine.plan import PlanManifest
 from yolov7_trt_ros.engine.trt_api import TrtEngine
 from yolov7_trt_ros.errors import ModelLayoutError
+
+Probe = Callable[[], tuple[list[TensorInfo], dict[str, NDArray[Any]]]]
+"""Runs the plan once: outputs with their shapes for the first profile's optimum, and values."""
 
 
 def find_spec(
     engine: TrtEngine,
     manifest: PlanManifest | None,
+    probe: Probe,
     *,
-    stream_handle: int,
     class_names: Sequence[str] | None = None,
     anchors: Anchors | None = None,
 ) -> ModelSpec:
     """
     Return the description of a model, `class_names` and `anchors` put in its place if given.
 
+    A manifest was written by a build that looked at the numbers. Where there is none, or an older
+    one, the plan is run once and they are looked at now.
+
     Raises
     ------
     ModelLayoutError
         Not a YOLOv7 export, ambiguous without a manifest, or the overrides do not fit.
+    InferenceError
+        It was to be run, and that failed.
 
     """
     image = check_input(engine.inputs)
-    optimum = engine.profiles[0].optimum
-    outputs = _output_shapes(engine, image.name, stream_handle)
     known = manifest.spec if manifest else None
+    if known is not None and known.evidence:
+        _check_tensors(engine, known)
+        return _overridden(known, class_names, anchors)
     if known is not None:  # a model may be bound to one size although its tensors are not
         image = dataclasses.replace(image, shape=known.image.shape)
-    pair = known is not None and len(known.outputs) == 2
+    optimum = engine.profiles[0].optimum
+    outputs, values = probe()
+    pair = known is not None and known.layout is OutputLayout.BOXES_AND_SCORES
     try:
         return recognise_model(
             [image],
             outputs,
             _metadata(known),
             probe_wh=(optimum[3], optimum[2]),
+            values=values,
             class_names=class_names,
             anchors=anchors,
             boxes_name=known.outputs[0] if known is not None and pair else None,
-            boxes_are_centres=known.boxes_are_centres if known is not None else False,
         )
     except ModelLayoutError as exc:
         if manifest is not None:
@@ -62,23 +79,34 @@ def find_spec(
         ) from exc
 
 
-def _output_shapes(engine: TrtEngine, input_name: str, stream_handle: int) -> list[TensorInfo]:
-    """Return the outputs with their shapes for the first profile's optimum."""
-    context = engine.create_context(0, stream_handle)
-    try:
-        context.set_input_shape(input_name, engine.profiles[0].optimum)
-        outputs = [
-            dataclasses.replace(tensor, shape=context.output_shape(tensor.name))
-            for tensor in engine.outputs
-        ]
-    finally:
-        context.close()
-    if any(side is not None and side < 0 for tensor in outputs for side in tensor.shape):
+def _check_tensors(engine: TrtEngine, spec: ModelSpec) -> None:
+    """Check that the plan has the tensors that its manifest names."""
+    found = {tensor.name for tensor in (*engine.inputs, *engine.outputs)}
+    missing = {spec.image.name, *spec.outputs} - found
+    if missing:
         raise ModelLayoutError(
-            'the plan has outputs whose size depends on the image (NMS of ONNX inside); export '
-            'the model with --grid, without NMS'
+            f'the manifest names tensors that the plan lacks: {", ".join(sorted(missing))}; '
+            'it belongs to another plan: build the plan again'
         )
-    return outputs
+
+
+def _overridden(
+    spec: ModelSpec, class_names: Sequence[str] | None, anchors: Anchors | None
+) -> ModelSpec:
+    if class_names is not None:
+        told = spec.num_classes if spec.layout not in _FINISHED else None
+        names = choose_names(class_names, {}, told, None)
+        spec = dataclasses.replace(
+            spec, class_names=names.names, num_classes=names.count, doubts=()
+        )
+    if anchors is not None and spec.layout is OutputLayout.RAW_HEADS:
+        chosen = model_anchors(anchors, {}, spec.strides)
+        spec = dataclasses.replace(spec, anchors=chosen.anchors)
+    return spec
+
+
+_FINISHED = (OutputLayout.END2END_TRT, OutputLayout.END2END_ORT, OutputLayout.LABELLED)
+"""Forms whose tensors do not tell how many classes there are."""
 
 
 def _metadata(spec: ModelSpec | None) -> dict[str, str]:
@@ -88,4 +116,4 @@ def _metadata(spec: ModelSpec | None) -> dict[str, str]:
     metadata = {'names': json.dumps(list(spec.class_names))} if spec.class_names else {}
     if spec.anchors:
         metadata['anchors'] = json.dumps(spec.anchors)
-    return metadata
+    return metadata | {'stride': str(spec.stride)}

@@ -12,8 +12,13 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.engine.device_records import RESULT
 from yolov7_trt_ros.errors import InferenceError
 
-_HEADER = ('count', 'candidates', 'bad_objectness', 'bad_scores', 'bad_boxes')
-_BAD_VALUES = ('objectness', 'class score', 'box')
+_HEADER = ('count', 'candidates', 'bad_objectness', 'bad_scores', 'bad_boxes', 'bad_classes')
+_BAD_VALUES = (
+    'objectness value(s) that are NaN or infinite',
+    'score(s) that are NaN, infinite or above 1',
+    'box(es) that are NaN, infinite or no corners in network pixels',
+    'class(es) that it does not have',
+)
 
 
 class ResultViews(NamedTuple):
@@ -46,7 +51,7 @@ def read_detections(views: ResultViews, source_wh: tuple[int, int]) -> Detection
     Raises
     ------
     InferenceError
-        The model gave values that are NaN or infinite.
+        The model gave values that are NaN, infinite, or not what they stand for.
 
     """
     count, _, *bad = views.header.tolist()
@@ -61,8 +66,9 @@ def read_detections(views: ResultViews, source_wh: tuple[int, int]) -> Detection
 
 
 def _complaint(bad: Sequence[int]) -> str:
-    found = [f'{n} {what} value(s)' for n, what in zip(bad, _BAD_VALUES, strict=True) if n]
+    found = [f'{n} {what}' for n, what in zip(bad, _BAD_VALUES, strict=True) if n]
     return (
-        f'the model gave {", ".join(found)} that are NaN or infinite; an FP16 overflow or a '
-        'damaged model: build the plan with --precision fp32, or with --keep-fp32'
+        f'the model gave {", ".join(found)}; an FP16 overflow or a damaged model: build the plan '
+        'with --precision fp32, or with --keep-fp32; or a model that is not what it was taken '
+        'for: export it with --grid, without NMS'
     )

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 from importlib import resources
 from pathlib import Path
+import re
 
-from yolov7_trt_ros.core.class_names import COCO80
+from yolov7_trt_ros.core.class_names import COCO80, visible
 from yolov7_trt_ros.errors import ModelNotFoundError, SettingError
 
 DEFAULT_MODEL = 'yolov7-nano'
 EMBEDDED_MODELS = {DEFAULT_MODEL: 'yolov7-nano_fp16w.onnx'}
 """Models that come inside the package, by name."""
+
+_MOST_NAMES_BYTES = 1 << 20
+_LINE_END = re.compile(r'\r\n|\r|\n')  # not what str.splitlines ends lines at beside these
+_NOT_NAMES = {
+    'YAML': re.compile(r'^(names|nc|train|val|path)\s*:|^\d+:\s|^---$|^- '),
+    'JSON': re.compile(r'^\[\s*["\']|^\{\s*["\'\d]|^["\'].*["\'],?$'),
+    'a line with a comment': re.compile(r'^#.|\s#\s'),
+    'a label map': re.compile(r'^(item|name|id)\s*[:{]'),
+}
 
 
 def find_model(name_or_path: str) -> Path:
@@ -43,12 +54,13 @@ def load_class_names(source: str) -> tuple[str, ...] | None:
     """
     Return class names for a setting: `auto` (None: ask the model), `coco80`, or a text file.
 
-    The file has one name a line; empty lines are passed over.
+    The file has one name a line; empty lines are passed over. It is in UTF-8, or in UTF-16 with a
+    byte order mark.
 
     Raises
     ------
     SettingError
-        The file cannot be read or holds no names.
+        The file cannot be read, holds no names, or holds something else.
 
     """
     if source in ('', 'auto'):
@@ -56,13 +68,49 @@ def load_class_names(source: str) -> tuple[str, ...] | None:
     if source == 'coco80':
         return COCO80
     try:
-        lines = Path(source).expanduser().read_text(encoding='utf-8').splitlines()
+        return _parse_names_file(_read_text(Path(source).expanduser()))
     except (OSError, ValueError, RuntimeError) as exc:  # no such file or user, not text
         raise SettingError(
-            f'class_names must be auto, coco80 or a text file with one name a line; '
-            f'cannot read {source!r}: {exc}'
+            'class_names must be auto, coco80 or a text file with one name a line; '
+            f'cannot use {visible(source)!r}: {exc}'
         ) from exc
-    names = tuple(line.strip() for line in lines if line.strip())
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a file; raises OSError, or ValueError for what is none."""
+    with path.open('rb') as stream:
+        data = stream.read(_MOST_NAMES_BYTES + 1)
+    if len(data) > _MOST_NAMES_BYTES:
+        raise ValueError(f'it is larger than {_MOST_NAMES_BYTES} bytes')
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode('utf-16' if marked else 'utf-8-sig')
+    except UnicodeDecodeError as exc:
+        raise ValueError(
+            f'it is no text in {exc.encoding} (byte {exc.start} is 0x{data[exc.start]:02x}); save '
+            'it as UTF-8'
+        ) from exc
+    if '\0' in text:
+        raise ValueError('it has zero bytes: not text, or UTF-16 without a byte order mark')
+    return text
+
+
+def _parse_names_file(text: str) -> tuple[str, ...]:
+    """Return the names, one a line; raises ValueError where they are something else."""
+    names = tuple(name for line in _LINE_END.split(text) if (name := line.strip()))
     if not names:
-        raise SettingError(f'class_names file {source!r} holds no names')
+        raise ValueError('it holds no names')
+    for number, name in enumerate(names, 1):
+        if what := _what_else(name):
+            raise ValueError(f'name {number}, {visible(name)[:60]!r}, looks like {what}; '
+                             'write one name a line and nothing else')
+        if visible(name) != name:
+            raise ValueError(f'name {number} has invisible characters in it: {visible(name)[:60]}')
+    if len(names) == 1 and ',' in names[0]:
+        raise ValueError('its only line has commas; write one name a line')
     return names
+
+
+def _what_else(name: str) -> str:
+    """Return what a line is when it is not a class name, '' for one that may be."""
+    return next((what for what, form in _NOT_NAMES.items() if form.search(name)), '')

@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from yolov7_trt_ros.errors import MissingDependencyError, ModelFormatError, ModelLayoutError
+from yolov7_trt_ros.errors import ModelLayoutError
+from yolov7_trt_ros.onnx_tools.model_file import import_onnx, load_model, serialise
 
 PLUGIN = 'EfficientNMS_TRT'
 
@@ -29,23 +30,16 @@ def cut_nms_plugin(path: Path) -> CutModel | None:
     MissingDependencyError
         The `onnx` package is not installed.
     ModelFormatError
-        The file is not ONNX.
+        The file is not ONNX, or its weights are not there.
     ModelLayoutError
-        The plugin was to apply a sigmoid to the scores; YOLOv7's exporter does not use that.
+        The plugin was to apply a sigmoid to the scores, which YOLOv7's exporter does not use, or
+        it does not have its two inputs.
 
     """
-    try:
-        from google.protobuf.message import DecodeError
-        import onnx
-    except ImportError as exc:
-        raise MissingDependencyError(
-            f'{path} ends in the TensorRT plugin {PLUGIN}; to run it on the CPU the plugin is cut '
-            'off with the onnx package: pip install onnx'
-        ) from exc
-    try:
-        model = onnx.load(str(path))
-    except DecodeError as exc:
-        raise ModelFormatError(f'{path} is not an ONNX file: {exc}') from exc
+    onnx = import_onnx(
+        f'{path} ends in the TensorRT plugin {PLUGIN}; to run it on the CPU the plugin is cut off'
+    )
+    model = load_model(path)
     plugin = next((node for node in model.graph.node if node.op_type == PLUGIN), None)
     if plugin is None:
         return None
@@ -53,6 +47,9 @@ def cut_nms_plugin(path: Path) -> CutModel | None:
         attribute.name: _plain_number(onnx.helper.get_attribute_value(attribute))
         for attribute in plugin.attribute
     }
+    if len(plugin.input) < 2:
+        raise ModelLayoutError(f'{path}: {PLUGIN} needs boxes and scores, it has '
+                               f'{len(plugin.input)} input(s): the file is damaged')
     if options.get('score_activation', 0):
         raise ModelLayoutError(f'{path}: {PLUGIN} with score_activation is not supported')
     boxes_name, scores_name = plugin.input[:2]
@@ -63,7 +60,7 @@ def cut_nms_plugin(path: Path) -> CutModel | None:
         onnx.ValueInfoProto(name=name) for name in (boxes_name, scores_name)
     )
     return CutModel(
-        model.SerializeToString(), boxes_name, boxes_are_centres=options.get('box_coding', 0) == 1
+        serialise(model), boxes_name, boxes_are_centres=options.get('box_coding', 0) == 1
     )
 
 

@@ -11,7 +11,8 @@ from yolov7_trt_ros.engine.decoding_cut import cut_decoding
 from yolov7_trt_ros.engine.half_precision import convert_to_half
 from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin, PLUGIN
 from yolov7_trt_ros.engine.onnx_shapes import slice_shapes
-from yolov7_trt_ros.errors import BuildError, MissingDependencyError, ModelFormatError
+from yolov7_trt_ros.errors import BuildError
+from yolov7_trt_ros.onnx_tools.model_file import import_onnx, load_model, serialise
 
 _SHOWN_NAMES = 5
 
@@ -37,21 +38,8 @@ class OnnxEdit:
     """
 
     def __init__(self, path: Path, *, keep_nms_plugin: bool = False) -> None:
-        try:
-            from google.protobuf.message import DecodeError
-            import onnx
-        except ImportError as exc:
-            raise MissingDependencyError(
-                f'a plan is built through the onnx package ({exc}); install it with: '
-                'pip install onnx'
-            ) from exc
-        self._onnx: Any = onnx
-        try:
-            self.model: Any = onnx.load(str(path))
-        except (DecodeError, OSError, onnx.checker.ValidationError) as exc:
-            raise ModelFormatError(f'{path} is not a readable ONNX file: {exc}') from exc
-        if not self.model.graph.node or not self.model.graph.input:
-            raise ModelFormatError(f'{path} is not an ONNX model: it has no nodes or no inputs')
+        onnx = self._onnx = import_onnx('a plan is built through it')
+        self.model: Any = load_model(path)
         if self.has_nms_plugin and not keep_nms_plugin:
             cut = cut_nms_plugin(path)
             assert cut is not None
@@ -185,7 +173,7 @@ class OnnxEdit:
 
     def cut_decoding(self, spec: ModelSpec) -> ModelSpec | None:
         """Leave raw maps of a grid model; what it is then, or None where it stays a grid."""
-        return cut_decoding(self._onnx, self.model, spec)
+        return cut_decoding(self.model, spec)
 
     def kept_by_type(self) -> str | None:
         """
@@ -221,8 +209,7 @@ class OnnxEdit:
 
     def to_bytes(self) -> bytes:
         """Return the model serialised."""
-        data: bytes = self.model.SerializeToString()
-        return data
+        return serialise(self.model)
 
     def _type_outputs(self) -> None:
         """Give outputs without a type the inferred one: TensorRT needs it."""

@@ -5,17 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.model_spec import check_input, TensorInfo
-from yolov7_trt_ros.engine.onnx_runtime import (
-    first_line,
-    open_session,
-    ORT_ERRORS,
-    tensor_info,
-)
-from yolov7_trt_ros.errors import InferenceError
+from yolov7_trt_ros.errors import InferenceError, MissingDependencyError, ModelFormatError
+from yolov7_trt_ros.onnx_tools.model_file import import_onnx, load_model
+from yolov7_trt_ros.onnx_tools.runtime import open_session, run_session, session_inputs
 
 
 class OnnxSession:
@@ -44,9 +39,7 @@ class OnnxSession:
         self, path: Path, *, threads: int = 0, data: bytes | None = None
     ) -> None:
         self._session: Any = open_session(data or str(path), path.name, threads)
-        self.input: TensorInfo = check_input(
-            [tensor_info(value) for value in self._session.get_inputs()]
-        )
+        self.input: TensorInfo = check_input(session_inputs(self._session))
 
     def run(self, images: NDArray[Any]) -> list[NDArray[Any]]:
         """
@@ -60,11 +53,7 @@ class OnnxSession:
         """
         if self._session is None:
             raise InferenceError('the session is closed')
-        try:
-            outputs: list[NDArray[Any]] = self._session.run(None, {self.input.name: images})
-        except ORT_ERRORS as exc:
-            raise InferenceError(f'ONNX Runtime failed: {first_line(exc)}') from exc
-        return [np.asarray(output) for output in outputs]
+        return run_session(self._session, None, {self.input.name: images})
 
     def close(self) -> None:
         """Free the session; calling it twice is harmless."""
@@ -80,13 +69,9 @@ def onnx_precision(path: Path) -> str:
 
     """
     try:
-        from google.protobuf.message import DecodeError
-        import onnx
-    except ImportError:
-        return ''
-    try:
-        graph = onnx.load(str(path), load_external_data=False).graph
-    except (OSError, DecodeError):
+        onnx = import_onnx('a precision is told by it')
+        graph = load_model(path, weights=False).graph
+    except (MissingDependencyError, ModelFormatError):
         return ''
     if any(node.op_type == 'QuantizeLinear' for node in graph.node):
         return 'int8'

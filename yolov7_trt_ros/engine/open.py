@@ -8,6 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolov7_trt_ros.core.anchors import parse_anchors
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, Anchors
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model, load_class_names
@@ -56,7 +57,8 @@ class DetectorOptions:
     class_names
         `auto` (the model's metadata, COCO for 80 classes), `coco80`, or a text file.
     anchors
-        `auto`, or a name of `ANCHOR_SETS`; only raw-head models need it.
+        `auto`, a name of `ANCHOR_SETS`, or numbers as `parse_anchors` reads them; only models
+        with raw heads need it.
     network_size
         Longer side of the network input in pixels; models with a fixed input ignore it.
     rectangular
@@ -182,14 +184,25 @@ def is_plan(path: Path) -> bool:
     return path.suffix.lower() in PLAN_SUFFIXES
 
 
-def choose_anchors(name: str) -> Anchors | None:
-    """Return the anchors called `name`, None for `auto`; raises SettingError for others."""
-    if name in ('', 'auto'):
+def choose_anchors(setting: str) -> Anchors | None:
+    """
+    Return the anchors of a setting: a name of `ANCHOR_SETS` or numbers; None for `auto`.
+
+    Raises
+    ------
+    SettingError
+        Neither.
+
+    """
+    if setting in ('', 'auto'):
         return None
-    if name not in ANCHOR_SETS:
+    if setting in ANCHOR_SETS:
+        return ANCHOR_SETS[setting]
+    try:
+        return parse_anchors(setting)
+    except SettingError as exc:
         known = ', '.join(ANCHOR_SETS)
-        raise SettingError(f'anchors must be auto or one of {known}, got {name!r}')
-    return ANCHOR_SETS[name]
+        raise SettingError(f'anchors must be auto or one of {known}, or numbers: {exc}') from exc
 
 
 # ---- which engine

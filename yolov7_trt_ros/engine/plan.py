@@ -17,7 +17,13 @@ from pathlib import Path
 import shlex
 from typing import Any
 
-from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout, TensorInfo
+from yolov7_trt_ros.core.model_spec import (
+    Anchors,
+    LabelledColumns,
+    ModelSpec,
+    OutputLayout,
+    TensorInfo,
+)
 from yolov7_trt_ros.engine.plan_owner import read_own_file
 from yolov7_trt_ros.errors import PlanError, PlanMissingError, SettingError
 from yolov7_trt_ros.whole_file import prepared_file
@@ -197,6 +203,10 @@ def _spec_from_record(record: Mapping[str, Any]) -> ModelSpec:
         strides=tuple(record['strides']),
         anchors=anchors,
         boxes_are_centres=bool(record['boxes_are_centres']),
+        transposed=bool(record.get('transposed', False)),
+        columns=None if record.get('columns') is None else LabelledColumns(**record['columns']),
+        evidence=tuple(record.get('evidence', ())),
+        doubts=tuple(record.get('doubts', ())),
     )
 
 

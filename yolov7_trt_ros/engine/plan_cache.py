@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.engine.open import DetectorOptions
 
 _STRIDE = 32
-_GENERATION = 2
-"""Another one where the same request builds another plan than before: 2 without decoding."""
+_GENERATION = 3
+"""Another one where a request builds another plan: 2 without decoding, 3 recognised by value."""
 
 
 def plan_cache_folder(setting: str) -> Path:

@@ -35,6 +35,7 @@ from yolov7_trt_ros.engine.kernels import Kernels
 from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
 from yolov7_trt_ros.engine.network_shapes import NetworkShapes
 from yolov7_trt_ros.engine.plan import PlanManifest
+from yolov7_trt_ros.engine.plan_probe import probe_plan
 from yolov7_trt_ros.engine.stage_times import event_times_ms, measure_stages
 from yolov7_trt_ros.engine.staging import join_pool, leave_pool, StagingPool, StagingSlot
 from yolov7_trt_ros.engine.trt_api import TrtApi
@@ -72,7 +73,7 @@ class TrtDetector:
     api
         The TensorRT that runs it.
     manifest
-        What `yolov7_trt build` noted; without one the model is recognised from its tensors.
+        What `yolov7_trt build` noted; without one the model is run once and recognised.
     class_names, anchors
         Override the model's own.
     network_size
@@ -126,7 +127,8 @@ class TrtDetector:
             with self._device:
                 self._load(plan_bytes, api, cuda_graph)
                 self.spec: ModelSpec = find_spec(
-                    self._engine, manifest, stream_handle=self._stream.handle,
+                    self._engine, manifest,
+                    lambda: probe_plan(self._engine, self._activations, self._stream),
                     class_names=class_names, anchors=anchors,
                 )
                 self._shapes = NetworkShapes(

@@ -8,27 +8,41 @@ import json
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
 import numpy as np
 from numpy.typing import NDArray
 import onnx
 
+from yolov7_trt_ros.core.grid_values import count_rows
 from yolov7_trt_ros.core.model_spec import (
     Anchors,
+    ANCHORS_PER_CELL,
     check_input,
     ModelSpec,
     OutputLayout,
-    recognise_model,
     TensorInfo,
 )
-from yolov7_trt_ros.errors import ExportError, ModelFormatError, ModelLayoutError
+from yolov7_trt_ros.core.recognise import probe_images, recognise_model
+from yolov7_trt_ros.errors import (
+    ExportError,
+    InferenceError,
+    ModelFormatError,
+    ModelLayoutError,
+)
 from yolov7_trt_ros.model.onnx_nms import PLUGIN
 from yolov7_trt_ros.model.onnx_source import drop_unused_weights, opset_of, widen_casts
-from yolov7_trt_ros.model.session_door import open_session, ORT_ERRORS
+from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise
+from yolov7_trt_ros.onnx_tools.runtime import (
+    open_session,
+    probed_outputs,
+    run_session,
+    session_inputs,
+)
 from yolov7_trt_ros.whole_file import write_whole
 
-_FORMS = {OutputLayout.GRID: 'grid', OutputLayout.RAW_HEADS: 'raw'}
-_DTYPES = {'tensor(float)': 'float32', 'tensor(float16)': 'float16'}
+_FORMS = {
+    OutputLayout.GRID: 'grid', OutputLayout.RAW_HEADS: 'raw', OutputLayout.LABELLED: 'labelled',
+}
+_ROW_FORMS = (OutputLayout.GRID, OutputLayout.LABELLED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +55,7 @@ class OnnxCopy:
     spec
         What the rest of the package sees in it; its input says which sizes are truly free.
     form
-        `grid`, `raw` or `end2end`.
+        `grid`, `raw`, `labelled` (DeepStream-Yolo's) or `end2end`.
     opset
         Version of its operators.
     baked_hw
@@ -91,12 +105,16 @@ def copy_onnx(
     model = _load(source)
     if widen_casts(model):
         drop_unused_weights(model)
-    session = open_session(model, source)
-    declared = _input_of(session)
+    session = open_session(serialise(model), source)
+    declared = check_input(session_inputs(session))
     image_hw = (declared.shape[2] or shape[2], declared.shape[3] or shape[3])
-    outputs = _probe(session, declared, (declared.shape[0] or 1, 3, *image_hw))
+    values = _probe(session, declared, (declared.shape[0] or 1, 3, *image_hw))
+    outputs = probed_outputs(session, values)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    spec = recognise_model([declared], outputs, metadata, probe_wh=image_hw[::-1], anchors=anchors)
+    spec = recognise_model(
+        [declared], outputs, metadata, probe_wh=image_hw[::-1], anchors=anchors,
+        values={tensor.name: value for tensor, value in zip(outputs, values, strict=True)},
+    )
     if anchors is not None:
         onnx.helper.set_model_props(model, metadata | {'anchors': json.dumps(anchors)})
     found = _FORMS.get(spec.layout, 'end2end')
@@ -115,16 +133,17 @@ def copy_onnx(
     kept = free if dynamic is None else dynamic
     baked = 'hw' not in free and None in declared.shape[2:]
     spec = _bound(model, spec, kept, (declared.shape[0] or shape[0], 3, *image_hw))
-    _check_same(session, open_session(model, f'the copy of {source}'), spec, image_hw)
-    write_whole(target, model.SerializeToString())
+    copied = serialise(model)
+    _check_same(session, open_session(copied, f'the copy of {source}'), spec, image_hw)
+    write_whole(target, copied)
     return OnnxCopy(spec, found, opset_of(model), image_hw if baked else None)
 
 
 def _load(path: Path) -> Any:
+    model = load_model(path)
     try:
-        model = onnx.load(str(path))
         onnx.checker.check_model(model)
-    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as exc:
+    except (ValueError, TypeError, RuntimeError, onnx.checker.ValidationError) as exc:
         reason = ' '.join(str(exc).split())[:300]
         raise ModelFormatError(f'{path} is not a readable ONNX file: {reason}') from exc
     if any(node.op_type == PLUGIN for node in model.graph.node):
@@ -135,41 +154,25 @@ def _load(path: Path) -> Any:
     return model
 
 
-def _input_of(session: Any) -> TensorInfo:
-    return check_input([
-        TensorInfo(
-            value.name, tuple(dim if isinstance(dim, int) else None for dim in value.shape),
-            _DTYPES.get(value.type, value.type),
-        )
-        for value in session.get_inputs()
-    ])
-
-
-def _probe(session: Any, image: TensorInfo, shape: tuple[int, ...]) -> list[TensorInfo]:
-    """Return the outputs with the shapes that one run gives."""
+def _probe(session: Any, image: TensorInfo, shape: tuple[int, ...]) -> list[NDArray[Any]]:
+    """Return the outputs that one run gives."""
     values = _run(session, image, shape)
     if values is None:
         raise ModelLayoutError(
             f'the model does not run with an input of {"x".join(map(str, shape))}; if it was '
             'exported for another size, give that one with --static'
         )
-    return [
-        TensorInfo(output.name, tuple(value.shape), str(value.dtype))
-        for output, value in zip(session.get_outputs(), values, strict=True)
-    ]
+    return values
 
 
 def _run(
     session: Any, image: TensorInfo, shape: tuple[int, ...]
 ) -> list[NDArray[Any]] | None:
-    """Run with grey images; None where the model does not take the shape."""
+    """Run with noise; None where the model does not take the shape."""
     try:
-        values: list[NDArray[Any]] = session.run(
-            None, {image.name: np.full(shape, 0.5, image.dtype)}
-        )
-    except ORT_ERRORS:
+        return run_session(session, None, {image.name: probe_images(shape, image.dtype)})
+    except InferenceError:
         return None
-    return values
 
 
 def _truly_free(session: Any, spec: ModelSpec, image_hw: tuple[int, int]) -> frozenset[str]:
@@ -189,10 +192,11 @@ def _runs(session: Any, spec: ModelSpec, shape: tuple[int, int, int, int]) -> bo
     values = _run(session, spec.image, shape)
     if values is None:
         return False
-    if spec.layout is OutputLayout.GRID:
-        rows = sum(3 * (shape[2] // s) * (shape[3] // s) for s in spec.strides)
+    if spec.layout in _ROW_FORMS:
         names = [output.name for output in session.get_outputs()]
-        return values[names.index(spec.outputs[0])].shape[:2] == (shape[0], rows)
+        found = values[names.index(spec.outputs[0])].shape
+        wanted = [count_rows((shape[3], shape[2]), spec.strides, n) for n in (1, ANCHORS_PER_CELL)]
+        return found[0] == shape[0] and found[2 if spec.transposed else 1] in wanted
     return spec.layout is OutputLayout.END2END_ORT or len(values[0]) == shape[0]
 
 

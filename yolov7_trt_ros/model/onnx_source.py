@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from yolov7_trt_ros.errors import ModelFormatError, ModelLayoutError
+from yolov7_trt_ros.onnx_tools.model_file import load_model
 
 LEAST_OPSET = 11
 QUANTISING_OPSET = 13
@@ -34,14 +34,12 @@ def load_source(path: Path) -> Any:
         The model is quantised already, or computes in float16.
 
     """
+    model = load_model(path)
     try:
-        model = onnx.load(str(path))
         for tensor in model.graph.initializer:
             onnx.checker.check_tensor(tensor)
-    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as exc:
+    except (ValueError, TypeError, RuntimeError, onnx.checker.ValidationError) as exc:
         raise ModelFormatError(f'{path} is not a readable ONNX file: {exc}') from exc
-    if not model.graph.node or not model.graph.input:
-        raise ModelFormatError(f'{path} is not an ONNX model: it has no nodes or no inputs')
     _check_operators(path, model)
     normalise(model)
     _check_weights(path, model)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.model.float_model import FloatModel
 from yolov7_trt_ros.model.onnx_source import sub_model
-from yolov7_trt_ros.model.session_door import open_session, ORT_ERRORS
+from yolov7_trt_ros.onnx_tools.model_file import serialise
+from yolov7_trt_ros.onnx_tools.runtime import open_session, run_session
 
 
 class TensorSession:
@@ -41,10 +40,8 @@ class TensorSession:
         # The image itself may be asked for; ONNX Runtime gives outputs of nodes only.
         self._tensors = list(tensors)
         self._inner = [name for name in tensors if name != image.name]
-        self._session = open_session(
-            sub_model(model, self._inner), 'the model',
-            threads=threads or len(os.sched_getaffinity(0)),
-        )
+        part = serialise(sub_model(model, self._inner))
+        self._session = open_session(part, 'the model', threads)
 
     def run(self, blob: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """
@@ -57,9 +54,6 @@ class TensorSession:
 
         """
         image = np.repeat(blob, self._batch, axis=0) if self._batch != 1 else blob
-        try:
-            values = self._session.run(self._inner, {self._input: image})
-        except ORT_ERRORS as exc:
-            raise InferenceError(f'ONNX Runtime failed: {exc}') from exc
+        values = run_session(self._session, self._inner, {self._input: image})
         found = dict(zip(self._inner, values, strict=True))
         return {name: found.get(name, image) for name in self._tensors}

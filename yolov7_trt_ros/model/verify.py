@@ -12,10 +12,11 @@ import onnx
 from onnx import TensorProto
 import torch
 
-from yolov7_trt_ros.errors import ExportError
+from yolov7_trt_ros.errors import ExportError, InferenceError
 from yolov7_trt_ros.model.architecture import decode_maps, Network
 from yolov7_trt_ros.model.onnx_nms import BOXES, PLUGIN, SCORES
-from yolov7_trt_ros.model.session_door import open_session, ORT_ERRORS
+from yolov7_trt_ros.onnx_tools.model_file import serialise
+from yolov7_trt_ros.onnx_tools.runtime import open_session, run_session
 
 RELATIVE_LIMIT = 1e-4
 _BLOCK_PX = 8
@@ -96,7 +97,7 @@ def _sessions(model: Any) -> tuple[Any, Any]:
     """Return the model as it is, unless only TensorRT runs it, and the part to compare."""
     kinds = {node.op_type for node in model.graph.node}
     if not kinds & {PLUGIN, 'NonMaxSuppression'}:
-        return None, open_session(model, _WHAT)
+        return None, open_session(serialise(model), _WHAT)
     part = onnx.ModelProto()
     part.CopyFrom(model)
     if PLUGIN in kinds:
@@ -107,14 +108,15 @@ def _sessions(model: Any) -> tuple[Any, Any]:
         onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
         for name in (BOXES, SCORES)
     )
-    return (None if PLUGIN in kinds else open_session(model, _WHAT)), open_session(part, _WHAT)
+    whole = None if PLUGIN in kinds else open_session(serialise(model), _WHAT)
+    return whole, open_session(serialise(part), _WHAT)
 
 
 def _run(session: Any, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     names = [value.name for value in session.get_outputs()]
     try:
-        values = session.run(names, {session.get_inputs()[0].name: images})
-    except ORT_ERRORS as exc:
+        values = run_session(session, names, {session.get_inputs()[0].name: images})
+    except InferenceError as exc:
         raise ExportError(
             f'the exported model does not run at {"x".join(map(str, images.shape))}: {exc}'
         ) from exc

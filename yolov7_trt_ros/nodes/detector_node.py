@@ -210,6 +210,8 @@ class DetectorNode(LifecycleNode):
             f'model {values["model"]}: {detector.spec.layout.value} output, '
             f'{len(detector.spec.class_names)} class names, {detector.backend}'
         )
+        for doubt in detector.spec.doubts:
+            self.get_logger().warning(f'model {values["model"]}: {doubt}')
         if self._state == 'active':
             self._start_worker(detector)
 

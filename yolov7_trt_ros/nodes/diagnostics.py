@@ -42,6 +42,7 @@ def detector_facts(model: str, detector: Detector) -> dict[str, str]:
         'model': model,
         'backend': detector.backend,
         'output layout': detector.spec.layout.value,
+        **({'in doubt': '; '.join(detector.spec.doubts)} if detector.spec.doubts else {}),
         **detector.facts(),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -25,6 +25,8 @@ class ParameterSpec:
         Inclusive range of numbers.
     choices
         Accepted texts; empty accepts any.
+    reads
+        What a text must be readable by: raises SettingError where it is not.
     runtime
         May change while the node is configured or active.
     start_only
@@ -40,6 +42,7 @@ class ParameterSpec:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    reads: Callable[[str], object] | None = None
     runtime: bool = False
     start_only: bool = False
     otherwise: str = 'changes take effect at the configure transition'
@@ -78,6 +81,8 @@ class ParameterSpec:
             raise SettingError(
                 f'{self.name} must be one of {", ".join(self.choices)}, got {text!r}'
             )
+        if self.reads is not None:
+            self.reads(text)
         return text
 
     def _check_range(self, value: float | int) -> float | int:

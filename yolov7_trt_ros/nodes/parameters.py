@@ -14,6 +14,7 @@ from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
 from yolov7_trt_ros.engine.open import (
     BACKENDS,
+    choose_anchors,
     DetectorOptions,
     MAX_BATCH_LIMIT,
     MEMORIES,
@@ -69,8 +70,10 @@ PARAMETERS = (
         "auto (the model's metadata), coco80, or a text file with one name a line.",
     ),
     ParameterSpec(
-        'anchors', _OPTIONS.anchors, 'Anchors of a model that ends in raw heads.',
-        choices=('auto', *ANCHOR_SETS),
+        'anchors', _OPTIONS.anchors,
+        'Anchors of a model that ends in raw heads and does not tell them: auto, '
+        f'{", ".join(ANCHOR_SETS)}, or widths and heights in pixels from the smallest stride up: '
+        '"10,13 16,30 33,23 30,61 ...".', reads=choose_anchors,
     ),
     ParameterSpec(
         'network_size', _OPTIONS.network_size,

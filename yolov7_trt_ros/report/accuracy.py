@@ -6,17 +6,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from yolov7_trt_ros.core.class_names import visible
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
-from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.errors import ImageError, InferenceError, InputError
 from yolov7_trt_ros.report.categories import Categories
-from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations, CocoImage
+from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations
+from yolov7_trt_ros.report.labelled_pictures import LabelledPictures
+from yolov7_trt_ros.report.labels import CocoImage
 
 SCORE_THRESHOLD = 0.001
 IOU_THRESHOLD = 0.65
 MAX_DETECTIONS = 300
 MAX_CANDIDATES = 30_000
+ENOUGH_IMAGES = 100
+"""With fewer the average precision depends much on which they are."""
 
 
 def accuracy_settings() -> DetectSettings:
@@ -42,17 +46,30 @@ def find_images(
     present: list[CocoImage] = []
     missing: list[CocoImage] = []
     for image in annotations.images:
-        there = (folder / image.file_name).is_file()
-        (present if there else missing).append(image)
+        (present if _is_file(folder / image.file_name) else missing).append(image)
     if missing and (not allow_missing or not present):
         raise InputError(
             f'{len(missing)} of {len(annotations.images)} images of {annotations.path} are not in '
-            f'{folder}, the first is {missing[0].file_name}'
+            f'{folder}, the first is {visible(missing[0].file_name)}'
             + ('; --allow-missing measures without them' if present else '')
         )
-    if not present:
-        raise InputError(f'{annotations.path} lists no images')
     return present
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, not permitted; a zero byte
+        return False
+
+
+def few_images_note(count: int) -> str:
+    """Return a sentence for people where few images are measured, '' else."""
+    if count >= ENOUGH_IMAGES:
+        return ''
+    return (f'the average precision of {count} labelled images is rough; {ENOUGH_IMAGES} or more '
+            'make it steadier')
 
 
 def detect_labelled(
@@ -62,7 +79,7 @@ def detect_labelled(
     settings: DetectSettings,
     categories: Categories,
     *,
-    load: Callable[[Path], ImageView],
+    pictures: LabelledPictures,
     found: Callable[[Detections, FrameTimings], None],
     failed: Callable[[Exception], None],
     advance: Callable[[], None] = lambda: None,
@@ -78,23 +95,35 @@ def detect_labelled(
         Finds, and how.
     categories
         Of its classes.
-    load
-        Reads a picture; may raise ImageError.
+    pictures
+        Reads them; has notes of them afterwards.
     found, failed
         Called for each image, one or the other.
     advance
         Called after each image.
 
+    Raises
+    ------
+    InputError
+        Nothing is labelled in these images, or none of them can be used.
+
     """
+    pictures.annotations.objects_in(images, categories)  # known now rather than after the work
     records: list[dict[str, Any]] = []
+    reasons: list[Exception] = []
     for image in images:
         try:
-            picture = load(folder / image.file_name)
+            picture = pictures.read(image, folder / image.file_name)
             detections, timings = detector.detect(picture, settings)
         except (ImageError, InferenceError) as exc:
+            reasons.append(exc)
             failed(exc)
         else:
             found(detections, timings)
             records += coco_records(image.image_id, detections, categories)
         advance()
+    if len(reasons) == len(images):
+        raise InputError(
+            f'none of the {len(images)} images in {folder} could be used; the first: {reasons[0]}'
+        ) from reasons[0]
     return records

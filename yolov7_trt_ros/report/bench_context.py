@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from yolov7_trt_ros.report.accuracy import few_images_note
 from yolov7_trt_ros.report.bench_row import BatchResult, Bench, BenchRow
 from yolov7_trt_ros.report.bench_table import ABSENT, labels_of, ran, Table
 
@@ -72,6 +73,7 @@ def how_table(bench: Bench) -> Table:
                       f'{data.pictures_sha256[:12]}'))
         if data.labelled:
             lines.append(('labelled images', f'{data.labelled}, sha256 {data.labels_sha256[:12]}'))
+            lines += [('AP', note)] if (note := few_images_note(data.labelled)) else []
     networks = dict.fromkeys(
         f'{row.network_wh[0]} × {row.network_wh[1]}' for row in bench.rows if row.network_wh
     )

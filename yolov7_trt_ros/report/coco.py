@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 import contextlib
-import dataclasses
 import io
 from pathlib import Path
+import posixpath
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,26 @@ import numpy as np
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import InputError, MissingDependencyError
 from yolov7_trt_ros.report.categories import Categories, match_categories
+from yolov7_trt_ros.report.label_file import read_label_file
+from yolov7_trt_ros.report.labels import CocoImage, Label, parse_labels
 
 _IOU_50 = 0
-_ALL_AREAS = 0
-_MOST_DETECTIONS = -1
-
-
-@dataclasses.dataclass(frozen=True)
-class CocoImage:
-    """An image of an annotation file."""
-
-    image_id: int
-    file_name: str
+_ALL_AREAS = [0, 1e10]
+_MOST_DETECTIONS = 100
 
 
 class CocoAnnotations:
     """
     An annotation file in COCO's instances format.
+
+    Attributes
+    ----------
+    images
+        Each file once.
+    labels
+        Labelled objects of each image, by its number; crowds are among them.
+    warnings
+        What was taken in another way than it is written, and what was left out.
 
     Raises
     ------
@@ -43,7 +47,7 @@ class CocoAnnotations:
 
     def __init__(self, path: Path) -> None:
         try:
-            from pycocotools.coco import COCO
+            import pycocotools.cocoeval  # noqa: F401  (better to know before the work)
         except ImportError as exc:
             raise MissingDependencyError(
                 f'average precision needs pycocotools ({exc}); install it with: '
@@ -51,23 +55,19 @@ class CocoAnnotations:
             ) from exc
         self.path = path
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                self.coco: Any = COCO(str(path))
-            self.images = [
-                CocoImage(int(image['id']), str(image['file_name']))
-                for image in self.coco.dataset['images']
-            ]
-            self._names = {
-                int(number): str(category.get('name') or '')
-                for number, category in self.coco.cats.items()
-            }
-            _check_labels(self.coco.dataset)
-        except OSError as exc:
-            raise InputError(f'cannot read {path}: {exc.strerror}') from exc
-        except (ValueError, KeyError, TypeError, AssertionError) as exc:
+            found = parse_labels(read_label_file(path))
+        except InputError as exc:
             raise InputError(
-                f'{path} is not an annotation file in COCO instances format: {exc!r}'
+                f'{path} is not an annotation file in COCO instances format: {exc}'
             ) from exc
+        self.images = found.images
+        self.warnings = tuple(f'{path.name}: {note}' for note in found.warnings)
+        self.labels: dict[int, list[Label]] = {image.image_id: [] for image in found.images}
+        for label in found.labels:
+            self.labels[label.image_id].append(label)
+        self._names = found.names
+        self._counts = Counter(label.category_id for label in found.labels)
+        self._by_name = _by_name(found.images)
 
     def categories_of(self, class_names: Sequence[str]) -> Categories:
         """
@@ -79,32 +79,54 @@ class CocoAnnotations:
             None of the names is a category.
 
         """
-        return match_categories(class_names, self._names)
+        return match_categories(class_names, self._names, self._counts)
 
     def name_of(self, category: int) -> str:
         """Return the name of a category, its number where it has none."""
         return self._names.get(category) or str(category)
 
+    def image_of(self, file_name: str) -> CocoImage | None:
+        """Return the image of a file, whose folder may be left out where one image fits."""
+        return self._by_name.get(file_name)
 
-def _check_labels(dataset: dict[str, Any]) -> None:
-    """
-    Raise KeyError or ValueError where pycocotools would stumble after all images are done.
+    def objects_in(
+        self, images: Iterable[CocoImage], categories: Categories
+    ) -> list[tuple[Label, int]]:
+        """
+        Return the labels of some images that a model has a class for, each with its category.
 
-    What other tools leave out is put in: `iscrowd`, and `area`, on which neither AP nor AP50
-    depends.
+        Raises
+        ------
+        InputError
+            There are none but crowds, so there is no average precision.
 
-    """
-    dataset['categories']
-    for item in dataset.get('annotations', ()):
-        box = item['bbox']
-        if not (isinstance(box, list) and len(box) == 4
-                and all(isinstance(side, (int, float)) for side in box)):
-            raise ValueError(f'bbox of annotation {item["id"]} must be [x, y, width, height], '
-                             f'got {str(box)[:40]}')
-        item.setdefault('iscrowd', 0)
-        item.setdefault('area', box[2] * box[3])
-        if not isinstance(item['area'], (int, float)):
-            raise ValueError(f'area of annotation {item["id"]} must be a number')
+        """
+        images = list(images)
+        counted = {number: categories.category_of(number) for number in self._names}
+        found = [
+            (label, category)
+            for image in images
+            for label in self.labels[image.image_id]
+            if (category := counted[label.category_id]) is not None
+        ]
+        if all(label.is_crowd for label, _ in found):
+            raise InputError(
+                f'{self.path} labels nothing of the {len(categories.measured)} categories that '
+                f'the model has in the {len(images)} images, so there is no average precision; '
+                'give images with labels'
+            )
+        return found
+
+
+def _by_name(images: Sequence[CocoImage]) -> dict[str, CocoImage]:
+    """Return images by what the file calls them, and by the name alone where that is unique."""
+    alone = Counter(posixpath.basename(image.file_name) for image in images)
+    found = {
+        name: image
+        for image in images
+        if alone[name := posixpath.basename(image.file_name)] == 1
+    }
+    return found | {image.file_name: image for image in images}
 
 
 def coco_records(
@@ -136,7 +158,7 @@ def coco_records(
 def evaluate_coco(
     records: Iterable[dict[str, Any]],
     annotations: CocoAnnotations,
-    image_ids: Sequence[int],
+    images: Sequence[CocoImage],
     categories: Categories,
 ) -> dict[str, Any]:
     """
@@ -154,50 +176,84 @@ def evaluate_coco(
         Nothing is labelled in these images, so there is no average precision.
 
     """
-    from pycocotools.cocoeval import COCOeval
-
-    results = list(records)
-    if not results:
-        results = [  # pycocotools refuses an empty list; a box that cannot match changes nothing
-            {'image_id': image_ids[0], 'category_id': categories.measured[0],
-             'bbox': [0, 0, 0, 0], 'score': 0.0}
-        ]
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(annotations.coco, annotations.coco.loadRes(results), 'bbox')
-        evaluation.params.imgIds = sorted(image_ids)
-        evaluation.params.catIds = categories.measured
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    precision = evaluation.eval['precision']  # [IoU, recall, class, area, most detections]
-    counts = _instances(annotations.coco, image_ids)
-    if evaluation.stats[0] < 0:  # pycocotools' word for none
-        raise InputError(
-            f'{annotations.path} labels nothing of the {len(categories.measured)} categories that '
-            f'the model has in the {len(image_ids)} images, so there is no average precision; '
-            'give images with labels'
-        )
-    per_class = {}
-    for index, category in enumerate(evaluation.params.catIds):
-        if counts.get(category):
-            values = precision[:, :, index, _ALL_AREAS, _MOST_DETECTIONS]
-            per_class[annotations.name_of(category)] = {
-                'ap': _mean(values), 'ap50': _mean(values[_IOU_50]), 'instances': counts[category]
-            }
+    truth: dict[int, list[Label]] = defaultdict(list)
+    for label, category in annotations.objects_in(images, categories):
+        truth[category].append(label)
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for record in records:
+        found[record['category_id']].append(record)
+    instances = {
+        category: sum(not label.is_crowd for label in truth[category])
+        for category in sorted(truth)
+    }
+    precision = {
+        category: _precision(truth[category], found[category], category)
+        for category, count in instances.items() if count
+    }
+    whole = np.stack(list(precision.values()))
     return {
-        'ap': round(float(evaluation.stats[0]), 5),
-        'ap50': round(float(evaluation.stats[1]), 5),
-        'per_class': per_class,
+        'ap': _mean(whole),
+        'ap50': _mean(whole[:, _IOU_50]),
+        'per_class': {
+            annotations.name_of(category): {
+                'ap': _mean(each), 'ap50': _mean(each[_IOU_50]), 'instances': instances[category]
+            }
+            for category, each in precision.items()
+        },
     }
 
 
-def _instances(coco: Any, image_ids: Sequence[int]) -> dict[int, int]:
-    counts: dict[int, int] = {}
-    for item in coco.loadAnns(coco.getAnnIds(imgIds=list(image_ids), iscrowd=False)):
-        counts[item['category_id']] = counts.get(item['category_id'], 0) + 1
-    return counts
+def _precision(labels: Sequence[Label], found: list[dict[str, Any]], category: int) -> Any:
+    """
+    Return the precision of one category by IoU and recall.
+
+    One category and its images at a time: pycocotools keeps something for every pair of a category
+    and an image, be there anything of it or not.
+
+    """
+    from pycocotools.cocoeval import COCOeval
+
+    if not found:  # pycocotools refuses an empty list; a box that cannot match changes nothing
+        found = [{'image_id': labels[0].image_id, 'category_id': category,
+                  'bbox': [0, 0, 0, 0], 'score': 0.0}]
+    images = {label.image_id for label in labels} | {record['image_id'] for record in found}
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _index(sorted(images), labels, category)
+        evaluation = COCOeval(truth, truth.loadRes(found), 'bbox')
+        evaluation.params.areaRng = [_ALL_AREAS]
+        evaluation.params.areaRngLbl = ['all']
+        evaluation.params.maxDets = [_MOST_DETECTIONS]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval['precision'][:, :, 0, 0, 0]
+
+
+def _index(image_ids: Sequence[int], labels: Sequence[Label], category: int) -> Any:
+    """
+    Return pycocotools' index of the labels of one category.
+
+    They are numbered here from 1 on: pycocotools takes an object with the number 0 for one that
+    was not found, and of two with the same number keeps one.
+
+    """
+    from pycocotools.coco import COCO
+
+    index = COCO()
+    index.dataset = {
+        'images': [{'id': number} for number in image_ids],
+        'categories': [{'id': category}],
+        'annotations': [
+            {
+                'id': number, 'image_id': label.image_id, 'category_id': category,
+                'bbox': list(label.box_xywh), 'iscrowd': int(label.is_crowd),
+                'area': min(label.box_xywh[2] * label.box_xywh[3], _ALL_AREAS[1]),
+            }
+            for number, label in enumerate(labels, 1)
+        ],
+    }
+    index.createIndex()
+    return index
 
 
 def _mean(precision: Any) -> float:
-    known = precision[precision > -1]
-    return round(float(known.mean()), 5) if known.size else 0.0
+    return round(float(precision.mean()), 5)

@@ -14,7 +14,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from yolov7_trt_ros.errors import MissingDependencyError, ModelFormatError
+from yolov7_trt_ros.errors import ModelFormatError
+from yolov7_trt_ros.onnx_tools.model_file import load_model
 
 ACTIVATIONS = (
     'LeakyRelu', 'Relu', 'Clip', 'PRelu', 'Elu', 'HardSwish', 'HardSigmoid', 'Sigmoid', 'Tanh',
@@ -111,18 +112,7 @@ def load_chains(path: Path) -> tuple[Chain, ...]:
         The onnx package is not installed.
 
     """
-    try:
-        from google.protobuf.message import DecodeError
-        import onnx
-    except ImportError as exc:
-        raise MissingDependencyError(
-            f'the chains of an ONNX model need the onnx package ({exc}): pip install onnx'
-        ) from exc
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except (OSError, DecodeError, ValueError) as exc:
-        raise ModelFormatError(f'{path} is not a readable ONNX model: {exc}') from exc
-    return find_chains(model)
+    return find_chains(load_model(path, weights=False))
 
 
 def find_chains(model: Any) -> tuple[Chain, ...]:

@@ -29,9 +29,12 @@ template <typename T>
 struct GridRows {  // (rows, 5 + classes): cx, cy, w, h in network pixels, objectness, classes, all decoded
     static const bool FILTERED = true;  // rows of low objectness need no look at their classes
     const T *data;
-    int values;
+    int row_step;    // elements from one row to the next
+    int value_step;  // ... from one value of a row to the next
 
-    __device__ __forceinline__ float value(int row, int index) const { return as_float(data[(size_t)row * values + index]); }
+    __device__ __forceinline__ float value(int row, int index) const {
+        return as_float(data[(size_t)row * row_step + (size_t)index * value_step]);
+    }
     __device__ __forceinline__ float objectness(int row) const { return value(row, 4); }
     __device__ __forceinline__ float activate(float objectness) const { return objectness; }
     __device__ __forceinline__ float class_score(int row, int class_id) const { return value(row, 5 + class_id); }
@@ -133,6 +136,7 @@ static __device__ __forceinline__ void take_all_classes(const Rows &rows, const 
         bad |= isnan(score) || (isinf(score) && score > 0);
         if (score > threshold) {
             passed = true;
+            bad |= score > HIGHEST_SCORE;
             if (is_wanted(*sink.settings, c)) append(sink, score, (unsigned)(sink.first_row + row) * classes + c);
         }
     }
@@ -162,7 +166,7 @@ static __device__ __forceinline__ void take_best_class(const Rows &rows, const S
         const int other_class = __shfl_xor_sync(0xffffffffu, best_class, step);
         if (other > best || (other == best && other_class < best_class)) best = other, best_class = other_class;
     }
-    bad = __any_sync(0xffffffffu, bad) || isinf(best);
+    bad = __any_sync(0xffffffffu, bad) || isinf(best) || best > HIGHEST_SCORE;
     if ((threadIdx.x & 31) != 0) return;
     if (bad) {
         atomicAdd(&sink.counters->bad_scores, 1);
@@ -204,12 +208,13 @@ static __device__ __forceinline__ Sink sink_of(const Settings *settings, Counter
     return Sink{settings, counters + image, keys + (size_t)image * capacity, capacity, boxes + (size_t)image * rows, first_row};
 }
 
-// output: (batch, rows, 5 + classes). keys: (batch, capacity); boxes: (batch, rows).
+// output: (batch, rows, 5 + classes), or with the last two exchanged, as the steps say. keys: (batch, capacity); boxes:
+// (batch, rows).
 #define COLLECT_GRID(type, T)                                                                                          \
     extern "C" __global__ void collect_grid_##type(const T *output, const Settings *settings, Counters *counters,      \
                                                    Key *keys, int capacity, float4 *boxes, int rows, int classes,      \
-                                                   int multi_label) {                                                  \
-        const GridRows<T> grid{output + (size_t)blockIdx.y * rows * (5 + classes), 5 + classes};                       \
+                                                   int multi_label, int row_step, int value_step) {                    \
+        const GridRows<T> grid{output + (size_t)blockIdx.y * rows * (5 + classes), row_step, value_step};              \
         collect(grid, sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows, classes, classes > 1,         \
                 multi_label != 0);                                                                                     \
     }
@@ -249,30 +254,130 @@ COLLECT_PAIR(float16_float16, half_t, half_t)
 COLLECT_PAIR(float32_float16, float, half_t)
 COLLECT_PAIR(float16_float32, half_t, float)
 
+// ---- a box with one class -----------------------------------------------------------------------------------------------
+
+static __device__ __forceinline__ bool as_class(int value, int limit, int *class_id) {
+    *class_id = value;
+    return value >= 0 && value < limit;
+}
+static __device__ __forceinline__ bool as_class(long long value, int limit, int *class_id) {
+    *class_id = (int)value;
+    return value >= 0 && value < limit;
+}
+static __device__ __forceinline__ bool as_class(float value, int limit, int *class_id) {
+    if (!(value >= 0.0f && value < (float)limit)) return false;  // NaN as well
+    *class_id = (int)value;
+    return (float)*class_id == value;
+}
+static __device__ __forceinline__ bool as_class(half_t value, int limit, int *class_id) {
+    return as_class(half_to_float(value), limit, class_id);
+}
+
+// The class of a row that passed: counted where it is none, else a candidate. Candidate numbers are row * 8192 + class.
+template <typename L>
+static __device__ __forceinline__ void take_class(const Sink &sink, L label, int limit, float score, int row) {
+    int class_id;
+    if (!as_class(label, limit, &class_id))
+        atomicAdd(&sink.counters->bad_classes, 1);
+    else if (is_wanted(*sink.settings, class_id))
+        append(sink, score, (unsigned)row * 8192u + class_id);
+}
+
+// Elements from one image, row and value to the next, and where the first value of a row lies.
+struct Steps {
+    int first, image, row, value;
+
+    __device__ __forceinline__ size_t at(int row_index, int index) const {
+        return first + (size_t)blockIdx.y * image + (size_t)row_index * row + (size_t)index * value;
+    }
+};
+
+// A box, a score and a label a row, before suppression; one thread a row. objectness: column beside the score that it is
+// multiplied with, counted in values from it; 0 where there is none.
+template <typename B, typename S, typename L>
+static __device__ __forceinline__ void take_labelled(const B *boxes, const Steps &box_at, const S *scores,
+                                                     const Steps &score_at, int objectness, const L *labels,
+                                                     const Steps &label_at, const Sink &sink, int rows, int limit,
+                                                     bool centres) {
+    const int row = blockIdx.x * blockDim.x + threadIdx.x;
+    if (row >= rows) return;
+    float score = as_float(scores[score_at.at(row, 0)]);
+    if (objectness != 0) score *= as_float(scores[score_at.at(row, 0) + (long long)objectness * score_at.value]);
+    if (!isfinite(score)) {
+        atomicAdd(&sink.counters->bad_scores, 1);
+        return;
+    }
+    if (!(score > sink.settings->score_threshold)) return;
+    if (score > HIGHEST_SCORE) atomicAdd(&sink.counters->bad_scores, 1);
+    const float a = as_float(boxes[box_at.at(row, 0)]), b = as_float(boxes[box_at.at(row, 1)]);
+    const float c = as_float(boxes[box_at.at(row, 2)]), d = as_float(boxes[box_at.at(row, 3)]);
+    keep_box(sink, row, centres ? corners(a, b, c, d) : make_float4(a, b, c, d));
+    take_class(sink, labels[label_at.at(row, 0)], limit, score, row);
+}
+
+// *_first, *_image, *_row, *_value: as in Steps, of each tensor; all three may be one. limit: number of classes.
+#define COLLECT_LABELLED(type, B, S, L)                                                                                \
+    extern "C" __global__ void collect_labelled_##type(                                                                \
+        const B *labelled, const S *scores, const L *labels, const Settings *settings, Counters *counters, Key *keys,  \
+        int capacity, float4 *boxes, int rows, int limit, int centres, int objectness, int box_first, int box_image,   \
+        int box_row, int box_value, int score_first, int score_image, int score_row, int score_value, int label_first, \
+        int label_image, int label_row, int label_value) {                                                             \
+        take_labelled(labelled, Steps{box_first, box_image, box_row, box_value}, scores,                               \
+                      Steps{score_first, score_image, score_row, score_value}, objectness, labels,                     \
+                      Steps{label_first, label_image, label_row, label_value},                                         \
+                      sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows, limit, centres != 0);         \
+    }
+
+COLLECT_LABELLED(float32_float32_float32, float, float, float)
+COLLECT_LABELLED(float32_float32_float16, float, float, half_t)
+COLLECT_LABELLED(float32_float32_int32, float, float, int)
+COLLECT_LABELLED(float32_float32_int64, float, float, long long)
+COLLECT_LABELLED(float32_float16_float32, float, half_t, float)
+COLLECT_LABELLED(float32_float16_float16, float, half_t, half_t)
+COLLECT_LABELLED(float32_float16_int32, float, half_t, int)
+COLLECT_LABELLED(float32_float16_int64, float, half_t, long long)
+COLLECT_LABELLED(float16_float32_float32, half_t, float, float)
+COLLECT_LABELLED(float16_float32_float16, half_t, float, half_t)
+COLLECT_LABELLED(float16_float32_int32, half_t, float, int)
+COLLECT_LABELLED(float16_float32_int64, half_t, float, long long)
+COLLECT_LABELLED(float16_float16_float32, half_t, half_t, float)
+COLLECT_LABELLED(float16_float16_float16, half_t, half_t, half_t)
+COLLECT_LABELLED(float16_float16_int32, half_t, half_t, int)
+COLLECT_LABELLED(float16_float16_int64, half_t, half_t, long long)
+
+// Corners the wrong way round, as widths and heights look, or a box of 0..1: no object is smaller than a network pixel.
+static __device__ __forceinline__ bool is_no_corners(const float4 &box) {
+    const bool turned = box.z < box.x - 1.0f || box.w < box.y - 1.0f;
+    const bool unit = fminf(fminf(box.x, box.y), fminf(box.z, box.w)) > -0.01f &&
+                      fmaxf(fmaxf(box.x, box.y), fmaxf(box.z, box.w)) < 1.01f && box.z > box.x && box.w > box.y;
+    return turned || unit;
+}
+
 // What a model that suppressed overlaps itself gives: counts (batch), boxes (batch, rows, 4) xyxy, scores (batch, rows),
-// class ids (batch, rows). One thread a detection. Candidate numbers are row * 8192 + class.
+// class ids (batch, rows). One thread a detection.
 template <typename B, typename S>
 static __device__ __forceinline__ void take_finished(const int *counts, const B *boxes, const S *scores,
-                                                     const int *class_ids, const Sink &sink, int rows) {
+                                                     const int *class_ids, const Sink &sink, int rows, int limit) {
     const int row = blockIdx.x * blockDim.x + threadIdx.x;
     if (row >= min(rows, max(counts[blockIdx.y], 0))) return;
     const size_t position = (size_t)blockIdx.y * rows + row;
     const float score = as_float(scores[position]);
     const B *corner = boxes + position * 4;
     const float4 box = make_float4(as_float(corner[0]), as_float(corner[1]), as_float(corner[2]), as_float(corner[3]));
-    const int class_id = class_ids[position];
-    if (!isfinite(score)) atomicAdd(&sink.counters->bad_scores, 1);
+    const bool passed = score > sink.settings->score_threshold;
+    if (!isfinite(score) || (passed && score > HIGHEST_SCORE)) atomicAdd(&sink.counters->bad_scores, 1);
     keep_box(sink, row, box);
-    if (score > sink.settings->score_threshold && (unsigned)class_id < 8192u && is_wanted(*sink.settings, class_id))
-        append(sink, score, (unsigned)row * 8192u + class_id);
+    if (!passed) return;
+    if (is_finite(box) && is_no_corners(box)) atomicAdd(&sink.counters->bad_boxes, 1);
+    take_class(sink, class_ids[position], limit, score, row);
 }
 
 #define COLLECT_FINISHED(type, B, S)                                                                                   \
     extern "C" __global__ void collect_finished_##type(                                                                \
         const int *counts, const B *finished, const S *scores, const int *class_ids, const Settings *settings,         \
-        Counters *counters, Key *keys, int capacity, float4 *boxes, int rows) {                                        \
+        Counters *counters, Key *keys, int capacity, float4 *boxes, int rows, int limit) {                             \
         take_finished(counts, finished, scores, class_ids,                                                             \
-                      sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows);                              \
+                      sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows, limit);                       \
     }
 
 COLLECT_FINISHED(float32_float32, float, float)

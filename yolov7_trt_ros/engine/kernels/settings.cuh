@@ -17,10 +17,13 @@ struct Settings {
 // Of one image. `suppress` reads them and sets them back to zero for the next frame.
 struct Counters {
     int candidates;
-    int bad_objectness;  // values that are NaN or infinite
-    int bad_scores;
-    int bad_boxes;
+    int bad_objectness;  // values that are NaN or infinite; the others count those as well
+    int bad_scores;      // also: above HIGHEST_SCORE
+    int bad_boxes;       // also: of a finished model, no corners in network pixels
+    int bad_classes;     // no whole numbers below the number of classes
 };
+
+#define HIGHEST_SCORE 1.001f  // what passes and is above it is no score; core/decode.py has the same number
 
 static __device__ __forceinline__ bool is_wanted(const Settings &settings, int class_id) {
     if (!settings.filter_classes) return true;

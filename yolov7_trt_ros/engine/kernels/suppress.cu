@@ -32,7 +32,8 @@ struct Result {
     int bad_objectness;
     int bad_scores;
     int bad_boxes;
-    int unused[3];
+    int bad_classes;
+    int unused[2];
     float4 boxes[MOST_DETECTIONS];  // xyxy in source pixels
     float scores[MOST_DETECTIONS];
     int class_ids[MOST_DETECTIONS];
@@ -259,6 +260,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         result.bad_objectness = counted.bad_objectness;
         result.bad_scores = counted.bad_scores;
         result.bad_boxes = counted.bad_boxes;
+        result.bad_classes = counted.bad_classes;
         counters[image] = Counters{};
     }
 }

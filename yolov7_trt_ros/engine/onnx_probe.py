@@ -1,0 +1,198 @@
+"""Open an ONNX model, run it once, and tell what it is: for the CPU detector and for builds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov7_trt_ros.core.letterbox import fit_rectangle
+from yolov7_trt_ros.core.model_spec import (
+    Anchors,
+    check_input,
+    ModelSpec,
+    OutputLayout,
+    STRIDE_SETS,
+    TensorInfo,
+)
+from yolov7_trt_ros.core.recognise import probe_images, recognise_model, told_strides
+from yolov7_trt_ros.engine.decoding_cut import load_cut
+from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin, CutModel, PLUGIN
+from yolov7_trt_ros.errors import (
+    InferenceError,
+    ModelFormatError,
+    ModelLayoutError,
+    SettingError,
+)
+from yolov7_trt_ros.onnx_tools.runtime import (
+    metadata_of,
+    open_session,
+    probed_outputs,
+    run_session,
+    session_inputs,
+)
+
+_LARGEST_NETWORK = 8192
+_FINISHED = (OutputLayout.END2END_TRT, OutputLayout.END2END_ORT)
+
+
+class ProbedModel:
+    """
+    A model in ONNX Runtime whose form was told by running it.
+
+    Parameters
+    ----------
+    path
+        ONNX file of any YOLOv7 export form. TensorRT's EfficientNMS plugin at its end is cut off.
+    class_names, anchors
+        Override the model's metadata.
+    network_size
+        Longer side of the network input in pixels, for models with a free input size.
+    rectangular
+        The model is to take rectangles as well as squares.
+    threads
+        CPU threads; 0 takes one per core that this process may use.
+
+    Raises
+    ------
+    ModelError
+        The file is not a readable model or not a YOLOv7 export.
+    SettingError
+        The network size does not fit the model.
+
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        class_names: Sequence[str] | None = None,
+        anchors: Anchors | None = None,
+        network_size: int = 640,
+        rectangular: bool = True,
+        threads: int = 0,
+    ) -> None:
+        self._path, self._threads = path, threads
+        self._network_size, self._rectangular = network_size, rectangular
+        self.session, cut = _open(path, threads)
+        image = check_input(session_inputs(self.session))
+        metadata = metadata_of(self.session)
+        self._probe_wh = _probe_size(image, network_size, told_strides(metadata)[0][-1])
+        self._input_name = image.name
+        values = self._probe(image)
+        outputs = probed_outputs(self.session, values)
+        spec = recognise_model(
+            [image],
+            outputs,
+            metadata,
+            probe_wh=self._probe_wh,
+            values=dict(zip((output.name for output in outputs), values, strict=True)),
+            class_names=class_names,
+            anchors=anchors,
+            boxes_name=cut.boxes_name if cut else None,
+            boxes_are_centres=cut.boxes_are_centres if cut else None,
+        )
+        self.spec: ModelSpec = self._with_true_size(spec)
+
+    def cut_decoding(self) -> ModelSpec:
+        """
+        Run the model without its decoding from now on, where that is possible.
+
+        Returns
+        -------
+        ModelSpec
+            What `session` is then. `spec` goes on telling the file, but sizes that only the
+            decoding had baked in are free, and classes that only the convolutions tell are known.
+
+        """
+        found = load_cut(self._path, self.spec)
+        if found is None:
+            return self.spec
+        data, cut = found
+        self.session = open_session(data, self._path, self._threads)
+        image = check_input(session_inputs(self.session))
+        runs = self._with_true_size(dataclasses.replace(cut, image=image))
+        self.spec = dataclasses.replace(
+            self.spec, image=runs.image, num_classes=cut.num_classes,
+            class_names=cut.class_names, doubts=cut.doubts, evidence=cut.evidence,
+        )
+        return runs
+
+    def _probe(self, image: TensorInfo) -> list[NDArray[Any]]:
+        """Run once: declared output shapes of real exports are often unknown or wrong."""
+        width, height = self._probe_wh
+        blob = probe_images((image.shape[0] or 1, 3, height, width), image.dtype)
+        try:
+            return self._run(blob)
+        except InferenceError as exc:
+            raise ModelLayoutError(
+                f'the model does not run with an input of {width}x{height} pixels; '
+                f'if it was exported for another size, set network_size to that. {exc}'
+            ) from exc
+
+    def _run(self, blob: NDArray[Any]) -> list[NDArray[Any]]:
+        return run_session(self.session, None, {self._input_name: blob})
+
+    def _with_true_size(self, spec: ModelSpec) -> ModelSpec:
+        """
+        Bind a model to its probed size when it only claims to take others.
+
+        YOLOv7's `--dynamic` export declares free width and height, but its grid is baked in.
+        A model with one free side is bound too. One with NMS inside that does not tell its stride
+        may take multiples of 64 alone.
+
+        """
+        free_sides = spec.image.shape[2:].count(None)
+        if free_sides == 0:
+            return spec
+        if free_sides == 2:
+            if not self._rectangular or self._takes_shorter(spec, spec.stride):
+                return spec
+            coarser = STRIDE_SETS[-1]
+            if spec.layout in _FINISHED and self._takes_shorter(spec, coarser[-1]):
+                told = f'runs at multiples of {coarser[-1]}, not of {spec.stride}'
+                return dataclasses.replace(
+                    spec, strides=coarser, evidence=(*spec.evidence, told)
+                )
+        fixed = (spec.image.shape[0], 3, *self._probe_wh[::-1])
+        return dataclasses.replace(spec, image=dataclasses.replace(spec.image, shape=fixed))
+
+    def _takes_shorter(self, spec: ModelSpec, stride: int) -> bool:
+        """Whether an input one stride less high than the probed square runs."""
+        size = self._network_size
+        if size <= stride:
+            return True
+        shape = (spec.image.shape[0] or 1, 3, size - stride, size)
+        try:
+            self._run(np.zeros(shape, spec.image.dtype))
+        except InferenceError:
+            return False
+        return True
+
+
+def _open(path: Path, threads: int) -> tuple[Any, CutModel | None]:
+    if threads < 0:
+        raise SettingError(f'threads must be 0 (one per core) or more, got {threads}')
+    try:
+        return open_session(str(path), path, threads), None
+    except ModelFormatError as exc:
+        cut = cut_nms_plugin(path) if PLUGIN in str(exc.__cause__) else None
+        if cut is None:
+            raise
+    return open_session(cut.model, path, threads), cut
+
+
+def _probe_size(image: TensorInfo, network_size: int, stride: int) -> tuple[int, int]:
+    """Width and height to try a model with."""
+    height, width = image.shape[2:]
+    if width is None or height is None:
+        fit_rectangle((1, 1), network_size, stride)  # refuses sizes off the stride
+        if network_size > _LARGEST_NETWORK:
+            raise SettingError(
+                f'the network size must be at most {_LARGEST_NETWORK}, got {network_size}'
+            )
+    return width or network_size, height or network_size

@@ -1,0 +1,181 @@
+"""One door to ONNX files: load one with its weights, or say in one line why that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from yolov7_trt_ros.errors import MissingDependencyError, ModelFormatError
+
+_SHOWN = 300
+_MESSAGE_BYTES = 2**31
+"""A protobuf message holds no more, so neither does a model with its weights."""
+
+
+def load_model(path: Path, *, weights: bool = True) -> Any:
+    """
+    Return the ModelProto of a file, with the weights that lie in other files beside it.
+
+    Such files are found as ONNX Runtime finds them, through links as in a Hugging Face cache: the
+    place that the model names is looked up in the folder of `path` as it was given.
+
+    Parameters
+    ----------
+    path
+        The file.
+    weights
+        Read weights from other files too; without them the graph is whole, its numbers are not.
+
+    Raises
+    ------
+    MissingDependencyError
+        The `onnx` package is not installed.
+    ModelFormatError
+        The file cannot be read, is not ONNX, or its weights are not there.
+
+    """
+    onnx = import_onnx(f'{path} is read with it')
+    from google.protobuf.message import Error as ProtobufError
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (ProtobufError, OSError, ValueError, TypeError) as exc:
+        raise ModelFormatError(f'{path} is not a readable ONNX file: {_told(exc)}') from exc
+    if not model.graph.node or not model.graph.input:
+        raise ModelFormatError(f'{path} is not an ONNX model: it has no nodes or no inputs')
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise ModelFormatError(f'{path} is damaged: a name or text in it is not UTF-8')
+    if weights:
+        room = _MESSAGE_BYTES
+        for tensor in _outside_tensors(onnx, model):
+            room -= _read_outside(onnx, path, tensor, room)
+    return model
+
+
+def _texts(model: Any) -> Iterator[Any]:
+    """Yield the names and texts of a model; protobuf gives bytes for what is no UTF-8."""
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (side.dim_param for side in value.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (entry.name for entry in node.attribute)
+    for tensor in graph.initializer:
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
+
+
+def import_onnx(why: str) -> Any:
+    """
+    Return the `onnx` package, which is optional on a robot.
+
+    Raises
+    ------
+    MissingDependencyError
+        It is not installed; the message says what it is needed for.
+
+    """
+    try:
+        import onnx
+    except (ImportError, TypeError) as exc:  # TypeError: protobuf is too new for it
+        raise MissingDependencyError(
+            f'the onnx package cannot be imported ({exc}): {why}; install it with: '
+            'pip install onnx'
+        ) from exc
+    return onnx
+
+
+def serialise(model: Any) -> bytes:
+    """
+    Return a model as bytes.
+
+    Raises
+    ------
+    ModelFormatError
+        It has more than the 2 GiB that one protobuf message holds, or texts that are not UTF-8.
+
+    """
+    from google.protobuf.message import Error as ProtobufError
+
+    try:
+        data: bytes = model.SerializeToString()
+    except (ProtobufError, ValueError) as exc:
+        raise ModelFormatError(
+            f'the model cannot be written as one message (2 GiB at most): {_told(exc)}'
+        ) from exc
+    return data
+
+
+# ---- weights in other files
+
+
+def _outside_tensors(onnx: Any, model: Any) -> Iterator[Any]:
+    """Yield the stored tensors whose numbers lie in another file."""
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop()
+        yield from (t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
+        for node in graph.node:
+            for entry in node.attribute:
+                waiting += [entry.g, *entry.graphs] if entry.HasField('g') else entry.graphs
+                if entry.t.data_location == onnx.TensorProto.EXTERNAL:
+                    yield entry.t
+
+
+def _read_outside(onnx: Any, path: Path, tensor: Any, room: int) -> int:
+    """Put the numbers of a tensor into it; returns their bytes, `room` at most."""
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    file = _weights_file(path, place.get('location', ''))
+    offset = _whole_number(path, tensor, place.get('offset', '0'))
+    try:
+        size = os.stat(file).st_size
+        length = _whole_number(path, tensor, place.get('length', str(max(0, size - offset))))
+        if offset + length > size:
+            raise ModelFormatError(
+                f'{path}: its weights {tensor.name!r} lie beyond the end of {file} ({size} '
+                'bytes); the file is truncated, or belongs to another model'
+            )
+        if length > room:
+            raise ModelFormatError(
+                f'{path} has more than {_MESSAGE_BYTES >> 30} GiB of weights, which cannot be '
+                'loaded as one model here'
+            )
+        with open(file, 'rb') as stream:
+            stream.seek(offset)
+            tensor.raw_data = stream.read(length)
+    except OSError as exc:
+        raise ModelFormatError(
+            f'{path} keeps its weights in {file}, which cannot be read ({exc.strerror}); copy '
+            'that file beside the model as well'
+        ) from exc
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
+    return length
+
+
+def _weights_file(path: Path, location: str) -> Path:
+    """Return the file of weights that a model names, which must not leave the model's folder."""
+    parts = PurePosixPath(location.replace('\\', '/'))
+    if not location or '\0' in location or parts.is_absolute() or '..' in parts.parts:
+        raise ModelFormatError(
+            f'{path} names a file of weights outside of its folder: {location[:_SHOWN]!r}'
+        )
+    return path.parent / parts
+
+
+def _whole_number(path: Path, tensor: Any, text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise ModelFormatError(
+            f'{path}: the place of its weights {tensor.name!r} is no number: {text[:_SHOWN]!r}'
+        )
+    return int(text)
+
+
+def _told(exc: BaseException) -> str:
+    return ' '.join(str(exc).split())[:_SHOWN] or type(exc).__name__

@@ -1,0 +1,162 @@
+"""One door to ONNX Runtime on the CPU: sessions, and all that it raises, in words that help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import os
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from yolov7_trt_ros.core.model_spec import TensorInfo
+from yolov7_trt_ros.errors import InferenceError, ModelFormatError
+
+# ONNX Runtime raises one class per status code, without a common base; which ones there are
+# depends on its version. Its binding adds those of Python.
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,  # also UnicodeDecodeError: an error message that quotes a damaged file
+    TypeError,
+    OverflowError,
+    MemoryError,
+    *(
+        value
+        for value in vars(ort_errors).values()
+        if isinstance(value, type) and issubclass(value, Exception)
+    ),
+)
+_NOTHING_LOGGED = 4
+"""What fails is raised, and said in our own words."""
+
+_STATUS = re.compile(r'^\[ONNXRuntimeError\] : \d+ : (\w+) : ')
+_SOURCE_PLACE = re.compile(
+    r'/\S+\.(?:cc|h|cpp):\d+ [^()]*\([^()]*\)(?: const)?(?: \[with [^\]]*\])? '
+)
+_HEAD, _TAIL = 200, 400
+
+
+def open_session(model: str | bytes, name: object, threads: int = 0) -> Any:
+    """
+    Return a session.
+
+    Parameters
+    ----------
+    model
+        Path of a file, or a serialised model.
+    name
+        What errors call it.
+    threads
+        CPU threads; 0 takes one per core that this process may use.
+
+    Raises
+    ------
+    ModelFormatError
+        ONNX Runtime cannot load it.
+
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.log_severity_level = _NOTHING_LOGGED
+    try:
+        return onnxruntime.InferenceSession(
+            model, options, providers=['CPUExecutionProvider'],
+            enable_fallback=0,  # it would try again, and print that to where our JSON goes
+        )
+    except ORT_ERRORS as exc:
+        raise ModelFormatError(
+            f'{name} is not a model ONNX Runtime can load: {reason(exc)}'
+        ) from exc
+
+
+def run_session(
+    session: Any, outputs: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """
+    Run a session; `outputs` None gives all.
+
+    Raises
+    ------
+    InferenceError
+        ONNX Runtime refused the input or failed.
+
+    """
+    try:
+        return [np.asarray(value) for value in session.run(outputs, feed)]
+    except ORT_ERRORS as exc:
+        raise InferenceError(f'ONNX Runtime failed: {reason(exc)}') from exc
+
+
+def metadata_of(session: Any) -> dict[str, str]:
+    """
+    Return the text that a model carries.
+
+    Raises
+    ------
+    ModelFormatError
+        It is no text.
+
+    """
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except ORT_ERRORS as exc:
+        raise ModelFormatError(
+            f'the metadata of the model cannot be read: {reason(exc)}'
+        ) from exc
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use; ONNX Runtime takes those of the whole machine."""
+    return len(os.sched_getaffinity(0))
+
+
+def session_inputs(session: Any) -> list[TensorInfo]:
+    """
+    Return the inputs of a session as declared.
+
+    Raises
+    ------
+    ModelFormatError
+        Their names are no text.
+
+    """
+    try:
+        return [_tensor_info(value) for value in session.get_inputs()]
+    except ORT_ERRORS as exc:
+        raise ModelFormatError(f'the inputs of the model cannot be read: {reason(exc)}') from exc
+
+
+def probed_outputs(session: Any, values: Sequence[NDArray[Any]]) -> list[TensorInfo]:
+    """Return the outputs of a session with the shapes and types of what a run of it gave."""
+    return [
+        TensorInfo(output.name, tuple(value.shape), str(value.dtype))
+        for output, value in zip(session.get_outputs(), values, strict=True)
+    ]
+
+
+def _tensor_info(value: Any) -> TensorInfo:
+    shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+    dtype = value.type.removeprefix('tensor(').removesuffix(')')
+    return TensorInfo(value.name, shape, {'float': 'float32'}.get(dtype, dtype))
+
+
+def reason(exc: BaseException) -> str:
+    """
+    Return what an error of ONNX Runtime says, on one line, without places in its source.
+
+    Of a long text the beginning and the end are kept: the cause stands at the end.
+
+    """
+    text = ' '.join(str(exc).split()) or type(exc).__name__
+    text = _SOURCE_PLACE.sub('', _STATUS.sub('', text))
+    if len(text) > _HEAD + _TAIL:
+        text = f'{text[:_HEAD]} ... {text[-_TAIL:]}'
+    if 'model IR version' in text:
+        text += (
+            f' (this is onnxruntime {onnxruntime.__version__}: install a newer one, or export the '
+            'model with an older onnx or a lower opset)'
+        )
+    return text
