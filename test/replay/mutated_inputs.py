@@ -27,12 +27,18 @@ from PIL import Image
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.preprocess import decode_compressed
-from yolov7_trt_ros.errors import BagError, Yolov7TrtError
+from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.replay.bag_detections import DetectionReader
+from yolov7_trt_ros.replay.bag_writer import DetectionBagWriter
 from yolov7_trt_ros.replay.bags import BagReader
+from yolov7_trt_ros.replay.detection_message import DetectionMessages, DETECTIONS_TYPE
+from yolov7_trt_ros.replay.rosbags_door import load_typestore
+from yolov7_trt_ros.replay.run import replay_bag
 from yolov7_trt_ros.replay.sources import open_frames
-from yolov7_trt_ros.testing import smooth_picture
+from yolov7_trt_ros.testing import FakeDetector, smooth_picture
 
 ALLOWED_BYTES = 1 << 30
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
@@ -139,10 +145,12 @@ def write_bag(folder: Path, storage: str, mode: str = 'NONE') -> Path:
 
 
 def read_bag(path: Path) -> None:
-    with contextlib.suppress(BagError):
-        list(DetectionReader(path, {}).frames())
-    for _ in BagReader(path):
-        pass
+    reader = BagReader(path)
+    output = path.with_name('written.mcap')
+    with DetectionBagWriter(
+        output, reader.topics, ('person',), qos=reader.qos, with_images=True, overwrite=True
+    ) as writer:
+        replay_bag(reader, FakeDetector(), DetectSettings(), writer)
 
 
 def bags(folder: Path) -> list[tuple[str, bytes, Reading]]:
@@ -155,6 +163,30 @@ def bags(folder: Path) -> list[tuple[str, bytes, Reading]]:
         file = next(each for each in bag.iterdir() if each.name != 'metadata.yaml')
         found.append((f'{name}{"".join(file.suffixes)}', file.read_bytes(), read_bag))
     return found
+
+
+def detections(folder: Path) -> list[tuple[str, bytes, Reading]]:
+    """Return bags as `replay` writes them."""
+    types = load_typestore()
+    found = Detections(np.array([[1, 2, 30, 20]] * 3, np.float32), np.full(3, 0.5, np.float32),
+                       np.zeros(3, np.int32), (48, 32))
+    bags = []
+    for storage in ('MCAP', 'SQLITE3'):
+        bag = folder / storage
+        with Writer(bag, version=9, storage_plugin=StoragePlugin[storage]) as writer:
+            connection = writer.add_connection('/d', DETECTIONS_TYPE, typestore=types)
+            message = DetectionMessages(('person',)).build(5, 'camera', found)
+            data = bytes(types.serialize_cdr(message, DETECTIONS_TYPE))
+            for number in range(6):
+                writer.write(connection, number, data)
+        file = next(each for each in bag.iterdir() if each.name != 'metadata.yaml')
+        bags.append((file.name, file.read_bytes(), read_detection_bag))
+    return bags
+
+
+def read_detection_bag(path: Path) -> None:
+    for _ in DetectionReader(path, {}).frames():
+        pass
 
 
 def metadata(folder: Path) -> list[tuple[str, bytes, Reading]]:
@@ -247,8 +279,8 @@ def _decoding(text: str) -> Reading:
 
 
 KINDS = {
-    'bags': bags, 'metadata': metadata, 'logs': logs, 'pictures': pictures, 'videos': videos,
-    'messages': messages,
+    'bags': bags, 'detections': detections, 'metadata': metadata, 'logs': logs,
+    'pictures': pictures, 'videos': videos, 'messages': messages,
 }
 
 if __name__ == '__main__':

@@ -112,7 +112,7 @@ class CompressedFormat:
 
     @property
     def _encoding(self) -> str:
-        """Encoding of what was compressed."""
+        """Return the encoding of what was compressed."""
         return self.target or self.source
 
 

@@ -68,7 +68,8 @@ class PictureSource:
         if path.is_dir():
             contents = list_folder(path, recursive=recursive, outside=outside)
             files = contents.pictures
-            left_out = contents.left_out()
+            hint = 'links are not followed' if recursive else '--recursive enters them'
+            left_out = contents.left_out(hint)
             if not files:
                 raise ImageError(f'{path} holds no pictures' + (left_out and f'; {left_out}'))
             if left_out:
@@ -111,11 +112,11 @@ class FolderContents:
     folders: tuple[Path, ...]
     others: tuple[Path, ...]
 
-    def left_out(self) -> str:
-        """Tell what is not among the pictures, '' for nothing."""
+    def left_out(self, hint: str) -> str:
+        """Tell what is not among the pictures, with a hint for folders; '' for nothing."""
         told = []
         if self.folders:
-            told.append(f'folders not entered (--recursive does): {_listed(self.folders)}')
+            told.append(f'folders not entered ({hint}): {_listed(self.folders)}')
         if self.others:
             told.append(f'files that are no pictures: {_listed(self.others)}')
         return '; '.join(told)

@@ -124,9 +124,10 @@ def check_kind(path: str | Path, wanted: str, verb: str) -> Path:
         return local  # whatever else is in the folder
     if kind != wanted:
         others = 'yolov7_trt detect' + (' and replay take' if kind == 'bag' else ' takes')
-        raise InputError(f'{local} {_TOLD[kind]}, and {verb} takes {_TAKEN[wanted]}: {others} it')
+        picture = 'folder of pictures' if local.is_dir() else 'picture'
+        told = picture if kind == 'pictures' else kind
+        raise InputError(f'{local} is a {told}, and {verb} takes {_TAKEN[wanted]}: {others} it')
     return local
 
 
-_TOLD = {'pictures': 'is of pictures', 'video': 'is a video', 'bag': 'is a bag'}
 _TAKEN = {'pictures': 'pictures', 'video': 'a video', 'bag': 'a bag (folder, .mcap or .db3)'}

@@ -95,7 +95,7 @@ class SqliteFile:
                     # a damaged row may hold NULL, a number or a text
                     yield _message(
                         self.path, name, self._types[name],
-                        time_ns if isinstance(time_ns, int) else 0,
+                        max(0, time_ns) if isinstance(time_ns, int) else 0,
                         data if isinstance(data, bytes) else b'',
                     )
         except DAMAGE as exc:
@@ -180,17 +180,20 @@ def _open(path: Path) -> Iterator[Any]:
         connection.close(True)  # also in the middle of a query
 
 
+class _ReadOnlyFiles(apsw.VFS):
+    """A file system of SQLite that opens nothing of others for writing, and locks nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(_NAME, 'unix-none')
+
+    def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802  (SQLite's name)
+        """Open a file; one without a name is a temporary file of SQLite's own."""
+        if name is not None:
+            flags[0] = flags[0] & ~_WRITING | apsw.SQLITE_OPEN_READONLY
+        return super().xOpen(name, flags)
+
+
 @functools.cache
-def _register_files() -> Any:
-    """Register, once, the file system of SQLite that opens nothing for writing."""
-
-    class ReadOnlyFiles(apsw.VFS):
-        def __init__(self) -> None:
-            super().__init__(_NAME, 'unix-none')
-
-        def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802  (SQLite's name)
-            if name is not None:  # else a temporary file of its own
-                flags[0] = flags[0] & ~_WRITING | apsw.SQLITE_OPEN_READONLY
-            return super().xOpen(name, flags)
-
-    return ReadOnlyFiles()
+def _register_files() -> _ReadOnlyFiles:
+    """Make that file system known to SQLite, once; it lives as long as what is returned."""
+    return _ReadOnlyFiles()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ class VideoSource:
 
     def _open(self) -> Any:
         try:
-            capture = cv2.VideoCapture(str(self.path))
+            capture = cv2.VideoCapture(str(self.path), _backend())
         except cv2.error as exc:
             raise ImageError(f'{self.path} cannot be opened as a video: {exc.err}') from exc
         if not capture.isOpened():
@@ -114,3 +115,15 @@ class VideoSource:
                 'this OpenCV does not have'
             )
         return capture
+
+
+@functools.cache
+def _backend() -> int:
+    """
+    Return what of OpenCV reads videos: FFmpeg alone where it is there.
+
+    Others would take a name for a pattern of pictures, or print parts of a damaged file.
+
+    """
+    known = cv2.videoio_registry.getBackends()
+    return int(cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in known else cv2.CAP_ANY)
