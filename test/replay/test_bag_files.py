@@ -357,15 +357,11 @@ def test_a_packed_file_that_grows_without_end_is_refused(tmp_path: Path) -> None
 
 
 def test_chunks_can_be_found_by_the_summary_after_damage(
-    make_bag: MakeBag, recorded: list[Any]
+    make_bag: MakeBag, recorded: list[Any], chunk_starts: Callable[[bytes], list[int]]
 ) -> None:
     file = storage_file(make_bag('bag', recorded * 4))
     data = bytearray(file.read_bytes())
-    at, chunks = 8, []
-    while at < len(data) - 8:
-        opcode, length = struct.unpack_from('<BQ', data, at)
-        chunks += [at] if opcode == 6 else []
-        at += 9 + length
+    chunks = chunk_starts(data)
     assert len(chunks) >= 3
     data[chunks[1]:chunks[1] + 9] = b'\xf0' * 9  # its opcode and length
     file.write_bytes(data)

@@ -193,16 +193,12 @@ def test_a_half_written_mcap_is_read_up_to_its_end(
 
 
 def test_a_damaged_chunk_costs_only_its_messages(
-    make_bag: MakeBag, recorded: list[Any]
+    make_bag: MakeBag, recorded: list[Any], chunk_starts: Callable[[bytes], list[int]]
 ) -> None:
     bag = make_bag('bag', recorded * 3)
     file = storage_file(bag)
     data = bytearray(file.read_bytes())
-    at, chunks = 8, []
-    while at < len(data) - 8:
-        opcode, length = struct.unpack_from('<BQ', data, at)
-        chunks += [at] if opcode == 6 else []
-        at += 9 + length
+    chunks = chunk_starts(data)
     first_record = chunks[1] + 9 + 40
     data[first_record + 1:first_record + 9] = b'\xff' * 8  # its length
     file.write_bytes(data)

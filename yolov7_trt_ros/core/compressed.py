@@ -16,6 +16,8 @@ _JPEG_END = b'\xff\xd9'
 _START_OF_SCAN = 0xDA
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _NO_FILL_BYTE = re.compile(rb'[^\xff]')
+_SEQUENTIAL = (0xC0, 0xC1)
+_SCAN_MARK = b'\xff\xda'
 _MOST_SEGMENTS = 4096
 """More than any writer makes; it bounds the work for a file that is made to cost time."""
 _MOST_SCANS = 64
@@ -66,8 +68,15 @@ def check_jpeg(data: memoryview) -> None:
     scans = bytes(data[at:]) if at else b''
     if not scans.endswith(_JPEG_END) and _JPEG_END not in scans:
         raise ImageError(f'truncated JPEG: no end mark within {len(data)} bytes')
-    if scans.count(bytes((0xFF, _START_OF_SCAN))) > _MOST_SCANS:
+    if not _has_one_scan(data, at) and scans.count(_SCAN_MARK) > _MOST_SCANS:
         raise ImageError(f'JPEG of more than {_MOST_SCANS} scans, which would take long to decode')
+
+
+def _has_one_scan(data: memoryview, scan_at: int) -> bool:
+    """Tell whether the first scan has all of every component: then no other is read."""
+    frame_at = _find_segment(data, _START_OF_FRAME)
+    components = data[frame_at + 7:frame_at + 8]
+    return data[frame_at - 1] in _SEQUENTIAL and components == data[scan_at + 2:scan_at + 3]
 
 
 def read_png(data: memoryview) -> PngFacts:
@@ -90,7 +99,7 @@ def read_png(data: memoryview) -> PngFacts:
         elif kind == b'acTL':
             animated = True
         elif kind == b'eXIf':
-            orientation = _orientation(bytes(content))
+            orientation = exif_orientation(bytes(content))
     return PngFacts(size_wh, grey_16, animated, orientation)
 
 
@@ -118,7 +127,7 @@ def _png_chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     raise ImageError(f'truncated or damaged PNG: no end chunk within {len(data)} bytes')
 
 
-def _orientation(exif: bytes) -> int:
+def exif_orientation(exif: bytes) -> int:
     """Return the orientation that EXIF data (a TIFF header and its first directory) tells."""
     order = {b'II': '<', b'MM': '>'}.get(exif[:2])
     if order is None or len(exif) < 10:

@@ -54,7 +54,7 @@ class PictureHeader:
         One channel of 16 bits.
     orientation
         How to turn it upright, as in EXIF: 1 where there is nothing to do, or where the decoder
-        does it (JPEG, WebP, TIFF).
+        does it (JPEG, TIFF).
 
     """
 
@@ -141,5 +141,8 @@ def _read_whole_header(kind: str, data: memoryview) -> PictureHeader:
         return PictureHeader(
             kind, size_wh, bytes(data[8:12]) == b'avis', orientation=orientation
         )
-    animated = {'GIF': rarer.gif_is_animated, 'WebP': rarer.webp_is_animated}.get(kind)
-    return PictureHeader(kind, size_wh, animated is not None and animated(data))
+    elif kind == 'WebP':
+        return PictureHeader(
+            kind, size_wh, rarer.webp_is_animated(data), orientation=rarer.webp_orientation(data)
+        )
+    return PictureHeader(kind, size_wh, kind == 'GIF' and rarer.gif_is_animated(data))

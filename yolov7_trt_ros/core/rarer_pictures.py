@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import re
 import struct
 
+from yolov7_trt_ros.core.compressed import exif_orientation
 from yolov7_trt_ros.errors import ImageError
 
 Size = tuple[int, int]
@@ -89,6 +90,21 @@ def webp_size(data: memoryview) -> Size:
 def webp_is_animated(data: memoryview) -> bool:
     """Tell whether a WebP picture is an animation."""
     return bytes(data[12:16]) == b'VP8X' and len(data) > 20 and bool(data[20] & 2)
+
+
+def webp_orientation(data: memoryview) -> int:
+    """Return the orientation that the EXIF data of a WebP picture tells, 1 for none."""
+    at = 12
+    for _ in range(_MOST_BOXES):
+        kind = bytes(data[at:at + 4])
+        length = int.from_bytes(data[at + 4:at + 8], 'little')
+        if kind == b'EXIF':
+            content = bytes(data[at + 8:at + 8 + length])
+            return exif_orientation(content.removeprefix(b'Exif\0\0'))
+        at += 8 + length + length % 2
+        if at + 8 > len(data):
+            break
+    return 1
 
 
 def pnm_size(data: memoryview) -> Size:
