@@ -42,7 +42,7 @@ _RGB_CHANNELS = {
     'bgr': (2, 1, 0), 'bgra': (2, 1, 0), 'rgb': (0, 1, 2), 'rgba': (0, 1, 2), 'mono': (0, 0, 0),
 }
 _KEPT_GEOMETRIES = 8
-_TURNED_HERE = ('PNG', 'WebP', 'AVIF')  # of which OpenCV's versions apply the orientation or do not
+_TURNED_HERE = ('PNG', 'WebP', 'AVIF')  # OpenCV's versions differ in what they turn
 
 
 def to_bgr(image: ImageView) -> NDArray[np.uint8]:
