@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='ONNX file of any YOLOv7 export, TensorRT plan, or an embedded model '
         '(default: %(default)s)',
     )
-    arguments.add_anchors_argument(parser)
+    arguments.add_naming_arguments(parser)
     parser.add_argument(
         '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
         help='network size to try models with that leave it open (default: %(default)s)',
@@ -78,7 +78,8 @@ def _describe_onnx(path: Path, args: argparse.Namespace) -> dict[str, Any]:
     from yolov7_trt_ros.engine import DetectorOptions, open_detector
 
     detector = open_detector(DetectorOptions(
-        model=args.model, backend='onnx', anchors=args.anchors, network_size=args.size
+        model=args.model, backend='onnx', class_names=args.class_names, anchors=args.anchors,
+        network_size=args.size,
     ))
     detector.close()
     return describe(path, detector.spec) | {'backend': detector.backend}
