@@ -15,12 +15,16 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises
     ------
     OSError
-        The folder cannot be written, or the disk is full.
+        The folder cannot be written, or the disk is full; it has the name of the file.
 
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with prepared_file(path, data) as replace:
-        replace()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with prepared_file(path, data) as replace:
+            replace()
+    except OSError as exc:
+        exc.filename = exc.filename or str(path)  # a full disk tells none
+        raise
 
 
 @contextlib.contextmanager

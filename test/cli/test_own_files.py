@@ -19,7 +19,13 @@ import pytest
 from yolov7_trt_ros.cli import demo
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.cli.own_files import OwnFiles, RECORD
-from yolov7_trt_ros.cli.own_mark import is_own, MARK, mark_mp4, marked_jpeg
+from yolov7_trt_ros.cli.own_mark import (
+    is_own,
+    MARK,
+    mark_mp4,
+    marked_jpeg,
+    marked_png,
+)
 from yolov7_trt_ros.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -304,3 +310,14 @@ def test_a_benchmark_without_a_row_leaves_the_earlier_result(tmp_path: Path) -> 
     )
     assert was_interrupted and not bench.rows
     assert (tmp_path / 'bench.json').read_text() == '{}'
+
+
+def test_a_marked_png_is_own_and_still_a_picture(tmp_path: Path) -> None:
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    data = bytes(cv2.imencode('.png', picture)[1])
+    path = tmp_path / 'wide.png'
+    path.write_bytes(data)
+    assert not is_own(path)
+    path.write_bytes(marked_png(data))
+    assert is_own(path)
+    assert np.array_equal(cv2.imread(str(path)), picture)

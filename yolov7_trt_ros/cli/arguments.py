@@ -21,6 +21,8 @@ DEFAULT_IOU_THRESHOLD = 0.45
 DEFAULT_MAX_DETECTIONS = 300
 DEFAULT_NETWORK_SIZE = 640
 DEFAULT_PRECISION = 'fp16'
+DEFAULT_MAX_PIXELS = 1 << 26
+LARGEST_MAX_PIXELS = 1 << 28
 BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 ACTIVATIONS = ('silu', 'leaky_relu', 'relu')
@@ -156,6 +158,21 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
         '--square', action='store_true',
         help='letterbox to a square; the default is the smallest rectangle the model takes',
     )
+
+
+def add_max_pixels_argument(parser: argparse._ActionsContainer) -> None:
+    """Add `--max-pixels`."""
+    parser.add_argument(
+        '--max-pixels', type=_pixels, default=DEFAULT_MAX_PIXELS, metavar='N',
+        help='most width x height that a picture is decoded to (default: %(default)s)',
+    )
+
+
+def _pixels(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= LARGEST_MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f'expected 1 to {LARGEST_MAX_PIXELS}, got {number}')
+    return number
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

@@ -187,8 +187,8 @@ def _merge(args: argparse.Namespace) -> int:
 def _show(bench: Bench, folder: Path) -> None:
     from yolov7_trt_ros.report.bench_markdown import as_markdown
 
-    print(as_markdown(bench))
-    print(f'written: {folder / "bench.html"}, bench.md, bench.json')
+    output.say(as_markdown(bench))
+    output.say(f'written: {folder / "bench.html"}, bench.md, bench.json')
 
 
 def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surroundings:

@@ -47,7 +47,7 @@ class Surroundings:
 def run_rows(specs: Sequence[RowSpec], around: Surroundings) -> Iterator[BenchRow]:
     """Measure each row; one that cannot run says why, and the rest go on."""
     for number, spec in enumerate(specs, 1):
-        print(row_heading(spec, number, len(specs)), file=sys.stderr, flush=True)
+        output.say(row_heading(spec, number, len(specs)), file=sys.stderr)
         row = run_row(spec, around)
         if row.why_not:
             output.warn(f'{row.name}: {row.why_not}')

@@ -169,7 +169,7 @@ def find_source(source: str | None, output: Path) -> Path | None:
     if source is None:
         _check_photographs()
         return None
-    from yolov7_trt_ros.replay.sources import kind_of
+    from yolov7_trt_ros.replay.file_kinds import kind_of
 
     path = Path(source).expanduser()
     if not path.exists():

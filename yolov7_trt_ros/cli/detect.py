@@ -2,8 +2,9 @@
 Detect objects in pictures, videos and bags, and draw them in.
 
 A picture becomes a picture (.jpg) of the same name in the output folder, a video a video (.mp4), a
-bag a folder of pictures. A folder stands for the pictures in it. What cannot be read is reported
-and passed over; the exit status is then 1.
+bag a folder of pictures. A folder stands for the pictures in it, with --recursive also for those
+in its folders. Depth topics of bags are passed over. What cannot be read is reported and passed
+over; the exit status is then 1.
 
 Outputs of an earlier run are replaced; where another file has the name, it is NAME-2 instead.
 
@@ -51,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--topics', type=split_names, default=[], metavar='A,B',
         help='image topics of bags (default: all)',
     )
+    parser.add_argument(
+        '--recursive', '-r', action='store_true', help='enter the folders in folders too'
+    )
+    arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
     arguments.add_json_argument(parser)
 
@@ -62,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     paths = [Path(path).expanduser() for path in args.paths]
     targets.check_folder('--output', args.output)
     targets.check_json(args.json, paths, made=[args.output])
-    names = OutputNames(args.output.expanduser(), paths)
+    names = OutputNames(args.output.expanduser(), paths, recursive=args.recursive)
     with interruption.told(names.describe):
         return _run(args, names)
 
@@ -84,7 +89,7 @@ def _run(args: argparse.Namespace, names: OutputNames) -> int:
         detector.close()
     summary = counter.summary()
     rows = [('output', str(names.folder)), *output.summary_rows(summary, wall_s)]
-    print(output.format_table(rows), file=output.report_stream(args.json))
+    output.say(output.format_table(rows), file=output.report_stream(args.json))
     if args.json:
         record = output.run_record(options, detector.backend, settings, summary)
         output.write_json(args.json, {'inputs': inputs, **record})
@@ -104,14 +109,14 @@ class OutputNames:
 
     """
 
-    def __init__(self, folder: Path, inputs: list[Path]) -> None:
+    def __init__(self, folder: Path, inputs: list[Path], *, recursive: bool = False) -> None:
         self.folder = folder
         self._taken: set[Path] = set()
         self._given: list[Path] = []
         for path in inputs:
             self._taken.add(path.resolve())
             if path.is_dir():
-                self._taken.update(file.resolve() for file in path.iterdir())
+                self._taken.update(self._files_in(path.resolve(), recursive=recursive))
 
     def take(self, stem: str, suffix: str) -> Path:
         """Return `stem + suffix` in the folder; `stem-2`, `stem-3` ... where it is taken."""
@@ -129,7 +134,15 @@ class OutputNames:
         count = sum(path.exists() for path in self._given)
         if not count:
             return interruption.NOTHING
-        return f'outputs in {self.folder}: {count}, the last one in part'
+        return f'outputs in {self.folder}: {count}'
+
+    def _files_in(self, path: Path, *, recursive: bool) -> set[Path]:
+        """Return what is read of a folder: all but outputs of before in a folder within it."""
+        own = self.folder.resolve()
+        files = path.rglob('*') if recursive else path.iterdir()
+        return {
+            file.resolve() for file in files if own == path or own not in file.resolve().parents
+        }
 
 
 def _is_there(path: Path) -> bool:
@@ -145,21 +158,27 @@ def _detect_input(
     names: OutputNames,
 ) -> dict[str, Any]:
     """Detect in one input; what it cannot open is counted as failed."""
-    from yolov7_trt_ros.replay.sources import kind_of, open_frames
+    from yolov7_trt_ros.replay.file_kinds import kind_of, local_path
+    from yolov7_trt_ros.replay.sources import open_frames
 
     record: dict[str, Any] = {'path': path, 'frames': [], 'failed': []}
     try:
         # `every` is for streams: of a folder all pictures are wanted
-        streams = kind_of(Path(path).expanduser()) != 'pictures'
-        source = open_frames(path, topics=args.topics, every=args.every if streams else 1)
+        streams = kind_of(local_path(path)) != 'pictures'
+        source = open_frames(
+            path, topics=args.topics, every=args.every if streams else 1,
+            recursive=args.recursive, outside=names.folder.resolve(),
+            max_pixels=args.max_pixels,
+        )
     except InputError as exc:
         output.warn(exc)
         counter.fail(exc)
         record['failed'].append(str(exc))
         return record
-    for warning in source.warnings:
-        output.warn(warning)
+    warned = output.warn_once(source.warnings, 0)
     _detect_frames(source, detector, settings, counter, names, record)
+    output.warn_once(source.warnings, warned)
+    record['warnings'] = list(source.warnings)
     return record
 
 

@@ -56,8 +56,8 @@ def report(machine: Machine, json_target: str | None = None) -> int:
     if json_target:
         output.write_json(json_target, _record(subjects, lacking))
     if json_target != '-':
-        print(format_report(subjects))
-        print(_verdict(lacking))
+        output.say(format_report(subjects))
+        output.say(_verdict(lacking))
     return 1 if lacking else 0
 
 

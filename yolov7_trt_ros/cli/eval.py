@@ -20,6 +20,7 @@ import time
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, building, interruption, labels, output, targets
+from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.replay.run import RunCounter
@@ -54,12 +55,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.run import RunCounter
+    from yolov7_trt_ros.replay.sources import check_kind
     from yolov7_trt_ros.report import accuracy
     from yolov7_trt_ros.report.coco import evaluate_coco
 
     annotations = labels.open_annotations(args.annotations)
     folder = args.images.expanduser()
-    images = labels.find_labelled(annotations, folder, allow_missing=args.allow_missing)
+    try:
+        images = labels.find_labelled(annotations, folder, allow_missing=args.allow_missing)
+    except InputError:
+        check_kind(folder, 'pictures', 'eval')  # a bag or a video is told as such
+        raise
     pictures = labels.labelled_pictures(annotations)
     options = arguments.detector_options(args, rectangular=args.rectangular)
     settings = accuracy.accuracy_settings()

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from yolov7_trt_ros import __version__
 from yolov7_trt_ros.cli.flags import VerbParser
+from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 
 PROGRAM = 'yolov7_trt'
@@ -33,6 +34,7 @@ EXIT_BROKEN_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # our own errors say what is wrong
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     try:
         args = build_parser().parse_args(argv)
         status: int = args.run(args)
@@ -51,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as exc:
-        return _report(exc, EXIT_FAILURE)
+        named = exc.filename is not None and exc.strerror is not None
+        return _report(f'{exc.filename}: {exc.strerror}' if named else exc, EXIT_FAILURE)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -96,8 +99,9 @@ def _load_verb(verb: str) -> ModuleType | None:
         return None
 
 
-def _report(exc: BaseException, status: int) -> int:
-    print(f'{PROGRAM}: error: {" ".join(str(exc).split())}', file=sys.stderr)
+def _report(reason: object, status: int) -> int:
+    text = printable(' '.join(str(reason).split()))
+    print(f'{PROGRAM}: error: {text}', file=sys.stderr)
     return status
 
 

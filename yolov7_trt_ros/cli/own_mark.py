@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import zlib
 
 MARK = b'written by yolov7_trt_ros'
 _JPEG_START = b'\xff\xd8'
 _JFIF = b'\xff\xe0'
-_HEAD_BYTES = 64
+_PNG_START_BYTES = 33
+"""Of the signature and the first chunk, which is the header."""
+
+_HEAD_BYTES = 128
 _COMMENT = b'\xff\xfe' + (len(MARK) + 2).to_bytes(2, 'big') + MARK
 _FREE_BOX = (len(MARK) + 8).to_bytes(4, 'big') + b'free' + MARK
-_MARKED_SUFFIXES = ('.jpg', '.mp4')
+_TEXT = b'tEXtComment\0' + MARK
+_TEXT_CHUNK = (len(_TEXT) - 4).to_bytes(4, 'big') + _TEXT + zlib.crc32(_TEXT).to_bytes(4, 'big')
+_MARKED_SUFFIXES = ('.jpg', '.png', '.mp4')
 
 
 def marked_jpeg(data: bytes) -> bytes:
@@ -20,6 +26,11 @@ def marked_jpeg(data: bytes) -> bytes:
     if data[at:at + 2] == _JFIF:
         at += 2 + int.from_bytes(data[at + 2:at + 4], 'big')
     return data[:at] + _COMMENT + data[at:]
+
+
+def marked_png(data: bytes) -> bytes:
+    """Return a PNG file with the mark as its comment, behind the header."""
+    return data[:_PNG_START_BYTES] + _TEXT_CHUNK + data[_PNG_START_BYTES:]
 
 
 def mark_mp4(path: Path) -> None:
@@ -38,7 +49,7 @@ def is_own(path: Path) -> bool:
         return False
     with path.open('rb') as file:
         head = file.read(_HEAD_BYTES)
-        if head.startswith(_JPEG_START) and _COMMENT in head:
+        if head.startswith(_JPEG_START) and _COMMENT in head or _TEXT_CHUNK in head:
             return True
         file.seek(max(0, file.seek(0, os.SEEK_END) - len(_FREE_BOX)))
         return file.read() == _FREE_BOX

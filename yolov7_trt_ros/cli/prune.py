@@ -161,12 +161,13 @@ def _run(args: argparse.Namespace, job: pruning.PruneJob) -> int:
             output.warn(warning)
         work = pruning.Pruning(
             job, store, labels=_labels(args, store), evaluate=evaluate,
-            say=lambda line: print(line, file=output.report_stream(args.json), flush=True),
+            say=lambda line: output.say(line, file=output.report_stream(args.json)),
         )
         finished = work.run(lambda: stopping().requested)
     if finished:
         written = [job.output] if job.onnx is None else [job.output, job.onnx]
-        print(f'written: {", ".join(map(str, written))}', file=output.report_stream(args.json))
+        told = f'written: {", ".join(map(str, written))}'
+        output.say(told, file=output.report_stream(args.json))
     if args.json:
         output.write_json(args.json, _record(args, work.report, finished))
     return 0 if finished else _INTERRUPTED
