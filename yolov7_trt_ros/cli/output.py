@@ -142,13 +142,16 @@ def _listed_options(options: dict[str, Any]) -> str:
 
 
 def write_json(target: str, record: dict[str, Any]) -> None:
-    """Write a record to a file, or to stdout for `-`."""
+    """Write a record to a file, to a pipe or device that is there, or to stdout for `-`."""
     lines = json.dumps(record, indent=2, ensure_ascii=False).split('\n')
     text = '\n'.join(map(_escaped, lines)) + '\n'
+    path = Path(target).expanduser()
     if target == '-':
         sys.stdout.write(text)
+    elif path.exists() and not path.is_file():
+        path.write_text(text, encoding='utf-8')
     else:
-        write_whole(Path(target).expanduser(), text.encode())
+        write_whole(path, text.encode())
 
 
 def _escaped(line: str) -> str:

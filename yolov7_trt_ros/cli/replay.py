@@ -48,12 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
     from yolov7_trt_ros.replay.bag_writer import check_output
+    from yolov7_trt_ros.replay.file_kinds import local_path
     from yolov7_trt_ros.replay.sources import check_kind
 
-    bag, path = check_kind(args.bag, 'bag', 'replay'), args.output.expanduser()
+    bag, path = local_path(args.bag), args.output.expanduser()
     targets.check_json(args.json, [bag, path], made=[path.parent])
     targets.check_writable('--output', path, path.parent)
     check_output(path, bag, overwrite=args.force)
+    check_kind(args.bag, 'bag', 'replay')
     with interruption.told(lambda: f'{args.output} was not written'):
         return _run(args, bag)
 

@@ -46,25 +46,17 @@ class ProbedModel:
     """
     A model in ONNX Runtime whose form was told by running it.
 
+    TensorRT's EfficientNMS plugin at its end is cut off.
+
     Parameters
     ----------
-    path
-        ONNX file of any YOLOv7 export form. TensorRT's EfficientNMS plugin at its end is cut off.
-    class_names, anchors
-        Override the model's metadata.
-    network_size
-        Longer side of the network input in pixels, for models with a free input size.
-    rectangular
-        The model is to take rectangles as well as squares.
-    threads
-        CPU threads; 0 takes one per core that this process may use.
+    path, class_names, anchors, network_size, rectangular, threads
+        As `OnnxDetector` takes them.
 
     Raises
     ------
-    ModelError
-        The file is not a readable model or not a YOLOv7 export.
-    SettingError
-        The network size does not fit the model.
+    ModelError, SettingError
+        As `OnnxDetector` raises them, but any fixed batch is taken.
 
     """
 
