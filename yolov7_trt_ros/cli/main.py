@@ -12,7 +12,7 @@ from types import ModuleType
 from yolov7_trt_ros import __version__
 from yolov7_trt_ros.cli.flags import VerbParser
 from yolov7_trt_ros.core.plain_text import printable
-from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
+from yolov7_trt_ros.errors import missing_package, SettingError, Yolov7TrtError
 
 PROGRAM = 'yolov7_trt'
 VERBS = (
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(exc, EXIT_USAGE)
     except Yolov7TrtError as exc:
         return _report(exc, EXIT_FAILURE)
+    except ImportError as exc:
+        return _report(missing_package(exc), EXIT_FAILURE)
     except KeyboardInterrupt as exc:
         if str(exc):  # what is left of the work
             print(f'{PROGRAM}: interrupted: {exc}', file=sys.stderr)

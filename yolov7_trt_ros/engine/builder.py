@@ -30,6 +30,7 @@ from yolov7_trt_ros.engine.trt_network import BuildSettings
 from yolov7_trt_ros.errors import (
     BuildError,
     InferenceError,
+    missing_package,
     MissingDependencyError,
     ModelNotFoundError,
     SettingError,
@@ -401,6 +402,8 @@ def _probe(onnx: Path, options: BuildOptions) -> ProbedModel:
     try:
         from yolov7_trt_ros.engine.onnx_probe import ProbedModel
     except ImportError as exc:
+        if not (exc.name or '').startswith('onnxruntime'):
+            raise MissingDependencyError(missing_package(exc)) from exc
         raise MissingDependencyError(
             f'a model is recognised on ONNX Runtime, which cannot be imported ({exc}); install it '
             'with: pip install onnxruntime'

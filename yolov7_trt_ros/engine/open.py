@@ -24,6 +24,7 @@ from yolov7_trt_ros.engine.plan import (
 from yolov7_trt_ros.engine.plan_cache import cached_plan, needed_build, rebuild_options
 from yolov7_trt_ros.errors import (
     BuildError,
+    missing_package,
     MissingDependencyError,
     PlanError,
     PlanMismatchError,
@@ -278,6 +279,8 @@ def _open_onnx(path: Path, options: DetectorOptions) -> Detector:
     try:
         from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
     except ImportError as exc:
+        if not (exc.name or '').startswith('onnxruntime'):
+            raise MissingDependencyError(missing_package(exc)) from exc
         raise MissingDependencyError(
             f'no inference engine: ONNX Runtime cannot be imported ({exc}); '
             'install it with: pip install onnxruntime'
