@@ -10,13 +10,12 @@ import textwrap
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 
-from yolov7_trt_ros.errors import Yolov7TrtError
+from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes.echo import describe_error, echo
-from yolov7_trt_ros.nodes.parameter_spec import check_sim_time, ParameterSpec
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 
 _HELP = ('-h', '--help')
 _WIDTH = 99
-_SOURCE_PLACES = re.compile(r', at [^,\s]+\.(?:c|cc|cpp|h|hpp):\d+')
 _PARAMETER_FILE = re.compile(r"--params-file ([^']*)'?\. Error: (.*)")
 _LINE = re.compile(r',? ?(?:do not belong )?at line(?:_num)? (\d+)')
 _ONE_TYPE = 'Sequence should be of same type'
@@ -65,7 +64,7 @@ def explain_start(error: BaseException) -> str:
     """Return in one line why a node cannot start."""
     if isinstance(error, (Yolov7TrtError, ParameterException)):
         return echo(error)
-    said = _SOURCE_PLACES.sub('', describe_error(error, 2000))
+    said = describe_error(error, 2000)
     file = _PARAMETER_FILE.search(said)
     return echo(said if file is None else _explain_file(*file.groups()))
 
@@ -102,4 +101,6 @@ def check_given_parameters(node: Node) -> None:
             near = difflib.get_close_matches(name[:100], known, 1)
             hint = f', did you mean {near[0]!r}?' if near else ''
             node.get_logger().warning(f'no parameter is called {echo(name, 100)!r}{hint}')
-    check_sim_time(node.get_parameter('use_sim_time').value)
+    value = node.get_parameter('use_sim_time').value
+    if not isinstance(value, bool):
+        raise SettingError(f'use_sim_time must be true or false, got {echo(repr(value), 100)}')

@@ -100,8 +100,7 @@ class StreamSet(Mapping[str, ImageStream]):
 
         """
         wanted = wanted_topics(self._node, image_topics, outputs)
-        known = [stream.names for stream in self._streams.values()]
-        check_types(self._node, plan_streams(self._node, wanted, ()), known)
+        check_types(self._node, plan_streams(self._node, wanted), self._names())
         return wanted
 
     def set_topics(self, wanted: WantedTopics) -> None:
@@ -159,8 +158,12 @@ class StreamSet(Mapping[str, ImageStream]):
         found = dict.fromkeys(each for pattern in patterns for each in self._find(pattern))
         # Those that there are already stay when another one gets into their way.
         return plan_streams(
-            self._node, wanted, sorted(found, key=lambda topic: topic not in self._streams)
+            self._node, wanted, sorted(found, key=lambda topic: topic not in self._streams),
+            self._names(),
         )
+
+    def _names(self) -> list[StreamNames]:
+        return [stream.names for stream in self._streams.values()]
 
     def _apply(self, plan: Plan) -> None:
         """Make the streams those of a plan."""

@@ -12,7 +12,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from yolov7_trt_ros.core.topics import is_pattern, split_names
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.echo import echo, said
 
 MOST_TOPICS = 256
 """That a parameter may name, and that patterns may find."""
@@ -56,8 +56,10 @@ def topic_name(node: Node, asked: str) -> TopicName:
         full = str(node.resolve_topic_name(asked))
         validate_full_topic_name(full)
     except (NameValidationException, RuntimeError, ValueError) as exc:  # as rclpy and rcl raise
-        said = str(exc).splitlines()[0].removeprefix('Invalid topic name: ').rstrip(':')
-        raise SettingError(f'{echo(asked, 100)!r} is no topic name: {echo(said, 200)}') from exc
+        reason = said(exc).splitlines()[0].rstrip(':')
+        for words in ('Invalid topic name: ', 'failed to resolve name: '):
+            reason = reason.removeprefix(words)
+        raise SettingError(f'{echo(asked, 100)!r} is no topic name: {echo(reason, 200)}') from exc
     return TopicName(asked, full)
 
 
