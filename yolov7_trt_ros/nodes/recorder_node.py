@@ -78,6 +78,8 @@ class RecorderNode(SteadyParameters):
 
     """
 
+    _opened = _writing = False  # nothing to end until the constructor has come so far
+
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__('recorder', **node_arguments)
         declare_parameters(self, PARAMETERS)
@@ -88,7 +90,7 @@ class RecorderNode(SteadyParameters):
         self._messages: collections.Counter[str] = collections.Counter()
         self._classes: dict[str, collections.Counter[str]] = {}
         self._diagnostics: dict[str, dict[str, str]] = {}
-        self._folder, self._writing = Path(values['bag']).expanduser(), False
+        self._folder = Path(values['bag']).expanduser()
         try:
             self._writer = Writer(
                 self._folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
@@ -96,7 +98,7 @@ class RecorderNode(SteadyParameters):
             self._writer.open()
         except (OSError, WriterError) as exc:
             raise BagError(f'bag cannot be created: {exc}; choose another folder') from exc
-        self._writing = True
+        self._opened = self._writing = True
         for topic in images:
             compressed = topic.full.endswith('/compressed')
             self._record(
@@ -118,7 +120,8 @@ class RecorderNode(SteadyParameters):
                 self._writer.close()
             except OSError as exc:
                 self._give_up(exc)
-        self.report()
+        if self._opened:
+            self.report()
         super().destroy_node()
 
     def report(self) -> None:

@@ -10,7 +10,7 @@ import textwrap
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 
-from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
+from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 
@@ -85,15 +85,7 @@ def _explain_file(file: str, said: str) -> str:
 
 
 def check_given_parameters(node: Node) -> None:
-    """
-    Warn of parameters that were given at start and that the node does not have.
-
-    Raises
-    ------
-    SettingError
-        use_sim_time is no truth value, which rclpy takes for false.
-
-    """
+    """Warn of parameters that were given at start and that the node does not have."""
     given = sorted(getattr(node, '_parameter_overrides', {}))
     known = sorted(getattr(node, '_parameters', {}))
     for name in given:
@@ -101,6 +93,3 @@ def check_given_parameters(node: Node) -> None:
             near = difflib.get_close_matches(name[:100], known, 1)
             hint = f', did you mean {near[0]!r}?' if near else ''
             node.get_logger().warning(f'no parameter is called {echo(name, 100)!r}{hint}')
-    value = node.get_parameter('use_sim_time').value
-    if not isinstance(value, bool):
-        raise SettingError(f'use_sim_time must be true or false, got {echo(repr(value), 100)}')

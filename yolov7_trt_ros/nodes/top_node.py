@@ -87,6 +87,8 @@ class TopNode(SteadyParameters):
 
     """
 
+    _close = contextlib.ExitStack()  # nothing to end until the constructor has come so far
+
     def __init__(
         self,
         *,
@@ -105,6 +107,8 @@ class TopNode(SteadyParameters):
         self._heard_s: float | None = None
         self._known: set[str] = set()
         self._screen = make_screen(output, once=self._once)
+        self._close = contextlib.ExitStack()
+        self._close.callback(self._screen.close)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _QOS)
         self._discover()
         self.create_timer(_DISCOVERY_PERIOD_S, self._discover, clock=steady_clock())
@@ -114,7 +118,7 @@ class TopNode(SteadyParameters):
 
     def destroy_node(self) -> None:
         """Give the terminal back and destroy the node."""
-        self._screen.close()
+        self._close.close()
         super().destroy_node()
 
     # ---- topics
