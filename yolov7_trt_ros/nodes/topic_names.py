@@ -114,17 +114,21 @@ def resolve_names(node: Node, parameter: str, text: str) -> list[TopicName]:
         raise SettingError(f'{parameter}: {exc}') from exc
 
 
-def resolve_topics(node: Node, parameter: str, text: str) -> list[TopicName]:
+def resolve_topics(
+    node: Node, parameter: str, text: str, *, patterns: bool = False
+) -> list[TopicName]:
     """
     Return what `resolve_names` does, each once.
 
     Raises
     ------
     SettingError
-        As there; or one is named twice.
+        As there; or one is named twice, or is a pattern where none may be.
 
     """
     names = resolve_names(node, parameter, text)
+    if not patterns and any(name.is_pattern for name in names):
+        raise SettingError(f'{parameter} must name topics, without stars, got {echo(text, 100)}')
     full = [name.full for name in names]
     twice = next((each for each in full if full.count(each) > 1), None)
     if twice is not None:

@@ -76,12 +76,10 @@ def wanted_topics(node: Node, image_topics: str, outputs: str) -> WantedTopics:
         topic would have two roles.
 
     """
-    images = resolve_topics(node, 'image_topics', image_topics)
+    images = resolve_topics(node, 'image_topics', image_topics, patterns=True)
     names = resolve_topics(node, 'detections_topics', outputs)
     if not images:
         raise SettingError('image_topics must name at least one topic and none twice, got none')
-    if any(name.is_pattern for name in names):
-        raise SettingError('detections_topics must name topics, without stars')
     if names and any(image.is_pattern for image in images):
         raise SettingError(
             'detections_topics must be empty where image_topics has a pattern, got '
