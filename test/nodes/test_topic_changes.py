@@ -112,6 +112,26 @@ def test_a_pattern_passes_over_what_it_cannot_take(log, photograph) -> None:
         probe.node.destroy_publisher(camera)
 
 
+def test_a_name_that_ros_does_not_have_is_passed_over(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a DDS application that is no ROS node, `rt/cam-1/image`."""
+    topics = '/dds/**'
+    with probe.host(FakeEngine(FakeDetector()).seam, autostart=True, image_topics=topics) as node:
+        probe.wait_for_state('active')
+        listed = node.get_topic_names_and_types
+        monkeypatch.setattr(node, 'get_topic_names_and_types', lambda: [
+            *listed(), ('/dds/cam-1/image', ['sensor_msgs/msg/Image'])
+        ])
+        camera = probe.publisher('/dds/image_raw')
+        probe.wait_until(
+            lambda: 'is no topic name' in probe.summary('/dds/cam-1/image')[0], 'the status'
+        )
+        assert list(node._streams) == ['/dds/image_raw']
+        assert probe.values().get('callbacks failed') is None
+    probe.node.destroy_publisher(camera)
+
+
 PUBLISH_IMAGES = """
 import time
 import rclpy

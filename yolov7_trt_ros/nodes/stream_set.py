@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import time
 from typing import Any
 
+from rclpy.exceptions import NameValidationException
 from rclpy.lifecycle import LifecycleNode
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
@@ -226,7 +227,11 @@ class StreamSet(Mapping[str, ImageStream]):
     def _is_published(self, topic: str) -> bool:
         """Whether somebody publishes the topic, or did until a short while ago."""
         now_ns = time.monotonic_ns()
-        if self._node.count_publishers(topic):
+        try:
+            is_published = self._node.count_publishers(topic) > 0
+        except (NameValidationException, ValueError):
+            return True  # `plan_streams` tells what is wrong with it
+        if is_published:
             self._without_publisher.pop(topic, None)
             return True
         if topic not in self._streams:

@@ -22,11 +22,13 @@ import time
 from typing import Any, TextIO
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.exceptions import NameValidationException
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
+from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     ParameterSpec,
@@ -137,9 +139,13 @@ class TopNode(SteadyParameters):
         if topic in self._known:
             return
         self._known.add(topic)
+        try:
+            self.create_subscription(kind, topic, functools.partial(receive, topic), _QOS)
+        except (RuntimeError, ValueError, NameValidationException) as exc:  # as rclpy does
+            self.get_logger().warning(f'{topic} is not shown: {describe_error(exc)}')
+            return
         if kind is Detection2DArray:
             self._model.add_topic(topic)
-        self.create_subscription(kind, topic, functools.partial(receive, topic), _QOS)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

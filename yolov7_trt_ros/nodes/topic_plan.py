@@ -185,6 +185,10 @@ def _why_not(node: Node, topic: str, taken: dict[str, str], count: int) -> str:
         return f'{topic} is {taken[topic]}'
     if count >= MOST_TOPICS:
         return f'{MOST_TOPICS} image topics are the most; use a narrower pattern'
+    try:
+        topic_name(node, topic)
+    except SettingError as exc:  # of a DDS application that is no ROS node
+        return str(exc)
     if is_remapped(node, topic):
         return f'{topic} is remapped, which patterns are not: name it in image_topics'
     return ''
