@@ -28,6 +28,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.nodes.diagnostics import tell_failures
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     ParameterSpec,
@@ -112,6 +113,7 @@ class RecorderNode(SteadyParameters):
             self._record(topic, Detection2DArray, DETECTIONS_TYPE, ReliabilityPolicy.RELIABLE)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self.create_timer(_REPORT_PERIOD_S, self.report, clock=steady_clock())
+        tell_failures(self)
 
     def destroy_node(self) -> None:
         """Finish the bag, report a last time, and destroy the node."""

@@ -28,6 +28,7 @@ from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
+from yolov7_trt_ros.nodes.diagnostics import tell_failures
 from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
@@ -112,6 +113,7 @@ class TopNode(SteadyParameters):
         self._close = contextlib.ExitStack()
         self._close.callback(self._screen.close)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _QOS)
+        tell_failures(self)
         self._discover()
         self.create_timer(_DISCOVERY_PERIOD_S, self._discover, clock=steady_clock())
         self.create_timer(
