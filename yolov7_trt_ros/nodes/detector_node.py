@@ -182,6 +182,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         try:
             work()
         except Exception as exc:  # rclpy drops it, and the reason with it
+            if not self.context.ok():
+                return otherwise  # a signal took the context away from under it
             self._note_fault(
                 f'cannot {what}: {_reason(exc)}', device_lost=isinstance(exc, DeviceLostError)
             )

@@ -109,9 +109,8 @@ class ParameterSpec:
 
     def range_text(self) -> str:
         """Return `0.0..1.0`, open where there is no limit."""
-        low = '' if self.minimum is None else f'{self.minimum:g}'
-        high = '' if self.maximum is None else f'{self.maximum:g}'
-        return f'{low}..{high}'
+        ends = ('' if end is None else _shortest(end) for end in (self.minimum, self.maximum))
+        return '..'.join(ends)
 
     def type_text(self) -> str:
         """Return the ROS type: double, integer, bool or string."""
@@ -143,6 +142,10 @@ class ParameterSpec:
             f'{self.name} must be a {self.type_text()}, got {type(value).__name__} '
             f'{echo(repr(value), 100)}'
         )
+
+
+def _shortest(number: float | int) -> str:
+    return str(number) if isinstance(number, int) else f'{number:g}'
 
 
 class SteadyParameters(Node):
