@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -185,3 +186,13 @@ def read_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any
 
     """
     return {spec.name: spec.check(node.get_parameter(spec.name).value) for spec in table}
+
+
+def held_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any]:
+    """Return what `read_parameters` does, but a value that is refused as it was given."""
+    held = {}
+    for spec in table:
+        held[spec.name] = node.get_parameter(spec.name).value
+        with contextlib.suppress(SettingError):  # told at configure, and to be mended before
+            held[spec.name] = spec.check(held[spec.name])
+    return held
