@@ -11,6 +11,8 @@ from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.parameter_descriptions import ParameterValue
 
+from yolov7_trt_ros.parent_process import ends_with_this_process
+
 PACKAGE = 'yolov7_trt_ros'
 COMMON = {
     'namespace': ('', 'namespace of the node'),
@@ -66,7 +68,7 @@ def node_settings(
     context: Any, executable: str, table: Mapping[str, tuple[type, str]], **parameters: Any
 ) -> dict[str, Any]:
     """
-    Return what a Node or LifecycleNode is made with.
+    Return what a Node or LifecycleNode is made with; it ends with the launch, however that ends.
 
     Parameters
     ----------
@@ -95,4 +97,5 @@ def node_settings(
         'respawn': is_true(context, 'respawn'),
         'respawn_delay': RESPAWN_DELAY_S,
         'output': 'screen',
+        'additional_env': ends_with_this_process(),
     }

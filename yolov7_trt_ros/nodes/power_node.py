@@ -64,6 +64,7 @@ WATCH_PERIOD_S = 5.0
 
 _BUSY_S = 1.0
 _STOP_S = 2.0
+_AT_ONCE_S = 5.0
 _MS_PER_S = 1000
 _FLOATS = ('power_w', 'gpu_load', 'temperature_c', 'joules_per_frame')
 
@@ -200,10 +201,9 @@ class PowerNode(Node):
             return
         log.info(f'putting back: {", ".join(self._changed())}')
         for part in (self._gpu, self._control):
-            try:
-                part.restore()
-            except PowerError as exc:
-                log.error(f'not everything was put back: {exc}')
+            error = _restore(part)
+            if error is not None:
+                log.error(f'not everything was put back: {error}')
 
     def _changed(self) -> tuple[str, ...]:
         return self._control.changed + self._gpu.changed
@@ -340,6 +340,29 @@ class PowerNode(Node):
             self.get_logger().info(line)
         else:
             rclpy.logging.get_logger(f'{NAME}.exit').info(line)
+
+
+def _restore(part: GpuClock | PowerControl) -> PowerError | None:
+    """
+    Put back what a part has changed; return why not everything.
+
+    What failed at once is tried once more: systemd ends a service with SIGTERM to all processes
+    in it, and again when its main one has ended, which meets the tools that put things back.
+
+    """
+    started_s = time.monotonic()
+    try:
+        part.restore()
+    except PowerError as exc:
+        if time.monotonic() - started_s > _AT_ONCE_S:
+            return exc
+    else:
+        return None
+    try:
+        part.restore()
+    except PowerError as exc:
+        return exc
+    return None
 
 
 def _said(look: Callable[[], str]) -> str:

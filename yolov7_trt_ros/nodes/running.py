@@ -26,7 +26,9 @@ from rclpy.executors import (
 from rclpy.node import Node
 
 from yolov7_trt_ros.errors import Yolov7TrtError
+from yolov7_trt_ros.nodes.hangup import end_on_hangup
 from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
+from yolov7_trt_ros.parent_process import end_with_starter
 
 _EXIT_CODE = 'run_node_exit_code'
 
@@ -95,6 +97,9 @@ def run_node(
     """
     Make a node and spin it until a signal or shutdown ends it.
 
+    Signals are SIGINT, SIGTERM and that of a closed terminal; one that was started to end with
+    another process (`parent_process`) ends with that. Further ones do not disturb the ending.
+
     Parameters
     ----------
     name
@@ -117,8 +122,10 @@ def run_node(
     # rclpy ends the spinning on SIGINT by itself. Python's own KeyboardInterrupt on top of it
     # could surface anywhere, also in message conversions, which turn it into another error.
     signal.signal(signal.SIGINT, lambda *_: None)
+    end_on_hangup()
     rclpy.init(args=args)
     try:
+        end_with_starter(os.environ, rclpy.logging.get_logger(name).warning)
         node = make_node()
     except (Yolov7TrtError, InvalidParameterValueException) as exc:
         rclpy.logging.get_logger(name).fatal(f'cannot start: {exc}')
