@@ -16,7 +16,6 @@ import contextlib
 import functools
 import math
 import os
-import shutil
 import sys
 import time
 from typing import Any, TextIO
@@ -30,6 +29,7 @@ from vision_msgs.msg import Detection2DArray
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.nodes.own_output import take_stdout
 from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.report.top_model import POWER_NUMBERS, TopModel
@@ -88,6 +88,7 @@ class TopNode(Node):
         self._start_s = time.monotonic()
         self._heard_s: float | None = None
         self._known: set[str] = set()
+        self._output = output
         self._screen = make_screen(output, once=self._once)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _QOS)
         self._discover()
@@ -181,7 +182,7 @@ class TopNode(Node):
             )
         except BrokenPipeError:  # whoever read our lines has gone
             with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._output.fileno())
             end_process(self, 0)
 
 
@@ -199,7 +200,7 @@ class PlainScreen:
         """Columns: of the terminal, else wide."""
         if not self._output.isatty():
             return _PLAIN_WIDTH
-        return shutil.get_terminal_size((_PLAIN_WIDTH, 50)).columns
+        return os.get_terminal_size(self._output.fileno()).columns
 
     def show(self, lines: Sequence[Line]) -> None:
         """Print a snapshot."""
@@ -269,7 +270,8 @@ def _writes_blocks(output: TextIO) -> bool:
 
 def main(args: list[str] | None = None) -> int:
     """Show until told to stop; returns the exit code."""
-    return run_node(NAME, TopNode, args)
+    output = take_stdout()
+    return run_node(NAME, lambda: TopNode(output=output), args)
 
 
 if __name__ == '__main__':
