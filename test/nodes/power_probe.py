@@ -86,7 +86,9 @@ class PowerProbe:
         if self._setter is not None:
             self.probe.node.destroy_client(self._setter)
         self.probe.wait_until(
-            lambda: SERVICE not in dict(self.probe.node.get_service_names_and_types()),
+            lambda: not self.probe.node.get_subscriptions_info_by_topic(
+                f'rq{SERVICE}Request', no_mangle=True  # Humble cannot count services
+            ),
             'the end of the power node',
         )
 

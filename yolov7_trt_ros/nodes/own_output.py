@@ -11,7 +11,7 @@ def take_stdout() -> TextIO:
     """
     Return standard output as it was; what anybody else writes there goes to standard error.
 
-    To be called before rclpy.init. Where there is none (`>&-`), the data goes nowhere.
+    To be called before a node is made. Where there is none (`>&-`), the data goes nowhere.
 
     """
     if sys.stdout is None:

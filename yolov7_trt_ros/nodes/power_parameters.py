@@ -9,7 +9,7 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+from yolov7_trt_ros.nodes.parameter_spec import check_sim_time, ParameterSpec
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.policy_state import GOVERNORS, Limits
 
@@ -106,9 +106,18 @@ def declare_facts(node: Node, facts: Mapping[str, str | Sequence[str]]) -> None:
         node.declare_parameter(name, found, descriptor, ignore_override=True)
 
 
-def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+def check_changes(
+    changes: Mapping[str, Any], values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """
     Check parameters about to be set; names that are not ours (use_sim_time) are passed over.
+
+    Parameters
+    ----------
+    changes
+        What is to be set.
+    values
+        What holds: what is fixed at start may be set to that.
 
     Raises
     ------
@@ -116,12 +125,13 @@ def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
         A value is refused, cannot change any more, or would have to be undone if another failed.
 
     """
+    check_sim_time(changes.get('use_sim_time', False))
     checked = {}
     for name, value in changes.items():
         spec = BY_NAME.get(name)
         if spec is None:
             continue
-        if not spec.runtime:
+        if not spec.runtime and (values is None or spec.check(value) != values[name]):
             raise SettingError(f'{name} is fixed at start: start the node with -p {name}:=VALUE')
         checked[name] = spec.check(value)
     board = [name for name in checked if name in BOARD_PARAMETERS]

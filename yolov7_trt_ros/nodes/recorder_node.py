@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
@@ -31,8 +30,15 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.errors import BagError
 from yolov7_trt_ros.nodes.own_output import take_stdout
+from yolov7_trt_ros.nodes.parameter_spec import (
+    declare_parameters,
+    ParameterSpec,
+    read_parameters,
+    SteadyParameters,
+)
 from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
+from yolov7_trt_ros.nodes.topic_names import resolve_topics, TopicName
 from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import (
     COMPRESSED_TYPE,
@@ -45,13 +51,25 @@ from yolov7_trt_ros.replay.rosbags_door import (
 
 _REPORT_PERIOD_S = 0.25
 
+PARAMETERS = (
+    ParameterSpec('bag', 'bag', 'Folder to create.', start_only=True),
+    ParameterSpec(
+        'images', 'image_raw',
+        'Image topics: a list, or one text with commas; one that ends in `/compressed` is a '
+        'CompressedImage.', start_only=True,
+    ),
+    ParameterSpec(
+        'detections', 'detections', 'Topics of vision_msgs/Detection2DArray, alike.',
+        start_only=True,
+    ),
+)
 
-class RecorderNode(Node):
+
+class RecorderNode(SteadyParameters):
     """
     Writes messages as they arrive, their bytes unchanged.
 
-    Parameters of the node: bag (folder to create), images and detections (topic lists; an image
-    topic that ends in `/compressed` is a CompressedImage).
+    `PARAMETERS` are those of the node, fixed at start.
 
     Parameters
     ----------
@@ -62,6 +80,8 @@ class RecorderNode(Node):
 
     Raises
     ------
+    SettingError
+        A parameter cannot be used, or no topic can have that name.
     BagError
         The bag exists already or cannot be created.
 
@@ -70,23 +90,25 @@ class RecorderNode(Node):
     def __init__(self, *, reports: TextIO, **node_arguments: Any) -> None:
         super().__init__('recorder', **node_arguments)
         self._reports: TextIO | None = reports
-        folder = Path(self.declare_parameter('bag', 'bag').value).expanduser()
-        images: list[str] = self.declare_parameter('images', ['image_raw']).value
-        detections: list[str] = self.declare_parameter('detections', ['detections']).value
+        declare_parameters(self, PARAMETERS)
+        values = read_parameters(self, PARAMETERS)
+        images, detections = (
+            resolve_topics(self, name, values[name]) for name in ('images', 'detections')
+        )
         self._messages: collections.Counter[str] = collections.Counter()
         self._classes: dict[str, collections.Counter[str]] = {}
         self._diagnostics: dict[str, dict[str, str]] = {}
-        self._folder, self._writing = folder, False
+        self._folder, self._writing = Path(values['bag']).expanduser(), False
         try:
             self._writer = Writer(
-                folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
+                self._folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
             )
             self._writer.open()
         except (OSError, WriterError) as exc:
             raise BagError(f'bag cannot be created: {exc}; choose another folder') from exc
         self._writing = True
         for topic in images:
-            compressed = topic.endswith('/compressed')
+            compressed = topic.full.endswith('/compressed')
             self._record(
                 topic,
                 CompressedImage if compressed else Image,
@@ -94,7 +116,7 @@ class RecorderNode(Node):
                 ReliabilityPolicy.BEST_EFFORT,
             )
         for topic in detections:
-            self._classes[topic] = collections.Counter()
+            self._classes[topic.full] = collections.Counter()
             self._record(topic, Detection2DArray, DETECTIONS_TYPE, ReliabilityPolicy.RELIABLE)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self.create_timer(_REPORT_PERIOD_S, self.report, clock=steady_clock())
@@ -124,13 +146,14 @@ class RecorderNode(Node):
             self._reports = None
             self.get_logger().warning(f'no reports any more, for they cannot be written: {exc}')
 
-    def _record(self, topic: str, kind: Any, name: str, reliability: ReliabilityPolicy) -> None:
-        topic = self.resolve_topic_name(topic)
-        connection = self._writer.add_connection(topic, name, typestore=load_typestore())
+    def _record(
+        self, topic: TopicName, kind: Any, name: str, reliability: ReliabilityPolicy
+    ) -> None:
+        connection = self._writer.add_connection(topic.full, name, typestore=load_typestore())
         self.create_subscription(
             kind,
-            topic,
-            functools.partial(self._on_message, topic, connection),
+            topic.asked,
+            functools.partial(self._on_message, topic.full, connection),
             QoSProfile(depth=10, reliability=reliability),
             raw=True,
         )
@@ -147,7 +170,7 @@ class RecorderNode(Node):
         if topic in self._classes:
             message = deserialize_message(data, Detection2DArray)
             self._classes[topic].update(
-                detection.results[0].hypothesis.class_id for detection in message.detections
+                each.results[0].hypothesis.class_id for each in message.detections if each.results
             )
 
     def _give_up(self, error: OSError) -> None:
@@ -169,8 +192,10 @@ class RecorderNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Record until told to stop; returns the exit code."""
-    reports = take_stdout()
-    return run_node('recorder', lambda: RecorderNode(reports=reports), args)
+    return run_node(
+        'recorder', lambda: RecorderNode(reports=take_stdout()), args, about=__doc__,
+        table=PARAMETERS,
+    )
 
 
 if __name__ == '__main__':
