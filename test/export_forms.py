@@ -246,6 +246,18 @@ def _one_anchor(editor: Editor) -> None:
     editor.give(editor.add('Gather', ['output', np.array(rows)], axis=1))
 
 
+def _one_anchor_255(editor: Editor) -> None:
+    """As YOLOX's own exports: pictures within 0..255."""
+    _one_anchor(editor)
+    graph = editor.model.graph
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == 'images':
+                node.input[index] = 'scaled'
+    scaled = helper.make_node('Mul', ['images', editor._store(np.float32(1 / 255))], ['scaled'])
+    graph.node.insert(0, scaled)
+
+
 def _by_cell(editor: Editor) -> None:
     """Rows go by cell rather than by anchor."""
     starts, rows = 0, []
@@ -303,7 +315,7 @@ FORMS = (
     Form('objectness first', '(B, rows, 5 + C)', 'refused', _objectness_first,
          'do not follow the cells'),
     Form('objectness as logits', '(B, rows, 5 + C)', 'refused', _objectness_logits,
-         'objectness lies within .*logits'),
+         'objectness of the model lies within .*logits'),
     Form('classes as logits', '(B, rows, 5 + C)', 'refused', _class_logits,
          'not classes: .*logits'),
     Form('YOLOv7-pose', '(B, rows, 57)', 'refused', _with_keypoints(51),
@@ -314,10 +326,12 @@ FORMS = (
     Form('another task in the metadata', '(B, rows, 5 + C)', 'refused', _pose_task,
          "its task is 'pose'"),
     Form('YOLOv8 and later', '(B, 4 + C, cells)', 'refused', _anchor_free, 'anchor-free YOLO'),
+    Form("one anchor a cell, pictures of 0..255, as YOLOX's own", '(B, cells, 5 + C)', 'refused',
+         _one_anchor_255, 'expects the latter'),
     Form('no objectness, and as many names', '(B, rows, 4 + C)', 'refused', _no_objectness,
          'without objectness'),
     Form('raw heads after their sigmoid', '3 x (B, 3 (5 + C), h, w)', 'refused',
-         _raw(activate=True), 'its sigmoid is inside'),
+         _raw(activate=True), 'the sigmoid is inside'),
     Form('raw heads of YOLOv8 and later', '3 x (B, 144, h, w)', 'refused',
          _raw(activate=False, channels=144), '64 and 80 classes of an anchor-free'),
     Form('class and score exchanged', '(n, 7)', 'refused in each frame',

@@ -153,6 +153,21 @@ def ends_in_plugin(
     return save(path, nodes, [images], outputs, initializers)
 
 
+def fixed_rows(path: Path, rows: np.ndarray, bright: np.ndarray | None = None) -> Path:
+    """Build a model of 64 x 64 that gives the same rows always, and `bright` more for white."""
+    nodes = [
+        helper.make_node('ReduceMin', ['images'], ['darkest'], keepdims=0),
+        helper.make_node('Floor', ['darkest'], ['white']),
+        helper.make_node('Mul', ['bright', 'white'], ['more']),
+        helper.make_node('Add', ['rows', 'more'], ['output']),
+    ]
+    images = helper.make_tensor_value_info('images', TensorProto.FLOAT, (1, 3, 64, 64))
+    output = helper.make_tensor_value_info('output', TensorProto.FLOAT, rows.shape)
+    stored = [_constant('rows', rows),
+              _constant('bright', np.zeros_like(rows) if bright is None else bright)]
+    return save(path, nodes, [images], [output], stored)
+
+
 def classifier(path: Path) -> Path:
     nodes = [
         helper.make_node('GlobalAveragePool', ['images'], ['pool']),

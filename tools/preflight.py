@@ -7,6 +7,7 @@ It runs with whatever Python is there, so it keeps to a syntax that all of them 
 """
 
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -36,6 +37,11 @@ def missing_packages():
     return missing
 
 
+def is_misread(folder):
+    """Return whether setuptools would take a part of a path for a variable of its own."""
+    return re.search(r'[$][A-Za-z_]', folder) is not None
+
+
 def main():
     """Print what is missing; return 1 if anything is."""
     found = '{}.{}'.format(*sys.version_info[:2])
@@ -45,6 +51,12 @@ def main():
             'error: Python {} to {} is needed, {} is {}; '
             'name another one: make venv PYTHON=python3.11\n'
             .format(oldest, newest, sys.executable, found)
+        )
+        return 1
+    if is_misread(os.getcwd()):
+        sys.stderr.write(
+            'error: this checkout lies in a folder with a dollar before a letter in its name, '
+            'which setuptools takes for a variable: move it\n'
         )
         return 1
     missing = missing_packages()

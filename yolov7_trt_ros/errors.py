@@ -139,3 +139,18 @@ class PowerCommandError(PowerError):
 
 class MissingDependencyError(Yolov7TrtError):
     """An optional package is needed for this and is not installed."""
+
+
+_DISTRIBUTIONS = {'cv2': 'opencv-python', 'yaml': 'PyYAML', 'skimage': 'scikit-image'}
+"""Of modules whose package has another name."""
+
+
+def missing_package(exc: ImportError) -> str:
+    """Return what to say of a package that cannot be imported, with the command that helps."""
+    module = (exc.name or '').partition('.')[0]
+    if not module:
+        return f'a package cannot be imported: {exc}'
+    return (
+        f'the package {module} cannot be imported ({exc}); install it with: pip install '
+        + _DISTRIBUTIONS.get(module, module)
+    )

@@ -15,23 +15,34 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises
     ------
     OSError
-        The folder cannot be written, or the disk is full.
+        The folder cannot be written, or the disk is full; it has the name of the file.
 
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with prepared_file(path, data) as replace:
-        replace()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with prepared_file(path, data) as replace:
+            replace()
+    except OSError as exc:
+        exc.filename = exc.filename or str(path)  # a full disk tells none
+        raise
 
 
 @contextlib.contextmanager
 def prepared_file(path: Path, data: bytes) -> Iterator[Callable[[], None]]:
     """Give the function that puts `data` at `path`; the data is on the disk by then."""
+    with written_aside(path, data) as temporary:
+        yield lambda: os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def written_aside(path: Path, data: bytes) -> Iterator[Path]:
+    """Give a file beside `path` that has `data` and goes when it was not moved."""
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         with temporary.open('wb') as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        yield lambda: os.replace(temporary, path)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)

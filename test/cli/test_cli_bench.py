@@ -222,6 +222,7 @@ def test_pytorch_rows(
     assert 'PyTorch' in torch_row['engine']
     assert torch_row['batches'][1]['end_to_end']['fps'] > 0
     assert torch_row['gpu_memory_mb'] is None
+    assert torch_row['facts']['activation'].startswith('leaky_relu (assumed: ')
     assert onnx_row['why_not'] == ''
 
 

@@ -60,6 +60,18 @@ def test_missing_images_are_an_error(
     assert '--allow-missing' in printed
 
 
+def test_a_bag_is_told_the_verbs_that_take_it(
+    annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'drive').mkdir()
+    (tmp_path / 'drive/drive_0.mcap').touch()
+    for images in ('drive', 'drive/drive_0.mcap'):
+        given = ['--images', str(tmp_path / images), '--annotations', str(annotated)]
+        assert main(['eval', *given]) == 1
+        assert 'is a bag, and eval takes pictures: yolov7_trt detect and replay take it' in (
+            capsys.readouterr().err)
+
+
 def test_missing_images_can_be_allowed(
     photographs: Path, annotated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+import os
+from pathlib import Path
 import subprocess
 import sys
 import types
@@ -142,3 +144,23 @@ def test_classes_by_name_and_number() -> None:
     arguments.add_detect_arguments(parser)
     args = parser.parse_args(['--classes', 'car, 0'])
     assert arguments.detect_settings(args, ('person', 'bicycle', 'car')).class_ids == {0, 2}
+
+
+@pytest.mark.parametrize(('module', 'package'), [
+    ('numpy', 'numpy'), ('cv2', 'opencv-python'), ('onnxruntime', 'onnxruntime'),
+])
+def test_a_package_that_is_missing_is_one_line(tmp_path: Path, module: str, package: str) -> None:
+    """In a process of its own, in which the package cannot be imported."""
+    program = (
+        f'import sys; sys.modules[{module!r}] = None; '
+        'from yolov7_trt_ros.cli.main import main; '
+        "sys.exit(main(['detect', 'a.jpg', '-o', 'out']))"
+    )
+    (tmp_path / 'a.jpg').write_bytes(b'\xff\xd8')
+    done = subprocess.run(
+        [sys.executable, '-c', program], cwd=tmp_path, text=True, capture_output=True,
+        env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 1
+    assert done.stderr.count('\n') == 1
+    assert 'cannot be imported' in done.stderr and f'pip install {package}' in done.stderr

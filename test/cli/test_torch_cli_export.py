@@ -52,6 +52,55 @@ def test_a_checkpoint_becomes_onnx_and_says_how_near_it_is(
     assert 'grid' in described.stdout
 
 
+def test_what_was_told_and_what_was_assumed_is_said(
+    command: Command, tmp_path: Path, checkpoint: Path
+) -> None:
+    done = command('export', checkpoint, '-o', 'a.onnx', '--json', '-')
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)['checkpoint']
+    assert told['table'] == {
+        'value': 'yolov7-tiny', 'assumed': False,
+        'from': 'names and shapes of its weights; its connections are taken as published'}
+    assert told['activation']['assumed'] and told['anchors']['assumed']
+    assert told['strides']['value'] == '8, 16, 32'
+    assert told['fused']['value'].startswith('yes')
+    shown = ' '.join(done.stderr.split())
+    assert 'activation leaky_relu (assumed: a state_dict does not tell' in shown
+    assert 'warning: small.pt does not tell everything; assumed were: activation' in shown
+    assert shown.index('activation') < shown.index('worst relative error')
+
+
+def test_assumptions_are_overruled(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = {}
+    for name, more in (
+        ('plain', ()), ('table', ('--table', 'yolov7-tiny-silu')),
+        ('activation', ('--activation', 'silu', '--anchors', 'yolov7')),
+    ):
+        path = tmp_path / f'{name}.onnx'
+        assert main(['export', str(checkpoint), '-o', str(path), *more]) == 0
+        model = onnx.load(path)
+        kinds[name] = {node.op_type for node in model.graph.node}
+    assert 'LeakyRelu' in kinds['plain'] and 'LeakyRelu' not in kinds['table']
+    assert kinds['table'] == kinds['activation']
+    anchors = {entry.key: entry.value for entry in model.metadata_props}['anchors']
+    assert json.loads(anchors)[0][0] == [12, 16]
+    assert 'those published for yolov7 (given)' in capsys.readouterr().out
+    assert main(['export', str(path), '-o', str(tmp_path / 'b.onnx'), '--table', 'yolov7']) == 2
+    assert 'are for checkpoints' in capsys.readouterr().err
+
+
+def test_a_large_network_says_how_much_memory_it_takes(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verb, '_LARGE_BYTES', 1e8)
+    assert main(['export', str(checkpoint), '-o', str(tmp_path / 'a.onnx')]) == 0
+    shown = capsys.readouterr().out
+    assert shown.index('needs about 0.5 GB of memory') < shown.index('worst relative error')
+
+
 def test_an_exported_model_is_taken_again_and_can_be_fixed(
     command: Command, tmp_path: Path, checkpoint: Path
 ) -> None:

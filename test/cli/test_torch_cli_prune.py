@@ -96,6 +96,9 @@ def test_prune_writes_a_smaller_network_and_what_it_costs(
     record = json.loads(printed.out)
     assert status == 0
     assert 'the labels have 1 of the 80 classes' in printed.err
+    assert record['checkpoint']['table'] == {
+        'value': 'yolov7-tiny', 'from': 'recorded', 'assumed': False}
+    assert 'yolov7-tiny (recorded)' in printed.err
     before, after = (network_cost(load_network(p), (SIZE, SIZE)) for p in (checkpoint, out))
     assert 0.65 < after.macs / before.macs <= 0.7
     assert record['cost']['after'] == after.as_record()

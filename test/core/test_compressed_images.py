@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import io
 import struct
+import time
 from typing import Any
 import zlib
 
@@ -15,10 +16,9 @@ import numpy as np
 from PIL import Image, ImageOps
 import pytest
 
-from yolov7_trt_ros.core import image as image_module
 from yolov7_trt_ros.core import preprocess
-from yolov7_trt_ros.core.compressed import read_size
-from yolov7_trt_ros.core.preprocess import decode_compressed
+from yolov7_trt_ros.core.picture_header import read_header
+from yolov7_trt_ros.core.preprocess import decode_compressed, decode_picture
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.testing import colour_blocks, smooth_picture
 
@@ -76,14 +76,17 @@ def test_grey_alpha_and_16_bit_pngs_become_bgr8() -> None:
     alpha = np.dstack([np.full((4, 6, 3), 50, np.uint8), np.zeros((4, 6), np.uint8)])
     assert np.all(decode_compressed(encoded(alpha, 'PNG')).pixels == 50)
     deep = bytes(cv2.imencode('.png', np.full((4, 6), 100 * 257, np.uint16))[1])
-    assert np.all(decode_compressed(deep).pixels == 100)
+    assert np.all(decode_compressed(deep, 'mono16; png compressed ').pixels == 100)
+    assert np.all(decode_picture(deep)[0].pixels == 100)
+    with pytest.raises(ImageError, match='one channel of 16 bits, as depth images have'):
+        decode_compressed(deep, 'png')
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_exif_orientation_is_applied_only_when_asked_for(orientation: int) -> None:
     data = turned(SMALL, orientation)
     assert decode_compressed(data).size_wh == (32, 24)
-    photograph = decode_compressed(data, apply_orientation=True)
+    photograph, _ = decode_picture(data)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))).astype(int)
     assert photograph.pixels.shape == upright.shape
     assert np.abs(photograph.pixels[..., ::-1] - upright).max() <= 8
@@ -92,7 +95,7 @@ def test_exif_orientation_is_applied_only_when_asked_for(orientation: int) -> No
 @pytest.mark.parametrize('name', FILES)
 def test_the_size_is_read_from_the_header(name: str) -> None:
     image = decode_compressed(FILES[name])
-    assert read_size(memoryview(FILES[name])) == image.size_wh
+    assert read_header(memoryview(FILES[name])).size_wh == image.size_wh
 
 
 @pytest.mark.parametrize('name', FILES)
@@ -125,8 +128,41 @@ def test_a_png_whose_chunk_claims_more_than_there_is_never_reaches_the_decoder(
         decode_compressed(data)
 
 
-def test_padding_after_the_end_mark_is_allowed() -> None:
-    assert decode_compressed(FILES['jpeg'] + bytes(500)).size_wh == (32, 24)
+@pytest.mark.parametrize('padding', [
+    bytes(500), bytes(3_000_000), b'\xff' * 300_000, FILES['jpeg'][300:], b'junk' * 5000,
+])
+def test_padding_after_the_end_mark_is_allowed(padding: bytes) -> None:
+    image = decode_compressed(FILES['jpeg'] + padding)
+    assert np.array_equal(image.pixels, decode_compressed(FILES['jpeg']).pixels)
+
+
+def test_the_end_mark_of_a_thumbnail_is_not_that_of_the_picture() -> None:
+    thumbnail = FILES['jpeg']
+    length = (len(thumbnail) + 2).to_bytes(2, 'big')
+    data = b'\xff\xd8\xff\xe1' + length + thumbnail + FILES['jpeg'][2:]
+    assert decode_compressed(data).size_wh == (32, 24)
+    with pytest.raises(ImageError, match='no end mark'):
+        decode_compressed(data[:-20])
+
+
+@pytest.mark.parametrize('data', [
+    b'\xff\xd8' + b'\xff' * 20_000_000,
+    b'\xff\xd8' + b'\xff\xd0' * 5_000_000,
+    b'\xff\xd8' + b'\xff\xe0\0\2' * 2_500_000,
+    png_header(5, 5)[:33] + bytes(12) * 800_000,
+], ids=['fill bytes', 'stand-alone marks', 'empty segments', 'empty chunks'])
+def test_work_is_bounded_by_native_code(data: bytes) -> None:
+    start_s = time.process_time()
+    with pytest.raises(ImageError, match='truncated'):
+        decode_compressed(data)
+    assert time.process_time() - start_s < 5  # a loop of Python over its bytes takes 40 s
+
+
+def test_a_jpeg_of_very_many_scans_is_refused() -> None:
+    data = FILES['progressive jpeg']
+    scan = data.index(b'\xff\xda')
+    with pytest.raises(ImageError, match='more than 64 scans'):
+        decode_compressed(data[:-2] + data[scan:scan + 14] * 100 + b'\xff\xd9')
 
 
 @given(name=st.sampled_from(sorted(FILES)), at=st.floats(0, 1), junk=st.binary(max_size=8))
@@ -137,12 +173,10 @@ def test_overwritten_bytes_give_an_image_or_image_error(
     data = bytearray(FILES[name])
     start = int(at * (len(data) - 1))
     data[start:start + len(junk)] = junk
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_module, 'MAX_PIXELS', 1 << 16)  # spares the time of decoding gigabytes
-        try:
-            image = decode_compressed(data)
-        except ImageError:
-            return
+    try:
+        image = decode_compressed(data, max_pixels=1 << 16)  # spares the time for large ones
+    except ImageError:
+        return
     assert image.pixels.ndim == 3
 
 
@@ -158,10 +192,10 @@ def test_random_bytes_give_image_error(start: bytes, rest: bytes) -> None:
         return
 
 
-@pytest.mark.parametrize('data', [b'', b'\0' * 100, b'GIF89a' + bytes(100), b'BM' + bytes(100)])
-def test_other_formats_are_named_by_their_first_bytes(data: bytes) -> None:
-    with pytest.raises(ImageError, match='neither JPEG nor PNG.* starts with'):
-        decode_compressed(data)
+@pytest.mark.parametrize('data', [b'', b'\0' * 100, b'\0\0\0\1\x67' + bytes(100)])
+def test_what_is_no_picture_is_told_by_its_format_and_first_bytes(data: bytes) -> None:
+    with pytest.raises(ImageError, match="format 'h264': no picture .* starts with"):
+        decode_compressed(data, 'h264')
 
 
 @pytest.mark.parametrize('data', [None, 'text', 5])
@@ -184,6 +218,13 @@ def test_a_bomb_is_refused_before_it_is_decoded(
     monkeypatch.setattr(preprocess.cv2, 'imdecode', explode)
     with pytest.raises(ImageError, match='larger than the limit'):
         decode_compressed(bomb)
+
+
+def test_the_limit_can_be_chosen() -> None:
+    assert decode_compressed(FILES['png'], max_pixels=32 * 24).size_wh == (32, 24)
+    for decode in (decode_compressed, decode_picture):
+        with pytest.raises(ImageError, match='32x24 pixels is larger than the limit of 767'):
+            decode(FILES['png'], max_pixels=32 * 24 - 1)
 
 
 def test_a_header_of_no_size_is_refused() -> None:

@@ -10,9 +10,10 @@ import threading
 import time
 from typing import Any
 
+from export_forms import CLASSES, FORMS
 import numpy as np
 from onnx import helper, numpy_helper, TensorProto
-from onnx_models import grid_centres, save
+from onnx_models import brightness_grid, grid_centres, save
 import pytest
 from tensorrt_surfaces import surface
 
@@ -188,6 +189,36 @@ def test_nms_inside_onnx_is_refused_with_the_remedy(
     onnx = shared_data / 'vision/models/yolov5n_640_end2end_ort.onnx'
     with pytest.raises(BuildError, match='NonMaxSuppression.*--grid alone'):
         run_build(rtx, onnx, tmp_path / 'n.plan', BuildOptions())
+
+
+@pytest.mark.parametrize(('form', 'layout'), [
+    ('DeepStream-Yolo, x1 y1 x2 y2 score label', OutputLayout.LABELLED),
+    ('DeepStream-Yolo of 2023 and 2024, three outputs', OutputLayout.LABELLED),
+    ('the same, transposed', OutputLayout.GRID),
+    ('one anchor a cell, as YOLOX', OutputLayout.GRID),
+    ('boxes as corners, and scores', OutputLayout.BOXES_AND_SCORES),
+])
+def test_other_forms_are_built_as_what_they_were_told_to_be(
+    rtx: TrtApi, tmp_path: Path, form: str, layout: OutputLayout
+) -> None:
+    """By default without their decoding, where it is YOLOv7's; that has a number of classes."""
+    onnx = next(each for each in FORMS if each.name == form).make(tmp_path)
+    kept = run_build(rtx, onnx, tmp_path / 'kept.plan', BuildOptions(keep_grid=True)).spec
+    cut = run_build(rtx, onnx, tmp_path / 'cut.plan', BuildOptions()).spec
+    assert kept.layout is layout
+    can_be_cut = layout is OutputLayout.LABELLED or 'transposed' in form
+    assert cut.layout is (OutputLayout.RAW_HEADS if can_be_cut else layout)
+    assert cut.num_classes == CLASSES
+    assert read_manifest(tmp_path / 'kept.plan').spec.evidence == kept.evidence != ()
+    assert read_manifest(tmp_path / 'kept.plan').spec == kept
+
+
+def test_a_fixed_batch_is_built(rtx: TrtApi, tmp_path: Path) -> None:
+    onnx = brightness_grid(tmp_path / 'b8.onnx', shape=(8, 3, 64, 64), num_classes=3)
+    manifest = run_build(rtx, onnx, tmp_path / 'b8.plan', BuildOptions())
+    eight = (8, 3, 64, 64)
+    assert manifest.profiles == (ShapeRange(eight, eight, eight),)
+    assert (manifest.spec.layout, manifest.spec.image.shape) == (OutputLayout.GRID, eight)
 
 
 def unsupported(folder: Path) -> Path:

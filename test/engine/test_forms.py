@@ -14,6 +14,7 @@ from test_export_forms import assert_same
 
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import InferenceError, ModelLayoutError
 
@@ -145,3 +146,31 @@ def test_the_documented_table_is_that_of_this_file() -> None:
     if os.environ.get('WRITE_DOCS'):
         DOCS.write_text(wanted, encoding='utf-8')
     assert text == wanted or os.environ.get('WRITE_DOCS')
+
+
+@pytest.mark.parametrize(('names', 'layout'), [
+    (['one'], OutputLayout.GRID), (['one', 'two'], OutputLayout.LABELLED),
+])
+def test_names_tell_labels_of_1_from_a_class_that_is_always_1(
+    tmp_path: Path, names: list[str], layout: OutputLayout
+) -> None:
+    rows = np.full((1, 252, 6), 0.5, np.float32)
+    rows[0, :, :4], rows[0, :, 5] = onnx_models.grid_centres(), 1
+    path = onnx_models.fixed_rows(tmp_path / 'ones.onnx', rows)
+    with pytest.raises(ModelLayoutError, match='a column is 1 throughout'):
+        OnnxDetector(path)
+    assert OnnxDetector(path, class_names=names).spec.layout is layout
+
+
+def test_a_class_above_1_fails_the_frame(tmp_path: Path) -> None:
+    """Labels that were all 0 in the probe, under scores that were too, look like one class."""
+    rows = np.zeros((1, 252, 6), np.float32)
+    rows[0, :, :4] = onnx_models.grid_centres()
+    moving = np.zeros_like(rows)
+    moving[0, 5, 4:] = 0.75, 3
+    path = onnx_models.fixed_rows(tmp_path / 'blank.onnx', rows, bright=moving)
+    detector = OnnxDetector(path)
+    assert detector.spec.doubts
+    white = ImageView.from_array(np.full((64, 64, 3), 255, np.uint8))
+    with pytest.raises(InferenceError, match='above 1'):
+        detector.detect(white, SETTINGS)

@@ -9,6 +9,7 @@ the kernels, the bookkeeping of memory, graphs and errors; not speed and not ove
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import dataclasses
 import importlib
 from pathlib import Path
 import sys
@@ -23,10 +24,11 @@ import pytest
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView
+from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec
 from yolov7_trt_ros.engine.decoding_cut import load_cut
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan import ShapeRange
+from yolov7_trt_ros.engine.plan import Machine, PlanManifest, ShapeRange
 from yolov7_trt_ros.errors import (
     DeviceLostError,
     DeviceMemoryError,
@@ -440,7 +442,47 @@ def test_other_forms_are_refused_as_on_the_cpu(
         return
     with pytest.raises(ModelLayoutError) as on_gpu:
         opened(path, profiles=FIXED)
-    assert str(on_gpu.value).startswith(str(on_cpu.value).partition(' (')[0])
+    told = str(on_cpu.value).removeprefix(f'{path}: ').partition(' (')[0]
+    assert str(on_gpu.value).startswith(told)
+
+
+def manifest_of(spec: ModelSpec) -> PlanManifest:
+    return PlanManifest(
+        machine=Machine('TensorRT', '8.6.0', '', '', ''), precision='fp32', profiles=FIXED,
+        onnx='m.onnx', onnx_sha256='', plan_sha256='', options={}, spec=spec, created='',
+        build_seconds=0.0,
+    )
+
+
+def test_a_manifest_without_evidence_is_not_believed(
+    opened: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Earlier versions told a model by its shapes, and wrote that into the manifest."""
+    form = next(form for form in export_forms.FORMS if form.name == 'boxes within 0..1')
+    path, good = form.make(tmp_path), OnnxDetector(tmp_path / 'plain.onnx', keep_grid=True).spec
+    told = dataclasses.replace(good, outputs=('result',))
+    with pytest.raises(ModelLayoutError, match='in 0..1'):
+        opened(path, profiles=FIXED, manifest=manifest_of(dataclasses.replace(told, evidence=())))
+    with pytest.raises(ModelLayoutError, match='tensors that the plan lacks: output'):
+        opened(path, profiles=FIXED, manifest=manifest_of(good))
+
+
+def test_a_manifest_with_evidence_is_believed_but_for_what_is_given(
+    opened: Callable[..., Any], tmp_path: Path
+) -> None:
+    form = next(form for form in export_forms.FORMS if form.name == 'YOLOv7 raw heads')
+    path = form.make(tmp_path)
+    spec = OnnxDetector(path).spec
+    detector = opened(path, profiles=FIXED, manifest=manifest_of(spec))
+    assert detector.spec == spec and detector.spec.doubts == spec.doubts
+    other = ANCHOR_SETS['yolov7']
+    named = opened(
+        path, profiles=FIXED, manifest=manifest_of(spec), class_names=['a', 'b', 'c'],
+        anchors=other,
+    )
+    assert (named.spec.class_names, named.spec.anchors) == (('a', 'b', 'c'), other)
+    with pytest.raises(ModelLayoutError, match='3 classes, but the given class names count 1'):
+        opened(path, profiles=FIXED, manifest=manifest_of(spec), class_names=['a'])
 
 
 def test_a_fixed_batch_takes_fewer_images(opened: Callable[..., Any], tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from yolov7_trt_ros.model.published import published_table, PublishedTable
 _MODULES = {
     'models.common': ('Conv', 'RepConv', 'MP', 'SP', 'Concat', 'Shortcut', 'ReOrg', 'DownC',
                       'SPPCSPC', 'ImplicitA', 'ImplicitM'),
-    'models.yolo': ('Model', 'Detect', 'IDetect', 'IAuxDetect', 'IBin'),
+    'models.yolo': ('Model', 'Detect', 'IDetect', 'IAuxDetect', 'IBin', 'IKeypoint', 'MT'),
+    'utils.torch_utils': ('ModelEMA',),
 }
 
 
@@ -46,7 +47,7 @@ _ACTIVATIONS = {'silu': nn.SiLU, 'leaky_relu': lambda: nn.LeakyReLU(0.1)}
 def original_modules() -> Iterator[None]:
     """Let pickle find the classes under their original names."""
     made = {}
-    for module, names in {'models': (), **_MODULES}.items():
+    for module, names in {'models': (), 'utils': (), **_MODULES}.items():
         made[module] = types.ModuleType(module)
         for name in names:
             setattr(made[module], name, CLASSES[name])
@@ -106,8 +107,8 @@ def official_model(name: str, *, width: float = 0.125, num_classes: int = 3,
 
 
 def save_official(model: Any, path: Path, *, half: bool = True, key: str = 'ema',
-                  old_format: bool = False, **extra: Any) -> Path:
-    """Write a checkpoint as the training code does."""
+                  old_format: bool = False, protocol: int = 2, **extra: Any) -> Path:
+    """Write a checkpoint as the training code does; protocol 5 is that of other programs."""
     checkpoint = {
         'epoch': 299, 'best_fitness': np.array([0.51]), 'fitness': np.float64(0.5),
         'training_results': 'text', 'model': None, 'ema': None, 'updates': 1000,
@@ -116,8 +117,48 @@ def save_official(model: Any, path: Path, *, half: bool = True, key: str = 'ema'
     }
     with original_modules(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the old form misses the classes' source code
-        torch.save(checkpoint, path, _use_new_zipfile_serialization=not old_format)
+        torch.save(checkpoint, path, _use_new_zipfile_serialization=not old_format,
+                   pickle_protocol=protocol)
     return path
+
+
+@torch.no_grad()
+def fuse(model: Any) -> Any:
+    """
+    Fuse a model in place as the original does, and return it.
+
+    Batch norms go into their convolutions, branches into one; the head's implicit vectors go into
+    its convolutions and are left behind as they were.
+    """
+    for module in model.modules():
+        kind = type(module).__name__
+        if kind == 'Conv':
+            module.conv = _fused(module.conv, module.bn)
+            del module.bn
+        elif kind == 'RepConv':
+            merged, small = _fused(*module.rbr_dense), _fused(*module.rbr_1x1)
+            merged.weight += nn.functional.pad(small.weight, [1, 1, 1, 1])
+            merged.bias += small.bias
+            assert module.rbr_identity is None
+            module.rbr_reparam, module.deploy = merged, True
+            del module.rbr_dense, module.rbr_1x1, module.rbr_identity
+        elif kind in ('IDetect', 'IAuxDetect', 'IKeypoint'):
+            for layer, shift, gain in zip(module.m, module.ia, module.im, strict=False):
+                layer.bias += (layer.weight * shift.implicit).sum((1, 2, 3))
+                layer.weight *= gain.implicit.transpose(0, 1)
+                layer.bias *= gain.implicit.flatten()
+        if hasattr(module, 'forward') and kind in ('Conv', 'IDetect', 'IAuxDetect'):
+            module.forward = module.fuseforward
+    return model
+
+
+def _fused(layer: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    made = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
+                     layer.padding)
+    gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    made.weight.copy_(layer.weight * gain[:, None, None, None])
+    made.bias.copy_(norm.bias - norm.running_mean * gain)
+    return made
 
 
 def _as_written(index: int, sources: Sequence[int]) -> int | list[int]:
@@ -211,7 +252,12 @@ def _head(kind: str, inputs: list[int], table: PublishedTable, num_classes: int)
     layer.m = nn.ModuleList(nn.Conv2d(taken, values, 1) for taken in inputs[:levels])
     if kind == 'IAuxDetect':
         layer.m2 = nn.ModuleList(nn.Conv2d(taken, values, 1) for taken in inputs[levels:])
-    if kind in ('IDetect', 'IAuxDetect'):
+    if kind == 'IKeypoint':
+        layer.m_kpt = nn.ModuleList(nn.Conv2d(taken, 3 * 51, 1) for taken in inputs[:levels])
+    if kind == 'IBin':
+        layer.w_bin_sigma = nn.Module()
+        layer.w_bin_sigma.register_buffer('bins', torch.linspace(0, 4, 21))
+    if kind in ('IDetect', 'IAuxDetect', 'IKeypoint', 'IBin'):
         layer.ia = nn.ModuleList(
             _implicit('ImplicitA', taken, 0.0) for taken in inputs[:levels]
         )

@@ -153,6 +153,9 @@ def test_a_damaged_or_foreign_file_is_no_recovery(tmp_path: Path) -> None:
     torch.save({'model': torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match='expected'):
         read_recovery(path)
+    torch.save({'format': 'yolov7_trt_ros recovery 1', 'settings': [], 'step': 1}, path)
+    with pytest.raises(CheckpointError, match='is damaged: start anew'):
+        read_recovery(path)
 
 
 def test_a_limit_of_time_ends_the_run_with_the_schedule_run_out(

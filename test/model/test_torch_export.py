@@ -19,12 +19,13 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import ExportError, SettingError
-from yolov7_trt_ros.model.architecture import Network
+from yolov7_trt_ros.model import verify, verify_layers
+from yolov7_trt_ros.model.architecture import decode_maps, Network
 from yolov7_trt_ros.model.checkpoint import load_network
 from yolov7_trt_ros.model.export import build_model, export_onnx, ExportOptions
 from yolov7_trt_ros.model.onnx_nms import NmsSettings
 from yolov7_trt_ros.model.torch_detector import open_torch
-from yolov7_trt_ros.model.verify import relative_error
+from yolov7_trt_ros.model.verify import relative_error, RELATIVE_LIMIT
 from yolov7_trt_ros.replay.pictures import load_picture
 
 torch.set_num_threads(1)
@@ -185,7 +186,7 @@ def test_one_class_scores_by_objectness_alone(tmp_path: Path) -> None:
 def test_a_model_that_differs_is_not_written(tmp_path: Path, network: Network) -> None:
     with torch.no_grad():
         network.model[0].conv.weight[0] = float('nan')
-    with pytest.raises(ExportError, match='differs from the network by nan'):
+    with pytest.raises(ExportError, match=r'NaN in PyTorch itself.*model\.0\.conv\.weight'):
         export_onnx(network, tmp_path / 'model.onnx')
     assert list(tmp_path.iterdir()) == []
 
@@ -195,6 +196,82 @@ def test_a_wrong_node_is_noticed(
 ) -> None:
     monkeypatch.setattr('yolov7_trt_ros.model.onnx_layers.LEAKY_SLOPE', 0.101)
     with pytest.raises(ExportError, match='relative'):
+        export_onnx(network, tmp_path / 'model.onnx')
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def amplifying(tmp_path: Path) -> Network:
+    """Load a network in which each layer makes differences larger, roundings as well."""
+    model = official_checkpoints.official_model('yolov7')
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data *= 1.3
+    return load_network(
+        official_checkpoints.save_official(model, tmp_path / 'large.pt', half=False)
+    )
+
+
+def test_a_network_that_makes_roundings_large_is_compared_layer_by_layer(
+    tmp_path: Path, amplifying: Network
+) -> None:
+    results = export_onnx(amplifying, tmp_path / 'model.onnx')
+    worst = max(results, key=lambda result: result.relative_error)
+    assert worst.relative_error > RELATIVE_LIMIT
+    assert worst.rounding is not None and worst.rounding > RELATIVE_LIMIT / 10
+    assert worst.layers is not None and worst.layers < 1e-5
+    assert 'PyTorch itself' in str(worst) and 'each layer alone' in str(worst)
+    image = blocks(1, 64, 96)
+    with torch.no_grad():
+        exact = decode_maps(amplifying, amplifying.exact_maps(image)).numpy()
+        rounded = decode_maps(amplifying, amplifying(image)).numpy()
+    found, = run(tmp_path / 'model.onnx', image.numpy())
+    assert relative_error(found, exact) < 30 * relative_error(rounded, exact)
+
+
+@pytest.mark.parametrize('gain', [1.3, 3.0])  # roundings are large; all outputs at their ends
+def test_a_wrong_node_is_noticed_where_outputs_tell_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: float
+) -> None:
+    model = official_checkpoints.official_model('yolov7-tiny')
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data *= gain
+    network = load_network(
+        official_checkpoints.save_official(model, tmp_path / 'large.pt', half=False)
+    )
+    monkeypatch.setattr('yolov7_trt_ros.model.onnx_layers.LEAKY_SLOPE', 0.101)
+    with pytest.raises(ExportError, match=r'layer 0 \(conv\) of the ONNX model differs'):
+        export_onnx(network, tmp_path / 'model.onnx')
+    assert not (tmp_path / 'model.onnx').exists()
+
+
+def test_a_wrong_decoding_is_noticed(
+    tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = network.anchors
+    real = verify.decode_maps
+
+    def other(given: Network, maps: Any) -> torch.Tensor:
+        given.anchors = tuple(tuple((w * 1.01, h) for w, h in sizes) for sizes in own)
+        try:
+            return real(given, maps)
+        finally:
+            given.anchors = own
+
+    for module in (verify, verify_layers):
+        monkeypatch.setattr(module, 'decode_maps', other)
+    with pytest.raises(ExportError, match='the decoding of the ONNX model differs'):
+        export_onnx(network, tmp_path / 'model.onnx')
+
+
+def test_a_network_that_overflows_is_not_put_down_to_its_weights(
+    tmp_path: Path, network: Network
+) -> None:
+    with torch.no_grad():
+        for index in (0, 1, 2, 3):
+            network.model[index].conv.weight *= 1e15
+    with pytest.raises(ExportError, match='weights are numbers, but too large for float32'):
         export_onnx(network, tmp_path / 'model.onnx')
     assert list(tmp_path.iterdir()) == []
 

@@ -15,14 +15,14 @@ import pytest
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_probe import DetectorProcess, image_msg, jpeg_msg, Probe, start_node, TIMEOUT_S
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.nodes.image_player_node import ImagePlayerNode
-from yolov7_trt_ros.replay.rosbags_door import COMPRESSED_TYPE, IMAGE_TYPE, load_typestore, Reader
+from yolov7_trt_ros.replay.rosbags_door import COMPRESSED_TYPE, IMAGE_TYPE, load_typestore
 
 NS_PER_S = 10**9
 TOPICS = {'/front/image_raw': IMAGE_TYPE, '/rear/image_raw/compressed': COMPRESSED_TYPE}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+import struct
 from typing import Any
 
 import cv2
@@ -57,6 +58,21 @@ def picture() -> np.ndarray:
 
     bgr = skimage.data.astronaut()[:410, :, ::-1]
     return np.ascontiguousarray(cv2.resize(bgr, (320, 256)))
+
+
+@pytest.fixture
+def chunk_starts() -> Callable[[bytes], list[int]]:
+    """Return where the chunks of an MCAP file start."""
+
+    def find(data: bytes) -> list[int]:
+        at, starts = 8, []
+        while at < len(data) - 8:
+            opcode, length = struct.unpack_from('<BQ', data, at)
+            starts += [at] if opcode == 6 else []
+            at += 9 + length
+        return starts
+
+    return find
 
 
 @pytest.fixture

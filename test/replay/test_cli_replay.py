@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import json
 import os
 from pathlib import Path
+import sqlite3
 import subprocess
 import sys
 from typing import Any
@@ -91,7 +93,7 @@ def test_a_half_written_bag_is_replayed_with_a_warning(
 
 def test_no_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['replay', str(tmp_path / 'no.mcap'), '-o', str(tmp_path / 'out.mcap')]) == 1
-    assert capsys.readouterr().err.startswith('yolov7_trt: error: no such bag')
+    assert capsys.readouterr().err.startswith('yolov7_trt: error: no such file or folder')
 
 
 def test_detect_draws_the_images_of_a_bag(bag: Path, tmp_path: Path) -> None:
@@ -100,6 +102,35 @@ def test_detect_draws_the_images_of_a_bag(bag: Path, tmp_path: Path) -> None:
     assert sorted(str(path.relative_to(out)) for path in out.rglob('*.jpg')) == [
         'bag/bgr8.image/000000.jpg', 'bag/mono8.image/000000.jpg'
     ]
+
+
+@pytest.mark.parametrize(('sec', 'nanosec', 'written'), [
+    (7, 1_500_000_000, (8, 500_000_000)), (-2, 5, (-2, 5)),
+    (2**31 - 1, 2**32 - 1, (2**31 - 1, 999_999_999)),
+])
+def test_stamps_that_no_clock_gives_are_told_and_written_as_times(
+    make_bag: MakeBag, make_message: MakeMessage, picture: np.ndarray, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], sec: int, nanosec: int, written: tuple[int, int],
+) -> None:
+    message = make_message(picture, 'jpeg', 0)
+    message.header.stamp.sec, message.header.stamp.nanosec = sec, nanosec
+    bag = make_bag('odd', [('/a/image', message)])
+    assert main(['replay', str(bag), '-o', str(tmp_path / 'out.mcap')]) == 0
+    assert '/a/image: 1 stamps are not proper' in capsys.readouterr().err
+    with Reader(tmp_path / 'out.mcap') as reader:
+        (_, _, data), = reader.messages()
+    stamp = load_typestore().deserialize_cdr(data, DETECTIONS_TYPE).header.stamp
+    assert (stamp.sec, stamp.nanosec) == written
+
+
+def test_a_bag_of_times_before_1970(
+    make_bag: MakeBag, make_message: MakeMessage, picture: np.ndarray, tmp_path: Path
+) -> None:
+    bag = make_bag('old', [('/a/image', make_message(picture, 'jpeg', 0))], storage='sqlite3')
+    with contextlib.closing(sqlite3.connect(next(bag.glob('*.db3')))) as database:
+        database.execute('UPDATE messages SET timestamp = -5')
+        database.commit()
+    assert main(['replay', str(bag), '-o', str(tmp_path / 'out.mcap'), '--with-images']) == 0
 
 
 def test_a_real_bag(shared_data: Path, tmp_path: Path) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
+import os
 from pathlib import Path
+import shutil
 from typing import Any, Protocol, TYPE_CHECKING
 
+from yolov7_trt_ros.cli.own_mark import mark_mp4, marked_jpeg, marked_png
 from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +20,11 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.replay.sources import FrameSource
 
 JPEG_QUALITY = 92
+LONGEST_JPEG_SIDE_PX = 65500
+"""Beyond it libjpeg refuses."""
+
 _CODEC = 'mp4v'
+_LEAST_FREE_BYTES = 1 << 20
 
 
 class Names(Protocol):
@@ -26,24 +35,40 @@ class Names(Protocol):
 
 
 class PictureWriter:
-    """Writes each frame as a JPEG file: of a bag into a folder of its own, by topic and number."""
+    """
+    Writes each frame as a JPEG file, as PNG where it is too large for one.
 
-    def __init__(self, names: Names, bag: Path | None = None) -> None:
+    Those of a bag go into a folder of its own, by topic and number; those of a folder lie in the
+    output as they do there.
+
+    """
+
+    def __init__(self, names: Names, source: FrameSource) -> None:
         self._names = names
-        self._folder = names.take(bag.stem, '') if bag else None
+        self._folder = names.take(source.path.stem, '') if source.kind == 'bag' else None
 
     def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
-        """Write one frame; return its file. Raises OSError."""
-        import cv2
+        """
+        Write one frame whole; return its file.
 
+        Raises
+        ------
+        InputError
+            It cannot be written, or the disk is full.
+
+        """
+        from yolov7_trt_ros.whole_file import write_whole
+
+        suffix = '.png' if max(pixels.shape[:2]) > LONGEST_JPEG_SIDE_PX else '.jpg'
         if self._folder is None:
-            path = self._names.take(frame.path.stem, '.jpg')
+            stem = os.path.splitext(frame.source)[0]
+            path = self._names.take(stem, suffix)
         else:
             topic = frame.source.strip('/').replace('/', '.')
-            path = self._folder / topic / f'{frame.index:06d}.jpg'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _, jpeg = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        path.write_bytes(jpeg.tobytes())
+            path = self._folder / topic / f'{frame.index:06d}{suffix}'
+        data = _encoded(path, pixels)
+        with _writing(path):
+            write_whole(path, data)
         return path
 
     def __enter__(self) -> PictureWriter:
@@ -55,39 +80,98 @@ class PictureWriter:
 
 
 class VideoWriter:
-    """Writes frames into an MP4 file, opened at the first one."""
+    """Writes frames into an MP4 file, which appears under its name once it is whole."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path = path
+        self._partial = path.with_name(f'.{path.stem}.{os.getpid()}.partial.mp4')
         self._fps = fps
         self._writer: Any = None
+        self._frames = 0
 
     def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
         """Write one frame; return the file. Raises InputError where OpenCV cannot write."""
         import cv2
 
-        if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            codec = cv2.VideoWriter.fourcc(*_CODEC)
-            size_wh = pixels.shape[1], pixels.shape[0]
-            self._writer = cv2.VideoWriter(str(self._path), codec, self._fps, size_wh)
-        if not self._writer.isOpened():
-            raise InputError(f'OpenCV cannot write the video {self._path}')
-        self._writer.write(pixels)
+        try:
+            if self._writer is None:
+                with _writing(self._path):
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                codec = cv2.VideoWriter.fourcc(*_CODEC)
+                size_wh = pixels.shape[1], pixels.shape[0]
+                self._writer = cv2.VideoWriter(str(self._partial), codec, self._fps, size_wh)
+            if not self._writer.isOpened():
+                raise InputError(f'OpenCV cannot write the video {self._path}{self._disk()}')
+            self._writer.write(pixels)
+        except cv2.error as exc:
+            raise InputError(f'OpenCV cannot write the video {self._path}: {exc.err}') from exc
+        self._frames += 1
         return self._path
 
     def __enter__(self) -> VideoWriter:
         """Return the writer itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Finish the file."""
-        if self._writer is not None:
-            self._writer.release()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finish the file, or throw it away after an exception."""
+        try:
+            if self._writer is not None:
+                self._writer.release()
+            if self._writer is not None and kind is None:
+                self._check()
+                with _writing(self._path):
+                    mark_mp4(self._partial)
+                    os.replace(self._partial, self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        """Compare what was written with the file: OpenCV says nothing of a full disk."""
+        import cv2
+
+        capture = cv2.VideoCapture(str(self._partial))
+        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if found != self._frames:
+            raise InputError(
+                f'cannot write {self._path}: {found} of its {self._frames} frames are in the '
+                f'file that OpenCV wrote{self._disk()}'
+            )
+
+    def _disk(self) -> str:
+        """Tell of a disk that is full, '' for one that is not."""
+        try:
+            free = shutil.disk_usage(self._path.parent).free
+        except OSError:
+            return ''
+        return ': no space left on the disk' if free < _LEAST_FREE_BYTES else ''
 
 
 def open_writer(source: FrameSource, names: Names) -> PictureWriter | VideoWriter:
     """Return the writer that fits a source."""
     if source.kind == 'video':
         return VideoWriter(names.take(source.path.stem, '.mp4'), source.fps or 30.0)
-    return PictureWriter(names, source.path if source.kind == 'bag' else None)
+    return PictureWriter(names, source)
+
+
+def _encoded(path: Path, pixels: NDArray[np.uint8]) -> bytes:
+    import cv2
+
+    try:
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == '.jpg' else []
+        done, data = cv2.imencode(path.suffix, pixels, options)
+    except cv2.error as exc:
+        raise InputError(f'cannot write {path}: {exc.err}') from exc
+    if not done:
+        raise InputError(f'cannot write {path}: OpenCV cannot encode {pixels.shape[1]}x'
+                         f'{pixels.shape[0]} pixels')
+    mark = marked_jpeg if path.suffix == '.jpg' else marked_png
+    return mark(bytes(data))
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise InputError(f'cannot write {path}: {exc.strerror}') from exc

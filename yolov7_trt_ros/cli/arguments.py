@@ -21,8 +21,11 @@ DEFAULT_IOU_THRESHOLD = 0.45
 DEFAULT_MAX_DETECTIONS = 300
 DEFAULT_NETWORK_SIZE = 640
 DEFAULT_PRECISION = 'fp16'
+DEFAULT_MAX_PIXELS = 1 << 26
+LARGEST_MAX_PIXELS = 1 << 28
 BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
+ACTIVATIONS = ('silu', 'leaky_relu', 'relu')
 MEMORIES = ('auto', 'staged', 'mapped', 'direct')
 
 _LARGEST_ANCHOR_FILE = 65536
@@ -84,12 +87,27 @@ def add_class_names_argument(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_checkpoint_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add what overrules the assumptions about a PyTorch checkpoint."""
+    group = parser.add_argument_group('plain state_dicts, which do not say what they are')
+    group.add_argument(
+        '--table', metavar='NAME',
+        help='published table of layers, such as yolov7-tiny-silu (default: told from the names '
+        'and shapes of the weights)',
+    )
+    group.add_argument(
+        '--activation', choices=ACTIVATIONS,
+        help='activation of all layers (default: the published one, as is said)',
+    )
+
+
 def add_anchors_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--anchors`."""
     parser.add_argument(
         '--anchors', type=anchor_setting, default='auto', metavar='ANCHORS',
-        help='for models with raw heads that do not say: yolov7-tiny, yolov7, yolov7-p6, numbers '
-        '("10,13 16,30 ..." from the smallest stride up), or a file with them, as cfg/*.yaml has',
+        help='for models with raw heads that do not say, and in place of those of a checkpoint: '
+        'yolov7-tiny, yolov7, yolov7-p6, numbers ("10,13 16,30 ..." from the smallest stride up), '
+        'or a file with them, as cfg/*.yaml has',
     )
 
 
@@ -140,6 +158,21 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
         '--square', action='store_true',
         help='letterbox to a square; the default is the smallest rectangle the model takes',
     )
+
+
+def add_max_pixels_argument(parser: argparse._ActionsContainer) -> None:
+    """Add `--max-pixels`."""
+    parser.add_argument(
+        '--max-pixels', type=_pixels, default=DEFAULT_MAX_PIXELS, metavar='N',
+        help='most width x height that a picture is decoded to (default: %(default)s)',
+    )
+
+
+def _pixels(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= LARGEST_MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f'expected 1 to {LARGEST_MAX_PIXELS}, got {number}')
+    return number
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

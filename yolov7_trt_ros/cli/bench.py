@@ -26,7 +26,7 @@ import contextlib
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, interruption, output, targets
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.whole_file import write_whole
 
@@ -107,17 +107,20 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
     arguments.add_naming_arguments(parser.add_argument_group('model'))
+    arguments.add_checkpoint_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when no row could run, 130 after Ctrl-C."""
     folder = args.output.expanduser()
-    if folder.exists() and not folder.is_dir():  # said now, not when a row has been measured
-        raise SettingError(f'-o must be a folder for bench.json and the pages; {folder} is none')
+    targets.check_folder('-o', folder)
+    for name, form in (('bench.json', 'JSON'), ('bench.md', ''), ('bench.html', 'HTML')):
+        targets.check_file('-o', folder / name, form, args.merge)
     if args.merge:
         return _merge(args)
     specs = _check(args)
-    with contextlib.ExitStack() as stack:
+    left = '' if args.alone else interruption.NOTHING  # whoever started this one says it
+    with interruption.told(lambda: left), contextlib.ExitStack() as stack:
         around = _surroundings(args, stack)
         return _measure(args, specs, around)
 
@@ -152,6 +155,8 @@ def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], around: Surroun
         return _measure_alone(make_bench([run_row(spec, around) for spec in specs]), folder)
     rows = run_rows(specs, around) if args.in_process else run_rows_apart(args, specs, around)
     bench, interrupted = collect(rows, make_bench, folder)
+    if interrupted and not bench.rows:
+        raise KeyboardInterrupt(interruption.NOTHING)
     _show(bench, folder)
     if interrupted:
         output.warn(f'interrupted after {len(bench.rows)} of {len(specs)} rows; those are kept')
@@ -182,8 +187,8 @@ def _merge(args: argparse.Namespace) -> int:
 def _show(bench: Bench, folder: Path) -> None:
     from yolov7_trt_ros.report.bench_markdown import as_markdown
 
-    print(as_markdown(bench))
-    print(f'written: {folder / "bench.html"}, bench.md, bench.json')
+    output.say(as_markdown(bench))
+    output.say(f'written: {folder / "bench.html"}, bench.md, bench.json')
 
 
 def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surroundings:
@@ -195,6 +200,7 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
     from yolov7_trt_ros.cli.bench_rows import OpenOptions
     from yolov7_trt_ros.cli.bench_run import Surroundings
     from yolov7_trt_ros.cli.bench_where import read_where
+    from yolov7_trt_ros.cli.checkpoints import CheckpointOptions
     from yolov7_trt_ros.report.bench_measure import BenchPlan
 
     batches = bench_setup.parse_batches(args.batch)
@@ -220,7 +226,7 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
         data=data, pictures=pictures, labels=labels, why_no_labels=why_no_labels,
         batches=batches, plan=BenchPlan(args.seconds),
         options=OpenOptions(
-            args.size, args.threads, batches[-1], args.class_names, args.anchors
+            args.size, args.threads, batches[-1], CheckpointOptions.of(args)
         ),
         meter=meter, gpu_memory=gpu_memory,
     )

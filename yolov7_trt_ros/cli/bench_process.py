@@ -40,7 +40,7 @@ def run_rows_apart(
 ) -> Iterator[BenchRow]:
     """Measure each row in a process of its own; one that cannot run says why."""
     for number, (spec, given) in enumerate(zip(specs, args.rows, strict=True), 1):
-        print(row_heading(spec, number, len(specs)), file=sys.stderr, flush=True)
+        output.say(row_heading(spec, number, len(specs)), file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix='yolov7_trt_bench_') as folder:
             command = child_command(args, given, Path(folder))
             ended = _run(command)
@@ -60,7 +60,7 @@ def child_command(
         '--annotations': args.annotations, '--output': folder, '--power': args.power,
         '--seconds': args.seconds, '--batch': args.batch, '--limit': args.limit,
         '--size': args.size, '--threads': args.threads, '--class-names': args.class_names,
-        '--anchors': args.anchors,
+        '--anchors': args.anchors, '--table': args.table, '--activation': args.activation,
     }
     told = [f'{name}={value}' for name, value in options.items() if value is not None]
     flags = [ALONE, *(['--allow-missing'] if args.allow_missing else [])]

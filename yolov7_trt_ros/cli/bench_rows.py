@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 from pathlib import Path
+import sys
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.cli import building
+from yolov7_trt_ros.cli import building, checkpoints
 from yolov7_trt_ros.cli.bench_setup import RowSpec
+from yolov7_trt_ros.cli.checkpoints import CheckpointOptions
 from yolov7_trt_ros.errors import MissingDependencyError, ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -51,8 +53,7 @@ class OpenOptions:
     network_size: int = 640
     threads: int = 0
     most_batch: int = 8
-    class_names: str = 'auto'
-    anchors: str = 'auto'
+    naming: CheckpointOptions = CheckpointOptions()
 
 
 def row_name(spec: RowSpec, precision: str = '') -> str:
@@ -88,8 +89,7 @@ def _open_torch(
     try:
         import torch
 
-        from yolov7_trt_ros.engine.model_files import load_class_names
-        from yolov7_trt_ros.model.torch_detector import open_torch
+        from yolov7_trt_ros.model.torch_detector import TorchDetector
     except ImportError as exc:
         raise MissingDependencyError(
             f'{Path(spec.model).name} runs in PyTorch, which cannot be imported ({exc}); install '
@@ -100,13 +100,16 @@ def _open_torch(
     on_gpu = spec.word == 'fp16' or (spec.word != 'cpu' and torch.cuda.is_available())
     if options.threads:
         torch.set_num_threads(options.threads)
-    detector: Detector = open_torch(
-        path,
+    loaded = checkpoints.load(
+        path, options.naming, lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    detector: Detector = TorchDetector(
+        loaded.network,
         device='cuda' if on_gpu else 'cpu',
         half=spec.word == 'fp16',
         network_size=options.network_size,
         rectangular=False,
-        class_names=load_class_names(options.class_names),
+        told={fact.name: str(fact) for fact in loaded.facts},
     )
     stack.callback(detector.close)
     precision = 'fp16' if spec.word == 'fp16' else 'fp32'
@@ -123,8 +126,8 @@ def _open_engine(
     detector = building.open_model(DetectorOptions(
         model=spec.model,
         backend='onnx' if spec.kind == 'onnx' else 'tensorrt',
-        class_names=options.class_names,
-        anchors=options.anchors,
+        class_names=options.naming.class_names,
+        anchors=options.naming.anchors,
         network_size=options.network_size,
         rectangular=False,
         threads=options.threads,

@@ -47,7 +47,7 @@ class Surroundings:
 def run_rows(specs: Sequence[RowSpec], around: Surroundings) -> Iterator[BenchRow]:
     """Measure each row; one that cannot run says why, and the rest go on."""
     for number, spec in enumerate(specs, 1):
-        print(row_heading(spec, number, len(specs)), file=sys.stderr, flush=True)
+        output.say(row_heading(spec, number, len(specs)), file=sys.stderr)
         row = run_row(spec, around)
         if row.why_not:
             output.warn(f'{row.name}: {row.why_not}')
@@ -199,9 +199,9 @@ def collect(
             done.append(row)
             write_bench(make_bench(done), folder)
         return make_bench(done), False
-    bench = make_bench(done)
-    write_bench(bench, folder)
-    return bench, True
+    if done:  # what lies there of an earlier run is worth more than no row
+        write_bench(make_bench(done), folder)
+    return make_bench(done), True
 
 
 def settings_record(around: Surroundings) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
 from yolov7_trt_ros.errors import (
     ImageError,
     InputError,
@@ -27,7 +28,6 @@ PICTURES = 12
 MOST_BATCH = 64
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 TORCH_SUFFIXES = ('.pt', '.pth')
-PLAN_SUFFIXES = ('.plan', '.engine')
 _TORCH_WORDS = ('fp32', 'fp16', 'cpu')
 
 

@@ -26,7 +26,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
 from yolov7_trt_ros.errors import SettingError
 
 if TYPE_CHECKING:
@@ -108,16 +108,26 @@ def _add_builder_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
-    from yolov7_trt_ros.engine.builder import build_plan, find_build_machine
-    from yolov7_trt_ros.engine.model_files import find_model
-    from yolov7_trt_ros.engine.open import is_plan, PLAN_SUFFIXES
-    from yolov7_trt_ros.engine.trt_api import TrtApi
+    from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
+    from yolov7_trt_ros.engine.model_files import find_onnx_model
+    from yolov7_trt_ros.engine.open import is_plan
 
     options = build_options(args)
     plan = args.output.expanduser()
     if not is_plan(plan):
         raise SettingError(f'--output must end in {" or ".join(PLAN_SUFFIXES)}, got {plan}')
-    onnx = find_model(args.model)
+    onnx = find_onnx_model(args.model)
+    targets.check_file('--output', plan, 'plan', [onnx])
+    targets.check_file('--timing-cache', options.timing_cache, 'timing cache', [onnx, plan])
+    targets.check_json(args.json, [onnx, plan, options.timing_cache], made=[plan.parent])
+    with interruption.told(lambda: f'{plan} was not written'):
+        return _build(args, onnx, plan, options)
+
+
+def _build(args: argparse.Namespace, onnx: Path, plan: Path, options: BuildOptions) -> int:
+    from yolov7_trt_ros.engine.builder import build_plan, find_build_machine
+    from yolov7_trt_ros.engine.trt_api import TrtApi
+
     api = TrtApi.load()
     machine = find_build_machine(api)
     with building.BuildDisplay() as display:
@@ -125,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
             onnx, plan, options, api=api, machine=machine, report=display.report,
             cancelled=display.cancelled,
         )
+    output.warn_of_doubts(manifest.spec)
     print(output.format_table(output.manifest_rows(plan, manifest)),
           file=output.report_stream(args.json))
     if args.json:

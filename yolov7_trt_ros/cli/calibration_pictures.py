@@ -132,8 +132,8 @@ def spread(total: int, number: int) -> list[int]:
 
 def _open_source(path: Path, wanted: int) -> tuple[Any, int]:
     """Return what makes the pictures of some indices, and how many there are to choose from."""
+    from yolov7_trt_ros.replay.file_kinds import kind_of
     from yolov7_trt_ros.replay.pictures import find_pictures
-    from yolov7_trt_ros.replay.sources import kind_of
 
     if path.suffix.lower() == '.npy':
         array = load_array(path)

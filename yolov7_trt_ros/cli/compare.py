@@ -24,7 +24,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, output, targets
+from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import BagError, InputError
 
@@ -78,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.report.compare_limits import CompareLimits, exceeded_limits
     from yolov7_trt_ros.report.detection_compare import CompareSettings, Comparison
 
+    bags_given = [args.reference, args.new]
+    targets.check_json(args.json, bags_given)
+    targets.check_file('--html', args.html, 'HTML', bags_given)
     settings = CompareSettings(args.iou, args.score_threshold)
     limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)
     bags = _Bags(args.reference.expanduser(), args.new.expanduser(), args.topics)
@@ -96,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         'within_limits': not exceeded and not bags.damaged,
         'versions': output.installed_versions(),
     }
-    print(_report(args, result, exceeded, bags.damaged), file=output.report_stream(args.json))
+    output.say(_report(args, result, exceeded, bags.damaged), file=output.report_stream(args.json))
     if args.json:
         output.write_json(args.json, record)
     if args.html:
@@ -237,8 +241,8 @@ def _class_lines(result: ComparisonResult) -> list[str]:
         ap50 = '     -' if each.ap50 is None else f'{each.ap50:.4f}'
         counts = each.difference
         lines.append(
-            f'{each.name:<{width}} {each.reference:5d}  {counts.matched:7d}  {counts.missed:6d} '
-            f'{counts.new:5d}  {each.mean_drift:.4f}  {ap50}'
+            f'{printable(each.name):<{width}} {each.reference:5d}  {counts.matched:7d}  '
+            f'{counts.missed:6d} {counts.new:5d}  {each.mean_drift:.4f}  {ap50}'
         )
     if len(shown) > _SHOWN_CLASSES:
         lines.append(f'and {len(shown) - _SHOWN_CLASSES} more classes')
@@ -249,14 +253,14 @@ def _frame_lines(result: ComparisonResult) -> list[str]:
     """Return the frames that only one bag has, the first of them, and those that differ most."""
     frames = result.frames
     lines = [
-        f'{topic}  {_seconds(stamp_ns)}  only in {bag}'
+        f'{printable(topic)}  {_seconds(stamp_ns)}  only in {bag}'
         for bag, lone in (('A', frames.only_in_reference), ('B', frames.only_in_new))
         for topic, stamp_ns in lone.first[:_SHOWN_LONE]
     ]
     for each in result.worst:
         counts = each.difference
         lines.append(
-            f'{each.topic}  {_seconds(each.stamp_ns)}  missed {counts.missed}, '
+            f'{printable(each.topic)}  {_seconds(each.stamp_ns)}  missed {counts.missed}, '
             f'new {counts.new}, drift up to {each.largest_drift:.4f}, '
             f'IoU down to {each.least_iou:.4f}'
         )

@@ -6,6 +6,15 @@ rgb8, the other in JPEG) on a ROS 2 domain of its own, records everything into a
 videos and pictures with the boxes drawn in, the bag and a summary in the output folder.
 Where TensorRT runs the model, the first time builds a plan for this GPU, which takes minutes.
 
+The results of an earlier demo in the output folder are replaced, and nothing else: it is refused
+where other files have their names.
+
+Examples
+--------
+  yolov7_trt demo
+  yolov7_trt demo --source street.mp4 --seconds 30
+  yolov7_trt demo --source drive.mcap --model my_yolov7.onnx -o out_drive
+
 """
 
 from __future__ import annotations
@@ -27,20 +36,22 @@ import threading
 import time
 from typing import Any
 
+from yolov7_trt_ros.cli import interruption, targets
 from yolov7_trt_ros.cli.demo_start import detector_status, wait_until_ready
+from yolov7_trt_ros.cli.own_files import OwnFiles
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.parent_process import ends_with_this_process
 
-EPILOG = """\
-examples:
-  yolov7_trt demo
-  yolov7_trt demo --source street.mp4 --seconds 30
-  yolov7_trt demo --source drive.mcap --model my_yolov7.onnx -o out_drive
-"""
 _NODES = 'yolov7_trt_ros.nodes'
 _STOP_S = 15.0
 _OUTPUTS = ('bag', 'log', 'pictures', 'photographs', 'front.mp4', 'rear.mp4', 'summary.json')
 _PICTURE_EVERY = 12
+_NEEDED = (
+    ('rclpy', 'source your ROS 2 setup, or run `make demo` in the source tree'),
+    ('vision_msgs', 'sudo apt install ros-$ROS_DISTRO-vision-msgs, or run `make demo`'),
+    ('rosbags', 'pip install rosbags'),
+    ('rich', 'pip install rich'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +109,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
     _check(args)
-    source = prepare_output(args.output, args.source)
-    record = _play(args, source)
+    source = find_source(args.source, args.output)
+    told = interruption.told(lambda: _left(args.output))
+    with told, interruption.by_sigterm_too(), own_outputs(args.output):
+        summary = _play_and_draw(args, source)
+    _print_summary(summary, args.output)
+    return 0 if all(camera['processed'] for camera in summary['cameras'].values()) else 1
+
+
+def _left(output: Path) -> str:
+    """Return what an interrupted demo leaves."""
+    if not (output / 'bag').exists():
+        return interruption.NOTHING
+    return f'{output} has bag/ and log/ of the time until then'
+
+
+def _play_and_draw(args: argparse.Namespace, source: Path | None) -> dict[str, Any]:
+    """Play, and leave the results; returns the summary."""
+    record = _play(args, source or _save_photographs(args.output / 'photographs'))
     summary = summarise(record)
     summary['settings'] = {
         'seconds': args.seconds, 'rate_hz': args.rate, 'model': args.model,
@@ -109,8 +136,7 @@ def run(args: argparse.Namespace) -> int:
     (args.output / 'summary.json').write_text(text + '\n', encoding='utf-8')
     for camera in CAMERAS:
         _draw(args.output, camera, args.rate)
-    _print_summary(summary, args.output)
-    return 0 if all(camera['processed'] for camera in summary['cameras'].values()) else 1
+    return summary
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -120,50 +146,90 @@ def _check(args: argparse.Namespace) -> None:
         raise SettingError(f'--rate must be within 0..100 Hz, got {args.rate:g}')
     if not 0 <= args.domain_id <= 232:
         raise SettingError(f'--domain-id must be within 0..232, got {args.domain_id}')
-    for module, fix in (
-        ('rclpy', 'source your ROS 2 setup, or run `make demo` in the source tree'),
-        ('vision_msgs', 'sudo apt install ros-$ROS_DISTRO-vision-msgs, or run `make demo`'),
-        ('rosbags', 'pip install rosbags'),
-        ('rich', 'pip install rich'),
-    ):
+    for module, fix in _NEEDED:
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(f'the demo needs {module}, which is not here; {fix}')
+    from yolov7_trt_ros.engine.model_files import find_model
+
+    find_model(args.model)
+    targets.check_folder('--output', args.output)
 
 
-def prepare_output(output: Path, source: str | None) -> Path:
+def find_source(source: str | None, output: Path) -> Path | None:
     """
-    Empty the output folder of an earlier demo's files; returns what to play.
+    Return what to play, None for the photographs.
 
-    Files that no demo has written stay.
+    Raises
+    ------
+    MissingDependencyError
+        The packages that have the photographs are not installed.
+    InputError
+        It is not there or of no known kind, or the demo would write over it.
 
     """
-    output.mkdir(parents=True, exist_ok=True)
+    if source is None:
+        _check_photographs()
+        return None
+    from yolov7_trt_ros.replay.file_kinds import kind_of
+
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise InputError(f'--source {source}: no such file or folder')
+    kind_of(path)
     for name in _OUTPUTS:
-        path = output / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    if source is not None:
-        path = Path(source).expanduser()
-        if not path.exists():
-            raise InputError(f'--source {source}: no such file or folder')
-        return path
-    return _save_photographs(output / 'photographs')
+        if path.resolve().is_relative_to((output / name).resolve()):
+            raise InputError(
+                f'--source {source} is where the demo writes to; give another folder with -o'
+            )
+    return path
+
+
+@contextlib.contextmanager
+def own_outputs(output: Path) -> Iterator[None]:
+    """
+    Make room in the output folder, and note in the end what was written there.
+
+    Only what an earlier demo wrote is removed.
+
+    Raises
+    ------
+    InputError
+        There are other files where the demo writes; nothing was removed.
+
+    """
+    own = OwnFiles(output)
+    paths = [output / name for name in _OUTPUTS]
+    foreign = [str(path.relative_to(output)) for path in own.foreign(paths)]
+    if foreign:
+        more = f' and {len(foreign) - 1} more' if foreign[1:] else ''
+        raise InputError(
+            f'{output} holds {foreign[0]}{more}, which no demo wrote and which is in the way: '
+            'nothing was touched; move it, or give another folder with -o'
+        )
+    own.remove(paths)
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        own.note(paths)
+
+
+def _check_photographs() -> None:
+    for module in ('skimage', 'matplotlib'):
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(
+                f'the demo shows photographs of scikit-image and matplotlib, and {module} is not '
+                'here; install them with pip install scikit-image matplotlib, or give your own '
+                'with --source'
+            )
 
 
 def _save_photographs(folder: Path) -> Path:
     """Save the photographs that come inside scikit-image and matplotlib."""
     import cv2
+    import matplotlib.cbook
+    import skimage.data
 
-    try:
-        import matplotlib.cbook
-        import skimage.data
-    except ImportError as exc:
-        raise MissingDependencyError(
-            f'the demo shows photographs of scikit-image and matplotlib ({exc}); install them '
-            'with pip install scikit-image matplotlib, or give your own with --source'
-        ) from exc
     folder.mkdir()
     for number, name in enumerate(('astronaut', 'camera', 'coffee', 'chelsea'), start=1):
         picture = getattr(skimage.data, name)()
@@ -215,15 +281,18 @@ def _play(args: argparse.Namespace, source: Path) -> dict[str, Any]:
             )
 
         recording = start(
-            'recorder', 'recorder_node', '-p', f'bag:={args.output / "bag"}',
-            '-p', f'images:={[camera.topic for camera in CAMERAS]}',
-            '-p', f'detections:={[camera.detections_topic for camera in CAMERAS]}',
+            'recorder', 'recorder_node', *_parameters(
+                bag=args.output / 'bag',
+                images=[camera.topic for camera in CAMERAS],
+                detections=[camera.detections_topic for camera in CAMERAS],
+            ),
         )
         recorder = _Recorder(recording)
         detector = start(
-            'detector', 'detector_node', '-p', 'autostart:=true', '-p', f'model:={args.model}',
-            '-p', f'score_threshold:={args.score_threshold}',
-            '-p', f'image_topics:={[camera.topic for camera in CAMERAS]}',
+            'detector', 'detector_node', *_parameters(
+                autostart=True, model=args.model, score_threshold=args.score_threshold,
+                image_topics=[camera.topic for camera in CAMERAS],
+            ),
         )
         processes = {'recorder': recording, 'detector': detector}
         wait_until_ready(
@@ -235,16 +304,25 @@ def _play(args: argparse.Namespace, source: Path) -> dict[str, Any]:
             for camera in CAMERAS:
                 players.enter_context(_node_process(
                     'image_player_node',
-                    ('-r', f'__ns:=/{camera.name}', '-p', f'source:={source.absolute()}',
-                     '-p', f'rate_hz:={args.rate}', '-p', f'encoding:={camera.encoding}',
-                     '-p', f'width:={camera.width}', '-p', f'height:={camera.height}',
-                     '-p', f'frame_id:={camera.name}_camera'),
+                    ('-r', f'__ns:=/{camera.name}', *_parameters(
+                        source=source.absolute(), rate_hz=args.rate, encoding=camera.encoding,
+                        width=camera.width, height=camera.height,
+                        frame_id=f'{camera.name}_camera',
+                    )),
                     environment, log / f'{camera.name}.txt',
                 ))
             _watch(recorder, detector, args.seconds, log)
         _wait(lambda: _settled(recorder.latest), 5.0)
         _stop(recording)
         return recorder.finish()
+
+
+def _parameters(**values: object) -> list[str]:
+    """Return the arguments that set parameters of a node; YAML reads what JSON writes."""
+    return [
+        word for name, value in values.items() for word in
+        ('-p', f'{name}:={json.dumps(str(value) if isinstance(value, Path) else value)}')
+    ]
 
 
 @contextlib.contextmanager

@@ -2,8 +2,11 @@
 Detect objects in pictures, videos and bags, and draw them in.
 
 A picture becomes a picture (.jpg) of the same name in the output folder, a video a video (.mp4), a
-bag a folder of pictures. A folder stands for the pictures in it. What cannot be read is reported
-and passed over; the exit status is then 1.
+bag a folder of pictures. A folder stands for the pictures in it, with --recursive also for those
+in its folders. Depth topics of bags are passed over. What cannot be read is reported and passed
+over; the exit status is then 1.
+
+Outputs of an earlier run are replaced; where another file has the name, it is NAME-2 instead.
 
 Examples
 --------
@@ -17,11 +20,13 @@ Examples
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
+from yolov7_trt_ros.cli.own_mark import is_own
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError, SettingError
 
@@ -47,21 +52,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--topics', type=split_names, default=[], metavar='A,B',
         help='image topics of bags (default: all)',
     )
+    parser.add_argument(
+        '--recursive', '-r', action='store_true', help='enter the folders in folders too'
+    )
+    arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
     arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an input failed."""
-    from yolov7_trt_ros.replay.run import RunCounter
-
     if args.every < 1:
         raise SettingError(f'--every must be at least 1, got {args.every}')
+    paths = [Path(path).expanduser() for path in args.paths]
+    targets.check_folder('--output', args.output)
+    targets.check_json(args.json, paths, made=[args.output])
+    names = OutputNames(args.output.expanduser(), paths, recursive=args.recursive)
+    with interruption.told(names.describe):
+        return _run(args, names)
+
+
+def _run(args: argparse.Namespace, names: OutputNames) -> int:
+    from yolov7_trt_ros.replay.run import RunCounter
+
     options = arguments.detector_options(args, rectangular=not args.square)
     detector = building.open_model(options)
     try:
         settings = arguments.detect_settings(args, detector.spec.class_names)
-        names = OutputNames(args.output.expanduser(), [Path(path) for path in args.paths])
         counter = RunCounter(detector.spec.class_names)
         start = time.perf_counter()
         inputs = [
@@ -72,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         detector.close()
     summary = counter.summary()
     rows = [('output', str(names.folder)), *output.summary_rows(summary, wall_s)]
-    print(output.format_table(rows), file=output.report_stream(args.json))
+    output.say(output.format_table(rows), file=output.report_stream(args.json))
     if args.json:
         record = output.run_record(options, detector.backend, settings, summary)
         output.write_json(args.json, {'inputs': inputs, **record})
@@ -81,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
 class OutputNames:
     """
-    Gives each output a name of its own, and never that of an input.
+    Gives each output a name of its own, never that of an input or of a file that is not ours.
 
     Parameters
     ----------
@@ -92,24 +109,44 @@ class OutputNames:
 
     """
 
-    def __init__(self, folder: Path, inputs: list[Path]) -> None:
+    def __init__(self, folder: Path, inputs: list[Path], *, recursive: bool = False) -> None:
         self.folder = folder
         self._taken: set[Path] = set()
+        self._given: list[Path] = []
         for path in inputs:
             self._taken.add(path.resolve())
             if path.is_dir():
-                self._taken.update(file.resolve() for file in path.iterdir())
+                self._taken.update(self._files_in(path.resolve(), recursive=recursive))
 
     def take(self, stem: str, suffix: str) -> Path:
         """Return `stem + suffix` in the folder; `stem-2`, `stem-3` ... where it is taken."""
-        number = 1
-        while True:
+        for number in itertools.count(1):
             number_text = '' if number == 1 else f'-{number}'
             path = self.folder / f'{stem}{number_text}{suffix}'
-            if path.resolve() not in self._taken:
-                self._taken.add(path.resolve())
-                return path
-            number += 1
+            if path.resolve() not in self._taken and (not _is_there(path) or is_own(path)):
+                break
+        self._taken.add(path.resolve())
+        self._given.append(path)
+        return path
+
+    def describe(self) -> str:
+        """Return what of the outputs is there after an interruption."""
+        count = sum(path.exists() for path in self._given)
+        if not count:
+            return interruption.NOTHING
+        return f'outputs in {self.folder}: {count}'
+
+    def _files_in(self, path: Path, *, recursive: bool) -> set[Path]:
+        """Return what is read of a folder: all but outputs of before in a folder within it."""
+        own = self.folder.resolve()
+        files = path.rglob('*') if recursive else path.iterdir()
+        return {
+            file.resolve() for file in files if own == path or own not in file.resolve().parents
+        }
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
 
 
 def _detect_input(
@@ -121,21 +158,27 @@ def _detect_input(
     names: OutputNames,
 ) -> dict[str, Any]:
     """Detect in one input; what it cannot open is counted as failed."""
-    from yolov7_trt_ros.replay.sources import kind_of, open_frames
+    from yolov7_trt_ros.replay.file_kinds import kind_of, local_path
+    from yolov7_trt_ros.replay.sources import open_frames
 
     record: dict[str, Any] = {'path': path, 'frames': [], 'failed': []}
     try:
         # `every` is for streams: of a folder all pictures are wanted
-        streams = kind_of(Path(path).expanduser()) != 'pictures'
-        source = open_frames(path, topics=args.topics, every=args.every if streams else 1)
+        streams = kind_of(local_path(path)) != 'pictures'
+        source = open_frames(
+            path, topics=args.topics, every=args.every if streams else 1,
+            recursive=args.recursive, outside=names.folder.resolve(),
+            max_pixels=args.max_pixels,
+        )
     except InputError as exc:
         output.warn(exc)
         counter.fail(exc)
         record['failed'].append(str(exc))
         return record
-    for warning in source.warnings:
-        output.warn(warning)
+    warned = output.warn_once(source.warnings, 0)
     _detect_frames(source, detector, settings, counter, names, record)
+    output.warn_once(source.warnings, warned)
+    record['warnings'] = list(source.warnings)
     return record
 
 

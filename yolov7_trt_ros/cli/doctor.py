@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, output, targets
 from yolov7_trt_ros.cli.checks.board import check_board
 from yolov7_trt_ros.cli.checks.gpu import check_gpu
 from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
+    targets.check_json(args.json)
     return report(Machine(), args.json)
 
 
@@ -55,8 +56,8 @@ def report(machine: Machine, json_target: str | None = None) -> int:
     if json_target:
         output.write_json(json_target, _record(subjects, lacking))
     if json_target != '-':
-        print(format_report(subjects))
-        print(_verdict(lacking))
+        output.say(format_report(subjects))
+        output.say(_verdict(lacking))
     return 1 if lacking else 0
 
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-import hashlib
 from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, labels, output
+from yolov7_trt_ros.cli import arguments, building, interruption, labels, output, targets
+from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.replay.run import RunCounter
@@ -48,13 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
+    targets.check_json(args.json, [args.annotations])
+    with interruption.told():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.run import RunCounter
+    from yolov7_trt_ros.replay.sources import check_kind
     from yolov7_trt_ros.report import accuracy
     from yolov7_trt_ros.report.coco import evaluate_coco
 
     annotations = labels.open_annotations(args.annotations)
     folder = args.images.expanduser()
-    images = labels.find_labelled(annotations, folder, allow_missing=args.allow_missing)
+    try:
+        images = labels.find_labelled(annotations, folder, allow_missing=args.allow_missing)
+    except InputError:
+        check_kind(folder, 'pictures', 'eval')  # a bag or a video is told as such
+        raise
     pictures = labels.labelled_pictures(annotations)
     options = arguments.detector_options(args, rectangular=args.rectangular)
     settings = accuracy.accuracy_settings()
@@ -110,5 +121,6 @@ def _report(result: dict[str, Any], images: int, summary: Any, wall_s: float) ->
 
 def _sha256(model: str) -> str:
     from yolov7_trt_ros.engine.model_files import find_model
+    from yolov7_trt_ros.engine.plain_file import sha256_of
 
-    return hashlib.sha256(find_model(model).read_bytes()).hexdigest()
+    return sha256_of(find_model(model))

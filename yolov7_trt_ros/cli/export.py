@@ -6,9 +6,14 @@ forms), plain state_dicts and our own network files. Nothing that a checkpoint h
 with code in it is refused. Branches are merged, implicit vectors and batch norms folded, auxiliary
 maps dropped.
 
+What the checkpoint was told to be is printed, and from what: table of layers, activation, averaged
+weights, anchors, class names. A plain state_dict does not tell its activation: the published one
+is assumed, unless --table or --activation say otherwise.
+
 Batch, height and width are free unless --dynamic or --static say otherwise. The ONNX model is
 compared with the network on three inputs before it is written; nothing is written where they
-differ by more than 0.0001 (relative).
+differ by more than 0.0001 (relative). Networks that make roundings large are compared with float64
+and layer by layer.
 
 An ONNX file is taken too: it is checked and copied with the sizes that it truly runs at, for the
 official exporter declares sizes free whose grid is made for one.
@@ -17,6 +22,7 @@ Examples
 --------
   yolov7_trt export yolov7.pt -o yolov7.onnx
   yolov7_trt export yolov7-tiny.pt -o tiny.onnx --static 1x3x384x640 --opset 13
+  yolov7_trt export my_state_dict.pt -o mine.onnx --table yolov7-tiny-silu
   yolov7_trt export yolov7.pt -o yolov7.onnx --dynamic batch --static 1x3x640x640
   yolov7_trt export yolov7.pt -o yolov7.onnx --form end2end --nms trt --score-threshold 0.3
   yolov7_trt export downloaded.onnx -o checked.onnx
@@ -29,7 +35,7 @@ import argparse
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, checkpoints, interruption, output, targets
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 
 if TYPE_CHECKING:
@@ -41,6 +47,7 @@ NMS_KINDS = ('trt', 'onnx')
 DYNAMIC = ('batch', 'hw')
 DEFAULT_OPSET = 17
 _DEFAULT_SHAPE = (1, 3, 640, 640)
+_LARGE_BYTES = 2e9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='grid: decoded rows (default); raw: maps of logits; end2end: with NMS inside',
     )
     arguments.add_naming_arguments(parser)
+    arguments.add_checkpoint_arguments(parser)
     _add_nms_arguments(parser)
     arguments.add_json_argument(parser)
 
@@ -95,15 +103,26 @@ def _add_nms_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
+    from yolov7_trt_ros.engine.file_kind import check_kind, CHECKPOINT, ONNX
+
     model, target = args.model.expanduser(), args.output.expanduser()
     if target.suffix.lower() != '.onnx':
         raise SettingError(f'--output must end in .onnx, got {target}')
+    kind = check_kind(model, CHECKPOINT, ONNX) if model.exists() else None
+    targets.check_file('--output', target, 'ONNX', [model])
+    targets.check_json(args.json, [model, target], made=[target.parent])
+    with interruption.told(lambda: f'{target} was not written'):
+        named_onnx = kind is None and model.suffix.lower() == '.onnx'
+        return _run(args, model, target, is_onnx=kind == ONNX or named_onnx)
+
+
+def _run(args: argparse.Namespace, model: Path, target: Path, *, is_onnx: bool) -> int:
     try:
-        record = (_copy if model.suffix.lower() == '.onnx' else _export)(args, model, target)
+        record = (_copy if is_onnx else _export)(args, model, target)
     except ImportError as exc:
         raise MissingDependencyError(
             f'export needs torch, onnx and onnxruntime, and {exc.name} cannot be imported; '
-            "install them with: pip install 'yolov7_trt_ros[torch]' onnxruntime"
+            'install them with: pip install torch onnx onnxruntime'
         ) from exc
     rows = [
         (name.replace('_', ' '), f'{value:.1e}' if isinstance(value, float) else str(value))
@@ -140,21 +159,28 @@ def chosen_sizes(
 
 def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]:
     """Export a checkpoint; return what there is to tell."""
-    from yolov7_trt_ros.engine.model_files import load_class_names
-    from yolov7_trt_ros.model.checkpoint import load_network
-    from yolov7_trt_ros.model.export import export_onnx
+    from yolov7_trt_ros.model.export import estimate_memory_bytes, export_onnx
     from yolov7_trt_ros.model.onnx_nms import NmsSettings
 
     dynamic, shape = chosen_sizes(args)
     settings = NmsSettings(args.score_threshold, args.iou_threshold, args.max_detections)
     opset = DEFAULT_OPSET if args.opset is None else args.opset
-    network = load_network(model, class_names=load_class_names(args.class_names))
+    stream = output.report_stream(args.json)
+    loaded = checkpoints.load(
+        model, checkpoints.CheckpointOptions.of(args),
+        lambda text: print(text, file=stream, flush=True),
+    )
+    network, form = loaded.network, args.form or FORMS[0]
+    memory_bytes = estimate_memory_bytes(network, form)
+    if memory_bytes > _LARGE_BYTES:
+        print(f'needs about {memory_bytes / 1e9:.1f} GB of memory', file=stream, flush=True)
     results = export_onnx(
-        network, target, form=args.form or FORMS[0], nms=args.nms, dynamic=dynamic, shape=shape,
+        network, target, form=form, nms=args.nms, dynamic=dynamic, shape=shape,
         opset=opset, nms_settings=settings,
     )
-    form = args.form or FORMS[0]
+    _warn_of_rounding(results)
     return {
+        'checkpoint': checkpoints.facts_record(loaded.facts),
         'onnx': str(target),
         'size': f'{target.stat().st_size / 1e6:.1f} MB, opset {opset}',
         'form': f'{form} ({args.nms})' if form == 'end2end' else form,
@@ -164,10 +190,22 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
         'worst_relative_error': max(result.relative_error for result in results),
         'comparisons': [
             {'shape': list(result.shape), 'output': result.output,
-             'relative_error': result.relative_error}
+             'relative_error': result.relative_error, 'rounding_of_pytorch': result.rounding,
+             'worst_layer': result.layers}
             for result in results
         ],
     }
+
+
+def _warn_of_rounding(results: list[Comparison]) -> None:
+    """Warn of a network whose outputs tell little, though each of its layers is right."""
+    alone = [result for result in results if result.layers is not None]
+    if alone:
+        output.warn(
+            f'the outputs of this network tell little of the export ({alone[0]}): it makes '
+            'roundings large, or its outputs are at their ends; each layer was compared by itself '
+            'and is right. Results can differ between machines as much as that'
+        )
 
 
 def _describe(network: Network) -> str:
@@ -186,6 +224,8 @@ def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]
     from yolov7_trt_ros.engine.open import choose_anchors
     from yolov7_trt_ros.model.onnx_input import copy_onnx
 
+    if args.table is not None or args.activation is not None:
+        raise SettingError('--table and --activation are for checkpoints, not for ONNX files')
     if args.opset is not None:
         raise SettingError(
             'an ONNX file keeps its opset; for another one export the checkpoint it was made from'
@@ -196,6 +236,7 @@ def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]
         model, target, form=args.form, dynamic=dynamic if asked else None, shape=shape,
         anchors=choose_anchors(args.anchors),
     )
+    output.warn_of_doubts(copy.spec)
     if copy.baked_hw is not None:
         output.warn(
             f'{model} declares height and width free, but its grid is made for '

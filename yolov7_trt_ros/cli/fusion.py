@@ -32,12 +32,11 @@ from __future__ import annotations
 import argparse
 import collections
 from collections.abc import Sequence
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.cli import arguments, building, output, targets
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 
 if TYPE_CHECKING:
@@ -103,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError(f'--min-fused must be within 0..1, got {args.min_fused}')
     if args.time and args.profile:
         raise SettingError('--time measures what --profile reads: give one of them')
+    _check_targets(args)
     record, onnx = _read_layers(args)
     if args.profile:
         record |= {'Times': _read_profile(args.profile)}
@@ -121,6 +121,13 @@ def run(args: argparse.Namespace) -> int:
         output.write_json(args.json, report.to_record() | {'min_fused': args.min_fused})
     print(output.format_table(_rows(args.model, report)), file=output.report_stream(args.json))
     return _check(report, args.min_fused)
+
+
+def _check_targets(args: argparse.Namespace) -> None:
+    read = [Path(args.model), args.onnx, args.profile]
+    targets.check_json(args.json, read)
+    for flag, form in (('svg', 'SVG'), ('html', 'HTML'), ('save_layers', 'JSON')):
+        targets.check_file(f'--{flag.replace("_", "-")}', getattr(args, flag), form, read)
 
 
 def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:
@@ -175,6 +182,7 @@ def _build(model: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def _onnx_of(plan: Path) -> Path | None:
     """Return the ONNX model that a plan's manifest names, if it is still that file."""
+    from yolov7_trt_ros.engine.plain_file import sha256_of
     from yolov7_trt_ros.engine.plan import read_manifest
 
     manifest = read_manifest(plan)
@@ -182,8 +190,8 @@ def _onnx_of(plan: Path) -> Path | None:
         return None
     onnx = Path(manifest.onnx)
     try:
-        same = hashlib.sha256(onnx.read_bytes()).hexdigest() == manifest.onnx_sha256
-    except OSError:
+        same = sha256_of(onnx) == manifest.onnx_sha256
+    except (OSError, ModelFormatError):
         same = False
     if not same:
         output.warn(f'{onnx}, from which {plan} was built, is not there or was changed: no chains '

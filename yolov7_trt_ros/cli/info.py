@@ -20,7 +20,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, output, targets
 from yolov7_trt_ros.core.class_names import first_names
 from yolov7_trt_ros.errors import (
     InferenceError,
@@ -28,6 +28,7 @@ from yolov7_trt_ros.errors import (
     ModelFormatError,
     PlanError,
     PlanMismatchError,
+    SettingError,
 )
 
 if TYPE_CHECKING:
@@ -41,11 +42,14 @@ _SHOWN_TEXT = 70
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument(
-        'model', nargs='?', default=arguments.DEFAULT_MODEL, metavar='MODEL',
+        'model', nargs='?', metavar='MODEL',
         help='ONNX file of any YOLOv7 export, TensorRT plan, or an embedded model '
-        '(default: %(default)s)',
+        f'(default: {arguments.DEFAULT_MODEL})',
     )
-    arguments.add_anchors_argument(parser)
+    parser.add_argument(
+        '--model', '-m', dest='named_model', metavar='M', help='the same, as other verbs take it'
+    )
+    arguments.add_naming_arguments(parser)
     parser.add_argument(
         '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
         help='network size to try models with that leave it open (default: %(default)s)',
@@ -61,7 +65,11 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.engine.model_files import find_model
     from yolov7_trt_ros.engine.open import is_plan
 
+    if args.model is not None and args.named_model is not None:
+        raise SettingError('give one model: as MODEL, or with -m')
+    args.model = args.model or args.named_model or arguments.DEFAULT_MODEL
     path = find_model(args.model)
+    targets.check_json(args.json, [path])
     if is_plan(path):
         record, rows = describe_plan(path, layers=args.layers)
     else:
@@ -78,7 +86,8 @@ def _describe_onnx(path: Path, args: argparse.Namespace) -> dict[str, Any]:
     from yolov7_trt_ros.engine import DetectorOptions, open_detector
 
     detector = open_detector(DetectorOptions(
-        model=args.model, backend='onnx', anchors=args.anchors, network_size=args.size
+        model=args.model, backend='onnx', class_names=args.class_names, anchors=args.anchors,
+        network_size=args.size,
     ))
     detector.close()
     return describe(path, detector.spec) | {'backend': detector.backend}

@@ -1,13 +1,49 @@
-"""Turn Ctrl-C and SIGTERM into a wish to stop that long work asks for at its own pace."""
+"""What Ctrl-C and SIGTERM do: end the work and tell what is left of it, or ask it to stop."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+import contextlib
 import signal
 import threading
 import types
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+NOTHING = 'nothing was written'
+
+
+@contextlib.contextmanager
+def told(left: Callable[[], str] = lambda: NOTHING) -> Iterator[None]:
+    """
+    Let the KeyboardInterrupt that ends the work say what is left of it.
+
+    Parameters
+    ----------
+    left
+        Gives a sentence without a full stop, `nothing was written`.
+
+    """
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        raise KeyboardInterrupt(str(exc) or left()) from exc
+
+
+@contextlib.contextmanager
+def by_sigterm_too() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, with all that is to be done at the end."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 class Interruption:

@@ -10,7 +10,9 @@ import sys
 from types import ModuleType
 
 from yolov7_trt_ros import __version__
-from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
+from yolov7_trt_ros.cli.flags import VerbParser
+from yolov7_trt_ros.core.plain_text import printable
+from yolov7_trt_ros.errors import missing_package, SettingError, Yolov7TrtError
 
 PROGRAM = 'yolov7_trt'
 VERBS = (
@@ -32,6 +34,7 @@ EXIT_BROKEN_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # our own errors say what is wrong
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     try:
         args = build_parser().parse_args(argv)
         status: int = args.run(args)
@@ -41,21 +44,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(exc, EXIT_USAGE)
     except Yolov7TrtError as exc:
         return _report(exc, EXIT_FAILURE)
-    except KeyboardInterrupt:
+    except ImportError as exc:
+        return _report(missing_package(exc), EXIT_FAILURE)
+    except KeyboardInterrupt as exc:
+        if str(exc):  # what is left of the work
+            print(f'{PROGRAM}: interrupted: {exc}', file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # the reader of our output has gone; what Python flushes at exit must not complain again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as exc:
-        return _report(exc, EXIT_FAILURE)
+        named = exc.filename is not None and exc.strerror is not None
+        return _report(f'{exc.filename}: {exc.strerror}' if named else exc, EXIT_FAILURE)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with every verb that is installed."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
     parser.add_argument('--version', action='version', version=f'{PROGRAM} {__version__}')
-    verbs = parser.add_subparsers(title='verbs', metavar='VERB', required=True)
+    verbs = parser.add_subparsers(
+        title='verbs', metavar='VERB', required=True, parser_class=VerbParser
+    )
     for verb in VERBS:
         module = _load_verb(verb)
         if module is None:
@@ -91,8 +101,9 @@ def _load_verb(verb: str) -> ModuleType | None:
         return None
 
 
-def _report(exc: BaseException, status: int) -> int:
-    print(f'{PROGRAM}: error: {" ".join(str(exc).split())}', file=sys.stderr)
+def _report(reason: object, status: int) -> int:
+    text = printable(' '.join(str(reason).split()))
+    print(f'{PROGRAM}: error: {text}', file=sys.stderr)
     return status
 
 

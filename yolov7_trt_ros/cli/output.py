@@ -13,9 +13,12 @@ import sys
 from typing import Any, TextIO, TYPE_CHECKING
 
 from yolov7_trt_ros import __version__
+from yolov7_trt_ros.core.plain_text import printable
+from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
+    from yolov7_trt_ros.core.model_spec import ModelSpec
     from yolov7_trt_ros.engine import DetectorOptions
     from yolov7_trt_ros.engine.plan import PlanManifest
     from yolov7_trt_ros.replay.run import RunSummary
@@ -26,7 +29,20 @@ _VERSIONS_OF = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime
 
 def warn(text: object) -> None:
     """Print one line on stderr."""
-    print(f'yolov7_trt: warning: {" ".join(str(text).split())}', file=sys.stderr)
+    say(f'yolov7_trt: warning: {" ".join(str(text).split())}', file=sys.stderr)
+
+
+def warn_once(warnings: Sequence[str], told: int) -> int:
+    """Print the warnings that have come since so many were told; return how many there are."""
+    for text in warnings[told:]:
+        warn(text)
+    return len(warnings)
+
+
+def say(text: object, *, file: TextIO | None = None) -> None:
+    """Print lines for people: what others named cannot make the terminal do anything."""
+    shown = '\n'.join(map(printable, str(text).split('\n')))
+    print(shown, file=file or sys.stdout, flush=True)
 
 
 @contextlib.contextmanager
@@ -52,18 +68,21 @@ def progress_bar(label: str, total: int | None) -> Iterator[Callable[[], None]]:
         return
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
+        TextColumn('{task.description}', markup=False), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True,
+        disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(printable(label), total=total)
         yield lambda: bar.advance(task)
 
 
 def format_table(rows: Sequence[tuple[str, str]]) -> str:
-    """Return rows of name and value, values aligned."""
+    """Return rows of name and value, values aligned, fit for a terminal."""
     width = max((len(name) for name, _ in rows), default=0)
-    return '\n'.join(f'{name:<{width}}  {value}'.rstrip() for name, value in rows)
+    return '\n'.join(
+        f'{printable(name):<{width}}  {printable(value)}'.rstrip() for name, value in rows
+    )
 
 
 def summary_rows(summary: RunSummary, wall_s: float) -> list[tuple[str, str]]:
@@ -107,6 +126,15 @@ def manifest_rows(plan: Path, manifest: PlanManifest) -> list[tuple[str, str]]:
     return rows
 
 
+def warn_of_doubts(spec: ModelSpec, told: set[str] | None = None) -> None:
+    """Say what was assumed of a model, but for what was told before; `told` is added to."""
+    told = set() if told is None else told
+    for doubt in spec.doubts:
+        if doubt not in told:
+            warn(doubt)
+            told.add(doubt)
+
+
 def evidence_rows(evidence: Sequence[str], doubts: Sequence[str]) -> list[tuple[str, str]]:
     """Return the rows that tell what a model was told by, and what was assumed of it."""
     return [
@@ -124,14 +152,25 @@ def _listed_options(options: dict[str, Any]) -> str:
 
 
 def write_json(target: str, record: dict[str, Any]) -> None:
-    """Write a record to a file, or to stdout for `-`."""
-    text = json.dumps(record, indent=2, ensure_ascii=False) + '\n'
+    """Write a record to a file, to a pipe or device that is there, or to stdout for `-`."""
+    lines = json.dumps(record, indent=2, ensure_ascii=False).split('\n')
+    text = '\n'.join(map(_escaped, lines)) + '\n'
+    path = Path(target).expanduser()
     if target == '-':
         sys.stdout.write(text)
-    else:
-        path = Path(target).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
+    elif path.exists() and not path.is_file():
         path.write_text(text, encoding='utf-8')
+    else:
+        write_whole(path, text.encode())
+
+
+def _escaped(line: str) -> str:
+    """Return a line of JSON, escaped where a terminal would act upon it."""
+    if line.isprintable():
+        return line
+    return ''.join(
+        each if each.isprintable() else json.dumps(each).strip('"') for each in line
+    )
 
 
 def report_stream(json_target: str | None) -> TextIO:

@@ -23,11 +23,10 @@ from collections.abc import Callable, Iterator
 import contextlib
 import os
 from pathlib import Path
-import signal
 import sys
-import types
 from typing import Any, TYPE_CHECKING
 
+from yolov7_trt_ros.cli import interruption, targets
 from yolov7_trt_ros.cli.arguments import add_json_argument
 from yolov7_trt_ros.cli.output import format_table, report_stream, warn, write_json
 from yolov7_trt_ros.errors import PowerError
@@ -79,16 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do one action; returns the exit status. SIGTERM ends it as Ctrl-C does, cleaned up."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
+    with interruption.by_sigterm_too():
         status: int = args.act(args)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     return status
-
-
-def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _add_board_arguments(
@@ -138,6 +130,7 @@ def _opened(args: argparse.Namespace) -> Iterator[tuple[Machine, PowerControl]]:
 def _status(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power_telemetry import open_source, sample_record, sample_rows
 
+    targets.check_json(args.json)
     with _opened(args) as (machine, control):
         board = control.board()
         record: dict[str, Any] = {
@@ -175,6 +168,7 @@ def _attempt(look: Callable[[], str]) -> str:
 
 
 def _modes(args: argparse.Namespace) -> int:
+    targets.check_json(args.json)
     with _opened(args) as (_, control):
         modes = control.modes()
         try:
@@ -231,7 +225,10 @@ def _watch(args: argparse.Namespace) -> int:
 def _record(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power_telemetry import open_source, samples, write_csv
 
-    with _opened(args) as (machine, _), open_source(machine) as source:
+    targets.check_file('--output', args.output, 'CSV')
+    with (
+        interruption.told(), _opened(args) as (machine, _), open_source(machine) as source,
+    ):
         recorded = write_csv(args.output, samples(source, args.period, args.seconds))
     mean = '' if recorded.mean_w is None else f', mean {recorded.mean_w:.2f} W'
     print(f'{recorded.rows} samples over {recorded.seconds:.1f} s{mean}: {args.output}')
@@ -241,6 +238,8 @@ def _record(args: argparse.Namespace) -> int:
 def _plot(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power_telemetry import plot_csv
 
+    form = 'picture' if args.output.suffix.lower() == '.png' else ''
+    targets.check_file('--output', args.output, form, [args.csv])
     plot_csv(args.csv, args.output)
     print(args.output)
     return 0

@@ -26,9 +26,18 @@ import argparse
 import contextlib
 import functools
 from pathlib import Path
+import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output, pruning, pruning_inputs
+from yolov7_trt_ros.cli import (
+    arguments,
+    checkpoints,
+    interruption,
+    output,
+    pruning,
+    pruning_inputs,
+    targets,
+)
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 
 if TYPE_CHECKING:
@@ -50,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='what is left of a layer is a multiple of N channels: 8 for FP16, 32 for INT8 on '
         'TensorRT (default: %(default)s)',
     )
-    arguments.add_class_names_argument(parser)
+    arguments.add_naming_arguments(parser)
+    arguments.add_checkpoint_arguments(parser)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument(
         '--flops', type=float, metavar='SHARE', help='multiply-accumulates that stay, 0..1'
@@ -114,8 +124,7 @@ def _add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 130 when it was interrupted."""
-    from yolov7_trt_ros.cli.interruption import Interruption
-    from yolov7_trt_ros.replay.picture_store import PictureStore
+    from yolov7_trt_ros.engine.file_kind import check_kind, CHECKPOINT
 
     try:
         import torch  # noqa: F401
@@ -124,6 +133,17 @@ def run(args: argparse.Namespace) -> int:
             f'pruning needs PyTorch ({exc}); install it with: pip install torch torch-pruning'
         ) from exc
     job = prune_job(args)
+    if job.model.exists():
+        check_kind(job.model, CHECKPOINT)
+    _check_targets(args, job)
+    started_ns = time.time_ns()
+    with interruption.told(lambda: _left(job, started_ns)):
+        return _run(args, job)
+
+
+def _run(args: argparse.Namespace, job: pruning.PruneJob) -> int:
+    from yolov7_trt_ros.replay.picture_store import PictureStore
+
     evaluate = None
     if args.annotations is not None:
         folder = (args.eval_images or args.images).expanduser()
@@ -134,20 +154,41 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError('--eval-images needs --annotations')
     with PictureStore(args.images, every=args.every) as store, contextlib.ExitStack() as stack:
         # signals are taken over when the recovery first asks: before, nothing is there to keep
-        interruption = functools.cache(lambda: stack.enter_context(Interruption()))
+        stopping = functools.cache(
+            lambda: stack.enter_context(interruption.Interruption())
+        )
         for warning in store.warnings[:3]:
             output.warn(warning)
         work = pruning.Pruning(
             job, store, labels=_labels(args, store), evaluate=evaluate,
-            say=lambda line: print(line, file=output.report_stream(args.json), flush=True),
+            say=lambda line: output.say(line, file=output.report_stream(args.json)),
         )
-        finished = work.run(lambda: interruption().requested)
+        finished = work.run(lambda: stopping().requested)
     if finished:
         written = [job.output] if job.onnx is None else [job.output, job.onnx]
-        print(f'written: {", ".join(map(str, written))}', file=output.report_stream(args.json))
+        told = f'written: {", ".join(map(str, written))}'
+        output.say(told, file=output.report_stream(args.json))
     if args.json:
         output.write_json(args.json, _record(args, work.report, finished))
     return 0 if finished else _INTERRUPTED
+
+
+def _check_targets(args: argparse.Namespace, job: pruning.PruneJob) -> None:
+    read = [job.model, args.images, args.annotations, args.labels]
+    targets.check_file('--output', job.output, 'PyTorch', read)
+    targets.check_file('--onnx', job.onnx, 'ONNX', read)
+    if job.checkpoint_path.exists() and not job.resume and job.recover:
+        output.warn(f'{job.checkpoint_path}, an interrupted recovery, is replaced: --resume would '
+                    'go on with it')
+    targets.check_file('--checkpoint', job.checkpoint_path, 'PyTorch', read)
+    targets.check_json(args.json, [*read, job.output, job.onnx], made=[job.output.parent])
+
+
+def _left(job: pruning.PruneJob, started_ns: int) -> str:
+    """Return what an interruption before the recovery leaves."""
+    if job.output.exists() and job.output.stat().st_mtime_ns >= started_ns:
+        return f'{job.output} has the fitted network, not recovered'
+    return interruption.NOTHING
 
 
 def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
@@ -160,7 +201,6 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
         A value is out of its range, or two of the files are one.
 
     """
-    from yolov7_trt_ros.engine.model_files import load_class_names
     from yolov7_trt_ros.model.distill import RecoverySettings
     from yolov7_trt_ros.model.prune import PruneTarget
 
@@ -182,7 +222,7 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
         ),
         size=args.size,
         device=args.device,
-        class_names=load_class_names(args.class_names),
+        options=checkpoints.CheckpointOptions.of(args),
         onnx=args.onnx.expanduser() if args.onnx else None,
         checkpoint=args.checkpoint.expanduser() if args.checkpoint else None,
         resume=args.resume,

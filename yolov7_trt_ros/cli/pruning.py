@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import dataclasses
 import hashlib
 import os
@@ -10,7 +10,8 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.cli import checkpoints, output
+from yolov7_trt_ros.cli.checkpoints import CheckpointOptions
 from yolov7_trt_ros.cli.pruning_inputs import Evaluate, letterbox_loader, measure_latency_ms
 from yolov7_trt_ros.errors import CheckpointError, SettingError
 
@@ -44,8 +45,8 @@ class PruneJob:
         Side of the square that images are letterboxed to, in pixels.
     device
         `auto`, `cpu` or `cuda`.
-    class_names
-        In place of the checkpoint's; None keeps them.
+    options
+        What takes the place of what the checkpoint says or leaves open.
     onnx
         Where to write ONNX, if wanted.
     checkpoint
@@ -66,7 +67,7 @@ class PruneJob:
     settings: RecoverySettings
     size: int = 640
     device: str = 'auto'
-    class_names: Sequence[str] | None = None
+    options: CheckpointOptions = CheckpointOptions()
     onnx: Path | None = None
     checkpoint: Path | None = None
     resume: bool = False
@@ -126,12 +127,14 @@ class Pruning:
 
         """
         from yolov7_trt_ros.model.channel_groups import cut_channels, find_groups
-        from yolov7_trt_ros.model.checkpoint import load_network
         from yolov7_trt_ros.model.distill import read_recovery
 
         job = self._job
         device = choose_device(job.device)
-        original = load_network(job.model, batch_norm='keep', class_names=job.class_names)
+        loaded = checkpoints.load(job.model, job.options, self._say, batch_norm='keep')
+        original = loaded.network
+        facts = checkpoints.facts_record(loaded.facts)
+        self.report['checkpoint'] = facts
         _check_size(job.size, original.stride)
         record = read_recovery(job.checkpoint_path) if job.resume else None
         cache = self._fill_cache(device)
@@ -140,10 +143,11 @@ class Pruning:
             if record is None:
                 student, cut = self._cut(original, cache)
             else:
-                self._check_same(record['extra']['asked'])
-                cut = {root: tuple(channels) for root, channels in record['extra']['cut'].items()}
+                extra = _checked_extra(record['extra'])
+                self._check_same(extra['asked'])
+                cut = {root: tuple(channels) for root, channels in extra['cut'].items()}
                 student = cut_channels(original, groups, cut)
-                self.report = record['extra']['report']
+                self.report = extra['report'] | {'checkpoint': facts}
                 self._say(f'going on from step {record["step"]}')
             if not job.recover:
                 self._finish(student)
@@ -262,7 +266,12 @@ class Pruning:
         job = self._job
         digest = hashlib.sha256(job.model.read_bytes()).hexdigest()
         target = {k: v for k, v in dataclasses.asdict(job.target).items() if v is not None}
-        return {'model': digest, 'size': job.size, 'labels': self._labels is not None, **target}
+        overruled = {
+            name: value for name, value in dataclasses.asdict(job.options).items()
+            if name != 'class_names' and value not in (None, 'auto')
+        }
+        return {'model': digest, 'size': job.size, 'labels': self._labels is not None, **target,
+                **overruled}
 
     def _check_same(self, asked: dict[str, Any]) -> None:
         wanted = self._asked()
@@ -335,6 +344,15 @@ def choose_device(name: str) -> torch.device:
     if there and name != 'cpu':
         return torch.device('cuda', torch.cuda.current_device())
     return torch.device('cpu')
+
+
+def _checked_extra(extra: dict[str, Any]) -> dict[str, Any]:
+    """Return what `_recover` put beside a recovery; raises CheckpointError where it is not."""
+    if not all(isinstance(extra.get(name), dict) for name in ('asked', 'cut', 'report')):
+        raise CheckpointError(
+            'the interrupted recovery is not one of prune: start anew without --resume'
+        )
+    return extra
 
 
 def _check_size(size: int, stride: int) -> None:

@@ -13,10 +13,9 @@ from typing import Any, TYPE_CHECKING
 from yolov7_trt_ros.cli import labels, output
 from yolov7_trt_ros.cli.calibration_pictures import Pictures, PictureSets
 from yolov7_trt_ros.cli.model_scores import AgreementScore, LabelledScore, ModelScore
-from yolov7_trt_ros.errors import CalibrationError, MissingDependencyError
+from yolov7_trt_ros.errors import CalibrationError, MissingDependencyError, ModelLayoutError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from yolov7_trt_ros.core.detector import Detector
@@ -88,21 +87,48 @@ def load_model(path: Path) -> FloatModel:
 
 
 def kept_convs(model: FloatModel, keep: str | None) -> tuple[str, ...]:
-    """Return the convolutions that stay float: the heads, and what `keep` finds."""
+    """
+    Return the convolutions that stay float: the heads, and what `keep` finds.
+
+    Raises
+    ------
+    SettingError
+        `keep` is no regular expression, or finds none.
+    CalibrationError
+        It finds all.
+    ModelLayoutError
+        The model has no convolutions but its heads.
+
+    """
     found = () if keep is None else model.find_convs(keep)
-    return tuple(dict.fromkeys((*model.heads, *found)))
+    kept = tuple(dict.fromkeys((*model.heads, *found)))
+    if len(model.heads) == len(model.convs):
+        raise ModelLayoutError(
+            f'the only Conv nodes of the model are its {len(model.heads)} heads, which stay float '
+            f'({", ".join(model.heads)}): there is nothing to quantise'
+        )
+    if len(kept) == len(model.convs):
+        raise CalibrationError(
+            f'--keep {keep!r} finds so many that all {len(kept)} Conv nodes stay float: give a '
+            'pattern that finds fewer'
+        )
+    return kept
 
 
 def opener(options: QuantiseOptions, *, rectangular: bool) -> Callable[[Path], Detector]:
     """Return what opens an ONNX file on ONNX Runtime."""
     from yolov7_trt_ros.engine import DetectorOptions, open_detector
 
+    told: set[str] = set()
+
     def open_model(path: Path) -> Detector:
-        return open_detector(DetectorOptions(
+        detector = open_detector(DetectorOptions(
             model=str(path), backend='onnx', network_size=options.network_size,
             rectangular=rectangular, threads=options.threads, class_names=options.class_names,
             anchors=options.anchors,
         ))
+        output.warn_of_doubts(detector.spec, told)
+        return detector
 
     return open_model
 
@@ -122,23 +148,25 @@ class Blobs:
     """
     Network inputs of pictures, letterboxed as the engine does it, read again each time.
 
-    A fresh float32 array (1, 3, H, W) each.
+    A fresh array (1, 3, H, W) of the model's type each.
 
     """
 
     def __init__(self, model: Path, pictures: Pictures, options: QuantiseOptions) -> None:
         detector: Any = opener(options, rectangular=True)(model)
         self._letterbox = detector.letterbox
+        self._dtype = detector.spec.image.dtype
         self._pictures = pictures
         detector.close()
 
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+    def __iter__(self) -> Iterator[NDArray[Any]]:
         """Yield one a picture that can be decoded."""
         from yolov7_trt_ros.core.preprocess import Preprocessor
 
         preprocessor = Preprocessor()
         for _, picture in self._pictures:
-            yield preprocessor.prepare(picture, self._letterbox(picture.size_wh)).copy()
+            blob = preprocessor.prepare(picture, self._letterbox(picture.size_wh))
+            yield blob.astype(self._dtype, copy=True)
 
 
 def run_quantisation(
@@ -164,16 +192,11 @@ def run_quantisation(
     from yolov7_trt_ros.model.qdq import quantise
     from yolov7_trt_ros.model.tournament import Entry, run_tournament, Tournament
 
+    kept = kept_convs(model, options.keep)
     blobs = Blobs(path, pictures.calibration, options)
     report(f'calibrating on {len(pictures.calibration)} pictures')
     with output.progress_bar('calibration', len(pictures.calibration)) as advance:
         calibration = calibrate(model, blobs, threads=options.threads, advance=advance)
-    kept = kept_convs(model, options.keep)
-    if len(kept) == len(model.convs):
-        raise CalibrationError(
-            f'all {len(kept)} Conv nodes stay float, so nothing is quantised; --keep finds too '
-            'many'
-        )
     if score is None:
         changed = quantise(model, calibration, method=options.method, kept=kept,
                            weight_range=options.weight_range)

@@ -29,7 +29,7 @@ import argparse
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output, quantisation
+from yolov7_trt_ros.cli import arguments, interruption, output, quantisation, targets
 from yolov7_trt_ros.errors import SettingError
 
 if TYPE_CHECKING:
@@ -103,10 +103,18 @@ def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when a picture could not be used."""
-    from yolov7_trt_ros.engine.model_files import find_model
+    from yolov7_trt_ros.engine.model_files import find_onnx_model
 
     _check(args)
-    path = find_model(args.model)
+    path = find_onnx_model(args.model)
+    read = [path, args.images, args.annotations]
+    targets.check_file('--output', args.output, 'ONNX', read)
+    targets.check_json(args.json, [*read, args.output], made=[args.output.parent])
+    with interruption.told(lambda: f'{args.output} was not written'):
+        return _run(args, path)
+
+
+def _run(args: argparse.Namespace, path: Path) -> int:
     model = quantisation.load_model(path)
     return _run_mixed(args, model) if args.mixed else _run_int8(args, path, model)
 
@@ -171,8 +179,12 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
     used = len(pictures.calibration) - pictures.calibration.failed
     data = quantisation.serialise_winner(tournament, used, options.weight_range)
     write_whole(args.output.expanduser(), data)
-    rows = [('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
-            ('float', _listed(tournament.winner.kept))]
+    rows = [
+        ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
+        ('size', 'as in float32: the weights stay so before their Q/DQ nodes, and are int8 in the '
+         'plan that is built from it'),
+        ('float', _listed(tournament.winner.kept)),
+    ]
     if score is not None:
         print(_table(tournament, model, pictures, score), file=stream)
     print(output.format_table(rows), file=stream)

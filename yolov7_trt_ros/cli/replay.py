@@ -2,6 +2,7 @@
 Detect in the images of a bag and write the detections to a bag, without ROS.
 
 Input is a bag folder or a bare .mcap or .db3 file; half-written ones are read as far as they go.
+Topics whose first message is depth are passed over.
 Output is vision_msgs/Detection2DArray on `detections` in the namespace of each image topic, with
 the header and the time of recording of its image: what the detector node would have published.
 
@@ -19,14 +20,14 @@ import argparse
 from pathlib import Path
 import time
 
-from yolov7_trt_ros.cli import arguments, building, output
+from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument('bag', type=Path, metavar='IN', help='bag folder, .mcap or .db3 file')
+    parser.add_argument('bag', metavar='IN', help='bag folder, .mcap or .db3 file')
     parser.add_argument(
         '--output', '-o', required=True, type=Path, metavar='OUT',
         help='file ending in .mcap, or a bag folder',
@@ -39,19 +40,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--with-images', action='store_true', help='copy the images as well, unchanged'
     )
     parser.add_argument('--force', action='store_true', help='replace an existing output')
+    arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
     arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
+    from yolov7_trt_ros.replay.bag_writer import check_output
+    from yolov7_trt_ros.replay.file_kinds import local_path
+    from yolov7_trt_ros.replay.sources import check_kind
+
+    bag, path = local_path(args.bag), args.output.expanduser()
+    targets.check_json(args.json, [bag, path], made=[path.parent])
+    targets.check_writable('--output', path, path.parent)
+    check_output(path, bag, overwrite=args.force)
+    check_kind(args.bag, 'bag', 'replay')
+    with interruption.told(lambda: f'{args.output} was not written'):
+        return _run(args, bag)
+
+
+def _run(args: argparse.Namespace, bag: Path) -> int:
     from yolov7_trt_ros.replay.bag_writer import DetectionBagWriter
     from yolov7_trt_ros.replay.bags import BagReader
     from yolov7_trt_ros.replay.run import replay_bag
 
-    reader = BagReader(args.bag.expanduser(), topics=args.topics)
-    for warning in reader.warnings:
-        output.warn(warning)
+    reader = BagReader(bag, topics=args.topics, max_pixels=args.max_pixels)
+    warned = output.warn_once(reader.warnings, 0)
     options = arguments.detector_options(args, rectangular=not args.square)
     detector = building.open_model(options)
     try:
@@ -61,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             DetectionBagWriter(
                 args.output.expanduser(), reader.topics, detector.spec.class_names,
                 qos=reader.qos, with_images=args.with_images, overwrite=args.force,
-                source=args.bag.expanduser(),
+                source=bag,
             ) as writer,
             output.progress_bar(reader.path.name, reader.count) as advance,
         ):
@@ -71,16 +86,18 @@ def run(args: argparse.Namespace) -> int:
         wall_s = time.perf_counter() - start
     finally:
         detector.close()
+    output.warn_once(reader.warnings, warned)
     for reason in summary.reasons:
         output.warn(reason)
     topics = ', '.join(writer.detections_topics.values())
     rows = [('output', str(args.output)), ('topics', topics)]
     rows += output.summary_rows(summary, wall_s)
-    print(output.format_table(rows), file=output.report_stream(args.json))
+    output.say(output.format_table(rows), file=output.report_stream(args.json))
     if args.json:
         record = output.run_record(options, detector.backend, settings, summary)
         output.write_json(args.json, {
             'input': str(args.bag), 'output': str(args.output),
+            'warnings': list(reader.warnings),
             'topics': writer.detections_topics, **record,
         })
     return 1 if summary.failed else 0

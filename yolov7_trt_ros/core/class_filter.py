@@ -32,7 +32,15 @@ def find_class_ids(wanted: Sequence[str], class_names: Sequence[str]) -> frozens
         elif text.isdecimal() and (not class_names or int(text) < len(class_names)):
             found.add(int(text))
         else:
-            near = difflib.get_close_matches(text, class_names, n=1)
-            hint = f'did you mean {near[0]!r}?' if near else f'it has {len(class_names)} classes'
-            raise SettingError(f'the model has no class {text!r}; {hint}')
+            raise SettingError(f'the model has no class {text!r}; {_hint(text, class_names)}')
     return frozenset(found)
+
+
+def _hint(text: str, class_names: Sequence[str]) -> str:
+    if not class_names:
+        return (
+            'it does not tell the names of its classes: give numbers, or the names with class '
+            'names (--class-names)'
+        )
+    near = difflib.get_close_matches(text, class_names, n=1)
+    return f'did you mean {near[0]!r}?' if near else f'it has {len(class_names)} classes'

@@ -2,82 +2,159 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import re
+import struct
+from typing import NamedTuple
+
 from yolov7_trt_ros.errors import ImageError
 
-_PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
-_JPEG_MAGIC = b'\xff\xd8'
+PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
+JPEG_MAGIC = b'\xff\xd8'
 _STAND_ALONE = {0x01, *range(0xD0, 0xD9)}
 _JPEG_END = b'\xff\xd9'
-_JPEG_TAIL_BYTES = 4096  # cameras pad after the end mark
-_NOT_A_FRAME = {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN = 0xDA
+_START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_NO_FILL_BYTE = re.compile(rb'[^\xff]')
+_SEQUENTIAL = (0xC0, 0xC1)
+_SCAN_MARK = b'\xff\xda'
+_MOST_SEGMENTS = 4096
+"""More than any writer makes; it bounds the work for a file that is made to cost time."""
+_MOST_SCANS = 64
+"""Progressive files have about ten; each costs a pass over all pixels."""
+_MOST_CHUNKS = 1 << 16
+_ORIENTATION_TAG = 0x0112
 
 
-def read_size(data: memoryview) -> tuple[int, int]:
+class PngFacts(NamedTuple):
+    """What the chunks of a PNG tell; `orientation` as in EXIF, 1 for upright."""
+
+    size_wh: tuple[int, int]
+    is_grey_16: bool
+    is_animated: bool
+    orientation: int
+
+
+def jpeg_size(data: memoryview) -> tuple[int, int]:
     """
-    Return width and height that a JPEG or PNG header states.
-
-    Parameters
-    ----------
-    data
-        The compressed bytes.
+    Return width and height that the frame header of a JPEG states.
 
     Raises
     ------
     ImageError
-        Neither JPEG nor PNG, or the header is cut off.
+        There is none.
 
     """
-    head = bytes(data[:24])
-    if head.startswith(_PNG_MAGIC):
-        if len(head) < 24:
-            raise ImageError(f'truncated PNG: {len(data)} bytes')
-        return int.from_bytes(head[16:20], 'big'), int.from_bytes(head[20:24], 'big')
-    if head.startswith(_JPEG_MAGIC):
-        return _jpeg_size(data)
-    start = head[:8].hex(' ') or 'nothing'
-    raise ImageError(f'compressed image is neither JPEG nor PNG: it starts with {start}')
+    at = _find_segment(data, _START_OF_FRAME)
+    frame = bytes(data[at + 3:at + 7]) if at else b''
+    if len(frame) < 4:
+        raise ImageError(f'truncated or damaged JPEG: no frame header within {len(data)} bytes')
+    return int.from_bytes(frame[2:], 'big'), int.from_bytes(frame[:2], 'big')
 
 
-def check_complete(data: memoryview) -> None:
+def check_jpeg(data: memoryview) -> None:
     """
-    Raise ImageError for a JPEG or PNG that is cut off, before a decoder sees it.
+    Check that a JPEG has its end mark; cameras may pad after it with whatever they have.
 
-    Of a JPEG without its end OpenCV 4 fills the rest with grey and says nothing. For a PNG chunk
-    whose length is damaged OpenCV 5 clears gigabytes of memory, which takes seconds.
+    Of a JPEG without its end OpenCV 4 fills the rest with grey and says nothing.
+
+    Raises
+    ------
+    ImageError
+        It is cut off, or has more scans than a picture needs.
 
     """
-    if bytes(data[:8]) == _PNG_MAGIC:
-        _check_png_chunks(data)
-    elif bytes(data[:2]) == _JPEG_MAGIC and _JPEG_END not in bytes(data[-_JPEG_TAIL_BYTES:]):
+    at = _find_segment(data, {_START_OF_SCAN})
+    scans = bytes(data[at:]) if at else b''
+    if not scans.endswith(_JPEG_END) and _JPEG_END not in scans:
         raise ImageError(f'truncated JPEG: no end mark within {len(data)} bytes')
+    if not _has_one_scan(data, at) and scans.count(_SCAN_MARK) > _MOST_SCANS:
+        raise ImageError(f'JPEG of more than {_MOST_SCANS} scans, which would take long to decode')
 
 
-def _check_png_chunks(data: memoryview) -> None:
+def _has_one_scan(data: memoryview, scan_at: int) -> bool:
+    """Tell whether the first scan has all of every component: then no other is read."""
+    frame_at = _find_segment(data, _START_OF_FRAME)
+    components = data[frame_at + 7:frame_at + 8]
+    return data[frame_at - 1] in _SEQUENTIAL and components == data[scan_at + 2:scan_at + 3]
+
+
+def read_png(data: memoryview) -> PngFacts:
+    """
+    Return what a PNG says of itself up to its last chunk.
+
+    For a chunk whose length is damaged OpenCV 5 clears gigabytes of memory, which takes seconds.
+
+    Raises
+    ------
+    ImageError
+        It is cut off or damaged.
+
+    """
+    size_wh, grey_16, animated, orientation = (0, 0), False, False, 1
+    for kind, content in _png_chunks(data):
+        if kind == b'IHDR' and len(content) >= 10:
+            width, height, depth, colour = struct.unpack_from('>IIBB', content)
+            size_wh, grey_16 = (width, height), depth == 16 and colour in (0, 4)
+        elif kind == b'acTL':
+            animated = True
+        elif kind == b'eXIf':
+            orientation = exif_orientation(bytes(content))
+    return PngFacts(size_wh, grey_16, animated, orientation)
+
+
+def png_size(data: memoryview) -> tuple[int, int]:
+    """Return width and height that a PNG header states; raises ImageError where it is cut off."""
+    if len(data) < 24:
+        raise ImageError(f'truncated PNG: {len(data)} bytes')
+    width, height = struct.unpack_from('>II', data, 16)
+    return width, height
+
+
+def _png_chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Walk the chunks (length, type, content, checksum) up to the last one, IEND."""
-    at = 8
-    while at + 12 <= len(data):
-        if bytes(data[at + 4:at + 8]) == b'IEND':
+    at = len(PNG_MAGIC)
+    for _ in range(_MOST_CHUNKS):
+        kind = bytes(data[at + 4:at + 8])
+        length = int.from_bytes(data[at:at + 4], 'big')
+        end = at + 12 + length
+        if kind == b'IEND' and at + 12 <= len(data):
             return
-        at += 12 + int.from_bytes(data[at:at + 4], 'big')
+        if end > len(data):
+            break
+        yield kind, data[at + 8:end - 4]
+        at = end
     raise ImageError(f'truncated or damaged PNG: no end chunk within {len(data)} bytes')
 
 
-def _jpeg_size(data: memoryview) -> tuple[int, int]:
-    """Walk the segments up to the start-of-frame one."""
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            break
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker in _STAND_ALONE:
-            at += 2
-        else:
-            if 0xC0 <= marker <= 0xCF and marker not in _NOT_A_FRAME:
-                frame = bytes(data[at + 5:at + 9])
-                if len(frame) < 4:
-                    break
-                return int.from_bytes(frame[2:], 'big'), int.from_bytes(frame[:2], 'big')
-            at += 2 + int.from_bytes(bytes(data[at + 2:at + 4]), 'big')
-    raise ImageError(f'truncated or damaged JPEG: no frame header within {len(data)} bytes')
+def exif_orientation(exif: bytes) -> int:
+    """Return the orientation that EXIF data (a TIFF header and its first directory) tells."""
+    order = {b'II': '<', b'MM': '>'}.get(exif[:2])
+    if order is None or len(exif) < 10:
+        return 1
+    (at,) = struct.unpack_from(f'{order}I', exif, 4)
+    entries = exif[at + 2:at + 2 + 12 * 64]
+    for start in range(0, len(entries) - 11, 12):
+        tag, _, _, value = struct.unpack_from(f'{order}HHIH', entries, start)
+        if tag == _ORIENTATION_TAG:
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def _find_segment(data: memoryview, wanted: set[int]) -> int:
+    """Return where the content of the first segment of some kinds starts; 0 if there is none."""
+    at = len(JPEG_MAGIC)
+    for _ in range(_MOST_SEGMENTS):
+        found = _NO_FILL_BYTE.search(data, at)
+        if found is None or found.start() == at:
+            return 0
+        marker, at = data[found.start()], found.end()
+        if marker in wanted:
+            return at
+        if marker in _STAND_ALONE:
+            continue
+        length = int.from_bytes(data[at:at + 2], 'big')
+        if length < 2 or marker in (_START_OF_SCAN, _JPEG_END[1]):
+            return 0
+        at += length
+    return 0

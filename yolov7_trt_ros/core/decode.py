@@ -135,6 +135,7 @@ def _decode_grid(rows: FloatArray, settings: DetectSettings) -> Candidates:
     chosen = rows[likely].astype(np.float32, copy=False)
     if rows.shape[1] == 6:  # one class: YOLOv7 trains no class loss, the score is objectness
         scores = chosen[:, 4:5]
+        _check_scores(chosen[:, 5])  # or it is no class: a label
     else:
         scores = chosen[:, 5:] * chosen[:, 4:5]
     return _candidates(xyxy_from_cxcywh(chosen), scores, settings)

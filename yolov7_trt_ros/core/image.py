@@ -5,15 +5,26 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import ImageError
 
 MAX_PIXELS = 1 << 28
 """Largest width x height accepted (268 megapixels); beyond it a header is taken for corrupt."""
+
+DEFAULT_MAX_DECODED_PIXELS = 1 << 26
+"""
+Default of the largest width x height that a file or message is decoded to (67 megapixels).
+
+A small file can state any size. Decoding to this one takes about 400 MB, which a board of 8 GB
+has; the largest sensors of today's cameras have 61 megapixels.
+
+"""
 
 
 class PixelLayout(enum.Enum):
@@ -80,13 +91,26 @@ def _encodings() -> dict[str, Encoding]:
     # Names that mean one of the above: sensor_msgs' older spellings and OpenCV type names.
     aliases = {
         'yuv422': 'uyvy', 'yuv422_yuy2': 'yuyv',
-        '8UC1': 'mono8', '8UC3': 'bgr8', '8UC4': 'bgra8', '16UC1': 'mono16',
+        '8UC1': 'mono8', '8UC3': 'bgr8', '8UC4': 'bgra8',
     }
     return table | {alias: table[name] for alias, name in aliases.items()}
 
 
+_MATRIX = re.compile(r'(8|16|32|64)[usf]c(\d{1,3}|\(\d{1,3}\))?', re.IGNORECASE)
+
 ENCODINGS = _encodings()
 """Accepted encoding names, sensor_msgs' aliases included."""
+
+
+def is_measurement(name: str) -> bool:
+    """
+    Tell whether an encoding is that of numbers, not of a picture: `16UC1`, `32FC1` and the like.
+
+    They are OpenCV's types, which depth cameras use; those of 8 bits with one, three or four
+    channels are pictures.
+
+    """
+    return bool(_MATRIX.fullmatch(name)) and name.upper() not in ENCODINGS
 
 
 def find_encoding(name: str) -> Encoding:
@@ -96,15 +120,21 @@ def find_encoding(name: str) -> Encoding:
     Raises
     ------
     ImageError
-        The name is unknown; the message lists what is supported and the nearest name.
+        The name is unknown, in which case the message lists what is supported and the nearest
+        name, or it is that of depth.
 
     """
-    encoding = ENCODINGS.get(name) or ENCODINGS.get(name.lower())
+    encoding = ENCODINGS.get(name) or ENCODINGS.get(name.lower()) or ENCODINGS.get(name.upper())
+    if encoding is None and is_measurement(name):
+        raise ImageError(
+            f'encoding {name} is that of a depth image or another measurement, no picture; '
+            'choose a colour or grey topic (a grey camera of 16 bits sends mono16)'
+        )
     if encoding is None:
         near = difflib.get_close_matches(name[:40], ENCODINGS, n=1)
         hint = f' (did you mean {near[0]}?)' if near else ''
         raise ImageError(
-            f'unsupported encoding {name[:40]!r}{hint}; supported: {", ".join(ENCODINGS)}'
+            f'unsupported encoding {quoted(name)}{hint}; supported: {", ".join(ENCODINGS)}'
         )
     return encoding
 
@@ -255,11 +285,11 @@ def _check_even(kind: Encoding, width: int, height: int) -> None:
         raise ImageError(f'{kind.name} needs even width and height, got {width}x{height}')
 
 
-def check_size(width: int, height: int) -> None:
-    """Raise ImageError unless the size is positive and at most `MAX_PIXELS`."""
+def check_size(width: int, height: int, most_pixels: int = MAX_PIXELS) -> None:
+    """Raise ImageError unless the size is positive and at most so many pixels."""
     if width <= 0 or height <= 0:
         raise ImageError(f'image is empty: {width}x{height} pixels')
-    if width * height > MAX_PIXELS:
+    if width * height > most_pixels:
         raise ImageError(
-            f'image of {width}x{height} pixels is larger than the limit of {MAX_PIXELS} pixels'
+            f'image of {width}x{height} pixels is larger than the limit of {most_pixels} pixels'
         )

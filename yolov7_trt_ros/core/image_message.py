@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, ImageView
 from yolov7_trt_ros.core.preprocess import decode_compressed
-from yolov7_trt_ros.errors import ImageError
 
 
-def view_message(message: Any) -> ImageView:
+def view_message(
+    message: Any, *, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
+) -> ImageView:
     """
     View a sensor_msgs/Image without copying, or decode a sensor_msgs/CompressedImage.
 
@@ -17,20 +18,17 @@ def view_message(message: Any) -> ImageView:
     ----------
     message
         Anything with the fields of one of the two; a `format` makes it a compressed one.
+    max_pixels
+        Most width x height that a compressed image is decoded to.
 
     Raises
     ------
     ImageError
-        The message's fields do not fit together, or the data is damaged.
+        The message's fields do not fit together, the data is damaged, or it is depth.
 
     """
     if hasattr(message, 'format'):
-        if 'compressedDepth' in message.format:
-            raise ImageError(
-                f'compressed image of format {message.format!r} is a depth image; '
-                'choose a colour image topic'
-            )
-        return decode_compressed(message.data)
+        return decode_compressed(message.data, message.format, max_pixels=max_pixels)
     return ImageView.from_buffer(
         message.data,
         width=message.width,

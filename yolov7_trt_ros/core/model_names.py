@@ -20,7 +20,7 @@ _OTHER_FORMS = {
 
 @dataclasses.dataclass(frozen=True)
 class ChosenNames:
-    """Class names, where they come from, and what is in doubt about them."""
+    """Class names, where they come from ('' for nowhere), and what is in doubt about them."""
 
     names: tuple[str, ...]
     origin: str
@@ -87,7 +87,7 @@ def _assumed_names(
     num_classes: int | None, values: int | None, may_lack_objectness: bool
 ) -> ChosenNames:
     if num_classes is None:
-        return ChosenNames((), 'classes are not told', (
+        return ChosenNames((), '', (
             'the model does not tell its class names, so classes are numbers; give them with '
             'class names (--class-names)',
         ))

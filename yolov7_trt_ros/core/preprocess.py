@@ -9,9 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.core.compressed import check_complete, read_size
-from yolov7_trt_ros.core.image import check_size, Encoding, ImageView, PixelLayout, view_bytes
+from yolov7_trt_ros.core.compressed_format import Content, parse_format
+from yolov7_trt_ros.core.image import (
+    DEFAULT_MAX_DECODED_PIXELS,
+    Encoding,
+    ImageView,
+    PixelLayout,
+    view_bytes,
+)
 from yolov7_trt_ros.core.letterbox import Letterbox
+from yolov7_trt_ros.core.picture_header import PictureHeader, read_header
+from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import ImageError
 
 BORDER_GREY = 114
@@ -34,6 +42,7 @@ _RGB_CHANNELS = {
     'bgr': (2, 1, 0), 'bgra': (2, 1, 0), 'rgb': (0, 1, 2), 'rgba': (0, 1, 2), 'mono': (0, 0, 0),
 }
 _KEPT_GEOMETRIES = 8
+_TURNED_HERE = ('PNG', 'WebP', 'AVIF')  # OpenCV's versions differ in what they turn
 
 
 def to_bgr(image: ImageView) -> NDArray[np.uint8]:
@@ -178,34 +187,107 @@ class Preprocessor:
         return buffers
 
 
-def decode_compressed(data: Any, *, apply_orientation: bool = False) -> ImageView:
+def decode_compressed(
+    data: Any, format_text: str = '', *, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
+) -> ImageView:
     """
-    Decode a JPEG or PNG image to bgr8.
+    Decode the data of a sensor_msgs/CompressedImage to what its format says, mostly bgr8.
+
+    EXIF orientation is not applied: boxes must stay in the pixels that other nodes see.
 
     Parameters
     ----------
     data
         Compressed bytes, anything with the buffer protocol.
-    apply_orientation
-        Turn the picture as its EXIF data says: right for photographs, wrong for camera messages,
-        whose boxes must stay in the pixels that other nodes see.
+    format_text
+        `format` of the message; '' for none.
+    max_pixels
+        Most width x height, checked before decoding.
 
     Raises
     ------
     ImageError
-        Not JPEG or PNG, damaged, or larger than `MAX_PIXELS` (checked before decoding).
+        No picture of a known kind, damaged, larger than `max_pixels`, depth, or of a single
+        channel of which nobody says what it is.
 
     """
+    told = parse_format(format_text)
+    content = told.content()
     buffer = view_bytes(data)
-    check_size(*read_size(buffer))
-    check_complete(buffer)
+    try:
+        header = read_header(buffer, max_pixels=max_pixels)
+    except ImageError as exc:
+        raise ImageError(f'compressed image of format {quoted(format_text)}: {exc}') from exc
+    if header.is_grey_16 and not told.is_grey_16:
+        raise ImageError(
+            f'compressed image of format {quoted(format_text)} has one channel of 16 bits, as '
+            'depth images have; a grey picture says mono16'
+        )
+    colour = content in (Content.GREY_OR_COLOUR, Content.RGB_AS_BGR)
+    flags = cv2.IMREAD_COLOR if colour else cv2.IMREAD_ANYCOLOR
+    pixels = _decode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    if content is Content.RGB_AS_BGR:
+        return ImageView.from_array(pixels, 'rgb8')
+    if content is Content.MOSAIC and (mosaic := _single_plane(pixels)) is not None:
+        return ImageView.from_array(mosaic, f'bayer_{told.bayer_order}8')
+    if pixels.ndim == 2:
+        raise told.unknown_channel()
+    return ImageView.from_array(pixels)
+
+
+def decode_picture(
+    data: bytes, *, upright: bool = True, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
+) -> tuple[ImageView, PictureHeader]:
+    """
+    Decode a picture file to bgr8, with what its header says.
+
+    Parameters
+    ----------
+    data
+        The whole file.
+    upright
+        Turn it as its EXIF data says; OpenCV always does for TIFF.
+    max_pixels
+        Most width x height, checked before decoding.
+
+    Raises
+    ------
+    ImageError
+        No picture of a known kind, damaged, or larger than `max_pixels`.
+
+    """
+    header = read_header(memoryview(data), max_pixels=max_pixels)
     flags = cv2.IMREAD_COLOR
-    if not apply_orientation:
+    if header.kind in _TURNED_HERE or not upright:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = _decode(memoryview(data), flags)
+    return ImageView.from_array(_turned(pixels, header.orientation if upright else 1)), header
+
+
+def _decode(buffer: memoryview, flags: int) -> NDArray[np.uint8]:
     try:
         pixels = cv2.imdecode(np.frombuffer(buffer, np.uint8), flags)
     except cv2.error as exc:
-        raise ImageError(f'compressed image cannot be decoded: {exc.err}') from exc
+        raise ImageError(f'the picture cannot be decoded: {exc.err}') from exc
     if pixels is None:
-        raise ImageError(f'compressed image of {buffer.nbytes} bytes is damaged or cut off')
-    return ImageView.from_array(np.asarray(pixels, np.uint8))
+        raise ImageError(
+            f'the picture of {buffer.nbytes} bytes is damaged or cut off, or of a form that '
+            'this OpenCV does not read'
+        )
+    return np.asarray(pixels, np.uint8)
+
+
+def _single_plane(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Return the one plane of grey pixels (H, W) or (H, W, 3), None where there is colour."""
+    if pixels.ndim == 2:
+        return pixels
+    blue, green, red = cv2.split(pixels)
+    grey = np.array_equal(blue, green) and np.array_equal(green, red)
+    return np.asarray(blue, np.uint8) if grey else None
+
+
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn and mirror pixels as an EXIF orientation (1 to 8) asks for."""
+    turned = cv2.transpose(pixels) if orientation >= 5 else pixels
+    mirror = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return np.asarray(turned if mirror is None else cv2.flip(turned, mirror), np.uint8)

@@ -34,6 +34,7 @@ from yolov7_trt_ros.emulated_board.state import (
 )
 from yolov7_trt_ros.emulated_board.tools import tool_command
 from yolov7_trt_ros.emulated_board.tree import read_text, write_text, write_value
+from yolov7_trt_ros.errors import PowerCommandError
 
 TOOLS = ('nvpmodel', 'jetson_clocks', 'tegrastats', 'nvfancontrol', 'systemctl', 'sudo')
 
@@ -263,13 +264,16 @@ def create_board(
     Raises
     ------
     PowerCommandError
-        No board has that name.
+        No board has that name, or the folder has other files where those of the board go.
 
     """
     definition = find_board(name)
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix='emulated_board_'))
     board = EmulatedBoard(definition, folder.absolute())
+    for path in (board.root, board.tools):  # `close` removes them
+        if path.exists():
+            raise PowerCommandError(f'{path} is there already; give a folder without it')
     build_tree(board.root, definition)
     _write_tools(board)
     boot(board)

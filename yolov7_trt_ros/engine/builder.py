@@ -30,6 +30,7 @@ from yolov7_trt_ros.engine.trt_network import BuildSettings
 from yolov7_trt_ros.errors import (
     BuildError,
     InferenceError,
+    missing_package,
     MissingDependencyError,
     ModelNotFoundError,
     SettingError,
@@ -45,6 +46,13 @@ DEFAULT_PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 12
 _OPT_LEVELS = range(6)
 _PROBE_PX = 640
 _ONNX_DTYPES = {1: 'float32', 6: 'int32', 7: 'int64', 10: 'float16'}
+
+
+_JSON_TYPES = {
+    'bool': ('bool',), 'int | None': ('int', 'NoneType'), 'str': ('str',),
+    'str | None': ('str', 'NoneType'), 'Path | None': ('str', 'NoneType'),
+}
+"""What a manifest may have for an option of each type."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +131,7 @@ class BuildOptions:
         if self.keep_fp32 is not None:
             try:
                 re.compile(self.keep_fp32)
-            except re.error as exc:
+            except (re.error, OverflowError, RecursionError) as exc:
                 raise SettingError(f'keep_fp32 is not a regular expression: {exc}') from exc
 
     def to_record(self) -> dict[str, Any]:
@@ -143,13 +151,18 @@ class BuildOptions:
         Raises
         ------
         SettingError
-            The manifest has options that this version does not know.
+            The manifest has options that this version does not know, or of another type.
 
         """
         record = dict(manifest.options)
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(record) - known):
+        known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(record) - set(known)):
             raise SettingError(f'the manifest has unknown build options: {", ".join(unknown)}')
+        for name, value in record.items():
+            if type(value).__name__ not in _JSON_TYPES.get(known[name], ()):
+                raise SettingError(
+                    f'the manifest has {value!r} as build option {name}, expected {known[name]}'
+                )
         if record.get('timing_cache') is not None:
             record['timing_cache'] = Path(record['timing_cache'])
         return cls(precision=manifest.precision, profiles=manifest.profiles, **record)
@@ -389,6 +402,8 @@ def _probe(onnx: Path, options: BuildOptions) -> ProbedModel:
     try:
         from yolov7_trt_ros.engine.onnx_probe import ProbedModel
     except ImportError as exc:
+        if not (exc.name or '').startswith('onnxruntime'):
+            raise MissingDependencyError(missing_package(exc)) from exc
         raise MissingDependencyError(
             f'a model is recognised on ONNX Runtime, which cannot be imported ({exc}); install it '
             'with: pip install onnxruntime'

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov7_trt_ros.core.anchors import format_anchors
 from yolov7_trt_ros.core.decode import Candidates, decode_outputs
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.model_names import choose_names
@@ -112,6 +113,11 @@ def _raw_spec(spec: ModelSpec, tail: _Tail, anchors: Anchors) -> ModelSpec:
         num_classes=tail.num_classes, class_names=names.names,
         boxes_are_centres=False, transposed=False, columns=None,
         doubts=() if spec.num_classes is None else spec.doubts,
+        evidence=(
+            *spec.evidence,
+            f'our decoding of noisy maps gives what its own does: {tail.num_classes} classes, '
+            f'anchors {format_anchors(anchors)}',
+        ),
     )
 
 

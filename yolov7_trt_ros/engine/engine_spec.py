@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.anchors import model_anchors
+from yolov7_trt_ros.core.input_range import check_input_range
 from yolov7_trt_ros.core.model_names import choose_names
 from yolov7_trt_ros.core.model_spec import (
     Anchors,
@@ -23,8 +24,8 @@ from yolov7_trt_ros.engine.plan import PlanManifest
 from yolov7_trt_ros.engine.trt_api import TrtEngine
 from yolov7_trt_ros.errors import ModelLayoutError
 
-Probe = Callable[[], tuple[list[TensorInfo], dict[str, NDArray[Any]]]]
-"""Runs the plan once: outputs with their shapes for the first profile's optimum, and values."""
+Probe = Callable[[float], tuple[list[TensorInfo], dict[str, NDArray[Any]]]]
+"""Runs the plan on noise within 0..: outputs with their shapes, and values, by name."""
 
 
 def find_spec(
@@ -57,18 +58,22 @@ def find_spec(
     if known is not None:  # a model may be bound to one size although its tensors are not
         image = dataclasses.replace(image, shape=known.image.shape)
     optimum = engine.profiles[0].optimum
-    outputs, values = probe()
+    network_wh = (optimum[3], optimum[2])
+    outputs, values = probe(1)
     pair = known is not None and known.layout is OutputLayout.BOXES_AND_SCORES
     try:
-        return recognise_model(
+        spec = recognise_model(
             [image],
             outputs,
             _metadata(known),
-            probe_wh=(optimum[3], optimum[2]),
+            probe_wh=network_wh,
             values=values,
             class_names=class_names,
             anchors=anchors,
             boxes_name=known.outputs[0] if known is not None and pair else None,
+        )
+        check_input_range(
+            spec, network_wh, lambda light: values if light == 1 else probe(light)[1]
         )
     except ModelLayoutError as exc:
         if manifest is not None:
@@ -77,6 +82,7 @@ def find_spec(
             f'{exc}. If yolov7_trt built this plan, put the manifest that was beside it '
             '(PLAN.json) back there'
         ) from exc
+    return spec
 
 
 def _check_tensors(engine: TrtEngine, spec: ModelSpec) -> None:

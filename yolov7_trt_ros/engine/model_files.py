@@ -8,7 +8,9 @@ from pathlib import Path
 import re
 
 from yolov7_trt_ros.core.class_names import COCO80, visible
-from yolov7_trt_ros.errors import ModelNotFoundError, SettingError
+from yolov7_trt_ros.engine.file_kind import check_kind, check_model_file, ONNX, PLAN_SUFFIXES
+from yolov7_trt_ros.engine.plain_file import name_of_mode, read_plain_file
+from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError, SettingError
 
 DEFAULT_MODEL = 'yolov7-nano'
 EMBEDDED_MODELS = {DEFAULT_MODEL: 'yolov7-nano_fp16w.onnx'}
@@ -32,6 +34,8 @@ def find_model(name_or_path: str) -> Path:
     ------
     ModelNotFoundError
         Neither; the message lists the embedded names.
+    ModelFormatError
+        The file is certainly no ONNX model or plan; the message says what it is and what to do.
 
     """
     if name_or_path in EMBEDDED_MODELS:
@@ -40,14 +44,43 @@ def find_model(name_or_path: str) -> Path:
     try:
         path = Path(name_or_path).expanduser()
         if path.is_file():
+            check_model_file(path)
             return path
-        looked = f'looked for {path.absolute()}'
+        looked = _told(path)
     except (OSError, ValueError, RuntimeError) as exc:  # not permitted, too long, no such user
         looked = str(exc)
     raise ModelNotFoundError(
         f'no model {name_or_path!r}: neither a file ({looked}) nor an embedded model; '
         f'embedded: {", ".join(EMBEDDED_MODELS)}'
     )
+
+
+def find_onnx_model(name_or_path: str) -> Path:
+    """
+    Return the file as `find_model` does, where a plan will not do.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelFormatError
+        As `find_model`, and where it is a plan.
+
+    """
+    path = find_model(name_or_path)
+    check_kind(path, ONNX)
+    if path.suffix.lower() in PLAN_SUFFIXES:
+        raise ModelFormatError(
+            f'{path} is a TensorRT plan, expected an ONNX file: give the one it was built from'
+        )
+    return path
+
+
+def _told(path: Path) -> str:
+    """Return what was found at a path that is no file."""
+    if not path.exists():
+        return f'looked for {path.absolute()}'
+    found = f'{path} is {name_of_mode(path.stat().st_mode)}'
+    inside = sorted(path.glob('*.onnx')) if path.is_dir() else []
+    return f'{found}; did you mean {inside[0]}?' if inside else found
 
 
 def load_class_names(source: str) -> tuple[str, ...] | None:
@@ -69,7 +102,7 @@ def load_class_names(source: str) -> tuple[str, ...] | None:
         return COCO80
     try:
         return _parse_names_file(_read_text(Path(source).expanduser()))
-    except (OSError, ValueError, RuntimeError) as exc:  # no such file or user, not text
+    except (OSError, ValueError, RuntimeError, ModelFormatError) as exc:  # no user, not text
         raise SettingError(
             'class_names must be auto, coco80 or a text file with one name a line; '
             f'cannot use {visible(source)!r}: {exc}'
@@ -77,11 +110,8 @@ def load_class_names(source: str) -> tuple[str, ...] | None:
 
 
 def _read_text(path: Path) -> str:
-    """Return the text of a file; raises OSError, or ValueError for what is none."""
-    with path.open('rb') as stream:
-        data = stream.read(_MOST_NAMES_BYTES + 1)
-    if len(data) > _MOST_NAMES_BYTES:
-        raise ValueError(f'it is larger than {_MOST_NAMES_BYTES} bytes')
+    """Return the text of a plain file; raises ValueError for what is none, beside its errors."""
+    data = read_plain_file(path, _MOST_NAMES_BYTES)
     marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode('utf-16' if marked else 'utf-8-sig')

@@ -44,7 +44,7 @@ class OnnxEdit:
             cut = cut_nms_plugin(path)
             assert cut is not None
             self.model = onnx.load_from_string(cut.model)
-            self._type_outputs()
+        self._type_outputs()
         slice_shapes(onnx, self.model)
         self._name_nodes()
 
@@ -214,6 +214,8 @@ class OnnxEdit:
     def _type_outputs(self) -> None:
         """Give outputs without a type the inferred one: TensorRT needs it."""
         graph = self.model.graph
+        if all(value.type.tensor_type.elem_type for value in graph.output):
+            return
         inferred = self._onnx.shape_inference.infer_shapes(self.model).graph
         types = {value.name: value.type for value in (*inferred.value_info, *inferred.output)}
         for value in graph.output:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov7_trt_ros.core.input_range import check_input_range
 from yolov7_trt_ros.core.letterbox import fit_rectangle
+from yolov7_trt_ros.core.map_forms import told_strides
 from yolov7_trt_ros.core.model_spec import (
     Anchors,
     check_input,
@@ -19,7 +21,7 @@ from yolov7_trt_ros.core.model_spec import (
     STRIDE_SETS,
     TensorInfo,
 )
-from yolov7_trt_ros.core.recognise import probe_images, recognise_model, told_strides
+from yolov7_trt_ros.core.recognise import probe_images, recognise_model
 from yolov7_trt_ros.engine.decoding_cut import load_cut
 from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin, CutModel, PLUGIN
 from yolov7_trt_ros.errors import (
@@ -44,25 +46,17 @@ class ProbedModel:
     """
     A model in ONNX Runtime whose form was told by running it.
 
+    TensorRT's EfficientNMS plugin at its end is cut off.
+
     Parameters
     ----------
-    path
-        ONNX file of any YOLOv7 export form. TensorRT's EfficientNMS plugin at its end is cut off.
-    class_names, anchors
-        Override the model's metadata.
-    network_size
-        Longer side of the network input in pixels, for models with a free input size.
-    rectangular
-        The model is to take rectangles as well as squares.
-    threads
-        CPU threads; 0 takes one per core that this process may use.
+    path, class_names, anchors, network_size, rectangular, threads
+        As `OnnxDetector` takes them.
 
     Raises
     ------
-    ModelError
-        The file is not a readable model or not a YOLOv7 export.
-    SettingError
-        The network size does not fit the model.
+    ModelError, SettingError
+        As `OnnxDetector` raises them, but any fixed batch is taken.
 
     """
 
@@ -85,17 +79,27 @@ class ProbedModel:
         self._input_name = image.name
         values = self._probe(image)
         outputs = probed_outputs(self.session, values)
-        spec = recognise_model(
-            [image],
-            outputs,
-            metadata,
-            probe_wh=self._probe_wh,
-            values=dict(zip((output.name for output in outputs), values, strict=True)),
-            class_names=class_names,
-            anchors=anchors,
-            boxes_name=cut.boxes_name if cut else None,
-            boxes_are_centres=cut.boxes_are_centres if cut else None,
-        )
+        by_name = {output.name: value for output, value in zip(outputs, values, strict=True)}
+        try:
+            spec = recognise_model(
+                [image],
+                outputs,
+                metadata,
+                probe_wh=self._probe_wh,
+                values=by_name,
+                class_names=class_names,
+                anchors=anchors,
+                boxes_name=cut.boxes_name if cut else None,
+                boxes_are_centres=cut.boxes_are_centres if cut else None,
+            )
+            check_input_range(
+                spec, self._probe_wh,
+                lambda light: by_name if light == 1 else dict(
+                    zip(by_name, self._probe(image, light), strict=True)
+                ),
+            )
+        except ModelLayoutError as exc:
+            raise ModelLayoutError(f'{path}: {exc}') from exc
         self.spec: ModelSpec = self._with_true_size(spec)
 
     def cut_decoding(self) -> ModelSpec:
@@ -122,10 +126,10 @@ class ProbedModel:
         )
         return runs
 
-    def _probe(self, image: TensorInfo) -> list[NDArray[Any]]:
+    def _probe(self, image: TensorInfo, light: float = 1) -> list[NDArray[Any]]:
         """Run once: declared output shapes of real exports are often unknown or wrong."""
         width, height = self._probe_wh
-        blob = probe_images((image.shape[0] or 1, 3, height, width), image.dtype)
+        blob = probe_images((image.shape[0] or 1, 3, height, width), image.dtype, light)
         try:
             return self._run(blob)
         except InferenceError as exc:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from yolov7_trt_ros.core.anchors import parse_anchors
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, Anchors
+from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model, load_class_names
 from yolov7_trt_ros.engine.plan import (
     differences,
@@ -23,6 +24,7 @@ from yolov7_trt_ros.engine.plan import (
 from yolov7_trt_ros.engine.plan_cache import cached_plan, needed_build, rebuild_options
 from yolov7_trt_ros.errors import (
     BuildError,
+    missing_package,
     MissingDependencyError,
     PlanError,
     PlanMismatchError,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 MEMORIES = ('auto', 'staged', 'mapped', 'direct')
-PLAN_SUFFIXES = ('.plan', '.engine')
 
 MAX_BATCH_LIMIT = 64
 
@@ -278,6 +279,8 @@ def _open_onnx(path: Path, options: DetectorOptions) -> Detector:
     try:
         from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
     except ImportError as exc:
+        if not (exc.name or '').startswith('onnxruntime'):
+            raise MissingDependencyError(missing_package(exc)) from exc
         raise MissingDependencyError(
             f'no inference engine: ONNX Runtime cannot be imported ({exc}); '
             'install it with: pip install onnxruntime'

@@ -14,18 +14,27 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+import reprlib
 import shlex
-from typing import Any
+from typing import Any, cast
 
 from yolov7_trt_ros.core.model_spec import (
-    Anchors,
+    check_input,
     LabelledColumns,
     ModelSpec,
     OutputLayout,
     TensorInfo,
 )
+from yolov7_trt_ros.engine.manifest_values import Values
+from yolov7_trt_ros.engine.plain_file import read_plain_file
 from yolov7_trt_ros.engine.plan_owner import read_own_file
-from yolov7_trt_ros.errors import PlanError, PlanMissingError, SettingError
+from yolov7_trt_ros.errors import (
+    ModelFormatError,
+    ModelLayoutError,
+    PlanError,
+    PlanMissingError,
+    SettingError,
+)
 from yolov7_trt_ros.whole_file import prepared_file
 
 Shape = tuple[int, int, int, int]
@@ -33,6 +42,8 @@ Shape = tuple[int, int, int, int]
 
 RTX = 'TensorRT-RTX'
 _FORMAT = 1
+_LARGEST_MANIFEST_BYTES = 1 << 22
+_LARGEST_PLAN_BYTES = 1 << 40
 _OLDEST_VERSION_COMPATIBLE = (8, 6)
 _AMPERE = (8, 0)
 
@@ -166,47 +177,66 @@ class PlanManifest:
 
         Raises
         ------
-        KeyError, TypeError, ValueError, AttributeError, SettingError
+        ValueError, SettingError
             Not one.
 
         """
-        if record['format'] != _FORMAT:
-            raise ValueError(f'format {record["format"]!r}, known is {_FORMAT}')
-        values = {
-            field.name: record[field.name]
-            for field in dataclasses.fields(cls)
-        }
-        values['machine'] = Machine(**record['machine'])
-        values['profiles'] = tuple(
-            ShapeRange(*(tuple(entry[name]) for name in ('minimum', 'optimum', 'maximum')))
-            for entry in record['profiles']
+        values = Values(record, 'the manifest')
+        if values['format'] != _FORMAT:
+            raise ValueError(f'format {reprlib.repr(values["format"])}, known is {_FORMAT}')
+        machine = values.inner('machine')
+        return cls(
+            machine=Machine(*(machine.text(field.name) for field in dataclasses.fields(Machine))),
+            precision=values.text('precision'),
+            profiles=tuple(map(_profile_from_record, values.inners('profiles'))),
+            onnx=values.text('onnx'),
+            onnx_sha256=values.text('onnx_sha256'),
+            plan_sha256=values.text('plan_sha256'),
+            options=values.options('options'),
+            spec=_spec_from_record(values.inner('spec')),
+            created=values.text('created'),
+            build_seconds=values.number('build_seconds'),
+            plan_size_bytes=values.whole('plan_size_bytes', most=_LARGEST_PLAN_BYTES),
         )
-        values['options'] = dict(record['options'])
-        values['spec'] = _spec_from_record(record['spec'])
-        return cls(**values)
 
 
-def _spec_from_record(record: Mapping[str, Any]) -> ModelSpec:
-    image = record['input']
-    anchors: Anchors | None = None
-    if record['anchors'] is not None:
-        anchors = tuple(
-            tuple((float(width), float(height)) for width, height in head)
-            for head in record['anchors']
-        )
+def _profile_from_record(record: Values) -> ShapeRange:
+    # ShapeRange refuses what has not four sides
+    return ShapeRange(*(
+        cast(Shape, record.wholes(name)) for name in ('minimum', 'optimum', 'maximum')
+    ))
+
+
+def _spec_from_record(record: Values) -> ModelSpec:
+    image = record.inner('input')
+    if not record['strides']:
+        raise ValueError('a model without strides')
     return ModelSpec(
-        image=TensorInfo(image['name'], tuple(image['shape']), image['dtype']),
-        layout=OutputLayout(record['layout']),
-        outputs=tuple(record['outputs']),
-        class_names=tuple(record['class_names']),
-        num_classes=record['num_classes'],
-        strides=tuple(record['strides']),
-        anchors=anchors,
-        boxes_are_centres=bool(record['boxes_are_centres']),
-        transposed=bool(record.get('transposed', False)),
-        columns=None if record.get('columns') is None else LabelledColumns(**record['columns']),
-        evidence=tuple(record.get('evidence', ())),
-        doubts=tuple(record.get('doubts', ())),
+        image=check_input([
+            TensorInfo(image.text('name'), image.sides('shape'), image.text('dtype'))
+        ]),
+        layout=OutputLayout(record.text('layout')),
+        outputs=record.texts('outputs'),
+        class_names=record.texts('class_names'),
+        num_classes=None if record['num_classes'] is None else record.whole('num_classes'),
+        strides=record.wholes('strides'),
+        anchors=None if record['anchors'] is None else record.pairs('anchors'),
+        boxes_are_centres=record.flag('boxes_are_centres'),
+        transposed='transposed' in record and record.flag('transposed'),
+        columns=_columns_from_record(record),
+        evidence=record.texts('evidence') if 'evidence' in record else (),
+        doubts=record.texts('doubts') if 'doubts' in record else (),
+    )
+
+
+def _columns_from_record(record: Values) -> LabelledColumns | None:
+    """Return the columns; None also where the manifest is older than they are."""
+    if 'columns' not in record or record['columns'] is None:
+        return None
+    columns = record.inner('columns')
+    return LabelledColumns(
+        columns.whole('box'), columns.whole('score'), columns.whole('label'),
+        None if columns['objectness'] is None else columns.whole('objectness'),
     )
 
 
@@ -248,17 +278,20 @@ def read_manifest(plan_path: Path) -> PlanManifest | None:
     """
     path = manifest_path(plan_path)
     try:
-        text = path.read_text(encoding='utf-8')
+        text = read_plain_file(path, _LARGEST_MANIFEST_BYTES).decode('utf-8')
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise PlanError(f'the manifest {path} cannot be read: {exc}') from exc
+    except (OSError, UnicodeDecodeError, ModelFormatError) as exc:
+        raise PlanError(
+            f'the manifest {path} cannot be read: {exc}; build the plan again with yolov7_trt '
+            'build, or remove the manifest if the plan is not ours'
+        ) from exc
     try:
         return PlanManifest.from_record(json.loads(text))
-    except (KeyError, TypeError, ValueError, AttributeError, SettingError, RecursionError) as exc:
+    except (ValueError, SettingError, ModelLayoutError, RecursionError) as exc:
         raise PlanError(
-            f'{path} is not a manifest this version reads ({type(exc).__name__}: {exc}); build '
-            'the plan again with yolov7_trt build, or remove the file if the plan is not ours'
+            f'{path} is not a manifest this version reads ({exc}); build the plan again with '
+            'yolov7_trt build, or remove the file if the plan is not ours'
         ) from exc
 
 
@@ -283,7 +316,7 @@ def read_plan(plan_path: Path, manifest: PlanManifest | None) -> bytes:
             f'there is no plan {plan_path}; build it with yolov7_trt build MODEL.onnx -o '
             f'{shlex.quote(str(plan_path))}'
         ) from exc
-    except OSError as exc:
+    except (OSError, ModelFormatError) as exc:
         raise PlanError(f'the plan {plan_path} cannot be read: {exc}') from exc
     if not data:
         raise PlanError(f'the plan {plan_path} is empty{_again(manifest, plan_path)}')

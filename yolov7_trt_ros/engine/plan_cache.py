@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolov7_trt_ros.engine.plain_file import sha256_of
 from yolov7_trt_ros.engine.plan import Machine, read_manifest, rebuild_command, ShapeRange
-from yolov7_trt_ros.errors import BuildError, SettingError
+from yolov7_trt_ros.errors import BuildError, ModelFormatError, SettingError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.builder import BuildOptions
@@ -88,11 +89,11 @@ def rebuild_options(plan: Path) -> tuple[Path, BuildOptions]:
             f'{plan} has no manifest that says what it was built from; build it with '
             'yolov7_trt build'
         )
-    onnx = Path(manifest.onnx).expanduser()
     command = rebuild_command(manifest, plan)
     try:
-        found = hashlib.sha256(onnx.read_bytes()).hexdigest()
-    except OSError as exc:
+        onnx = Path(manifest.onnx).expanduser()
+        found = sha256_of(onnx)
+    except (OSError, RuntimeError, ModelFormatError) as exc:  # RuntimeError: no such user
         raise BuildError(
             f'{plan} cannot be built again, its ONNX file cannot be read: {exc}; with the file at '
             f'hand: {command}'

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 import stat
 
+from yolov7_trt_ros.engine.plain_file import open_plain_file
 from yolov7_trt_ros.errors import UntrustedPlanError
 
 ROOT_UID = 0
@@ -29,11 +30,13 @@ def read_own_file(path: Path, *, uid: int | None = None) -> bytes:
     ------
     UntrustedPlanError
         It belongs to somebody else, or everybody may write it.
+    ModelFormatError
+        It is a pipe, a device or the like.
     OSError
         It cannot be read.
 
     """
-    with path.open('rb') as file:
+    with open_plain_file(path) as file:
         check_owner(path, os.fstat(file.fileno()), os.geteuid() if uid is None else uid)
         return file.read()
 

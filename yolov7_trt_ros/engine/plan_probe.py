@@ -18,10 +18,12 @@ from yolov7_trt_ros.errors import ModelLayoutError
 
 
 def probe_plan(
-    engine: TrtEngine, activations: DeviceBuffer, stream: cuda.Stream
+    engine: TrtEngine, activations: DeviceBuffer, stream: cuda.Stream, light: float = 1
 ) -> tuple[list[TensorInfo], dict[str, NDArray[Any]]]:
     """
     Return the outputs with their shapes, and what they hold, for the first profile's optimum.
+
+    The images are noise within 0..light.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def probe_plan(
             for tensor in engine.outputs
         ]
         _check_sizes(outputs)
-        blob = probe_images(shape, image.dtype)
+        blob = probe_images(shape, image.dtype, light)
         cuda.memcpy_htod(_bind(context, resources, image.name, blob.nbytes), blob)
         values = {t.name: np.empty([side or 0 for side in t.shape], t.dtype) for t in outputs}
         addresses = {

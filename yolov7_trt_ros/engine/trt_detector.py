@@ -128,7 +128,7 @@ class TrtDetector:
                 self._load(plan_bytes, api, cuda_graph)
                 self.spec: ModelSpec = find_spec(
                     self._engine, manifest,
-                    lambda: probe_plan(self._engine, self._activations, self._stream),
+                    lambda light: probe_plan(self._engine, self._activations, self._stream, light),
                     class_names=class_names, anchors=anchors,
                 )
                 self._shapes = NetworkShapes(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import copy
 
 import torch
 from torch import nn, Tensor
@@ -51,12 +52,14 @@ class Network(nn.Module):
         self.rows = check_rows(rows)
         self.strides = head_strides(self.rows)
         self.anchors = anchors
-        self.model = nn.ModuleList(
-            build_block(row, state, f'model.{index}.') for index, row in enumerate(self.rows)
-        )
+        with torch.device('meta'):  # without memory: the state decides what is in it
+            self.model = nn.ModuleList(
+                build_block(row, state, f'model.{index}.') for index, row in enumerate(self.rows)
+            )
         self._check_channels()
         self.num_classes = self._count_classes()
         self.class_names = _choose_names(class_names, self.num_classes)
+        self.to_empty(device='cpu')
         _load(self, state)
         self._finished = _last_uses(self.rows)
         self.eval()
@@ -88,15 +91,24 @@ class Network(nn.Module):
             (B, 3 * (5 + classes), H / stride, W / stride) each, smallest stride first; logits.
 
         """
+        return self._run_rows(images, lambda block: block)
+
+    def exact_maps(self, images: Tensor) -> list[Tensor]:
+        """Return what `forward` would in float64; one layer at a time has weights of that type."""
+        return self._run_rows(images.double(), lambda block: copy.deepcopy(block).double())
+
+    def _run_rows(
+        self, images: Tensor, prepared: Callable[[nn.Module], nn.Module]
+    ) -> list[Tensor]:
         values: dict[int, Tensor] = {IMAGE: images}
         for index, (row, block) in enumerate(zip(self.rows, self.model, strict=True)):
             inputs = [values[source] for source in row.sources]
             if row.kind == 'detect':
                 break
-            values[index] = _run(row, block, inputs)
+            values[index] = run_row(row, prepared(block), inputs)
             for source in self._finished[index]:
                 del values[source]
-        maps: list[Tensor] = self.head(inputs)
+        maps: list[Tensor] = prepared(self.head)(inputs)
         return maps
 
     def _check_channels(self) -> None:
@@ -172,7 +184,8 @@ def _decode_map(
     return torch.cat([centres, sizes, unit[..., 4:]], -1).flatten(1, 3)
 
 
-def _run(row: Row, block: nn.Module, inputs: list[Tensor]) -> Tensor:
+def run_row(row: Row, block: nn.Module, inputs: list[Tensor]) -> Tensor:
+    """Return what a row other than the head makes of its inputs."""
     if row.kind == 'concat':
         return torch.cat(inputs, 1)
     if row.kind == 'add':
@@ -227,6 +240,11 @@ def conv_blocks(network: Network) -> dict[str, ConvBlock]:
     return {
         name: module for name, module in network.named_modules() if isinstance(module, ConvBlock)
     }
+
+
+def has_batch_norms(network: Network) -> bool:
+    """Tell whether a network has batch norms beside its convolutions."""
+    return any(block.bn is not None for block in conv_blocks(network).values())
 
 
 def fold_batch_norms(network: Network) -> Network:

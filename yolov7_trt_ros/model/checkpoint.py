@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import io
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from yolov7_trt_ros.errors import CheckpointError, SettingError
 from yolov7_trt_ros.model.architecture import Network
-from yolov7_trt_ros.model.fold import deploy_form, SourceModel
-from yolov7_trt_ros.model.layer_table import Row
-from yolov7_trt_ros.model.official_model import read_official_model
-from yolov7_trt_ros.model.restricted_pickle import StandIn
-from yolov7_trt_ros.model.state_table import recognise_state
-from yolov7_trt_ros.model.torch_file import read_torch_file
+from yolov7_trt_ros.model.checkpoint_contents import find_model, FORMAT
+from yolov7_trt_ros.model.checkpoint_facts import (
+    Fact,
+    FoundModel,
+    Overrides,
+    read_class_names,
+    tell_anchors,
+    tell_names,
+)
+from yolov7_trt_ros.model.fold import deploy_form
+from yolov7_trt_ros.model.torch_file import open_torch_file
 from yolov7_trt_ros.whole_file import write_whole
 
-FORMAT = 'yolov7_trt_ros network 1'
-_MISFITS = (
-    TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError,
-)  # what Python and torch raise at values of another type or shape; recursion without end as well
-_ROW_FIELDS = {field.name for field in dataclasses.fields(Row)}
+
+@dataclasses.dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A detector, and what was told of its checkpoint and from what."""
+
+    network: Network
+    facts: tuple[Fact, ...]
 
 
-def load_network(
+def load_checkpoint(
     path: Path,
     *,
     batch_norm: Literal['fold', 'keep'] = 'fold',
-    class_names: Sequence[str] | None = None,
-) -> Network:
+    overrides: Overrides | None = None,
+) -> LoadedCheckpoint:
     """
-    Load a detector in deploy form: float32, on the CPU, ready to run.
+    Load a detector in deploy form: float32, on the CPU, ready to run; and say what it is.
 
     Branches are merged, implicit vectors folded and auxiliary maps dropped. Nothing that the file
     holds is run, and the code it was made with is not needed.
@@ -47,38 +54,106 @@ def load_network(
         `save_network`.
     batch_norm
         `keep` leaves batch norms beside their convolutions, for pruning and training.
-    class_names
-        Take the place of what the file says.
+    overrides
+        What takes the place of what the file says or leaves open.
 
     Raises
     ------
     ModelNotFoundError
         There is no such file.
     SettingError
-        There are not as many class names as classes.
+        What is to take the place of what the file says does not fit it.
     CheckpointError
         It is damaged, holds code, or is no YOLOv7 detector.
 
     """
-    value = read_torch_file(path)
-    try:
-        source = deploy_form(_find_model(value), fold_batch_norm=batch_norm == 'fold')
-        network = Network(source.rows, source.state, source.anchors, source.class_names)
-    except CheckpointError as exc:
-        raise CheckpointError(f'{path}: {exc}') from exc.__cause__
-    except _MISFITS as exc:
-        reason = str(exc).strip().split('\n')[0][:200] or type(exc).__name__
-        raise CheckpointError(
-            f'{path}: is damaged, or no YOLOv7 detector: its parts do not fit together ({reason})'
-        ) from exc
-    if class_names is not None:
-        if len(class_names) != network.num_classes:
+    overrides = overrides or Overrides()
+    with open_torch_file(path) as value:
+        found = find_model(value, overrides)
+        _check_overrides(found, overrides, path)
+        names = None if overrides.class_names is not None else read_class_names(found.names)
+        source = deploy_form(found.source, fold_batch_norm=batch_norm == 'fold')
+        _check_finite(source.state)
+        facts, num_classes = found.facts, found.num_classes
+        del found, value  # the weights as they are stored: they need not stay
+        network = Network(source.rows, source.state, overrides.anchors or source.anchors, names)
+        _check_classes(network, num_classes)
+    if overrides.class_names is not None:
+        _rename(network, overrides.class_names, path)
+    return LoadedCheckpoint(network, _all_facts(facts, network, overrides, names))
+
+
+def _all_facts(
+    facts: Sequence[Fact], network: Network, overrides: Overrides, names: Sequence[str] | None
+) -> tuple[Fact, ...]:
+    """Return what was told of a checkpoint with what its network tells."""
+    told = {fact.name: fact for fact in facts}
+    if 'weights' not in told:
+        told = {'weights': Fact('weights', 'the only ones', 'there is but one set')} | told
+    if overrides.anchors is not None:
+        told['anchors'] = tell_anchors(network.anchors, 'given')
+    told['strides'] = Fact('strides', ', '.join(map(str, network.strides)), 'its layers')
+    told['class names'] = tell_names(
+        overrides.class_names is not None, names, network.class_names
+    )
+    return tuple(told.values())
+
+
+def load_network(
+    path: Path,
+    *,
+    batch_norm: Literal['fold', 'keep'] = 'fold',
+    class_names: Sequence[str] | None = None,
+) -> Network:
+    """Return the network of `load_checkpoint` alone; errors as there."""
+    return load_checkpoint(
+        path, batch_norm=batch_norm, overrides=Overrides(class_names=class_names)
+    ).network
+
+
+def _check_overrides(found: FoundModel, overrides: Overrides, path: Path) -> None:
+    """Refuse to overrule what the file says itself."""
+    rows, anchors = found.source.rows, overrides.anchors
+    facts = {fact.name: fact for fact in found.facts}
+    for name, asked in (('table', overrides.table), ('activation', overrides.activation)):
+        fact = facts[name]
+        if asked is not None and fact.value != asked:
             raise SettingError(
-                f'{path} has {network.num_classes} classes, but there are {len(class_names)} '
-                'class names: give one for each'
+                f'--{name} {asked}: {path} says itself that it is {fact.value} ({fact.source}); '
+                f'--{name} is for plain state_dicts, which do not'
             )
-        network.class_names = tuple(class_names)
-    return network
+    if anchors is not None and len(anchors) != len(found.source.anchors):
+        raise SettingError(
+            f'{path} has {len(found.source.anchors)} maps ({len(rows)} layers), but there are '
+            f'anchors for {len(anchors)}: give three for each map'
+        )
+
+
+def _check_finite(state: Mapping[str, Tensor]) -> None:
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise CheckpointError(
+                f'the weights {name} hold infinite values or NaN: the training failed; take a '
+                'checkpoint of an earlier epoch'
+            )
+
+
+def _rename(network: Network, names: Sequence[str], path: Path) -> None:
+    if len(names) != network.num_classes:
+        raise SettingError(
+            f'{path} has {network.num_classes} classes, but there are {len(names)} '
+            'class names: give one for each'
+        )
+    network.class_names = tuple(names)
+
+
+def _check_classes(network: Network, told: int | None) -> None:
+    if told is not None and told != network.num_classes:
+        raise CheckpointError(
+            f'says that it has {told} classes, but its head has as many values as a detector of '
+            f'{network.num_classes}: it finds more than boxes (key points, masks), or it is '
+            'damaged'
+        )
 
 
 def save_network(network: Network, path: Path) -> None:
@@ -102,50 +177,3 @@ def save_network(network: Network, path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(record, buffer)
     write_whole(path, buffer.getvalue())
-
-
-def _find_model(value: Any) -> SourceModel:
-    """Find the model among what a file holds; the averaged weights (EMA) are preferred."""
-    if isinstance(value, StandIn):
-        return read_official_model(value)
-    if not isinstance(value, dict):
-        raise CheckpointError(f'holds a {type(value).__name__}, expected a checkpoint of YOLOv7')
-    if 'format' in value:
-        return _read_own(value)
-    for key in ('ema', 'model', 'state_dict'):
-        if value.get(key) is not None:
-            return _find_model(value[key])
-    if value and all(isinstance(key, str) and isinstance(item, Tensor)
-                     for key, item in value.items()):
-        return recognise_state(value)
-    names = ', '.join(sorted(map(str, value))[:8]) or 'nothing'
-    raise CheckpointError(
-        f'holds {names}; expected a checkpoint of YOLOv7 with ema or model, or a state_dict'
-    )
-
-
-def _read_own(record: dict[Any, Any]) -> SourceModel:
-    if record['format'] != FORMAT:
-        raise CheckpointError(f'has the format {record["format"]!r}, expected {FORMAT!r}')
-    try:
-        rows = tuple(_read_row(row) for row in record['rows'])
-        anchors = tuple(
-            tuple((float(width), float(height)) for width, height in sizes)
-            for sizes in record['anchors']
-        )
-        names = tuple(str(name) for name in record['class_names'])
-        state = {str(name): value for name, value in record['state'].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise CheckpointError(f'is a damaged network file: {exc!r}') from exc
-    if not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError('is a damaged network file: a weight is no tensor')
-    return SourceModel(rows, state, anchors, names)
-
-
-def _read_row(record: Any) -> Row:
-    if set(record) != _ROW_FIELDS:
-        raise CheckpointError(f'has a layer with the fields {sorted(record)}')
-    numbers = [record[name] for name in ('kernel', 'stride', 'groups')]
-    if not all(isinstance(number, int) for number in (*numbers, *record['sources'])):
-        raise CheckpointError('has a layer whose sizes are no numbers')
-    return Row(**{**record, 'sources': tuple(record['sources'])})

@@ -9,16 +9,16 @@ import dataclasses
 import io
 import math
 from pathlib import Path
-import pickle
 import time
 from typing import Any, Protocol
 
 import torch
 from torch import nn, Tensor
 
-from yolov7_trt_ros.errors import CheckpointError, SettingError
+from yolov7_trt_ros.errors import CheckpointError, ModelNotFoundError, SettingError
 from yolov7_trt_ros.model.architecture import fold_batch_norms, Network
 from yolov7_trt_ros.model.imitation import imitation_loss
+from yolov7_trt_ros.model.torch_file import read_torch_file
 from yolov7_trt_ros.model.training_batches import (
     Augmentation,
     batches_of,
@@ -31,6 +31,12 @@ from yolov7_trt_ros.model.training_batches import (
 from yolov7_trt_ros.whole_file import write_whole
 
 _FORMAT = 'yolov7_trt_ros recovery 1'
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(
+        ('settings', 'student', 'average', 'optimiser', 'scaler', 'extra'), dict
+    ),
+    'images': int, 'step': int, 'elapsed_s': (int, float),
+}
 _PLACES, _COLOURS = 1, 2
 _SETTLED_IMAGES = 512
 
@@ -369,15 +375,17 @@ def read_recovery(path: Path) -> dict[str, Any]:
 
     """
     try:
-        record = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError as exc:
+        record = read_torch_file(path)
+    except ModelNotFoundError as exc:
         raise CheckpointError(
             f'there is no interrupted recovery at {path}: start without --resume'
         ) from exc
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as exc:
-        raise CheckpointError(f'{path} is no interrupted recovery, or damaged: {exc}') from exc
+    except CheckpointError as exc:
+        raise CheckpointError(f'no interrupted recovery, or damaged: {exc}') from exc
     if not isinstance(record, dict) or record.get('format') != _FORMAT:
         raise CheckpointError(f'{path} is no interrupted recovery: expected {_FORMAT!r}')
+    if not all(isinstance(record.get(name), kind) for name, kind in _FIELDS.items()):
+        raise CheckpointError(f'{path} is damaged: start anew without --resume')
     return record
 
 

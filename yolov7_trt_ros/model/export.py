@@ -6,19 +6,27 @@ from collections.abc import Iterable, Sequence
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 from onnx import TensorProto
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.model.architecture import fold_batch_norms, Network
+from yolov7_trt_ros.model.architecture import fold_batch_norms, has_batch_norms, Network
 from yolov7_trt_ros.model.onnx_decode import write_grid
 from yolov7_trt_ros.model.onnx_layers import write_layers
 from yolov7_trt_ros.model.onnx_nms import NmsSettings, Output, write_plugin_nms, write_standard_nms
 from yolov7_trt_ros.model.onnx_writer import GraphWriter, LEAST_OPSET, MOST_OPSET
-from yolov7_trt_ros.model.verify import check_comparisons, compare_outputs, Comparison, Shape
-from yolov7_trt_ros.whole_file import write_whole
+from yolov7_trt_ros.model.verify import (
+    check_comparisons,
+    compare_outputs,
+    Comparison,
+    Outline,
+    Shape,
+)
+from yolov7_trt_ros.model.verify_layers import add_layers
+from yolov7_trt_ros.whole_file import written_aside
 
 FORMS = ('grid', 'raw', 'end2end')
 NMS_KINDS = ('trt', 'onnx')
@@ -26,6 +34,8 @@ DYNAMIC = ('batch', 'hw')
 DEFAULT_SHAPE: Shape = (1, 3, 640, 640)
 DEFAULT_OPSET = 17
 
+_BASE_BYTES = 450_000_000
+_COPIES = {'grid': 4, 'raw': 4, 'end2end': 7}
 _MOST_VALUES = 2**31 - 1
 _GRID, _RAW = 'output', 'raw'
 
@@ -109,7 +119,8 @@ def export_onnx(
     Raises
     ------
     ExportError
-        The outputs differ by more than 0.0001 (relative); no file is written.
+        The outputs differ by more than 0.0001 (relative) and more than rounding explains; no
+        file is written.
     SettingError
         An option is unknown or out of its range, or the size is no multiple of the stride.
     OSError
@@ -119,12 +130,30 @@ def export_onnx(
     options = ExportOptions(
         form, nms, frozenset(dynamic), shape, opset, nms_settings or NmsSettings()
     )
-    network = fold_batch_norms(network)
+    if has_batch_norms(network):
+        network = fold_batch_norms(network)
+    shapes = comparison_shapes(network, options)
     model = build_model(network, options)
-    results = compare_outputs(model, network, comparison_shapes(network, options))
-    check_comparisons(results)
-    write_whole(path, model.SerializeToString())
+    data = model.SerializeToString()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path, data) as temporary:
+        del data
+        if not Outline.of(model).has_nms:
+            model = Outline.of(model)  # the weights are in the file
+        results = compare_outputs(temporary, model, network, shapes)
+        results = add_layers(
+            results, network, options.opset,
+            image_hw=None if 'hw' in options.dynamic else options.shape[2:],
+        )
+        check_comparisons(results)
+        os.replace(temporary, path)
     return results
+
+
+def estimate_memory_bytes(network: Network, form: str) -> int:
+    """Return about how much memory an export takes, as measured with yolov7-e6e."""
+    weights_bytes = sum(4 * value.numel() for value in network.parameters())
+    return _BASE_BYTES + _COPIES[form] * weights_bytes
 
 
 def build_model(network: Network, options: ExportOptions) -> Any:

@@ -90,7 +90,7 @@ class FloatModel:
         """
         try:
             expression = re.compile(pattern)
-        except re.error as exc:
+        except (re.error, OverflowError, RecursionError) as exc:
             raise SettingError(f'--keep {pattern!r} is not a regular expression: {exc}') from exc
         found = tuple(name for name in self.convs if expression.search(name))
         if not found:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NoReturn
 
-from torch import Tensor
-
-from yolov7_trt_ros.core.model_spec import Anchors
 from yolov7_trt_ros.errors import CheckpointError
-from yolov7_trt_ros.model.blocks import BATCH_NORM_EPS, DOWN_CONVS, PYRAMID_CONVS, PYRAMID_POOLS
+from yolov7_trt_ros.model.blocks import DOWN_CONVS, PYRAMID_CONVS, PYRAMID_POOLS
+from yolov7_trt_ros.model.checkpoint_facts import Fact, FoundModel, read_anchors, tell_anchors
 from yolov7_trt_ros.model.fold import SourceModel
-from yolov7_trt_ros.model.layer_table import absolute, LEAKY_SLOPE, Row
-from yolov7_trt_ros.model.restricted_pickle import BoundMethod, StandIn
+from yolov7_trt_ros.model.foreign_checkpoint import describe_head, describe_layers
+from yolov7_trt_ros.model.layer_table import (
+    absolute,
+    check_rows,
+    head_strides,
+    LEAKY_SLOPE,
+    Row,
+)
+from yolov7_trt_ros.model.pickle_names import BoundMethod, StandIn
+from yolov7_trt_ros.model.pickled_modules import child, children, collect_tensors, whole_number
+from yolov7_trt_ros.model.state_table import describe_activations, describe_rows, tell_fusing
+from yolov7_trt_ros.model.stored_tensor import load_tensors, StoredTensor
 
 _HEADS = ('Detect', 'IDetect', 'IAuxDetect')
-_REFUSED_HEADS = {
-    'IBin': 'its boxes are decoded from bins, which no exporter of YOLOv7 supports',
-    'IKeypoint': 'it is a pose model, not a detector',
-    'MT': 'it is a multi-task model, not a detector',
-}
+_MOST_MAPS = 8
+_NORMS = {'BatchNorm2d', 'SyncBatchNorm'}
 _ACTIVATIONS = {'SiLU': 'silu', 'LeakyReLU': 'leaky_relu', 'ReLU': 'relu', 'Identity': 'identity'}
 
 
-def read_official_model(model: StandIn) -> SourceModel:
+def read_official_model(model: StandIn) -> FoundModel:
     """
     Return the table and weights of a pickled model, from its own list of modules.
 
@@ -33,40 +38,63 @@ def read_official_model(model: StandIn) -> SourceModel:
         It is no YOLOv7 detector, or has a layer of a kind that is not known.
 
     """
+    layers = _layers(model)
+    rows = tuple(_read_row(index, layer) for index, layer in enumerate(layers))
+    check_rows(rows)
+    head, name = layers[-1], f'model.{len(rows) - 1}.'
+    stored, shifts = collect_tensors(layers)
+    state = load_tensors(stored)
+    for variance, shift in shifts.items():
+        state[variance] = state[variance].double() + shift
+    levels = _count_maps(head, stored, name)
+    buffers = {
+        key: state[name + key] for key in ('anchors', 'anchor_grid') if name + key in state
+    }
+    anchors, anchors_from = read_anchors(buffers, head_strides(rows)[:levels])
+    if not anchors:
+        raise CheckpointError('the head of the checkpoint has no anchors (anchor_grid)')
+    is_fused = _runs_fused(head)
+    source = SourceModel(rows, state, anchors, is_fused=is_fused)
+    facts = (
+        Fact('table', describe_rows(rows), 'its own list of layers'),
+        Fact('activation', describe_activations(rows), 'its modules'),
+        *tell_fusing(state, is_fused, 'the head says so' if is_fused else 'its modules'),
+        tell_anchors(anchors, anchors_from),
+    )
+    return FoundModel(source, facts, model.state.get('names'), whole_number(head.state.get('nc')))
+
+
+def _layers(model: StandIn) -> list[StandIn]:
+    """Return the layers, the last of which is a head that can be decoded."""
+    if _kind(model) == 'Darknet':
+        raise CheckpointError(
+            'the model is of YOLOR or Scaled-YOLOv4 (Darknet): only heads of YOLOv7 are decoded '
+            'here; use the program that it is from'
+        )
     layers = children(child(model, 'model'))
     if not layers:
         raise CheckpointError(f'a {model.path} without layers, expected a models.yolo.Model')
-    rows: list[Row] = []
-    state: dict[str, Tensor] = {}
-    for index, (name, layer) in enumerate(layers.items()):
+    for index, name in enumerate(layers):
         if name != str(index):
-            raise CheckpointError(f'layer {index} of the checkpoint is called {name}')
-        rows.append(_read_row(index, layer))
-        state.update(_tensors(layer, f'model.{index}.'))
-    head = layers[str(len(rows) - 1)]
-    if _is_fused(head):  # its implicit vectors are in the convolutions already, and left behind
-        state = {name: value for name, value in state.items() if not name.endswith('.implicit')}
-    return SourceModel(tuple(rows), state, _read_anchors(head), _read_names(model))
+            raise CheckpointError(f'layer {index} of the checkpoint is called {name[:40]}')
+    listed = list(layers.values())
+    kinds = [_kind(layer) for layer in listed]
+    if kinds[-1] not in _HEADS or not set(kinds) <= set(_READERS):
+        _refuse(listed)
+    return listed
 
 
-def children(owner: StandIn) -> dict[str, StandIn]:
-    """Return the sub-modules of a stand-in, in their order."""
-    found = owner.state.get('_modules')
-    if not isinstance(found, dict):
-        return {}
-    return {
-        str(name): value for name, value in found.items() if isinstance(value, StandIn)
-    }
-
-
-def child(owner: StandIn, name: str) -> StandIn:
-    """Return one sub-module; raises CheckpointError where it is not there."""
-    found = children(owner).get(name)
-    if found is None:
-        raise CheckpointError(
-            f'a {owner.path} in the checkpoint has no {name}: expected the layers of YOLOv7'
-        )
-    return found
+def _refuse(layers: Sequence[StandIn]) -> NoReturn:
+    """Say what a model is that has another head, or layers of other kinds."""
+    kinds = [_kind(layer) for layer in layers]
+    told = describe_head(kinds[-1]) or describe_layers(kinds)
+    if told is None and kinds[-1] not in _READERS:
+        told = f'the head of the model is {kinds[-1]}, expected one of {", ".join(_HEADS)}'
+    unknown = next((index for index, kind in enumerate(kinds) if kind not in _READERS), 0)
+    raise CheckpointError(
+        told or f'layer {unknown} of the checkpoint is a {layers[unknown].path[:100]}, which is '
+        f'not known; known are {", ".join(_READERS)}'
+    )
 
 
 def _kind(layer: StandIn) -> str:
@@ -78,13 +106,6 @@ def _kind(layer: StandIn) -> str:
 
 def _read_row(index: int, layer: StandIn) -> Row:
     kind = _kind(layer)
-    if kind in _REFUSED_HEADS:
-        raise CheckpointError(f'the head of the model is {kind}: {_REFUSED_HEADS[kind]}')
-    if kind not in _READERS:
-        raise CheckpointError(
-            f'layer {index} of the checkpoint is a {layer.path}, which is not known; known are '
-            + ', '.join(_READERS)
-        )
     if 'f' not in layer.state or layer.state.get('i') != index:
         raise CheckpointError(
             f'layer {index} ({kind}) of the checkpoint does not say what it reads'
@@ -97,12 +118,22 @@ def _read_row(index: int, layer: StandIn) -> Row:
 
 
 def _read_conv(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
+    norm = children(layer).get('bn')
+    if norm is not None:
+        _check_kind(index, norm, _NORMS)
+        if _runs_fused(layer):
+            raise CheckpointError(
+                f'layer {index} runs as fused, but has its batch norm still: one of both is wrong'
+            )
     return _conv_row(index, child(layer, 'conv'), _activation(index, layer), sources)
 
 
 def _conv_row(
     index: int, conv: StandIn, activation: str, sources: tuple[int, ...], kind: str = 'conv'
 ) -> Row:
+    _check_kind(index, conv, {'Conv2d'})
+    if conv.state.get('padding_mode', 'zeros') != 'zeros':
+        raise CheckpointError(f'layer {index} is a convolution that does not pad with zeros')
     facts = {
         name: _square(index, conv.state.get(name), name)
         for name in ('kernel_size', 'stride', 'padding', 'dilation')
@@ -122,6 +153,9 @@ def _conv_row(
 def _read_rep_conv(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
     merged = children(layer).get('rbr_reparam')
     dense = merged or child(child(layer, 'rbr_dense'), '0')
+    if merged is None:
+        for branch in (child(layer, 'rbr_dense'), child(layer, 'rbr_1x1')):
+            _check_kind(index, child(branch, '1'), _NORMS)
     return _conv_row(index, dense, _activation(index, layer), sources, 'rep_conv')
 
 
@@ -131,6 +165,7 @@ def _read_pool(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
         name: _square(index, pool.state.get(name), name)
         for name in ('kernel_size', 'stride', 'padding')
     }
+    _check_plain_pool(index, pool)
     row = Row('max_pool', sources, kernel=facts['kernel_size'], stride=facts['stride'])
     if facts['padding'] != row.padding:
         raise CheckpointError(
@@ -202,7 +237,21 @@ def _check_parts(
     return activations.pop()
 
 
+def _check_kind(index: int, layer: StandIn, kinds: Collection[str]) -> None:
+    if _kind(layer) not in kinds:
+        raise CheckpointError(
+            f'layer {index} has a {layer.path[:100]}, expected {" or ".join(sorted(kinds))}'
+        )
+
+
+def _check_plain_pool(index: int, pool: StandIn) -> None:
+    _check_kind(index, pool, {'MaxPool2d'})
+    if pool.state.get('ceil_mode') or pool.state.get('dilation', 1) not in (1, (1, 1)):
+        raise CheckpointError(f'layer {index} is a pooling that rounds up or is dilated')
+
+
 def _check_pool(index: int, pool: StandIn, kernel: int, stride: int) -> None:
+    _check_plain_pool(index, pool)
     found = tuple(
         _square(index, pool.state.get(name), name) for name in ('kernel_size', 'stride')
     )
@@ -247,42 +296,21 @@ _READERS: Mapping[str, Callable[[int, StandIn, tuple[int, ...]], Row]] = {
 }
 
 
-# ---- weights, anchors, names
+def _count_maps(head: StandIn, stored: Mapping[str, StoredTensor], name: str) -> int:
+    """Return how many maps the head has; refuse one whose values are other than a detector's."""
+    levels = sum(f'{name}m.{level}.weight' in stored for level in range(_MOST_MAPS))
+    classes, values = head.state.get('nc'), head.state.get('no')
+    if isinstance(classes, int) and isinstance(values, int) and values != 5 + classes:
+        raise CheckpointError(
+            f'the head gives {values} values an anchor for {classes} classes, a detector gives '
+            f'{5 + classes}: it finds more than boxes (key points, masks), or decodes them '
+            'otherwise'
+        )
+    if not levels:
+        raise CheckpointError(f'the weights {name}m.0.weight of the head are missing')
+    return levels
 
 
-def _tensors(owner: StandIn, name: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield every parameter and buffer below a module, with batch norms brought to one epsilon."""
-    held = {**(owner.state.get('_parameters') or {}), **(owner.state.get('_buffers') or {})}
-    for key, value in held.items():
-        if not isinstance(value, Tensor) or key in ('total_ops', 'total_params'):
-            continue
-        if key == 'running_var':
-            value = value.double() + (owner.state.get('eps', BATCH_NORM_EPS) - BATCH_NORM_EPS)
-        yield f'{name}{key}', value
-    for key, module in children(owner).items():
-        yield from _tensors(module, f'{name}{key}.')
-
-
-def _is_fused(head: StandIn) -> bool:
-    forward = head.state.get('forward')
+def _runs_fused(layer: StandIn) -> bool:
+    forward = layer.state.get('forward')
     return isinstance(forward, BoundMethod) and forward.name == 'fuseforward'
-
-
-def _read_anchors(head: StandIn) -> Anchors:
-    """Return the anchors in network pixels, from the buffer (maps, 1, anchors, 1, 1, 2)."""
-    grid: Any = (head.state.get('_buffers') or {}).get('anchor_grid')
-    if not isinstance(grid, Tensor) or grid.ndim != 6 or grid.shape[-1] != 2:
-        raise CheckpointError('the head of the checkpoint has no anchors (anchor_grid)')
-    maps = grid.float().flatten(1, 4).tolist()
-    return tuple(tuple((width, height) for width, height in anchors) for anchors in maps)
-
-
-def _read_names(model: StandIn) -> tuple[str, ...] | None:
-    names = model.state.get('names')
-    if isinstance(names, dict):
-        numbered = all(isinstance(key, int) for key in names)
-        names = [names[key] for key in (sorted(names) if numbered else names)]
-    if not isinstance(names, (list, tuple)) or not names:
-        return None
-    # what UTF-8 cannot say, half a surrogate pair, neither ONNX nor a message can
-    return tuple(str(name).encode('utf-8', 'replace').decode() for name in names)

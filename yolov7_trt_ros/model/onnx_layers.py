@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from torch import nn
 
@@ -21,17 +23,27 @@ def write_layers(writer: GraphWriter, network: Network, image: str) -> list[str]
     and tensors are called like the layers: `model.3.conv`, then `model.3` for its activation.
 
     """
+    return write_head(writer, network, write_rows(writer, network, image))
+
+
+def write_head(writer: GraphWriter, network: Network, values: Mapping[int, str]) -> list[str]:
+    """Write the head on the rows' outputs, by their numbers; return the names of its maps."""
+    name = f'model.{len(network.rows) - 1}'
+    inputs = [values[source] for source in network.rows[-1].sources]
+    return [
+        _convolution(writer, layer, x, f'{name}.m.{level}')
+        for level, (layer, x) in enumerate(zip(network.head.layers, inputs, strict=True))
+    ]
+
+
+def write_rows(writer: GraphWriter, network: Network, image: str) -> dict[int, str]:
+    """Write all layers but the head; return the name of each row's output."""
     values = {IMAGE: image}
     for index, (row, block) in enumerate(zip(network.rows, network.model, strict=True)):
-        name = f'model.{index}'
-        inputs = [values[source] for source in row.sources]
-        if row.kind == 'detect':
-            return [
-                _convolution(writer, layer, x, f'{name}.m.{level}')
-                for level, (layer, x) in enumerate(zip(network.head.layers, inputs, strict=True))
-            ]
-        values[index] = _write_row(writer, row, block, inputs, name)
-    raise AssertionError('check_rows guarantees a head')
+        if row.kind != 'detect':
+            inputs = [values[source] for source in row.sources]
+            values[index] = _write_row(writer, row, block, inputs, f'model.{index}')
+    return values
 
 
 def _write_row(

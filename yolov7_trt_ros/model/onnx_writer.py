@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper, TensorProto
 LEAST_OPSET, MOST_OPSET = 11, 20
 PLUGIN_DOMAIN = 'TRT'
 
+_WEIGHT_DIMENSIONS = 4
 _SPLIT_SIZES_AS_INPUT = 13
 _RESIZE_ROI_OPTIONAL = 13
 
@@ -34,7 +35,7 @@ class GraphWriter:
     def __init__(self, opset: int) -> None:
         self.opset = opset
         self._nodes: list[Any] = []
-        self._tensors: dict[str, Any] = {}
+        self._tensors: dict[str, NDArray[Any]] = {}
         self._domains: set[str] = set()
 
     def node(
@@ -56,10 +57,9 @@ class GraphWriter:
         ))
 
     def const(self, name: str, values: Any, dtype: type[Any]) -> str:
-        """Add a constant, once under one name, and return the name."""
+        """Add a constant, once under one name, and return the name; an array is not copied."""
         if name not in self._tensors:
-            array: NDArray[Any] = np.array(values, dtype)
-            self._tensors[name] = numpy_helper.from_array(array, name)
+            self._tensors[name] = np.asarray(values, dtype)
         return name
 
     def integers(self, *values: int) -> str:
@@ -98,7 +98,9 @@ class GraphWriter:
         metadata: Mapping[str, str],
     ) -> Any:
         """
-        Return the ModelProto.
+        Return the ModelProto, checked.
+
+        Weights come in when it is checked, as what checks it makes copies of all it is given.
 
         Parameters
         ----------
@@ -114,8 +116,13 @@ class GraphWriter:
             self._nodes, 'yolov7',
             [helper.make_tensor_value_info('images', TensorProto.FLOAT, image_shape)],
             [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in outputs],
-            list(self._tensors.values()),
+            [numpy_helper.from_array(array, name) for name, array in self._tensors.items()
+             if array.ndim < _WEIGHT_DIMENSIONS],
         )
+        weights = {
+            name: array for name, array in self._tensors.items()
+            if array.ndim >= _WEIGHT_DIMENSIONS
+        }
         opsets = [helper.make_opsetid('', self.opset)]
         version = helper.find_min_ir_version_for(opsets)
         opsets += [helper.make_opsetid(domain, 1) for domain in sorted(self._domains - {''})]
@@ -123,5 +130,18 @@ class GraphWriter:
             graph, opset_imports=opsets, ir_version=version, producer_name='yolov7_trt_ros'
         )
         helper.set_model_props(model, dict(metadata))
-        onnx.checker.check_model(model)
+        _check(model, weights)
+        for name, array in weights.items():
+            model.graph.initializer.add().CopyFrom(numpy_helper.from_array(array, name))
         return model
+
+
+def _check(model: Any, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Check a model whose weights are not in it yet: for that they are inputs."""
+    images = len(model.graph.input)
+    model.graph.input.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
+        for name, array in weights.items()
+    )
+    onnx.checker.check_model(model)
+    del model.graph.input[images:]

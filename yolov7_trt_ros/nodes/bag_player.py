@@ -18,9 +18,9 @@ from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.replay.bags import BagReader
+from yolov7_trt_ros.replay.file_kinds import kind_of
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 from yolov7_trt_ros.replay.rosbags_door import COMPRESSED_TYPE, IMAGE_TYPE
-from yolov7_trt_ros.replay.sources import kind_of
 
 _TYPES = {IMAGE_TYPE: Image, COMPRESSED_TYPE: CompressedImage}
 _CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)

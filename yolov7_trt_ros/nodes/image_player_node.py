@@ -40,7 +40,6 @@ from yolov7_trt_ros.replay.sources import open_frames
 
 _SECONDS_PER_PICTURE = 4.0
 _ENCODINGS = ('bgr8', 'rgb8', 'mono8', 'yuv422_yuy2', 'jpeg')
-_PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 _ORIGINAL = 'original'
 
 
@@ -190,9 +189,10 @@ def read_frames(
 
 
 def _source_images(source: Path) -> Iterator[tuple[NDArray[np.uint8], bool]]:
-    for frame in open_frames(source):
+    frames = open_frames(source)
+    for frame in frames:
         if isinstance(frame, Frame):
-            yield to_bgr(frame.image), frame.path.suffix.lower() in _PICTURES
+            yield to_bgr(frame.image), frames.kind == 'pictures'
 
 
 def moving_view(

@@ -8,6 +8,7 @@ from typing import Any
 
 from yolov7_trt_ros.core.class_filter import find_class_ids
 from yolov7_trt_ros.core.detector import DetectSettings, MAX_DETECTIONS_LIMIT
+from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, MAX_PIXELS
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
@@ -143,6 +144,11 @@ PARAMETERS = (
         'Boxes of different classes suppress each other.', runtime=True,
     ),
     ParameterSpec(
+        'max_image_pixels', DEFAULT_MAX_DECODED_PIXELS,
+        'Most width x height that a compressed image is decoded to; larger ones fail.', 1,
+        MAX_PIXELS, runtime=True,
+    ),
+    ParameterSpec(
         'max_rate_hz', 0.0, 'Most images per second to process per topic; 0: no limit.', 0.0,
         1000.0, runtime=True,
     ),
@@ -188,6 +194,7 @@ class NodeSettings:
     """What may change at run time, taken together so that a frame never sees half a change."""
 
     detect: DetectSettings
+    max_image_pixels: int
     max_rate_hz: float
     max_message_bytes: int
     max_batch: int
@@ -257,6 +264,7 @@ def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> Node
             class_ids=find_class_ids(split_names(values['classes']), class_names),
             class_agnostic=values['class_agnostic'],
         ),
+        max_image_pixels=values['max_image_pixels'],
         max_rate_hz=values['max_rate_hz'],
         max_message_bytes=values['max_message_bytes'],
         max_batch=values['max_batch'],

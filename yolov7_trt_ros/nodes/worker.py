@@ -117,7 +117,7 @@ class DetectionWorker:
         """Detect in frames of several topics at once; one that fails leaves the others alone."""
         started_ns = time.monotonic_ns()
         settings = self._settings()
-        viewed = [each for frame in frames if (each := self._view(frame)) is not None]
+        viewed = [each for frame in frames if (each := self._view(frame, settings)) is not None]
         if not viewed:
             return
         viewed_ns = time.monotonic_ns()
@@ -135,13 +135,14 @@ class DetectionWorker:
         for each, detections in published:
             self._publish_overlay(each, detections, settings)
 
-    def _view(self, frame: ReceivedFrame) -> _ViewedFrame | None:
+    def _view(self, frame: ReceivedFrame, settings: NodeSettings) -> _ViewedFrame | None:
         """Return a frame with its image, None where it is of no use."""
         read = read_compressed_image if frame.compressed else read_image
         try:
             message = read(frame.serialized)
             _check_frame_id(message.header.frame_id)
-            return _ViewedFrame(frame, message.header, view_message(message))
+            image = view_message(message, max_pixels=settings.max_image_pixels)
+            return _ViewedFrame(frame, message.header, image)
         except Exception as exc:  # InputError, MemoryError, or a defect that this image shows
             self._fail(frame, exc)
             return None

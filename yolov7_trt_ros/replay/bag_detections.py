@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Sequence
 import dataclasses
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.stamps import stamp_to_ns
 from yolov7_trt_ros.errors import BagError
-from yolov7_trt_ros.replay.bags import open_parts
+from yolov7_trt_ros.replay.bag_parts import OpenBag
 from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import bag_typestore, DAMAGE, RawMessage
 
@@ -93,23 +94,24 @@ class DetectionReader:
     ) -> None:
         self.path = path
         self._class_ids = class_ids
-        self._parts = open_parts(path)
-        self.warnings = tuple(part.warning for part in self._parts if part.warning)
-        self.topics = _choose_topics(
-            path, {topic: kind for part in self._parts for topic, kind in part.topics.items()},
-            topics,
-        )
+        self._bag = OpenBag(path)
+        self.warnings = tuple(self._bag.warnings)
+        self.topics = _choose_topics(path, self._bag.topics, topics)
 
     def frames(self, topics: Sequence[str] | None = None) -> Iterator[DetectionFrame | BagError]:
-        """Yield what was recorded, in that order; a BagError for each part that is damaged."""
+        """Yield what was recorded, in that order; a BagError for all that is lost."""
         wanted = self.topics if topics is None else topics
-        for part in self._parts:
+        seen: collections.Counter[str] = collections.Counter()
+        yield from self._bag.errors
+        for part in self._bag.parts:
             typestore = bag_typestore(part.definitions, DETECTIONS_TYPE)
             for item in part.messages(wanted):
                 if isinstance(item, BagError):
                     yield item
                 else:
+                    seen[item.topic] += 1
                     yield self._frame(item, typestore)
+        yield from self._bag.missing(wanted, seen)
 
     def _frame(self, raw: RawMessage, typestore: Any) -> DetectionFrame | BagError:
         try:
@@ -155,7 +157,7 @@ def _choose_topics(
     carrying = tuple(topic for topic, kind in available.items() if kind == DETECTIONS_TYPE)
     if not carrying:
         others = ', '.join(f'{topic} ({kind})' for topic, kind in available.items()) or 'nothing'
-        raise BagError(f'{path} holds no {DETECTIONS_TYPE}; it holds {others}')
+        raise BagError(f'{path} holds no {DETECTIONS_TYPE}; it holds {others[:400]}')
     names = [f'/{topic.lstrip("/")}' for topic in wanted]
     for name in names:
         if name not in carrying:

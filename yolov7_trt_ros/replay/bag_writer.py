@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import contextlib
 import os
 from pathlib import Path
-import shutil
+import re
 import tempfile
 from types import TracebackType
 from typing import Any
@@ -22,6 +22,8 @@ from yolov7_trt_ros.replay.rosbags_door import (
     Writer,
     WriterError,
 )
+
+_BAG_FILE = re.compile(r'[.](mcap|db3|db3-wal|db3-shm)([.]zstd)?$')
 
 
 class DetectionBagWriter:
@@ -78,14 +80,16 @@ class DetectionBagWriter:
         self._typestore = load_typestore()
         self._messages = DetectionMessages(class_names)
         self._exit = contextlib.ExitStack()
-        _check_output(path, source, overwrite=overwrite)
+        check_output(path, source, overwrite=overwrite)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.mkdtemp(prefix=f'.{path.stem}.partial-', dir=path.parent)
+            folder = tempfile.TemporaryDirectory(  # which goes with the process at the latest
+                prefix=f'.{path.stem}.partial-', dir=path.parent, ignore_cleanup_errors=True
+            )
         except OSError as exc:
             raise BagError(f'cannot write {path}: {exc.strerror}') from exc
-        self._exit.callback(shutil.rmtree, folder, ignore_errors=True)
-        self._folder = Path(folder)
+        self._exit.callback(folder.cleanup)
+        self._folder = Path(folder.name)
         self._bag = self._folder / (path.stem if path.suffix == '.mcap' else path.name)
         self._writer = Writer(
             self._bag, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
@@ -165,7 +169,25 @@ class DetectionBagWriter:
             raise BagError(f'cannot write {self.path}: {exc}') from exc
 
 
-def _check_output(path: Path, source: Path | None, *, overwrite: bool) -> None:
+def _others_in_bag(folder: Path) -> list[str]:
+    """Return what lies in a bag folder and is none of its files."""
+    return sorted(
+        each.name for each in folder.iterdir()
+        if not each.is_file()
+        or (each.name != 'metadata.yaml' and not _BAG_FILE.search(each.name))
+    )
+
+
+def check_output(path: Path, source: Path | None, *, overwrite: bool) -> None:
+    """
+    Check that a bag may be written at a path, before any work.
+
+    Raises
+    ------
+    BagError
+        It exists and is not to be replaced, is no bag or more than one, or would touch `source`.
+
+    """
     if source is not None and _overlap(path.resolve(), source.resolve()):
         raise BagError(f'the output {path} would touch the bag that is read; choose another name')
     if not path.exists():
@@ -174,6 +196,10 @@ def _check_output(path: Path, source: Path | None, *, overwrite: bool) -> None:
         raise BagError(f'{path} exists already; choose another name, or overwrite it with --force')
     if path.is_dir() and (path.suffix == '.mcap' or not (path / 'metadata.yaml').is_file()):
         raise BagError(f'{path} is a folder and no bag; it will not be replaced')
+    if path.is_dir() and (others := _others_in_bag(path)):
+        raise BagError(
+            f'{path} holds {others[0]}, which is no part of a bag; move it, or choose another name'
+        )
     if path.is_file() and path.suffix != '.mcap':
         raise BagError(f'{path} is a file, and a bag folder is to be written; end it in .mcap')
 

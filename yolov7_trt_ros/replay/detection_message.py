@@ -11,6 +11,7 @@ from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.replay.rosbags_door import load_typestore
 
 DETECTIONS_TYPE = 'vision_msgs/msg/Detection2DArray'
+_LAST_NS = 2**31 * NS_PER_S - 1  # seconds of a stamp are an int32
 
 
 class DetectionMessages:
@@ -44,7 +45,7 @@ class DetectionMessages:
 
     def build(self, stamp_ns: int, frame_id: str, detections: Detections) -> Any:
         """Return the message; every detection has the header of the array."""
-        header = self._header(self._time(*divmod(stamp_ns, NS_PER_S)), frame_id)
+        header = self._header(self._time(*divmod(min(stamp_ns, _LAST_NS), NS_PER_S)), frame_id)
         boxes = detections.boxes_xyxy.astype(np.float64).tolist()
         scores, class_ids = detections.scores.tolist(), detections.class_ids.tolist()
         return self._array(header, [

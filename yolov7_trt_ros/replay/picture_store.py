@@ -13,9 +13,10 @@ import cv2
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import ImageError, InputError
+from yolov7_trt_ros.replay.file_kinds import kind_of
 from yolov7_trt_ros.replay.frames import BadFrame
 from yolov7_trt_ros.replay.pictures import find_pictures, load_picture
-from yolov7_trt_ros.replay.sources import kind_of, open_frames
+from yolov7_trt_ros.replay.sources import open_frames
 
 _JPEG_QUALITY = 95
 """Of spooled frames: what is lost is less than a camera's own compression loses."""
@@ -50,9 +51,8 @@ class PictureStore:
     Raises
     ------
     InputError
-        Nothing there, of no known kind, or without a single picture.
-    OSError
-        The temporary folder has no room for the frames.
+        Nothing there, of no known kind, without a single picture, or the temporary folder has no
+        room for the frames.
 
     """
 
@@ -123,6 +123,7 @@ class PictureStore:
         files: list[Path] = []
         source = open_frames(path, topics=topics, every=every)
         warnings = list(source.warnings)
+        known = len(warnings)
         for item in source:
             if most is not None and len(files) >= most:
                 break
@@ -134,13 +135,19 @@ class PictureStore:
             except ImageError as exc:
                 warnings.append(str(exc))
             progress()
-        self.warnings = tuple(warnings)
+        self.warnings = (*warnings, *source.warnings[known:])
         return files
 
 
 def _write_frame(file: Path, image: ImageView) -> Path:
-    done, data = cv2.imencode('.jpg', to_bgr(image), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    try:
+        done, data = cv2.imencode('.jpg', to_bgr(image), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    except cv2.error as exc:
+        raise ImageError(f'cannot encode a frame: {exc.err}') from exc
     if not done:
         raise ImageError(f'cannot encode a frame of {image.width}x{image.height} pixels')
-    file.write_bytes(data.tobytes())
+    try:
+        file.write_bytes(data.tobytes())
+    except OSError as exc:
+        raise InputError(f'cannot write {file}: {exc.strerror}') from exc
     return file

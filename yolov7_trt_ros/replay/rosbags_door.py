@@ -1,4 +1,4 @@
-"""The one door to rosbags: its import, its message types, and all that a damaged bag raises."""
+"""The one door to rosbags and what comes with it: imports, types, and what damage raises."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import struct
 import sys
 from typing import Any, NamedTuple
 
+from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.errors import MissingDependencyError
 
 try:
     import apsw
-    from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer, WriterError
-    from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
+    from lz4.frame import LZ4FrameDecompressor
+    from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+    from rosbags.rosbag2.errors import ReaderError
+    from rosbags.rosbag2.metadata import parse_qos
     from rosbags.serde import SerdeError
     from rosbags.typesys import get_types_from_msg, get_typestore, Stores, TypesysError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     if sys.version_info >= (3, 14):
         from compression import zstd
@@ -28,24 +33,26 @@ except ImportError as exc:
 
 from yolov7_trt_ros.replay.vision_msgs import DEFINITIONS
 
-__all__ = ['DAMAGE', 'DECOMPRESSORS', 'RawMessage', 'Reader', 'StoragePlugin', 'Writer',
-           'WriterError', 'bag_typestore', 'load_typestore']
+__all__ = ['DAMAGE', 'LZ4FrameDecompressor', 'RawMessage', 'StoragePlugin', 'Writer',
+           'WriterError', 'apsw', 'bag_typestore', 'load_typestore', 'one_line', 'read_qos',
+           'read_yaml', 'zstd']
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
 
 DAMAGE: tuple[type[BaseException], ...] = (
-    ReaderError, SerdeError, apsw.Error, zstd.ZstdError, struct.error,
+    ReaderError, SerdeError, YAMLError, apsw.Error, zstd.ZstdError, struct.error,
     OSError, EOFError, ValueError, TypeError, LookupError, AssertionError, ArithmeticError,
     RuntimeError, MemoryError,
 )
 """
-What rosbags lets through when a file or message is damaged.
+What rosbags and its libraries let through when a file or message is damaged.
 
-Its parsers trust what they read: a cut off file shows as TypeError (ord of nothing), a wrong
-length as MemoryError or struct.error, a wrong index as KeyError, damaged lz4 as RuntimeError.
+Their parsers trust what they read: a wrong length shows as MemoryError or struct.error, a wrong
+index as KeyError, damaged lz4 and deeply nested YAML as RuntimeError.
 """
+_LONGEST_QOS = 1 << 16
 
 
 class RawMessage(NamedTuple):
@@ -92,3 +99,24 @@ def bag_typestore(definitions: Mapping[str, str], msgtype: str) -> Any:
     except (LookupError, TypesysError):
         return load_typestore()
     return typestore
+
+
+def read_yaml(text: str) -> Any:
+    """Return what a YAML text holds, plain values only; raises `DAMAGE`."""
+    return YAML(typ='safe', pure=True).load(text)
+
+
+def read_qos(text: str) -> list[Any]:
+    """Return recorded QoS profiles as rosbags has them; none where they cannot be understood."""
+    if len(text) > _LONGEST_QOS:
+        return []
+    try:
+        return list(parse_qos(text))
+    except DAMAGE:
+        return []
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an exception says, on one line that is not long."""
+    text = printable(' '.join(str(error).split()))
+    return text[:200] if text else type(error).__name__

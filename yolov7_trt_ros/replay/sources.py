@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS
 from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.replay.file_kinds import has_bag_files, kind_of, local_path
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
-from yolov7_trt_ros.replay.pictures import find_pictures, PICTURE_SUFFIXES, PictureSource
-from yolov7_trt_ros.replay.videos import VIDEO_SUFFIXES, VideoSource
-
-BAG_SUFFIXES = ('.mcap', '.db3')
+from yolov7_trt_ros.replay.pictures import PictureSource
+from yolov7_trt_ros.replay.videos import VideoSource
 
 
 class FrameSource(Protocol):
@@ -29,7 +29,8 @@ class FrameSource(Protocol):
     fps
         Frames per second of a video, with frames left out by `every` taken into account.
     warnings
-        What a person should know, such as that a half-written bag was recovered.
+        What a person should know, such as that a half-written bag was recovered. It may grow
+        while frames are read.
 
     """
 
@@ -37,26 +38,41 @@ class FrameSource(Protocol):
     kind: str
     count: int | None
     fps: float | None
-    warnings: tuple[str, ...]
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """See above."""
 
     def __iter__(self) -> Iterator[Frame | BadFrame]:
         """Yield frames, read as they are asked for; a `BadFrame` in place of each unusable one."""
 
 
 def open_frames(
-    path: str | Path, *, topics: Sequence[str] = (), every: int = 1
+    path: str | Path,
+    *,
+    topics: Sequence[str] = (),
+    every: int = 1,
+    recursive: bool = False,
+    outside: Path | None = None,
+    max_pixels: int = DEFAULT_MAX_DECODED_PIXELS,
 ) -> FrameSource:
     """
-    Open a picture, a folder of pictures, a video or a bag.
+    Open a picture, a folder of pictures, a video or a bag, by what it holds.
 
     Parameters
     ----------
     path
         The file or folder (`~` is expanded).
     topics
-        Image topics of a bag; none given takes all.
+        Image topics of a bag; none given takes all but depth.
     every
         Take only each n-th frame.
+    recursive
+        Enter the folders in a folder of pictures too.
+    outside
+        A folder that is not entered then.
+    max_pixels
+        Most width x height of a frame that is decoded.
 
     Raises
     ------
@@ -70,46 +86,48 @@ def open_frames(
     """
     if every < 1:
         raise SettingError(f'every must be at least 1, got {every}')
-    path = Path(path).expanduser()
+    path = local_path(path)
     kind = kind_of(path)
     if kind == 'bag':
         from yolov7_trt_ros.replay.bags import BagReader  # rosbags is an optional package
 
-        return BagReader(path, topics=topics, every=every)
+        return BagReader(path, topics=topics, every=every, max_pixels=max_pixels)
     if kind == 'video':
-        return VideoSource(path, every=every)
-    return PictureSource(path, every=every)
+        return VideoSource(path, every=every, max_pixels=max_pixels)
+    return PictureSource(
+        path, every=every, recursive=recursive, outside=outside, max_pixels=max_pixels
+    )
 
 
-def kind_of(path: Path) -> str:
+def check_kind(path: str | Path, wanted: str, verb: str) -> Path:
     """
-    Return `pictures`, `video` or `bag`.
+    Return a path that is of the kind that a verb takes.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    wanted
+        `pictures`, `video` or `bag`.
+    verb
+        The verb.
 
     Raises
     ------
     InputError
-        Nothing there, or of no known kind.
+        It is of another kind; the message has the verb for that.
 
     """
-    if not path.exists():
-        raise InputError(f'no such file or folder: {path}')
-    if path.is_dir():
-        return 'bag' if is_bag_folder(path) else 'pictures'
-    suffix = path.suffix.lower()
-    for kind, suffixes in (
-        ('pictures', PICTURE_SUFFIXES), ('video', VIDEO_SUFFIXES), ('bag', BAG_SUFFIXES),
-    ):
-        if suffix in suffixes:
-            return kind
-    raise InputError(
-        f'{path} is of no known kind: pictures {" ".join(PICTURE_SUFFIXES)}; videos '
-        f'{" ".join(VIDEO_SUFFIXES)}; bags {" ".join(BAG_SUFFIXES)} or a bag folder'
-    )
+    local = local_path(path)
+    kind = kind_of(local)
+    if wanted == 'bag' and has_bag_files(local):
+        return local  # whatever else is in the folder
+    if kind != wanted:
+        others = 'yolov7_trt detect' + (' and replay take' if kind == 'bag' else ' takes')
+        picture = 'folder of pictures' if local.is_dir() else 'picture'
+        told = picture if kind == 'pictures' else kind
+        raise InputError(f'{local} is a {told}, and {verb} takes {_TAKEN[wanted]}: {others} it')
+    return local
 
 
-def is_bag_folder(folder: Path) -> bool:
-    """Tell whether a folder is a bag: it has metadata.yaml, or bag files and no pictures."""
-    if (folder / 'metadata.yaml').is_file():
-        return True
-    bag_files = any(file.suffix.lower() in BAG_SUFFIXES for file in folder.iterdir())
-    return bag_files and not find_pictures(folder)
+_TAKEN = {'pictures': 'pictures', 'video': 'a video', 'bag': 'a bag (folder, .mcap or .db3)'}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.image import check_size, DEFAULT_MAX_DECODED_PIXELS, ImageView
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 
-VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
 NS_PER_MS = 1_000_000
 _DEFAULT_FPS = 30.0
 # Containers state the number of frames roughly; a video that ends before this share is cut off.
@@ -34,21 +34,29 @@ class VideoSource:
         The file.
     every
         Yield only each n-th frame; the others are not decoded to pixels.
+    max_pixels
+        Most width x height.
 
     Raises
     ------
     ImageError
-        OpenCV cannot open the file, or it holds no frame.
+        OpenCV cannot open the file, or its frames are larger than `max_pixels`.
 
     """
 
     kind = 'video'
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, *, every: int = 1) -> None:
+    def __init__(
+        self, path: Path, *, every: int = 1, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
+    ) -> None:
         self.path = path
         self._every = every
         capture = self._open()
+        width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        height = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        if width > 0 and height > 0:
+            check_size(width, height, max_pixels)
         fps = capture.get(cv2.CAP_PROP_FPS)
         frames = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         capture.release()
@@ -62,6 +70,9 @@ class VideoSource:
         capture = self._open()
         try:
             yield from self._frames(capture)
+        except cv2.error as exc:
+            error = ImageError(f'{self.path} cannot be decoded: {exc.err}')
+            yield BadFrame(error, self.path.name, 0, self.path)
         finally:
             capture.release()
 
@@ -79,10 +90,10 @@ class VideoSource:
                     yield BadFrame(error, self.path.name, index, self.path, stamp_ns)
                 index += 1
             number += 1
-        if number < self._stated_frames * _COMPLETE_SHARE:
+        if number < max(1, self._stated_frames * _COMPLETE_SHARE):
             error = ImageError(
                 f'{self.path} is cut off or damaged: readable up to frame {number} of '
-                f'{self._stated_frames}'
+                f'{self._stated_frames or "an unknown number"}'
             )
             yield BadFrame(error, self.path.name, index, self.path)
 
@@ -94,10 +105,25 @@ class VideoSource:
         return round(number / self._source_fps * NS_PER_S)
 
     def _open(self) -> Any:
-        capture = cv2.VideoCapture(str(self.path))
+        try:
+            capture = cv2.VideoCapture(str(self.path), _backend())
+        except cv2.error as exc:
+            raise ImageError(f'{self.path} cannot be opened as a video: {exc.err}') from exc
         if not capture.isOpened():
             raise ImageError(
                 f'{self.path} cannot be opened as a video: damaged, cut off, or of a codec that '
                 'this OpenCV does not have'
             )
         return capture
+
+
+@functools.cache
+def _backend() -> int:
+    """
+    Return what of OpenCV reads videos: FFmpeg alone where it is there.
+
+    Others would take a name for a pattern of pictures, or print parts of a damaged file.
+
+    """
+    known = cv2.videoio_registry.getBackends()
+    return int(cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in known else cv2.CAP_ANY)

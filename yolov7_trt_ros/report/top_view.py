@@ -7,6 +7,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.report.top_model import (
     CameraRow,
     DetectionsRow,
@@ -63,7 +64,7 @@ def render(
         if part:
             lines += [Line(''), *part]
     most = max(width, LEAST_WIDTH)
-    return [Line(_shortened(_printable(line.text), most), line.kind) for line in lines]
+    return [Line(_shortened(printable(line.text), most), line.kind) for line in lines]
 
 
 def sparkline(values: Sequence[float | None], blocks: str = BLOCKS) -> str:
@@ -173,8 +174,3 @@ def _cell(name: str, width: int) -> str:
 
 def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f'{text[: most - 1]}…'
-
-
-def _printable(text: str) -> str:
-    """Return text without control characters: what others publish must not move our cursor."""
-    return ''.join(each if each.isprintable() else '?' for each in text)

@@ -190,6 +190,8 @@ static __device__ __forceinline__ void collect(const Rows &rows, const Sink &sin
         likely = !Rows::FILTERED ||
                  (raw > sink.settings->objectness_floor && objectness > sink.settings->score_threshold);
     }
+    // the class of a model of one is not used, but it has to be one: a label is not
+    if (likely && !scored && rows.class_score(row, 0) > HIGHEST_SCORE) atomicAdd(&sink.counters->bad_scores, 1);
     unsigned pending = __ballot_sync(0xffffffffu, likely);
     while (pending) {
         const int owner = __ffs(pending) - 1;

@@ -1,0 +1,99 @@
+"""Options of other tools: each is told which of ours does the same."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from yolov7_trt_ros.cli.flags import OURS, WITHOUT_FLAG
+from yolov7_trt_ros.cli.main import build_parser, main
+
+
+def verbs() -> dict[str, argparse.ArgumentParser]:
+    actions = build_parser()._actions
+    (found,) = [each for each in actions if isinstance(each, argparse._SubParsersAction)]
+    return dict(found.choices)
+
+
+@pytest.mark.parametrize(('line', 'advice'), [
+    ('detect a.jpg -o out --conf 0.3', ['for --conf give --score-threshold']),
+    ('detect a.jpg -o out --conf=0.3', ['for --conf give --score-threshold']),
+    ('detect a.jpg -o out --conf_thres 0.3', ['for --conf_thres give --score-threshold']),
+    ('detect a.jpg -o out --imgsz 640', ['for --imgsz give --size']),
+    ('detect --source a.jpg --weights yolov7.pt --conf-thres 0.25 --img-size 640 --device 0', [
+        'what --source would name is given without a flag: PATH', 'for --weights give --model',
+        'for --conf-thres give --score-threshold', 'for --img-size give --size',
+        'for --device give --backend',
+    ]),
+    ('replay drive.mcap -o x.mcap --iou_thres 0.5', ['for --iou_thres give --iou-threshold']),
+    ('eval --images . --annotations a.json --weights v7.onnx', ['for --weights give --model']),
+    ('eval --images . --data coco.json', ['for --data give --annotations']),
+    ('export --weights v7.pt -o v7.onnx --grid --img-size 640 640', [
+        'what --weights would name is given without a flag: MODEL', 'for --grid give --form',
+        'for --img-size give --static']),
+    ('build --onnx=v7.onnx --saveEngine=v7.engine', ['given without a flag: MODEL']),
+    ('build v7.onnx -o v7.plan --useDLACore=0', ['for --useDLACore give --dla-core']),
+    ('quantize -m v7.onnx -o q.onnx', ['what -m would name is given without a flag: MODEL']),
+    ('quantize v7.onnx -o q.onnx --calib imgs', ['for --calib give --images']),
+    ('prune --weights v7.pt -o p.pt --flops 1', ['given without a flag: MODEL']),
+    ('fusion --engine v7.plan', ['given without a flag: MODEL']),
+    ('demo --weights v7.onnx', ['for --weights give --model']),
+    ('demo --conf 0.3 --video a.mp4', ['give --score-threshold', 'for --video give --source']),
+    ('bench --weights a.onnx -o out', ['for --weights give --model']),
+    ('detect a.jpg -o out --scor-threshold 1', ['did you mean --score-threshold']),
+    ('detect a.jpg -o out --clases person', ['did you mean --classes']),
+    ('top --topcs /a', ['did you mean --topics']),
+    ('power status --jsn', ['did you mean --json']),
+])
+def test_the_option_that_was_meant_is_told(
+    line: str, advice: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(line.split())
+    assert caught.value.code == 2
+    usage, told = capsys.readouterr().err.rstrip('\n').rsplit('\n', 1)
+    assert told.startswith(f'yolov7_trt {line.split()[0]}') and ': error: ' in told
+    assert 'usage: ' in usage
+    for each in advice:
+        assert each in told
+
+
+@pytest.mark.parametrize('line', [
+    'detect a.jpg -o out --zebra', 'detect -o out', 'eval --images . -s -1', 'doctor -x',
+])
+def test_no_advice_where_none_is_known(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(line.split())
+    assert 'give --' not in capsys.readouterr().err
+
+
+def test_the_table_names_only_options_that_some_verb_has() -> None:
+    known = {option for parser in verbs().values() for option in parser._option_string_actions}
+    named = {ours for each in OURS.values() for ours in each} - {WITHOUT_FLAG}
+    assert named <= known
+    assert all(flag == flag.replace('_', '-') for flag in OURS)
+
+
+def test_an_option_of_a_verb_itself_is_never_advised_against() -> None:
+    from yolov7_trt_ros.cli.flags import advise
+
+    for parser in verbs().values():
+        for option in parser._option_string_actions:
+            assert advise(parser, [option, f'{option}=5']) == []
+
+
+def test_a_model_for_info_with_and_without_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['info', 'yolov7-nano']) == 0
+    told = capsys.readouterr().out
+    for words in (['-m', 'yolov7-nano'], ['--model', 'yolov7-nano'], []):
+        assert main(['info', *words]) == 0
+        assert capsys.readouterr().out == told
+    assert main(['info', 'yolov7-nano', '-m', 'other.onnx']) == 2
+    assert 'give one model' in capsys.readouterr().err
+
+
+def test_help_of_the_demo_has_its_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(['demo', '-h'])
+    assert 'examples:\n  yolov7_trt demo\n  yolov7_trt demo --source' in capsys.readouterr().out

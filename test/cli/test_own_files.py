@@ -1,0 +1,323 @@
+"""What is replaced or removed: only what this program wrote itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from yolov7_trt_ros.cli import demo
+from yolov7_trt_ros.cli.main import main
+from yolov7_trt_ros.cli.own_files import OwnFiles, RECORD
+from yolov7_trt_ros.cli.own_mark import (
+    is_own,
+    MARK,
+    mark_mp4,
+    marked_jpeg,
+    marked_png,
+)
+from yolov7_trt_ros.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob('*')) if path.is_file()
+    }
+
+
+def write_demo(folder: Path) -> None:
+    """Write some of what a demo does."""
+    with demo.own_outputs(folder):
+        for name in ('bag/bag.mcap', 'bag/metadata.yaml', 'log/detector.txt', 'front.mp4',
+                     'pictures/front_0000.jpg', 'summary.json'):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(name)
+
+
+# ---- the demo's folder
+
+
+@pytest.mark.parametrize('name', [
+    'pictures/holiday.jpg', 'bag/drive.mcap', 'bag', 'log/deep/er/x.txt', 'summary.json',
+    'front.mp4', 'photographs/a.png',
+])
+def test_what_the_user_has_under_a_name_of_the_demo_stays(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text('mine')
+    before = fingerprint(tmp_path)
+    with pytest.raises(InputError, match=f'holds {name}, .*nothing was touched.*-o'):
+        write_demo(tmp_path)
+    assert fingerprint(tmp_path) == before
+
+
+def test_a_demo_replaces_what_an_earlier_one_wrote_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / 'mine.txt').write_text('mine')
+    for _ in range(2):
+        write_demo(tmp_path)
+    (tmp_path / 'bag/another.txt').write_text('mine')
+    before = fingerprint(tmp_path)
+    with pytest.raises(InputError, match=r'holds bag/another\.txt'):
+        write_demo(tmp_path)
+    assert fingerprint(tmp_path) == before
+    (tmp_path / 'bag/another.txt').unlink()
+    write_demo(tmp_path)
+    assert (tmp_path / 'mine.txt').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('change', ['other content', 'same size', 'a link', 'a folder'])
+def test_what_was_exchanged_since_is_the_users(tmp_path: Path, change: str) -> None:
+    write_demo(tmp_path)
+    path = tmp_path / 'front.mp4'
+    if change == 'other content':
+        path.write_text('my own cut of it')
+    elif change == 'same size':
+        path.write_text('FRONT.MP4')
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    else:
+        path.unlink()
+        (tmp_path / 'own').mkdir()
+        (tmp_path / 'own/x').write_text('mine')
+        path.symlink_to(tmp_path / 'own') if change == 'a link' else (
+            tmp_path / 'own').rename(path)
+    before = fingerprint(tmp_path)
+    with pytest.raises(InputError, match=r'front\.mp4'):
+        write_demo(tmp_path)
+    assert fingerprint(tmp_path) == before
+
+
+@pytest.mark.parametrize('record', [
+    None, '', '[]', '{"made_by": "yolov7_trt"}',
+    '{"made_by": "x", "files": {"front.mp4": [9, 0]}}',
+    '{"made_by": "yolov7_trt", "files": {"front.mp4": "x"}}', '[' * 100_000, '\xff\x00',
+])
+def test_without_a_record_nothing_is_ours(tmp_path: Path, record: str | None) -> None:
+    write_demo(tmp_path)
+    if record is None:
+        (tmp_path / RECORD).unlink()
+    else:
+        (tmp_path / RECORD).write_text(record, encoding='latin-1')
+    with pytest.raises(InputError, match='which no demo wrote'):
+        write_demo(tmp_path)
+    assert (tmp_path / 'front.mp4').is_file()
+
+
+def test_an_interrupted_demo_can_be_repeated(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), demo.own_outputs(tmp_path):
+        (tmp_path / 'bag').mkdir()
+        (tmp_path / 'bag/bag.mcap').write_text('half')
+        raise KeyboardInterrupt
+    write_demo(tmp_path)
+
+
+def test_a_record_that_names_files_elsewhere_removes_none(tmp_path: Path) -> None:
+    outside, folder = tmp_path / 'outside.txt', tmp_path / 'out'
+    outside.write_text('mine')
+    write_demo(folder)
+    found = outside.stat()
+    record = json.loads((folder / RECORD).read_text())
+    record['files']['../outside.txt'] = [found.st_size, found.st_mtime_ns]
+    (folder / RECORD).write_text(json.dumps(record))
+    write_demo(folder)
+    assert outside.read_text() == 'mine'
+
+
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / 'own').mkdir()
+    (tmp_path / 'own/x').write_text('mine')
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/bag').symlink_to(tmp_path / 'own')
+    with pytest.raises(InputError, match='holds bag'):
+        write_demo(tmp_path / 'out')
+    OwnFiles(tmp_path / 'out').remove([tmp_path / 'out/bag'])
+    assert (tmp_path / 'own/x').read_text() == 'mine'
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--source', 'mistyped.mp4'], 'no such file'),
+    (['--source', 'notes.txt'], 'of no known kind'),
+    (['--model', 'mistyped.onnx'], 'no model'),
+    (['--seconds', '0'], '--seconds'),
+    (['--source', 'out/pictures'], 'where the demo writes to'),
+    (['-o', 'notes.txt'], 'must be a folder'),
+])
+def test_a_mistake_is_found_before_anything_is_made_or_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, '_NEEDED', ())
+    Path('notes.txt').write_text('mine')
+    write_demo(Path('out'))
+    before = fingerprint(tmp_path)
+    assert main(['demo', *arguments]) in (1, 2)
+    assert message in capsys.readouterr().err
+    assert fingerprint(tmp_path) == before
+    if arguments[0] != '-o' and arguments[1] != 'out/pictures':
+        assert main(['demo', '-o', 'new', *arguments]) in (1, 2)
+        assert not Path('new').exists()
+
+
+# ---- detect's pictures and videos
+
+
+def jpeg(folder: Path, name: str, value: int = 128) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(folder / name), np.full((64, 64, 3), value, np.uint8))
+    return folder / name
+
+
+def video(path: Path) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10, (64, 64))
+    for _ in range(3):
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+    writer.release()
+    return path
+
+
+def detect(*arguments: object) -> int:
+    return main(['detect', *map(str, arguments), '--size', '64'])
+
+
+def test_a_photograph_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
+    picture = jpeg(tmp_path / 'in', 'street.jpg')
+    mine = jpeg(tmp_path / 'out', 'street.jpg', 9)
+    clip, my_clip = video(tmp_path / 'in/clip.avi'), tmp_path / 'out/clip.mp4'
+    my_clip.write_bytes(b'\0\0\0\x18ftypmine')
+    before = mine.read_bytes(), my_clip.read_bytes()
+    for _ in range(2):
+        assert detect(picture, clip, '-o', tmp_path / 'out') == 0
+        assert (mine.read_bytes(), my_clip.read_bytes()) == before
+        assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
+            'clip-2.mp4', 'clip.mp4', 'street-2.jpg', 'street.jpg',
+        ]
+
+
+def test_what_detect_wrote_before_is_replaced(tmp_path: Path) -> None:
+    picture, clip = jpeg(tmp_path, 'a.jpg'), video(tmp_path / 'clip.avi')
+    for _ in range(2):
+        assert detect(picture, clip, '-o', tmp_path / 'out') == 0
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.jpg', 'clip.mp4']
+    assert cv2.imread(str(tmp_path / 'out/a.jpg')).shape == (64, 64, 3)
+    capture = cv2.VideoCapture(str(tmp_path / 'out/clip.mp4'))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 3 and capture.read()[0]
+
+
+def test_a_folder_that_a_bag_would_fill_is_left_where_it_holds_other_files(tmp_path: Path) -> None:
+    own = tmp_path / 'drive'
+    own.mkdir()
+    (own / '000000.jpg').write_bytes(marked_jpeg(b'\xff\xd8rest'))
+    assert is_own(own)
+    (own / 'notes.txt').write_text('mine')
+    assert not is_own(own)
+
+
+def test_the_mark(tmp_path: Path) -> None:
+    path = tmp_path / 'a.mp4'
+    path.write_bytes(b'video')
+    assert not is_own(path)
+    mark_mp4(path)
+    assert is_own(path) and path.read_bytes().endswith(MARK)
+    with path.open('ab') as file:
+        file.write(b'edited')
+    assert not is_own(path)
+    assert not is_own(tmp_path / 'gone.jpg')
+    other = tmp_path / 'a.txt'
+    other.write_bytes(marked_jpeg(b'\xff\xd8'))
+    assert not is_own(other)
+
+
+# ---- Ctrl-C says what is left
+
+
+def interrupted(tmp_path: Path, seen: Path | None, *arguments: object) -> tuple[int, str]:
+    """Press Ctrl-C when a file appears, or when the first line is printed."""
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'yolov7_trt_ros', *map(str, arguments)], cwd=tmp_path,
+        env=os.environ | {'PYTHONPATH': str(REPOSITORY)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    if seen is None:
+        process.stdout.readline()
+    until = time.monotonic() + 100
+    while seen is not None and not list(tmp_path.glob(str(seen))) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=100)
+    # Python ends by the signal, which a shell has as 130 too, where it came while an import
+    # compiled a text of its own
+    return 130 if process.returncode == -signal.SIGINT else process.returncode, errors
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Make a folder of one picture under 3000 names."""
+    folder = tmp_path / 'many'
+    jpeg(folder, '0000.jpg')
+    for number in range(1, 3000):
+        (folder / f'{number:04}.jpg').hardlink_to(folder / '0000.jpg')
+    return folder
+
+
+def test_quantize_interrupted(tmp_path: Path, many: Path) -> None:
+    status, told = interrupted(
+        tmp_path, None, 'quantize', 'yolov7-nano', '--images', many, '-o', 'q.onnx',
+        '--count', 2000,
+    )
+    assert (status, told) == (130, 'yolov7_trt: interrupted: q.onnx was not written\n')
+    assert not (tmp_path / 'q.onnx').exists()
+
+
+def test_detect_interrupted(tmp_path: Path, many: Path) -> None:
+    status, told = interrupted(tmp_path, Path('out/*.jpg'), 'detect', many, '-o', 'out')
+    assert status == 130
+    assert told.startswith('yolov7_trt: interrupted: outputs in out: ') and told.count('\n') == 1
+
+
+def test_the_verb_says_it_unless_the_work_did(capsys: pytest.CaptureFixture[str]) -> None:
+    from yolov7_trt_ros.cli.interruption import told
+
+    for raised, printed in ((KeyboardInterrupt(), 'x'), (KeyboardInterrupt('y'), 'y')):
+        with pytest.raises(KeyboardInterrupt, match=printed), told(lambda: 'x'):
+            raise raised
+
+
+def bench_rows() -> Any:
+    raise KeyboardInterrupt
+    yield
+
+
+def test_a_benchmark_without_a_row_leaves_the_earlier_result(tmp_path: Path) -> None:
+    from yolov7_trt_ros.cli.bench_run import collect
+    from yolov7_trt_ros.report.bench_row import Bench
+
+    (tmp_path / 'bench.json').write_text('{}')
+    bench, was_interrupted = collect(
+        bench_rows(), lambda rows: Bench('x', {}, tuple(rows), ()), tmp_path
+    )
+    assert was_interrupted and not bench.rows
+    assert (tmp_path / 'bench.json').read_text() == '{}'
+
+
+def test_a_marked_png_is_own_and_still_a_picture(tmp_path: Path) -> None:
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    data = bytes(cv2.imencode('.png', picture)[1])
+    path = tmp_path / 'wide.png'
+    path.write_bytes(data)
+    assert not is_own(path)
+    path.write_bytes(marked_png(data))
+    assert is_own(path)
+    assert np.array_equal(cv2.imread(str(path)), picture)

@@ -1,0 +1,112 @@
+"""A parser that knows the options of other tools, and says which of ours do the same."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import difflib
+import sys
+from typing import Any, NoReturn
+
+WITHOUT_FLAG = ''
+"""In place of an option: the verb takes it as its first argument."""
+
+_MODEL = ('--model', WITHOUT_FLAG)
+_INPUT = ('--source', '--images', WITHOUT_FLAG)
+_SIZE = ('--size', '--static', '--opt', '--shape')
+_OUTPUT = ('--output',)
+_LABELS = ('--annotations',)
+_SCORE = ('--score-threshold',)
+OURS: dict[str, tuple[str, ...]] = {
+    '--conf': _SCORE, '--conf-thres': _SCORE, '--conf-threshold': _SCORE, '--confidence': _SCORE,
+    '--conf-thresh': _SCORE, '--score-thres': _SCORE, '--score-thr': _SCORE, '--thres': _SCORE,
+    '--threshold': _SCORE, '--treshold': _SCORE,
+    '--iou': ('--iou-threshold',), '--iou-thres': ('--iou-threshold',),
+    '--iou-thresh': ('--iou-threshold',), '--nms-thres': ('--iou-threshold',),
+    '--nms-threshold': ('--iou-threshold',),
+    '--max-det': ('--max-detections',), '--topk': ('--max-detections',),
+    '--topk-all': ('--max-detections',),
+    '--imgsz': _SIZE, '--img-size': _SIZE, '--img': _SIZE, '--image-size': _SIZE,
+    '--input-size': _SIZE, '--resolution': _SIZE, '--input-shape': _SIZE, '--imgsize': _SIZE,
+    '--weights': _MODEL, '--weight': _MODEL, '--model': _MODEL, '--model-path': _MODEL,
+    '--checkpoint': _MODEL, '--ckpt': _MODEL, '--engine': _MODEL, '--onnx': _MODEL,
+    '--plan': _MODEL, '--loadEngine': _MODEL, '-w': _MODEL, '-m': _MODEL,
+    '--source': _INPUT, '--input': _INPUT, '--image': _INPUT, '--images': _INPUT,
+    '--video': _INPUT, '--bag': _INPUT, '--path': _INPUT, '-i': _INPUT,
+    '--data': _LABELS, '--anno-json': _LABELS, '--labels': _LABELS, '--gt': _LABELS,
+    '--device': ('--device', '--backend'), '--gpu': ('--backend',), '--cpu': ('--backend',),
+    '--half': ('--precision',), '--fp16': ('--precision',), '--int8': ('--precision',),
+    '--names': ('--class-names',), '--labels-file': ('--class-names',),
+    '--class': ('--classes',), '--filter-classes': ('--classes',),
+    '--project': _OUTPUT, '--name': _OUTPUT, '--out': _OUTPUT, '--outdir': _OUTPUT,
+    '--save-dir': _OUTPUT, '--save': _OUTPUT, '--dest': _OUTPUT,
+    '--save-txt': ('--json',), '--save-json': ('--json',), '--save-conf': ('--json',),
+    '--batch-size': ('--batch', '--max'), '--max-batch': ('--batch', '--max'),
+    '--batch': ('--max',), '--minShapes': ('--min',), '--maxShapes': ('--max',),
+    '--workspace': ('--workspace-mib',), '--memPoolSize': ('--workspace-mib',),
+    '--timingCacheFile': ('--timing-cache',), '--useDLACore': ('--dla-core',),
+    '--builderOptimizationLevel': ('--opt-level',), '--calib': ('--images',),
+    '--dynamic-batch': ('--dynamic',), '--grid': ('--form',), '--end2end': ('--form',),
+    '--vid-stride': ('--every',), '--stride': ('--every',), '--exist-ok': ('--force',),
+    '--overwrite': ('--force',), '--workers': ('--threads',), '--fps': ('--rate',),
+}
+"""Options of the YOLO repositories, of Ultralytics and of trtexec, and which of ours to try."""
+
+
+class VerbParser(argparse.ArgumentParser):
+    """Ends a complaint about the command line with the option that was probably meant."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._words: Sequence[str] = ()
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parse, and complain of what is left with the usage of this verb."""
+        self._words = sys.argv[1:] if args is None else list(args)
+        found, left = super().parse_known_args(self._words, namespace)
+        if left:
+            self.error(f'unrecognized arguments: {" ".join(left)}')
+        return found, left
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage, message and advice on stderr; the exit status is 2."""
+        super().error('; '.join([message, *advise(self, self._words)]))
+
+
+def advise(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """Return a sentence for each option that the parser lacks and something is known of."""
+    known = list(parser._option_string_actions)
+    flags = dict.fromkeys(word.partition('=')[0] for word in words if word.startswith('-'))
+    return [
+        text for flag in flags if not _is_taken(flag, known)
+        if (text := _advice(parser, flag, known))
+    ]
+
+
+def _is_taken(flag: str, known: Sequence[str]) -> bool:
+    """Whether a parser takes an option, be it shortened or with its value behind it."""
+    if flag.startswith('--'):
+        return any(option.startswith(flag) for option in known)
+    return flag[:2] in known or not flag[1:2].isalpha()
+
+
+def _advice(parser: argparse.ArgumentParser, flag: str, known: Sequence[str]) -> str:
+    dashed = f'--{flag[2:].replace("_", "-")}' if flag.startswith('--') else flag
+    for ours in OURS.get(dashed, ()):
+        if ours in known:
+            return f'for {flag} give {ours}'
+        first = _first_argument(parser)
+        if ours == WITHOUT_FLAG and first:
+            return f'what {flag} would name is given without a flag: {first}'
+    near = difflib.get_close_matches(dashed, known, n=1, cutoff=0.75)
+    return f'did you mean {near[0]} for {flag}?' if near else ''
+
+
+def _first_argument(parser: argparse.ArgumentParser) -> str:
+    """Return the name of the first argument without a flag, '' where there is none."""
+    for action in parser._actions:
+        if not action.option_strings and not isinstance(action, argparse._SubParsersAction):
+            return str(action.metavar or action.dest)
+    return ''

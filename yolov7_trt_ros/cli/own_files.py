@@ -1,0 +1,112 @@
+"""Which files of a folder this program wrote: no other is ever replaced or removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+import contextlib
+import json
+import os
+from pathlib import Path
+import stat
+from typing import Any
+
+from yolov7_trt_ros.whole_file import write_whole
+
+RECORD = '.yolov7_trt_files.json'
+_MADE_BY = 'yolov7_trt'
+_NO_RECORD = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_STAMP_TOLERANCE_NS = 2_000_000_000  # of FAT, which keeps even seconds
+
+
+class OwnFiles:
+    """
+    The record that lies in a folder of what was written there: name, size and time of each file.
+
+    A file that was changed or exchanged since is somebody else's, and so is all of a folder whose
+    record is missing or cannot be read.
+
+    Parameters
+    ----------
+    folder
+        It need not exist.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._noted = _load(folder / RECORD)
+
+    def is_own(self, path: Path) -> bool:
+        """Whether an earlier run wrote this file and nobody has touched it since."""
+        noted = self._noted.get(self._name(path))
+        if noted is None:
+            return False
+        try:
+            found = path.lstat()
+        except OSError:
+            return False
+        return (
+            stat.S_ISREG(found.st_mode) and found.st_size == noted[0]
+            and abs(found.st_mtime_ns - noted[1]) <= _STAMP_TOLERANCE_NS
+        )
+
+    def foreign(self, paths: Iterable[Path]) -> Iterator[Path]:
+        """Yield what is not our own among files, and below folders."""
+        for path in paths:
+            yield from (file for file in _files_below(path) if not self.is_own(file))
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Remove our own files among and below `paths`, then the folders that are empty."""
+        for path in paths:
+            for file in list(_files_below(path)):
+                if self.is_own(file):
+                    file.unlink()
+            _remove_empty(path)
+
+    def note(self, paths: Iterable[Path]) -> None:
+        """Write into the record that files, and those below folders, are our own as they are."""
+        for path in paths:
+            for file in _files_below(path):
+                found = file.lstat()
+                if stat.S_ISREG(found.st_mode):
+                    self._noted[self._name(file)] = (found.st_size, found.st_mtime_ns)
+        kept = {name: each for name, each in self._noted.items() if (self._folder / name).exists()}
+        record = {'made_by': _MADE_BY, 'files': kept}
+        write_whole(self._folder / RECORD, json.dumps(record, indent=0).encode() + b'\n')
+
+    def _name(self, path: Path) -> str:
+        return os.path.relpath(path, self._folder)
+
+
+def _load(path: Path) -> dict[str, tuple[int, int]]:
+    """Return size and time by name; nothing where there is no record of ours."""
+    with contextlib.suppress(*_NO_RECORD):
+        if path.is_file():
+            record: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+            if record.get('made_by') == _MADE_BY:
+                return {
+                    name: (int(size), int(time_ns))
+                    for name, (size, time_ns) in record['files'].items()
+                }
+    return {}
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    """Yield a file, or those below a folder; links are not followed."""
+    if path.is_symlink() or path.is_file():
+        yield path
+    elif path.is_dir():
+        for folder, folders, files in os.walk(path):
+            links = [name for name in folders if (Path(folder) / name).is_symlink()]
+            yield from (Path(folder) / name for name in (*links, *files))
+    elif path.exists():
+        yield path
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove a folder and those below it as far as they are empty."""
+    if path.is_symlink() or not path.is_dir():
+        return
+    for folder, _, _ in os.walk(path, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()

@@ -1,0 +1,149 @@
+"""Where results are to go: checked before any work, and so that nothing of the user's is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import os
+from pathlib import Path
+
+from yolov7_trt_ros.errors import InputError, SettingError
+
+_BEGINS = {'JSON': (b'{', b'['), 'HTML': (b'<',), 'SVG': (b'<',), 'CSV': (b'time (s)',)}
+"""How texts begin that may be replaced by another of their form; blanks before it are skipped."""
+_LOOKED_AT_BYTES = 64
+
+
+def check_json(
+    target: str | None, inputs: Iterable[Path | None] = (), *, made: Iterable[Path | None] = ()
+) -> None:
+    """
+    Check what `--json` was given: stdout, a pipe, or a file in a folder that is there.
+
+    Parameters
+    ----------
+    target
+        None where it was not given.
+    inputs
+        As `check_file` takes them.
+    made
+        Folders that the work makes; the file may lie there.
+
+    Raises
+    ------
+    SettingError, InputError
+        As `check_file`; InputError also where there is no such folder.
+
+    """
+    if target is None or target == '-':
+        return
+    path = Path(target).expanduser()
+    to_come = [folder.expanduser() for folder in made if folder is not None]
+    to_come = [folder for folder in to_come if not folder.exists()]
+    if not path.parent.is_dir() and not any(map(path.parent.is_relative_to, to_come)):
+        raise InputError(
+            f'--json {path}: there is no folder {path.parent}; make it first, or choose another'
+        )
+    if path.exists() and not path.is_dir() and not path.is_file():
+        return
+    check_file('--json', path, 'JSON', inputs)
+
+
+def check_file(
+    flag: str, path: Path | None, form: str, inputs: Iterable[Path | None] = ()
+) -> None:
+    """
+    Check a file to write; folders above it that are missing will be made.
+
+    Parameters
+    ----------
+    flag
+        The option, for the message.
+    path
+        What it was given; None where it was not.
+    form
+        JSON, HTML, SVG, CSV, ONNX, PyTorch, plan, timing cache or picture: only a file that may
+        be one is replaced. '' for others.
+    inputs
+        Files that are read, and so must not be written.
+
+    Raises
+    ------
+    SettingError
+        It is one of the inputs, a folder, a pipe or a device.
+    InputError
+        It cannot be written, or another file has the name.
+
+    """
+    if path is None:
+        return
+    path = path.expanduser()
+    for read in inputs:
+        if read is not None and path.resolve() == read.expanduser().resolve():
+            raise SettingError(f'{flag} {path} is read as well; give it a file of its own')
+    check_writable(flag, path, path.parent)
+    if not path.exists():
+        return
+    if not path.is_file():
+        found = 'a folder' if path.is_dir() else 'a pipe or a device'
+        raise SettingError(f'{flag} must be a file; {path} is {found}')
+    if not os.access(path, os.W_OK):
+        raise InputError(f'{flag} {path}: the file that is there cannot be written')
+    if form and (found := _other_form(path, form)):
+        raise InputError(
+            f'{flag} {path} would replace {found}: choose another name, or remove it first'
+        )
+
+
+def check_folder(flag: str, path: Path) -> None:
+    """
+    Check a folder to write to; it is made with all above it.
+
+    Raises
+    ------
+    SettingError
+        It is something else.
+    InputError
+        Nothing can be written there.
+
+    """
+    path = path.expanduser()
+    if path.exists() and not path.is_dir():
+        raise SettingError(f'{flag} must be a folder; {path} is none')
+    check_writable(flag, path, path)
+
+
+def _other_form(path: Path, form: str) -> str:
+    """Return what a file is that is certainly not of a form; '' where it may be."""
+    with path.open('rb') as file:
+        head = file.read(_LOOKED_AT_BYTES).removeprefix(b'\xef\xbb\xbf').lstrip(b' \t\r\n')
+        if form in _BEGINS:
+            fits = not head or head.startswith(_BEGINS[form])
+            return '' if fits else f'a file that is no {form}'
+        from yolov7_trt_ros.engine import file_kind
+
+        file.seek(0)
+        kind = file_kind.find_kind(path, file)
+    own = {'ONNX': file_kind.ONNX, 'PyTorch': file_kind.CHECKPOINT, 'plan': file_kind.PLAN,
+           'picture': file_kind.PICTURE}
+    if kind is None or kind in (own.get(form), file_kind.EMPTY, file_kind.TEXT):
+        return ''
+    return kind.name
+
+
+def check_writable(flag: str, path: Path, folder: Path) -> None:
+    """
+    Check the last folder that is there, of those that would be made.
+
+    Raises
+    ------
+    InputError
+        Nothing can be written in it.
+
+    """
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise InputError(f'{flag} {path}: {there} is no folder')
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f'{flag} {path}: the folder {there} cannot be written')

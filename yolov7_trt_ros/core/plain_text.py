@@ -1,0 +1,24 @@
+"""Text of others, made fit for a terminal and a message: no control characters, not long."""
+
+from __future__ import annotations
+
+LONGEST_QUOTE = 80
+
+
+def printable(text: str) -> str:
+    """
+    Return text with `?` in place of all that a terminal would act upon, line ends included.
+
+    Escape sequences, bells, and the marks that turn the direction of writing are such: names of
+    topics, classes and files are somebody else's.
+
+    """
+    if text.isprintable():
+        return text
+    return ''.join(each if each.isprintable() else '?' for each in text)
+
+
+def quoted(text: str) -> str:
+    """Return text of others for a message: printable, in quotes, at most `LONGEST_QUOTE` long."""
+    short = text if len(text) <= LONGEST_QUOTE else f'{text[:LONGEST_QUOTE]}...'
+    return repr(printable(short))
