@@ -125,7 +125,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _configure(self) -> None:
         values = read_parameters(self, parameters.PARAMETERS)
         self._streams = stream_set(self, values, self._on_frame_error)
-        self._load_model(values)
+        self._load_model(values | self._trusted.files_to_open(values))
         self._state = 'inactive'
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
