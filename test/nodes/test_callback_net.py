@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.msg import ParameterValue
@@ -224,6 +225,14 @@ def test_the_other_nodes_outlive_it_too(probe: Probe, tmp_path, photograph, modu
             answer = probe.call(SetParameters, f'/{name}/set_parameters', request)
             assert not answer.results[0].successful
         assert process.poll() is None
+        subject = f'/{name}: {"power" if module == "power_node" else "callbacks"}'
+
+        def told() -> bool:
+            message, values, level = probe._statuses.get(subject, ('', {}, b''))
+            return 'callbacks failed: 2, ' in message and level == DiagnosticStatus.WARN and (
+                values['callbacks failed'] == '2')
+
+        probe.wait_until(told, 'diagnostics')
         process.send_signal(2)
         assert process.wait(600) == 0
     finally:

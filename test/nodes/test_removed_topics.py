@@ -108,7 +108,7 @@ def test_removing_a_topic_does_not_wait_for_a_drawing(probe: Probe, cameras, mon
 def test_an_overlay_of_a_stream_that_was_destroyed_meanwhile_goes_nowhere(probe: Probe):
     node = Node('streams', context=probe.node.context)
     listener = probe.node.create_subscription(Image, '/d/detections/overlay', print, OVERLAY)
-    plan = plan_streams(node, wanted_topics(node, '/d/image_raw', ''), ())
+    plan = plan_streams(node, wanted_topics(node, '/d/image_raw', ''))
     stream = ImageStream(
         node, plan.streams[0], image_transport='auto', image_qos='auto', on_error=print
     )

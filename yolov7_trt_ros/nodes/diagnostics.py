@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 import itertools
 import time
+from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 
 from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
 
 _MOST_CHARACTERS = 2000
 _MOST_PASSED_OVER = 20
+_TELL_PERIOD_S = 1.0
 
 
 def node_status(
@@ -83,6 +88,29 @@ def passed_over_statuses(
         make_status(f'{node_name}: {topic}', DiagnosticStatus.WARN, f'passed over: {reason}', {})
         for topic, reason in itertools.islice(passed_over.items(), _MOST_PASSED_OVER)
     ]
+
+
+def tell_failures(node: Node) -> None:
+    """Have a node without diagnostics of its own tell of failed callbacks, from the first on."""
+    failures = failures_of(node)
+    publishers: list[Any] = []
+
+    def tell() -> None:
+        if not failures.count:
+            return
+        if not publishers:
+            publishers.append(node.create_publisher(DiagnosticArray, '/diagnostics', 10))
+        warning = failures.warning()
+        message = DiagnosticArray(status=[make_status(
+            f'{node.get_fully_qualified_name()}: callbacks',
+            DiagnosticStatus.WARN if warning else DiagnosticStatus.OK,
+            warning or f'the last failure was: {failures.last}',
+            failures.facts(),
+        )])
+        message.header.stamp = node.get_clock().now().to_msg()
+        publishers[0].publish(message)
+
+    node.create_timer(_TELL_PERIOD_S, tell, clock=steady_clock())
 
 
 def _judge(counts: Counts, in_hz: float, out_hz: float, problem: str) -> tuple[bytes, str]:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
+_SOURCE_PLACES = re.compile(r', at /[^,\s]{1,200}\.(?:c|cc|cpp|h|hpp):\d+')
 LINE_CHARACTERS = 400
 """Of what is said about one thing: a reason, a status."""
 _ENDS = 0.75  # share of the limit that the beginning gets
+
+
+def said(error: BaseException) -> str:
+    """Return what an error says, without the places in the sources of rcl that it names."""
+    return _SOURCE_PLACES.sub('', str(error))
 
 
 def echo(text: object, most: int = LINE_CHARACTERS) -> str:
@@ -27,6 +35,5 @@ def echo(text: object, most: int = LINE_CHARACTERS) -> str:
 
 def describe_error(error: BaseException, most: int = LINE_CHARACTERS) -> str:
     """Return `ValueError: what it says`, or the name of the class alone."""
-    said = str(error)
-    kind = type(error).__name__
-    return echo(f'{kind}: {said}' if said else kind, most)
+    text, kind = said(error), type(error).__name__
+    return echo(f'{kind}: {text}' if text else kind, most)

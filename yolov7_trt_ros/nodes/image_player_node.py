@@ -27,6 +27,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.nodes.diagnostics import tell_failures
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     ParameterSpec,
@@ -87,6 +88,7 @@ class ImagePlayerNode(SteadyParameters):
         declare_parameters(self, PARAMETERS)
         values = read_parameters(self, PARAMETERS)
         source = Path(values['source']).expanduser()
+        tell_failures(self)
         if values['stamps'] == _ORIGINAL:
             self._play_bag(source, values)
             return

@@ -165,20 +165,6 @@ class SteadyParameters(Node):
         )
 
 
-def check_sim_time(value: Any) -> None:
-    """
-    Check a value of use_sim_time: rclpy takes what is no boolean for false.
-
-    Raises
-    ------
-    SettingError
-        It is none.
-
-    """
-    if not isinstance(value, bool):
-        raise SettingError(f'use_sim_time must be true or false, got {echo(repr(value), 100)}')
-
-
 def declare_parameters(node: Node, table: Sequence[ParameterSpec]) -> None:
     """Declare every parameter of a table with its descriptor."""
     for spec in table:

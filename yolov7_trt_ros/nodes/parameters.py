@@ -21,7 +21,7 @@ from yolov7_trt_ros.engine.open import (
     PRECISIONS,
 )
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.parameter_spec import check_sim_time, ParameterSpec
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.report.latency import NS_PER_MS
 
 REBUILD = 'rebuild'
@@ -224,7 +224,6 @@ def check_changes(
         A value is refused, or it cannot change in this state.
 
     """
-    check_sim_time(changes.get('use_sim_time', False))
     checked = {}
     for name, value in changes.items():
         spec = _BY_NAME.get(name)

@@ -98,6 +98,9 @@ class PowerNode(SteadyParameters):
         super().__init__(NAME, **node_arguments)
         declare_parameters(self, parameters.PARAMETERS)
         self._values = read_parameters(self, parameters.PARAMETERS)
+        self._topics = resolve_topics(
+            self, 'detections_topics', self._values['detections_topics']
+        )
         with ExitStack() as parts:  # a signal while it starts makes calls of rcl fail
             self._open_board(machine, parts)
             self._start_threads(parts)
@@ -160,9 +163,7 @@ class PowerNode(SteadyParameters):
             clock=steady_clock(),
         )
         quality = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
-        for name in resolve_topics(
-            self, 'detections_topics', self._values['detections_topics']
-        ):
+        for name in self._topics:
             self.create_subscription(
                 Detection2DArray, name.asked, partial(self._on_detections, name.full), quality,
                 raw=True, callback_group=self._observing,

@@ -9,7 +9,7 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.parameter_spec import check_sim_time, ParameterSpec
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.policy_state import GOVERNORS, Limits
 
@@ -125,7 +125,6 @@ def check_changes(
         A value is refused, cannot change any more, or would have to be undone if another failed.
 
     """
-    check_sim_time(changes.get('use_sim_time', False))
     checked = {}
     for name, value in changes.items():
         spec = BY_NAME.get(name)

@@ -29,6 +29,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.nodes.diagnostics import tell_failures
 from yolov7_trt_ros.nodes.own_output import take_stdout
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
@@ -87,6 +88,8 @@ class RecorderNode(SteadyParameters):
 
     """
 
+    _opened = _writing = False  # nothing to end until the constructor has come so far
+
     def __init__(self, *, reports: TextIO, **node_arguments: Any) -> None:
         super().__init__('recorder', **node_arguments)
         self._reports: TextIO | None = reports
@@ -98,7 +101,7 @@ class RecorderNode(SteadyParameters):
         self._messages: collections.Counter[str] = collections.Counter()
         self._classes: dict[str, collections.Counter[str]] = {}
         self._diagnostics: dict[str, dict[str, str]] = {}
-        self._folder, self._writing = Path(values['bag']).expanduser(), False
+        self._folder = Path(values['bag']).expanduser()
         try:
             self._writer = Writer(
                 self._folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
@@ -106,7 +109,7 @@ class RecorderNode(SteadyParameters):
             self._writer.open()
         except (OSError, WriterError) as exc:
             raise BagError(f'bag cannot be created: {exc}; choose another folder') from exc
-        self._writing = True
+        self._opened = self._writing = True
         for topic in images:
             compressed = topic.full.endswith('/compressed')
             self._record(
@@ -120,6 +123,7 @@ class RecorderNode(SteadyParameters):
             self._record(topic, Detection2DArray, DETECTIONS_TYPE, ReliabilityPolicy.RELIABLE)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self.create_timer(_REPORT_PERIOD_S, self.report, clock=steady_clock())
+        tell_failures(self)
 
     def destroy_node(self) -> None:
         """Finish the bag, report a last time, and destroy the node."""
@@ -128,7 +132,8 @@ class RecorderNode(SteadyParameters):
                 self._writer.close()
             except OSError as exc:
                 self._give_up(exc)
-        self.report()
+        if self._opened:
+            self.report()
         super().destroy_node()
 
     def report(self) -> None:

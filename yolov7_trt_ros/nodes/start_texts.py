@@ -12,11 +12,10 @@ from rclpy.node import Node
 
 from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.nodes.echo import describe_error, echo
-from yolov7_trt_ros.nodes.parameter_spec import check_sim_time, ParameterSpec
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 
 _HELP = ('-h', '--help')
 _WIDTH = 99
-_SOURCE_PLACES = re.compile(r', at [^,\s]+\.(?:c|cc|cpp|h|hpp):\d+')
 _PARAMETER_FILE = re.compile(r"--params-file ([^']*)'?\. Error: (.*)")
 _LINE = re.compile(r',? ?(?:do not belong )?at line(?:_num)? (\d+)')
 _ONE_TYPE = 'Sequence should be of same type'
@@ -65,7 +64,7 @@ def explain_start(error: BaseException) -> str:
     """Return in one line why a node cannot start."""
     if isinstance(error, (Yolov7TrtError, ParameterException)):
         return echo(error)
-    said = _SOURCE_PLACES.sub('', describe_error(error, 2000))
+    said = describe_error(error, 2000)
     file = _PARAMETER_FILE.search(said)
     return echo(said if file is None else _explain_file(*file.groups()))
 
@@ -86,15 +85,7 @@ def _explain_file(file: str, said: str) -> str:
 
 
 def check_given_parameters(node: Node) -> None:
-    """
-    Warn of parameters that were given at start and that the node does not have.
-
-    Raises
-    ------
-    SettingError
-        use_sim_time is no truth value, which rclpy takes for false.
-
-    """
+    """Warn of parameters that were given at start and that the node does not have."""
     given = sorted(getattr(node, '_parameter_overrides', {}))
     known = sorted(getattr(node, '_parameters', {}))
     for name in given:
@@ -102,4 +93,3 @@ def check_given_parameters(node: Node) -> None:
             near = difflib.get_close_matches(name[:100], known, 1)
             hint = f', did you mean {near[0]!r}?' if near else ''
             node.get_logger().warning(f'no parameter is called {echo(name, 100)!r}{hint}')
-    check_sim_time(node.get_parameter('use_sim_time').value)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import time
 from typing import Any
 
+from rclpy.exceptions import NameValidationException
 from rclpy.lifecycle import LifecycleNode
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
@@ -100,8 +101,7 @@ class StreamSet(Mapping[str, ImageStream]):
 
         """
         wanted = wanted_topics(self._node, image_topics, outputs)
-        known = [stream.names for stream in self._streams.values()]
-        check_types(self._node, plan_streams(self._node, wanted, ()), known)
+        check_types(self._node, plan_streams(self._node, wanted), self._names())
         return wanted
 
     def set_topics(self, wanted: WantedTopics) -> None:
@@ -159,8 +159,12 @@ class StreamSet(Mapping[str, ImageStream]):
         found = dict.fromkeys(each for pattern in patterns for each in self._find(pattern))
         # Those that there are already stay when another one gets into their way.
         return plan_streams(
-            self._node, wanted, sorted(found, key=lambda topic: topic not in self._streams)
+            self._node, wanted, sorted(found, key=lambda topic: topic not in self._streams),
+            self._names(),
         )
+
+    def _names(self) -> list[StreamNames]:
+        return [stream.names for stream in self._streams.values()]
 
     def _apply(self, plan: Plan) -> None:
         """Make the streams those of a plan."""
@@ -223,7 +227,11 @@ class StreamSet(Mapping[str, ImageStream]):
     def _is_published(self, topic: str) -> bool:
         """Whether somebody publishes the topic, or did until a short while ago."""
         now_ns = time.monotonic_ns()
-        if self._node.count_publishers(topic):
+        try:
+            is_published = self._node.count_publishers(topic) > 0
+        except (NameValidationException, ValueError):
+            return True  # `plan_streams` tells what is wrong with it
+        if is_published:
             self._without_publisher.pop(topic, None)
             return True
         if topic not in self._streams:

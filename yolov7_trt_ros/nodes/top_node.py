@@ -21,11 +21,14 @@ import time
 from typing import Any, TextIO
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.exceptions import NameValidationException
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
+from yolov7_trt_ros.nodes.diagnostics import tell_failures
+from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.own_output import take_stdout
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
@@ -87,6 +90,8 @@ class TopNode(SteadyParameters):
 
     """
 
+    _close = contextlib.ExitStack()  # nothing to end until the constructor has come so far
+
     def __init__(
         self,
         *,
@@ -106,7 +111,10 @@ class TopNode(SteadyParameters):
         self._known: set[str] = set()
         self._output = output
         self._screen = make_screen(output, once=self._once)
+        self._close = contextlib.ExitStack()
+        self._close.callback(self._screen.close)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _QOS)
+        tell_failures(self)
         self._discover()
         self.create_timer(_DISCOVERY_PERIOD_S, self._discover, clock=steady_clock())
         self.create_timer(
@@ -115,7 +123,7 @@ class TopNode(SteadyParameters):
 
     def destroy_node(self) -> None:
         """Give the terminal back and destroy the node."""
-        self._screen.close()
+        self._close.close()
         super().destroy_node()
 
     # ---- topics
@@ -134,9 +142,13 @@ class TopNode(SteadyParameters):
         if topic in self._known:
             return
         self._known.add(topic)
+        try:
+            self.create_subscription(kind, topic, functools.partial(receive, topic), _QOS)
+        except (RuntimeError, ValueError, NameValidationException) as exc:  # as rclpy does
+            self.get_logger().warning(f'{topic} is not shown: {describe_error(exc)}')
+            return
         if kind is Detection2DArray:
             self._model.add_topic(topic)
-        self.create_subscription(kind, topic, functools.partial(receive, topic), _QOS)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

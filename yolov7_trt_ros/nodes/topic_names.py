@@ -12,7 +12,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from yolov7_trt_ros.core.topics import is_pattern, split_names
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.echo import echo, said
 
 MOST_TOPICS = 256
 """That a parameter may name, and that patterns may find."""
@@ -56,8 +56,10 @@ def topic_name(node: Node, asked: str) -> TopicName:
         full = str(node.resolve_topic_name(asked))
         validate_full_topic_name(full)
     except (NameValidationException, RuntimeError, ValueError) as exc:  # as rclpy and rcl raise
-        said = str(exc).splitlines()[0].removeprefix('Invalid topic name: ').rstrip(':')
-        raise SettingError(f'{echo(asked, 100)!r} is no topic name: {echo(said, 200)}') from exc
+        reason = said(exc).splitlines()[0].rstrip(':')
+        for words in ('Invalid topic name: ', 'failed to resolve name: '):
+            reason = reason.removeprefix(words)
+        raise SettingError(f'{echo(asked, 100)!r} is no topic name: {echo(reason, 200)}') from exc
     return TopicName(asked, full)
 
 
@@ -112,17 +114,21 @@ def resolve_names(node: Node, parameter: str, text: str) -> list[TopicName]:
         raise SettingError(f'{parameter}: {exc}') from exc
 
 
-def resolve_topics(node: Node, parameter: str, text: str) -> list[TopicName]:
+def resolve_topics(
+    node: Node, parameter: str, text: str, *, patterns: bool = False
+) -> list[TopicName]:
     """
     Return what `resolve_names` does, each once.
 
     Raises
     ------
     SettingError
-        As there; or one is named twice.
+        As there; or one is named twice, or is a pattern where none may be.
 
     """
     names = resolve_names(node, parameter, text)
+    if not patterns and any(name.is_pattern for name in names):
+        raise SettingError(f'{parameter} must name topics, without stars, got {echo(text, 100)}')
     full = [name.full for name in names]
     twice = next((each for each in full if full.count(each) > 1), None)
     if twice is not None:

@@ -76,12 +76,10 @@ def wanted_topics(node: Node, image_topics: str, outputs: str) -> WantedTopics:
         topic would have two roles.
 
     """
-    images = resolve_topics(node, 'image_topics', image_topics)
+    images = resolve_topics(node, 'image_topics', image_topics, patterns=True)
     names = resolve_topics(node, 'detections_topics', outputs)
     if not images:
         raise SettingError('image_topics must name at least one topic and none twice, got none')
-    if any(name.is_pattern for name in names):
-        raise SettingError('detections_topics must name topics, without stars')
     if names and any(image.is_pattern for image in images):
         raise SettingError(
             'detections_topics must be empty where image_topics has a pattern, got '
@@ -93,11 +91,13 @@ def wanted_topics(node: Node, image_topics: str, outputs: str) -> WantedTopics:
             f'{len(images)} image topics, got {len(names)}'
         )
     wanted = WantedTopics(tuple(images), tuple(names))
-    plan_streams(node, wanted, ())
+    plan_streams(node, wanted)
     return wanted
 
 
-def plan_streams(node: Node, wanted: WantedTopics, found: Iterable[str]) -> Plan:
+def plan_streams(
+    node: Node, wanted: WantedTopics, found: Iterable[str] = (), known: Iterable[StreamNames] = ()
+) -> Plan:
     """
     Return the streams for the topics that are named, and for those that patterns found.
 
@@ -109,6 +109,8 @@ def plan_streams(node: Node, wanted: WantedTopics, found: Iterable[str]) -> Plan
         What the parameters ask for.
     found
         Topics of patterns; the first ones win where two get into each other's way.
+    known
+        The streams that there are: what others publish on their outputs is no image topic.
 
     Raises
     ------
@@ -120,10 +122,11 @@ def plan_streams(node: Node, wanted: WantedTopics, found: Iterable[str]) -> Plan
     roles = {topic_name(node, own).full: "the node's own" for own in _OWN}
     passed_over: dict[str, str] = {}
     images = list(named)
+    taken = roles | _outputs(known)
     for topic in found:
         if topic in {image.full for image in named}:
             continue
-        reason = _why_not(node, topic, roles, len(images))
+        reason = _why_not(node, topic, taken, len(images))
         if reason:
             passed_over[topic] = reason
         else:
@@ -164,12 +167,28 @@ def check_types(node: Node, plan: Plan, known: Iterable[StreamNames]) -> None:
                 )
 
 
-def _why_not(node: Node, topic: str, roles: dict[str, str], count: int) -> str:
+def _outputs(streams: Iterable[StreamNames]) -> dict[str, str]:
+    """Return the roles of what streams publish."""
+    return dict(pair for each in streams for pair in _roles_of_outputs(each))
+
+
+def _roles_of_outputs(names: StreamNames) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (
+        (names.detections.full, f'the detections topic of {names.image.full}'),
+        (names.overlay.full, f'the overlay of {names.detections.full}'),
+    )
+
+
+def _why_not(node: Node, topic: str, taken: dict[str, str], count: int) -> str:
     """Return why a topic that a pattern found cannot be taken, '' where it can."""
-    if topic in roles:
-        return f'{topic} is {roles[topic]}'
+    if topic in taken:
+        return f'{topic} is {taken[topic]}'
     if count >= MOST_TOPICS:
         return f'{MOST_TOPICS} image topics are the most; use a narrower pattern'
+    try:
+        topic_name(node, topic)
+    except SettingError as exc:  # of a DDS application that is no ROS node
+        return str(exc)
     if is_remapped(node, topic):
         return f'{topic} is remapped, which patterns are not: name it in image_topics'
     return ''
@@ -221,11 +240,7 @@ def _take_roles(names: StreamNames, roles: dict[str, str]) -> StreamNames:
 
     """
     given: dict[str, str] = {}
-    for topic, role in (
-        (names.image.full, 'an image topic'),
-        (names.detections.full, f'the detections topic of {names.image.full}'),
-        (names.overlay.full, f'the overlay of {names.detections.full}'),
-    ):
+    for topic, role in ((names.image.full, 'an image topic'), *_roles_of_outputs(names)):
         former = roles.get(topic) or given.get(topic)
         if former:
             raise SettingError(f'{topic} cannot be {role}: it is {former}')
