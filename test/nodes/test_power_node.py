@@ -638,6 +638,7 @@ def test_a_tool_that_is_ended_while_it_puts_back_is_run_again(
     os.kill(power.probe.wait_until(tools, 'a tool')[0], signal.SIGTERM)
     assert putting_back.wait(30) == 0, log.read_text()
     assert 'could not put back power_mode' in log.read_text()
+    assert 'put back at the second try' in log.read_text()
 
 
 def test_under_nohup_a_closed_terminal_leaves_it(

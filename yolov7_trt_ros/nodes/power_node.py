@@ -209,9 +209,10 @@ class PowerNode(SteadyParameters):
             return
         log.info(f'putting back: {", ".join(self._changed())}')
         for part in (self._gpu, self._control):
-            error = _restore(part)
-            if error is not None:
-                log.error(f'not everything was put back: {error}')
+            try:
+                _restore(part, log.info)
+            except PowerError as exc:
+                log.error(f'not everything was put back: {exc}')
 
     def _changed(self) -> tuple[str, ...]:
         return self._control.changed + self._gpu.changed
@@ -351,9 +352,9 @@ class PowerNode(SteadyParameters):
             rclpy.logging.get_logger(f'{NAME}.exit').info(line)
 
 
-def _restore(part: GpuClock | PowerControl) -> PowerError | None:
+def _restore(part: GpuClock | PowerControl, report: Callable[[str], object]) -> None:
     """
-    Put back what a part has changed; return why not everything.
+    Put back what a part has changed; raises PowerError where that fails.
 
     What failed at once is tried once more: systemd ends a service with SIGTERM to all processes
     in it, and again when its main one has ended, which meets the tools that put things back.
@@ -362,16 +363,13 @@ def _restore(part: GpuClock | PowerControl) -> PowerError | None:
     started_s = time.monotonic()
     try:
         part.restore()
-    except PowerError as exc:
+        return
+    except PowerError:
         if time.monotonic() - started_s > _AT_ONCE_S:
-            return exc
-    else:
-        return None
-    try:
-        part.restore()
-    except PowerError as exc:
-        return exc
-    return None
+            raise
+    report('trying once more')
+    part.restore()
+    report('put back at the second try')
 
 
 def _said(look: Callable[[], str]) -> str:
