@@ -42,6 +42,7 @@ from yolov7_trt_ros.nodes.parameter_spec import (
     SteadyParameters,
 )
 from yolov7_trt_ros.nodes.plan_build import Engine, exit_over_builds, PlanBuild
+from yolov7_trt_ros.nodes.process import malloc_text
 from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.stream_set import stream_set, StreamSet
@@ -126,7 +127,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _configure(self) -> None:
         values = read_parameters(self, parameters.PARAMETERS)
         self._streams = stream_set(self, values, self._on_frame_error)
-        self._load_model(values)
+        self._load_model(values | self._trusted.files_to_open(values))
         self._state = 'inactive'
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -429,7 +430,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         return diagnostics.node_status(
             self.get_fully_qualified_name(),
             self._state,
-            facts | {'last error': self._last_error or 'none'} | failures_of(self).facts(),
+            facts | {
+                'malloc': malloc_text(), 'last error': self._last_error or 'none',
+            } | failures_of(self).facts(),
             error=self._fault or (self._last_error if recent else ''),
             busy=busy,
         )

@@ -18,6 +18,7 @@ from vision_msgs.msg import Detection2DArray
 from yolov7_trt_ros.core.serialized_image import read_stamp_ns
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.nodes import qos
+from yolov7_trt_ros.nodes.deaf_subscription import RenewalPauses
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.frame_statistics import RateLimit, TopicStatistics
 from yolov7_trt_ros.nodes.process import find_profile, PROFILE_NAME, profile_variable
@@ -96,6 +97,7 @@ class ImageStream:
         self._subscription: Any = None
         self._published_since_ns: int | None = None
         self._received_before = 0
+        self._pauses = RenewalPauses()
 
     def open_publishers(self) -> None:
         """Make the publishers; also again after `destroy`."""
@@ -156,6 +158,7 @@ class ImageStream:
         )
         if self._choice is None or (publishers and choice != self._choice):
             self._subscribe(choice)
+            self._say_subscribed(choice)
         self.problem = self._find_problem(publishers)
         if self.problem:
             self._node.get_logger().warning(
@@ -180,6 +183,8 @@ class ImageStream:
             ),
         )
         self._choice = choice
+
+    def _say_subscribed(self, choice: qos.StreamChoice) -> None:
         self._node.get_logger().info(
             f'{self.topic}: subscribed to {choice.transport} images, '
             f'{"reliable" if choice.reliable else "best effort"}'
@@ -192,6 +197,7 @@ class ImageStream:
         if not publishers or received != self._received_before:
             self._received_before = received
             self._published_since_ns = now_ns
+            self._pauses.reset()
             return ''
         if self._published_since_ns is None:
             self._published_since_ns = now_ns
@@ -204,11 +210,22 @@ class ImageStream:
             info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in publishers
         ):
             return qos.describe_mismatch(self.topic, publishers)
+        silent_ns = now_ns - self._published_since_ns
+        self._renew(silent_ns)
         return (
             f'{self.topic} has a publisher, but no image has arrived for '
-            f'{(now_ns - self._published_since_ns) / NS_PER_S:.0f} s: it is silent, or its images '
-            f'are lost in transport. {transport_advice()}'
+            f'{silent_ns / NS_PER_S:.0f} s: it is silent, or its images are lost in transport. '
+            f'{transport_advice()}'
         )
+
+    def _renew(self, silent_ns: int) -> None:
+        """Make a best-effort subscription anew that may have gone deaf, once in a while."""
+        choice, since_ns = self._choice, self._published_since_ns
+        if choice is None or choice.reliable or not self._pauses.is_due(silent_ns):
+            return
+        self._subscribe(choice)
+        self._published_since_ns = since_ns
+        self.statistics.count('renewed')
 
     def _on_image(self, compressed: bool, serialized: bytes) -> None:
         self.statistics.count('received')

@@ -16,6 +16,7 @@ import yaml
 
 from yolov7_trt_ros.core.topics import matching_topics
 from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.parent_process import ends_with_this_process
 
 PACKAGE = 'yolov7_trt_ros'
 COMMON = {
@@ -123,7 +124,7 @@ def node_settings(
     context: Any, executable: str, table: Mapping[str, tuple[type, str]], **parameters: Any
 ) -> dict[str, Any]:
     """
-    Return what a Node or LifecycleNode is made with.
+    Return what a Node or LifecycleNode is made with; it ends with the launch, however that ends.
 
     Parameters
     ----------
@@ -167,6 +168,7 @@ def node_settings(
         'respawn': is_true(context, 'respawn'),
         'respawn_delay': RESPAWN_DELAY_S,
         'output': 'screen',
+        'additional_env': ends_with_this_process(),
     }
 
 

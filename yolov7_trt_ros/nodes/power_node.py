@@ -69,6 +69,7 @@ WATCH_PERIOD_S = 5.0
 
 _BUSY_S = 1.0
 _STOP_S = 2.0
+_AT_ONCE_S = 5.0
 _MS_PER_S = 1000
 _FLOATS = ('power_w', 'gpu_load', 'temperature_c', 'joules_per_frame')
 
@@ -209,7 +210,7 @@ class PowerNode(SteadyParameters):
         log.info(f'putting back: {", ".join(self._changed())}')
         for part in (self._gpu, self._control):
             try:
-                part.restore()
+                _restore(part, log.info)
             except PowerError as exc:
                 log.error(f'not everything was put back: {exc}')
 
@@ -349,6 +350,26 @@ class PowerNode(SteadyParameters):
             self.get_logger().info(line)
         else:
             rclpy.logging.get_logger(f'{NAME}.exit').info(line)
+
+
+def _restore(part: GpuClock | PowerControl, report: Callable[[str], object]) -> None:
+    """
+    Put back what a part has changed; raises PowerError where that fails.
+
+    What failed at once is tried once more: systemd ends a service with SIGTERM to all processes
+    in it, and again when its main one has ended, which meets the tools that put things back.
+
+    """
+    started_s = time.monotonic()
+    try:
+        part.restore()
+        return
+    except PowerError:
+        if time.monotonic() - started_s > _AT_ONCE_S:
+            raise
+    report('trying once more')
+    part.restore()
+    report('put back at the second try')
 
 
 def _said(look: Callable[[], str]) -> str:

@@ -7,7 +7,8 @@ Records images and their detections into a bag and reports progress as JSON line
 What `yolov7_trt demo` records with where rosbag2 is not installed; on a robot use `ros2 bag
 record`. Needs rosbags. One JSON object a line on standard output, four times a second and at the
 end: `topics` (messages per topic), `classes` (detections per class and topic), `diagnostics` (the
-latest values per status name). Where it cannot write any more, as on a full disk, it says so in
+latest values per status name). Nothing else is written there, and it goes on recording when nobody
+reads them any more. Where it cannot write any more, as on a full disk, it says so in
 the log and ends with exit status 1; what was written until then stays, without an index.
 
 """
@@ -19,7 +20,7 @@ import contextlib
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -29,6 +30,7 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.errors import BagError
 from yolov7_trt_ros.nodes.diagnostics import tell_failures
+from yolov7_trt_ros.nodes.own_output import take_stdout
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     ParameterSpec,
@@ -70,6 +72,13 @@ class RecorderNode(SteadyParameters):
 
     `PARAMETERS` are those of the node, fixed at start.
 
+    Parameters
+    ----------
+    reports
+        Where the JSON lines go.
+    node_arguments
+        For Node.
+
     Raises
     ------
     SettingError
@@ -81,8 +90,9 @@ class RecorderNode(SteadyParameters):
 
     _opened = _writing = False  # nothing to end until the constructor has come so far
 
-    def __init__(self, **node_arguments: Any) -> None:
+    def __init__(self, *, reports: TextIO, **node_arguments: Any) -> None:
         super().__init__('recorder', **node_arguments)
+        self._reports: TextIO | None = reports
         declare_parameters(self, PARAMETERS)
         values = read_parameters(self, PARAMETERS)
         images, detections = (
@@ -127,12 +137,19 @@ class RecorderNode(SteadyParameters):
         super().destroy_node()
 
     def report(self) -> None:
-        """Print one JSON line."""
-        print(json.dumps({
+        """Write one JSON line."""
+        if self._reports is None:
+            return
+        line = json.dumps({
             'topics': self._messages,
             'classes': self._classes,
             'diagnostics': self._diagnostics,
-        }), flush=True)
+        })
+        try:
+            print(line, file=self._reports, flush=True)
+        except OSError as exc:
+            self._reports = None
+            self.get_logger().warning(f'no reports any more, for they cannot be written: {exc}')
 
     def _record(
         self, topic: TopicName, kind: Any, name: str, reliability: ReliabilityPolicy
@@ -180,7 +197,10 @@ class RecorderNode(SteadyParameters):
 
 def main(args: list[str] | None = None) -> int:
     """Record until told to stop; returns the exit code."""
-    return run_node('recorder', RecorderNode, args, about=__doc__, table=PARAMETERS)
+    return run_node(
+        'recorder', lambda: RecorderNode(reports=take_stdout()), args, about=__doc__,
+        table=PARAMETERS,
+    )
 
 
 if __name__ == '__main__':

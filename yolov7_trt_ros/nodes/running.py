@@ -20,6 +20,7 @@ import rclpy.logging
 from rclpy.node import Node
 
 from yolov7_trt_ros.nodes.callback_net import NetExecutor, OneThreadExecutor
+from yolov7_trt_ros.nodes.hangup import end_on_hangup
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
 from yolov7_trt_ros.nodes.start_texts import (
@@ -28,6 +29,7 @@ from yolov7_trt_ros.nodes.start_texts import (
     help_text,
     wants_help,
 )
+from yolov7_trt_ros.parent_process import end_with_starter
 
 _EXIT_CODE = 'run_node_exit_code'
 
@@ -101,6 +103,9 @@ def run_node(
     """
     Make a node and spin it until a signal or shutdown ends it.
 
+    Signals are SIGINT, SIGTERM and that of a closed terminal; one that was started to end with
+    another process (`parent_process`) ends with that. Further ones do not disturb the ending.
+
     Parameters
     ----------
     name
@@ -129,6 +134,7 @@ def run_node(
     # could surface anywhere, also in message conversions, which turn it into another error.
     interrupts: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    end_on_hangup()
     try:
         _init(args)
         if interrupts:  # before rclpy listened
@@ -138,6 +144,7 @@ def run_node(
         print(f'{name}: cannot start: {explain_start(exc)}', file=sys.stderr)
         return 1
     try:
+        end_with_starter(os.environ, rclpy.logging.get_logger(name).warning)
         node = make_node()
         check_given_parameters(node)
     except Exception as exc:  # whatever it is, the user gets a line

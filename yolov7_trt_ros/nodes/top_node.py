@@ -16,7 +16,6 @@ import contextlib
 import functools
 import math
 import os
-import shutil
 import sys
 import time
 from typing import Any, TextIO
@@ -30,6 +29,7 @@ from vision_msgs.msg import Detection2DArray
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.nodes.diagnostics import tell_failures
 from yolov7_trt_ros.nodes.echo import describe_error
+from yolov7_trt_ros.nodes.own_output import take_stdout
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     ParameterSpec,
@@ -109,6 +109,7 @@ class TopNode(SteadyParameters):
         self._start_s = time.monotonic()
         self._heard_s: float | None = None
         self._known: set[str] = set()
+        self._output = output
         self._screen = make_screen(output, once=self._once)
         self._close = contextlib.ExitStack()
         self._close.callback(self._screen.close)
@@ -209,7 +210,7 @@ class TopNode(SteadyParameters):
             )
         except BrokenPipeError:  # whoever read our lines has gone
             with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._output.fileno())
             end_process(self, 0)
 
 
@@ -227,7 +228,7 @@ class PlainScreen:
         """Columns: of the terminal, else wide."""
         if not self._output.isatty():
             return _PLAIN_WIDTH
-        return shutil.get_terminal_size((_PLAIN_WIDTH, 50)).columns
+        return os.get_terminal_size(self._output.fileno()).columns
 
     def show(self, lines: Sequence[Line]) -> None:
         """Print a snapshot."""
@@ -297,7 +298,9 @@ def _writes_blocks(output: TextIO) -> bool:
 
 def main(args: list[str] | None = None) -> int:
     """Show until told to stop; returns the exit code."""
-    return run_node(NAME, TopNode, args, about=__doc__, table=PARAMETERS)
+    return run_node(
+        NAME, lambda: TopNode(output=take_stdout()), args, about=__doc__, table=PARAMETERS
+    )
 
 
 if __name__ == '__main__':
