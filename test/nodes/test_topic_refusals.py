@@ -36,8 +36,6 @@ def found(probe: Probe, active: DetectorProcess) -> list[Any]:
     return probe.detections('/change/detections')
 
 
-
-
 REFUSED = {
     'a pattern as output': ({'detections_topics': '/a/*'}, 'without stars'),
     'an input as output': ({'detections_topics': HERE}, 'it is an image topic'),

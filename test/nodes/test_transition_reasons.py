@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import threading
 from typing import Any
 
 from fake_engine import FakeEngine
@@ -70,6 +71,7 @@ def test_deactivate_tells_and_frees_everything(
     assert probe.state() == 'unconfigured'
     wait_for(probe, "cannot deactivate: KeyError: 'weights'")
     assert node._streams is None and node._detector is None
+    assert not any(each.name == 'detection_worker' for each in threading.enumerate())
 
 
 def test_what_cannot_be_freed_leaves_the_rest_to_be_freed(
@@ -98,6 +100,17 @@ def test_a_defect_while_a_built_model_is_taken_up_is_told(
         lambda: probe.summary()[0].startswith("no detector: KeyError: 'weights'"), 'the reason'
     )
     assert node._detector is None and node._build is None
+
+
+def test_a_value_that_was_wrong_at_start_can_be_mended(probe: Probe, engine: FakeEngine) -> None:
+    with probe.host(engine.seam, image_topics=TOPIC, backend='none', threads='many'):
+        probe.wait_for_state('unconfigured')
+        assert not probe.change_state('configure')
+        probe.wait_until(lambda: 'backend must be one of' in probe.summary()[0], 'the reason')
+        assert 'must be a integer' in probe.set_parameter('threads', 'some')
+        assert probe.set_parameter('backend', 'onnx') == ''
+        assert probe.set_parameter('threads', 1) == ''
+        assert probe.change_state('configure')
 
 
 def test_the_topics_are_wrong_only_at_configure(probe: Probe, node) -> None:

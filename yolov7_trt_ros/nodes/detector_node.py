@@ -37,6 +37,7 @@ from yolov7_trt_ros.nodes.image_stream import ReceivedFrame, StreamLimits
 from yolov7_trt_ros.nodes.labels import label_info_msg
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
+    held_parameters,
     read_parameters,
     SteadyParameters,
 )
@@ -183,6 +184,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         try:
             work()
         except Exception as exc:  # rclpy drops it, and the reason with it
+            if not self.context.ok():
+                return otherwise  # a signal took the context away from under it
             self._note_fault(
                 f'cannot {what}: {_reason(exc)}', device_lost=isinstance(exc, DeviceLostError)
             )
@@ -291,8 +294,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _stop_worker(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None and self._streams is not None:
-            self._streams.close()
-            worker.stop()
+            try:
+                self._streams.close()
+            finally:
+                worker.stop()
 
     def _close_detector(self) -> None:
         detector, self._detector = self._detector, None
@@ -342,7 +347,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _change(self, changes: dict[str, Any]) -> None:
-        before = read_parameters(self, parameters.PARAMETERS)
+        before = held_parameters(self, parameters.PARAMETERS)
         checked = parameters.check_changes(
             changes, before, configured=self._state in ('inactive', 'active')
         )

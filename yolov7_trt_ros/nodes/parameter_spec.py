@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -109,9 +110,8 @@ class ParameterSpec:
 
     def range_text(self) -> str:
         """Return `0.0..1.0`, open where there is no limit."""
-        low = '' if self.minimum is None else f'{self.minimum:g}'
-        high = '' if self.maximum is None else f'{self.maximum:g}'
-        return f'{low}..{high}'
+        ends = ('' if end is None else _shortest(end) for end in (self.minimum, self.maximum))
+        return '..'.join(ends)
 
     def type_text(self) -> str:
         """Return the ROS type: double, integer, bool or string."""
@@ -143,6 +143,10 @@ class ParameterSpec:
             f'{self.name} must be a {self.type_text()}, got {type(value).__name__} '
             f'{echo(repr(value), 100)}'
         )
+
+
+def _shortest(number: float | int) -> str:
+    return str(number) if isinstance(number, int) else f'{number:g}'
 
 
 class SteadyParameters(Node):
@@ -182,3 +186,13 @@ def read_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any
 
     """
     return {spec.name: spec.check(node.get_parameter(spec.name).value) for spec in table}
+
+
+def held_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any]:
+    """Return what `read_parameters` does, but a value that is refused as it was given."""
+    held = {}
+    for spec in table:
+        held[spec.name] = node.get_parameter(spec.name).value
+        with contextlib.suppress(SettingError):  # told at configure, and to be mended before
+            held[spec.name] = spec.check(held[spec.name])
+    return held

@@ -14,7 +14,6 @@ from typing import Any
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.context import Context
-from rclpy.exceptions import NotInitializedException
 from rclpy.executors import ExternalShutdownException
 from rclpy.impl.logging_severity import LoggingSeverity
 import rclpy.logging
@@ -159,12 +158,13 @@ def _init(args: list[str] | None) -> None:
     """Initialise rclpy, without the line of rcl's own when it fails: the reason is told once."""
     rclpy.logging.set_logger_level('rcl', LoggingSeverity.FATAL)
     rclpy.init(args=args)
-    rclpy.logging.set_logger_level('rcl', LoggingSeverity.UNSET)
+    if rclpy.logging.get_logger_effective_level('rcl') == LoggingSeverity.FATAL:
+        rclpy.logging.set_logger_level('rcl', LoggingSeverity.UNSET)  # the user set no other
 
 
 def _end_start(name: str, error: Exception) -> int:
     """Say why a node could not be made, and return the exit code."""
-    if isinstance(error, (RCLError, NotInitializedException)) and not rclpy.ok():
+    if not rclpy.ok():
         return 0  # a signal while the node is made takes the context away from under it
     log = rclpy.logging.get_logger(name)
     log.fatal(f'cannot start: {explain_start(error)}')

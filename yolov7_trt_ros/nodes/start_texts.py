@@ -89,7 +89,7 @@ def check_given_parameters(node: Node) -> None:
     given = sorted(getattr(node, '_parameter_overrides', {}))
     known = sorted(getattr(node, '_parameters', {}))
     for name in given:
-        if name not in known and not name.startswith('qos_overrides.'):
+        if name not in known:
             near = difflib.get_close_matches(name[:100], known, 1)
             hint = f', did you mean {near[0]!r}?' if near else ''
             node.get_logger().warning(f'no parameter is called {echo(name, 100)!r}{hint}')
