@@ -183,6 +183,49 @@ def test_a_lost_device_ends_the_worker_and_counts_the_frames():
     assert bench.counts('failed') == [1, 1, 0, 0]
 
 
+# ---- compressed images
+
+
+def put_compressed(bench: Bench, topic: str, text: str, data: bytes) -> None:
+    """Put a compressed image of a format into the slot of a topic."""
+    message = CompressedImage(format=text, data=array.array('B', data))
+    stream: Any = bench.streams[topic]
+    bench.slots.put(topic, ReceivedFrame(stream, serialize_message(message), True, 0, None))
+
+
+def test_the_inner_coding_of_compressed_images_is_looked_at():
+    grey = bytes(cv2.imencode('.png', np.full((8, 8), 70, np.uint8))[1])
+    bench = Bench(FakeDetector([FOUND]))
+    put_compressed(bench, 'a', 'bayer_rggb8; jpeg compressed ', grey)
+    put_compressed(bench, 'b', '16UC1; compressedDepth png', grey)
+    put_compressed(bench, 'c', 'mono8; png compressed ', grey)
+    put_compressed(bench, 'd', 'h264', b'\0\0\0\1\x67')
+    bench.run_out()
+    assert [call.encoding for call in bench.detector.calls] == ['bayer_rggb8', 'bgr8']
+    assert bench.counts('failed') == [0, 1, 0, 1]
+    assert 'b: ' in bench.errors[0] and '16UC1' in bench.errors[0]
+    assert "format 'h264': no picture of a known kind" in bench.errors[1]
+
+
+def test_raw_depth_fails_by_its_name():
+    bench = Bench(FakeDetector([FOUND]))
+    bench.run(b='32FC1', c='16UC1')
+    assert bench.counts('failed') == [0, 1, 1, 0]
+    assert 'b: encoding 32FC1 is that of a depth image' in bench.errors[0]
+
+
+@pytest.mark.parametrize(('most', 'failed'), [(63, 1), (64, 0)])
+def test_the_decoded_size_is_limited_by_a_parameter(most, failed):
+    bench = Bench(FakeDetector([FOUND]), {'max_image_pixels': most})
+    picture = bytes(cv2.imencode('.png', np.zeros((8, 8, 3), np.uint8))[1])
+    put_compressed(bench, 'a', 'bgr8; png compressed bgr8', picture)
+    bench.run_out()
+    assert bench.counts('failed') == [failed, 0, 0, 0]
+    assert [f'larger than the limit of {most} pixels' in each for each in bench.errors] == (
+        [True] * failed
+    )
+
+
 def test_out_of_memory_costs_one_frame_and_no_more():
     script = [MemoryError(), MemoryError('8 MB'), FOUND, FOUND, FOUND]
     bench = Bench(FakeDetector(script, max_batch=4), {'max_batch': 4})
@@ -245,46 +288,3 @@ def test_a_frame_id_that_would_be_copied_into_every_detection_is_refused():
     bench.run_out()
     assert bench.counts('failed') == [1, 0, 0, 0] and bench.counts('processed') == [0, 1, 0, 0]
     assert bench.errors == ['a: frame_id may have 1024 characters, got 1025']
-
-
-# ---- compressed images
-
-
-def put_compressed(bench: Bench, topic: str, text: str, data: bytes) -> None:
-    """Put a compressed image of a format into the slot of a topic."""
-    message = CompressedImage(format=text, data=array.array('B', data))
-    stream: Any = bench.streams[topic]
-    bench.slots.put(topic, ReceivedFrame(stream, serialize_message(message), True, 0, None))
-
-
-def test_the_inner_coding_of_compressed_images_is_looked_at():
-    grey = bytes(cv2.imencode('.png', np.full((8, 8), 70, np.uint8))[1])
-    bench = Bench(FakeDetector([FOUND]))
-    put_compressed(bench, 'a', 'bayer_rggb8; jpeg compressed ', grey)
-    put_compressed(bench, 'b', '16UC1; compressedDepth png', grey)
-    put_compressed(bench, 'c', 'mono8; png compressed ', grey)
-    put_compressed(bench, 'd', 'h264', b'\0\0\0\1\x67')
-    bench.run_out()
-    assert [call.encoding for call in bench.detector.calls] == ['bayer_rggb8', 'bgr8']
-    assert bench.counts('failed') == [0, 1, 0, 1]
-    assert 'b: ' in bench.errors[0] and '16UC1' in bench.errors[0]
-    assert "format 'h264': no picture of a known kind" in bench.errors[1]
-
-
-def test_raw_depth_fails_by_its_name():
-    bench = Bench(FakeDetector([FOUND]))
-    bench.run(b='32FC1', c='16UC1')
-    assert bench.counts('failed') == [0, 1, 1, 0]
-    assert 'b: encoding 32FC1 is that of a depth image' in bench.errors[0]
-
-
-@pytest.mark.parametrize(('most', 'failed'), [(63, 1), (64, 0)])
-def test_the_decoded_size_is_limited_by_a_parameter(most, failed):
-    bench = Bench(FakeDetector([FOUND]), {'max_image_pixels': most})
-    picture = bytes(cv2.imencode('.png', np.zeros((8, 8, 3), np.uint8))[1])
-    put_compressed(bench, 'a', 'bgr8; png compressed bgr8', picture)
-    bench.run_out()
-    assert bench.counts('failed') == [failed, 0, 0, 0]
-    assert [f'larger than the limit of {most} pixels' in each for each in bench.errors] == (
-        [True] * failed
-    )
