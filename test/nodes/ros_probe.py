@@ -17,7 +17,7 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
-from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -172,25 +172,35 @@ class Probe:
         """
         Call a service of the detector and return the response.
 
-        Reading the state is asked again every three seconds: a request sent while the service of a
-        former process is still in the graph is never answered.
+        A request sent while the service of a former process is still in the graph is never
+        answered, so that has to be gone. What only reads is asked again every three seconds by a
+        new client: with Fast DDS an old one may not reach a service of the same name that came
+        after many requests to its predecessor.
 
         """
         client = self._clients.get((kind, name))
         if client is None:
             client = self._clients[kind, name] = self.node.create_client(kind, name)
         self.wait_until(client.service_is_ready, f'service {name}')
+        self.wait_until(lambda: self._servers(name) == 1, f'{name} to be offered once')
         futures = [client.call_async(request)]
         due = time.monotonic() + 3
 
         def answer() -> Any:
             nonlocal due
-            if kind is GetState and time.monotonic() > due:
-                futures.append(client.call_async(request))
+            if kind in (GetState, GetParameters) and time.monotonic() > due:
+                fresh = self._clients[kind, name] = self.node.create_client(kind, name)
+                if fresh.wait_for_service(timeout_sec=1.0):
+                    futures.append(fresh.call_async(request))
                 due = time.monotonic() + 3
             return next((each.result() for each in futures if each.done()), None)
 
         return self.wait_until(answer, f'answer of {name}')
+
+    def _servers(self, name: str) -> int:
+        """Return how many offer a service."""
+        requests = self.node.get_subscriptions_info_by_topic(f'rq{name}Request', no_mangle=True)
+        return len(requests)
 
     def state(self, node: str = '/detector') -> str:
         """Return the lifecycle state's label."""
