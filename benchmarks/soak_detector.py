@@ -135,21 +135,22 @@ class Detector:
         """Ask for a transition; whether it succeeded."""
         request = ChangeState.Request()
         request.transition.id = TRANSITIONS[transition]
-        return bool(self._call('change_state', request).success)
+        return bool(self.ask('change_state', request).success)
 
     def set_parameter(self, name: str, value: Any) -> str:
         """Set a parameter; returns the reason of a refusal, '' on success."""
         message = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[message])
-        result = self._call('set_parameters', request).results[0]
+        result = self.ask('set_parameters', request).results[0]
         return '' if result.successful else result.reason or 'refused'
 
     def get(self, name: str) -> Any:
         """Return the value of a parameter."""
-        values = self._call('get_parameters', GetParameters.Request(names=[name])).values
+        values = self.ask('get_parameters', GetParameters.Request(names=[name])).values
         return parameter_value_to_python(values[0])
 
-    def _call(self, name: str, request: Any) -> Any:
+    def ask(self, name: str, request: Any) -> Any:
+        """Call a service; returns its answer."""
         started = time.monotonic()
         future = self._services[name].call_async(request)
         self.spin_until(future.done, ANSWER_S, f'an answer of {name}')

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 import subprocess
 
+import cv2
+import numpy as np
+import onnx_models
 import pytest
 
 from yolov7_trt_ros.cli.main import main
@@ -167,3 +170,22 @@ def test_damaged_plans(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest_path(plan).write_text('{}')
     assert main(['info', str(plan)]) == 1
     assert 'is not a manifest' in capsys.readouterr().err
+
+
+def test_what_was_assumed_is_said_by_every_verb_that_opens_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx_models.conv_grid(tmp_path / 'm.onnx', num_classes=3)
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((64, 96, 3), np.uint8))
+    out = str(tmp_path / 'out')
+    for words in (
+        ['detect', '-m', str(model), str(tmp_path / 'a.png'), '-o', out],
+        ['export', str(model), '-o', str(tmp_path / 'copy.onnx')],
+    ):
+        assert main(words) == 0
+        warning = 'warning: nothing confirms the number of classes: 8 values'
+        assert capsys.readouterr().err.count(warning) == 1
+    assert main(['info', str(model), '--json', '-']) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert any('378 rows' in each for each in told['told_by'])
+    assert len(told['in_doubt']) == 1

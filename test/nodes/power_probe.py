@@ -19,6 +19,19 @@ from yolov7_trt_ros.nodes.running import PoolExecutor
 STATUS = f'/{NAME}: power'
 SERVICE = f'/{NAME}/set_parameters'
 STATUS_PERIOD_S = 0.1
+# run_node on a board whose folder is given, so that it can be looked at afterwards
+HOSTED = """
+import sys
+from pathlib import Path
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
+from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.machine import board_machine
+from yolov7_trt_ros.nodes.power_node import NAME, THREADS, PowerNode
+from yolov7_trt_ros.nodes.running import run_node
+board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
+sys.exit(run_node(
+    NAME, lambda: PowerNode(machine=board_machine(board)), sys.argv[2:], threads=THREADS))
+"""
 
 
 class PowerProbe:
@@ -73,7 +86,10 @@ class PowerProbe:
         if self._setter is not None:
             self.probe.node.destroy_client(self._setter)
         self.probe.wait_until(
-            lambda: not self.probe.node.count_services(SERVICE), 'the end of the power node'
+            lambda: not self.probe.node.get_subscriptions_info_by_topic(
+                f'rq{SERVICE}Request', no_mangle=True  # Humble cannot count services
+            ),
+            'the end of the power node',
         )
 
     def set_parameter(self, name: str, value: Any) -> tuple[bool, str]:

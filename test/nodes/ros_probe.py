@@ -17,7 +17,7 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -212,6 +212,15 @@ class Probe:
         message = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[message])
         result = self.call(SetParameters, '/detector/set_parameters', request).results[0]
+        return '' if result.successful else result.reason or 'refused'
+
+    def set_together(self, **values: Any) -> str:
+        """Set several parameters as one; returns the reason of a refusal, '' on success."""
+        request = SetParametersAtomically.Request(parameters=[
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+        ])
+        name = '/detector/set_parameters_atomically'
+        result = self.call(SetParametersAtomically, name, request).result
         return '' if result.successful else result.reason or 'refused'
 
     # ---- topics

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import os
 from pathlib import Path
 import signal
+import subprocess
 import sys
 import time
 
 from fake_nvml import FakeNvml, NO_PERMISSION, UNKNOWN
-from power_probe import PowerProbe
+from power_probe import HOSTED, PowerProbe
 import pytest
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
@@ -25,19 +27,6 @@ from yolov7_trt_ros.power.control import PowerControl
 
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 GPU = '/sys/class/devfreq/17000000.gpu'
-# run_node on a board whose folder is given, so that it can be looked at afterwards
-HOSTED = """
-import sys
-from pathlib import Path
-from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.boards import find_board
-from yolov7_trt_ros.emulated_board.machine import board_machine
-from yolov7_trt_ros.nodes.power_node import NAME, THREADS, PowerNode
-from yolov7_trt_ros.nodes.running import run_node
-board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
-sys.exit(run_node(
-    NAME, lambda: PowerNode(machine=board_machine(board)), sys.argv[2:], threads=THREADS))
-"""
 
 
 @pytest.fixture
@@ -586,7 +575,7 @@ def test_a_signal_during_the_start_leaves_no_board_behind(
     assert not board.root.exists()
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize('restores', [True, False])
 def test_a_signal_restores_what_was_changed(
     power: PowerProbe, board: EmulatedBoard, log: Path, number: int, restores: bool
@@ -608,6 +597,65 @@ def test_a_signal_restores_what_was_changed(
     assert mode_of(board) == ('25W' if restores else 'MAXN_SUPER')
     locked = board.read(f'{GPU}/min_freq') == board.read(f'{GPU}/max_freq')
     assert locked is not restores
+
+
+@pytest.fixture
+def putting_back(
+    power: PowerProbe, board: EmulatedBoard, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Return a node that has been told to end, and is putting the mode back with a slow tool."""
+    process = start_node('', [], log, [sys.executable, '-c', HOSTED, str(board.root.parent)])
+    try:
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
+        board.delay_tool('nvpmodel', 1.0)
+        process.send_signal(signal.SIGTERM)
+        power.probe.wait_until(lambda: 'putting back' in log.read_text(), 'the end')
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+    assert 'Traceback' not in log.read_text()
+    assert mode_of(board) == '25W', log.read_text()
+
+
+def test_more_signals_do_not_disturb_what_is_put_back(
+    putting_back: subprocess.Popen[bytes], log: Path
+) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        putting_back.send_signal(number)
+    assert putting_back.wait(30) == 0, log.read_text()
+
+
+def test_a_tool_that_is_ended_while_it_puts_back_is_run_again(
+    putting_back: subprocess.Popen[bytes], power: PowerProbe, log: Path
+) -> None:
+    """As systemd does, which sends SIGTERM to every process of a service, twice."""
+    tasks = Path(f'/proc/{putting_back.pid}/task')
+
+    def tools() -> list[int]:
+        return [int(pid) for each in tasks.glob('*/children') for pid in each.read_text().split()]
+
+    os.kill(power.probe.wait_until(tools, 'a tool')[0], signal.SIGTERM)
+    assert putting_back.wait(30) == 0, log.read_text()
+    assert 'could not put back power_mode' in log.read_text()
+    assert 'put back at the second try' in log.read_text()
+
+
+def test_under_nohup_a_closed_terminal_leaves_it(
+    power: PowerProbe, board: EmulatedBoard, log: Path
+) -> None:
+    command = [sys.executable, '-c', HOSTED, str(board.root.parent)]
+    process = start_node('', [], log, ['env', '--ignore-signal=HUP', *command])
+    try:
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
+        process.send_signal(signal.SIGHUP)
+        assert power.get('power_mode') == 'MAXN_SUPER'
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert log.read_text().count('putting back') == 1
 
 
 def test_a_signal_while_a_tool_hangs_ends_the_node_in_time(

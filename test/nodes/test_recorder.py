@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 import resource
 import signal
@@ -10,9 +11,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from rclpy.qos import qos_profile_sensor_data
 from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
+
+from yolov7_trt_ros.nodes.own_output import take_stdout
 
 
 def start(bag: Path, room_bytes: int = 1 << 30) -> subprocess.Popen[str]:
@@ -64,3 +68,46 @@ def test_a_disk_that_is_full_only_at_the_end_is_told_too(tmp_path):
     _, errors = recorder.communicate(timeout=60)
     assert recorder.returncode == 1
     assert errors.count('cannot record any more') == 1 and 'Traceback' not in errors
+
+
+def test_it_records_on_when_nobody_reads_its_reports(tmp_path):
+    recorder = start(tmp_path / 'bag')
+    assert recorder.stdout is not None and recorder.stderr is not None
+    recorder.stdout.readline()
+    recorder.stdout.close()
+    assert 'no reports any more' in recorder.stderr.readline()
+    recorder.send_signal(signal.SIGINT)
+    assert 'Traceback' not in recorder.stderr.read()
+    assert recorder.wait(timeout=600) == 0
+    assert (tmp_path / 'bag' / 'metadata.yaml').is_file()
+
+
+LOGS_TO_STDOUT = """
+import os, sys
+from yolov7_trt_ros.nodes.own_output import take_stdout
+data = take_stdout()
+os.write(1, b'[RTPS_TRANSPORT Error] of the middleware\\n')
+print('of a library')
+sys.stdout.flush()
+print('data', file=data, flush=True)
+"""
+
+
+@pytest.mark.parametrize(('redirected', 'output', 'errors'), [
+    ('', 'data\n', '[RTPS_TRANSPORT Error] of the middleware\nof a library\n'),
+    ('2>&-', 'data\n[RTPS_TRANSPORT Error] of the middleware\nof a library\n', ''),
+])
+def test_the_data_on_standard_output_is_not_mixed_with_logs(redirected, output, errors):
+    command = f'exec "$0" -c "$1" {redirected}'
+    run = subprocess.run(
+        ['sh', '-c', command, sys.executable, LOGS_TO_STDOUT],
+        capture_output=True, text=True, timeout=600,
+    )
+    assert sorted(run.stdout.splitlines()) == sorted(output.splitlines())
+    assert (run.returncode, run.stderr) == (0, errors)
+
+
+def test_without_standard_output_the_data_goes_nowhere(monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', None)
+    with take_stdout() as output:
+        assert output.name == os.devnull

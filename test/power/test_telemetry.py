@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import os
 from pathlib import Path
+import shlex
 import stat
 import sys
 import time
@@ -407,7 +408,11 @@ def test_sysfs_and_tegrastats_of_an_emulated_board_agree(emulated) -> None:
 def tool_that(folder: Path, *lines: str) -> tuple[str, ...]:
     """Make an executable `tegrastats` that runs these lines of Python."""
     tool = folder / 'tegrastats'
-    tool.write_text('\n'.join((f'#!{sys.executable}', 'import sys, time', *lines)))
+    # not with Python behind #!, whose path may hold a blank
+    program = '\n'.join(('import sys, time', *lines))
+    tool.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(program)} "$@"\n'
+    )
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     return (str(tool),)
 

@@ -135,6 +135,7 @@ def _build(args: argparse.Namespace, onnx: Path, plan: Path, options: BuildOptio
             onnx, plan, options, api=api, machine=machine, report=display.report,
             cancelled=display.cancelled,
         )
+    output.warn_of_doubts(manifest.spec)
     print(output.format_table(output.manifest_rows(plan, manifest)),
           file=output.report_stream(args.json))
     if args.json:

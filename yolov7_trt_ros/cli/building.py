@@ -33,8 +33,7 @@ def open_model(options: DetectorOptions) -> Detector:
 
     with BuildDisplay() as display:
         detector = open_or_build(options, display.report, display.cancelled)
-    for doubt in detector.spec.doubts:
-        output.warn(doubt)
+    output.warn_of_doubts(detector.spec)
     return detector
 
 

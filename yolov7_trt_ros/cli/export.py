@@ -236,6 +236,7 @@ def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]
         model, target, form=args.form, dynamic=dynamic if asked else None, shape=shape,
         anchors=choose_anchors(args.anchors),
     )
+    output.warn_of_doubts(copy.spec)
     if copy.baked_hw is not None:
         output.warn(
             f'{model} declares height and width free, but its grid is made for '

@@ -18,6 +18,7 @@ from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
+    from yolov7_trt_ros.core.model_spec import ModelSpec
     from yolov7_trt_ros.engine import DetectorOptions
     from yolov7_trt_ros.engine.plan import PlanManifest
     from yolov7_trt_ros.replay.run import RunSummary
@@ -123,6 +124,15 @@ def manifest_rows(plan: Path, manifest: PlanManifest) -> list[tuple[str, str]]:
         ('options', _listed_options(manifest.options) or 'the defaults'),
     ]
     return rows
+
+
+def warn_of_doubts(spec: ModelSpec, told: set[str] | None = None) -> None:
+    """Say what was assumed of a model, but for what was told before; `told` is added to."""
+    told = set() if told is None else told
+    for doubt in spec.doubts:
+        if doubt not in told:
+            warn(doubt)
+            told.add(doubt)
 
 
 def evidence_rows(evidence: Sequence[str], doubts: Sequence[str]) -> list[tuple[str, str]]:

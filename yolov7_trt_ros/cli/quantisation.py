@@ -119,12 +119,16 @@ def opener(options: QuantiseOptions, *, rectangular: bool) -> Callable[[Path], D
     """Return what opens an ONNX file on ONNX Runtime."""
     from yolov7_trt_ros.engine import DetectorOptions, open_detector
 
+    told: set[str] = set()
+
     def open_model(path: Path) -> Detector:
-        return open_detector(DetectorOptions(
+        detector = open_detector(DetectorOptions(
             model=str(path), backend='onnx', network_size=options.network_size,
             rectangular=rectangular, threads=options.threads, class_names=options.class_names,
             anchors=options.anchors,
         ))
+        output.warn_of_doubts(detector.spec, told)
+        return detector
 
     return open_model
 

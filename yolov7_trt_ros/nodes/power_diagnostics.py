@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 import dataclasses
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 
+from yolov7_trt_ros.nodes.diagnostics import make_status
 from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.sample import BoardSample
 
@@ -46,13 +47,8 @@ def power_status(
     level = DiagnosticStatus.WARN if warnings else DiagnosticStatus.OK
     if health.error:
         level = DiagnosticStatus.ERROR
-    return DiagnosticStatus(
-        level=level,
-        name=f'{node_name}: power',
-        message=health.error or '; '.join(warnings) or message or 'no sample yet',
-        hardware_id='yolov7_trt_ros',
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
-    )
+    said = health.error or '; '.join(warnings) or message or 'no sample yet'
+    return make_status(f'{node_name}: power', level, said, values)
 
 
 def summary(sample: BoardSample) -> str:

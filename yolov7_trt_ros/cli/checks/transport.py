@@ -8,7 +8,7 @@ from typing import Any
 import xml.etree.ElementTree
 
 from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
-from yolov7_trt_ros.cli.checks.ros import used_rmw
+from yolov7_trt_ros.cli.checks.ros import reads_old_profile_variable, used_rmw
 
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 """The name from Kilted on, and the name up to Jazzy."""
@@ -33,11 +33,23 @@ def _profile(machine: Machine) -> Check:
     given = {name: machine.environ[name] for name in PROFILE_VARIABLES if name in machine.environ}
     if not given:
         return Check(name, WARN, 'no Fast DDS profile set: raw images above 0.5 MB get lost', fix)
+    wanted = _variables(machine)
+    if not set(given) & set(wanted):
+        return Check(name, WARN, f'{", ".join(given)} is set, but Fast DDS here reads '
+                     f'{wanted[0]}: raw images above 0.5 MB get lost', fix)
     for variable, value in given.items():
         problem = _profile_problem(Path(value)) if value else 'is set, but empty'
         if problem:
             return Check(name, WARN, f'{variable} {problem}', fix)
     return Check(name, OK, f'profile {value}')
+
+
+def _variables(machine: Machine) -> tuple[str, ...]:
+    """Return the variables that Fast DDS here reads; both where that is not known."""
+    new, old = PROFILE_VARIABLES
+    return {None: PROFILE_VARIABLES, True: (old,), False: (new,)}[
+        reads_old_profile_variable(machine)
+    ]
 
 
 def _profile_problem(path: Path) -> str:
@@ -72,10 +84,10 @@ def _export(machine: Machine) -> str:
     files = (place / PROFILE_NAME for place in places)
     path = next((file for file in files if file.is_file()), None)
     shown = path or f'<prefix>/share/yolov7_trt_ros/config/{PROFILE_NAME}'
-    new, old = PROFILE_VARIABLES
+    first, *others = _variables(machine)
     return (
-        f'in the shell of the camera and of the node: export {new}={shown} '
-        f'(Jazzy and before: {old})'
+        f'in the shell of the camera and of the node: export {first}={shown}'
+        + ''.join(f' (Jazzy and before: {name})' for name in others)
     )
 
 
