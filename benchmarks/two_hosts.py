@@ -118,7 +118,21 @@ def run_camera(run: Run) -> None:
     while not publisher.get_subscription_count() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.5)  # the other side has matched as well
-    used_s, stamps_ns, due = time.process_time(), [], time.monotonic()
+    used_s = time.process_time()
+    stamps_ns = publish(publisher, messages, run)
+    used_s = time.process_time() - used_s
+    time.sleep(1.0)  # the last ones are still to be read
+    print(json.dumps({
+        'stamps_ns': stamps_ns, 'cpu_s': used_s,
+        'message_bytes': sum(len(each.data) for each in messages) // len(messages),
+    }))
+    rclpy.shutdown()
+
+
+def publish(publisher: Any, messages: list[Any], run: Run) -> list[int]:
+    """Publish at the rate and for the time of a run; return the stamps."""
+    stamps_ns: list[int] = []
+    due = time.monotonic()
     end = due + run.seconds
     while due < end:
         message = messages[len(stamps_ns) % len(messages)]
@@ -127,13 +141,7 @@ def run_camera(run: Run) -> None:
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamps_ns[-1], NS_PER_S)
         publisher.publish(message)
         due = max(due + 1 / run.rate_hz, time.monotonic())  # a delay is not made up for
-    used_s = time.process_time() - used_s
-    time.sleep(1.0)  # the last ones are still to be read
-    print(json.dumps({
-        'stamps_ns': stamps_ns, 'cpu_s': used_s,
-        'message_bytes': sum(len(each.data) for each in messages) // len(messages),
-    }))
-    rclpy.shutdown()
+    return stamps_ns
 
 
 def make_messages(run: Run) -> list[Any]:
