@@ -271,6 +271,19 @@ def test_socket_buffer(bare: Machine, text: str, status: str) -> None:
     assert by_name(check_transport(bare))['net.core.rmem_max'].status == status
 
 
+def test_a_profile_that_does_not_ask_for_the_socket_buffer(bare: Machine, tmp_path: Path) -> None:
+    write(bare.root / 'proc/sys/net/core/rmem_max', '4194304')
+    shipped = REPOSITORY / 'config/fastdds_large_images.xml'
+    for path, status in (
+        (profile(tmp_path / 'own.xml', 32 << 20), 'warn'), (shipped, 'ok'),
+        (tmp_path / 'missing.xml', 'ok'),
+    ):
+        machine = dataclasses.replace(bare, environ={'FASTDDS_DEFAULT_PROFILES_FILE': str(path)})
+        check = by_name(check_transport(machine))['net.core.rmem_max']
+        assert check.status == status
+        assert (status == 'warn') == ('receiveBufferSize' in check.fix)
+
+
 # ---- GPU and board
 
 

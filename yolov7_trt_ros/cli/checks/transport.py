@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 import xml.etree.ElementTree
 
 from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
@@ -59,16 +60,21 @@ def _profile_problem(path: Path) -> str:
         return f'names {path}, which cannot be read: {exc.strerror}'
     except xml.etree.ElementTree.ParseError as exc:
         return f'names {path}, which is no XML: {exc}'
-    texts = [
-        (element.text or '').strip()
-        for element in tree.iter()
-        if element.tag.rpartition('}')[2] == 'segment_size'
-    ]
-    largest = max((int(text) for text in texts if text.isdecimal()), default=0)
+    largest = _largest(tree, 'segment_size')
     if largest < LEAST_SEGMENT_BYTES:
         return (f'names {path}, whose shared-memory segment_size is {largest} bytes; '
                 f'{LEAST_SEGMENT_BYTES} are needed')
     return ''
+
+
+def _largest(tree: xml.etree.ElementTree.ElementTree[Any], tag: str) -> int:
+    """Return the largest number of the elements of a name; 0 where there is none."""
+    texts = [
+        (element.text or '').strip()
+        for element in tree.iter()
+        if element.tag.rpartition('}')[2] == tag
+    ]
+    return max((int(text) for text in texts if text.isdecimal()), default=0)
 
 
 def _export(machine: Machine) -> str:
@@ -129,4 +135,20 @@ def _rmem(machine: Machine) -> Check:
         found = f'{size} bytes: large images from other hosts get lost'
         fix = f'sudo sysctl -w net.core.rmem_max={_LEAST_RMEM_BYTES * 4}'
         return Check('net.core.rmem_max', WARN, found, fix)
+    asked = _receive_buffer(machine)
+    if asked is not None and asked < _LEAST_RMEM_BYTES:
+        return Check('net.core.rmem_max', WARN, f'{size} bytes, of which the profile asks for '
+                     f'{asked or "none"}: large images from other hosts get lost',
+                     f'<receiveBufferSize>{_LEAST_RMEM_BYTES * 4}</receiveBufferSize> in its '
+                     'transport of type UDPv4')
     return Check('net.core.rmem_max', OK, f'{size} bytes')
+
+
+def _receive_buffer(machine: Machine) -> int | None:
+    """Return the bytes that the profile asks the kernel for; None without a readable profile."""
+    paths = [machine.environ[name] for name in PROFILE_VARIABLES if machine.environ.get(name)]
+    try:
+        trees = [xml.etree.ElementTree.parse(path) for path in paths]
+    except (OSError, xml.etree.ElementTree.ParseError):
+        return None  # the check of the profile tells
+    return min((_largest(tree, 'receiveBufferSize') for tree in trees), default=None)
