@@ -30,7 +30,7 @@ from vision_msgs.msg import Detection2DArray
 from yolov7_trt_ros.nodes.detector_node import DetectorNode
 from yolov7_trt_ros.nodes.plan_build import Engine
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 600.0
 TRANSITIONS = {
     'configure': 1, 'cleanup': 2, 'activate': 3, 'deactivate': 4,
     'shutdown_unconfigured': 5, 'shutdown_inactive': 6, 'shutdown_active': 7,

@@ -33,7 +33,7 @@ def start(bag: Path, room_bytes: int = 1 << 30) -> subprocess.Popen[str]:
 def test_a_bag_that_exists_is_told_in_one_line(tmp_path):
     (tmp_path / 'bag').mkdir()
     recorder = start(tmp_path / 'bag')
-    _, errors = recorder.communicate(timeout=60)
+    _, errors = recorder.communicate(timeout=600)
     assert recorder.returncode == 1
     assert 'cannot start: bag cannot be created' in errors and 'exists already' in errors
     assert 'Traceback' not in errors
@@ -52,7 +52,7 @@ def test_a_full_disk_ends_it_with_one_line_and_a_last_report(probe: Probe, tmp_p
 
     probe.wait_until(ended, 'the recorder to end')
     probe.node.destroy_publisher(camera)
-    output, errors = recorder.communicate(timeout=60)
+    output, errors = recorder.communicate(timeout=600)
     assert recorder.returncode == 1, errors
     assert errors.count('cannot record any more') == 1 and 'File too large' in errors
     assert 'Traceback' not in errors
@@ -65,7 +65,7 @@ def test_a_disk_that_is_full_only_at_the_end_is_told_too(tmp_path):
     assert recorder.stdout is not None
     assert 'topics' in json.loads(recorder.stdout.readline())
     recorder.send_signal(signal.SIGINT)
-    _, errors = recorder.communicate(timeout=60)
+    _, errors = recorder.communicate(timeout=600)
     assert recorder.returncode == 1
     assert errors.count('cannot record any more') == 1 and 'Traceback' not in errors
 

@@ -46,7 +46,7 @@ sys.exit(run_node('half_made', make_node, []))
 def test_a_signal_while_the_node_is_being_made_ends_it_without_a_traceback(name, made):
     ended = subprocess.run(
         [sys.executable, '-c', SIGNALLED_WHILE_MADE.format(name=name, made=made)],
-        capture_output=True, text=True, timeout=60, env=os.environ.copy(),
+        capture_output=True, text=True, timeout=600, env=os.environ.copy(),
     )
     assert ended.returncode == 0, ended.stderr
     assert 'Traceback' not in ended.stderr, ended.stderr
