@@ -258,8 +258,8 @@ class BoardDefinition(NamedTuple):
     ram_mb, swap_mb : int
     grammar : str
         Of tegrastats: 'jp4', 'jp5', 'jp6' or 'jp7'.
-    total_rail : str or None
-        Rail that carries all power; None: the sum of all rails.
+    input_rails : tuple of str
+        Rails that together carry all power; the others are behind them.
 
     """
 
@@ -278,7 +278,7 @@ class BoardDefinition(NamedTuple):
     reboot_rule: str
     chips: tuple[ChipDefinition, ...]
     rails: tuple[RailDefinition, ...]
-    total_rail: str | None
+    input_rails: tuple[str, ...]
     power: PowerModel
     thermal: ThermalDefinition
     fan: str

@@ -89,7 +89,7 @@ NANO = BoardDefinition(
     rails=(RailDefinition('POM_5V_IN', 5000, 700, 1.08, 1.08, 1.08, 1.08),
            RailDefinition('POM_5V_GPU', 5000, gpu=1.0),
            RailDefinition('POM_5V_CPU', 5000, cpu=1.0)),
-    total_rail='POM_5V_IN',
+    input_rails=('POM_5V_IN',),
     power=PowerModel(4200, 0.05, 3600, 0.06, 1500, 0.2, 100),
     thermal=ThermalDefinition(
         _zones_jp4('PLL', 'CPU', 'PMIC', 'GPU', 'AO', 'thermal'), 4.5, 120.0, 97.0, 103.0),
@@ -127,7 +127,7 @@ XAVIER_NX = BoardDefinition(
     rails=(RailDefinition('VDD_IN', 5000, 1800, 1.08, 1.08, 1.08, 1.08),
            RailDefinition('VDD_CPU_GPU_CV', 5000, 200, gpu=1.0, cpu=1.0),
            RailDefinition('VDD_SOC', 5000, emc=1.0, soc=1.0)),
-    total_rail='VDD_IN',
+    input_rails=('VDD_IN',),
     power=PowerModel(9500, 0.05, 6000, 0.08, 2600, 0.3, 700),
     thermal=ThermalDefinition(
         _zones_jp4('AO', 'GPU', 'PMIC', 'AUX', 'CPU', 'thermal'), 3.6, 90.0, 96.0, 101.0),
@@ -161,7 +161,7 @@ AGX_ORIN = BoardDefinition(
            RailDefinition('VDD_CPU_CV', 19800, cpu=1.0),
            RailDefinition('VIN_SYS_5V0', 5000, 2600, emc=1.0),
            RailDefinition('VDDQ_VDD2_1V8AO', 5000, 100, emc=0.15)),
-    total_rail=None,
+    input_rails=('VDD_GPU_SOC', 'VDD_CPU_CV', 'VIN_SYS_5V0'),
     power=PowerModel(27000, 0.06, 16000, 0.1, 5200, 0.45, 2200),
     thermal=ThermalDefinition(
         _zones_orin('therm', 'CPU', 'GPU', 'CV0 CPU SOC2 SOC0 CV1 GPU tj SOC1 CV2'),
@@ -191,7 +191,7 @@ ORIN_NANO_SUPER = BoardDefinition(
     rails=(RailDefinition('VDD_IN', 5000, 2624, 1.08, 1.08, 1.08, 1.08),
            RailDefinition('VDD_CPU_GPU_CV', 5000, 300, gpu=1.0, cpu=1.0),
            RailDefinition('VDD_SOC', 5000, emc=1.0, soc=1.0)),
-    total_rail='VDD_IN',
+    input_rails=('VDD_IN',),
     power=PowerModel(12800, 0.068, 3500, 0.143, 3600, 0.458, 660),
     thermal=ThermalDefinition(
         _zones_orin('thermal', 'cpu', 'gpu', 'cpu soc2 soc0 gpu tj soc1'),
@@ -225,7 +225,7 @@ THOR = BoardDefinition(
            RailDefinition('VDD_CPU_SOC_MSS', 20000, cpu=1.0, emc=0.5, soc=1.0),
            RailDefinition('VIN_SYS_5V0', 5000, 4200, emc=0.5),
            RailDefinition('VIN', 20000, 8420, 1.45, 1.45, 1.45, 1.45)),
-    total_rail='VIN',
+    input_rails=('VIN',),
     power=PowerModel(60000, 0.08, 30000, 0.05, 14000, 0.4, 3500),
     thermal=ThermalDefinition(
         (ZoneDefinition('cpu-thermal', 'cpu', 0.05, 0.25, 0.5),

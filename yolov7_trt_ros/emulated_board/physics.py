@@ -93,10 +93,8 @@ def _rail_power(rail: RailDefinition, parts: PartPowers) -> float:
 
 
 def total_power(board: BoardDefinition, rails_mw: Mapping[str, float]) -> float:
-    """Return the power of the whole board in mW: its total rail, or the sum of all."""
-    if board.total_rail is not None:
-        return rails_mw[board.total_rail]
-    return sum(rails_mw.values())
+    """Return the power of the whole board in mW: that of the rails that feed the others."""
+    return sum(rails_mw[name] for name in board.input_rails)
 
 
 def approach(value: float, target: float, elapsed_s: float, time_constant_s: float) -> float:

@@ -25,8 +25,8 @@ class BoardSample:
         Power by the board's name of the rail: 'VDD_IN', 'VDD_GPU_SOC', 'gpu' (NVML), 'package-0'
         (RAPL). Means and largest values are those since the source was opened.
     total_mw
-        Of the rail that feeds all others; where there is none, the sum of the rails. None when it
-        or one of the rails could not be read.
+        Of the rails that feed the others (`power.rail_totals`). None when one of them could not
+        be read, or which they are is not known.
     temperatures_c
         By the board's name of the sensor without '-therm(al)'. Sensors of parts that are switched
         off are left out.

@@ -9,7 +9,8 @@ from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionE
 from yolov7_trt_ros.power.board_files import BoardFiles, find_board_files, Gauge
 from yolov7_trt_ros.power.cpu_load import cpu_loads_percent, CpuTicks, parse_cpu_ticks
 from yolov7_trt_ros.power.rail_files import AlarmFile
-from yolov7_trt_ros.power.rails import RunningMeans, total_of_rails
+from yolov7_trt_ros.power.rail_totals import RailTotals
+from yolov7_trt_ros.power.rails import RunningMeans
 from yolov7_trt_ros.power.sample import BoardSample
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
@@ -61,6 +62,7 @@ class SysfsSource:
         self._paths = (*self._files.paths, PROC_STAT)
         self._rail_paths = {path for rail in self._files.rails for path in rail.paths}
         self._means = RunningMeans()
+        self._totals = RailTotals(rail.name for rail in self._files.rails)
         self._counts: dict[str, float] = {}
         self._ticks: dict[str, CpuTicks] = _ticks_in(tree.read_all([PROC_STAT]))
         self._loads_percent: dict[str, float] = {}
@@ -87,17 +89,18 @@ class SysfsSource:
         values = _numbers_in(texts)
         ticks = _ticks_in(texts)
         rails = self._means.add(self._rails_mw(values))
+        total = self._totals.total(rails)
         fan = self._files.fan
         return BoardSample(
             time_ns=time_ns,
             rails=rails,
-            total_mw=total_of_rails(rails, [rail.name for rail in self._files.rails]),
+            total_mw=total.milliwatt,
             temperatures_c=_temperatures(self._files.temperatures, values),
             clocks_mhz=self._clocks_mhz(values, ticks),
             loads_percent={**self._gpu_emc_loads(values), **self._cpu_loads(ticks)},
             alarms=self._alarms(values),
             fan_percent=None if fan is None else _scaled([fan], values).get(fan.name),
-            problems=self._problems(texts),
+            problems=(*self._problems(texts), *filter(None, [total.reason])),
         )
 
     def close(self) -> None:
