@@ -61,6 +61,21 @@ def test_modes_marks_the_one_in_force(capsys: pytest.CaptureFixture[str]) -> Non
     assert '25W' in lines[1] and 'GPU 918 MHz' in lines[1]
 
 
+def test_the_modes_of_a_conf_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conf = tmp_path / 'nvpmodel.conf'
+    conf.write_text(
+        '< PARAM TYPE=CLOCK NAME=GPU >\n'
+        'MAX_FREQ /sys/devices/57000000.gpu/devfreq/57000000.gpu/max_freq\n'
+        '< POWER_MODEL ID=4 NAME=FIELD >\nGPU MAX_FREQ 460800000\n'
+        '< POWER_MODEL ID=9 NAME=YARD >\nGPU MAX_FREQ -1\n< PM_CONFIG DEFAULT=4 >\n')
+    assert run('--emulate', conf, 'modes') == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ['*  4  FIELD          GPU 461 MHz', '   9  YARD']
+    assert run('--emulate', conf, 'set', 'YARD') == 0
+    assert run('--emulate', tmp_path / 'none.conf', 'modes') == 1
+    assert 'No such file' in capsys.readouterr().err
+
+
 def test_set_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert run('set', 'MAXN_SUPER', *ORIN) == 0
     assert capsys.readouterr().out.endswith('power mode: MAXN_SUPER (2)\n')
@@ -147,7 +162,7 @@ def test_wrong_values(
 
 
 def test_an_unknown_board_lists_those_there_are() -> None:
-    with pytest.raises(SettingError, match='agx_orin, orin_nano_super, thor'):
+    with pytest.raises(SettingError, match='orin_nano_super, thor, or give'):
         open_machine('tx9')
 
 

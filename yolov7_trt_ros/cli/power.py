@@ -10,6 +10,7 @@ Examples
   yolov7_trt power status
   yolov7_trt power set MAXN
   yolov7_trt power --emulate orin_nano_super watch
+  yolov7_trt power --emulate ./nvpmodel.conf modes
   yolov7_trt power record -o drive.csv --seconds 60
   yolov7_trt power plot drive.csv -o drive.png
   yolov7_trt power permissions --install
@@ -88,7 +89,8 @@ def _add_board_arguments(
 ) -> None:
     parser.add_argument(
         '--emulate', default=emulate, metavar='BOARD',
-        help='nano, xavier_nx, agx_orin, orin_nano_super or thor, instead of this machine',
+        help='instead of this machine: nano, tx2, xavier_nx, agx_xavier, agx_orin, agx_orin_32gb, '
+        'orin_nx, orin_nano, orin_nano_super, thor, or the path of an nvpmodel.conf',
     )
     parser.add_argument(
         '--timeout', type=float, default=timeout_s, metavar='S',
