@@ -22,6 +22,7 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.cpu_load import cpu_loads_percent, parse_cpu_ticks
 from yolov7_trt_ros.power.energy import EnergyCounter
+from yolov7_trt_ros.power.memory import BoardMemory
 from yolov7_trt_ros.power.rail_totals import RAIL_TREES, RailTotals
 from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.sample import BoardSample, merge_samples
@@ -441,6 +442,7 @@ def test_a_line_becomes_a_sample() -> None:
         time_ns=7, rails={'VDD_IN': RailPower(4541.0, 4600.0)}, total_mw=4541.0,
         temperatures_c={'CPU': 43.5}, clocks_mhz={'gpu': 611.0, 'emc': 2133.0, 'cpu0': 1190.0},
         loads_percent={'gpu': 12.0, 'emc': 3.0, 'cpu0': 10.0, 'cpu': 10.0},
+        memory=BoardMemory(2.0, 1.0),
     )
 
 

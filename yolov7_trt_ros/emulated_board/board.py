@@ -145,6 +145,12 @@ class EmulatedBoard:
             if stale_prompt is not None:
                 state['stale_prompt'] = stale_prompt
 
+    def set_memory(self, used: float) -> None:
+        """Set the share of RAM and of swap in use, 0 to 1."""
+        with changing_state(self.root) as state:
+            state['memory_used'] = min(max(used, 0.0), 1.0)
+        kernel.settle(self.root)
+
     def set_ambient(self, celsius: float) -> None:
         """Set the temperature of the air."""
         with changing_state(self.root) as state:

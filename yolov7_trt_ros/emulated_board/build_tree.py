@@ -23,6 +23,8 @@ from yolov7_trt_ros.emulated_board.tree import (
     over_current_folder,
     OVERRIDE_FOLDER,
     policy_folder,
+    RPM_PER_PWM,
+    tachometer_folder,
     write_fan_status,
     write_text,
     write_value,
@@ -248,6 +250,11 @@ def _build_fan(root: Path, board: BoardDefinition) -> None:
         write_value(root, f'{counters}/oc1_event_cnt', 0)
         write_value(root, f'{counters}/oc1_throt_en', 1)
         link(root, f'sys/class/hwmon/{counters.rpartition("/")[2]}', counters)
+    tachometer = tachometer_folder(board)
+    if tachometer is not None:
+        write_value(root, f'{tachometer}/name', 'pwm_tach')
+        write_value(root, f'{tachometer}/rpm', 0)
+        link(root, f'sys/class/hwmon/{tachometer.rpartition("/")[2]}', tachometer)
     write_text(root, 'etc/nvfancontrol.conf', _fan_conf_text(board))
     write_fan_status(root, 'quiet')
 
@@ -258,7 +265,7 @@ def _fan_conf_text(board: BoardDefinition) -> str:
              '\t\tSTEP_SIZE 10', '\t}']
     for profile, curve in FAN_CURVES.items():
         lines += [f'\tFAN_PROFILE {profile} {{', '\t\t#TEMP\tHYST\tPWM\tRPM']
-        lines += [f'\t\t{celsius:g}\t0\t{pwm}\t{pwm * 12}' for celsius, pwm in curve]
+        lines += [f'\t\t{celsius:g}\t0\t{pwm}\t{pwm * RPM_PER_PWM}' for celsius, pwm in curve]
         lines.append('\t}')
     lines += ['\tTHERMAL_GROUP 0 {', f'\t\tGROUP_MAX_TEMP {board.thermal.shutdown_c:g}']
     lines += [f'\t\t{zone.zone_type} 20,20,20,20' for zone in board.thermal.zones[:2]]

@@ -29,6 +29,8 @@ from yolov7_trt_ros.emulated_board.tree import (
     ranges,
     read_number,
     read_text,
+    RPM_PER_PWM,
+    tachometer_folder,
     write_value,
     zone_folder,
 )
@@ -39,6 +41,7 @@ THROTTLE_HYSTERESIS_C = 2.0
 OVER_CURRENT_HOLD_S = 1.0
 OVER_CURRENT_CAP = 0.5
 JIFFIES_PER_S = 100
+FREE_BLOCKS = 'Node 0, zone   Normal   903 411 208 90 41 20 12 6 3 1 105'
 
 
 def settle(root: Path) -> None:
@@ -250,6 +253,9 @@ class _Kernel:
             self._put(f'{folder}/cur_pwm', self._fan_pwm())
         elif not (self._root / 'run/emulated_board/nvfancontrol_stopped').exists():
             write_value(self._root, f'{folder}/pwm1', self._fan_pwm())
+        tachometer = tachometer_folder(self._board)
+        if tachometer is not None:
+            self._put(f'{tachometer}/rpm', read_number(self._root, f'{folder}/pwm1') * RPM_PER_PWM)
 
     def _is_gated(self, zone: ZoneDefinition) -> bool:
         return zone.of_gpu and self._board.gpu.gated == 'all' and self._gpu_is_off
@@ -269,12 +275,15 @@ class _Kernel:
             self._put(f'{self._board.gpu.device}/load', round(state['gpu_load'] * 1000))
         self._put(activity_file(self._board), round(self._emc_hz / 1000 * state['emc_load']))
         self._put_stat()
-        free_kb = round(self._board.ram_mb * 1024 * (0.75 - 0.25 * state['gpu_load']))
+        used_mb, swapped_mb = physics.memory_used_mb(
+            self._board, state['memory_used'], state['gpu_load'])
+        free_kb = (self._board.ram_mb - used_mb) * 1024
         swap_kb = self._board.swap_mb * 1024
         self._put('proc/meminfo', (
             f'MemTotal: {self._board.ram_mb * 1024} kB\nMemFree: {free_kb} kB\n'
             f'MemAvailable: {free_kb} kB\nCached: 0 kB\nSwapCached: 0 kB\n'
-            f'SwapTotal: {swap_kb} kB\nSwapFree: {swap_kb} kB'))
+            f'SwapTotal: {swap_kb} kB\nSwapFree: {swap_kb - swapped_mb * 1024} kB'))
+        self._put('proc/buddyinfo', FREE_BLOCKS)
         if seconds > 0:
             self._put('proc/uptime', f'{state["time_s"]:.2f} 0.00')
 

@@ -122,6 +122,13 @@ def total_power(board: BoardDefinition, rails_mw: Mapping[str, float]) -> float:
     return sum(rails_mw[name] for name in board.input_rails)
 
 
+def memory_used_mb(board: BoardDefinition, used: float, gpu_load: float) -> tuple[int, int]:
+    """Return RAM and swap in use; a share below 0 stands for what a GPU's load makes of it."""
+    if used < 0:
+        return round(board.ram_mb * (0.25 + 0.25 * gpu_load)), 0
+    return round(board.ram_mb * used), round(board.swap_mb * used)
+
+
 def approach(value: float, target: float, elapsed_s: float, time_constant_s: float) -> float:
     """Return where a first-order lag takes a value towards its target."""
     return target + (value - target) * math.exp(-elapsed_s / time_constant_s)

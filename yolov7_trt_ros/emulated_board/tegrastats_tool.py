@@ -138,10 +138,10 @@ class LineWriter:
 
     def _memory(self, state: BoardState, root_user: bool) -> str:
         board = self._board
-        used = round(board.ram_mb * (0.25 + 0.25 * state['gpu_load']))
+        used, swapped = physics.memory_used_mb(board, state['memory_used'], state['gpu_load'])
         text = f'RAM {used}/{board.ram_mb}MB (lfb 105x4MB)'
         if board.swap_mb:
-            text += f' SWAP 0/{board.swap_mb}MB (cached 0MB)'
+            text += f' SWAP {swapped}/{board.swap_mb}MB (cached 0MB)'
         if board.name == 'nano' and root_user:
             text += ' IRAM 0/252kB(lfb 252kB)'
         return text

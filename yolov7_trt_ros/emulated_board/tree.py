@@ -22,6 +22,7 @@ EMC_DEVFREQ_FOLDER = 'sys/devices/virtual/devfreq/bwmgr'
 FAN_FOLDER_JP4 = 'sys/devices/pwm-fan'
 CRIT_MARGIN = 1.35
 WARN_MARGIN = 1.15
+RPM_PER_PWM = 12
 
 
 def read_text(root: Path, path: str) -> str:
@@ -87,7 +88,7 @@ def hwmon_numbers(board: BoardDefinition) -> dict[str, int]:
     """Return the hwmon number of each chip's address and of the fan, where there is one."""
     names = [chip.address for chip in board.chips if chip.driver != 'ina3221x']
     if board.fan == 'hwmon':
-        names = ['fan', *names, 'soctherm_oc']
+        names = ['fan', *names, 'soctherm_oc', 'tachometer']
     return {name: number for number, name in enumerate(names)}
 
 
@@ -112,6 +113,13 @@ def over_current_folder(board: BoardDefinition) -> str | None:
         return None
     number = hwmon_numbers(board)['soctherm_oc']
     return f'sys/devices/platform/soctherm-oc-event/hwmon/hwmon{number}'
+
+
+def tachometer_folder(board: BoardDefinition) -> str | None:
+    """Return the folder with the fan's speed; None before JetPack 5."""
+    if board.fan != 'hwmon':
+        return None
+    return f'sys/devices/platform/tachometer/hwmon/hwmon{hwmon_numbers(board)["tachometer"]}'
 
 
 def activity_file(board: BoardDefinition) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 import time
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
-from yolov7_trt_ros.power.board_files import BoardFiles, find_board_files, Gauge
+from yolov7_trt_ros.power.board_files import BoardFiles, FAN, FAN_RPM, find_board_files, Gauge
 from yolov7_trt_ros.power.cpu_load import cpu_loads_percent, CpuTicks, parse_cpu_ticks
+from yolov7_trt_ros.power.memory import parse_memory
 from yolov7_trt_ros.power.rail_files import AlarmFile
 from yolov7_trt_ros.power.rail_totals import RailTotals
 from yolov7_trt_ros.power.rails import RunningMeans
@@ -15,6 +16,8 @@ from yolov7_trt_ros.power.sample import BoardSample
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
 PROC_STAT = '/proc/stat'
+MEMINFO = '/proc/meminfo'
+BUDDYINFO = '/proc/buddyinfo'
 COLDEST_C = -200.0
 """Sensors of parts that are switched off read -256 C on some releases."""
 NO_RAILS = (
@@ -59,7 +62,7 @@ class SysfsSource:
         self._files = find_board_files(tree) if files is None else files
         self._expect_rails = expect_rails
         self._clock_ns = clock_ns
-        self._paths = (*self._files.paths, PROC_STAT)
+        self._paths = (*self._files.paths, PROC_STAT, MEMINFO, BUDDYINFO)
         self._rail_paths = {path for rail in self._files.rails for path in rail.paths}
         self._means = RunningMeans()
         self._totals = RailTotals(rail.name for rail in self._files.rails)
@@ -90,7 +93,7 @@ class SysfsSource:
         ticks = _ticks_in(texts)
         rails = self._means.add(self._rails_mw(values))
         total = self._totals.total(rails)
-        fan = self._files.fan
+        fans = _scaled(self._files.fans, values)
         return BoardSample(
             time_ns=time_ns,
             rails=rails,
@@ -99,7 +102,9 @@ class SysfsSource:
             clocks_mhz=self._clocks_mhz(values, ticks),
             loads_percent={**self._gpu_emc_loads(values), **self._cpu_loads(ticks)},
             alarms=self._alarms(values),
-            fan_percent=None if fan is None else _scaled([fan], values).get(fan.name),
+            fan_percent=fans.get(FAN),
+            fan_rpm=fans.get(FAN_RPM),
+            memory=parse_memory(_text_of(texts, MEMINFO), _text_of(texts, BUDDYINFO)),
             problems=(*self._problems(texts), *filter(None, [total.reason])),
         )
 
@@ -169,6 +174,8 @@ class SysfsSource:
         hanging = self._tree.hanging
         problems = []
         for path, text in texts.items():
+            if path == BUDDYINFO:  # some kernels show it to root only
+                continue
             if isinstance(text, PowerPermissionError) or path in hanging:
                 problems.append(str(text))
             elif path in self._rail_paths:
@@ -187,6 +194,11 @@ def _rail_problems(path: str, text: str | PowerError) -> list[str]:
 def _numbers_in(texts: Mapping[str, str | PowerError]) -> dict[str, float]:
     numbers = {path: _number(text) for path, text in texts.items() if isinstance(text, str)}
     return {path: number for path, number in numbers.items() if number is not None}
+
+
+def _text_of(texts: Mapping[str, str | PowerError], path: str) -> str:
+    text = texts.get(path)
+    return text if isinstance(text, str) else ''
 
 
 def _number(text: str) -> float | None:
@@ -208,10 +220,7 @@ def _temperatures(gauges: tuple[Gauge, ...], values: Mapping[str, float]) -> dic
 
 
 def _ticks_in(texts: Mapping[str, str | PowerError]) -> dict[str, CpuTicks]:
-    text = texts.get(PROC_STAT)
-    if not isinstance(text, str):
-        return {}
     try:
-        return parse_cpu_ticks(text)
+        return parse_cpu_ticks(_text_of(texts, PROC_STAT))
     except PowerFormatError:
         return {}

@@ -11,6 +11,7 @@ import threading
 import time
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerFormatError
+from yolov7_trt_ros.power.memory import BoardMemory
 from yolov7_trt_ros.power.rail_totals import RailTotals
 from yolov7_trt_ros.power.sample import BoardSample
 from yolov7_trt_ros.power.tegrastats import parse_line
@@ -238,7 +239,20 @@ def sample_from_tegrastats(
         temperatures_c=temperatures,
         clocks_mhz={name: unit.mhz for name, unit in units.items() if unit.mhz is not None},
         loads_percent=loads,
+        memory=_memory(line),
         problems=(reason,) if reason else (),
+    )
+
+
+def _memory(line: TegrastatsSample) -> BoardMemory | None:
+    ram, swap = line.ram, line.swap
+    if ram is None:
+        return None
+    return BoardMemory(
+        ram.total_mib, max(0.0, ram.total_mib - ram.used_mib),
+        0.0 if swap is None else swap.total_mib,
+        0.0 if swap is None else max(0.0, swap.total_mib - swap.used_mib),
+        ram.largest_free_mib, ram.largest_free_count,
     )
 
 
