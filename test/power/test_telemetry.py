@@ -228,6 +228,16 @@ def test_a_sensor_of_a_part_that_is_off_is_left_out_without_a_word(orin) -> None
     assert sample.problems == ()
 
 
+def test_a_sensor_that_is_lost_is_named(orin) -> None:
+    source = orin.source()
+    assert source.read().problems == ()
+    for number in (1, 3):  # that of the GPU may be gated, that of the hottest may not
+        (orin.root / f'sys/class/thermal/thermal_zone{number}/temp').unlink()
+    sample = source.read()
+    assert set(sample.temperatures_c) == {'cpu'}
+    assert sample.problems == ('no temperature any more from tj',)
+
+
 def test_the_pmic_of_jetpack_4_is_not_the_hottest(board) -> None:
     for number, (name, temp) in enumerate((('PMIC-Die', 100000), ('GPU-therm', 41000))):
         board.put_all(f'/sys/class/thermal/thermal_zone{number}', type=name, temp=temp)
@@ -341,6 +351,15 @@ def test_limits_of_jetpack_4(board) -> None:
         warn_current_limit_0=2000, crit_current_limit_0=0,
     )
     assert board.read().alarms == ('over-current (warning) on VDD_IN',)
+
+
+@pytest.mark.parametrize('name', ['curr1_crit_alarm', 'curr2_crit'])
+def test_an_alarm_that_cannot_be_read_is_a_problem(orin, name: str) -> None:
+    source = orin.source()
+    (orin.root / f'{JP6_CHIP}/{name}'.lstrip('/')).unlink()
+    sample = source.read()
+    assert sample.alarms == ()
+    assert len(sample.problems) == 1 and name in sample.problems[0]
 
 
 def test_over_current_events_are_alarms_when_they_happen(orin) -> None:
@@ -650,7 +669,9 @@ def test_a_pc_adds_its_gpu_and_its_processor(board) -> None:
     assert source.name == 'nvml+rapl+sysfs'
     assert set(sample.rails) == {'gpu', 'package-0'}
     assert sample.total_mw == 200_000 + sample.rails['package-0'].current_mw
-    assert (sample.temperatures_c, sample.problems) == ({'x86_pkg_temp': 55.0}, ())
+    assert sample.temperatures_c == {'x86_pkg_temp': 55.0}
+    assert sample.problems == (
+        'NVML does not tell whether this GPU is slowed down by heat or its supply',)
     assert sample.total_energy_j is None  # this GPU does not count its own
 
 

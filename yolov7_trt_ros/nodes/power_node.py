@@ -321,6 +321,7 @@ class PowerNode(Node):
             'changed here': ', '.join(self._changed()) or 'nothing',
             'dry run': str(self._control.dry_run).lower(),
             'frames': str(self._frames.count),
+            'frames without a latency': str(self._frames.unknown_count),
             'joules per frame': 'unknown' if joules is None else f'{joules:.3f}',
         }
 

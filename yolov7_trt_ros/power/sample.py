@@ -65,7 +65,7 @@ class BoardSample:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is close to going wrong: memory that is nearly full."""
+        """Return what is close to going wrong: memory that is nearly full."""
         return (self.memory.warning,) if self.memory is not None and self.memory.warning else ()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import re
 import time
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
@@ -26,6 +27,7 @@ NO_RAILS = (
 )
 
 _KHZ_PER_MHZ = 1000.0
+_GATED = re.compile('(?:gpu|cv)', re.IGNORECASE)  # parts that are switched off while idle
 _DIGITS = 3  # the kernel's own: kHz, mC, microwatt
 
 
@@ -63,7 +65,9 @@ class SysfsSource:
         self._expect_rails = expect_rails
         self._clock_ns = clock_ns
         self._paths = (*self._files.paths, PROC_STAT, MEMINFO, BUDDYINFO)
-        self._rail_paths = {path for rail in self._files.rails for path in rail.paths}
+        self._needed_paths = {path for rail in self._files.rails for path in rail.paths} | {
+            path for alarm in self._files.alarms for path in (alarm.path, alarm.limit_path)}
+        self._warm: set[str] = set()
         self._means = RunningMeans()
         self._totals = RailTotals(rail.name for rail in self._files.rails)
         self._counts: dict[str, float] = {}
@@ -93,19 +97,21 @@ class SysfsSource:
         ticks = _ticks_in(texts)
         rails = self._means.add(self._rails_mw(values))
         total = self._totals.total(rails)
+        temperatures_c = _temperatures(self._files.temperatures, values)
         fans = _scaled(self._files.fans, values)
         return BoardSample(
             time_ns=time_ns,
             rails=rails,
             total_mw=total.milliwatt,
-            temperatures_c=_temperatures(self._files.temperatures, values),
+            temperatures_c=temperatures_c,
             clocks_mhz=self._clocks_mhz(values, ticks),
             loads_percent={**self._gpu_emc_loads(values), **self._cpu_loads(ticks)},
             alarms=self._alarms(values),
             fan_percent=fans.get(FAN),
             fan_rpm=fans.get(FAN_RPM),
             memory=parse_memory(_text_of(texts, MEMINFO), _text_of(texts, BUDDYINFO)),
-            problems=(*self._problems(texts), *filter(None, [total.reason])),
+            problems=(*self._problems(texts), *filter(None, (
+                total.reason, self._lost_sensors(temperatures_c)))),
         )
 
     def close(self) -> None:
@@ -165,6 +171,13 @@ class SysfsSource:
             return 0.0 < limit < value
         return value > 0.0
 
+    def _lost_sensors(self, temperatures_c: Mapping[str, float]) -> str:
+        """Say which sensors were read before and are not now, but those that are gated."""
+        self._warm |= temperatures_c.keys()
+        lost = sorted(name for name in self._warm - temperatures_c.keys()
+                      if not _GATED.match(name))
+        return f'no temperature any more from {", ".join(lost)}' if lost else ''
+
     def _problems(self, texts: Mapping[str, str | PowerError]) -> tuple[str, ...]:
         """
         Say what is missing against expectation.
@@ -178,14 +191,14 @@ class SysfsSource:
                 continue
             if isinstance(text, PowerPermissionError) or path in hanging:
                 problems.append(str(text))
-            elif path in self._rail_paths:
-                problems += _rail_problems(path, text)
+            elif path in self._needed_paths:
+                problems += _number_problems(path, text)
         if self._expect_rails and not self._files.rails:
             problems.append(NO_RAILS)
         return tuple(problems)
 
 
-def _rail_problems(path: str, text: str | PowerError) -> list[str]:
+def _number_problems(path: str, text: str | PowerError) -> list[str]:
     if isinstance(text, PowerError):
         return [str(text)]
     return [] if _number(text) is not None else [f'{path} should hold a number: {text[:40]!r}']
