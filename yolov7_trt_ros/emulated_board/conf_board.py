@@ -1,9 +1,9 @@
 """
 A board made from somebody's nvpmodel.conf: its modes and files on the nearest board there is.
 
-Which board that is, is told by the name of the file as NVIDIA has it, else by what the file names:
-the GPU's folder, the cores, the highest caps. Clock tables, rails and sensors are those of that
-board; files that it has not, such as caps of engines, are made.
+Which family that is, is told by the folder of the GPU; which board of it by the name of the file
+as NVIDIA has it, else by the cores and the highest caps. Clock tables, rails and sensors are those
+of that board; files that it has not, such as caps of engines, are made.
 """
 
 from __future__ import annotations
@@ -111,13 +111,18 @@ def _nearest_board(conf: Conf, file_name: str) -> BoardDefinition:
     named = next((board for part, board in _BY_FILE_NAME if part in file_name), '')
     paths = [item.path for item in conf.arguments.values()]
     family = next((board for part, board in _BY_GPU if any(part in path for path in paths)), '')
-    name = named or _member(family, conf)
+    name = named if family in ('', _family(named)) else _member(family, conf)
     if name not in BOARDS:
         raise PowerCommandError(
             f'{file_name} names no GPU of a known board ({", ".join(BOARDS)}); expected a folder '
             f'with one of {", ".join(part for part, _ in _BY_GPU)}')
     is_jetpack_6 = any(_JETPACK_6_GPU in path for path in paths)
     return _on_jetpack_6(BOARDS[name]) if is_jetpack_6 else BOARDS[name]
+
+
+def _family(name: str) -> str:
+    """Return the family of a board: 'orin' of 'agx_orin', 'nano' of 'nano'."""
+    return next((family for family in ('orin', 'xavier') if family in name), name)
 
 
 def _member(family: str, conf: Conf) -> str:
