@@ -81,7 +81,7 @@ TX2 = BoardDefinition(
         (ClockDefinition(
             '17000000.gp10b', 'sys/devices/17000000.gp10b/devfreq/17000000.gp10b',
             mhz(114.75, 216.75, 318.75, 420.75, 522.75, 624.75, 726.75, 854.25, 930.75, 1032.75,
-                 1122, 1236.75, 1300.5)),)),
+                1122, 1236.75, 1300.5)),)),
     emc=EmcDefinition(mhz(204, 408, 665.6, 800, 1062.4, 1331.2, 1600, 1866), 1600000000,
                       'sys/kernel/nvpmodel_emc_cap/emc_iso_cap', 'bpmp'),
     modes=(ModeDefinition(0, 'MAXN', 6, -1, -1, 0),
@@ -117,7 +117,7 @@ XAVIER_NX = BoardDefinition(
         (ClockDefinition(
             '17000000.gv11b', 'sys/devices/17000000.gv11b/devfreq/17000000.gv11b',
             mhz(114.75, 204, 306, 408, 510, 599.25, 701.25, 752.25, 803.25, 854.25, 905.25,
-                 956.25, 1007.25, 1058.25, 1109.25)),)),
+                956.25, 1007.25, 1058.25, 1109.25)),)),
     emc=EmcDefinition(mhz(204, 665.6, 800, 1065.6, 1331.2, 1600, 1866), 1600000000,
                       'sys/kernel/nvpmodel_emc_cap/emc_iso_cap', 'bpmp'),
     modes=tuple(
@@ -157,7 +157,7 @@ AGX_XAVIER = BoardDefinition(
         (ClockDefinition(
             '17000000.gv11b', 'sys/devices/17000000.gv11b/devfreq/17000000.gv11b',
             mhz(114.75, 216.75, 318.75, 420.75, 522.75, 624.75, 675.75, 828.75, 905.25, 1032.75,
-                 1198.5, 1236.75, 1338.75, 1377)),)),
+                1198.5, 1236.75, 1338.75, 1377)),)),
     emc=EmcDefinition(mhz(204, 665.6, 800, 1065.6, 1331.2, 1600, 2133), 1600000000,
                       'sys/kernel/nvpmodel_emc_cap/emc_iso_cap', 'bpmp'),
     modes=(ModeDefinition(0, 'MAXN', 8, -1, -1, 0, 0),

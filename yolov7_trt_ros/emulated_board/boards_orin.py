@@ -51,7 +51,7 @@ AGX_ORIN = BoardDefinition(
         (ClockDefinition(
             '17000000.ga10b', 'sys/devices/17000000.ga10b/devfreq/17000000.ga10b',
             mhz(114.75, 216.75, 318.75, 420.75, 522.75, 624.75, 726.75, 828.75, 930.75,
-                 1032.75, 1134.75, 1236.75, 1300.5)),), gated='all'),
+                1032.75, 1134.75, 1236.75, 1300.5)),), gated='all'),
     emc=EmcDefinition(mhz(204, 665.6, 2133, 3199), 2133000000,
                       'sys/kernel/nvpmodel_emc_cap/emc_iso_cap', 'bpmp'),
     modes=(ModeDefinition(0, 'MAXN', 12, -1, -1, 0, 0),
