@@ -23,7 +23,7 @@ from yolov7_trt_ros.nodes.launch_parts import (
 
 # Launch argument -> type and meaning; each sets the node parameter of the same name.
 PARAMETER_ARGUMENTS = {
-    'emulate': (str, 'board to emulate: nano, xavier_nx, agx_orin, orin_nano_super or thor'),
+    'emulate': (str, 'board to emulate: orin_nano_super, thor ..., or path of an nvpmodel.conf'),
     'power_mode': (str, 'power mode, by name or id'),
     'jetson_clocks': (bool, 'lock every clock at the highest the mode allows'),
     'gpu_max_freq_mhz': (float, 'highest clock of the GPU, 0 for that of the mode'),

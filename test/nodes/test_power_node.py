@@ -86,6 +86,29 @@ def test_telemetry_on_topics_and_in_diagnostics(power: PowerProbe, board: Emulat
         assert {'tj temperature (C)', 'gpu clock (MHz)', 'gpu load (%)', 'alarms'} <= set(values)
 
 
+def test_every_part_has_its_status(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power.node(board, sample_rate_hz=20.0):
+        _, values, _ = power.wait_for_status(lambda _, values, __: 'module' in values, 'facts')
+        assert values['module'] == 'Jetson Orin Nano 8GB' and values['JetPack'] == '6.2.1'
+        statuses = power.probe._statuses
+        parts = ('supply', 'temperatures', 'cpu', 'gpu', 'memory', 'fan')
+        power.probe.wait_until(
+            lambda: all(f'/power_manager: {part}' in statuses for part in parts), 'the parts')
+        assert all(statuses[f'/power_manager: {part}'][2] == OK for part in parts)
+        assert float(statuses['/power_manager: memory'][1]['RAM available (MiB)']) > 1000
+        assert float(statuses['/power_manager: fan'][1]['fan (rpm)']) > 0
+
+
+def test_memory_that_fills_up_is_a_warning(power: PowerProbe, board: EmulatedBoard) -> None:
+    board.set_memory(0.97)
+    with power.node(board, sample_rate_hz=20.0):
+        power.wait_for_status(
+            lambda message, _, level: level == WARN and 'nearly full' in message, 'the warning')
+        statuses = power.probe._statuses
+        assert statuses['/power_manager: memory'][2] == WARN
+        assert statuses['/power_manager: gpu'][2] == OK
+
+
 def test_the_rate_may_change(power: PowerProbe, board: EmulatedBoard) -> None:
     with power.node(board, sample_rate_hz=0.5):
         heard = power.probe.listen(Float32, '/power_manager/power_w')

@@ -41,7 +41,7 @@ from yolov7_trt_ros.nodes.parameter_spec import (
     SteadyParameters,
 )
 from yolov7_trt_ros.nodes.power_changes import BoardChanges
-from yolov7_trt_ros.nodes.power_diagnostics import Health, power_status
+from yolov7_trt_ros.nodes.power_diagnostics import Health, part_statuses, power_status
 from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
 from yolov7_trt_ros.nodes.power_settings import BoardSettings
@@ -52,6 +52,7 @@ from yolov7_trt_ros.nodes.topic_names import resolve_topics
 from yolov7_trt_ros.power.board import JETSON
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
+from yolov7_trt_ros.power.machine_facts import machine_facts
 from yolov7_trt_ros.power.nvml_gpu import NvmlGpu
 from yolov7_trt_ros.power.policy_state import Limits
 from yolov7_trt_ros.power.rails import MW_PER_W
@@ -298,7 +299,8 @@ class PowerNode(SteadyParameters):
             self.get_fully_qualified_name(), self._sampler.newest,
             Health(self._facts(), self._find_error(), self._find_warning()),
         )
-        message = DiagnosticArray(status=[status])
+        parts = part_statuses(self.get_fully_qualified_name(), self._sampler.newest)
+        message = DiagnosticArray(status=[status, *parts])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
@@ -312,6 +314,7 @@ class PowerNode(SteadyParameters):
         self._mode = {
             'mode': _said(lambda: self._control.current_mode().name),
             'jetson_clocks': _said(self._control.jetson_clocks_state),
+            **machine_facts(self._machine.root, self._board),
         }
         return ''
 
@@ -327,6 +330,7 @@ class PowerNode(SteadyParameters):
             'changed here': ', '.join(self._changed()) or 'nothing',
             'dry run': str(self._control.dry_run).lower(),
             'frames': str(self._frames.count),
+            'frames without a latency': str(self._frames.unknown_count),
             'joules per frame': 'unknown' if joules is None else f'{joules:.3f}',
             **failures_of(self).facts(),
         }

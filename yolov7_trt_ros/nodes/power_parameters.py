@@ -76,7 +76,7 @@ PARAMETERS = (
         otherwise=_FIXED,
     ),
     ParameterSpec(
-        'emulate', '', 'Name of a board to emulate instead of using this machine.',
+        'emulate', '', 'Board to emulate, not this machine: name, or path of an nvpmodel.conf.',
         otherwise=_FIXED,
     ),
 )
