@@ -173,10 +173,13 @@ def test_waiting_that_fails_is_tried_again_and_given_up_at_last(
 
 
 def test_the_detector_outlives_what_rclpy_raises(probe: Probe, log, photograph) -> None:
-    """Over the wire: a parameter of no type, and clocks before 1970."""
+    """Over the wire: a transition of another state, a parameter of no type, early clocks."""
     with DetectorProcess(log, autostart=True, image_topics='/net/image_raw') as process:
         camera = probe.publisher('/net/image_raw')
         answers = probe.detections('/net/detections')
+        probe.wait_for_state('active')
+        assert not probe.change_state('cleanup') and probe.state() == 'active'
+        assert 'transition' in process.text() and 'Traceback' not in process.text()
         request = SetParameters.Request(parameters=[UNKNOWN])
         answer = probe.call(SetParameters, '/detector/set_parameters', request)
         assert not answer.results[0].successful

@@ -17,6 +17,7 @@ import time
 import traceback
 from typing import Any
 
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy._rclpy_pybind11 import RCLError
@@ -265,7 +266,11 @@ class _Answering:
         except Exception as exc:  # of rclpy as of ours: whoever asked gets an answer
             if not self._node.context.ok():  # there is nobody to answer any more
                 raise
-            failures_of(self._node).note(self._what, exc)
+            if isinstance(request, ChangeState.Request) and isinstance(exc, RCLError):
+                # a transition that its state does not have; from Kilted on rclpy says so itself
+                self._node.get_logger().error(f'{self._what}: {describe_error(exc)}')
+            else:
+                failures_of(self._node).note(self._what, exc)
             return _refusal(type(response), describe_error(exc))
 
 
