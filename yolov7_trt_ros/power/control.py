@@ -116,7 +116,9 @@ class PowerControl:
 
     def current_mode(self) -> CurrentMode:
         """
-        Return the power mode in force.
+        Return the power mode in force, as the board shows it.
+
+        `problems` has what nvpmodel says and the board contradicts.
 
         Raises
         ------
@@ -126,7 +128,7 @@ class PowerControl:
             Neither nvpmodel nor its status file can be read.
 
         """
-        return self._modes.current()
+        return self._modes.in_force(self._caps.own_files)
 
     @_one_at_a_time
     def set_mode(self, name_or_id: str) -> CurrentMode:
@@ -149,11 +151,15 @@ class PowerControl:
 
         """
         mode = self._modes.find(name_or_id)
-        before = self._modes.current_or_none()
+        before = self._modes.before(self._caps.own_files)
         if before is not None and before.mode_id == mode.mode_id and self._shows(mode):
             return before
         previous = None if before is None else self._modes.conf().find_mode(before.mode_id)
         was_shown = previous is not None and self._shows(previous)
+        if previous is None:
+            self._access.report(
+                f'the power mode before {mode} is not known, so it cannot be put back'
+            )
         try:
             with self._caps.lifted(), self._clocks_freed():
                 now = self._modes.switch(mode, before)
@@ -330,7 +336,7 @@ class PowerControl:
 
     def _shows(self, mode: PowerMode) -> bool:
         """Whether the board shows the mode, apart from our own caps."""
-        return bool(self._caps.units) or not self._modes.contradictions(mode)
+        return not self._modes.contradictions(mode, self._caps.own_files)
 
     def _remember_mode(self, mode: PowerMode) -> None:
         self._undo.remember('power_mode', functools.partial(self._set_mode_id, mode.mode_id))
@@ -340,8 +346,8 @@ class PowerControl:
             self._fan.set_profile(name)
 
     def _set_mode_id(self, mode_id: int) -> None:
-        mode, now = self._modes.find(str(mode_id)), self._modes.current_or_none()
-        if now is None or now.mode_id != mode_id or self._modes.contradictions(mode):
+        mode, now = self._modes.find(str(mode_id)), self._modes.before(self._caps.own_files)
+        if now is None or now.mode_id != mode_id or not self._shows(mode):
             with self._caps.lifted(), self._clocks_freed():
                 self._modes.switch(mode, now)
 

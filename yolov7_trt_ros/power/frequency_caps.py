@@ -86,6 +86,14 @@ class FrequencyCaps:
         """Return the units that have a cap or are held."""
         return tuple(unit for unit, caps in self._caps.items() if caps)
 
+    @property
+    def own_files(self) -> frozenset[str]:
+        """Return the files of the limits that have a cap or a hold of ours."""
+        return frozenset(
+            path for caps in self._caps.values() for clock in caps
+            for path in (clock.minimum, clock.maximum)
+        )
+
     def frequencies_mhz(self, unit: str) -> tuple[float, ...]:
         """Return the frequencies the unit's clock can have and the power mode allows, rising."""
         clock = find_clocks(self._tree, unit)[0]
