@@ -173,7 +173,9 @@ class PowerControl:
 
     def jetson_clocks_state(self) -> ClockLockState:
         """
-        Return `on`, `off`, or `uncontrolled`: locked by someone else, so nothing to go back to.
+        Return `on`, `off`, `broken` or `uncontrolled`: locked by someone else.
+
+        Broken: somebody undid a part of our lock. It can be locked again, or put back in whole.
 
         Raises
         ------
@@ -199,9 +201,10 @@ class PowerControl:
 
         """
         state = self._clock_lock.state()
-        if on == (state != 'off'):
+        if state != 'broken' and on == (state != 'off'):
             return state
-        self._undo.remember('jetson_clocks', functools.partial(self._undo_clock_lock, not on))
+        was_on = state in ('on', 'uncontrolled')
+        self._undo.remember('jetson_clocks', functools.partial(self._undo_clock_lock, was_on))
         with self._caps.lifted():
             self._switch_clock_lock(on)
         return self._clock_lock.state()
@@ -360,9 +363,10 @@ class PowerControl:
             return
         # Nobody knows what was before someone else's lock, so that one stays during the change,
         # and is then put at the new mode's caps.
-        lock = self._clock_lock.turn_on if state == 'on' else self._clock_lock.lock_again
+        is_ours = state != 'uncontrolled'
+        lock = self._clock_lock.turn_on if is_ours else self._clock_lock.lock_again
         with afterwards(lock):
-            if state == 'on':
+            if is_ours:
                 self._clock_lock.turn_off()
             yield
 
@@ -373,7 +377,8 @@ class PowerControl:
             self._clock_lock.turn_off()
 
     def _undo_clock_lock(self, on: bool) -> None:
-        if on == (self._clock_lock.state() != 'off'):
+        state = self._clock_lock.state()
+        if state != 'broken' and on == (state != 'off'):
             return
         with self._caps.lifted():
             self._switch_clock_lock(on)
