@@ -137,6 +137,10 @@ class PowerCommandError(PowerError):
     """A power tool is missing, hangs, refuses, or said done and did nothing."""
 
 
+class PowerTimeoutError(PowerCommandError):
+    """A power tool took too long and was ended; whether it took effect is not known."""
+
+
 class MissingDependencyError(Yolov7TrtError):
     """An optional package is needed for this and is not installed."""
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 from fake_nvml import FakeNvml, NO_PERMISSION, UNKNOWN
-from power_probe import PowerProbe
+from power_probe import HOSTED, PowerProbe
 import pytest
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
@@ -25,19 +25,6 @@ from yolov7_trt_ros.power.control import PowerControl
 
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 GPU = '/sys/class/devfreq/17000000.gpu'
-# run_node on a board whose folder is given, so that it can be looked at afterwards
-HOSTED = """
-import sys
-from pathlib import Path
-from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.boards import find_board
-from yolov7_trt_ros.emulated_board.machine import board_machine
-from yolov7_trt_ros.nodes.power_node import NAME, THREADS, PowerNode
-from yolov7_trt_ros.nodes.running import run_node
-board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
-sys.exit(run_node(
-    NAME, lambda: PowerNode(machine=board_machine(board)), sys.argv[2:], threads=THREADS))
-"""
 
 
 @pytest.fixture

@@ -51,7 +51,9 @@ def test_clocks_locked_by_someone_else_are_uncontrolled(make_board: Make) -> Non
 def test_a_later_process_finds_the_baseline(make_board: Make) -> None:
     board = make_board()
     before = settings(board)
-    control_of(board).set_jetson_clocks(True)  # and is killed
+    earlier = control_of(board)
+    earlier.set_jetson_clocks(True)
+    earlier.close()  # as if it were killed
     assert control_of(board).set_jetson_clocks(False) == 'off'
     assert settings(board) == before
 

@@ -137,15 +137,16 @@ def test_all_privileged_commands_are_enough_and_none_is_missing(make_board: Make
 def test_exit_status_0_with_nvpm_error_is_a_failure(make_board: Make) -> None:
     """As nvpmodel of a caller who only thinks to be root, and any other NVPM ERROR."""
     board = make_board(as_root=False)
+    control = control_of(board, is_root=True)
     with pytest.raises(PowerPermissionError, match='nvpmodel -m 0'):
-        control_of(board, is_root=True).set_mode('15W')
+        control.set_mode('15W')
     board.set_options(as_root=True)
     replace_tool(
         board, 'nvpmodel',
         '[ "$1" = -m ] && echo "NVPM ERROR: something broke" && exit 0\nexec $original "$@"',
     )
     with pytest.raises(PowerCommandError, match='something broke'):
-        control_of(board).set_mode('15W')
+        control.set_mode('15W')
 
 
 def test_exit_status_alone_is_a_failure_too(make_board: Make) -> None:

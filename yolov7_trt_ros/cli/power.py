@@ -9,6 +9,7 @@ Examples
 --------
   yolov7_trt power status
   yolov7_trt power set MAXN
+  yolov7_trt power restore
   yolov7_trt power --emulate orin_nano_super watch
   yolov7_trt power record -o drive.csv --seconds 60
   yolov7_trt power plot drive.csv -o drive.png
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'state', choices=('on', 'off', 'restore'),
         help='off and restore are the same: back to what was before on',
     )
+    add('restore', _restore, 'put back what a process that was killed has left changed')
     _add_period(add('watch', _watch, 'show the telemetry until interrupted'))
     record = add('record', _record, 'write the telemetry to a CSV file')
     record.add_argument('-o', '--output', required=True, type=Path, metavar='CSV')
@@ -204,6 +206,7 @@ def _describe_mode(mode: Any) -> Iterator[str]:
 def _set(args: argparse.Namespace) -> int:
     with _opened(args) as (_, control):
         mode = control.set_mode(args.mode)
+        control.keep()
     print(f'power mode: {mode.name} ({mode.mode_id}){", dry run" if args.dry_run else ""}')
     return 0
 
@@ -211,6 +214,18 @@ def _set(args: argparse.Namespace) -> int:
 def _clocks(args: argparse.Namespace) -> int:
     with _opened(args) as (_, control):
         print(f'jetson_clocks: {control.set_jetson_clocks(args.state == "on")}')
+        control.keep()
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    """Exit status 1 where something cannot be put back: it stays in the journal."""
+    with _opened(args) as (_, control):
+        left = control.adopt()
+        control.restore()
+        if control.journal_problem:
+            return 1
+    print(f'put back: {", ".join(left)}' if left else 'nothing to put back')
     return 0
 
 

@@ -110,6 +110,8 @@ class ClockLock:
                 'so what was before is not known. Free them with the file they were stored in '
                 f'(sudo {_TOOL} --restore FILE), or by a reboot'
             )
+        if not self._access.dry_run:
+            self._read_baseline()  # a damaged one would be written as root all the same
         self._run('--restore', self._access.path_on_host(BASELINE_FILE))
         if not self._access.dry_run:
             self._check_restored()
@@ -117,6 +119,11 @@ class ClockLock:
             self._delete_baseline()
         except PowerError as exc:  # the clocks are free; the next lock has to delete it anyway
             self._access.report(str(exc))
+
+    def clear(self) -> None:
+        """Delete a baseline that is all in force: nothing is locked that it would free."""
+        if self._tree.exists(BASELINE_FILE) and self.state() == 'off':
+            self._delete_baseline()
 
     def commands(self) -> list[tuple[str, ...]]:
         """Return what sudo has to allow."""

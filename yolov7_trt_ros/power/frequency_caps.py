@@ -10,7 +10,7 @@ a minimum above the maximum, so lowering writes the minimum first and raising th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 import dataclasses
 
@@ -72,11 +72,17 @@ class FrequencyCaps:
     ----------
     access
         Makes the changes.
+    note
+        Is told the unit, and the limits found before the first cap or hold of each clock by the
+        file of its maximum, before anything is written.
 
     """
 
-    def __init__(self, access: RootAccess) -> None:
+    def __init__(
+        self, access: RootAccess, note: Callable[[str, Mapping[str, ClockLimits]], None]
+    ) -> None:
         self._access = access
+        self._note = note
         self._tree = access.tree
         self._caps: dict[str, dict[ClockFiles, _Cap]] = {}
         self._requests: dict[str, _Request] = {}
@@ -148,6 +154,40 @@ class FrequencyCaps:
         self._caps.pop(unit, None)
         self._requests.pop(unit, None)
 
+    def adopt(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
+        """Take over the caps of a process that has ended; `found` as `note` is told it."""
+        caps = self._caps.setdefault(unit, {})
+        for clock in find_clocks(self._tree, unit):
+            limits = found.get(clock.maximum)
+            if limits is not None:
+                caps[clock] = _Cap(limits, read_limits(self._tree, clock))
+
+    def rebase(
+        self, limits_of: Callable[[ClockFiles], ClockLimits | None], *, may_rise: bool
+    ) -> None:
+        """
+        Keep to the limits of another power mode, which somebody else has set.
+
+        Parameters
+        ----------
+        limits_of
+            Returns the limits that the mode gives a clock; None where it does not say.
+        may_rise
+            Whether these may be above those found before.
+
+        """
+        for unit in self.units:
+            self._caps[unit] = {
+                clock: _Cap(_rebased(cap.found, limits_of(clock), may_rise), cap.written)
+                for clock, cap in self._caps[unit].items()
+                if self._tree.exists(clock.maximum)
+            }
+            request = self._requests.get(unit)
+            if request is not None:
+                self._request(unit, request)
+            else:
+                self._note(unit, self._found(unit))
+
     @contextmanager
     def lifted(self) -> Iterator[None]:
         """Have no cap or hold in the body, where others set limits; then again within those."""
@@ -184,7 +224,11 @@ class FrequencyCaps:
         # All is read before anything is written: clocks may follow each other.
         new = {clock: self._cap_for(unit, clock, request)
                for clock in find_clocks(self._tree, unit)}
-        caps = self._caps.setdefault(unit, {})
+        caps = self._caps.get(unit, {})
+        self._note(unit, self._found(unit) | {
+            clock.maximum: cap.found for clock, cap in new.items()
+        })
+        self._caps[unit] = caps
         for clock, cap in new.items():
             old = caps.get(clock)
             caps[clock] = _either(old, cap)  # until the write has succeeded
@@ -192,6 +236,9 @@ class FrequencyCaps:
             caps[clock] = cap
         self._requests[unit] = request
         return self._highest_mhz(unit)
+
+    def _found(self, unit: str) -> dict[str, ClockLimits]:
+        return {clock.maximum: cap.found for clock, cap in self._caps.get(unit, {}).items()}
 
     def _cap_for(self, unit: str, clock: ClockFiles, request: _Request) -> _Cap:
         found = self._limit(unit, clock)
@@ -226,9 +273,23 @@ class FrequencyCaps:
         """Whether nobody raised the limit since; heat can only have lowered it."""
         if self._access.dry_run:
             return True
+        # Heat lowers the maximum, and the minimum with it; a minimum below that was written.
+        if cap.raised_minimum and self._minimum_was_lowered(clock, cap):
+            return False
         raw = self._tree.read_or_empty(clock.maximum)
         # A core that went offline has no limits: there is nothing to put back.
         return raw.isdecimal() and int(raw) * clock.unit_hz <= cap.written.maximum_hz
+
+    def _minimum_was_lowered(self, clock: ClockFiles, cap: _Cap) -> bool:
+        try:
+            now = read_limits(self._tree, clock)
+        except PowerError:
+            return False
+        # Where the maximum is ours, the minimum may be one that we could not write.
+        return (
+            now.maximum_hz != cap.written.maximum_hz
+            and now.minimum_hz < min(cap.written.minimum_hz, now.maximum_hz)
+        )
 
     def _highest_mhz(self, unit: str) -> float:
         clocks = find_clocks(self._tree, unit)
@@ -258,6 +319,14 @@ class FrequencyCaps:
         expected_hz = min(new.minimum_hz, real.maximum_hz)  # heat may have lowered both
         if checks_minimum and abs(real.minimum_hz - expected_hz) > ROUNDING_HZ:
             raise _not_taken(clock.minimum, new.minimum_hz, real.minimum_hz, clock.unit_hz)
+
+
+def _rebased(found: ClockLimits, limits: ClockLimits | None, may_rise: bool) -> ClockLimits:
+    """Return the limits to go back to when the mode has become another."""
+    if limits is None:
+        return found
+    maximum_hz = limits.maximum_hz if may_rise else min(limits.maximum_hz, found.maximum_hz)
+    return ClockLimits(min(limits.minimum_hz, maximum_hz), maximum_hz)
 
 
 def _check_mhz(unit: str, mhz: float | None) -> None:

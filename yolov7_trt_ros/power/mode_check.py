@@ -86,16 +86,18 @@ class ModeCheck:
         )
 
     def limits(self, mode: PowerMode, clock: ClockFiles) -> ClockLimits | None:
-        """Return the limits that the mode gives a clock; None where it does not say."""
-        table = self._read_table(clock.maximum)
+        """
+        Return the limits that the mode gives a clock; None where it does not say.
+
+        Where the kernel may have rounded to either side, what is in force counts, else the lower.
+        """
         maximum = self._promised(mode, clock.maximum, 'MAX_FREQ')
         if maximum is None:
             return None
         minimum = self._promised(mode, clock.minimum, 'MIN_FREQ')
-        lowest = min(table, default=0) if minimum is None else minimum
-        return ClockLimits(
-            min(lowest, maximum) * clock.unit_hz, maximum * clock.unit_hz
-        )
+        if minimum is None:
+            minimum = min(self._read_table(clock.maximum), default=0)
+        return ClockLimits(min(minimum, maximum) * clock.unit_hz, maximum * clock.unit_hz)
 
     def _compare(self, mode: PowerMode) -> Iterator[Deviation]:
         for (name, argument), wanted in mode.settings.items():
@@ -132,7 +134,7 @@ class ModeCheck:
         return next((path for path in paths if self._tree.exists(path)), None)
 
     def _promised(self, mode: PowerMode, path: str, argument: str) -> int | None:
-        """Return what the mode writes to this limit, as the kernel may at most round it."""
+        """Return what the mode writes to this limit, as the kernel rounds it."""
         for (name, found), wanted in mode.settings.items():
             if found != argument or not isinstance(wanted, int):
                 continue
@@ -143,7 +145,10 @@ class ModeCheck:
                 self._around_cap(own, wanted) if argument == 'MAX_FREQ'
                 else self._around(own, max(wanted, 0))
             )
-            return None if around is None else around[1]
+            now = self._read_int(own)
+            if around is None or now is None:
+                return None
+            return now if around[0] <= now <= around[1] else around[0]
         return None
 
     def _around_cap(self, path: str, cap: int) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 import dataclasses
+import os
 from typing import NoReturn
 
 from yolov7_trt_ros.errors import (
@@ -157,11 +158,27 @@ class ModeSwitch:
             return self.in_force(own)
         except PowerFormatError:
             pass
-        for mode in filter(None, (self._stored_mode(), self._default_mode())):
+        for mode in filter(None, (self.stored(), self._default_mode())):
             if not self._unexplained(mode, own):
                 return CurrentMode(mode.name, mode.mode_id)
         shown = self._find_shown(own)
         return None if shown is None else CurrentMode(shown.name, shown.mode_id)
+
+    def stored(self) -> PowerMode | None:
+        """Return the mode that nvpmodel's status file names; None where it names none."""
+        path = nvpmodel_status_file(self._tree.root)
+        try:
+            return self.conf().find_mode(parse_status_file(path.read_text('utf-8', 'replace')))
+        except (OSError, PowerError):
+            return None
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what changes whenever nvpmodel sets a mode; () where nothing shows it."""
+        try:
+            found = os.stat(nvpmodel_status_file(self._tree.root))
+        except OSError:
+            return ()
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
     def switch(self, mode: PowerMode, now: CurrentMode | None) -> CurrentMode:
         """
@@ -243,13 +260,6 @@ class ModeSwitch:
             ) from exc
         mode = self.conf().find_mode(mode_id)
         return CurrentMode('unknown' if mode is None else mode.name, mode_id)
-
-    def _stored_mode(self) -> PowerMode | None:
-        path = nvpmodel_status_file(self._tree.root)
-        try:
-            return self.conf().find_mode(parse_status_file(path.read_text('utf-8', 'replace')))
-        except (OSError, PowerFormatError):
-            return None
 
     def _default_mode(self) -> PowerMode | None:
         default = self.conf().default_id
