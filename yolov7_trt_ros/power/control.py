@@ -456,7 +456,8 @@ class PowerControl:
         is_ours = isinstance(lock, LockRecord) and not lock.was_on
         if is_ours and self._clock_lock.state() == 'broken':
             with self._caps.lifted():
-                self._clock_lock.turn_on()
+                self._switch_clock_lock(False)
+                self._clock_lock.turn_on()  # over a baseline of this mode
 
     def _rebase(self, mode: PowerMode) -> None:
         is_shown = not self._modes.contradictions(mode, self._caps.own_files)
@@ -554,8 +555,14 @@ class PowerControl:
     def _switch_clock_lock(self, on: bool) -> None:
         if on:
             self._clock_lock.turn_on()
-        else:
-            self._clock_lock.turn_off()
+            return
+        mode = self._modes.stored()
+        was_shown = mode is not None and self._shows(mode)
+        self._clock_lock.turn_off()
+        if mode is not None and was_shown and not self._shows(mode):
+            # The baseline was stored in a mode with other cores.
+            self._modes.switch(mode, CurrentMode(mode.name, mode.mode_id))
+            self._stamp = self._modes.stamp()
 
     def _undo_clock_lock(self, on: bool) -> None:
         state = self._clock_lock.state()
@@ -566,13 +573,3 @@ class PowerControl:
             return
         with self._caps.lifted():
             self._switch_clock_lock(on)
-            self._keep_cores()
-
-    def _keep_cores(self) -> None:
-        """Set the mode again where the baseline, of another mode, has brought cores back."""
-        mode = self._modes.stored()
-        if mode is not None and not self.dry_run and not self._shows(mode):
-            now = self._modes.before(self._caps.own_files)
-            if now is not None and now.mode_id == mode.mode_id:
-                self._modes.switch(mode, now)
-                self._stamp = self._modes.stamp()
