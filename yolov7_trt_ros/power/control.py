@@ -19,7 +19,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from yolov7_trt_ros.errors import PowerError, PowerTimeoutError
 from yolov7_trt_ros.power.board import BoardInfo, read_board
-from yolov7_trt_ros.power.clock_files import ClockLimits
+from yolov7_trt_ros.power.clock_files import ClockLimits, find_clocks
 from yolov7_trt_ros.power.clock_lock import ClockLock, ClockLockState
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S, CommandRunner
 from yolov7_trt_ros.power.fan import FanProfiles
@@ -476,9 +476,27 @@ class PowerControl:
 
     def _note_limits(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
         """Have what was found in the journal before the first cap of a unit."""
-        mode = self._modes.stored()
+        mode, lock = self._modes.stored(), self._undo.get(CLOCK_LOCK)
+        if isinstance(lock, LockRecord) and not lock.was_on:
+            found = self._without_lock(unit, found, mode)
         record = LimitsRecord(None if mode is None else mode.mode_id, dict(found))
         self._undo.put(LIMITS[unit], record)
+
+    def _without_lock(
+        self, unit: str, found: Mapping[str, ClockLimits], mode: PowerMode | None
+    ) -> dict[str, ClockLimits]:
+        """Return limits with the minimum of before our lock, which is gone when they count."""
+        old = self._undo.get(LIMITS[unit])
+        lowest = dict(old.found) if isinstance(old, LimitsRecord) else {}
+        for clock in find_clocks(self._tree, unit):
+            limits = None if mode is None else self._modes.check.limits(mode, clock)
+            if limits is not None:
+                lowest.setdefault(clock.maximum, limits)
+        return {
+            path: ClockLimits(
+                min(limits.minimum_hz, lowest.get(path, limits).minimum_hz), limits.maximum_hz
+            ) for path, limits in found.items()
+        }
 
     def _fan_record(self, before: str, name: str) -> FanRecord:
         old = self._undo.get(FAN_PROFILE)
@@ -507,7 +525,7 @@ class PowerControl:
             raise  # the tool may still come to its end
         except PowerError:
             is_as_before = self._modes.contradictions(previous, self._caps.own_files) == wrong
-            if old is None and is_as_before:
+            if is_as_before and self._is_noted(previous) and old is None:
                 self._undo.forget(POWER_MODE)
             raise
         self._undo.put(POWER_MODE, ModeRecord(earlier.was, (mode.mode_id,)))
@@ -516,6 +534,13 @@ class PowerControl:
     def _shows(self, mode: PowerMode) -> bool:
         """Whether the board shows the mode, apart from our own caps."""
         return not self._modes.contradictions(mode, self._caps.own_files)
+
+    def _is_noted(self, mode: PowerMode) -> bool:
+        """Have nvpmodel's status file say what the board is in, where the tool noted another."""
+        with suppress(PowerError):
+            if self._modes.stored() not in (mode, None):
+                self._switch_mode(mode, CurrentMode(mode.name, mode.mode_id))
+        return self._modes.stored() in (mode, None)
 
     def _put_back(self, name: str, record: Record) -> None:
         if isinstance(record, ModeRecord):
@@ -533,7 +558,8 @@ class PowerControl:
 
     def _set_mode_id(self, mode_id: int) -> None:
         mode, now = self._modes.find(str(mode_id)), self._modes.before(self._caps.own_files)
-        if now is None or now.mode_id != mode_id or not self._shows(mode):
+        is_noted = self._modes.stored() in (mode, None)
+        if now is None or now.mode_id != mode_id or not is_noted or not self._shows(mode):
             self._switch_mode(mode, now)
 
     @contextmanager

@@ -144,15 +144,32 @@ class FrequencyCaps:
         return self._request(unit, request)
 
     def lift(self, unit: str) -> None:
-        """Put back what was there before the first cap or hold; nothing to do without one."""
-        caps = self._caps.get(unit, {})
-        for clock, cap in list(caps.items()):
-            back = self._way_back(clock, cap)
-            if back is not None and read_limits(self._tree, clock) != back:
-                self._write(clock, back, cap.written.maximum_hz)
-            del caps[clock]
+        """
+        Put back what was there before the first cap or hold; nothing to do without one.
+
+        Raises
+        ------
+        PowerError
+            A clock cannot be read or written; the others were put back.
+
+        """
+        failures = []
+        for clock in list(self._caps.get(unit, {})):
+            try:
+                self._lift_clock(unit, clock)
+            except PowerError as exc:
+                failures.append(exc)
+        if failures:
+            raise failures[0]
         self._caps.pop(unit, None)
         self._requests.pop(unit, None)
+
+    def _lift_clock(self, unit: str, clock: ClockFiles) -> None:
+        cap = self._caps[unit][clock]
+        back = self._way_back(clock, cap)
+        if back is not None and read_limits(self._tree, clock) != back:
+            self._write(clock, back, cap.written.maximum_hz)
+        del self._caps[unit][clock]
 
     def adopt(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
         """Take over the caps of a process that has ended; `found` as `note` is told it."""
@@ -259,37 +276,34 @@ class FrequencyCaps:
 
     def _way_back(self, clock: ClockFiles, cap: _Cap) -> ClockLimits | None:
         """Return the limits there would be without the cap; None where nothing of it is left."""
-        if self._is_still_ours(clock, cap):
+        if self._access.dry_run:
             return cap.found
         try:
             now = read_limits(self._tree, clock)
-        except PowerError:  # a core that went offline has no limits
-            return None
+        except PowerError:
+            if self._is_offline(clock):
+                return None
+            raise
+        if self._is_still_ours(now, cap):
+            return cap.found
         if cap.raised_minimum and now.minimum_hz == cap.written.minimum_hz:
             return ClockLimits(cap.found.minimum_hz, now.maximum_hz)
         return None
 
-    def _is_still_ours(self, clock: ClockFiles, cap: _Cap) -> bool:
-        """Whether nobody raised the limit since; heat can only have lowered it."""
-        if self._access.dry_run:
-            return True
-        # Heat lowers the maximum, and the minimum with it; a minimum below that was written.
-        if cap.raised_minimum and self._minimum_was_lowered(clock, cap):
-            return False
-        raw = self._tree.read_or_empty(clock.maximum)
-        # A core that went offline has no limits: there is nothing to put back.
-        return raw.isdecimal() and int(raw) * clock.unit_hz <= cap.written.maximum_hz
+    def _is_offline(self, clock: ClockFiles) -> bool:
+        """Whether the clock is of a core that is off, and so has no limits."""
+        core = clock.maximum.partition('/cpufreq')[0]
+        return core != clock.maximum and self._tree.read_or_empty(f'{core}/online') == '0'
 
-    def _minimum_was_lowered(self, clock: ClockFiles, cap: _Cap) -> bool:
-        try:
-            now = read_limits(self._tree, clock)
-        except PowerError:
+    def _is_still_ours(self, now: ClockLimits, cap: _Cap) -> bool:
+        """Whether nobody has set the limits since; heat can only have lowered them."""
+        if now.maximum_hz > cap.written.maximum_hz:
             return False
+        # Heat lowers the maximum, and the minimum with it; a minimum below that was written.
         # Where the maximum is ours, the minimum may be one that we could not write.
-        return (
-            now.maximum_hz != cap.written.maximum_hz
-            and now.minimum_hz < min(cap.written.minimum_hz, now.maximum_hz)
-        )
+        was_lowered = now.minimum_hz < min(cap.written.minimum_hz, now.maximum_hz)
+        is_ours = now.maximum_hz == cap.written.maximum_hz
+        return is_ours or not (cap.raised_minimum and was_lowered)
 
     def _highest_mhz(self, unit: str) -> float:
         clocks = find_clocks(self._tree, unit)

@@ -19,7 +19,7 @@ from yolov7_trt_ros.power.clock_files import ClockFiles, ClockLimits
 from yolov7_trt_ros.power.nvpmodel_values import NvpmodelConf, PowerMode
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
-DeviationKind = Literal['core', 'above', 'below', 'minimum']
+DeviationKind = Literal['core', 'above', 'below', 'minimum', 'unread']
 
 _LOWEST_CAP = 1  # 0 and -1 both stand for no cap
 _ROUNDED = 1.01  # a cap of the memory or another unit: its table is not there to be read
@@ -37,7 +37,8 @@ class Deviation:
         The file, and what it holds and should hold.
     kind
         `core`: a core on or off that should not be. `above`: a maximum above the mode's. `below`:
-        one that a cap or heat holds lower. `minimum`: a clock that is held up.
+        one that a cap or heat holds lower. `minimum`: a clock that is held up. `unread`: it is
+        there and cannot be read, though any user may.
 
     """
 
@@ -48,7 +49,7 @@ class Deviation:
     @property
     def is_definite(self) -> bool:
         """Whether heat cannot be the reason."""
-        return self.kind in ('core', 'above')
+        return self.kind in ('core', 'above', 'unread')
 
 
 class ModeCheck:
@@ -70,7 +71,7 @@ class ModeCheck:
 
     def deviations(self, mode: PowerMode, own: Collection[str] = ()) -> tuple[Deviation, ...]:
         """
-        Return each file that is not as the mode has it; those that cannot be read are left out.
+        Return each file that is not as the mode has it; those for root alone may be left out.
 
         Parameters
         ----------
@@ -105,7 +106,11 @@ class ModeCheck:
                 continue
             path = self.path_of(name, argument)
             real = None if path is None else self._read_int(path)
-            if path is None or real is None:
+            if path is None:
+                continue
+            if real is None:
+                if name.startswith(('CPU', 'GPU')):
+                    yield Deviation(path, f'{path} cannot be read, expected {wanted}', 'unread')
                 continue
             kind = self._judge(name, argument, path, wanted, real)
             if kind is not None:

@@ -135,10 +135,10 @@ class ModeSwitch:
         """
         told = self.current()
         mode = self.conf().find_mode(told.mode_id)
-        wrong = () if mode is None else self._unexplained(mode, own)
+        wrong = 'there is no such mode' if mode is None else _join(self._unexplained(mode, own))
         if not wrong:
             return told
-        problem = f'nvpmodel says {told.name} ({told.mode_id}), but {_join(wrong)}'
+        problem = f'nvpmodel says {told.name} ({told.mode_id}), but {wrong}'
         shown = self._find_shown(own)
         if shown is None:
             return dataclasses.replace(told, problems=(*told.problems, problem))
