@@ -123,7 +123,7 @@ def test_all_privileged_commands_are_enough_and_none_is_missing(make_board: Make
     control = control_of(board, is_root=False)
     sudoers = board.root / SUDOERS_FILE
     sudoers.parent.mkdir(parents=True, exist_ok=True)
-    sudoers.write_text(sudoers_text('alice', control.privileged_commands()))
+    sudoers.write_text(sudoers_text('alice', control.privileged_commands(fan=True)))
     before = settings(board)
     control.set_max_frequency('gpu', 400)
     control.set_jetson_clocks(True)

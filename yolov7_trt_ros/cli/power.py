@@ -70,11 +70,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plot = add('plot', _plot, 'draw a recorded CSV file (needs matplotlib)')
     plot.add_argument('csv', type=Path, metavar='CSV')
     plot.add_argument('-o', '--output', required=True, type=Path, metavar='PNG')
-    add(
+    permissions = add(
         'permissions', _permissions, 'print the sudoers lines that let a user do this without root'
-    ).add_argument(
+    )
+    permissions.add_argument(
         '--install', action='store_true',
         help='check them with visudo and put them into /etc/sudoers.d (run with sudo)',
+    )
+    permissions.add_argument(
+        '--reboot-modes', action='store_true',
+        help='also for power modes that need a reboot: that user can then reboot the board',
+    )
+    permissions.add_argument(
+        '--fan', action='store_true',
+        help="also for the fan: that user can then rewrite the fan's configuration",
     )
 
 
@@ -265,7 +274,9 @@ def _permissions(args: argparse.Namespace) -> int:
 
     with _opened(args) as (machine, control):
         user = _calling_user(machine)
-        text = sudoers_text(user, control.privileged_commands())
+        text = sudoers_text(user, control.privileged_commands(
+            reboot_modes=args.reboot_modes, fan=args.fan
+        ))
         sys.stdout.write(text)
         if args.install and not args.dry_run:
             done = install_permissions(machine.runner, text, machine.root)

@@ -369,9 +369,18 @@ class PowerControl:
         """Leave what was changed here as it is: nobody is to put it back."""
         self._undo.keep()
 
-    def privileged_commands(self) -> tuple[tuple[str, ...], ...]:
+    def privileged_commands(
+        self, *, reboot_modes: bool = False, fan: bool = False
+    ) -> tuple[tuple[str, ...], ...]:
         """
         Return each command that sudo has to allow a user who is not root, by absolute path.
+
+        Parameters
+        ----------
+        reboot_modes
+            Also for power modes that need a reboot, which that user can then bring about.
+        fan
+            Also for the fan's profile, with which that user can rewrite the fan's configuration.
 
         Raises
         ------
@@ -379,13 +388,11 @@ class PowerControl:
             A tool or the power modes are missing.
 
         """
-        return tuple(
-            dict.fromkeys(
-                command
-                for part in (self._modes, self._clock_lock, self._caps, self._fan)
-                for command in part.commands()
-            )
-        )
+        commands = [
+            *self._modes.commands(reboot_modes=reboot_modes), *self._clock_lock.commands(),
+            *self._caps.commands(), *(self._fan.commands() if fan else ()),
+        ]
+        return tuple(dict.fromkeys(commands))
 
     def close(self) -> None:
         """

@@ -227,10 +227,21 @@ class ModeSwitch:
             for name, wanted in mode.masks.items() if masks.get(name, wanted) != wanted
         )
 
-    def commands(self) -> list[tuple[str, ...]]:
-        """Return what sudo has to allow: each mode by its id."""
+    def commands(self, *, reboot_modes: bool) -> list[tuple[str, ...]]:
+        """
+        Return what sudo has to allow: each mode by its id.
+
+        Without `reboot_modes` only those with the masks of the mode in force: for the others
+        nvpmodel asks whether to reboot the board, and whoever may run it may answer yes.
+        """
         tool = self._access.require(_TOOL)
-        return [(tool, '-m', str(mode.mode_id)) for mode in self.conf().modes]
+        conf, now = self.conf(), None if reboot_modes else self.before()
+        if now is None and not reboot_modes and conf.default_id is not None:
+            now = CurrentMode('', conf.default_id)
+        return [
+            (tool, '-m', str(mode.mode_id)) for mode in conf.modes
+            if reboot_modes or not self.masks_that_differ(now, mode)
+        ]
 
     def _read_conf(self) -> NvpmodelConf:
         path = find_nvpmodel_conf(self._tree.root)
