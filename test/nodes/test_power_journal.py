@@ -197,3 +197,23 @@ def test_the_exit_status_tells_that_not_everything_was_put_back(
     board.set_options(stale_prompt=False)
     with power.node(board):
         power.wait_for_status(lambda _, values, __: values['mode'] == '25W', 'the mode of before')
+
+
+def test_a_lower_cap_of_somebody_is_named(power: PowerProbe, board: EmulatedBoard) -> None:
+    board.write(f'{GPU}/max_freq', 306000000)
+    with power.node(board):
+        message, _, _ = power.wait_for_status(
+            lambda _, __, level: level == WARN, 'what does not fit the mode'
+        )
+        assert 'max_freq is 306000000, expected 918000000' in message
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
+        power.wait_for_status(lambda _, __, level: level == OK, 'nothing left of it')
+
+
+def test_a_lock_is_told_with_what_is_kept_below_it(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    with power.node(board, jetson_clocks=True, gpu_max_freq_mhz=408.0):
+        power.wait_for_status(
+            lambda _, values, __: values['jetson_clocks'] == 'on, GPU kept lower', 'the lock'
+        )

@@ -276,7 +276,7 @@ def test_what_is_kept_is_the_user_s(make_board: Make) -> None:
         'cpu_max_frequency', 'gpu_max_frequency', 'jetson_clocks', 'fan_profile',
     )
     later.restore()
-    assert later.current_mode().name == 'MAXN_SUPER' and later.current_mode().problems == ()
+    assert later.current_mode().name == 'MAXN_SUPER' and later.current_mode().contradiction == ''
 
 
 def test_what_somebody_else_has_set_since_is_left(make_board: Make) -> None:
@@ -291,7 +291,7 @@ def test_what_somebody_else_has_set_since_is_left(make_board: Make) -> None:
     assert later.adopt() == ('gpu_max_frequency',)
     assert 'power_mode was changed by somebody else since: left as it is' in lines
     later.restore()
-    assert later.current_mode().name == 'MAXN_SUPER' and later.current_mode().problems == ()
+    assert later.current_mode().name == 'MAXN_SUPER' and later.current_mode().contradiction == ''
     assert board.read(f'{ORIN_GPU}/min_freq') == '306000000'
 
 

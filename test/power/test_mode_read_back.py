@@ -58,7 +58,7 @@ def test_a_tool_that_only_writes_its_status_file_does_not_pass(
     with pytest.raises(PowerCommandError, match='the board does not show it'):
         control.set_mode(name)
     assert start in control.current_mode().name
-    assert control.current_mode().problems == ()  # its status file says so again
+    assert control.current_mode().contradiction == ''  # its status file says so again
 
 
 def test_heat_that_holds_a_cap_lower_is_named(make_board: Make) -> None:
@@ -95,7 +95,7 @@ def test_a_cap_of_ours_is_no_deviation(make_board: Make) -> None:
     control.set_max_frequency('gpu', 408)
     lines.clear()
     assert control.set_mode('25W').name == '25W'
-    assert lines == [] and control.current_mode().problems == ()
+    assert lines == [] and control.current_mode().contradiction == ''
     board.write(f'{CPU0}/scaling_max_freq', 729600)
     control.set_mode('25W')
     assert board.read(f'{CPU0}/scaling_max_freq') == '1344000'
@@ -129,6 +129,6 @@ def test_in_a_container_the_board_is_believed_in_either_direction(make_board: Ma
     assert status.read_text() == 'pmode:0001\n' and control.changed == ()
     status.write_text('pmode:0000\n')
     assert control.current_mode().name == '25W'
-    assert 'nvpmodel says 15W (0)' in control.current_mode().problems[0]
+    assert 'nvpmodel says 15W (0)' in control.current_mode().contradiction
     assert control.set_mode('25W').name == '25W'
     assert control.changed == ()

@@ -167,7 +167,8 @@ def _status(args: argparse.Namespace) -> int:
 
 def _mode_text(control: PowerControl) -> str:
     mode = control.current_mode()
-    return f'{mode.name} ({mode.mode_id})'
+    doubt = f'; {mode.contradiction}' if mode.contradiction else ''
+    return f'{mode.name} ({mode.mode_id}){doubt}'
 
 
 def _attempt(look: Callable[[], str]) -> str:

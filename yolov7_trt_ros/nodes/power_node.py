@@ -133,7 +133,7 @@ class PowerNode(Node):
         self._watcher, self._worker = PowerWorker('power_watch'), PowerWorker('power_changes')
         parts.callback(self._watcher.close, 0.0)
         parts.callback(self._worker.close, self._values['tool_timeout_s'] * ANSWER_FACTOR)
-        self._followed = 0
+        self._followed, self._contradiction = 0, ''
         self._left_names: tuple[str, ...] = ()
         self._following: Job | None = None
         self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
@@ -360,10 +360,15 @@ class PowerNode(Node):
 
     def _look(self) -> str:
         self._mode = {
-            'mode': _said(lambda: self._control.current_mode().name),
-            'jetson_clocks': _said(self._control.jetson_clocks_state),
+            'mode': _said(self._look_at_mode),
+            'jetson_clocks': _said(self._control.describe_clock_lock),
         }
         return ''
+
+    def _look_at_mode(self) -> str:
+        mode = self._control.current_mode()
+        self._contradiction = mode.contradiction
+        return mode.name
 
     def _facts(self) -> dict[str, str]:
         joules = self._joules_per_frame
@@ -389,8 +394,8 @@ class PowerNode(Node):
         job = self._worker.current
         if job is not None and job.age_s > _BUSY_S:
             return f'{job.what}: in work for {job.age_s:.0f} s'
-        if self._control.journal_problem:
-            return self._control.journal_problem
+        if self._control.journal_problem or self._contradiction:
+            return self._control.journal_problem or self._contradiction
         if self._sampler.problem:
             idle = 'idle: ' if self._sampler.is_idle else ''
             self.get_logger().warning(f'{idle}{self._sampler.problem}', once=True)

@@ -139,7 +139,7 @@ class PowerControl:
         """
         Return the power mode in force, as the board shows it.
 
-        `problems` has what nvpmodel says and the board contradicts.
+        `contradiction` has what nvpmodel says and the board does not show.
 
         Raises
         ------
@@ -222,6 +222,11 @@ class PowerControl:
         with self._caps.lifted():
             self._switch_clock_lock(on)
         return self._clock_lock.state()
+
+    def describe_clock_lock(self) -> str:
+        """Return the state, and which clocks a cap or hold of ours keeps below the lock."""
+        state, units = self._clock_lock.state(), ' and '.join(self._caps.units).upper()
+        return f'{state}, {units} kept lower' if units and state == 'on' else state
 
     def gpu_frequencies_mhz(self) -> tuple[float, ...]:
         """Return the clocks the GPU can have in this power mode, rising."""

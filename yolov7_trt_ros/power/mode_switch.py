@@ -120,7 +120,7 @@ class ModeSwitch:
         Return the mode that the board shows: what `current` says, unless the board contradicts it.
 
         In a container nvpmodel changes its status file and nothing else, and a status file of its
-        own tells nothing of the host. `problems` says what does not fit.
+        own tells nothing of the host. `contradiction` says what does not fit.
 
         Parameters
         ----------
@@ -141,9 +141,9 @@ class ModeSwitch:
         problem = f'nvpmodel says {told.name} ({told.mode_id}), but {wrong}'
         shown = self._find_shown(own)
         if shown is None:
-            return dataclasses.replace(told, problems=(*told.problems, problem))
+            return dataclasses.replace(told, contradiction=problem)
         return CurrentMode(
-            shown.name, shown.mode_id, told.fan_profile, (*told.problems, problem)
+            shown.name, shown.mode_id, told.fan_profile, told.problems, problem
         )
 
     def before(self, own: Collection[str] = ()) -> CurrentMode | None:
