@@ -1,6 +1,7 @@
 # One list of commands for people and for continuous integration. `make` alone prints it.
 #
 #   make venv PYTHON=python3.12             another Python (3.10 to 3.13)
+#   make test-jazzy PYTHON=python3.12       the tests on Jazzy, in an environment of its own
 #   make test TORCH_INDEX=                  PyTorch from PyPI, with CUDA: 3 GB more
 #   make demo SOURCE=street.mp4 SECONDS=20  an own picture, video or bag, for 20 s
 #   make demo ARGS="--help"                 any other option of the demo
@@ -12,11 +13,22 @@ $(error run make in the checkout of yolov7_trt_ros, or as: make -C CHECKOUT TARG
 endif
 
 PYTHON ?= python3
-BIN := .venv/bin
+# Each ROS 2 distribution has an environment of its own.
+ifneq (,$(filter test-jazzy,$(MAKECMDGOALS)))
+ifneq (test-jazzy,$(MAKECMDGOALS))
+$(error test-jazzy runs alone, for its environment is another: make $(filter-out test-jazzy,$(MAKECMDGOALS)); make test-jazzy)
+endif
+override DISTRO := jazzy
+override VENV := .venv-jazzy
+else
+override DISTRO := kilted
+override VENV := .venv
+endif
+BIN := $(VENV)/bin
 # Only what carries this mark, written before anything else, is ever emptied or removed.
-MARK := .venv/.made_by_yolov7_trt_ros
-# ... or what was made before there was a mark
-IS_OURS := { test -f $(MARK) || { test -f .venv/pyvenv.cfg && test -f .venv/.dependencies.stamp; }; }
+MARK := .made_by_yolov7_trt_ros
+# ... or what was made before there was a mark; folder=FOLDER before it
+IS_OURS := { test -f $$folder/$(MARK) || { test -f $$folder/pyvenv.cfg && test -f $$folder/.dependencies.stamp; }; }
 # -qq keeps pip's notes about itself away; its errors are still shown
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 ARGS ?=
@@ -27,7 +39,7 @@ PICTURES ?=
 # PyTorch for the tests and checks of the model tools, without CUDA
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-INTERFACES := tools/build_interface_wheel.py tools/vision_msgs vision_msgs 4.1.1+kilted \
+INTERFACES := tools/build_interface_wheel.py tools/vision_msgs vision_msgs 4.1.1+$(DISTRO) \
 	--depends builtin_interfaces service_msgs std_msgs geometry_msgs \
 	--check-hashes test/data/vision_msgs_type_hashes.txt
 
@@ -41,7 +53,7 @@ export MAKE_TORCH_INDEX := $(value TORCH_INDEX)
 unexport PYTHON SOURCE SECONDS PLAN PICTURES TORCH_INDEX
 
 # What runs from here sees this environment and no other ROS that the shell may have sourced.
-export AMENT_PREFIX_PATH := $(CURDIR)/.venv
+export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(value PATH)
 unexport PYTHONPATH PYTHONHOME _ROS_WHEELS_BOOTSTRAP_COMPLETE ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION
 ifneq (,$(findstring /opt/ros/,$(value LD_LIBRARY_PATH)))
@@ -60,23 +72,25 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench gpubench clean distclean
+.PHONY: help venv demo test test-jazzy check bench gpubench clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@sed -n 's/^#   make/  make/p' Makefile
 
-venv: .venv/.package.stamp  ## create .venv with ROS 2 Kilted and everything else; done once
+venv: $(VENV)/.package.stamp  ## create .venv with ROS 2 Kilted and everything else; done once
 
 demo: venv  ## watch the detector at work, without any hardware (SOURCE=, SECONDS=, ARGS=)
 	@$(BIN)/python -m yolov7_trt_ros demo $${MAKE_SOURCE:+--source="$$MAKE_SOURCE"} \
 		$${MAKE_SECONDS:+--seconds="$$MAKE_SECONDS"} $(ARGS)
 
-test: venv .venv/.torch.stamp  ## run all tests (ARGS= for pytest)
+test: venv $(VENV)/.torch.stamp  ## run all tests (ARGS= for pytest)
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: venv .venv/.torch.stamp  ## lint, types and the rules between the folders
+test-jazzy: test  ## run all tests on ROS 2 Jazzy, in .venv-jazzy (PYTHON=, ARGS=)
+
+check: venv $(VENV)/.torch.stamp  ## lint, types and the rules between the folders
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy --strict yolov7_trt_ros
 	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache
@@ -93,7 +107,7 @@ gpubench: venv  ## check and measure the GPU path (PLAN= of batch 1 to 8 at 640,
 	@$(BIN)/python benchmarks/node_latency.py --backend tensorrt --model="$$MAKE_PLAN" --seconds 20
 
 # By the names that pip, setuptools, pytest and the linters give; what else lies in build/ or dist/ stays.
-clean:  ## remove what was built and cached, but not .venv
+clean:  ## remove what was built and cached, but no environment
 	rm -rf build/lib build/lib.* build/temp.* build/bdist.* build/__editable__.* yolov7_trt_ros.egg-info
 	rm -f dist/yolov7_trt_ros-* dist/yolov7-trt-ros-*
 	rm -rf .cache/interface_wheels .cache/host_kernels .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -101,41 +115,43 @@ clean:  ## remove what was built and cached, but not .venv
 		|| echo "left: $$folder holds more than this makes"; done
 	find benchmarks examples launch test tools yolov7_trt_ros -name __pycache__ -type d -exec rm -rf {} +
 
-distclean: clean  ## remove .venv as well, if make venv has made it
-	@if $(IS_OURS); then echo 'rm -rf .venv'; rm -rf .venv; \
-	elif test -e .venv || test -L .venv; then \
-		echo 'error: .venv was not made by make venv, so it stays; if you want it gone: rm -rf .venv' >&2; exit 1; fi
+distclean: clean  ## remove .venv and .venv-jazzy as well, if this has made them
+	@status=0; for folder in .venv .venv-jazzy; do \
+		if $(IS_OURS); then echo "rm -rf $$folder"; rm -rf $$folder; \
+		elif test -e $$folder || test -L $$folder; then status=1; \
+			echo "error: $$folder was not made by make venv, so it stays; if you want it gone: rm -rf $$folder" >&2; \
+		fi; done; exit $$status
 
 # ---- the environment, in four steps; each is done again only if something it is made from has changed
 
-# A folder .venv that somebody else has made is neither filled nor emptied.
-$(MARK):
-	@$(IS_OURS) || test ! -e .venv || { test -d .venv && test -z "$$(ls -A .venv)"; } || { \
-		echo 'error: there is a .venv here that make venv has not made, and it stays as it is.'; \
-		echo '       Move it away (mv .venv .venv.mine), or work in another checkout.'; exit 1; } >&2
+# A folder of that name that somebody else has made is neither filled nor emptied.
+$(VENV)/$(MARK):
+	@folder=$(VENV); $(IS_OURS) || test ! -e $(VENV) || { test -d $(VENV) && test -z "$$(ls -A $(VENV))"; } || { \
+		echo 'error: there is a $(VENV) here that make venv has not made, and it stays as it is.'; \
+		echo '       Move it away (mv $(VENV) $(VENV).mine), or work in another checkout.'; exit 1; } >&2
 	@command -v "$$MAKE_PYTHON" >/dev/null || { echo "error: no $$MAKE_PYTHON on this machine. On Debian and Ubuntu:"; \
 		echo; echo "    sudo apt-get install -y python3 python3-venv python3-dev build-essential"; exit 1; } >&2
 	@"$$MAKE_PYTHON" tools/preflight.py
-	@mkdir -p .venv
+	@mkdir -p $(VENV)
 	@echo 'make distclean removes the folder that holds this file' > $@
 
-$(BIN)/python: | $(MARK)
-	@echo "creating .venv with $$("$$MAKE_PYTHON" --version) ..."
-	@find .venv/ -mindepth 1 ! -path $(MARK) -delete
-	@"$$MAKE_PYTHON" -m venv .venv || { rm -rf .venv; exit 1; }
+$(BIN)/python: | $(VENV)/$(MARK)
+	@echo "creating $(VENV) with $$("$$MAKE_PYTHON" --version) ..."
+	@find $(VENV)/ -mindepth 1 ! -path $(VENV)/$(MARK) -delete
+	@"$$MAKE_PYTHON" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-.venv/.dependencies.stamp: requirements/ros-kilted.txt requirements/dev.txt | $(BIN)/python
-	@echo "installing ROS 2 Kilted and the tools from PyPI (about two minutes, 1.4 GB on disk) ..."
-	@$(PIP_INSTALL) -r requirements/ros-kilted.txt -r requirements/dev.txt
+$(VENV)/.dependencies.stamp: requirements/ros-$(DISTRO).txt requirements/dev.txt | $(BIN)/python
+	@echo "installing ROS 2 $(DISTRO) and the tools from PyPI (about two minutes, 1.4 GB on disk) ..."
+	@$(PIP_INSTALL) -r requirements/ros-$(DISTRO).txt -r requirements/dev.txt
 	@touch $@
 
-.venv/.interfaces.stamp: .venv/.dependencies.stamp \
+$(VENV)/.interfaces.stamp: $(VENV)/.dependencies.stamp \
 		$(wildcard tools/build_interface_wheel.py tools/interface_wheel/*.py tools/vision_msgs/msg/*.msg)
 	@$(BIN)/python $(INTERFACES) --install
 	@touch $@
 
 # For the tests and checks alone. Where TORCH_INDEX cannot be reached, PyPI's, which on x86-64 brings CUDA along.
-.venv/.torch.stamp: requirements/torch.txt .venv/.dependencies.stamp
+$(VENV)/.torch.stamp: requirements/torch.txt $(VENV)/.dependencies.stamp
 	@echo "installing PyTorch for the tests of the model tools (0.8 GB on disk) ..."
 	@test -z "$$MAKE_TORCH_INDEX" || $(PIP_INSTALL) --no-deps --retries 0 --timeout 10 \
 		--index-url "$$MAKE_TORCH_INDEX" "$$(grep '^torch==' requirements/torch.txt)" 2>/dev/null || true
@@ -144,12 +160,12 @@ $(BIN)/python: | $(MARK)
 	@touch $@
 
 # In place: the code that runs is this working tree. An editable install leaves out data_files, so the launch files,
-# the configuration and the node scripts are copied into .venv; this step is done again when one of them changes.
-.venv/.package.stamp: .venv/.interfaces.stamp setup.py setup.cfg package.xml \
+# the configuration and the node scripts are copied into it; this step is done again when one of them changes.
+$(VENV)/.package.stamp: $(VENV)/.interfaces.stamp setup.py setup.cfg package.xml \
 		$(wildcard launch/* config/* scripts/* resource/* tools/relative_launchers.py)
 	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
-	@rm -rf .venv/share/yolov7_trt_ros .venv/lib/yolov7_trt_ros
-	@$(BIN)/python -W ignore setup.py --quiet install_data --install-dir .venv
+	@rm -rf $(VENV)/share/yolov7_trt_ros $(VENV)/lib/yolov7_trt_ros
+	@$(BIN)/python -W ignore setup.py --quiet install_data --install-dir $(VENV)
 	@$(BIN)/python tools/relative_launchers.py
 	@touch $@
-	@echo 'ready. For a shell of your own:  export PATH="$$PWD/.venv/bin:$$PATH" AMENT_PREFIX_PATH="$$PWD/.venv"'
+	@echo 'ready. For a shell of your own:  export PATH="$$PWD/$(BIN):$$PATH" AMENT_PREFIX_PATH="$$PWD/$(VENV)"'

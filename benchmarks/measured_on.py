@@ -12,8 +12,8 @@ import sys
 from typing import Any
 
 PACKAGES = (
-    'numpy', 'opencv-python-headless', 'onnxruntime', 'rclpy', 'ros-fastdds', 'tensorrt', 'pycuda',
-    'cuda-bindings',
+    'numpy', 'opencv-python-headless', 'onnxruntime', 'rclpy', 'ros-fastdds', 'ros-fastrtps',
+    'tensorrt', 'pycuda', 'cuda-bindings',
 )
 
 

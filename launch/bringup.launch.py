@@ -3,9 +3,10 @@ Start the detector and the power node together.
 
     ros2 launch yolov7_trt_ros bringup.launch.py image_topics:=/camera/image_raw governor:=deadline
 
-The power node counts frames on the detections topics that follow from the image topics. Whatever
-has no argument here is set through `detector_params_file` and `power_params_file`, or by starting
-detect.launch.py and power.launch.py on their own.
+The power node counts frames on the detections topics that follow from the image topics, those of
+the argument or of `detector_params_file`; where these are patterns, on those of
+`power_params_file`. Whatever has no argument here is set through `detector_params_file` and
+`power_params_file`, or by starting detect.launch.py and power.launch.py on their own.
 
 """
 
@@ -13,12 +14,19 @@ from launch import LaunchDescription
 from launch.actions import GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-from yolov7_trt_ros.core.topics import detections_topics, split_names
-from yolov7_trt_ros.nodes.launch_parts import COMMON, declare, share_file, value
+from yolov7_trt_ros.core.topics import detections_topics, is_pattern, split_names
+from yolov7_trt_ros.nodes.launch_parts import (
+    COMMON,
+    declare,
+    file_parameters,
+    share_file,
+    value,
+    warn_of_misspelt,
+)
 
 # Argument -> default and meaning; handed to one of the launch files, COMMON to both.
 DETECTOR = {
-    'image_topics': ('image_raw', 'image topics, several with commas'),
+    'image_topics': ('', 'image topics, several with commas; empty: detector_params_file'),
     'model': ('', 'model file, or the name of an embedded model; empty: detector_params_file'),
     'backend': ('', 'auto, tensorrt or onnx; empty: detector_params_file'),
     'precision': ('', 'fp32, fp16, int8 or mixed; empty: detector_params_file'),
@@ -56,9 +64,23 @@ def _include(context):
     detector['params_file'] = given['detector_params_file']
     power = {name: given[name] for name in (*COMMON, *POWER)}
     power['params_file'] = given['power_params_file']
-    images = split_names(given['image_topics'])
-    power['detections_topics'] = ','.join(detections_topics(images))
+    power['detections_topics'] = ','.join(_detections(given))
+    warn_of_misspelt(context, given)
     return [_scoped('detect.launch.py', detector), _scoped('power.launch.py', power)]
+
+
+def _detections(given):
+    """Return where the detector will publish; nothing where only its patterns will tell."""
+    held = file_parameters(given['detector_params_file'], 'detector', given['namespace'])
+    images = _names(given['image_topics'] or held.get('image_topics', 'image_raw'))
+    if any(is_pattern(image) for image in images):
+        return []
+    return _names(held.get('detections_topics', '')) or detections_topics(images)
+
+
+def _names(value):
+    """Return the names in a list or in a text with commas, as the node takes both."""
+    return split_names(','.join(value) if isinstance(value, list) else str(value))
 
 
 def _scoped(file, arguments):

@@ -20,7 +20,9 @@ from yolov7_trt_ros.nodes.launch_parts import (
     declare_node,
     declare_parameters,
     is_true,
+    NODE,
     node_settings,
+    warn_of_misspelt,
 )
 from yolov7_trt_ros.nodes.process import large_image_environment
 
@@ -60,6 +62,7 @@ def generate_launch_description():
 
 def _make_node(context):
     """Make the node from the arguments' values; empty ones leave the file's value."""
+    warn_of_misspelt(context, {*PARAMETER_ARGUMENTS, *NODE, 'autostart'})
     return [LifecycleNode(**node_settings(
         context, 'detector_node', PARAMETER_ARGUMENTS,
         autostart=is_true(context, 'autostart'),

@@ -13,11 +13,17 @@ from launch import LaunchDescription
 from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
 
-from yolov7_trt_ros.nodes.launch_parts import declare_node, declare_parameters, node_settings
+from yolov7_trt_ros.nodes.launch_parts import (
+    declare_node,
+    declare_parameters,
+    NODE,
+    node_settings,
+    warn_of_misspelt,
+)
 
 # Launch argument -> type and meaning; each sets the node parameter of the same name.
 PARAMETER_ARGUMENTS = {
-    'emulate': (str, 'board to emulate: nano, xavier_nx, agx_orin, orin_nano_super or thor'),
+    'emulate': (str, 'board to emulate: orin_nano_super, thor ..., or path of an nvpmodel.conf'),
     'power_mode': (str, 'power mode, by name or id'),
     'jetson_clocks': (bool, 'lock every clock at the highest the mode allows'),
     'gpu_max_freq_mhz': (float, 'highest clock of the GPU, 0 for that of the mode'),
@@ -47,5 +53,6 @@ def generate_launch_description():
 
 def _make_node(context):
     """Make the node from the arguments' values; empty ones leave the file's value."""
+    warn_of_misspelt(context, {*PARAMETER_ARGUMENTS, *NODE})
     settings = node_settings(context, 'power_node', PARAMETER_ARGUMENTS)
     return [Node(**settings, sigterm_timeout=PUT_BACK_S, sigkill_timeout=PUT_BACK_S)]

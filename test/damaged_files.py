@@ -49,3 +49,14 @@ def bounded() -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
     assert time.process_time() - start < MOST_SECONDS
+
+
+@contextlib.contextmanager
+def full_disk(room_bytes: int = 100) -> Iterator[None]:
+    """Let no file grow beyond so many bytes, as if the disk were full then (EFBIG)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -7,6 +7,7 @@ It runs with whatever Python is there, so it keeps to a syntax that all of them 
 """
 
 import os
+import platform
 import re
 import shutil
 import sys
@@ -19,6 +20,26 @@ SUPPORTED = ((3, 10), (3, 13))
 def is_supported(version):
     """Return whether a Python version (major, minor) can run the package."""
     return SUPPORTED[0] <= tuple(version) <= SUPPORTED[1]
+
+
+WHEELS_OF = ('x86_64', 'AMD64')
+"""Machines that ROS 2 has wheels for on PyPI; it has no others."""
+
+
+def no_wheels_for(machine):
+    """Return what to say on a machine that ROS 2 has no wheels for, '' on one that it has."""
+    if machine in WHEELS_OF:
+        return ''
+    return (
+        'error: make venv takes ROS 2 from PyPI, which has it for x86-64 alone; this is {}.\n'
+        'With ROS 2 from apt (docs.ros.org; on JetPack 6 that is Humble), sourced, and this\n'
+        'checkout below src/ of a workspace:\n\n'
+        '    sudo apt-get install -y ros-$ROS_DISTRO-vision-msgs python3-opencv\n'
+        '    python3 -m pip install onnxruntime\n'
+        '    colcon build --packages-select yolov7_trt_ros\n\n'
+        'The command yolov7_trt needs no ROS 2:\n\n'
+        "    python3 -m venv .yolov7 && .yolov7/bin/pip install '.[tools]'\n\n"
+    ).format(machine or 'a machine of unknown kind')
 
 
 def missing_packages():
@@ -52,6 +73,10 @@ def main():
             'name another one: make venv PYTHON=python3.11\n'
             .format(oldest, newest, sys.executable, found)
         )
+        return 1
+    refusal = no_wheels_for(platform.machine())
+    if refusal:
+        sys.stderr.write(refusal)
         return 1
     if is_misread(os.getcwd()):
         sys.stderr.write(

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 import contextlib
 import os
 from pathlib import Path
+import secrets
+
+_KEPT_OF_NAME = 40  # characters: a name has 255 bytes at most
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -37,12 +40,24 @@ def prepared_file(path: Path, data: bytes) -> Iterator[Callable[[], None]]:
 @contextlib.contextmanager
 def written_aside(path: Path, data: bytes) -> Iterator[Path]:
     """Give a file beside `path` that has `data` and goes when it was not moved."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    temporary = hidden_beside(path)
+    descriptor = create_new(temporary)
     try:
-        with temporary.open('wb') as file:
+        with os.fdopen(descriptor, 'wb') as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def hidden_beside(path: Path, suffix: str = '.tmp') -> Path:
+    """Return a name in the folder of `path` that nobody can guess."""
+    return path.with_name(f'.{path.name[:_KEPT_OF_NAME]}.{secrets.token_hex(8)}{suffix}')
+
+
+def create_new(path: Path) -> int:
+    """Create a file that is not there, nor a link of that name; return its descriptor."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o666)

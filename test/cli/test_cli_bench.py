@@ -202,7 +202,7 @@ def test_ctrl_c_keeps_the_rows_that_are_done(photographs: Path, tmp_path: Path) 
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=600)
     assert process.returncode == 130, printed
     assert 'interrupted after 1 of 2 rows' in printed
     assert 'Traceback' not in printed

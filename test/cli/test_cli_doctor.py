@@ -206,6 +206,44 @@ def test_profiles(bare: Machine, tmp_path: Path, variable: str) -> None:
     assert 'empty' in large_images(bare, **{variable: ''}).found
 
 
+OLD, NEW = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
+
+
+@pytest.mark.parametrize(('distro', 'read', 'not_read'), [
+    ('humble', OLD, NEW), ('jazzy', OLD, NEW), ('kilted', NEW, OLD), ('rolling', NEW, OLD),
+])
+def test_the_variable_is_that_of_the_distribution(
+    bare: Machine, tmp_path: Path, distro: str, read: str, not_read: str
+) -> None:
+    good = str(profile(tmp_path / 'good.xml', 32 << 20))
+    check = large_images(bare, ROS_DISTRO=distro)
+    assert f'export {read}=' in check.fix and not_read not in check.fix
+    check = large_images(bare, ROS_DISTRO=distro, **{not_read: good})
+    assert check.status == 'warn'
+    assert f'{not_read} is set, but Fast DDS here reads {read}' in check.found
+    assert large_images(bare, ROS_DISTRO=distro, **{OLD: good, NEW: good}).status == 'ok'
+
+
+@pytest.mark.parametrize(('version', 'read'), [('6.2.7', OLD), ('8.4.2', OLD), ('9.3.1', NEW)])
+def test_the_variable_is_that_of_the_middleware_which_is_there(
+    bare: Machine, tmp_path: Path, version: str, read: str
+) -> None:
+    write(
+        tmp_path / 'ros/share/rmw_fastrtps_cpp/package.xml',
+        f'<package><version>{version}</version></package>',
+    )
+    check = large_images(bare, AMENT_PREFIX_PATH=str(tmp_path / 'ros'), ROS_DISTRO='unheard')
+    assert f'export {read}=' in check.fix
+
+
+@pytest.mark.parametrize(('architecture', 'offered'), [('x86_64', True), ('aarch64', False)])
+def test_make_venv_is_named_where_it_works(
+    bare: Machine, architecture: str, offered: bool
+) -> None:
+    machine = dataclasses.replace(bare, architecture=architecture)
+    assert ('make venv' in by_name(check_ros(machine))['ROS 2'].fix) is offered
+
+
 def test_the_shipped_profile_is_large_enough(bare: Machine) -> None:
     path = str(REPOSITORY / 'config/fastdds_large_images.xml')
     check = large_images(bare, FASTDDS_DEFAULT_PROFILES_FILE=path,
@@ -231,6 +269,19 @@ def test_shared_memory_and_what_is_left_in_it(bare: Machine) -> None:
 def test_socket_buffer(bare: Machine, text: str, status: str) -> None:
     write(bare.root / 'proc/sys/net/core/rmem_max', text)
     assert by_name(check_transport(bare))['net.core.rmem_max'].status == status
+
+
+def test_a_profile_that_does_not_ask_for_the_socket_buffer(bare: Machine, tmp_path: Path) -> None:
+    write(bare.root / 'proc/sys/net/core/rmem_max', '4194304')
+    shipped = REPOSITORY / 'config/fastdds_large_images.xml'
+    for path, status in (
+        (profile(tmp_path / 'own.xml', 32 << 20), 'warn'), (shipped, 'ok'),
+        (tmp_path / 'missing.xml', 'ok'),
+    ):
+        machine = dataclasses.replace(bare, environ={'FASTDDS_DEFAULT_PROFILES_FILE': str(path)})
+        check = by_name(check_transport(machine))['net.core.rmem_max']
+        assert check.status == status
+        assert (status == 'warn') == ('receiveBufferSize' in check.fix)
 
 
 # ---- GPU and board

@@ -45,7 +45,7 @@ def write_images(folder: Path, encodings: list[str]) -> Path:
 
 def write_detections(folder: Path, scores: list[float]) -> Path:
     types = load_typestore()
-    messages = DetectionMessages((f'class{EVIL}', 'other'))
+    messages = DetectionMessages(('class' + EVIL, 'other'))
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection(f'/d{EVIL}', DETECTIONS_TYPE, typestore=types)
         for number, score in enumerate(scores):

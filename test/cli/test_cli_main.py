@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 import os
 from pathlib import Path
+import shlex
 import subprocess
 import sys
 import types
@@ -102,9 +103,9 @@ def test_an_absent_verb_does_not_break_the_others(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_broken_pipe_is_quiet(command: Command) -> None:
-    reader = 'import sys; sys.stdin.close()'
+    reader, python = 'import sys; sys.stdin.close()', shlex.quote(sys.executable)
     done = subprocess.run(
-        f'{sys.executable} -m yolov7_trt_ros doctor --json - | {sys.executable} -c "{reader}"',
+        f'{python} -m yolov7_trt_ros doctor --json - | {python} -c "{reader}"',
         shell=True, capture_output=True, text=True, check=False,
     )
     assert done.stderr == ''

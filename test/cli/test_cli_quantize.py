@@ -321,7 +321,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
     path = tmp_path / 'q.onnx'
     path.write_bytes(b'old')
     process = start(NANO, '--mixed', '-o', path, preexec_fn=limit)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 1
     assert 'File too large' in errors and 'Traceback' not in errors
     assert [file.name for file in tmp_path.iterdir()] == ['q.onnx']
@@ -340,7 +340,7 @@ def test_ctrl_c_leaves_nothing(photographs: Path, tmp_path: Path) -> None:
     assert 'calibrating on 200 pictures' in process.stdout.readline()
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert 'Traceback' not in errors
     assert not list(work.iterdir())

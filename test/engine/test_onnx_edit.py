@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+import platform
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from yolov7_trt_ros.errors import BuildError, ModelFormatError
 
 BuildModel = Callable[..., Path]
 NANO = find_model('yolov7-nano')
+
+# On x86-64 ONNX Runtime computes float16 in float32: only weights and layers are rounded. On
+# aarch64 it adds up in float16 itself: 0.76 px were found.
+HALF_PX, HALF_SCORE = (0.5, 0.01) if platform.machine() == 'x86_64' else (1.0, 0.02)
 
 
 def run(model: bytes | Path, size: int = 64) -> list[np.ndarray]:
@@ -79,8 +84,8 @@ def test_half_precision_is_close_and_ends_at_the_heads() -> None:
     ]
     expected = run(NANO)[0]
     found = run(edit.to_bytes())[0]
-    np.testing.assert_allclose(found[..., :4], expected[..., :4], atol=0.5)
-    np.testing.assert_allclose(found[..., 4:], expected[..., 4:], atol=0.01)
+    np.testing.assert_allclose(found[..., :4], expected[..., :4], atol=HALF_PX)
+    np.testing.assert_allclose(found[..., 4:], expected[..., 4:], atol=HALF_SCORE)
 
 
 def test_kept_nodes_stay_float32() -> None:
@@ -96,7 +101,8 @@ def test_kept_nodes_stay_float32() -> None:
     for name, kind in convolutions.items():
         kept = name.startswith(('head', 'row7'))
         assert kind == (TensorProto.FLOAT if kept else TensorProto.FLOAT16), name
-    np.testing.assert_allclose(run(edit.to_bytes())[0][..., 4:], run(NANO)[0][..., 4:], atol=0.01)
+    found, expected = run(edit.to_bytes())[0], run(NANO)[0]
+    np.testing.assert_allclose(found[..., 4:], expected[..., 4:], atol=HALF_SCORE)
     with pytest.raises(BuildError, match="'nothing' finds none of the"):
         OnnxEdit(NANO).convert_to_half('nothing')
 

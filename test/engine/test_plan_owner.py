@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from yolov7_trt_ros.engine.plan import read_plan
+from yolov7_trt_ros.engine import kernel_compiler
+from yolov7_trt_ros.engine.builder import read_timings
+from yolov7_trt_ros.engine.plan import read_manifest, read_plan
 from yolov7_trt_ros.engine.plan_owner import read_own_file
 from yolov7_trt_ros.errors import PlanError, UntrustedPlanError
 
@@ -51,6 +53,37 @@ def test_a_link_does_not_hide_the_owner_of_the_file(plan: Path, tmp_path: Path) 
     plan.chmod(0o646)
     with pytest.raises(UntrustedPlanError, match='link.plan may be written by everybody'):
         read_plan(link, None)
+
+
+def test_a_manifest_of_others_is_refused(plan: Path) -> None:
+    manifest = plan.with_name(f'{plan.name}.json')
+    manifest.write_text('{}')
+    manifest.chmod(0o666)
+    with pytest.raises(UntrustedPlanError, match='the manifest .* what is built and loaded'):
+        read_manifest(plan)
+
+
+def test_a_kernel_of_others_is_compiled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_compiler, 'compile_source', lambda *_: b'compiled')
+    assert kernel_compiler.compiled('source', 'sm_87', tmp_path) == b'compiled'
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(b'of others')
+    assert kernel_compiler.compiled('source', 'sm_87', tmp_path) == b'of others'
+    kept.chmod(0o666)
+    assert kernel_compiler.compiled('source', 'sm_87', tmp_path) == b'compiled'
+    assert kept.read_bytes() == b'compiled' and not kept.stat().st_mode & 0o022
+
+
+def test_timings_of_others_are_refused(tmp_path: Path) -> None:
+    timings = tmp_path / 'timings.cache'
+    timings.write_bytes(b'timings')
+    assert read_timings(timings) == b'timings'
+    timings.chmod(0o666)
+    with pytest.raises(UntrustedPlanError, match='the timing cache .* may be written by every'):
+        read_timings(timings)
+    assert read_timings(tmp_path / 'none.cache') == b''
 
 
 def test_it_is_not_among_the_errors_that_have_a_plan_built_again() -> None:

@@ -19,7 +19,7 @@ ENGINES = REPOSITORY / 'test' / 'data' / 'engines'
 def run(name: str, *arguments: str | Path) -> str:
     """Return what a benchmark prints."""
     command = [sys.executable, REPOSITORY / 'benchmarks' / f'{name}.py', *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

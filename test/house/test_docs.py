@@ -30,8 +30,8 @@ _FENCE = re.compile(r'^```(\w*)\n(.*?)^```', re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r'\[[^\]]*\]\(([^)\s]+)\)')
 _HEADING = re.compile(r'^#+\s+(.*?)\s*$', re.MULTILINE)
 _ASSIGNED = re.compile(r'(?<![\w:])([a-z]\w*):=')
-# What ROS 2 itself takes with :=
-_OF_ROS = {'use_sim_time'}
+# What ROS 2 itself takes with :=, and topics that are remapped
+_OF_ROS = {'use_sim_time', 'image_raw', 'detections', 'overlay'}
 
 
 def name_of(path: Path) -> str:

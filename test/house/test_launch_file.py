@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+import re
 import runpy
 import sys
 import types
 
 import pytest
+
+from yolov7_trt_ros.errors import SettingError
 
 LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
 # The module of each launch file's parameters, and its arguments besides those.
@@ -171,3 +174,92 @@ def test_a_node_that_is_started_again_exits_when_its_device_is_lost(
     assert parameters['on_device_lost'] == on_device_lost
     assert node.named['respawn'] is (respawn == 'true')
     assert node.named['respawn_delay'] == 2.0
+
+
+@only_stand_ins
+@pytest.mark.parametrize(
+    ('given', 'reason'),
+    [
+        ({'use_sim_time': 'yes'}, "use_sim_time must be true or false, got 'yes'"),
+        ({'respawn': '1'}, "respawn must be true or false, got '1'"),
+        ({'autostart': ''}, "autostart must be true or false, got ''"),
+        ({'publish_overlay': 'on'}, "publish_overlay must be true or false, got 'on'"),
+        ({'score_threshold': 'abc'}, "score_threshold must be a number, got 'abc'"),
+        ({'network_size': '3.5'}, "network_size must be an integer, got '3.5'"),
+        ({'log_level': 'loud'}, 'log_level must be one of debug, info, warn, error, fatal'),
+        ({'params_file': '/nowhere.yaml'}, 'params_file: no such file: /nowhere.yaml'),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_named(launch_modules, share, given, reason):
+    module = runpy.run_path(str(LAUNCH / 'detect.launch.py'))
+    with pytest.raises(SettingError, match=re.escape(f'launch argument {reason}')):
+        module['_make_node'](declared_arguments(module) | given)
+
+
+@only_stand_ins
+def test_flags_may_be_written_in_whatever_case(launch_modules, share):
+    module = runpy.run_path(str(LAUNCH / 'detect.launch.py'))
+    given = declared_arguments(module) | {'use_sim_time': 'True', 'autostart': 'FALSE'}
+    (node,) = module['_make_node'](given)
+    _, parameters = node.named['parameters']
+    assert parameters['use_sim_time'] is True and parameters['autostart'] is False
+
+
+DETECTIONS = {
+    'nothing': ('', '', 'detections'),
+    'the argument': ('image_topics: /file/image_raw', '/front/image_raw', '/front/detections'),
+    'the file': ('image_topics: [/a/image_raw, /b/image_raw]', '', '/a/detections,/b/detections'),
+    'the file with a text': ('image_topics: /a/image_raw, /b/image_raw', '',
+                             '/a/detections,/b/detections'),
+    'outputs in the file': ('detections_topics: [objs]', '/front/image_raw', 'objs'),
+    'a pattern': ("image_topics: ['/row/*/image_raw']", '', ''),
+}
+
+
+@only_stand_ins
+@pytest.mark.parametrize('case', DETECTIONS)
+@pytest.mark.parametrize('node', ['/**', 'detector', '/robot/detector', '/*/detector'])
+def test_bringup_counts_frames_where_the_detector_publishes(
+    launch_modules, share, tmp_path, case, node
+):
+    line, argument, expected = DETECTIONS[case]
+    file = tmp_path / 'mine.yaml'
+    file.write_text(f"'{node}':\n  ros__parameters:\n    threads: 1\n    {line}\n"
+                    'other:\n  ros__parameters:\n    image_topics: /wrong/image_raw\n')
+    module = runpy.run_path(str(LAUNCH / 'bringup.launch.py'))
+    given = declared_arguments(module) | {
+        'image_topics': argument, 'detector_params_file': str(file),
+        'namespace': 'robot' if node.count('/') == 2 and node != '/**' else '',
+    }
+    handed = [dict(group.positional[0][0].named['launch_arguments'])
+              for group in module['_include'](given)]
+    detector, power = handed
+    assert detector['image_topics'] == argument
+    assert power['detections_topics'] == expected
+
+
+@only_stand_ins
+@pytest.mark.parametrize('text', ['a: [', '- 1\n', 'detector: 7\n', None])
+def test_bringup_names_a_parameter_file_that_cannot_be_read(
+    launch_modules, share, tmp_path, text
+):
+    file = tmp_path / 'mine.yaml'
+    if text is not None:
+        file.write_text(text)
+    module = runpy.run_path(str(LAUNCH / 'bringup.launch.py'))
+    given = declared_arguments(module) | {'detector_params_file': str(file)}
+    with pytest.raises(SettingError, match=f'parameter file {re.escape(str(file))} cannot be'):
+        module['_include'](given)
+
+
+@only_stand_ins
+def test_a_misspelt_argument_is_named_with_the_nearest(launch_modules, share, caplog):
+    module = runpy.run_path(str(LAUNCH / 'detect.launch.py'))
+    given = types.SimpleNamespace(launch_configurations={
+        'score_treshold': '1', 'another_files_argument': '2', 'score_threshold': '3',
+    })
+    with caplog.at_level('WARNING', 'launch'):
+        module['warn_of_misspelt'](given, {*module['PARAMETER_ARGUMENTS'], *module['NODE']})
+    assert [each.getMessage() for each in caplog.records] == [
+        "no launch argument is called 'score_treshold', did you mean 'score_threshold'?"
+    ]

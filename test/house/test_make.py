@@ -202,6 +202,45 @@ def test_an_environment_from_before_there_was_a_mark_is_ours(tmp_path: Path, mak
     assert not (checkout / '.venv').exists()
 
 
+def test_jazzy_has_an_environment_of_its_own(tmp_path: Path, make: Make) -> None:
+    checkout = copy_tree(tmp_path / "it's $1" / 'a b')
+    done = make(checkout, 'test-jazzy', 'ARGS=-k letterbox')
+    assert done.returncode == 0, done.stderr
+    assert (checkout / '.venv-jazzy' / MARK).is_file() and not (checkout / '.venv').exists()
+    words = [word for call in calls(tmp_path) for word in call]
+    assert 'requirements/ros-jazzy.txt' in words and '4.1.1+jazzy' in words
+    assert not [word for word in words if 'kilted' in word]
+    assert calls(tmp_path)[-1] == ['-m', 'pytest', '-k', 'letterbox']
+    python = checkout / '.venv-jazzy/bin/python'
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$AMENT_PREFIX_PATH" "$PATH"\n')
+    done = make(checkout, 'test-jazzy')
+    assert done.stdout.splitlines()[0] == str(python.parents[1])
+    assert done.stdout.splitlines()[1].startswith(f'{python.parent}:')
+    assert make(checkout, 'venv').returncode == 0
+    assert make(checkout, 'distclean').returncode == 0
+    assert not list(checkout.glob('.venv*'))
+
+
+def test_jazzy_and_other_targets_do_not_go_together(tmp_path: Path, make: Make) -> None:
+    checkout = copy_tree(tmp_path / 'checkout')
+    done = make(checkout, 'check', 'test-jazzy')
+    assert done.returncode != 0 and 'make check; make test-jazzy' in done.stderr
+    assert not list(checkout.glob('.venv*'))
+
+
+def test_a_foreign_environment_for_jazzy_is_left_alone(tmp_path: Path, make: Make) -> None:
+    checkout = copy_tree(tmp_path / 'checkout')
+    (checkout / '.venv-jazzy').mkdir()
+    (checkout / '.venv-jazzy/mine').write_text('mine')
+    done = make(checkout, 'test-jazzy')
+    assert done.returncode != 0 and 'a .venv-jazzy here that make venv has not made' in done.stderr
+    assert make(checkout, 'venv').returncode == 0
+    done = make(checkout, 'distclean')
+    assert done.returncode != 0 and 'rm -rf .venv-jazzy' in done.stderr
+    assert not (checkout / '.venv').exists()
+    assert (checkout / '.venv-jazzy/mine').read_text() == 'mine'
+
+
 def test_clean_leaves_what_it_did_not_make(tmp_path: Path, make: Make) -> None:
     checkout = copy_tree(tmp_path / 'checkout')
     ours = ('build/lib/x', 'build/bdist.linux-x86_64/x', '.pytest_cache/x',

@@ -12,10 +12,11 @@ from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout
 from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
 from yolov7_trt_ros.core.model_spec import LabelledColumns, OutputLayout
-from yolov7_trt_ros.core.preprocess import Preprocessor
+from yolov7_trt_ros.core.preprocess import IS_X86, Preprocessor
 from yolov7_trt_ros.errors import InferenceError
 
-LETTERBOX_TOLERANCE = 1 / 255
+LETTERBOX_TOLERANCE = (1 if IS_X86 else 2) / 255
+"""OpenCV scales otherwise on aarch64: `preprocess.RESIZE_LEVELS`."""
 
 
 # ---- letterbox ------------------------------------------------------------------------------

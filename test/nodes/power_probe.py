@@ -84,7 +84,10 @@ class PowerProbe:
         if self._setter is not None:
             self.probe.node.destroy_client(self._setter)
         self.probe.wait_until(
-            lambda: not self.probe.node.count_services(SERVICE), 'the end of the power node'
+            lambda: not self.probe.node.get_subscriptions_info_by_topic(
+                f'rq{SERVICE}Request', no_mangle=True  # Humble cannot count services
+            ),
+            'the end of the power node',
         )
 
     def set_parameter(self, name: str, value: Any) -> tuple[bool, str]:

@@ -17,7 +17,7 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -30,7 +30,7 @@ from vision_msgs.msg import Detection2DArray
 from yolov7_trt_ros.nodes.detector_node import DetectorNode
 from yolov7_trt_ros.nodes.plan_build import Engine
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 600.0
 TRANSITIONS = {
     'configure': 1, 'cleanup': 2, 'activate': 3, 'deactivate': 4,
     'shutdown_unconfigured': 5, 'shutdown_inactive': 6, 'shutdown_active': 7,
@@ -172,25 +172,35 @@ class Probe:
         """
         Call a service of the detector and return the response.
 
-        Reading the state is asked again every three seconds: a request sent while the service of a
-        former process is still in the graph is never answered.
+        A request sent while the service of a former process is still in the graph is never
+        answered, so that has to be gone. What only reads is asked again every three seconds by a
+        new client: with Fast DDS an old one may not reach a service of the same name that came
+        after many requests to its predecessor.
 
         """
         client = self._clients.get((kind, name))
         if client is None:
             client = self._clients[kind, name] = self.node.create_client(kind, name)
         self.wait_until(client.service_is_ready, f'service {name}')
+        self.wait_until(lambda: self._servers(name) == 1, f'{name} to be offered once')
         futures = [client.call_async(request)]
         due = time.monotonic() + 3
 
         def answer() -> Any:
             nonlocal due
-            if kind is GetState and time.monotonic() > due:
-                futures.append(client.call_async(request))
+            if kind in (GetState, GetParameters) and time.monotonic() > due:
+                fresh = self._clients[kind, name] = self.node.create_client(kind, name)
+                if fresh.wait_for_service(timeout_sec=1.0):
+                    futures.append(fresh.call_async(request))
                 due = time.monotonic() + 3
             return next((each.result() for each in futures if each.done()), None)
 
         return self.wait_until(answer, f'answer of {name}')
+
+    def _servers(self, name: str) -> int:
+        """Return how many offer a service."""
+        requests = self.node.get_subscriptions_info_by_topic(f'rq{name}Request', no_mangle=True)
+        return len(requests)
 
     def state(self, node: str = '/detector') -> str:
         """Return the lifecycle state's label."""
@@ -212,6 +222,15 @@ class Probe:
         message = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[message])
         result = self.call(SetParameters, '/detector/set_parameters', request).results[0]
+        return '' if result.successful else result.reason or 'refused'
+
+    def set_together(self, **values: Any) -> str:
+        """Set several parameters as one; returns the reason of a refusal, '' on success."""
+        request = SetParametersAtomically.Request(parameters=[
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+        ])
+        name = '/detector/set_parameters_atomically'
+        result = self.call(SetParametersAtomically, name, request).result
         return '' if result.successful else result.reason or 'refused'
 
     # ---- topics

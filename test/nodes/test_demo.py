@@ -20,7 +20,7 @@ def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the verb in a process of its own."""
     return subprocess.run(
         [sys.executable, '-m', 'yolov7_trt_ros', 'demo', *arguments],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=600,
     )
 
 

@@ -25,7 +25,7 @@ from yolov7_trt_ros.nodes.frame_statistics import (
     TopicStatistics,
 )
 from yolov7_trt_ros.nodes.image_player_node import encode_pixels, moving_view
-from yolov7_trt_ros.nodes.process import large_image_environment
+from yolov7_trt_ros.nodes.process import large_image_environment, malloc_text, tune_malloc
 
 FOUND = Detections(
     np.array([[10, 20, 50, 100]], np.float32), np.array([0.5], np.float32),
@@ -338,6 +338,34 @@ def test_moving_view_moves_and_keeps_its_size():
     views = list(moving_view(picture, (64, 48), 8))
     assert [view.shape for view in views] == [(48, 64, 3)] * 8
     assert (views[0] != views[3]).any()
+
+
+MALLOC = ('mmap threshold', 'trim threshold', 'top pad')
+
+
+class OldMalloc:
+    """Mallopt of glibc 2.31, which maps what is larger than half of a heap."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, int] = {}
+
+    def __call__(self, option: int, value: int) -> int:
+        if option == -3 and value > 32 << 20:
+            return 0
+        self.values[option] = value
+        return 1
+
+
+def test_malloc_is_tuned_as_far_as_the_c_library_goes():
+    old = OldMalloc()
+    try:
+        assert tune_malloc(old) == dict(zip(MALLOC, (32, 1024, 64), strict=True))
+        assert old.values == {-3: 32 << 20, -1: 1 << 30, -2: 64 << 20}
+        assert malloc_text() == 'mmap threshold 32 MiB, trim threshold 1024 MiB, top pad 64 MiB'
+        assert tune_malloc(lambda *_: 0) == dict.fromkeys(MALLOC, 0)
+        assert malloc_text().startswith('mmap threshold refused, ')
+    finally:
+        assert tune_malloc()['trim threshold'] == 1024  # glibc's own
 
 
 def test_profile_is_offered_unless_the_user_has_one():

@@ -56,13 +56,12 @@ def test_gives_the_reason_when_either_half_fails(engine):
         started.build.take()
 
 
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
 def test_a_defect_ends_the_build_with_a_reason():
     engine = FakeEngine(build_error=ZeroDivisionError())
     engine.go.set()
     started = Started(engine)
     assert started.ended.wait(TIMEOUT_S)
-    with pytest.raises(BuildError, match='ended by a defect'):
+    with pytest.raises(BuildError, match='ended by a defect: ZeroDivisionError'):
         started.build.take()
 
 

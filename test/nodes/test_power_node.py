@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import os
 from pathlib import Path
 import signal
+import subprocess
 import sys
 import time
 
@@ -82,6 +84,29 @@ def test_telemetry_on_topics_and_in_diagnostics(power: PowerProbe, board: Emulat
         assert 25 < heard['temperature_c'][-1].data < 90
         assert values['jetson_clocks'] == 'off' and values['source'] == 'sysfs'
         assert {'tj temperature (C)', 'gpu clock (MHz)', 'gpu load (%)', 'alarms'} <= set(values)
+
+
+def test_every_part_has_its_status(power: PowerProbe, board: EmulatedBoard) -> None:
+    with power.node(board, sample_rate_hz=20.0):
+        _, values, _ = power.wait_for_status(lambda _, values, __: 'module' in values, 'facts')
+        assert values['module'] == 'Jetson Orin Nano 8GB' and values['JetPack'] == '6.2.1'
+        statuses = power.probe._statuses
+        parts = ('supply', 'temperatures', 'cpu', 'gpu', 'memory', 'fan')
+        power.probe.wait_until(
+            lambda: all(f'/power_manager: {part}' in statuses for part in parts), 'the parts')
+        assert all(statuses[f'/power_manager: {part}'][2] == OK for part in parts)
+        assert float(statuses['/power_manager: memory'][1]['RAM available (MiB)']) > 1000
+        assert float(statuses['/power_manager: fan'][1]['fan (rpm)']) > 0
+
+
+def test_memory_that_fills_up_is_a_warning(power: PowerProbe, board: EmulatedBoard) -> None:
+    board.set_memory(0.97)
+    with power.node(board, sample_rate_hz=20.0):
+        power.wait_for_status(
+            lambda message, _, level: level == WARN and 'nearly full' in message, 'the warning')
+        statuses = power.probe._statuses
+        assert statuses['/power_manager: memory'][2] == WARN
+        assert statuses['/power_manager: gpu'][2] == OK
 
 
 def test_the_rate_may_change(power: PowerProbe, board: EmulatedBoard) -> None:
@@ -573,7 +598,7 @@ def test_a_signal_during_the_start_leaves_no_board_behind(
     assert not board.root.exists()
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize('restores', [True, False])
 def test_a_signal_restores_what_was_changed(
     power: PowerProbe, board: EmulatedBoard, log: Path, number: int, restores: bool
@@ -595,6 +620,65 @@ def test_a_signal_restores_what_was_changed(
     assert mode_of(board) == ('25W' if restores else 'MAXN_SUPER')
     locked = board.read(f'{GPU}/min_freq') == board.read(f'{GPU}/max_freq')
     assert locked is not restores
+
+
+@pytest.fixture
+def putting_back(
+    power: PowerProbe, board: EmulatedBoard, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Return a node that has been told to end, and is putting the mode back with a slow tool."""
+    process = start_node('', [], log, [sys.executable, '-c', HOSTED, str(board.root.parent)])
+    try:
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
+        board.delay_tool('nvpmodel', 1.0)
+        process.send_signal(signal.SIGTERM)
+        power.probe.wait_until(lambda: 'putting back' in log.read_text(), 'the end')
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+    assert 'Traceback' not in log.read_text()
+    assert mode_of(board) == '25W', log.read_text()
+
+
+def test_more_signals_do_not_disturb_what_is_put_back(
+    putting_back: subprocess.Popen[bytes], log: Path
+) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        putting_back.send_signal(number)
+    assert putting_back.wait(30) == 0, log.read_text()
+
+
+def test_a_tool_that_is_ended_while_it_puts_back_is_run_again(
+    putting_back: subprocess.Popen[bytes], power: PowerProbe, log: Path
+) -> None:
+    """As systemd does, which sends SIGTERM to every process of a service, twice."""
+    tasks = Path(f'/proc/{putting_back.pid}/task')
+
+    def tools() -> list[int]:
+        return [int(pid) for each in tasks.glob('*/children') for pid in each.read_text().split()]
+
+    os.kill(power.probe.wait_until(tools, 'a tool')[0], signal.SIGTERM)
+    assert putting_back.wait(30) == 0, log.read_text()
+    assert 'could not put back power_mode' in log.read_text()
+    assert 'put back at the second try' in log.read_text()
+
+
+def test_under_nohup_a_closed_terminal_leaves_it(
+    power: PowerProbe, board: EmulatedBoard, log: Path
+) -> None:
+    command = [sys.executable, '-c', HOSTED, str(board.root.parent)]
+    process = start_node('', [], log, ['env', '--ignore-signal=HUP', *command])
+    try:
+        assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
+        process.send_signal(signal.SIGHUP)
+        assert power.get('power_mode') == 'MAXN_SUPER'
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert log.read_text().count('putting back') == 1
 
 
 def test_a_signal_while_a_tool_hangs_ends_the_node_in_time(

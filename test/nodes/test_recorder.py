@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 import resource
 import signal
@@ -10,9 +11,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from rclpy.qos import qos_profile_sensor_data
 from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
+
+from yolov7_trt_ros.nodes.own_output import take_stdout
 
 
 def start(bag: Path, room_bytes: int = 1 << 30) -> subprocess.Popen[str]:
@@ -29,7 +33,7 @@ def start(bag: Path, room_bytes: int = 1 << 30) -> subprocess.Popen[str]:
 def test_a_bag_that_exists_is_told_in_one_line(tmp_path):
     (tmp_path / 'bag').mkdir()
     recorder = start(tmp_path / 'bag')
-    _, errors = recorder.communicate(timeout=60)
+    _, errors = recorder.communicate(timeout=600)
     assert recorder.returncode == 1
     assert 'cannot start: bag cannot be created' in errors and 'exists already' in errors
     assert 'Traceback' not in errors
@@ -48,7 +52,7 @@ def test_a_full_disk_ends_it_with_one_line_and_a_last_report(probe: Probe, tmp_p
 
     probe.wait_until(ended, 'the recorder to end')
     probe.node.destroy_publisher(camera)
-    output, errors = recorder.communicate(timeout=60)
+    output, errors = recorder.communicate(timeout=600)
     assert recorder.returncode == 1, errors
     assert errors.count('cannot record any more') == 1 and 'File too large' in errors
     assert 'Traceback' not in errors
@@ -61,6 +65,49 @@ def test_a_disk_that_is_full_only_at_the_end_is_told_too(tmp_path):
     assert recorder.stdout is not None
     assert 'topics' in json.loads(recorder.stdout.readline())
     recorder.send_signal(signal.SIGINT)
-    _, errors = recorder.communicate(timeout=60)
+    _, errors = recorder.communicate(timeout=600)
     assert recorder.returncode == 1
     assert errors.count('cannot record any more') == 1 and 'Traceback' not in errors
+
+
+def test_it_records_on_when_nobody_reads_its_reports(tmp_path):
+    recorder = start(tmp_path / 'bag')
+    assert recorder.stdout is not None and recorder.stderr is not None
+    recorder.stdout.readline()
+    recorder.stdout.close()
+    assert 'no reports any more' in recorder.stderr.readline()
+    recorder.send_signal(signal.SIGINT)
+    assert 'Traceback' not in recorder.stderr.read()
+    assert recorder.wait(timeout=600) == 0
+    assert (tmp_path / 'bag' / 'metadata.yaml').is_file()
+
+
+LOGS_TO_STDOUT = """
+import os, sys
+from yolov7_trt_ros.nodes.own_output import take_stdout
+data = take_stdout()
+os.write(1, b'[RTPS_TRANSPORT Error] of the middleware\\n')
+print('of a library')
+sys.stdout.flush()
+print('data', file=data, flush=True)
+"""
+
+
+@pytest.mark.parametrize(('redirected', 'output', 'errors'), [
+    ('', 'data\n', '[RTPS_TRANSPORT Error] of the middleware\nof a library\n'),
+    ('2>&-', 'data\n[RTPS_TRANSPORT Error] of the middleware\nof a library\n', ''),
+])
+def test_the_data_on_standard_output_is_not_mixed_with_logs(redirected, output, errors):
+    command = f'exec "$0" -c "$1" {redirected}'
+    run = subprocess.run(
+        ['sh', '-c', command, sys.executable, LOGS_TO_STDOUT],
+        capture_output=True, text=True, timeout=600,
+    )
+    assert sorted(run.stdout.splitlines()) == sorted(output.splitlines())
+    assert (run.returncode, run.stderr) == (0, errors)
+
+
+def test_without_standard_output_the_data_goes_nowhere(monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', None)
+    with take_stdout() as output:
+        assert output.name == os.devnull

@@ -16,6 +16,7 @@ from sensor_msgs.msg import Image
 from yolov7_trt_ros.nodes import worker
 from yolov7_trt_ros.nodes.image_stream import ImageStream
 from yolov7_trt_ros.nodes.qos import OVERLAY
+from yolov7_trt_ros.nodes.topic_plan import plan_streams, wanted_topics
 from yolov7_trt_ros.testing import FakeDetector
 
 KEPT, GONE = '/kept/image_raw', '/gone/image_raw'
@@ -107,9 +108,11 @@ def test_removing_a_topic_does_not_wait_for_a_drawing(probe: Probe, cameras, mon
 def test_an_overlay_of_a_stream_that_was_destroyed_meanwhile_goes_nowhere(probe: Probe):
     node = Node('streams', context=probe.node.context)
     listener = probe.node.create_subscription(Image, '/d/detections/overlay', print, OVERLAY)
+    plan = plan_streams(node, wanted_topics(node, '/d/image_raw', ''))
     stream = ImageStream(
-        node, '/d/image_raw', '/d/detections', image_transport='auto', image_qos='auto'
+        node, plan.streams[0], image_transport='auto', image_qos='auto', on_error=print
     )
+    stream.open_publishers()
     probe.wait_until(stream._overlay.get_subscription_count, 'who wants overlays')
 
     def destroy_meanwhile() -> Image:

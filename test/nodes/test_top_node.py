@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import io
 import os
 import pty
 import re
@@ -18,9 +19,12 @@ from power_probe import PowerProbe
 import pytest
 from ros_probe import fresh_probe, image_msg, Probe
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
+from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.emulated_board.board import create_board
+from yolov7_trt_ros.nodes.top_node import TopNode
 from yolov7_trt_ros.testing import FakeDetector, make_detections
 
 TOPIC = '/top/image_raw'
@@ -134,7 +138,7 @@ def test_nothing_heard_is_said_and_a_failure() -> None:
     )
     apart = str(100 + os.getpid() % 100)  # a domain where nobody else is
     ended = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, timeout=60,
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=600,
         env=os.environ | {'ROS_DOMAIN_ID': apart, 'PYTHONIOENCODING': 'utf-8'},
     )
     assert ended.returncode == 1, ended.stderr
@@ -147,3 +151,25 @@ def test_values_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert main(['top', *arguments]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_topic_that_cannot_be_taken_is_left_out(probe: Probe, capfd) -> None:
+    """Another node publishes detections where this one has diagnostics."""
+    output = io.StringIO()
+    other = probe.node.create_publisher(Detection2DArray, '/top/strange', 1)
+    text = probe.node.create_subscription(String, '/top/text', print, 1)
+    node = TopNode(output=output, context=probe.node.context)
+    listed = node.get_topic_names_and_types
+    node.get_topic_names_and_types = lambda: [  # type: ignore[method-assign]
+        ('/top/text', ['vision_msgs/msg/Detection2DArray']),
+        ('/no-ros-name', ['vision_msgs/msg/Detection2DArray']), *listed(),
+    ]
+    node._discover()
+    node._discover()
+    assert {'/top/strange', '/top/text', '/no-ros-name'} <= node._known
+    node.destroy_node()
+    probe.node.destroy_publisher(other)
+    probe.node.destroy_subscription(text)
+    told = capfd.readouterr().err
+    assert told.count('/top/text is not shown: ') == told.count('/no-ros-name is not shown: ') == 1
+    assert '/top/strange' not in told

@@ -60,6 +60,38 @@ def test_several_folders_and_a_plan_cache_at_start(folders) -> None:
     trusted.check({'model': f'{bad}/v7.onnx', 'plan_cache': f'{good}/plans'})
 
 
+def test_what_is_opened_is_checked_again_and_reached_without_links_of_others(folders) -> None:
+    good, bad = folders
+    trusted = TrustedFolders(EMBEDDED | {'model_folders': str(good)})
+    link = bad / 'link.onnx'
+    link.symlink_to(good / 'v7.onnx')
+    values = EMBEDDED | {'model': str(link)}
+    assert trusted.files_to_open(values) == {'model': str(good / 'v7.onnx')}
+    link.unlink()
+    link.symlink_to(bad / 'v7.onnx')
+    with pytest.raises(SettingError, match='model may only name files in'):
+        trusted.files_to_open(values)
+
+
+def test_a_link_inside_keeps_its_name_which_tells_what_the_file_is(folders) -> None:
+    good, bad = folders
+    (good / 'blobs').mkdir()
+    (good / 'blobs' / 'c0ffee').touch()
+    (good / 'v8.plan').symlink_to(good / 'blobs' / 'c0ffee')
+    (bad / 'good').symlink_to(good)
+    trusted = TrustedFolders(EMBEDDED | {'model_folders': str(good)})
+    for value in (good / 'v8.plan', bad / 'good' / 'v8.plan'):
+        assert trusted.files_to_open({'model': str(value)}) == {'model': str(good / 'v8.plan')}
+    for value in (good, f'{good}/blobs/..'):
+        assert trusted.files_to_open({'model': str(value)}) == {'model': str(good)}
+
+
+def test_what_it_was_started_with_is_opened_as_it_was_given(folders) -> None:
+    _, bad = folders
+    start = EMBEDDED | {'model': str(bad / 'v7.onnx'), 'model_folders': '/opt'}
+    assert TrustedFolders(start).files_to_open(start) == {}
+
+
 @pytest.mark.parametrize('value', ['\0', '~nosuchuser/model.onnx'])
 def test_what_is_no_path_is_a_setting_error(folders, value) -> None:
     with pytest.raises(SettingError, match='no path that can be followed'):
@@ -75,3 +107,10 @@ def test_the_node_refuses_a_model_from_elsewhere(probe: Probe, log, tmp_path) ->
         assert probe.set_parameter('model', 'yolov7-nano') == ''
         assert probe.set_parameter('model', str(good)) == ''
         assert 'read-only' in probe.set_parameter('model_folders', str(bad.parent))
+        link = good.with_name('link.onnx')
+        link.symlink_to(good)
+        assert probe.set_parameter('model', str(link)) == ''
+        link.unlink()
+        link.symlink_to(bad)
+        assert not probe.change_state('configure')
+        assert 'model may only name files in' in log.read_text()

@@ -14,8 +14,9 @@ from rclpy.serialization import serialize_message
 from ros_probe import image_msg
 from sensor_msgs.msg import CompressedImage
 
+from yolov7_trt_ros.core.serialized_image import read_image
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
-from yolov7_trt_ros.nodes import parameters
+from yolov7_trt_ros.nodes import parameters, worker
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
@@ -33,14 +34,17 @@ class Stream:
         self.topic, self.statistics = topic, TopicStatistics()
         self._published = published
         self.removed = False
+        self.raises: Exception | None = None
 
     def publish(self, message: Any) -> bool:
+        if self.raises is not None:
+            raise self.raises
         if not self.removed:
             self._published.append((self.topic, message))
         return not self.removed
 
     def publish_overlay(self, make: Any) -> None:
-        """Nobody listens."""
+        """Nobody listens, unless a test has somebody."""
 
     def age_ns(self, stamp_ns: int) -> int:
         return 0
@@ -56,19 +60,21 @@ class Bench:
     def __post_init__(self) -> None:
         self.published: list[tuple[str, Any]] = []
         self.errors: list[str] = []
+        self.defects: list[tuple[str, Exception]] = []
         self.streams = {topic: Stream(topic, self.published) for topic in 'abcd'}
         self.slots: FrameSlots[ReceivedFrame] = FrameSlots()
         values = parameters.node_settings(
             DEFAULTS | self.settings, self.detector.spec.class_names
         )
         self.worker = DetectionWorker(
-            self.detector, self.slots, lambda: values, self.errors.append, lambda: True
+            self.detector, self.slots, lambda: values, self.errors.append, lambda: True,
+            lambda *defect: self.defects.append(defect),
         )
 
-    def put(self, topic: str, encoding: str = 'bgr8') -> None:
+    def put(self, topic: str, encoding: str = 'bgr8', frame_id: str = '') -> None:
         """Put a frame of a topic into its slot."""
         message = image_msg(np.zeros((8, 8, 3), np.uint8), encoding)
-        message.header.frame_id = topic
+        message.header.frame_id = frame_id or topic
         stream: Any = self.streams[topic]
         stream.statistics.count('received')
         serialized = serialize_message(message)
@@ -218,3 +224,67 @@ def test_the_decoded_size_is_limited_by_a_parameter(most, failed):
     assert [f'larger than the limit of {most} pixels' in each for each in bench.errors] == (
         [True] * failed
     )
+
+
+def test_out_of_memory_costs_one_frame_and_no_more():
+    script = [MemoryError(), MemoryError('8 MB'), FOUND, FOUND, FOUND]
+    bench = Bench(FakeDetector(script, max_batch=4), {'max_batch': 4})
+    bench.run()
+    assert [topic for topic, _ in bench.published] == list('bcd')
+    assert bench.counts('failed') == [1, 0, 0, 0] and bench.counts('processed') == [0, 1, 1, 1]
+    assert bench.errors == ['a: out of memory. 8 MB'] and not bench.defects
+
+
+def test_out_of_memory_while_an_image_is_read_costs_that_frame(monkeypatch):
+    def read_some(serialized: bytes) -> Any:
+        message = read_image(serialized)
+        if message.header.frame_id == 'b':
+            raise MemoryError
+        return message
+
+    monkeypatch.setattr(worker, 'read_image', read_some)
+    bench = Bench(FakeDetector([FOUND], max_batch=4), {'max_batch': 4})
+    bench.run()
+    assert bench.counts('failed') == [0, 1, 0, 0] and bench.counts('processed') == [1, 0, 1, 1]
+
+
+@pytest.mark.parametrize('raised', [MemoryError(), OverflowError('of a field')])
+def test_a_message_that_cannot_be_published_costs_its_frame(raised):
+    bench = Bench(FakeDetector([FOUND], max_batch=4), {'max_batch': 4})
+    bench.streams['c'].raises = raised
+    bench.run()
+    assert bench.counts('failed') == [0, 0, 1, 0] and bench.counts('processed') == [1, 1, 0, 1]
+    assert len(bench.errors) == 1
+    assert [error for _, error in bench.defects] == (
+        [] if isinstance(raised, MemoryError) else [raised]
+    )
+
+
+def test_an_overlay_that_cannot_be_made_costs_no_frame():
+    bench = Bench(FakeDetector([FOUND]))
+
+    def fail(make: Any) -> None:
+        raise MemoryError
+
+    bench.streams['a'].publish_overlay = fail  # type: ignore[method-assign]
+    bench.run()
+    assert bench.counts('processed') == [1, 1, 1, 1] and bench.counts('failed') == [0] * 4
+    assert bench.errors == ['a: no overlay: out of memory. ']
+
+
+def test_a_defect_costs_its_frame_and_is_told_with_what_was_raised():
+    defect = KeyError('anchor')
+    bench = Bench(FakeDetector([defect, FOUND]))
+    bench.run()
+    assert bench.counts('failed') == [1, 0, 0, 0] and bench.counts('processed') == [0, 1, 1, 1]
+    assert bench.errors == ["a: KeyError: 'anchor'"]
+    assert bench.defects == [('frame of a', defect)]
+
+
+def test_a_frame_id_that_would_be_copied_into_every_detection_is_refused():
+    bench = Bench(FakeDetector([FOUND]))
+    bench.put('a', frame_id='x' * 1025)
+    bench.put('b', frame_id='x' * 1024)
+    bench.run_out()
+    assert bench.counts('failed') == [1, 0, 0, 0] and bench.counts('processed') == [0, 1, 0, 0]
+    assert bench.errors == ['a: frame_id may have 1024 characters, got 1025']

@@ -18,7 +18,7 @@ Result = subprocess.CompletedProcess
 def run(board: EmulatedBoard, *command: str, answer: str | None = None) -> Result[str]:
     """Run a tool of the board to its end, with stdin closed unless there is an answer."""
     return subprocess.run(
-        command, env={**os.environ, **board.env}, capture_output=True, text=True, timeout=30,
+        command, env={**os.environ, **board.env}, capture_output=True, text=True, timeout=600,
         **({'stdin': subprocess.DEVNULL} if answer is None else {'input': answer}))
 
 

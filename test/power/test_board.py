@@ -28,7 +28,12 @@ def put(root: Path, path: str, text: str) -> Path:
     [
         ('nano', 'Nano', '32.', 'tegra210'),
         ('xavier_nx', 'Xavier NX', '32.', 'tegra194'),
+        ('tx2', 'TX2', '32.', 'tegra186'),
+        ('agx_xavier', 'AGX Xavier', '32.', 'tegra194'),
         ('agx_orin', 'AGX Orin', '35.', 'tegra234'),
+        ('agx_orin_32gb', 'AGX Orin 32GB', '35.', 'tegra234'),
+        ('orin_nx', 'Orin NX', '35.', 'tegra234'),
+        ('orin_nano', 'Orin Nano', '35.', 'tegra234'),
         ('orin_nano_super', 'Orin Nano', '36.', 'tegra234'),
         ('thor', 'Thor', '3', 'tegra264'),
     ],
@@ -47,7 +52,9 @@ def test_emulated_boards_are_recognised(
 
 
 def test_every_emulated_board_is_covered() -> None:
-    assert set(BOARDS) == {'nano', 'xavier_nx', 'agx_orin', 'orin_nano_super', 'thor'}
+    assert list(BOARDS) == [
+        'nano', 'tx2', 'xavier_nx', 'agx_xavier', 'agx_orin', 'agx_orin_32gb', 'orin_nx',
+        'orin_nano', 'orin_nano_super', 'thor']
 
 
 def test_pc_has_the_name_of_its_mainboard(tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_restore_without_a_file_and_callers_without_root_are_refused(orin: Emula
     ('orin_nano_super', True, r'.* EMC_FREQ 30%@\d+ GR3D_FREQ 50%@\[612\] NVDEC off .* APE 200 '
                               r'cpu@.* VDD_SOC \d+mW/\d+mW'),
     ('orin_nano_super', False, r'[^E]* GR3D_FREQ 50%@612 cpu@.* VDD_SOC \d+mW/\d+mW'),
-    ('thor', True, r'.* GR3D_FREQ 50%@\[945,945,945\] NVENC0_FREQ @315 .* VIC off .* APE 300 '
+    ('thor', True, r'.* GR3D_FREQ 50%@\[873,873,873\] NVENC0_FREQ @315 .* VIC off .* APE 300 '
                    r'cpu@.* VIN \d+mW/\d+mW'),
     ('thor', False, r'.*\] cpu@.* VIN \d+mW/\d+mW'),
 ])

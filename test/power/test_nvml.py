@@ -94,6 +94,7 @@ def test_what_a_gpu_does_not_have_is_left_out(nvml) -> None:
     assert (sample.clocks_mhz, sample.loads_percent, sample.fan_percent) == ({}, {}, None)
     assert sample.temperatures_c == {'gpu': 61.0}
     assert 'does not tell the power' in sample.problems[0]
+    assert sample.alarms == () and 'whether this GPU is slowed down' in sample.problems[1]
 
 
 def test_beside_other_sensors_only_the_rest_is_told(nvml) -> None:

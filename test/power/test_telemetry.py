@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import os
 from pathlib import Path
+import shlex
 import stat
 import sys
 import time
@@ -22,7 +23,9 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.cpu_load import cpu_loads_percent, parse_cpu_ticks
 from yolov7_trt_ros.power.energy import EnergyCounter
-from yolov7_trt_ros.power.rails import RailPower, total_of_rails
+from yolov7_trt_ros.power.memory import BoardMemory
+from yolov7_trt_ros.power.rail_totals import RAIL_TREES, RailTotals
+from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.sample import BoardSample, merge_samples
 from yolov7_trt_ros.power.sysfs import SysfsTree
 from yolov7_trt_ros.power.sysfs_source import SysfsSource
@@ -119,10 +122,14 @@ def test_rails_of_jetpack_4(board) -> None:
         in_power0_input=18400, in_power1_input=900, in_voltage2_input=19000, in_current2_input=100,
     )
     other = JP4_CHIP.replace('1-0040/iio:device0', '1-0041/iio:device1')
-    board.put_all(other, rail_name_0='CV', in_power0_input=0, rail_name_1='NC', in_power1_input=5)
+    board.put_all(other, rail_name_0='CV', in_power0_input=0, rail_name_1='VDDRQ',
+                  in_power1_input=600, rail_name_2='SYS5V', in_power2_input=2000)
+    third = JP4_CHIP.replace('1-0040/iio:device0', '1-0042/iio:device2')
+    board.put_all(third, rail_name_0='NC', in_power0_input=5)
     sample = board.read()
-    assert currents(sample) == {'GPU': 18400.0, 'CPU': 900.0, 'SOC': 1900.0, 'CV': 0.0}
-    assert sample.total_mw == 21200.0  # AGX Xavier has no rail that feeds the others
+    assert currents(sample) == {
+        'GPU': 18400.0, 'CPU': 900.0, 'SOC': 1900.0, 'CV': 0.0, 'VDDRQ': 600.0, 'SYS5V': 2000.0}
+    assert sample.total_mw == 23800.0  # AGX Xavier has no rail that feeds the others
 
 
 def test_rails_of_thor_with_its_board_input(board) -> None:
@@ -167,17 +174,31 @@ def test_a_rail_that_cannot_be_read_is_a_problem_and_leaves_no_wrong_total(orin)
     assert "'ERROR'" in sample.problems[1]
 
 
-@pytest.mark.parametrize('names, expected, total', [
-    (('VDD_IN', 'VDD_SOC'), ('VDD_IN', 'VDD_SOC'), 1.0),
-    (('VDD_GPU', 'VIN'), ('VDD_GPU', 'VIN'), 2.0),
-    (('GPU', 'CPU'), ('GPU', 'CPU'), 3.0),
-    (('GPU',), ('GPU', 'CPU'), None),
-    (('VDD_SOC',), ('VDD_IN', 'VDD_SOC'), None),
+@pytest.mark.parametrize(('names', 'known', 'total'), [
+    (('VDD_IN', 'VDD_SOC'), (), 1.0),
+    (('VDD_GPU', 'VIN'), (), 2.0),
+    (('GPU', 'CPU', 'SOC', 'CV', 'VDDRQ', 'SYS5V'), (), 21.0),
+    (('VDD_GPU_SOC', 'VDD_CPU_CV', 'VIN_SYS_5V0', 'VDDQ_VDD2_1V8AO'), (), 6.0),
+    (('VDD_GPU_SOC', 'VDD_CPU_CV', 'VIN_SYS_5V0'), ('VDDQ_VDD2_1V8AO',), 6.0),
+    (('VDD_MUX', 'VDD_IN', 'VDD_SYS_GPU'), (), 2.0),
+    (('GPU',), ('CPU',), None),
+    (('VDD_SOC',), ('VDD_IN',), None),
+    (('VDD_CPU_GPU_CV', 'VDD_SOC'), (), None),  # the table knows what feeds them
+    (('VDD_GPU_SOC', 'VDD_CPU_CV'), (), None),
+    (('VIN_SYS_5V0',), (), None),  # of an AGX Orin or a Thor
+    (('IN_12V', 'FAN'), (), None),
     ((), (), None),
 ])
-def test_the_total(names, expected, total) -> None:
+def test_the_total(names, known, total) -> None:
     rails = {name: RailPower(float(index + 1)) for index, name in enumerate(names)}
-    assert total_of_rails(rails, expected) == total
+    found = RailTotals(known).total(rails)
+    assert found.milliwatt == total
+    assert bool(found.reason) == (total is None and bool(names))
+
+
+def test_every_rail_of_the_table_is_of_one_kind() -> None:
+    for tree in RAIL_TREES.values():
+        assert not set(tree.inputs) & set(tree.fed)
 
 
 # --- clocks, loads, temperatures, fan
@@ -206,6 +227,16 @@ def test_a_sensor_of_a_part_that_is_off_is_left_out_without_a_word(orin) -> None
     sample = source.read()
     assert 'gpu' not in sample.temperatures_c
     assert sample.problems == ()
+
+
+def test_a_sensor_that_is_lost_is_named(orin) -> None:
+    source = orin.source()
+    assert source.read().problems == ()
+    for number in (1, 3):  # that of the GPU may be gated, that of the hottest may not
+        (orin.root / f'sys/class/thermal/thermal_zone{number}/temp').unlink()
+    sample = source.read()
+    assert set(sample.temperatures_c) == {'cpu'}
+    assert sample.problems == ('no temperature any more from tj',)
 
 
 def test_the_pmic_of_jetpack_4_is_not_the_hottest(board) -> None:
@@ -323,6 +354,15 @@ def test_limits_of_jetpack_4(board) -> None:
     assert board.read().alarms == ('over-current (warning) on VDD_IN',)
 
 
+@pytest.mark.parametrize('name', ['curr1_crit_alarm', 'curr2_crit'])
+def test_an_alarm_that_cannot_be_read_is_a_problem(orin, name: str) -> None:
+    source = orin.source()
+    (orin.root / f'{JP6_CHIP}/{name}'.lstrip('/')).unlink()
+    sample = source.read()
+    assert sample.alarms == ()
+    assert len(sample.problems) == 1 and name in sample.problems[0]
+
+
 def test_over_current_events_are_alarms_when_they_happen(orin) -> None:
     counter = '/sys/class/hwmon/hwmon9/oc1_event_cnt'
     orin.put(counter, 12)
@@ -407,7 +447,11 @@ def test_sysfs_and_tegrastats_of_an_emulated_board_agree(emulated) -> None:
 def tool_that(folder: Path, *lines: str) -> tuple[str, ...]:
     """Make an executable `tegrastats` that runs these lines of Python."""
     tool = folder / 'tegrastats'
-    tool.write_text('\n'.join((f'#!{sys.executable}', 'import sys, time', *lines)))
+    # not with Python behind #!, whose path may hold a blank
+    program = '\n'.join(('import sys, time', *lines))
+    tool.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(program)} "$@"\n'
+    )
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     return (str(tool),)
 
@@ -422,6 +466,7 @@ def test_a_line_becomes_a_sample() -> None:
         time_ns=7, rails={'VDD_IN': RailPower(4541.0, 4600.0)}, total_mw=4541.0,
         temperatures_c={'CPU': 43.5}, clocks_mhz={'gpu': 611.0, 'emc': 2133.0, 'cpu0': 1190.0},
         loads_percent={'gpu': 12.0, 'emc': 3.0, 'cpu0': 10.0, 'cpu': 10.0},
+        memory=BoardMemory(2.0, 1.0),
     )
 
 
@@ -432,6 +477,41 @@ def test_every_recorded_line_becomes_a_sample(shared_data: Path) -> None:
             assert sample.temperatures_c
             assert all(value > -200.0 for value in sample.temperatures_c.values())
             assert (sample.total_mw is None) == bool(sample.problems)
+
+
+AGX_ORIN_LINE = (
+    'RAM 4000/62801MB CPU [3%@729] VDD_GPU_SOC 2400mW/2400mW VDD_CPU_CV 400mW/400mW '
+    'VIN_SYS_5V0 4000mW/4000mW NC 0mW/0mW VDDQ_VDD2_1V8AO 300mW/300mW NC 0mW/0mW')
+ORIN_LINE = 'RAM 1/2MB VDD_IN 9000mW/9000mW VDD_CPU_GPU_CV 3000mW/3000mW VDD_SOC 2000mW/2000mW'
+ORIN_LINE_WITHOUT_INPUT = 'RAM 1/2MB VDD_CPU_GPU_CV 3000mW/3000mW VDD_SOC 2000mW/2000mW'
+
+
+def test_a_rail_behind_another_is_not_counted_twice() -> None:
+    sample = sample_from_tegrastats(parse_line(AGX_ORIN_LINE), 0)
+    assert (sample.total_mw, sample.problems) == (6800.0, ())
+    assert sample.rails['VDDQ_VDD2_1V8AO'].current_mw == 300.0
+
+
+def test_a_rail_that_vanishes_from_the_lines_leaves_no_wrong_total(tmp_path: Path) -> None:
+    command = tool_that(
+        tmp_path, f'print({ORIN_LINE!r}, flush=True)', 'sys.stdin.read(); time.sleep(0.2)',
+        f'print({ORIN_LINE_WITHOUT_INPUT!r}, flush=True)', 'time.sleep(60)')
+    source = TegrastatsSource(command, interval_ms=100)
+    assert source.read().total_mw == 9000.0
+    end_s = time.monotonic() + 600.0
+    while (sample := source.read()).total_mw is not None:
+        assert time.monotonic() < end_s and sample.total_mw == 9000.0
+        time.sleep(0.02)
+    assert currents(sample) == {'VDD_CPU_GPU_CV': 3000.0, 'VDD_SOC': 2000.0}
+    assert 'VDD_IN is missing' in sample.problems[0]
+    source.close()
+
+
+def test_a_board_without_a_line_of_rails_after_one_says_which() -> None:
+    totals = RailTotals()
+    sample_from_tegrastats(parse_line(ORIN_LINE), 0, totals)
+    sample = sample_from_tegrastats(parse_line('RAM 1/2MB'), 1, totals)
+    assert 'VDD_IN is missing' in sample.problems[0]
 
 
 def test_the_newest_line_is_handed_out(tmp_path: Path) -> None:
@@ -594,7 +674,9 @@ def test_a_pc_adds_its_gpu_and_its_processor(board) -> None:
     assert source.name == 'nvml+rapl+sysfs'
     assert set(sample.rails) == {'gpu', 'package-0'}
     assert sample.total_mw == 200_000 + sample.rails['package-0'].current_mw
-    assert (sample.temperatures_c, sample.problems) == ({'x86_pkg_temp': 55.0}, ())
+    assert sample.temperatures_c == {'x86_pkg_temp': 55.0}
+    assert sample.problems == (
+        'NVML does not tell whether this GPU is slowed down by heat or its supply',)
     assert sample.total_energy_j is None  # this GPU does not count its own
 
 

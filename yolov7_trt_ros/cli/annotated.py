@@ -84,7 +84,9 @@ class VideoWriter:
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path = path
-        self._partial = path.with_name(f'.{path.stem}.{os.getpid()}.partial.mp4')
+        from yolov7_trt_ros.whole_file import hidden_beside
+
+        self._partial = hidden_beside(path, '.mp4')
         self._fps = fps
         self._writer: Any = None
         self._frames = 0
@@ -93,10 +95,13 @@ class VideoWriter:
         """Write one frame; return the file. Raises InputError where OpenCV cannot write."""
         import cv2
 
+        from yolov7_trt_ros.whole_file import create_new
+
         try:
             if self._writer is None:
                 with _writing(self._path):
                     self._path.parent.mkdir(parents=True, exist_ok=True)
+                    os.close(create_new(self._partial))  # OpenCV opens it by its name
                 codec = cv2.VideoWriter.fourcc(*_CODEC)
                 size_wh = pixels.shape[1], pixels.shape[0]
                 self._writer = cv2.VideoWriter(str(self._partial), codec, self._fps, size_wh)

@@ -40,6 +40,7 @@ from yolov7_trt_ros.cli import interruption, targets
 from yolov7_trt_ros.cli.demo_start import detector_status, wait_until_ready
 from yolov7_trt_ros.cli.own_files import OwnFiles
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError, Yolov7TrtError
+from yolov7_trt_ros.parent_process import ends_with_this_process
 
 _NODES = 'yolov7_trt_ros.nodes'
 _STOP_S = 15.0
@@ -272,7 +273,7 @@ def _play(args: argparse.Namespace, source: Path) -> dict[str, Any]:
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'ROS_LOG_DIR': str(log.absolute()),
         'AMENT_PREFIX_PATH': os.environ.get('AMENT_PREFIX_PATH') or sys.prefix,
-    }
+    } | ends_with_this_process()
     with contextlib.ExitStack() as stack:
         def start(name: str, module: str, *ros_arguments: str) -> subprocess.Popen[str]:
             return stack.enter_context(

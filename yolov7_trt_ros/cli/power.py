@@ -11,6 +11,7 @@ Examples
   yolov7_trt power set MAXN
   yolov7_trt power restore
   yolov7_trt power --emulate orin_nano_super watch
+  yolov7_trt power --emulate ./nvpmodel.conf modes
   yolov7_trt power record -o drive.csv --seconds 60
   yolov7_trt power plot drive.csv -o drive.png
   yolov7_trt power permissions --install
@@ -99,7 +100,8 @@ def _add_board_arguments(
 ) -> None:
     parser.add_argument(
         '--emulate', default=emulate, metavar='BOARD',
-        help='nano, xavier_nx, agx_orin, orin_nano_super or thor, instead of this machine',
+        help='instead of this machine: nano, tx2, xavier_nx, agx_xavier, agx_orin, agx_orin_32gb, '
+        'orin_nx, orin_nano, orin_nano_super, thor, or the path of an nvpmodel.conf',
     )
     parser.add_argument(
         '--timeout', type=float, default=timeout_s, metavar='S',
@@ -140,6 +142,7 @@ def _opened(args: argparse.Namespace) -> Iterator[tuple[Machine, PowerControl]]:
 
 def _status(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power_telemetry import open_source, sample_record, sample_rows
+    from yolov7_trt_ros.power.machine_facts import machine_facts
 
     targets.check_json(args.json)
     with _opened(args) as (machine, control):
@@ -150,6 +153,7 @@ def _status(args: argparse.Namespace) -> int:
             'power_mode': _attempt(lambda: _mode_text(control)),
             'jetson_clocks': _attempt(control.jetson_clocks_state),
             'fan_profile': _attempt(lambda: control.fan_profile() or 'none can be set'),
+            **machine_facts(machine.root, board),
         }
         rows = [(name.replace('_', ' '), str(value)) for name, value in record.items()]
         try:
@@ -180,37 +184,23 @@ def _attempt(look: Callable[[], str]) -> str:
 
 
 def _modes(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power_modes import mode_lines, modes_record, read_default_id
+
     targets.check_json(args.json)
-    with _opened(args) as (_, control):
+    with _opened(args) as (machine, control):
         modes = control.modes()
+        default_id = read_default_id(machine.root)
         try:
-            current = control.current_mode().mode_id
+            current_id = control.current_mode().mode_id
         except PowerError as exc:
             warn(exc)
-            current = None
-    for mode in modes:
-        mark = '*' if mode.mode_id == current else ' '
-        clocks = ', '.join(_describe_mode(mode))
-        print(f'{mark} {mode.mode_id:>2}  {mode.name:<14} {clocks}'.rstrip(),
-              file=report_stream(args.json))
+            current_id = None
+    current = next((mode for mode in modes if mode.mode_id == current_id), None)
+    for line in mode_lines(modes, current, default_id):
+        print(line, file=report_stream(args.json))
     if args.json:
-        write_json(args.json, {'current': current, 'modes': [
-            {'id': mode.mode_id, 'name': mode.name} for mode in modes
-        ]})
+        write_json(args.json, modes_record(modes, current, default_id))
     return 0
-
-
-def _describe_mode(mode: Any) -> Iterator[str]:
-    """Yield what a mode allows; what nvpmodel.conf leaves open is left out."""
-    online = sum(mode.cores.values())
-    if online:
-        yield f'{online} cores'
-    for name, value, per_mhz in (
-        ('CPU', mode.cpu_max_khz, 1e3), ('GPU', mode.gpu_max_hz, 1e6),
-        ('memory', mode.emc_max_hz, 1e6),
-    ):
-        if value is not None and value > 0:
-            yield f'{name} {value / per_mhz:.0f} MHz'
 
 
 def _set(args: argparse.Namespace) -> int:

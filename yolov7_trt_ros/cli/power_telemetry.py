@@ -15,6 +15,7 @@ from typing import Any, TYPE_CHECKING
 from yolov7_trt_ros.cli.output import format_table
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
 from yolov7_trt_ros.power.energy import EnergyCounter
+from yolov7_trt_ros.power.memory import BoardMemory
 from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource
 from yolov7_trt_ros.power.telemetry import find_source
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.emulated_board.machine import Machine
 
 TIME_COLUMN = 'time (s)'
+WALL_COLUMN = 'unix time (s)'
+"""As the stamps of a bag and of ROS messages: seconds since 1970."""
 
 _NS_PER_S = 1e9
 _ROUNDING_S = 1e-6  # three times 0.1 s is not 0.3 s
@@ -84,8 +87,20 @@ def sample_columns(sample: BoardSample) -> dict[str, float]:
     columns |= {f'{name} (C)': value for name, value in sample.temperatures_c.items()}
     columns |= {f'{name} (MHz)': value for name, value in sample.clocks_mhz.items()}
     columns |= {f'{name} (%)': value for name, value in sample.loads_percent.items()}
-    if sample.fan_percent is not None:
-        columns['fan (%)'] = sample.fan_percent
+    single = {'fan (%)': sample.fan_percent, 'fan (rpm)': sample.fan_rpm}
+    columns |= {name: value for name, value in single.items() if value is not None}
+    return columns | _memory_columns(sample.memory)
+
+
+def _memory_columns(memory: BoardMemory | None) -> dict[str, float]:
+    if memory is None:
+        return {}
+    columns = {
+        'RAM used (MiB)': memory.used_mib, 'RAM available (MiB)': memory.available_mib,
+        'swap used (MiB)': memory.swap_used_mib,
+    }
+    if memory.largest_free_mib is not None:
+        columns['largest free block (MiB)'] = memory.largest_free_mib
     return columns
 
 
@@ -93,6 +108,7 @@ def sample_rows(sample: BoardSample) -> list[tuple[str, str]]:
     """Return what a sample holds, for people."""
     rows = [(name, f'{value:.2f}') for name, value in sample_columns(sample).items()]
     rows += [('alarm', alarm) for alarm in sample.alarms]
+    rows += [('warning', text) for text in sample.warnings]
     return rows + [('not readable', problem) for problem in sample.problems]
 
 
@@ -101,6 +117,7 @@ def sample_record(sample: BoardSample) -> dict[str, Any]:
     return {
         'sample': sample_columns(sample),
         'alarms': list(sample.alarms),
+        'warnings': list(sample.warnings),
         'problems': list(sample.problems),
     }
 
@@ -133,7 +150,7 @@ def write_csv(path: Path, recorded: Iterable[BoardSample]) -> Recorded:
     energy, rows, last_ns = EnergyCounter(), 0, first.time_ns
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open('w', newline='', encoding='utf-8') as file:
-        names = [TIME_COLUMN, *sample_columns(first), 'alarms']
+        names = [TIME_COLUMN, WALL_COLUMN, *sample_columns(first), 'alarms']
         writer = csv.DictWriter(file, names, extrasaction='ignore', restval='')
         writer.writeheader()
         with contextlib.suppress(KeyboardInterrupt):
@@ -148,7 +165,16 @@ def write_csv(path: Path, recorded: Iterable[BoardSample]) -> Recorded:
 def _csv_row(sample: BoardSample, first_ns: int) -> dict[str, str]:
     row = {name: f'{value:.3f}' for name, value in sample_columns(sample).items()}
     seconds = (sample.time_ns - first_ns) / _NS_PER_S
-    return {TIME_COLUMN: f'{seconds:.3f}', **row, 'alarms': '; '.join(sample.alarms)}
+    return {
+        TIME_COLUMN: f'{seconds:.3f}', WALL_COLUMN: f'{wall_clock_s(sample):.3f}', **row,
+        'alarms': '; '.join((*sample.alarms, *sample.warnings)),
+    }
+
+
+def wall_clock_s(sample: BoardSample) -> float:
+    """Return when a sample was taken, by the wall clock as it is set now."""
+    age_ns = time.monotonic_ns() - sample.time_ns
+    return (time.time_ns() - age_ns) / _NS_PER_S
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:

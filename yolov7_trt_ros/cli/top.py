@@ -24,6 +24,7 @@ import subprocess
 import sys
 
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
+from yolov7_trt_ros.parent_process import ends_with_this_process
 
 _NODE = 'yolov7_trt_ros.nodes.top_node'
 _STOP_S = 5.0
@@ -68,7 +69,7 @@ def _check(args: argparse.Namespace) -> dict[str, str]:
     least, most = _PERIODS_S
     if not least <= args.period <= most:
         raise SettingError(f'--period must be within {least:g}..{most:g} s, got {args.period:g}')
-    environment = dict(os.environ)
+    environment = os.environ | ends_with_this_process()
     if args.domain_id is not None:
         if not 0 <= args.domain_id <= _LARGEST_DOMAIN:
             raise SettingError(

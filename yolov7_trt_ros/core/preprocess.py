@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import platform
 from typing import Any
 
 import cv2
@@ -41,6 +42,15 @@ _TO_BGR = {
 _RGB_CHANNELS = {
     'bgr': (2, 1, 0), 'bgra': (2, 1, 0), 'rgb': (0, 1, 2), 'rgba': (0, 1, 2), 'mono': (0, 0, 0),
 }
+IS_X86 = platform.machine() in ('x86_64', 'AMD64', 'i686')
+RESIZE_LEVELS = 1.05 if IS_X86 else 2.0
+"""
+Most that OpenCV's scaling may differ from exact bilinear, of 255 levels, with images of 8 bits in
+three channels. Found: 0.8 on x86-64; 1.6 on aarch64, whose wheels have another implementation.
+That one was found to differ by 4 with four channels, and by 252 near the first column with one.
+"""
+
+_TO_THREE = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}  # the order of the channels stays
 _KEPT_GEOMETRIES = 8
 _TURNED_HERE = ('PNG', 'WebP', 'AVIF')  # OpenCV's versions differ in what they turn
 
@@ -91,17 +101,24 @@ def _eight_bit(pixels: NDArray[Any], out: NDArray[np.uint8] | None = None) -> ND
 class _Buffers:
     """What one (letterbox, encoding) pair needs; the border is written once, at creation."""
 
-    def __init__(self, letterbox: Letterbox, encoding: Encoding, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, letterbox: Letterbox, encoding: Encoding, dtype: np.dtype[Any], *,
+        in_three_channels: bool,
+    ) -> None:
         width, height = letterbox.resized_wh
         converted = encoding.order in _TO_BGR
-        channels = 3 if converted else encoding.channels
+        scales = letterbox.resized_wh != letterbox.source_wh
+        to_three = None if encoding.sample_bytes == 2 else _TO_THREE.get(encoding.channels)
+        self.to_three = to_three if in_three_channels and scales and not converted else None
+        channels = 3 if converted or self.to_three is not None else encoding.channels
         sample = np.uint16 if encoding.sample_bytes == 2 else np.uint8
         shape = (height, width) if channels == 1 else (height, width, channels)
         self.resized: NDArray[Any] = np.empty(shape, sample)
         self.converted: NDArray[np.uint8] | None = None
-        if converted:
+        if converted or self.to_three is not None:
             source_w, source_h = letterbox.source_wh
             self.converted = np.empty((source_h, source_w, 3), np.uint8)
+        self.is_grey = encoding.order == 'mono'
         self.plane = np.empty((height, width), np.uint8)
         network_w, network_h = letterbox.network_wh
         self.blob: NDArray[Any] = np.full(
@@ -125,11 +142,17 @@ class Preprocessor:
     ----------
     dtype
         Of the tensor: float32 or float16.
+    in_three_channels
+        Scale images of 8 bits in one or four channels as three, at the cost of one conversion
+        before: where OpenCV scales the others wrongly (`RESIZE_LEVELS`).
 
     """
 
-    def __init__(self, dtype: str = 'float32') -> None:
+    def __init__(
+        self, dtype: str = 'float32', *, in_three_channels: bool = not IS_X86
+    ) -> None:
         self._dtype = np.dtype(dtype)
+        self._in_three_channels = in_three_channels
         self._scale = np.float32(1 / 255)
         # numpy's float16 arithmetic is ten times slower than looking its 256 results up.
         self._half_bits = (np.arange(256) / 255).astype(np.float16).view(np.uint16)
@@ -146,8 +169,12 @@ class Preprocessor:
 
         """
         buffers = self._buffers_for(letterbox, image.encoding)
-        if buffers.converted is not None:
-            pixels: NDArray[Any] = _converted(image, buffers.converted)
+        if buffers.to_three is not None:
+            pixels: NDArray[Any] = cv2.cvtColor(
+                image.pixels, buffers.to_three, dst=buffers.converted
+            )
+        elif buffers.converted is not None:
+            pixels = _converted(image, buffers.converted)
         else:
             pixels = _native(image.pixels)
             if image.encoding.channels == 1:
@@ -156,6 +183,8 @@ class Preprocessor:
             pixels = cv2.resize(
                 pixels, letterbox.resized_wh, dst=buffers.resized, interpolation=cv2.INTER_LINEAR
             )
+        if buffers.to_three is not None and buffers.is_grey:
+            pixels = cv2.extractChannel(pixels, 0, dst=buffers.plane)
         self._fill(buffers, _eight_bit(pixels, buffers.plane))
         return buffers.blob
 
@@ -179,7 +208,9 @@ class Preprocessor:
         key = (letterbox, encoding.name)
         buffers = self._buffers.get(key)
         if buffers is None:
-            buffers = self._buffers[key] = _Buffers(letterbox, encoding, self._dtype)
+            buffers = self._buffers[key] = _Buffers(
+                letterbox, encoding, self._dtype, in_three_channels=self._in_three_channels
+            )
             if len(self._buffers) > _KEPT_GEOMETRIES:
                 self._buffers.popitem(last=False)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Sequence
 import re
 
@@ -42,10 +43,11 @@ def detections_topics(image_topics: Sequence[str]) -> list[str]:
     lengths = [0] * len(choices)
     while True:
         chosen = [names[length] for names, length in zip(choices, lengths, strict=True)]
+        count = collections.Counter(chosen)
         shared = [
             index
             for index, name in enumerate(chosen)
-            if lengths[index] < 2 and chosen.count(name) > 1
+            if lengths[index] < 2 and count[name] > 1
         ]
         if not shared:
             return chosen
@@ -68,18 +70,51 @@ def matching_topics(pattern: str, topics: Iterable[str]) -> list[str]:
     """
     Return the topics that a pattern matches, in alphabetical order.
 
-    `*` stands for any text without a slash, `**` for any text.
+    `*` stands for any text without a slash, `**` for any text. The time is linear in the length
+    of a topic, whatever the pattern: other nodes choose the names of their topics.
 
         /*/image_raw    /front/image_raw
         /robot/**/raw   /robot/raw/raw, /robot/arm/left/raw
 
     """
-    parts = re.split(r'(\*+)', pattern)
-    expression = ''.join(
-        ('[^/]*' if part == '*' else '.*') if part.startswith('*') else re.escape(part)
-        for part in parts
-    )
-    return sorted(topic for topic in topics if re.fullmatch(expression, topic))
+    matches = _Pattern(pattern).matches
+    return sorted(topic for topic in topics if matches(topic))
+
+
+class _Pattern:
+    """
+    A pattern as a set of places in it where the text read so far may have led to.
+
+    The set is a number: bit i stands for the place before part i, a part being one character or
+    one run of stars.
+
+    """
+
+    def __init__(self, pattern: str) -> None:
+        parts = re.findall(r'\*+|[^*]', pattern, re.DOTALL)
+        self._end = 1 << len(parts)
+        self._letters: dict[str, int] = {}
+        self._within = self._across = 0  # stars that end at a slash, and those that do not
+        for place, part in enumerate(parts):
+            if part == '*':
+                self._within |= 1 << place
+            elif part.startswith('*'):
+                self._across |= 1 << place
+            else:
+                self._letters[part] = self._letters.get(part, 0) | 1 << place
+
+    def matches(self, text: str) -> bool:
+        """Whether the pattern stands for this text, from end to end."""
+        places = self._skip_stars(1)
+        for letter in text:
+            stars = self._across if letter == '/' else self._across | self._within
+            places = (places & self._letters.get(letter, 0)) << 1 | places & stars
+            places = self._skip_stars(places)
+        return bool(places & self._end)
+
+    def _skip_stars(self, places: int) -> int:
+        """Add the places behind stars, which may stand for nothing; no two stars are together."""
+        return places | (places & (self._within | self._across)) << 1
 
 
 def split_names(text: str) -> list[str]:

@@ -26,6 +26,7 @@ from yolov7_trt_ros.emulated_board import kernel
 from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.boards import find_board
 from yolov7_trt_ros.emulated_board.build_tree import build_tree
+from yolov7_trt_ros.emulated_board.conf_board import board_from_conf, load_conf
 from yolov7_trt_ros.emulated_board.state import (
     BoardState,
     changing_state,
@@ -144,6 +145,12 @@ class EmulatedBoard:
             if stale_prompt is not None:
                 state['stale_prompt'] = stale_prompt
 
+    def set_memory(self, used: float) -> None:
+        """Set the share of RAM and of swap in use, 0 to 1."""
+        with changing_state(self.root) as state:
+            state['memory_used'] = min(max(used, 0.0), 1.0)
+        kernel.settle(self.root)
+
     def set_ambient(self, celsius: float) -> None:
         """Set the temperature of the air."""
         with changing_state(self.root) as state:
@@ -246,16 +253,16 @@ class EmulatedBoard:
 
 
 def create_board(
-    name: str, folder: Path | None = None, *, as_root: bool = True, in_container: bool = False,
-    sudo_allowed: bool | Sequence[str] = True,
+    name: str | Path, folder: Path | None = None, *, as_root: bool = True,
+    in_container: bool = False, sudo_allowed: bool | Sequence[str] = True,
 ) -> EmulatedBoard:
     """
     Make an emulated board, switched on in its default mode and idle.
 
     Parameters
     ----------
-    name : str
-        One of `BOARDS`.
+    name : str or Path
+        One of `BOARDS`, or an nvpmodel.conf to make a board from.
     folder : Path, optional
         Where its files go; a temporary folder by default.
     as_root, in_container, sudo_allowed
@@ -265,18 +272,26 @@ def create_board(
     ------
     PowerCommandError
         No board has that name, or the folder has other files where those of the board go.
+    PowerError
+        The file is none of a board that is known.
 
     """
-    definition = find_board(name)
+    conf = load_conf(name) if isinstance(name, Path) else ''
+    definition = board_from_conf(conf, name.name) if isinstance(name, Path) else find_board(name)
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix='emulated_board_'))
     board = EmulatedBoard(definition, folder.absolute())
     for path in (board.root, board.tools):  # `close` removes them
         if path.exists():
             raise PowerCommandError(f'{path} is there already; give a folder without it')
-    build_tree(board.root, definition)
-    _write_tools(board)
-    boot(board)
+    try:
+        build_tree(board.root, definition, conf)
+        _write_tools(board)
+        boot(board)
+    except PowerCommandError:
+        shutil.rmtree(board.root, ignore_errors=True)
+        board.close()
+        raise
     board.set_options(as_root=as_root, in_container=in_container, sudo_allowed=sudo_allowed)
     return board
 

@@ -1,105 +1,15 @@
-"""The form in which an emulated board is described: clocks, modes, rails, sensors."""
+"""The form in which an emulated board is described: modes, rails, sensors; with its clocks."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from yolov7_trt_ros.emulated_board.clock_definitions import (
+    CpuDefinition,
+    EmcDefinition,
+    GpuDefinition,
+)
 from yolov7_trt_ros.errors import PowerCommandError
-
-
-class ClockDefinition(NamedTuple):
-    """
-    One devfreq clock.
-
-    Attributes
-    ----------
-    name : str
-        Folder in ``/sys/class/devfreq``.
-    folder : str
-        Folder with min_freq, max_freq and cur_freq, relative to the root.
-    table_hz : tuple of int
-        Frequencies the clock can have, rising, in Hz.
-
-    """
-
-    name: str
-    folder: str
-    table_hz: tuple[int, ...]
-
-
-class GpuDefinition(NamedTuple):
-    """
-    The GPU: its clocks (the first is the one that is capped) and its device folder.
-
-    Attributes
-    ----------
-    device : str
-        Device folder with railgate_enable, load and the masks, relative to the root.
-    alias : str
-        Link to the device (``gpu.0``), through which nvpmodel writes.
-    of_name : str
-        Name of the device-tree node; '' where devfreq has no device folder (Thor).
-    param : str
-        Name of the clock in nvpmodel.conf.
-    clocks : tuple of ClockDefinition
-    fbp_mask : int or None
-
-    """
-
-    device: str
-    alias: str
-    of_name: str
-    param: str
-    clocks: tuple[ClockDefinition, ...]
-    fbp_mask: int | None = None
-
-
-class CpuDefinition(NamedTuple):
-    """
-    The CPU: how many cores, which of them lead a cluster, and their frequencies in kHz.
-
-    Attributes
-    ----------
-    core_count : int
-    leaders : tuple of int
-        First core of each cluster; all cores of a cluster share their clock.
-    table_khz : tuple of int
-    mode_min_khz : int
-        What nvpmodel writes to scaling_min_freq.
-    param : str
-        Name in nvpmodel.conf, before ``_0``.
-    idle_states : tuple of str
-
-    """
-
-    core_count: int
-    leaders: tuple[int, ...]
-    table_khz: tuple[int, ...]
-    mode_min_khz: int
-    param: str
-    idle_states: tuple[str, ...] = ('WFI', 'c7')
-
-
-class EmcDefinition(NamedTuple):
-    """
-    The memory clock.
-
-    Attributes
-    ----------
-    table_hz : tuple of int
-    idle_hz : int
-        Where it rests without load.
-    cap_file : str
-        File that nvpmodel writes its cap to.
-    kind : str
-        Where its live values are: 'clk' (t210), 'bpmp' (t194, t234) or 'devfreq' (t264).
-
-    """
-
-    table_hz: tuple[int, ...]
-    idle_hz: int
-    cap_file: str
-    kind: str
 
 
 class ModeDefinition(NamedTuple):
@@ -111,9 +21,11 @@ class ModeDefinition(NamedTuple):
     mode_id : int
     name : str
     cores : int
-        How many cores are online, counted from core 0.
+        How many cores are online, counted from core 0 unless `off` says otherwise.
     cpu_max_khz, gpu_max_hz, emc_max_hz : int
     tpc_mask : int or None
+    off : tuple of int
+        Cores that are offline; (): the last ones.
 
     """
 
@@ -124,10 +36,20 @@ class ModeDefinition(NamedTuple):
     gpu_max_hz: int
     emc_max_hz: int
     tpc_mask: int | None = None
+    off: tuple[int, ...] = ()
+
+    def has_core(self, core: int) -> bool:
+        """Whether a core is online."""
+        return core not in self.off if self.off else core < self.cores
 
 
 class RailDefinition(NamedTuple):
-    """A power rail: base_mw plus the weighted parts of the power model; voltage in mV."""
+    """
+    A power rail: base_mw plus the weighted parts of the power model.
+
+    Its current is measured in whole step_ma: 40 uV by the shunt, 5 mOhm but on the AGX Orin, as
+    recorded readings at 5 V are 40 mW apart.
+    """
 
     name: str
     voltage_mv: int
@@ -136,6 +58,7 @@ class RailDefinition(NamedTuple):
     cpu: float = 0.0
     emc: float = 0.0
     soc: float = 0.0
+    step_ma: int = 8
 
 
 class ChipDefinition(NamedTuple):
@@ -193,6 +116,8 @@ class ZoneDefinition(NamedTuple):
         The block is switched off: reading its temperature fails.
     hottest : bool
         The zone shows the hottest of all (tj).
+    of_gpu : bool
+        It is gated while the GPU is.
 
     """
 
@@ -204,6 +129,7 @@ class ZoneDefinition(NamedTuple):
     fixed_c: float | None = None
     gated: bool = False
     hottest: bool = False
+    of_gpu: bool = False
 
 
 class ThermalDefinition(NamedTuple):
@@ -258,8 +184,8 @@ class BoardDefinition(NamedTuple):
     ram_mb, swap_mb : int
     grammar : str
         Of tegrastats: 'jp4', 'jp5', 'jp6' or 'jp7'.
-    total_rail : str or None
-        Rail that carries all power; None: the sum of all rails.
+    input_rails : tuple of str
+        Rails that together carry all power; the others are behind them.
 
     """
 
@@ -278,7 +204,7 @@ class BoardDefinition(NamedTuple):
     reboot_rule: str
     chips: tuple[ChipDefinition, ...]
     rails: tuple[RailDefinition, ...]
-    total_rail: str | None
+    input_rails: tuple[str, ...]
     power: PowerModel
     thermal: ThermalDefinition
     fan: str
@@ -296,6 +222,10 @@ class BoardDefinition(NamedTuple):
                 return mode
         known = ', '.join(f'{mode.mode_id} {mode.name}' for mode in self.modes)
         raise PowerCommandError(f'expected a mode of {self.name} ({known}), found {mode_id}')
+
+    def rail(self, name: str) -> RailDefinition | None:
+        """Return the rail of that name; None for a channel that is not connected."""
+        return next((rail for rail in self.rails if rail.name == name), None)
 
     @property
     def l4t_release(self) -> str:

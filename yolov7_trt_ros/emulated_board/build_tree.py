@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.clock_definitions import ClockDefinition
+from yolov7_trt_ros.emulated_board.conf_board import make_missing_files
 from yolov7_trt_ros.emulated_board.conf_text import conf_text
-from yolov7_trt_ros.emulated_board.state import FOLDER, initial_state, save_state
+from yolov7_trt_ros.emulated_board.state import CONF_COPY, FOLDER, initial_state, save_state
 from yolov7_trt_ros.emulated_board.tree import (
     BPMP_FOLDER,
     BWMGR_FOLDER,
@@ -16,10 +18,13 @@ from yolov7_trt_ros.emulated_board.tree import (
     EMC_DEVFREQ_FOLDER,
     FAN_CURVES,
     fan_folder,
+    gate,
     link,
     over_current_folder,
     OVERRIDE_FOLDER,
     policy_folder,
+    RPM_PER_PWM,
+    tachometer_folder,
     write_fan_status,
     write_text,
     write_value,
@@ -42,9 +47,21 @@ def current_limits_ma(board: BoardDefinition) -> dict[str, tuple[int, int]]:
     return limits
 
 
-def build_tree(root: Path, board: BoardDefinition) -> None:
-    """Make all files of a board that has just been switched on, before its first mode is set."""
-    _build_identity(root, board)
+def build_tree(root: Path, board: BoardDefinition, conf: str = '') -> None:
+    """
+    Make all files of a board that has just been switched on, before its first mode is set.
+
+    Parameters
+    ----------
+    root
+        Where.
+    board
+        What it is.
+    conf
+        Text of the nvpmodel.conf that it was made from; '': made from the definition.
+
+    """
+    _build_identity(root, board, conf or conf_text(board))
     _build_cpu(root, board)
     _build_gpu(root, board)
     _build_emc(root, board)
@@ -52,10 +69,13 @@ def build_tree(root: Path, board: BoardDefinition) -> None:
     _build_thermal(root, board)
     _build_fan(root, board)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
-    save_state(root, initial_state(board.name))
+    save_state(root, initial_state(board.name, board.conf_name if conf else ''))
+    if conf:
+        write_text(root, CONF_COPY, conf)
+        make_missing_files(root, conf)
 
 
-def _build_identity(root: Path, board: BoardDefinition) -> None:
+def _build_identity(root: Path, board: BoardDefinition, conf: str) -> None:
     tree = 'sys/firmware/devicetree/base'
     write_text(root, f'{tree}/model', f'{board.model}\0')
     write_text(root, f'{tree}/compatible', ''.join(f'{item}\0' for item in board.compatible))
@@ -64,7 +84,7 @@ def _build_identity(root: Path, board: BoardDefinition) -> None:
     write_text(root, 'etc/nv_tegra_release',
                f'# R{release} (release), REVISION: {revision}, GCID: 0, BOARD: generic, '
                'EABI: aarch64, DATE: Thu Jan  1 00:00:00 UTC 2026\n')
-    write_text(root, f'etc/nvpmodel/{board.conf_name}', conf_text(board))
+    write_text(root, f'etc/nvpmodel/{board.conf_name}', conf)
     link(root, 'etc/nvpmodel.conf', f'etc/nvpmodel/{board.conf_name}')
     for folder in ('var/lib/nvpmodel', 'etc/sudoers.d', 'root', 'tmp'):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -92,8 +112,7 @@ def _build_cpu(root: Path, board: BoardDefinition) -> None:
 def _build_core(root: Path, board: BoardDefinition, core: int) -> None:
     folder = f'{CPU_FOLDER}/cpu{core}'
     write_value(root, f'{folder}/online', 1)
-    leader = max(leader for leader in board.cpu.leaders if leader <= core)
-    link(root, f'{folder}/cpufreq', policy_folder(leader))
+    link(root, f'{folder}/cpufreq', policy_folder(board.cpu.leader_of(core)))
     for number, name in enumerate(board.cpu.idle_states):
         write_value(root, f'{folder}/cpuidle/state{number}/name', name)
         write_value(root, f'{folder}/cpuidle/state{number}/disable', 0)
@@ -115,20 +134,19 @@ def _build_gpu(root: Path, board: BoardDefinition) -> None:
     if gpu.alias != gpu.device:
         link(root, gpu.alias, gpu.device)
     for clock in gpu.clocks:
-        _build_devfreq(root, clock.name, clock.folder, clock.table_hz, 'nvhost_podgov')
+        _build_devfreq(root, clock, 'nvhost_podgov')
         if gpu.of_name:
             link(root, f'{clock.folder}/device', gpu.device)
     if board.grammar == 'jp6':
         link(root, f'{gpu.device}/devfreq_dev', gpu.clocks[0].folder)
 
 
-def _build_devfreq(
-    root: Path, name: str, folder: str, table_hz: tuple[int, ...], governor: str
-) -> None:
+def _build_devfreq(root: Path, clock: ClockDefinition, governor: str) -> None:
     """Make one devfreq folder and its link in /sys/class/devfreq."""
+    name, folder, table_hz, _ = clock
     for file, value in (
-        ('available_frequencies', ' '.join(map(str, table_hz))), ('min_freq', table_hz[0]),
-        ('max_freq', table_hz[-1]), ('cur_freq', table_hz[0]), ('governor', governor),
+        ('available_frequencies', ' '.join(map(str, table_hz))), ('min_freq', clock.lowest_hz),
+        ('max_freq', table_hz[-1]), ('cur_freq', clock.lowest_hz), ('governor', governor),
         ('available_governors', f'performance {governor} userspace'),
     ):
         write_value(root, f'{folder}/{file}', value)
@@ -143,7 +161,8 @@ def _build_emc(root: Path, board: BoardDefinition) -> None:
     for name in board.extra_caps:
         write_value(root, f'{folder}/{name}', 0)
     if emc.kind == 'devfreq':
-        _build_devfreq(root, 'bwmgr', EMC_DEVFREQ_FOLDER, emc.table_hz, 'userspace')
+        _build_devfreq(
+            root, ClockDefinition('bwmgr', EMC_DEVFREQ_FOLDER, emc.table_hz), 'userspace')
         return
     files = {
         'bpmp': {'min_rate': low, 'max_rate': top, 'rate': emc.idle_hz, 'mrq_rate_locked': 0,
@@ -203,8 +222,8 @@ def _build_thermal(root: Path, board: BoardDefinition) -> None:
             write_value(root, f'{folder}/trip_point_{trip}_type', kind)
             write_value(root, f'{folder}/trip_point_{trip}_temp', round(limit * 1000))
         link(root, f'sys/class/thermal/thermal_zone{number}', folder)
-        if zone.gated:  # the kernel opens the file and answers a read with an error
-            (root / folder / 'temp').symlink_to('/proc/self/mem')
+        if zone.gated:
+            gate(root, f'{folder}/temp')
     for number, name in enumerate(('cpu-throttle-alert', 'gpu-throttle-alert')):
         folder = cooling_folder(number)
         for file, value in (('type', name), ('cur_state', 0), ('max_state', 2)):
@@ -231,6 +250,11 @@ def _build_fan(root: Path, board: BoardDefinition) -> None:
         write_value(root, f'{counters}/oc1_event_cnt', 0)
         write_value(root, f'{counters}/oc1_throt_en', 1)
         link(root, f'sys/class/hwmon/{counters.rpartition("/")[2]}', counters)
+    tachometer = tachometer_folder(board)
+    if tachometer is not None:
+        write_value(root, f'{tachometer}/name', 'pwm_tach')
+        write_value(root, f'{tachometer}/rpm', 0)
+        link(root, f'sys/class/hwmon/{tachometer.rpartition("/")[2]}', tachometer)
     write_text(root, 'etc/nvfancontrol.conf', _fan_conf_text(board))
     write_fan_status(root, 'quiet')
 
@@ -241,7 +265,7 @@ def _fan_conf_text(board: BoardDefinition) -> str:
              '\t\tSTEP_SIZE 10', '\t}']
     for profile, curve in FAN_CURVES.items():
         lines += [f'\tFAN_PROFILE {profile} {{', '\t\t#TEMP\tHYST\tPWM\tRPM']
-        lines += [f'\t\t{celsius:g}\t0\t{pwm}\t{pwm * 12}' for celsius, pwm in curve]
+        lines += [f'\t\t{celsius:g}\t0\t{pwm}\t{pwm * RPM_PER_PWM}' for celsius, pwm in curve]
         lines.append('\t}')
     lines += ['\tTHERMAL_GROUP 0 {', f'\t\tGROUP_MAX_TEMP {board.thermal.shutdown_c:g}']
     lines += [f'\t\t{zone.zone_type} 20,20,20,20' for zone in board.thermal.zones[:2]]

@@ -1,8 +1,9 @@
 """
 What the kernel does with frequencies that were written: rounds them to the table, keeps them sane.
 
-A GPU frequency goes up to the next one of the table and a CPU's maximum down; a minimum above
-the maximum is refused. That the rounding happens is recorded, its direction is not.
+A minimum goes up to the next one of the table, a maximum in the direction the board's definition
+has; a minimum above the maximum is refused. The direction of a maximum is recorded on the Nano
+only (CPU up, GPU down); the other boards' (CPU down, GPU up) is our guess.
 
 """
 
@@ -40,10 +41,10 @@ def settle_clocks(root: Path, board: BoardDefinition, state: BoardState) -> None
     for leader in board.cpu.leaders:
         folder = policy_folder(leader)
         _settle_pair(root, state, f'{folder}/scaling_min_freq', f'{folder}/scaling_max_freq',
-                     board.cpu.table_khz, max_goes_up=False)
+                     board.cpu.table_khz, max_goes_up=board.cpu.max_goes_up)
     for clock in board.gpu.clocks:
         _settle_pair(root, state, f'{clock.folder}/min_freq', f'{clock.folder}/max_freq',
-                     clock.table_hz, max_goes_up=True)
+                     clock.table_hz, max_goes_up=board.gpu.max_goes_up)
     if board.emc.kind == 'devfreq':
         _settle_pair(root, state, f'{EMC_DEVFREQ_FOLDER}/min_freq',
                      f'{EMC_DEVFREQ_FOLDER}/max_freq', board.emc.table_hz, max_goes_up=True)
@@ -136,6 +137,12 @@ def gpu_frequency_hz(state: BoardState, board: BoardDefinition, index: int, cap:
 def _pick(table: Sequence[int], low: int, high: int, load: float, cap: float) -> int:
     wanted = min(max(low, round_up(table, int(high * min(1.0, 1.25 * load)))), high)
     return min(wanted, round_down(table, int(table[-1] * cap)))
+
+
+def is_gpu_off(root: Path, board: BoardDefinition, state: BoardState) -> bool:
+    """Whether the GPU is switched off for want of work, which jetson_clocks forbids."""
+    return bool(board.gpu.gated) and state['gpu_load'] == 0.0 and bool(
+        read_number(root, f'{board.gpu.device}/railgate_enable'))
 
 
 def emc_range_hz(root: Path, board: BoardDefinition, state: BoardState) -> tuple[int, int]:

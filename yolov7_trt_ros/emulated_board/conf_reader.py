@@ -7,16 +7,27 @@ On purpose not the parser of `power/`, which is tested against this tool.
 
 from __future__ import annotations
 
+from pathlib import Path
+import posixpath
 from typing import NamedTuple
+
+NEXT_KERNEL = '_KNEXT'
+"""Ends the name of an argument whose file newer kernels have; modes name it without."""
 
 
 class ConfArgument(NamedTuple):
-    """One argument of a parameter: the file it is written to."""
+    """One argument of a parameter: the file it is written to, as the conf has it."""
 
     kind: str
     param: str
     argument: str
     path: str
+
+    @property
+    def file(self) -> str:
+        """Return the file below the root; a HWMON argument has folder and file apart."""
+        path = self.path.replace(' ', '/') if self.kind == 'HWMON' else self.path
+        return posixpath.normpath(f'/{path}').lstrip('/')
 
 
 class ConfMode(NamedTuple):
@@ -25,6 +36,11 @@ class ConfMode(NamedTuple):
     mode_id: int
     name: str
     settings: list[tuple[str, str, str]]
+
+    def value(self, argument: str, param: str = '') -> str | None:
+        """Return the value of an argument, of any parameter whose name begins like this."""
+        return next((value for name, found, value in self.settings
+                     if found == argument and name.startswith(param)), None)
 
 
 class Conf(NamedTuple):
@@ -39,6 +55,17 @@ class Conf(NamedTuple):
         """Return the mode with that id."""
         return next((mode for mode in self.modes if mode.mode_id == mode_id), None)
 
+    def find_argument(self, root: Path, param: str, argument: str) -> ConfArgument | None:
+        """Return where an argument is written: the newer kernel's file where there is one."""
+        known = self.candidates(param, argument)
+        return next((item for item in known if (root / item.file).exists()),
+                    known[-1] if known else None)
+
+    def candidates(self, param: str, argument: str) -> list[ConfArgument]:
+        """Return the files that an argument may have, that of newer kernels first."""
+        keys = ((param, argument + NEXT_KERNEL), (param, argument))
+        return [self.arguments[key] for key in keys if key in self.arguments]
+
 
 def read_conf(text: str) -> Conf:
     """Read nvpmodel.conf; text that it does not know is passed over."""
@@ -47,19 +74,22 @@ def read_conf(text: str) -> Conf:
     for raw in text.splitlines():
         line = raw.partition('#')[0].strip()
         if line.startswith('<'):
-            section, *fields = line.strip('<> ').split()
+            section, *fields = line.strip('<> ').split() or ['']
             keys = dict(field.partition('=')[::2] for field in fields)
             kind, param = keys.get('TYPE', ''), keys.get('NAME', '')
             if section == 'POWER_MODEL':
-                conf.modes.append(ConfMode(int(keys['ID']), keys['NAME'], []))
+                conf.modes.append(ConfMode(_whole(keys.get('ID')), param, []))
             elif section == 'PM_CONFIG':
-                conf = conf._replace(default=int(keys['DEFAULT']))
+                conf = conf._replace(default=_whole(keys.get('DEFAULT')))
             elif section == 'FAN_CONFIG':
-                conf = conf._replace(fan=keys['DEFAULT'])
+                conf = conf._replace(fan=keys.get('DEFAULT'))
         elif line and section == 'PARAM':
-            name, _, path = line.partition(' ')
-            conf.arguments[param, name] = ConfArgument(kind, param, name, path.strip())
-        elif line and section == 'POWER_MODEL':
-            first, second, value = line.split()
-            conf.modes[-1].settings.append((first, second, value))
+            name, *path = line.split()
+            conf.arguments[param, name] = ConfArgument(kind, param, name, ' '.join(path))
+        elif section == 'POWER_MODEL' and len(words := line.split(None, 2)) == 3:
+            conf.modes[-1].settings.append((words[0], words[1], words[2]))
     return conf
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text is not None and text.isascii() and text.isdecimal() else -1

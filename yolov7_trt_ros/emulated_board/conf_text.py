@@ -82,8 +82,8 @@ def _param_lines(settings: list[Setting]) -> list[str]:
 def _core_settings(board: BoardDefinition, mode: ModeDefinition) -> list[Setting]:
     return [
         Setting('FILE', 'CPU_ONLINE', f'CORE_{core}',
-                f'/sys/devices/system/cpu/cpu{core}/online', int(core < mode.cores))
-        for core in range(board.cpu.core_count)
+                f'/sys/devices/system/cpu/cpu{core}/online', int(mode.has_core(core)))
+        for core in range(board.cpu.first_listed, board.cpu.core_count)
     ]
 
 
@@ -107,9 +107,9 @@ def _power_control(board: BoardDefinition, what: str, value: str) -> Setting:
 
 def _cpu_settings(board: BoardDefinition, mode: ModeDefinition) -> list[Setting]:
     settings = []
-    for leader in board.cpu.leaders:
+    names = board.cpu.params or [f'{board.cpu.param}_{leader}' for leader in board.cpu.leaders]
+    for leader, param in zip(board.cpu.leaders, names, strict=True):
         folder = f'/sys/devices/system/cpu/cpu{leader}/cpufreq'
-        param = f'{board.cpu.param}_{leader}'
         settings += [
             Setting('CLOCK', param, 'MIN_FREQ', f'{folder}/scaling_min_freq',
                     board.cpu.mode_min_khz),
@@ -121,7 +121,8 @@ def _cpu_settings(board: BoardDefinition, mode: ModeDefinition) -> list[Setting]
 def _gpu_settings(board: BoardDefinition, mode: ModeDefinition) -> list[Setting]:
     folder = f'/{gpu_folder(board)}'
     return [
-        Setting('CLOCK', board.gpu.param, 'MIN_FREQ', f'{folder}/min_freq', 0),
+        Setting('CLOCK', board.gpu.param, 'MIN_FREQ', f'{folder}/min_freq',
+                board.gpu.clocks[0].rest_hz),
         Setting('CLOCK', board.gpu.param, 'MAX_FREQ', f'{folder}/max_freq', mode.gpu_max_hz),
     ]
 

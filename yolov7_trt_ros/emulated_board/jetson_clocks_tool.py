@@ -13,7 +13,7 @@ import sys
 
 from yolov7_trt_ros.emulated_board import clocks, kernel
 from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
-from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.conf_board import board_of
 from yolov7_trt_ros.emulated_board.conf_text import gpu_folder
 from yolov7_trt_ros.emulated_board.nvpmodel_tool import current_mode
 from yolov7_trt_ros.emulated_board.state import load_state
@@ -58,7 +58,7 @@ def run_jetson_clocks(root: Path, arguments: list[str]) -> int:
         print(_USAGE)
         return 1
     state = load_state(root)
-    board = find_board(state['board'])
+    board = board_of(root, state)
     if option == '--show':
         print(f'SOC family:{board.soc_family}  Machine:{board.machine}')
     if not is_root(state):
@@ -82,7 +82,7 @@ def release_clocks(root: Path, board: BoardDefinition) -> None:
         write_value(root, f'{policy_folder(leader)}/scaling_min_freq', board.cpu.table_khz[0])
     write_value(root, f'{board.gpu.device}/railgate_enable', 1)
     for clock in board.gpu.clocks:
-        write_value(root, f'{clock.folder}/min_freq', clock.table_hz[0])
+        write_value(root, f'{clock.folder}/min_freq', clock.lowest_hz)
     write_value(root, _emc_lock_file(board), 0 if board.emc.kind != 'devfreq'
                 else board.emc.table_hz[0])
     if board.fan == 'pwm-fan':

@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from yolov7_trt_ros.emulated_board import clocks, physics
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
-from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition, ZoneDefinition
+from yolov7_trt_ros.emulated_board.conf_board import board_of
 from yolov7_trt_ros.emulated_board.state import BoardState, changing_state
 from yolov7_trt_ros.emulated_board.tree import (
     activity_file,
@@ -21,10 +21,16 @@ from yolov7_trt_ros.emulated_board.tree import (
     CPU_FOLDER,
     FAN_CURVES,
     fan_folder,
+    fan_profile,
+    gate,
+    limit_files,
     over_current_folder,
     policy_folder,
+    ranges,
     read_number,
     read_text,
+    RPM_PER_PWM,
+    tachometer_folder,
     write_value,
     zone_folder,
 )
@@ -35,6 +41,7 @@ THROTTLE_HYSTERESIS_C = 2.0
 OVER_CURRENT_HOLD_S = 1.0
 OVER_CURRENT_CAP = 0.5
 JIFFIES_PER_S = 100
+FREE_BLOCKS = 'Node 0, zone   Normal   903 411 208 90 41 20 12 6 3 1 105'
 
 
 def settle(root: Path) -> None:
@@ -45,7 +52,7 @@ def settle(root: Path) -> None:
 def step(root: Path, seconds: float) -> None:
     """Let time pass on the board and show clocks, power, temperatures and alarms after it."""
     with changing_state(root) as state:
-        _Kernel(root, find_board(state['board']), state).run(seconds)
+        _Kernel(root, board_of(root, state), state).run(seconds)
 
 
 class _Kernel:
@@ -62,6 +69,7 @@ class _Kernel:
     def run(self, seconds: float) -> None:
         """Settle, let time pass, show."""
         clocks.settle_clocks(self._root, self._board, self._state)
+        self._gpu_is_off = clocks.is_gpu_off(self._root, self._board, self._state)
         self._limits_ma = self._read_limits()
         self._cores = clocks.online_cores(self._root, self._board)
         left = seconds
@@ -103,6 +111,8 @@ class _Kernel:
             for leader in self._board.cpu.leaders}
         self._gpu_hz = [clocks.gpu_frequency_hz(self._state, self._board, index, cap)
                         for index in range(len(self._board.gpu.clocks))]
+        if self._gpu_is_off and self._board.gpu.gated == 'all':
+            self._gpu_hz[0] = 0
         self._emc_hz = clocks.emc_frequency_hz(self._root, self._board, self._state)
 
     def _activity(self) -> physics.Activity:
@@ -112,7 +122,9 @@ class _Kernel:
             max(self._cpu_khz.values()) / board.cpu.table_khz[-1],
             self._emc_hz / board.emc.table_hz[-1],
             state['gpu_load'], state['cpu_load'], state['emc_load'],
-            len(self._cores) / board.cpu.core_count)
+            len(self._cores) / board.cpu.core_count,
+            0.0 if self._gpu_is_off else physics.tpcs_share(
+                board, read_number(self._root, f'{board.gpu.device}/tpc_pg_mask')))
 
     def _fan_pwm(self) -> int:
         """Return the PWM now, 0 to 255: what was written by hand, or the profile's curve."""
@@ -124,8 +136,9 @@ class _Kernel:
         elif (root / 'run/emulated_board/nvfancontrol_stopped').exists():
             return read_number(root, f'{folder}/pwm1')
         else:
-            profile = _fan_profile(read_text(root, 'var/lib/nvfancontrol/status'))
-        return _on_curve(FAN_CURVES.get(profile, FAN_CURVES['quiet']), self._state['sink_c'])
+            profile = fan_profile(read_text(root, 'var/lib/nvfancontrol/status'))
+        curve = FAN_CURVES.get(profile, FAN_CURVES['quiet'])
+        return physics.on_curve(curve, self._state['sink_c'])
 
     def _throttle(self) -> None:
         """Move the throttle level by one step at a time, with hysteresis and a hold."""
@@ -148,7 +161,7 @@ class _Kernel:
         for chip in self._board.chips:
             folder = chip_folder(self._board, chip)
             for number, rail in enumerate(chip.channels):
-                warn, crit = _limit_files(chip.driver, number)
+                warn, crit = limit_files(chip.driver, number)
                 if warn:
                     limits[rail] = (read_number(self._root, f'{folder}/{warn}', 32760),
                                     read_number(self._root, f'{folder}/{crit}', 32760))
@@ -190,9 +203,9 @@ class _Kernel:
         rate_file = clocks.emc_rate_file(self._board)
         if read_number(self._root, rate_file) != self._emc_hz:  # jetson_clocks writes it too
             write_value(self._root, rate_file, self._emc_hz)
-        self._put(f'{CPU_FOLDER}/online', _ranges(self._cores))
+        self._put(f'{CPU_FOLDER}/online', ranges(self._cores))
         offline = set(range(self._board.cpu.core_count)) - set(self._cores)
-        self._put(f'{CPU_FOLDER}/offline', _ranges(sorted(offline)))
+        self._put(f'{CPU_FOLDER}/offline', ranges(sorted(offline)))
 
     def _show_rails(self) -> None:
         for chip in self._board.chips:
@@ -206,12 +219,13 @@ class _Kernel:
 
     def _readings(self, driver: str, number: int, name: str) -> dict[str, int]:
         """Return the files of one channel and what they read now."""
-        rail = next((item for item in self._board.rails if item.name == name), None)
-        if rail is None:
-            milliwatt, millivolt = 0.0, 0
-        else:
-            milliwatt, millivolt = self._state['rails_mw'][name], rail.voltage_mv
-        milliamp = round(milliwatt * 1000 / millivolt) if millivolt else 0
+        rail = self._board.rail(name)
+        milliamp, millivolt = 0, 0
+        if rail is not None:
+            millivolt = rail.voltage_mv
+            milliamp = physics.measured_ma(
+                rail, self._state['rails_mw'][name], driver, self._state['time_s'])
+        milliwatt = milliamp * millivolt / 1000
         if driver == 'ina3221x':
             return {f'in_power{number}_input': round(milliwatt),
                     f'in_current{number}_input': milliamp,
@@ -227,7 +241,9 @@ class _Kernel:
 
     def _show_heat(self) -> None:
         for number, zone in enumerate(self._board.thermal.zones):
-            if not zone.gated:
+            if zone.of_gpu and self._board.gpu.gated == 'all':
+                self._gate(f'{zone_folder(number)}/temp', self._gpu_is_off)
+            if zone.zone_type in self._temperatures and not self._is_gated(zone):
                 celsius = self._temperatures[zone.zone_type]
                 self._put(f'{zone_folder(number)}/temp', round(celsius * 1000))
         for number in (0, 1):
@@ -237,6 +253,21 @@ class _Kernel:
             self._put(f'{folder}/cur_pwm', self._fan_pwm())
         elif not (self._root / 'run/emulated_board/nvfancontrol_stopped').exists():
             write_value(self._root, f'{folder}/pwm1', self._fan_pwm())
+        tachometer = tachometer_folder(self._board)
+        if tachometer is not None:
+            self._put(f'{tachometer}/rpm', read_number(self._root, f'{folder}/pwm1') * RPM_PER_PWM)
+
+    def _is_gated(self, zone: ZoneDefinition) -> bool:
+        return zone.of_gpu and self._board.gpu.gated == 'all' and self._gpu_is_off
+
+    def _gate(self, path: str, is_off: bool) -> None:
+        """Let reads of a file fail, or no longer."""
+        full = self._root / path
+        if is_off and not full.is_symlink():
+            gate(self._root, path)
+        elif not is_off and full.is_symlink():
+            full.unlink()
+            self._state['shown'].pop(path, None)
 
     def _show_loads(self, seconds: float) -> None:
         state = self._state
@@ -244,12 +275,15 @@ class _Kernel:
             self._put(f'{self._board.gpu.device}/load', round(state['gpu_load'] * 1000))
         self._put(activity_file(self._board), round(self._emc_hz / 1000 * state['emc_load']))
         self._put_stat()
-        free_kb = round(self._board.ram_mb * 1024 * (0.75 - 0.25 * state['gpu_load']))
+        used_mb, swapped_mb = physics.memory_used_mb(
+            self._board, state['memory_used'], state['gpu_load'])
+        free_kb = (self._board.ram_mb - used_mb) * 1024
         swap_kb = self._board.swap_mb * 1024
         self._put('proc/meminfo', (
             f'MemTotal: {self._board.ram_mb * 1024} kB\nMemFree: {free_kb} kB\n'
             f'MemAvailable: {free_kb} kB\nCached: 0 kB\nSwapCached: 0 kB\n'
-            f'SwapTotal: {swap_kb} kB\nSwapFree: {swap_kb} kB'))
+            f'SwapTotal: {swap_kb} kB\nSwapFree: {swap_kb - swapped_mb * 1024} kB'))
+        self._put('proc/buddyinfo', FREE_BLOCKS)
         if seconds > 0:
             self._put('proc/uptime', f'{state["time_s"]:.2f} 0.00')
 
@@ -268,41 +302,3 @@ class _Kernel:
         lines = [f'cpu  {busy * count} 0 0 {idle * count} 0 0 0 0 0 0']
         lines += [f'cpu{core} {busy} 0 0 {idle} 0 0 0 0 0 0' for core in self._cores]
         self._put('proc/stat', '\n'.join(lines))
-
-
-def _limit_files(driver: str, number: int) -> tuple[str, str]:
-    """Return the names of the warning and critical limit's files; '' where there are none."""
-    if driver == 'ina3221x':
-        return f'warn_current_limit_{number}', f'crit_current_limit_{number}'
-    if driver == 'ina3221':
-        return f'curr{number + 1}_max', f'curr{number + 1}_crit'
-    return '', ''
-
-
-def _fan_profile(status: str) -> str:
-    for line in status.splitlines():
-        if line.startswith('FAN1:FAN_PROFILE:'):
-            return line.rpartition(':')[2].strip()
-    return 'quiet'
-
-
-def _on_curve(curve: tuple[tuple[float, int], ...], celsius: float) -> int:
-    """Return the PWM on a curve of straight lines."""
-    if celsius <= curve[0][0]:
-        return curve[0][1]
-    for (low_c, low), (high_c, high) in zip(curve, curve[1:], strict=False):
-        if celsius <= high_c:
-            return round(low + (high - low) * (celsius - low_c) / (high_c - low_c))
-    return curve[-1][1]
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Return rising numbers as the kernel lists them: '0-3,6'."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ','.join(str(part[0]) if len(part) == 1 else f'{part[0]}-{part[-1]}'
-                    for part in parts)

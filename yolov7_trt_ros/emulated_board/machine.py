@@ -60,21 +60,25 @@ def open_machine(emulate: str = '') -> Machine:
     Parameters
     ----------
     emulate
-        '', or the name of a board.
+        '', the name of a board, or the path of an nvpmodel.conf to make one from.
 
     Raises
     ------
     SettingError
         There is no such board; the message lists them.
+    PowerError
+        The file cannot be read, or is none of a known board.
 
     """
     if not emulate:
         return Machine(nvml=load_nvml)
-    if emulate not in BOARDS:
+    is_conf = emulate.endswith('.conf') or '/' in emulate
+    if emulate not in BOARDS and not is_conf:
         raise SettingError(
-            f'there is no emulated board {emulate!r}; choose one of {", ".join(BOARDS)}'
+            f'there is no emulated board {emulate!r}; choose one of {", ".join(BOARDS)}, '
+            'or give the path of an nvpmodel.conf'
         )
-    board = create_board(emulate)
+    board = create_board(Path(emulate) if is_conf else emulate)
     board.set_load(gpu=GPU_LOAD, cpu=CPU_LOAD)
     board.step(_WARM_UP_S)
     board.start(_PERIOD_S)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from yolov7_trt_ros.emulated_board import kernel
 from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
-from yolov7_trt_ros.emulated_board.boards import find_board
-from yolov7_trt_ros.emulated_board.conf_reader import Conf, ConfArgument, ConfMode, read_conf
+from yolov7_trt_ros.emulated_board.conf_board import board_of
+from yolov7_trt_ros.emulated_board.conf_reader import Conf, ConfMode, read_conf
 from yolov7_trt_ros.emulated_board.state import BoardState, changing_state, load_state
 from yolov7_trt_ros.emulated_board.tools import is_root, on_board
 from yolov7_trt_ros.emulated_board.tree import read_text, write_text, write_value
@@ -110,7 +110,7 @@ class _Nvpmodel:
         self._conf = conf
         self._options = options
         self._state = load_state(root)
-        self._board = find_board(self._state['board'])
+        self._board = board_of(root, self._state)
 
     def run(self) -> int:
         options = self._options
@@ -173,14 +173,17 @@ class _Nvpmodel:
             print(f'NVPM ERROR: Fan failed to set mode:{self._conf.fan}')
 
     def _say_setting(self, param: str, argument: str, value: str) -> None:
-        item = self._conf.arguments[param, argument]
-        real = read_text(self._root, _file_of(item).lstrip('/'))
+        item = self._conf.find_argument(self._root, param, argument)
+        if item is None:
+            return
+        real = read_text(self._root, item.file)
         print(f'NVPM VERB: PARAM {param}: ARG {argument}: PATH {item.path}: REAL_VAL: {real} '
               f'CONF_VAL: {self._conf_value(param, argument, value)}')
 
     def _conf_value(self, param: str, argument: str, value: str) -> str:
-        kind = self._conf.arguments[param, argument].kind
-        return str(_int_max(self._board)) if kind == 'CLOCK' and value == '-1' else value
+        known = self._conf.candidates(param, argument)
+        is_clock = bool(known) and known[0].kind == 'CLOCK'
+        return str(_int_max(self._board)) if is_clock and value == '-1' else value
 
     def _set_fan(self, profile: str) -> int:
         if self._conf.fan is None:
@@ -219,7 +222,8 @@ class _Nvpmodel:
 
     def _fail_to_write(self, mode: ConfMode) -> int:
         param, argument, _ = mode.settings[0]
-        path = self._conf.arguments[param, argument].path
+        item = self._conf.find_argument(self._root, param, argument)
+        path = '' if item is None else item.path
         print(f'NVPM ERROR: Error opening {path}: 13')
         print(f'NVPM ERROR: failed to write PARAM {param}: ARG {argument}: PATH {path}')
         print('NVPM ERROR: failed to set power mode!')
@@ -231,7 +235,8 @@ class _Nvpmodel:
         now = self._conf.mode(_stored_mode(self._root, self._conf))
         if now is None or now.mode_id == mode.mode_id or self._board.reboot_rule == 'never':
             return False
-        return self._board.reboot_rule == 'always' or _tpc_mask(now) != _tpc_mask(mode)
+        return self._board.reboot_rule == 'always' or (
+            now.value('TPC_PG_MASK') != mode.value('TPC_PG_MASK'))
 
     def _ask(self, mode: ConfMode) -> int:
         """Ask for the reboot, or reboot at once when forced."""
@@ -279,25 +284,15 @@ def _stored_mode(root: Path, conf: Conf) -> int:
     return int(digits) if digits.isdecimal() else conf.default
 
 
-def _tpc_mask(mode: ConfMode) -> str | None:
-    return next((value for _, argument, value in mode.settings if argument == 'TPC_PG_MASK'),
-                None)
-
-
 def _int_max(board: BoardDefinition) -> int:
     return (1 << 63) - 1 if board.l4t[0] >= 36 else (1 << 31) - 1
 
 
-def _file_of(item: ConfArgument) -> str:
-    """Return the file of an argument; a HWMON argument has folder and file apart."""
-    return item.path.replace(' ', '/') if item.kind == 'HWMON' else item.path
-
-
 def _write_settings(root: Path, conf: Conf, mode: ConfMode) -> None:
     """Write all values of a mode in the order of the file; minima come before maxima there."""
-    board = find_board(load_state(root)['board'])
+    board = board_of(root, load_state(root))
     for param, argument, value in mode.settings:
-        item = conf.arguments.get((param, argument))
+        item = conf.find_argument(root, param, argument)
         if item is not None:
             no_cap = item.kind == 'CLOCK' and value == '-1'
-            write_value(root, _file_of(item).lstrip('/'), _int_max(board) if no_cap else value)
+            write_value(root, item.file, _int_max(board) if no_cap else value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import math
+import random
 from typing import NamedTuple
 
 from yolov7_trt_ros.emulated_board.board_definition import (
@@ -21,6 +22,8 @@ from yolov7_trt_ros.emulated_board.board_definition import (
 
 VOLTAGE_FLOOR = 0.6
 AVERAGING_S = 0.43
+SCATTER = 0.01
+"""Standard deviation of a reading by its mean, as in the recording of an idle Orin Nano."""
 THROTTLE_CAPS = (1.0, 0.7, 0.45)
 """Share of the top clock that each throttle level leaves."""
 FAN_GAIN = 0.5
@@ -37,8 +40,8 @@ class Activity(NamedTuple):
         Frequency as a share of the top one.
     gpu_load, cpu_load, emc_load : float
         Busy share of the time, 0 to 1.
-    cores_share : float
-        Share of the cores that are online.
+    cores_share, tpcs_share : float
+        Share of the CPU's cores and of the GPU's TPCs that are on.
 
     """
 
@@ -49,6 +52,7 @@ class Activity(NamedTuple):
     cpu_load: float
     emc_load: float
     cores_share: float = 1.0
+    tpcs_share: float = 1.0
 
 
 class PartPowers(NamedTuple):
@@ -74,7 +78,8 @@ def part_powers(board: BoardDefinition, activity: Activity) -> PartPowers:
         return top_mw * clock_power_share(clock) * (idle + (1 - idle) * load)
 
     return PartPowers(
-        part(model.gpu_mw, model.gpu_idle, activity.gpu_clock, activity.gpu_load),
+        part(model.gpu_mw, model.gpu_idle, activity.gpu_clock, activity.gpu_load)
+        * activity.tpcs_share,
         part(model.cpu_mw, model.cpu_idle, activity.cpu_clock, activity.cpu_load)
         * activity.cores_share,
         part(model.emc_mw, model.emc_idle, activity.emc_clock, activity.emc_load),
@@ -92,11 +97,36 @@ def _rail_power(rail: RailDefinition, parts: PartPowers) -> float:
             + rail.emc * parts.emc_mw + rail.soc * parts.soc_mw)
 
 
+def tpcs_share(board: BoardDefinition, mask: int) -> float:
+    """Return the share of the GPU's TPCs that a mask leaves on, of those a mode may have."""
+    count = board.gpu.tpc_count
+    masks = [mode.tpc_mask or 0 for mode in board.modes]
+    most = max(count - mode_mask.bit_count() for mode_mask in masks)
+    return max(0, count - mask.bit_count()) / most if count and most > 0 else 1.0
+
+
+def measured_ma(rail: RailDefinition, milliwatt: float, driver: str, time_s: float) -> int:
+    """
+    Return the current that a power monitor shows at a time, in mA.
+
+    As recorded: one reading in `AVERAGING_S`, scattered, and of an INA3221 in whole steps.
+    """
+    scatter = random.Random(f'{rail.name} {int(time_s / AVERAGING_S)}').gauss(1.0, SCATTER)
+    milliampere = milliwatt * 1000 / rail.voltage_mv * max(0.0, scatter)
+    step = 1 if driver == 'ina238' else rail.step_ma
+    return round(milliampere / step) * step
+
+
 def total_power(board: BoardDefinition, rails_mw: Mapping[str, float]) -> float:
-    """Return the power of the whole board in mW: its total rail, or the sum of all."""
-    if board.total_rail is not None:
-        return rails_mw[board.total_rail]
-    return sum(rails_mw.values())
+    """Return the power of the whole board in mW: that of the rails that feed the others."""
+    return sum(rails_mw[name] for name in board.input_rails)
+
+
+def memory_used_mb(board: BoardDefinition, used: float, gpu_load: float) -> tuple[int, int]:
+    """Return RAM and swap in use; a share below 0 stands for what a GPU's load makes of it."""
+    if used < 0:
+        return round(board.ram_mb * (0.25 + 0.25 * gpu_load)), 0
+    return round(board.ram_mb * used), round(board.swap_mb * used)
 
 
 def approach(value: float, target: float, elapsed_s: float, time_constant_s: float) -> float:
@@ -139,3 +169,13 @@ def _zone_temperature(zone: ZoneDefinition, sink_c: float, parts: PartPowers) ->
         return zone.fixed_c
     return (sink_c + zone.offset_c + zone.gpu_share * parts.gpu_mw / 1000
             + zone.cpu_share * parts.cpu_mw / 1000)
+
+
+def on_curve(curve: tuple[tuple[float, int], ...], celsius: float) -> int:
+    """Return the PWM on a curve of straight lines."""
+    if celsius <= curve[0][0]:
+        return curve[0][1]
+    for (low_c, low), (high_c, high) in zip(curve, curve[1:], strict=False):
+        if celsius <= high_c:
+            return round(low + (high - low) * (celsius - low_c) / (high_c - low_c))
+    return curve[-1][1]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 FOLDER = 'run/emulated_board'
+CONF_COPY = f'{FOLDER}/nvpmodel.conf'
 ROOT_VARIABLE = 'EMULATED_BOARD_ROOT'
 SUDO_VARIABLE = 'EMULATED_BOARD_SUDO'
 
@@ -28,6 +29,9 @@ class BoardState(TypedDict):
     ----------
     board : str
         Name in ``boards.BOARDS``.
+    conf : str
+        Name of the nvpmodel.conf that it was made from, of which `CONF_COPY` is the text; '' for
+        none.
     as_root, in_container : bool
         Who calls the tools, and from where.
     sudo_allowed : bool or list of str
@@ -42,6 +46,8 @@ class BoardState(TypedDict):
         Tool to seconds that it hangs before doing anything.
     gpu_load, cpu_load, emc_load : float
         0 to 1.
+    memory_used : float
+        Share of RAM and swap in use; below 0: some RAM, by the load of the GPU.
     ambient_c, sink_c : float
         Air and heat sink.
     time_s : float
@@ -61,6 +67,7 @@ class BoardState(TypedDict):
     """
 
     board: str
+    conf: str
     as_root: bool
     in_container: bool
     sudo_allowed: bool | list[str]
@@ -71,6 +78,7 @@ class BoardState(TypedDict):
     gpu_load: float
     cpu_load: float
     emc_load: float
+    memory_used: float
     ambient_c: float
     sink_c: float
     time_s: float
@@ -83,14 +91,14 @@ class BoardState(TypedDict):
     shown: dict[str, str]
 
 
-def initial_state(board: str) -> BoardState:
+def initial_state(board: str, conf: str = '') -> BoardState:
     """Return the state of a board that has just been switched on."""
     return BoardState(
-        board=board, as_root=True, in_container=False, sudo_allowed=True, stale_prompt=False,
-        gpu_used=False, reboots=0, delays_s={}, gpu_load=0.0, cpu_load=0.02, emc_load=0.0,
-        ambient_c=25.0, sink_c=25.0, time_s=0.0, rails_mw={}, throttle_level=0,
-        throttle_until_s=0.0, over_current_until_s=-1.0, over_current_events=0, settled={},
-        shown={})
+        board=board, conf=conf, as_root=True, in_container=False, sudo_allowed=True,
+        stale_prompt=False, gpu_used=False, reboots=0, delays_s={}, gpu_load=0.0, cpu_load=0.02,
+        emc_load=0.0, memory_used=-1.0, ambient_c=25.0, sink_c=25.0, time_s=0.0, rails_mw={},
+        throttle_level=0, throttle_until_s=0.0, over_current_until_s=-1.0,
+        over_current_events=0, settled={}, shown={})
 
 
 def load_state(root: Path) -> BoardState:

@@ -18,9 +18,9 @@ import sys
 import time
 from typing import TextIO
 
-from yolov7_trt_ros.emulated_board import clocks, kernel
+from yolov7_trt_ros.emulated_board import clocks, kernel, physics
 from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
-from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.conf_board import board_of
 from yolov7_trt_ros.emulated_board.state import BoardState, FOLDER, load_state
 from yolov7_trt_ros.emulated_board.tools import is_root, tool_command
 from yolov7_trt_ros.emulated_board.tree import CPU_FOLDER, read_number, zone_folder
@@ -116,7 +116,7 @@ class LineWriter:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._board: BoardDefinition = find_board(load_state(root)['board'])
+        self._board: BoardDefinition = board_of(root, load_state(root))
         self._sums: dict[str, float] = {}
         self._count = 0
 
@@ -138,10 +138,10 @@ class LineWriter:
 
     def _memory(self, state: BoardState, root_user: bool) -> str:
         board = self._board
-        used = round(board.ram_mb * (0.25 + 0.25 * state['gpu_load']))
+        used, swapped = physics.memory_used_mb(board, state['memory_used'], state['gpu_load'])
         text = f'RAM {used}/{board.ram_mb}MB (lfb 105x4MB)'
         if board.swap_mb:
-            text += f' SWAP 0/{board.swap_mb}MB (cached 0MB)'
+            text += f' SWAP {swapped}/{board.swap_mb}MB (cached 0MB)'
         if board.name == 'nano' and root_user:
             text += ' IRAM 0/252kB(lfb 252kB)'
         return text
@@ -196,7 +196,7 @@ class LineWriter:
     def _temperatures(self) -> list[str]:
         fields = []
         for number, zone in enumerate(self._board.thermal.zones):
-            if not zone.gated:
+            if not (self._root / zone_folder(number) / 'temp').is_symlink():
                 celsius = read_number(self._root, f'{zone_folder(number)}/temp') / 1000
                 fields.append(f'{zone.label}@{celsius:.3f}'.rstrip('0').rstrip('.') + 'C')
             elif self._board.grammar == 'jp5':
@@ -208,8 +208,15 @@ class LineWriter:
         fields = []
         for chip in self._board.chips:
             for name in chip.channels:
-                now = round(state['rails_mw'].get(name, 0.0))
+                now = self._now_mw(state, chip.driver, name)
                 self._sums[name] = self._sums.get(name, 0.0) + now
                 mean = int(self._sums[name] / self._count)
                 fields.append(f'{name} {now}{unit}/{mean}{unit}')
         return fields
+
+    def _now_mw(self, state: BoardState, driver: str, name: str) -> int:
+        rail = self._board.rail(name)
+        if rail is None:
+            return 0
+        milliamp = physics.measured_ma(rail, state['rails_mw'][name], driver, state['time_s'])
+        return milliamp * rail.voltage_mv // 1000

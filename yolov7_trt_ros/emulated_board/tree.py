@@ -22,6 +22,7 @@ EMC_DEVFREQ_FOLDER = 'sys/devices/virtual/devfreq/bwmgr'
 FAN_FOLDER_JP4 = 'sys/devices/pwm-fan'
 CRIT_MARGIN = 1.35
 WARN_MARGIN = 1.15
+RPM_PER_PWM = 12
 
 
 def read_text(root: Path, path: str) -> str:
@@ -74,11 +75,20 @@ def link(root: Path, path: str, target: str) -> None:
     full.symlink_to(os.path.relpath(root / target, full.parent.resolve()))
 
 
+def gate(root: Path, path: str) -> None:
+    """Replace a file by one that opens, and answers a read with an error, as gated sensors do."""
+    full = root / path
+    fresh = full.with_name(f'.{full.name}.gated')
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to('/proc/self/mem')
+    os.replace(fresh, full)
+
+
 def hwmon_numbers(board: BoardDefinition) -> dict[str, int]:
     """Return the hwmon number of each chip's address and of the fan, where there is one."""
     names = [chip.address for chip in board.chips if chip.driver != 'ina3221x']
     if board.fan == 'hwmon':
-        names = ['fan', *names, 'soctherm_oc']
+        names = ['fan', *names, 'soctherm_oc', 'tachometer']
     return {name: number for number, name in enumerate(names)}
 
 
@@ -103,6 +113,13 @@ def over_current_folder(board: BoardDefinition) -> str | None:
         return None
     number = hwmon_numbers(board)['soctherm_oc']
     return f'sys/devices/platform/soctherm-oc-event/hwmon/hwmon{number}'
+
+
+def tachometer_folder(board: BoardDefinition) -> str | None:
+    """Return the folder with the fan's speed; None before JetPack 5."""
+    if board.fan != 'hwmon':
+        return None
+    return f'sys/devices/platform/tachometer/hwmon/hwmon{hwmon_numbers(board)["tachometer"]}'
 
 
 def activity_file(board: BoardDefinition) -> str:
@@ -139,3 +156,32 @@ FAN_CURVES: dict[str, tuple[tuple[float, int], ...]] = {
     'cool': ((0, 60), (40, 110), (55, 180), (70, 255)),
 }
 """Profile to temperature in degrees Celsius and PWM, 0 to 255, with straight lines between."""
+
+
+def limit_files(driver: str, number: int) -> tuple[str, str]:
+    """Return the names of the warning and critical limit's files; '' where there are none."""
+    if driver == 'ina3221x':
+        return f'warn_current_limit_{number}', f'crit_current_limit_{number}'
+    if driver == 'ina3221':
+        return f'curr{number + 1}_max', f'curr{number + 1}_crit'
+    return '', ''
+
+
+def fan_profile(status: str) -> str:
+    """Return the profile that the status of nvfancontrol names."""
+    for line in status.splitlines():
+        if line.startswith('FAN1:FAN_PROFILE:'):
+            return line.rpartition(':')[2].strip()
+    return 'quiet'
+
+
+def ranges(numbers: list[int]) -> str:
+    """Return rising numbers as the kernel lists them: '0-3,6'."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ','.join(str(part[0]) if len(part) == 1 else f'{part[0]}-{part[-1]}'
+                    for part in parts)

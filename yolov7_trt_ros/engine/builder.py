@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -25,6 +24,7 @@ from yolov7_trt_ros.engine.plan import (
     ShapeRange,
     write_plan,
 )
+from yolov7_trt_ros.engine.plan_owner import read_own_file, TIMING_CACHE
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.engine.trt_network import BuildSettings
 from yolov7_trt_ros.errors import (
@@ -350,9 +350,7 @@ def _settings(
 ) -> BuildSettings:
     timings = None
     if options.timing_cache is not None and api.has_timing_cache:
-        timings = b''
-        with contextlib.suppress(OSError):
-            timings = options.timing_cache.read_bytes()
+        timings = read_timings(options.timing_cache)
     return BuildSettings(
         profiles=profiles,
         fp16=options.precision in ('fp16', 'mixed'),
@@ -423,6 +421,24 @@ def _write(plan: Path, data: bytes, manifest: PlanManifest) -> None:
         write_plan(plan, data, manifest)
     except OSError as exc:
         raise BuildError(f'the plan {plan} cannot be written: {exc}') from exc
+
+
+def read_timings(path: Path) -> bytes:
+    """
+    Return a timing cache; one that is not there, or cannot be read, is empty.
+
+    Raises
+    ------
+    UntrustedPlanError
+        Somebody else could have written it.
+    ModelFormatError
+        It is no plain file.
+
+    """
+    try:
+        return read_own_file(path, what=TIMING_CACHE)
+    except OSError:
+        return b''
 
 
 def _keep_timings(path: Path | None, timings: bytes | None) -> None:

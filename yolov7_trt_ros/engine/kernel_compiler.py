@@ -17,7 +17,9 @@ import subprocess
 import tempfile
 from typing import Any
 
-from yolov7_trt_ros.errors import MissingDependencyError
+from yolov7_trt_ros.engine.plan_owner import KERNEL, read_own_file
+from yolov7_trt_ros.errors import MissingDependencyError, ModelFormatError, UntrustedPlanError
+from yolov7_trt_ros.whole_file import write_whole
 
 SOURCES = ('letterbox', 'collect', 'suppress')
 # Without contraction to fused multiply-adds, scores and IoU equal those of the CPU path exactly.
@@ -42,12 +44,17 @@ def cache_folder() -> Path:
 
 
 def compiled(source: str, architecture: str, folder: Path) -> bytes:
-    """Return the cubin of a source, from the cache `folder` or compiled now and kept there."""
+    """
+    Return the cubin of a source, from the cache `folder` or compiled now and kept there.
+
+    One in the cache that somebody else could have written is compiled anew.
+
+    """
     digest = hashlib.sha256('\n'.join([source, *OPTIONS]).encode()).hexdigest()[:32]
     path = folder / f'{digest}-{architecture}.cubin'
     try:
-        return path.read_bytes()
-    except OSError:
+        return read_own_file(path, what=KERNEL)
+    except (OSError, UntrustedPlanError, ModelFormatError):
         code = compile_source(source, architecture)
         _keep(path, code)
         return code
@@ -56,10 +63,7 @@ def compiled(source: str, architecture: str, folder: Path) -> bytes:
 def _keep(path: Path, code: bytes) -> None:
     """Write the file whole or not at all; a cache that cannot be written costs time only."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(code)
-        os.replace(file.name, path)
+        write_whole(path, code)
     except OSError:
         return
 

@@ -50,7 +50,12 @@ def read_plain_file(path: Path, most_bytes: int) -> bytes:
 
     """
     with open_plain_file(path) as file:
-        data = file.read(most_bytes + 1)
+        return read_at_most(file, path, most_bytes)
+
+
+def read_at_most(file: BinaryIO, path: Path, most_bytes: int) -> bytes:
+    """Return what is in an open file; raises ModelFormatError where it is larger."""
+    data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise ModelFormatError(f'{path} is larger than the {most_bytes} bytes that are read')
     return data

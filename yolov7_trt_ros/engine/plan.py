@@ -26,8 +26,7 @@ from yolov7_trt_ros.core.model_spec import (
     TensorInfo,
 )
 from yolov7_trt_ros.engine.manifest_values import Values
-from yolov7_trt_ros.engine.plain_file import read_plain_file
-from yolov7_trt_ros.engine.plan_owner import read_own_file
+from yolov7_trt_ros.engine.plan_owner import MANIFEST, read_own_file
 from yolov7_trt_ros.errors import (
     ModelFormatError,
     ModelLayoutError,
@@ -274,11 +273,15 @@ def read_manifest(plan_path: Path) -> PlanManifest | None:
     ------
     PlanError
         There is a file, but it is not a manifest.
+    UntrustedPlanError
+        Somebody else could have written it.
 
     """
     path = manifest_path(plan_path)
     try:
-        text = read_plain_file(path, _LARGEST_MANIFEST_BYTES).decode('utf-8')
+        text = read_own_file(
+            path, what=MANIFEST, most_bytes=_LARGEST_MANIFEST_BYTES
+        ).decode('utf-8')
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError, ModelFormatError) as exc:

@@ -1,4 +1,4 @@
-"""Read a plan only where nobody else could have put it: a TensorRT plan can run code."""
+"""Read a plan, and what belongs to one, only where nobody else could have put it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ import os
 from pathlib import Path
 import stat
 
-from yolov7_trt_ros.engine.plain_file import open_plain_file
+from yolov7_trt_ros.engine.plain_file import open_plain_file, read_at_most
 from yolov7_trt_ros.errors import UntrustedPlanError
 
 ROOT_UID = 0
+PLAN = 'plan'
+MANIFEST = 'manifest'
+TIMING_CACHE = 'timing cache'
+KERNEL = 'compiled kernel'
+_WHY = {
+    PLAN: 'a plan can run code',
+    MANIFEST: 'a manifest tells what is built and loaded',
+    TIMING_CACHE: "TensorRT's own code reads it",
+    KERNEL: 'a kernel is code',
+}
 
 
-def read_own_file(path: Path, *, uid: int | None = None) -> bytes:
+def read_own_file(
+    path: Path, *, what: str = PLAN, most_bytes: int | None = None, uid: int | None = None
+) -> bytes:
     """
     Return the bytes of a file that belongs to this user or to root, and not everybody may write.
 
@@ -22,7 +34,11 @@ def read_own_file(path: Path, *, uid: int | None = None) -> bytes:
     Parameters
     ----------
     path
-        The plan.
+        The file.
+    what
+        `PLAN`, `MANIFEST`, `TIMING_CACHE` or `KERNEL`, for messages.
+    most_bytes
+        A larger file is refused; None: any size.
     uid
         Of the user who may own it besides root; None: whom this process runs as.
 
@@ -31,25 +47,27 @@ def read_own_file(path: Path, *, uid: int | None = None) -> bytes:
     UntrustedPlanError
         It belongs to somebody else, or everybody may write it.
     ModelFormatError
-        It is a pipe, a device or the like.
+        It is a pipe, a device or the like, or too large.
     OSError
         It cannot be read.
 
     """
     with open_plain_file(path) as file:
-        check_owner(path, os.fstat(file.fileno()), os.geteuid() if uid is None else uid)
-        return file.read()
+        owner = os.geteuid() if uid is None else uid
+        check_owner(path, os.fstat(file.fileno()), owner, what)
+        return file.read() if most_bytes is None else read_at_most(file, path, most_bytes)
 
 
-def check_owner(path: Path, found: os.stat_result, uid: int) -> None:
+def check_owner(path: Path, found: os.stat_result, uid: int, what: str = PLAN) -> None:
     """Raise UntrustedPlanError unless a file is of `uid` or root and closed to everybody."""
-    why = 'a plan can run code, so one that others could have written is not loaded'
+    why = f'{_WHY[what]}, so one that others could have written is not loaded'
     if found.st_uid not in (uid, ROOT_UID):
         raise UntrustedPlanError(
-            f'the plan {path} belongs to user {found.st_uid}, expected {uid} (whom this process '
-            f'runs as) or root: {why}; build it as this user, or: sudo chown {uid} {path}'
+            f'the {what} {path} belongs to user {found.st_uid}, expected {uid} (whom this process '
+            f'runs as) or root: {why}; make it as this user, or: sudo chown {uid} {path}'
         )
     if found.st_mode & stat.S_IWOTH:
         raise UntrustedPlanError(
-            f'the plan {path} may be written by everybody: {why}; if it is yours: chmod o-w {path}'
+            f'the {what} {path} may be written by everybody: {why}; if it is yours: chmod o-w '
+            f'{path}'
         )

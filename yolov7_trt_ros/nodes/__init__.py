@@ -1,1 +1,8 @@
 """The only room that knows rclpy and messages; thin."""
+
+import sys
+
+from yolov7_trt_ros.nodes.early_signals import end_on_sigint
+
+if sys.argv[:1] == ['-m']:  # Python is about to import and run a module of this folder
+    end_on_sigint()

@@ -13,8 +13,9 @@ parameters and diagnostics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import time
+import traceback
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -29,14 +30,23 @@ from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import diagnostics, parameters, qos
+from yolov7_trt_ros.nodes.callback_net import failures_of
+from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
+from yolov7_trt_ros.nodes.image_stream import ReceivedFrame, StreamLimits
 from yolov7_trt_ros.nodes.labels import label_info_msg
-from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, read_parameters
+from yolov7_trt_ros.nodes.parameter_spec import (
+    declare_parameters,
+    held_parameters,
+    read_parameters,
+    SteadyParameters,
+)
 from yolov7_trt_ros.nodes.plan_build import Engine, exit_over_builds, PlanBuild
+from yolov7_trt_ros.nodes.process import malloc_text
 from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.stream_set import stream_set, StreamSet
+from yolov7_trt_ros.nodes.topic_names import resolve_names
 from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
@@ -45,11 +55,13 @@ _WARN_PERIOD_S = 5.0
 _PROGRESS_PERIOD_S = 10.0
 _CANCEL_WAIT_S = 1.0
 _LAST_WORDS_S = 1
+_REASON_CHARACTERS = 2000
 DEVICE_LOST_EXIT_CODE = 3
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+ERROR = TransitionCallbackReturn.ERROR
 
 
-class DetectorNode(LifecycleNode):
+class DetectorNode(SteadyParameters, LifecycleNode):
     """
     The lifecycle node `detector`.
 
@@ -87,6 +99,8 @@ class DetectorNode(LifecycleNode):
         self._state = 'unconfigured'
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
+        for spec in parameters.TOPIC_PARAMETERS:
+            resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._build_ended = self.create_guard_condition(self._on_build_ended)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -97,38 +111,46 @@ class DetectorNode(LifecycleNode):
             self._autostart_timer = self.create_timer(
                 0.0, self._autostart, clock=steady_clock()
             )
+        else:
+            self._tell_what_to_do()
 
     # Lifecycle ---------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, or start to build its plan; FAILURE says why in the log."""
         self._fault = self._device_lost = self._last_error = ''
-        try:
-            values = read_parameters(self, parameters.PARAMETERS)
-            self._streams = stream_set(self, values)
-            self._load_model(values)
-        except Yolov7TrtError as exc:
-            self._note_fault(
-                f'cannot configure: {exc}', device_lost=isinstance(exc, DeviceLostError)
-            )
+        answer = self._attempt('configure', self._configure, FAILURE)
+        if answer != SUCCESS:
             self._release()
-            return FAILURE
+        return answer
+
+    def _configure(self) -> None:
+        values = read_parameters(self, parameters.PARAMETERS)
+        self._streams = stream_set(self, values, self._on_frame_error)
+        self._load_model(values | self._trusted.files_to_open(values))
         self._state = 'inactive'
-        return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and subscribe, if the model is there."""
+        answer = self._attempt('activate', self._activate, FAILURE)
+        if answer != SUCCESS:
+            self._stop_worker()
+            self._state = 'inactive'
+        return answer
+
+    def _activate(self) -> None:
         self._state = 'active'
         if self._detector is not None:
             self._start_worker(self._detector)
-        return SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and finish the frame in work."""
+        return self._attempt('deactivate', self._deactivate, ERROR)
+
+    def _deactivate(self) -> None:
         self._note_worker_fault()
         self._stop_worker()
         self._state = 'inactive'
-        return SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop a build, free the model and take the publishers down."""
@@ -145,7 +167,8 @@ class DetectorNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything after a transition that raised; back to unconfigured."""
-        self._note_fault(f'a transition from {state.label} failed')
+        if not self._fault:
+            self._note_fault(f'a transition from {state.label} failed')
         self._release()
         return SUCCESS
 
@@ -154,10 +177,33 @@ class DetectorNode(LifecycleNode):
         self._release()
         super().destroy_node()
 
+    def _attempt(
+        self, what: str, work: Callable[[], None], otherwise: TransitionCallbackReturn
+    ) -> TransitionCallbackReturn:
+        """Do the work of a transition; where that fails, say why and return `otherwise`."""
+        try:
+            work()
+        except Exception as exc:  # rclpy drops it, and the reason with it
+            if not self.context.ok():
+                return otherwise  # a signal took the context away from under it
+            self._note_fault(
+                f'cannot {what}: {_reason(exc)}', device_lost=isinstance(exc, DeviceLostError)
+            )
+            self.get_logger().debug(traceback.format_exc())
+            return otherwise
+        return SUCCESS
+
     def _autostart(self) -> None:
         self._autostart_timer.cancel()
         if self.trigger_configure() == SUCCESS:
             self.trigger_activate()
+
+    def _tell_what_to_do(self) -> None:
+        name = self.get_fully_qualified_name()
+        self.get_logger().info(
+            f'lifecycle node, unconfigured: detects nothing until `ros2 lifecycle set {name} '
+            'configure` and then `activate`; to have that done at start: -p autostart:=true'
+        )
 
     # Model -------------------------------------------------------------------------------------
 
@@ -186,17 +232,17 @@ class DetectorNode(LifecycleNode):
             if detector is None:
                 return  # the signal of a build that was cancelled since
             self._use_detector(detector)
-        except Yolov7TrtError as exc:
+        except Exception as exc:  # of the engine or of ROS: the node tells why it does not detect
             self._close_detector()
             self._note_build_fault(exc)
         self._build = None
 
-    def _note_build_fault(self, error: Yolov7TrtError) -> None:
+    def _note_build_fault(self, error: Exception) -> None:
         if isinstance(error, DeviceLostError):
             self._note_fault(f'no detector, restart the node: {error}', device_lost=True)
         else:
             self._note_fault(
-                f'no detector: {error}. Mend that, then cleanup and configure '
+                f'no detector: {_reason(error)}. Mend that, then cleanup and configure '
                 f'(a plan was needed: {self._build_reason})'
             )
 
@@ -220,10 +266,11 @@ class DetectorNode(LifecycleNode):
         assert self._streams is not None  # set by on_configure
         slots: FrameSlots[ReceivedFrame] = FrameSlots()
         self._worker = DetectionWorker(
-            detector, slots, self._current_settings, self._on_frame_error, self.context.ok
+            detector, slots, self._current_settings, self._on_frame_error, self.context.ok,
+            failures_of(self).note,
         )
         self._worker.start()
-        self._streams.limit_rate(self._current_settings().max_rate_hz)
+        self._streams.limit(_limits(self._current_settings()))
         self._streams.subscribe(slots)
 
     def _publish_labels(self, detector: Detector, model: str) -> None:
@@ -245,15 +292,17 @@ class DetectorNode(LifecycleNode):
             self._latched.append(publisher)
 
     def _stop_worker(self) -> None:
-        if self._worker is not None and self._streams is not None:
-            self._streams.close()
-            self._worker.stop()
-            self._worker = None
+        worker, self._worker = self._worker, None
+        if worker is not None and self._streams is not None:
+            try:
+                self._streams.close()
+            finally:
+                worker.stop()
 
     def _close_detector(self) -> None:
-        if self._detector is not None:
-            self._detector.close()
-            self._detector = None
+        detector, self._detector = self._detector, None
+        if detector is not None:
+            detector.close()
 
     def _stop_build(self) -> None:
         if self._build is not None:
@@ -262,15 +311,26 @@ class DetectorNode(LifecycleNode):
             self._build = None
 
     def _release(self) -> None:
-        self._stop_build()
-        self._stop_worker()
-        if self._streams is not None:
-            self._streams.destroy()
-        for publisher in self._latched:
-            self.destroy_publisher(publisher)
-        self._close_detector()
-        self._streams, self._latched = None, []
+        """Free everything; what fails at that leaves the rest to be freed all the same."""
+        for step in (
+            self._stop_build, self._stop_worker, self._destroy_streams, self._destroy_latched,
+            self._close_detector,
+        ):
+            try:
+                step()
+            except Exception as exc:  # of the engine or of ROS
+                failures_of(self).note(f'freeing ({step.__name__.strip("_")})', exc)
         self._state = 'unconfigured'
+
+    def _destroy_streams(self) -> None:
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams.destroy()
+
+    def _destroy_latched(self) -> None:
+        latched, self._latched = self._latched, []
+        for publisher in latched:
+            self.destroy_publisher(publisher)
 
     # Parameters --------------------------------------------------------------------------------
 
@@ -280,55 +340,67 @@ class DetectorNode(LifecycleNode):
 
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         """Check all, then apply all; nothing is applied when one is refused."""
-        detector = self._detector
         try:
-            checked = parameters.check_changes(
-                {change.name: change.value for change in changes},
-                configured=self._state in ('inactive', 'active'),
-            )
-            self._trusted.check(checked)
-            values = read_parameters(self, parameters.PARAMETERS) | checked
-            topics = self._changed_topics(checked, values)
-            # Without a model yet, `_use_detector` reads them when it has come.
-            if detector is not None:
-                self._settings = parameters.node_settings(values, detector.spec.class_names)
-            if self._streams is not None:
-                self._streams.limit_rate(values['max_rate_hz'])
-                if topics is not None:
-                    self._streams.set_topics(topics)
+            self._change({change.name: change.value for change in changes})
         except SettingError as exc:
-            return SetParametersResult(successful=False, reason=str(exc))
+            return SetParametersResult(successful=False, reason=echo(exc, _REASON_CHARACTERS))
         return SetParametersResult(successful=True)
 
-    def _changed_topics(
-        self, changes: Mapping[str, Any], values: Mapping[str, Any]
-    ) -> tuple[list[str], list[str]] | None:
-        """Return the topics that are wanted from now on, checked; None where that stays."""
-        names = ('image_topics', 'detections_topics')
-        if self._streams is None or not any(name in changes for name in names):
-            return None
-        return self._streams.check(*(values[name] for name in names))
+    def _change(self, changes: dict[str, Any]) -> None:
+        before = held_parameters(self, parameters.PARAMETERS)
+        checked = parameters.check_changes(
+            changes, before, configured=self._state in ('inactive', 'active')
+        )
+        self._trusted.check(checked)
+        values = before | checked
+        detector, settings = self._detector, self._settings
+        # Without a model yet, `_use_detector` reads them when it has come.
+        if detector is not None:
+            settings = parameters.node_settings(values, detector.spec.class_names)
+        self._change_topics(checked, values)
+        self._settings = settings
+        if self._streams is not None and settings is not None:
+            self._streams.limit(_limits(settings))
+
+    def _change_topics(self, changes: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Take other topics, all or none; before configure look at their names alone."""
+        names = [spec.name for spec in parameters.TOPIC_PARAMETERS if spec.name in changes]
+        if self._streams is None:
+            for name in names:
+                resolve_names(self, name, values[name])
+        elif names:
+            self._streams.set_topics(
+                self._streams.check(values['image_topics'], values['detections_topics'])
+            )
 
     # Health ------------------------------------------------------------------------------------
 
     def _on_frame_error(self, text: str) -> None:
-        """Note an error of one frame; called in the worker's thread."""
-        self._last_error, self._last_error_ns = text, time.monotonic_ns()
-        self.get_logger().warning(f'frame not used: {text}', throttle_duration_sec=_WARN_PERIOD_S)
+        """Note an error of one frame; called in the worker's and in the executor's thread."""
+        line = echo(text)
+        self._last_error, self._last_error_ns = line, time.monotonic_ns()
+        self.get_logger().warning(f'frame not used: {line}', throttle_duration_sec=_WARN_PERIOD_S)
 
     def _note_fault(self, text: str, *, device_lost: bool = False) -> None:
-        self._fault = self._last_error = text
+        line = echo(text, _REASON_CHARACTERS)
+        self._fault = self._last_error = line
         if device_lost:
-            self._device_lost = text
-        self.get_logger().error(text)
+            self._device_lost = line
+        self.get_logger().error(line)
 
     def _note_worker_fault(self) -> None:
         if self._worker is not None and self._worker.fault and not self._fault:
             self._note_fault(self._worker.fault, device_lost=self._worker.device_lost)
 
+    def _follow(self) -> None:
+        try:
+            if self._worker is not None and self._streams is not None:
+                self._streams.follow()
+        except Exception as exc:  # of the middleware: diagnostics must go on all the same
+            failures_of(self).note('looking for publishers', exc)
+
     def _every_second(self) -> None:
-        if self._worker is not None and self._streams is not None:
-            self._streams.follow()
+        self._follow()
         self._note_worker_fault()
         message = DiagnosticArray(status=[self._node_status(), *self._topic_statuses()])
         message.header.stamp = self.get_clock().now().to_msg()
@@ -345,7 +417,7 @@ class DetectorNode(LifecycleNode):
 
     def _node_status(self) -> Any:
         facts: dict[str, str] = {}
-        busy = ''
+        busy = failures_of(self).warning()
         if self._detector is not None:
             model = str(self.get_parameter('model').value)
             facts = diagnostics.detector_facts(model, self._detector)
@@ -358,7 +430,9 @@ class DetectorNode(LifecycleNode):
         return diagnostics.node_status(
             self.get_fully_qualified_name(),
             self._state,
-            facts | {'last error': self._last_error or 'none'},
+            facts | {
+                'malloc': malloc_text(), 'last error': self._last_error or 'none',
+            } | failures_of(self).facts(),
             error=self._fault or (self._last_error if recent else ''),
             busy=busy,
         )
@@ -370,12 +444,23 @@ class DetectorNode(LifecycleNode):
         return [
             diagnostics.topic_status(name, topic, stream.statistics, stream.problem)
             for topic, stream in self._streams.items()
-        ]
+        ] + diagnostics.passed_over_statuses(name, self._streams.passed_over)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what a transition failed for."""
+    return str(error) if isinstance(error, Yolov7TrtError) else describe_error(error)
+
+
+def _limits(settings: parameters.NodeSettings) -> StreamLimits:
+    return StreamLimits(settings.max_rate_hz, settings.max_message_bytes)
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit code."""
-    return exit_over_builds(run_node('detector', DetectorNode, args))
+    return exit_over_builds(run_node(
+        'detector', DetectorNode, args, about=__doc__, table=parameters.PARAMETERS
+    ))
 
 
 if __name__ == '__main__':

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import itertools
 import time
+from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 
 from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.nodes.callback_net import failures_of
+from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
+
+_MOST_CHARACTERS = 2000
+_MOST_PASSED_OVER = 20
+_TELL_PERIOD_S = 1.0
 
 
 def node_status(
@@ -33,7 +43,7 @@ def node_status(
     if error or busy:
         level = DiagnosticStatus.ERROR if error else DiagnosticStatus.WARN
     values = {'state': state, **facts}
-    return _status(f'{node_name}: detector', level, error or busy or state, values)
+    return make_status(f'{node_name}: detector', level, error or busy or state, values)
 
 
 def detector_facts(model: str, detector: Detector) -> dict[str, str]:
@@ -67,7 +77,40 @@ def topic_status(
         values[f'{stage} p50 (ms)'] = f'{p50:.2f}'
         values[f'{stage} p99 (ms)'] = f'{p99:.2f}'
     level, text = _judge(counts, in_hz, out_hz, problem)
-    return _status(f'{node_name}: {topic}', level, text, values)
+    return make_status(f'{node_name}: {topic}', level, text, values)
+
+
+def passed_over_statuses(
+    node_name: str, passed_over: Mapping[str, str]
+) -> list[DiagnosticStatus]:
+    """Return a status for each topic that a pattern found and that cannot be taken."""
+    return [
+        make_status(f'{node_name}: {topic}', DiagnosticStatus.WARN, f'passed over: {reason}', {})
+        for topic, reason in itertools.islice(passed_over.items(), _MOST_PASSED_OVER)
+    ]
+
+
+def tell_failures(node: Node) -> None:
+    """Have a node without diagnostics of its own tell of failed callbacks, from the first on."""
+    failures = failures_of(node)
+    publishers: list[Any] = []
+
+    def tell() -> None:
+        if not failures.count:
+            return
+        if not publishers:
+            publishers.append(node.create_publisher(DiagnosticArray, '/diagnostics', 10))
+        warning = failures.warning()
+        message = DiagnosticArray(status=[make_status(
+            f'{node.get_fully_qualified_name()}: callbacks',
+            DiagnosticStatus.WARN if warning else DiagnosticStatus.OK,
+            warning or f'the last failure was: {failures.last}',
+            failures.facts(),
+        )])
+        message.header.stamp = node.get_clock().now().to_msg()
+        publishers[0].publish(message)
+
+    node.create_timer(_TELL_PERIOD_S, tell, clock=steady_clock())
 
 
 def _judge(counts: Counts, in_hz: float, out_hz: float, problem: str) -> tuple[bytes, str]:
@@ -80,13 +123,17 @@ def _judge(counts: Counts, in_hz: float, out_hz: float, problem: str) -> tuple[b
     return DiagnosticStatus.OK, f'{in_hz:.1f} Hz in, {out_hz:.1f} Hz out'
 
 
-def _status(
+def make_status(
     name: str, level: bytes, message: str, values: Mapping[str, str]
 ) -> DiagnosticStatus:
+    """Return a status of this package; texts that others chose are bounded."""
     return DiagnosticStatus(
         level=level,
         name=name,
-        message=message,
+        message=echo(message, _MOST_CHARACTERS),
         hardware_id='yolov7_trt_ros',
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        values=[
+            KeyValue(key=key, value=echo(value, _MOST_CHARACTERS))
+            for key, value in values.items()
+        ],
     )

@@ -37,6 +37,8 @@ class Counts:
         Refused (bad image) or failed in the engine.
     lost
         Reported lost by the middleware before they reached us; not part of received.
+    renewed
+        No frames: how often the subscription was made anew, for nothing arrived.
 
     """
 
@@ -46,6 +48,7 @@ class Counts:
     skipped: int = 0
     failed: int = 0
     lost: int = 0
+    renewed: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         """Return the sum, counter by counter."""

@@ -22,13 +22,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.executors import ExternalShutdownException
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import InputError, SettingError
-from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, ParameterSpec, read_parameters
+from yolov7_trt_ros.nodes.diagnostics import tell_failures
+from yolov7_trt_ros.nodes.parameter_spec import (
+    declare_parameters,
+    ParameterSpec,
+    read_parameters,
+    SteadyParameters,
+)
 from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.replay.frames import Frame
@@ -63,7 +68,7 @@ PARAMETERS = (
 )
 
 
-class ImagePlayerNode(Node):
+class ImagePlayerNode(SteadyParameters):
     """
     Publishes frames at `rate_hz` until the source ends (or for ever with `loop`).
 
@@ -83,6 +88,7 @@ class ImagePlayerNode(Node):
         declare_parameters(self, PARAMETERS)
         values = read_parameters(self, PARAMETERS)
         source = Path(values['source']).expanduser()
+        tell_failures(self)
         if values['stamps'] == _ORIGINAL:
             self._play_bag(source, values)
             return
@@ -218,7 +224,7 @@ def moving_view(
 
 def main(args: list[str] | None = None) -> int:
     """Play until the source ends; returns the exit code."""
-    return run_node('image_player', ImagePlayerNode, args)
+    return run_node('image_player', ImagePlayerNode, args, about=__doc__, table=PARAMETERS)
 
 
 if __name__ == '__main__':

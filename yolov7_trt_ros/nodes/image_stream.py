@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 from functools import partial
+import sys
 import threading
 import time
 from typing import Any
@@ -17,15 +18,18 @@ from vision_msgs.msg import Detection2DArray
 from yolov7_trt_ros.core.serialized_image import read_stamp_ns
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.nodes import qos
+from yolov7_trt_ros.nodes.deaf_subscription import RenewalPauses
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.frame_statistics import RateLimit, TopicStatistics
 from yolov7_trt_ros.nodes.process import find_profile, PROFILE_NAME, profile_variable
+from yolov7_trt_ros.nodes.topic_plan import StreamNames
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+_UNKNOWN_LOSS = 2**31 - 1
 _SILENCE_NS = 3 * NS_PER_S
 _WARN_PERIOD_S = 10.0
 
@@ -45,6 +49,15 @@ class ReceivedFrame:
     """From header stamp to callback on the node's clock; None where the stamp tells nothing."""
 
 
+@dataclasses.dataclass(frozen=True)
+class StreamLimits:
+    """What a stream lets through."""
+
+    max_rate_hz: float = 0.0
+    """Images per second; 0: all."""
+    max_message_bytes: int = sys.maxsize
+
+
 class ImageStream:
     """
     One image topic and its two outputs.
@@ -56,41 +69,44 @@ class ImageStream:
     ----------
     node
         The lifecycle node, in the executor's thread.
-    topic, detections_topic
-        Input and output, fully resolved; the overlay is published on `<detections_topic>/overlay`.
+    names
+        Of its topics.
     image_transport, image_qos
         The parameters of that name.
+    on_error
+        Called with one line for each message that is not even handed on.
 
     """
 
     def __init__(
-        self,
-        node: LifecycleNode,
-        topic: str,
-        detections_topic: str,
-        *,
-        image_transport: str,
-        image_qos: str,
+        self, node: LifecycleNode, names: StreamNames, *, image_transport: str, image_qos: str,
+        on_error: Callable[[str], None],
     ) -> None:
-        self._node = node
-        self.topic, self.detections_topic = topic, detections_topic
-        self.overlay_topic = f'{detections_topic}/overlay'
+        self._node, self.names = node, names
+        self.topic = names.image.full
         self.statistics = TopicStatistics()
-        self._detections = node.create_publisher(
-            Detection2DArray, detections_topic, qos.DETECTIONS
-        )
-        self._overlay = node.create_publisher(Image, self.overlay_topic, qos.OVERLAY)
+        self._detections: Any = None  # the publishers, while the stream is open
+        self._overlay: Any = None
         self._lock = threading.Lock()  # nobody publishes on what is being destroyed
-        self._destroyed = False
         self.problem = ''
-        self.max_rate_hz = 0.0
-        self._transport, self._qos = image_transport, image_qos
+        self.limits = StreamLimits()
+        self._transport, self._qos, self._on_error = image_transport, image_qos, on_error
         self._slots: FrameSlots[ReceivedFrame] = FrameSlots()
         self._rate_limit = RateLimit()
         self._choice: qos.StreamChoice | None = None
         self._subscription: Any = None
         self._published_since_ns: int | None = None
         self._received_before = 0
+        self._pauses = RenewalPauses()
+
+    def open_publishers(self) -> None:
+        """Make the publishers; also again after `destroy`."""
+        self._detections = self._node.create_publisher(
+            Detection2DArray, self.names.detections.asked, qos.DETECTIONS
+        )
+        self._overlay = self._node.create_publisher(
+            Image, self.names.overlay.asked, qos.OVERLAY
+        )
 
     def subscribe(self, slots: FrameSlots[ReceivedFrame]) -> None:
         """Subscribe; frames go to `slots`."""
@@ -108,16 +124,16 @@ class ImageStream:
         """Unsubscribe and take the publishers down; what is published later goes nowhere."""
         self.close()
         with self._lock:
-            self._destroyed = True
-            self._node.destroy_publisher(self._detections)
-            self._node.destroy_publisher(self._overlay)
+            for publisher in filter(None, (self._detections, self._overlay)):
+                self._node.destroy_publisher(publisher)
+            self._detections = self._overlay = None
 
     def publish(self, message: Detection2DArray) -> bool:
         """Publish detections, from any thread; False where the stream was destroyed."""
         with self._lock:
-            if not self._destroyed:
+            if self._detections is not None:
                 self._detections.publish(message)
-            return not self._destroyed
+            return self._detections is not None
 
     def publish_overlay(self, make: Callable[[], Image]) -> None:
         """
@@ -127,36 +143,38 @@ class ImageStream:
 
         """
         with self._lock:
-            if self._destroyed or not self._overlay.get_subscription_count():
+            if self._overlay is None or not self._overlay.get_subscription_count():
                 return
         overlay = make()
         with self._lock:
-            if not self._destroyed:
+            if self._overlay is not None:
                 self._overlay.publish(overlay)
 
     def follow_publishers(self) -> None:
         """Match type and reliability to the publishers, and say what keeps images away."""
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        publishers = self._find_publishers()
         choice = qos.choose_stream(
             self.topic, publishers, image_transport=self._transport, image_qos=self._qos
         )
         if self._choice is None or (publishers and choice != self._choice):
             self._subscribe(choice)
+            self._say_subscribed(choice)
         self.problem = self._find_problem(publishers)
         if self.problem:
             self._node.get_logger().warning(
                 self.problem, throttle_duration_sec=_WARN_PERIOD_S
             )
 
+    def _find_publishers(self) -> list[Any]:
+        return list(self._node.get_publishers_info_by_topic(self.names.image.asked))
+
     def _subscribe(self, choice: qos.StreamChoice) -> None:
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-        self._choice = choice
+        self.close()
         profile: QoSProfile = choice.profile()
         compressed = choice.transport == qos.COMPRESSED
         self._subscription = self._node.create_subscription(
             CompressedImage if compressed else Image,
-            self.topic,
+            self.names.image.asked,
             partial(self._on_image, compressed),
             profile,
             raw=True,
@@ -164,6 +182,9 @@ class ImageStream:
                 message_lost=self._on_lost, incompatible_qos=self._on_incompatible
             ),
         )
+        self._choice = choice
+
+    def _say_subscribed(self, choice: qos.StreamChoice) -> None:
         self._node.get_logger().info(
             f'{self.topic}: subscribed to {choice.transport} images, '
             f'{"reliable" if choice.reliable else "best effort"}'
@@ -176,6 +197,7 @@ class ImageStream:
         if not publishers or received != self._received_before:
             self._received_before = received
             self._published_since_ns = now_ns
+            self._pauses.reset()
             return ''
         if self._published_since_ns is None:
             self._published_since_ns = now_ns
@@ -188,17 +210,42 @@ class ImageStream:
             info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in publishers
         ):
             return qos.describe_mismatch(self.topic, publishers)
+        silent_ns = now_ns - self._published_since_ns
+        self._renew(silent_ns)
         return (
             f'{self.topic} has a publisher, but no image has arrived for '
-            f'{(now_ns - self._published_since_ns) / NS_PER_S:.0f} s: it is silent, or its images '
-            f'are lost in transport. {transport_advice()}'
+            f'{silent_ns / NS_PER_S:.0f} s: it is silent, or its images are lost in transport. '
+            f'{transport_advice()}'
         )
+
+    def _renew(self, silent_ns: int) -> None:
+        """Make a best-effort subscription anew that may have gone deaf, once in a while."""
+        choice, since_ns = self._choice, self._published_since_ns
+        if choice is None or choice.reliable or not self._pauses.is_due(silent_ns):
+            return
+        self._subscribe(choice)
+        self._published_since_ns = since_ns
+        self.statistics.count('renewed')
 
     def _on_image(self, compressed: bool, serialized: bytes) -> None:
         self.statistics.count('received')
+        try:
+            self._hand_on(compressed, serialized)
+        except BaseException:
+            self.statistics.count('failed')  # or the frame would be in work for ever
+            raise
+
+    def _hand_on(self, compressed: bool, serialized: bytes) -> None:
         now_ns = time.monotonic_ns()
-        if not self._rate_limit.admits(now_ns, self.max_rate_hz):
+        if not self._rate_limit.admits(now_ns, self.limits.max_rate_hz):
             self.statistics.count('skipped')
+            return
+        if len(serialized) > self.limits.max_message_bytes:
+            self.statistics.count('failed')
+            self._on_error(
+                f'{self.topic}: a message of {len(serialized)} bytes, the limit max_message_bytes '
+                f'is {self.limits.max_message_bytes}'
+            )
             return
         age_ns = self.age_ns(read_stamp_ns(serialized))
         frame = ReceivedFrame(self, serialized, compressed, now_ns, age_ns)
@@ -211,15 +258,27 @@ class ImageStream:
         return age_ns if stamp_ns and 0 <= age_ns < 60 * NS_PER_S else None
 
     def _on_lost(self, event: Any) -> None:
-        self.statistics.count('lost', event.total_count_change)
+        self.statistics.count('lost', known_loss(event.total_count_change))
         self._node.get_logger().warning(
-            f'{self.topic}: {event.total_count} image(s) lost in transport. {transport_advice()}',
+            f'{self.topic}: {self.statistics.counts().lost} image(s) lost in transport. '
+            f'{transport_advice()}',
             throttle_duration_sec=_WARN_PERIOD_S,
         )
 
     def _on_incompatible(self, event: Any) -> None:
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        publishers = self._find_publishers()
         self._node.get_logger().warning(qos.describe_mismatch(self.topic, publishers))
+
+
+def known_loss(change: int) -> int:
+    """
+    Return how many messages an event of the middleware says were lost.
+
+    Fast DDS counts a gap whose length it does not know as 2**31 - 1 messages, as when a publisher
+    was killed in the middle of one.
+
+    """
+    return change % _UNKNOWN_LOSS
 
 
 def transport_advice() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+import difflib
+import logging
 import os
 from typing import Any
 
@@ -10,6 +12,11 @@ from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.parameter_descriptions import ParameterValue
+import yaml
+
+from yolov7_trt_ros.core.topics import matching_topics
+from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.parent_process import ends_with_this_process
 
 PACKAGE = 'yolov7_trt_ros'
 COMMON = {
@@ -20,7 +27,13 @@ COMMON = {
 }
 """Arguments of every launch file: default and meaning."""
 
+NODE = ('params_file', 'name', *COMMON)
+"""Arguments of a launch file that starts a node."""
+
 RESPAWN_DELAY_S = 2.0
+LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
+_NEARLY = 0.8
+"""How like a name must be to one that is declared, of 1, to be taken for a slip."""
 
 
 def share_file(*parts: str) -> str:
@@ -58,15 +71,60 @@ def value(context: Any, name: str) -> str:
 
 
 def is_true(context: Any, name: str) -> bool:
-    """Whether an argument is `true`, in whatever case."""
-    return value(context, name).lower() == 'true'
+    """
+    Whether an argument is `true`, in whatever case.
+
+    Raises
+    ------
+    SettingError
+        It is not `false` either.
+
+    """
+    return bool(read_argument(name, value(context, name), bool))
+
+
+def read_argument(name: str, text: str, value_type: type) -> Any:
+    """
+    Return an argument in its type.
+
+    Raises
+    ------
+    SettingError
+        The text is none of that type.
+
+    """
+    if value_type is bool:
+        known: dict[str, Any] = {'true': True, 'false': False}
+        if text.lower() in known:
+            return known[text.lower()]
+        raise SettingError(f'launch argument {name} must be true or false, got {text!r}')
+    try:
+        return value_type(text)
+    except ValueError:
+        words = {int: 'an integer', float: 'a number'}[value_type]
+        raise SettingError(f'launch argument {name} must be {words}, got {text!r}') from None
+
+
+def warn_of_misspelt(context: Any, declared: Collection[str]) -> None:
+    """
+    Warn of each argument that was given and is nearly one of those declared.
+
+    Launch takes any argument, and what includes a launch file may have others of its own.
+
+    """
+    for name in getattr(context, 'launch_configurations', {}):
+        near = difflib.get_close_matches(name, declared, 1, cutoff=_NEARLY)
+        if near and name not in declared:
+            logging.getLogger('launch').warning(  # launch formats no arguments
+                f'no launch argument is called {name!r}, did you mean {near[0]!r}?'
+            )
 
 
 def node_settings(
     context: Any, executable: str, table: Mapping[str, tuple[type, str]], **parameters: Any
 ) -> dict[str, Any]:
     """
-    Return what a Node or LifecycleNode is made with.
+    Return what a Node or LifecycleNode is made with; it ends with the launch, however that ends.
 
     Parameters
     ----------
@@ -79,20 +137,60 @@ def node_settings(
     **parameters
         Further ones. What is not empty on the command line, and these, win over the file.
 
+    Raises
+    ------
+    SettingError
+        An argument is not of its type; the message names it.
+
     """
-    given = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
-        for name, (value_type, _) in table.items() if value(context, name)
-    }
+    given: dict[str, Any] = {}
+    for name, (value_type, _) in table.items():
+        text = value(context, name)
+        if text:
+            read_argument(name, text, value_type)
+            given[name] = ParameterValue(LaunchConfiguration(name), value_type=value_type)
     given['use_sim_time'] = is_true(context, 'use_sim_time')
+    log_level = value(context, 'log_level')
+    if log_level.lower() not in LOG_LEVELS:
+        raise SettingError(
+            f'launch argument log_level must be one of {", ".join(LOG_LEVELS)}, got {log_level!r}'
+        )
+    file = value(context, 'params_file')
+    if not os.path.isfile(file):
+        raise SettingError(f'launch argument params_file: no such file: {file}')
     return {
         'package': PACKAGE,
         'executable': executable,
         'name': value(context, 'name'),
         'namespace': value(context, 'namespace'),
-        'parameters': [value(context, 'params_file'), {**given, **parameters}],
-        'arguments': ['--ros-args', '--log-level', value(context, 'log_level')],
+        'parameters': [file, {**given, **parameters}],
+        'arguments': ['--ros-args', '--log-level', log_level],
         'respawn': is_true(context, 'respawn'),
         'respawn_delay': RESPAWN_DELAY_S,
         'output': 'screen',
+        'additional_env': ends_with_this_process(),
     }
+
+
+def file_parameters(file: str, node: str, namespace: str) -> dict[str, Any]:
+    """
+    Return the parameters that a parameter file has for a node, as rcl takes them from it.
+
+    Raises
+    ------
+    SettingError
+        The file is not there, or no parameter file.
+
+    """
+    try:
+        with open(file, encoding='utf-8') as stream:
+            entries = yaml.safe_load(stream) or {}
+        full = f'/{namespace.strip("/")}/{node}'.replace('//', '/')
+        found: dict[str, Any] = {}
+        for name, entry in entries.items():
+            if matching_topics(f'/{name.lstrip("/")}', [full]):
+                found |= (entry or {}).get('ros__parameters') or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError) as exc:
+        reason = ' '.join(str(exc).split())
+        raise SettingError(f'parameter file {file} cannot be read: {reason}') from exc
+    return found

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.nodes.echo import echo
+
+MOST_CHARACTERS = 65536
+"""Of a text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +88,14 @@ class ParameterSpec:
         if any(isinstance(item, bool) or not isinstance(item, (str, int)) for item in items):
             raise self._wrong_type(value)
         text = ','.join(map(str, items))
+        if len(text) > MOST_CHARACTERS:
+            raise SettingError(
+                f'{self.name} may have {MOST_CHARACTERS} characters, got {len(text)}'
+            )
         if self.choices and text not in self.choices:
             raise SettingError(
-                f'{self.name} must be one of {", ".join(self.choices)}, got {text!r}'
+                f'{self.name} must be one of {", ".join(self.choices)}, '
+                f'got {echo(repr(text), 100)}'
             )
         if self.reads is not None:
             self.reads(text)
@@ -94,9 +110,8 @@ class ParameterSpec:
 
     def range_text(self) -> str:
         """Return `0.0..1.0`, open where there is no limit."""
-        low = '' if self.minimum is None else f'{self.minimum:g}'
-        high = '' if self.maximum is None else f'{self.maximum:g}'
-        return f'{low}..{high}'
+        ends = ('' if end is None else _shortest(end) for end in (self.minimum, self.maximum))
+        return '..'.join(ends)
 
     def type_text(self) -> str:
         """Return the ROS type: double, integer, bool or string."""
@@ -107,10 +122,10 @@ class ParameterSpec:
         descriptor = ParameterDescriptor(
             description=self.description, dynamic_typing=True, read_only=self.start_only
         )
-        if self.choices:
-            descriptor.additional_constraints = f'one of: {", ".join(self.choices)}'
-        elif not self.runtime:
-            descriptor.additional_constraints = self.otherwise
+        constraints = [f'one of: {", ".join(self.choices)}'] if self.choices else []
+        if not self.runtime:
+            constraints.append(self.otherwise)
+        descriptor.additional_constraints = '; '.join(constraints)
         if self.minimum is not None and self.maximum is not None:
             if isinstance(self.default, float):
                 low, high = float(self.minimum), float(self.maximum)
@@ -125,7 +140,32 @@ class ParameterSpec:
 
     def _wrong_type(self, value: Any) -> SettingError:
         return SettingError(
-            f'{self.name} must be a {self.type_text()}, got {type(value).__name__} {value!r}'
+            f'{self.name} must be a {self.type_text()}, got {type(value).__name__} '
+            f'{echo(repr(value), 100)}'
+        )
+
+
+def _shortest(number: float | int) -> str:
+    return str(number) if isinstance(number, int) else f'{number:g}'
+
+
+class SteadyParameters(Node):
+    """A node whose read-only parameters may be set to what they are: no change is no fault."""
+
+    def set_parameters_atomically(
+        self, parameter_list: list[Parameter[Any]]
+    ) -> SetParametersResult:
+        """Set what changes; see `rclpy.node.Node`."""
+        changes = [each for each in parameter_list if not self._is_fixed_so(each)]
+        if parameter_list and not changes:
+            return SetParametersResult(successful=True)
+        return super().set_parameters_atomically(changes)
+
+    def _is_fixed_so(self, parameter: Parameter[Any]) -> bool:
+        name = parameter.name
+        return (
+            self.has_parameter(name) and self.describe_parameter(name).read_only
+            and self.get_parameter(name).get_parameter_value() == parameter.get_parameter_value()
         )
 
 
@@ -146,3 +186,13 @@ def read_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any
 
     """
     return {spec.name: spec.check(node.get_parameter(spec.name).value) for spec in table}
+
+
+def held_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any]:
+    """Return what `read_parameters` does, but a value that is refused as it was given."""
+    held = {}
+    for spec in table:
+        held[spec.name] = node.get_parameter(spec.name).value
+        with contextlib.suppress(SettingError):  # told at configure, and to be mended before
+            held[spec.name] = spec.check(held[spec.name])
+    return held

@@ -153,6 +153,12 @@ PARAMETERS = (
         1000.0, runtime=True,
     ),
     ParameterSpec(
+        'max_message_bytes', 64 * 2**20,
+        'Largest image message to take, in bytes; a larger one counts as failed. The default '
+        'holds 20 megapixels in colour; five of a topic may wait in the middleware.', 1024,
+        2**31 - 1, runtime=True,
+    ),
+    ParameterSpec(
         'batch_max_wait_ms', 0.0,
         'How long a frame may wait for frames of other topics to run in one batch with it, in '
         'milliseconds. It waits only for a frame that is due within that time.', 0.0, 1000.0,
@@ -175,6 +181,11 @@ FILE_PARAMETERS = tuple(
 )
 """Those that name files and folders."""
 
+TOPIC_PARAMETERS = tuple(
+    spec for spec in PARAMETERS if spec.name in ('image_topics', 'detections_topics')
+)
+"""Those that name topics."""
+
 _BY_NAME = {spec.name: spec for spec in PARAMETERS}
 
 
@@ -185,15 +196,27 @@ class NodeSettings:
     detect: DetectSettings
     max_image_pixels: int
     max_rate_hz: float
+    max_message_bytes: int
     max_batch: int
     batch_max_wait_ns: int
     publish_overlay: bool
     class_id_format: str
 
 
-def check_changes(changes: Mapping[str, Any], *, configured: bool) -> dict[str, Any]:
+def check_changes(
+    changes: Mapping[str, Any], values: Mapping[str, Any], *, configured: bool
+) -> dict[str, Any]:
     """
     Check parameters about to be set; names that are not ours (use_sim_time) are passed over.
+
+    Parameters
+    ----------
+    changes
+        What is to be set.
+    values
+        What holds: to set that again is no change, and accepted in every state.
+    configured
+        Whether the node is inactive or active.
 
     Raises
     ------
@@ -206,7 +229,7 @@ def check_changes(changes: Mapping[str, Any], *, configured: bool) -> dict[str, 
         spec = _BY_NAME.get(name)
         if spec is None:
             continue
-        if configured and not spec.runtime:
+        if configured and not spec.runtime and spec.check(value) != values[name]:
             raise SettingError(
                 f'{name} takes effect at configure and the node is already configured: first '
                 '`ros2 lifecycle set <node> deactivate` and `cleanup`, then set it, then '
@@ -242,6 +265,7 @@ def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> Node
         ),
         max_image_pixels=values['max_image_pixels'],
         max_rate_hz=values['max_rate_hz'],
+        max_message_bytes=values['max_message_bytes'],
         max_batch=values['max_batch'],
         batch_max_wait_ns=int(values['batch_max_wait_ms'] * NS_PER_MS),
         publish_overlay=values['publish_overlay'],

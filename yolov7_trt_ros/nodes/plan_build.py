@@ -14,6 +14,7 @@ from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.engine.open import build_needed_plan, DetectorOptions, open_detector
 from yolov7_trt_ros.errors import BuildError, Yolov7TrtError
+from yolov7_trt_ros.nodes.echo import describe_error
 
 _THREAD_NAME = 'plan_build'
 _POLL_S = 0.1
@@ -107,6 +108,8 @@ class PlanBuild:
             detector = self._build_and_open()
         except Yolov7TrtError as exc:
             error = exc
+        except Exception as exc:  # of TensorRT or ours: whoever waits for the plan gets the reason
+            error = BuildError(f'the build thread has ended by a defect: {describe_error(exc)}')
         finally:
             self._end(detector, error)
 

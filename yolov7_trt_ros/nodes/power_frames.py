@@ -75,23 +75,30 @@ class FrameLog:
         self._lock = threading.Lock()
         self._latencies_ms: collections.deque[float] = collections.deque(maxlen=_MOST_KEPT)
         self._cadences: dict[str, Cadence] = collections.defaultdict(Cadence)
-        self._dropped = 0
-        self._count = 0
+        self._dropped = self._unknown = 0
+        self._count = self._unknown_count = 0
 
     @property
     def count(self) -> int:
         """Frames so far."""
         return self._count
 
+    @property
+    def unknown_count(self) -> int:
+        """Frames so far whose stamps give no latency."""
+        return self._unknown_count
+
     def add(self, stamp_ns: int, now_ns: int, topic: str = '') -> None:
         """Count a frame; a stamp of 0, in the future or over a minute old gives no latency."""
+        latency_ms = (now_ns - stamp_ns) / _NS_PER_MS
         with self._lock:
             self._count += 1
-            if stamp_ns:
-                latency_ms = (now_ns - stamp_ns) / _NS_PER_MS
-                if 0 <= latency_ms < _LATEST_MS:
-                    self._latencies_ms.append(latency_ms)
-                    self._dropped += self._cadences[topic].add(stamp_ns)
+            if stamp_ns and 0 <= latency_ms < _LATEST_MS:
+                self._latencies_ms.append(latency_ms)
+                self._dropped += self._cadences[topic].add(stamp_ns)
+            else:
+                self._unknown += 1
+                self._unknown_count += 1
 
     def take(self) -> FrameWindow:
         """
@@ -101,9 +108,10 @@ class FrameLog:
         of the image to the detector. Frames that pile up are missed ones.
         """
         with self._lock:
-            window = FrameWindow(tuple(self._latencies_ms), self._dropped)
+            window = FrameWindow(
+                tuple(self._latencies_ms), self._dropped, unknown=self._unknown)
             self._latencies_ms.clear()
-            self._dropped = 0
+            self._dropped = self._unknown = 0
         return window
 
 

@@ -24,29 +24,35 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 import rclpy.logging
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.serialized_image import read_stamp_ns
-from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.emulated_board.machine import Machine, open_machine
 from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import power_parameters as parameters
-from yolov7_trt_ros.nodes.parameter_spec import declare_parameters, read_parameters
+from yolov7_trt_ros.nodes.callback_net import failures_of
+from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.parameter_spec import (
+    declare_parameters,
+    read_parameters,
+    SteadyParameters,
+)
 from yolov7_trt_ros.nodes.power_changes import BoardChanges
-from yolov7_trt_ros.nodes.power_diagnostics import Health, power_status
+from yolov7_trt_ros.nodes.power_diagnostics import Health, part_statuses, power_status
 from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
 from yolov7_trt_ros.nodes.power_settings import BoardSettings
 from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker, Sampler
 from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
+from yolov7_trt_ros.nodes.topic_names import resolve_topics
 from yolov7_trt_ros.power.board import JETSON
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
+from yolov7_trt_ros.power.machine_facts import machine_facts
 from yolov7_trt_ros.power.nvml_gpu import NvmlGpu
 from yolov7_trt_ros.power.policy_state import Limits
 from yolov7_trt_ros.power.rails import MW_PER_W
@@ -67,11 +73,12 @@ WATCH_PERIOD_S = 5.0
 
 _BUSY_S = 1.0
 _STOP_S = 2.0
+_AT_ONCE_S = 5.0
 _MS_PER_S = 1000
 _FLOATS = ('power_w', 'gpu_load', 'temperature_c', 'joules_per_frame')
 
 
-class PowerNode(Node):
+class PowerNode(SteadyParameters):
     """
     The node `power_manager`.
 
@@ -96,6 +103,9 @@ class PowerNode(Node):
         super().__init__(NAME, **node_arguments)
         declare_parameters(self, parameters.PARAMETERS)
         self._values = read_parameters(self, parameters.PARAMETERS)
+        self._topics = resolve_topics(
+            self, 'detections_topics', self._values['detections_topics']
+        )
         with ExitStack() as parts:  # a signal while it starts makes calls of rcl fail
             self._open_board(machine, parts)
             self._start_threads(parts)
@@ -167,10 +177,10 @@ class PowerNode(Node):
             clock=steady_clock(),
         )
         quality = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
-        for topic in split_names(self._values['detections_topics']):
+        for name in self._topics:
             self.create_subscription(
-                Detection2DArray, topic, partial(self._on_detections, topic), quality, raw=True,
-                callback_group=self._observing,
+                Detection2DArray, name.asked, partial(self._on_detections, name.full), quality,
+                raw=True, callback_group=self._observing,
             )
 
     def _find_facts(self) -> dict[str, str | Sequence[str]]:
@@ -218,7 +228,7 @@ class PowerNode(Node):
         log.info(f'putting back: {", ".join(self._changed())}')
         for part in (self._gpu, self._control):
             try:
-                part.restore()
+                _restore(part, log.info)
             except PowerError as exc:
                 self.left_changed = True
                 log.error(f'not everything was put back: {exc}')
@@ -250,10 +260,10 @@ class PowerNode(Node):
         """Answer with what was read back, within the time limit."""
         asked = {change.name: change.value for change in changes}
         try:
-            checked = parameters.check_changes(asked)
+            checked = parameters.check_changes(asked, self._values)
             parameters.policy_limits(self._values | checked)
         except SettingError as exc:
-            return SetParametersResult(successful=False, reason=str(exc))
+            return SetParametersResult(successful=False, reason=echo(exc))
         name = next((name for name in checked if name in parameters.BOARD_PARAMETERS), '')
         if name and not self._changes.is_put(name, checked[name]):
             timeout_s = self._values['tool_timeout_s'] * ANSWER_FACTOR
@@ -346,7 +356,8 @@ class PowerNode(Node):
             self.get_fully_qualified_name(), self._sampler.newest,
             Health(self._facts(), self._find_error(), self._find_warning()),
         )
-        message = DiagnosticArray(status=[status])
+        parts = part_statuses(self.get_fully_qualified_name(), self._sampler.newest)
+        message = DiagnosticArray(status=[status, *parts])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
@@ -362,6 +373,7 @@ class PowerNode(Node):
         self._mode = {
             'mode': _said(self._look_at_mode),
             'jetson_clocks': _said(self._control.describe_clock_lock),
+            **machine_facts(self._machine.root, self._board),
         }
         return ''
 
@@ -382,7 +394,9 @@ class PowerNode(Node):
             'changed here': ', '.join(self._changed()) or 'nothing',
             'dry run': str(self._control.dry_run).lower(),
             'frames': str(self._frames.count),
+            'frames without a latency': str(self._frames.unknown_count),
             'joules per frame': 'unknown' if joules is None else f'{joules:.3f}',
+            **failures_of(self).facts(),
         }
 
     def _find_error(self) -> str:
@@ -400,7 +414,7 @@ class PowerNode(Node):
             idle = 'idle: ' if self._sampler.is_idle else ''
             self.get_logger().warning(f'{idle}{self._sampler.problem}', once=True)
             return f'{idle}{self._sampler.problem}'
-        return ''
+        return failures_of(self).warning()
 
     def _log_change(self, line: str) -> None:
         """Log what PowerControl does; also at the end, when there is no context any more."""
@@ -408,6 +422,26 @@ class PowerNode(Node):
             self.get_logger().info(line)
         else:
             rclpy.logging.get_logger(f'{NAME}.exit').info(line)
+
+
+def _restore(part: GpuClock | PowerControl, report: Callable[[str], object]) -> None:
+    """
+    Put back what a part has changed; raises PowerError where that fails.
+
+    What failed at once is tried once more: systemd ends a service with SIGTERM to all processes
+    in it, and again when its main one has ended, which meets the tools that put things back.
+
+    """
+    started_s = time.monotonic()
+    try:
+        part.restore()
+        return
+    except PowerError:
+        if time.monotonic() - started_s > _AT_ONCE_S:
+            raise
+    report('trying once more')
+    part.restore()
+    report('put back at the second try')
 
 
 def _said(look: Callable[[], str]) -> str:
@@ -425,7 +459,9 @@ def main(args: list[str] | None = None, machine: Machine | None = None) -> int:
         nodes.append(PowerNode(machine=machine))
         return nodes[-1]
 
-    code = run_node(NAME, make, args, threads=THREADS)
+    code = run_node(
+        NAME, make, args, threads=THREADS, about=__doc__, table=parameters.PARAMETERS
+    )
     return code or int(any(node.left_changed for node in nodes))
 
 

@@ -76,7 +76,7 @@ PARAMETERS = (
         otherwise=_FIXED,
     ),
     ParameterSpec(
-        'emulate', '', 'Name of a board to emulate instead of using this machine.',
+        'emulate', '', 'Board to emulate, not this machine: name, or path of an nvpmodel.conf.',
         otherwise=_FIXED,
     ),
 )
@@ -106,9 +106,18 @@ def declare_facts(node: Node, facts: Mapping[str, str | Sequence[str]]) -> None:
         node.declare_parameter(name, found, descriptor, ignore_override=True)
 
 
-def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+def check_changes(
+    changes: Mapping[str, Any], values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """
     Check parameters about to be set; names that are not ours (use_sim_time) are passed over.
+
+    Parameters
+    ----------
+    changes
+        What is to be set.
+    values
+        What holds: what is fixed at start may be set to that.
 
     Raises
     ------
@@ -121,7 +130,7 @@ def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
         spec = BY_NAME.get(name)
         if spec is None:
             continue
-        if not spec.runtime:
+        if not spec.runtime and (values is None or spec.check(value) != values[name]):
             raise SettingError(f'{name} is fixed at start: start the node with -p {name}:=VALUE')
         checked[name] = spec.check(value)
     board = [name for name in checked if name in BOARD_PARAMETERS]

@@ -2,44 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import ctypes
 from pathlib import Path
 import re
 
 from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h of glibc
 _MIB = 1 << 20
+# Number in malloc.h of glibc, and the MiB to ask for, the most first: older ones, such as 2.31 of
+# JetPack 5, refuse an mmap threshold above 32 MiB.
+_MALLOC = {
+    'mmap threshold': (-3, (256, 128, 64, 32, 16)),
+    'trim threshold': (-1, (1024, 512, 256)),
+    'top pad': (-2, (64, 32, 16)),
+}
+_accepted: dict[str, int] = {}  # MiB, 0 where everything was refused; of this process
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 """What Fast DDS 3 (Kilted) and Fast DDS 2 (Jazzy and before) read."""
 PROFILE_NAME = 'fastdds_large_images.xml'
 _FIRST_RMW_ON_FASTDDS_3 = 9  # rmw_fastrtps_cpp 9.x is Kilted's, 8.x Jazzy's
 
 
-def tune_malloc() -> bool:
+def tune_malloc(mallopt: Callable[[int, int], int] | None = None) -> dict[str, int]:
     """
     Make glibc keep image-sized buffers instead of returning them to the kernel each time.
 
     Page faults of fresh 6 MB buffers are most of what a 1080p message costs in rclpy. To be called
     before large allocations. The process keeps its peak heap.
 
+    Parameters
+    ----------
+    mallopt
+        In place of the C library's.
+
     Returns
     -------
-    False where the C library has no mallopt (musl).
+    What was accepted, the most that is, in MiB; 0 for what was refused. Empty where the C library
+    has no mallopt (musl).
 
     """
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt is None:
-        return False
-    return all(
-        mallopt(option, value) == 1
-        for option, value in (
-            (_M_MMAP_THRESHOLD, 256 * _MIB),
-            (_M_TRIM_THRESHOLD, 1024 * _MIB),
-            (_M_TOP_PAD, 64 * _MIB),
-        )
-    )
+    mallopt = mallopt or getattr(ctypes.CDLL(None), 'mallopt', None)
+    _accepted.clear()
+    if mallopt is not None:
+        for name, (option, sizes_mib) in _MALLOC.items():
+            accepted = (size for size in sizes_mib if mallopt(option, size * _MIB) == 1)
+            _accepted[name] = next(accepted, 0)
+    return dict(_accepted)
+
+
+def malloc_text() -> str:
+    """Return what `tune_malloc` has set in this process: `mmap threshold 256 MiB, ...`."""
+    return ', '.join(
+        f'{name} {size_mib} MiB' if size_mib else f'{name} refused'
+        for name, size_mib in _accepted.items()
+    ) or 'as the C library has it'
 
 
 def find_profile() -> Path | None:

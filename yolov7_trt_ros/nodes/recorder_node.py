@@ -7,7 +7,8 @@ Records images and their detections into a bag and reports progress as JSON line
 What `yolov7_trt demo` records with where rosbag2 is not installed; on a robot use `ros2 bag
 record`. Needs rosbags. One JSON object a line on standard output, four times a second and at the
 end: `topics` (messages per topic), `classes` (detections per class and topic), `diagnostics` (the
-latest values per status name). Where it cannot write any more, as on a full disk, it says so in
+latest values per status name). Nothing else is written there, and it goes on recording when nobody
+reads them any more. Where it cannot write any more, as on a full disk, it says so in
 the log and ends with exit status 1; what was written until then stays, without an index.
 
 """
@@ -19,18 +20,26 @@ import contextlib
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.nodes.diagnostics import tell_failures
+from yolov7_trt_ros.nodes.own_output import take_stdout
+from yolov7_trt_ros.nodes.parameter_spec import (
+    declare_parameters,
+    ParameterSpec,
+    read_parameters,
+    SteadyParameters,
+)
 from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
+from yolov7_trt_ros.nodes.topic_names import resolve_topics, TopicName
 from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import (
     COMPRESSED_TYPE,
@@ -43,40 +52,66 @@ from yolov7_trt_ros.replay.rosbags_door import (
 
 _REPORT_PERIOD_S = 0.25
 
+PARAMETERS = (
+    ParameterSpec('bag', 'bag', 'Folder to create.', start_only=True),
+    ParameterSpec(
+        'images', 'image_raw',
+        'Image topics: a list, or one text with commas; one that ends in `/compressed` is a '
+        'CompressedImage.', start_only=True,
+    ),
+    ParameterSpec(
+        'detections', 'detections', 'Topics of vision_msgs/Detection2DArray, alike.',
+        start_only=True,
+    ),
+)
 
-class RecorderNode(Node):
+
+class RecorderNode(SteadyParameters):
     """
     Writes messages as they arrive, their bytes unchanged.
 
-    Parameters of the node: bag (folder to create), images and detections (topic lists; an image
-    topic that ends in `/compressed` is a CompressedImage).
+    `PARAMETERS` are those of the node, fixed at start.
+
+    Parameters
+    ----------
+    reports
+        Where the JSON lines go.
+    node_arguments
+        For Node.
 
     Raises
     ------
+    SettingError
+        A parameter cannot be used, or no topic can have that name.
     BagError
         The bag exists already or cannot be created.
 
     """
 
-    def __init__(self, **node_arguments: Any) -> None:
+    _opened = _writing = False  # nothing to end until the constructor has come so far
+
+    def __init__(self, *, reports: TextIO, **node_arguments: Any) -> None:
         super().__init__('recorder', **node_arguments)
-        folder = Path(self.declare_parameter('bag', 'bag').value).expanduser()
-        images: list[str] = self.declare_parameter('images', ['image_raw']).value
-        detections: list[str] = self.declare_parameter('detections', ['detections']).value
+        self._reports: TextIO | None = reports
+        declare_parameters(self, PARAMETERS)
+        values = read_parameters(self, PARAMETERS)
+        images, detections = (
+            resolve_topics(self, name, values[name]) for name in ('images', 'detections')
+        )
         self._messages: collections.Counter[str] = collections.Counter()
         self._classes: dict[str, collections.Counter[str]] = {}
         self._diagnostics: dict[str, dict[str, str]] = {}
-        self._folder, self._writing = folder, False
+        self._folder = Path(values['bag']).expanduser()
         try:
             self._writer = Writer(
-                folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
+                self._folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
             )
             self._writer.open()
         except (OSError, WriterError) as exc:
             raise BagError(f'bag cannot be created: {exc}; choose another folder') from exc
-        self._writing = True
+        self._opened = self._writing = True
         for topic in images:
-            compressed = topic.endswith('/compressed')
+            compressed = topic.full.endswith('/compressed')
             self._record(
                 topic,
                 CompressedImage if compressed else Image,
@@ -84,10 +119,11 @@ class RecorderNode(Node):
                 ReliabilityPolicy.BEST_EFFORT,
             )
         for topic in detections:
-            self._classes[topic] = collections.Counter()
+            self._classes[topic.full] = collections.Counter()
             self._record(topic, Detection2DArray, DETECTIONS_TYPE, ReliabilityPolicy.RELIABLE)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self.create_timer(_REPORT_PERIOD_S, self.report, clock=steady_clock())
+        tell_failures(self)
 
     def destroy_node(self) -> None:
         """Finish the bag, report a last time, and destroy the node."""
@@ -96,24 +132,33 @@ class RecorderNode(Node):
                 self._writer.close()
             except OSError as exc:
                 self._give_up(exc)
-        self.report()
+        if self._opened:
+            self.report()
         super().destroy_node()
 
     def report(self) -> None:
-        """Print one JSON line."""
-        print(json.dumps({
+        """Write one JSON line."""
+        if self._reports is None:
+            return
+        line = json.dumps({
             'topics': self._messages,
             'classes': self._classes,
             'diagnostics': self._diagnostics,
-        }), flush=True)
+        })
+        try:
+            print(line, file=self._reports, flush=True)
+        except OSError as exc:
+            self._reports = None
+            self.get_logger().warning(f'no reports any more, for they cannot be written: {exc}')
 
-    def _record(self, topic: str, kind: Any, name: str, reliability: ReliabilityPolicy) -> None:
-        topic = self.resolve_topic_name(topic)
-        connection = self._writer.add_connection(topic, name, typestore=load_typestore())
+    def _record(
+        self, topic: TopicName, kind: Any, name: str, reliability: ReliabilityPolicy
+    ) -> None:
+        connection = self._writer.add_connection(topic.full, name, typestore=load_typestore())
         self.create_subscription(
             kind,
-            topic,
-            functools.partial(self._on_message, topic, connection),
+            topic.asked,
+            functools.partial(self._on_message, topic.full, connection),
             QoSProfile(depth=10, reliability=reliability),
             raw=True,
         )
@@ -130,7 +175,7 @@ class RecorderNode(Node):
         if topic in self._classes:
             message = deserialize_message(data, Detection2DArray)
             self._classes[topic].update(
-                detection.results[0].hypothesis.class_id for detection in message.detections
+                each.results[0].hypothesis.class_id for each in message.detections if each.results
             )
 
     def _give_up(self, error: OSError) -> None:
@@ -152,7 +197,10 @@ class RecorderNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Record until told to stop; returns the exit code."""
-    return run_node('recorder', RecorderNode, args)
+    return run_node(
+        'recorder', lambda: RecorderNode(reports=take_stdout()), args, about=__doc__,
+        table=PARAMETERS,
+    )
 
 
 if __name__ == '__main__':

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import time
 from typing import Any
 
+from rclpy.exceptions import NameValidationException
 from rclpy.lifecycle import LifecycleNode
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.core.topics import detections_topics, is_pattern, matching_topics, split_names
+from yolov7_trt_ros.core.topics import matching_topics
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes import qos
+from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.frame_statistics import Counts, RemovedTopics
-from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
+from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame, StreamLimits
+from yolov7_trt_ros.nodes.topic_plan import (
+    check_types,
+    Plan,
+    plan_streams,
+    StreamNames,
+    wanted_topics,
+    WantedTopics,
+)
 
 _GONE_NS = 10 * NS_PER_S
 """How long a topic that a pattern found may be without publisher before it is given up."""
@@ -36,27 +46,37 @@ class StreamSet(Mapping[str, ImageStream]):
         (over several) are patterns, looked for in the graph by `follow`.
     image_transport, image_qos
         The parameters of that name.
+    on_error
+        Called with one line for each message that is not even handed on.
+
+    Attributes
+    ----------
+    passed_over
+        Topics that a pattern found and that cannot be taken, and why.
 
     Raises
     ------
     SettingError
-        No topic is named, or one twice, or outputs do not fit them.
+        The topics cannot be taken: see `wanted_topics`.
 
     """
 
     def __init__(
         self, node: LifecycleNode, *, image_topics: str, detections_topics: str,
-        image_transport: str, image_qos: str,
+        image_transport: str, image_qos: str, on_error: Callable[[str], None],
     ) -> None:
         self._node = node
-        self._transport, self._qos = image_transport, image_qos
+        self._arguments: dict[str, Any] = {
+            'image_transport': image_transport, 'image_qos': image_qos, 'on_error': on_error
+        }
         self._streams: dict[str, ImageStream] = {}
         self._removed = RemovedTopics()
         self._slots: FrameSlots[ReceivedFrame] | None = None
         self._without_publisher: dict[str, int] = {}
-        self._max_rate_hz = 0.0
-        self._wanted = self.check(image_topics, detections_topics)
-        self._update()
+        self._limits = StreamLimits()
+        self.passed_over: dict[str, str] = {}
+        self._wanted = wanted_topics(node, image_topics, detections_topics)
+        self._apply(self._plan(self._wanted))
 
     def __getitem__(self, topic: str) -> ImageStream:
         """Return the stream of a resolved topic."""
@@ -70,44 +90,38 @@ class StreamSet(Mapping[str, ImageStream]):
         """Return the number of streams."""
         return len(self._streams)
 
-    def check(self, image_topics: str, outputs: str) -> tuple[list[str], list[str]]:
+    def check(self, image_topics: str, outputs: str) -> WantedTopics:
         """
-        Return resolved topics or patterns, and outputs, of parameters that are about to be set.
+        Return what parameters that are about to be set ask for.
 
         Raises
         ------
         SettingError
-            No topic is named, or one twice, or outputs do not fit them.
+            The topics cannot be taken, or carry something else at present.
 
         """
-        topics = [self._resolve(name) for name in split_names(image_topics)]
-        if not topics or len(set(topics)) != len(topics):
-            raise SettingError(
-                f'image_topics must name at least one topic and none twice, got {topics}'
-            )
-        names = [self._resolve(name) for name in split_names(outputs)]
-        if names and any(map(is_pattern, topics)):
-            raise SettingError(
-                'detections_topics must be empty where image_topics has a pattern, got '
-                f'{", ".join(names)}'
-            )
-        if names and len(names) != len(topics):
-            raise SettingError(
-                'detections_topics must be empty or name one topic for each of the '
-                f'{len(topics)} image topics, got {len(names)}'
-            )
-        return topics, names
+        wanted = wanted_topics(self._node, image_topics, outputs)
+        check_types(self._node, plan_streams(self._node, wanted), self._names())
+        return wanted
 
-    def set_topics(self, checked: tuple[list[str], list[str]]) -> None:
-        """Take what `check` has returned."""
-        self._wanted = checked
-        self._update()
+    def set_topics(self, wanted: WantedTopics) -> None:
+        """
+        Take what `check` has returned, all of it or nothing.
+
+        Raises
+        ------
+        SettingError
+            The middleware refuses one of them; all is as it was.
+
+        """
+        self._apply(self._plan(wanted))
+        self._wanted = wanted
 
     def subscribe(self, slots: FrameSlots[ReceivedFrame]) -> None:
         """Subscribe; frames go to `slots`."""
         self._slots = slots
         for stream in self._streams.values():
-            self._subscribe(stream)
+            stream.subscribe(slots)
 
     def close(self) -> None:
         """Unsubscribe; publishers stay."""
@@ -120,92 +134,128 @@ class StreamSet(Mapping[str, ImageStream]):
         for topic in self:
             self._remove(topic)
 
-    def limit_rate(self, max_rate_hz: float) -> None:
-        """Let so many images a second through per topic, also of topics to come; 0: all."""
-        self._max_rate_hz = max_rate_hz
+    def limit(self, limits: StreamLimits) -> None:
+        """Let only so much through per topic, also of topics to come."""
+        self._limits = limits
         for stream in self._streams.values():
-            stream.max_rate_hz = max_rate_hz
+            stream.limits = limits
 
     def follow(self) -> None:
         """Match the publishers there are, and look for topics of patterns; about once a second."""
-        if any(map(is_pattern, self._wanted[0])):
-            self._update()
+        if any(image.is_pattern for image in self._wanted.images):
+            self._apply(self._plan(self._wanted))
         for stream in self._streams.values():
-            stream.follow_publishers()
+            try:
+                stream.follow_publishers()
+            except Exception as exc:  # whatever the middleware refuses now: tried again
+                stream.problem = f'cannot subscribe: {describe_error(exc)}'
 
     def removed_counts(self) -> Counts:
         """Return what became of the frames of topics that were removed, since configure."""
         return self._removed.counts()
 
-    def _update(self) -> None:
-        """Make the streams those that are wanted now."""
-        topics, names = self._wanted
-        found = list(dict.fromkeys(each for topic in topics for each in self._find(topic)))
-        wanted = dict(zip(found, names or detections_topics(found), strict=True))
-        for topic in self:
-            output = wanted.get(topic)
-            if output is None or self._streams[topic].detections_topic != output:
-                self._remove(topic)
-        for topic, output in wanted.items():
-            if topic not in self._streams:
-                self._add(topic, output)
+    def _plan(self, wanted: WantedTopics) -> Plan:
+        patterns = [image.full for image in wanted.images if image.is_pattern]
+        found = dict.fromkeys(each for pattern in patterns for each in self._find(pattern))
+        # Those that there are already stay when another one gets into their way.
+        return plan_streams(
+            self._node, wanted, sorted(found, key=lambda topic: topic not in self._streams),
+            self._names(),
+        )
 
-    def _find(self, topic: str) -> list[str]:
-        """Return the topic, or those that a pattern finds now or found not long ago."""
-        if not is_pattern(topic):
-            return [topic]
-        ours = {stream.overlay_topic for stream in self._streams.values()}
+    def _names(self) -> list[StreamNames]:
+        return [stream.names for stream in self._streams.values()]
+
+    def _apply(self, plan: Plan) -> None:
+        """Make the streams those of a plan."""
+        names = {each.image.full: each for each in plan.streams}
+        leaving = [
+            stream for topic, stream in self._streams.items() if names.get(topic) != stream.names
+        ]
+        staying = self._streams.keys() - {stream.topic for stream in leaving}
+        coming = [self._make(each) for topic, each in names.items() if topic not in staying]
+        for stream in leaving:
+            stream.destroy()
+        refused = self._open_all(coming)
+        for stream in coming:
+            if stream.names.image in plan.named and stream.topic in refused:
+                self._put_back(coming, leaving)
+                raise SettingError(refused[stream.topic])
+        for stream in leaving:
+            self._forget(stream)
+        self._streams |= {each.topic: each for each in coming if each.topic not in refused}
+        self.passed_over = plan.passed_over | refused
+
+    def _open_all(self, coming: Sequence[ImageStream]) -> dict[str, str]:
+        """Open streams; returns the topics of those that cannot be, and why."""
+        refused = {}
+        for stream in coming:
+            try:
+                self._open(stream)
+            except Exception as exc:  # whatever the middleware raises at a name or a type
+                stream.destroy()
+                refused[stream.topic] = (
+                    f'{stream.topic}: the middleware refuses it: {describe_error(exc)}'
+                )
+        return refused
+
+    def _put_back(self, coming: Sequence[ImageStream], leaving: Sequence[ImageStream]) -> None:
+        """Take down what was to come, and open anew what was to leave."""
+        for stream in coming:
+            stream.destroy()
+        for topic, reason in self._open_all(leaving).items():
+            self._streams[topic].problem = reason
+
+    def _make(self, names: StreamNames) -> ImageStream:
+        return ImageStream(self._node, names, **self._arguments)
+
+    def _open(self, stream: ImageStream) -> None:
+        stream.open_publishers()
+        stream.limits = self._limits
+        if self._slots is not None:
+            stream.subscribe(self._slots)
+
+    def _find(self, pattern: str) -> list[str]:
+        """Return the topics that a pattern finds now or found not long ago."""
+        ours = {stream.names.overlay.full for stream in self._streams.values()}
         seen = [
             name for name, types in self._node.get_topic_names_and_types()
             if name not in ours and qos.carries_images(types)
         ]
-        return [name for name in matching_topics(topic, seen) if self._is_published(name)]
+        return [name for name in matching_topics(pattern, seen) if self._is_published(name)]
 
     def _is_published(self, topic: str) -> bool:
         """Whether somebody publishes the topic, or did until a short while ago."""
         now_ns = time.monotonic_ns()
-        if self._node.count_publishers(topic):
+        try:
+            is_published = self._node.count_publishers(topic) > 0
+        except (NameValidationException, ValueError):
+            return True  # `plan_streams` tells what is wrong with it
+        if is_published:
             self._without_publisher.pop(topic, None)
             return True
         if topic not in self._streams:
             return False
         return now_ns - self._without_publisher.setdefault(topic, now_ns) < _GONE_NS
 
-    def _resolve(self, name: str) -> str:
-        """Return the full name of a topic; a pattern cannot be remapped."""
-        if not is_pattern(name):
-            try:
-                return str(self._node.resolve_topic_name(name))
-            except RuntimeError as exc:  # the base of rclpy's own
-                raise SettingError(f'{name!r} is no topic name: {exc}') from exc
-        if name.startswith('/'):
-            return name
-        return f'{self._node.get_namespace().rstrip("/")}/{name}'
-
-    def _add(self, topic: str, output: str) -> None:
-        stream = ImageStream(
-            self._node, topic, output, image_transport=self._transport, image_qos=self._qos
-        )
-        self._streams[topic] = stream
-        if self._slots is not None:
-            self._subscribe(stream)
-
-    def _subscribe(self, stream: ImageStream) -> None:
-        assert self._slots is not None
-        stream.max_rate_hz = self._max_rate_hz
-        stream.subscribe(self._slots)
-
     def _remove(self, topic: str) -> None:
-        stream = self._streams.pop(topic)
+        stream = self._streams[topic]
         stream.destroy()
+        self._forget(stream)
+
+    def _forget(self, stream: ImageStream) -> None:
+        """Account for a stream that was destroyed."""
+        self._streams.pop(stream.topic)
         if self._slots is not None:
-            for frame in self._slots.forget(topic):
+            for frame in self._slots.forget(stream.topic):
                 frame.stream.statistics.count('dropped')
         self._removed.add(stream.statistics)
-        self._without_publisher.pop(topic, None)
+        self._without_publisher.pop(stream.topic, None)
 
 
-def stream_set(node: LifecycleNode, values: Mapping[str, Any]) -> StreamSet:
+def stream_set(
+    node: LifecycleNode, values: Mapping[str, Any], on_error: Callable[[str], None]
+) -> StreamSet:
     """Return the streams that the parameters of the node ask for."""
     names = ('image_topics', 'detections_topics', 'image_transport', 'image_qos')
-    return StreamSet(node, **{name: values[name] for name in names})
+    return StreamSet(node, **{name: values[name] for name in names}, on_error=on_error)

@@ -16,22 +16,29 @@ import contextlib
 import functools
 import math
 import os
-import shutil
 import sys
 import time
 from typing import Any, TextIO
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
+from rclpy.exceptions import NameValidationException
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
-from yolov7_trt_ros.core.topics import split_names
-from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.nodes.diagnostics import tell_failures
+from yolov7_trt_ros.nodes.echo import describe_error
+from yolov7_trt_ros.nodes.own_output import take_stdout
+from yolov7_trt_ros.nodes.parameter_spec import (
+    declare_parameters,
+    ParameterSpec,
+    read_parameters,
+    SteadyParameters,
+)
 from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
+from yolov7_trt_ros.nodes.topic_names import resolve_topics
 from yolov7_trt_ros.report.top_model import POWER_NUMBERS, TopModel
 from yolov7_trt_ros.report.top_view import ASCII_BLOCKS, BLOCKS, Line, render
 
@@ -52,13 +59,27 @@ _STYLES = {'title': 'bold', 'head': 'cyan', 'plain': '', 'warn': 'yellow', 'erro
 _PLAIN_WIDTH = 160
 _CLEAR = '\x1b[H\x1b[2J'
 
+PARAMETERS = (
+    ParameterSpec(
+        'detections_topics', '',
+        'Topics of vision_msgs/Detection2DArray: a list, or one text with commas; empty: all that '
+        'are there.', start_only=True,
+    ),
+    ParameterSpec(
+        'period_s', _DEFAULT_PERIOD_S, 'Between two pictures, s.', 0.05, 60.0, start_only=True
+    ),
+    ParameterSpec(
+        'once', False,
+        'Show one snapshot and end; exit status 1 where nothing was heard.', start_only=True,
+    ),
+)
 
-class TopNode(Node):
+
+class TopNode(SteadyParameters):
     """
     Collects what is published and shows it.
 
-    Parameters of the node, fixed at start: detections_topics (a text with commas; empty: all that
-    are there), period_s, once (show one snapshot and end; exit status 1 where nothing was heard).
+    `PARAMETERS` are those of the node, fixed at start.
 
     Parameters
     ----------
@@ -69,6 +90,8 @@ class TopNode(Node):
 
     """
 
+    _close = contextlib.ExitStack()  # nothing to end until the constructor has come so far
+
     def __init__(
         self,
         *,
@@ -77,36 +100,38 @@ class TopNode(Node):
         **node_arguments: Any,
     ) -> None:
         super().__init__(NAME, **node_arguments)
-        topics: str = self.declare_parameter('detections_topics', '').value
-        period_s: float = self.declare_parameter('period_s', _DEFAULT_PERIOD_S).value
-        self._once: bool = self.declare_parameter('once', False).value
-        if not 0.05 <= period_s <= 60:
-            raise SettingError(f'period_s must be within 0.05..60 s, got {period_s:g}')
-        self._wanted = [self.resolve_topic_name(name) for name in split_names(topics)]
+        declare_parameters(self, PARAMETERS)
+        values = read_parameters(self, PARAMETERS)
+        self._once: bool = values['once']
+        self._wanted = resolve_topics(self, 'detections_topics', values['detections_topics'])
         self._timeout_s = timeout_s
         self._model = TopModel()
         self._start_s = time.monotonic()
         self._heard_s: float | None = None
         self._known: set[str] = set()
+        self._output = output
         self._screen = make_screen(output, once=self._once)
+        self._close = contextlib.ExitStack()
+        self._close.callback(self._screen.close)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _QOS)
+        tell_failures(self)
         self._discover()
         self.create_timer(_DISCOVERY_PERIOD_S, self._discover, clock=steady_clock())
         self.create_timer(
-            0.1 if self._once else period_s, self._tick, clock=steady_clock()
+            0.1 if self._once else values['period_s'], self._tick, clock=steady_clock()
         )
 
     def destroy_node(self) -> None:
         """Give the terminal back and destroy the node."""
-        self._screen.close()
+        self._close.close()
         super().destroy_node()
 
     # ---- topics
 
     def _discover(self) -> None:
         """Subscribe to what has come into the graph."""
-        for topic in self._wanted:
-            self._subscribe(topic, Detection2DArray, self._on_detections)
+        for name in self._wanted:
+            self._subscribe(name.full, Detection2DArray, self._on_detections)
         for topic, types in self.get_topic_names_and_types():
             if _DETECTIONS in types and not self._wanted:
                 self._subscribe(topic, Detection2DArray, self._on_detections)
@@ -117,9 +142,13 @@ class TopNode(Node):
         if topic in self._known:
             return
         self._known.add(topic)
+        try:
+            self.create_subscription(kind, topic, functools.partial(receive, topic), _QOS)
+        except (RuntimeError, ValueError, NameValidationException) as exc:  # as rclpy does
+            self.get_logger().warning(f'{topic} is not shown: {describe_error(exc)}')
+            return
         if kind is Detection2DArray:
             self._model.add_topic(topic)
-        self.create_subscription(kind, topic, functools.partial(receive, topic), _QOS)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -181,7 +210,7 @@ class TopNode(Node):
             )
         except BrokenPipeError:  # whoever read our lines has gone
             with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._output.fileno())
             end_process(self, 0)
 
 
@@ -199,7 +228,7 @@ class PlainScreen:
         """Columns: of the terminal, else wide."""
         if not self._output.isatty():
             return _PLAIN_WIDTH
-        return shutil.get_terminal_size((_PLAIN_WIDTH, 50)).columns
+        return os.get_terminal_size(self._output.fileno()).columns
 
     def show(self, lines: Sequence[Line]) -> None:
         """Print a snapshot."""
@@ -269,7 +298,9 @@ def _writes_blocks(output: TextIO) -> bool:
 
 def main(args: list[str] | None = None) -> int:
     """Show until told to stop; returns the exit code."""
-    return run_node(NAME, TopNode, args)
+    return run_node(
+        NAME, lambda: TopNode(output=take_stdout()), args, about=__doc__, table=PARAMETERS
+    )
 
 
 if __name__ == '__main__':

@@ -29,11 +29,11 @@ class TrustedFolders:
     """
 
     def __init__(self, start: Mapping[str, Any]) -> None:
+        self._start = {name: start[name] for name in (*_NO_FILES, 'plan_cache')}
         named = split_names(start['model_folders'])
         files = [start[name] for name, others in _NO_FILES.items() if start[name] not in others]
-        self._cache = str(start['plan_cache'])
         folders = [_resolved(name) for name in named] or [_resolved(name).parent for name in files]
-        self._folders = (*folders, plan_cache_folder(self._cache).resolve())
+        self._folders = (*folders, plan_cache_folder(start['plan_cache']).resolve())
 
     def check(self, changes: Mapping[str, Any]) -> None:
         """
@@ -45,20 +45,53 @@ class TrustedFolders:
             A file or folder outside, wherever links lead; says where it may lie.
 
         """
-        for name, value in changes.items():
-            if name in _NO_FILES and value not in _NO_FILES[name]:
-                self._check_path(name, str(value))
-            elif name == 'plan_cache' and value != self._cache:
-                self._check_path(name, str(plan_cache_folder(str(value))))
+        self.files_to_open(changes)
 
-    def _check_path(self, name: str, value: str) -> None:
+    def files_to_open(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """
+        Return the parameters that name files by paths through trusted folders, checked anew.
+
+        To be asked for each time that files are opened, for a link may lead elsewhere by then.
+        Such a path has no link outside of trusted folders: only those who may write in one could
+        still turn it aside, and they could put the file itself there. What was named at the start
+        is left as it is.
+
+        Raises
+        ------
+        SettingError
+            As `check`.
+
+        """
+        found = {}
+        for name, value in values.items():
+            if name in _NO_FILES and value not in _NO_FILES[name]:
+                path = str(value)
+            elif name == 'plan_cache':
+                path = str(plan_cache_folder(str(value)))
+            else:
+                continue
+            if value != self._start[name]:
+                found[name] = str(self._check_path(name, path))
+        return found
+
+    def _check_path(self, name: str, value: str) -> Path:
         path = _resolved(value)
-        if not any(path.is_relative_to(folder) for folder in self._folders):
+        if not self._is_inside(path):
             raise SettingError(
                 f'{name} may only name files in {", ".join(map(str, self._folders))} while the '
                 f'node runs, got {value!r}; start the node with model_folders:={path.parent} to '
                 'allow it'
             )
+        return self._keep_name(value, path)
+
+    def _keep_name(self, value: str, path: Path) -> Path:
+        """Return a path under the name given, which tells the kind of file, if that is safe."""
+        given = Path(value).expanduser()
+        named = _resolved(str(given.parent)) / given.name
+        return named if given.name not in ('', '..') and self._is_inside(named) else path
+
+    def _is_inside(self, path: Path) -> bool:
+        return any(path.is_relative_to(folder) for folder in self._folders)
 
 
 def _resolved(path: str) -> Path:

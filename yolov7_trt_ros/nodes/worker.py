@@ -18,13 +18,15 @@ from yolov7_trt_ros.core.serialized_image import (
     read_compressed_image,
     read_image,
 )
-from yolov7_trt_ros.errors import DeviceLostError, InferenceError, InputError
+from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
 from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, header_to_msg, image_to_msg
+from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
 from yolov7_trt_ros.nodes.parameters import NodeSettings
 from yolov7_trt_ros.report.overlay import annotated_copy
 
+MOST_FRAME_ID_CHARACTERS = 1024
 _RECOVERY = 'deactivate, cleanup, configure and activate'
 
 
@@ -33,8 +35,8 @@ class DetectionWorker:
     Takes the latest frames and publishes their detections.
 
     One frame at a time, or one each of several topics where `max_batch` and the detector allow
-    it. A frame that fails is counted and the next one taken. With the device lost the thread
-    ends, as it does by a defect; `fault` says why.
+    it. A frame that fails, for whatever reason, is counted and the next one taken. With the device
+    lost the thread ends; `fault` says why.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ class DetectionWorker:
         Called with one line for each frame that failed, in the worker's thread.
     is_up
         Tells whether ROS is still up; not so once a signal has shut it down.
+    on_defect
+        Called with where it was and what was raised, for what is no fault of image or engine.
 
     """
 
@@ -58,9 +62,11 @@ class DetectionWorker:
         settings: Callable[[], NodeSettings],
         on_error: Callable[[str], None],
         is_up: Callable[[], bool],
+        on_defect: Callable[[str, Exception], None] = lambda *_: None,
     ) -> None:
         self._detector, self._slots = detector, slots
         self._settings, self._on_error, self._is_up = settings, on_error, is_up
+        self._on_defect = on_defect
         self._lost: DeviceLostError | None = None
         self._to_msg = DetectionsToMsg(detector.spec.class_names)
         self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
@@ -118,13 +124,15 @@ class DetectionWorker:
         images = [each.image for each in viewed]
         try:
             found, timings = self._detector.detect_batch(images, settings.detect)
-        except InferenceError as exc:
+        except Exception as exc:  # whatever an engine raises, MemoryError too: these frames alone
             self._process_failed([each.frame for each in viewed], exc)
             return
         stages = _BatchStages(started_ns, viewed_ns, time.monotonic_ns(), timings, len(viewed))
-        for each, detections in zip(viewed, found, strict=True):
-            self._publish(each, detections, stages, settings)
-        for each, detections in zip(viewed, found, strict=True):
+        published = [
+            (each, detections) for each, detections in zip(viewed, found, strict=True)
+            if self._publish(each, detections, stages, settings)
+        ]
+        for each, detections in published:
             self._publish_overlay(each, detections, settings)
 
     def _view(self, frame: ReceivedFrame, settings: NodeSettings) -> _ViewedFrame | None:
@@ -132,13 +140,14 @@ class DetectionWorker:
         read = read_compressed_image if frame.compressed else read_image
         try:
             message = read(frame.serialized)
+            _check_frame_id(message.header.frame_id)
             image = view_message(message, max_pixels=settings.max_image_pixels)
             return _ViewedFrame(frame, message.header, image)
-        except InputError as exc:
-            self._count_failed(frame, exc)
+        except Exception as exc:  # InputError, MemoryError, or a defect that this image shows
+            self._fail(frame, exc)
             return None
 
-    def _process_failed(self, frames: Sequence[ReceivedFrame], error: InferenceError) -> None:
+    def _process_failed(self, frames: Sequence[ReceivedFrame], error: Exception) -> None:
         """Try the frames of a failed batch one by one: only some may be to blame."""
         lost = isinstance(error, DeviceLostError)
         if len(frames) > 1 and not lost:
@@ -146,13 +155,26 @@ class DetectionWorker:
                 self._process([each])
             return
         for each in frames:
-            self._count_failed(each, error)
+            self._fail(each, error)
         if lost:
             raise error
 
-    def _count_failed(self, frame: ReceivedFrame, error: Exception) -> None:
+    def _fail(self, frame: ReceivedFrame, error: Exception) -> None:
+        """Count a frame as failed and say why; the next one may be better."""
+        if isinstance(error, RCLError) and not self._is_up():
+            raise error
         frame.stream.statistics.count('failed')
-        self._on_error(f'{frame.stream.topic}: {error}')
+        self._tell(frame, error, '')
+
+    def _tell(self, frame: ReceivedFrame, error: Exception, what: str) -> None:
+        topic = frame.stream.topic
+        if isinstance(error, (InputError, InferenceError)):
+            self._on_error(f'{topic}: {what}{error}')
+        elif isinstance(error, MemoryError):
+            self._on_error(f'{topic}: {what}out of memory. {error}')
+        else:
+            self._on_error(f'{topic}: {what}{describe_error(error)}')
+            self._on_defect(f'{what}frame of {topic}', error)
 
     def _publish(
         self,
@@ -160,13 +182,18 @@ class DetectionWorker:
         detections: Detections,
         stages: _BatchStages,
         settings: NodeSettings,
-    ) -> None:
+    ) -> bool:
+        """Publish the detections of a frame and count it; returns whether they are out."""
         frame, stream = viewed.frame, viewed.frame.stream
         header = header_to_msg(viewed.header)
-        message = self._to_msg.convert(detections, header, settings.class_id_format)
-        if not stream.publish(message):  # its topic was removed while the frame was in work
-            stream.statistics.count('dropped')
-            return
+        try:
+            message = self._to_msg.convert(detections, header, settings.class_id_format)
+            if not stream.publish(message):  # its topic was removed while the frame was in work
+                stream.statistics.count('dropped')
+                return False
+        except Exception as exc:  # MemoryError, or of ROS
+            self._fail(frame, exc)
+            return False
         published_ns = time.monotonic_ns()
         timings = stages.timings
         stream.statistics.add_processed((
@@ -178,15 +205,30 @@ class DetectionWorker:
             ('publish', published_ns - stages.detected_ns),
             ('stamp_to_publish', stream.age_ns(viewed.header.stamp_ns)),
         ), batch=stages.images)
+        return True
 
     def _publish_overlay(
         self, viewed: _ViewedFrame, detections: Detections, settings: NodeSettings
     ) -> None:
         names = self._detector.spec.class_names
-        if settings.publish_overlay:
+        if not settings.publish_overlay:
+            return
+        try:
             viewed.frame.stream.publish_overlay(lambda: image_to_msg(
                 annotated_copy(viewed.image, detections, names), header_to_msg(viewed.header)
             ))
+        except Exception as exc:  # MemoryError, of OpenCV or of ROS: the detections are out
+            if isinstance(exc, RCLError) and not self._is_up():
+                raise
+            self._tell(viewed.frame, exc, 'no overlay: ')
+
+
+def _check_frame_id(frame_id: str) -> None:
+    """Refuse what would be copied into every detection."""
+    if len(frame_id) > MOST_FRAME_ID_CHARACTERS:
+        raise ImageError(
+            f'frame_id may have {MOST_FRAME_ID_CHARACTERS} characters, got {len(frame_id)}'
+        )
 
 
 class _ViewedFrame(NamedTuple):

@@ -24,6 +24,7 @@ from yolov7_trt_ros.power.rail_files import (
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
 _HWMON = '/sys/class/hwmon/hwmon*'
+FAN, FAN_RPM = 'fan', 'fan rpm'
 _FAN_CHIPS = ('pwmfan', 'pwm-fan', 'pwm_fan')
 _GPU_LOADS = (
     '/sys/devices/gpu.0/load',
@@ -69,7 +70,7 @@ class BoardFiles:
     loads: tuple[Gauge, ...]
     emc_activity: str
     temperatures: tuple[Gauge, ...]
-    fan: Gauge | None
+    fans: tuple[Gauge, ...]
     rail_window_ms: int | None
 
     @property
@@ -80,11 +81,11 @@ class BoardFiles:
     @property
     def paths(self) -> tuple[str, ...]:
         """All files to read for a sample, each once."""
-        gauges = (*self.clocks, *self.loads, *self.temperatures)
+        gauges = (*self.clocks, *self.loads, *self.temperatures, *self.fans)
         paths = [path for rail in self.rails for path in rail.paths]
         paths += [gauge.path for gauge in gauges]
         paths += [path for alarm in self.alarms for path in (alarm.path, alarm.limit_path)]
-        paths += [self.emc_activity, self.fan.path if self.fan else '']
+        paths.append(self.emc_activity)
         return tuple(dict.fromkeys(path for path in paths if path))
 
 
@@ -99,7 +100,7 @@ def find_board_files(tree: SysfsTree) -> BoardFiles:
         loads=_gpu_load(tree, gpu_folders),
         emc_activity=_first(tree, _EMC_ACTIVITIES),
         temperatures=_find_temperatures(tree),
-        fan=_find_fan(tree),
+        fans=(*_find_fan(tree), *_find_tachometer(tree)),
         rail_window_ms=find_rail_window_ms(tree),
     )
 
@@ -152,13 +153,19 @@ def _find_temperatures(tree: SysfsTree) -> tuple[Gauge, ...]:
     return tuple(gauges.values())
 
 
-def _find_fan(tree: SysfsTree) -> Gauge | None:
+def _find_fan(tree: SysfsTree) -> tuple[Gauge, ...]:
     """Find the file with the fan's drive, 0 to 255."""
     path = _first(tree, ('/sys/devices/pwm-fan/cur_pwm', '/sys/devices/pwm-fan/target_pwm'))
     for folder in tree.find(_HWMON):
         if not path and tree.read_or_empty(f'{folder}/name') in _FAN_CHIPS:
             path = _first(tree, (f'{folder}/pwm1',))
-    return Gauge('fan', path, 100.0 / 255.0) if path else None
+    return (Gauge(FAN, path, 100.0 / 255.0),) if path else ()
+
+
+def _find_tachometer(tree: SysfsTree) -> tuple[Gauge, ...]:
+    """Find the file with the fan's speed, which a Jetson's own driver calls rpm."""
+    path = _first(tree, tree.find(f'{_HWMON}/rpm'))
+    return (Gauge(FAN_RPM, path),) if path else ()
 
 
 def _numbered(tree: SysfsTree, kind: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import time
 from typing import Any
@@ -94,11 +94,11 @@ class NvmlSource:
             temperatures_c=_present(gpu=answers.temperature_c),
             clocks_mhz=_present(gpu=answers.clock_mhz, gpu_memory=answers.memory_clock_mhz),
             loads_percent={} if use is None else _present(gpu=use.gpu, gpu_memory=use.memory),
-            alarms=_alarms(answers.reasons or 0),
+            alarms=() if answers.reasons is None else _alarms(answers.reasons),
             fan_percent=None if answers.fan_percent is None else float(answers.fan_percent),
             energy_j=energy_j,
             total_energy_j=energy_j.get('gpu'),
-            problems=() if rails or not self._with_power else (_NO_POWER,),
+            problems=self._problems(answers, rails),
         )
 
     def close(self) -> None:
@@ -121,6 +121,14 @@ class NvmlSource:
             fan_percent=ask('nvmlDeviceGetFanSpeed'),
         )
 
+    def _problems(
+        self, answers: _Answers, rails: Mapping[str, RailPower]
+    ) -> tuple[str, ...]:
+        problems = [] if rails or not self._with_power else [_NO_POWER]
+        if self._with_power and answers.reasons is None:
+            problems.append(_NO_REASONS)
+        return tuple(problems)
+
     def _rails(self, answers: _Answers) -> dict[str, RailPower]:
         if not self._with_power or answers.power_mw is None:
             return {}
@@ -136,6 +144,7 @@ class NvmlSource:
 
 
 _NO_POWER = 'NVML does not tell the power of this GPU (nvidia-smi shows N/A as well)'
+_NO_REASONS = 'NVML does not tell whether this GPU is slowed down by heat or its supply'
 
 
 def _present(**values: float | None) -> dict[str, float]:

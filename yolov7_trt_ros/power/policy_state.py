@@ -100,12 +100,15 @@ class FrameWindow:
     period_ms
         Time between frames of the source, when known. Frames slower than that pile up, whatever
         the deadline; so the smaller of both counts.
+    unknown
+        Frames that came, but whose stamps give no latency.
 
     """
 
     latencies_ms: tuple[float, ...] = ()
     dropped: int = 0
     period_ms: float | None = None
+    unknown: int = 0
 
 
 @dataclass(frozen=True)

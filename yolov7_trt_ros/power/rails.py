@@ -1,13 +1,11 @@
-"""Power of the supply rails of a board: now, on average, and of all together."""
+"""Power of the supply rails of a board: now, on average, and the largest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 
 MW_PER_W = 1000.0
-TOTAL_RAILS = ('VDD_IN', 'POM_5V_IN', 'VIN')
-"""Rails that feed all others: of the module (Nano, TX2, Xavier NX, Orin), of the board (Thor)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,24 +47,3 @@ class RunningMeans:
         self._largest_mw[name] = max(current_mw, self._largest_mw.get(name, current_mw))
         mean_mw = self._sums_mw[name] / self._counts[name]
         return RailPower(current_mw, mean_mw, self._largest_mw[name])
-
-
-def total_of_rails(rails: Mapping[str, RailPower], expected: Sequence[str]) -> float | None:
-    """
-    Return the power of the whole board, mW.
-
-    Parameters
-    ----------
-    rails
-        Those that were read.
-    expected
-        Names of all rails of the board. The total is None, not too small, while the rail that
-        feeds the others or one of the summands is missing.
-
-    """
-    feeding = next((name for name in TOTAL_RAILS if name in expected), None)
-    if feeding is not None:
-        return rails[feeding].current_mw if feeding in rails else None
-    if not expected or any(name not in rails for name in expected):
-        return None
-    return sum(rails[name].current_mw for name in expected)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Protocol
+from typing import Any, Protocol
 
+from yolov7_trt_ros.power.memory import BoardMemory
 from yolov7_trt_ros.power.rails import RailPower
 
 # These sensors are not wired up to a place that warms up: PMIC reads 100 C at all times.
@@ -25,8 +26,8 @@ class BoardSample:
         Power by the board's name of the rail: 'VDD_IN', 'VDD_GPU_SOC', 'gpu' (NVML), 'package-0'
         (RAPL). Means and largest values are those since the source was opened.
     total_mw
-        Of the rail that feeds all others; where there is none, the sum of the rails. None when it
-        or one of the rails could not be read.
+        Of the rails that feed the others (`power.rail_totals`). None when one of them could not
+        be read, or which they are is not known.
     temperatures_c
         By the board's name of the sensor without '-therm(al)'. Sensors of parts that are switched
         off are left out.
@@ -36,8 +37,10 @@ class BoardSample:
         'gpu', 'emc', 'cpu' (all cores that are on), 'cpu0'...; 0 to 100.
     alarms
         Over-current and throttling that hold now or happened since the sample before.
-    fan_percent
-        Of its full speed.
+    fan_percent, fan_rpm
+        Drive of the fan, of its full one; its speed, where a board measures it.
+    memory
+        RAM and swap.
     energy_j
         By rail, since the source was opened, where the hardware counts it; the same for
         `total_energy_j`.
@@ -54,9 +57,16 @@ class BoardSample:
     loads_percent: Mapping[str, float] = dataclasses.field(default_factory=dict)
     alarms: tuple[str, ...] = ()
     fan_percent: float | None = None
+    fan_rpm: float | None = None
+    memory: BoardMemory | None = None
     energy_j: Mapping[str, float] = dataclasses.field(default_factory=dict)
     total_energy_j: float | None = None
     problems: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is close to going wrong: memory that is nearly full."""
+        return (self.memory.warning,) if self.memory is not None and self.memory.warning else ()
 
     @property
     def hottest_c(self) -> tuple[str, float] | None:
@@ -114,7 +124,10 @@ def merge_samples(
         parts = [getattr(part, name) for part in reversed(samples)]
         return {key: value for part in parts for key, value in part.items()}
 
-    fans = (part.fan_percent for part in samples)
+    def first(name: str) -> Any:
+        known = (getattr(part, name) for part in samples)
+        return next((value for value in known if value is not None), None)
+
     return BoardSample(
         time_ns=max(part.time_ns for part in power_samples or samples),
         rails={name: rail for part in reversed(samples) for name, rail in part.rails.items()},
@@ -123,7 +136,9 @@ def merge_samples(
         clocks_mhz=merged('clocks_mhz'),
         loads_percent=merged('loads_percent'),
         alarms=tuple(alarm for part in samples for alarm in part.alarms),
-        fan_percent=next((fan for fan in fans if fan is not None), None),
+        fan_percent=first('fan_percent'),
+        fan_rpm=first('fan_rpm'),
+        memory=first('memory'),
         energy_j=merged('energy_j'),
         total_energy_j=_sum_of([part.total_energy_j for part in power_samples]),
         problems=tuple(problem for part in samples for problem in part.problems),

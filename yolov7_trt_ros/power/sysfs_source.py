@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import re
 import time
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
-from yolov7_trt_ros.power.board_files import BoardFiles, find_board_files, Gauge
+from yolov7_trt_ros.power.board_files import BoardFiles, FAN, FAN_RPM, find_board_files, Gauge
 from yolov7_trt_ros.power.cpu_load import cpu_loads_percent, CpuTicks, parse_cpu_ticks
+from yolov7_trt_ros.power.memory import parse_memory
 from yolov7_trt_ros.power.rail_files import AlarmFile
-from yolov7_trt_ros.power.rails import RunningMeans, total_of_rails
+from yolov7_trt_ros.power.rail_totals import RailTotals
+from yolov7_trt_ros.power.rails import RunningMeans
 from yolov7_trt_ros.power.sample import BoardSample
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
 PROC_STAT = '/proc/stat'
+MEMINFO = '/proc/meminfo'
+BUDDYINFO = '/proc/buddyinfo'
 COLDEST_C = -200.0
 """Sensors of parts that are switched off read -256 C on some releases."""
 NO_RAILS = (
@@ -22,6 +27,7 @@ NO_RAILS = (
 )
 
 _KHZ_PER_MHZ = 1000.0
+_GATED = re.compile('(?:gpu|cv)', re.IGNORECASE)  # parts that are switched off while idle
 _DIGITS = 3  # the kernel's own: kHz, mC, microwatt
 
 
@@ -58,9 +64,12 @@ class SysfsSource:
         self._files = find_board_files(tree) if files is None else files
         self._expect_rails = expect_rails
         self._clock_ns = clock_ns
-        self._paths = (*self._files.paths, PROC_STAT)
-        self._rail_paths = {path for rail in self._files.rails for path in rail.paths}
+        self._paths = (*self._files.paths, PROC_STAT, MEMINFO, BUDDYINFO)
+        self._needed_paths = {path for rail in self._files.rails for path in rail.paths} | {
+            path for alarm in self._files.alarms for path in (alarm.path, alarm.limit_path)}
+        self._warm: set[str] = set()
         self._means = RunningMeans()
+        self._totals = RailTotals(rail.name for rail in self._files.rails)
         self._counts: dict[str, float] = {}
         self._ticks: dict[str, CpuTicks] = _ticks_in(tree.read_all([PROC_STAT]))
         self._loads_percent: dict[str, float] = {}
@@ -87,17 +96,22 @@ class SysfsSource:
         values = _numbers_in(texts)
         ticks = _ticks_in(texts)
         rails = self._means.add(self._rails_mw(values))
-        fan = self._files.fan
+        total = self._totals.total(rails)
+        temperatures_c = _temperatures(self._files.temperatures, values)
+        fans = _scaled(self._files.fans, values)
         return BoardSample(
             time_ns=time_ns,
             rails=rails,
-            total_mw=total_of_rails(rails, [rail.name for rail in self._files.rails]),
-            temperatures_c=_temperatures(self._files.temperatures, values),
+            total_mw=total.milliwatt,
+            temperatures_c=temperatures_c,
             clocks_mhz=self._clocks_mhz(values, ticks),
             loads_percent={**self._gpu_emc_loads(values), **self._cpu_loads(ticks)},
             alarms=self._alarms(values),
-            fan_percent=None if fan is None else _scaled([fan], values).get(fan.name),
-            problems=self._problems(texts),
+            fan_percent=fans.get(FAN),
+            fan_rpm=fans.get(FAN_RPM),
+            memory=parse_memory(_text_of(texts, MEMINFO), _text_of(texts, BUDDYINFO)),
+            problems=(*self._problems(texts), *filter(None, (
+                total.reason, self._lost_sensors(temperatures_c)))),
         )
 
     def close(self) -> None:
@@ -157,6 +171,13 @@ class SysfsSource:
             return 0.0 < limit < value
         return value > 0.0
 
+    def _lost_sensors(self, temperatures_c: Mapping[str, float]) -> str:
+        """Say which sensors were read before and are not now, but those that are gated."""
+        self._warm |= temperatures_c.keys()
+        lost = sorted(name for name in self._warm - temperatures_c.keys()
+                      if not _GATED.match(name))
+        return f'no temperature any more from {", ".join(lost)}' if lost else ''
+
     def _problems(self, texts: Mapping[str, str | PowerError]) -> tuple[str, ...]:
         """
         Say what is missing against expectation.
@@ -166,16 +187,18 @@ class SysfsSource:
         hanging = self._tree.hanging
         problems = []
         for path, text in texts.items():
+            if path == BUDDYINFO:  # some kernels show it to root only
+                continue
             if isinstance(text, PowerPermissionError) or path in hanging:
                 problems.append(str(text))
-            elif path in self._rail_paths:
-                problems += _rail_problems(path, text)
+            elif path in self._needed_paths:
+                problems += _number_problems(path, text)
         if self._expect_rails and not self._files.rails:
             problems.append(NO_RAILS)
         return tuple(problems)
 
 
-def _rail_problems(path: str, text: str | PowerError) -> list[str]:
+def _number_problems(path: str, text: str | PowerError) -> list[str]:
     if isinstance(text, PowerError):
         return [str(text)]
     return [] if _number(text) is not None else [f'{path} should hold a number: {text[:40]!r}']
@@ -184,6 +207,11 @@ def _rail_problems(path: str, text: str | PowerError) -> list[str]:
 def _numbers_in(texts: Mapping[str, str | PowerError]) -> dict[str, float]:
     numbers = {path: _number(text) for path, text in texts.items() if isinstance(text, str)}
     return {path: number for path, number in numbers.items() if number is not None}
+
+
+def _text_of(texts: Mapping[str, str | PowerError], path: str) -> str:
+    text = texts.get(path)
+    return text if isinstance(text, str) else ''
 
 
 def _number(text: str) -> float | None:
@@ -205,10 +233,7 @@ def _temperatures(gauges: tuple[Gauge, ...], values: Mapping[str, float]) -> dic
 
 
 def _ticks_in(texts: Mapping[str, str | PowerError]) -> dict[str, CpuTicks]:
-    text = texts.get(PROC_STAT)
-    if not isinstance(text, str):
-        return {}
     try:
-        return parse_cpu_ticks(text)
+        return parse_cpu_ticks(_text_of(texts, PROC_STAT))
     except PowerFormatError:
         return {}

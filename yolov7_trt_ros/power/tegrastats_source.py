@@ -11,7 +11,8 @@ import threading
 import time
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerFormatError
-from yolov7_trt_ros.power.rails import total_of_rails
+from yolov7_trt_ros.power.memory import BoardMemory
+from yolov7_trt_ros.power.rail_totals import RailTotals
 from yolov7_trt_ros.power.sample import BoardSample
 from yolov7_trt_ros.power.tegrastats import parse_line
 from yolov7_trt_ros.power.tegrastats_values import TegrastatsSample, UnitUse
@@ -42,6 +43,7 @@ class _Run:
         command: Sequence[str],
         environment: Mapping[str, str],
         clock_ns: Callable[[], int],
+        totals: RailTotals,
     ) -> None:
         self.newest: BoardSample | None = None
         self.arrived_s = 0.0
@@ -49,6 +51,7 @@ class _Run:
         self.has_ended = False
         self.has_news = threading.Condition()
         self._clock_ns = clock_ns
+        self._totals = totals
         try:
             self.process = subprocess.Popen(
                 command,
@@ -79,7 +82,7 @@ class _Run:
     def _take(self, line: str) -> None:
         """Keep what the line says; anything but a line of values is kept for an error message."""
         try:
-            sample = sample_from_tegrastats(parse_line(line), self._clock_ns())
+            sample = sample_from_tegrastats(parse_line(line), self._clock_ns(), self._totals)
         except PowerFormatError:
             self.last_words = line.strip()[:_LONGEST_EXCERPT] or self.last_words
             return
@@ -140,6 +143,7 @@ class TegrastatsSource:
         self._environment = dict(environment or {})
         self._first_line_s = first_line_s
         self._clock_ns = clock_ns
+        self._totals = RailTotals()
         self._run: _Run | None = None
         self._started_s = -RESTART_S
         self._lock = threading.Lock()
@@ -176,7 +180,9 @@ class TegrastatsSource:
         now_s = time.monotonic()
         is_over = self._run is not None and self._run.has_ended
         if self._run is None or (is_over and now_s - self._started_s >= RESTART_S):
-            self._run = _Run(self._command, self._environment, self._clock_ns)
+            self._run = _Run(
+                self._command, self._environment, self._clock_ns, self._totals
+            )
             self._started_s = now_s
         return self._run
 
@@ -200,8 +206,22 @@ class TegrastatsSource:
         return run.newest
 
 
-def sample_from_tegrastats(line: TegrastatsSample, time_ns: int) -> BoardSample:
-    """Turn a parsed line into a sample, without gated sensors and cores that are off."""
+def sample_from_tegrastats(
+    line: TegrastatsSample, time_ns: int, totals: RailTotals | None = None
+) -> BoardSample:
+    """
+    Turn a parsed line into a sample, without gated sensors and cores that are off.
+
+    Parameters
+    ----------
+    line
+        As parsed.
+    time_ns
+        When it came.
+    totals
+        Knows the rails of the lines before; None: there were none.
+
+    """
     temperatures = {name: temp for name, temp in line.temperatures_c.items() if temp is not None}
     units = {**_units(line), **{f'cpu{index}': cpu for index, cpu in enumerate(line.cpus)}}
     loads = {
@@ -210,14 +230,29 @@ def sample_from_tegrastats(line: TegrastatsSample, time_ns: int) -> BoardSample:
     cores = [cpu.load_percent for cpu in line.cpus if cpu.load_percent is not None]
     if cores:
         loads['cpu'] = fmean(cores)
+    total = (totals or RailTotals()).total(line.rails)
+    reason = total.reason or ('' if line.rails else NO_RAILS)
     return BoardSample(
         time_ns=time_ns,
         rails=dict(line.rails),
-        total_mw=total_of_rails(line.rails, list(line.rails)),
+        total_mw=total.milliwatt,
         temperatures_c=temperatures,
         clocks_mhz={name: unit.mhz for name, unit in units.items() if unit.mhz is not None},
         loads_percent=loads,
-        problems=() if line.rails else (NO_RAILS,),
+        memory=_memory(line),
+        problems=(reason,) if reason else (),
+    )
+
+
+def _memory(line: TegrastatsSample) -> BoardMemory | None:
+    ram, swap = line.ram, line.swap
+    if ram is None:
+        return None
+    return BoardMemory(
+        ram.total_mib, max(0.0, ram.total_mib - ram.used_mib),
+        0.0 if swap is None else swap.total_mib,
+        0.0 if swap is None else max(0.0, swap.total_mib - swap.used_mib),
+        ram.largest_free_mib, ram.largest_free_count,
     )
 
 

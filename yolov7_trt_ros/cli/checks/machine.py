@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import os
 from pathlib import Path
+import platform
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,8 @@ class Machine:
         Version of Python.
     prefix
         In place of `sys.prefix`.
+    architecture
+        In place of `platform.machine()`.
 
     """
 
@@ -118,6 +121,7 @@ class Machine:
     gpu_questions: Callable[[], GpuQuestions] = gpu_questions
     python: tuple[int, int, int] = (sys.version_info[0], sys.version_info[1], sys.version_info[2])
     prefix: Path = Path(sys.prefix)
+    architecture: str = platform.machine()
 
     def read(self, path: str) -> str | None:
         """Return the text of a file under the root, None where it cannot be read."""

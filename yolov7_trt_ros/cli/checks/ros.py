@@ -8,6 +8,8 @@ import re
 from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
 
 _DEFAULT_RMW = 'rmw_fastrtps_cpp'
+_FIRST_ON_FASTDDS_3 = 9  # of rmw_fastrtps_cpp: Kilted's
+_ON_FASTDDS_2 = ('foxy', 'galactic', 'humble', 'iron', 'jazzy')
 
 
 def check_ros(machine: Machine) -> list[Check]:
@@ -39,10 +41,28 @@ def _rclpy(machine: Machine) -> Check:
         source = f'source /opt/ros/{installed[-1].parent.name}/setup.bash'
         found = 'installed, but not sourced: rclpy is not importable'
         return Check('ROS 2', MISSING, found, source)
+    fix = 'install ROS 2 (docs.ros.org)'
+    if machine.architecture == 'x86_64':  # what PyPI has wheels of ROS 2 for
+        fix += ', or in a checkout of this package: make venv'
     return Check(
-        'ROS 2', MISSING, 'rclpy is not importable; the node needs it, this command does not',
-        'install ROS 2 (docs.ros.org), or in a checkout of this package: make venv',
+        'ROS 2', MISSING, 'rclpy is not importable; the node needs it, this command does not', fix
     )
+
+
+def reads_old_profile_variable(machine: Machine) -> bool | None:
+    """
+    Whether Fast DDS here reads its profile from the variable of Jazzy and before.
+
+    None where neither its ROS package nor ROS_DISTRO tells.
+
+    """
+    shares = (prefix / f'share/{_DEFAULT_RMW}' for prefix in machine.ament_prefixes())
+    version = next(filter(None, map(_package_version, shares)), '')
+    major = version.partition('.')[0]
+    if major.isdecimal():
+        return int(major) < _FIRST_ON_FASTDDS_3
+    distro = _distro(machine)
+    return distro in _ON_FASTDDS_2 if distro else None
 
 
 def _ament(machine: Machine) -> Check:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 import xml.etree.ElementTree
 
 from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
-from yolov7_trt_ros.cli.checks.ros import used_rmw
+from yolov7_trt_ros.cli.checks.ros import reads_old_profile_variable, used_rmw
 
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 """The name from Kilted on, and the name up to Jazzy."""
@@ -32,11 +33,23 @@ def _profile(machine: Machine) -> Check:
     given = {name: machine.environ[name] for name in PROFILE_VARIABLES if name in machine.environ}
     if not given:
         return Check(name, WARN, 'no Fast DDS profile set: raw images above 0.5 MB get lost', fix)
+    wanted = _variables(machine)
+    if not set(given) & set(wanted):
+        return Check(name, WARN, f'{", ".join(given)} is set, but Fast DDS here reads '
+                     f'{wanted[0]}: raw images above 0.5 MB get lost', fix)
     for variable, value in given.items():
         problem = _profile_problem(Path(value)) if value else 'is set, but empty'
         if problem:
             return Check(name, WARN, f'{variable} {problem}', fix)
     return Check(name, OK, f'profile {value}')
+
+
+def _variables(machine: Machine) -> tuple[str, ...]:
+    """Return the variables that Fast DDS here reads; both where that is not known."""
+    new, old = PROFILE_VARIABLES
+    return {None: PROFILE_VARIABLES, True: (old,), False: (new,)}[
+        reads_old_profile_variable(machine)
+    ]
 
 
 def _profile_problem(path: Path) -> str:
@@ -47,16 +60,21 @@ def _profile_problem(path: Path) -> str:
         return f'names {path}, which cannot be read: {exc.strerror}'
     except xml.etree.ElementTree.ParseError as exc:
         return f'names {path}, which is no XML: {exc}'
-    texts = [
-        (element.text or '').strip()
-        for element in tree.iter()
-        if element.tag.rpartition('}')[2] == 'segment_size'
-    ]
-    largest = max((int(text) for text in texts if text.isdecimal()), default=0)
+    largest = _largest(tree, 'segment_size')
     if largest < LEAST_SEGMENT_BYTES:
         return (f'names {path}, whose shared-memory segment_size is {largest} bytes; '
                 f'{LEAST_SEGMENT_BYTES} are needed')
     return ''
+
+
+def _largest(tree: xml.etree.ElementTree.ElementTree[Any], tag: str) -> int:
+    """Return the largest number of the elements of a name; 0 where there is none."""
+    texts = [
+        (element.text or '').strip()
+        for element in tree.iter()
+        if element.tag.rpartition('}')[2] == tag
+    ]
+    return max((int(text) for text in texts if text.isdecimal()), default=0)
 
 
 def _export(machine: Machine) -> str:
@@ -66,10 +84,10 @@ def _export(machine: Machine) -> str:
     files = (place / PROFILE_NAME for place in places)
     path = next((file for file in files if file.is_file()), None)
     shown = path or f'<prefix>/share/yolov7_trt_ros/config/{PROFILE_NAME}'
-    new, old = PROFILE_VARIABLES
+    first, *others = _variables(machine)
     return (
-        f'in the shell of the camera and of the node: export {new}={shown} '
-        f'(Jazzy and before: {old})'
+        f'in the shell of the camera and of the node: export {first}={shown}'
+        + ''.join(f' (Jazzy and before: {name})' for name in others)
     )
 
 
@@ -117,4 +135,20 @@ def _rmem(machine: Machine) -> Check:
         found = f'{size} bytes: large images from other hosts get lost'
         fix = f'sudo sysctl -w net.core.rmem_max={_LEAST_RMEM_BYTES * 4}'
         return Check('net.core.rmem_max', WARN, found, fix)
+    asked = _receive_buffer(machine)
+    if asked is not None and asked < _LEAST_RMEM_BYTES:
+        return Check('net.core.rmem_max', WARN, f'{size} bytes, of which the profile asks for '
+                     f'{asked or "none"}: large images from other hosts get lost',
+                     f'<receiveBufferSize>{_LEAST_RMEM_BYTES * 4}</receiveBufferSize> in its '
+                     'transport of type UDPv4')
     return Check('net.core.rmem_max', OK, f'{size} bytes')
+
+
+def _receive_buffer(machine: Machine) -> int | None:
+    """Return the bytes that the profile asks the kernel for; None without a readable profile."""
+    paths = [machine.environ[name] for name in PROFILE_VARIABLES if machine.environ.get(name)]
+    try:
+        trees = [xml.etree.ElementTree.parse(path) for path in paths]
+    except (OSError, xml.etree.ElementTree.ParseError):
+        return None  # the check of the profile tells
+    return min((_largest(tree, 'receiveBufferSize') for tree in trees), default=None)

@@ -1,0 +1,279 @@
+"""
+A net under callbacks: what one raises is logged, counted and answered, and the node goes on.
+
+Whoever is in the graph chooses what reaches a callback, and rclpy itself raises at some of it (a
+parameter of an unknown type, a /clock before 1970). Only what is meant to end a node passes the
+net: `ExternalShutdownException`, `SystemExit` and `KeyboardInterrupt`.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import inspect
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import (
+    Executor,
+    ExternalShutdownException,
+    ShutdownException,
+    TimeoutException,
+)
+from rclpy.node import Node
+from rclpy.service import Service
+
+from yolov7_trt_ros.nodes.echo import describe_error, echo
+
+_LOG_AGAIN_S = 10.0
+_MOST_KINDS = 50
+_SHOWN_S = 60.0
+_FAILURES = 'callback_failures'
+_MOST_FAILED_WAITS = 8
+_FIRST_PAUSE_S = 0.01
+_NET_MODULES = ('yolov7_trt_ros.nodes.callback_net', 'yolov7_trt_ros.nodes.running')
+
+
+class CallbackFailures:
+    """
+    What the callbacks of a node have raised; noted and read from any thread.
+
+    Each kind (class and place) is logged once with its traceback, later at most every ten
+    seconds in one line. What rclpy raised at a message, with none of our code in it, is the
+    sender's fault and no defect: its traceback is logged at debug level only.
+
+    Parameters
+    ----------
+    logger
+        Of the node.
+
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._lock = threading.Lock()
+        self._logged_s: dict[tuple[type, str, int], float] = {}
+        self._count, self._last, self._last_s = 0, '', 0.0
+
+    @property
+    def count(self) -> int:
+        """Return how many callbacks have raised."""
+        with self._lock:
+            return self._count
+
+    @property
+    def last(self) -> str:
+        """Return what the last one was about and said, or an empty text."""
+        with self._lock:
+            return self._last
+
+    def facts(self) -> dict[str, str]:
+        """Return what diagnostics tell, nothing where no callback has raised."""
+        return {'callbacks failed': str(self.count)} if self.count else {}
+
+    def warning(self) -> str:
+        """Return what to warn of: for a minute after a failure."""
+        with self._lock:
+            if not self._count or time.monotonic() - self._last_s > _SHOWN_S:
+                return ''
+            return f'callbacks failed: {self._count}, the last: {self._last}'
+
+    def note(self, what: str, error: BaseException) -> None:
+        """Count and log that a callback has raised; `what` says which."""
+        line = f'{what}: {describe_error(error)}'
+        now_s = time.monotonic()
+        with self._lock:
+            self._count += 1
+            self._last, self._last_s = line, now_s
+            is_new, is_due = self._look_up(_kind(error), now_s)
+        if not is_due:
+            return
+        self._logger.error(f'callback failed, the node goes on: {line}')
+        if is_new:
+            text = ''.join(traceback.format_exception(type(error), error, error.__traceback__))
+            tell = self._logger.debug if is_of_sender(error) else self._logger.error
+            tell(text)
+
+    def _look_up(self, kind: tuple[type, str, int], now_s: float) -> tuple[bool, bool]:
+        """Return whether a kind is new, and whether it is due to be logged."""
+        logged_s = self._logged_s.get(kind)
+        is_new = logged_s is None and len(self._logged_s) < _MOST_KINDS
+        is_due = is_new or (logged_s is not None and now_s - logged_s > _LOG_AGAIN_S)
+        if is_due:
+            self._logged_s[kind] = now_s
+        return is_new, is_due
+
+
+def failures_of(node: Node) -> CallbackFailures:
+    """Return the failures of a node: always the same of the same node."""
+    failures: CallbackFailures | None = getattr(node, _FAILURES, None)
+    if failures is None:
+        failures = CallbackFailures(node.get_logger())
+        setattr(node, _FAILURES, failures)
+    return failures
+
+
+def is_of_sender(error: BaseException) -> bool:
+    """Whether nothing but rclpy, messages and Python's own library was at work."""
+    return all(_is_neutral(name) for name, _ in _frames(error))
+
+
+def _is_neutral(module: str) -> bool:
+    top = module.partition('.')[0]
+    return (
+        top == 'rclpy' or top in sys.stdlib_module_names or module in _NET_MODULES
+        or '.msg.' in module or '.srv.' in module
+    )
+
+
+def _frames(error: BaseException) -> Iterator[tuple[str, int]]:
+    place = error.__traceback__
+    while place is not None:
+        yield place.tb_frame.f_globals.get('__name__', ''), place.tb_lineno
+        place = place.tb_next
+
+
+def _kind(error: BaseException) -> tuple[type, str, int]:
+    *_, (module, line) = (('', 0), *_frames(error))
+    return type(error), module, line
+
+
+class NetExecutor(Executor):
+    """What the executors of this package have in common: no callback ends them by an error."""
+
+    _failed_waits = 0
+
+    def _make_handler(
+        self, entity: Any, node: Any, take_from_wait_list: Callable[[Any], Any], *more: Any
+    ) -> Any:
+        """
+        Return the task of a callback, with the net under what comes before it and under services.
+
+        In rclpy an exception while a message is taken leaves its callback group locked for ever.
+
+        """
+        if isinstance(entity, Service):
+            _answer_always(entity, node)
+
+        def take(entity: Any) -> Any:
+            try:
+                return take_from_wait_list(entity)
+            except Exception as exc:  # whatever a middleware makes of what is on the wire
+                self.note_failure(node, describe_entity(entity), exc)
+                return None
+
+        return super()._make_handler(entity, node, take, *more)
+
+    def wait_for_task(self, timeout_sec: float | None) -> tuple[Any, Any, Any] | None:
+        """
+        Return the next task with its entity and node; None after the time-out, and at the end.
+
+        What goes wrong with waiting itself is noted and tried again, some times in a row.
+
+        """
+        try:
+            found = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
+        except (ShutdownException, TimeoutException):
+            return None
+        except ExternalShutdownException:
+            raise
+        except Exception as exc:  # of rcl and the middleware
+            self._note_failed_wait(exc)
+            return None
+        self._failed_waits = 0
+        return found
+
+    def settle(self, task: Any, entity: Any, node: Any) -> None:
+        """Note what a task has raised, if it has; what is to end the spinning is raised anew."""
+        error = task.exception()
+        if error is None:
+            return
+        if isinstance(error, ExternalShutdownException):
+            raise error
+        if isinstance(error, (RCLError, InvalidHandle)) and not self.context.ok():
+            raise ExternalShutdownException from error  # by a signal, under the callback
+        self.note_failure(node, describe_entity(entity), error)
+
+    def _note_failed_wait(self, error: Exception) -> None:
+        if self._is_shutdown or not self.context.ok():
+            return  # by another thread, which takes away what rclpy waits with
+        self._failed_waits += 1
+        if self._failed_waits > _MOST_FAILED_WAITS:
+            raise error
+        self.note_failure(None, 'waiting for callbacks', error)
+        time.sleep(_FIRST_PAUSE_S * 2 ** self._failed_waits)
+
+    def note_failure(self, node: Any, what: str, error: BaseException) -> None:
+        """Note what a callback of a node has raised, or of any node where it belongs to none."""
+        for each in [node] if node is not None else self.get_nodes()[:1]:
+            failures_of(each).note(what, error)
+
+
+class OneThreadExecutor(NetExecutor):
+    """Runs callbacks in the thread that spins, one after the other."""
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Wait for a callback and run it."""
+        found = self.wait_for_task(timeout_sec)
+        if found is not None:
+            task, entity, node = found
+            task()
+            self.settle(task, entity, node)
+
+
+def describe_entity(entity: Any) -> str:
+    """Return what a callback belongs to: a topic, a service, a timer."""
+    name = getattr(entity, 'topic_name', None) or getattr(entity, 'srv_name', None)
+    kind = type(entity).__name__.lower() if entity is not None else 'task'
+    return f'{kind} {echo(name, 250)}' if name else kind
+
+
+def _answer_always(service: Any, node: Any) -> None:
+    """Make a service answer with a failure where its callback raises."""
+    callback = service.callback
+    if isinstance(callback, _Answering) or inspect.iscoroutinefunction(callback):
+        return
+    service.callback = _Answering(callback, node, describe_entity(service))
+
+
+class _Answering:
+    """A service's callback that never raises."""
+
+    def __init__(self, callback: Callable[[Any, Any], Any], node: Any, what: str) -> None:
+        self._callback, self._node, self._what = callback, node, what
+
+    def __call__(self, request: Any, response: Any) -> Any:
+        if not isinstance(request, SetParameters.Request):
+            return self._answer(request, response)
+        for each in request.parameters:  # one that raises must not take the others with it
+            one = self._answer(
+                SetParameters.Request(parameters=[each]), SetParameters.Response()
+            )
+            response.results.append(one.results[0])
+        return response
+
+    def _answer(self, request: Any, response: Any) -> Any:
+        try:
+            return self._callback(request, response)
+        except Exception as exc:  # of rclpy as of ours: whoever asked gets an answer
+            if not self._node.context.ok():  # there is nobody to answer any more
+                raise
+            failures_of(self._node).note(self._what, exc)
+            return _refusal(type(response), describe_error(exc))
+
+
+def _refusal(kind: type, reason: str) -> Any:
+    """Return a response that says no; without a field to say it in, an empty one."""
+    no = SetParametersResult(successful=False, reason=reason)
+    if kind is SetParameters.Response:
+        return kind(results=[no])
+    if kind is SetParametersAtomically.Response:
+        return kind(result=no)
+    return kind()

@@ -1,0 +1,95 @@
+"""What a node says about its start: its help, and why it cannot start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import difflib
+import re
+import textwrap
+
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+
+from yolov7_trt_ros.errors import Yolov7TrtError
+from yolov7_trt_ros.nodes.echo import describe_error, echo
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+
+_HELP = ('-h', '--help')
+_WIDTH = 99
+_PARAMETER_FILE = re.compile(r"--params-file ([^']*)'?\. Error: (.*)")
+_LINE = re.compile(r',? ?(?:do not belong )?at line(?:_num)? (\d+)')
+_ONE_TYPE = 'Sequence should be of same type'
+_VALUE_TYPE = re.compile(r"Value type '(\w+)'")
+
+
+def wants_help(args: Sequence[str]) -> bool:
+    """Whether the command line asks for help."""
+    return any(each in _HELP for each in args)
+
+
+def help_text(name: str, about: str, table: Sequence[ParameterSpec]) -> str:
+    """
+    Return what `--help` prints.
+
+    Parameters
+    ----------
+    name
+        Of the program.
+    about
+        The docstring of its module.
+    table
+        Its parameters.
+
+    """
+    given = f'{name} --ros-args -p NAME:=VALUE ... [-r FROM:=TO] [--params-file FILE]'
+    parts = [about.strip(), f'usage: {given}', 'parameters:']
+    for spec in table:
+        parts.append(f'  {spec.name}  ({"; ".join(_facts(spec))})')
+        parts.append(textwrap.fill(
+            spec.description, _WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6
+        ))
+    return '\n\n'.join(parts[:3]) + '\n' + '\n'.join(parts[3:])
+
+
+def _facts(spec: ParameterSpec) -> list[str]:
+    facts = [spec.type_text(), f'default {spec.default!r}']
+    if spec.choices:
+        facts.append(f'one of {", ".join(spec.choices)}')
+    if spec.minimum is not None:
+        facts.append(f'within {spec.range_text()}')
+    return facts
+
+
+def explain_start(error: BaseException) -> str:
+    """Return in one line why a node cannot start."""
+    if isinstance(error, (Yolov7TrtError, ParameterException)):
+        return echo(error)
+    said = describe_error(error, 2000)
+    file = _PARAMETER_FILE.search(said)
+    return echo(said if file is None else _explain_file(*file.groups()))
+
+
+def _explain_file(file: str, said: str) -> str:
+    line = _LINE.search(said)
+    place = f'{file}, line {line[1]}' if line else file
+    reason = _LINE.sub('', said).rstrip(' ,')
+    if _ONE_TYPE in said:
+        kind = _VALUE_TYPE.search(said)
+        reason = (
+            f'the values of a list must have one type, found {kind[1] if kind else "another"} '
+            'after others; quote them all (yes, no, on and off are booleans, 2 is an integer)'
+        )
+    elif said.startswith('No value'):
+        reason = "a parameter without a value; write '' for an empty text"
+    return f'parameter file {place}: {reason}'
+
+
+def check_given_parameters(node: Node) -> None:
+    """Warn of parameters that were given at start and that the node does not have."""
+    given = sorted(getattr(node, '_parameter_overrides', {}))
+    known = sorted(getattr(node, '_parameters', {}))
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name[:100], known, 1)
+            hint = f', did you mean {near[0]!r}?' if near else ''
+            node.get_logger().warning(f'no parameter is called {echo(name, 100)!r}{hint}')

@@ -1,0 +1,139 @@
+"""Names of topics as rcl sees them: expanded, remapped, and checked before anything is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from rclpy.exceptions import NameValidationException
+from rclpy.node import Node
+from rclpy.validate_full_topic_name import validate_full_topic_name
+from rclpy.validate_topic_name import validate_topic_name
+
+from yolov7_trt_ros.core.topics import is_pattern, split_names
+from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.nodes.echo import echo, said
+
+MOST_TOPICS = 256
+"""That a parameter may name, and that patterns may find."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TopicName:
+    """
+    A topic's name before and after remapping.
+
+    Attributes
+    ----------
+    asked
+        What to hand to rclpy, which remaps it: `full` would be remapped a second time.
+    full
+        What the topic is called in the graph; or a pattern.
+
+    """
+
+    asked: str
+    full: str
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it stands for all topics it matches."""
+        return is_pattern(self.full)
+
+
+def topic_name(node: Node, asked: str) -> TopicName:
+    """
+    Expand and remap a name.
+
+    Raises
+    ------
+    SettingError
+        No topic can be called so.
+
+    """
+    try:
+        validate_topic_name(asked)
+        full = str(node.resolve_topic_name(asked))
+        validate_full_topic_name(full)
+    except (NameValidationException, RuntimeError, ValueError) as exc:  # as rclpy and rcl raise
+        reason = said(exc).splitlines()[0].rstrip(':')
+        for words in ('Invalid topic name: ', 'failed to resolve name: '):
+            reason = reason.removeprefix(words)
+        raise SettingError(f'{echo(asked, 100)!r} is no topic name: {echo(reason, 200)}') from exc
+    return TopicName(asked, full)
+
+
+def topic_pattern(node: Node, asked: str) -> TopicName:
+    """
+    Expand a name with stars, which is not remapped.
+
+    Raises
+    ------
+    SettingError
+        No topic can be called so, whatever the stars stand for.
+
+    """
+    topic_name(node, re.sub(r'\*+', 'x', asked))  # raises
+    if asked.startswith('~'):
+        full = f'{node.get_fully_qualified_name()}{asked[1:]}'
+    elif asked.startswith('/'):
+        full = asked
+    else:
+        full = f'{node.get_namespace().rstrip("/")}/{asked}'
+    return TopicName(full, full)
+
+
+def is_remapped(node: Node, asked: str) -> bool:
+    """Whether a remapping rule names this topic."""
+    try:
+        expanded = node.resolve_topic_name(asked, only_expand=True)
+        return bool(node.resolve_topic_name(asked) != expanded)
+    except RuntimeError:  # of rcl: no topic can be called so
+        return False
+
+
+def resolve_names(node: Node, parameter: str, text: str) -> list[TopicName]:
+    """
+    Return the topics and patterns that a parameter lists.
+
+    Raises
+    ------
+    SettingError
+        One of them is no name of a topic, or there are too many.
+
+    """
+    asked = split_names(text)
+    if len(asked) > MOST_TOPICS:
+        raise SettingError(f'{parameter} may name {MOST_TOPICS} topics, got {len(asked)}')
+    try:
+        return [
+            topic_pattern(node, each) if is_pattern(each) else topic_name(node, each)
+            for each in asked
+        ]
+    except SettingError as exc:
+        raise SettingError(f'{parameter}: {exc}') from exc
+
+
+def resolve_topics(
+    node: Node, parameter: str, text: str, *, patterns: bool = False
+) -> list[TopicName]:
+    """
+    Return what `resolve_names` does, each once.
+
+    Raises
+    ------
+    SettingError
+        As there; or one is named twice, or is a pattern where none may be.
+
+    """
+    names = resolve_names(node, parameter, text)
+    if not patterns and any(name.is_pattern for name in names):
+        raise SettingError(f'{parameter} must name topics, without stars, got {echo(text, 100)}')
+    full = [name.full for name in names]
+    twice = next((each for each in full if full.count(each) > 1), None)
+    if twice is not None:
+        raise SettingError(
+            f'{parameter} must name at least one topic and none twice, got {echo(twice, 100)} '
+            'twice'
+        )
+    return names

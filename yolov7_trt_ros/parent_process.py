@@ -1,0 +1,112 @@
+"""
+End with the process that started this one, also where that was killed and could not say so.
+
+`ros2 launch` passes SIGINT on to its nodes and nothing else. Whoever starts a node that is not to
+outlive it adds `ends_with_this_process()` to the node's environment; the node watches for that
+process with `end_with_starter`. It looks at /proc instead of asking the kernel for a signal
+(PR_SET_PDEATHSIG): that would come when the thread that started the node ends, not the process,
+and never where a shell or a debugger stands between the two.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import os
+from pathlib import Path
+import re
+import signal
+import threading
+import time
+
+from yolov7_trt_ros.errors import SettingError
+
+ENDS_WITH = 'YOLOV7_TRT_ROS_ENDS_WITH'
+"""Environment variable: `<process id>:<its start, in clock ticks since boot>`."""
+PATIENCE_S = 180.0
+"""Between SIGTERM and SIGKILL, as power.launch.py has it; no other node takes so long."""
+
+_POLL_S = 0.5
+_STATE, _START = 0, 19  # in /proc/<pid>/stat, counted from behind the name
+_ENDED = (b'Z', b'X')
+
+
+def ends_with_this_process() -> dict[str, str]:
+    """Return the variable that makes a process of ours end when this one has."""
+    pid = os.getpid()
+    _, start = _read_stat(pid)
+    return {ENDS_WITH: f'{pid}:{start}'}
+
+
+def end_with_starter(
+    environment: Mapping[str, str], report: Callable[[str], object], *,
+    patience_s: float = PATIENCE_S,
+) -> None:
+    """
+    Watch the process that the environment names, if it does, in a thread of its own.
+
+    When that has ended, this process gets SIGTERM, and SIGKILL if it is still there much later.
+
+    Parameters
+    ----------
+    environment
+        As of os.environ.
+    report
+        Is told that it ends, and why; called in that thread.
+    patience_s
+        Between the two signals.
+
+    Raises
+    ------
+    SettingError
+        The variable holds something else.
+
+    """
+    text = environment.get(ENDS_WITH, '')
+    if not text:
+        return
+    found = re.fullmatch(r'([1-9][0-9]{0,6}):([0-9]{1,20})', text, re.ASCII)
+    if found is None:
+        raise SettingError(
+            f'{ENDS_WITH} must be <process id>:<start>, as launch files of this package set it, '
+            f'got {text[:40]!r}; unset it to let the node live on by itself'
+        )
+    threading.Thread(
+        target=_watch, args=(int(found[1]), int(found[2]), report, patience_s),
+        name='parent_process', daemon=True,
+    ).start()
+
+
+def _watch(pid: int, start: int, report: Callable[[str], object], patience_s: float) -> None:
+    while _is_there(pid, start):
+        time.sleep(_POLL_S)
+    report(f'process {pid}, which started this one, has ended: ending too')
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience_s)
+    report(f'not at its end {patience_s:g} s after SIGTERM: killed')
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_there(pid: int, start: int) -> bool:
+    """Whether that process lives, and not another that was given its number since."""
+    try:
+        state, found = _read_stat(pid)
+    except OSError:  # gone, or hidden from this user (hidepid), or no file can be opened here
+        return _has_process(pid)
+    return found == start and state not in _ENDED
+
+
+def _has_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _read_stat(pid: int) -> tuple[bytes, int]:
+    """Return state and start of a process."""
+    fields = Path(f'/proc/{pid}/stat').read_bytes().rpartition(b')')[2].split()
+    return fields[_STATE], int(fields[_START])
