@@ -143,7 +143,7 @@ class PowerNode(SteadyParameters):
         self._watcher, self._worker = PowerWorker('power_watch'), PowerWorker('power_changes')
         parts.callback(self._watcher.close, 0.0)
         parts.callback(self._worker.close, self._values['tool_timeout_s'] * ANSWER_FACTOR)
-        self._followed, self._contradiction = 0, ''
+        self._followed, self._follow_error, self._contradiction = 0, '', ''
         self._left_names: tuple[str, ...] = ()
         self._following: Job | None = None
         self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
@@ -300,6 +300,9 @@ class PowerNode(SteadyParameters):
         job = self._following
         if job is not None and job.is_done:
             self._following = None
+            if job.error and job.error != self._follow_error:
+                self.get_logger().error(job.error)
+            self._follow_error = job.error
             if job.result:
                 self._changes.tell('power_mode', job.result)
                 self._watch()
@@ -402,7 +405,10 @@ class PowerNode(SteadyParameters):
     def _find_error(self) -> str:
         is_left = not self._control.holds_journal or set(self._left_names) & set(self._changed())
         left = self._left.error if self._left.is_done and is_left else ''
-        return self._worker.fault or self._governor.fault or self._changes.error or left
+        return (
+            self._worker.fault or self._governor.fault or self._changes.error or left
+            or self._follow_error
+        )
 
     def _find_warning(self) -> str:
         job = self._worker.current

@@ -430,15 +430,14 @@ class PowerControl:
         for unit, name in LIMITS.items():
             limits = self._undo.get(name)
             if isinstance(limits, LimitsRecord):
-                self._adopt_limits(unit, limits)
+                try:
+                    self._adopt_limits(unit, limits)
+                except PowerError as exc:  # asked again when they are to be put back
+                    self._access.report(f'the limits of the {unit} cannot be looked at: {exc}')
         self._undo.save()
 
     def _adopt_limits(self, unit: str, record: LimitsRecord) -> None:
-        try:
-            self._caps.adopt(unit, record.found)
-        except PowerError as exc:
-            self._access.report(f'the limits of the {unit} cannot be looked at: {exc}')
-            return
+        self._caps.adopt(unit, record.found)
         mode = self._modes.stored()
         if mode is not None and mode.mode_id != record.mode_id:
             self._rebase(mode)
@@ -562,7 +561,10 @@ class PowerControl:
         elif isinstance(record, FanRecord):
             self._undo_fan(record.was)
         else:
-            self._caps.lift(next(unit for unit in LIMITS if LIMITS[unit] == name))
+            unit = next(unit for unit in LIMITS if LIMITS[unit] == name)
+            if unit not in self._caps.units:
+                self._adopt_limits(unit, record)
+            self._caps.lift(unit)
 
     def _undo_fan(self, name: str) -> None:
         if self._fan.current() != name:

@@ -173,11 +173,10 @@ class FrequencyCaps:
 
     def adopt(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
         """Take over the caps of a process that has ended; `found` as `note` is told it."""
-        caps = self._caps.setdefault(unit, {})
-        for clock in find_clocks(self._tree, unit):
-            limits = found.get(clock.maximum)
-            if limits is not None:
-                caps[clock] = _Cap(limits, read_limits(self._tree, clock))
+        self._caps[unit] = {
+            clock: _Cap(found[clock.maximum], read_limits(self._tree, clock))
+            for clock in find_clocks(self._tree, unit) if clock.maximum in found
+        }
 
     def rebase(
         self, limits_of: Callable[[ClockFiles], ClockLimits | None], *, may_rise: bool
