@@ -26,6 +26,7 @@ Every exception this package raises on purpose, in one tree.
     │   ├── PowerPermissionError   root is needed; the message has the sudoers line
     │   ├── PowerRebootError       only a reboot would set this power mode
     │   └── PowerCommandError      a tool is missing, hangs, refuses, or did nothing
+    │       └── PowerTimeoutError  it took too long; whether it took effect is not known
     └── MissingDependencyError     an optional package is needed and not installed
 
 Each message says what was expected, what was found and what to do. The node counts an `InputError`
@@ -135,6 +136,10 @@ class PowerRebootError(PowerError):
 
 class PowerCommandError(PowerError):
     """A power tool is missing, hangs, refuses, or said done and did nothing."""
+
+
+class PowerTimeoutError(PowerCommandError):
+    """A power tool took too long and was ended; whether it took effect is not known."""
 
 
 class MissingDependencyError(Yolov7TrtError):

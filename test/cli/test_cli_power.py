@@ -31,7 +31,8 @@ def run(*arguments: object) -> int:
 def test_help_is_enough(command: Command) -> None:
     done = command('power', '-h')
     assert done.returncode == 0 and 'examples:\n  yolov7_trt power status' in done.stdout
-    for action in ('status', 'modes', 'set', 'clocks', 'watch', 'record', 'plot', 'permissions'):
+    for action in ('status', 'modes', 'set', 'clocks', 'restore', 'watch', 'record', 'plot',
+                   'permissions'):
         assert f'\n    {action} ' in done.stdout
 
 
@@ -109,7 +110,11 @@ def test_permissions_are_exact_lines(capsys: pytest.CaptureFixture[str]) -> None
     lines = [line for line in printed.splitlines() if 'NOPASSWD' in line]
     assert any(line.endswith('/nvpmodel -m 2') for line in lines)
     assert not any('*' in line for line in lines)
-    assert '# installed for' in printed
+    assert '# installed for' in printed and 'answer yes' in printed
+    assert not any('-m 3' in line or 'nvfancontrol' in line for line in lines)
+    assert run(*ORIN, 'permissions', '--reboot-modes', '--fan') == 0
+    printed = capsys.readouterr().out
+    assert '/nvpmodel -m 3\n' in printed and 'nvfancontrol' in printed
 
 
 def test_recorded_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

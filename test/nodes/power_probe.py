@@ -19,18 +19,16 @@ from yolov7_trt_ros.nodes.running import PoolExecutor
 STATUS = f'/{NAME}: power'
 SERVICE = f'/{NAME}/set_parameters'
 STATUS_PERIOD_S = 0.1
-# run_node on a board whose folder is given, so that it can be looked at afterwards
+# The node on a board whose folder is given, so that it can be looked at afterwards.
 HOSTED = """
 import sys
 from pathlib import Path
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.boards import find_board
 from yolov7_trt_ros.emulated_board.machine import board_machine
-from yolov7_trt_ros.nodes.power_node import NAME, THREADS, PowerNode
-from yolov7_trt_ros.nodes.running import run_node
+from yolov7_trt_ros.nodes.power_node import main
 board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
-sys.exit(run_node(
-    NAME, lambda: PowerNode(machine=board_machine(board)), sys.argv[2:], threads=THREADS))
+sys.exit(main(sys.argv[2:], board_machine(board)))
 """
 
 

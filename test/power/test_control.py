@@ -45,7 +45,8 @@ def test_fan_without_permission(make_board: Make) -> None:
         with pytest.raises(PowerPermissionError) as caught:
             control.set_fan_profile('cool')
         line = str(caught.value).splitlines()[1].strip()
-        assert line in sudoers_text('alice', control.privileged_commands()).splitlines()
+        commands = control.privileged_commands(fan=True)
+        assert line in sudoers_text('alice', commands).splitlines()
         control.restore()
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from changed_boards import control_of, Make, ORIN_GPU, replace_tool, settings
 import pytest
 
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.errors import (
     PowerCommandError,
@@ -14,6 +17,7 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.clock_lock import BASELINE_FILE
 from yolov7_trt_ros.power.commands import SystemRunner
+from yolov7_trt_ros.power.control import PowerControl
 
 
 @pytest.mark.parametrize('name', sorted(BOARDS))
@@ -47,7 +51,9 @@ def test_clocks_locked_by_someone_else_are_uncontrolled(make_board: Make) -> Non
 def test_a_later_process_finds_the_baseline(make_board: Make) -> None:
     board = make_board()
     before = settings(board)
-    control_of(board).set_jetson_clocks(True)  # and is killed
+    earlier = control_of(board)
+    earlier.set_jetson_clocks(True)
+    earlier.close()  # as if it were killed
     assert control_of(board).set_jetson_clocks(False) == 'off'
     assert settings(board) == before
 
@@ -150,3 +156,87 @@ def test_a_gpu_that_does_not_answer_leaves_the_cores_to_tell(make_board: Make) -
             control.set_max_frequency('gpu', 500)
     finally:
         board.release(path)
+
+
+# A lock of which somebody undid a part
+
+
+@pytest.fixture(params=[True, False])
+def broken(
+    make_board: Make, request: pytest.FixtureRequest
+) -> Iterator[tuple[PowerControl, EmulatedBoard, dict[str, str]]]:
+    """Give a board whose lock nvpmodel or a write has undone in part, and what was before it."""
+    board = make_board()
+    before = settings(board)
+    control = control_of(board)
+    control.set_jetson_clocks(True)
+    if request.param:
+        SystemRunner(environment=board.env).run(['nvpmodel', '-m', '1'])
+    else:
+        board.write(f'{ORIN_GPU}/min_freq', 408000000)
+    yield control, board, before
+
+
+Broken = tuple[PowerControl, EmulatedBoard, dict[str, str]]
+
+
+def test_a_broken_lock_is_undone_in_whole(broken: Broken) -> None:
+    control, board, before = broken
+    assert control.jetson_clocks_state() == 'broken'
+    assert control.set_jetson_clocks(False) == 'off'
+    assert settings(board) == before
+
+
+def test_a_broken_lock_is_undone_at_the_end(broken: Broken) -> None:
+    control, board, before = broken
+    control.restore()
+    assert settings(board) == before
+
+
+def test_a_broken_lock_is_locked_again_over_the_same_baseline(broken: Broken) -> None:
+    control, board, before = broken
+    baseline = board.read(BASELINE_FILE)
+    assert control.set_jetson_clocks(True) == 'on'
+    assert board.read(BASELINE_FILE) == baseline
+    control.restore()
+    assert settings(board) == before
+
+
+def test_a_broken_lock_is_undone_before_the_mode_changes(broken: Broken) -> None:
+    control, board, before = broken
+    control.set_mode('15W')
+    assert control.jetson_clocks_state() == 'on'
+    control.restore()
+    assert settings(board) == before
+
+
+@pytest.mark.parametrize('cut', ['', '/sys/devices/system/cpu/cpu0/onl', '\x00\xff' * 40])
+def test_a_damaged_baseline_is_not_stored_over(make_board: Make, cut: str) -> None:
+    board = make_board()
+    (board.root / BASELINE_FILE.lstrip('/')).write_text(cut)
+    control = control_of(board)
+    assert control.jetson_clocks_state() == 'broken'
+    before = settings(board)
+    with pytest.raises(PowerCommandError, match='cannot be used'):
+        control.set_jetson_clocks(True)
+    assert settings(board) == before
+
+
+def test_a_restore_that_leaves_something_keeps_the_baseline(make_board: Make) -> None:
+    board = make_board()
+    before = settings(board)
+    control = control_of(board)
+    control.set_jetson_clocks(True)
+    disable = '/sys/devices/system/cpu/cpu1/cpuidle/state0/disable'
+    replace_tool(
+        board, 'jetson_clocks',
+        '$original "$@"; status=$?\n'
+        f'[ "$1" = --restore ] && [ ! -e {board.root}/kind ] && echo 1 > {board.root}{disable}\n'
+        'exit $status',
+    )
+    with pytest.raises(PowerCommandError, match='cpu1/cpuidle/state0/disable is 1, it was 0'):
+        control.set_jetson_clocks(False)
+    assert control.jetson_clocks_state() == 'broken'
+    (board.root / 'kind').touch()
+    control.restore()
+    assert settings(board) == before

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 import time
 
-from changed_boards import control_of, Make, replace_tool, settings
+from changed_boards import control_of, Make, ORIN_GPU, replace_tool, settings
 import pytest
 
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.errors import (
     PowerCommandError,
@@ -122,7 +123,7 @@ def test_all_privileged_commands_are_enough_and_none_is_missing(make_board: Make
     control = control_of(board, is_root=False)
     sudoers = board.root / SUDOERS_FILE
     sudoers.parent.mkdir(parents=True, exist_ok=True)
-    sudoers.write_text(sudoers_text('alice', control.privileged_commands()))
+    sudoers.write_text(sudoers_text('alice', control.privileged_commands(fan=True)))
     before = settings(board)
     control.set_max_frequency('gpu', 400)
     control.set_jetson_clocks(True)
@@ -136,15 +137,16 @@ def test_all_privileged_commands_are_enough_and_none_is_missing(make_board: Make
 def test_exit_status_0_with_nvpm_error_is_a_failure(make_board: Make) -> None:
     """As nvpmodel of a caller who only thinks to be root, and any other NVPM ERROR."""
     board = make_board(as_root=False)
+    control = control_of(board, is_root=True)
     with pytest.raises(PowerPermissionError, match='nvpmodel -m 0'):
-        control_of(board, is_root=True).set_mode('15W')
+        control.set_mode('15W')
     board.set_options(as_root=True)
     replace_tool(
         board, 'nvpmodel',
         '[ "$1" = -m ] && echo "NVPM ERROR: something broke" && exit 0\nexec $original "$@"',
     )
     with pytest.raises(PowerCommandError, match='something broke'):
-        control_of(board).set_mode('15W')
+        control.set_mode('15W')
 
 
 def test_exit_status_alone_is_a_failure_too(make_board: Make) -> None:
@@ -235,13 +237,37 @@ def test_tool_that_hangs(make_board: Make) -> None:
     assert time.monotonic() - began_s < 10
 
 
-def test_no_mode_was_ever_set(make_board: Make) -> None:
-    board = make_board()
+def never_set(board: EmulatedBoard) -> None:
+    """Let nvpmodel say that no mode was ever set, until one is."""
     replace_tool(
         board, 'nvpmodel',
         f'[ "$1" = -q ] && [ ! -e {board.root}/set ] && echo "NVPM WARN: power mode is not set!" '
         f'&& exit 0\ntouch {board.root}/set\nexec $original "$@"',
     )
+
+
+@pytest.mark.parametrize('status', ['pmode:0001\n', 'nonsense', ''])
+def test_no_mode_was_ever_set_so_status_file_default_and_board_tell(
+    make_board: Make, status: str
+) -> None:
+    board = make_board()
+    before = settings(board)
+    (board.root / 'var/lib/nvpmodel/status').write_text(status)
+    never_set(board)
     control = control_of(board)
     assert control.set_mode('15W').name == '15W'
-    assert control.changed == ()  # there is nothing to go back to
+    assert control.changed == ('power_mode',)
+    control.restore()
+    assert settings(board) == before
+
+
+def test_a_mode_that_nothing_tells_is_said_to_be_lost(make_board: Make) -> None:
+    board = make_board()
+    (board.root / 'var/lib/nvpmodel/status').write_text('nonsense')
+    board.write(f'{ORIN_GPU}/max_freq', 510000000)  # as in no mode
+    never_set(board)
+    lines: list[str] = []
+    control = control_of(board, lines)
+    control.set_mode('15W')
+    assert control.changed == ()
+    assert any('before 15W (0) is not known' in line for line in lines)

@@ -121,7 +121,7 @@ def test_drop_in_is_not_one_that_sudo_skips() -> None:
 def test_lines_of_a_board_are_exact_and_complete(tmp_path: Path, name: str) -> None:
     with create_board(name, tmp_path) as board:
         control = PowerControl(board.root, SystemRunner(environment=board.env))
-        commands = control.privileged_commands()
+        commands = control.privileged_commands(reboot_modes=True, fan=True)
         modes = control.modes()
     for command in commands:
         assert Path(command[0]).is_absolute()
@@ -137,11 +137,27 @@ def test_lines_of_a_board_are_exact_and_complete(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize('name', sorted(BOARDS))
+def test_modes_that_need_a_reboot_and_the_fan_are_left_out(tmp_path: Path, name: str) -> None:
+    with create_board(name, tmp_path) as board:
+        control = PowerControl(board.root, SystemRunner(environment=board.env))
+        commands = control.privileged_commands()
+        now = board.definition.mode(board.definition.default_mode)
+    assert now is not None
+    allowed = [command[2] for command in commands if command[1:2] == ('-m',)]
+    assert allowed == [
+        str(mode.mode_id) for mode in board.definition.modes if mode.tpc_mask == now.tpc_mask
+    ]
+    words = {word for command in commands for word in command}
+    assert not any('fan' in word for word in words) and '-d' not in words
+
+
+@pytest.mark.parametrize('name', sorted(BOARDS))
 def test_visudo_accepts_the_lines_of_every_board(tmp_path: Path, name: str) -> None:
     visudo = find_visudo()
     with create_board(name, tmp_path / 'board') as board:
         control = PowerControl(board.root, SystemRunner(environment=board.env))
-        text = sudoers_text('alice', control.privileged_commands())
+        commands = control.privileged_commands(reboot_modes=True, fan=True)
+        text = sudoers_text('alice', commands)
     file = tmp_path / 'sudoers'
     file.write_text(text)
     file.chmod(0o440)

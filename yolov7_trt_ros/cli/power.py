@@ -9,6 +9,7 @@ Examples
 --------
   yolov7_trt power status
   yolov7_trt power set MAXN
+  yolov7_trt power restore
   yolov7_trt power --emulate orin_nano_super watch
   yolov7_trt power --emulate ./nvpmodel.conf modes
   yolov7_trt power record -o drive.csv --seconds 60
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'state', choices=('on', 'off', 'restore'),
         help='off and restore are the same: back to what was before on',
     )
+    add('restore', _restore, 'put back what a process that was killed has left changed')
     _add_period(add('watch', _watch, 'show the telemetry until interrupted'))
     record = add('record', _record, 'write the telemetry to a CSV file')
     record.add_argument('-o', '--output', required=True, type=Path, metavar='CSV')
@@ -69,11 +71,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plot = add('plot', _plot, 'draw a recorded CSV file (needs matplotlib)')
     plot.add_argument('csv', type=Path, metavar='CSV')
     plot.add_argument('-o', '--output', required=True, type=Path, metavar='PNG')
-    add(
+    permissions = add(
         'permissions', _permissions, 'print the sudoers lines that let a user do this without root'
-    ).add_argument(
+    )
+    permissions.add_argument(
         '--install', action='store_true',
         help='check them with visudo and put them into /etc/sudoers.d (run with sudo)',
+    )
+    permissions.add_argument(
+        '--reboot-modes', action='store_true',
+        help='also for power modes that need a reboot: that user can then reboot the board',
+    )
+    permissions.add_argument(
+        '--fan', action='store_true',
+        help="also for the fan: that user can then rewrite the fan's configuration",
     )
 
 
@@ -160,7 +171,8 @@ def _status(args: argparse.Namespace) -> int:
 
 def _mode_text(control: PowerControl) -> str:
     mode = control.current_mode()
-    return f'{mode.name} ({mode.mode_id})'
+    doubt = f'; {mode.contradiction}' if mode.contradiction else ''
+    return f'{mode.name} ({mode.mode_id}){doubt}'
 
 
 def _attempt(look: Callable[[], str]) -> str:
@@ -194,6 +206,7 @@ def _modes(args: argparse.Namespace) -> int:
 def _set(args: argparse.Namespace) -> int:
     with _opened(args) as (_, control):
         mode = control.set_mode(args.mode)
+        control.keep()
     print(f'power mode: {mode.name} ({mode.mode_id}){", dry run" if args.dry_run else ""}')
     return 0
 
@@ -201,6 +214,18 @@ def _set(args: argparse.Namespace) -> int:
 def _clocks(args: argparse.Namespace) -> int:
     with _opened(args) as (_, control):
         print(f'jetson_clocks: {control.set_jetson_clocks(args.state == "on")}')
+        control.keep()
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    """Exit status 1 where something cannot be put back: it stays in the journal."""
+    with _opened(args) as (_, control):
+        left = control.adopt()
+        control.restore()
+        if control.journal_problem:
+            return 1
+    print(f'put back: {", ".join(left)}' if left else 'nothing to put back')
     return 0
 
 
@@ -240,7 +265,9 @@ def _permissions(args: argparse.Namespace) -> int:
 
     with _opened(args) as (machine, control):
         user = _calling_user(machine)
-        text = sudoers_text(user, control.privileged_commands())
+        text = sudoers_text(user, control.privileged_commands(
+            reboot_modes=args.reboot_modes, fan=args.fan
+        ))
         sys.stdout.write(text)
         if args.install and not args.dry_run:
             done = install_permissions(machine.runner, text, machine.root)

@@ -62,6 +62,11 @@ class BoardChanges:
         """Whether a parameter is being set by `put`: the board has that value already."""
         return self._putting == (name, value)
 
+    def tell(self, name: str, value: Any) -> None:
+        """Set a parameter to what somebody else has made of the board."""
+        if self._values[name] and self._values[name] != value:
+            self._put_value(name, value)
+
     def start(self) -> None:
         """Have the values applied that are not the defaults."""
         for name in parameters.BOARD_PARAMETERS:
@@ -134,8 +139,11 @@ class BoardChanges:
             self._failed = (name, f'{job.what} failed: {job.error}')
         else:
             self._note_success(name, job)
+        self._put_value(name, value)
+        return self.error if job.error else ''
+
+    def _put_value(self, name: str, value: Any) -> None:
         self._putting = (name, value)
         self._put(name, value)
         self._putting = None
         self._values[name] = value
-        return self.error if job.error else ''

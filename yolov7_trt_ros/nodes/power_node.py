@@ -65,6 +65,9 @@ ANSWER_FACTOR = 1.5
 """Setting a parameter is answered after this many times `tool_timeout_s` at the latest."""
 
 STATUS_PERIOD_S = 1.0
+NOTICE_PERIOD_S = 0.4
+"""How often is looked whether somebody else has set a power mode; that reads no file."""
+
 WATCH_PERIOD_S = 5.0
 """How often power mode and jetson_clocks are looked at; each look starts a tool of the board."""
 
@@ -91,6 +94,7 @@ class PowerNode(SteadyParameters):
     """
 
     _parts = ExitStack()  # nothing to end until the constructor has come to its end
+    left_changed = False
 
     def __init__(
         self, *, machine: Machine | None = None, status_period_s: float = STATUS_PERIOD_S,
@@ -107,6 +111,7 @@ class PowerNode(SteadyParameters):
             self._start_threads(parts)
             self._create_topics(status_period_s)
             self.add_on_set_parameters_callback(self._on_set_parameters)
+            self._left = self._worker.submit('what a process before has left', self._take_over)
             self._changes.start()
             self._sampler.start()
             self._parts = parts.pop_all()
@@ -124,6 +129,7 @@ class PowerNode(SteadyParameters):
         self._control = PowerControl(
             self._machine.root, self._machine.runner, dry_run=self._values['dry_run'],
             report=self._log_change, timeout_s=self._values['tool_timeout_s'],
+            program='power node',
         )
         parts.callback(self._control.close)
         self._board = self._control.board()
@@ -137,13 +143,16 @@ class PowerNode(SteadyParameters):
         self._watcher, self._worker = PowerWorker('power_watch'), PowerWorker('power_changes')
         parts.callback(self._watcher.close, 0.0)
         parts.callback(self._worker.close, self._values['tool_timeout_s'] * ANSWER_FACTOR)
+        self._followed, self._follow_error, self._contradiction = 0, '', ''
+        self._left_names: tuple[str, ...] = ()
+        self._following: Job | None = None
         self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
         self._watched_s = -math.inf
         self._governor = GovernorLoop(self._submit_step)
         parts.callback(self._governor.stop)
-        settings = BoardSettings(self._control, self._gpu, self._governor)
+        self._settings = BoardSettings(self._control, self._gpu, self._governor)
         self._changes = BoardChanges(
-            self._worker, settings.apply, self._values,
+            self._worker, self._settings.apply, self._values,
             put=self._put_parameter, on_success=self._note_change,
         )
         self._frames, self._energy = FrameLog(), EnergyPerFrame()
@@ -161,6 +170,10 @@ class PowerNode(SteadyParameters):
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._timer = self.create_timer(
             status_period_s, self._tell_status, callback_group=self._observing,
+            clock=steady_clock(),
+        )
+        self._notice_timer = self.create_timer(
+            NOTICE_PERIOD_S, self._notice_mode, callback_group=self._observing,
             clock=steady_clock(),
         )
         quality = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -206,14 +219,37 @@ class PowerNode(SteadyParameters):
     def _put_back(self) -> None:
         # The context may be gone, and with it the way of a node's log to /rosout.
         log = rclpy.logging.get_logger(f'{NAME}.exit')
-        if not self._values['restore_on_exit'] or not self._changed():
+        if not self._changed():
+            return
+        if not self._values['restore_on_exit']:
+            with suppress(PowerError):  # said when the journal was asked for
+                self._control.keep()
             return
         log.info(f'putting back: {", ".join(self._changed())}')
         for part in (self._gpu, self._control):
             try:
                 _restore(part, log.info)
             except PowerError as exc:
+                self.left_changed = True
                 log.error(f'not everything was put back: {exc}')
+
+    def _take_over(self) -> str:
+        """Put back what a process before has left, or say how; done before any other change."""
+        if self._board.kind != JETSON:
+            return ''
+        self._left_names = self._control.adopt()
+        left = ', '.join(self._left_names)
+        if not left:
+            return ''
+        if self._values['restore_on_exit']:
+            self._control.restore()
+            self.get_logger().info(f'put back what a process before has left: {left}')
+        else:
+            self.get_logger().warning(
+                f'a process before has left changed: {left}; `yolov7_trt power restore` puts it '
+                'back once this node has ended, or this node at its end with restore_on_exit'
+            )
+        return left
 
     def _changed(self) -> tuple[str, ...]:
         return self._control.changed + self._gpu.changed
@@ -258,6 +294,30 @@ class PowerNode(SteadyParameters):
                 raise
 
         return self._worker.submit(f'governor: GPU at {step:g} {self._gpu.unit}', hold)
+
+    def _notice_mode(self) -> None:
+        """Have a power mode of somebody else followed; the governor starts anew in it."""
+        job = self._following
+        if job is not None and job.is_done:
+            self._following = None
+            if job.error and job.error != self._follow_error:
+                self.get_logger().error(job.error)
+            self._follow_error = job.error
+            if job.result:
+                self._changes.tell('power_mode', job.result)
+                self._watch()
+        changed = self._control.mode_was_changed() or self._followed < self._control.foreign_modes
+        if changed and self._following is None and self._board.kind == JETSON:
+            self._following = self._worker.submit('a power mode of somebody else', self._follow)
+
+    def _follow(self) -> str:
+        name = self._control.follow_mode()
+        if self._followed == self._control.foreign_modes:
+            return ''  # it was a change of our own
+        self._followed = self._control.foreign_modes
+        if self._values['governor'] != 'off':
+            self._settings.apply('governor', self._values)
+        return name
 
     # Telemetry ---------------------------------------------------------------------------------
 
@@ -307,16 +367,23 @@ class PowerNode(SteadyParameters):
     def _watch(self) -> None:
         """Have the mode looked at, unless the look before still hangs."""
         self._watched_s = time.monotonic()
+        if self._left.is_done and self._left.error and not self._control.holds_journal:
+            self._left = self._worker.submit(self._left.what, self._take_over)
         if self._board.kind == JETSON and self._watcher.current is None:
             self._watcher.submit('looking at the mode', self._look)
 
     def _look(self) -> str:
         self._mode = {
-            'mode': _said(lambda: self._control.current_mode().name),
-            'jetson_clocks': _said(self._control.jetson_clocks_state),
+            'mode': _said(self._look_at_mode),
+            'jetson_clocks': _said(self._control.describe_clock_lock),
             **machine_facts(self._machine.root, self._board),
         }
         return ''
+
+    def _look_at_mode(self) -> str:
+        mode = self._control.current_mode()
+        self._contradiction = mode.contradiction
+        return mode.name
 
     def _facts(self) -> dict[str, str]:
         joules = self._joules_per_frame
@@ -336,12 +403,19 @@ class PowerNode(SteadyParameters):
         }
 
     def _find_error(self) -> str:
-        return self._worker.fault or self._governor.fault or self._changes.error
+        is_left = not self._control.holds_journal or set(self._left_names) & set(self._changed())
+        left = self._left.error if self._left.is_done and is_left else ''
+        return (
+            self._worker.fault or self._governor.fault or self._changes.error or left
+            or self._follow_error
+        )
 
     def _find_warning(self) -> str:
         job = self._worker.current
         if job is not None and job.age_s > _BUSY_S:
             return f'{job.what}: in work for {job.age_s:.0f} s'
+        if self._control.journal_problem or self._contradiction:
+            return self._control.journal_problem or self._contradiction
         if self._sampler.problem:
             idle = 'idle: ' if self._sampler.is_idle else ''
             self.get_logger().warning(f'{idle}{self._sampler.problem}', once=True)
@@ -383,11 +457,18 @@ def _said(look: Callable[[], str]) -> str:
         return f'unknown: {exc}'
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop; returns the exit code."""
-    return run_node(
-        NAME, PowerNode, args, threads=THREADS, about=__doc__, table=parameters.PARAMETERS
+def main(args: list[str] | None = None, machine: Machine | None = None) -> int:
+    """Run the node until it is told to stop; exit code 1 where not all was put back."""
+    nodes: list[PowerNode] = []
+
+    def make() -> PowerNode:
+        nodes.append(PowerNode(machine=machine))
+        return nodes[-1]
+
+    code = run_node(
+        NAME, make, args, threads=THREADS, about=__doc__, table=parameters.PARAMETERS
     )
+    return code or int(any(node.left_changed for node in nodes))
 
 
 if __name__ == '__main__':

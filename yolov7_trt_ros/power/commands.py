@@ -22,7 +22,7 @@ import signal
 import subprocess
 from typing import Protocol
 
-from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError
+from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError, PowerTimeoutError
 from yolov7_trt_ros.power.permissions import explain_root_needed, is_sudoers_user
 
 COMMAND_TIMEOUT_S = 20.0
@@ -241,7 +241,7 @@ class SystemRunner:
             output, errors = process.communicate(input_text, timeout=timeout_s)
         except subprocess.TimeoutExpired as exc:
             _end(process)
-            raise PowerCommandError(
+            raise PowerTimeoutError(
                 f'{shlex.join(command)} was not done after {timeout_s:g} s and was ended; whether '
                 'it took effect is not known'
             ) from exc

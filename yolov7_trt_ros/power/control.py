@@ -2,28 +2,42 @@
 PowerControl: power mode, jetson_clocks, clock limits and fan of a board, and the way back.
 
 Each change is read back before it counts, and what was there before the first change of a kind is
-remembered; `restore` puts all of it back, latest first. In a dry run nothing is changed, and the
-report says what would be. Nothing is ever rebooted.
+in the journal before it is made; `restore` puts all of it back, latest first, also what a process
+that was killed has left. In a dry run nothing is changed, and the report says what would be.
+Nothing is ever rebooted.
 
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 import functools
 from pathlib import Path
 import threading
 from typing import Concatenate, ParamSpec, TypeVar
 
-from yolov7_trt_ros.errors import PowerError
+from yolov7_trt_ros.errors import PowerError, PowerTimeoutError
 from yolov7_trt_ros.power.board import BoardInfo, read_board
+from yolov7_trt_ros.power.clock_files import ClockLimits, find_clocks
 from yolov7_trt_ros.power.clock_lock import ClockLock, ClockLockState
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S, CommandRunner
 from yolov7_trt_ros.power.fan import FanProfiles
 from yolov7_trt_ros.power.frequency_caps import FrequencyCaps
+from yolov7_trt_ros.power.journal import Journal
 from yolov7_trt_ros.power.mode_switch import ModeSwitch
 from yolov7_trt_ros.power.nvpmodel_values import CurrentMode, PowerMode
+from yolov7_trt_ros.power.records import (
+    CLOCK_LOCK,
+    FAN_PROFILE,
+    FanRecord,
+    LIMITS,
+    LimitsRecord,
+    LockRecord,
+    ModeRecord,
+    POWER_MODE,
+    Record,
+)
 from yolov7_trt_ros.power.root_access import afterwards, ignore, Report, RootAccess
 from yolov7_trt_ros.power.sysfs import SysfsTree
 from yolov7_trt_ros.power.undo import UndoList
@@ -35,11 +49,12 @@ R = TypeVar('R')
 def _one_at_a_time(
     method: Callable[Concatenate[PowerControl, P], R],
 ) -> Callable[Concatenate[PowerControl, P], R]:
-    """Let one thread at a time into a method that changes or needs a steady board."""
+    """Let one thread at a time into a method that changes the board, with the journal open."""
 
     @functools.wraps(method)
     def guarded(self: PowerControl, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with self._lock:
+            self._enter()
             return method(self, *args, **kwargs)
 
     return guarded
@@ -64,6 +79,8 @@ class PowerControl:
         Is told each change, a line each.
     timeout_s
         The longest that one tool may take.
+    program
+        What the journal calls this process.
 
     """
 
@@ -75,6 +92,7 @@ class PowerControl:
         dry_run: bool = False,
         report: Report = ignore,
         timeout_s: float = COMMAND_TIMEOUT_S,
+        program: str = 'yolov7_trt power',
     ) -> None:
         self._root = root
         self._tree = SysfsTree(root)
@@ -83,9 +101,12 @@ class PowerControl:
         )
         self._modes = ModeSwitch(self._access)
         self._clock_lock = ClockLock(self._access)
-        self._caps = FrequencyCaps(self._access)
+        self._caps = FrequencyCaps(self._access, self._note_limits)
         self._fan = FanProfiles(self._access, self._modes)
-        self._undo = UndoList(report)
+        self._journal = Journal(root, is_root=runner.is_root, program=program)
+        self._undo = UndoList(report, None if dry_run else self._journal)
+        self._stamp = self._modes.stamp()
+        self._foreign_modes = 0
         self._lock = threading.RLock()
 
     @property
@@ -116,7 +137,9 @@ class PowerControl:
 
     def current_mode(self) -> CurrentMode:
         """
-        Return the power mode in force.
+        Return the power mode in force, as the board shows it.
+
+        `contradiction` has what nvpmodel says and the board does not show.
 
         Raises
         ------
@@ -126,7 +149,7 @@ class PowerControl:
             Neither nvpmodel nor its status file can be read.
 
         """
-        return self._modes.current()
+        return self._modes.in_force(self._caps.own_files)
 
     @_one_at_a_time
     def set_mode(self, name_or_id: str) -> CurrentMode:
@@ -149,25 +172,23 @@ class PowerControl:
 
         """
         mode = self._modes.find(name_or_id)
-        before = self._modes.current_or_none()
+        self._undo.touch(POWER_MODE)
+        before = self._modes.before(self._caps.own_files)
         if before is not None and before.mode_id == mode.mode_id and self._shows(mode):
             return before
         previous = None if before is None else self._modes.conf().find_mode(before.mode_id)
-        was_shown = previous is not None and self._shows(previous)
-        try:
-            with self._caps.lifted(), self._clocks_freed():
-                now = self._modes.switch(mode, before)
-        except PowerError:
-            if was_shown and previous is not None and not self._shows(previous):
-                self._remember_mode(previous)  # it failed half-way
-            raise
-        if previous is not None:
-            self._remember_mode(previous)
-        return now
+        if previous is None:
+            self._access.report(
+                f'the power mode before {mode} is not known, so it cannot be put back'
+            )
+            return self._switch_mode(mode, before)
+        return self._switch_mode_from(previous, mode, before)
 
     def jetson_clocks_state(self) -> ClockLockState:
         """
-        Return `on`, `off`, or `uncontrolled`: locked by someone else, so nothing to go back to.
+        Return `on`, `off`, `broken` or `uncontrolled`: locked by someone else.
+
+        Broken: somebody undid a part of our lock. It can be locked again, or put back in whole.
 
         Raises
         ------
@@ -192,13 +213,20 @@ class PowerControl:
             Root is needed; the message has the sudoers line.
 
         """
+        self._undo.touch(CLOCK_LOCK)
         state = self._clock_lock.state()
-        if on == (state != 'off'):
+        if state != 'broken' and on == (state != 'off'):
             return state
-        self._undo.remember('jetson_clocks', functools.partial(self._undo_clock_lock, not on))
+        was_on = state in ('on', 'uncontrolled')
+        self._undo.put(CLOCK_LOCK, self._undo.get(CLOCK_LOCK) or LockRecord(was_on))
         with self._caps.lifted():
             self._switch_clock_lock(on)
         return self._clock_lock.state()
+
+    def describe_clock_lock(self) -> str:
+        """Return the state, and which clocks a cap or hold of ours keeps below the lock."""
+        state, units = self._clock_lock.state(), ' and '.join(self._caps.units).upper()
+        return f'{state}, {units} kept lower' if units and state == 'on' else state
 
     def gpu_frequencies_mhz(self) -> tuple[float, ...]:
         """Return the clocks the GPU can have in this power mode, rising."""
@@ -272,19 +300,63 @@ class PowerControl:
             No such profile (the message lists them), or as for `set_mode`.
 
         """
+        self._undo.touch(FAN_PROFILE)
         before = self._fan.current()
         if before == name:
             return name
         if before is not None and name in self._fan.profiles():
-            self._undo.remember('fan_profile', functools.partial(self._undo_fan, before))
+            self._undo.put(FAN_PROFILE, self._fan_record(before, name))
         return self._fan.set_profile(name)
 
+    @property
+    def journal_problem(self) -> str:
+        """Return what was wrong with the journal that was found, or nothing."""
+        return self._journal.problem
+
+    @property
+    def holds_journal(self) -> bool:
+        """Whether this process, and no other, changes the board."""
+        return self._journal.is_held
+
+    @property
+    def foreign_modes(self) -> int:
+        """How often somebody else has set a power mode, as far as it was noticed."""
+        return self._foreign_modes
+
+    def mode_was_changed(self) -> bool:
+        """Whether nvpmodel has set a mode since the last change here; takes no time."""
+        return self._modes.stamp() != self._stamp
+
     @_one_at_a_time
+    def follow_mode(self) -> str:
+        """Keep caps, holds and lock within a mode that somebody else has set; return its name."""
+        mode = self._modes.stored()  # _enter has done it
+        return '' if mode is None else mode.name
+
+    @_one_at_a_time
+    def adopt(self) -> tuple[str, ...]:
+        """
+        Take the journal, and with it what a process that has ended did not put back.
+
+        Returns
+        -------
+        tuple
+            The names of that; `restore` puts it back.
+
+        Raises
+        ------
+        PowerError
+            Another process has the journal; the message has its id.
+
+        """
+        return self._undo.names
+
     def restore(self) -> None:
         """
         Put back what was there before the first change of each kind, latest first.
 
-        Harmless when called again. What could not be put back stays remembered for the next call.
+        Harmless when called again. What could not be put back stays remembered for the next call,
+        and in the journal.
 
         Raises
         ------
@@ -292,11 +364,28 @@ class PowerControl:
             Something could not be put back; everything else was.
 
         """
-        self._undo.run()
+        with self._lock:
+            if self._undo.names:
+                self._enter()
+                self._undo.run(self._put_back)
 
-    def privileged_commands(self) -> tuple[tuple[str, ...], ...]:
+    @_one_at_a_time
+    def keep(self) -> None:
+        """Leave what was changed here as it is: nobody is to put it back."""
+        self._undo.keep()
+
+    def privileged_commands(
+        self, *, reboot_modes: bool = False, fan: bool = False
+    ) -> tuple[tuple[str, ...], ...]:
         """
         Return each command that sudo has to allow a user who is not root, by absolute path.
+
+        Parameters
+        ----------
+        reboot_modes
+            Also for power modes that need a reboot, which that user can then bring about.
+        fan
+            Also for the fan's profile, with which that user can rewrite the fan's configuration.
 
         Raises
         ------
@@ -304,46 +393,188 @@ class PowerControl:
             A tool or the power modes are missing.
 
         """
-        return tuple(
-            dict.fromkeys(
-                command
-                for part in (self._modes, self._clock_lock, self._caps, self._fan)
-                for command in part.commands()
-            )
-        )
+        commands = [
+            *self._modes.commands(reboot_modes=reboot_modes), *self._clock_lock.commands(),
+            *self._caps.commands(), *(self._fan.commands() if fan else ()),
+        ]
+        return tuple(dict.fromkeys(commands))
 
     def close(self) -> None:
-        """End the thread that reads files; nothing is put back, see `restore`."""
+        """
+        End the thread that reads files, and let go of the journal.
+
+        Nothing is put back: what is still changed then stays in the journal for the next start.
+        """
         self._tree.close()
+        self._journal.close()
+
+    def _enter(self) -> None:
+        """Have the journal, and know of what others have done since."""
+        if self.dry_run:
+            return
+        if not self._journal.is_held:
+            self._take_journal()
+        if self.mode_was_changed():
+            self._follow_mode()
+
+    def _take_journal(self) -> None:
+        left = self._journal.acquire()
+        if self._journal.problem:
+            self._access.report(self._journal.problem)
+        for name, record in left.items():
+            if self._is_outdated(record):
+                self._access.report(f'{name} was changed by somebody else since: left as it is')
+                continue
+            self._undo.adopt(name, record)
+            self._access.report(f'{name}: a process that has ended did not put it back')
+        for unit, name in LIMITS.items():
+            limits = self._undo.get(name)
+            if isinstance(limits, LimitsRecord):
+                try:
+                    self._adopt_limits(unit, limits)
+                except PowerError as exc:  # asked again when they are to be put back
+                    self._access.report(f'the limits of the {unit} cannot be looked at: {exc}')
+        self._undo.save()
+
+    def _adopt_limits(self, unit: str, record: LimitsRecord) -> None:
+        self._caps.adopt(unit, record.found)
+        mode = self._modes.stored()
+        if mode is not None and mode.mode_id != record.mode_id:
+            self._rebase(mode)
+
+    def _is_outdated(self, record: Record) -> bool:
+        """Whether somebody has set something else since the process ended."""
+        if isinstance(record, ModeRecord):
+            mode = self._modes.stored()
+            return mode is not None and mode.mode_id not in (record.was, *record.set_to)
+        if isinstance(record, FanRecord):
+            with suppress(PowerError):
+                return self._fan.current() not in (record.was, *record.set_to)
+        return False
+
+    def _follow_mode(self) -> None:
+        """Keep to the mode that somebody else has set, and leave it so at the end."""
+        self._stamp = self._modes.stamp()
+        self._foreign_modes += 1
+        mode, record = self._modes.stored(), self._undo.get(POWER_MODE)
+        if mode is None:
+            return
+        self._access.report(f'somebody else has set the power mode {mode}')
+        if isinstance(record, ModeRecord) and mode.mode_id not in record.set_to:
+            self._undo.forget(POWER_MODE)
+        self._rebase(mode)
+        lock = self._undo.get(CLOCK_LOCK)
+        is_ours = isinstance(lock, LockRecord) and not lock.was_on
+        if is_ours and self._clock_lock.state() == 'broken':
+            with self._caps.lifted():
+                self._switch_clock_lock(False)
+                self._clock_lock.turn_on()  # over a baseline of this mode
+
+    def _rebase(self, mode: PowerMode) -> None:
+        is_shown = not self._modes.contradictions(mode, self._caps.own_files)
+        self._caps.rebase(
+            functools.partial(self._modes.check.limits, mode), may_rise=is_shown
+        )
 
     @contextmanager
     def _limits_remembered(self, unit: str) -> Iterator[None]:
-        """Remember how to undo the caps and holds of the body; one that failed half-way too."""
+        """Forget the unit's limits after the body where none of ours are left."""
         try:
             yield
         finally:
-            if unit in self._caps.units:
-                lift = functools.partial(self._caps.lift, unit)
-                self._undo.remember(f'{unit}_max_frequency', lift)
-            else:
-                self._undo.forget(f'{unit}_max_frequency')
+            if unit in LIMITS and unit not in self._caps.units:
+                self._undo.forget(LIMITS[unit])
+
+    def _note_limits(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
+        """Have what was found in the journal before the first cap of a unit."""
+        mode, lock = self._modes.stored(), self._undo.get(CLOCK_LOCK)
+        if isinstance(lock, LockRecord) and not lock.was_on:
+            found = self._without_lock(unit, found, mode)
+        record = LimitsRecord(None if mode is None else mode.mode_id, dict(found))
+        self._undo.put(LIMITS[unit], record)
+
+    def _without_lock(
+        self, unit: str, found: Mapping[str, ClockLimits], mode: PowerMode | None
+    ) -> dict[str, ClockLimits]:
+        """Return limits with the minimum of before our lock, which is gone when they count."""
+        old = self._undo.get(LIMITS[unit])
+        lowest = dict(old.found) if isinstance(old, LimitsRecord) else {}
+        for clock in find_clocks(self._tree, unit):
+            limits = None if mode is None else self._modes.check.limits(mode, clock)
+            if limits is not None:
+                lowest.setdefault(clock.maximum, limits)
+        return {
+            path: ClockLimits(
+                min(limits.minimum_hz, lowest.get(path, limits).minimum_hz), limits.maximum_hz
+            ) for path, limits in found.items()
+        }
+
+    def _fan_record(self, before: str, name: str) -> FanRecord:
+        old = self._undo.get(FAN_PROFILE)
+        if isinstance(old, FanRecord):
+            return FanRecord(old.was, tuple(dict.fromkeys((*old.set_to, name))))
+        return FanRecord(before, (name,))
+
+    def _switch_mode(self, mode: PowerMode, before: CurrentMode | None) -> CurrentMode:
+        try:
+            with self._caps.lifted(), self._clocks_freed():
+                return self._modes.switch(mode, before)
+        finally:
+            self._stamp = self._modes.stamp()
+
+    def _switch_mode_from(
+        self, previous: PowerMode, mode: PowerMode, before: CurrentMode | None
+    ) -> CurrentMode:
+        """Change the mode, with the one before in the journal, also when that fails half-way."""
+        old = self._undo.get(POWER_MODE)
+        earlier = old if isinstance(old, ModeRecord) else ModeRecord(previous.mode_id, ())
+        wrong = self._modes.contradictions(previous, self._caps.own_files)
+        self._undo.put(POWER_MODE, earlier.with_set(mode.mode_id))
+        try:
+            now = self._switch_mode(mode, before)
+        except PowerTimeoutError:
+            raise  # the tool may still come to its end
+        except PowerError:
+            is_as_before = self._modes.contradictions(previous, self._caps.own_files) == wrong
+            if is_as_before and self._is_noted(previous) and old is None:
+                self._undo.forget(POWER_MODE)
+            raise
+        self._undo.put(POWER_MODE, ModeRecord(earlier.was, (mode.mode_id,)))
+        return now
 
     def _shows(self, mode: PowerMode) -> bool:
         """Whether the board shows the mode, apart from our own caps."""
-        return bool(self._caps.units) or not self._modes.contradictions(mode)
+        return not self._modes.contradictions(mode, self._caps.own_files)
 
-    def _remember_mode(self, mode: PowerMode) -> None:
-        self._undo.remember('power_mode', functools.partial(self._set_mode_id, mode.mode_id))
+    def _is_noted(self, mode: PowerMode) -> bool:
+        """Have nvpmodel's status file say what the board is in, where the tool noted another."""
+        with suppress(PowerError):
+            if self._modes.stored() not in (mode, None):
+                self._switch_mode(mode, CurrentMode(mode.name, mode.mode_id))
+        return self._modes.stored() in (mode, None)
+
+    def _put_back(self, name: str, record: Record) -> None:
+        if isinstance(record, ModeRecord):
+            self._set_mode_id(record.was)
+        elif isinstance(record, LockRecord):
+            self._undo_clock_lock(record.was_on)
+        elif isinstance(record, FanRecord):
+            self._undo_fan(record.was)
+        else:
+            unit = next(unit for unit in LIMITS if LIMITS[unit] == name)
+            if unit not in self._caps.units:
+                self._adopt_limits(unit, record)
+            self._caps.lift(unit)
 
     def _undo_fan(self, name: str) -> None:
         if self._fan.current() != name:
             self._fan.set_profile(name)
 
     def _set_mode_id(self, mode_id: int) -> None:
-        mode, now = self._modes.find(str(mode_id)), self._modes.current_or_none()
-        if now is None or now.mode_id != mode_id or self._modes.contradictions(mode):
-            with self._caps.lifted(), self._clocks_freed():
-                self._modes.switch(mode, now)
+        mode, now = self._modes.find(str(mode_id)), self._modes.before(self._caps.own_files)
+        is_noted = self._modes.stored() in (mode, None)
+        if now is None or now.mode_id != mode_id or not is_noted or not self._shows(mode):
+            self._switch_mode(mode, now)
 
     @contextmanager
     def _clocks_freed(self) -> Iterator[None]:
@@ -354,20 +585,31 @@ class PowerControl:
             return
         # Nobody knows what was before someone else's lock, so that one stays during the change,
         # and is then put at the new mode's caps.
-        lock = self._clock_lock.turn_on if state == 'on' else self._clock_lock.lock_again
+        is_ours = state != 'uncontrolled'
+        lock = self._clock_lock.turn_on if is_ours else self._clock_lock.lock_again
         with afterwards(lock):
-            if state == 'on':
+            if is_ours:
                 self._clock_lock.turn_off()
             yield
 
     def _switch_clock_lock(self, on: bool) -> None:
         if on:
             self._clock_lock.turn_on()
-        else:
-            self._clock_lock.turn_off()
+            return
+        mode = self._modes.stored()
+        was_shown = mode is not None and self._shows(mode)
+        self._clock_lock.turn_off()
+        if mode is not None and was_shown and not self._shows(mode):
+            # The baseline was stored in a mode with other cores.
+            self._modes.switch(mode, CurrentMode(mode.name, mode.mode_id))
+            self._stamp = self._modes.stamp()
 
     def _undo_clock_lock(self, on: bool) -> None:
-        if on == (self._clock_lock.state() != 'off'):
+        state = self._clock_lock.state()
+        if state == 'off' and not on:
+            self._clock_lock.clear()
+            return
+        if state != 'broken' and on == (state != 'off'):
             return
         with self._caps.lifted():
             self._switch_clock_lock(on)

@@ -10,7 +10,7 @@ a minimum above the maximum, so lowering writes the minimum first and raising th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 import dataclasses
 
@@ -72,11 +72,17 @@ class FrequencyCaps:
     ----------
     access
         Makes the changes.
+    note
+        Is told the unit, and the limits found before the first cap or hold of each clock by the
+        file of its maximum, before anything is written.
 
     """
 
-    def __init__(self, access: RootAccess) -> None:
+    def __init__(
+        self, access: RootAccess, note: Callable[[str, Mapping[str, ClockLimits]], None]
+    ) -> None:
         self._access = access
+        self._note = note
         self._tree = access.tree
         self._caps: dict[str, dict[ClockFiles, _Cap]] = {}
         self._requests: dict[str, _Request] = {}
@@ -85,6 +91,14 @@ class FrequencyCaps:
     def units(self) -> tuple[str, ...]:
         """Return the units that have a cap or are held."""
         return tuple(unit for unit, caps in self._caps.items() if caps)
+
+    @property
+    def own_files(self) -> frozenset[str]:
+        """Return the files of the limits that have a cap or a hold of ours."""
+        return frozenset(
+            path for caps in self._caps.values() for clock in caps
+            for path in (clock.minimum, clock.maximum)
+        )
 
     def frequencies_mhz(self, unit: str) -> tuple[float, ...]:
         """Return the frequencies the unit's clock can have and the power mode allows, rising."""
@@ -130,15 +144,65 @@ class FrequencyCaps:
         return self._request(unit, request)
 
     def lift(self, unit: str) -> None:
-        """Put back what was there before the first cap or hold; nothing to do without one."""
-        caps = self._caps.get(unit, {})
-        for clock, cap in list(caps.items()):
-            back = self._way_back(clock, cap)
-            if back is not None and read_limits(self._tree, clock) != back:
-                self._write(clock, back, cap.written.maximum_hz)
-            del caps[clock]
+        """
+        Put back what was there before the first cap or hold; nothing to do without one.
+
+        Raises
+        ------
+        PowerError
+            A clock cannot be read or written; the others were put back.
+
+        """
+        failures = []
+        for clock in list(self._caps.get(unit, {})):
+            try:
+                self._lift_clock(unit, clock)
+            except PowerError as exc:
+                failures.append(exc)
+        if failures:
+            raise failures[0]
         self._caps.pop(unit, None)
         self._requests.pop(unit, None)
+
+    def _lift_clock(self, unit: str, clock: ClockFiles) -> None:
+        cap = self._caps[unit][clock]
+        back = self._way_back(clock, cap)
+        if back is not None and read_limits(self._tree, clock) != back:
+            self._write(clock, back, cap.written.maximum_hz)
+        del self._caps[unit][clock]
+
+    def adopt(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
+        """Take over the caps of a process that has ended; `found` as `note` is told it."""
+        self._caps[unit] = {
+            clock: _Cap(found[clock.maximum], read_limits(self._tree, clock))
+            for clock in find_clocks(self._tree, unit) if clock.maximum in found
+        }
+
+    def rebase(
+        self, limits_of: Callable[[ClockFiles], ClockLimits | None], *, may_rise: bool
+    ) -> None:
+        """
+        Keep to the limits of another power mode, which somebody else has set.
+
+        Parameters
+        ----------
+        limits_of
+            Returns the limits that the mode gives a clock; None where it does not say.
+        may_rise
+            Whether these may be above those found before.
+
+        """
+        for unit in self.units:
+            self._caps[unit] = {
+                clock: _Cap(_rebased(cap.found, limits_of(clock), may_rise), cap.written)
+                for clock, cap in self._caps[unit].items()
+                if self._tree.exists(clock.maximum)
+            }
+            request = self._requests.get(unit)
+            if request is not None:
+                self._request(unit, request)
+            else:
+                self._note(unit, self._found(unit))
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
@@ -176,7 +240,11 @@ class FrequencyCaps:
         # All is read before anything is written: clocks may follow each other.
         new = {clock: self._cap_for(unit, clock, request)
                for clock in find_clocks(self._tree, unit)}
-        caps = self._caps.setdefault(unit, {})
+        caps = self._caps.get(unit, {})
+        self._note(unit, self._found(unit) | {
+            clock.maximum: cap.found for clock, cap in new.items()
+        })
+        self._caps[unit] = caps
         for clock, cap in new.items():
             old = caps.get(clock)
             caps[clock] = _either(old, cap)  # until the write has succeeded
@@ -184,6 +252,9 @@ class FrequencyCaps:
             caps[clock] = cap
         self._requests[unit] = request
         return self._highest_mhz(unit)
+
+    def _found(self, unit: str) -> dict[str, ClockLimits]:
+        return {clock.maximum: cap.found for clock, cap in self._caps.get(unit, {}).items()}
 
     def _cap_for(self, unit: str, clock: ClockFiles, request: _Request) -> _Cap:
         found = self._limit(unit, clock)
@@ -204,23 +275,34 @@ class FrequencyCaps:
 
     def _way_back(self, clock: ClockFiles, cap: _Cap) -> ClockLimits | None:
         """Return the limits there would be without the cap; None where nothing of it is left."""
-        if self._is_still_ours(clock, cap):
+        if self._access.dry_run:
             return cap.found
         try:
             now = read_limits(self._tree, clock)
-        except PowerError:  # a core that went offline has no limits
-            return None
+        except PowerError:
+            if self._is_offline(clock):
+                return None
+            raise
+        if self._is_still_ours(now, cap):
+            return cap.found
         if cap.raised_minimum and now.minimum_hz == cap.written.minimum_hz:
             return ClockLimits(cap.found.minimum_hz, now.maximum_hz)
         return None
 
-    def _is_still_ours(self, clock: ClockFiles, cap: _Cap) -> bool:
-        """Whether nobody raised the limit since; heat can only have lowered it."""
-        if self._access.dry_run:
-            return True
-        raw = self._tree.read_or_empty(clock.maximum)
-        # A core that went offline has no limits: there is nothing to put back.
-        return raw.isdecimal() and int(raw) * clock.unit_hz <= cap.written.maximum_hz
+    def _is_offline(self, clock: ClockFiles) -> bool:
+        """Whether the clock is of a core that is off, and so has no limits."""
+        core = clock.maximum.partition('/cpufreq')[0]
+        return core != clock.maximum and self._tree.read_or_empty(f'{core}/online') == '0'
+
+    def _is_still_ours(self, now: ClockLimits, cap: _Cap) -> bool:
+        """Whether nobody has set the limits since; heat can only have lowered them."""
+        if now.maximum_hz > cap.written.maximum_hz:
+            return False
+        # Heat lowers the maximum, and the minimum with it; a minimum below that was written.
+        # Where the maximum is ours, the minimum may be one that we could not write.
+        was_lowered = now.minimum_hz < min(cap.written.minimum_hz, now.maximum_hz)
+        is_ours = now.maximum_hz == cap.written.maximum_hz
+        return is_ours or not (cap.raised_minimum and was_lowered)
 
     def _highest_mhz(self, unit: str) -> float:
         clocks = find_clocks(self._tree, unit)
@@ -250,6 +332,14 @@ class FrequencyCaps:
         expected_hz = min(new.minimum_hz, real.maximum_hz)  # heat may have lowered both
         if checks_minimum and abs(real.minimum_hz - expected_hz) > ROUNDING_HZ:
             raise _not_taken(clock.minimum, new.minimum_hz, real.minimum_hz, clock.unit_hz)
+
+
+def _rebased(found: ClockLimits, limits: ClockLimits | None, may_rise: bool) -> ClockLimits:
+    """Return the limits to go back to when the mode has become another."""
+    if limits is None:
+        return found
+    maximum_hz = limits.maximum_hz if may_rise else min(limits.maximum_hz, found.maximum_hz)
+    return ClockLimits(min(limits.minimum_hz, maximum_hz), maximum_hz)
 
 
 def _check_mhz(unit: str, mhz: float | None) -> None:

@@ -9,9 +9,9 @@ question, so nothing is rebooted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection
 import dataclasses
-import sys
+import os
 from typing import NoReturn
 
 from yolov7_trt_ros.errors import (
@@ -23,6 +23,7 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.board import find_nvpmodel_conf, nvpmodel_status_file
 from yolov7_trt_ros.power.commands import CommandResult
+from yolov7_trt_ros.power.mode_check import Deviation, find_heat, ModeCheck
 from yolov7_trt_ros.power.nvpmodel import find_refusal, parse_query, parse_status_file
 from yolov7_trt_ros.power.nvpmodel_conf import parse_conf, parse_modes_verbose
 from yolov7_trt_ros.power.nvpmodel_values import CurrentMode, NvpmodelConf, PowerMode, Refusal
@@ -30,15 +31,8 @@ from yolov7_trt_ros.power.permissions import explain_root_needed
 from yolov7_trt_ros.power.root_access import RootAccess
 
 _TOOL = 'nvpmodel'
-_LOWEST_CAP = 1  # 0 and -1 both stand for no cap
-
-
-@dataclasses.dataclass(frozen=True)
-class _Deviation:
-    """A file that is not as the mode has it; definite when heat cannot be the reason."""
-
-    text: str
-    is_definite: bool
+# What else nvpmodel complains of, its board may have come about: the board tells.
+_FINAL = ('reboot', 'unknown_mode')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +40,7 @@ class _Before:
     """What was there before a change."""
 
     mode_id: int | None
-    deviations: tuple[_Deviation, ...]
+    deviations: tuple[Deviation, ...]
 
 
 class ModeSwitch:
@@ -64,6 +58,7 @@ class ModeSwitch:
         self._access = access
         self._tree = access.tree
         self._conf: NvpmodelConf | None = None
+        self.check = ModeCheck(self._tree, self.conf)
 
     def conf(self) -> NvpmodelConf:
         """
@@ -120,12 +115,70 @@ class ModeSwitch:
                 f'{_TOOL} -q failed with exit status {result.status}: {result.last_lines}'
             ) from exc
 
-    def current_or_none(self) -> CurrentMode | None:
-        """Return what `current` does, None where no mode was ever set; errors as of `current`."""
+    def in_force(self, own: Collection[str] = ()) -> CurrentMode:
+        """
+        Return the mode that the board shows: what `current` says, unless the board contradicts it.
+
+        In a container nvpmodel changes its status file and nothing else, and a status file of its
+        own tells nothing of the host. `contradiction` says what does not fit.
+
+        Parameters
+        ----------
+        own
+            Files of limits that this program has set, which say nothing about the mode.
+
+        Raises
+        ------
+        PowerError
+            As of `current`.
+
+        """
+        told = self.current()
+        mode = self.conf().find_mode(told.mode_id)
+        wrong = 'there is no such mode' if mode is None else _join(self._unexplained(mode, own))
+        if not wrong:
+            return told
+        problem = f'nvpmodel says {told.name} ({told.mode_id}), but {wrong}'
+        shown = self._find_shown(own)
+        if shown is None:
+            return dataclasses.replace(told, contradiction=problem)
+        return CurrentMode(
+            shown.name, shown.mode_id, told.fan_profile, told.problems, problem
+        )
+
+    def before(self, own: Collection[str] = ()) -> CurrentMode | None:
+        """
+        Return the mode in force before a change, to go back to; None where nothing tells it.
+
+        Where nvpmodel says that none was ever set, its status file, the default of its conf and
+        the board are asked.
+
+        """
         try:
-            return self.current()
+            return self.in_force(own)
         except PowerFormatError:
+            pass
+        for mode in filter(None, (self.stored(), self._default_mode())):
+            if not self._unexplained(mode, own):
+                return CurrentMode(mode.name, mode.mode_id)
+        shown = self._find_shown(own)
+        return None if shown is None else CurrentMode(shown.name, shown.mode_id)
+
+    def stored(self) -> PowerMode | None:
+        """Return the mode that nvpmodel's status file names; None where it names none."""
+        path = nvpmodel_status_file(self._tree.root)
+        try:
+            return self.conf().find_mode(parse_status_file(path.read_text('utf-8', 'replace')))
+        except (OSError, PowerError):
             return None
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what changes whenever nvpmodel sets a mode; () where nothing shows it."""
+        try:
+            found = os.stat(nvpmodel_status_file(self._tree.root))
+        except OSError:
+            return ()
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
     def switch(self, mode: PowerMode, now: CurrentMode | None) -> CurrentMode:
         """
@@ -136,7 +189,7 @@ class ModeSwitch:
         mode
             The new one.
         now
-            What `current_or_none` has just returned: asking nvpmodel takes a while.
+            What `before` has just returned: asking nvpmodel takes a while.
 
         Raises
         ------
@@ -149,24 +202,21 @@ class ModeSwitch:
             and did nothing.
 
         """
-        before = _Before(None if now is None else now.mode_id, tuple(self._deviations(mode)))
+        before = _Before(None if now is None else now.mode_id, self.check.deviations(mode))
         result = self._access.run(_TOOL, '-m', str(mode.mode_id))
         refusal = find_refusal(result.text)
         if refusal is not None or result.status != 0:
-            self._refuse(mode, now, result, refusal)
+            return self._believe_board(mode, before, result, refusal) or self._refuse(
+                mode, now, result, refusal
+            )
         if self._access.dry_run:
             self._warn_of_reboot(mode, now)
             return CurrentMode(mode.name, mode.mode_id)
         return self._read_back(mode, before)
 
-    def contradictions(self, mode: PowerMode) -> tuple[str, ...]:
-        """
-        Return what below /sys is not as the mode has it; files that cannot be read are left out.
-
-        Looked at are the cores and the highest clocks. Masks are not: a board was seen whose mask
-        differs from that of its mode.
-        """
-        return tuple(found.text for found in self._deviations(mode))
+    def contradictions(self, mode: PowerMode, own: Collection[str] = ()) -> tuple[str, ...]:
+        """Return what below /sys is not as the mode has it, heat and limits held up apart."""
+        return tuple(found.text for found in self._unexplained(mode, own))
 
     def masks_that_differ(self, now: CurrentMode | None, mode: PowerMode) -> str:
         """Return `TPC_PG_MASK 240 -> 252`; '' where no mask differs or the modes are unknown."""
@@ -177,10 +227,21 @@ class ModeSwitch:
             for name, wanted in mode.masks.items() if masks.get(name, wanted) != wanted
         )
 
-    def commands(self) -> list[tuple[str, ...]]:
-        """Return what sudo has to allow: each mode by its id."""
+    def commands(self, *, reboot_modes: bool) -> list[tuple[str, ...]]:
+        """
+        Return what sudo has to allow: each mode by its id.
+
+        Without `reboot_modes` only those with the masks of the mode in force: for the others
+        nvpmodel asks whether to reboot the board, and whoever may run it may answer yes.
+        """
         tool = self._access.require(_TOOL)
-        return [(tool, '-m', str(mode.mode_id)) for mode in self.conf().modes]
+        conf, now = self.conf(), None if reboot_modes else self.before()
+        if now is None and not reboot_modes and conf.default_id is not None:
+            now = CurrentMode('', conf.default_id)
+        return [
+            (tool, '-m', str(mode.mode_id)) for mode in conf.modes
+            if reboot_modes or not self.masks_that_differ(now, mode)
+        ]
 
     def _read_conf(self) -> NvpmodelConf:
         path = find_nvpmodel_conf(self._tree.root)
@@ -211,6 +272,45 @@ class ModeSwitch:
         mode = self.conf().find_mode(mode_id)
         return CurrentMode('unknown' if mode is None else mode.name, mode_id)
 
+    def _default_mode(self) -> PowerMode | None:
+        default = self.conf().default_id
+        return None if default is None else self.conf().find_mode(default)
+
+    def _find_shown(self, own: Collection[str]) -> PowerMode | None:
+        """Return the one mode that the board is like; None where several or none are."""
+        fitting = [mode for mode in self.conf().modes if not self.check.deviations(mode, own)]
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _unexplained(self, mode: PowerMode, own: Collection[str]) -> tuple[Deviation, ...]:
+        """Return the deviations from a mode without those that heat or a lock would explain."""
+        heat = find_heat(self._tree)
+        return tuple(
+            found for found in self.check.deviations(mode, own)
+            if found.is_definite or (found.kind == 'below' and not heat)
+        )
+
+    def _believe_board(
+        self, mode: PowerMode, before: _Before, result: CommandResult, refusal: Refusal | None
+    ) -> CurrentMode | None:
+        """Return the mode where the board shows it whatever the tool said; None otherwise."""
+        if refusal is not None and refusal.kind in _FINAL:
+            return None
+        is_chroot = refusal is not None and refusal.kind == 'chroot'
+        if is_chroot and before.mode_id != mode.mode_id:
+            return None
+        if not before.deviations and before.mode_id != mode.mode_id:
+            return None  # this mode and the one before look alike
+        try:
+            now = self._read_back(mode, before)
+        except PowerError:
+            return None
+        line = result.last_lines if refusal is None else refusal.line
+        self._access.report(
+            f'{_TOOL} -m {mode.mode_id} complained ({line}; exit status {result.status}), but the '
+            f'board shows {mode}'
+        )
+        return now
+
     def _read_back(self, mode: PowerMode, before: _Before) -> CurrentMode:
         now = self.current()
         if now.mode_id != mode.mode_id:
@@ -218,62 +318,21 @@ class ModeSwitch:
                 f'{_TOOL} -m {mode.mode_id} ended without an error, but the mode is still '
                 f'{now.name} ({now.mode_id}), expected {mode}'
             )
-        deviations = tuple(self._deviations(mode))
-        # Heat may hold a clock below its cap; nothing explains a core or a clock above it.
-        definite = tuple(found for found in deviations if found.is_definite)
-        unchanged = bool(deviations) and deviations == before.deviations
-        if definite or (unchanged and before.mode_id != mode.mode_id):
+        found = self.check.deviations(mode)
+        heat = find_heat(self._tree)
+        definite = [item for item in found if item.is_definite]
+        lower = [item for item in found if item.kind == 'below']
+        unchanged = bool(lower) and found == before.deviations and before.mode_id != mode.mode_id
+        if definite or unchanged or (lower and not heat):
             raise PowerCommandError(
                 f'{_TOOL} says the mode is {mode}, but the board does not show it: '
-                f'{"; ".join(found.text for found in definite or deviations)}. Either nothing was '
-                'applied, or another program or heat holds these'
+                f'{_join(definite or lower)}. Either nothing was applied, or another program '
+                'holds these'
             )
+        for item in found:  # only what heat or a lock explains is left
+            why = f'for heat ({heat})' if item.kind == 'below' else 'another program holds it up'
+            self._access.report(f'{mode} is set, except: {item.text}, {why}')
         return now
-
-    def _deviations(self, mode: PowerMode) -> Iterator[_Deviation]:
-        """Yield each core and each cap of CPU and GPU that is not as the mode has it."""
-        for (name, argument), wanted in mode.settings.items():
-            is_core, is_cap = name == 'CPU_ONLINE', argument == 'MAX_FREQ'
-            if not isinstance(wanted, int) or not (is_core or (is_cap and _is_watched(name))):
-                continue
-            path = self._path_of(name, argument)
-            real = None if path is None else self._read_int(path)
-            if path is None or real is None:
-                continue
-            low, high = (wanted, wanted) if is_core else self._around(path, wanted)
-            if not low <= real <= high:
-                yield _Deviation(f'{path} is {real}, expected {wanted}', is_core or real > high)
-
-    def _path_of(self, name: str, argument: str) -> str | None:
-        """Return the file of a setting; None where the conf or the board has none."""
-        parameter = self.conf().find_parameter(name)
-        paths = () if parameter is None else parameter.candidates(argument)
-        return next((path for path in paths if self._tree.exists(path)), None)
-
-    def _around(self, path: str, cap: int) -> tuple[int, int]:
-        """Return between which two entries of the clock's table the kernel may round a cap."""
-        if cap < _LOWEST_CAP:
-            return 0, sys.maxsize
-        table = self._read_table(path)
-        below = [entry for entry in table if entry <= cap]
-        above = [entry for entry in table if entry >= cap]
-        # A cap above the table is the table's highest; one below it the lowest.
-        return (
-            max(below, default=min(above, default=cap)),
-            min(above, default=max(below, default=cap)),
-        )
-
-    def _read_table(self, path: str) -> tuple[int, ...]:
-        folder, _, name = path.rpartition('/')
-        table = name.replace('max_freq', 'available_frequencies')
-        words = self._tree.read_or_empty(f'{folder}/{table}').split()
-        return tuple(int(word) for word in words if word.isdecimal())
-
-    def _read_int(self, path: str) -> int | None:
-        try:
-            return self._tree.read_int(path)
-        except PowerError:
-            return None
 
     def _warn_of_reboot(self, mode: PowerMode, now: CurrentMode | None) -> None:
         masks = self.masks_that_differ(now, mode)
@@ -319,6 +378,5 @@ class ModeSwitch:
         )
 
 
-def _is_watched(parameter: str) -> bool:
-    """Whether any user may read this clock's cap: that of the CPU or the GPU, not the memory's."""
-    return parameter.startswith(('CPU', 'GPU'))
+def _join(deviations: Collection[Deviation]) -> str:
+    return '; '.join(found.text for found in deviations)

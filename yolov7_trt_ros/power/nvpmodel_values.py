@@ -173,6 +173,8 @@ class CurrentMode:
         Such as `quiet` (R32 and R35); None where it is not printed.
     problems
         The lines with WARN and ERROR around it. A caller who is not root gets them always.
+    contradiction
+        What of the board does not fit what nvpmodel says; '' where all that can be read does.
 
     """
 
@@ -180,6 +182,7 @@ class CurrentMode:
     mode_id: int
     fan_profile: str | None = None
     problems: tuple[str, ...] = ()
+    contradiction: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

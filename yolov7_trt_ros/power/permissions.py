@@ -29,6 +29,8 @@ SUDOERS_FILE = 'etc/sudoers.d/yolov7_trt_ros'
 _HEADER = """\
 # Lets {user} change power mode and clocks through yolov7_trt_ros, without a password: the exact
 # commands below and no others. Made by `yolov7_trt power permissions`; delete the file to revoke.
+# Every program of {user} may run them, and where nvpmodel asks whether to reboot, answer yes: a
+# board that asks for the modes below too can be rebooted so. tee writes any number to its file.
 """
 _USER = re.compile(r'[%#]?[A-Za-z0-9_][A-Za-z0-9_.-]*\$?', re.ASCII)
 _SPECIAL = re.compile(r'[\\,:=*?\[\]!#\s]')
@@ -90,8 +92,8 @@ def explain_root_needed(user: str, command: Sequence[str], said: str = '') -> st
     return (
         f'root is needed to run {shlex.join(command)}{refused}. To allow {user} just this, put '
         f'the line\n    {sudoers_line(user, command)}\ninto /{SUDOERS_FILE} with '
-        f'`sudo visudo -f /{SUDOERS_FILE}`; `yolov7_trt power permissions` prints all the lines '
-        'and installs them. Or run this as root.'
+        f'`sudo visudo -f /{SUDOERS_FILE}`; `yolov7_trt power permissions` prints and installs '
+        'such lines. Or run this as root.'
     )
 
 

@@ -1,0 +1,332 @@
+"""The journal: on the disk before the first change, and enough to put all back after a SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+from changed_boards import control_of, Make, ORIN_GPU, replace_tool, settings
+import pytest
+
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
+from yolov7_trt_ros.errors import PowerError
+from yolov7_trt_ros.power.clock_files import ClockLimits
+from yolov7_trt_ros.power.commands import SystemRunner
+from yolov7_trt_ros.power.journal import Journal, MAX_BYTES
+from yolov7_trt_ros.power.records import LimitsRecord, LockRecord, ModeRecord, Record
+
+JOURNAL = 'run/yolov7_trt_ros/power.json'
+RECORDS: dict[str, Record] = {
+    'power_mode': ModeRecord(1, (2,)),
+    'gpu_max_frequency': LimitsRecord(1, {'/sys/a/max_freq': ClockLimits(1, 2)}),
+    'jetson_clocks': LockRecord(False),
+}
+
+
+def journal_of(root: Path) -> Journal:
+    return Journal(root, is_root=True, program='test')
+
+
+def written(root: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((root / JOURNAL).read_text())
+    return found
+
+
+# The file
+
+
+def test_what_is_written_is_read_in_its_order_by_the_next(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path)
+    assert journal.acquire() == {}
+    journal.write(RECORDS)
+    journal.close()
+    later = journal_of(tmp_path)
+    assert list(later.acquire().items()) == list(RECORDS.items())
+    assert later.problem == '' and written(tmp_path)['format'] == 1
+    later.write({})
+    assert not (tmp_path / JOURNAL).exists()
+
+
+def test_a_second_process_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    program = (
+        'import sys; from pathlib import Path; from yolov7_trt_ros.power.journal import Journal\n'
+        'journal = Journal(Path(sys.argv[1]), is_root=True, program="power node")\n'
+        'journal.acquire(); print(flush=True); sys.stdin.read()'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', program, str(tmp_path)], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stdin is not None
+    process.stdout.readline()
+    try:
+        with pytest.raises(PowerError, match=rf'\(pid {process.pid}, power node; its journal'):
+            journal_of(tmp_path).acquire()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+    assert journal_of(tmp_path).acquire() == {}
+
+
+GOOD = {'format': 1, 'boot': '', 'owner': {'pid': 1, 'start_ticks': 1, 'program': 'x'}}
+
+
+DAMAGED = [
+    '', '{', '[]', '7', 'null', '\x00\xff', '[' * MAX_BYTES, '{"format": 1}',
+    'x' * (MAX_BYTES + 1), '{"format": 2, "records": {}}', '1' * 5000,
+    *(json.dumps({**GOOD, 'records': records}) for records in (
+        [], {'nonsense': {}}, {'power_mode': {'was': '1', 'set': [2]}},
+        {'power_mode': {'was': True, 'set': [2]}}, {'power_mode': {'was': 1, 'set': [2] * 999}},
+        {'power_mode': {'was': -1, 'set': []}}, {'power_mode': {'was': 10**30, 'set': []}},
+        {'jetson_clocks': {'was': 'off'}}, {'fan_profile': {'was': 'x' * 999, 'set': []}},
+        {'gpu_max_frequency': {'mode': 1, 'was': {'/sys/x': [2, 1]}}},
+        {'gpu_max_frequency': {'mode': 1, 'was': {'/sys/x': [0, 1e9]}}},
+        {'gpu_max_frequency': {'mode': 1, 'was': {'': [0, 1]}}},
+    )),
+]
+
+
+@pytest.mark.parametrize('text', DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_journal_is_one_message_and_moved_aside(tmp_path: Path, text: str) -> None:
+    path = tmp_path / JOURNAL
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text.encode('latin-1'))
+    journal = journal_of(tmp_path)
+    assert journal.acquire() == {}
+    assert 'cannot be used' in journal.problem and 'power.json.damaged' in journal.problem
+    assert len(journal.problem) < 700
+    journal.write(RECORDS)
+    journal.close()
+    assert journal_of(tmp_path).acquire() == RECORDS
+
+
+@pytest.mark.parametrize('kind', ['fifo', 'link', 'folder', 'writable', 'owner'])
+def test_what_is_no_file_of_this_user_is_not_believed(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = journal_of(tmp_path)
+    first.acquire()
+    first.write(RECORDS)
+    first.close()
+    path = tmp_path / JOURNAL
+    if kind == 'fifo':
+        path.unlink()
+        os.mkfifo(path)
+    elif kind == 'link':
+        path.rename(tmp_path / 'elsewhere')
+        path.symlink_to(tmp_path / 'elsewhere')
+    elif kind == 'folder':
+        path.unlink()
+        path.mkdir()
+    elif kind == 'writable':
+        path.chmod(0o666)
+    else:
+        if os.geteuid() != 0:
+            pytest.skip('only root can give a file away')
+        os.chown(path, 12345, 12345)
+    journal = journal_of(tmp_path)
+    assert journal.acquire() == {}
+    assert 'cannot be used' in journal.problem
+
+
+def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    folder = (tmp_path / JOURNAL).parent
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    with pytest.raises(PowerError, match='nobody else may write'):
+        journal_of(tmp_path).acquire()
+
+
+def test_without_root_it_lies_in_the_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('XDG_STATE_HOME', '/home/alice/state')
+    journal = Journal(tmp_path, is_root=False, program='test')
+    journal.acquire()
+    journal.write(RECORDS)
+    path = tmp_path / 'home/alice/state/yolov7_trt_ros/power.json'
+    assert journal.path == path and path.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv('XDG_STATE_HOME', 'relative')
+    monkeypatch.setenv('HOME', '/home/bob')
+    other = Journal(tmp_path, is_root=False, program='test')
+    assert other.path == tmp_path / 'home/bob/.local/state/yolov7_trt_ros/power.json'
+
+
+def test_after_a_boot_only_what_lasts_is_left(tmp_path: Path) -> None:
+    boot = tmp_path / 'proc/sys/kernel/random/boot_id'
+    boot.parent.mkdir(parents=True)
+    boot.write_text('first\n')
+    first = journal_of(tmp_path)
+    first.acquire()
+    first.write(RECORDS)
+    first.close()
+    boot.write_text('second\n')
+    assert list(journal_of(tmp_path).acquire()) == ['power_mode']
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='the journal of root has to be of root')
+@pytest.mark.parametrize(('alive', 'said'), [
+    (True, 'as root; its journal'), (False, 'sudo yolov7_trt power restore'),
+])
+def test_a_user_does_not_change_what_root_has_changed(
+    tmp_path: Path, alive: bool, said: str
+) -> None:
+    first = journal_of(tmp_path)
+    first.acquire()
+    first.write(RECORDS)
+    if not alive:
+        first.close()
+        content = written(tmp_path)
+        content['owner'] = {'pid': 2**22 + 1, 'start_ticks': 1, 'program': 'power node'}
+        (tmp_path / JOURNAL).write_text(json.dumps(content))
+    with pytest.raises(PowerError, match=said):
+        Journal(tmp_path, is_root=False, program='test').acquire()
+
+
+# The board
+
+
+def test_the_journal_is_written_before_the_first_change(make_board: Make) -> None:
+    board = make_board()
+    seen = board.root / 'seen'
+    for tool in ('nvpmodel', 'jetson_clocks'):
+        replace_tool(
+            board, tool,
+            f'case "$1" in -q|-p) ;; *) cat {board.root / JOURNAL} >> {seen} ;; esac\n'
+            'exec $original "$@"',
+        )
+    control = control_of(board)
+    control.set_mode('15W')
+    assert '"power_mode"' in seen.read_text()
+    control.set_jetson_clocks(True)
+    assert '"jetson_clocks"' in seen.read_text()
+
+
+def test_without_a_journal_nothing_is_changed(make_board: Make) -> None:
+    board = make_board()
+    before = settings(board)
+    (board.root / 'run').mkdir(exist_ok=True)
+    (board.root / 'run/yolov7_trt_ros').write_text('in the way')
+    control = control_of(board)
+    for change in (
+        lambda: control.set_mode('15W'), lambda: control.set_jetson_clocks(True),
+        lambda: control.set_max_frequency('gpu', 408), lambda: control.hold_frequency('gpu', 408),
+        lambda: control.set_fan_profile('cool'),
+    ):
+        with pytest.raises(PowerError, match='journal of changed power settings cannot be'):
+            change()
+    (board.root / 'run/yolov7_trt_ros').unlink()
+    assert settings(board) == before
+
+
+def change_all(board: EmulatedBoard) -> None:
+    """Change everything, and end without putting it back."""
+    control = control_of(board)
+    control.set_max_frequency('cpu', 1000)
+    control.set_mode('15W')
+    control.hold_frequency('gpu', 408)
+    control.set_jetson_clocks(True)
+    control.set_fan_profile('cool')
+    control.close()
+
+
+def test_the_next_start_knows_what_was_and_puts_it_back(make_board: Make) -> None:
+    board = make_board()
+    before = settings(board)
+    change_all(board)
+    lines: list[str] = []
+    control = control_of(board, lines)
+    assert control.adopt() == (
+        'cpu_max_frequency', 'power_mode', 'gpu_max_frequency', 'jetson_clocks', 'fan_profile',
+    )
+    assert any(line.startswith('power_mode: a process that has ended') for line in lines)
+    control.restore()
+    assert settings(board) == before
+    control.close()
+    assert control_of(board).adopt() == ()
+
+
+def test_our_own_state_is_never_taken_for_the_user_s(make_board: Make) -> None:
+    board = make_board()
+    before = settings(board)
+    change_all(board)
+    control = control_of(board)  # changes more, without a word about what was left
+    control.set_mode('MAXN_SUPER')
+    control.set_max_frequency('gpu', 612)
+    control.set_jetson_clocks(False)
+    control.set_fan_profile('quiet')
+    control.restore()
+    assert settings(board) == before
+
+
+def test_what_is_kept_is_the_user_s(make_board: Make) -> None:
+    board = make_board()
+    change_all(board)
+    control = control_of(board)
+    control.set_mode('MAXN_SUPER')
+    control.keep()
+    control.close()
+    later = control_of(board)
+    assert later.adopt() == (
+        'cpu_max_frequency', 'gpu_max_frequency', 'jetson_clocks', 'fan_profile',
+    )
+    later.restore()
+    assert later.current_mode().name == 'MAXN_SUPER' and later.current_mode().contradiction == ''
+
+
+def test_what_somebody_else_has_set_since_is_left(make_board: Make) -> None:
+    board = make_board()
+    control = control_of(board)
+    control.set_mode('15W')
+    control.hold_frequency('gpu', 408)
+    control.close()
+    SystemRunner(environment=board.env).run(['nvpmodel', '-m', '2'])
+    lines: list[str] = []
+    later = control_of(board, lines)
+    assert later.adopt() == ('gpu_max_frequency',)
+    assert 'power_mode was changed by somebody else since: left as it is' in lines
+    later.restore()
+    assert later.current_mode().name == 'MAXN_SUPER' and later.current_mode().contradiction == ''
+    assert board.read(f'{ORIN_GPU}/min_freq') == '306000000'
+
+
+def test_files_of_a_journal_that_are_no_clocks_are_not_written(make_board: Make) -> None:
+    board = make_board()
+    control = control_of(board)
+    control.set_max_frequency('gpu', 408)
+    control.close()
+    content = written(board.root)
+    victim = board.root / 'etc/max_freq'
+    victim.write_text('1\n')
+    content['records'] = {'gpu_max_frequency': {'mode': 1, 'was': {'/etc/max_freq': [5, 6]}}}
+    (board.root / JOURNAL).write_text(json.dumps(content))
+    later = control_of(board)
+    later.adopt()
+    later.restore()
+    assert victim.read_text() == '1\n'
+
+
+def test_two_controls_do_not_change_one_board(make_board: Make) -> None:
+    board = make_board()
+    control = control_of(board)
+    control.set_mode('15W')
+    second = control_of(board)
+    with pytest.raises(PowerError, match=f'pid {os.getpid()}'):
+        second.set_max_frequency('gpu', 408)
+    assert second.current_mode().name == '15W'
+    control.restore()
+    control.close()
+    assert second.set_max_frequency('gpu', 408) == 408
+
+
+def test_a_dry_run_leaves_the_journal_alone(make_board: Make) -> None:
+    board = make_board()
+    control = control_of(board, dry_run=True)
+    control.set_mode('15W')
+    control.set_max_frequency('gpu', 408)
+    assert not (board.root / 'run/yolov7_trt_ros').exists()
