@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+import resource
 import subprocess
 import sys
 
@@ -89,6 +90,20 @@ DAMAGED = [
         {'gpu_max_frequency': {'mode': 1, 'was': {'': [0, 1]}}},
     )),
 ]
+
+
+def test_a_lock_that_cannot_be_written_is_let_go_of(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # as on a full file system
+    try:
+        with pytest.raises(PowerError, match='cannot be written'):
+            journal.acquire()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not journal.is_held
+    assert journal.acquire() == {} and journal.is_held
+    journal.close()
 
 
 @pytest.mark.parametrize('text', DAMAGED, ids=range(len(DAMAGED)))

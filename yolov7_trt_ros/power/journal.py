@@ -167,6 +167,8 @@ class Journal:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f'{self._owner}\n'.encode(), 0)
         except BlockingIOError as exc:
             holder = os.read(lock, 200).decode('utf-8', 'replace').strip() or 'pid not known'
             os.close(lock)
@@ -174,20 +176,18 @@ class Journal:
         except OSError:
             os.close(lock)
             raise
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f'{self._owner}\n'.encode(), 0)
         return lock
 
     def _refuse_beside_root(self) -> None:
         """Refuse to change what a process of root has changed and is to put back."""
         path = self._root / RUN_FOLDER.lstrip('/') / JOURNAL_NAME
-        if self._is_root or not path.exists():
+        if self._is_root:
             return
         try:
             text, found = _read_bounded(path)
             owner, boot, records = _parse(text)
         except (PowerError, OSError):
-            return  # whose it is cannot be told; root's next start says so
+            return  # none, or whose it is cannot be told; root's next start says so
         if found.st_uid == 0 and records and owner.is_alive:
             raise _busy(f'{owner}, as root', path)
         if found.st_uid == 0 and records and boot == self._boot_id():
