@@ -8,8 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from power_probe import PowerProbe
 import pytest
 from ros_probe import DetectorProcess, photograph_bgr, Probe
+
+from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -37,6 +40,24 @@ def detector(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with DetectorProcess(log, autostart=True, image_topics='/camera/image_raw') as process:
         probe.wait_for_state('active')
         yield process
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[EmulatedBoard]:
+    """Return an emulated Jetson with something to do."""
+    with create_board('orin_nano_super', tmp_path / 'board') as board:
+        board.set_load(gpu=0.7, cpu=0.3)
+        board.step(30)
+        yield board
+
+
+@pytest.fixture
+def power(probe: Probe) -> Iterator[PowerProbe]:
+    """Return a probe that calls the power node."""
+    probe.forget_diagnostics()
+    power = PowerProbe(probe)
+    yield power
+    power.close()
 
 
 @pytest.fixture(scope='session')

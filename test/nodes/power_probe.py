@@ -15,6 +15,7 @@ from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
 from yolov7_trt_ros.nodes.power_node import NAME, PowerNode, THREADS
 from yolov7_trt_ros.nodes.running import PoolExecutor
+from yolov7_trt_ros.power.control import PowerControl
 
 STATUS = f'/{NAME}: power'
 SERVICE = f'/{NAME}/set_parameters'
@@ -30,6 +31,15 @@ from yolov7_trt_ros.nodes.power_node import main
 board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
 sys.exit(main(sys.argv[2:], board_machine(board)))
 """
+
+
+def mode_of(board: EmulatedBoard) -> str:
+    """Return the name of the power mode that a board is in."""
+    control = PowerControl(board.root, board_machine(board).runner)
+    try:
+        return control.current_mode().name
+    finally:
+        control.close()
 
 
 class PowerProbe:

@@ -12,15 +12,13 @@ import signal
 import subprocess
 import sys
 
-from power_probe import HOSTED, PowerProbe
+from power_probe import HOSTED, mode_of, PowerProbe
 import pytest
 from ros_probe import fresh_probe, Probe
 
-from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
-from yolov7_trt_ros.emulated_board.machine import board_machine
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.parent_process import end_with_starter, ENDS_WITH, ends_with_this_process
-from yolov7_trt_ros.power.control import PowerControl
 
 # Stands for `ros2 launch`: it starts nodes, has their output in pipes, and passes no signal on.
 PARENT = """
@@ -49,12 +47,6 @@ class Started:
 
     def close(self) -> None:
         os.close(self._reader)
-
-
-@pytest.fixture
-def board(tmp_path: Path) -> Iterator[EmulatedBoard]:
-    with create_board('orin_nano_super', tmp_path / 'board') as board:
-        yield board
 
 
 @contextlib.contextmanager
@@ -96,14 +88,6 @@ def commands(folder: Path, board: EmulatedBoard) -> dict[str, list[str]]:
             '-p', 'rate_hz:=5.0',
         ],
     }
-
-
-def mode_of(board: EmulatedBoard) -> str:
-    control = PowerControl(board.root, board_machine(board).runner)
-    try:
-        return control.current_mode().name
-    finally:
-        control.close()
 
 
 def wait_for_nodes(probe: Probe, power: PowerProbe) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 import os
 from pathlib import Path
 import signal
@@ -14,28 +13,12 @@ from ros_probe import Probe, start_node
 
 from yolov7_trt_ros.cli import main
 from yolov7_trt_ros.emulated_board import machine
-from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.power.commands import SystemRunner
 from yolov7_trt_ros.power.control import PowerControl
 
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 GPU = '/sys/class/devfreq/17000000.gpu'
-
-
-@pytest.fixture
-def board(tmp_path: Path) -> Iterator[EmulatedBoard]:
-    with create_board('orin_nano_super', tmp_path / 'board') as board:
-        board.set_load(gpu=0.7, cpu=0.3)
-        board.step(30)
-        yield board
-
-
-@pytest.fixture
-def power(probe: Probe) -> Iterator[PowerProbe]:
-    probe.forget_diagnostics()
-    power = PowerProbe(probe)
-    yield power
-    power.close()
 
 
 def limits_mhz(board: EmulatedBoard) -> tuple[int, int]:

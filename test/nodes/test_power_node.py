@@ -11,7 +11,7 @@ import sys
 import time
 
 from fake_nvml import FakeNvml, NO_PERMISSION, UNKNOWN
-from power_probe import HOSTED, PowerProbe
+from power_probe import HOSTED, mode_of, PowerProbe
 import pytest
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
@@ -19,38 +19,13 @@ from ros_probe import Probe, start_node
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
 from yolov7_trt_ros.nodes.power_node import PowerNode
 from yolov7_trt_ros.power.commands import SystemRunner
-from yolov7_trt_ros.power.control import PowerControl
 
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 GPU = '/sys/class/devfreq/17000000.gpu'
-
-
-@pytest.fixture
-def board(tmp_path: Path) -> Iterator[EmulatedBoard]:
-    with create_board('orin_nano_super', tmp_path / 'board') as board:
-        board.set_load(gpu=0.7, cpu=0.3)
-        board.step(30)
-        yield board
-
-
-@pytest.fixture
-def power(probe: Probe) -> Iterator[PowerProbe]:
-    probe.forget_diagnostics()
-    power = PowerProbe(probe)
-    yield power
-    power.close()
-
-
-def mode_of(board: EmulatedBoard) -> str:
-    control = PowerControl(board.root, board_machine(board).runner)
-    try:
-        return control.current_mode().name
-    finally:
-        control.close()
 
 
 # ---- what it tells
