@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -149,8 +148,11 @@ def _ip(*arguments: str) -> str:
 
 def _call(*command: str) -> str:
     done: subprocess.CompletedProcess[Any] | None = None
-    with contextlib.suppress(FileNotFoundError):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    program = shutil.which(command[0]) or shutil.which(command[0], path='/usr/sbin:/sbin')
+    if program is not None:  # tc lies where the PATH of a user need not lead
+        done = subprocess.run(
+            [program, *command[1:]], capture_output=True, text=True, check=False
+        )
     if done is None or done.returncode != 0:
         reason = 'not installed (iproute2)' if done is None else done.stderr.strip()
         raise HostsError(

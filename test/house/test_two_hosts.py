@@ -35,7 +35,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     import hosts
 
     try:
-        with hosts.Hosts():
+        with hosts.Hosts(mbit_s=100):
             pass
     except hosts.HostsError as exc:
         pytest.skip(str(exc))
