@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import copy
 from pathlib import Path
 import threading
 
@@ -53,7 +54,7 @@ class FakeEngine:
     def _open(self, options: DetectorOptions) -> Detector:
         given = self.opened.pop(0)
         if isinstance(given, Exception):
-            raise given
+            raise copy.copy(given)  # or its traceback keeps the node alive
         return given
 
     def _build(

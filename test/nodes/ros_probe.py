@@ -32,6 +32,9 @@ from yolov7_trt_ros.nodes.detector_node import DetectorNode
 from yolov7_trt_ros.nodes.plan_build import Engine
 
 TIMEOUT_S = 600.0
+LEASE_S = 30.0
+"""A killed process has left the graph by then: Fast DDS gives it 20 s."""
+
 TRANSITIONS = {
     'configure': 1, 'cleanup': 2, 'activate': 3, 'deactivate': 4,
     'shutdown_unconfigured': 5, 'shutdown_inactive': 6, 'shutdown_active': 7,
@@ -174,16 +177,20 @@ class Probe:
         Call a service of the detector and return the response.
 
         A request sent while the service of a former process is still in the graph is never
-        answered, so that has to be gone. What only reads is asked again every three seconds by a
-        new client: with Fast DDS an old one may not reach a service of the same name that came
-        after many requests to its predecessor.
+        answered, so that has to be gone, or its lease over. What only reads is asked again every
+        three seconds by a new client: with Fast DDS an old one may not reach a service of the
+        same name that came after many requests to its predecessor.
 
         """
         client = self._clients.get((kind, name))
         if client is None:
             client = self._clients[kind, name] = self.node.create_client(kind, name)
         self.wait_until(client.service_is_ready, f'service {name}')
-        self.wait_until(lambda: self._is_offered_once(name), f'{name} to be offered once')
+        leased_until = time.monotonic() + LEASE_S
+        self.wait_until(
+            lambda: self._is_offered_once(name) or time.monotonic() > leased_until,
+            f'{name} to be offered once',
+        )
         futures = [client.call_async(request)]
         due = time.monotonic() + 3
 
