@@ -74,9 +74,11 @@ class PowerProbe:
         executor.add_node(node)
         thread = threading.Thread(target=executor.spin)
         thread.start()
+        self.probe.hosted.add(NAME)
         try:
             yield node
         finally:
+            self.probe.hosted.discard(NAME)
             executor.shutdown()
             thread.join()
             node.destroy_node()

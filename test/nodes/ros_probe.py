@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
-import gc
 import os
 from pathlib import Path
 import signal
@@ -127,6 +126,7 @@ class Probe:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._clients: dict[tuple[Any, str], Any] = {}
+        self.hosted: set[str] = set()  # names of nodes that run in this process now
         self._statuses: dict[str, tuple[str, dict[str, str], bytes]] = {}
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         return self
@@ -164,9 +164,11 @@ class Probe:
         )
         self.forget_diagnostics()
         self._executor.add_node(node)
+        self.hosted.add('detector')
         try:
             yield node
         finally:
+            self.hosted.discard('detector')
             self._executor.remove_node(node)
             node.destroy_node()
 
@@ -206,11 +208,14 @@ class Probe:
         return self.wait_until(answer, f'answer of {name}')
 
     def _is_offered_once(self, name: str) -> bool:
-        """Return whether one node offers a service; hosted ones before it may live in cycles."""
+        """Return whether one other process offers it; a node in this one is known at once."""
+        if name.split('/')[1] in self.hosted:
+            return True
         requests = self.node.get_subscriptions_info_by_topic(f'rq{name}Request', no_mangle=True)
-        if len(requests) > 1:
-            gc.collect()
-        return len(requests) == 1
+        own = self.node.get_publishers_info_by_topic('/rosout')
+        here = {bytes(each.endpoint_gid[:12]) for each in own if each.node_name == 'probe'}
+        others = [each for each in requests if bytes(each.endpoint_gid[:12]) not in here]
+        return len(others) == 1
 
     def state(self, node: str = '/detector') -> str:
         """Return the lifecycle state's label."""
