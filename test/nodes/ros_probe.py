@@ -180,8 +180,9 @@ class Probe:
 
         A request sent while the service of a former process is still in the graph is never
         answered, so that has to be gone, or its lease over. What only reads is asked again every
-        three seconds by a new client: with Fast DDS an old one may not reach a service of the
-        same name that came after many requests to its predecessor.
+        three seconds by a new client, what sets every minute: with Fast DDS an old one may not
+        reach a service of the same name that came after many requests to its predecessor. A
+        transition is not asked for twice.
 
         """
         client = self._clients.get((kind, name))
@@ -194,15 +195,16 @@ class Probe:
             f'{name} to be offered once',
         )
         futures = [client.call_async(request)]
-        due = time.monotonic() + 3
+        pause_s = 3 if kind in (GetState, GetParameters) else 60
+        due = time.monotonic() + pause_s
 
         def answer() -> Any:
             nonlocal due
-            if kind in (GetState, GetParameters) and time.monotonic() > due:
+            if kind is not ChangeState and time.monotonic() > due:
                 fresh = self._clients[kind, name] = self.node.create_client(kind, name)
                 if fresh.wait_for_service(timeout_sec=1.0):
                     futures.append(fresh.call_async(request))
-                due = time.monotonic() + 3
+                due = time.monotonic() + pause_s
             return next((each.result() for each in futures if each.done()), None)
 
         return self.wait_until(answer, f'answer of {name}')
