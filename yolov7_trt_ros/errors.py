@@ -150,12 +150,19 @@ _DISTRIBUTIONS = {'cv2': 'opencv-python', 'yaml': 'PyYAML', 'skimage': 'scikit-i
 """Of modules whose package has another name."""
 
 
-def missing_package(exc: ImportError) -> str:
-    """Return what to say of a package that cannot be imported, with the command that helps."""
+def missing_package(exc: ImportError, **needed: str) -> str:
+    """
+    Return what to say of a package that cannot be imported, with the command that helps.
+
+    `needed` says of a module, by its name, what it is needed for: the words before `cannot be
+    imported`.
+
+    """
     module = (exc.name or '').partition('.')[0]
     if not module:
         return f'a package cannot be imported: {exc}'
+    what = needed.get(module, f'the package {module}')
     return (
-        f'the package {module} cannot be imported ({exc}); install it with: pip install '
+        f'{what} cannot be imported ({exc}); install it with: pip install '
         + _DISTRIBUTIONS.get(module, module)
     )

@@ -400,12 +400,9 @@ def _probe(onnx: Path, options: BuildOptions) -> ProbedModel:
     try:
         from yolov7_trt_ros.engine.onnx_probe import ProbedModel
     except ImportError as exc:
-        if not (exc.name or '').startswith('onnxruntime'):
-            raise MissingDependencyError(missing_package(exc)) from exc
-        raise MissingDependencyError(
-            f'a model is recognised on ONNX Runtime, which cannot be imported ({exc}); install it '
-            'with: pip install onnxruntime'
-        ) from exc
+        raise MissingDependencyError(missing_package(
+            exc, onnxruntime='a model is recognised on ONNX Runtime, which'
+        )) from exc
     return ProbedModel(
         onnx, class_names=load_class_names(options.class_names),
         anchors=choose_anchors(options.anchors), network_size=_probe_px(options),

@@ -279,11 +279,8 @@ def _open_onnx(path: Path, options: DetectorOptions) -> Detector:
     try:
         from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
     except ImportError as exc:
-        if not (exc.name or '').startswith('onnxruntime'):
-            raise MissingDependencyError(missing_package(exc)) from exc
         raise MissingDependencyError(
-            f'no inference engine: ONNX Runtime cannot be imported ({exc}); '
-            'install it with: pip install onnxruntime'
+            missing_package(exc, onnxruntime='no inference engine: ONNX Runtime')
         ) from exc
     return OnnxDetector(
         path,
