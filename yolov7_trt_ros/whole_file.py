@@ -57,7 +57,7 @@ def hidden_beside(path: Path, suffix: str = '.tmp') -> Path:
     return path.with_name(f'.{path.name[:_KEPT_OF_NAME]}.{secrets.token_hex(8)}{suffix}')
 
 
-def create_new(path: Path) -> int:
+def create_new(path: Path, mode: int = 0o666) -> int:
     """Create a file that is not there, nor a link of that name; return its descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o666)
+    return os.open(path, flags, mode)

@@ -471,9 +471,8 @@ class PowerControl:
                 self._clock_lock.turn_on()  # over a baseline of this mode
 
     def _rebase(self, mode: PowerMode) -> None:
-        is_shown = not self._modes.contradictions(mode, self._caps.own_files)
         self._caps.rebase(
-            functools.partial(self._modes.check.limits, mode), may_rise=is_shown
+            functools.partial(self._modes.check.limits, mode), may_rise=self._shows(mode)
         )
 
     @contextmanager

@@ -25,6 +25,7 @@ from yolov7_trt_ros.power.records import (
     record_from_json,
     record_to_json,
 )
+from yolov7_trt_ros.whole_file import create_new
 
 FORMAT = 1
 FOLDER = 'yolov7_trt_ros'
@@ -237,8 +238,7 @@ class Journal:
     def _replace(self, data: bytes) -> None:
         fresh = self._folder / f'.{JOURNAL_NAME}.new'
         fresh.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(fresh, flags, 0o644 if self._is_root else 0o600), 'wb') as file:
+        with os.fdopen(create_new(fresh, 0o644 if self._is_root else 0o600), 'wb') as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -105,9 +105,9 @@ class ModeCheck:
             if not isinstance(wanted, int):
                 continue
             path = self.path_of(name, argument)
-            real = None if path is None else self._read_int(path)
             if path is None:
                 continue
+            real = self._read_int(path)
             if real is None:
                 if name.startswith(('CPU', 'GPU')):
                     yield Deviation(path, f'{path} cannot be read, expected {wanted}', 'unread')
