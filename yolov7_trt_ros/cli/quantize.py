@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, output, quantisation, targets
+from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.errors import SettingError
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _run_mixed(args: argparse.Namespace, model: FloatModel) -> int:
     rows = [
         ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
         ('float16', f'{len(model.convs) - len(kept)} of {len(model.convs)} Conv'),
-        ('float32', _listed(kept)),
+        ('float32', listed(kept, _SHOWN_CONVS)),
     ]
     print(output.format_table(rows), file=output.report_stream(args.json))
     if args.json:
@@ -183,7 +184,7 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
         ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
         ('size', 'as in float32: the weights stay so before their Q/DQ nodes, and are int8 in the '
          'plan that is built from it'),
-        ('float', _listed(tournament.winner.kept)),
+        ('float', listed(tournament.winner.kept, _SHOWN_CONVS)),
     ]
     if score is not None:
         print(_table(tournament, model, pictures, score), file=stream)
@@ -235,9 +236,3 @@ def _record(
             {'conv': name, 'error': error} for name, error in tournament.sensitivity
         ]
     return record
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    shown = ', '.join(names[:_SHOWN_CONVS])
-    more = len(names) - _SHOWN_CONVS
-    return shown + (f' and {more} more' if more > 0 else '')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 LONGEST_QUOTE = 80
 
 
@@ -22,3 +24,9 @@ def quoted(text: str) -> str:
     """Return text of others for a message: printable, in quotes, at most `LONGEST_QUOTE` long."""
     short = text if len(text) <= LONGEST_QUOTE else f'{text[:LONGEST_QUOTE]}...'
     return repr(printable(short))
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return the first names with commas, and how many more there are: `a, b and 3 more`."""
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more

@@ -10,6 +10,7 @@ import tempfile
 from typing import Protocol
 import weakref
 
+from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.errors import BagError, InputError
 from yolov7_trt_ros.replay.bag_metadata import BagMetadata, NAME, read_metadata
 from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES, natural_key, read_head
@@ -114,13 +115,13 @@ class OpenBag:
             return there
         if lost:
             self.errors.append(BagError(
-                f'{self.path}: {NAME} names files that are not there: {_listed(lost)}'
+                f'{self.path}: {NAME} names files that are not there: {listed(lost, _SHOWN)}'
             ))
             return there
         others = [file.name for file in there if file not in named]
         if others:
             self.warnings.append(
-                f'{self.path}: not read, for {NAME} does not name it: {_listed(others)}'
+                f'{self.path}: not read, for {NAME} does not name it: {listed(others, _SHOWN)}'
             )
         return named
 
@@ -191,8 +192,3 @@ def _open_packed(path: Path) -> BagPart:
         part = _open_file(file)
         weakref.finalize(part, stack.pop_all().close)
     return part
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
-    return ', '.join(names[:_SHOWN]) + more

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, ImageView
 from yolov7_trt_ros.core.picture_header import PictureHeader
+from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.core.preprocess import decode_picture
 from yolov7_trt_ros.errors import ImageError, InputError
 from yolov7_trt_ros.replay.file_kinds import (
@@ -209,8 +210,7 @@ def _is_picture(file: Path) -> bool:
 
 
 def _listed(paths: Sequence[Path]) -> str:
-    names = ', '.join(path.name for path in paths[:_SHOWN])
-    return names + (f' and {len(paths) - _SHOWN} more' if len(paths) > _SHOWN else '')
+    return listed([path.name for path in paths], _SHOWN)
 
 
 def _refuse(error: OSError) -> None:
