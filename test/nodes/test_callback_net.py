@@ -139,6 +139,20 @@ def test_a_parameter_of_no_type_is_refused_alone(hosted: Hosted) -> None:
     assert 'set_parameters' in hosted.lines[0] and hosted.failed == 3
 
 
+def test_a_parameter_without_a_name_is_refused_alone(hosted: Hosted) -> None:
+    """Plain rclpy calls it set."""
+    hosted.node.declare_parameter('level', 1)
+    level, nameless = (Parameter(name, value=2).to_parameter_msg() for name in ('level', ''))
+    request = SetParametersAtomically.Request(parameters=[level, nameless])
+    answer = hosted.ask(SetParametersAtomically, '/netted/set_parameters_atomically', request)
+    assert not answer.result.successful and 'needs a name' in answer.result.reason
+    assert hosted.node.get_parameter('level').value == 1
+    request = SetParameters.Request(parameters=[nameless, level])
+    answer = hosted.ask(SetParameters, '/netted/set_parameters', request)
+    assert [each.successful for each in answer.results] == [False, True]
+    assert hosted.failed == 0
+
+
 @pytest.mark.parametrize('ending', [ExternalShutdownException, SystemExit, KeyboardInterrupt])
 def test_what_is_to_end_the_node_passes(hosted: Hosted, ending: type[BaseException]) -> None:
     def end() -> None:

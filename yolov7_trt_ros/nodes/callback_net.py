@@ -244,6 +244,9 @@ def _answer_always(service: Any, node: Any) -> None:
     service.callback = _Answering(callback, node, describe_entity(service))
 
 
+_SETTING = (SetParameters.Response, SetParametersAtomically.Response)
+
+
 class _Answering:
     """A service's callback that never raises."""
 
@@ -261,6 +264,9 @@ class _Answering:
         return response
 
     def _answer(self, request: Any, response: Any) -> Any:
+        kind = type(response)
+        if kind in _SETTING and any(not each.name for each in request.parameters):
+            return _refusal(kind, 'a parameter needs a name, got none')  # rclpy takes it for set
         try:
             return self._callback(request, response)
         except Exception as exc:  # of rclpy as of ours: whoever asked gets an answer
@@ -271,7 +277,7 @@ class _Answering:
                 self._node.get_logger().error(f'{self._what}: {describe_error(exc)}')
             else:
                 failures_of(self._node).note(self._what, exc)
-            return _refusal(type(response), describe_error(exc))
+            return _refusal(kind, describe_error(exc))
 
 
 def _refusal(kind: type, reason: str) -> Any:
