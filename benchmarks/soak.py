@@ -171,14 +171,14 @@ class Soak:
             )
         self.slowest_recovery_s = max(self.slowest_recovery_s, time.monotonic() - started)
 
-    def quiet_counters(self, cameras: Sequence[Camera]) -> list[dict[str, int]]:
-        """Return the counters of cameras that send nothing, once all is processed."""
+    def quiet_counters(self, topics: Sequence[str]) -> list[dict[str, int]]:
+        """Return the counters of topics on which nobody sends, once all is processed."""
         def all_processed() -> bool:
             counters = self.detector.counters()
-            return all(in_work(counters.get(each.topic)) == 0 for each in cameras)
+            return all(in_work(counters.get(topic)) == 0 for topic in topics)
 
         self._await_statuses(all_processed)
-        return [self.detector.counters()[each.topic] for each in cameras]
+        return [self.detector.counters()[topic] for topic in topics]
 
     def check_quiet(self, where: str) -> None:
         """Pause the cameras and check that everything adds up, in a moment at least."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import array
 import itertools
+import struct
 import time
 from typing import Any, NamedTuple
+import zlib
 
 import cv2
 from node_latency import pictures
@@ -23,8 +25,10 @@ JPEG = 'jpeg'
 ENCODINGS = ('bgr8', 'mono8', 'yuv422_yuy2', 'rgb8', JPEG)
 SIZES_WH = ((640, 480), (512, 384), (424, 240), (320, 240))
 CORRUPT_RAW = ('cut data', 'wrong step', 'unknown encoding', 'no data')
-CORRUPT_JPEG = ('cut JPEG', 'not a JPEG', 'no data')
+CORRUPT_JPEG = ('cut JPEG', 'not a JPEG', 'no data', 'endless JPEG', 'giant PNG')
 FRAMES = 3  # different ones of a camera
+ENDLESS_BYTES = 3 << 20
+GIANT_PX = 16384
 BURST = 4  # no deeper than the queues of camera and detector
 
 
@@ -142,6 +146,17 @@ def make_message(bgr: np.ndarray, encoding: str) -> Any:
     return message
 
 
+def giant_png() -> bytes:
+    """Return a whole grey PNG of some kilobytes that decodes to 256 MiB."""
+    header = struct.pack('>IIBBBBB', GIANT_PX, GIANT_PX, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(GIANT_PX * (1 + GIANT_PX // 8)), 9)
+    chunks = ((b'IHDR', header), (b'IDAT', rows), (b'IEND', b''))
+    return b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
 def spoil(message: Any, kind: str) -> None:
     """Make a message useless, in one of the ways of `CORRUPT_RAW` or `CORRUPT_JPEG`."""
     if kind in ('cut data', 'cut JPEG'):
@@ -154,5 +169,10 @@ def spoil(message: Any, kind: str) -> None:
         message.data = array.array('B', bytes(range(256)))
     elif kind == 'no data':
         message.data = array.array('B')
+    elif kind == 'endless JPEG':
+        message.data = array.array('B', b'\xff\xd8' + b'\xff' * ENDLESS_BYTES)
+    elif kind == 'giant PNG':
+        message.format = 'png'
+        message.data = array.array('B', giant_png())
     else:
         raise ValueError(f'no way to spoil an image is called {kind!r}')

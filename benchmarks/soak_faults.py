@@ -12,6 +12,7 @@ from typing import Any, TYPE_CHECKING
 
 from soak_cameras import Camera, CORRUPT_JPEG, CORRUPT_RAW, ENCODINGS, JPEG, Mode, SIZES_WH
 from soak_detector import start_node
+from soak_hostile import impossible_topics, odd_clocks, odd_requests, strangers
 from soak_ledger import Counters
 
 from yolov7_trt_ros.core.class_names import COCO80
@@ -75,14 +76,14 @@ def corrupt_frames(soak: Soak, rng: random.Random) -> str:
     soak.await_detections(cameras)
     for camera in cameras:
         camera.paused = True
-    before = soak.quiet_counters(cameras)
+    before = soak.quiet_counters([each.topic for each in cameras])
     kinds = [CORRUPT_JPEG if camera.compressed else CORRUPT_RAW for camera in cameras]
     for wave in itertools.zip_longest(*kinds):
         for camera, kind in zip(cameras, wave, strict=True):
             if kind is not None:
                 camera.publish_corrupt(kind)
         soak.detector.spin(0.1)
-    after = soak.quiet_counters(cameras)
+    after = soak.quiet_counters([each.topic for each in cameras])
     for camera in cameras:
         camera.paused = False
     return ', '.join(map(partial(_note_corrupt, soak), cameras, kinds, before, after))
@@ -248,7 +249,8 @@ Fault = Callable[['Soak', random.Random], str]
 FAULTS: dict[str, Fault] = {
     each.__name__: each for each in (
         camera_restart, corrupt_frames, parameters, refused_values, topics_removed, topic_pattern,
-        deactivated, reconfigured, model_swapped, missing_model, full_disk,
+        deactivated, reconfigured, model_swapped, missing_model, full_disk, odd_requests,
+        impossible_topics, strangers, odd_clocks,
     )
 }
 """Every kind of fault; each round of a soak has all of them once, in an order drawn anew."""

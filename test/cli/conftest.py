@@ -23,7 +23,7 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         environ = os.environ | {'PYTHONPATH': str(REPOSITORY)}
         return subprocess.run(
             [sys.executable, '-m', 'yolov7_trt_ros', *map(str, arguments)],
-            cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100, check=False,
+            cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=600, check=False,
         )
 
     return run

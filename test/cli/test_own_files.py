@@ -256,7 +256,7 @@ def interrupted(tmp_path: Path, seen: Path | None, *arguments: object) -> tuple[
     while seen is not None and not list(tmp_path.glob(str(seen))) and time.monotonic() < until:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=100)
+    _, errors = process.communicate(timeout=600)
     # Python ends by the signal, which a shell has as 130 too, where it came while an import
     # compiled a text of its own
     return 130 if process.returncode == -signal.SIGINT else process.returncode, errors
