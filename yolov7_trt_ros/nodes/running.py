@@ -21,6 +21,7 @@ from rclpy.node import Node
 
 from yolov7_trt_ros.nodes.callback_net import NetExecutor, OneThreadExecutor
 from yolov7_trt_ros.nodes.hangup import end_on_hangup
+from yolov7_trt_ros.nodes.network_at_start import has_network, network_problem
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
 from yolov7_trt_ros.nodes.start_texts import (
@@ -144,7 +145,10 @@ def run_node(
         print(f'{name}: cannot start: {explain_start(exc)}', file=sys.stderr)
         return 1
     try:
-        end_with_starter(os.environ, rclpy.logging.get_logger(name).warning)
+        warn = rclpy.logging.get_logger(name).warning
+        end_with_starter(os.environ, warn)
+        if problem := network_problem(os.environ, has_network()):
+            warn(problem)
         node = make_node()
         check_given_parameters(node)
     except Exception as exc:  # whatever it is, the user gets a line

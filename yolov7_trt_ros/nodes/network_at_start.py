@@ -1,0 +1,70 @@
+"""Whether this host has a network when a node starts: Fast DDS looks once, and never again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import contextlib
+import fcntl
+import socket
+import struct
+
+_SIOCGIFFLAGS = 0x8913
+_SIOCGIFADDR = 0x8915
+_IFF_LOOPBACK = 0x8
+_IFF_RUNNING = 0x40
+_IFREQ = '16s24x'  # struct ifreq: the name, then what the kernel fills in
+_FLAGS_AT = 16
+_WITHIN_THIS_HOST = ('LOCALHOST', 'OFF')
+
+
+def has_network() -> bool:
+    """
+    Return whether an interface other than loopback runs and has an IPv4 address.
+
+    Those are the ones that Fast DDS takes: its transport is UDP over IPv4 unless a profile says
+    otherwise.
+
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        return any(_is_usable(asking, name) for _, name in socket.if_nameindex())
+
+
+def _is_usable(asking: socket.socket, name: str) -> bool:
+    request = struct.pack(_IFREQ, name.encode())
+    with contextlib.suppress(OSError):  # it has no address, or is gone by now
+        answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, request)
+        (flags,) = struct.unpack_from('H', answer, _FLAGS_AT)
+        fcntl.ioctl(asking, _SIOCGIFADDR, request)
+        return bool(flags & _IFF_RUNNING) and not flags & _IFF_LOOPBACK
+    return False
+
+
+def looks_for_other_hosts(environment: Mapping[str, str]) -> bool:
+    """Return whether ROS is told, or left, to look for nodes on other hosts."""
+    if environment.get('ROS_STATIC_PEERS'):
+        return True
+    if environment.get('ROS_LOCALHOST_ONLY') == '1':
+        return False
+    return environment.get('ROS_AUTOMATIC_DISCOVERY_RANGE', '').upper() not in _WITHIN_THIS_HOST
+
+
+def network_problem(environment: Mapping[str, str], network: bool) -> str:
+    """
+    Return what to say of a start without a network, empty where nothing is amiss.
+
+    Parameters
+    ----------
+    environment
+        Of the process: it tells the middleware and how far ROS looks.
+    network
+        What `has_network` says.
+
+    """
+    middleware = environment.get('RMW_IMPLEMENTATION') or 'fastrtps'
+    if network or 'fastrtps' not in middleware or not looks_for_other_hosts(environment):
+        return ''
+    return (
+        'no network is up: no interface but loopback has an IPv4 address. Fast DDS looks at its '
+        'start only, so this node will never find nodes on other hosts; start it again when the '
+        'network is up (ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST if none is wanted)'
+    )
