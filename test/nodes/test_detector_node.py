@@ -246,7 +246,7 @@ def test_diagnostics_tell_rates_and_stages(probe, camera, found, photograph):
     node = probe.values()
     assert node['state'] == 'active'
     assert node['model'] == 'yolov7-nano'
-    assert 'ONNX Runtime' in node['backend']
+    assert 'ONNX Runtime' in node['backend'] and node['published as'] == 'bytes'
 
 
 def test_a_hundred_reconnects(probe, camera, found, photograph):

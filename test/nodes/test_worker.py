@@ -10,13 +10,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from ros_probe import image_msg
 from sensor_msgs.msg import CompressedImage
+from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.serialized_image import read_image
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 from yolov7_trt_ros.nodes import parameters, worker
+from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
@@ -40,7 +42,7 @@ class Stream:
         if self.raises is not None:
             raise self.raises
         if not self.removed:
-            self._published.append((self.topic, message))
+            self._published.append((self.topic, deserialize_message(message, Detection2DArray)))
         return not self.removed
 
     def publish_overlay(self, make: Any) -> None:
@@ -67,7 +69,8 @@ class Bench:
             DEFAULTS | self.settings, self.detector.spec.class_names
         )
         self.worker = DetectionWorker(
-            self.detector, self.slots, lambda: values, self.errors.append, lambda: True,
+            self.detector, DetectionsWire(self.detector.spec.class_names), self.slots,
+            lambda: values, self.errors.append, lambda: True,
             lambda *defect: self.defects.append(defect),
         )
 

@@ -74,3 +74,8 @@ class Detections:
 def class_name(class_names: tuple[str, ...], class_id: int) -> str:
     """Return the name of a class, `class_<id>` where the model gives none."""
     return class_names[class_id] if 0 <= class_id < len(class_names) else f'class_{class_id}'
+
+
+def class_text(class_names: tuple[str, ...], class_id: int, class_id_format: str) -> str:
+    """Return how a message tells a class; `class_id_format` is `name` or `index`."""
+    return str(class_id) if class_id_format == 'index' else class_name(class_names, class_id)

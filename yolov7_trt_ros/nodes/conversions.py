@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from yolov7_trt_ros.core.detections import class_name, Detections
+from yolov7_trt_ros.core.detections import class_text, Detections
 from yolov7_trt_ros.core.serialized_image import MessageHeader
 
 
@@ -82,7 +82,7 @@ class DetectionsToMsg:
         centres = ((boxes[:, :2] + boxes[:, 2:]) / 2).tolist()
         sizes = (boxes[:, 2:] - boxes[:, :2]).tolist()
         ids = detections.class_ids.tolist()
-        texts = [self._class_text(class_id, class_id_format) for class_id in ids]
+        texts = [class_text(self._class_names, class_id, class_id_format) for class_id in ids]
         message.detections = [
             self._detection(header, centre, size, text, score)
             for centre, size, text, score in zip(
@@ -90,11 +90,6 @@ class DetectionsToMsg:
             )
         ]
         return message
-
-    def _class_text(self, class_id: int, class_id_format: str) -> str:
-        if class_id_format == 'index':
-            return str(class_id)
-        return class_name(self._class_names, class_id)
 
     def _detection(
         self, header: Any, centre: list[float], size: list[float], text: str, score: float

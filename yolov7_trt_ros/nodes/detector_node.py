@@ -31,6 +31,7 @@ from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import diagnostics, parameters, qos
 from yolov7_trt_ros.nodes.callback_net import failures_of
+from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame, StreamLimits
@@ -88,6 +89,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._build: PlanBuild | None = None
         self._build_reason = ''
         self._detector: Detector | None = None
+        self._wire: DetectionsWire | None = None
         self._settings: parameters.NodeSettings | None = None
         self._streams: StreamSet | None = None
         self._worker: DetectionWorker | None = None
@@ -251,6 +253,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._detector = detector
         values = read_parameters(self, parameters.PARAMETERS)
         self._settings = parameters.node_settings(values, detector.spec.class_names)
+        self._wire = DetectionsWire(detector.spec.class_names)
+        if self._wire.reason:
+            self.get_logger().warning(f'detections are published as {self._wire.form}')
         self._publish_labels(detector, values['model'])
         self.get_logger().info(
             f'model {values["model"]}: {detector.spec.layout.value} output, '
@@ -263,11 +268,11 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _start_worker(self, detector: Detector) -> None:
         self._fault = self._device_lost
-        assert self._streams is not None  # set by on_configure
+        assert self._streams is not None and self._wire is not None  # set by on_configure
         slots: FrameSlots[ReceivedFrame] = FrameSlots()
         self._worker = DetectionWorker(
-            detector, slots, self._current_settings, self._on_frame_error, self.context.ok,
-            failures_of(self).note,
+            detector, self._wire, slots, self._current_settings, self._on_frame_error,
+            self.context.ok, failures_of(self).note,
         )
         self._worker.start()
         self._streams.limit(_limits(self._current_settings()))
@@ -421,6 +426,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         if self._detector is not None:
             model = str(self.get_parameter('model').value)
             facts = diagnostics.detector_facts(model, self._detector)
+        if self._detector is not None and self._wire is not None:
+            facts['published as'] = self._wire.form
         if self._streams is not None:
             facts |= diagnostics.removed_facts(self._streams.removed_counts())
         if self._build is not None:

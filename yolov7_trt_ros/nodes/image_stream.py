@@ -128,8 +128,8 @@ class ImageStream:
                 self._node.destroy_publisher(publisher)
             self._detections = self._overlay = None
 
-    def publish(self, message: Detection2DArray) -> bool:
-        """Publish detections, from any thread; False where the stream was destroyed."""
+    def publish(self, message: Detection2DArray | bytes) -> bool:
+        """Publish detections, also serialised; any thread. False: the stream was destroyed."""
         with self._lock:
             if self._detections is not None:
                 self._detections.publish(message)

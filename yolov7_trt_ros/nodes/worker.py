@@ -19,7 +19,8 @@ from yolov7_trt_ros.core.serialized_image import (
     read_image,
 )
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
-from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, header_to_msg, image_to_msg
+from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
+from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
@@ -42,6 +43,8 @@ class DetectionWorker:
     ----------
     detector
         Used by this thread alone while it runs.
+    wire
+        Makes of detections what is published.
     slots
         Where frames come from.
     settings
@@ -58,17 +61,17 @@ class DetectionWorker:
     def __init__(
         self,
         detector: Detector,
+        wire: DetectionsWire,
         slots: FrameSlots[ReceivedFrame],
         settings: Callable[[], NodeSettings],
         on_error: Callable[[str], None],
         is_up: Callable[[], bool],
         on_defect: Callable[[str, Exception], None] = lambda *_: None,
     ) -> None:
-        self._detector, self._slots = detector, slots
+        self._detector, self._wire, self._slots = detector, wire, slots
         self._settings, self._on_error, self._is_up = settings, on_error, is_up
         self._on_defect = on_defect
         self._lost: DeviceLostError | None = None
-        self._to_msg = DetectionsToMsg(detector.spec.class_names)
         self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
 
     @property
@@ -185,9 +188,8 @@ class DetectionWorker:
     ) -> bool:
         """Publish the detections of a frame and count it; returns whether they are out."""
         frame, stream = viewed.frame, viewed.frame.stream
-        header = header_to_msg(viewed.header)
         try:
-            message = self._to_msg.convert(detections, header, settings.class_id_format)
+            message = self._wire.make(detections, viewed.header, settings.class_id_format)
             if not stream.publish(message):  # its topic was removed while the frame was in work
                 stream.statistics.count('dropped')
                 return False
