@@ -15,6 +15,7 @@ Examples
   yolov7_trt power record -o drive.csv --seconds 60
   yolov7_trt power plot drive.csv -o drive.png
   yolov7_trt power permissions --install
+  sudo yolov7_trt power serve --group robot
 
 """
 
@@ -35,11 +36,12 @@ from yolov7_trt_ros.errors import PowerError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.emulated_board.machine import Machine
-    from yolov7_trt_ros.power.control import PowerControl
+    from yolov7_trt_ros.power.board_control import BoardControl
 
 # Equal to COMMAND_TIMEOUT_S, whose import takes a moment that `-h` does not have; a test compares.
 DEFAULT_TIMEOUT_S = 20.0
 DEFAULT_PERIOD_S = 0.5
+DEFAULT_SOCKET = Path('/run/yolov7_trt_power.sock')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +88,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--fan', action='store_true',
         help="also for the fan: that user can then rewrite the fan's configuration",
     )
+    _add_serve(add('serve', _serve, 'change this host for containers, through a socket'))
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        '--socket', type=Path, default=DEFAULT_SOCKET, metavar='PATH',
+        help='where to listen (default: %(default)s; a socket of systemd counts before it)',
+    )
+    serve.add_argument(
+        '--group', metavar='NAME', help='the group that may use it (default: root alone)'
+    )
+    serve.add_argument(
+        '--reboot-modes', action='store_true',
+        help='also power modes that need a reboot: nvpmodel itself then refuses them',
+    )
+    serve.add_argument('--fan', action='store_true', help='also the profile of the fan')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -123,21 +141,25 @@ def _add_period(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def _opened(args: argparse.Namespace) -> Iterator[tuple[Machine, PowerControl]]:
-    """Open this machine, or an emulated one that is gone at the end."""
-    from yolov7_trt_ros.emulated_board.machine import open_machine
-    from yolov7_trt_ros.power.control import PowerControl
+def _opened(args: argparse.Namespace) -> Iterator[tuple[Machine, BoardControl]]:
+    """Open what changes this machine, or an emulated one that is gone at the end."""
+    from yolov7_trt_ros.power.board_control import open_control
 
-    machine = open_machine(args.emulate)
-    control = PowerControl(
-        machine.root, machine.runner, dry_run=args.dry_run, timeout_s=args.timeout,
-        report=lambda line: print(f'  {line}'),
-    )
-    try:
-        yield machine, control
-    finally:
-        control.close()
-        machine.close()
+    with _machine(args) as machine:
+        control = open_control(
+            machine.root, machine.runner, socket=machine.power_socket, dry_run=args.dry_run,
+            timeout_s=args.timeout, report=lambda line: print(f'  {line}'),
+        )
+        with contextlib.closing(control):
+            yield machine, control
+
+
+@contextlib.contextmanager
+def _machine(args: argparse.Namespace) -> Iterator[Machine]:
+    from yolov7_trt_ros.emulated_board.machine import open_machine
+
+    with contextlib.closing(open_machine(args.emulate)) as machine:
+        yield machine
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -169,7 +191,7 @@ def _status(args: argparse.Namespace) -> int:
     return 0
 
 
-def _mode_text(control: PowerControl) -> str:
+def _mode_text(control: BoardControl) -> str:
     mode = control.current_mode()
     doubt = f'; {mode.contradiction}' if mode.contradiction else ''
     return f'{mode.name} ({mode.mode_id}){doubt}'
@@ -184,12 +206,11 @@ def _attempt(look: Callable[[], str]) -> str:
 
 
 def _modes(args: argparse.Namespace) -> int:
-    from yolov7_trt_ros.cli.power_modes import mode_lines, modes_record, read_default_id
+    from yolov7_trt_ros.cli.power_modes import mode_lines, modes_record
 
     targets.check_json(args.json)
-    with _opened(args) as (machine, control):
-        modes = control.modes()
-        default_id = read_default_id(machine.root)
+    with _opened(args) as (_, control):
+        modes, default_id = control.modes(), control.default_mode_id()
         try:
             current_id = control.current_mode().mode_id
         except PowerError as exc:
@@ -232,7 +253,7 @@ def _restore(args: argparse.Namespace) -> int:
 def _watch(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power_telemetry import open_source, samples, show
 
-    with _opened(args) as (machine, _), open_source(machine) as source:
+    with _machine(args) as machine, open_source(machine) as source:
         show(source.name, samples(source, args.period, args.seconds))
     return 0
 
@@ -242,7 +263,7 @@ def _record(args: argparse.Namespace) -> int:
 
     targets.check_file('--output', args.output, 'CSV')
     with (
-        interruption.told(), _opened(args) as (machine, _), open_source(machine) as source,
+        interruption.told(), _machine(args) as machine, open_source(machine) as source,
     ):
         recorded = write_csv(args.output, samples(source, args.period, args.seconds))
     mean = '' if recorded.mean_w is None else f', mean {recorded.mean_w:.2f} W'
@@ -261,9 +282,15 @@ def _plot(args: argparse.Namespace) -> int:
 
 
 def _permissions(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.power.control import PowerControl
     from yolov7_trt_ros.power.permissions import install_permissions, sudoers_text
 
-    with _opened(args) as (machine, control):
+    with (
+        _machine(args) as machine,
+        contextlib.closing(
+            PowerControl(machine.root, machine.runner, timeout_s=args.timeout)
+        ) as control,
+    ):
         user = _calling_user(machine)
         text = sudoers_text(user, control.privileged_commands(
             reboot_modes=args.reboot_modes, fan=args.fan
@@ -279,3 +306,12 @@ def _permissions(args: argparse.Namespace) -> int:
 def _calling_user(machine: Machine) -> str:
     """Return whom the lines are for: who called sudo, where it was called."""
     return os.environ.get('SUDO_USER') or machine.runner.user
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power_serve import serve
+    from yolov7_trt_ros.power.service_verbs import Grants
+
+    with _machine(args) as machine:
+        serve(machine, args.socket, args.group, Grants(args.reboot_modes, args.fan))
+    return 0

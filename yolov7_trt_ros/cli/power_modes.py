@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from yolov7_trt_ros.errors import PowerFormatError
-from yolov7_trt_ros.power.board import find_nvpmodel_conf
-from yolov7_trt_ros.power.nvpmodel_conf import parse_conf
 from yolov7_trt_ros.power.nvpmodel_values import PowerMode
-
-
-def read_default_id(root: Path) -> int | None:
-    """Return the mode that nvpmodel.conf begins with; None where it does not say."""
-    path = find_nvpmodel_conf(root)
-    try:
-        return None if path is None else parse_conf(path.read_text('utf-8', 'replace')).default_id
-    except (OSError, PowerFormatError):
-        return None
 
 
 def needs_reboot(mode: PowerMode, current: PowerMode | None) -> bool | None:

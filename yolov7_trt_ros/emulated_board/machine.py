@@ -13,6 +13,7 @@ from yolov7_trt_ros.emulated_board.boards import BOARDS
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.power.commands import CommandRunner, SystemRunner, TOOL_FOLDERS
 from yolov7_trt_ros.power.nvml import load_nvml
+from yolov7_trt_ros.power.service_socket import find_socket
 
 GPU_LOAD, CPU_LOAD = 0.6, 0.3
 """How busy a board is that `open_machine` makes."""
@@ -38,6 +39,8 @@ class Machine:
         The emulated board that was made for it, and goes with it; None without.
     nvml
         Returns the module pynvml, for a PC; None: there is none to be asked.
+    power_socket
+        Of the service of `yolov7_trt power serve`, where there is one: it makes the changes.
 
     """
 
@@ -46,6 +49,7 @@ class Machine:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     board: EmulatedBoard | None = None
     nvml: Callable[[], ModuleType] | None = None
+    power_socket: Path | None = None
 
     def close(self) -> None:
         """Remove the board made for it; nothing to do on a real machine."""
@@ -71,7 +75,7 @@ def open_machine(emulate: str = '') -> Machine:
 
     """
     if not emulate:
-        return Machine(nvml=load_nvml)
+        return Machine(nvml=load_nvml, power_socket=find_socket(os.environ))
     is_conf = emulate.endswith('.conf') or '/' in emulate
     if emulate not in BOARDS and not is_conf:
         raise SettingError(

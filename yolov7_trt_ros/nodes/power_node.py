@@ -50,7 +50,7 @@ from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.topic_names import resolve_topics
 from yolov7_trt_ros.power.board import JETSON
-from yolov7_trt_ros.power.control import PowerControl
+from yolov7_trt_ros.power.board_control import BoardControl, open_control
 from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
 from yolov7_trt_ros.power.machine_facts import machine_facts
 from yolov7_trt_ros.power.nvml_gpu import NvmlGpu
@@ -126,10 +126,10 @@ class PowerNode(SteadyParameters):
     def _open_board(self, machine: Machine | None, parts: ExitStack) -> None:
         self._machine = open_machine(self._values['emulate']) if machine is None else machine
         parts.callback(self._machine.close)
-        self._control = PowerControl(
-            self._machine.root, self._machine.runner, dry_run=self._values['dry_run'],
-            report=self._log_change, timeout_s=self._values['tool_timeout_s'],
-            program='power node',
+        self._control = open_control(
+            self._machine.root, self._machine.runner, socket=self._machine.power_socket,
+            dry_run=self._values['dry_run'], report=self._log_change,
+            timeout_s=self._values['tool_timeout_s'], program='power node',
         )
         parts.callback(self._control.close)
         self._board = self._control.board()
@@ -423,14 +423,14 @@ class PowerNode(SteadyParameters):
         return failures_of(self).warning()
 
     def _log_change(self, line: str) -> None:
-        """Log what PowerControl does; also at the end, when there is no context any more."""
+        """Log what is done to the board; also at the end, when there is no context any more."""
         if self.context.ok():
             self.get_logger().info(line)
         else:
             rclpy.logging.get_logger(f'{NAME}.exit').info(line)
 
 
-def _restore(part: GpuClock | PowerControl, report: Callable[[str], object]) -> None:
+def _restore(part: GpuClock | BoardControl, report: Callable[[str], object]) -> None:
     """
     Put back what a part has changed; raises PowerError where that fails.
 

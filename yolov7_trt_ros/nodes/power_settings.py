@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
-from yolov7_trt_ros.power.control import PowerControl
+from yolov7_trt_ros.power.board_control import BoardControl
 from yolov7_trt_ros.power.gpu_clock import GpuClock
 
 
@@ -27,7 +27,7 @@ class BoardSettings:
 
     """
 
-    def __init__(self, control: PowerControl, gpu: GpuClock, governor: GovernorLoop) -> None:
+    def __init__(self, control: BoardControl, gpu: GpuClock, governor: GovernorLoop) -> None:
         self._control, self._gpu, self._governor = control, gpu, governor
 
     def apply(self, name: str, values: Mapping[str, Any]) -> str:

@@ -135,6 +135,23 @@ class PowerControl:
         """
         return self._modes.conf().modes
 
+    def default_mode_id(self) -> int | None:
+        """Return the mode of the first boot; None where nothing tells it."""
+        return self._modes.conf().default_id
+
+    def masks_that_differ(self, name_or_id: str) -> str:
+        """
+        Return `TPC_PG_MASK 240 -> 252` where a change to a mode needs a reboot, '' where not.
+
+        Raises
+        ------
+        PowerError
+            No such mode; the message lists those there are.
+
+        """
+        mode = self._modes.find(name_or_id)
+        return self._modes.masks_that_differ(self._modes.before_or_default(), mode)
+
     def current_mode(self) -> CurrentMode:
         """
         Return the power mode in force, as the board shows it.
@@ -326,6 +343,10 @@ class PowerControl:
     def mode_was_changed(self) -> bool:
         """Whether nvpmodel has set a mode since the last change here; takes no time."""
         return self._modes.stamp() != self._stamp
+
+    def mode_stamps(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return what tells one setting of a mode by nvpmodel from the next: as noted, and now."""
+        return self._stamp, self._modes.stamp()
 
     @_one_at_a_time
     def follow_mode(self) -> str:

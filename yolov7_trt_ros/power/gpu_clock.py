@@ -1,8 +1,8 @@
 """
 GpuClock: what the governor turns on a GPU, on whatever machine: its clock, else its power limit.
 
-On a board through PowerControl; where the minimum cannot be written, the clock is only capped, and
-`note` says so. `power.nvml_gpu` has that of a PC.
+On a board through a BoardControl; where the minimum cannot be written, the clock is only capped,
+and `note` says so. `power.nvml_gpu` has that of a PC.
 
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from yolov7_trt_ros.errors import PowerError
-from yolov7_trt_ros.power.control import PowerControl
+from yolov7_trt_ros.power.board_control import BoardControl
 
 
 class GpuClock(Protocol):
@@ -62,7 +62,7 @@ class BoardGpuClock:
 
     """
 
-    def __init__(self, control: PowerControl) -> None:
+    def __init__(self, control: BoardControl) -> None:
         self._control = control
         self._note = ''
 

@@ -164,6 +164,12 @@ class ModeSwitch:
         shown = self._find_shown(own)
         return None if shown is None else CurrentMode(shown.name, shown.mode_id)
 
+    def before_or_default(self) -> CurrentMode | None:
+        """Return the mode in force, or, where nothing tells it, that of the first boot."""
+        default_id = self.conf().default_id
+        default = None if default_id is None else CurrentMode('', default_id)
+        return self.before() or default
+
     def stored(self) -> PowerMode | None:
         """Return the mode that nvpmodel's status file names; None where it names none."""
         path = nvpmodel_status_file(self._tree.root)
@@ -235,11 +241,9 @@ class ModeSwitch:
         nvpmodel asks whether to reboot the board, and whoever may run it may answer yes.
         """
         tool = self._access.require(_TOOL)
-        conf, now = self.conf(), None if reboot_modes else self.before()
-        if now is None and not reboot_modes and conf.default_id is not None:
-            now = CurrentMode('', conf.default_id)
+        now = None if reboot_modes else self.before_or_default()
         return [
-            (tool, '-m', str(mode.mode_id)) for mode in conf.modes
+            (tool, '-m', str(mode.mode_id)) for mode in self.conf().modes
             if reboot_modes or not self.masks_that_differ(now, mode)
         ]
 

@@ -1,0 +1,72 @@
+"""A power service on an emulated board, as a container's host has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import os
+from pathlib import Path
+import threading
+
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
+from yolov7_trt_ros.emulated_board.machine import board_machine
+from yolov7_trt_ros.power.service import PowerService
+from yolov7_trt_ros.power.service_socket import open_listener
+from yolov7_trt_ros.power.service_verbs import Grants
+
+# A service in a process of its own, on a board whose folder is given.
+SERVE = """
+import sys
+from pathlib import Path
+from yolov7_trt_ros.cli.power_serve import serve
+from yolov7_trt_ros.emulated_board.board import EmulatedBoard
+from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.machine import board_machine
+from yolov7_trt_ros.power.service_verbs import Grants
+board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
+serve(board_machine(board), Path(sys.argv[2]), None, Grants())
+"""
+
+
+class Log(list[str]):
+    """Lines of a service; one of them can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._came = threading.Condition()
+
+    def add(self, line: str) -> None:
+        with self._came:
+            self.append(line)
+            self._came.notify_all()
+
+    def wait_for(self, text: str) -> str:
+        def find() -> str:
+            return next((line for line in self if text in line), '')
+
+        with self._came:
+            assert self._came.wait_for(find, 60), f'{text!r} is not in {list(self)}'
+            return find()
+
+
+@contextmanager
+def serving(
+    board: EmulatedBoard, path: Path, *, group: int | None = None, grants: Grants | None = None,
+    line_timeout_s: float = 5.0,
+) -> Iterator[Log]:
+    """Serve in threads of this process, and end as the command does."""
+    log = Log()
+    machine = board_machine(board)
+    service = PowerService(
+        machine.root, machine.runner, grants or Grants(), log.add, line_timeout_s=line_timeout_s
+    )
+    with open_listener(path, group, {**os.environ, 'LISTEN_PID': ''}) as listener:
+        service.put_back_left()
+        thread = threading.Thread(target=service.run, args=(listener,))
+        thread.start()
+        try:
+            yield log
+        finally:
+            service.stop()
+            thread.join()
+    service.close()
