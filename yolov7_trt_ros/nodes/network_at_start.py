@@ -25,8 +25,11 @@ def has_network() -> bool:
     otherwise.
 
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        return any(_is_usable(asking, name) for _, name in socket.if_nameindex())
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            return any(_is_usable(asking, name) for _, name in socket.if_nameindex())
+    except OSError:  # a kernel without IPv4
+        return False
 
 
 def _is_usable(asking: socket.socket, name: str) -> bool:
