@@ -45,6 +45,21 @@ def test_help_lists_every_verb(command: Command) -> None:
         assert f'\n    {name} ' in done.stdout
 
 
+def test_without_a_verb_the_list_is_the_complaint(command: Command) -> None:
+    done, listed = command(), command('help')
+    assert (done.returncode, listed.returncode) == (2, 0)
+    assert (done.stdout, done.stderr) == ('', listed.stdout)
+    assert max(map(len, listed.stdout.splitlines())) <= 80
+    for verb in main.VERBS:
+        assert f'\n    {verb} ' in listed.stdout
+    assert 'examples:' in listed.stdout
+
+
+def test_help_of_a_verb(command: Command) -> None:
+    assert command('help', 'info').stdout == command('info', '-h').stdout
+    assert command('help', 'nosuch').returncode == 2
+
+
 def test_version(command: Command) -> None:
     assert command('--version').stdout.strip() == f'yolov7_trt {__version__}'
 

@@ -30,14 +30,13 @@ def verbs() -> dict[str, argparse.ArgumentParser]:
     ('eval --images . --annotations a.json --weights v7.onnx', ['for --weights give --model']),
     ('eval --images . --data coco.json', ['for --data give --annotations']),
     ('export --weights v7.pt -o v7.onnx --grid --img-size 640 640', [
-        'what --weights would name is given without a flag: MODEL', 'for --grid give --form',
+        'for --weights give --model', 'for --grid give --form',
         'for --img-size give --static']),
-    ('build --onnx=v7.onnx --saveEngine=v7.engine', ['given without a flag: MODEL']),
+    ('build --onnx=v7.onnx --saveEngine=v7.engine', ['for --onnx give --model']),
     ('build v7.onnx -o v7.plan --useDLACore=0', ['for --useDLACore give --dla-core']),
-    ('quantize -m v7.onnx -o q.onnx', ['what -m would name is given without a flag: MODEL']),
     ('quantize v7.onnx -o q.onnx --calib imgs', ['for --calib give --images']),
-    ('prune --weights v7.pt -o p.pt --flops 1', ['given without a flag: MODEL']),
-    ('fusion --engine v7.plan', ['given without a flag: MODEL']),
+    ('prune --weights v7.pt -o p.pt --flops 1', ['for --weights give --model']),
+    ('fusion --engine v7.plan', ['for --engine give --model']),
     ('demo --weights v7.onnx', ['for --weights give --model']),
     ('demo --conf 0.3 --video a.mp4', ['give --score-threshold', 'for --video give --source']),
     ('bench --weights a.onnx -o out', ['for --weights give --model']),
@@ -91,6 +90,21 @@ def test_a_model_for_info_with_and_without_its_flag(capsys: pytest.CaptureFixtur
         assert capsys.readouterr().out == told
     assert main(['info', 'yolov7-nano', '-m', 'other.onnx']) == 2
     assert 'give one model' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('words', [
+    ['fusion'], ['build', '-o', 'a.plan'], ['export', '-o', 'a.onnx'],
+    ['quantize', '-o', 'q.onnx', '--images', '.'],
+])
+def test_every_verb_takes_the_model_with_its_flag(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert 'give a model: as MODEL, or with -m' in capsys.readouterr().err
+    assert main([*words, 'a.onnx', '-m', 'a.onnx']) == 2
+    assert 'give one model' in capsys.readouterr().err
+    assert main([*words, '-m', 'gone.onnx']) == 1
+    assert 'gone.onnx' in capsys.readouterr().err
 
 
 def test_help_of_the_demo_has_its_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,32 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_model_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add a model as the first argument without a flag, and `-m` as other verbs take it."""
+    parser.add_argument('model', nargs='?', metavar='MODEL', help=what)
+    parser.add_argument(
+        '--model', '-m', dest='named_model', metavar='M', help='the same, as other verbs take it'
+    )
+
+
+def chosen_model(args: argparse.Namespace, default: str | None = None) -> str:
+    """
+    Return the model of `add_model_argument`.
+
+    Raises
+    ------
+    SettingError
+        There are two, or none and no default.
+
+    """
+    if args.model is not None and args.named_model is not None:
+        raise SettingError('give one model: as MODEL, or with -m')
+    model: str | None = args.model or args.named_model or default
+    if model is None:
+        raise SettingError('give a model: as MODEL, or with -m')
+    return model
+
+
 def add_naming_arguments(parser: argparse._ActionsContainer) -> None:
     """Add what overrides the class names and anchors of a model."""
     add_class_names_argument(parser)

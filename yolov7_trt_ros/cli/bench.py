@@ -1,5 +1,5 @@
 r"""
-Measure models side by side: size, latency, frame rate, power, memory and average precision.
+Measure models side by side: latency, watts, memory, precision.
 
 Each row is a model in an engine: a PyTorch checkpoint (.pt), an ONNX file (ONNX Runtime on the
 CPU), a TensorRT plan, or an ONNX file with a precision (tiny.onnx:fp16), whose plan is built

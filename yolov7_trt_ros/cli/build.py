@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument(
-        'model', metavar='MODEL', help='ONNX file of any YOLOv7 export, or an embedded model'
-    )
+    arguments.add_model_argument(parser, 'ONNX file of any YOLOv7 export, or an embedded model')
     parser.add_argument(
         '--output', '-o', '--saveEngine', required=True, type=Path, metavar='PLAN',
         help='file to write, ending in .plan or .engine',
@@ -116,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
     plan = args.output.expanduser()
     if not is_plan(plan):
         raise SettingError(f'--output must end in {" or ".join(PLAN_SUFFIXES)}, got {plan}')
+    args.model = arguments.chosen_model(args)
     onnx = find_onnx_model(args.model)
     targets.check_file('--output', plan, 'plan', [onnx])
     targets.check_file('--timing-cache', options.timing_cache, 'timing cache', [onnx, plan])

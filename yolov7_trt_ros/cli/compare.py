@@ -1,5 +1,5 @@
 """
-Compare the detections of two bags: the reference, and another engine's of the same drive.
+Compare the detections of two runs over one drive.
 
 Frames are those with the same topic and stamp; in each, detections of the same class that overlap
 by --iou are partners, the best scores first. A detection from --score-threshold on that has no

@@ -1,5 +1,5 @@
 """
-Tell which layers of a model TensorRT fused, and what each computes in.
+Tell which layers of a model TensorRT fused.
 
 A chain is a convolution with the activation, batch normalisation or residual sum behind it. Told
 are the chains that became one layer and those that did not with what is seen there, the precision
@@ -52,9 +52,7 @@ _MB = 1e6
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument(
-        'model', metavar='MODEL', help='plan, JSON file of layers, ONNX file or embedded model'
-    )
+    arguments.add_model_argument(parser, 'plan, JSON file of layers, ONNX file or embedded model')
     parser.add_argument(
         '--onnx', type=Path, metavar='FILE', help='the ONNX model that the engine was built from'
     )
@@ -98,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.report.fusion import make_report
     from yolov7_trt_ros.report.timed_layers import match_times
 
+    args.model = arguments.chosen_model(args)
     if args.min_fused is not None and not 0 <= args.min_fused <= 1:
         raise SettingError(f'--min-fused must be within 0..1, got {args.min_fused}')
     if args.time and args.profile:

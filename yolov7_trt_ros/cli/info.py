@@ -1,5 +1,5 @@
 """
-Tell what a model is: its form, input, classes, strides and metadata.
+Tell what a model is: form, input, classes, strides, metadata.
 
 Of a TensorRT plan: what it was built from, with what and how, what it takes, and whether it fits
 this machine. With --layers also what TensorRT made of each layer, where it can load the plan.
@@ -41,13 +41,9 @@ _SHOWN_TEXT = 70
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument(
-        'model', nargs='?', metavar='MODEL',
-        help='ONNX file of any YOLOv7 export, TensorRT plan, or an embedded model '
+    arguments.add_model_argument(
+        parser, 'ONNX file of any YOLOv7 export, TensorRT plan, or an embedded model '
         f'(default: {arguments.DEFAULT_MODEL})',
-    )
-    parser.add_argument(
-        '--model', '-m', dest='named_model', metavar='M', help='the same, as other verbs take it'
     )
     arguments.add_naming_arguments(parser)
     parser.add_argument(
@@ -65,9 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.engine.model_files import find_model
     from yolov7_trt_ros.engine.open import is_plan
 
-    if args.model is not None and args.named_model is not None:
-        raise SettingError('give one model: as MODEL, or with -m')
-    args.model = args.model or args.named_model or arguments.DEFAULT_MODEL
+    args.model = arguments.chosen_model(args, arguments.DEFAULT_MODEL)
     path = find_model(args.model)
     targets.check_json(args.json, [path])
     if is_plan(path):

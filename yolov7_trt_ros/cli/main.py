@@ -1,13 +1,15 @@
-"""YOLOv7 object detection for ROS 2, from the command line. No ROS is needed here."""
+"""YOLOv7 object detection for ROS 2, from the command line; ROS is not needed."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import contextlib
 import importlib
 import os
 import sys
 from types import ModuleType
+from typing import Any
 
 from yolov7_trt_ros import __version__
 from yolov7_trt_ros.cli.flags import VerbParser
@@ -15,14 +17,27 @@ from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.errors import missing_package, SettingError, Yolov7TrtError
 
 PROGRAM = 'yolov7_trt'
-VERBS = (
-    'detect', 'replay', 'compare', 'eval', 'export', 'build', 'quantize', 'prune', 'info',
-    'fusion', 'bench', 'power', 'top', 'doctor', 'demo',
-)
+PURPOSES = {
+    'find objects': ('detect', 'replay', 'demo'),
+    'judge a model': ('eval', 'compare', 'bench'),
+    'make a model': ('export', 'quantize', 'prune', 'build', 'info', 'fusion'),
+    'look after a robot': ('top', 'power', 'doctor'),
+}
+VERBS = tuple(verb for verbs in PURPOSES.values() for verb in verbs)
 """
 Each is a module of this folder with `add_arguments(parser)` and `run(args) -> exit status`.
 
 Its docstring is its help: first line, then the rest, and from a line `Examples` on the epilog.
+"""
+
+HELP = 'help'
+EXAMPLES = f"""examples:
+  {PROGRAM} detect street.jpg -o out          boxes drawn into a picture
+  {PROGRAM} export yolov7.pt -o yolov7.onnx   PyTorch weights to ONNX
+  {PROGRAM} build yolov7.onnx -o yolov7.plan  a TensorRT plan for this GPU
+  {PROGRAM} doctor                            what this machine has and lacks
+
+{PROGRAM} help VERB explains a verb, with examples.
 """
 
 EXIT_FAILURE = 1
@@ -36,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # our own errors say what is wrong
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     try:
-        args = build_parser().parse_args(argv)
+        words = list(sys.argv[1:] if argv is None else argv)
+        if words[:1] == [HELP]:
+            words = [*words[1:2], '-h']
+        args = parse(words)
         status: int = args.run(args)
         sys.stdout.flush()
         return status
@@ -59,12 +77,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(f'{exc.filename}: {exc.strerror}' if named else exc, EXIT_FAILURE)
 
 
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line; without a verb the list of verbs is the complaint."""
+    parser = build_parser()
+    if not words:
+        parser.print_help(sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+    _complete(parser)
+    return parser.parse_args(words)
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks for completions, where argcomplete is installed."""
+    if '_ARGCOMPLETE' in os.environ:
+        with contextlib.suppress(ImportError):
+            import argcomplete
+
+            argcomplete.autocomplete(parser)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with every verb that is installed."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
+    parser = _MainParser(
+        prog=PROGRAM, description=__doc__, epilog=EXAMPLES, usage='%(prog)s VERB [OPTIONS]',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('--version', action='version', version=f'{PROGRAM} {__version__}')
     verbs = parser.add_subparsers(
-        title='verbs', metavar='VERB', required=True, parser_class=VerbParser
+        title='verbs', metavar='VERB', required=True, parser_class=VerbParser, prog=PROGRAM,
     )
     for verb in VERBS:
         module = _load_verb(verb)
@@ -78,9 +118,36 @@ def build_parser() -> argparse.ArgumentParser:
             epilog=examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        parser.summaries[verb] = summary
         module.add_arguments(verb_parser)
         verb_parser.set_defaults(run=module.run)
     return parser
+
+
+class _MainParser(argparse.ArgumentParser):
+    """
+    Lists the verbs by their purpose.
+
+    Attributes
+    ----------
+    summaries
+        One line for each verb.
+
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.summaries: dict[str, str] = {}
+
+    def format_help(self) -> str:
+        """Return usage, verbs by purpose, and examples."""
+        lines = [self.format_usage(), str(self.description), '']
+        for purpose, verbs in PURPOSES.items():
+            lines.append(f'  {purpose}')
+            lines += [
+                f'    {verb:<9} {self.summaries[verb]}' for verb in verbs if verb in self.summaries
+            ]
+        return '\n'.join([*lines, '', str(self.epilog)])
 
 
 def split_help(docstring: str) -> tuple[str, str, str]:

@@ -49,7 +49,7 @@ _MOST_SEED = 2**32 - 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument('model', type=Path, metavar='MODEL', help='PyTorch checkpoint of YOLOv7')
+    arguments.add_model_argument(parser, 'PyTorch checkpoint of YOLOv7')
     parser.add_argument(
         '--output', '-o', required=True, type=Path, metavar='FILE', help='pruned network, a .pt'
     )
@@ -213,7 +213,7 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
     if args.resume and not args.epochs:
         raise SettingError('--resume goes on with the recovery, and --epochs 0 has none')
     job = pruning.PruneJob(
-        model=args.model.expanduser(),
+        model=Path(arguments.chosen_model(args)).expanduser(),
         output=args.output.expanduser(),
         target=PruneTarget(args.flops, args.size_mb, args.latency, args.round_to),
         settings=RecoverySettings(
@@ -255,7 +255,7 @@ def _labels(args: argparse.Namespace, store: PictureStore) -> Any:
 
 def _record(args: argparse.Namespace, report: dict[str, Any], finished: bool) -> dict[str, Any]:
     return {
-        'model': str(args.model), 'images': str(args.images), 'size': args.size,
+        'model': arguments.chosen_model(args), 'images': str(args.images), 'size': args.size,
         'labelled': args.labels is not None, 'finished': finished, **report,
         'versions': output.installed_versions(),
     }

@@ -47,8 +47,8 @@ _SHOWN_CONVS = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument(
-        'model', metavar='MODEL', help='float32 ONNX file of any YOLOv7 export, or an embedded one'
+    arguments.add_model_argument(
+        parser, 'float32 ONNX file of any YOLOv7 export, or an embedded one'
     )
     parser.add_argument(
         '--output', '-o', required=True, type=Path, metavar='ONNX', help='file to write'
@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.engine.model_files import find_onnx_model
 
     _check(args)
+    args.model = arguments.chosen_model(args)
     path = find_onnx_model(args.model)
     read = [path, args.images, args.annotations]
     targets.check_file('--output', args.output, 'ONNX', read)

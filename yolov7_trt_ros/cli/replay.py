@@ -1,5 +1,5 @@
 """
-Detect in the images of a bag and write the detections to a bag, without ROS.
+Detect in the images of a bag, and write the detections to a bag.
 
 Input is a bag folder or a bare .mcap or .db3 file; half-written ones are read as far as they go.
 Topics whose first message is depth are passed over.

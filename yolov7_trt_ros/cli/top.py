@@ -1,5 +1,5 @@
 """
-Watch detectors, cameras and power live: rates, latency, watts, classes. Needs ROS 2.
+Watch running nodes live: rates, latency, watts; needs ROS 2.
 
 Listens to /diagnostics, to every topic of vision_msgs/Detection2DArray and to the numbers of
 power nodes, on the ROS domain of the shell; changes nothing. Ctrl-C ends it. Where the output is
