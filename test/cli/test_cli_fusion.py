@@ -38,8 +38,9 @@ def test_kept_layers(capsys: Capture) -> None:
         'engine              TensorRT-RTX 1.7.1.116, built without a GPU, fp16, layers told by '
         "the builder's log", 'fused               37 of 55 chains (0.673)',
         '  feeding a Concat  25 of 41', '  others            12 of 14',
-        '16: its LeakyRelu runs apart and feeds a Concat: row4.conv, row5.conv, row11.conv, '
-        'row12.conv, ... (16)', '105: 58 convolution', '84 Half, 1 Float', '4 x copy',
+        '16: its LeakyRelu runs apart and feeds a Concat: model.4.conv, model.5.conv, '
+        'model.11.conv, model.12.conv, ... (16)', '111: 58 convolution', '86 Half, 1 Float',
+        '4 x copy',
     ):
         assert text in captured.out
     assert captured.err == ''
@@ -96,7 +97,7 @@ def test_layers_of_trtexec_alone(tmp_path: Path, capsys: Capture) -> None:
     assert main(['fusion', str(layers)]) == 0
     captured = capsys.readouterr()
     assert 'chains      none known; name the ONNX model with --onnx' in captured.out
-    assert '84 Half, 1 Float' in captured.out
+    assert '86 Half, 1 Float' in captured.out
     assert main(['fusion', str(layers), '--min-fused', '0.5']) == 2
     assert '--min-fused needs the chains of the model' in capsys.readouterr().err
 

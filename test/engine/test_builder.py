@@ -107,7 +107,7 @@ def test_the_embedded_model_with_two_profiles(rtx: TrtApi, tmp_path: Path) -> No
     assert manifest.machine == machine_of(rtx)
     assert manifest.onnx_sha256 == hashlib.sha256(NANO.read_bytes()).hexdigest()
     assert manifest.spec.layout is OutputLayout.RAW_HEADS
-    assert manifest.spec.outputs == ('head0.raw', 'head1.raw', 'head2.raw')
+    assert manifest.spec.outputs == ('model.77.m.0', 'model.77.m.1', 'model.77.m.2')
     assert manifest.spec.anchors == ANCHOR_SETS['yolov7-tiny']
     assert manifest.spec.class_names[0] == 'person'
     assert manifest.options['opt_level'] == 0
@@ -174,7 +174,7 @@ def test_outputs_that_nobody_reads_are_dropped(rtx: TrtApi, tmp_path: Path) -> N
     network = rtx.new_network()
     edit = OnnxEdit(NANO)
     edit.model.graph.output.append(
-        helper.make_tensor_value_info('head0.raw', TensorProto.FLOAT, tuple('nchw'))
+        helper.make_tensor_value_info('model.77.m.0', TensorProto.FLOAT, tuple('nchw'))
     )
     edit.widen_casts()
     network.parse(edit.to_bytes(), edit.node_label)

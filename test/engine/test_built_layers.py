@@ -55,7 +55,7 @@ def test_what_the_builder_of_tensorrt_rtx_tells(rtx: TrtApi, no_gpu: None) -> No
     told = [layer for layer in built.layers if isinstance(layer, dict)]
     assert len(told) == len(built.layers) > 58
     metadata = ' '.join(layer['Metadata'] for layer in told)
-    for node in ('row0.conv', 'row68', 'head2.raw'):
+    for node in ('model.0.conv', 'model.68', 'model.77.m.2'):
         assert f'[ONNX Layer: {node}]' in metadata
     computing = [layer for layer in told if layer['LayerType'] not in ('signal', 'wait')]
     assert all(layer['Inputs'] and layer['Outputs'] for layer in computing)
@@ -64,7 +64,7 @@ def test_what_the_builder_of_tensorrt_rtx_tells(rtx: TrtApi, no_gpu: None) -> No
         'images', [1, 3, 64, 64], 'Float'
     )
     outputs = {tensor['Name']: tensor for layer in computing for tensor in layer['Outputs']}
-    assert outputs['head2.raw']['Dimensions'] == [1, 255, 2, 2]
+    assert outputs['model.77.m.2']['Dimensions'] == [1, 255, 2, 2]
     assert rtx.messages.recorder is None
     assert json.loads(json.dumps(built.to_record()))['Layers'] == list(built.layers)
 

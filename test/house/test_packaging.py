@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import hashlib
 import importlib.util
 import json
 import os
@@ -136,6 +137,13 @@ def test_wheel_has_every_module_and_the_embedded_model(
     models = {path.relative_to(REPOSITORY).as_posix() for path in root.glob('models/*.onnx')}
     assert models, 'no embedded model'
     assert modules | models | {f'{PACKAGE}/py.typed'} <= members.keys()
+
+
+def test_the_card_has_the_hash_of_the_model() -> None:
+    folder = REPOSITORY / PACKAGE / 'models'
+    (model,) = folder.glob('*.onnx')
+    card = (folder / 'README.md').read_text(encoding='utf-8')
+    assert hashlib.sha256(model.read_bytes()).hexdigest() in card and model.name in card
 
 
 def test_wheel_has_nothing_else_at_its_top(members: dict[str, zipfile.ZipInfo]) -> None:

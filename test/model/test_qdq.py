@@ -156,7 +156,7 @@ def test_convolutions_but_the_heads_have_both_inputs_quantised(
 ) -> None:
     made = by_output(quantised_nano)
     convs = {node.name: node for node in quantised_nano.graph.node if node.op_type == 'Conv'}
-    assert len(convs) == 58 and nano.heads == ('head0.raw', 'head1.raw', 'head2.raw')
+    assert len(convs) == 58 and nano.heads == ('model.77.m.0', 'model.77.m.1', 'model.77.m.2')
     stored = {tensor.name: tensor for tensor in quantised_nano.graph.initializer}
     for name, conv in convs.items():
         weight = made.get(conv.input[1])

@@ -17,10 +17,11 @@ import torch
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import OutputLayout
+from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import ExportError, SettingError
 from yolov7_trt_ros.model import verify, verify_layers
-from yolov7_trt_ros.model.architecture import decode_maps, Network
+from yolov7_trt_ros.model.architecture import decode_maps, fold_batch_norms, Network, round_weights
 from yolov7_trt_ros.model.checkpoint import load_network
 from yolov7_trt_ros.model.export import build_model, export_onnx, ExportOptions
 from yolov7_trt_ros.model.onnx_nms import NmsSettings
@@ -354,3 +355,37 @@ def test_real_weights_find_the_same_in_pytorch_and_as_onnx(
     assert len(found) == len(wanted) > 5
     np.testing.assert_allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=0.01)
     np.testing.assert_array_equal(found.class_ids, wanted.class_ids)
+
+
+def test_half_weights_halve_the_file_and_nothing_else(tmp_path: Path, network: Network) -> None:
+    export_onnx(network, tmp_path / 'whole.onnx')
+    export_onnx(network, tmp_path / 'half.onnx', half_weights=True)
+    whole, half = ((tmp_path / f'{name}.onnx').stat().st_size for name in ('whole', 'half'))
+    assert half < 0.6 * whole
+    images = np.random.default_rng(1).random((2, 3, 64, 96), np.float32)
+    rounded = round_weights(fold_batch_norms(network))
+    export_onnx(rounded, tmp_path / 'rounded.onnx')
+    np.testing.assert_allclose(
+        run(tmp_path / 'half.onnx', images)[0], run(tmp_path / 'rounded.onnx', images)[0],
+        rtol=1e-5, atol=1e-5,
+    )
+
+
+def test_weights_beyond_float16_are_refused(tmp_path: Path, network: Network) -> None:
+    broken = fold_batch_norms(network)
+    next(broken.parameters()).data.fill_(1e6)
+    with pytest.raises(ExportError, match='beyond what float16 can hold'):
+        export_onnx(broken, tmp_path / 'm.onnx', half_weights=True)
+    assert not (tmp_path / 'm.onnx').exists()
+
+
+def test_the_model_inside_is_an_export_of_its_weights(tmp_path: Path, shared_data: Path) -> None:
+    weights = shared_data.parent / 'model' / 'yolov7-nano.pt'
+    export_onnx(load_network(weights), tmp_path / 'nano.onnx', half_weights=True)
+    again, inside = (
+        {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
+        for path in (tmp_path / 'nano.onnx', find_model('yolov7-nano'))
+    )
+    assert again.keys() == inside.keys()
+    for name, values in inside.items():
+        np.testing.assert_array_equal(values, again[name])

@@ -131,7 +131,7 @@ def test_the_embedded_model() -> None:
     chains = load_chains(find_model('yolov7-nano'))
     assert collections.Counter(chain.kind for chain in chains) == {'Conv + LeakyRelu': 55}
     by_name = {chain.name: chain for chain in chains}
-    assert by_name['row4.conv'].feeds == ('Conv row5.conv', 'Concat row6')
+    assert by_name['model.4.conv'].feeds == ('Conv model.5.conv', 'Concat model.6')
     assert sum(any(r.startswith('Concat') for r in chain.feeds) for chain in chains) == 41
 
 

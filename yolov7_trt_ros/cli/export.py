@@ -52,9 +52,7 @@ _LARGE_BYTES = 2e9
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument(
-        'model', type=Path, metavar='MODEL', help='checkpoint (.pt) or ONNX file (.onnx)'
-    )
+    arguments.add_model_argument(parser, 'checkpoint (.pt) or ONNX file (.onnx)')
     parser.add_argument(
         '--output', '-o', required=True, type=Path, metavar='ONNX', help='file to write'
     )
@@ -73,6 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--form', choices=FORMS,
         help='grid: decoded rows (default); raw: maps of logits; end2end: with NMS inside',
+    )
+    parser.add_argument(
+        '--half-weights', action='store_true',
+        help='store weights rounded to float16: half the file; what computes stays float32',
     )
     arguments.add_naming_arguments(parser)
     arguments.add_checkpoint_arguments(parser)
@@ -105,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb."""
     from yolov7_trt_ros.engine.file_kind import check_kind, CHECKPOINT, ONNX
 
-    model, target = args.model.expanduser(), args.output.expanduser()
+    model, target = Path(arguments.chosen_model(args)).expanduser(), args.output.expanduser()
     if target.suffix.lower() != '.onnx':
         raise SettingError(f'--output must end in .onnx, got {target}')
     kind = check_kind(model, CHECKPOINT, ONNX) if model.exists() else None
@@ -176,7 +178,7 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
         print(f'needs about {memory_bytes / 1e9:.1f} GB of memory', file=stream, flush=True)
     results = export_onnx(
         network, target, form=form, nms=args.nms, dynamic=dynamic, shape=shape,
-        opset=opset, nms_settings=settings,
+        opset=opset, nms_settings=settings, half_weights=args.half_weights,
     )
     _warn_of_rounding(results)
     return {
@@ -226,6 +228,8 @@ def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]
 
     if args.table is not None or args.activation is not None:
         raise SettingError('--table and --activation are for checkpoints, not for ONNX files')
+    if args.half_weights:
+        raise SettingError('--half-weights is for checkpoints; an ONNX file keeps its weights')
     if args.opset is not None:
         raise SettingError(
             'an ONNX file keeps its opset; for another one export the checkpoint it was made from'

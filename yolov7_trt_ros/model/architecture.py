@@ -10,12 +10,13 @@ from torch import nn, Tensor
 
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.core.model_spec import Anchors, STRIDE_SETS
-from yolov7_trt_ros.errors import CheckpointError
+from yolov7_trt_ros.errors import CheckpointError, ExportError
 from yolov7_trt_ros.model.blocks import build_block, ConvBlock, Down, Head, Pyramid
 from yolov7_trt_ros.model.fold import deploy_form, SourceModel
 from yolov7_trt_ros.model.layer_table import check_rows, head_strides, IMAGE, Row
 
 ANCHORS_PER_MAP = 3
+_WEIGHT_DIMENSIONS = 4
 
 
 class Network(nn.Module):
@@ -253,3 +254,25 @@ def fold_batch_norms(network: Network) -> Network:
     source = SourceModel(network.rows, state, network.anchors, network.class_names)
     folded = deploy_form(source)
     return Network(folded.rows, folded.state, folded.anchors, folded.class_names)
+
+
+def round_weights(network: Network) -> Network:
+    """
+    Return a network whose convolution weights are those that float16 can hold; a new one.
+
+    Raises
+    ------
+    ExportError
+        A weight is beyond float16.
+
+    """
+    rounded = copy.deepcopy(network)
+    for name, weight in rounded.named_parameters():
+        if weight.dim() == _WEIGHT_DIMENSIONS:
+            weight.data = weight.detach().half().float()
+            if not bool(torch.isfinite(weight).all()):
+                raise ExportError(
+                    f'{name} has values beyond what float16 can hold; export it without '
+                    '--half-weights'
+                )
+    return rounded

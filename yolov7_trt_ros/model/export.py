@@ -13,7 +13,12 @@ from typing import Any
 from onnx import TensorProto
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.model.architecture import fold_batch_norms, has_batch_norms, Network
+from yolov7_trt_ros.model.architecture import (
+    fold_batch_norms,
+    has_batch_norms,
+    Network,
+    round_weights,
+)
 from yolov7_trt_ros.model.onnx_decode import write_grid
 from yolov7_trt_ros.model.onnx_layers import write_layers
 from yolov7_trt_ros.model.onnx_nms import NmsSettings, Output, write_plugin_nms, write_standard_nms
@@ -59,6 +64,9 @@ class ExportOptions:
         11..20.
     nms_settings
         Thresholds that NMS inside the model keeps for good.
+    half_weights
+        Round the weights of convolutions to float16 and store them so: half the file. What
+        computes stays float32.
 
     Raises
     ------
@@ -73,6 +81,7 @@ class ExportOptions:
     shape: Shape = DEFAULT_SHAPE
     opset: int = DEFAULT_OPSET
     nms_settings: NmsSettings = NmsSettings()
+    half_weights: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -110,17 +119,19 @@ def export_onnx(
     shape: Shape = DEFAULT_SHAPE,
     opset: int = DEFAULT_OPSET,
     nms_settings: NmsSettings | None = None,
+    half_weights: bool = False,
 ) -> list[Comparison]:
     """
     Write a network as ONNX after comparing it with torch on three inputs.
 
-    Returns how much each input's outputs differ.
+    Returns how much each input's outputs differ; with `half_weights` from the network whose
+    weights are rounded.
 
     Raises
     ------
     ExportError
-        The outputs differ by more than 0.0001 (relative) and more than rounding explains; no
-        file is written.
+        The outputs differ by more than 0.0001 (relative) and more than rounding explains, or a
+        weight is beyond float16; no file is written.
     SettingError
         An option is unknown or out of its range, or the size is no multiple of the stride.
     OSError
@@ -128,10 +139,13 @@ def export_onnx(
 
     """
     options = ExportOptions(
-        form, nms, frozenset(dynamic), shape, opset, nms_settings or NmsSettings()
+        form, nms, frozenset(dynamic), shape, opset, nms_settings or NmsSettings(),
+        half_weights,
     )
     if has_batch_norms(network):
         network = fold_batch_norms(network)
+    if half_weights:
+        network = round_weights(network)
     shapes = comparison_shapes(network, options)
     model = build_model(network, options)
     data = model.SerializeToString()
@@ -161,7 +175,7 @@ def build_model(network: Network, options: ExportOptions) -> Any:
     batch: int | str = 'batch' if 'batch' in options.dynamic else options.shape[0]
     image_hw = None if 'hw' in options.dynamic else options.shape[2:]
     _check_size(network, image_hw)
-    writer = GraphWriter(options.opset)
+    writer = GraphWriter(options.opset, half_weights=options.half_weights)
     maps = write_layers(writer, network, 'images')
     outputs: Sequence[Output]
     if options.form == 'raw':

@@ -78,7 +78,7 @@ def _write_conv(writer: GraphWriter, block: ConvBlock, x: str, name: str) -> str
 
 
 def _convolution(writer: GraphWriter, layer: nn.Conv2d, x: str, name: str) -> str:
-    inputs = [x, writer.const(f'{name}.weight', layer.weight.detach().numpy(), np.float32)]
+    inputs = [x, writer.weight(f'{name}.weight', layer.weight.detach().numpy())]
     if layer.bias is not None:
         inputs.append(writer.const(f'{name}.bias', layer.bias.detach().numpy(), np.float32))
     padding = int(layer.padding[0])

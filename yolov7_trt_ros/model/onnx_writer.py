@@ -29,11 +29,14 @@ class GraphWriter:
     ----------
     opset
         Version of the operators, 11..20.
+    half_weights
+        Store weights of convolutions as float16 behind casts; what computes stays float32.
 
     """
 
-    def __init__(self, opset: int) -> None:
+    def __init__(self, opset: int, *, half_weights: bool = False) -> None:
         self.opset = opset
+        self._half_weights = half_weights
         self._nodes: list[Any] = []
         self._tensors: dict[str, NDArray[Any]] = {}
         self._domains: set[str] = set()
@@ -61,6 +64,13 @@ class GraphWriter:
         if name not in self._tensors:
             self._tensors[name] = np.asarray(values, dtype)
         return name
+
+    def weight(self, name: str, values: NDArray[Any]) -> str:
+        """Add the weights of a convolution, in the precision they are stored in."""
+        if not self._half_weights:
+            return self.const(name, values, np.float32)
+        stored = self.const(f'{name}.half', values, np.float16)
+        return self.node('Cast', [stored], name, to=TensorProto.FLOAT)
 
     def integers(self, *values: int) -> str:
         """Return the name of a list of integers."""
@@ -140,7 +150,9 @@ def _check(model: Any, weights: Mapping[str, NDArray[Any]]) -> None:
     """Check a model whose weights are not in it yet: for that they are inputs."""
     images = len(model.graph.input)
     model.graph.input.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
         for name, array in weights.items()
     )
     onnx.checker.check_model(model)
