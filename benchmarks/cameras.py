@@ -4,7 +4,9 @@ How one detector node gets on with 1, 2, 4 and 8 cameras: throughput, latency, w
     python benchmarks/cameras.py --rate 30 --seconds 8 -- --backend tensorrt --model tiny.plan
 
 Runs node_latency.py once for each number of cameras and each `--max-batch`; what follows `--` goes
-to it. Each camera is a process of its own, so the machine needs a core for each.
+to it. Each camera is a process of its own, so the machine needs a core for each. Cameras publish
+bytes that are ready, as `--publishers serialized` there; with `--publishers message` behind the
+`--` they publish message objects.
 
 """
 
@@ -23,23 +25,32 @@ from measured_on import save
 HERE = Path(__file__).parent
 
 
-def measure(cameras: int, max_batch: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Return the row of one number of cameras."""
+def measure(cameras: int, max_batch: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of one number of cameras, one for each way to publish."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, 'result.json')
         command = [
             sys.executable, str(HERE / 'node_latency.py'), '--cameras', str(cameras),
             '--size', args.size, '--rate', str(args.rate), '--seconds', str(args.seconds),
-            '--max-batch', str(max_batch), *args.node, '-o', str(output),
+            '--max-batch', str(max_batch), '--publishers', 'serialized', *args.node,
+            '-o', str(output),
         ]
         subprocess.run(command, check=True, stdout=sys.stderr)
         result = json.loads(output.read_text())
+    return [
+        {'cameras': cameras, 'max_batch': max_batch, 'publisher': publisher}
+        | summary(measured, result['seconds'])
+        for publisher, measured in result['publishers'].items()
+    ]
+
+
+def summary(result: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return what all cameras of one run have in sum."""
     each = result['cameras']
     return {
-        'cameras': cameras,
-        'max_batch': max_batch,
-        'sent_per_s': round(sum(row['sent'] for row in each) / result['seconds'], 1),
-        'detections_per_s': round(sum(row['received'] for row in each) / result['seconds'], 1),
+        'sent_per_s': round(sum(row['sent'] for row in each) / seconds, 1),
+        'detections_per_s': round(sum(row['received'] for row in each) / seconds, 1),
+        'least_boxes_per_frame': min(row['boxes_per_frame'] for row in each),
         'lost': sum(row['lost'] for row in each),
         'least_from_one_camera': min(row['received'] for row in each),
         'most_from_one_camera': max(row['received'] for row in each),
@@ -65,8 +76,9 @@ def main() -> None:
     rows = []
     for max_batch in args.max_batch:
         for cameras in args.cameras:
-            rows.append(measure(cameras, max_batch, args))
-            print(*(f'{name} {value}' for name, value in rows[-1].items()), sep=', ', flush=True)
+            for row in measure(cameras, max_batch, args):
+                rows.append(row)
+                print(*(f'{name} {value}' for name, value in row.items()), sep=', ', flush=True)
             save(args.output, {
                 'size': args.size, 'rate_hz': args.rate, 'seconds': args.seconds, 'rows': rows,
             })

@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 from measured_on import save
 import numpy as np
-from plain_way import plain_detections, plain_input
+from plain_gpu import PlainGpu
 import pycuda.driver as cuda
 
 from yolov7_trt_ros.core.detector import DetectSettings
@@ -204,34 +204,14 @@ def measure_batch(detector: TrtDetector, images: list[ImageView]) -> dict[str, A
 
 def measure_plain_way(plan: Plan, frames: dict[Any, list[ImageView]]) -> dict[str, Any]:
     """Return the latency of the usual Python pipeline on the same plan, 640 x 640, no graph."""
-    device = CudaDevice()
+    plain = PlainGpu(plan.api, plan.data)
     result = {}
-    with device:
-        stream = cuda.Stream()
-        engine = plan.api.deserialize(plan.data)
-        activations = DeviceBuffer(engine.device_memory_bytes)
-        context = engine.create_context(0, stream.handle)
-        context.set_device_memory(activations.address, activations.size_bytes)
-        context.set_input_shape('images', (1, 3, 640, 640))
-        shape = context.output_shape('output')
-        images_buffer, output_buffer = DeviceBuffer(3 * 640 * 640 * 4), DeviceBuffer(
-            int(np.prod(shape)) * 4
+    for size, images in frames.items():
+        seconds = timed(
+            lambda i, images=images: plain.detect(images[i % FRAMES].pixels, SETTINGS), 150
         )
-        context.set_address('images', images_buffer.address)
-        context.set_address('output', output_buffer.address)
-        output = np.empty(shape, np.float32)
-        for size, images in frames.items():
-
-            def frame(index: int, images: Any = images, size: Any = size) -> Any:
-                blob = plain_input(images[index % FRAMES].pixels, *size)
-                cuda.memcpy_htod(images_buffer.address, blob)
-                context.enqueue(stream.handle)
-                stream.synchronize()
-                cuda.memcpy_dtoh(output, output_buffer.address)
-                return plain_detections(output[0], *size, SETTINGS)
-
-            result[f'{size[0]}x{size[1]}'] = quantiles_ms(timed(frame, 150))
-        context.close()
+        result[f'{size[0]}x{size[1]}'] = quantiles_ms(seconds)
+    plain.close()
     return result
 
 

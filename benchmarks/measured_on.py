@@ -1,4 +1,9 @@
-"""Where a measurement was made: the part every result file has in common."""
+"""
+Where a measurement was made: the part every result file has in common.
+
+The load is that of before: it is read when this is imported.
+
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,9 @@ import platform
 import sys
 from typing import Any
 
+from yolov7_trt_ros.report.machine_load import read_load
+
+LOAD_BEFORE = read_load()
 PACKAGES = (
     'numpy', 'opencv-python-headless', 'onnxruntime', 'rclpy', 'ros-fastdds', 'ros-fastrtps',
     'tensorrt', 'pycuda', 'cuda-bindings',
@@ -30,6 +38,7 @@ def measured_on() -> dict[str, Any]:
         'date': datetime.date.today().isoformat(),
         'processor': _processor(),
         'cores': os.cpu_count(),
+        'load_before': LOAD_BEFORE.as_record(),
         'python': platform.python_version(),
         'versions': versions,
     }
@@ -40,6 +49,8 @@ def save(path: Path, result: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({'measured_on': measured_on(), **result}, indent=2) + '\n')
     print(f'written: {path}')
+    if LOAD_BEFORE.warning:
+        print(f'warning: {LOAD_BEFORE.warning}', file=sys.stderr)
 
 
 def _processor() -> str:

@@ -4,10 +4,13 @@ How long the detector node takes from image to detections, topic to topic, and w
     python benchmarks/node_latency.py --size 1920x1080 --rate 30 --seconds 20
 
 The node, and each camera, is a process of its own; this one only listens. Cameras publish
-best-effort bgr8 images, stamped right before. Latency is from the stamp until the detections are
-here as bytes, before they become Python objects. A frame is lost when no detections come for it:
-lost in transport, or dropped for a newer one. Stages are those of /diagnostics, over the last 512
-frames of a camera: of 30 Hz, with --seconds under 18, the 2 s of warm-up are partly among them.
+best-effort bgr8 images, stamped right before, in two ways, each with a node of its own:
+`serialized` publishes bytes that are ready, with the stamp put in place, and costs about what a
+driver in C++ does; `message` has rclpy serialise a message object. Latency is from the stamp until
+the detections are here as bytes, before they become Python objects. A frame is lost when no
+detections come for it: lost in transport, or dropped for a newer one. Stages are those of
+/diagnostics, over the last 512 frames of a camera: of 30 Hz, with --seconds under 18, the 2 s of
+warm-up are partly among them. Fewer than 5 boxes a frame are an error, not a result.
 
 """
 
@@ -15,24 +18,25 @@ from __future__ import annotations
 
 import argparse
 import array
-import importlib.util
+import ctypes
 import itertools
 import json
 import os
 from pathlib import Path
+import struct
 import subprocess
 import sys
 import time
 from typing import Any
 
-import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from measured_on import save
-import numpy as np
+from photographs import check_boxes, LEAST_BOXES, load_photographs
+from r2b_report import r2b_record, write_r2b
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
@@ -43,22 +47,52 @@ from yolov7_trt_ros.report.latency import percentiles_ms
 
 WARM_UP_S, DRAIN_S, MATCH_S, STOP_S = 2.0, 2.5, 30.0, 30.0
 STAGE_WINDOW, ERROR = 512, b'\2'  # of the node's percentiles; level of a status
-HAS_PHOTOGRAPHS = importlib.util.find_spec('skimage') is not None
+PUBLISHERS = SERIALIZED, MESSAGE = 'serialized', 'message'
+STAMP_AT = 4  # of a serialised message that begins with a header
 OPTIONS = {  # what is passed on to the node: default, choices
-    'model': ('yolov7-nano', None), 'backend': ('auto', BACKENDS), 'memory': ('auto', MEMORIES),
+    'model': ('yolov7-nano', None), 'backend': ('auto', BACKENDS), 'memory': ('staged', MEMORIES),
     'precision': ('fp16', PRECISIONS), 'plan_cache': ('', None),
 }
 
 
-def pictures(width: int, height: int) -> list[np.ndarray]:
-    """Return BGR photographs (height, width, 3), or smooth noise for want of them."""
-    found = list(np.random.default_rng(0).integers(0, 256, (4, 27, 48, 3), np.uint8))
-    if HAS_PHOTOGRAPHS:
-        import skimage.data as data
+Frames = tuple[list[int], dict[int, int]]  # stamps (ns) sent, and when what came of them was here
 
-        found = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
-    crops = [each[: each.shape[1] * height // width] for each in found]
-    return [cv2.resize(each, (width, height))[..., ::-1] for each in crops]
+
+class StampedMessage:
+    """A message object that rclpy serialises each time."""
+
+    def __init__(self, message: Image) -> None:
+        self.published = message
+
+    def stamp(self, stamp_ns: int) -> None:
+        """Put the stamp in."""
+        stamp = self.published.header.stamp
+        stamp.sec, stamp.nanosec = divmod(stamp_ns, NS_PER_S)
+
+
+class StampedBytes:
+    """A serialised message that stays where it is; only the stamp in it changes."""
+
+    def __init__(self, message: Image) -> None:
+        self.published = bytes(serialize_message(message))
+        address = ctypes.cast(ctypes.c_char_p(self.published), ctypes.c_void_p).value
+        assert address is not None
+        self._stamp = (ctypes.c_char * 8).from_address(address + STAMP_AT)
+
+    def stamp(self, stamp_ns: int) -> None:
+        """Put the stamp in; nobody else holds the bytes."""
+        struct.pack_into('<iI', self._stamp, 0, *divmod(stamp_ns, NS_PER_S))
+
+
+def camera_messages(args: argparse.Namespace) -> list[StampedMessage | StampedBytes]:
+    """Return what a camera publishes in turn."""
+    width, height = map(int, args.size.split('x'))
+    made = []
+    for picture in load_photographs(args.pictures, width, height):
+        message = Image(height=height, width=width, encoding='bgr8', step=width * 3)
+        message.data = array.array('B', picture.tobytes())
+        made.append((StampedBytes if args.publisher == SERIALIZED else StampedMessage)(message))
+    return made
 
 
 def run_camera(args: argparse.Namespace, index: int) -> None:
@@ -68,11 +102,7 @@ def run_camera(args: argparse.Namespace, index: int) -> None:
     node = rclpy.create_node(f'camera{index}')
     qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
     publisher = node.create_publisher(Image, f'/camera{index}/image_raw', qos)
-    messages = []
-    width, height = map(int, args.size.split('x'))
-    for picture in pictures(width, height):
-        messages.append(Image(height=height, width=width, encoding='bgr8', step=width * 3))
-        messages[-1].data = array.array('B', picture.tobytes())
+    messages = camera_messages(args)
     deadline = time.monotonic() + MATCH_S
     while not publisher.get_subscription_count() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -85,8 +115,8 @@ def run_camera(args: argparse.Namespace, index: int) -> None:
         message = messages[len(stamps_ns) % len(messages)]
         time.sleep(max(0, due_ns - time.time_ns()) / NS_PER_S)
         stamps_ns.append(time.time_ns())
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamps_ns[-1], NS_PER_S)
-        publisher.publish(message)
+        message.stamp(stamps_ns[-1])
+        publisher.publish(message.published)
         due_ns = max(due_ns + period_ns, stamps_ns[-1])  # a delay is not made up for in a burst
     time.sleep(1.0)  # the last ones are still to be read
     print(json.dumps(stamps_ns))
@@ -127,15 +157,22 @@ class Listener:
                 print(f'waiting for the node: {text}', flush=True)
             self.spin_until(time.time_ns() + NS_PER_S // 2)
 
-    def result(self, index: int, sent_ns: list[int]) -> tuple[list[int], dict[str, Any]]:
-        """Return the latencies (ns) of a camera's frames, and what there is to say about it."""
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self._node.destroy_node()
+        rclpy.shutdown()
+
+    def result(self, index: int, sent_ns: list[int]) -> tuple[dict[int, int], dict[str, Any]]:
+        """Return when (ns) the frame of each stamp was here, and what to say of the camera."""
         taken = [(deserialize_message(d, Detection2DArray), ns) for d, ns in self.taken[index]]
         found = {stamp_to_ns(m.header.stamp): (len(m.detections), ns) for m, ns in taken}
-        latencies_ns = [found[ns][1] - ns for ns in sent_ns if ns in found]
+        arrived_ns = {ns: found[ns][1] for ns in sent_ns if ns in found}
+        latencies_ns = [arrived - sent for sent, arrived in arrived_ns.items()]
         boxes = [found[ns][0] for ns in sent_ns if ns in found]
         values = self.statuses.get(f'/detector: /camera{index}/image_raw', (b'', '', {}))[2]
         over = min(STAGE_WINDOW, int(values.get('processed', 0)))
-        return latencies_ns, {
+        return arrived_ns, {
             'sent': len(sent_ns), 'received': len(boxes), 'lost': len(sent_ns) - len(boxes),
             'latency_ms': percentiles_ms(latencies_ns).as_record(),
             'images_per_batch': float(values.get('images per batch', 0.0)),
@@ -161,7 +198,10 @@ def run_cameras(
     args: argparse.Namespace, listener: Listener, pid: int
 ) -> tuple[list[list[int]], float]:
     """Return the stamps of measured frames per camera, and the node's CPU in % of one core."""
-    commands = [[sys.executable, *sys.argv, '--camera', str(i)] for i in range(args.cameras)]
+    commands = [
+        [sys.executable, *sys.argv, '--camera', str(index), '--publisher', args.publisher]
+        for index in range(args.cameras)
+    ]
     pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
     cameras = [subprocess.Popen(command, **pipes) for command in commands]
     if any(each.stdout.readline() != 'ready\n' for each in cameras):
@@ -180,8 +220,8 @@ def run_cameras(
     return [[ns for ns in each if begin_ns <= ns < end_ns] for each in sent], round(percent, 1)
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the node and the cameras; return the result."""
+def node_command(args: argparse.Namespace) -> list[str]:
+    """Return the command that starts the node."""
     names = (*OPTIONS, 'max_batch', 'batch_max_wait_ms')
     parameters = {name: getattr(args, name) for name in names if getattr(args, name)}
     parameters |= {'cuda_graph': str(args.cuda_graph).lower(), 'autostart': 'true'}
@@ -189,37 +229,44 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, '-m', 'yolov7_trt_ros.nodes.detector_node', '--ros-args']
     for name, value in parameters.items():
         command += ['-p', f'{name}:={value}']
-    node = subprocess.Popen([*command, '--log-level', 'warn'])
+    return [*command, '--log-level', 'warn']
+
+
+def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Frames]]:
+    """Run the node and cameras that publish as `args.publisher`; the frames are those of each."""
+    node = subprocess.Popen(node_command(args))
+    listener = Listener(args.cameras)
     try:
-        listener = Listener(args.cameras)
         listener.wait_until_detecting(node)
         sent_ns, cpu_percent = run_cameras(args, listener, node.pid)
         if node.poll() is not None or not any(listener.taken):
             raise SystemExit(f'no detections, or the node has ended: exit status {node.poll()}')
     finally:
+        listener.close()
         node.terminate()
         try:
             node.wait(STOP_S)
         except subprocess.TimeoutExpired:
             node.kill()
     results = [listener.result(index, each) for index, each in enumerate(sent_ns)]
-    latencies_ns = [ns for each, _ in results for ns in each]
+    for _, each in results:
+        check_boxes(each['boxes_per_frame'], args.least_boxes)
+    latencies_ns = [arrived - sent for each, _ in results for sent, arrived in each.items()]
     return {
-        'size': args.size, 'rate_hz': args.rate, 'seconds': args.seconds,
-        'max_batch': args.max_batch, 'batch_max_wait_ms': args.batch_max_wait_ms,
-        'warm_up_s': WARM_UP_S, 'pictures': 'photographs' if HAS_PHOTOGRAPHS else 'noise',
         'node': listener.statuses['/detector: detector'][2], 'node_cpu_percent': cpu_percent,
         'latency_ms': percentiles_ms(latencies_ns).as_record(),
         'cameras': [each for _, each in results],
-    }
+    }, [(sent, arrived) for sent, (arrived, _) in zip(sent_ns, results, strict=True)]
 
 
-def show(result: dict[str, Any]) -> None:
+def show(publisher: str, result: dict[str, Any]) -> None:
     """Print the result as a short table."""
+    print(f'cameras publish {publisher}')
     print(*(f'{name}: {value}' for name, value in result['node'].items()), sep=', ')
     print('latency ms:', result['latency_ms'], f'CPU {result["node_cpu_percent"]} % of one core')
     for index, each in enumerate(result['cameras']):
-        print(f'camera{index}:', *(f'{k} {each[k]}' for k in ('sent', 'received', 'lost')))
+        names = ('sent', 'received', 'lost', 'boxes_per_frame')
+        print(f'camera{index}:', *(f'{k} {each[k]}' for k in names))
         for name, value in each['stages_ms'].items():
             print(f'{name:>22} {value:8.2f} ms', end='\n' if name.endswith('p99') else '')
 
@@ -232,13 +279,20 @@ def main() -> None:
     parser.add_argument('--no-cuda-graph', dest='cuda_graph', action='store_false')
     numbers = {
         'size': '1920x1080', 'rate': 30.0, 'seconds': 15.0, 'cameras': 1,
-        'max_batch': 1, 'batch_max_wait_ms': 0.0,
+        'max_batch': 1, 'batch_max_wait_ms': 0.0, 'least_boxes': LEAST_BOXES,
     }
     for name, default in numbers.items():
         parser.add_argument(f'--{name.replace("_", "-")}', type=type(default), default=default)
     results = Path(__file__).parent / 'results'
     parser.add_argument('-o', '--output', type=Path, default=results / 'node_latency.json')
+    parser.add_argument('--pictures', type=Path, help='folder of photographs (default: mosaics)')
+    parser.add_argument('--publishers', nargs='+', default=PUBLISHERS, choices=PUBLISHERS)
+    parser.add_argument(
+        '--r2b-json', type=Path,
+        help="also write this file with ros2_benchmark's keys, of the first publisher",
+    )
     parser.add_argument('--camera', type=int, help=argparse.SUPPRESS)
+    parser.add_argument('--publisher', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.camera is not None:
         return run_camera(args, args.camera)
@@ -247,9 +301,21 @@ def main() -> None:
     os.environ |= process.large_image_environment(os.environ) | {
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 100), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'
     }
-    result = measure(args)
-    show(result)
-    save(args.output, result)
+    measured = {}
+    for publisher in args.publishers:
+        args.publisher = publisher
+        measured[publisher], frames = measure(args)
+        show(publisher, measured[publisher])
+        if args.r2b_json is not None and publisher == args.publishers[0]:
+            records = {f'camera{index}': r2b_record(*each) for index, each in enumerate(frames)}
+            write_r2b(args.r2b_json, args.size, records)
+    save(args.output, {
+        'size': args.size, 'rate_hz': args.rate, 'seconds': args.seconds,
+        'max_batch': args.max_batch, 'batch_max_wait_ms': args.batch_max_wait_ms,
+        'warm_up_s': WARM_UP_S, 'least_boxes': args.least_boxes,
+        'pictures': 'mosaics of photographs' if args.pictures is None else 'photographs',
+        'publishers': measured,
+    })
 
 
 if __name__ == '__main__':

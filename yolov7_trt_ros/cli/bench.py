@@ -202,11 +202,14 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
     from yolov7_trt_ros.cli.bench_where import read_where
     from yolov7_trt_ros.cli.checkpoints import CheckpointOptions
     from yolov7_trt_ros.report.bench_measure import BenchPlan
+    from yolov7_trt_ros.report.machine_load import read_load
 
     batches = bench_setup.parse_batches(args.batch)
+    warn = _no_warning if args.alone else output.warn
+    if busy := read_load().warning:
+        warn(busy)
     folder = args.images.expanduser()
     annotations = args.annotations and args.annotations.expanduser()
-    warn = _no_warning if args.alone else output.warn
     pictures, data = bench_setup.load_pictures(folder, warn)
     labels, why_no_labels = bench_setup.try_labels(
         annotations, folder, args.limit, allow_missing=args.allow_missing, warn=warn

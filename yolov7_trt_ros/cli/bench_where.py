@@ -14,6 +14,7 @@ from yolov7_trt_ros.errors import MissingDependencyError, PowerError
 from yolov7_trt_ros.power.board import JETSON, read_board
 from yolov7_trt_ros.power.nvml import load_nvml, NvmlDevice
 from yolov7_trt_ros.report.bench_row import Where
+from yolov7_trt_ros.report.machine_load import read_load
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.power.sample import TelemetrySource
@@ -71,6 +72,7 @@ def _processor_facts(root: Path) -> dict[str, str]:
     return {
         'processor': _processor(root),
         'cores': str(len(os.sched_getaffinity(0))),
+        'load before': _load_before(),
         'memory': _memory(root),
         'CPU governor': _line(root / 'sys/devices/system/cpu/cpu0/cpufreq/scaling_governor'),
         'operating system': _os_name(root),
@@ -85,6 +87,12 @@ def _processor(root: Path) -> str:
         if name.strip() in ('model name', 'Model'):
             return value.strip()
     return platform.machine()
+
+
+def _load_before() -> str:
+    load = read_load()
+    text = 'unknown' if load.one_minute is None else f'{load.one_minute:.2f}'
+    return f'{text} (busy)' if load.warning else text
 
 
 def _memory(root: Path) -> str:

@@ -1,0 +1,148 @@
+"""What the benchmarks share: pictures, load, peers, ros2_benchmark's keys."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+import subprocess
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.engine.model_files import find_model
+from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
+from yolov7_trt_ros.errors import PlanMissingError
+from yolov7_trt_ros.report import machine_load
+from yolov7_trt_ros.report.machine_load import MachineLoad
+from yolov7_trt_ros.testing import make_detections
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
+sys.path.insert(0, str(BENCHMARKS))
+
+import measured_on  # noqa: E402, I100  (their folder has just been added)
+import peers  # noqa: E402
+import photographs  # noqa: E402
+import r2b_report  # noqa: E402
+
+
+def test_mosaics_are_photographs_with_several_objects():
+    detector = OnnxDetector(find_model('yolov7-nano'))
+    frames = photographs.load_photographs(None, 640, 480)
+    assert len({frame.tobytes() for frame in frames}) == len(frames) == 4
+    found = [detector.detect(ImageView.from_array(each), DetectSettings())[0] for each in frames]
+    photographs.check_boxes(sum(map(len, found)) / len(found))
+
+
+def test_pictures_of_a_folder_fill_the_size(tmp_path):
+    assert cv2.imwrite(str(tmp_path / 'wide.png'), np.full((10, 40, 3), (1, 2, 3), np.uint8))
+    (tmp_path / 'notes.txt').write_text('no picture')
+    (frame,) = photographs.load_photographs(tmp_path, 64, 48)
+    assert frame.shape == (48, 64, 3) and (frame == (1, 2, 3)).all()
+
+
+def test_no_pictures_and_few_boxes_are_errors(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match='has no picture'):
+        photographs.load_photographs(tmp_path, 64, 48)
+    with pytest.raises(SystemExit, match='4.90 boxes a frame'):
+        photographs.check_boxes(4.9)
+    monkeypatch.setitem(sys.modules, 'skimage.data', None)
+    with pytest.raises(SystemExit, match='pip install scikit-image'):
+        photographs.load_photographs(None, 64, 48)
+
+
+def test_load_is_judged_by_the_cores():
+    assert MachineLoad(0.4, 2).warning == ''
+    assert 'load 0.6 on 2 core(s)' in MachineLoad(0.6, 2).warning
+    assert 'not known' in MachineLoad(None, 2).warning
+    assert MachineLoad(3.0, 2).as_record() == {'one_minute': 3.0, 'cores': 2, 'busy': True}
+    assert machine_load.read_load().cores >= 1
+
+
+def test_results_hold_the_load_of_before(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measured_on, 'LOAD_BEFORE', MachineLoad(34.0, 2))
+    measured_on.save(tmp_path / 'result.json', {})
+    record = json.loads((tmp_path / 'result.json').read_text())['measured_on']
+    assert record['load_before'] == {'one_minute': 34.0, 'cores': 2, 'busy': True}
+    assert 'load 34.0 on 2' in capsys.readouterr().err
+
+
+MS = 1_000_000
+
+
+def test_keys_of_ros2_benchmark(tmp_path):
+    sent_ns = [0, 100 * MS, 200 * MS, 300 * MS]
+    arrived_ns = {0: 10 * MS, 200 * MS: 230 * MS, 300 * MS: 320 * MS}  # the second was lost
+    metrics = r2b_report.r2b_record(sent_ns, arrived_ns)
+    values = {name.partition('.')[2]: value for name, value in metrics.items()}
+    assert values == pytest.approx({
+        'RECEIVED_DURATION': 310, 'MEAN_PLAYBACK_FRAME_RATE': 4 / 0.3,
+        'MEAN_FRAME_RATE': 3 / 0.31, 'NUM_MISSED_FRAMES': 1, 'NUM_FRAMES_SENT': 4,
+        'FIRST_SENT_RECEIVED_LATENCY': 10, 'LAST_SENT_RECEIVED_LATENCY': 20,
+        'FIRST_INPUT_LATENCY': 10, 'LAST_INPUT_LATENCY': 20,
+        'MAX_LATENCY': 30, 'MIN_LATENCY': 10, 'MEAN_LATENCY': 20,
+        'MAX_JITTER': 130, 'MIN_JITTER': 130, 'MEAN_JITTER': 130, 'STD_DEV_JITTER': 0,
+    })
+    for cameras, depth in (({'camera0': metrics}, ()), (dict.fromkeys('ab', metrics), ('a',))):
+        r2b_report.write_r2b(tmp_path / 'r2b.json', '640x480', cameras)
+        record: Any = json.loads((tmp_path / 'r2b.json').read_text())
+        for name in depth:
+            record = record[name]
+        assert record['BasicPerformanceMetrics.NUM_FRAMES_SENT'] == 4
+    with pytest.raises(SystemExit, match='too few'):
+        r2b_report.r2b_record(sent_ns, {0: 1})
+
+
+def found_of(detections: Detections) -> peers.Run:
+    return lambda bgr: detections
+
+
+def raising(error: Exception) -> Any:
+    def opener(args: argparse.Namespace) -> peers.Run:
+        raise error
+
+    return opener
+
+
+def test_peers_that_cannot_run_are_named_with_the_reason(capsys):
+    one = make_detections((64, 48), ((1, 2, 30, 40), 0.9, 0))
+    runs, absent = peers.open_peers({
+        'ours': lambda args: found_of(one), 'gone': raising(ImportError('no module x')),
+        'unbuilt': raising(PlanMissingError('no plan')),
+        'ungiven': lambda args: peers.needed('', '--checkpoint'),
+    }, argparse.Namespace())
+    assert list(runs) == ['ours']
+    assert absent == {
+        'gone': 'not installed: no module x', 'unbuilt': 'cannot run: no plan',
+        'ungiven': 'cannot run: --checkpoint was not given',
+    }
+    assert 'gone: not installed' in capsys.readouterr().out
+
+
+def test_peers_are_timed_in_turns_and_compared_with_ours():
+    one = make_detections((64, 48), ((1, 2, 30, 40), 0.9, 0))
+    other = make_detections((64, 48), ((1, 2, 30, 40), 0.9, 1))
+    frames = [np.zeros((48, 64, 3), np.uint8)] * 2
+    runs = {'ours': found_of(one), 'same': found_of(one), 'other': found_of(other)}
+    rows = peers.measure_size(runs, frames, 15, least_boxes=1)
+    assert {name: row['agreement_f1'] for name, row in rows.items()} == {
+        'ours': 1, 'same': 1, 'other': 0
+    }
+    assert all(row['boxes_per_frame'] == 1 for row in rows.values())
+    with pytest.raises(SystemExit, match='1.00 boxes a frame'):
+        peers.measure_size(runs, frames, 15, least_boxes=2)
+
+
+def test_peers_where_nothing_is_installed_say_so_and_fail():
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / 'peers.py'], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 1 and 'nothing ran' in done.stdout, done.stderr
+    for name in ('ours', 'usual Python', 'trtutils', 'PyTorch'):
+        assert f'{name}: ' in done.stdout
