@@ -278,7 +278,7 @@ def main() -> None:
     result: dict[str, Any] = {
         'machine': str(find_machine(plan.api)),
         'plan': plan.manifest.to_record() if plan.manifest else None,
-        'upload_ms_by_strategy': free.upload_ms,
+        'upload_ms_by_strategy': dict(free.memory_choice.medians_ms),
         'facts': free.facts(),
     }
 

@@ -391,14 +391,41 @@ def test_out_of_memory_is_an_error_of_one_frame(opened: Callable[..., Any], gpu:
     assert len(detector.detect(view(1, 4000, 3000), SETTINGS)[0])
 
 
-def test_fastest_memory_strategy_is_chosen_and_told(opened: Callable[..., Any]) -> None:
+def test_memory_strategy_is_measured_in_turns_told_and_kept(
+    opened: Callable[..., Any], gpu: Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    seen: list[str] = []
+    for kind in (gpu.modules['upload'].Staged, gpu.modules['upload'].Mapped):
+
+        def send(self: Any, *arguments: Any, was: Any = kind.send, **options: Any) -> None:
+            seen.append(self.name)
+            was(self, *arguments, **options)
+
+        monkeypatch.setattr(kind, 'send', send)
+    choice = opened(memory='auto').memory_choice
+    assert set(choice.medians_ms) == {'staged', 'mapped', 'direct'}
+    assert {first != second for first, second in zip(seen[::2], seen[1::2], strict=True)} == {True}
+    assert len(seen) == 2 * 28
+    clear = dataclasses.replace(choice, strategy='mapped', clear=True)
+    kept = gpu.modules['upload'].kept_choice(gpu.modules['cuda_device'].CudaDevice())
+    kept.save(clear)
     detector = opened(memory='auto')
-    assert set(detector.upload_ms) == {'staged', 'mapped', 'direct'}
-    fastest = min(detector.upload_ms, key=detector.upload_ms.get)
-    assert detector.facts()['memory'] == fastest
-    assert f'{fastest} memory' in detector.backend
+    assert detector.facts()['memory'] == 'mapped' and 'mapped memory' in detector.backend
+    assert detector.facts()['memory chosen'] == f'{choice.why}, as measured at an earlier start'
+    assert len(seen) == 2 * 28, 'measured anew'
+    assert opened().facts()['memory chosen'] == 'as asked for'
     with pytest.raises(SettingError, match='memory must be auto or one of staged, mapped, direct'):
         opened(memory='telepathy')
+
+
+def test_the_usual_memory_is_that_of_the_gpu(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = gpu.modules['upload']
+    device = gpu.modules['cuda_device'].CudaDevice()
+    assert upload.usual_strategy(device, ['staged', 'mapped']) == 'staged'
+    monkeypatch.setattr(device, 'attribute', lambda name: int(name == 'INTEGRATED'))
+    assert upload.usual_strategy(device, ['staged', 'mapped']) == 'mapped'
+    assert upload.usual_strategy(device, ['staged']) == 'staged'
 
 
 # ---- plans without a manifest are run and recognised --------------------------------------------

@@ -308,12 +308,18 @@ def test_several_engines_share_staging_memory(api: TrtApi, plan: PlanMaker) -> N
         detector.close()
 
 
-def test_memory_strategy_is_measured_and_reported(api: TrtApi, plan: PlanMaker) -> None:
-    detector = open_plan(api, plan(), memory='auto')
-    assert detector.facts()['memory'] in ('staged', 'mapped', 'direct')
-    assert set(detector.upload_ms) >= {'staged', 'mapped'}
-    print(detector.upload_ms, detector.facts())
-    detector.close()
+def test_memory_strategy_is_measured_and_kept(
+    api: TrtApi, plan: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    for turn in range(2):
+        detector = open_plan(api, plan(), memory='auto')
+        assert detector.facts()['memory'] in ('staged', 'mapped', 'direct')
+        assert set(detector.memory_choice.medians_ms) >= {'staged', 'mapped'}
+        kept = detector.memory_choice.clear and turn == 1 and any(tmp_path.rglob('memory_*'))
+        assert ('earlier start' in detector.facts()['memory chosen']) == kept
+        print(detector.memory_choice)
+        detector.close()
     with pytest.raises(SettingError, match='memory must be auto'):
         open_plan(api, plan(), memory='telepathy')
 

@@ -87,6 +87,12 @@ class CudaDevice:
         """Return what the compilers call the GPU: `sm_87`."""
         return 'sm_{}{}'.format(*self.device.compute_capability())
 
+    @property
+    def driver_version(self) -> str:
+        """Return the CUDA version that the driver has: `12.2`."""
+        version = cuda.get_driver_version()
+        return f'{version // 1000}.{version % 1000 // 10}'
+
     def attribute(self, name: str) -> int:
         """Return a device attribute by pycuda's name, 0 where this CUDA does not know it."""
         attribute = getattr(cuda.device_attribute, name, None)

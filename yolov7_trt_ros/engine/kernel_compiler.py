@@ -37,12 +37,6 @@ def read_source(name: str) -> str:
     return _INCLUDE.sub(header, (folder / f'{name}.cu').read_text(encoding='utf-8'))
 
 
-def cache_folder() -> Path:
-    """Return where compiled kernels are kept: `$XDG_CACHE_HOME/yolov7_trt_ros/kernels`."""
-    root = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(root) / 'yolov7_trt_ros' / 'kernels'
-
-
 def compiled(source: str, architecture: str, folder: Path) -> bytes:
     """
     Return the cubin of a source, from the cache `folder` or compiled now and kept there.

@@ -7,7 +7,8 @@ from typing import Any
 
 import pycuda.driver as cuda
 
-from yolov7_trt_ros.engine.kernel_compiler import cache_folder, compiled, read_source, SOURCES
+from yolov7_trt_ros.engine.cache_folder import cache_folder
+from yolov7_trt_ros.engine.kernel_compiler import compiled, read_source, SOURCES
 
 
 class Kernels:
@@ -29,7 +30,7 @@ class Kernels:
     """
 
     def __init__(self, architecture: str, cache: Path | None = None) -> None:
-        folder = cache_folder() if cache is None else cache
+        folder = cache_folder('kernels') if cache is None else cache
         self._modules = [
             cuda.module_from_buffer(compiled(read_source(name), architecture, folder))
             for name in SOURCES

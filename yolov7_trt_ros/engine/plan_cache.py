@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolov7_trt_ros.engine.cache_folder import cache_folder
 from yolov7_trt_ros.engine.plain_file import sha256_of
 from yolov7_trt_ros.engine.plan import Machine, read_manifest, rebuild_command, ShapeRange
 from yolov7_trt_ros.errors import BuildError, ModelFormatError, SettingError
@@ -24,8 +24,7 @@ def plan_cache_folder(setting: str) -> Path:
     """Return the folder of the plan cache for `DetectorOptions.plan_cache`."""
     if setting:
         return Path(setting).expanduser()
-    root = os.environ.get('XDG_CACHE_HOME') or str(Path.home() / '.cache')
-    return Path(root) / 'yolov7_trt_ros' / 'plans'
+    return cache_folder('plans')
 
 
 def cached_plan(onnx: Path, options: DetectorOptions, machine: Machine) -> Path:

@@ -14,11 +14,13 @@ PLAN = 'plan'
 MANIFEST = 'manifest'
 TIMING_CACHE = 'timing cache'
 KERNEL = 'compiled kernel'
+MEMORY_CHOICE = 'memory choice'
 _WHY = {
     PLAN: 'a plan can run code',
     MANIFEST: 'a manifest tells what is built and loaded',
     TIMING_CACHE: "TensorRT's own code reads it",
     KERNEL: 'a kernel is code',
+    MEMORY_CHOICE: 'it decides how images reach the GPU',
 }
 
 
@@ -36,7 +38,7 @@ def read_own_file(
     path
         The file.
     what
-        `PLAN`, `MANIFEST`, `TIMING_CACHE` or `KERNEL`, for messages.
+        `PLAN`, `MANIFEST`, `TIMING_CACHE`, `KERNEL` or `MEMORY_CHOICE`, for messages.
     most_bytes
         A larger file is refused; None: any size.
     uid

@@ -9,7 +9,7 @@ it. Nothing is allocated while sizes and encodings repeat.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
@@ -33,6 +33,7 @@ from yolov7_trt_ros.engine.frame_results import read_detections
 from yolov7_trt_ros.engine.graphs import GraphCache
 from yolov7_trt_ros.engine.kernels import Kernels
 from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
+from yolov7_trt_ros.engine.memory_choice import UploadSample
 from yolov7_trt_ros.engine.network_shapes import NetworkShapes
 from yolov7_trt_ros.engine.plan import PlanManifest
 from yolov7_trt_ros.engine.plan_probe import probe_plan
@@ -40,14 +41,16 @@ from yolov7_trt_ros.engine.stage_times import event_times_ms, measure_stages
 from yolov7_trt_ros.engine.staging import join_pool, leave_pool, StagingPool, StagingSlot
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.engine.trt_buckets import Bucket, BucketKey, BucketTools, Workspace
-from yolov7_trt_ros.engine.upload import choose_strategy, Strategy
+from yolov7_trt_ros.engine.upload import choose_strategy, kept_choice, Strategy
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError, SettingError
 
 _MEASURED_WH = (1280, 720)
-_MEASURED_FRAMES = 12
+_MEASURED_ROUNDS = 24
+_WARM_UP_ROUNDS = 4
 _LEAST_BAYER = 3
 _NETWORK_WARM_UP = 3
 _NS_PER_MS = 1e6
+_MS_PER_S = 1e3
 
 
 @dataclasses.dataclass(eq=False)
@@ -81,7 +84,7 @@ class TrtDetector:
     rectangular
         Letterbox to the smallest rectangle of stride multiples instead of a square.
     memory
-        `auto`, `staged`, `mapped` or `direct` (engine/memory.py).
+        `auto`, `staged`, `mapped` or `direct` (engine/upload.py).
     cuda_graph
         Replay frames as CUDA graphs.
 
@@ -171,7 +174,9 @@ class TrtDetector:
             self._engine, self._activations, tools, self._graphs, self._shapes
         )
         self._resources.callback(self._buckets.close)
-        self._strategy, self.upload_ms = choose_strategy(memory, self._device, self._measure)
+        self._strategy, self.memory_choice = choose_strategy(
+            memory, self._device, self._measure, kept_choice(self._device)
+        )
         self._pool = join_pool(
             on_host=self._strategy.uses_staging, on_device=self._strategy.uses_device_copy
         )
@@ -256,6 +261,7 @@ class TrtDetector:
         return {
             'precision': self._precision,
             'memory': self._strategy.name,
+            'memory chosen': self.memory_choice.why,
             'CUDA graph': graph,
         }
 
@@ -453,25 +459,43 @@ class TrtDetector:
             cuda.memcpy_htod_async(address, pinned, self._stream)
         self._settings = settings
 
-    def _measure(self, strategy: Strategy) -> list[float]:
-        """Return the seconds of some uploads and letterboxes with a strategy."""
+    def _measure(self, strategies: Sequence[Strategy]) -> dict[str, list[UploadSample]]:
+        """Return uploads and letterboxes with each strategy, in turns."""
         noise = np.random.default_rng(0).integers(0, 256, (*_MEASURED_WH[::-1], 3), np.uint8)
         image = ImageView.from_array(noise)
+        with contextlib.ExitStack() as stack:
+            uploads = [self._measured_upload(each, image, stack) for each in strategies]
+            samples: dict[str, list[UploadSample]] = {each.name: [] for each in strategies}
+            for turn in range(_WARM_UP_ROUNDS + _MEASURED_ROUNDS):
+                for place in range(len(uploads)):
+                    index = (turn + place) % len(uploads)
+                    sample = uploads[index]()
+                    if turn >= _WARM_UP_ROUNDS:
+                        samples[strategies[index].name].append(sample)
+        return samples
+
+    def _measured_upload(
+        self, strategy: Strategy, image: ImageView, stack: contextlib.ExitStack
+    ) -> Callable[[], UploadSample]:
+        """Return what uploads once and tells how long it took; the stack frees its memory."""
         source = _source_key(image, in_place=not strategy.uses_staging)
         bucket = self._buckets.make(BucketKey((source,), multi_label=False))
+        stack.callback(bucket.close)
         slot = StagingSlot(bucket.staging_bytes, strategy.uses_device_copy, 1)
-        seconds = []
-        try:
-            for _ in range(_MEASURED_FRAMES):
-                start = time.perf_counter()
-                strategy.send(slot, bucket.items((image,)), self._stream)
-                bucket.enqueue_letterbox(slot.cells.address)
-                self._stream.synchronize()
-                seconds.append(time.perf_counter() - start)
-        finally:
-            slot.free()
-            bucket.close()
-        return seconds[2:]
+        stack.callback(slot.free)
+        items, begun, ended = bucket.items((image,)), cuda.Event(), cuda.Event()
+
+        def upload() -> UploadSample:
+            start = time.perf_counter()
+            strategy.send(slot, items, self._stream)
+            begun.record(self._stream)
+            bucket.enqueue_letterbox(slot.cells.address)
+            ended.record(self._stream)
+            self._stream.synchronize()
+            whole_s = time.perf_counter() - start
+            return UploadSample(whole_s, ended.time_since(begun) / _MS_PER_S)
+
+        return upload
 
 
 def _source_key(image: ImageView, in_place: bool) -> SourceKey:

@@ -5,22 +5,25 @@ How image bytes reach the GPU: three strategies, and which one wins here.
     mapped   copied into page-locked memory that the GPU reads in place (integrated GPUs)
     direct   not copied: the GPU reads the caller's pageable memory (where it can)
 
-Which one wins is a property of the machine and measured when a
-detector is opened.
+Which one wins is a property of the machine: measured when a detector is opened there for the first
+time, and kept (memory_choice.py).
 
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-import statistics
+from collections.abc import Callable, Collection, Mapping, Sequence
+import os
+import platform
 from typing import Protocol
 
 import pycuda.driver as cuda
 
 from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.engine.cache_folder import cache_folder
 from yolov7_trt_ros.engine.cuda_device import CudaDevice
 from yolov7_trt_ros.engine.frame_layout import copy_rows, image_rows, UploadPart
+from yolov7_trt_ros.engine.memory_choice import decide, KeptChoice, MemoryChoice, UploadSample
 from yolov7_trt_ros.engine.staging import StagingSlot
 from yolov7_trt_ros.errors import SettingError
 
@@ -132,10 +135,13 @@ def available_strategies(device: CudaDevice) -> list[Strategy]:
 
 
 def choose_strategy(
-    name: str, device: CudaDevice, measure: Callable[[Strategy], Sequence[float]]
-) -> tuple[Strategy, dict[str, float]]:
+    name: str,
+    device: CudaDevice,
+    measure: Callable[[Sequence[Strategy]], Mapping[str, Sequence[UploadSample]]],
+    kept: KeptChoice,
+) -> tuple[Strategy, MemoryChoice]:
     """
-    Return the strategy called `name`, or for `auto` the fastest one.
+    Return the strategy called `name`; for `auto` the one that was kept, or measured now.
 
     Parameters
     ----------
@@ -144,11 +150,9 @@ def choose_strategy(
     device
         Tells what is possible.
     measure
-        Returns the seconds of some uploads with a strategy; only called for `auto`.
-
-    Returns
-    -------
-    The strategy, and the median milliseconds of each that was measured.
+        Returns uploads with each strategy, in turns; called for `auto` without a kept choice.
+    kept
+        Of this machine.
 
     Raises
     ------
@@ -163,8 +167,27 @@ def choose_strategy(
                 f'memory must be auto or one of {", ".join(possible)} on {device.name}, '
                 f'got {name!r}'
             )
-        return possible[name], {}
-    medians = {
-        key: statistics.median(measure(strategy)) * 1e3 for key, strategy in possible.items()
-    }
-    return possible[min(medians, key=lambda key: medians[key])], medians
+        return possible[name], MemoryChoice(name, {}, 'as asked for')
+    choice = kept.load(list(possible))
+    if choice is None:
+        usual = usual_strategy(device, possible)
+        choice = decide(usual, measure(list(possible.values())))
+        kept.save(choice)
+    return possible[choice.strategy], choice
+
+
+def usual_strategy(device: CudaDevice, possible: Collection[str]) -> str:
+    """Return what is taken unless another wins clearly: in place on a GPU that shares memory."""
+    shares = bool(device.attribute('INTEGRATED')) and Mapped.name in possible
+    return Mapped.name if shares else Staged.name
+
+
+def kept_choice(device: CudaDevice) -> KeptChoice:
+    """Return where the choice of this machine is kept."""
+    return KeptChoice(cache_folder('memory'), {
+        'GPU': device.name,
+        'architecture': device.architecture,
+        'CUDA driver': device.driver_version,
+        'machine': platform.machine(),
+        'cores': str(os.cpu_count()),
+    })

@@ -1,0 +1,12 @@
+"""Where this package keeps what it can make anew: plans, compiled kernels, what was measured."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder(name: str) -> Path:
+    """Return the folder of one kind of files: `$XDG_CACHE_HOME/yolov7_trt_ros/<name>`."""
+    root = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(root) / 'yolov7_trt_ros' / name
