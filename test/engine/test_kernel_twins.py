@@ -53,7 +53,7 @@ def _kernel_names(source: Path) -> list[str]:
             for kind in ('float32', 'float16')]
     collect = [f'collect_{kind.lower()}_{name}'
                for kind, name in re.findall(r'^COLLECT_(\w+)\((\w+),', text, re.M)]
-    plain = re.findall(r'^    (suppress)\(', text, re.M)
+    plain = re.findall(r'(?:^    |__global__ void )(suppress|collect_heads)\(', text, re.M)
     return both + collect + plain
 
 

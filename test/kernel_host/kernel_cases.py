@@ -123,16 +123,15 @@ def run_decode(launcher: Launcher, case: DecodeCase) -> list[Decoded]:
     spec = dataclasses.replace(case.spec, outputs=tuple(tensors))
     plan = plan_decoding(spec, tensors, case.settings.multi_label)
     state = _State(case, plan, images)
-    for launch in plan.launches:
-        numbers = [
-            np.float32(number) if isinstance(number, float) else np.int32(number)
-            for number in launch.numbers
-        ]
-        launcher.launch(
-            launch.name, (-(-launch.threads // COLLECT_BLOCK), images, 1), (COLLECT_BLOCK, 1, 1),
-            *launch.tensors, state.settings, state.counters, state.keys, np.int32(plan.capacity),
-            state.boxes, *numbers,
-        )
+    launch, tensors = plan.launch, plan.launch.tensors
+    if launch.heads is not None:
+        launch.heads['data'] = launcher.cells(list(tensors))
+        tensors = (launch.heads,)
+    launcher.launch(
+        launch.name, (-(-launch.threads // COLLECT_BLOCK), images, 1), (COLLECT_BLOCK, 1, 1),
+        *tensors, state.settings, state.counters, state.keys, np.int32(plan.capacity),
+        state.boxes, *map(np.int32, launch.numbers),
+    )
     launcher.launch(
         'suppress', (images, 1, 1), (BLOCK, 1, 1), state.settings, state.counters, state.keys,
         np.int32(plan.capacity), state.sorted, np.int32(plan.sorted_capacity), state.boxes,

@@ -1,4 +1,4 @@
-"""Which kernels turn the outputs of a model into candidates, with which arguments. No CUDA."""
+"""Which kernel turns the outputs of a model into candidates, with which arguments. No CUDA."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout
-from yolov7_trt_ros.engine.device_records import MAX_CLASSES
+from yolov7_trt_ros.engine.device_records import HEAD, MAX_CLASSES
 
 _ANCHORS = 3
 
@@ -22,18 +25,25 @@ class OutputTensor(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CollectLaunch:
-    """One collect kernel: `tensors`, then what all of them take, then `numbers`."""
+    """
+    One collect kernel: `tensors`, then what all of them take, then `numbers`.
+
+    Where there are `heads`, the kernel takes one table instead of tensors: these HEAD records,
+    each with the address of the tensor of its place as `data`.
+
+    """
 
     name: str
     threads: int
     tensors: tuple[int, ...]
-    numbers: tuple[Any, ...]
+    numbers: tuple[int, ...]
+    heads: NDArray[Any] | None = None
 
     @property
     def types(self) -> str:
         """Argument types in pycuda's letters."""
-        numbers = ''.join('f' if isinstance(number, float) else 'i' for number in self.numbers)
-        return 'P' * len(self.tensors) + 'PPPiP' + numbers
+        first = 1 if self.heads is not None else len(self.tensors)
+        return 'P' * first + 'PPPiP' + 'i' * len(self.numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Decoding:
 
     """
 
-    launches: tuple[CollectLaunch, ...]
+    launch: CollectLaunch
     rows: int
     capacity: int
     class_step: int
@@ -68,13 +78,12 @@ def plan_decoding(
         rows = boxes.shape[1]
         name = f'collect_finished_{boxes.dtype}_{scores.dtype}'
         launch = CollectLaunch(name, rows, addresses, (rows, spec.num_classes or MAX_CLASSES))
-        return Decoding((launch,), rows, rows, MAX_CLASSES, finished=True)
+        return Decoding(launch, rows, rows, MAX_CLASSES, finished=True)
     if spec.layout is OutputLayout.LABELLED:
         return _plan_labelled(spec, tensors)
     classes = spec.num_classes or 0
     if spec.layout is OutputLayout.RAW_HEADS:
-        launches, rows = _plan_heads(spec, tensors, multi_label)
-        return _decoding(launches, rows, classes, multi_label)
+        return _decoding(_plan_heads(spec, tensors, multi_label), classes, multi_label)
     rows, row_step, value_step = _row_steps(spec, tensors[0])
     numbers: tuple[int, ...] = (rows, classes, int(multi_label))
     if spec.layout is OutputLayout.GRID:
@@ -83,8 +92,7 @@ def plan_decoding(
     else:
         numbers = (*numbers, int(spec.boxes_are_centres))
         name = f'collect_pair_{tensors[0].dtype}_{tensors[1].dtype}'
-    launches = (CollectLaunch(name, rows, addresses, numbers),)
-    return _decoding(launches, rows, classes, multi_label)
+    return _decoding(CollectLaunch(name, rows, addresses, numbers), classes, multi_label)
 
 
 def _row_steps(spec: ModelSpec, tensor: OutputTensor) -> tuple[int, int, int]:
@@ -115,36 +123,36 @@ def _plan_labelled(spec: ModelSpec, tensors: list[OutputTensor]) -> Decoding:
         *(number for place in places for number in place),
     )
     addresses = tuple(tensor.address for tensor in tensors)
-    return Decoding((CollectLaunch(name, rows, addresses, numbers),), rows, rows, MAX_CLASSES)
+    return Decoding(CollectLaunch(name, rows, addresses, numbers), rows, rows, MAX_CLASSES)
 
 
-def _decoding(
-    launches: tuple[CollectLaunch, ...], rows: int, classes: int, multi_label: bool
-) -> Decoding:
-    return Decoding(launches, rows, rows * classes if multi_label else rows, classes)
+def _decoding(launch: CollectLaunch, classes: int, multi_label: bool) -> Decoding:
+    rows = launch.threads
+    return Decoding(launch, rows, rows * classes if multi_label else rows, classes)
 
 
 def _plan_heads(
     spec: ModelSpec, tensors: list[OutputTensor], multi_label: bool
-) -> tuple[tuple[CollectLaunch, ...], int]:
-    """One launch a head; rows count through the heads."""
+) -> CollectLaunch:
+    """One launch for all heads; rows count through them."""
     assert spec.anchors is not None  # recognise_model guarantees it
     classes = spec.num_classes or 0
     values = 5 + classes
-    rows = sum(tensor.shape[2] * tensor.shape[3] for tensor in tensors) * _ANCHORS
-    launches = []
-    first = 0
-    for tensor, stride, sizes in zip(tensors, spec.strides, spec.anchors, strict=True):
+    heads = np.zeros(len(tensors), HEAD)
+    rows = 0
+    for head, tensor, stride, sizes in zip(
+        heads, tensors, spec.strides, spec.anchors, strict=True
+    ):
         height, width = tensor.shape[2:4]
         cells = height * width
         # (B, 3, h, w, values) keeps the values of a cell together, (B, 3 * values, h, w) apart
         together = len(tensor.shape) == 5
-        steps = (cells * values, values, 1) if together else (cells * values, 1, cells)
-        numbers = (
-            rows, classes, int(multi_label), first, cells, width, *steps,
-            float(stride), *(float(side) for size in sizes for side in size),
-        )
-        name = f'collect_head_{tensor.dtype}'
-        launches.append(CollectLaunch(name, cells * _ANCHORS, (tensor.address,), numbers))
-        first += cells * _ANCHORS
-    return tuple(launches), rows
+        head['is_half'] = tensor.dtype == 'float16'
+        head['first_row'], head['cells'], head['width'] = rows, cells, width
+        head['image_step'], head['anchor_step'] = _ANCHORS * cells * values, cells * values
+        head['cell_step'], head['value_step'] = (values, 1) if together else (1, cells)
+        head['stride'], head['anchors_wh'] = stride, sizes
+        rows += cells * _ANCHORS
+    numbers = (rows, classes, int(multi_label), len(tensors))
+    addresses = tuple(tensor.address for tensor in tensors)
+    return CollectLaunch('collect_heads', rows, addresses, numbers, heads)

@@ -22,6 +22,22 @@ GEOMETRY = np.dtype([
 ])
 """From network pixels to source pixels, of one image."""
 
+HEAD = np.dtype([
+    ('data', np.uint64),
+    ('is_half', np.int32),
+    ('first_row', np.int32),
+    ('cells', np.int32),
+    ('width', np.int32),
+    ('image_step', np.int32),
+    ('anchor_step', np.int32),
+    ('cell_step', np.int32),
+    ('value_step', np.int32),
+    ('stride', np.float32),
+    ('anchors_wh', np.float32, (3, 2)),
+    ('unused', np.int32),
+])
+"""A raw head: where its logits lie, how they are laid out, and what they stand for."""
+
 SETTINGS = np.dtype([
     ('score_threshold', np.float32),
     ('objectness_floor', np.float32),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import dataclasses
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +23,9 @@ from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.engine.decode_plan import OutputTensor, plan_decoding
 from yolov7_trt_ros.engine.device_records import (
     COUNTERS,
-    GEOMETRY,
     geometry_record,
+    HEAD,
     SETTINGS,
-    TAP,
 )
 from yolov7_trt_ros.engine.frame_layout import SourceKey, SourcePart, UploadPart
 from yolov7_trt_ros.engine.kernels import Kernels
@@ -36,6 +36,7 @@ from yolov7_trt_ros.engine.trt_api import TrtContext
 _BLOCK_XY = (32, 8)
 _COLLECT_BLOCK = 128
 _SUPPRESS_BLOCK = 512
+_TABLE_ALIGNMENT = 16
 
 
 class BucketKey(NamedTuple):
@@ -164,13 +165,13 @@ class Bucket:
     def enqueue_decoding(self, slot: StagingSlot) -> None:
         """Decode, filter and suppress; the results go straight into the host memory of `slot`."""
         images = len(self.parts)
-        for launch in self._decoding.launches:
-            function = self._tools.kernels.function(launch.name, launch.types)
-            function.prepared_async_call(
-                (-(-launch.threads // _COLLECT_BLOCK), images), (_COLLECT_BLOCK, 1, 1),
-                self._stream, *launch.tensors, self._settings, self._counters, self._keys,
-                self._decoding.capacity, self._boxes, *launch.numbers,
-            )
+        launch = self._decoding.launch
+        tensors = launch.tensors if launch.heads is None else (self._heads,)
+        self._tools.kernels.function(launch.name, launch.types).prepared_async_call(
+            (-(-launch.threads // _COLLECT_BLOCK), images), (_COLLECT_BLOCK, 1, 1),
+            self._stream, *tensors, self._settings, self._counters, self._keys,
+            self._decoding.capacity, self._boxes, *launch.numbers,
+        )
         self._tools.kernels.function('suppress', 'PPPiPiPiiiPP').prepared_async_call(
             (images, 1), (_SUPPRESS_BLOCK, 1, 1), self._stream,
             self._settings, self._counters, self._keys, self._decoding.capacity, self._sorted,
@@ -209,21 +210,20 @@ class Bucket:
         self._boxes = reserve('boxes', images * decoding.rows * 16)
 
     def _upload_tables(self) -> DeviceBuffer:
-        """Put sampling tables and geometry of all images into one buffer."""
-        size = sum((len(part.columns) + len(part.rows)) * TAP.itemsize for part in self.parts)
-        host = np.zeros(len(self.parts) * GEOMETRY.itemsize + size, np.uint8)
-        geometry = host[: len(self.parts) * GEOMETRY.itemsize].view(GEOMETRY)
+        """Put geometry, heads and the sampling tables of all images into one buffer."""
+        tables = [np.array([geometry_record(part.letterbox) for part in self.parts])]
+        launch = self._decoding.launch
+        heads = np.zeros(0, HEAD) if launch.heads is None else launch.heads.copy()
+        heads['data'] = launch.tensors if launch.heads is not None else 0
+        tables += [heads, *(table for part in self.parts for table in (part.columns, part.rows))]
+        ends = list(accumulate(-(-table.nbytes // _TABLE_ALIGNMENT) * _TABLE_ALIGNMENT
+                               for table in tables))
+        host = np.zeros(ends[-1], np.uint8)
         buffer = DeviceBuffer(host.nbytes)
-        position = geometry.nbytes
-        self._tap_addresses = []
-        for index, part in enumerate(self.parts):
-            geometry[index] = geometry_record(part.letterbox)
-            addresses = []
-            for table in (part.columns, part.rows):
-                host[position:position + table.nbytes] = table.view(np.uint8)
-                addresses.append(buffer.address + position)
-                position += table.nbytes
-            self._tap_addresses.append(addresses)
-        self._geometry = buffer.address
+        starts = [0, *ends[:-1]]
+        for table, start in zip(tables, starts, strict=True):
+            host[start:start + table.nbytes] = table.view(np.uint8)
+        self._geometry, self._heads, *taps = (buffer.address + start for start in starts)
+        self._tap_addresses = [taps[index:index + 2] for index in range(0, len(taps), 2)]
         cuda.memcpy_htod(buffer.address, host)
         return buffer

@@ -1,7 +1,8 @@
 // Collect: the network's output -> candidates, i.e. (box, class) pairs whose score passes the threshold.
 //
 // A warp looks at 32 rows at once: each lane reads the objectness of one row, and the warp then scans the classes of the
-// rows that pass, together. Candidates are appended in any order; their keys carry the order (settings.cuh), so the
+// rows that pass, together. Rows that pass lie in crowds, around objects: so the rows of a warp are spread over the image,
+// in groups of 4 neighbours, or one warp would scan a whole crowd while the others are done. Candidates are appended in any order; their keys carry the order (settings.cuh), so the
 // result does not depend on it. blockIdx.y is the image. Compile with --fmad=false: scores and boxes must equal the twin's.
 //
 // Twin: yolov7_trt_ros.core.decode.decode_outputs.
@@ -28,9 +29,12 @@ static __device__ __forceinline__ float4 corners(float cx, float cy, float w, fl
 template <typename T>
 struct GridRows {  // (rows, 5 + classes): cx, cy, w, h in network pixels, objectness, classes, all decoded
     static const bool FILTERED = true;  // rows of low objectness need no look at their classes
+    typedef int Place;                  // what is worked out once a row
     const T *data;
     int row_step;    // elements from one row to the next
     int value_step;  // ... from one value of a row to the next
+
+    __device__ __forceinline__ int place(int row) const { return row; }
 
     __device__ __forceinline__ float value(int row, int index) const {
         return as_float(data[(size_t)row * row_step + (size_t)index * value_step]);
@@ -38,62 +42,86 @@ struct GridRows {  // (rows, 5 + classes): cx, cy, w, h in network pixels, objec
     __device__ __forceinline__ float objectness(int row) const { return value(row, 4); }
     __device__ __forceinline__ float activate(float objectness) const { return objectness; }
     __device__ __forceinline__ float class_score(int row, int class_id) const { return value(row, 5 + class_id); }
-    __device__ __forceinline__ float4 box(int row) const {
-        return corners(value(row, 0), value(row, 1), value(row, 2), value(row, 3));
-    }
+    __device__ __forceinline__ float box_value(int row, int index) const { return value(row, index); }
+    __device__ __forceinline__ float4 box(int, const float4 &raw) const { return corners(raw.x, raw.y, raw.z, raw.w); }
 };
 
-struct HeadShape {
-    int cells;          // grid cells: height * width
-    int width;          // in cells
-    int anchor_step;    // elements from one anchor to the next
-    int cell_step;      // ... from one cell to the next
-    int value_step;     // ... from one value of a cell to the next
-    float stride;       // network pixels a cell
-    float anchors[6];   // width and height in network pixels of three anchors
+// One raw head: logits. engine/device_records.py describes the same layout to numpy.
+struct Head {
+    Key data;         // address of float or half values
+    int is_half;
+    int first_row;    // number of its first row among the rows of all heads
+    int cells;        // grid cells: height * width
+    int width;        // in cells
+    int image_step;   // elements from one image to the next
+    int anchor_step;  // ... from one anchor to the next
+    int cell_step;    // ... from one cell to the next
+    int value_step;   // ... from one value of a cell to the next
+    float stride;     // network pixels a cell
+    float anchors[6]; // width and height in network pixels of three anchors
+    int unused;
 };
 
-template <typename T>
-struct HeadRows {  // logits of one raw head; rows count anchors first, then cells
+struct HeadPlace {
+    const void *data;
+    size_t first;    // element of the row's value 0
+    int value_step;
+    int is_half;
+    int head, anchor, cell;
+};
+
+struct HeadRows {  // rows count heads first, then anchors, then cells
     static const bool FILTERED = true;
-    const T *data;
-    HeadShape shape;
+    typedef HeadPlace Place;
+    const Head *heads;
+    int count;
 
-    __device__ __forceinline__ float value(int row, int index) const {
-        const int anchor = row / shape.cells, cell = row % shape.cells;
-        return as_float(data[(size_t)anchor * shape.anchor_step + (size_t)cell * shape.cell_step +
-                             (size_t)index * shape.value_step]);
+    __device__ __forceinline__ HeadPlace place(int row) const {
+        int index = 0;
+        while (index + 1 < count && row >= heads[index + 1].first_row) ++index;
+        const Head &head = heads[index];
+        const int local = row - head.first_row, anchor = local / head.cells, cell = local % head.cells;
+        const size_t first = (size_t)blockIdx.y * head.image_step + (size_t)anchor * head.anchor_step +
+                             (size_t)cell * head.cell_step;
+        return HeadPlace{(const void *)head.data, first, head.value_step, head.is_half, index, anchor, cell};
     }
-    __device__ __forceinline__ float objectness(int row) const { return value(row, 4); }
+    __device__ __forceinline__ float value(const HeadPlace &place, int index) const {
+        const size_t at = place.first + (size_t)index * place.value_step;
+        return place.is_half ? as_float(((const half_t *)place.data)[at]) : as_float(((const float *)place.data)[at]);
+    }
+    __device__ __forceinline__ float objectness(const HeadPlace &place) const { return value(place, 4); }
     __device__ __forceinline__ float activate(float objectness) const { return sigmoid(objectness); }
-    __device__ __forceinline__ float class_score(int row, int class_id) const { return sigmoid(value(row, 5 + class_id)); }
-    __device__ __forceinline__ float4 box(int row) const {
-        const int anchor = row / shape.cells, cell = row % shape.cells;
-        const float x = float(cell % shape.width), y = float(cell / shape.width);
-        const float w = sigmoid(value(row, 2)) * 2, h = sigmoid(value(row, 3)) * 2;
-        return corners((sigmoid(value(row, 0)) * 2 - 0.5f + x) * shape.stride,
-                       (sigmoid(value(row, 1)) * 2 - 0.5f + y) * shape.stride, w * w * shape.anchors[anchor * 2],
-                       h * h * shape.anchors[anchor * 2 + 1]);
+    __device__ __forceinline__ float class_score(const HeadPlace &place, int class_id) const {
+        return sigmoid(value(place, 5 + class_id));
+    }
+    __device__ __forceinline__ float box_value(const HeadPlace &place, int index) const { return value(place, index); }
+    __device__ __forceinline__ float4 box(const HeadPlace &place, const float4 &raw) const {
+        const Head &head = heads[place.head];
+        const float x = float(place.cell % head.width), y = float(place.cell / head.width);
+        const float w = sigmoid(raw.z) * 2, h = sigmoid(raw.w) * 2;
+        return corners((sigmoid(raw.x) * 2 - 0.5f + x) * head.stride, (sigmoid(raw.y) * 2 - 0.5f + y) * head.stride,
+                       w * w * head.anchors[place.anchor * 2], h * h * head.anchors[place.anchor * 2 + 1]);
     }
 };
 
 template <typename B, typename S>
 struct PairRows {  // boxes (rows, 4) and scores (rows, classes) with objectness multiplied in
     static const bool FILTERED = false;
+    typedef int Place;
     const B *boxes;
     const S *scores;
     int classes;
     bool centres;  // boxes are cx, cy, w, h rather than corners
 
+    __device__ __forceinline__ int place(int row) const { return row; }
     __device__ __forceinline__ float objectness(int) const { return 1.0f; }
     __device__ __forceinline__ float activate(float) const { return 1.0f; }
     __device__ __forceinline__ float class_score(int row, int class_id) const {
         return as_float(scores[(size_t)row * classes + class_id]);
     }
-    __device__ __forceinline__ float4 box(int row) const {
-        const B *box = boxes + (size_t)row * 4;
-        const float a = as_float(box[0]), b = as_float(box[1]), c = as_float(box[2]), d = as_float(box[3]);
-        return centres ? corners(a, b, c, d) : make_float4(a, b, c, d);
+    __device__ __forceinline__ float box_value(int row, int index) const { return as_float(boxes[(size_t)row * 4 + index]); }
+    __device__ __forceinline__ float4 box(int, const float4 &raw) const {
+        return centres ? corners(raw.x, raw.y, raw.z, raw.w) : raw;
     }
 };
 
@@ -106,7 +134,6 @@ struct Sink {
     Key *keys;
     int capacity;
     float4 *boxes;  // xyxy in network pixels, one a row
-    int first_row;  // number of the layout's row 0 among all rows of the image
 };
 
 static __device__ __forceinline__ bool is_finite(const float4 &box) {
@@ -120,7 +147,15 @@ static __device__ __forceinline__ void append(const Sink &sink, float score, uns
 
 static __device__ __forceinline__ void keep_box(const Sink &sink, int row, const float4 &box) {
     if (!is_finite(box)) atomicAdd(&sink.counters->bad_boxes, 1);
-    sink.boxes[sink.first_row + row] = box;
+    sink.boxes[row] = box;
+}
+
+// The four values of a row's box, read by four lanes at once and given to all. Called by a whole warp.
+static __device__ __forceinline__ float4 share_box(float value) {
+    const unsigned all = 0xffffffffu;
+    const float a = __shfl_sync(all, value, 0), b = __shfl_sync(all, value, 1);
+    const float c = __shfl_sync(all, value, 2), d = __shfl_sync(all, value, 3);
+    return make_float4(a, b, c, d);
 }
 
 // One candidate a class that passes. Called by a whole warp.
@@ -128,36 +163,43 @@ template <typename Rows>
 static __device__ __forceinline__ void take_all_classes(const Rows &rows, const Sink &sink, int row, float objectness,
                                                         int classes, bool scored) {
     const float threshold = sink.settings->score_threshold;
+    const typename Rows::Place place = rows.place(row);
+    const float box_value = rows.box_value(place, threadIdx.x & 3);  // asked for early: it takes as long as the classes
     bool passed = false, bad = false, low = false, finite = false;
+#pragma unroll 4
     for (int c = threadIdx.x & 31; c < classes; c += 32) {
-        const float score = scored ? rows.class_score(row, c) * objectness : objectness;
+        const float score = scored ? rows.class_score(place, c) * objectness : objectness;
         finite |= isfinite(score);
         low |= isinf(score) && score < 0;
         bad |= isnan(score) || (isinf(score) && score > 0);
         if (score > threshold) {
             passed = true;
             bad |= score > HIGHEST_SCORE;
-            if (is_wanted(*sink.settings, c)) append(sink, score, (unsigned)(sink.first_row + row) * classes + c);
+            if (is_wanted(*sink.settings, c)) append(sink, score, (unsigned)row * classes + c);
         }
     }
     passed = __any_sync(0xffffffffu, passed);
     finite = __any_sync(0xffffffffu, finite);
     // minus infinity matters in rows that are candidates, and where there is nothing else
     bad = __any_sync(0xffffffffu, bad || (low && (Rows::FILTERED || passed || !finite)));
+    const float4 raw = share_box(box_value);
     if ((threadIdx.x & 31) != 0) return;
     if (bad) atomicAdd(&sink.counters->bad_scores, 1);
-    if (passed) keep_box(sink, row, rows.box(row));
+    if (passed) keep_box(sink, row, rows.box(place, raw));
 }
 
 // The best class alone; of equal scores the lowest class. Called by a whole warp.
 template <typename Rows>
 static __device__ __forceinline__ void take_best_class(const Rows &rows, const Sink &sink, int row, float objectness,
                                                        int classes, bool scored) {
+    const typename Rows::Place place = rows.place(row);
+    const float box_value = rows.box_value(place, threadIdx.x & 3);
     float best = -INFINITY;
     int best_class = 0x7fffffff;
     bool bad = false;
+#pragma unroll 4
     for (int c = threadIdx.x & 31; c < classes; c += 32) {
-        const float score = scored ? rows.class_score(row, c) * objectness : objectness;
+        const float score = scored ? rows.class_score(place, c) * objectness : objectness;
         bad |= isnan(score);
         if (score > best) best = score, best_class = c;
     }
@@ -167,47 +209,56 @@ static __device__ __forceinline__ void take_best_class(const Rows &rows, const S
         if (other > best || (other == best && other_class < best_class)) best = other, best_class = other_class;
     }
     bad = __any_sync(0xffffffffu, bad) || isinf(best) || best > HIGHEST_SCORE;
+    const float4 raw = share_box(box_value);
     if ((threadIdx.x & 31) != 0) return;
     if (bad) {
         atomicAdd(&sink.counters->bad_scores, 1);
     } else if (best > sink.settings->score_threshold) {
-        keep_box(sink, row, rows.box(row));
-        if (is_wanted(*sink.settings, best_class)) append(sink, best, (unsigned)(sink.first_row + row) * classes + best_class);
+        keep_box(sink, row, rows.box(place, raw));
+        if (is_wanted(*sink.settings, best_class)) append(sink, best, (unsigned)row * classes + best_class);
     }
+}
+
+// The row of this thread: all rows are given out once, to a warp 8 groups of 4 from all over the image.
+static __device__ __forceinline__ int spread_row() {
+    const int warps = gridDim.x * blockDim.x / 32, warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    const int lane = threadIdx.x & 31;
+    return (lane / 4 * warps + warp) * 4 + lane % 4;
 }
 
 // scored: class scores exist; a model of one class has its objectness for a score.
 template <typename Rows>
 static __device__ __forceinline__ void collect(const Rows &rows, const Sink &sink, int count, int classes, bool scored,
                                                bool multi_label) {
-    const int row = blockIdx.x * blockDim.x + threadIdx.x, lane = threadIdx.x & 31;
+    const int row = Rows::FILTERED ? spread_row() : blockIdx.x * blockDim.x + threadIdx.x;
     float objectness = 0.0f;
     bool likely = false;
     if (row < count) {
-        const float raw = rows.objectness(row);
+        const float raw = rows.objectness(rows.place(row));
         if (!isfinite(raw)) atomicAdd(&sink.counters->bad_objectness, 1);
         objectness = rows.activate(raw);
         likely = !Rows::FILTERED ||
                  (raw > sink.settings->objectness_floor && objectness > sink.settings->score_threshold);
     }
     // the class of a model of one is not used, but it has to be one: a label is not
-    if (likely && !scored && rows.class_score(row, 0) > HIGHEST_SCORE) atomicAdd(&sink.counters->bad_scores, 1);
+    if (likely && !scored && rows.class_score(rows.place(row), 0) > HIGHEST_SCORE) atomicAdd(&sink.counters->bad_scores, 1);
     unsigned pending = __ballot_sync(0xffffffffu, likely);
     while (pending) {
         const int owner = __ffs(pending) - 1;
         pending &= pending - 1;
         const float value = __shfl_sync(0xffffffffu, objectness, owner);
+        const int taken = __shfl_sync(0xffffffffu, row, owner);
         if (multi_label)
-            take_all_classes(rows, sink, row - lane + owner, value, classes, scored);
+            take_all_classes(rows, sink, taken, value, classes, scored);
         else
-            take_best_class(rows, sink, row - lane + owner, value, classes, scored);
+            take_best_class(rows, sink, taken, value, classes, scored);
     }
 }
 
 static __device__ __forceinline__ Sink sink_of(const Settings *settings, Counters *counters, Key *keys, int capacity,
-                                               float4 *boxes, int rows, int first_row) {
+                                               float4 *boxes, int rows) {
     const int image = blockIdx.y;
-    return Sink{settings, counters + image, keys + (size_t)image * capacity, capacity, boxes + (size_t)image * rows, first_row};
+    return Sink{settings, counters + image, keys + (size_t)image * capacity, capacity, boxes + (size_t)image * rows};
 }
 
 // output: (batch, rows, 5 + classes), or with the last two exchanged, as the steps say. keys: (batch, capacity); boxes:
@@ -217,28 +268,20 @@ static __device__ __forceinline__ Sink sink_of(const Settings *settings, Counter
                                                    Key *keys, int capacity, float4 *boxes, int rows, int classes,      \
                                                    int multi_label, int row_step, int value_step) {                    \
         const GridRows<T> grid{output + (size_t)blockIdx.y * rows * (5 + classes), row_step, value_step};              \
-        collect(grid, sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows, classes, classes > 1,         \
+        collect(grid, sink_of(settings, counters, keys, capacity, boxes, rows), rows, classes, classes > 1,         \
                 multi_label != 0);                                                                                     \
     }
 
 COLLECT_GRID(float32, float)
 COLLECT_GRID(float16, half_t)
 
-// head: the logits of one head; rows: of all heads together; first_row: where those of this head begin.
-// Anchors are widths and heights in network pixels.
-#define COLLECT_HEAD(type, T)                                                                                          \
-    extern "C" __global__ void collect_head_##type(                                                                    \
-        const T *head, const Settings *settings, Counters *counters, Key *keys, int capacity, float4 *boxes, int rows, \
-        int classes, int multi_label, int first_row, int cells, int width, int anchor_step, int cell_step,             \
-        int value_step, float stride, float w0, float h0, float w1, float h1, float w2, float h2) {                    \
-        const HeadShape shape{cells, width, anchor_step, cell_step, value_step, stride, {w0, h0, w1, h1, w2, h2}};     \
-        const HeadRows<T> logits{head + (size_t)blockIdx.y * cells * 3 * (5 + classes), shape};                        \
-        collect(logits, sink_of(settings, counters, keys, capacity, boxes, rows, first_row), cells * 3, classes,       \
-                classes > 1, multi_label != 0);                                                                        \
-    }
-
-COLLECT_HEAD(float32, float)
-COLLECT_HEAD(float16, half_t)
+// heads: all heads of the model, one launch for all: a small one after another would leave most of the GPU idle. rows: of
+// all heads together.
+extern "C" __global__ void collect_heads(const Head *heads, const Settings *settings, Counters *counters, Key *keys,
+                                         int capacity, float4 *boxes, int rows, int classes, int multi_label, int count) {
+    const HeadRows logits{heads, count};
+    collect(logits, sink_of(settings, counters, keys, capacity, boxes, rows), rows, classes, classes > 1, multi_label != 0);
+}
 
 // pair_boxes: (batch, rows, 4); scores: (batch, rows, classes).
 #define COLLECT_PAIR(type, B, S)                                                                                       \
@@ -247,7 +290,7 @@ COLLECT_HEAD(float16, half_t)
                                                    int rows, int classes, int multi_label, int centres) {              \
         const size_t image = blockIdx.y;                                                                               \
         const PairRows<B, S> pair{pair_boxes + image * rows * 4, scores + image * rows * classes, classes, centres != 0}; \
-        collect(pair, sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows, classes, true,                \
+        collect(pair, sink_of(settings, counters, keys, capacity, boxes, rows), rows, classes, true,                \
                 multi_label != 0);                                                                                     \
     }
 
@@ -327,7 +370,7 @@ static __device__ __forceinline__ void take_labelled(const B *boxes, const Steps
         take_labelled(labelled, Steps{box_first, box_image, box_row, box_value}, scores,                               \
                       Steps{score_first, score_image, score_row, score_value}, objectness, labels,                     \
                       Steps{label_first, label_image, label_row, label_value},                                         \
-                      sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows, limit, centres != 0);         \
+                      sink_of(settings, counters, keys, capacity, boxes, rows), rows, limit, centres != 0);         \
     }
 
 COLLECT_LABELLED(float32_float32_float32, float, float, float)
@@ -379,7 +422,7 @@ static __device__ __forceinline__ void take_finished(const int *counts, const B 
         const int *counts, const B *finished, const S *scores, const int *class_ids, const Settings *settings,         \
         Counters *counters, Key *keys, int capacity, float4 *boxes, int rows, int limit) {                             \
         take_finished(counts, finished, scores, class_ids,                                                             \
-                      sink_of(settings, counters, keys, capacity, boxes, rows, 0), rows, limit);                       \
+                      sink_of(settings, counters, keys, capacity, boxes, rows), rows, limit);                       \
     }
 
 COLLECT_FINISHED(float32_float32, float, float)
