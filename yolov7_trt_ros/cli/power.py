@@ -66,7 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='off and restore are the same: back to what was before on',
     )
     add('restore', _restore, 'put back what a process that was killed has left changed')
-    _add_period(add('watch', _watch, 'show the telemetry until interrupted'))
+    watch = add('watch', _watch, 'show the telemetry until q or Ctrl-C')
+    watch.add_argument(
+        '--plain', action='store_true',
+        help='one table after the other, as where the output is no terminal or rich is missing',
+    )
+    _add_period(watch)
     record = add('record', _record, 'write the telemetry to a CSV file')
     record.add_argument('-o', '--output', required=True, type=Path, metavar='CSV')
     _add_period(record)
@@ -251,10 +256,20 @@ def _restore(args: argparse.Namespace) -> int:
 
 
 def _watch(args: argparse.Namespace) -> int:
-    from yolov7_trt_ros.cli.power_telemetry import open_source, samples, show
+    from yolov7_trt_ros.cli.power_telemetry import check_times, open_source, samples, show
+    from yolov7_trt_ros.cli.power_watch import BoardFacts, can_draw, watch
 
-    with _machine(args) as machine, open_source(machine) as source:
-        show(source.name, samples(source, args.period, args.seconds))
+    check_times(args.period, args.seconds)
+    if args.plain or not can_draw(sys.stdout):
+        if sys.stdout.isatty() and not args.plain:
+            warn('for the whole terminal rich is needed, which is not installed: pip install rich')
+        with _machine(args) as machine, open_source(machine) as source:
+            show(source.name, samples(source, args.period, args.seconds))
+        return 0
+    with _opened(args) as (machine, control), open_source(machine) as source:
+        facts = BoardFacts(control, machine.root, source.name)
+        with contextlib.closing(facts):
+            watch(source, lambda: facts.now, args.period, args.seconds)
     return 0
 
 

@@ -66,9 +66,7 @@ def samples(
         Nothing can be read.
 
     """
-    for name, value in (('period', period_s), ('seconds', seconds)):
-        if value is not None and not value > 0:
-            raise SettingError(f'--{name} must be above 0, got {value:g}')
+    check_times(period_s, seconds)
     start_s = time.monotonic()
     for number in itertools.count():
         due_s = number * period_s
@@ -76,6 +74,13 @@ def samples(
             return
         time.sleep(max(0.0, start_s + due_s - time.monotonic()))
         yield source.read()
+
+
+def check_times(period_s: float, seconds: float | None) -> None:
+    """Raise SettingError where the period or the time is not above 0."""
+    for name, value in (('period', period_s), ('seconds', seconds)):
+        if value is not None and not value > 0:
+            raise SettingError(f'--{name} must be above 0, got {value:g}')
 
 
 def sample_columns(sample: BoardSample) -> dict[str, float]:
