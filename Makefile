@@ -102,7 +102,7 @@ bench: venv  ## measure the frame path and the transport of images (about 2 minu
 gpubench: venv  ## check and measure the GPU path (PLAN= of batch 1 to 8 at 640, PICTURES= a folder; about 5 minutes)
 	@test -n "$$MAKE_PLAN" && test -n "$$MAKE_PICTURES" \
 		|| { echo 'usage: make gpubench PLAN=yolov7-tiny.plan PICTURES=val2017'; exit 2; } >&2
-	@$(BIN)/python benchmarks/gpu_path.py --plan="$$MAKE_PLAN" --pictures="$$MAKE_PICTURES"
+	@$(BIN)/python benchmarks/gpu_path.py --plan="$$MAKE_PLAN" --pictures="$$MAKE_PICTURES" --tiles 2
 	@$(BIN)/python benchmarks/gpu_correct.py --plan="$$MAKE_PLAN" --pictures="$$MAKE_PICTURES"
 	@$(BIN)/python benchmarks/node_latency.py --backend tensorrt --model="$$MAKE_PLAN" --seconds 20
 

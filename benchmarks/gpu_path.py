@@ -13,21 +13,26 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
+import os
 from pathlib import Path
 import statistics
+import tempfile
 import time
 from typing import Any
+import unittest.mock
 
-import cv2
 from measured_on import save
 import numpy as np
+import photographs
 from plain_gpu import PlainGpu
 import pycuda.driver as cuda
 
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine.cuda_device import CudaDevice, find_machine
+from yolov7_trt_ros.engine.frame_layout import copy_rows, image_rows
 from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
 from yolov7_trt_ros.engine.plan import read_manifest, read_plan
 from yolov7_trt_ros.engine.trt_api import TrtApi
@@ -52,14 +57,6 @@ def timed(work: Callable[[int], Any], repeats: int, warm_up: int = 20) -> list[f
         work(index)
         seconds.append(time.perf_counter() - start)
     return seconds[warm_up:]
-
-
-def load_frames(folder: Path, size_wh: tuple[int, int]) -> list[ImageView]:
-    """Return different pictures, scaled to one size, each in pageable memory of its own."""
-    paths = sorted(folder.glob('**/*.jpg'))[:FRAMES]
-    if len(paths) < FRAMES:
-        raise SystemExit(f'{folder} must hold at least {FRAMES} .jpg files')
-    return [ImageView.from_array(cv2.resize(cv2.imread(str(path)), size_wh)) for path in paths]
 
 
 class Plan:
@@ -137,6 +134,54 @@ def measure_latency(
             'over_network_graph': round(latency['p50'] / graph, 3),
         }
     return result
+
+
+def boxes_per_frame(detector: TrtDetector, images: list[ImageView]) -> float:
+    """Return the mean number of detections."""
+    found = [len(detector.detect(image, SETTINGS)[0]) for image in images]
+    return round(sum(found) / len(found), 2)
+
+
+def measure_host(detector: TrtDetector, frames: dict[Any, list[ImageView]]) -> dict[str, Any]:
+    """
+    Return the host's milliseconds a frame: until the GPU has its work, and unpacking.
+
+    `copy` is the copying of the rows alone, into the same memory; `without_copy` is the rest:
+    views, settings check, transfers and launch by the driver, unpacking.
+
+    """
+    result = {}
+    for size, images in frames.items():
+        timings = [detector.detect(images[i % FRAMES], SETTINGS)[1] for i in range(1020)][20:]
+        with detector._device:
+            bucket = detector._bucket_for([images[0]], SETTINGS)
+            slot = detector._acquire(bucket)
+            targets = slot.targets(bucket.uploads[0])
+            copies = timed(lambda i, images=images, targets=targets: [
+                copy_rows(image_rows(images[i % FRAMES]), target) for target in targets
+            ], 1000)
+            detector._pool.release(slot)
+        parts = {
+            'before_gpu': statistics.median(each.preprocess_ns for each in timings) / 1e6,
+            'unpack': statistics.median(each.postprocess_ns for each in timings) / 1e6,
+            'copy': statistics.median(copies) * 1e3,
+        }
+        parts['without_copy'] = parts['before_gpu'] + parts['unpack'] - parts['copy']
+        result[f'{size[0]}x{size[1]}'] = {name: round(ms, 4) for name, ms in parts.items()}
+    return result
+
+
+def measure_choices(plan: Plan, times: int = 6) -> list[dict[str, Any]]:
+    """Return what `memory: auto` chooses in each of several openings, none of which is kept."""
+    choices = []
+    for _ in range(times):
+        with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.dict(
+            os.environ, {'XDG_CACHE_HOME': folder}
+        ):
+            detector = plan.open_detector(memory='auto')
+        choices.append(dataclasses.asdict(detector.memory_choice))
+        detector.close()
+    return choices
 
 
 def pipelined(detector: TrtDetector, frames: list[list[ImageView]], repeats: int) -> float:
@@ -266,19 +311,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--plan', type=Path, required=True)
-    parser.add_argument('--pictures', type=Path, required=True, help='folder of .jpg files')
+    photographs.add_arguments(parser)
     parser.add_argument('--energy-seconds', type=float, default=5.0, help='0 leaves energy out')
     parser.add_argument(
         '-o', '--output', type=Path, default=Path(__file__).parent / 'results' / 'gpu_path.json'
     )
     args = parser.parse_args()
     plan, device = Plan(args.plan), CudaDevice()
-    frames = {size: load_frames(args.pictures, size) for size in SIZES_WH}
-    square, free = plan.open_detector(rectangular=False), plan.open_detector()
+    frames = {
+        size: [ImageView.from_array(each) for each in photographs.load_frames(args, *size, FRAMES)]
+        for size in SIZES_WH
+    }
+    square = plan.open_detector(rectangular=False, memory='staged')
+    free = plan.open_detector(memory='staged')
+    boxes = {f'{w}x{h}': boxes_per_frame(free, images) for (w, h), images in frames.items()}
+    photographs.check_boxes(min(boxes.values()), args.least_boxes)
     result: dict[str, Any] = {
         'machine': str(find_machine(plan.api)),
         'plan': plan.manifest.to_record() if plan.manifest else None,
-        'upload_ms_by_strategy': dict(free.memory_choice.medians_ms),
+        'pictures': photographs.describe(args),
+        'boxes_per_frame': boxes,
+        'memory_auto': measure_choices(plan),
         'facts': free.facts(),
     }
 
@@ -294,6 +347,7 @@ def main() -> None:
         forced = plan.open_detector(memory=memory)
         note(f'latency_rectangular_{memory}', measure_latency(forced, device, frames))
         forced.close()
+    note('host_work_rectangular', measure_host(free, frames))
     note('throughput_rectangular', measure_throughput(free, frames))
     note('batch_8_square_640x480', measure_batch(square, frames[(640, 480)]))
     note('plain_way_square', measure_plain_way(plan, frames))

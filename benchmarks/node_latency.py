@@ -31,7 +31,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from measured_on import save
-from photographs import check_boxes, LEAST_BOXES, load_photographs
+from photographs import add_arguments, check_boxes, describe, load_frames
 from r2b_report import r2b_record, write_r2b
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -88,7 +88,7 @@ def camera_messages(args: argparse.Namespace) -> list[StampedMessage | StampedBy
     """Return what a camera publishes in turn."""
     width, height = map(int, args.size.split('x'))
     made = []
-    for picture in load_photographs(args.pictures, width, height):
+    for picture in load_frames(args, width, height):
         message = Image(height=height, width=width, encoding='bgr8', step=width * 3)
         message.data = array.array('B', picture.tobytes())
         made.append((StampedBytes if args.publisher == SERIALIZED else StampedMessage)(message))
@@ -279,13 +279,13 @@ def main() -> None:
     parser.add_argument('--no-cuda-graph', dest='cuda_graph', action='store_false')
     numbers = {
         'size': '1920x1080', 'rate': 30.0, 'seconds': 15.0, 'cameras': 1,
-        'max_batch': 1, 'batch_max_wait_ms': 0.0, 'least_boxes': LEAST_BOXES,
+        'max_batch': 1, 'batch_max_wait_ms': 0.0,
     }
     for name, default in numbers.items():
         parser.add_argument(f'--{name.replace("_", "-")}', type=type(default), default=default)
     results = Path(__file__).parent / 'results'
     parser.add_argument('-o', '--output', type=Path, default=results / 'node_latency.json')
-    parser.add_argument('--pictures', type=Path, help='folder of photographs (default: mosaics)')
+    add_arguments(parser)
     parser.add_argument('--publishers', nargs='+', default=PUBLISHERS, choices=PUBLISHERS)
     parser.add_argument(
         '--r2b-json', type=Path,
@@ -313,7 +313,7 @@ def main() -> None:
         'size': args.size, 'rate_hz': args.rate, 'seconds': args.seconds,
         'max_batch': args.max_batch, 'batch_max_wait_ms': args.batch_max_wait_ms,
         'warm_up_s': WARM_UP_S, 'least_boxes': args.least_boxes,
-        'pictures': 'mosaics of photographs' if args.pictures is None else 'photographs',
+        'pictures': describe(args),
         'publishers': measured,
     })
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from measured_on import save
 import numpy as np
-from photographs import Bgr, check_boxes, LEAST_BOXES, load_photographs
+from photographs import add_arguments, Bgr, check_boxes, describe, load_frames
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings
@@ -183,9 +183,8 @@ def main() -> int:
     parser.add_argument('--end2end-plan', default='', help='of trtutils: EfficientNMS inside')
     parser.add_argument('--checkpoint', default='', help='of PyTorch')
     parser.add_argument('--memory', default='staged', help='of ours: memory strategy')
-    parser.add_argument('--pictures', type=Path, help='folder of photographs (default: mosaics)')
     parser.add_argument('--frames', type=int, default=330, help='of each peer and size')
-    parser.add_argument('--least-boxes', type=float, default=LEAST_BOXES)
+    add_arguments(parser)
     parser.add_argument(
         '-o', '--output', type=Path, default=Path(__file__).parent / 'results' / 'peers.json'
     )
@@ -196,14 +195,14 @@ def main() -> int:
         return 1
     sizes = {}
     for width, height in SIZES_WH:
-        frames = load_photographs(args.pictures, width, height)
+        frames = load_frames(args, width, height)
         row = measure_size(runs, frames, args.frames, args.least_boxes)
         sizes[f'{width}x{height}'] = row
         for name, values in row.items():
             print(f'{width}x{height} {name}:', values, flush=True)
     save(args.output, {
         'frames': args.frames, 'memory': args.memory, 'not_run': absent, 'sizes': sizes,
-        'least_boxes': args.least_boxes,
+        'pictures': describe(args), 'least_boxes': args.least_boxes,
     })
     return 0
 

@@ -43,8 +43,10 @@ def test_mosaics_are_photographs_with_several_objects():
 def test_pictures_of_a_folder_fill_the_size(tmp_path):
     assert cv2.imwrite(str(tmp_path / 'wide.png'), np.full((10, 40, 3), (1, 2, 3), np.uint8))
     (tmp_path / 'notes.txt').write_text('no picture')
-    (frame,) = photographs.load_photographs(tmp_path, 64, 48)
-    assert frame.shape == (48, 64, 3) and (frame == (1, 2, 3)).all()
+    frames = photographs.load_photographs(tmp_path, 64, 48, count=2)
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 2
+    assert all((frame == (1, 2, 3)).all() for frame in frames)
+    assert not np.shares_memory(*frames)
 
 
 def test_no_pictures_and_few_boxes_are_errors(tmp_path, monkeypatch):
@@ -146,3 +148,24 @@ def test_peers_where_nothing_is_installed_say_so_and_fail():
     assert done.returncode == 1 and 'nothing ran' in done.stdout, done.stderr
     for name in ('ours', 'usual Python', 'trtutils', 'PyTorch'):
         assert f'{name}: ' in done.stdout
+
+
+def test_a_session_goes_on_after_a_step_that_cannot_run(tmp_path):
+    done = subprocess.run([
+        sys.executable, BENCHMARKS / 'gpu_session.py', '--plan', tmp_path / 'no.plan',
+        '--steps', 'correct', 'peers', 'build_grid', '-o', tmp_path,
+    ], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1, done.stderr
+    steps = json.loads((tmp_path / 'session.json').read_text())['steps']
+    assert steps['correct'] == {'status': 0, 'left_out': 'needs --pictures'}
+    assert steps['build_grid'] == {'status': 0, 'left_out': 'no ONNX model was given'}
+    assert steps['peers']['status'] == 1 and steps['peers']['last_line'] == 'nothing ran'
+
+
+def test_host_work_is_measured_without_a_gpu(tmp_path):
+    subprocess.run([
+        sys.executable, BENCHMARKS / 'host_work.py', '--frames', '20',
+        '-o', tmp_path / 'result.json',
+    ], check=True, timeout=600)
+    result = json.loads((tmp_path / 'result.json').read_text())
+    assert result['view_us'] > 0 < result['detect_us'] and result['boxes'] == 10

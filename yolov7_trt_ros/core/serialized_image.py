@@ -18,6 +18,9 @@ from yolov7_trt_ros.errors import ImageError
 _BYTE_ORDERS = {0: '>', 1: '<'}
 """By the second byte of plain CDR; others are parameter lists and XCDR 2."""
 _HEADER_BYTES = 4
+_NUMBERS = {
+    order + kind: struct.Struct(order + kind) for order in _BYTE_ORDERS.values() for kind in 'BiI'
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +116,9 @@ class _Reader:
 
     def number(self, kind: str) -> int:
         """Read a number of struct's `kind`."""
-        size = struct.calcsize(f'={kind}')
-        start = -(-self._at // size) * size
-        (value,) = struct.unpack(f'{self._order}{kind}', self._take(start, size))
+        number = _NUMBERS[self._order + kind]
+        start = -(-self._at // number.size) * number.size
+        (value,) = number.unpack(self._take(start, number.size))
         return int(value)
 
     def text(self) -> str:

@@ -111,7 +111,7 @@ PARAMETERS = (
     ParameterSpec(
         'memory', _OPTIONS.memory,
         'How images get to the GPU: copied in stripes, mapped into it, or read in place; auto '
-        'measures at configure.', choices=MEMORIES,
+        'measures once a machine.', choices=MEMORIES,
     ),
     ParameterSpec(
         'cuda_graph', _OPTIONS.cuda_graph,
