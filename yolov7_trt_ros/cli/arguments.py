@@ -66,7 +66,7 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--memory', choices=MEMORIES, default=MEMORIES[0],
-        help='how images reach the GPU (default: measured at start)',
+        help='how images reach the GPU (default: measured once a machine)',
     )
     group.add_argument(
         '--no-cuda-graph', action='store_true', help='launch each step on its own'

@@ -71,7 +71,8 @@ class DetectorOptions:
     max_batch
         Most images that plan takes at once.
     memory
-        How images reach the GPU: `staged`, `mapped`, `direct`, or `auto` to measure at start.
+        How images reach the GPU: `staged`, `mapped`, `direct`, or `auto` to
+        measure once a machine.
     cuda_graph
         Replay the frame's work as one CUDA graph where possible.
     plan_cache
