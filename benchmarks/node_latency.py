@@ -52,6 +52,7 @@ STAMP_AT = 4  # of a serialised message that begins with a header
 OPTIONS = {  # what is passed on to the node: default, choices
     'model': ('yolov7-nano', None), 'backend': ('auto', BACKENDS), 'memory': ('staged', MEMORIES),
     'precision': ('fp16', PRECISIONS), 'plan_cache': ('', None),
+    'receive': ('auto', ('auto', 'direct', 'rclpy')),
 }
 
 

@@ -41,6 +41,7 @@ PARAMETER_ARGUMENTS = {
     'publish_overlay': (bool, 'publish images with boxes while somebody subscribes'),
     'class_id_format': (str, 'text in class_id: name or index'),
     'image_qos': (str, 'auto, best_effort or reliable'),
+    'receive': (str, 'auto, direct (below rclpy) or rclpy'),
     'image_transport': (str, 'auto, raw or compressed'),
 }
 

@@ -27,6 +27,7 @@ Every exception this package raises on purpose, in one tree.
     │   ├── PowerRebootError       only a reboot would set this power mode
     │   └── PowerCommandError      a tool is missing, hangs, refuses, or did nothing
     │       └── PowerTimeoutError  it took too long; whether it took effect is not known
+    ├── ReceiveError               images cannot be taken below rclpy here
     └── MissingDependencyError     an optional package is needed and not installed
 
 Each message says what was expected, what was found and what to do. The node counts an `InputError`
@@ -140,6 +141,10 @@ class PowerCommandError(PowerError):
 
 class PowerTimeoutError(PowerCommandError):
     """A power tool took too long and was ended; whether it took effect is not known."""
+
+
+class ReceiveError(Yolov7TrtError):
+    """Messages cannot be taken through librcl itself here; rclpy's own way is left."""
 
 
 class MissingDependencyError(Yolov7TrtError):

@@ -34,12 +34,21 @@ def probe(ros_domain: None) -> Iterator[Probe]:
 
 
 @pytest.fixture(scope='module')
-def detector(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DetectorProcess]:
-    """Return an active detector on /camera/image_raw, shared by the tests of a module."""
+def detector(
+    request: pytest.FixtureRequest, probe: Probe, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DetectorProcess]:
+    """Return an active detector on /camera/image_raw; a parameter says how it receives."""
     log = tmp_path_factory.mktemp('detector') / 'log.txt'
-    with DetectorProcess(log, autostart=True, image_topics='/camera/image_raw') as process:
+    topics = {'image_topics': '/camera/image_raw', 'receive': getattr(request, 'param', 'auto')}
+    with DetectorProcess(log, autostart=True, **topics) as process:
         probe.wait_for_state('active')
         yield process
+
+
+@pytest.fixture(params=['direct', 'rclpy'])
+def receive(request: pytest.FixtureRequest) -> str:
+    """Return how a detector is to receive its images: each way once."""
+    return str(request.param)
 
 
 @pytest.fixture

@@ -53,9 +53,10 @@ def test_a_gap_of_unknown_length_is_not_two_thousand_million_messages(change, lo
 
 
 def test_a_message_beyond_the_limit_fails_and_the_next_is_processed(
-    probe: Probe, log, photograph
+    probe: Probe, log, photograph, receive
 ) -> None:
-    with DetectorProcess(log, autostart=True, image_topics=TOPIC, max_message_bytes=500_000):
+    values = {'image_topics': TOPIC, 'receive': receive, 'max_message_bytes': 500_000}
+    with DetectorProcess(log, autostart=True, **values):
         camera = probe.publisher(TOPIC)
         answers = probe.detections('/bounds/detections')
 

@@ -36,10 +36,15 @@ def silent_s(probe: Probe) -> int:
     return int(found[1]) if found else 0
 
 
-@pytest.mark.parametrize('reliable', [False, True])
-def test_a_best_effort_subscription_is_made_anew_and_hears(probe: Probe, reliable: bool) -> None:
+@pytest.mark.parametrize(
+    ('reliable', 'receive'), [(False, 'direct'), (True, 'direct'), (False, 'rclpy')]
+)
+def test_a_best_effort_subscription_is_made_anew_and_hears(
+    probe: Probe, reliable: bool, receive: str
+) -> None:
     engine = FakeEngine(FakeDetector([]))
-    with probe.host(engine.seam, image_topics=TOPIC, autostart=True) as node:
+    topics = {'image_topics': TOPIC, 'receive': receive}
+    with probe.host(engine.seam, autostart=True, **topics) as node:
         reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
         camera = probe.node.create_publisher(
             Image, TOPIC, QoSProfile(depth=5, reliability=reliability)

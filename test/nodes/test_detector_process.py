@@ -34,8 +34,9 @@ def test_a_signal_ends_it_cleanly_in_every_state(probe: Probe, log, state, numbe
         assert process.stop(number) == 0, process.text()
 
 
-def test_a_signal_under_load_leaves_no_traceback(probe: Probe, log, photograph):
-    with DetectorProcess(log, autostart=True, image_topics='/load/image_raw') as process:
+def test_a_signal_under_load_leaves_no_traceback(probe: Probe, log, photograph, receive):
+    topics = {'image_topics': '/load/image_raw', 'receive': receive}
+    with DetectorProcess(log, autostart=True, **topics) as process:
         camera = probe.publisher('/load/image_raw')
         for _ in range(10):
             camera.publish(probe.stamp(image_msg(photograph)))
@@ -73,9 +74,11 @@ def test_a_value_out_of_range_at_start_ends_with_one_line(log):
     assert 'cannot start' in process.text() and 'Traceback' not in process.text()
 
 
-def test_auto_follows_a_reliable_publisher_and_a_compressed_one(probe: Probe, log, photograph):
-    topics = '/rel/image_raw,/jpg/image_raw/compressed'
-    with DetectorProcess(log, autostart=True, image_topics=topics) as process:
+def test_auto_follows_a_reliable_publisher_and_a_compressed_one(
+    probe: Probe, log, photograph, receive
+):
+    topics = {'image_topics': '/rel/image_raw,/jpg/image_raw/compressed', 'receive': receive}
+    with DetectorProcess(log, autostart=True, **topics) as process:
         reliable = probe.publisher('/rel/image_raw', reliable=True)
         jpeg = probe.publisher('/jpg/image_raw/compressed', kind=CompressedImage)
         probe.wait_until(lambda: 'raw images, reliable' in process.text(), 'reliable')
@@ -94,8 +97,9 @@ def test_auto_follows_a_reliable_publisher_and_a_compressed_one(probe: Probe, lo
     probe.node.destroy_publisher(jpeg)
 
 
-def test_cameras_come_and_go_by_parameter(probe: Probe, log, photograph):
-    with DetectorProcess(log, autostart=True, image_topics='/one/image_raw'):
+def test_cameras_come_and_go_by_parameter(probe: Probe, log, photograph, receive):
+    topics = {'image_topics': '/one/image_raw', 'receive': receive}
+    with DetectorProcess(log, autostart=True, **topics):
         cameras = {
             name: probe.node.create_publisher(Image, f'/{name}/image_raw', qos_profile_sensor_data)
             for name in ('one', 'two')

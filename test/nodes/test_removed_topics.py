@@ -50,11 +50,13 @@ def send(probe: Probe, camera) -> None:
     camera.publish(probe.stamp(image_msg(IMAGE)))
 
 
-def test_a_frame_in_work_and_one_that_waits_are_counted_as_dropped(probe: Probe, cameras):
+def test_a_frame_in_work_and_one_that_waits_are_counted_as_dropped(
+    probe: Probe, cameras, receive
+):
     gate = Gate()
     detector = FakeDetector(on_detect=gate.pass_through)
-    topics = f'{KEPT},{GONE}'
-    with probe.host(FakeEngine(detector).seam, autostart=True, image_topics=topics):
+    topics = {'image_topics': f'{KEPT},{GONE}', 'receive': receive}
+    with probe.host(FakeEngine(detector).seam, autostart=True, **topics):
         for camera in cameras.values():
             probe.wait_until(camera.get_subscription_count, 'the detector')
         send(probe, cameras[GONE])

@@ -12,8 +12,11 @@ from rclpy._rclpy_pybind11 import NodeNameNonExistentError
 from ros_probe import DetectorProcess, fresh_probe, Probe, start_node
 
 POLICY = Path(__file__).resolve().parents[2] / 'config' / 'sros2_policy.xml'
-# What a node opens only with use_sim_time, or from Iron on.
-OPTIONAL = {'/clock', '~/get_type_description'}
+# What a node opens only with use_sim_time, from Iron on, or while it configures.
+OPTIONAL = {
+    '/clock', '~/get_type_description',
+    '~/_receive_check/image', '~/_receive_check/compressedimage',
+}
 
 
 @pytest.fixture(scope='module')

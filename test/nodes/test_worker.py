@@ -15,9 +15,10 @@ from ros_probe import image_msg
 from sensor_msgs.msg import CompressedImage
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.core.serialized_image import read_image
+from yolov7_trt_ros.core import serialized_image
+from yolov7_trt_ros.core.serialized_image import SerializedImage
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
-from yolov7_trt_ros.nodes import parameters, worker
+from yolov7_trt_ros.nodes import parameters
 from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
@@ -81,7 +82,7 @@ class Bench:
         stream: Any = self.streams[topic]
         stream.statistics.count('received')
         serialized = serialize_message(message)
-        self.slots.put(topic, ReceivedFrame(stream, serialized, False, 0, None))
+        self.slots.put(topic, ReceivedFrame(stream, SerializedImage(serialized, False), 0, None))
 
     def run(self, **encodings: str) -> None:
         """Put one frame a topic, then let the worker take them all."""
@@ -193,7 +194,8 @@ def put_compressed(bench: Bench, topic: str, text: str, data: bytes) -> None:
     """Put a compressed image of a format into the slot of a topic."""
     message = CompressedImage(format=text, data=array.array('B', data))
     stream: Any = bench.streams[topic]
-    bench.slots.put(topic, ReceivedFrame(stream, serialize_message(message), True, 0, None))
+    serialized = SerializedImage(serialize_message(message), True)
+    bench.slots.put(topic, ReceivedFrame(stream, serialized, 0, None))
 
 
 def test_the_inner_coding_of_compressed_images_is_looked_at():
@@ -239,13 +241,15 @@ def test_out_of_memory_costs_one_frame_and_no_more():
 
 
 def test_out_of_memory_while_an_image_is_read_costs_that_frame(monkeypatch):
+    read_image = serialized_image.read_image
+
     def read_some(serialized: bytes) -> Any:
         message = read_image(serialized)
         if message.header.frame_id == 'b':
             raise MemoryError
         return message
 
-    monkeypatch.setattr(worker, 'read_image', read_some)
+    monkeypatch.setattr(serialized_image, 'read_image', read_some)
     bench = Bench(FakeDetector([FOUND], max_batch=4), {'max_batch': 4})
     bench.run()
     assert bench.counts('failed') == [0, 1, 0, 0] and bench.counts('processed') == [1, 0, 1, 1]

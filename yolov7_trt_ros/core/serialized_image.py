@@ -59,6 +59,30 @@ class PackedImage:
     data: memoryview
 
 
+@dataclasses.dataclass(frozen=True)
+class SerializedImage:
+    """A serialised image message that is read when somebody wants it."""
+
+    serialized: bytes
+    compressed: bool
+    """Whether it is a sensor_msgs/CompressedImage."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """Return the stamp of its header; 0 for rubbish."""
+        return read_stamp_ns(self.serialized)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return how large it is."""
+        return len(self.serialized)
+
+    def read(self) -> RawImage | PackedImage:
+        """Return its fields; errors as `read_image`."""
+        read = read_compressed_image if self.compressed else read_image
+        return read(self.serialized)
+
+
 def read_stamp_ns(message: bytes) -> int:
     """Return the stamp of a serialised message that begins with a header; 0 for rubbish."""
     order = _byte_order(message)

@@ -32,9 +32,9 @@ from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolo
 from yolov7_trt_ros.nodes import diagnostics, parameters, qos
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.direct_take import AUTO, choose_receive, DirectTake
 from yolov7_trt_ros.nodes.echo import describe_error, echo
-from yolov7_trt_ros.nodes.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.image_stream import ReceivedFrame, StreamLimits
+from yolov7_trt_ros.nodes.image_stream import StreamLimits
 from yolov7_trt_ros.nodes.labels import label_info_msg
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
@@ -44,6 +44,8 @@ from yolov7_trt_ros.nodes.parameter_spec import (
 )
 from yolov7_trt_ros.nodes.plan_build import Engine, exit_over_builds, PlanBuild
 from yolov7_trt_ros.nodes.process import malloc_text
+from yolov7_trt_ros.nodes.pulled_images import PulledImages
+from yolov7_trt_ros.nodes.pushed_images import PushedImages
 from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.stream_set import stream_set, StreamSet
@@ -93,6 +95,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._settings: parameters.NodeSettings | None = None
         self._streams: StreamSet | None = None
         self._worker: DetectionWorker | None = None
+        self._direct: DirectTake | None = None
+        self._receive = ''  # what diagnostics tell of it
         self._latched: list[Any] = []
         self._fault = ''  # what keeps it from detecting until the next transition
         self._device_lost = ''  # why CUDA cannot be used again in this process
@@ -128,6 +132,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _configure(self) -> None:
         values = read_parameters(self, parameters.PARAMETERS)
+        self._direct, self._receive = choose_receive(self, values['receive'])
+        if values['receive'] == AUTO and self._direct is None:
+            self.get_logger().info(f'images are received through rclpy, {self._receive}')
         self._streams = stream_set(self, values, self._on_frame_error)
         self._load_model(values | self._trusted.files_to_open(values))
         self._state = 'inactive'
@@ -269,14 +276,16 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _start_worker(self, detector: Detector) -> None:
         self._fault = self._device_lost
         assert self._streams is not None and self._wire is not None  # set by on_configure
-        slots: FrameSlots[ReceivedFrame] = FrameSlots()
+        images: PulledImages | PushedImages = PushedImages(self)
+        if self._direct is not None:
+            images = PulledImages(self, self._direct)
         self._worker = DetectionWorker(
-            detector, self._wire, slots, self._current_settings, self._on_frame_error,
+            detector, self._wire, images, self._current_settings, self._on_frame_error,
             self.context.ok, failures_of(self).note,
         )
         self._worker.start()
         self._streams.limit(_limits(self._current_settings()))
-        self._streams.subscribe(slots)
+        self._streams.subscribe(images)
 
     def _publish_labels(self, detector: Detector, model: str) -> None:
         """Publish class names and method once, latched, for whoever comes later."""
@@ -429,6 +438,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         if self._detector is not None and self._wire is not None:
             facts['published as'] = self._wire.form
         if self._streams is not None:
+            facts['receive'] = self._receive
             facts |= diagnostics.removed_facts(self._streams.removed_counts())
         if self._build is not None:
             busy = self._build.progress()
@@ -449,7 +459,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             return []
         name = self.get_fully_qualified_name()
         return [
-            diagnostics.topic_status(name, topic, stream.statistics, stream.problem)
+            diagnostics.topic_status(
+                name, topic, stream.statistics, stream.problem, stream.counts(),
+                stream.known_until_ns(),
+            )
             for topic, stream in self._streams.items()
         ] + diagnostics.passed_over_statuses(name, self._streams.passed_over)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import itertools
-import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -65,11 +64,23 @@ def removed_facts(counts: Counts) -> dict[str, str]:
 
 
 def topic_status(
-    node_name: str, topic: str, statistics: TopicStatistics, problem: str
+    node_name: str, topic: str, statistics: TopicStatistics, problem: str, counts: Counts,
+    known_until_ns: int,
 ) -> DiagnosticStatus:
-    """Return the status of one image topic: rates, drops, latency percentiles per stage."""
-    in_hz, out_hz = statistics.rates_hz(time.monotonic_ns())
-    counts = statistics.counts()
+    """
+    Return the status of one image topic: rates, drops, latency percentiles per stage.
+
+    Parameters
+    ----------
+    node_name, topic, statistics, problem
+        What it is about.
+    counts
+        The counters, what waits and was not taken yet included.
+    known_until_ns
+        Up to when they are complete: what came later is not known while a frame is in work.
+
+    """
+    in_hz, out_hz = statistics.rates_hz(known_until_ns)
     values = {'rate in (Hz)': f'{in_hz:.1f}', 'rate out (Hz)': f'{out_hz:.1f}'}
     values |= {name: str(value) for name, value in vars(counts).items()}
     values['images per batch'] = f'{statistics.mean_batch():.2f}'

@@ -18,14 +18,15 @@ _NEWEST = 0.25
 
 
 @dataclasses.dataclass
-class _Arrivals:
-    """When frames of a topic come."""
+class Arrivals:
+    """When frames of a topic come, in nanoseconds of a monotonic clock."""
 
     last_ns: int
     gap_ns: int | None = None
 
-    def note(self, now_ns: int) -> None:
-        gap_ns = now_ns - self.last_ns
+    def note(self, now_ns: int, missed: int = 0) -> None:
+        """Note a frame, and how many came between it and the one noted before."""
+        gap_ns = (now_ns - self.last_ns) // (missed + 1)
         known = self.gap_ns
         self.gap_ns = gap_ns if known is None else int(known + _NEWEST * (gap_ns - known))
         self.last_ns = now_ns
@@ -55,7 +56,7 @@ class FrameSlots(Generic[T]):
         self._clock = clock
         self._condition = threading.Condition()
         self._waiting: collections.OrderedDict[str, tuple[int, T]] = collections.OrderedDict()
-        self._arrivals: dict[str, _Arrivals] = {}
+        self._arrivals: dict[str, Arrivals] = {}
         self._closed = False
 
     def put(self, topic: str, frame: T) -> bool:
@@ -65,7 +66,7 @@ class FrameSlots(Generic[T]):
             if topic in self._arrivals:
                 self._arrivals[topic].note(now_ns)
             else:
-                self._arrivals[topic] = _Arrivals(now_ns)
+                self._arrivals[topic] = Arrivals(now_ns)
             replaced = topic in self._waiting
             since_ns = self._waiting[topic][0] if replaced else now_ns
             self._waiting[topic] = (since_ns, frame)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
-from functools import partial
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from rclpy.qos import ReliabilityPolicy
+from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.core.serialized_image import read_stamp_ns
+from yolov7_trt_ros.core.serialized_image import PackedImage, RawImage
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.deaf_subscription import RenewalPauses
-from yolov7_trt_ros.nodes.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.frame_statistics import RateLimit, TopicStatistics
+from yolov7_trt_ros.nodes.frame_statistics import Counts, RateLimit, TopicStatistics
 from yolov7_trt_ros.nodes.process import find_profile, PROFILE_NAME, profile_variable
 from yolov7_trt_ros.nodes.topic_plan import StreamNames
 
@@ -34,19 +32,56 @@ _SILENCE_NS = 3 * NS_PER_S
 _WARN_PERIOD_S = 10.0
 
 
+class ReceivedMessage(Protocol):
+    """An image message, whichever way it came."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """Of its header, in nanoseconds; 0 where that cannot be read."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How large it is."""
+
+    def read(self) -> RawImage | PackedImage:
+        """Return its fields, the pixels in place; ImageError where it is damaged."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ReceivedFrame:
-    """An image message as it was on the wire; the worker reads its pixels in place."""
+    """An image message that a worker is to look at."""
 
     stream: ImageStream
     """Where it came from, though another may have taken over the topic's name since."""
-    serialized: bytes
-    compressed: bool
-    """Whether it is a sensor_msgs/CompressedImage."""
+    message: ReceivedMessage
     received_ns: int
-    """Monotonic nanoseconds."""
+    """When it arrived in this process; monotonic nanoseconds."""
     transport_ns: int | None
-    """From header stamp to callback on the node's clock; None where the stamp tells nothing."""
+    """From header stamp to arrival on the node's clock; None where the stamp tells nothing."""
+
+
+class ImageReceiver(Protocol):
+    """
+    How images come in, seen from the executor's thread: `PushedImages` or `PulledImages`.
+
+    The worker's thread takes the frames from it: `FrameSource`.
+
+    """
+
+    def subscribe(self, stream: ImageStream, choice: qos.StreamChoice) -> Any:
+        """Subscribe to the images of a stream; returns what `unsubscribe` wants."""
+
+    def unsubscribe(self, subscription: Any) -> None:
+        """Subscribe no more."""
+
+    def forget(self, topic: str) -> list[ReceivedFrame]:
+        """Return the frames of a topic that is gone which still wait, thrown away."""
+
+    def waits(self, topic: str) -> bool:
+        """Whether a message of a topic waits that is not counted yet."""
+
+    def known_until_ns(self) -> int:
+        """Return up to when it is known what has arrived; monotonic nanoseconds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +126,8 @@ class ImageStream:
         self.problem = ''
         self.limits = StreamLimits()
         self._transport, self._qos, self._on_error = image_transport, image_qos, on_error
-        self._slots: FrameSlots[ReceivedFrame] = FrameSlots()
-        self._rate_limit = RateLimit()
+        self._receiver: ImageReceiver | None = None
+        self.rate_limit = RateLimit()
         self._choice: qos.StreamChoice | None = None
         self._subscription: Any = None
         self._published_since_ns: int | None = None
@@ -108,15 +143,15 @@ class ImageStream:
             Image, self.names.overlay.asked, qos.OVERLAY
         )
 
-    def subscribe(self, slots: FrameSlots[ReceivedFrame]) -> None:
-        """Subscribe; frames go to `slots`."""
-        self._slots = slots
+    def subscribe(self, receiver: ImageReceiver) -> None:
+        """Subscribe; frames come in through `receiver`."""
+        self._receiver = receiver
         self.follow_publishers()
 
     def close(self) -> None:
         """Unsubscribe; publishers stay."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
+        if self._subscription is not None and self._receiver is not None:
+            self._receiver.unsubscribe(self._subscription)
         self._subscription, self._choice = None, None
         self._published_since_ns = None
 
@@ -170,19 +205,16 @@ class ImageStream:
 
     def _subscribe(self, choice: qos.StreamChoice) -> None:
         self.close()
-        profile: QoSProfile = choice.profile()
-        compressed = choice.transport == qos.COMPRESSED
-        self._subscription = self._node.create_subscription(
-            CompressedImage if compressed else Image,
-            self.names.image.asked,
-            partial(self._on_image, compressed),
-            profile,
-            raw=True,
-            event_callbacks=SubscriptionEventCallbacks(
-                message_lost=self._on_lost, incompatible_qos=self._on_incompatible
-            ),
-        )
+        assert self._receiver is not None  # set by subscribe
+        self._subscription = self._receiver.subscribe(self, choice)
         self._choice = choice
+
+    def events(self, *, losses: bool) -> SubscriptionEventCallbacks:
+        """Return the callbacks for the QoS events of a subscription."""
+        return SubscriptionEventCallbacks(
+            message_lost=self._on_lost if losses else None,
+            incompatible_qos=self._on_incompatible,
+        )
 
     def _say_subscribed(self, choice: qos.StreamChoice) -> None:
         self._node.get_logger().info(
@@ -193,7 +225,7 @@ class ImageStream:
     def _find_problem(self, publishers: list[Any]) -> str:
         """Return why no images arrive, '' where they do or nobody publishes."""
         now_ns = time.monotonic_ns()
-        received = self.statistics.counts().received
+        received = self.counts().received
         if not publishers or received != self._received_before:
             self._received_before = received
             self._published_since_ns = now_ns
@@ -227,30 +259,57 @@ class ImageStream:
         self._published_since_ns = since_ns
         self.statistics.count('renewed')
 
-    def _on_image(self, compressed: bool, serialized: bytes) -> None:
-        self.statistics.count('received')
+    def accept(
+        self, message: ReceivedMessage, arrived_ns: int, waited_ns: int = 0
+    ) -> ReceivedFrame | None:
+        """
+        Return a message that was counted as received as a frame, from any one thread.
+
+        Parameters
+        ----------
+        message
+            As it came.
+        arrived_ns, waited_ns
+            When it arrived, in monotonic nanoseconds, and how long that is ago.
+
+        Returns
+        -------
+        ReceivedFrame or None
+            None where rate or size forbid it, which is counted.
+
+        """
         try:
-            self._hand_on(compressed, serialized)
+            if not self.rate_limit.admits(arrived_ns, self.limits.max_rate_hz):
+                self.statistics.count('skipped')
+                return None
+            if message.size_bytes > self.limits.max_message_bytes:
+                self.statistics.count('failed')
+                self.tell(
+                    f'a message of {message.size_bytes} bytes, the limit max_message_bytes is '
+                    f'{self.limits.max_message_bytes}'
+                )
+                return None
+            age_ns = self.age_ns(message.stamp_ns)
         except BaseException:
             self.statistics.count('failed')  # or the frame would be in work for ever
             raise
+        transport_ns = None if age_ns is None else max(0, age_ns - waited_ns)
+        return ReceivedFrame(self, message, arrived_ns, transport_ns)
 
-    def _hand_on(self, compressed: bool, serialized: bytes) -> None:
-        now_ns = time.monotonic_ns()
-        if not self._rate_limit.admits(now_ns, self.limits.max_rate_hz):
-            self.statistics.count('skipped')
-            return
-        if len(serialized) > self.limits.max_message_bytes:
-            self.statistics.count('failed')
-            self._on_error(
-                f'{self.topic}: a message of {len(serialized)} bytes, the limit max_message_bytes '
-                f'is {self.limits.max_message_bytes}'
-            )
-            return
-        age_ns = self.age_ns(read_stamp_ns(serialized))
-        frame = ReceivedFrame(self, serialized, compressed, now_ns, age_ns)
-        if self._slots.put(self.topic, frame):
-            self.statistics.count('dropped')
+    def counts(self) -> Counts:
+        """Return the counters, with a message that waits and was not taken yet as received."""
+        waits = self._receiver is not None and self._receiver.waits(self.topic)
+        return self.statistics.counts() + Counts(received=int(waits))
+
+    def known_until_ns(self) -> int:
+        """Return up to when the counters are complete; monotonic nanoseconds."""
+        if self._receiver is None:
+            return time.monotonic_ns()
+        return self._receiver.known_until_ns()
+
+    def tell(self, reason: str) -> None:
+        """Tell why a message is not even a frame."""
+        self._on_error(f'{self.topic}: {reason}')
 
     def age_ns(self, stamp_ns: int) -> int | None:
         """Return nanoseconds since a stamp on the node's clock; None for a stamp of no use."""
@@ -258,7 +317,13 @@ class ImageStream:
         return age_ns if stamp_ns and 0 <= age_ns < 60 * NS_PER_S else None
 
     def _on_lost(self, event: Any) -> None:
-        self.statistics.count('lost', known_loss(event.total_count_change))
+        self.note_lost(known_loss(event.total_count_change))
+
+    def note_lost(self, count: int) -> None:
+        """Count what the middleware reports as lost on the way, and warn; from any thread."""
+        self.statistics.count('lost', count)
+        if not count:
+            return
         self._node.get_logger().warning(
             f'{self.topic}: {self.statistics.counts().lost} image(s) lost in transport. '
             f'{transport_advice()}',

@@ -21,6 +21,7 @@ from yolov7_trt_ros.engine.open import (
     PRECISIONS,
 )
 from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.nodes.direct_take import AUTO, DIRECT, RCLPY
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.report.latency import NS_PER_MS
 
@@ -52,6 +53,12 @@ PARAMETERS = (
     ParameterSpec(
         'image_qos', 'auto', 'Reliability to ask for; auto takes what the publisher offers.',
         choices=('auto', 'best_effort', 'reliable'),
+    ),
+    ParameterSpec(
+        'receive', AUTO,
+        'How images come in: taken below rclpy, their pixels read in place (direct), or through '
+        'rclpy; auto takes direct where a message to itself shows that it works.',
+        choices=(AUTO, DIRECT, RCLPY),
     ),
     ParameterSpec('model', DEFAULT_MODEL, 'Path of a model file, or name of an embedded model.'),
     ParameterSpec(
@@ -155,7 +162,8 @@ PARAMETERS = (
     ParameterSpec(
         'max_message_bytes', 64 * 2**20,
         'Largest image message to take, in bytes; a larger one counts as failed. The default '
-        'holds 20 megapixels in colour; five of a topic may wait in the middleware.', 1024,
+        'holds 20 megapixels in colour; five of a topic may wait in the middleware, one with '
+        'receive direct.', 1024,
         2**31 - 1, runtime=True,
     ),
     ParameterSpec(

@@ -10,8 +10,6 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 RAW, COMPRESSED = 'raw', 'compressed'
 _TYPES = {'sensor_msgs/msg/Image': RAW, 'sensor_msgs/msg/CompressedImage': COMPRESSED}
-_IMAGE_DEPTH = 5
-"""Deep enough to count, not lose, frames during a short stall; shallow enough to stay fresh."""
 
 LATCHED = QoSProfile(
     depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE
@@ -27,14 +25,14 @@ class StreamChoice:
     transport: str
     reliable: bool
 
-    def profile(self) -> QoSProfile:
+    def profile(self, depth: int) -> QoSProfile:
         """Return the QoS profile; volatile durability fits every publisher."""
         reliability = ReliabilityPolicy.RELIABLE
         if not self.reliable:
             reliability = ReliabilityPolicy.BEST_EFFORT
         return QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
-            depth=_IMAGE_DEPTH,
+            depth=depth,
             reliability=reliability,
             durability=DurabilityPolicy.VOLATILE,
         )

@@ -13,10 +13,10 @@ from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.topics import matching_topics
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes import qos
+from yolov7_trt_ros.nodes.direct_take import CHECK_NAME
 from yolov7_trt_ros.nodes.echo import describe_error
-from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.frame_statistics import Counts, RemovedTopics
-from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame, StreamLimits
+from yolov7_trt_ros.nodes.image_stream import ImageReceiver, ImageStream, StreamLimits
 from yolov7_trt_ros.nodes.topic_plan import (
     check_types,
     Plan,
@@ -71,7 +71,7 @@ class StreamSet(Mapping[str, ImageStream]):
         }
         self._streams: dict[str, ImageStream] = {}
         self._removed = RemovedTopics()
-        self._slots: FrameSlots[ReceivedFrame] | None = None
+        self._receiver: ImageReceiver | None = None
         self._without_publisher: dict[str, int] = {}
         self._limits = StreamLimits()
         self.passed_over: dict[str, str] = {}
@@ -117,15 +117,15 @@ class StreamSet(Mapping[str, ImageStream]):
         self._apply(self._plan(wanted))
         self._wanted = wanted
 
-    def subscribe(self, slots: FrameSlots[ReceivedFrame]) -> None:
-        """Subscribe; frames go to `slots`."""
-        self._slots = slots
+    def subscribe(self, receiver: ImageReceiver) -> None:
+        """Subscribe; frames come in through `receiver`."""
+        self._receiver = receiver
         for stream in self._streams.values():
-            stream.subscribe(slots)
+            stream.subscribe(receiver)
 
     def close(self) -> None:
         """Unsubscribe; publishers stay."""
-        self._slots = None
+        self._receiver = None
         for stream in self._streams.values():
             stream.close()
 
@@ -212,15 +212,15 @@ class StreamSet(Mapping[str, ImageStream]):
     def _open(self, stream: ImageStream) -> None:
         stream.open_publishers()
         stream.limits = self._limits
-        if self._slots is not None:
-            stream.subscribe(self._slots)
+        if self._receiver is not None:
+            stream.subscribe(self._receiver)
 
     def _find(self, pattern: str) -> list[str]:
         """Return the topics that a pattern finds now or found not long ago."""
         ours = {stream.names.overlay.full for stream in self._streams.values()}
         seen = [
             name for name, types in self._node.get_topic_names_and_types()
-            if name not in ours and qos.carries_images(types)
+            if name not in ours and qos.carries_images(types) and CHECK_NAME not in name
         ]
         return [name for name in matching_topics(pattern, seen) if self._is_published(name)]
 
@@ -246,8 +246,8 @@ class StreamSet(Mapping[str, ImageStream]):
     def _forget(self, stream: ImageStream) -> None:
         """Account for a stream that was destroyed."""
         self._streams.pop(stream.topic)
-        if self._slots is not None:
-            for frame in self._slots.forget(stream.topic):
+        if self._receiver is not None:
+            for frame in self._receiver.forget(stream.topic):
                 frame.stream.statistics.count('dropped')
         self._removed.add(stream.statistics)
         self._without_publisher.pop(stream.topic, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import threading
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from rclpy._rclpy_pybind11 import RCLError
 
@@ -13,22 +13,27 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.image_message import view_message
-from yolov7_trt_ros.core.serialized_image import (
-    MessageHeader,
-    read_compressed_image,
-    read_image,
-)
+from yolov7_trt_ros.core.serialized_image import MessageHeader
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
 from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
 from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.echo import describe_error
-from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
 from yolov7_trt_ros.nodes.parameters import NodeSettings
 from yolov7_trt_ros.report.overlay import annotated_copy
 
 MOST_FRAME_ID_CHARACTERS = 1024
 _RECOVERY = 'deactivate, cleanup, configure and activate'
+
+
+class FrameSource(Protocol):
+    """Where frames come from: `PushedImages` or `PulledImages`."""
+
+    def take(self, most: int = 1, wait_ns: int = 0) -> list[tuple[str, ReceivedFrame]]:
+        """Wait for frames and return them with their topics; empty once closed."""
+
+    def close(self) -> list[ReceivedFrame]:
+        """Wake the worker for good; returns the waiting frames, which are thrown away."""
 
 
 class DetectionWorker:
@@ -62,7 +67,7 @@ class DetectionWorker:
         self,
         detector: Detector,
         wire: DetectionsWire,
-        slots: FrameSlots[ReceivedFrame],
+        slots: FrameSource,
         settings: Callable[[], NodeSettings],
         on_error: Callable[[str], None],
         is_up: Callable[[], bool],
@@ -102,6 +107,7 @@ class DetectionWorker:
         try:
             while frames := self._take():
                 self._process(frames)
+                del frames  # or the memory of their messages is not free for the next ones
         except DeviceLostError as exc:
             self._lost = exc
         except RCLError:
@@ -140,9 +146,8 @@ class DetectionWorker:
 
     def _view(self, frame: ReceivedFrame, settings: NodeSettings) -> _ViewedFrame | None:
         """Return a frame with its image, None where it is of no use."""
-        read = read_compressed_image if frame.compressed else read_image
         try:
-            message = read(frame.serialized)
+            message = frame.message.read()
             _check_frame_id(message.header.frame_id)
             image = view_message(message, max_pixels=settings.max_image_pixels)
             return _ViewedFrame(frame, message.header, image)

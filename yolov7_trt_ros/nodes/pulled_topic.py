@@ -1,0 +1,179 @@
+"""PulledTopic: the newest message of one subscription, taken when the worker is ready for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from rclpy.exceptions import InvalidHandle
+from rclpy.impl.implementation_singleton import rclpy_implementation
+
+from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.nodes.c_messages import ImageMessage, ImageMessageKind, MessagePool
+from yolov7_trt_ros.nodes.echo import describe_error
+from yolov7_trt_ros.nodes.frame_slots import Arrivals
+from yolov7_trt_ros.nodes.image_stream import ImageStream, known_loss, ReceivedFrame
+from yolov7_trt_ros.nodes.rcl_door import MessageInfo, OK, RclDoor, TakeInfo
+from yolov7_trt_ros.nodes.sequence_gaps import ReportedLosses, SequenceGaps
+
+try:
+    from rclpy.event_handler import QoSSubscriptionEventType, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import QoSSubscriptionEventType, UnsupportedEventTypeError
+
+_LONGEST_WAIT_NS = 60 * NS_PER_S
+_LOOK_NS = NS_PER_S // 2
+"""How often a topic is looked at whose next frame is not due, and one that has failed."""
+
+
+class PulledTopic:
+    """
+    One subscription with a history of one message; its two threads meet behind a lock.
+
+    What arrives while nobody takes is overwritten by the middleware, and counted by the numbers
+    that publishers give their messages, when the next one is taken.
+
+    Parameters
+    ----------
+    door, kind
+        How to take, and what.
+    stream
+        Whose frames they are: its limits, its counters.
+    subscription
+        Of rclpy, which nobody else takes from.
+
+    Attributes
+    ----------
+    served
+        When it has last given a frame, in calls of the worker; for a fair order.
+    arrivals
+        When frames come that the rate limit admits; None before the first.
+
+    """
+
+    def __init__(
+        self, door: RclDoor, kind: ImageMessageKind, stream: ImageStream, subscription: Any
+    ) -> None:
+        self._door, self._stream, self.subscription = door, stream, subscription
+        self.topic = stream.topic
+        self.served = 0
+        self.arrivals: Arrivals | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._pool, self._info = MessagePool(kind), TakeInfo()
+        self._gaps, self._losses = SequenceGaps(), ReportedLosses()
+        self._lost = _LostMessages(subscription.handle)
+        self._rest_until_ns = 0
+        self._taken_ns = 0
+
+    def look_ns(self) -> int:
+        """Return from when on it is worth looking for a message; monotonic nanoseconds."""
+        if self._stream.limits.max_rate_hz <= 0:
+            return self._rest_until_ns
+        due_ns = min(self._stream.rate_limit.due_ns, self._taken_ns + _LOOK_NS)
+        return max(self._rest_until_ns, due_ns)
+
+    def take(self) -> ReceivedFrame | None:
+        """Take the message that waits; None where it is of no use, which is counted."""
+        with self._lock:
+            if self._closed:
+                return None
+            try:
+                return self._take()
+            except InvalidHandle:
+                return None  # destroyed meanwhile
+            except Exception as exc:  # MemoryError, of rclpy, or a defect: later messages go on
+                self._rest_until_ns = time.monotonic_ns() + _LOOK_NS
+                self._stream.tell(describe_error(exc))
+                return None
+
+    def close(self) -> None:
+        """Take no more; what waits is counted as dropped."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                while (taken := self._take_message()) is not None:
+                    self._count_passed_over(taken[1], time.monotonic_ns())
+                    self._stream.statistics.count_all(received=1, dropped=1)
+            except (InvalidHandle, MemoryError):
+                pass  # there is no more to count
+            finally:
+                self._lost.destroy()
+
+    def _take(self) -> ReceivedFrame | None:
+        self._taken_ns = time.monotonic_ns()
+        taken = self._take_message()
+        if taken is None:
+            self._gaps.note_unreadable()
+            self._stream.statistics.count_all(received=1, failed=1)
+            self._stream.tell(f'truncated or damaged image message: {self._door.error()}')
+            return None
+        return self._hand_on(*taken)
+
+    def _take_message(self) -> tuple[ImageMessage, MessageInfo] | None:
+        """Take the next message; None where there is none, or none that can be read."""
+        message, handle = self._pool.free_message(), self.subscription.handle
+        with handle:
+            code = self._door.take(handle.pointer, message.address, self._info)
+        return (message, self._info.read()) if code == OK else None
+
+    def _hand_on(self, message: ImageMessage, info: MessageInfo) -> ReceivedFrame | None:
+        waited_ns = time.time_ns() - info.received_ns
+        if not 0 <= waited_ns <= _LONGEST_WAIT_NS:  # the clock was set
+            waited_ns = 0
+        arrived_ns = time.monotonic_ns() - waited_ns
+        dropped = self._count_passed_over(info, arrived_ns)
+        self._stream.statistics.count('received')
+        frame = self._stream.accept(message.lease(), arrived_ns, waited_ns)
+        if message.size_bytes > self._stream.limits.max_message_bytes:
+            self._pool.discard(message)
+        elif frame is not None and self.arrivals is None:
+            self.arrivals = Arrivals(arrived_ns)
+        elif frame is not None and self.arrivals is not None:
+            self.arrivals.note(arrived_ns, dropped)
+        return frame
+
+    def _count_passed_over(self, info: MessageInfo, arrived_ns: int) -> int:
+        """Count what was never taken before a message; returns how many would have been used."""
+        missing = self._gaps.missing_before(info.publisher, info.sequence)
+        if not missing:
+            return 0
+        lost, passed_over = self._losses.split(missing, self._lost.since_before())
+        self._stream.note_lost(lost)
+        dropped = self._stream.rate_limit.admitted_until(
+            arrived_ns, self._stream.limits.max_rate_hz, passed_over
+        )
+        self._stream.statistics.count_all(
+            received=passed_over, dropped=dropped, skipped=passed_over - dropped
+        )
+        return dropped
+
+
+class _LostMessages:
+    """What the middleware reports as lost on the way to a subscription."""
+
+    def __init__(self, handle: Any) -> None:
+        names = ('EventHandle', 'QoSEvent')  # the latter until Humble
+        make = next(filter(None, (getattr(rclpy_implementation, each, None) for each in names)))
+        try:
+            with handle:
+                self._event = make(handle, QoSSubscriptionEventType.RCL_SUBSCRIPTION_MESSAGE_LOST)
+        except UnsupportedEventTypeError:
+            self._event = None
+
+    def since_before(self) -> int:
+        """Return how many since this was last asked, as far as the middleware tells."""
+        if self._event is None:
+            return 0
+        with self._event:
+            event = self._event.take_event()
+        return known_loss(event.total_count_change) if event is not None else 0
+
+    def destroy(self) -> None:
+        """Let go of the subscription."""
+        if self._event is not None:
+            self._event.destroy_when_not_in_use()
+            self._event = None

@@ -1,0 +1,64 @@
+"""What is missing between two messages that were taken, by the numbers that publishers give."""
+
+from __future__ import annotations
+
+import collections
+
+_MOST_PUBLISHERS = 256
+
+
+class SequenceGaps:
+    """
+    Counts the messages of one subscription that were never taken.
+
+    Each publisher numbers its messages. What lies between two that were taken was overwritten in
+    the subscription's history, or lost on the way, or taken and not readable, which gives no
+    number. The first message of a publisher tells nothing of what was before it.
+
+    """
+
+    def __init__(self) -> None:
+        self._last: collections.OrderedDict[bytes, int] = collections.OrderedDict()
+        self._unreadable = 0
+
+    def note_unreadable(self) -> None:
+        """Note that a message was taken whose publisher and number are not known."""
+        self._unreadable += 1
+
+    def missing_before(self, publisher: bytes, sequence: int) -> int:
+        """Return how many messages are missing before one that was taken."""
+        last = self._last.pop(publisher, None)
+        self._last[publisher] = sequence
+        if len(self._last) > _MOST_PUBLISHERS:
+            self._last.popitem(last=False)
+        if last is None or sequence <= last:
+            self._unreadable = 0
+            return 0
+        missing = sequence - last - 1
+        known = min(missing, self._unreadable)
+        self._unreadable -= known
+        return missing - known
+
+
+class ReportedLosses:
+    """Splits what is missing into what the middleware reports as lost, and the rest."""
+
+    def __init__(self) -> None:
+        self._unsettled = 0
+
+    def split(self, missing: int, reported: int) -> tuple[int, int]:
+        """
+        Return (lost on the way, overwritten in our own history); the sum is `missing`.
+
+        Parameters
+        ----------
+        missing
+            Messages by their numbers.
+        reported
+            What the middleware has reported since the call before.
+
+        """
+        self._unsettled += reported
+        lost = min(missing, self._unsettled)
+        self._unsettled -= lost
+        return lost, missing - lost
