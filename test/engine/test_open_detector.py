@@ -11,7 +11,12 @@ import pytest
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.engine import DetectorOptions, open_detector
-from yolov7_trt_ros.engine.model_files import EMBEDDED_MODELS, find_model, load_class_names
+from yolov7_trt_ros.engine.model_files import (
+    EMBEDDED_MODELS,
+    find_model,
+    load_class_names,
+    OFFICIAL_WEIGHTS,
+)
 from yolov7_trt_ros.engine.open import choose_anchors
 from yolov7_trt_ros.errors import ModelNotFoundError, SettingError
 
@@ -37,6 +42,15 @@ def test_a_path_is_itself_and_home_is_expanded(
 def test_a_missing_model_is_refused_with_the_embedded_names(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match='embedded: yolov7-nano'):
         find_model(name)
+
+
+@pytest.mark.parametrize('name', OFFICIAL_WEIGHTS)
+def test_official_weights_are_told_where_to_be_had(name: str) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        open_detector(DetectorOptions(model=name))
+    for text in (f'releases/download/v0.1/{name}.pt', 'GPL-3.0',
+                 f'yolov7_trt export {name}.pt -o {name}.onnx'):
+        assert text in str(caught.value)
 
 
 @given(st.text(max_size=30))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import torch
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import OutputLayout
+from yolov7_trt_ros.engine import checkpoint_export, DetectorOptions, open_detector
+from yolov7_trt_ros.engine.checkpoint_export import find_or_export
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.errors import ExportError, SettingError
+from yolov7_trt_ros.errors import ExportError, ModelFormatError, SettingError
 from yolov7_trt_ros.model import verify, verify_layers
 from yolov7_trt_ros.model.architecture import decode_maps, fold_batch_norms, Network, round_weights
 from yolov7_trt_ros.model.checkpoint import load_network
@@ -389,3 +392,37 @@ def test_the_model_inside_is_an_export_of_its_weights(tmp_path: Path, shared_dat
     assert again.keys() == inside.keys()
     for name, values in inside.items():
         np.testing.assert_array_equal(values, again[name])
+
+
+# ---- a checkpoint given as a model
+
+
+def test_a_checkpoint_is_exported_once_and_used(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    options = DetectorOptions(str(checkpoint), 'onnx', network_size=64)
+    with contextlib.closing(open_detector(options)) as detector:
+        detector.detect(picture(1), DetectSettings())
+    assert f'exporting {checkpoint}, once' in capfd.readouterr().err
+    (exported,) = (tmp_path / 'yolov7_trt_ros' / 'exports').iterdir()
+    assert find_or_export(str(checkpoint)) == exported
+    assert capfd.readouterr().err == ''
+
+
+def test_a_checkpoint_that_cannot_be_exported_is_told_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    torch.save({'a': torch.zeros(3)}, tmp_path / 'odd.pt')
+    with pytest.raises(ModelFormatError, match='odd.pt cannot be exported: '):
+        find_or_export(str(tmp_path / 'odd.pt'))
+
+
+def test_without_pytorch_the_command_is_told(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_export, '_NEEDED', ('no_such_package_here',))
+    with pytest.raises(ModelFormatError, match='yolov7_trt export'):
+        find_or_export(str(checkpoint))

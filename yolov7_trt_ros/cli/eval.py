@@ -120,7 +120,7 @@ def _report(result: dict[str, Any], images: int, summary: Any, wall_s: float) ->
 
 
 def _sha256(model: str) -> str:
-    from yolov7_trt_ros.engine.model_files import find_model
+    from yolov7_trt_ros.engine.checkpoint_export import find_or_export
     from yolov7_trt_ros.engine.plain_file import sha256_of
 
-    return sha256_of(find_model(model))
+    return sha256_of(find_or_export(model))

@@ -28,7 +28,6 @@ from yolov7_trt_ros.errors import (
     ModelFormatError,
     PlanError,
     PlanMismatchError,
-    SettingError,
 )
 
 if TYPE_CHECKING:

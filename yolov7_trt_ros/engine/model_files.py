@@ -15,6 +15,11 @@ from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError, SettingE
 DEFAULT_MODEL = 'yolov7-nano'
 EMBEDDED_MODELS = {DEFAULT_MODEL: 'yolov7-nano_fp16w.onnx'}
 """Models that come inside the package, by name."""
+OFFICIAL_WEIGHTS = (
+    'yolov7-tiny', 'yolov7', 'yolov7x', 'yolov7-w6', 'yolov7-e6', 'yolov7-d6', 'yolov7-e6e',
+)
+"""Names of the published weights, which are not in the package."""
+_RELEASE = 'https://github.com/WongKinYiu/yolov7/releases/download/v0.1'
 
 _MOST_NAMES_BYTES = 1 << 20
 _LINE_END = re.compile(r'\r\n|\r|\n')  # not what str.splitlines ends lines at beside these
@@ -49,9 +54,20 @@ def find_model(name_or_path: str) -> Path:
         looked = _told(path)
     except (OSError, ValueError, RuntimeError) as exc:  # not permitted, too long, no such user
         looked = str(exc)
+    if name_or_path in OFFICIAL_WEIGHTS:
+        raise ModelNotFoundError(_where_to_get(name_or_path))
     raise ModelNotFoundError(
         f'no model {name_or_path!r}: neither a file ({looked}) nor an embedded model; '
         f'embedded: {", ".join(EMBEDDED_MODELS)}'
+    )
+
+
+def _where_to_get(name: str) -> str:
+    """Return how to get official weights, which nothing here fetches by itself."""
+    return (
+        f'{name} does not come with this package, for its weights are published under GPL-3.0. '
+        f'Fetch them: curl -LO {_RELEASE}/{name}.pt; then export them: yolov7_trt export '
+        f'{name}.pt -o {name}.onnx (needs pip install torch onnx), and give -m {name}.onnx'
     )
 
 

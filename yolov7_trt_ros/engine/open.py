@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from yolov7_trt_ros.core.anchors import parse_anchors
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, Anchors
+from yolov7_trt_ros.engine.checkpoint_export import find_or_export
 from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
-from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model, load_class_names
+from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, load_class_names
 from yolov7_trt_ros.engine.plan import (
     differences,
     Machine,
@@ -51,7 +52,7 @@ class DetectorOptions:
     ----------
     model
         Path of a model file, or the name of an embedded one. A TensorRT plan ends in `.plan` or
-        `.engine`.
+        `.engine`. A PyTorch checkpoint is exported into the cache first.
     backend
         `tensorrt` for the GPU, `onnx` for ONNX Runtime on the CPU, `auto` for the first that is
         there.
@@ -117,7 +118,7 @@ def open_detector(options: DetectorOptions) -> Detector:
 
     """
     _check(options)
-    path = find_model(options.model)
+    path = find_or_export(options.model, options.plan_cache)
     api = _find_tensorrt(options, path)
     return _open_onnx(path, options) if api is None else _open_plan(path, options, api)
 
@@ -144,7 +145,7 @@ def build_needed_plan(
     from yolov7_trt_ros.engine.builder import build_plan
 
     _check(options)
-    path = find_model(options.model)
+    path = find_or_export(options.model, options.plan_cache)
     api = _find_tensorrt(options, path)
     if api is None:
         raise BuildError(f'{path} runs without a plan here: the backend is ONNX Runtime')
@@ -175,7 +176,7 @@ def open_or_build(
     try:
         return open_detector(options)
     except PlanError:
-        if is_plan(find_model(options.model)):
+        if is_plan(Path(options.model)):
             raise
         build_needed_plan(options, report, cancelled)
     return open_detector(options)

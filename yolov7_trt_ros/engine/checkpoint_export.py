@@ -1,0 +1,88 @@
+"""
+A PyTorch checkpoint in place of a model: exported once, and kept in the cache.
+
+The export runs as a process of its own, as `yolov7_trt export`: nothing here imports PyTorch, and
+nothing that a checkpoint holds is run. Official weights that are asked for by their name are not
+fetched: the message says where they are.
+
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+import subprocess
+import sys
+import threading
+
+from yolov7_trt_ros import __version__
+from yolov7_trt_ros.engine.file_kind import CHECKPOINT, find_kind
+from yolov7_trt_ros.engine.model_files import find_model
+from yolov7_trt_ros.engine.plain_file import open_plain_file, sha256_of
+from yolov7_trt_ros.engine.plan_cache import plan_cache_folder
+from yolov7_trt_ros.errors import ModelFormatError
+
+_NEEDED = ('torch', 'onnx', 'onnxruntime')
+_EXPORTING = threading.Lock()
+
+
+def find_or_export(model: str, plan_cache: str = '') -> Path:
+    """
+    Return the file of a model as `find_model` does; a checkpoint's is its export in the cache.
+
+    Parameters
+    ----------
+    model
+        Name or path.
+    plan_cache
+        As in `DetectorOptions`; exports lie beside the folder of the plans.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelFormatError
+        As `find_model`; also where PyTorch is missing, or the checkpoint cannot be exported.
+
+    """
+    path = _find_checkpoint(model)
+    if path is None or any(map(_is_missing, _NEEDED)):
+        return find_model(model)
+    target = plan_cache_folder(plan_cache).with_name('exports') / (
+        f'{path.stem}_{__version__}_{sha256_of(path)[:16]}.onnx'
+    )
+    with _EXPORTING:
+        if not target.is_file():
+            _export(path, target)
+    return target
+
+
+def _is_missing(package: str) -> bool:
+    return importlib.util.find_spec(package) is None
+
+
+def _find_checkpoint(model: str) -> Path | None:
+    """Return the path of a PyTorch checkpoint; None for all else, of which find_model tells."""
+    try:
+        path = Path(model).expanduser()
+        if path.is_file():
+            with open_plain_file(path) as file:
+                return path if find_kind(path, file) == CHECKPOINT else None
+    except (OSError, ValueError, RuntimeError, ModelFormatError):
+        pass
+    return None
+
+
+def _export(checkpoint: Path, target: Path) -> None:
+    """Export a checkpoint; raises ModelFormatError with the reason of the export."""
+    print(f'yolov7_trt: exporting {checkpoint}, once; kept as {target}',
+          file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [sys.executable, '-m', 'yolov7_trt_ros', 'export', str(checkpoint), '-o', str(target)],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+    )
+    lines = done.stderr.strip().splitlines() or ['it said nothing']
+    if done.returncode:
+        reason = lines[-1].removeprefix('yolov7_trt: error: ')
+        raise ModelFormatError(f'{checkpoint} cannot be exported: {reason}')
+    for line in lines:
+        if line.startswith('yolov7_trt: warning: '):
+            print(line, file=sys.stderr, flush=True)
