@@ -53,7 +53,9 @@ setup(
     extras_require={
         # For the GPU. TensorRT itself comes with JetPack, or with pip install tensorrt.
         'gpu': ['cuda-bindings>=12', 'nvidia-ml-py>=12', 'onnx>=1.14', 'pycuda>=2022.1'],
-        'tools': ['onnx>=1.14', 'pycocotools>=2.0.7', 'rich>=13', 'rosbags>=0.11'],
+        'tools': [
+            'argcomplete>=2', 'onnx>=1.14', 'pycocotools>=2.0.7', 'rich>=13', 'rosbags>=0.11',
+        ],
         'demo': ['matplotlib>=3.7', 'rich>=13', 'rosbags>=0.11', 'scikit-image>=0.21'],
         # export, pruning and the PyTorch row of the benchmark; quantising needs `tools` alone
         'torch': ['onnx>=1.14', 'torch>=2.1', 'torch-pruning>=1.5'],

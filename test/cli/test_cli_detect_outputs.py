@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.cli import arguments
+from yolov7_trt_ros.cli.detect import expand_patterns
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, MAX_PIXELS
+from yolov7_trt_ros.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Limited = Callable[..., subprocess.CompletedProcess[str]]
@@ -124,10 +126,77 @@ def test_the_limit_of_pixels(
         main([*given, '--max-pixels', '0'])
 
 
-@pytest.mark.parametrize('verb', ['detect', 'replay'])
 def test_an_address_is_told_as_it_was_given(
-    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / ('out' if verb == 'detect' else 'out.mcap')
-    assert main([verb, 'rtsp://cam/1', '-o', str(out)]) == 1
+    assert main(['replay', 'rtsp://cam/1', '-o', str(tmp_path / 'out.mcap')]) == 1
     assert "'rtsp://cam/1' is an address" in capsys.readouterr().err
+
+
+def test_patterns_are_taken_in_order(photographs: Path, tmp_path: Path) -> None:
+    found = expand_patterns([f'{photographs}/c*.jpg'])
+    assert [Path(each).name for each in found] == ['chelsea.jpg', 'coffee.jpg']
+    odd = tmp_path / 'a[1].jpg'
+    odd.write_bytes(b'')
+    assert expand_patterns([str(odd), 'gone.jpg', 'http://a/*']) == [
+        str(odd), 'gone.jpg', 'http://a/*',
+    ]
+    with pytest.raises(InputError, match='nothing is named like'):
+        expand_patterns([f'{tmp_path}/*.png'])
+
+
+def test_labels_coco_and_crops(photographs: Path, tmp_path: Path) -> None:
+    out, coco = tmp_path / 'out', tmp_path / 'coco.json'
+    words = ['detect', str(photographs / 'astronaut.jpg'), '-o', str(out), '--size', '352',
+             '--json', str(tmp_path / 'found.json'), '--save-txt', '--save-crops',
+             '--save-coco', str(coco), '--hide-labels', '--line-width', '4']
+    assert main(words) == 0
+    found = json.loads((tmp_path / 'found.json').read_text())
+    (frame,) = found['inputs'][0]['frames']
+    (person,) = [each for each in frame['detections'] if each['class_name'] == 'person']
+    lines = (out / 'labels' / 'astronaut.txt').read_text().splitlines()
+    assert len(lines) == len(frame['detections'])
+    (line,) = [each for each in lines if each.startswith('0 ')]
+    x, y, width, height = map(float, line.split()[1:])
+    left, top, right, bottom = person['box_xyxy']
+    assert x * 512 == pytest.approx((left + right) / 2, abs=0.01)
+    assert height * 512 == pytest.approx(bottom - top, abs=0.01)
+    record = json.loads(coco.read_text())
+    assert record['images'] == [
+        {'id': 1, 'file_name': 'astronaut.jpg', 'width': 512, 'height': 512}]
+    assert record['categories'][0] == {'id': 1, 'name': 'person'}
+    assert len(record['annotations']) == len(lines)
+    (crop,) = (out / 'crops' / 'person').iterdir()
+    shape = cv2.imread(str(crop)).shape
+    assert shape[1] == pytest.approx(right - left, abs=2)
+    (out / 'labels' / 'astronaut.txt').write_text('mine')
+    assert main(words) == 0
+    assert (out / 'labels' / 'astronaut.txt').read_text() == 'mine'
+    assert (out / 'labels' / 'astronaut-2.txt').read_text().splitlines() == lines
+
+
+def test_coco_labels_can_be_measured_with(photographs: Path, tmp_path: Path) -> None:
+    """What a model found, taken as the labels, gives that model an AP50 of about one."""
+    coco = tmp_path / 'coco.json'
+    assert main(['detect', str(photographs), '-o', str(tmp_path / 'out'), '--size', '320',
+                 '--square', '--save-coco', str(coco)]) == 0
+    record = tmp_path / 'eval.json'
+    assert main(['eval', '--images', str(photographs), '--annotations', str(coco), '--size', '320',
+                 '--json', str(record)]) == 0
+    assert json.loads(record.read_text())['ap50'] > 0.8
+
+
+@pytest.mark.parametrize(('words', 'reason'), [
+    ([], 'give a folder to write to'), (['--show', '--save-txt'], '--save-txt needs a folder'),
+    (['-o', 'out', '--line-width', '999'], '--line-width must be'),
+    (['-o', 'out', '--show'], 'needs a display'),
+])
+def test_what_does_not_go_together(
+    words: list[str], reason: str, photographs: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ('DISPLAY', 'WAYLAND_DISPLAY'):
+        monkeypatch.delenv(name, raising=False)
+    assert main(['detect', str(photographs / 'coffee.jpg'), *words]) == 2
+    assert reason in capsys.readouterr().err

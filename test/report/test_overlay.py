@@ -11,6 +11,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.report.overlay import (
     class_colour,
     draw_detections,
+    DrawStyle,
     place_label,
     text_colour,
 )
@@ -89,3 +90,29 @@ def test_a_label_lies_inside_the_image(
     x, y = place_label(image_wh, corner_xy, label_wh)
     assert 0 <= x <= image_wh[0] - label_wh[0]
     assert 0 <= y <= image_wh[1] - label_wh[1]
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    taken: list[tuple[int, int, int, int]] = []
+    for corner in [(100, 100), (100, 100), (102, 101), (98, 99), (110, 105), (150, 100)]:
+        x, y = place_label((640, 480), corner, (80, 16), taken)
+        label = (x, y, x + 80, y + 16)
+        for other in taken:
+            assert label[0] >= other[2] or label[2] <= other[0] or (
+                label[1] >= other[3] or label[3] <= other[1]
+            )
+        taken.append(label)
+    assert taken[0] == (100, 84, 180, 100)
+
+
+def test_a_full_image_takes_labels_all_the_same() -> None:
+    assert place_label((80, 16), (0, 0), (80, 16), [(0, 0, 80, 16)]) == (0, 0)
+
+
+def test_labels_can_be_hidden_and_lines_made_wide() -> None:
+    plain, wide = np.zeros((2, 480, 640, 3), np.uint8)
+    box = found([[100, 200, 300, 400]], (640, 480))
+    draw_detections(plain, box, ('person',), DrawStyle(labels=False))
+    assert not plain[:195].any()
+    draw_detections(wide, box, ('person',), DrawStyle(line_px=9))
+    assert wide[300].any(axis=1).sum() >= plain[300].any(axis=1).sum() + 8

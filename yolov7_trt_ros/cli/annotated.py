@@ -23,8 +23,8 @@ JPEG_QUALITY = 92
 LONGEST_JPEG_SIDE_PX = 65500
 """Beyond it libjpeg refuses."""
 
-_CODEC = 'mp4v'
 _LEAST_FREE_BYTES = 1 << 20
+_LONGEST_GAP_S = 10.0
 
 
 class Names(Protocol):
@@ -57,8 +57,6 @@ class PictureWriter:
             It cannot be written, or the disk is full.
 
         """
-        from yolov7_trt_ros.whole_file import write_whole
-
         suffix = '.png' if max(pixels.shape[:2]) > LONGEST_JPEG_SIDE_PX else '.jpg'
         if self._folder is None:
             stem = os.path.splitext(frame.source)[0]
@@ -66,9 +64,7 @@ class PictureWriter:
         else:
             topic = frame.source.strip('/').replace('/', '.')
             path = self._folder / topic / f'{frame.index:06d}{suffix}'
-        data = _encoded(path, pixels)
-        with _writing(path):
-            write_whole(path, data)
+        write_picture(path, pixels)
         return path
 
     def __enter__(self) -> PictureWriter:
@@ -79,22 +75,52 @@ class PictureWriter:
         """Nothing is open."""
 
 
-class VideoWriter:
-    """Writes frames into an MP4 file, which appears under its name once it is whole."""
+class NoWriter:
+    """Writes nothing, where frames are only shown."""
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
+        """Return where the frame came from."""
+        return frame.path
+
+    def __enter__(self) -> NoWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+
+class VideoWriter:
+    """
+    Writes frames into an MP4 file, which appears under its name once it is whole.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fps
+        Frames per second.
+    live
+        Write each frame as often as its time needs, for a stream has no constant rate.
+
+    """
+
+    def __init__(self, path: Path, fps: float, *, live: bool = False) -> None:
         self._path = path
+        self._live = live
         from yolov7_trt_ros.whole_file import hidden_beside
 
         self._partial = hidden_beside(path, '.mp4')
         self._fps = fps
         self._writer: Any = None
         self._frames = 0
+        self.codec = ''
 
     def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
         """Write one frame; return the file. Raises InputError where OpenCV cannot write."""
         import cv2
 
+        from yolov7_trt_ros.report.video_file import open_video
         from yolov7_trt_ros.whole_file import create_new
 
         try:
@@ -102,16 +128,23 @@ class VideoWriter:
                 with _writing(self._path):
                     self._path.parent.mkdir(parents=True, exist_ok=True)
                     os.close(create_new(self._partial))  # OpenCV opens it by its name
-                codec = cv2.VideoWriter.fourcc(*_CODEC)
                 size_wh = pixels.shape[1], pixels.shape[0]
-                self._writer = cv2.VideoWriter(str(self._partial), codec, self._fps, size_wh)
+                self._writer, self.codec = open_video(self._partial, self._fps, size_wh)
             if not self._writer.isOpened():
                 raise InputError(f'OpenCV cannot write the video {self._path}{self._disk()}')
-            self._writer.write(pixels)
+            for _ in range(self._copies(frame)):
+                self._writer.write(pixels)
+                self._frames += 1
         except cv2.error as exc:
             raise InputError(f'OpenCV cannot write the video {self._path}: {exc.err}') from exc
-        self._frames += 1
         return self._path
+
+    def _copies(self, frame: Frame) -> int:
+        """Return how often a frame is written: more than once after a gap of a stream."""
+        if not self._live:
+            return 1
+        due = round(frame.stamp_ns / 1e9 * self._fps) + 1 - self._frames
+        return max(1, min(due, round(_LONGEST_GAP_S * self._fps)))
 
     def __enter__(self) -> VideoWriter:
         """Return the writer itself."""
@@ -152,11 +185,37 @@ class VideoWriter:
         return ': no space left on the disk' if free < _LEAST_FREE_BYTES else ''
 
 
-def open_writer(source: FrameSource, names: Names) -> PictureWriter | VideoWriter:
-    """Return the writer that fits a source."""
+def open_writer(
+    source: FrameSource, names: Names | None
+) -> PictureWriter | VideoWriter | NoWriter:
+    """Return the writer that fits a source; without names nothing is written."""
+    from yolov7_trt_ros.replay.streams import StreamSource
+
+    if names is None:
+        return NoWriter()
     if source.kind == 'video':
-        return VideoWriter(names.take(source.path.stem, '.mp4'), source.fps or 30.0)
+        return VideoWriter(
+            names.take(source.path.stem, '.mp4'), source.fps or 30.0,
+            live=isinstance(source, StreamSource),
+        )
     return PictureWriter(names, source)
+
+
+def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """
+    Write a marked JPEG or PNG file whole.
+
+    Raises
+    ------
+    InputError
+        It cannot be written, or the disk is full.
+
+    """
+    from yolov7_trt_ros.whole_file import write_whole
+
+    data = _encoded(path, pixels)
+    with _writing(path):
+        write_whole(path, data)
 
 
 def _encoded(path: Path, pixels: NDArray[np.uint8]) -> bytes:

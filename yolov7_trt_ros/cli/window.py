@@ -1,0 +1,61 @@
+"""A window with the frames as they are detected in, where there is a display."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from yolov7_trt_ros.errors import MissingDependencyError, SettingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+TITLE = 'yolov7_trt detect (q ends)'
+_END_KEYS = (ord('q'), ord('Q'), 27)
+
+
+class Window:
+    """
+    Shows frames; `q`, Esc or closing it asks for an end.
+
+    Raises
+    ------
+    SettingError
+        There is no display.
+    MissingDependencyError
+        This OpenCV has no windows.
+
+    """
+
+    def __init__(self) -> None:
+        import cv2
+
+        if not os.environ.get('DISPLAY') and not os.environ.get('WAYLAND_DISPLAY'):
+            raise SettingError(
+                '--show needs a display, and neither DISPLAY nor WAYLAND_DISPLAY is set here; '
+                'leave it out and look at what -o DIR gets'
+            )
+        self.closed = False
+        try:
+            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL)
+        except cv2.error as exc:
+            raise MissingDependencyError(
+                '--show needs an OpenCV with windows, and this one has none: pip uninstall '
+                'opencv-python-headless, then pip install opencv-python'
+            ) from exc
+
+    def show(self, pixels: NDArray[np.uint8]) -> None:
+        """Show a frame, and take note of keys."""
+        import cv2
+
+        cv2.imshow(TITLE, pixels)
+        key = cv2.waitKey(1) & 0xff
+        visible = cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
+        self.closed = self.closed or key in _END_KEYS or not visible
+
+    def close(self) -> None:
+        """Take the window off the screen."""
+        import cv2
+
+        cv2.destroyAllWindows()
