@@ -1,14 +1,24 @@
-"""How the demo waits for its detector, on made-up diagnostics and a made-up clock."""
+"""The demo without ROS: how it waits, what it refuses, what it tells."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 from pathlib import Path
+import sys
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+from rich.console import Console
 
+from yolov7_trt_ros.cli import demo, demo_summary
+from yolov7_trt_ros.cli.demo_run import Played, Processes
+from yolov7_trt_ros.cli.demo_source import find_source
 from yolov7_trt_ros.cli.demo_start import START_S, wait_until_ready
-from yolov7_trt_ros.errors import Yolov7TrtError
+from yolov7_trt_ros.errors import InputError, Yolov7TrtError
 
 ACTIVE = {'state': 'active', 'message': 'active', 'backend': 'TensorRT', 'last error': 'none'}
 BUILDING = {'state': 'active', 'message': 'building a plan: tactics: head.2 43 %, 95 s',
@@ -85,3 +95,78 @@ def test_silence_after_a_build_has_an_end() -> None:
 def test_a_process_that_has_ended_is_named() -> None:
     with pytest.raises(Yolov7TrtError, match=r'the recorder did not start.*log/recorder\.txt'):
         Detector((100, BUILDING)).wait(ended=['recorder'])
+
+
+# ---- sources and processes
+
+
+def test_a_source_is_read_before_anything_is_started(tmp_path: Path) -> None:
+    good, bad = tmp_path / 'a.png', tmp_path / 'b.mp4'
+    cv2.imwrite(str(good), np.full((40, 60, 3), 90, np.uint8))
+    bad.write_bytes(b'no video at all')
+    (tmp_path / 'notes.txt').write_text('no picture')
+    (tmp_path / 'c.jpg').write_bytes(good.read_bytes()[:50])
+    assert find_source(str(good)) == good
+    for name, reason in (
+        ('b.mp4', 'cannot be opened as a video'), ('notes.txt', 'of no known kind'),
+        ('c.jpg', 'cannot be played: '), ('gone', 'no such file'),
+    ):
+        with pytest.raises(InputError, match=reason):
+            find_source(str(tmp_path / name))
+    with pytest.raises(InputError, match='is an address'):
+        find_source('rtsp://camera/1')
+
+
+def test_a_process_that_ends_by_itself_is_told_with_its_reason(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        processes = Processes(stack, tmp_path, 88)
+        processes.start('rear', [sys.executable, '-c', 'input()']).wait(600)
+        with pytest.raises(Yolov7TrtError, match='the rear ended by itself: EOFError'):
+            processes.check()
+
+
+# ---- what it tells
+
+RECORD: dict[str, Any] = {
+    'topics': {'/front/image_raw': 123456, '/front/detections': 123456},
+    'classes': {'/front/detections': {'person': 99999, 'fire hydrant': 88888, 'cup': 777,
+                                      'traffic light': 6, 'tie': 5}},
+    'diagnostics': {
+        '/detector: detector': {'backend': 'TensorRT 10.16.2.10 (NVIDIA GeForce RTX 5090)'},
+        '/detector: /front/image_raw': {
+            'received': '123456', 'processed': '123400', 'dropped': '56', 'failed': '0',
+            'stamp_to_publish p50 (ms)': '12345.6', 'stamp_to_publish p99 (ms)': 'nan',
+        },
+    },
+    'drawn': {'/front/image_raw': {'frames': 3, 'codec': 'MPEG-4', 'error': ''}},
+}
+
+
+def test_the_table_fits_80_columns() -> None:
+    text = io.StringIO()
+    Console(file=text, width=80).print(demo_summary.table(demo_summary.summarise(RECORD)))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    whole = ' '.join(text.getvalue().split())
+    for word in ('front', 'rear', '123456', 'person', '99999', 'traffic'):
+        assert word in whole
+    assert '\u2026' not in text.getvalue()  # nothing is cut off
+
+
+def test_the_summary_is_json() -> None:
+    summary = demo.complete_summary(Played(RECORD, {'/front/image_raw': 12.5}, 3.21, True))
+    again = json.loads(json.dumps(summary, allow_nan=False))
+    front, rear = again['cameras']['front'], again['cameras']['rear']
+    assert (front['rate_in_hz'], rear['rate_in_hz']) == (12.5, None)
+    assert front['stamp_to_publish_p99_ms'] is None
+    assert (again['seconds'], again['interrupted']) == (3.21, True)
+
+
+def test_what_was_made_is_listed_with_the_codec(tmp_path: Path) -> None:
+    for name in ('front.mp4', 'summary.json'):
+        (tmp_path / name).write_bytes(bytes(600_000))
+    lines = demo_summary.what_was_made(demo_summary.summarise(RECORD), tmp_path)
+    text = '\n'.join(lines)
+    assert lines[0] == f'In {tmp_path}/, 1 MB:'
+    assert 'front.mp4' in text and '(MPEG-4)' in text and 'browsers' in text
+    assert 'rear.mp4' not in text and 'bag/' not in text

@@ -58,6 +58,7 @@ PARAMETERS = (
     _fixed('width', 640, 'of the moving view of a picture, pixels', minimum=2, maximum=16384),
     _fixed('height', 480, 'of the moving view of a picture, pixels', minimum=2, maximum=16384),
     _fixed('encoding', 'bgr8', 'of what is published', choices=_ENCODINGS),
+    _fixed('jpeg_quality', 95, 'of encoding jpeg', minimum=1, maximum=100),
     _fixed('loop', True, 'begin again at the end'),
     _fixed('frame_id', 'camera', 'of what is published'),
     _fixed('reliable', False, 'publish images reliable, not best effort'),
@@ -106,6 +107,7 @@ class ImagePlayerNode(SteadyParameters):
     def _play_frames(self, source: Path, values: dict[str, Any]) -> None:
         self._encoding = values['encoding']
         self._frame_id = values['frame_id']
+        self._jpeg = [cv2.IMWRITE_JPEG_QUALITY, values['jpeg_quality']]
         self._frames = read_frames(
             source, (values['width'], values['height']), values['rate_hz'], loop=values['loop']
         )
@@ -139,7 +141,7 @@ class ImagePlayerNode(SteadyParameters):
 
     def _message(self, bgr: NDArray[np.uint8]) -> Image | CompressedImage:
         if self._encoding == 'jpeg':
-            _, jpeg = cv2.imencode('.jpg', bgr)
+            _, jpeg = cv2.imencode('.jpg', bgr, self._jpeg)
             return CompressedImage(format='jpeg', data=array.array('B', jpeg.tobytes()))
         pixels = encode_pixels(bgr, self._encoding)
         height, width = bgr.shape[:2]

@@ -8,28 +8,40 @@ What `yolov7_trt demo` records with where rosbag2 is not installed; on a robot u
 record`. Needs rosbags. One JSON object a line on standard output, four times a second and at the
 end: `topics` (messages per topic), `classes` (detections per class and topic), `diagnostics` (the
 latest values per status name). Nothing else is written there, and it goes on recording when nobody
-reads them any more. Where it cannot write any more, as on a full disk, it says so in
-the log and ends with exit status 1; what was written until then stays, without an index.
+reads them any more. Where it cannot write any more, as on a full disk, it says so in the log and
+ends with exit status 1; what was written until then stays, without an index.
+
+With `drawn`, a video and pictures of each camera with the boxes drawn in are made meanwhile; the
+JSON tells how many frames are in them.
 
 """
 
 from __future__ import annotations
 
+import array
 import collections
+from collections.abc import Mapping, Sequence
 import contextlib
 import functools
 import json
 from pathlib import Path
+import time
+import types
 from typing import Any, TextIO
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.core.image_message import view_message
+from yolov7_trt_ros.core.preprocess import to_bgr
+from yolov7_trt_ros.core.serialized_image import read_image, read_stamp_ns
+from yolov7_trt_ros.errors import BagError, ImageError
 from yolov7_trt_ros.nodes.diagnostics import tell_failures
+from yolov7_trt_ros.nodes.drawn_camera import DrawnCamera
 from yolov7_trt_ros.nodes.own_output import take_stdout
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
@@ -63,7 +75,21 @@ PARAMETERS = (
         'detections', 'detections', 'Topics of vision_msgs/Detection2DArray, alike.',
         start_only=True,
     ),
+    ParameterSpec(
+        'compress', False, 'Record raw images as JPEG, under TOPIC/compressed: a tenth as much.',
+        start_only=True,
+    ),
+    ParameterSpec(
+        'drawn', '', 'Folder for a video and pictures of each camera with its boxes, named like '
+        'the namespace of its image topic; the two lists belong together. Empty: none.',
+        start_only=True,
+    ),
+    ParameterSpec(
+        'rate_hz', 15.0, 'Frames per second of these videos.', minimum=0.1, maximum=1000.0,
+        start_only=True,
+    ),
 )
+_JPEG_QUALITY = 80
 
 
 class RecorderNode(SteadyParameters):
@@ -89,6 +115,7 @@ class RecorderNode(SteadyParameters):
     """
 
     _opened = _writing = False  # nothing to end until the constructor has come so far
+    _drawn: Mapping[str, DrawnCamera] = types.MappingProxyType({})
 
     def __init__(self, *, reports: TextIO, **node_arguments: Any) -> None:
         super().__init__('recorder', **node_arguments)
@@ -101,6 +128,7 @@ class RecorderNode(SteadyParameters):
         self._messages: collections.Counter[str] = collections.Counter()
         self._classes: dict[str, collections.Counter[str]] = {}
         self._diagnostics: dict[str, dict[str, str]] = {}
+        self._diagnostics_at_s = 0.0
         self._folder = Path(values['bag']).expanduser()
         try:
             self._writer = Writer(
@@ -110,23 +138,24 @@ class RecorderNode(SteadyParameters):
         except (OSError, WriterError) as exc:
             raise BagError(f'bag cannot be created: {exc}; choose another folder') from exc
         self._opened = self._writing = True
+        self._compress = bool(values['compress'])
+        self._drawn = self._open_drawn(values, images, detections)
         for topic in images:
-            compressed = topic.full.endswith('/compressed')
-            self._record(
-                topic,
-                CompressedImage if compressed else Image,
-                COMPRESSED_TYPE if compressed else IMAGE_TYPE,
-                ReliabilityPolicy.BEST_EFFORT,
-            )
+            self._record_images(topic)
         for topic in detections:
             self._classes[topic.full] = collections.Counter()
-            self._record(topic, Detection2DArray, DETECTIONS_TYPE, ReliabilityPolicy.RELIABLE)
+            self._record(
+                topic, Detection2DArray, self._on_detections, ReliabilityPolicy.RELIABLE,
+                self._connect(topic.full, DETECTIONS_TYPE),
+            )
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self.create_timer(_REPORT_PERIOD_S, self.report, clock=steady_clock())
         tell_failures(self)
 
     def destroy_node(self) -> None:
-        """Finish the bag, report a last time, and destroy the node."""
+        """Finish bag and videos, report a last time, and destroy the node."""
+        for camera in set(self._drawn.values()):
+            camera.close()
         if self._writing:
             try:
                 self._writer.close()
@@ -144,6 +173,8 @@ class RecorderNode(SteadyParameters):
             'topics': self._messages,
             'classes': self._classes,
             'diagnostics': self._diagnostics,
+            'diagnostics_at_s': self._diagnostics_at_s,
+            'drawn': {topic: camera.record() for topic, camera in self._drawn.items()},
         })
         try:
             print(line, file=self._reports, flush=True)
@@ -151,19 +182,71 @@ class RecorderNode(SteadyParameters):
             self._reports = None
             self.get_logger().warning(f'no reports any more, for they cannot be written: {exc}')
 
+    def _open_drawn(
+        self, values: dict[str, Any], images: Sequence[TopicName], detections: Sequence[TopicName]
+    ) -> dict[str, DrawnCamera]:
+        """Return what draws, by the topic of the images and by that of their detections."""
+        drawn: dict[str, DrawnCamera] = {}
+        class_ids: dict[str, int] = {}
+        if not values['drawn']:
+            return drawn
+        for image, found in zip(images, detections, strict=False):
+            drawn[image.full] = drawn[found.full] = DrawnCamera(
+                Path(values['drawn']).expanduser(), image.full.split('/')[1], values['rate_hz'],
+                compressed=_is_compressed(image), class_ids=class_ids,
+            )
+        return drawn
+
+    def _connect(self, topic: str, kind: str) -> Any:
+        return self._writer.add_connection(topic, kind, typestore=load_typestore())
+
+    def _record_images(self, topic: TopicName) -> None:
+        """Record an image topic: as it is, or raw images as JPEG."""
+        best_effort = ReliabilityPolicy.BEST_EFFORT
+        if _is_compressed(topic):
+            connection = self._connect(topic.full, COMPRESSED_TYPE)
+            self._record(topic, CompressedImage, self._on_image, best_effort, connection)
+        elif self._compress:
+            connection = self._connect(f'{topic.full}/compressed', COMPRESSED_TYPE)
+            self._record(topic, Image, self._on_raw_image, best_effort, connection)
+        else:
+            connection = self._connect(topic.full, IMAGE_TYPE)
+            self._record(topic, Image, self._on_image, best_effort, connection)
+
     def _record(
-        self, topic: TopicName, kind: Any, name: str, reliability: ReliabilityPolicy
+        self, topic: TopicName, kind: Any, callback: Any, reliability: ReliabilityPolicy,
+        connection: Any,
     ) -> None:
-        connection = self._writer.add_connection(topic.full, name, typestore=load_typestore())
         self.create_subscription(
-            kind,
-            topic.asked,
-            functools.partial(self._on_message, topic.full, connection),
-            QoSProfile(depth=10, reliability=reliability),
-            raw=True,
+            kind, topic.asked, functools.partial(callback, topic.full, connection),
+            QoSProfile(depth=10, reliability=reliability), raw=True,
         )
 
-    def _on_message(self, topic: str, connection: Any, data: bytes) -> None:
+    def _on_image(self, topic: str, connection: Any, data: bytes) -> None:
+        self._write(topic, connection, data)
+        if topic in self._drawn:
+            self._drawn[topic].add_image(read_stamp_ns(data), data)
+
+    def _on_raw_image(self, topic: str, connection: Any, data: bytes) -> None:
+        try:
+            packed = jpeg_message(data)
+        except (ImageError, cv2.error) as exc:
+            self.get_logger().warning(f'{topic}: an image is not recorded: {exc}')
+            return
+        self._write(topic, connection, packed)
+        if topic in self._drawn:
+            self._drawn[topic].add_image(read_stamp_ns(data), data)
+
+    def _on_detections(self, topic: str, connection: Any, data: bytes) -> None:
+        self._write(topic, connection, data)
+        message = deserialize_message(data, Detection2DArray)
+        self._classes[topic].update(
+            each.results[0].hypothesis.class_id for each in message.detections if each.results
+        )
+        if topic in self._drawn:
+            self._drawn[topic].add_detections(message)
+
+    def _write(self, topic: str, connection: Any, data: bytes) -> None:
         if not self._writing:
             return
         try:
@@ -172,11 +255,6 @@ class RecorderNode(SteadyParameters):
             self._give_up(exc)
             return
         self._messages[topic] += 1
-        if topic in self._classes:
-            message = deserialize_message(data, Detection2DArray)
-            self._classes[topic].update(
-                each.results[0].hypothesis.class_id for each in message.detections if each.results
-            )
 
     def _give_up(self, error: OSError) -> None:
         """End the process, for nothing more can be written."""
@@ -189,10 +267,36 @@ class RecorderNode(SteadyParameters):
         end_process(self, 1)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self._diagnostics_at_s = time.time()
         for status in message.status:
             self._diagnostics[status.name] = {
                 'message': status.message, **{pair.key: pair.value for pair in status.values}
             }
+
+
+def _is_compressed(topic: TopicName) -> bool:
+    return bool(topic.full.endswith('/compressed'))
+
+
+def jpeg_message(data: bytes) -> bytes:
+    """
+    Return a serialised sensor_msgs/Image as a serialised CompressedImage.
+
+    Raises
+    ------
+    ImageError
+        The message cannot be read, or not shown as a colour image.
+
+    """
+    raw = read_image(data)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    _, jpeg = cv2.imencode('.jpg', to_bgr(view_message(raw)), quality)
+    message = CompressedImage(
+        format=f'{raw.encoding}; jpeg compressed bgr8', data=array.array('B', jpeg.tobytes())
+    )
+    message.header.frame_id = raw.header.frame_id
+    message.header.stamp.sec, message.header.stamp.nanosec = raw.header.sec, raw.header.nanosec
+    return bytes(serialize_message(message))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -117,7 +117,7 @@ class DetectionReader:
         try:
             message = typestore.deserialize_cdr(memoryview(raw.data), raw.msgtype)
             stamp_ns = stamp_to_ns(message.header.stamp)
-            found = _detections(message, self._class_ids)
+            found = detections_of(message, self._class_ids)
         except _UNREADABLE as exc:
             return BagError(
                 f'{self.path}: a message of {raw.topic} is damaged or no {raw.msgtype}: {exc}'
@@ -167,8 +167,23 @@ def _choose_topics(
     return tuple(topic for topic in carrying if not names or topic in names)
 
 
-def _detections(message: Any, class_ids: dict[str, int]) -> Detections:
-    """Return the detections that have a result, the best result of each; raises ValueError."""
+def detections_of(message: Any, class_ids: dict[str, int]) -> Detections:
+    """
+    Return the detections of a Detection2DArray that have a result, with the best result of each.
+
+    Parameters
+    ----------
+    message
+        Of rclpy or rosbags, of any version of vision_msgs.
+    class_ids
+        Class ids by the text in `class_id`; texts that are not in it are added.
+
+    Raises
+    ------
+    ValueError
+        A box is not finite, or a score is not within 0..1.
+
+    """
     found = [each for each in message.detections if each.results]
     boxes = np.empty((len(found), 4), np.float32)
     scores = np.empty(len(found), np.float32)
