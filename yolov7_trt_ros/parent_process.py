@@ -12,6 +12,7 @@ and never where a shell or a debugger stands between the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import contextlib
 import os
 from pathlib import Path
 import re
@@ -80,10 +81,12 @@ def end_with_starter(
 def _watch(pid: int, start: int, report: Callable[[str], object], patience_s: float) -> None:
     while _is_there(pid, start):
         time.sleep(_POLL_S)
-    report(f'process {pid}, which started this one, has ended: ending too')
+    with contextlib.suppress(OSError):  # a pipe that nobody reads any more
+        report(f'process {pid}, which started this one, has ended: ending too')
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(patience_s)
-    report(f'not at its end {patience_s:g} s after SIGTERM: killed')
+    with contextlib.suppress(OSError):
+        report(f'not at its end {patience_s:g} s after SIGTERM: killed')
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.errors import SettingError
@@ -21,7 +20,13 @@ from yolov7_trt_ros.report.compare_result import (
     LoneFrames,
     WORST_FRAMES,
 )
-from yolov7_trt_ros.report.detection_match import FrameMatch, match_detections, NONE
+from yolov7_trt_ros.report.detection_match import (
+    class_differences,
+    FrameMatch,
+    match_detections,
+    NONE,
+    SurePairs,
+)
 from yolov7_trt_ros.report.score_counts import Distribution, PrecisionCurve
 
 AP_IOU = 0.5
@@ -97,7 +102,7 @@ class Comparison:
             reference, found, min_iou=self._settings.iou, sure_score=least
         )
         self._add_precision(reference, found, match)
-        pairs = _Pairs.of(reference, found, match, least)
+        pairs = SurePairs.of(reference, found, match, least)
         self._iou.add(pairs.iou)
         self._drift.add(np.abs(pairs.drift))
         self._signed += float(pairs.drift.sum(dtype=np.float64))
@@ -158,22 +163,18 @@ class Comparison:
             self._tally(number).curve.add(found.scores[chosen], right[chosen])
 
     def _add_classes(
-        self, reference: Detections, found: Detections, match: FrameMatch, pairs: _Pairs
+        self, reference: Detections, found: Detections, match: FrameMatch, pairs: SurePairs
     ) -> Difference:
         least = self._settings.score_threshold
-        wanted = reference.scores >= least
-        missed = reference.class_ids[wanted & match.unmatched(len(reference))]
-        new = found.class_ids[(found.scores >= least) & (match.partner == NONE)]
+        wanted = reference.class_ids[reference.scores >= least]
         total = Difference()
-        for number in np.unique(np.concatenate([reference.class_ids, found.class_ids])).tolist():
-            chosen = pairs.class_ids == number
-            difference = Difference(
-                int(chosen.sum()), int((missed == number).sum()), int((new == number).sum())
-            )
+        differences = class_differences(reference, found, match, pairs, least)
+        for number, difference in differences.items():
             tally = self._tally(number)
             tally.difference += difference
-            tally.wanted += int((wanted & (reference.class_ids == number)).sum())
-            tally.drift += float(np.abs(pairs.drift[chosen]).sum(dtype=np.float64))
+            tally.wanted += int((wanted == number).sum())
+            chosen = pairs.drift[pairs.class_ids == number]
+            tally.drift += float(np.abs(chosen).sum(dtype=np.float64))
             total += difference
         return total
 
@@ -202,22 +203,3 @@ class _ClassTally:
             name, self.wanted, self.difference, self.drift / max(1, self.difference.matched),
             self.curve.average_precision(self.wanted) if self.wanted else None,
         )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Pairs:
-    """Partners of which at least one is sure: class, overlap, score new less reference."""
-
-    class_ids: NDArray[np.int32]
-    iou: NDArray[np.float32]
-    drift: NDArray[np.float32]
-
-    @classmethod
-    def of(
-        cls, reference: Detections, found: Detections, match: FrameMatch, least: float
-    ) -> _Pairs:
-        index = np.flatnonzero(match.partner != NONE)
-        before, after = reference.scores[match.partner[index]], found.scores[index]
-        sure = (before >= least) | (after >= least)
-        index = index[sure]
-        return cls(found.class_ids[index], match.iou[index], (after - before)[sure])

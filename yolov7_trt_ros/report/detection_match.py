@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.boxes import box_iou
 from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.report.compare_result import Difference
 
 NONE = -1
 _NO_OVERLAP = np.float32(-1.0)
@@ -72,6 +73,42 @@ def match_detections(
         if best != NONE:
             partner[index], overlap[index], free[best] = best, iou[index, best], False
     return FrameMatch(partner, overlap)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SurePairs:
+    """Partners of which at least one is sure: class, overlap, score new less reference."""
+
+    class_ids: NDArray[np.int32]
+    iou: NDArray[np.float32]
+    drift: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls, reference: Detections, found: Detections, match: FrameMatch, sure_score: float
+    ) -> SurePairs:
+        """Return the pairs of a frame."""
+        index = np.flatnonzero(match.partner != NONE)
+        before, after = reference.scores[match.partner[index]], found.scores[index]
+        sure = (before >= sure_score) | (after >= sure_score)
+        index = index[sure]
+        return cls(found.class_ids[index], match.iou[index], (after - before)[sure])
+
+
+def class_differences(
+    reference: Detections, found: Detections, match: FrameMatch, pairs: SurePairs,
+    sure_score: float,
+) -> dict[int, Difference]:
+    """Return what differs in a frame, of each class that either has."""
+    alone = match.unmatched(len(reference)) & (reference.scores >= sure_score)
+    missed = reference.class_ids[alone]
+    new = found.class_ids[(found.scores >= sure_score) & (match.partner == NONE)]
+    counted = (pairs.class_ids, missed, new)
+    numbers = np.unique(np.concatenate([reference.class_ids, found.class_ids]))
+    return {
+        number: Difference(*(int((each == number).sum()) for each in counted))
+        for number in numbers.tolist()
+    }
 
 
 def _best(iou: NDArray[np.float32], among: NDArray[np.bool_], min_iou: float) -> int:

@@ -1,0 +1,34 @@
+"""BankSettings: settings of which the class ids hold for whichever model runs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from yolov7_trt_ros.bank.class_map import moved_ids
+from yolov7_trt_ros.core.detector import DetectSettings
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(DetectSettings))
+
+
+@dataclasses.dataclass(frozen=True)
+class BankSettings(DetectSettings):
+    """
+    What may change from frame to frame, for a model that may change in between.
+
+    Attributes
+    ----------
+    class_names
+        The names that `class_ids` count in.
+
+    """
+
+    class_names: tuple[str, ...] = ()
+
+
+def settings_for(settings: DetectSettings, class_names: tuple[str, ...]) -> DetectSettings:
+    """Return settings for a model of these classes; plain ones are taken as they are."""
+    if not isinstance(settings, BankSettings):
+        return settings
+    values = {name: getattr(settings, name) for name in _FIELDS}
+    values['class_ids'] = moved_ids(settings.class_ids, settings.class_names, class_names)
+    return DetectSettings(**values)

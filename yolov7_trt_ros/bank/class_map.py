@@ -1,0 +1,71 @@
+"""Class ids of one model in those of another, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from yolov7_trt_ros.core.detections import class_name, Detections
+from yolov7_trt_ros.core.model_spec import ModelSpec
+
+
+def class_names_of(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the names of all classes, `class_<id>` where a model gives none."""
+    count = max(len(spec.class_names), spec.num_classes or 0)
+    return tuple(class_name(spec.class_names, number) for number in range(count))
+
+
+def missing_classes(former: ModelSpec, new: ModelSpec) -> tuple[str, ...]:
+    """Return the classes that a new model does not have; it may have more."""
+    has = set(class_names_of(new))
+    return tuple(name for name in dict.fromkeys(class_names_of(former)) if name not in has)
+
+
+def moved_ids(
+    ids: frozenset[int] | None, former: Sequence[str], new: Sequence[str]
+) -> frozenset[int] | None:
+    """Return ids of `former` as those of the classes of the same name in `new`; None: all."""
+    if ids is None or tuple(former) == tuple(new):
+        return ids
+    wanted = {class_name(tuple(former), number) for number in ids}
+    return frozenset(number for number, name in enumerate(new) if name in wanted)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMap:
+    """
+    Brings the detections of two models to the same ids: those of the former model.
+
+    Attributes
+    ----------
+    former, new
+        Their class names. Where the former tells none, ids are taken to mean the same.
+
+    """
+
+    former: tuple[str, ...]
+    new: tuple[str, ...]
+
+    def of_former(self, detections: Detections) -> Detections:
+        """Return detections of the former model; classes of one name are one."""
+        return self._known(detections, self.former)
+
+    def of_new(self, detections: Detections) -> Detections:
+        """Return those of the new model, without the classes that only this one has."""
+        return self._known(detections, self.new)
+
+    def _known(self, detections: Detections, names: tuple[str, ...]) -> Detections:
+        if not self.former:
+            return detections
+        first = {name: number for number, name in reversed(list(enumerate(self.former)))}
+        ids = np.array(
+            [first.get(class_name(names, number), -1) for number in detections.class_ids.tolist()],
+            np.int32,
+        )
+        known = ids >= 0
+        return Detections(
+            detections.boxes_xyxy[known], detections.scores[known], ids[known],
+            detections.source_wh,
+        )

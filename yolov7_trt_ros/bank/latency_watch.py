@@ -1,0 +1,68 @@
+"""LatencyWatch: whether a model that took over needs much longer than the one before it."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Hashable
+
+import numpy as np
+
+_SAMPLES = 200
+_LEAST_SAMPLES = 20
+_MOST_KINDS = 32
+_SLOW, _OF = 3, 10
+
+
+class LatencyWatch:
+    """
+    Learns from the frames of one model, then judges those of the next.
+
+    Frames are told apart by a `kind`: how many images of what sizes. The first frame of each kind
+    is not judged, for an engine may prepare itself then.
+
+    """
+
+    def __init__(self) -> None:
+        self._known: collections.OrderedDict[Hashable, collections.deque[int]] = (
+            collections.OrderedDict()
+        )
+        self._limits_ns: dict[Hashable, float] = {}
+        self._seen: set[Hashable] = set()
+        self._slow: collections.deque[bool] = collections.deque(maxlen=_OF)
+
+    def learn(self, kind: Hashable, took_ns: int) -> None:
+        """Note a frame of the model that serves undisputed."""
+        samples = self._known.setdefault(kind, collections.deque(maxlen=_SAMPLES))
+        self._known.move_to_end(kind)
+        samples.append(took_ns)
+        if len(self._known) > _MOST_KINDS:
+            self._known.popitem(last=False)
+
+    def begin(self, ratio: float) -> None:
+        """Judge from now on: slow is what takes over `ratio` times the 95th percentile so far."""
+        self._limits_ns = {
+            kind: ratio * float(np.percentile(samples, 95))
+            for kind, samples in self._known.items() if len(samples) >= _LEAST_SAMPLES
+        }
+        self._seen.clear()
+        self._slow.clear()
+
+    def judge(self, kind: Hashable, took_ns: int) -> str:
+        """Return why the new model is too slow, '' where it is not or nothing is known."""
+        limit_ns = self._limits_ns.get(kind)
+        if limit_ns is None:
+            return ''
+        if kind not in self._seen:
+            self._seen.add(kind)
+            return ''
+        self._slow.append(took_ns > limit_ns)
+        if self._slow.count(True) < _SLOW:
+            return ''
+        return (
+            f'{_SLOW} of its last {len(self._slow)} frames took over {limit_ns / 1e6:.1f} ms, '
+            'which is update_max_latency_ratio times what the former model took'
+        )
+
+    def forget(self) -> None:
+        """Forget the former model: the present one is what the next is measured by."""
+        self._known.clear()
