@@ -132,7 +132,11 @@ def test_peers_are_timed_in_turns_and_compared_with_ours():
     other = make_detections((64, 48), ((1, 2, 30, 40), 0.9, 1))
     frames = [np.zeros((48, 64, 3), np.uint8)] * 2
     runs = {'ours': found_of(one), 'same': found_of(one), 'other': found_of(other)}
-    rows = peers.measure_size(runs, frames, 15, least_boxes=1)
+    def broken(bgr: Any) -> Detections:
+        raise ValueError('no engine')
+
+    rows = peers.measure_size({**runs, 'broken': broken}, frames, 15, least_boxes=1)
+    assert rows.pop('broken') == {'failed': 'no engine'}
     assert {name: row['agreement_f1'] for name, row in rows.items()} == {
         'ours': 1, 'same': 1, 'other': 0
     }
