@@ -3,7 +3,8 @@ Detection2DArray as serialised bytes: one numpy assignment instead of an object 
 
 All that a detection does not share with others are its class text and five numbers. So its bytes
 are those of a prepared piece, one for each class, and the numbers are put in afterwards. The form
-is plain CDR, little endian; numbers lie at multiples of their size.
+is plain CDR, little endian; numbers lie at multiples of their size. Gaps before them are zeros
+here, where Fast DDS leaves what lay in memory.
 
 """
 
