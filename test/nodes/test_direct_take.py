@@ -9,6 +9,7 @@ import gc
 from typing import Any
 import weakref
 
+from fake_engine import FakeEngine
 import numpy as np
 import pytest
 from rclpy.node import Node
@@ -23,6 +24,7 @@ from yolov7_trt_ros.nodes import direct_take, message_layout, rcl_door
 from yolov7_trt_ros.nodes.c_messages import ImageMessage, MessagePool
 from yolov7_trt_ros.nodes.direct_take import choose_receive, DirectTake, open_direct
 from yolov7_trt_ros.nodes.rcl_door import OK, TakeInfo
+from yolov7_trt_ros.testing import FakeDetector
 
 
 @pytest.fixture(scope='module')
@@ -190,6 +192,24 @@ def test_a_message_to_itself_that_does_not_come_is_not_waited_for_long(node, mon
     monkeypatch.setattr(direct_take.RclDoor, 'take', lambda *_: rcl_door.TAKE_FAILED)
     with pytest.raises(ReceiveError, match='has not come back'):
         open_direct(node, patience_s=0.1)
+
+
+def test_the_node_tells_why_it_does_not_receive_directly(probe: Probe, monkeypatch):
+    def no_library(name: str, *, loaded: bool = False) -> Any:
+        raise ReceiveError(f'{name} is not loaded')
+
+    monkeypatch.setattr(rcl_door, 'open_library', no_library)
+    engine = FakeEngine(FakeDetector())
+    with probe.host(engine.seam, image_topics='/told/image_raw', receive='direct'):
+        assert not probe.change_state('configure')
+        probe.wait_until(
+            lambda: 'receive: direct cannot be here: librcl.so' in probe.summary()[0], 'the reason'
+        )
+        assert probe.set_parameter('receive', 'auto') == ''
+        assert probe.change_state('configure')
+        probe.forget_diagnostics()
+        told = probe.wait_until(lambda: probe.values().get('receive'), 'how it receives')
+        assert told == 'rclpy: librcl.so is not loaded'
 
 
 def test_nothing_is_left_in_the_graph(node):

@@ -101,6 +101,7 @@ class PulledTopic:
             except (InvalidHandle, MemoryError):
                 pass  # there is no more to count
             finally:
+                self._door.error()  # forgotten, or the next call in this thread would complain
                 self._lost.destroy()
 
     def _take(self) -> ReceivedFrame | None:
@@ -130,11 +131,15 @@ class PulledTopic:
         frame = self._stream.accept(message.lease(), arrived_ns, waited_ns)
         if message.size_bytes > self._stream.limits.max_message_bytes:
             self._pool.discard(message)
-        elif frame is not None and self.arrivals is None:
-            self.arrivals = Arrivals(arrived_ns)
-        elif frame is not None and self.arrivals is not None:
-            self.arrivals.note(arrived_ns, dropped)
+        if frame is not None:
+            self._note_arrival(arrived_ns, dropped)
         return frame
+
+    def _note_arrival(self, arrived_ns: int, dropped: int) -> None:
+        if self.arrivals is None:
+            self.arrivals = Arrivals(arrived_ns)
+        else:
+            self.arrivals.note(arrived_ns, dropped)
 
     def _count_passed_over(self, info: MessageInfo, arrived_ns: int) -> int:
         """Count what was never taken before a message; returns how many would have been used."""
