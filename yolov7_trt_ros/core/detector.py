@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.image import ImageView
@@ -139,3 +139,21 @@ class Detector(Protocol):
 
     def close(self) -> None:
         """Free what the detector holds; of a lost device too it raises nothing."""
+
+
+@runtime_checkable
+class PipelinedDetector(Protocol):
+    """What a Detector has as well that can work on one frame while the next is begun."""
+
+    def submit(self, images: Sequence[ImageView], settings: DetectSettings) -> Any:
+        """
+        Start on a frame of one or more images; the images live until it is collected.
+
+        Returns
+        -------
+        A ticket for `collect`. Raises as `detect_batch`.
+
+        """
+
+    def collect(self, ticket: Any) -> tuple[list[Detections], FrameTimings]:
+        """Wait for a frame, the oldest first, and return what was found in each image."""

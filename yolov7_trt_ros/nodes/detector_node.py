@@ -437,6 +437,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             facts = diagnostics.detector_facts(model, self._detector)
         if self._detector is not None and self._wire is not None:
             facts['published as'] = self._wire.form
+        if self._worker is not None:
+            facts |= self._worker.facts()
         if self._streams is not None:
             facts['receive'] = self._receive
             facts |= diagnostics.removed_facts(self._streams.removed_counts())

@@ -95,11 +95,19 @@ class FrameSlots(Generic[T]):
             while not self._closed:
                 pause_ns = self._pause_ns(most, wait_ns)
                 if pause_ns == 0:
-                    count = min(most, len(self._waiting))
-                    taken = [self._waiting.popitem(last=False) for _ in range(count)]
-                    return [(topic, frame) for topic, (_, frame) in taken]
+                    return self._pop(most)
                 self._condition.wait(None if pause_ns is None else pause_ns / NS_PER_S)
             return []
+
+    def take_waiting(self, most: int = 1) -> list[tuple[str, T]]:
+        """Return frames that are there already, as `take` does."""
+        with self._condition:
+            return self._pop(most)
+
+    def _pop(self, most: int) -> list[tuple[str, T]]:
+        count = min(most, len(self._waiting))
+        taken = [self._waiting.popitem(last=False) for _ in range(count)]
+        return [(topic, frame) for topic, (_, frame) in taken]
 
     def forget(self, topic: str) -> list[T]:
         """Forget all that is known of a topic; returns its frame, thrown away, if one waited."""

@@ -128,6 +128,15 @@ class PulledImages:
             self._look(ready, pause_ns)
         return []
 
+    def take_waiting(self, most: int = 1) -> list[tuple[str, ReceivedFrame]]:
+        """Return the newest frames of some topics that have one already, as `take` does."""
+        if self._closed:
+            return []
+        self._calls += 1
+        found = self._waiting.look(self._due(self._present(), time.monotonic_ns()))
+        self._looked_ns = time.monotonic_ns()
+        return self._take_from(found, most)
+
     def _take_from(
         self, ready: Iterable[PulledTopic], most: int
     ) -> list[tuple[str, ReceivedFrame]]:
@@ -159,7 +168,7 @@ class PulledImages:
         now_ns, looked_ns = time.monotonic_ns(), self._looked_ns
         others = [each for each in self._present() if each not in ready]
         later = [each.look_ns() for each in others if each.look_ns() > now_ns]
-        others = [each for each in others if each.look_ns() <= now_ns]
+        others = self._due(others, now_ns)
         found = self._waiting.look(others)
         if not found:
             pauses_ns = [at_ns - now_ns for at_ns in later]
@@ -170,6 +179,9 @@ class PulledImages:
         self._looked_ns = time.monotonic_ns()
         for each in found:
             ready[each] = looked_ns
+
+    def _due(self, topics: Iterable[PulledTopic], now_ns: int) -> list[PulledTopic]:
+        return [each for each in topics if each.look_ns() <= now_ns]
 
     def _present(self) -> list[PulledTopic]:
         with self._lock:

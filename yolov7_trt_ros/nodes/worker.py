@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import threading
 import time
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rclpy._rclpy_pybind11 import RCLError
 
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.detector import Detector, FrameTimings
+from yolov7_trt_ros.core.detector import Detector, FrameTimings, PipelinedDetector
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.core.serialized_image import MessageHeader
@@ -19,6 +20,7 @@ from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
 from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
+from yolov7_trt_ros.nodes.overlap import Overlap
 from yolov7_trt_ros.nodes.parameters import NodeSettings
 from yolov7_trt_ros.report.overlay import annotated_copy
 
@@ -32,6 +34,9 @@ class FrameSource(Protocol):
     def take(self, most: int = 1, wait_ns: int = 0) -> list[tuple[str, ReceivedFrame]]:
         """Wait for frames and return them with their topics; empty once closed."""
 
+    def take_waiting(self, most: int = 1) -> list[tuple[str, ReceivedFrame]]:
+        """Return frames that are there already."""
+
     def close(self) -> list[ReceivedFrame]:
         """Wake the worker for good; returns the waiting frames, which are thrown away."""
 
@@ -42,7 +47,9 @@ class DetectionWorker:
 
     One frame at a time, or one each of several topics where `max_batch` and the detector allow
     it. A frame that fails, for whatever reason, is counted and the next one taken. With the device
-    lost the thread ends; `fault` says why.
+    lost the thread ends; `fault` says why. Where a detector has `submit` and `collect`, frames
+    that wait already may be begun while those before are on the GPU (`Overlap`); they are
+    published in the order in which they were taken.
 
     Parameters
     ----------
@@ -77,6 +84,8 @@ class DetectionWorker:
         self._settings, self._on_error, self._is_up = settings, on_error, is_up
         self._on_defect = on_defect
         self._lost: DeviceLostError | None = None
+        self._overlap = Overlap()
+        self._pipeline = detector if isinstance(detector, PipelinedDetector) else None
         self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
 
     @property
@@ -93,6 +102,10 @@ class DetectionWorker:
         """Whether the thread has ended because CUDA is lost to this process."""
         return self._lost is not None
 
+    def facts(self) -> dict[str, str]:
+        """Return what diagnostics tell of the worker."""
+        return {'frames in flight': self._overlap.text()} if self._pipeline is not None else {}
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -105,44 +118,102 @@ class DetectionWorker:
 
     def _run(self) -> None:
         try:
-            while frames := self._take():
-                self._process(frames)
-                del frames  # or the memory of their messages is not free for the next ones
+            self._work()
         except DeviceLostError as exc:
             self._lost = exc
         except RCLError:
             if self._is_up():
                 raise  # else told to stop by a signal while a frame was in work
 
+    def _work(self) -> None:
+        """Process frames until the slots are closed, and those in flight to their end."""
+        flight: _Flight | None = None
+        while True:
+            began_ns = time.monotonic_ns()
+            frames = self._take() if flight is None else self._take_beside()
+            if flight is None and not frames:
+                return
+            following = self._begin(frames) if frames else None
+            del frames  # or the memory of their messages is not free for the next ones
+            try:
+                if flight is not None:
+                    self._finish(flight, time.monotonic_ns() - began_ns)
+            except BaseException:
+                self._drop(following)  # nobody will collect it
+                raise
+            flight = following
+
+    def _drop(self, flight: _Flight | None) -> None:
+        for each in flight.viewed if flight is not None else ():
+            each.frame.stream.statistics.count('dropped')
+
     def _take(self) -> list[ReceivedFrame]:
         """Wait for one frame, or one each of some topics; empty once the slots are closed."""
-        settings = self._settings()
-        taken = self._slots.take(
-            min(settings.max_batch, self._detector.max_batch), settings.batch_max_wait_ns
-        )
+        taken = self._slots.take(self._most(), self._settings().batch_max_wait_ns)
         return [frame for _, frame in taken]
+
+    def _take_beside(self) -> list[ReceivedFrame]:
+        """Return frames that wait, where it is worth it to begin with them now."""
+        if self._pipeline is None or not self._overlap.is_worth_it:
+            return []
+        began_ns = time.monotonic_ns()
+        taken = self._slots.take_waiting(self._most())
+        if taken:
+            self._overlap.note_take(time.monotonic_ns() - began_ns)
+        return [frame for _, frame in taken]
+
+    def _most(self) -> int:
+        return min(self._settings().max_batch, self._detector.max_batch)
 
     def _process(self, frames: Sequence[ReceivedFrame]) -> None:
         """Detect in frames of several topics at once; one that fails leaves the others alone."""
+        flight = self._begin(frames)
+        if flight is not None:
+            self._finish(flight)
+
+    def _begin(self, frames: Sequence[ReceivedFrame]) -> _Flight | None:
+        """Begin with frames of several topics; None where no image of them can be used."""
         started_ns = time.monotonic_ns()
         settings = self._settings()
         viewed = [each for frame in frames if (each := self._view(frame, settings)) is not None]
         if not viewed:
-            return
-        viewed_ns = time.monotonic_ns()
-        images = [each.image for each in viewed]
+            return None
+        flight = _Flight(viewed, settings, started_ns, time.monotonic_ns())
+        if self._pipeline is not None:
+            try:
+                flight.ticket = self._pipeline.submit(flight.images, settings.detect)
+            except Exception as exc:  # as in _finish: told there, in the order of the frames
+                flight.error = exc
+        flight.begun_ns = time.monotonic_ns()
+        return flight
+
+    def _finish(self, flight: _Flight, beside_ns: int = 0) -> None:
+        """Wait for what was begun and publish it; one that fails leaves the others alone."""
         try:
-            found, timings = self._detector.detect_batch(images, settings.detect)
+            found, timings = self._collect(flight, beside_ns)
         except Exception as exc:  # whatever an engine raises, MemoryError too: these frames alone
-            self._process_failed([each.frame for each in viewed], exc)
+            self._process_failed([each.frame for each in flight.viewed], exc)
             return
-        stages = _BatchStages(started_ns, viewed_ns, time.monotonic_ns(), timings, len(viewed))
+        stages = _BatchStages(
+            flight.started_ns, flight.viewed_ns, time.monotonic_ns(), timings, len(flight.viewed)
+        )
         published = [
-            (each, detections) for each, detections in zip(viewed, found, strict=True)
-            if self._publish(each, detections, stages, settings)
+            (each, detections) for each, detections in zip(flight.viewed, found, strict=True)
+            if self._publish(each, detections, stages, flight.settings)
         ]
         for each, detections in published:
-            self._publish_overlay(each, detections, settings)
+            self._publish_overlay(each, detections, flight.settings)
+
+    def _collect(
+        self, flight: _Flight, beside_ns: int
+    ) -> tuple[list[Detections], FrameTimings]:
+        if flight.error is not None:
+            raise flight.error
+        if self._pipeline is None:
+            return self._detector.detect_batch(flight.images, flight.settings.detect)
+        found, timings = self._pipeline.collect(flight.ticket)
+        self._overlap.note(flight.begun_ns - flight.started_ns, timings.infer_ns, beside_ns)
+        return found, timings
 
     def _view(self, frame: ReceivedFrame, settings: NodeSettings) -> _ViewedFrame | None:
         """Return a frame with its image, None where it is of no use."""
@@ -244,6 +315,24 @@ class _ViewedFrame(NamedTuple):
     frame: ReceivedFrame
     header: MessageHeader
     image: ImageView
+
+
+@dataclasses.dataclass
+class _Flight:
+    """Frames that were begun together; their images live until they are done with."""
+
+    viewed: list[_ViewedFrame]
+    settings: NodeSettings
+    started_ns: int
+    viewed_ns: int
+    begun_ns: int = 0
+    ticket: Any = None
+    error: Exception | None = None
+
+    @property
+    def images(self) -> list[ImageView]:
+        """Return the images, in the order of the frames."""
+        return [each.image for each in self.viewed]
 
 
 class _BatchStages(NamedTuple):
