@@ -33,6 +33,7 @@ from yolov7_trt_ros.core.serialized_image import read_stamp_ns
 from yolov7_trt_ros.emulated_board.machine import Machine, open_machine
 from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import power_parameters as parameters
+from yolov7_trt_ros.nodes.board_holding import BoardHolding
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.parameter_spec import (
@@ -111,7 +112,7 @@ class PowerNode(SteadyParameters):
             self._start_threads(parts)
             self._create_topics(status_period_s)
             self.add_on_set_parameters_callback(self._on_set_parameters)
-            self._left = self._worker.submit('what a process before has left', self._take_over)
+            self._holding = self._hold_board()
             self._changes.start()
             self._sampler.start()
             self._parts = parts.pop_all()
@@ -143,9 +144,7 @@ class PowerNode(SteadyParameters):
         self._watcher, self._worker = PowerWorker('power_watch'), PowerWorker('power_changes')
         parts.callback(self._watcher.close, 0.0)
         parts.callback(self._worker.close, self._values['tool_timeout_s'] * ANSWER_FACTOR)
-        self._followed, self._follow_error, self._contradiction = 0, '', ''
-        self._left_names: tuple[str, ...] = ()
-        self._following: Job | None = None
+        self._contradiction = ''
         self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
         self._watched_s = -math.inf
         self._governor = GovernorLoop(self._submit_step)
@@ -233,23 +232,16 @@ class PowerNode(SteadyParameters):
                 self.left_changed = True
                 log.error(f'not everything was put back: {exc}')
 
-    def _take_over(self) -> str:
-        """Put back what a process before has left, or say how; done before any other change."""
+    def _hold_board(self) -> BoardHolding | None:
+        """Return how the board is held; a PC has nothing of the kind."""
         if self._board.kind != JETSON:
-            return ''
-        self._left_names = self._control.adopt()
-        left = ', '.join(self._left_names)
-        if not left:
-            return ''
-        if self._values['restore_on_exit']:
-            self._control.restore()
-            self.get_logger().info(f'put back what a process before has left: {left}')
-        else:
-            self.get_logger().warning(
-                f'a process before has left changed: {left}; `yolov7_trt power restore` puts it '
-                'back once this node has ended, or this node at its end with restore_on_exit'
-            )
-        return left
+            return None
+        log = self.get_logger()
+        return BoardHolding(
+            self._control, self._worker, restores=lambda: bool(self._values['restore_on_exit']),
+            on_follow=self._start_governor_anew, changed=self._changed,
+            info=log.info, warning=log.warning,
+        )
 
     def _changed(self) -> tuple[str, ...]:
         return self._control.changed + self._gpu.changed
@@ -297,27 +289,18 @@ class PowerNode(SteadyParameters):
 
     def _notice_mode(self) -> None:
         """Have a power mode of somebody else followed; the governor starts anew in it."""
-        job = self._following
-        if job is not None and job.is_done:
-            self._following = None
-            if job.error and job.error != self._follow_error:
-                self.get_logger().error(job.error)
-            self._follow_error = job.error
-            if job.result:
-                self._changes.tell('power_mode', job.result)
-                self._watch()
-        changed = self._control.mode_was_changed() or self._followed < self._control.foreign_modes
-        if changed and self._following is None and self._board.kind == JETSON:
-            self._following = self._worker.submit('a power mode of somebody else', self._follow)
+        if self._holding is None:
+            return
+        mode, failed = self._holding.notice()
+        if failed:
+            self.get_logger().error(failed)
+        if mode:
+            self._changes.tell('power_mode', mode)
+            self._watch()
 
-    def _follow(self) -> str:
-        name = self._control.follow_mode()
-        if self._followed == self._control.foreign_modes:
-            return ''  # it was a change of our own
-        self._followed = self._control.foreign_modes
+    def _start_governor_anew(self) -> None:
         if self._values['governor'] != 'off':
             self._settings.apply('governor', self._values)
-        return name
 
     # Telemetry ---------------------------------------------------------------------------------
 
@@ -367,8 +350,8 @@ class PowerNode(SteadyParameters):
     def _watch(self) -> None:
         """Have the mode looked at, unless the look before still hangs."""
         self._watched_s = time.monotonic()
-        if self._left.is_done and self._left.error and not self._control.holds_journal:
-            self._left = self._worker.submit(self._left.what, self._take_over)
+        if self._holding is not None:
+            self._holding.ask_again()
         if self._board.kind == JETSON and self._watcher.current is None:
             self._watcher.submit('looking at the mode', self._look)
 
@@ -403,12 +386,8 @@ class PowerNode(SteadyParameters):
         }
 
     def _find_error(self) -> str:
-        is_left = not self._control.holds_journal or set(self._left_names) & set(self._changed())
-        left = self._left.error if self._left.is_done and is_left else ''
-        return (
-            self._worker.fault or self._governor.fault or self._changes.error or left
-            or self._follow_error
-        )
+        held = '' if self._holding is None else self._holding.error
+        return self._worker.fault or self._governor.fault or self._changes.error or held
 
     def _find_warning(self) -> str:
         job = self._worker.current

@@ -10,8 +10,7 @@ Nothing is ever rebooted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 import functools
 from pathlib import Path
 import threading
@@ -19,26 +18,22 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from yolov7_trt_ros.errors import PowerError, PowerTimeoutError
 from yolov7_trt_ros.power.board import BoardInfo, read_board
-from yolov7_trt_ros.power.clock_files import ClockLimits, find_clocks
-from yolov7_trt_ros.power.clock_lock import ClockLock, ClockLockState
+from yolov7_trt_ros.power.board_parts import BoardParts
+from yolov7_trt_ros.power.clock_lock import ClockLockState
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S, CommandRunner
-from yolov7_trt_ros.power.fan import FanProfiles
-from yolov7_trt_ros.power.frequency_caps import FrequencyCaps
+from yolov7_trt_ros.power.foreign_modes import ForeignModes
 from yolov7_trt_ros.power.journal import Journal
-from yolov7_trt_ros.power.mode_switch import ModeSwitch
+from yolov7_trt_ros.power.left_changes import LeftChanges
 from yolov7_trt_ros.power.nvpmodel_values import CurrentMode, PowerMode
 from yolov7_trt_ros.power.records import (
     CLOCK_LOCK,
     FAN_PROFILE,
     FanRecord,
-    LIMITS,
-    LimitsRecord,
     LockRecord,
     ModeRecord,
     POWER_MODE,
-    Record,
 )
-from yolov7_trt_ros.power.root_access import afterwards, ignore, Report, RootAccess
+from yolov7_trt_ros.power.root_access import ignore, Report, RootAccess
 from yolov7_trt_ros.power.sysfs import SysfsTree
 from yolov7_trt_ros.power.undo import UndoList
 
@@ -99,14 +94,13 @@ class PowerControl:
         self._access = RootAccess(
             self._tree, runner, dry_run=dry_run, report=report, timeout_s=timeout_s
         )
-        self._modes = ModeSwitch(self._access)
-        self._clock_lock = ClockLock(self._access)
-        self._caps = FrequencyCaps(self._access, self._note_limits)
-        self._fan = FanProfiles(self._access, self._modes)
         self._journal = Journal(root, is_root=runner.is_root, program=program)
         self._undo = UndoList(report, None if dry_run else self._journal)
-        self._stamp = self._modes.stamp()
-        self._foreign_modes = 0
+        self._parts = BoardParts(self._access, self._undo)
+        self._modes, self._caps = self._parts.modes, self._parts.caps
+        self._clock_lock, self._fan = self._parts.clock_lock, self._parts.fan
+        self._left = LeftChanges(self._parts, self._journal)
+        self._foreign = ForeignModes(self._parts)
         self._lock = threading.RLock()
 
     @property
@@ -190,15 +184,15 @@ class PowerControl:
         """
         mode = self._modes.find(name_or_id)
         self._undo.touch(POWER_MODE)
-        before = self._modes.before(self._caps.own_files)
-        if before is not None and before.mode_id == mode.mode_id and self._shows(mode):
+        before = self._parts.before_mode()
+        if before is not None and before.mode_id == mode.mode_id and self._parts.shows(mode):
             return before
         previous = None if before is None else self._modes.conf().find_mode(before.mode_id)
         if previous is None:
             self._access.report(
                 f'the power mode before {mode} is not known, so it cannot be put back'
             )
-            return self._switch_mode(mode, before)
+            return self._parts.switch_mode(mode, before)
         return self._switch_mode_from(previous, mode, before)
 
     def jetson_clocks_state(self) -> ClockLockState:
@@ -236,8 +230,7 @@ class PowerControl:
             return state
         was_on = state in ('on', 'uncontrolled')
         self._undo.put(CLOCK_LOCK, self._undo.get(CLOCK_LOCK) or LockRecord(was_on))
-        with self._caps.lifted():
-            self._switch_clock_lock(on)
+        self._parts.switch_clock_lock(on)
         return self._clock_lock.state()
 
     def describe_clock_lock(self) -> str:
@@ -271,7 +264,7 @@ class PowerControl:
             There is no such clock, or it did not take the cap.
 
         """
-        with self._limits_remembered(unit):
+        with self._parts.limits_remembered(unit):
             return self._caps.set_cap(unit, mhz)
 
     @_one_at_a_time
@@ -299,7 +292,7 @@ class PowerControl:
             The highest frequency allowed now, MHz, read back; errors as of `set_max_frequency`.
 
         """
-        with self._limits_remembered(unit):
+        with self._parts.limits_remembered(unit):
             return self._caps.hold(unit, mhz, cap_only=cap_only)
 
     def fan_profile(self) -> str | None:
@@ -338,15 +331,15 @@ class PowerControl:
     @property
     def foreign_modes(self) -> int:
         """How often somebody else has set a power mode, as far as it was noticed."""
-        return self._foreign_modes
+        return self._foreign.count
 
     def mode_was_changed(self) -> bool:
         """Whether nvpmodel has set a mode since the last change here; takes no time."""
-        return self._modes.stamp() != self._stamp
+        return self._foreign.is_new
 
     def mode_stamps(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return what tells one setting of a mode by nvpmodel from the next: as noted, and now."""
-        return self._stamp, self._modes.stamp()
+        return self._parts.noted_stamp, self._modes.stamp()
 
     @_one_at_a_time
     def follow_mode(self) -> str:
@@ -388,7 +381,7 @@ class PowerControl:
         with self._lock:
             if self._undo.names:
                 self._enter()
-                self._undo.run(self._put_back)
+                self._undo.run(self._left.put_back)
 
     @_one_at_a_time
     def keep(self) -> None:
@@ -434,113 +427,15 @@ class PowerControl:
         if self.dry_run:
             return
         if not self._journal.is_held:
-            self._take_journal()
-        if self.mode_was_changed():
-            self._follow_mode()
-
-    def _take_journal(self) -> None:
-        left = self._journal.acquire()
-        if self._journal.problem:
-            self._access.report(self._journal.problem)
-        for name, record in left.items():
-            if self._is_outdated(record):
-                self._access.report(f'{name} was changed by somebody else since: left as it is')
-                continue
-            self._undo.adopt(name, record)
-            self._access.report(f'{name}: a process that has ended did not put it back')
-        for unit, name in LIMITS.items():
-            limits = self._undo.get(name)
-            if isinstance(limits, LimitsRecord):
-                try:
-                    self._adopt_limits(unit, limits)
-                except PowerError as exc:  # asked again when they are to be put back
-                    self._access.report(f'the limits of the {unit} cannot be looked at: {exc}')
-        self._undo.save()
-
-    def _adopt_limits(self, unit: str, record: LimitsRecord) -> None:
-        self._caps.adopt(unit, record.found)
-        mode = self._modes.stored()
-        if mode is not None and mode.mode_id != record.mode_id:
-            self._rebase(mode)
-
-    def _is_outdated(self, record: Record) -> bool:
-        """Whether somebody has set something else since the process ended."""
-        if isinstance(record, ModeRecord):
-            mode = self._modes.stored()
-            return mode is not None and mode.mode_id not in (record.was, *record.set_to)
-        if isinstance(record, FanRecord):
-            with suppress(PowerError):
-                return self._fan.current() not in (record.was, *record.set_to)
-        return False
-
-    def _follow_mode(self) -> None:
-        """Keep to the mode that somebody else has set, and leave it so at the end."""
-        self._stamp = self._modes.stamp()
-        self._foreign_modes += 1
-        mode, record = self._modes.stored(), self._undo.get(POWER_MODE)
-        if mode is None:
-            return
-        self._access.report(f'somebody else has set the power mode {mode}')
-        if isinstance(record, ModeRecord) and mode.mode_id not in record.set_to:
-            self._undo.forget(POWER_MODE)
-        self._rebase(mode)
-        lock = self._undo.get(CLOCK_LOCK)
-        is_ours = isinstance(lock, LockRecord) and not lock.was_on
-        if is_ours and self._clock_lock.state() == 'broken':
-            with self._caps.lifted():
-                self._switch_clock_lock(False)
-                self._clock_lock.turn_on()  # over a baseline of this mode
-
-    def _rebase(self, mode: PowerMode) -> None:
-        self._caps.rebase(
-            functools.partial(self._modes.check.limits, mode), may_rise=self._shows(mode)
-        )
-
-    @contextmanager
-    def _limits_remembered(self, unit: str) -> Iterator[None]:
-        """Forget the unit's limits after the body where none of ours are left."""
-        try:
-            yield
-        finally:
-            if unit in LIMITS and unit not in self._caps.units:
-                self._undo.forget(LIMITS[unit])
-
-    def _note_limits(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
-        """Have what was found in the journal before the first cap of a unit."""
-        mode, lock = self._modes.stored(), self._undo.get(CLOCK_LOCK)
-        if isinstance(lock, LockRecord) and not lock.was_on:
-            found = self._without_lock(unit, found, mode)
-        record = LimitsRecord(None if mode is None else mode.mode_id, dict(found))
-        self._undo.put(LIMITS[unit], record)
-
-    def _without_lock(
-        self, unit: str, found: Mapping[str, ClockLimits], mode: PowerMode | None
-    ) -> dict[str, ClockLimits]:
-        """Return limits with the minimum of before our lock, which is gone when they count."""
-        old = self._undo.get(LIMITS[unit])
-        lowest = dict(old.found) if isinstance(old, LimitsRecord) else {}
-        for clock in find_clocks(self._tree, unit):
-            limits = None if mode is None else self._modes.check.limits(mode, clock)
-            if limits is not None:
-                lowest.setdefault(clock.maximum, limits)
-        return {
-            path: ClockLimits(
-                min(limits.minimum_hz, lowest.get(path, limits).minimum_hz), limits.maximum_hz
-            ) for path, limits in found.items()
-        }
+            self._left.take()
+        if self._foreign.is_new:
+            self._foreign.follow()
 
     def _fan_record(self, before: str, name: str) -> FanRecord:
         old = self._undo.get(FAN_PROFILE)
         if isinstance(old, FanRecord):
             return FanRecord(old.was, tuple(dict.fromkeys((*old.set_to, name))))
         return FanRecord(before, (name,))
-
-    def _switch_mode(self, mode: PowerMode, before: CurrentMode | None) -> CurrentMode:
-        try:
-            with self._caps.lifted(), self._clocks_freed():
-                return self._modes.switch(mode, before)
-        finally:
-            self._stamp = self._modes.stamp()
 
     def _switch_mode_from(
         self, previous: PowerMode, mode: PowerMode, before: CurrentMode | None
@@ -551,85 +446,13 @@ class PowerControl:
         wrong = self._modes.contradictions(previous, self._caps.own_files)
         self._undo.put(POWER_MODE, earlier.with_set(mode.mode_id))
         try:
-            now = self._switch_mode(mode, before)
+            now = self._parts.switch_mode(mode, before)
         except PowerTimeoutError:
             raise  # the tool may still come to its end
         except PowerError:
             is_as_before = self._modes.contradictions(previous, self._caps.own_files) == wrong
-            if is_as_before and self._is_noted(previous) and old is None:
+            if is_as_before and self._parts.is_noted(previous) and old is None:
                 self._undo.forget(POWER_MODE)
             raise
         self._undo.put(POWER_MODE, ModeRecord(earlier.was, (mode.mode_id,)))
         return now
-
-    def _shows(self, mode: PowerMode) -> bool:
-        """Whether the board shows the mode, apart from our own caps."""
-        return not self._modes.contradictions(mode, self._caps.own_files)
-
-    def _is_noted(self, mode: PowerMode) -> bool:
-        """Have nvpmodel's status file say what the board is in, where the tool noted another."""
-        with suppress(PowerError):
-            if self._modes.stored() not in (mode, None):
-                self._switch_mode(mode, CurrentMode(mode.name, mode.mode_id))
-        return self._modes.stored() in (mode, None)
-
-    def _put_back(self, name: str, record: Record) -> None:
-        if isinstance(record, ModeRecord):
-            self._set_mode_id(record.was)
-        elif isinstance(record, LockRecord):
-            self._undo_clock_lock(record.was_on)
-        elif isinstance(record, FanRecord):
-            self._undo_fan(record.was)
-        else:
-            unit = next(unit for unit in LIMITS if LIMITS[unit] == name)
-            if unit not in self._caps.units:
-                self._adopt_limits(unit, record)
-            self._caps.lift(unit)
-
-    def _undo_fan(self, name: str) -> None:
-        if self._fan.current() != name:
-            self._fan.set_profile(name)
-
-    def _set_mode_id(self, mode_id: int) -> None:
-        mode, now = self._modes.find(str(mode_id)), self._modes.before(self._caps.own_files)
-        is_noted = self._modes.stored() in (mode, None)
-        if now is None or now.mode_id != mode_id or not is_noted or not self._shows(mode):
-            self._switch_mode(mode, now)
-
-    @contextmanager
-    def _clocks_freed(self) -> Iterator[None]:
-        """Have the clocks free in the body, and locked again after it if they were."""
-        state = self._clock_lock.state()
-        if state == 'off':
-            yield
-            return
-        # Nobody knows what was before someone else's lock, so that one stays during the change,
-        # and is then put at the new mode's caps.
-        is_ours = state != 'uncontrolled'
-        lock = self._clock_lock.turn_on if is_ours else self._clock_lock.lock_again
-        with afterwards(lock):
-            if is_ours:
-                self._clock_lock.turn_off()
-            yield
-
-    def _switch_clock_lock(self, on: bool) -> None:
-        if on:
-            self._clock_lock.turn_on()
-            return
-        mode = self._modes.stored()
-        was_shown = mode is not None and self._shows(mode)
-        self._clock_lock.turn_off()
-        if mode is not None and was_shown and not self._shows(mode):
-            # The baseline was stored in a mode with other cores.
-            self._modes.switch(mode, CurrentMode(mode.name, mode.mode_id))
-            self._stamp = self._modes.stamp()
-
-    def _undo_clock_lock(self, on: bool) -> None:
-        state = self._clock_lock.state()
-        if state == 'off' and not on:
-            self._clock_lock.clear()
-            return
-        if state != 'broken' and on == (state != 'off'):
-            return
-        with self._caps.lifted():
-            self._switch_clock_lock(on)
