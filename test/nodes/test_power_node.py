@@ -23,6 +23,8 @@ from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
 from yolov7_trt_ros.nodes.power_node import PowerNode
 from yolov7_trt_ros.power.commands import SystemRunner
+from yolov7_trt_ros.power.nvml_gpu import NvmlGpu
+from yolov7_trt_ros.power.nvml_journal import GpuJournal
 
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 GPU = '/sys/class/devfreq/17000000.gpu'
@@ -503,8 +505,24 @@ def test_on_a_pc_the_governor_locks_the_clock_of_the_gpu(
         power.probe.wait_until(lambda: nvml.clocks == (345, 345), 'the lowest clock, held')
         assert power.set_parameter('governor', 'off') == (True, '')
         assert nvml.clocks == (345, 1500)
-        assert power.status()[1]['changed here'] == 'gpu_max_frequency'
+        assert power.status()[1]['changed here'] == 'gpu_locked_clocks'
     assert nvml.clocks is None and nvml.opened == 0
+
+
+@pytest.mark.parametrize('restores', [True, False])
+def test_on_a_pc_locked_clocks_of_a_killed_node_are_freed_at_the_next_start(
+    power: PowerProbe, tmp_path: Path, restores: bool
+) -> None:
+    nvml = FakeNvml()
+    killed = NvmlGpu(lambda: nvml, journal=GpuJournal(tmp_path, 'killed'))
+    killed.hold(1095)
+    killed.close()
+    machine = Machine(tmp_path, SystemRunner(str(tmp_path), is_root=True), nvml=lambda: nvml)
+    with power.node(None, machine, restore_on_exit=restores):
+        left = 'nothing' if restores else 'gpu_locked_clocks'
+        power.wait_for_status(lambda _, values, __: values['changed here'] == left, left)
+        assert (nvml.clocks is None) is restores
+    assert (nvml.clocks is None) is restores
 
 
 def test_a_governor_that_ends_by_itself_lets_go_of_the_clock(

@@ -1,5 +1,7 @@
 """Telemetry and limits of a GPU in a PC, on a stand-in for pynvml with NVML's codes."""
 
+import os
+from pathlib import Path
 import time
 
 from fake_nvml import (
@@ -23,6 +25,7 @@ from yolov7_trt_ros.errors import (
 from yolov7_trt_ros.power.energy import EnergyCounter
 from yolov7_trt_ros.power.nvml import NvmlDevice
 from yolov7_trt_ros.power.nvml_gpu import NvmlGpu, STEPS
+from yolov7_trt_ros.power.nvml_journal import GpuJournal
 from yolov7_trt_ros.power.nvml_limits import NvmlLimits
 from yolov7_trt_ros.power.nvml_source import NvmlSource
 
@@ -218,7 +221,7 @@ def test_the_clock_is_capped_held_below_the_cap_and_freed(nvml) -> None:
     assert gpu.hold(1900) == 1410 and nvml.clocks == (1410, 1410)
     assert gpu.hold(1) == 345 and nvml.clocks == (345, 345)
     assert gpu.hold(None) == 1410 and nvml.clocks == (345, 1410)
-    assert gpu.changed == ('gpu_max_frequency',)
+    assert gpu.changed == ('gpu_locked_clocks',)
     gpu.restore()
     assert nvml.clocks is None and gpu.changed == ()
     assert lines[0] == 'did as nvidia-smi -i 0 -lgc 345,1410'
@@ -250,7 +253,7 @@ def test_a_lock_that_hung_and_came_late_is_freed_all_the_same(nvml) -> None:
     nvml.hangs_s = 0.0
     while nvml.clocks is None:  # the call comes to its end after all
         time.sleep(0.01)
-    assert gpu.changed == ('gpu_max_frequency',)
+    assert gpu.changed == ('gpu_locked_clocks',)
     gpu.restore()
     assert nvml.clocks is None and gpu.changed == ()
 
@@ -355,3 +358,89 @@ def test_the_real_library_is_asked_for_by_the_name_of_its_package() -> None:
         return
     for name in ('NVMLError', 'NVML_CLOCK_MEM', 'nvmlDeviceGetTotalEnergyConsumption'):
         assert hasattr(library, name)
+
+
+# ---- after a SIGKILL
+
+
+def gpu_with_journal(nvml: FakeNvml, root: Path, **options: bool) -> NvmlGpu:
+    return NvmlGpu(lambda: nvml, journal=GpuJournal(root, 'test'), **options)
+
+
+def test_locked_clocks_of_a_killed_process_are_freed(nvml: FakeNvml, tmp_path: Path) -> None:
+    assert gpu_with_journal(nvml, tmp_path).adopt() == ()
+    assert nvml.opened == 0 and not (tmp_path / 'run').exists()
+    killed = gpu_with_journal(nvml, tmp_path)
+    killed.hold(1095)
+    killed.close()  # the kernel does this
+    assert nvml.clocks == (1095, 1095)
+    later = gpu_with_journal(nvml, tmp_path)
+    assert later.changed == () and later.adopt() == ('gpu_locked_clocks',)
+    later.restore()
+    assert nvml.clocks is None and later.changed == ()
+    assert not (tmp_path / 'run/yolov7_trt_ros/gpu.json').exists()
+    later.close()
+    assert gpu_with_journal(nvml, tmp_path).adopt() == ()
+
+
+def test_a_power_limit_of_a_killed_process_is_not_taken_for_the_one_found(
+    pascal: FakeNvml, tmp_path: Path
+) -> None:
+    killed = gpu_with_journal(pascal, tmp_path)
+    killed.hold(150)
+    killed.hold(120)
+    killed.close()
+    later = gpu_with_journal(pascal, tmp_path)
+    assert later.steps()[-1] == 250 and later.changed == ('gpu_power_limit',)
+    assert later.hold(130) == 130
+    later.restore()
+    assert pascal.limit_mw == 250_000
+    later.close()
+
+
+def test_the_journal_is_written_before_the_change(nvml: FakeNvml, tmp_path: Path) -> None:
+    gpu, seen = gpu_with_journal(nvml, tmp_path), []
+    change = nvml.nvmlDeviceSetGpuLockedClocks
+
+    def look(*arguments: object) -> None:
+        seen.append((tmp_path / 'run/yolov7_trt_ros/gpu.json').read_text())
+        change(*arguments)
+
+    nvml.nvmlDeviceSetGpuLockedClocks = look
+    gpu.hold(1095)
+    assert 'gpu_locked_clocks' in seen[0]
+    gpu.hold(None)
+    assert nvml.clocks is None and not (tmp_path / 'run/yolov7_trt_ros/gpu.json').exists()
+    nvml.nvmlDeviceSetGpuLockedClocks = change
+    nvml.fails['nvmlDeviceSetGpuLockedClocks'] = NO_PERMISSION
+    with pytest.raises(PowerPermissionError):
+        gpu.hold(1095)
+    assert not (tmp_path / 'run/yolov7_trt_ros/gpu.json').exists()
+    gpu.close()
+
+
+def test_a_second_process_is_refused_and_a_dry_run_writes_nothing(
+    nvml: FakeNvml, tmp_path: Path
+) -> None:
+    gpu_with_journal(nvml, tmp_path, dry_run=True).hold(1095)
+    assert not (tmp_path / 'run').exists()
+    first, second = gpu_with_journal(nvml, tmp_path), gpu_with_journal(nvml, tmp_path)
+    first.hold(1095)
+    for ask in (second.adopt, second.steps, lambda: second.hold(1410)):
+        with pytest.raises(PowerError, match=f'another process .*pid {os.getpid()}, test'):
+            ask()
+    assert nvml.clocks == (1095, 1095)
+    first.restore()
+    first.close()
+    assert second.hold(1410) == 1410
+    second.restore()
+    second.close()
+
+
+def test_without_a_place_for_the_journal_nothing_is_changed(
+    nvml: FakeNvml, tmp_path: Path
+) -> None:
+    (tmp_path / 'run').write_text('')
+    with pytest.raises(PowerError, match='so nothing is changed'):
+        gpu_with_journal(nvml, tmp_path).hold(1095)
+    assert nvml.clocks is None

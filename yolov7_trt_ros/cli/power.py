@@ -246,13 +246,29 @@ def _clocks(args: argparse.Namespace) -> int:
 
 def _restore(args: argparse.Namespace) -> int:
     """Exit status 1 where something cannot be put back: it stays in the journal."""
-    with _opened(args) as (_, control):
+    with _opened(args) as (machine, control):
         left = control.adopt()
         control.restore()
+        left += _restore_gpu(machine, dry_run=args.dry_run)
         if control.journal_problem:
             return 1
     print(f'put back: {", ".join(left)}' if left else 'nothing to put back')
     return 0
+
+
+def _restore_gpu(machine: Machine, *, dry_run: bool) -> tuple[str, ...]:
+    """Put back what was left of a PC's GPU; where nothing was, the GPU is not opened."""
+    from yolov7_trt_ros.power.nvml_gpu import NvmlGpu
+    from yolov7_trt_ros.power.nvml_journal import GpuJournal
+
+    if machine.nvml is None or not machine.runner.is_root:
+        return ()
+    journal = GpuJournal(machine.root, 'yolov7_trt power')
+    gpu = NvmlGpu(machine.nvml, dry_run=dry_run, journal=journal)
+    with contextlib.closing(gpu):
+        left = gpu.adopt()
+        gpu.restore()
+    return left
 
 
 def _watch(args: argparse.Namespace) -> int:

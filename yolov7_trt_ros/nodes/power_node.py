@@ -55,6 +55,7 @@ from yolov7_trt_ros.power.board_control import BoardControl, open_control
 from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
 from yolov7_trt_ros.power.machine_facts import machine_facts
 from yolov7_trt_ros.power.nvml_gpu import NvmlGpu
+from yolov7_trt_ros.power.nvml_journal import GpuJournal
 from yolov7_trt_ros.power.policy_state import Limits
 from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource
@@ -145,6 +146,7 @@ class PowerNode(SteadyParameters):
         parts.callback(self._watcher.close, 0.0)
         parts.callback(self._worker.close, self._values['tool_timeout_s'] * ANSWER_FACTOR)
         self._contradiction = ''
+        self._gpu_left: Job | None = None
         self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
         self._watched_s = -math.inf
         self._governor = GovernorLoop(self._submit_step)
@@ -202,8 +204,10 @@ class PowerNode(SteadyParameters):
         """Return the GPU of the board, or of the PC."""
         if self._board.kind == JETSON or self._machine.nvml is None:
             return BoardGpuClock(self._control)
+        is_root = self._machine.runner.is_root
         return NvmlGpu(
-            self._machine.nvml, dry_run=self._values['dry_run'], report=self._log_change
+            self._machine.nvml, dry_run=self._values['dry_run'], report=self._log_change,
+            journal=GpuJournal(self._machine.root, 'power node') if is_root else None,
         )
 
     def _open_source(self) -> TelemetrySource:
@@ -233,8 +237,9 @@ class PowerNode(SteadyParameters):
                 log.error(f'not everything was put back: {exc}')
 
     def _hold_board(self) -> BoardHolding | None:
-        """Return how the board is held; a PC has nothing of the kind."""
+        """Return how the board is held; of a PC only what was left of its GPU is put back."""
         if self._board.kind != JETSON:
+            self._gpu_left = self._take_over_gpu()
             return None
         log = self.get_logger()
         return BoardHolding(
@@ -242,6 +247,17 @@ class PowerNode(SteadyParameters):
             on_follow=self._start_governor_anew, changed=self._changed,
             info=log.info, warning=log.warning,
         )
+
+    def _take_over_gpu(self) -> Job:
+        """Have put back what a process that was killed has left of a PC's GPU."""
+        def take_over() -> str:
+            left = ', '.join(self._gpu.adopt())
+            if left and self._values['restore_on_exit']:
+                self._gpu.restore()
+                self.get_logger().info(f'put back what a process before has left: {left}')
+            return left
+
+        return self._worker.submit('what a process before has left of the GPU', take_over)
 
     def _changed(self) -> tuple[str, ...]:
         return self._control.changed + self._gpu.changed
@@ -352,6 +368,8 @@ class PowerNode(SteadyParameters):
         self._watched_s = time.monotonic()
         if self._holding is not None:
             self._holding.ask_again()
+        if self._gpu_left is not None and self._gpu_left.error:
+            self._gpu_left = self._take_over_gpu()
         if self._board.kind == JETSON and self._watcher.current is None:
             self._watcher.submit('looking at the mode', self._look)
 
@@ -387,7 +405,8 @@ class PowerNode(SteadyParameters):
 
     def _find_error(self) -> str:
         held = '' if self._holding is None else self._holding.error
-        return self._worker.fault or self._governor.fault or self._changes.error or held
+        left = '' if self._gpu_left is None else self._gpu_left.error
+        return self._worker.fault or self._governor.fault or self._changes.error or held or left
 
     def _find_warning(self) -> str:
         job = self._worker.current

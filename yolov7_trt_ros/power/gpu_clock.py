@@ -35,6 +35,9 @@ class GpuClock(Protocol):
     def changed(self) -> tuple[str, ...]:
         """Return what `restore` would put back."""
 
+    def adopt(self) -> tuple[str, ...]:
+        """Take over what a process that has ended has left, and return what that is."""
+
     def steps(self) -> tuple[float, ...]:
         """Return the steps there are, rising."""
 
@@ -79,6 +82,10 @@ class BoardGpuClock:
     @property
     def changed(self) -> tuple[str, ...]:
         """Nothing: the control knows."""
+        return ()
+
+    def adopt(self) -> tuple[str, ...]:
+        """Nothing: the control does."""
         return ()
 
     def steps(self) -> tuple[float, ...]:

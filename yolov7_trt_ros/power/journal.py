@@ -30,7 +30,6 @@ from yolov7_trt_ros.whole_file import create_new
 FORMAT = 1
 FOLDER = 'yolov7_trt_ros'
 RUN_FOLDER = f'/run/{FOLDER}'
-JOURNAL_NAME, LOCK_NAME = 'power.json', 'power.lock'
 MAX_BYTES = 1 << 16
 """No more than this is read, and a board with 128 cores needs about half of it."""
 
@@ -69,11 +68,15 @@ class Journal:
         Whether changes are made as root, and not through sudo.
     program
         Who writes it, for messages: `power node`.
+    name
+        Of its files: `power` for a board.
 
     """
 
-    def __init__(self, root: Path, *, is_root: bool, program: str) -> None:
-        self._root = root
+    def __init__(
+        self, root: Path, *, is_root: bool, program: str, name: str = 'power'
+    ) -> None:
+        self._root, self._name = root, name
         self._is_root = is_root
         place = RUN_FOLDER if is_root else f'{_state_folder()}/{FOLDER}'
         self._folder = root / place.lstrip('/')
@@ -85,7 +88,7 @@ class Journal:
     @property
     def path(self) -> Path:
         """File of the records."""
-        return self._folder / JOURNAL_NAME
+        return self._folder / f'{self._name}.json'
 
     @property
     def problem(self) -> str:
@@ -164,7 +167,7 @@ class Journal:
             )
 
     def _take_lock(self) -> int:
-        path = self._folder / LOCK_NAME
+        path = self._folder / f'{self._name}.lock'
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -181,7 +184,7 @@ class Journal:
 
     def _refuse_beside_root(self) -> None:
         """Refuse to change what a process of root has changed and is to put back."""
-        path = self._root / RUN_FOLDER.lstrip('/') / JOURNAL_NAME
+        path = self._root / RUN_FOLDER.lstrip('/') / self.path.name
         if self._is_root:
             return
         try:
@@ -216,7 +219,7 @@ class Journal:
             return ''
 
     def _set_aside(self, reason: Exception) -> None:
-        damaged = self.path.with_name(f'{JOURNAL_NAME}.damaged')
+        damaged = self.path.with_name(f'{self.path.name}.damaged')
         where = f'it is kept as {damaged}'
         try:
             os.replace(self.path, damaged)
@@ -236,7 +239,7 @@ class Journal:
         }, indent=1).encode()
 
     def _replace(self, data: bytes) -> None:
-        fresh = self._folder / f'.{JOURNAL_NAME}.new'
+        fresh = self._folder / f'.{self.path.name}.new'
         fresh.unlink(missing_ok=True)
         with os.fdopen(create_new(fresh, 0o644 if self._is_root else 0o600), 'wb') as file:
             file.write(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from yolov7_trt_ros.errors import PowerError
+from yolov7_trt_ros.errors import PowerError, PowerFormatError
 from yolov7_trt_ros.power.board_parts import BoardParts
 from yolov7_trt_ros.power.journal import Journal
 from yolov7_trt_ros.power.records import (
@@ -65,11 +65,13 @@ class LeftChanges:
         elif isinstance(record, FanRecord):
             if self._parts.fan.current() != record.was:
                 self._parts.fan.set_profile(record.was)
-        else:
+        elif isinstance(record, LimitsRecord):
             unit = next(unit for unit in LIMITS if LIMITS[unit] == name)
             if unit not in self._parts.caps.units:
                 self._adopt_limits(unit, record)
             self._parts.caps.lift(unit)
+        else:
+            raise PowerFormatError(f'{name} is no change of a board; put it back by hand')
 
     def _adopt_all_limits(self) -> None:
         for unit, name in LIMITS.items():

@@ -12,6 +12,7 @@ from functools import partial
 
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.power.nvml_limits import NvmlChanges
+from yolov7_trt_ros.power.records import GpuRecord
 
 
 class LockedClock:
@@ -30,13 +31,14 @@ class LockedClock:
 
     """
 
-    name = 'gpu_max_frequency'
+    name = 'gpu_locked_clocks'
     unit = 'MHz'
     note = ''
 
     def __init__(self, changes: NvmlChanges) -> None:
         self._changes = changes
         self._table = changes.limits.clock_table_mhz()
+        changes.adopt(self.name)
         if not self._table:
             raise PowerError(
                 'this GPU does not tell which clocks it can have (nvidia-smi -q -d '
@@ -72,11 +74,13 @@ class LockedClock:
         if wanted:
             lowest = table[0] if hold is None else highest
             change = partial(self._changes.limits.set_max_clock, highest, lowest)
-            self._changes.make(f'-lgc {lowest},{highest}', change, '-rgc')
+            self._changes.make(
+                f'-lgc {lowest},{highest}', change, '-rgc', self.name, GpuRecord(None)
+            )
         elif self._changes.is_left:
             self.reset()
         return float(highest)
 
     def reset(self) -> None:
         """Free the clock; errors as of `NvmlChanges.make`."""
-        self._changes.undo('-rgc', self._changes.limits.reset_clocks)
+        self._changes.undo('-rgc', self._changes.limits.reset_clocks, self.name)

@@ -7,6 +7,7 @@ from types import ModuleType
 
 from yolov7_trt_ros.power.nvml import NvmlDevice, READ_TIMEOUT_S
 from yolov7_trt_ros.power.nvml_clock import LockedClock
+from yolov7_trt_ros.power.nvml_journal import GpuJournal
 from yolov7_trt_ros.power.nvml_limits import NvmlChanges, NvmlLimits
 from yolov7_trt_ros.power.nvml_power_limit import PowerLimit
 from yolov7_trt_ros.power.root_access import ignore, Report
@@ -33,13 +34,17 @@ class NvmlGpu:
         Is told each change, a line each.
     timeout_s
         How long one call may take.
+    journal
+        Has what was before each change, for the start after a SIGKILL; None: there is none.
 
     """
 
     def __init__(
         self, library: Callable[[], ModuleType], index: int = 0, *, dry_run: bool = False,
         report: Report = ignore, timeout_s: float = READ_TIMEOUT_S,
+        journal: GpuJournal | None = None,
     ) -> None:
+        self._journal = journal
         self._library, self._index, self._timeout_s = library, index, timeout_s
         self._dry_run, self._report = dry_run, report
         self._device: NvmlDevice | None = None
@@ -63,6 +68,20 @@ class NvmlGpu:
         """Return what `restore` would put back."""
         is_left = self._changes is not None and self._changes.is_left
         return (self._knob.name,) if is_left and self._knob is not None else ()
+
+    def adopt(self) -> tuple[str, ...]:
+        """
+        Take over what a process that has ended has left; `restore` puts it back.
+
+        Raises
+        ------
+        PowerError
+            Another process changes the GPU; the message has its id.
+
+        """
+        if self._journal is not None and self._journal.is_there and not self._dry_run:
+            self._open()
+        return self.changed
 
     def steps(self) -> tuple[float, ...]:
         """Return steps spread evenly over those of the GPU, its lowest and highest included."""
@@ -114,9 +133,11 @@ class NvmlGpu:
             self._knob.reset()
 
     def close(self) -> None:
-        """Let go of the GPU."""
+        """Let go of the GPU and of the journal."""
         if self._device is not None:
             self._device.close()
+        if self._journal is not None:
+            self._journal.close()
 
     def _open(self) -> LockedClock | PowerLimit:
         if self._device is None:
@@ -125,7 +146,9 @@ class NvmlGpu:
             )
         if self._knob is None:
             limits = NvmlLimits(self._device)
-            self._changes = NvmlChanges(limits, self._index, self._dry_run, self._report)
+            self._changes = NvmlChanges(
+                limits, self._index, self._dry_run, self._report, self._journal
+            )
             kind = LockedClock if limits.can_lock_clocks() else PowerLimit
             self._knob = kind(self._changes)
         return self._knob

@@ -8,6 +8,8 @@ from typing import Any
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError
 from yolov7_trt_ros.power.nvml import AbsentError, NvmlDevice
+from yolov7_trt_ros.power.nvml_journal import GpuJournal
+from yolov7_trt_ros.power.records import GpuRecord
 from yolov7_trt_ros.power.root_access import Report
 
 FIRST_THAT_LOCKS_CLOCKS = (7, 0)
@@ -108,12 +110,18 @@ class NvmlChanges:
         Change nothing; `report` says what would be done.
     report
         Is told each change, a line each.
+    journal
+        Has what was before each change; None: nobody puts back after a SIGKILL.
 
     """
 
-    def __init__(self, limits: NvmlLimits, index: int, dry_run: bool, report: Report) -> None:
+    def __init__(
+        self, limits: NvmlLimits, index: int, dry_run: bool, report: Report,
+        journal: GpuJournal | None = None,
+    ) -> None:
         self.limits = limits
         self._index, self._dry_run, self._report = index, dry_run, report
+        self._journal = None if dry_run else journal
         self._is_left = False
 
     @property
@@ -121,9 +129,20 @@ class NvmlChanges:
         """Whether something may have to be undone; also after a call that hung, and may go on."""
         return self._is_left
 
-    def make(self, options: str, change: Callable[[], None], undo_options: str) -> None:
+    def adopt(self, name: str) -> GpuRecord | None:
+        """Take over a change of a process that has ended; None where there is none."""
+        record = None if self._journal is None else self._journal.take().get(name)
+        self._is_left |= record is not None
+        return record
+
+    def make(
+        self, options: str, change: Callable[[], None], undo_options: str, name: str,
+        before: GpuRecord,
+    ) -> None:
         """
         Make a change that nvidia-smi makes with these options, and undoes with the others.
+
+        Its name, and what was before the first of them, are in the journal before it is made.
 
         Raises
         ------
@@ -135,21 +154,23 @@ class NvmlChanges:
             The GPU is lost, or its driver hangs.
 
         """
-        before = self._is_left
+        was_left = self._is_left
+        if self._journal is not None:
+            self._journal.put(name, before)
         self._is_left = not self._dry_run
         try:
             self._carry_out(options, change)
         except PowerPermissionError as exc:
-            self._is_left = before
+            self._settle(name, was_left)
             raise PowerPermissionError(
                 f'{exc}. Run the node as root, or do by hand: sudo {self._command(options)} '
                 f'(-i {self._index} {undo_options} takes it away)'
             ) from exc
         except AbsentError:
-            self._is_left = before
+            self._settle(name, was_left)
             raise
 
-    def undo(self, options: str, change: Callable[[], None]) -> None:
+    def undo(self, options: str, change: Callable[[], None], name: str) -> None:
         """Take the changes away; errors as of `make`."""
         try:
             self._carry_out(options, change)
@@ -157,7 +178,13 @@ class NvmlChanges:
             raise PowerPermissionError(
                 f'{exc}. Do it by hand: sudo {self._command(options)}'
             ) from exc
-        self._is_left = False
+        self._settle(name, False)
+
+    def _settle(self, name: str, is_left: bool) -> None:
+        """Note whether a change is left, after one that did not come about or was undone."""
+        self._is_left = is_left
+        if not is_left and self._journal is not None:
+            self._journal.forget(name)
 
     def _carry_out(self, options: str, change: Callable[[], None]) -> None:
         if self._dry_run:

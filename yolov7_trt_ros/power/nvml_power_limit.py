@@ -14,6 +14,7 @@ import math
 from yolov7_trt_ros.errors import PowerCommandError
 from yolov7_trt_ros.power.nvml_limits import NvmlChanges
 from yolov7_trt_ros.power.rails import MW_PER_W
+from yolov7_trt_ros.power.records import GpuRecord
 
 
 class PowerLimit:
@@ -45,7 +46,9 @@ class PowerLimit:
                 'this GPU can neither lock its clock, being older than Volta, nor limit its power '
                 '(nvidia-smi -q -d POWER shows N/A), so nothing can be governed here'
             )
-        self._found_mw, self._found_w = found_mw, found_mw / MW_PER_W
+        left = changes.adopt(self.name)  # what is found now may be what that process has set
+        self._found_mw = found_mw if left is None or left.was_mw is None else left.was_mw
+        self._found_w = self._found_mw / MW_PER_W
         self._least_w = math.ceil(least_mw / MW_PER_W)
 
     def steps(self) -> tuple[float, ...]:
@@ -80,7 +83,10 @@ class PowerLimit:
         if hold is not None:
             limit_mw = round(min(max(hold, self._least_w), found_w) * MW_PER_W)
             change = partial(self._changes.limits.set_power_limit, limit_mw)
-            self._changes.make(f'-pl {limit_mw / MW_PER_W:g}', change, f'-pl {found_w:g}')
+            self._changes.make(
+                f'-pl {limit_mw / MW_PER_W:g}', change, f'-pl {found_w:g}', self.name,
+                GpuRecord(self._found_mw),
+            )
             return limit_mw / MW_PER_W
         if self._changes.is_left:
             self.reset()
@@ -89,4 +95,4 @@ class PowerLimit:
     def reset(self) -> None:
         """Put the limit back that was found; errors as of `limit`."""
         change = partial(self._changes.limits.set_power_limit, self._found_mw)
-        self._changes.undo(f'-pl {self._found_w:g}', change)
+        self._changes.undo(f'-pl {self._found_w:g}', change, self.name)

@@ -11,6 +11,8 @@ from yolov7_trt_ros.power.clock_files import ClockLimits
 
 POWER_MODE, CLOCK_LOCK, FAN_PROFILE = 'power_mode', 'jetson_clocks', 'fan_profile'
 LIMITS = {'gpu': 'gpu_max_frequency', 'cpu': 'cpu_max_frequency'}
+GPU_RECORDS = ('gpu_locked_clocks', 'gpu_power_limit')
+"""Of a GPU in a PC, in a journal of its own."""
 LASTING = (POWER_MODE, FAN_PROFILE)
 """Changes that are still there after the next boot."""
 
@@ -18,6 +20,7 @@ _MOST_ITEMS = 256
 _LONGEST_TEXT = 256
 _LARGEST_ID = 10**9
 _HIGHEST_HZ = 10**12
+_HIGHEST_MW = 10**8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +58,22 @@ class LimitsRecord:
     found: Mapping[str, ClockLimits]
 
 
-Record = ModeRecord | LockRecord | FanRecord | LimitsRecord
+@dataclasses.dataclass(frozen=True)
+class GpuRecord:
+    """The power limit of a PC's GPU before, mW; None where its clocks were locked, from free."""
+
+    was_mw: int | None
+
+
+Record = ModeRecord | LockRecord | FanRecord | LimitsRecord | GpuRecord
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
     """Return what is written of a record."""
     if isinstance(record, LockRecord):
         return {'was': record.was_on}
+    if isinstance(record, GpuRecord):
+        return {'was': record.was_mw}
     if isinstance(record, LimitsRecord):
         return {'mode': record.mode_id, 'was': {
             path: [limits.minimum_hz, limits.maximum_hz] for path, limits in record.found.items()
@@ -86,6 +98,8 @@ def record_from_json(name: str, value: object) -> Record:
         return LockRecord(was)
     if name in LIMITS.values():
         return _read_limits(name, fields)
+    if name in GPU_RECORDS and (was is None or _is_power(was)):
+        return GpuRecord(was)
     if isinstance(changed, list) and len(changed) <= _MOST_ITEMS:
         if name == POWER_MODE and all(map(_is_id, [was, *changed])):
             return ModeRecord(was, tuple(changed))
@@ -106,6 +120,10 @@ def _read_limits(name: str, fields: Mapping[str, Any]) -> LimitsRecord:
 
 def _is_id(value: object) -> bool:
     return type(value) is int and 0 <= value <= _LARGEST_ID
+
+
+def _is_power(value: object) -> bool:
+    return type(value) is int and 0 < value <= _HIGHEST_MW
 
 
 def _is_text(value: object) -> bool:
