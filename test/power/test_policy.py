@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.power.policy import decide
+from yolov7_trt_ros.power.policy import decide, NO_LATENCY, NO_TEMPERATURE
+from yolov7_trt_ros.power.policy_budget import NO_POWER
 from yolov7_trt_ros.power.policy_state import (
     Decision,
     FrameWindow,
@@ -20,13 +21,7 @@ from yolov7_trt_ros.power.policy_state import (
     Readings,
     TUNING,
 )
-from yolov7_trt_ros.power.policy_table import (
-    ClockState,
-    PRIOR_QUANTILE,
-    Spread,
-    SPREAD_FRAMES,
-    Table,
-)
+from yolov7_trt_ros.power.policy_table import ClockState, Spread, SPREAD_FRAMES, Table
 
 STATES = tuple(
     ClockState(float(gpu), emc, cpu)
@@ -55,12 +50,16 @@ class Loop:
         self.power_factor = 1.0
 
     def latency_ms(self) -> float:
-        slower = [top / now for now, top in zip(self.state.clocks, TOP, strict=True)]
+        slower = [
+            top / (now or top) for now, top in zip(self.state.clocks, TOP, strict=True)
+        ]
         mean = self.work_ms * sum(s * f for s, f in zip(self.shares, slower, strict=True))
         return mean * (1 + self.random.uniform(-self.noise, self.noise))
 
     def power_w(self) -> float:
-        gpu, emc, cpu = (now / top for now, top in zip(self.state.clocks, TOP, strict=True))
+        gpu, emc, cpu = (
+            (now or top) / top for now, top in zip(self.state.clocks, TOP, strict=True)
+        )
         return self.power_factor * (4 + 8 * gpu**2 + emc + cpu)
 
     def readings(self) -> Readings:
@@ -93,7 +92,7 @@ shares = st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.floats(0.01, 1.0
 # ---- a steady workload
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.floats(1.0, 80.0), shares, st.floats(0.0, 0.1), st.integers(0, 99), st.floats(5.0, 60.0)
 )
@@ -104,14 +103,14 @@ def test_a_steady_workload_ends_in_one_state(work_ms, share, noise, seed, deadli
     assert len([time_s for time_s, _ in loop.switches if time_s > 45]) <= 2, loop.switches
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.floats(1.0, 25.0), shares, st.floats(0.0, 0.08), st.integers(0, 99))
 def test_a_deadline_that_can_be_held_is_held(work_ms, share, noise, seed):
     loop = Loop(work_ms, share, noise=noise, seed=seed).run(60)
     assert loop.late <= 0.01 * 60 / PERIOD_S
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(shares, st.integers(0, 99))
 def test_a_light_workload_costs_less_power_than_the_highest_clocks(share, seed):
     loop = Loop(6.0, share, noise=0.03, seed=seed)
@@ -120,7 +119,7 @@ def test_a_light_workload_costs_less_power_than_the_highest_clocks(share, seed):
     assert loop.power_w() < 0.8 * first_w
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.floats(31.0, 200.0), shares, st.integers(0, 99))
 def test_a_deadline_that_nothing_holds_keeps_the_highest_clocks(work_ms, share, seed):
     loop = Loop(work_ms, share, noise=0.02, seed=seed).run(30)
@@ -138,7 +137,7 @@ def test_rare_slow_frames_widen_the_margin_by_what_was_seen():
     for index in range(3000):
         slow = 1.5 if index % 50 == 0 else 1.0
         loop.step(FrameWindow((loop.latency_ms() * slow,)))
-    assert 1.45 <= loop.state.spread.quantile(0.995) <= 1.55
+    assert 0.01 < loop.state.spread.share_above(1.45) < 0.03 > loop.state.spread.share_above(1.55)
     assert loop.latency_ms() * 1.5 <= LIMITS.deadline_ms
 
 
@@ -161,20 +160,19 @@ def test_a_heavier_workload_costs_one_late_frame_and_a_lighter_one_none():
     assert loop.power_w() <= 4 + 8 * (low.gpu_mhz / 1000 + 0.1) ** 2 + 2
 
 
-def test_a_late_frame_that_the_spread_explains_is_borne():
+def test_late_frames_that_the_spread_explains_are_borne_a_few_times():
     loop = Loop(14.0).run(10)
-    ratios = [1.0] * 300 + [2.5] * 2
-    loop.state = replace(loop.state, spread=Spread().with_ratios(ratios))
+    loop.state = replace(loop.state, spread=Spread().with_ratios([1.0] * 300 + [4.0] * 2))
     clocks = loop.state.clocks
-    decision = loop.step(FrameWindow((loop.latency_ms() * 2.4,)))
-    assert decision.clocks == clocks
-    assert loop.step(FrameWindow((loop.latency_ms() * 2.4,))).clocks == TOP
+    late = FrameWindow((loop.latency_ms() * 2.4,))
+    assert [loop.step(late).clocks for _ in range(TUNING.patience - 1)] == [clocks, clocks]
+    assert loop.step(late).clocks.gpu_mhz > clocks.gpu_mhz
 
 
 def test_dropped_frames_are_late_frames():
     loop = Loop(8.0).run(20)
     assert loop.state.clocks != TOP
-    assert loop.step(FrameWindow((loop.latency_ms(),), dropped=2)).clocks == TOP
+    assert loop.step(FrameWindow((loop.latency_ms(),), dropped=3)).clocks == TOP
 
 
 def test_frames_that_come_faster_than_the_deadline_set_the_pace():
@@ -186,7 +184,7 @@ def test_frames_that_come_faster_than_the_deadline_set_the_pace():
     assert slow.latency_ms() > 20.0 > fast.latency_ms()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(2.0, 40.0), shares), min_size=2, max_size=4),
     st.integers(0, 99),
@@ -201,26 +199,180 @@ def test_every_switch_of_changing_workloads_has_a_cause(workloads, seed):
 
 
 def test_what_failed_is_avoided_twice_as_long_each_time():
-    loop = Loop(8.0).run(20)
-    loop.state = replace(loop.state, margin=TUNING.most_margin)
-    waits = []
+    state, waits = GovernorState.start(STATES), []
     for _ in range(4):
-        loop.state = replace(loop.state, clocks=STATES[0], margin=TUNING.most_margin)
-        loop.step(FrameWindow((500.0, 500.0)))
-        waits.append(loop.state.avoided[STATES[0]].until_s - loop.time_s)
-    assert waits == pytest.approx([4.0, 8.0, 16.0, 32.0])
+        state = state.avoiding(10.0)
+        waits.append(state.avoided[TOP].until_s - 10.0)
+    assert waits == pytest.approx([8.0, 16.0, 32.0, 64.0])
 
 
 # ---- no frames, no readings
 
 
-def test_without_frames_it_rests_and_wakes_at_full_speed():
+def test_without_frames_it_lets_go_and_wakes_at_full_speed():
     loop = Loop().run(10)
     for _ in range(90):
-        loop.step(FrameWindow())
-    assert loop.state.clocks == loop.state.candidates[0]
+        decision = loop.step(FrameWindow())
+    assert (decision.clocks, decision.reason, loop.state.is_released) == (None, 'no frames', True)
     decision = loop.step(FrameWindow((25.0,)))
     assert (decision.clocks, decision.reason) == (TOP, 'frames again')
+
+
+def test_without_frames_it_does_not_let_go_above_what_heat_allows():
+    loop = Loop().run(10)
+    loop.temperature_c = 85.0
+    for _ in range(150):
+        decision = loop.step(FrameWindow())
+    assert decision.clocks.gpu_mhz < 800.0
+    loop.temperature_c = 50.0
+    for _ in range(30 * 600):
+        decision = loop.step(FrameWindow())
+    assert decision.clocks is None
+
+
+# ---- what is not known
+
+
+readings_of_any_kind = st.builds(
+    Readings, time_s=st.just(0.0), power_w=st.none() | st.floats(1.0, 40.0),
+    temperature_c=st.none() | st.just(float('nan')) | st.floats(20.0, 100.0),
+    alarms=st.sampled_from([(), ('oc1',)]), gpu_load=st.none() | st.floats(0.0, 1.0),
+    emc_mhz=st.sampled_from([0.0, 2133.0, 3199.0]), is_new=st.booleans(),
+)
+frames_of_any_kind = st.builds(
+    FrameWindow, latencies_ms=st.lists(st.floats(0.0, 60_000.0), max_size=4).map(tuple),
+    dropped=st.integers(0, 3), unknown=st.integers(0, 3),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(readings_of_any_kind, frames_of_any_kind), min_size=5, max_size=80),
+    st.sampled_from(['deadline', 'power_budget']),
+)
+def test_while_the_temperature_is_unknown_no_clock_moves_but_down_by_an_alarm(moments, governor):
+    state = GovernorState.start([ClockState(one.gpu_mhz) for one in STATES])
+    limits, time_s = replace(LIMITS, governor=governor), 0.0
+    known_c = 50.0
+    for readings, frames in moments:
+        time_s += 0.3
+        if readings.is_new:
+            known_c = readings.temperature_c
+        readings = replace(readings, time_s=time_s, temperature_c=known_c)
+        before = state
+        state, decision = decide(state, readings, frames, limits)
+        assert decision.clocks is None or decision.clocks in state.candidates
+        if known_c is None or known_c != known_c:
+            assert state.ceiling.gpu_mhz <= before.ceiling.gpu_mhz
+            if decision.clocks is not None and not before.is_released:
+                assert decision.clocks.gpu_mhz <= before.clocks.gpu_mhz
+            if not decision.changed and frames.latencies_ms:
+                assert decision.problem == NO_TEMPERATURE
+
+
+def test_an_unknown_temperature_never_raises_the_ceiling():
+    loop = Loop(25.0).run(5)
+    loop.temperature_c = 85.0
+    loop.run(60)
+    assert loop.state.ceiling.gpu_mhz == 300.0
+    loop.temperature_c = None
+    loop.run(300)
+    assert loop.state.ceiling.gpu_mhz == 300.0
+    assert loop.state.clocks.gpu_mhz == 300.0
+    assert loop.step().problem == NO_TEMPERATURE
+
+
+def test_frames_without_a_latency_are_frames_and_hold_the_clocks():
+    loop = Loop(8.0).run(30)
+    before = loop.state.clocks
+    for _ in range(300):
+        decision = loop.step(FrameWindow(unknown=1))
+    assert (decision.clocks, decision.problem) == (before, NO_LATENCY)
+
+
+def test_a_budget_without_power_holds_still_and_says_so():
+    loop = Loop(limits=Limits('power_budget', power_budget_w=7.0))
+    for _ in range(300):
+        loop.time_s += PERIOD_S
+        loop.state, decision = decide(
+            loop.state, Readings(loop.time_s, None, 50.0), FrameWindow(), loop.limits)
+    assert (decision.clocks, decision.problem) == (TOP, NO_POWER)
+
+
+def test_a_gpu_that_others_use_keeps_its_clock():
+    gpu_only = tuple(ClockState(float(mhz)) for mhz in range(300, 1100, 100))
+    loop = Loop(8.0, (1.0, 0.0, 0.0), states=gpu_only)
+
+    def run(others: float, seconds: float) -> None:
+        for _ in range(round(seconds / PERIOD_S)):
+            latency_ms = loop.latency_ms()
+            loop.time_s += PERIOD_S
+            gpu_mhz = loop.state.clocks.gpu_mhz
+            load = min(1.0, latency_ms / 1e3 / PERIOD_S + others * 1000.0 / gpu_mhz)
+            readings = replace(loop.readings(), gpu_load=load)
+            loop.state, _ = decide(loop.state, readings, FrameWindow((latency_ms,)), loop.limits)
+
+    run(0.0, 30.0)
+    assert loop.state.clocks.gpu_mhz < 500.0
+    run(0.3, 10.0)
+    assert loop.state.clocks.gpu_mhz == 1000.0
+    run(0.3, 60.0)
+    assert loop.state.clocks.gpu_mhz == 1000.0
+    run(0.0, 30.0)
+    assert loop.state.clocks.gpu_mhz < 500.0
+
+
+# ---- several detectors, and a memory clock that is only read
+
+
+def alternating(loop: Loop, works_ms: dict[str, float], seconds: float) -> dict[str, int]:
+    """Let each source have a frame in turn; returns how many of each were late."""
+    late = dict.fromkeys(works_ms, 0)
+    for _ in range(round(seconds / loop.period_s)):
+        latencies = []
+        for source, loop.work_ms in works_ms.items():
+            latencies.append(loop.latency_ms())
+            deadline_ms = loop.limits.deadlines_ms.get(source, loop.limits.deadline_ms)
+            late[source] += latencies[-1] > deadline_ms
+        loop.step(FrameWindow(tuple(latencies), sources=tuple(works_ms)))
+    return late
+
+
+def test_two_detectors_with_deadlines_of_their_own_end_in_one_state():
+    works_ms = {'/front': 8.0, '/rear': 30.0}
+    limits = Limits(deadline_ms=30.0, deadlines_ms={'/rear': 90.0})
+    loop = Loop(limits=limits, noise=0.03)
+    late = alternating(loop, works_ms, 120)
+    assert max(late.values()) <= 0.01 * 120 / PERIOD_S
+    assert len([time_s for time_s, _ in loop.switches if time_s > 60]) <= 2, loop.switches
+    assert loop.power_w() < 9.0
+    strict = Loop(limits=replace(limits, deadlines_ms={}), noise=0.03)
+    alternating(strict, works_ms, 30)
+    assert strict.state.clocks == TOP
+
+
+def test_what_was_learned_at_another_memory_clock_is_kept_apart():
+    gpu_only = tuple(ClockState(float(mhz)) for mhz in range(300, 1100, 100))
+    loop = Loop(8.0, (1.0, 0.0, 0.0), states=gpu_only, noise=0.02)
+    emc_mhz = 3199.0
+
+    def run(seconds: float) -> None:
+        for _ in range(round(seconds / PERIOD_S)):
+            latency_ms = loop.latency_ms() * (1.0 if emc_mhz > 3000.0 else 1.45)
+            loop.time_s += PERIOD_S
+            readings = replace(loop.readings(), emc_mhz=emc_mhz)
+            loop.state, _ = decide(loop.state, readings, FrameWindow((latency_ms,)), loop.limits)
+
+    run(60)
+    fast_mhz = loop.state.clocks.gpu_mhz
+    emc_mhz = 2133.0
+    run(60)
+    assert loop.state.clocks.gpu_mhz > fast_mhz
+    assert len(loop.state.table.slowness) > 1
+    assert {one.emc_mhz for one in loop.state.table.slowness} == {2133.0}
+    emc_mhz = 3199.0
+    run(60)
+    assert loop.state.clocks.gpu_mhz == fast_mhz
 
 
 def test_nothing_but_timings_is_enough():
@@ -228,7 +380,10 @@ def test_nothing_but_timings_is_enough():
     for _ in range(900):
         frames = FrameWindow((loop.latency_ms(),))
         loop.time_s += PERIOD_S
-        loop.state, _ = decide(loop.state, Readings(loop.time_s), frames, loop.limits)
+        loop.state, _ = decide(
+            loop.state, Readings(loop.time_s), frames,
+            replace(loop.limits, temperature_limit_c=None),
+        )
     assert loop.state.clocks.gpu_mhz <= 500.0
 
 
@@ -247,7 +402,8 @@ def test_a_gpu_without_other_clocks():
     for index in range(600):
         latency_ms = 8.0 * 1800 / state.clocks.gpu_mhz
         state, _ = decide(
-            state, Readings(index * PERIOD_S), FrameWindow((latency_ms,)), LIMITS
+            state, Readings(index * PERIOD_S, temperature_c=50.0), FrameWindow((latency_ms,)),
+            LIMITS,
         )
     assert state.clocks == states[0]
 
@@ -255,7 +411,7 @@ def test_a_gpu_without_other_clocks():
 # ---- heat and alarms
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(
         st.tuples(st.floats(60.0, 100.0), st.booleans(), st.floats(1.0, 90.0)), min_size=30,
@@ -326,7 +482,7 @@ def test_alarms_that_come_back_are_provoked_ever_less_often(work_ms, seed):
 # ---- power budget
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.floats(3.0, 20.0), st.floats(0.7, 1.3))
 def test_a_steady_budget_is_kept_at_the_highest_clocks_that_fit(budget_w, factor):
     loop = Loop(limits=Limits('power_budget', power_budget_w=budget_w), period_s=0.25)
@@ -355,7 +511,8 @@ def test_more_load_than_the_budget_allows_lowers_the_clocks_and_less_raises_them
 
 def test_a_budget_without_a_power_reading_changes_nothing():
     state = GovernorState.start(STATES)
-    state, decision = decide(state, Readings(10.0), FrameWindow(), Limits('power_budget'))
+    state, decision = decide(
+        state, Readings(10.0, temperature_c=50.0), FrameWindow(), Limits('power_budget'))
     assert (decision.clocks, decision.changed) == (TOP, False)
 
 
@@ -369,7 +526,7 @@ def test_the_same_arguments_give_the_same_answer_and_change_nothing():
     assert decide(*arguments) == decide(*arguments)
     assert repr(loop.state) == text
     with pytest.raises(FrozenInstanceError):
-        loop.state.margin = 2.0
+        loop.state.since_s = 2.0
 
 
 def test_off_means_off():
@@ -406,41 +563,44 @@ def test_the_bound_of_an_unseen_state_holds_for_any_mix_of_work(seen, unseen, sh
         slower = (top / now for now, top in zip(state, TOP, strict=True))
         return work_ms * sum(s * f for s, f in zip(share, slower, strict=True))
 
-    table = Table().with_latency(seen, latency_ms(seen), 10)
-    assert table.expected_ms(unseen) >= latency_ms(unseen) * (1 - 1e-9)
+    bound = Table().slowdown(seen, unseen)
+    assert latency_ms(seen) * bound >= latency_ms(unseen) * (1 - 1e-9)
 
 
-def test_an_empty_table_expects_nothing():
-    assert Table().expected_ms(TOP) is None
+@given(st.lists(st.tuples(clocks, clocks, st.floats(0.01, 100.0)), max_size=20), clocks, clocks)
+def test_no_measurement_makes_the_bound_more_than_the_clocks_allow(measured, known, wanted):
+    table = Table()
+    for before, after, ratio in measured:
+        table = table.with_slowness(before, after, ratio)
+    assert 0.0 < table.slowdown(known, wanted) <= wanted.worst_slowdown_from(known)
 
 
-def test_another_workload_scales_all_rows_and_the_scaled_ones_are_trusted_less():
+def test_a_ratio_that_was_measured_is_counted_on():
     low = STATES[0]
-    table = Table().with_latency(TOP, 10.0, 10).with_latency(low, 20.0, 10)
-    shifted = table.shifted(TOP, 1.5, 15.0, 10)
-    assert shifted.expected_ms(TOP) == 15.0
-    assert 30.0 < shifted.expected_ms(low) < 33.0
+    table = Table().with_slowness(TOP, low, 2.0).with_power(TOP, low, 0.5)
+    assert 2.0 <= table.slowdown(TOP, low) < 2.1
+    assert table.expected_w(low, TOP) == pytest.approx(0.5 * table.expected_w(TOP, TOP))
 
 
-def test_the_first_power_reading_of_another_workload_scales_the_others():
-    low = STATES[0]
-    table = Table().with_power(TOP, 12.0).with_power(low, 6.0)
-    table = table.with_latency(TOP, 10.0, 10).shifted(TOP, 0.5, 5.0, 10).with_power(TOP, 9.0)
-    assert table.expected_w(TOP, TOP) == 9.0
-    assert table.expected_w(low, TOP) == pytest.approx(4.5)
+def test_other_work_after_a_switch_does_not_make_lower_clocks_dear():
+    table = Table().with_power(TOP, STATES[0], 1.8)
+    assert table.expected_w(STATES[0], TOP) < 1.05 * table.expected_w(TOP, TOP)
 
 
-@given(st.lists(st.floats(0.5, 3.0), min_size=1, max_size=1500), st.floats(0.5, 0.999))
-def test_a_quantile_is_a_value_that_was_seen(ratios, fraction):
+@given(st.lists(st.floats(0.5, 3.0), min_size=1, max_size=300), st.floats(0.5, 3.0))
+def test_the_share_of_slower_frames_is_what_was_seen(ratios, limit):
     spread = Spread().with_ratios(ratios)
-    last = ratios[-SPREAD_FRAMES:]
-    value = spread.quantile(fraction)
-    assert value in last or value == PRIOR_QUANTILE
-    assert sum(ratio > value for ratio in last) <= (1 - fraction) * len(last) + 1
+    found = spread.share_above(limit)
+    assert found >= sum(ratio > limit for ratio in ratios) / (len(ratios) + 1)
+    slower = sum(ratio > limit / 1.011 for ratio in ratios) + (limit < 1.25)
+    assert found <= (slower + 1e-9) / len(ratios)
+    assert spread.share_above(0.4) == pytest.approx(1.0)
 
 
-def test_the_slowest_frame_is_remembered_longer_than_the_quantiles():
-    spread = Spread().with_ratios([1.8]).with_ratios([1.0] * 2 * SPREAD_FRAMES)
-    assert spread.quantile(0.995) == 1.0
-    assert not spread.is_new(1.75)
+def test_the_slowest_frame_is_remembered_longer_than_its_share():
+    spread = Spread().with_ratios([1.8])
+    for _ in range(5):
+        spread = spread.with_ratios([1.0] * SPREAD_FRAMES)
+    assert spread.share_above(1.5) < 1e-5
+    assert not spread.is_new(1.15)
     assert spread.is_new(1.9)

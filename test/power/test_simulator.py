@@ -19,7 +19,14 @@ from yolov7_trt_ros.emulated_board.simulated_board import (
     Workload,
 )
 from yolov7_trt_ros.emulated_board.simulated_policies import Fixed, Governed, Oracle
-from yolov7_trt_ros.emulated_board.simulated_trace import Noise, PYTHON_NOISE, random_trace, Trace
+from yolov7_trt_ros.emulated_board.simulated_trace import (
+    alternating_trace,
+    Detector,
+    Noise,
+    PYTHON_NOISE,
+    random_trace,
+    Trace,
+)
 from yolov7_trt_ros.emulated_board.simulator import REPORT_S, simulate, Simulation
 from yolov7_trt_ros.power.policy_state import Limits
 from yolov7_trt_ros.power.policy_table import ClockState
@@ -183,6 +190,57 @@ def test_one_percent_late_and_15_percent_saved(name, workloads, changes, seed):
     late, saved = judged(random_trace(name, workloads, seed, duration_s=180.0, **changes), seed)
     assert late <= 0.01
     assert saved >= 0.15
+
+
+GPU_ONLY = tuple(state for state in clock_states() if state[1:] == TOP[1:])
+
+
+def as_in_the_node(trace: Trace, **changes: object) -> Governed:
+    limits = Limits(
+        deadline_ms=trace.deadline_ms, temperature_limit_c=trace.temperature_limit_c,
+        deadlines_ms={trace.of(one).name: one.deadline_ms for one in trace.others},
+    )
+    return replace(
+        Governed(limits, every_s=0.05, sample_s=0.5, candidates=GPU_ONLY), **changes)
+
+
+ALTERNATING = alternating_trace('alternating', (TINY, TINY.times(3)), 1.0, 90.0)
+TWO = Trace(
+    'front', ((0.0, TINY),), 90.0, deadline_ms=50.0, others=(Detector('rear', BASE, 0.2, 200.0),)
+)
+
+
+@pytest.mark.parametrize('trace', [ALTERNATING, TWO], ids=lambda trace: trace.name)
+def test_it_settles_near_the_best_fixed_clock(trace):
+    best = Fixed('best', TOP._replace(gpu_mhz=612.0), cpu_awake=False)  # 510: too many late
+    reference, fixed = simulate(trace, MAXN).joules, simulate(trace, best)
+    outcome = simulate(trace, as_in_the_node(trace))
+    assert outcome.miss_share <= 0.01 >= fixed.miss_share
+    assert outcome.switches <= 10 * trace.duration_s / 60
+    assert 1.0 - outcome.joules / reference >= 2 / 3 * (1.0 - fixed.joules / reference)
+
+
+def test_frames_of_two_detectors_wait_for_each_other():
+    alone = replace(TWO, others=(), noise=SILENT, board=EXACT, duration_s=10.0)
+    both = replace(TWO, noise=SILENT, board=EXACT, duration_s=10.0)
+    fast, shared = (simulate(trace, MAXN) for trace in (alone, both))
+    assert shared.frames == fast.frames + 50
+    assert max(one for _, one in shared.latencies) > max(one for _, one in fast.latencies) + 10.0
+
+
+def test_the_length_of_the_table_does_not_change_how_long_it_is_too_hot():
+    hot = replace(
+        EXACT, ambient_c=45.0, sink_c_per_w=3.0, sink_s=40.0, throttle_c=85.0)
+    trace = Trace(
+        'too hot', ((0.0, TINY.times(3)),), 120.0, board=hot, temperature_limit_c=70.0)
+    over_s = []
+    for steps in (8, 49, 170):
+        table = tuple(
+            TOP._replace(gpu_mhz=306.0 + 714.0 * place / (steps - 1)) for place in range(steps))
+        outcome = simulate(trace, as_in_the_node(trace, candidates=table))
+        over_s.append(0.1 * sum(one[4] > 70.0 for one in outcome.samples))
+    assert min(over_s) > 2.0
+    assert max(over_s) <= 1.2 * min(over_s), over_s
 
 
 def test_nobody_beats_the_oracle_by_much():

@@ -87,7 +87,7 @@ class Governed:
         """Begin with nothing learned."""
         self.state = GovernorState.start(self.candidates)
         self.reasons: dict[str, int] = {}
-        self._latencies: list[float] = []
+        self._latencies: list[tuple[str, float]] = []
         self._dropped, self._last_s = 0, -math.inf
         self._sample = Readings(-math.inf)
 
@@ -97,16 +97,19 @@ class Governed:
 
     def propose(self, readings: Readings, frames: FrameWindow) -> ClockState:
         """Return the clocks from now on."""
-        self._latencies += frames.latencies_ms
+        self._latencies += frames.by_source
         self._dropped += frames.dropped
         if readings.time_s - self._last_s < self.every_s:
             return self.state.clocks
-        window = FrameWindow(tuple(self._latencies), self._dropped, frames.period_ms)
+        window = FrameWindow(
+            tuple(one for _, one in self._latencies), self._dropped, frames.period_ms,
+            sources=tuple(source for source, _ in self._latencies),
+        )
         self._latencies, self._dropped, self._last_s = [], 0, readings.time_s
         self.state, decision = decide(self.state, self._seen(readings), window, self.limits)
         if decision.changed:
             self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
-        return decision.clocks
+        return self.state.clocks
 
     def _seen(self, readings: Readings) -> Readings:
         """Return the board as it was looked at last."""

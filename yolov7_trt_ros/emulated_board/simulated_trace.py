@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 import random
 
@@ -38,6 +38,16 @@ PYTHON_NOISE = Noise(0.04, 0.0145, 0.74, (1.45, 1.8))
 
 
 @dataclass(frozen=True)
+class Detector:
+    """Another detector on the same GPU: its work, the time between its frames, its deadline."""
+
+    name: str
+    workload: Workload
+    period_s: float
+    deadline_ms: float
+
+
+@dataclass(frozen=True)
 class Trace:
     """
     A workload over time.
@@ -48,6 +58,8 @@ class Trace:
         Second at which it begins, and the workload from then on.
     duration_s, period_s
         Length, and time between frames.
+    others
+        Detectors beside this one; the GPU works on one frame at a time.
 
     """
 
@@ -59,10 +71,29 @@ class Trace:
     noise: Noise = CALM
     board: BoardModel = ORIN_NANO_SUPER
     temperature_limit_c: float = 85.0
+    others: tuple[Detector, ...] = ()
+
+    def of(self, other: Detector) -> Trace:
+        """Return the trace of another detector alone."""
+        return replace(
+            self, name=f'{self.name} {other.name}', segments=((0.0, other.workload),), others=(),
+            period_s=other.period_s, deadline_ms=other.deadline_ms,
+        )
 
     def workload(self, time_s: float) -> Workload:
         """Return the workload at this time."""
         return [load for begin_s, load in self.segments if begin_s <= time_s][-1]
+
+
+def alternating_trace(
+    name: str, workloads: Sequence[Workload], each_s: float, duration_s: float
+) -> Trace:
+    """Return a trace that goes from one workload to the next at fixed times."""
+    count = math.ceil(duration_s / each_s)
+    segments = tuple(
+        (index * each_s, workloads[index % len(workloads)]) for index in range(count)
+    )
+    return Trace(name, segments, duration_s)
 
 
 def random_trace(

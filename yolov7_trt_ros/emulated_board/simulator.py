@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 import heapq
 import math
 import random
@@ -20,6 +21,7 @@ from yolov7_trt_ros.emulated_board.simulated_board import (
     GPU_MHZ,
     overlapped,
     TOP,
+    Workload,
 )
 from yolov7_trt_ros.emulated_board.simulated_policies import Policy
 from yolov7_trt_ros.emulated_board.simulated_trace import arrivals, Trace
@@ -59,6 +61,8 @@ class Outcome:
 
 @dataclass
 class _Frame:
+    trace: Trace
+    workload: Workload
     arrived_s: float
     noise: float
     left: float = 1.0
@@ -88,14 +92,15 @@ class Simulation:
         self._time_s, self._numbers = 0.0, 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._frame: _Frame | None = None
-        self._waiting: _Frame | None = None
+        self._waiting: dict[str, _Frame] = {}
         self._dropped_since = 0
         self._busy_s = self._sampled_s = 0.0
         self._finish_number = -1
         self._sink_c = self._die_c = 0.0
         self._mean_w = self._fast_w = self.board.idle_w(self._now, True)
-        for arrival_s, noise in arrivals(trace, seed):
-            self._at(arrival_s, lambda noise=noise: self._arrive(noise))  # type: ignore[misc]
+        for one in (trace, *map(trace.of, trace.others)):
+            for arrival_s, noise in arrivals(one, seed):
+                self._at(arrival_s, partial(self._arrive, one, noise))
         self._at(TICK_S, self._tick)
 
     def run(self) -> Outcome:
@@ -127,8 +132,7 @@ class Simulation:
         clocks = self._clocks()
         power_w = self.board.idle_w(clocks, self.policy.cpu_awake)
         if self._frame is not None:
-            workload = self.trace.workload(self._frame.arrived_s)
-            power_w += self.board.busy_w(clocks, workload)
+            power_w += self.board.busy_w(clocks, self._frame.workload)
             self._frame.left -= step_s * 1e3 / self._frame_ms(self._frame, clocks)
             self._busy_s += step_s
         self._heat(power_w, step_s)
@@ -153,22 +157,24 @@ class Simulation:
     # ---- frames
 
     def _frame_ms(self, frame: _Frame, clocks: ClockState) -> float:
-        compute_ms, memory_ms, cpu_ms = self.trace.workload(frame.arrived_s).parts_ms(clocks)
+        compute_ms, memory_ms, cpu_ms = frame.workload.parts_ms(clocks)
         deviation = self._deviations.get(clocks, 1.0)
         return (overlapped(compute_ms, memory_ms) * deviation + cpu_ms) * frame.noise
 
-    def _arrive(self, noise: float) -> None:
+    def _arrive(self, trace: Trace, noise: float) -> None:
         self.outcome.frames += 1
-        if self._waiting is not None:
+        if trace.name in self._waiting:
             self.outcome.dropped += 1
             self._dropped_since += 1
-        self._waiting = _Frame(self._time_s, noise)
+        workload = trace.workload(self._time_s)
+        self._waiting[trace.name] = _Frame(trace, workload, self._time_s, noise)
         self._start()
 
     def _start(self) -> None:
-        """Begin with the frame that waits, when nothing is worked on."""
-        if self._frame is None and self._waiting is not None:
-            self._frame, self._waiting = self._waiting, None
+        """Begin with the frame that waits longest, when nothing is worked on."""
+        if self._frame is None and self._waiting:
+            name = min(self._waiting, key=lambda one: self._waiting[one].arrived_s)
+            self._frame = self._waiting.pop(name)
         self._plan_finish()
 
     def _plan_finish(self) -> None:
@@ -183,16 +189,19 @@ class Simulation:
 
     def _finish(self) -> None:
         assert self._frame is not None
-        latency_ms = (self._time_s - self._frame.arrived_s) * 1e3
-        self.outcome.latencies.append((self._frame.arrived_s, latency_ms))
-        self.outcome.late += latency_ms > self.trace.deadline_ms
-        self._frame = None
-        self._at(self._time_s + REPORT_S, lambda: self._report(latency_ms))
+        frame, self._frame = self._frame, None
+        latency_ms = (self._time_s - frame.arrived_s) * 1e3
+        self.outcome.latencies.append((frame.arrived_s, latency_ms))
+        self.outcome.late += latency_ms > frame.trace.deadline_ms
+        self._at(self._time_s + REPORT_S, partial(self._report, frame.trace, latency_ms))
         self._start()
 
-    def _report(self, latency_ms: float) -> None:
+    def _report(self, trace: Trace, latency_ms: float) -> None:
         """Tell the policy of a finished frame, and begin to set what it wants."""
-        window = FrameWindow((latency_ms,), self._dropped_since, self.trace.period_s * 1e3)
+        period_ms = None if self.trace.others else trace.period_s * 1e3
+        window = FrameWindow(
+            (latency_ms,), self._dropped_since, period_ms, sources=(trace.name,)
+        )
         self._dropped_since = 0
         wanted = self.policy.propose(self._readings(), window)
         if wanted == self._wanted:

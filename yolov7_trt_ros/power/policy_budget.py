@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from yolov7_trt_ros.power.policy_state import Backoff, GovernorState, Limits, Readings, TUNING
+from yolov7_trt_ros.power.policy_state import GovernorState, Limits, Readings, TUNING
 from yolov7_trt_ros.power.policy_table import ClockState
+
+NO_POWER = 'the power is not readable'
 
 
 def want_budget(
@@ -14,7 +16,9 @@ def want_budget(
     ladder = list(state.allowed)
     if state.clocks not in ladder:
         return state, ladder[-1], 'ceiling'
-    if power_w is None or now_s - state.since_s < TUNING.power_settle_s:
+    if power_w is None:
+        return state, state.clocks, NO_POWER
+    if now_s - state.since_s < TUNING.power_settle_s:
         return state, state.clocks, 'measuring'
     place = ladder.index(state.clocks)
     if power_w > limits.power_budget_w:
@@ -23,8 +27,9 @@ def want_budget(
         return _below_budget(state, ladder[:place], power_w, now_s, limits)
     # power does not rise with every step of speed, so look past one that is too hungry
     fitting = [
-        one for one in ladder[place + 1:place + 1 + TUNING.budget_steps]
-        if not _is_blocked(state, one, now_s)
+        one for one in ladder[place + 1:]
+        if one.gpu_mhz <= state.clocks.gpu_mhz + TUNING.budget_reach * state.top.gpu_mhz
+        and not _is_blocked(state, one, now_s)
         and _likely_w(state, one, power_w) <= TUNING.budget_entry * limits.power_budget_w
     ]
     if not fitting:
@@ -34,8 +39,8 @@ def want_budget(
 
 def _likely_w(state: GovernorState, other: ClockState, power_w: float) -> float:
     """Return the power to expect at `other`, from the table and the power now."""
-    now_w = state.table.expected_w(state.clocks, state.top)
-    return power_w * state.table.expected_w(other, state.top) / now_w
+    now_w = state.table.expected_w(state.seen_as(state.clocks), state.top)
+    return power_w * state.table.expected_w(state.seen_as(other), state.top) / now_w
 
 
 def _below_budget(
@@ -50,5 +55,7 @@ def _below_budget(
 
 
 def _is_blocked(state: GovernorState, candidate: ClockState, now_s: float) -> bool:
-    """Return whether this state was over the budget a short while ago."""
-    return now_s < state.avoided.get(candidate, Backoff()).until_s
+    """Return whether this state, or one nowhere higher, was over the budget a while ago."""
+    return any(
+        now_s < one.until_s and failed.within(candidate) for failed, one in state.avoided.items()
+    )

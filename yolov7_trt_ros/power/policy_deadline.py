@@ -1,42 +1,44 @@
-"""The governor's deadline mode: the clocks of least power that hold a deadline."""
+"""The governor's deadline mode: the clocks of least power that hold the deadlines."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+import math
 
-from yolov7_trt_ros.power.policy_learning import learn_frames
+from yolov7_trt_ros.power.policy_learning import (
+    caution_now_s,
+    learn_frames,
+    NEIGHBOURHOOD,
+    usable_shares,
+)
 from yolov7_trt_ros.power.policy_state import (
     FrameWindow,
     GovernorState,
     Limits,
     Readings,
     TUNING,
+    Workload,
 )
 from yolov7_trt_ros.power.policy_table import ClockState
+
+Wanted = tuple[GovernorState, ClockState | None, str]
 
 
 def want_deadline(
     state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
-) -> tuple[GovernorState, ClockState, str]:
+) -> Wanted:
     """Return the state after these frames, the clocks of least power in time, and why those."""
     now_s = readings.time_s
-    if not frames.latencies_ms and not frames.dropped:
-        if now_s - state.last_frame_s >= TUNING.idle_s:
-            return state, state.allowed[0], 'no frames'
-        return state, *_stay_allowed(state, 'waiting for a frame')
-    if now_s - state.last_frame_s >= TUNING.idle_s:
-        state = replace(state, last_frame_s=now_s, suspects=())
-        return state, state.allowed[-1], 'frames again'
-    target_ms = min(limits.deadline_ms, frames.period_ms or limits.deadline_ms)
-    surprise = _is_surprise(state, frames, target_ms)
-    state = learn_frames(state, readings, frames, target_ms, limits.miss_target)
-    patience = 2 if state.margin >= TUNING.alarm_margin else 2 + state.false_alarms
-    if surprise or sum(state.outcomes) >= patience:
-        return _boost(state, now_s)
-    return _choose(state, now_s, target_ms, limits)
+    surprised = _surprise(state, readings, frames, limits)
+    state = learn_frames(state, readings, frames, limits)
+    patience = TUNING.patience + state.false_alarms
+    if surprised or sum(state.outcomes) >= patience:
+        return _jump(state, surprised)
+    return _choose(state, now_s, limits)
 
 
-def _stay_allowed(state: GovernorState, reason: str) -> tuple[ClockState, str]:
+def stay_allowed(state: GovernorState, reason: str) -> tuple[ClockState, str]:
     """Return the present clocks, or the highest below them when the ceiling came down."""
     allowed = state.allowed
     if state.clocks in allowed:
@@ -44,90 +46,143 @@ def _stay_allowed(state: GovernorState, reason: str) -> tuple[ClockState, str]:
     return allowed[-1], 'ceiling'
 
 
-def _is_surprise(state: GovernorState, frames: FrameWindow, target_ms: float) -> bool:
-    """Return whether a frame was late by more than any remembered frame explains."""
-    known_ms = state.table.row(state.clocks).latency_ms
-    worst_ms = max(frames.latencies_ms, default=0.0)
-    if worst_ms <= target_ms:
-        return False
-    return known_ms is None or state.spread.is_new(worst_ms / known_ms)
+def _surprise(
+    state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
+) -> float:
+    """Return the share of the deadline of a frame that no remembered one explains; 0: none."""
+    found = 0.0
+    for source, share in usable_shares(state, readings, frames, limits):
+        known = state.now.get(source)
+        if share > 1.0 and known is not None and state.spread.is_new(share / known.share):
+            found = max(found, share)
+    return found
 
 
-def _boost(state: GovernorState, now_s: float) -> tuple[GovernorState, ClockState, str]:
-    """Go to the highest allowed clocks, and remember what failed."""
+def _jump(state: GovernorState, share: float) -> Wanted:
+    """Go up to where the late frame would have been in time, to the top where that is unknown."""
     top = state.allowed[-1]
     if top == state.clocks:
         return state, top, 'late at the highest allowed clocks'
-    known_ms = state.table.row(state.clocks).latency_ms
-    suspects = tuple(one / known_ms for one in state.recent) if known_ms else ()
-    if state.margin >= TUNING.alarm_margin:
-        state = state.avoiding(now_s)
-    return replace(state, suspects=suspects), top, 'deadline missed'
+    here = state.seen_as(state.clocks)
+    latest = max([share, *(max(recent) for recent in state.recent.values())])
+    if latest <= 1.0:  # frames that never came tell not how late they would have been
+        latest = math.inf
+
+    def fits(candidate: ClockState) -> bool:
+        there = state.seen_as(candidate)
+        slowdown = state.table.slowdown(here, there)
+        return there in state.table.slowness and (
+            latest * slowdown * TUNING.headroom <= 1.0) and not candidate.within(state.clocks)
+
+    wanted = _least_power(state, filter(fits, state.allowed)) or top
+    return replace(state, jumped=True), wanted, 'deadline missed'
 
 
-def _choose(
-    state: GovernorState, now_s: float, target_ms: float, limits: Limits
-) -> tuple[GovernorState, ClockState, str]:
-    """Return the clocks of least power that hold the deadline."""
-    allowed = state.allowed
-    row = state.table.row(state.clocks)
-    if row.latency_ms is None or row.level != state.table.level:
-        return state, *_stay_allowed(state, 'measuring')
-    if state.clocks not in allowed:
-        return state, allowed[-1], 'ceiling'
-    state = _note_quantile(state, limits)
-    room_ms = target_ms / state.margin
-    if row.latency_ms * (state.quantile or 1.0) > room_ms and state.clocks != allowed[-1]:
-        best = _cheapest(state, now_s, room_ms / (state.quantile or 1.0), above=True)
-        return state.avoiding(now_s), best or allowed[-1], 'too little room'
-    if not _may_descend(state, now_s):
+def _choose(state: GovernorState, now_s: float, limits: Limits) -> Wanted:
+    """Return the clocks of least power that hold the deadlines."""
+    if not state.now:
+        return state, *stay_allowed(state, 'measuring')
+    if state.clocks not in state.allowed:
+        return state, state.allowed[-1], 'ceiling'
+    if now_s - state.looked_s < TUNING.look_s and now_s - state.since_s > TUNING.look_s:
         return state, state.clocks, 'deadline met'
-    return _descend(replace(state, looked_s=now_s), now_s, room_ms, limits)
-
-
-def _note_quantile(state: GovernorState, limits: Limits) -> GovernorState:
-    """Note the margin that this state has to keep, when it was entered or the workload changed."""
-    if state.quantile is not None:
-        return state
-    return replace(state, quantile=state.spread.quantile(1.0 - limits.miss_target / 2.0))
-
-
-def _descend(
-    state: GovernorState, now_s: float, room_ms: float, limits: Limits
-) -> tuple[GovernorState, ClockState, str]:
-    """Return a cheaper state, if one saves enough."""
-    quantile = state.spread.quantile(1.0 - limits.miss_target / 2.0)
-    best = _cheapest(state, now_s, room_ms / quantile / TUNING.entry_margin)
-    now_w = state.table.expected_w(state.clocks, state.top)
-    if best is None or state.table.expected_w(best, state.top) > now_w * (1.0 - TUNING.gain):
+    state = replace(state, looked_s=now_s)
+    expected = _Expected(state, now_s)
+    allowed = limits.miss_target
+    late = expected.late(state.clocks)
+    if late > TUNING.leave * allowed and now_s - state.since_s >= TUNING.known_s:
+        return _rise(state, expected, now_s, allowed)
+    best = _least_power(
+        state, (
+            one for one in state.allowed
+            if one != state.clocks and not _is_avoided(state, one, now_s)
+            and _is_cheaper(state, one)
+            and expected.late(one) <= TUNING.enter * allowed
+        ),
+    )
+    if best is None or not _may_descend(state, now_s):
         return state, state.clocks, 'deadline met'
     return state, best, 'deadline met with less'
 
 
+def _rise(
+    state: GovernorState, expected: _Expected, now_s: float, allowed: float
+) -> Wanted:
+    """Return the cheapest clocks above with fewer late frames."""
+    top = state.allowed[-1]
+    if state.clocks == top:
+        return state, top, 'little room at the highest allowed clocks'
+    best = _least_power(
+        state, (
+            one for one in state.allowed
+            if not one.within(state.clocks) and expected.late(one) <= TUNING.enter * allowed
+        ),
+    )
+    return state.avoiding(now_s), best or top, 'too little room'
+
+
 def _may_descend(state: GovernorState, now_s: float) -> bool:
     """Return whether this state is known well enough to leave it for a cheaper one."""
-    if len(state.recent) < TUNING.window_frames or now_s - state.looked_s < TUNING.look_s:
+    if all(len(recent) < NEIGHBOURHOOD for recent in state.recent.values()):
         return False
-    measured = state.table.row(state.clocks).power_w is not None
-    return measured or now_s - state.since_s > 1.5 * TUNING.power_settle_s or bool(state.suspects)
+    return state.left_w is None or now_s - state.since_s > 1.5 * TUNING.power_settle_s
 
 
-def _cheapest(
-    state: GovernorState, now_s: float, room_ms: float, above: bool = False
+def _is_cheaper(state: GovernorState, one: ClockState) -> bool:
+    """Return whether a state saves enough; lower clocks that were measured need not save much."""
+    is_known = one.within(state.clocks) and state.seen_as(one) in state.table.power
+    gain = TUNING.least_gain if is_known else TUNING.gain
+    return _w(state, one) <= _w(state, state.clocks) * (1.0 - gain)
+
+
+def _least_power(
+    state: GovernorState, candidates: Iterable[ClockState]
 ) -> ClockState | None:
-    """Return the allowed state of least power with an expected latency under `room_ms`."""
-    def fits(candidate: ClockState) -> bool:
-        if candidate == state.clocks or (above and candidate.within(state.clocks)):
-            return False
-        if _is_avoided(state, candidate, now_s):
-            return False
-        expected_ms = state.table.expected_ms(candidate)
-        return expected_ms is not None and expected_ms <= room_ms
+    return min(candidates, key=lambda one: (_w(state, one), one), default=None)
 
-    fitting = [candidate for candidate in state.allowed if fits(candidate)]
-    return min(
-        fitting, key=lambda one: (state.table.expected_w(one, state.top), one), default=None
-    )
+
+def _w(state: GovernorState, clocks: ClockState) -> float:
+    return state.table.expected_w(state.seen_as(clocks), state.top)
+
+
+class _Expected:
+    """What share of frames to expect late, of the workloads that count now."""
+
+    def __init__(self, state: GovernorState, now_s: float) -> None:
+        self._state = state
+        since_s = now_s - caution_now_s(state, now_s)
+        self._present = [
+            (one, one.frames) for one in state.memory
+            if one.last_s >= max(since_s, state.since_s)
+        ]
+        self._all = [
+            (one, one.frames * math.exp((one.last_s - now_s) / TUNING.weight_s))
+            for one in state.memory
+        ]
+        newest = {one.source: one for one in sorted(state.memory, key=lambda one: one.last_s)}
+        self._counts = [
+            (one, weight) for one, weight in self._all
+            if one.last_s >= since_s
+            or (one is newest[one.source] and now_s - one.last_s < TUNING.weight_s)
+        ]
+
+    def late(self, clocks: ClockState) -> float:
+        """Return that share, 0 to 1: of all, or more if those of now alone would be late."""
+        alone = self._late(self._present, clocks) / max(1e-9, _weight(self._present))
+        together = self._late(self._counts, clocks) / max(1e-9, _weight(self._all))
+        return max(alone / TUNING.present, together)
+
+    def _late(self, workloads: list[tuple[Workload, float]], clocks: ClockState) -> float:
+        table, there = self._state.table, self._state.seen_as(clocks)
+        late = 0.0
+        for one, weight in workloads:
+            share = one.share * table.slowdown(one.clocks, there)
+            late += weight * self._state.spread.share_above(1.0 / share)
+        return late
+
+
+def _weight(workloads: list[tuple[Workload, float]]) -> float:
+    return sum(weight for _, weight in workloads)
 
 
 def _is_avoided(state: GovernorState, candidate: ClockState, now_s: float) -> bool:

@@ -27,6 +27,8 @@ class Limits:
         One of `GOVERNORS`.
     deadline_ms
         Allowed latency of a frame, for 'deadline'.
+    deadlines_ms
+        That of sources which have one of their own, by their names.
     power_budget_w
         Allowed power of the board, for 'power_budget'.
     temperature_limit_c
@@ -41,6 +43,7 @@ class Limits:
     power_budget_w: float = 15.0
     temperature_limit_c: float | None = 85.0
     miss_target: float = 0.01
+    deadlines_ms: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -51,6 +54,10 @@ class Limits:
             if not getattr(self, name) > 0:
                 raise SettingError(f'{name} must be above 0, is {getattr(self, name)}; '
                                    f'set a positive number')
+        for source, deadline_ms in self.deadlines_ms.items():
+            if not deadline_ms > 0:
+                raise SettingError(f'the deadline of {source} must be above 0 ms, is '
+                                   f'{deadline_ms}; set a positive number')
         if not 0 < self.miss_target < 0.5:
             raise SettingError(f'miss_target must be between 0 and 0.5, is {self.miss_target}; '
                                f'0.01 allows one late frame in a hundred')
@@ -73,6 +80,10 @@ class Readings:
         Over-current or throttling alarms raised now.
     throttled
         The hardware runs below the clocks asked for: timings say nothing about them.
+    gpu_load
+        Busy share of the GPU, 0 to 1; None: not readable.
+    emc_mhz
+        The memory clock that was read, where nobody controls it; 0: not readable.
     is_new
         False: the board was not looked at since the last call, only frames have come.
 
@@ -84,6 +95,8 @@ class Readings:
     alarms: tuple[str, ...] = ()
     throttled: bool = False
     is_new: bool = True
+    gpu_load: float | None = None
+    emc_mhz: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,8 @@ class FrameWindow:
         the deadline; so the smaller of both counts.
     unknown
         Frames that came, but whose stamps give no latency.
+    sources
+        Which detector each latency is of, in the same order; empty: all of one.
 
     """
 
@@ -109,67 +124,125 @@ class FrameWindow:
     dropped: int = 0
     period_ms: float | None = None
     unknown: int = 0
+    sources: tuple[str, ...] = ()
+
+    @property
+    def by_source(self) -> tuple[tuple[str, float], ...]:
+        """Return source and latency of each frame, oldest first."""
+        sources = self.sources or ('',) * len(self.latencies_ms)
+        return tuple(zip(sources, self.latencies_ms, strict=True))
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The clocks to allow from now on, whether they differ from before, and why."""
+    """
+    The clocks to allow from now on, whether they differ from before, and why.
 
-    clocks: ClockState
+    Parameters
+    ----------
+    clocks
+        None: let go of them, as without a governor.
+    problem
+        What is unknown and keeps the governor from working; '' for nothing.
+
+    """
+
+    clocks: ClockState | None
     changed: bool
     reason: str
+    problem: str = ''
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Times and shares that shape the behaviour; none depends on the board."""
+    """Times and shares that shape the behaviour; none depends on the board or its table."""
 
-    settle_s: float = 0.03
-    """After a switch (up to 8 ms until it holds) and one frame, timings tell of the new state."""
+    settle_s: float = 0.02
+    """After a switch it takes up to 8 ms until the new clocks hold."""
 
-    window_frames: int = 31
-    """A change of workload is believed when the median of so many frames moved."""
+    stale_s: float = 0.3
+    """Frames that began before a switch are passed over, those that come within so long."""
 
-    shift: float = 0.05
-    """... by this share."""
+    neighbours: int = 5
+    """A frame is compared with so many before it and after it."""
 
-    wrong_scale: float = 0.2
-    """A row scaled from an earlier workload that is so much too high tells of a third one."""
+    shift: float = 0.1
+    """A workload is another one when its frames take this share more or less."""
 
-    confirm_frames: int = 10
-    """So many frames in a state before its latency is known."""
+    missing: float = 1.5
+    """A frame that was dropped counts as one that took so many times its deadline."""
+
+    memory_s: float = 300.0
+    """A workload is remembered so long."""
+
+    weight_s: float = 20.0
+    """Workloads weigh by how many frames of them there were in about so long."""
 
     power_settle_s: float = 1.0
     """The rail sensors average over 0.43 s."""
 
-    entry_margin: float = 1.04
-    """To enter a lower state takes so much more room than to stay in it."""
+    enter: float = 0.75
+    """To enter a state, at most this share of the allowed late frames is to be expected."""
+
+    leave: float = 1.1
+    """... and to stay, at most this."""
+
+    present: float = 2.0
+    """What runs now, taken alone, may be late so many times as often as all workloads together."""
 
     gain: float = 0.03
     """A state has to save this share of power to be worth a switch."""
 
-    miss_step: float = 0.02
-    """A late frame widens the margin by this share; on time for long narrows it again."""
+    least_gain: float = 0.005
+    """... and this share where its clocks are lower and its power was measured."""
 
-    most_margin: float = 1.5
-    alarm_margin: float = 1.1
-    """From this margin on, late frames are too many, and a jump to the top blames the state."""
+    patience: int = 3
+    """So many late frames of the last ten lead upwards; each false alarm asks for one more."""
 
-    most_patience: int = 3
-    """Two late frames of the last five lead to the top; false alarms add up to so many."""
+    most_patience: int = 8
+
+    headroom: float = 1.05
+    """After a late frame the next state would have had so much more room for it."""
+
+    known_s: float = 1.0
+    """A state is left for too little room only after so long in it."""
 
     look_s: float = 0.5
     """A cheaper state is looked for at most this often."""
 
-    retry_s: float = 4.0
+    caution_s: float = 2.0
+    """
+    A heavier workload of the last so many seconds still counts.
+
+    Doubles each time the governor was caught with too low clocks, up to `most_caution_s`, and
+    falls back by half in `calm_s`.
+    """
+
+    most_caution_s: float = 120.0
+    calm_s: float = 40.0
+
+    retry_s: float = 8.0
     """A state that failed is avoided so long, twice as long after each further failure."""
 
     most_retry_s: float = 600.0
     idle_s: float = 2.0
-    """Without a frame for so long there is no work, and the lowest clocks do."""
+    """Without a frame for so long there is no work, and the clocks are let go of."""
+
+    others_enter: float = 0.08
+    """Others use the GPU when they take this share of what it can do at its highest clock."""
+
+    others_leave: float = 0.04
+    others_s: float = 3.0
+    """... for so long."""
+
+    others_calm_s: float = 10.0
+    """They are gone when they take less than `others_leave` for so long."""
 
     thermal_step_s: float = 2.0
     """How long a lower ceiling gets to show its effect."""
+
+    thermal_step: float = 0.1
+    """The ceiling moves by this share of the highest clock; for an alarm by twice as much."""
 
     thermal_band_c: float = 4.0
     """It is cool when so much below the limit."""
@@ -180,8 +253,8 @@ class Tuning:
     alarm_step_s: float = 0.5
     """How long an alarm may stay up before the ceiling comes down again."""
 
-    budget_steps: int = 4
-    """So many states above the present one are looked at."""
+    budget_reach: float = 0.4
+    """States are looked at that lie above the present one by this share of the highest clock."""
 
     budget_entry: float = 0.97
     """One is entered when it is likely to take this share of the budget, or less."""
@@ -226,6 +299,63 @@ class Ceiling:
 
 
 @dataclass(frozen=True)
+class Workload:
+    """
+    What the frames of one source took at one clock state, while they took about the same.
+
+    Parameters
+    ----------
+    share
+        Typical latency as a share of the deadline.
+    frames
+        How many there were, older ones counting less.
+    last_s
+        When the last of them came.
+
+    """
+
+    source: str
+    clocks: ClockState
+    share: float
+    frames: float
+    last_s: float
+
+
+@dataclass(frozen=True)
+class LeftPower:
+    """The settled power at the clocks before the last switch, and what ran there by source."""
+
+    clocks: ClockState
+    power_w: float
+    work: Mapping[str, Workload]
+
+
+@dataclass(frozen=True)
+class Others:
+    """
+    The load of the GPU that the frames do not explain.
+
+    Parameters
+    ----------
+    are_there
+        They take so much that the clocks are not lowered.
+    crossed_s
+        Since when the load has been on the other side of the threshold; None: it is not.
+    busy_s, looked_s
+        Time that frames took since the last sample, and when that was.
+    are_unknown
+        Some of these frames told no latency.
+
+    """
+
+    are_there: bool = False
+    crossed_s: float | None = None
+    busy_s: float = 0.0
+    looked_s: float = 0.0
+    are_unknown: bool = False
+
+
+@dataclass(frozen=True)
 class GovernorState:
     """
     Everything the governor remembers; make one with `GovernorState.start`.
@@ -238,26 +368,41 @@ class GovernorState:
         The last of them.
     clocks
         The one asked for, and since when.
+    is_released
+        The clocks are let go of; `clocks` are then those to come back to.
+    emc_mhz, emc_read_mhz
+        The memory clock, where it is only read: a change counts once it was read twice.
+    table, tables
+        What was learned at this memory clock; and at others, where it is only read.
     recent
-        Latencies in this state that are not yet in the spread.
+        By source: the last frames in this state, as shares of the deadline.
+    now
+        By source: what runs now. Empty after a switch, until enough frames have come.
+    memory
+        All workloads of the last minutes.
+    left
+        The state before, while it is not yet known how the two compare; and its workloads.
+    jumped
+        The last switch was for late frames, and it is not yet known whether the workload grew.
     suspects
-        Ratios of the frames before a jump to the top: they join the spread if the workload proves
-        to be the old one.
+        Ratios of the frames before a jump: they join the spread if the workload proves to be the
+        old one.
     outcomes
-        Whether each of the last five frames was late.
-    skip
-        Frames still to be ignored: begun before the last switch.
-    margin
-        The part of the margin that late frames control: at least 1.
+        Whether each of the last ten frames was late.
+    false_alarms
+        Jumps that found the same workload.
+    caution_s, caught_s
+        How far back heavier workloads count, as of this time.
     avoided
         States to be avoided for a while.
+    power_w, left_w
+        Settled power in this state, and in the state before.
     looked_s
         When a cheaper state was last looked for.
-    quantile
-        Of the spread when the present state was entered: it was good enough then, and that the
-        estimate moved is no reason to leave. Late frames are, through `margin`.
-    false_alarms
-        Jumps to the top that found the same workload; each asks for one late frame more.
+    last_frame_s, timed_s
+        When a frame last came, and one with a latency.
+    others
+        What others take of the GPU.
 
     """
 
@@ -266,19 +411,29 @@ class GovernorState:
     clocks: ClockState
     since_s: float
     ceiling: Ceiling
+    is_released: bool = False
+    emc_mhz: float = 0.0
+    emc_read_mhz: float = 0.0
     table: Table = field(default_factory=Table)
+    tables: Mapping[float, Table] = field(default_factory=dict)
     spread: Spread = field(default_factory=Spread)
-    recent: tuple[float, ...] = ()
+    recent: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    now: Mapping[str, Workload] = field(default_factory=dict)
+    memory: tuple[Workload, ...] = ()
+    left: Mapping[str, Workload] = field(default_factory=dict)
+    jumped: bool = False
     suspects: tuple[float, ...] = ()
     outcomes: tuple[bool, ...] = ()
-    skip: int = 1
-    margin: float = 1.0
-    avoided: Mapping[ClockState, Backoff] = field(default_factory=dict)
-    last_frame_s: float = 0.0
-    power_known_s: float = 0.0
-    looked_s: float = 0.0
-    quantile: float | None = None
     false_alarms: int = 0
+    caution_s: float = TUNING.caution_s
+    caught_s: float = 0.0
+    avoided: Mapping[ClockState, Backoff] = field(default_factory=dict)
+    power_w: float | None = None
+    left_w: LeftPower | None = None
+    looked_s: float = 0.0
+    last_frame_s: float = 0.0
+    timed_s: float = 0.0
+    others: Others = field(default_factory=Others)
 
     @classmethod
     def start(cls, candidates: Iterable[ClockState], time_s: float = 0.0) -> GovernorState:
@@ -297,7 +452,7 @@ class GovernorState:
                                'check that the GPU frequencies of this board can be read')
         return cls(
             candidates=states, top=states[-1], clocks=states[-1],
-            since_s=time_s, last_frame_s=time_s,
+            since_s=time_s, last_frame_s=time_s, timed_s=time_s,
             ceiling=Ceiling(max(state.gpu_mhz for state in states), time_s),
         )
 
@@ -315,6 +470,10 @@ class GovernorState:
         if self.ceiling.hot:
             under = [state for state in under if state.within(self.clocks)]
         return tuple(under) or (self.clocks,)
+
+    def seen_as(self, clocks: ClockState) -> ClockState:
+        """Return a candidate with the memory clock that is read, where nobody controls it."""
+        return clocks if clocks.emc_mhz else clocks._replace(emc_mhz=self.emc_mhz)
 
     def avoiding(self, now_s: float) -> GovernorState:
         """Keep away from the present clocks, twice as long as from the last ones that failed."""

@@ -1,11 +1,11 @@
 """
-What the governor learns: latency and power of each clock state it has been in, and their spread.
+What the governor learns of clock states: how much slower each is, and how much power it takes.
 
 No formula in the clocks predicts how long a frame takes: a fit in 1/f that does not know the
 memory clock misses every fourth deadline, and a term in 1/f_emc does not repair it. So there is a
-table with one row per state of GPU, memory (EMC) and CPU clock. What has not been measured is only
-ever bounded: no frame can be slowed by more than the clock that fell furthest. The margin above a
-row comes from observed quantiles, not from a standard deviation.
+table: each change from one state to another tells the ratio of latency and of power between the
+two. What has not been visited is only ever bounded: no frame can be slowed by more than the clock
+that fell furthest. The margin comes from observed frames, not from a standard deviation.
 
 All values are frozen; every method returns a new one.
 
@@ -15,33 +15,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-import heapq
+from functools import cached_property
 import math
 from typing import NamedTuple
 
-RESCALED_ALLOWANCE = 1.08
-"""Rows of an earlier workload were scaled by one factor for all: they may be this much too low."""
+OTHER_WORKLOAD = 1.04
+"""A ratio may have been learned from another workload: it may be this much too low."""
 
-SPREAD_FRAMES = 1000
-"""How many frames the quantiles remember."""
+NEW_SHARE = 0.5
+"""A ratio that is measured again counts for this share."""
+
+DEAREST = 1.02
+"""So much more power at most is believed of lower clocks."""
+
+SPREAD_FRAMES = 6000
+"""About how many frames the spread remembers."""
 
 FORGETTING = 1.0 - 1.0 / 20000.0
 """What a frame takes away from the slowest one remembered."""
 
-PRIOR_QUANTILE = 1.25
-"""The margin before enough frames have been seen to know their quantiles."""
+PRIOR_RATIO = 1.25
+"""Before anything was seen a frame may be so much slower than its neighbours."""
 
-ENOUGH_FOR_QUANTILES = 60
+PRIOR_FRAMES = 0.5
+"""... as if so many frames had been."""
 
-REFINING_FRAMES = 60
-"""A row is the mean of the medians of this many frames; then it is left alone."""
+_BIN = 0.01
 
 
 class ClockState(NamedTuple):
     """
     Upper limits, and so in effect clocks, of GPU, memory and CPU.
 
-    A clock that nobody controls is 0, and is left out of every comparison.
+    A clock that nobody controls or reads is 0, and is left out of every comparison.
 
     """
 
@@ -57,7 +63,9 @@ class ClockState(NamedTuple):
         fell furthest bounds them all. 1.0 when none is lower.
 
         """
-        ratios = (there / here for here, there in zip(self, known, strict=True) if here > 0)
+        ratios = (
+            there / here for here, there in zip(self, known, strict=True) if here > 0 < there
+        )
         return max(1.0, *ratios)
 
     def within(self, other: ClockState) -> bool:
@@ -66,134 +74,93 @@ class ClockState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
-    """
-    What was measured at one clock state.
-
-    Parameters
-    ----------
-    latency_ms
-        Typical (median) latency; None before any frame.
-    frames
-        How many frames went into it.
-    level
-        The workload level it belongs to; a row of an older level was scaled since.
-    power_w, power_level
-        Mean power of the board, and the level at which it was measured.
-
-    """
-
-    latency_ms: float | None = None
-    frames: int = 0
-    level: int = 0
-    power_w: float | None = None
-    power_level: int = 0
-
-
-@dataclass(frozen=True)
 class Table:
     """
-    One row per clock state that was visited.
+    Clock states that were visited, as ratios to the first of them.
 
     Parameters
     ----------
-    level
-        Counts changes of the workload. A change scales all latencies by what it did to the state
-        in use; the scaled rows are believed with an allowance until measured again.
+    slowness
+        Latency of a frame.
+    power
+        Power of the board.
 
     """
 
-    rows: Mapping[ClockState, Row] = field(default_factory=dict)
-    level: int = 0
+    slowness: Mapping[ClockState, float] = field(default_factory=dict)
+    power: Mapping[ClockState, float] = field(default_factory=dict)
 
-    def row(self, state: ClockState) -> Row:
-        """Return the row of a state, an empty one when it was never visited."""
-        return self.rows.get(state, Row())
-
-    def with_latency(self, state: ClockState, median_ms: float, frames: int) -> Table:
-        """Return the table after `frames` new frames with this median at `state`."""
-        row = self.row(state)
-        if row.latency_ms is None or row.level != self.level:
-            known, latency_ms = 0, median_ms
-        else:
-            known = row.frames
-            latency_ms = (row.latency_ms * known + median_ms * frames) / (known + frames)
-        if known >= REFINING_FRAMES:
-            return self
-        return self._with(state, replace(
-            row, latency_ms=latency_ms, frames=known + frames, level=self.level,
-        ))
-
-    def with_power(self, state: ClockState, power_w: float) -> Table:
+    def with_slowness(self, before: ClockState, after: ClockState, ratio: float) -> Table:
         """
-        Return the table after a settled power reading at `state`.
+        Return the table after frames became slower by `ratio` from one state to another.
 
-        The first reading after a change of workload scales the rows of older levels as well.
+        The clocks bound what can be true; what lies outside is another workload.
 
         """
-        row = self.row(state)
-        if row.power_w is None or row.power_level == self.level:
-            mean_w = power_w if row.power_w is None else 0.9 * row.power_w + 0.1 * power_w
-            return self._with(state, replace(row, power_w=mean_w, power_level=self.level))
-        scaled = self.with_power_scaled(power_w / row.power_w)
-        return scaled._with(state, replace(row, power_w=power_w, power_level=self.level))
+        least = 1.0 / before.worst_slowdown_from(after)
+        bounded = min(max(ratio, least), after.worst_slowdown_from(before))
+        return replace(self, slowness=_linked(self.slowness, before, after, bounded))
 
-    def with_power_scaled(self, factor: float) -> Table:
-        """Return the table with the power of all rows of older levels multiplied."""
-        return replace(self, rows={
-            state: replace(row, power_w=row.power_w * factor, power_level=self.level)
-            if row.power_w is not None and row.power_level != self.level else row
-            for state, row in self.rows.items()
-        })
-
-    def shifted(self, state: ClockState, factor: float, median_ms: float, frames: int) -> Table:
-        """Return the table after the workload grew by `factor`; `state` was measured anew."""
-        rows = {
-            key: row if row.latency_ms is None
-            else replace(row, latency_ms=row.latency_ms * factor)
-            for key, row in self.rows.items()
-        }
-        return Table(rows, self.level + 1).with_latency(state, median_ms, frames)
-
-    def expected_ms(self, state: ClockState) -> float | None:
+    def with_power(self, before: ClockState, after: ClockState, ratio: float) -> Table:
         """
-        Return the median latency to count on at `state`; None when nothing was measured yet.
+        Return the table after the power changed by `ratio` from one state to another.
 
-        A row of this level counts as it is. Otherwise the lower of two cautious answers: the
-        row of an older level with an allowance, and the bound from each row of this level.
+        Lower clocks do not take much more for the same work; what tells so is other work.
 
         """
-        row = self.row(state)
-        if row.latency_ms is not None and row.level == self.level:
-            return row.latency_ms
-        answers = [
-            other.latency_ms * state.worst_slowdown_from(key)
-            for key, other in self.rows.items()
-            if other.latency_ms is not None and other.level == self.level
-        ]
-        if row.latency_ms is not None:
-            answers.append(row.latency_ms * RESCALED_ALLOWANCE)
-        return min(answers, default=None)
+        if after.within(before):
+            ratio = min(ratio, DEAREST)
+        elif before.within(after):
+            ratio = max(ratio, 1.0 / DEAREST)
+        return replace(self, power=_linked(self.power, before, after, ratio))
+
+    def slowdown(self, known: ClockState, wanted: ClockState) -> float:
+        """
+        Return by how much slower to count on a frame at `wanted`, when it was seen at `known`.
+
+        The lowest of several cautious answers: what was learned, with an allowance, and the bound
+        from each state that was visited.
+
+        """
+        if known == wanted:
+            return 1.0
+        answers = [wanted.worst_slowdown_from(known)]
+        here = self.slowness.get(known)
+        if here is not None:
+            answers += [
+                OTHER_WORKLOAD * there / here * wanted.worst_slowdown_from(visited)
+                for visited, there in self.slowness.items()
+            ]
+        return min(answers)
 
     def expected_w(self, state: ClockState, top: ClockState) -> float:
         """
-        Return the power to count on at `state`, in watts; only comparisons mean something.
+        Return the power to count on at `state`; only ratios mean something.
 
         Measured where the state was visited; elsewhere a visited neighbour, scaled with a guess
         that only has to be right in direction: a wrong one costs one visit.
 
         """
-        measured = {key: row.power_w for key, row in self.rows.items() if row.power_w is not None}
-        if state in measured:
-            return measured[state]
+        if state in self.power:
+            return self.power[state]
         guess = guessed_power(state, top)
-        if not measured:
+        if not self.power:
             return guess
-        nearest = min(measured, key=lambda key: abs(math.log(guess / guessed_power(key, top))))
-        return measured[nearest] * guess / guessed_power(nearest, top)
+        nearest = min(self.power, key=lambda key: abs(math.log(guess / guessed_power(key, top))))
+        return self.power[nearest] * guess / guessed_power(nearest, top)
 
-    def _with(self, state: ClockState, row: Row) -> Table:
-        return replace(self, rows={**self.rows, state: row})
+
+def _linked(
+    known: Mapping[ClockState, float], before: ClockState, after: ClockState, ratio: float
+) -> dict[ClockState, float]:
+    """Return the ratios to the first state, with those of two states brought to `ratio`."""
+    linked = dict(known) or {before: 1.0}
+    if before in linked:
+        value = linked[before] * ratio
+        linked[after] = value + (linked.get(after, value) - value) * (1.0 - NEW_SHARE)
+    elif after in linked:
+        linked[before] = linked[after] / ratio
+    return linked
 
 
 def guessed_power(state: ClockState, top: ClockState) -> float:
@@ -207,37 +174,62 @@ def guessed_power(state: ClockState, top: ClockState) -> float:
 @dataclass(frozen=True)
 class Spread:
     """
-    How frames scatter around the median of their state: latency / median, the last ones.
+    How frames scatter around their neighbours, as a histogram that slowly forgets.
 
-    The scatter is pooled over the states, so its rare values are known long before each state
-    has seen them. The largest one is remembered much longer than the rest: a spell of slow frames
+    The scatter is pooled over states and sources, so its rare values are known long before each
+    has seen them. The slowest one is remembered much longer than the rest: a spell of slow frames
     every half minute is nothing new.
+
+    Parameters
+    ----------
+    bins
+        Weight by the logarithm of the ratio, in steps of one percent.
+    frames
+        All weights together.
+    worst
+        The largest ratio.
 
     """
 
-    ratios: tuple[float, ...] = ()
+    bins: Mapping[int, float] = field(default_factory=dict)
+    frames: float = 0.0
     worst: float = 0.0
 
     def with_ratios(self, ratios: Iterable[float]) -> Spread:
-        """Return the spread with newer frames, the oldest forgotten."""
+        """Return the spread with newer frames, older ones forgotten a little."""
         newer = tuple(ratios)
+        if not newer:
+            return self
+        kept = (1.0 - 1.0 / SPREAD_FRAMES) ** len(newer)
+        bins = {key: weight * kept for key, weight in self.bins.items()}
+        for ratio in newer:
+            bins[_bin(ratio)] = bins.get(_bin(ratio), 0.0) + 1.0
         worst = 1.0 + (self.worst - 1.0) * FORGETTING ** len(newer)
-        return Spread((*self.ratios, *newer)[-SPREAD_FRAMES:], max(worst, *newer, 0.0))
+        return Spread(bins, self.frames * kept + len(newer), max(worst, *newer, 0.0))
 
-    def quantile(self, fraction: float) -> float:
-        """
-        Return the ratio that this fraction of the frames stays under.
-
-        An observed value, never one between two. With few frames at least `PRIOR_QUANTILE`.
-
-        """
-        if not self.ratios:
-            return PRIOR_QUANTILE
-        number = len(self.ratios)
-        above = min(number, max(1, number - math.ceil(fraction * number)))
-        value = heapq.nlargest(above, self.ratios)[-1]
-        return value if number >= ENOUGH_FOR_QUANTILES else max(value, PRIOR_QUANTILE)
+    def share_above(self, ratio: float) -> float:
+        """Return the share of frames that are slower than this ratio, 0 to 1."""
+        weight = PRIOR_FRAMES * (ratio < PRIOR_RATIO)
+        place = _bin(ratio)
+        for key, above in self._above:
+            if key < place:
+                break
+            weight = above + PRIOR_FRAMES * (ratio < PRIOR_RATIO)
+        return weight / (self.frames + PRIOR_FRAMES)
 
     def is_new(self, ratio: float) -> bool:
         """Return whether no frame remembered was as slow: then the workload changed."""
-        return ratio > 1.03 * (self.worst or PRIOR_QUANTILE)
+        return ratio > 1.03 * (self.worst or PRIOR_RATIO)
+
+    @cached_property
+    def _above(self) -> list[tuple[int, float]]:
+        """From the slowest bin down: the weight of it and of those above."""
+        found, weight = [], 0.0
+        for key in sorted(self.bins, reverse=True):
+            weight += self.bins[key]
+            found.append((key, weight))
+        return found
+
+
+def _bin(ratio: float) -> int:
+    return math.floor(math.log(max(ratio, 1e-6)) / _BIN)
