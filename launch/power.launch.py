@@ -31,6 +31,7 @@ PARAMETER_ARGUMENTS = {
     'fan_profile': (str, 'profile of the fan'),
     'governor': (str, 'off, deadline or power_budget'),
     'deadline_ms': (float, 'for the governor: longest time from image to detections'),
+    'topic_deadlines_ms': (str, 'that of single topics: topic:ms, topic:ms'),
     'power_budget_w': (float, 'for the governor: most power of the board'),
     'temperature_limit_c': (float, 'for the governor: where the clock goes down, 0 for nowhere'),
     'sample_rate_hz': (float, 'samples a second'),

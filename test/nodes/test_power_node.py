@@ -11,7 +11,7 @@ import sys
 import time
 
 from fake_nvml import FakeNvml, NO_PERMISSION, UNKNOWN
-from power_probe import HOSTED, mode_of, PowerProbe
+from power_probe import HOSTED, mode_of, PowerProbe, STATUS
 import pytest
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
@@ -359,18 +359,20 @@ class Camera:
 
     """
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, topic: str = '/detections') -> None:
         self._probe = probe
-        self._publisher = probe.publisher('/detections', reliable=True, kind=Detection2DArray)
+        self._publisher = probe.publisher(topic, reliable=True, kind=Detection2DArray)
         self._due_s = 0.0
 
-    def publish(self, age_ms: float) -> None:
+    def publish(self, age_ms: float | None) -> None:
         """Publish two of this age, at most 20 times a second: more would wait, and so be older."""
         if time.monotonic() < self._due_s:
             return
         self._due_s = time.monotonic() + 0.05
         message = Detection2DArray()
-        stamp_ns = self._probe.node.get_clock().now().nanoseconds - int(age_ms * 1e6)
+        stamp_ns = 0  # no stamp
+        if age_ms is not None:
+            stamp_ns = self._probe.node.get_clock().now().nanoseconds - int(age_ms * 1e6)
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
         for _ in range(2):
             self._publisher.publish(message)
@@ -459,6 +461,106 @@ def test_the_governor_holds_the_clock_and_raises_it_at_once_when_late(
         run_down(power, board, camera)
         camera.close()
     assert clock_limits(board) == before
+
+
+def test_without_frames_the_governor_lets_go_of_the_clock(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    before = clock_limits(board)
+    with power.node(board, sample_rate_hz=10.0):
+        assert power.set_parameter('governor', 'deadline') == (True, '')
+        assert clock_limits(board) == (before[1], before[1])
+        power.wait_for_status(
+            lambda _, values, __: values.get('governor', '') == 'clock let go: no frames',
+            'that it lets go',
+        )
+        assert clock_limits(board) == before
+
+
+def test_frames_without_a_stamp_hold_the_clock_and_are_told(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    before = clock_limits(board)
+    with power.node(board, sample_rate_hz=10.0, governor='deadline'):
+        camera = Camera(power.probe)
+
+        def told() -> bool:
+            camera.publish(None)
+            message, values, _ = power.probe._statuses.get(STATUS, ('', {}, b''))
+            return 'frames without a latency' in message and f'{before[1]} MHz' in str(values)
+
+        power.probe.wait_until(told, 'that the latencies are unknown')
+        assert power.probe._statuses[STATUS][2] == WARN
+        assert clock_limits(board) == (before[1], before[1])
+        camera.close()
+
+
+def test_a_board_whose_temperature_is_gone_keeps_its_clock(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    with power.node(board, sample_rate_hz=10.0):
+        assert power.set_parameter('governor', 'deadline') == (True, '')
+        camera = Camera(power.probe)
+        run_down(power, board, camera)
+        for sensor in (board.root / 'sys/class/thermal').glob('thermal_zone*/temp'):
+            sensor.write_text('nonsense\n')
+        power.wait_for_status(lambda _, values, __: 'tj temperature (C)' not in values, 'no heat')
+        held = clock_limits(board)
+
+        def told() -> bool:
+            camera.publish(2.0 * DEADLINE_MS)
+            message = power.probe._statuses.get(STATUS, ('',))[0]
+            return 'the temperature is not readable' in message
+
+        power.probe.wait_until(told, 'that the temperature is unknown')
+        assert clock_limits(board) == held
+        camera.close()
+
+
+def test_a_load_that_the_detections_do_not_explain_keeps_the_clock_up(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    _, highest_mhz = clock_limits(board)
+    with power.node(board, sample_rate_hz=10.0, deadline_ms=DEADLINE_MS, governor='deadline'):
+        camera = Camera(power.probe)
+
+        def told() -> bool:
+            camera.publish(1.0)  # 40 of these a second explain 4 % of the load, which is 70 %
+            _, values, _ = power.probe._statuses.get(STATUS, ('', {}, b''))
+            return 'others use the GPU' in values.get('governor', '')
+
+        power.probe.wait_until(told, 'that others use the GPU')
+        power.probe.wait_until(
+            lambda: clock_limits(board) == (highest_mhz, highest_mhz), 'the highest clock')
+        camera.close()
+
+
+def test_a_topic_has_a_deadline_of_its_own(power: PowerProbe, board: EmulatedBoard) -> None:
+    topics = ['/front/detections', '/rear/detections']
+    with power.node(
+        board, sample_rate_hz=10.0, detections_topics=topics, deadline_ms=10.0,
+    ):
+        for wrong, reason in (
+            (['/side/detections:50'], 'none of detections_topics'), (['/front'], 'entries like'),
+            (['/front/image_raw:50', '/front/detections:60'], 'twice'),
+        ):
+            succeeded, told = power.set_parameter('topic_deadlines_ms', wrong)
+            assert not succeeded and reason in told
+        assert power.set_parameter('topic_deadlines_ms', [
+            f'/front/image_raw:{DEADLINE_MS:g}', f'/rear/detections:{2 * DEADLINE_MS:g}',
+        ]) == (True, '')
+        assert power.set_parameter('governor', 'deadline') == (True, '')
+        before = clock_limits(board)
+        front, rear = (Camera(power.probe, topic) for topic in topics)
+
+        def lower() -> bool:
+            front.publish(EARLY_MS)
+            rear.publish(1.5 * DEADLINE_MS)  # late for the front, not for the rear
+            return clock_limits(board) < before
+
+        power.probe.wait_until(lower, 'a lower clock')
+        front.close()
+        rear.close()
 
 
 def test_a_governor_that_may_only_cap_says_so(power: PowerProbe, board: EmulatedBoard) -> None:

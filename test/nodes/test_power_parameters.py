@@ -87,7 +87,7 @@ def test_frames_without_a_usable_stamp_count_all_the_same() -> None:
     for stamp_ns in (now_ns - 20_000_000, 0, -1, now_ns + 1, now_ns - 90 * 10**9):
         log.add(stamp_ns, now_ns)
     assert (log.count, log.unknown_count) == (5, 4)
-    assert log.take() == FrameWindow((20.0,), unknown=4)
+    assert log.take() == FrameWindow((20.0,), unknown=4, sources=('',))
     assert log.take() == FrameWindow()
 
 
@@ -183,6 +183,7 @@ class Caps:
         return self.jobs[-1][1]
 
 
+SAMPLE = BoardSample(0, total_mw=9_000.0, temperatures_c={'tj': 50.0})
 BUDGET = Limits(governor='power_budget', power_budget_w=5.0)
 
 
@@ -196,18 +197,18 @@ def started(caps: Caps) -> GovernorLoop:
     seconds = iter(range(0, 10_000, 5))
     governor = GovernorLoop(caps.submit, lambda: float(next(seconds)))
     governor.start([306.0, 612.0, 918.0], 'MHz')
-    governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), BUDGET)
+    governor.step(SAMPLE, FrameWindow(), BUDGET)
     return governor
 
 
 def test_the_governor_asks_once_until_it_is_done(caps: Caps) -> None:
     governor = started(caps)
     for _ in range(5):
-        governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), BUDGET)
+        governor.step(SAMPLE, FrameWindow(), BUDGET)
     assert len(caps.jobs) == 1 and caps.jobs[0][0] < 918
     caps.jobs[0][1].run()
     for _ in range(5):
-        governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), BUDGET)
+        governor.step(SAMPLE, FrameWindow(), BUDGET)
     assert governor.describe().startswith('306 MHz: ')
 
 
@@ -218,11 +219,11 @@ def test_frames_lead_to_a_decision_as_they_come_but_not_each(caps: Caps) -> None
     taken: list[FrameWindow] = []
 
     def take() -> FrameWindow:
-        taken.append(FrameWindow((10.0,)))
+        taken.append(FrameWindow((20.0,)))
         return taken[-1]
 
     governor.step_frames(take, lambda: BUDGET)  # no sample yet
-    governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), Limits())
+    governor.step(SAMPLE, FrameWindow(), Limits())
     for _ in range(60):
         governor.step_frames(take, Limits)
     assert 15 <= len(taken) <= 30
@@ -241,6 +242,6 @@ def test_a_cap_that_waits_is_not_wanted_after_a_stop_or_start(caps: Caps) -> Non
 def test_a_cap_that_fails_ends_the_governor(caps: Caps) -> None:
     governor = started(caps)
     caps.jobs[0][1].drop()
-    governor.step(BoardSample(0, total_mw=9_000.0), FrameWindow(), BUDGET)
+    governor.step(SAMPLE, FrameWindow(), BUDGET)
     assert 'the governor has ended: cap' in governor.fault
     assert len(caps.jobs) == 1

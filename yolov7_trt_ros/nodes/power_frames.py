@@ -73,7 +73,8 @@ class FrameLog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._latencies_ms: collections.deque[float] = collections.deque(maxlen=_MOST_KEPT)
+        self._latencies_ms: collections.deque[tuple[str, float]] = collections.deque(
+            maxlen=_MOST_KEPT)
         self._cadences: dict[str, Cadence] = collections.defaultdict(Cadence)
         self._dropped = self._unknown = 0
         self._count = self._unknown_count = 0
@@ -94,7 +95,7 @@ class FrameLog:
         with self._lock:
             self._count += 1
             if stamp_ns and 0 <= latency_ms < _LATEST_MS:
-                self._latencies_ms.append(latency_ms)
+                self._latencies_ms.append((topic, latency_ms))
                 self._dropped += self._cadences[topic].add(stamp_ns)
             else:
                 self._unknown += 1
@@ -109,7 +110,9 @@ class FrameLog:
         """
         with self._lock:
             window = FrameWindow(
-                tuple(self._latencies_ms), self._dropped, unknown=self._unknown)
+                tuple(latency_ms for _, latency_ms in self._latencies_ms), self._dropped,
+                unknown=self._unknown, sources=tuple(topic for topic, _ in self._latencies_ms),
+            )
             self._latencies_ms.clear()
             self._dropped = self._unknown = 0
         return window

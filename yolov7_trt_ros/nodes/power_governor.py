@@ -28,8 +28,8 @@ class GovernorLoop:
     Parameters
     ----------
     submit_step
-        Has the GPU held at a step of its clock, in another thread, if the function given along
-        still returns true by then.
+        Has the GPU held at a step of its clock, or let go of (None), in another thread, if the
+        function given along still returns true by then.
     clock_s
         Time for the policy.
 
@@ -37,7 +37,7 @@ class GovernorLoop:
 
     def __init__(
         self,
-        submit_step: Callable[[float, Callable[[], bool]], Job],
+        submit_step: Callable[[float | None, Callable[[], bool]], Job],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._submit_step, self._clock_s = submit_step, clock_s
@@ -48,6 +48,7 @@ class GovernorLoop:
         self._decided_s = 0.0
         self._starts = 0
         self._reason = 'off'
+        self._problem = ''
         self._unit = ''
         self._fault = ''
 
@@ -56,11 +57,18 @@ class GovernorLoop:
         """Why it ended by itself, '' where it did not."""
         return self._fault
 
+    @property
+    def problem(self) -> str:
+        """What it does not know, for which it holds still; '' where there is nothing."""
+        return f'the governor holds still: {self._problem}' if self._problem else ''
+
     def describe(self) -> str:
-        """Return `918 MHz: deadline met`, or `off`."""
+        """Return `918 MHz: deadline met`, `clock let go: no frames`, or `off`."""
         state = self._state
         if state is None:
             return self._reason
+        if state.is_released:
+            return f'clock let go: {self._reason}'
         return f'{state.clocks.gpu_mhz:g} {self._unit}: {self._reason}'
 
     def start(self, steps: Sequence[float], unit: str) -> None:
@@ -124,17 +132,17 @@ class GovernorLoop:
     ) -> None:
         self._decided_s = readings.time_s
         self._state, decision = decide(state, readings, frames, limits)
-        self._reason = decision.reason
+        self._reason, self._problem = decision.reason, decision.problem
         if decision.changed:
             now = self._starts
-            self._job = self._submit_step(
-                decision.clocks.gpu_mhz, lambda: self._starts == now
-            )
+            step = None if decision.clocks is None else decision.clocks.gpu_mhz
+            self._job = self._submit_step(step, lambda: self._starts == now)
 
     def _begin(self, state: GovernorState | None, reason: str) -> None:
         with self._lock:
             self._starts += 1
             self._state, self._job, self._fault, self._reason = state, None, '', reason
+            self._problem = ''
 
     def _is_switching(self) -> bool:
         job = self._job
@@ -143,12 +151,12 @@ class GovernorLoop:
         if job.is_done:
             self._job = None
             if job.error:
-                self._state, self._reason = None, 'ended'
+                self._state, self._reason, self._problem = None, 'ended', ''
                 self._fault = f'the governor has ended: {job.error}'
         return not job.is_done or bool(job.error)
 
     def _readings(self, sample: BoardSample, *, is_new: bool) -> Readings:
-        hottest = sample.hottest_c
+        hottest, gpu_load = sample.hottest_c, sample.loads_percent.get('gpu')
         return Readings(
             time_s=self._clock_s(),
             power_w=None if sample.total_mw is None else sample.total_mw / MW_PER_W,
@@ -156,4 +164,6 @@ class GovernorLoop:
             alarms=sample.alarms,
             throttled=bool(sample.alarms),
             is_new=is_new,
+            gpu_load=None if gpu_load is None else gpu_load / 100.0,
+            emc_mhz=float(round(sample.clocks_mhz.get('emc', 0.0), -1)),
         )

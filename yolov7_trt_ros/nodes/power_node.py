@@ -42,6 +42,7 @@ from yolov7_trt_ros.nodes.parameter_spec import (
     SteadyParameters,
 )
 from yolov7_trt_ros.nodes.power_changes import BoardChanges
+from yolov7_trt_ros.nodes.power_deadlines import find_deadlines
 from yolov7_trt_ros.nodes.power_diagnostics import Health, part_statuses, power_status
 from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
@@ -108,6 +109,9 @@ class PowerNode(SteadyParameters):
         self._topics = resolve_topics(
             self, 'detections_topics', self._values['detections_topics']
         )
+        self._deadlines_ms = find_deadlines(
+            self, self._values['topic_deadlines_ms'], self._topics
+        )
         with ExitStack() as parts:  # a signal while it starts makes calls of rcl fail
             self._open_board(machine, parts)
             self._start_threads(parts)
@@ -149,6 +153,7 @@ class PowerNode(SteadyParameters):
         self._gpu_left: Job | None = None
         self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
         self._watched_s = -math.inf
+        self._logged: set[str] = set()
         self._governor = GovernorLoop(self._submit_step)
         parts.callback(self._governor.stop)
         self._settings = BoardSettings(self._control, self._gpu, self._governor)
@@ -270,6 +275,9 @@ class PowerNode(SteadyParameters):
         try:
             checked = parameters.check_changes(asked, self._values)
             parameters.policy_limits(self._values | checked)
+            deadlines_ms = find_deadlines(
+                self, (self._values | checked)['topic_deadlines_ms'], self._topics
+            )
         except SettingError as exc:
             return SetParametersResult(successful=False, reason=echo(exc))
         name = next((name for name in checked if name in parameters.BOARD_PARAMETERS), '')
@@ -279,6 +287,7 @@ class PowerNode(SteadyParameters):
             if reason:
                 return SetParametersResult(successful=False, reason=reason)
         self._values |= checked
+        self._deadlines_ms = deadlines_ms
         return SetParametersResult(successful=True)
 
     def _put_parameter(self, name: str, value: Any) -> None:
@@ -290,7 +299,7 @@ class PowerNode(SteadyParameters):
         self.get_logger().info(line)
         self._watch()
 
-    def _submit_step(self, step: float, is_wanted: Callable[[], bool]) -> Job:
+    def _submit_step(self, step: float | None, is_wanted: Callable[[], bool]) -> Job:
         def hold() -> str:
             if not is_wanted():
                 return 'not'
@@ -301,7 +310,8 @@ class PowerNode(SteadyParameters):
                     self._gpu.hold(None)
                 raise
 
-        return self._worker.submit(f'governor: GPU at {step:g} {self._gpu.unit}', hold)
+        what = 'GPU let go' if step is None else f'GPU at {step:g} {self._gpu.unit}'
+        return self._worker.submit(f'governor: {what}', hold)
 
     def _notice_mode(self) -> None:
         """Have a power mode of somebody else followed; the governor starts anew in it."""
@@ -326,7 +336,7 @@ class PowerNode(SteadyParameters):
         self._governor.step_frames(self._frames.take, self._limits)
 
     def _limits(self) -> Limits:
-        return parameters.policy_limits(self._values)
+        return parameters.policy_limits(self._values, self._deadlines_ms)
 
     def _take(self, sample: BoardSample) -> None:
         """Publish a sample, and let the governor look at it; called in the sampling thread."""
@@ -414,11 +424,19 @@ class PowerNode(SteadyParameters):
             return f'{job.what}: in work for {job.age_s:.0f} s'
         if self._control.journal_problem or self._contradiction:
             return self._control.journal_problem or self._contradiction
+        if self._governor.problem:
+            self._log_once(self._governor.problem)
+            return self._governor.problem
         if self._sampler.problem:
             idle = 'idle: ' if self._sampler.is_idle else ''
             self.get_logger().warning(f'{idle}{self._sampler.problem}', once=True)
             return f'{idle}{self._sampler.problem}'
         return failures_of(self).warning()
+
+    def _log_once(self, line: str) -> None:
+        if line not in self._logged:
+            self._logged.add(line)
+            self.get_logger().warning(line)
 
     def _log_change(self, line: str) -> None:
         """Log what is done to the board; also at the end, when there is no context any more."""

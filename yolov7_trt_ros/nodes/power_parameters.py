@@ -10,6 +10,7 @@ from rclpy.node import Node
 
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+from yolov7_trt_ros.nodes.power_deadlines import LEAST_MS, MOST_MS, read_deadlines
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.policy_state import GOVERNORS, Limits
 
@@ -43,7 +44,13 @@ PARAMETERS = (
     ParameterSpec(
         'deadline_ms', 33.0,
         'For the governor: longest time from the stamp of an image to its detections, ms.',
-        0.1, 60000.0, runtime=True,
+        LEAST_MS, MOST_MS, runtime=True,
+    ),
+    ParameterSpec(
+        'topic_deadlines_ms', '',
+        'Deadlines of topics that have one of their own: a list of `topic:ms`, or one text with '
+        'commas. A topic is one of detections_topics, or the image topic that its detections are '
+        'of.', reads=read_deadlines, runtime=True,
     ),
     ParameterSpec(
         'power_budget_w', 15.0, 'For the governor: most power of the whole board, W.',
@@ -142,11 +149,14 @@ def check_changes(
     return checked
 
 
-def policy_limits(values: Mapping[str, Any]) -> Limits:
-    """Return what the governor has to keep to."""
+def policy_limits(
+    values: Mapping[str, Any], deadlines_ms: Mapping[str, float] | None = None
+) -> Limits:
+    """Return what the governor has to keep to; deadlines of topics by their full names."""
     return Limits(
         governor=values['governor'],
         deadline_ms=values['deadline_ms'],
         power_budget_w=values['power_budget_w'],
         temperature_limit_c=values['temperature_limit_c'] or None,
+        deadlines_ms=deadlines_ms or {},
     )
