@@ -116,6 +116,21 @@ def test_rails_of_jetpack_5_and_later(orin) -> None:
     assert sample.problems == ()
 
 
+def test_clocks_of_the_engines(orin) -> None:
+    orin.put('/sys/class/devfreq/154c0000.nvenc/cur_freq', 793600000)
+    orin.put('/sys/class/devfreq/15380000.nvjpg/cur_freq', 499200000)
+    orin.put('/sys/class/devfreq/15540000.nvjpg/cur_freq', 230400000)
+    orin.put('/sys/class/devfreq/15880000.nvdla0/cur_freq', 1600000000)
+    orin.put('/sys/class/devfreq/15480000.nvdec/governor', 'nvhost_podgov')  # and no clock
+    orin.put('/sys/class/devfreq/somebodys.service/cur_freq', 1)
+    sample = orin.source().read()
+    engines = {name: mhz for name, mhz in sample.clocks_mhz.items()
+               if not name.startswith(('cpu', 'gpu', 'emc'))}
+    assert engines == pytest.approx({
+        'vic': 115.2, 'nvenc': 793.6, 'nvjpg': 499.2, 'nvjpg_2': 230.4, 'nvdla0': 1600})
+    assert sample.clocks_mhz['gpu'] == 612 and sample.problems == ()
+
+
 def test_rails_of_jetpack_4(board) -> None:
     board.put_all(
         JP4_CHIP, rail_name_0='GPU', rail_name_1='CPU', rail_name_2='SOC',
@@ -211,7 +226,8 @@ def test_clocks_loads_temperatures_and_fan(orin) -> None:
     sample = source.read()
     assert sample.time_ns == 5
     assert sample.clocks_mhz == {
-        'gpu': 612.0, **{f'cpu{core}': 1510.4 for core in range(4)}}  # cpu4 and cpu5 are off
+        'gpu': 612.0, 'vic': 115.2,
+        **{f'cpu{core}': 1510.4 for core in range(4)}}  # cpu4 and cpu5 are off
     assert sample.loads_percent == {
         'gpu': 65.7, 'cpu': 30.0, **{f'cpu{core}': 30.0 for core in range(4)}}
     assert sample.temperatures_c == {'cpu': 48.5, 'gpu': 50.031, 'tj': 50.031}

@@ -69,6 +69,7 @@ def part_statuses(node_name: str, sample: BoardSample | None) -> list[Diagnostic
          '' if hottest is None else f'{hottest[0]} {hottest[1]:.1f} C', hot),
         ('cpu', _unit_values(sample, 'cpu'), load_text(sample, 'cpu'), ()),
         ('gpu', _unit_values(sample, 'gpu'), load_text(sample, 'gpu'), ()),
+        ('engines', _engine_values(sample), '', ()),
         ('memory', memory_values(sample) | _unit_values(sample, 'emc'), memory_text(sample),
          sample.warnings),
         ('fan', fan_values(sample), '', ()),
@@ -161,11 +162,21 @@ def memory_values(sample: BoardSample) -> dict[str, str]:
 
 def _unit_values(sample: BoardSample, unit: str) -> dict[str, str]:
     """Return clocks and loads of a unit: of all cores for 'cpu'."""
+    texts = _clocks_and_loads(sample)
+    return {name: text for name, text in texts.items() if name.startswith(unit)}
+
+
+def _engine_values(sample: BoardSample) -> dict[str, str]:
+    """Return clocks and loads of what is neither CPU, GPU nor memory."""
+    others = ('cpu', 'gpu', 'emc')
+    texts = _clocks_and_loads(sample)
+    return {name: text for name, text in texts.items() if not name.startswith(others)}
+
+
+def _clocks_and_loads(sample: BoardSample) -> dict[str, str]:
     return {
-        name: text for name, text in {
-            **_numbers('clock', 'MHz', sample.clocks_mhz),
-            **_numbers('load', '%', sample.loads_percent),
-        }.items() if name.startswith(unit)
+        **_numbers('clock', 'MHz', sample.clocks_mhz),
+        **_numbers('load', '%', sample.loads_percent),
     }
 
 

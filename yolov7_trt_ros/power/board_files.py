@@ -9,7 +9,7 @@ only names and labels: those reads cannot hang.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 import dataclasses
 import re
 
@@ -45,6 +45,8 @@ _EMC_ACTIVITIES = (
     '/sys/kernel/actmon_avg_activity/mc_all',
     '/sys/kernel/debug/cactmon/mc_all',
 )
+# Video, JPEG, image and deep-learning engines; a kernel that lets them be set has devfreq folders.
+_ENGINE = re.compile(r'(?:.*\.)?((?:vic|nvenc|nvdec|nvjpg|nvdla|ofa|pva)\d*)', re.ASCII)
 _THERMAL = ('/sys/class/thermal', '/sys/devices/virtual/thermal')
 # Names of cooling devices whose state above 0 means that something runs slower than asked.
 _THROTTLING = re.compile(r'throttle|alert|balanced', re.IGNORECASE)
@@ -96,7 +98,10 @@ def find_board_files(tree: SysfsTree) -> BoardFiles:
         rails=find_rails(tree),
         alarms=(*find_rail_alarms(tree), *_throttling(tree)),
         gpu_folders=gpu_folders,
-        clocks=(*_gpu_clocks(gpu_folders), *_emc_clock(tree), *_cpu_clocks(tree)),
+        clocks=(
+            *_gpu_clocks(gpu_folders), *_emc_clock(tree), *_engine_clocks(tree),
+            *_cpu_clocks(tree),
+        ),
         loads=_gpu_load(tree, gpu_folders),
         emc_activity=_first(tree, _EMC_ACTIVITIES),
         temperatures=_find_temperatures(tree),
@@ -123,6 +128,17 @@ def _emc_clock(tree: SysfsTree) -> tuple[Gauge, ...]:
     return (Gauge('emc', path, 1e-6),) if path else ()
 
 
+def _engine_clocks(tree: SysfsTree) -> tuple[Gauge, ...]:
+    """Find the clocks of the engines beside the GPU; those that are idle keep their last one."""
+    gauges: dict[str, Gauge] = {}
+    for folder in tree.find('/sys/class/devfreq/*'):
+        match = _ENGINE.fullmatch(folder.rsplit('/', 1)[1])
+        if match is not None:
+            name = _unique(match[1], gauges)
+            gauges[name] = Gauge(name, f'{folder}/cur_freq', 1e-6)
+    return tuple(gauges.values())
+
+
 def _cpu_clocks(tree: SysfsTree) -> tuple[Gauge, ...]:
     """Of all cores, also those that are off now: they have the file again when they are on."""
     folders = tree.find('/sys/devices/system/cpu/cpu[0-9]*')
@@ -144,13 +160,18 @@ def _find_temperatures(tree: SysfsTree) -> tuple[Gauge, ...]:
     gauges: dict[str, Gauge] = {}
     for folder in _numbered(tree, 'thermal_zone'):
         kind = tree.read_or_empty(f'{folder}/type') or folder.rsplit('/', 1)[1]
-        name = unique = re.sub(r'[-_](thermal|therm)$', '', kind)
-        count = 1
-        while unique in gauges:
-            count += 1
-            unique = f'{name}_{count}'
-        gauges[unique] = Gauge(unique, f'{folder}/temp', 1e-3)
+        name = _unique(re.sub(r'[-_](thermal|therm)$', '', kind), gauges)
+        gauges[name] = Gauge(name, f'{folder}/temp', 1e-3)
     return tuple(gauges.values())
+
+
+def _unique(name: str, taken: Container[str]) -> str:
+    """Return the name, with a number behind it where it is taken."""
+    unique, count = name, 1
+    while unique in taken:
+        count += 1
+        unique = f'{name}_{count}'
+    return unique
 
 
 def _find_fan(tree: SysfsTree) -> tuple[Gauge, ...]:
