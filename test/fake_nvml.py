@@ -42,6 +42,7 @@ class FakeNvml(ModuleType):
         self.capability = [9, 0]
         self.clocks: tuple[int, int] | None = None
         self.hangs_s = 0.0
+        self.processes: list[SimpleNamespace] = []
 
     def _begin(self, function: str) -> None:
         if function in self.fails:
@@ -130,3 +131,7 @@ class FakeNvml(ModuleType):
     def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> list[int]:
         self._begin('nvmlDeviceGetCudaComputeCapability')
         return self.capability
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:
+        self._begin('nvmlDeviceGetComputeRunningProcesses')
+        return self.processes

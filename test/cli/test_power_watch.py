@@ -114,6 +114,12 @@ def test_what_is_not_known_is_a_dash_and_what_is_not_there_is_left_out() -> None
     assert text_of(draw(history_of(BoardSample(1)), {}, width=80, height=40)).strip() == 'q quits'
 
 
+def test_programs_on_a_gpu_are_listed() -> None:
+    sample = dataclasses.replace(SAMPLE, gpu_processes_mib={'4711 python3': 512.0, '9': None})
+    text = text_of(draw(history_of(sample), FACTS, width=80, height=40))
+    assert re.search(r'^4711 python3 +512  9 +-$', text, re.M), text
+
+
 def test_a_terminal_without_blocks_gets_others() -> None:
     marks = Marks('.:-=+*#@', '#', '.')
     text = text_of(draw(history_of(SAMPLE), FACTS, width=80, height=40, marks=marks))

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 import time
+from types import SimpleNamespace
 
 from fake_nvml import (
     DRIVER_NOT_LOADED,
@@ -98,6 +99,23 @@ def test_what_a_gpu_does_not_have_is_left_out(nvml) -> None:
     assert sample.temperatures_c == {'gpu': 61.0}
     assert 'does not tell the power' in sample.problems[0]
     assert sample.alarms == () and 'whether this GPU is slowed down' in sample.problems[1]
+
+
+def test_programs_on_the_gpu_are_told_with_their_memory(nvml) -> None:
+    mib = 1024**2
+    nvml.processes = [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in (
+        (os.getpid(), 300 * mib), (2**31 - 1, 5000 * mib), (2**31 - 2, None),
+        (2**31 - 3, 2**64 - 1))]
+    sample = open_source(nvml).read()
+    own = f'{os.getpid()} {Path("/proc/self/comm").read_text().strip()}'
+    assert list(sample.gpu_processes_mib.items()) == [
+        ('2147483647', 5000.0), (own, 300.0), ('2147483646', None), ('2147483645', None)]
+    assert sample.gpu_processes['GPU process 2147483646'] == 'unknown'
+    nvml.processes = [
+        SimpleNamespace(pid=2**30 + number, usedGpuMemory=1) for number in range(99)]
+    assert len(open_source(nvml).read().gpu_processes_mib) == 32
+    nvml.fails['nvmlDeviceGetComputeRunningProcesses'] = NOT_SUPPORTED
+    assert open_source(nvml).read().gpu_processes_mib == {}
 
 
 def test_beside_other_sensors_only_the_rest_is_told(nvml) -> None:

@@ -112,6 +112,7 @@ def _memory_columns(memory: BoardMemory | None) -> dict[str, float]:
 def sample_rows(sample: BoardSample) -> list[tuple[str, str]]:
     """Return what a sample holds, for people."""
     rows = [(name, f'{value:.2f}') for name, value in sample_columns(sample).items()]
+    rows += sample.gpu_processes.items()
     rows += [('alarm', alarm) for alarm in sample.alarms]
     rows += [('warning', text) for text in sample.warnings]
     return rows + [('not readable', problem) for problem in sample.problems]
@@ -121,6 +122,7 @@ def sample_record(sample: BoardSample) -> dict[str, Any]:
     """Return a sample for JSON."""
     return {
         'sample': sample_columns(sample),
+        'gpu_processes_mib': dict(sample.gpu_processes_mib),
         'alarms': list(sample.alarms),
         'warnings': list(sample.warnings),
         'problems': list(sample.problems),

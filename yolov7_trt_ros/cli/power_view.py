@@ -113,7 +113,7 @@ def draw(
     drawing = _Drawing(history, max(width, LEAST_WIDTH), marks or Marks())
     rows = [
         *drawing.head(facts), *drawing.alarms(), *drawing.power(), *drawing.loads(),
-        *drawing.memory(), *drawing.temperatures(),
+        *drawing.memory(), *drawing.temperatures(), *drawing.processes(),
     ]
     if len(rows) > height:
         rows = [*rows[:height - 1], [(f'... {len(rows) - height + 1} more lines', 'dim')]]
@@ -230,6 +230,17 @@ class _Drawing:
         return [
             self._section(title, 'heat'), *self._in_columns(cells, _SENSOR_CELL)
         ]
+
+    def processes(self) -> list[Row]:
+        """Return the programs that use the GPU, where NVML tells."""
+        found = self._sample.gpu_processes_mib
+        cells: list[Row] = [
+            [(f'{printable(name):<{_CELL - 10}.{_CELL - 10}}{_number(mib):>8}', '')]
+            for name, mib in found.items()
+        ]
+        if not cells:
+            return []
+        return [self._section('GPU memory (MiB)'), *self._in_columns(cells, _CELL)]
 
     def _section(self, title: str, past: str = '') -> Row:
         """Return a headline, with a sparkline at its end where one is asked for."""

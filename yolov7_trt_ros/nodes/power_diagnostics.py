@@ -68,7 +68,8 @@ def part_statuses(node_name: str, sample: BoardSample | None) -> list[Diagnostic
         ('temperatures', _numbers('temperature', 'C', sample.temperatures_c),
          '' if hottest is None else f'{hottest[0]} {hottest[1]:.1f} C', hot),
         ('cpu', _unit_values(sample, 'cpu'), load_text(sample, 'cpu'), ()),
-        ('gpu', _unit_values(sample, 'gpu'), load_text(sample, 'gpu'), ()),
+        ('gpu', _unit_values(sample, 'gpu') | sample.gpu_processes, load_text(sample, 'gpu'),
+         ()),
         ('engines', _engine_values(sample), '', ()),
         ('memory', memory_values(sample) | _unit_values(sample, 'emc'), memory_text(sample),
          sample.warnings),
@@ -123,6 +124,7 @@ def sample_values(sample: BoardSample) -> dict[str, str]:
         **_numbers('load', '%', sample.loads_percent),
         **fan_values(sample),
         **memory_values(sample),
+        **sample.gpu_processes,
         'alarms': '; '.join(sample.alarms) or 'none',
         'not readable': '; '.join(sample.problems) or 'none',
     }

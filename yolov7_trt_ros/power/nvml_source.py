@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from yolov7_trt_ros.power.nvml import NvmlDevice
+from yolov7_trt_ros.power.nvml_processes import read_processes
 from yolov7_trt_ros.power.rails import RailPower, RunningMeans
 from yolov7_trt_ros.power.sample import BoardSample
 
@@ -34,11 +35,12 @@ class _Answers:
     utilization: Any
     reasons: int | None
     fan_percent: float | None
+    processes: dict[str, float | None]
 
 
 class NvmlSource:
     """
-    Power, energy, temperature, clocks and loads of one GPU.
+    Power, energy, temperature, clocks, loads and programs of one GPU.
 
     NVML's power is a mean over up to a second; where the GPU counts its energy (Volta and newer),
     `energy_j` is exact.
@@ -96,6 +98,7 @@ class NvmlSource:
             loads_percent={} if use is None else _present(gpu=use.gpu, gpu_memory=use.memory),
             alarms=() if answers.reasons is None else _alarms(answers.reasons),
             fan_percent=None if answers.fan_percent is None else float(answers.fan_percent),
+            gpu_processes_mib=answers.processes,
             energy_j=energy_j,
             total_energy_j=energy_j.get('gpu'),
             problems=self._problems(answers, rails),
@@ -119,6 +122,7 @@ class NvmlSource:
             utilization=ask('nvmlDeviceGetUtilizationRates'),
             reasons=reasons,
             fan_percent=ask('nvmlDeviceGetFanSpeed'),
+            processes=read_processes(self._device),
         )
 
     def _problems(

@@ -41,6 +41,9 @@ class BoardSample:
         Drive of the fan, of its full one; its speed, where a board measures it.
     memory
         RAM and swap.
+    gpu_processes_mib
+        Programs that use the GPU, `4711 python3`, and its memory that each has; None where that
+        is not told. Only where NVML is asked.
     energy_j
         By rail, since the source was opened, where the hardware counts it; the same for
         `total_energy_j`.
@@ -59,6 +62,7 @@ class BoardSample:
     fan_percent: float | None = None
     fan_rpm: float | None = None
     memory: BoardMemory | None = None
+    gpu_processes_mib: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     energy_j: Mapping[str, float] = dataclasses.field(default_factory=dict)
     total_energy_j: float | None = None
     problems: tuple[str, ...] = ()
@@ -67,6 +71,14 @@ class BoardSample:
     def warnings(self) -> tuple[str, ...]:
         """Return what is close to going wrong: memory that is nearly full."""
         return (self.memory.warning,) if self.memory is not None and self.memory.warning else ()
+
+    @property
+    def gpu_processes(self) -> dict[str, str]:
+        """Return the memory of each program that uses the GPU, for people."""
+        return {
+            f'GPU process {name}': 'unknown' if mib is None else f'{mib:.0f} MiB'
+            for name, mib in self.gpu_processes_mib.items()
+        }
 
     @property
     def hottest_c(self) -> tuple[str, float] | None:
@@ -120,7 +132,7 @@ def merge_samples(
     """
     samples = (*power_samples, *other_samples)
 
-    def merged(name: str) -> dict[str, float]:
+    def merged(name: str) -> dict[str, Any]:
         parts = [getattr(part, name) for part in reversed(samples)]
         return {key: value for part in parts for key, value in part.items()}
 
@@ -139,6 +151,7 @@ def merge_samples(
         fan_percent=first('fan_percent'),
         fan_rpm=first('fan_rpm'),
         memory=first('memory'),
+        gpu_processes_mib=merged('gpu_processes_mib'),
         energy_j=merged('energy_j'),
         total_energy_j=_sum_of([part.total_energy_j for part in power_samples]),
         problems=tuple(problem for part in samples for problem in part.problems),
