@@ -321,7 +321,7 @@ def _ask(path: Path, *groups: int) -> str:
 
 def listen(path: Path) -> None:
     with open_listener(path, None, {}) as listener:
-        assert listener.socket.getsockname()
+        assert listener.path == str(path) and path.is_socket()
 
 
 @pytest.mark.parametrize('kind', ['file', 'link', 'broken link', 'folder', 'socket', 'answering'])
@@ -349,8 +349,10 @@ def test_what_is_not_its_own_is_never_replaced(path: Path, kind: str) -> None:
 
 def test_its_own_stale_socket_is_replaced(path: Path, orin: EmulatedBoard) -> None:
     process = subprocess.Popen(
-        [sys.executable, '-c', SERVE, str(orin.root.parent), str(path)], stdout=subprocess.PIPE)
-    assert process.stdout is not None and process.stdout.readline()
+        [sys.executable, '-c', SERVE, str(orin.root.parent), str(path)], text=True,
+        stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == f'listening at {path} for root\n'
     with pytest.raises(PowerError, match='another power service listens at'):
         listen(path)
     process.kill()

@@ -53,7 +53,7 @@ def serve(machine: Machine, path: Path, group: str | None, grants: Grants) -> No
         ):
             service.put_back_left()
             who = 'root' if listener.group is None else f'root and group {listener.group}'
-            say(f'listening at {listener.socket.getsockname()} for {who}')
+            say(f'listening at {listener.path} for {who}')
             service.run(listener)
     finally:
         service.close()

@@ -56,9 +56,10 @@ class Peer:
 
 @dataclasses.dataclass(frozen=True)
 class Listener:
-    """A listening socket, and the group that may use it; None: root alone."""
+    """A listening socket, its path, and the group that may use it; None: root alone."""
 
     socket: socket.socket
+    path: str
     group: int | None
 
 
@@ -173,7 +174,7 @@ def _take_from_systemd(environment: Mapping[str, str]) -> Iterator[Listener]:
                 f'expected a ListenStream= with the path of a socket, found {name!r}'
             )
         found = os.stat(name)
-        yield Listener(taken, found.st_gid if found.st_mode & stat.S_IWGRP else None)
+        yield Listener(taken, name, found.st_gid if found.st_mode & stat.S_IWGRP else None)
 
 
 def _lock(path: Path) -> int:
@@ -226,7 +227,7 @@ def _listen(path: Path, group: int | None, lock: int) -> Iterator[Listener]:
         finally:
             _remove_socket(fresh)
         try:
-            yield Listener(listening, group)
+            yield Listener(listening, str(path), group)
         finally:
             if _identity(path) == _noted(lock):
                 path.unlink(missing_ok=True)
