@@ -378,7 +378,7 @@ class PowerNode(SteadyParameters):
         self._watched_s = time.monotonic()
         if self._holding is not None:
             self._holding.ask_again()
-        if self._gpu_left is not None and self._gpu_left.error:
+        if self._gpu_error():
             self._gpu_left = self._take_over_gpu()
         if self._board.kind == JETSON and self._watcher.current is None:
             self._watcher.submit('looking at the mode', self._look)
@@ -415,8 +415,15 @@ class PowerNode(SteadyParameters):
 
     def _find_error(self) -> str:
         held = '' if self._holding is None else self._holding.error
-        left = '' if self._gpu_left is None else self._gpu_left.error
-        return self._worker.fault or self._governor.fault or self._changes.error or held or left
+        return (
+            self._worker.fault or self._governor.fault or self._changes.error or held
+            or self._gpu_error()
+        )
+
+    def _gpu_error(self) -> str:
+        """Return why what was left of a PC's GPU could not be taken over, '' for nothing."""
+        job = self._gpu_left
+        return job.error if job is not None and job.is_done else ''
 
     def _find_warning(self) -> str:
         job = self._worker.current
