@@ -3,6 +3,7 @@
 #   make venv PYTHON=python3.12             another Python (3.10 to 3.13)
 #   make test-jazzy PYTHON=python3.12       the tests on Jazzy, in an environment of its own
 #   make test TORCH_INDEX=                  PyTorch from PyPI, with CUDA: 3 GB more
+#   sudo make test-aarch64 AARCH64_FOLDER=/data/arm  another folder for the emulated system than .aarch64
 #   make demo SOURCE=street.mp4 SECONDS=20  an own picture, video or bag, for 20 s
 #   make demo ARGS="--help"                 any other option of the demo
 #   make test ARGS="-k letterbox -x"        any option of pytest
@@ -72,11 +73,11 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-jazzy check bench gpubench clean distclean
+.PHONY: help venv demo test test-jazzy test-aarch64 check bench gpubench clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@sed -n 's/^#   make/  make/p' Makefile
 
 venv: $(VENV)/.package.stamp  ## create .venv with ROS 2 Kilted and everything else; done once
@@ -89,6 +90,10 @@ test: venv $(VENV)/.torch.stamp  ## run all tests (ARGS= for pytest)
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-jazzy: test  ## run all tests on ROS 2 Jazzy, in .venv-jazzy (PYTHON=, ARGS=)
+
+# No .venv is needed: what runs there is installed there. AARCH64_FOLDER, MIRROR and ARGS reach it by its environment.
+test-aarch64:  ## run the tests without ROS on an emulated aarch64 machine (root on Debian, 1 hour; ARGS=)
+	@tools/test_aarch64.sh
 
 check: venv $(VENV)/.torch.stamp  ## lint, types and the rules between the folders
 	@$(BIN)/python -m ruff check .
@@ -115,11 +120,11 @@ clean:  ## remove what was built and cached, but no environment
 		|| echo "left: $$folder holds more than this makes"; done
 	find benchmarks examples launch test tools yolov7_trt_ros -name __pycache__ -type d -exec rm -rf {} +
 
-distclean: clean  ## remove .venv and .venv-jazzy as well, if this has made them
-	@status=0; for folder in .venv .venv-jazzy; do \
+distclean: clean  ## remove .venv, .venv-jazzy and .aarch64 as well, if this has made them
+	@status=0; for folder in .venv .venv-jazzy .aarch64; do \
 		if $(IS_OURS); then echo "rm -rf $$folder"; rm -rf $$folder; \
 		elif test -e $$folder || test -L $$folder; then status=1; \
-			echo "error: $$folder was not made by make venv, so it stays; if you want it gone: rm -rf $$folder" >&2; \
+			echo "error: $$folder was not made by make venv or make test-aarch64, so it stays; if you want it gone: rm -rf $$folder" >&2; \
 		fi; done; exit $$status
 
 # ---- the environment, in four steps; each is done again only if something it is made from has changed

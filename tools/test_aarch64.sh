@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Run the tests that need neither ROS nor a GPU on an emulated aarch64 machine: Debian 12 under QEMU's user mode.
+#
+#   make test-aarch64                              into .aarch64, which is kept for the next run
+#   make test-aarch64 AARCH64_FOLDER=/data/arm     into another folder
+#   make test-aarch64 ARGS='test/core -x'          other words for pytest; what it runs else stands in TESTS below
+#
+# For root on Debian or Ubuntu. MIRROR=URL names another archive of Debian. All that is mounted is mounted in a
+# namespace of this script's own, and its processes end with it, however it ends.
+set -euo pipefail
+
+MARK=.made_by_yolov7_trt_ros
+SUITE=bookworm
+CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+FOLDER=${AARCH64_FOLDER:-$CHECKOUT/.aarch64}
+MIRROR=${MIRROR:-http://deb.debian.org/debian}
+BINFMT=${BINFMT:-/proc/sys/fs/binfmt_misc}
+COPIED=(
+    config docs examples launch requirements resource scripts test tools yolov7_trt_ros
+    CHANGELOG.rst LICENSE README.md package.xml pyproject.toml setup.cfg setup.py
+)
+# Left out: nodes (no wheels of ROS 2), PyTorch, and what needs hours of emulation: the power policy and its simulator.
+TESTS=(
+    test/core test/replay test/report
+    test/engine/test_host_kernels.py test/engine/test_kernel_twins.py test/engine/test_trt_detector_emulated.py
+    test/engine/test_plan.py test/engine/test_trt_api.py test/engine/test_onnx_edit.py
+    test/power --ignore=test/power/test_policy.py --ignore=test/power/test_simulator.py
+    test/cli/test_cli_detect.py test/cli/test_cli_doctor.py test/cli/test_cli_power.py
+)
+
+missing() {  # what this machine lacks, a line each
+    test "$(id -u)" = 0 || echo "root's rights: sudo make test-aarch64"
+    local program
+    for program in debootstrap unshare; do
+        command -v $program >/dev/null || echo "$program: apt-get install -y debootstrap util-linux"
+    done
+    test "$(uname -m)" = aarch64 || is_emulated || echo "programs of aarch64 do not start: $(how_to_emulate)"
+}
+
+is_emulated() {  # flag F: the emulator is opened once, so that it need not lie in the emulated system
+    grep -qs '^enabled' "$BINFMT/qemu-aarch64" && grep -qs '^flags:.*F' "$BINFMT/qemu-aarch64"
+}
+
+how_to_emulate() {
+    echo 'apt-get install -y qemu-user-static binfmt-support'
+    echo '    and, where nothing mounts it at boot: mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc'
+    echo '    and then: update-binfmts --enable qemu-aarch64'
+}
+
+claim_folder() {  # only a folder that is empty, absent or marked is ever filled
+    if test -e "$FOLDER" && ! test -f "$FOLDER/$MARK" && test -n "$(ls -A "$FOLDER")"; then
+        echo "error: $FOLDER holds what this has not made; name another: AARCH64_FOLDER=FOLDER" >&2
+        exit 1
+    fi
+    mkdir -p "$FOLDER"
+    echo 'make distclean removes the folder that holds this file' > "$FOLDER/$MARK"
+}
+
+make_system() {  # a Debian with Python and a compiler; done again from the start if it was interrupted
+    test ! -e "$FOLDER/system.stamp" || return 0
+    echo "making a Debian $SUITE for arm64 in $FOLDER (about 12 minutes, 1 GB on disk) ..."
+    rm -rf --one-file-system "${FOLDER:?}/root" "$FOLDER/requirements.txt"
+    debootstrap --arch=arm64 --variant=minbase --include=python3-venv,python3-dev,g++,ca-certificates \
+        "$SUITE" "$FOLDER/root" "$MIRROR" > "$FOLDER/debootstrap.log" \
+        || { tail -20 "$FOLDER/debootstrap.log"; exit 1; } >&2
+    touch "$FOLDER/system.stamp"
+}
+
+mount_system() {  # not /sys: what ONNX Runtime reads there describes the host, and ends it
+    mount -t proc proc "$FOLDER/root/proc"
+    mkdir -p "$FOLDER/root/dev/shm"
+    mount -t tmpfs tmpfs "$FOLDER/root/dev/shm"
+}
+
+copy_files() {  # the working tree, and how this machine reaches PyPI
+    rm -rf --one-file-system "$FOLDER/root/src"
+    mkdir -p "$FOLDER/root/src"
+    tar -C "$CHECKOUT" --exclude=__pycache__ -cf - "${COPIED[@]}" | tar -C "$FOLDER/root/src" --no-same-owner -xf -
+    cp -L /etc/resolv.conf "$FOLDER/root/etc/resolv.conf"
+    local file
+    for file in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf; do
+        test ! -e $file || cp -L $file "$FOLDER/root$file"
+    done
+}
+
+inside() {  # run a command in the emulated system, in a copy of the working tree
+    local name kept=()
+    for name in http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST; do
+        test -z "${!name:-}" || kept+=("$name=${!name}")
+    done
+    chroot "$FOLDER/root" /usr/bin/env -i -C /src HOME=/root LANG=C.UTF-8 QEMU_CPU=cortex-a76 \
+        PATH=/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin ${kept[@]+"${kept[@]}"} "$@"
+}
+
+install_requirements() {
+    cmp -s "$CHECKOUT/requirements/dev.txt" "$FOLDER/requirements.txt" && return 0
+    echo 'installing requirements/dev.txt there from PyPI (about 5 minutes) ...'
+    inside python3 -m venv /venv
+    inside python -m pip install -qq --disable-pip-version-check --no-cache-dir -r requirements/dev.txt
+    cp "$CHECKOUT/requirements/dev.txt" "$FOLDER/requirements.txt"
+}
+
+run_tests() {  # ARGS is split at blanks, as make does it everywhere else
+    local words=("${TESTS[@]}")
+    test -z "${ARGS:-}" || read -ra words <<< "$ARGS"
+    inside python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+    inside python -c 'import cv2, onnxruntime, numpy, platform
+print("aarch64:", platform.machine(), "Python", platform.python_version(), "NumPy", numpy.__version__,
+      "OpenCV", cv2.__version__, "ONNX Runtime", onnxruntime.__version__)'
+    inside python -m pytest -p no:cacheprovider "${words[@]}"
+}
+
+if test "${1:-}" = --in-namespace; then
+    make_system
+    mount_system
+    copy_files
+    install_requirements
+    run_tests
+    exit
+fi
+lacks=$(missing)
+if test -n "$lacks"; then
+    printf 'error: this machine lacks for make test-aarch64:\n%s\n' "$lacks" >&2
+    exit 1
+fi
+claim_folder
+export AARCH64_FOLDER=$FOLDER MIRROR ARGS=${ARGS:-}
+exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
+    "${BASH_SOURCE[0]}" --in-namespace
