@@ -31,7 +31,7 @@ TESTS=(
 missing() {  # what this machine lacks, a line each
     test "$(id -u)" = 0 || echo "root's rights: sudo make test-aarch64"
     local program
-    for program in debootstrap unshare; do
+    for program in debootstrap unshare setpriv; do
         command -v $program >/dev/null || echo "$program: apt-get install -y debootstrap util-linux"
     done
     test "$(uname -m)" = aarch64 || is_emulated || echo "programs of aarch64 do not start: $(how_to_emulate)"
@@ -125,5 +125,6 @@ if test -n "$lacks"; then
 fi
 claim_folder
 export AARCH64_FOLDER=$FOLDER MIRROR ARGS=${ARGS:-}
-exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
+# unshare takes no notice of SIGTERM; it ends when this shell does, and with it the namespace
+setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
     "${BASH_SOURCE[0]}" --in-namespace

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -29,7 +30,8 @@ class Host:
         self.install('id', 'echo 0')
         self.install('uname', 'echo x86_64')
         self.install('debootstrap')
-        self.install('unshare', f'printf "%s\\n" "$@" > "{folder}/unshared"')
+        self.install('unshare')
+        self.install('setpriv', f'printf "%s\\n" "$@" > "{folder}/unshared"')
         self.unshared = folder / 'unshared'
         (self.binfmt / 'qemu-aarch64').write_text(READY)
 
@@ -85,8 +87,8 @@ def test_it_works_in_a_namespace_of_its_own_and_marks_its_folder(host: Host) -> 
     assert host.run().returncode == 0
     assert (host.target / MARK).is_file()
     words = host.unshared.read_text().splitlines()
-    assert words[:-2] == ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child',
-                          '--mount-proc']
+    assert words[:-2] == ['--pdeathsig', 'KILL', 'unshare', '--mount', '--propagation', 'private',
+                          '--pid', '--fork', '--kill-child', '--mount-proc']
     assert host.run().returncode == 0  # the folder is taken again
 
 
@@ -96,3 +98,28 @@ def test_a_folder_of_somebody_else_is_left_alone(host: Host, content: str) -> No
     done = host.run()
     assert done.returncode == 1 and 'AARCH64_FOLDER=' in done.stderr
     assert os.listdir(host.target) == [content] and not host.unshared.exists()
+
+
+NAMESPACE = ('unshare', '--mount', '--pid', '--fork', 'true')
+CANNOT = subprocess.run(NAMESPACE, capture_output=True, check=False).returncode
+
+
+@pytest.mark.skipif(CANNOT != 0, reason='no namespace can be made here')
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_what_it_has_started_ends_with_it_and_no_mount_stays(
+    host: Host, number: signal.Signals
+) -> None:
+    (host.programs / 'unshare').unlink()
+    (host.programs / 'setpriv').unlink()
+    here = '"$(dirname "$0")"'
+    host.install('debootstrap', f'mount -t tmpfs tmpfs {here} && echo begun >&2 && sleep 600')
+    script = subprocess.Popen(
+        [str(SCRIPT)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env={'PATH': f'{host.programs}:{os.environ["PATH"]}', 'AARCH64_FOLDER': str(host.target),
+             'BINFMT': str(host.binfmt)},
+    )
+    assert script.stderr is not None and script.stderr.readline() == 'begun\n'
+    script.send_signal(number)
+    script.stderr.read()  # ends when nobody has it open any more
+    assert script.wait() == -number
+    assert str(host.programs) not in Path('/proc/mounts').read_text()
