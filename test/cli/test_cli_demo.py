@@ -167,6 +167,7 @@ def test_what_was_made_is_listed_with_the_codec(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(bytes(600_000))
     lines = demo_summary.what_was_made(demo_summary.summarise(RECORD), tmp_path)
     text = '\n'.join(lines)
+    assert max(map(len, text.splitlines()[1:])) <= 80
     assert lines[0] == f'In {tmp_path}/, 1 MB:'
     assert 'front.mp4' in text and '(MPEG-4)' in text and 'browsers' in text
     assert 'rear.mp4' not in text and 'bag/' not in text

@@ -36,6 +36,7 @@ class MjpegServer:
         served = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+
             def do_GET(self) -> None:
                 served.connections += 1
                 self.send_response(200)

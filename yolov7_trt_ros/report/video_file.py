@@ -8,8 +8,8 @@ from typing import Any
 H264, MPEG4 = 'H.264', 'MPEG-4'
 _CODES = {H264: 'avc1', MPEG4: 'mp4v'}
 MPEG4_NOTE = (
-    'MPEG-4, for this OpenCV writes no H.264: VLC and mpv play it, browsers\n'
-    'do not; to convert it: ffmpeg -i IN.mp4 OUT.mp4'
+    'MPEG-4, for this OpenCV writes no H.264: VLC and mpv play\n'
+    'it, browsers do not; to convert it: ffmpeg -i IN.mp4 OUT.mp4'
 )
 
 
