@@ -166,6 +166,31 @@ def test_installing_the_wheel_is_enough_for_the_command(second_venv: Path) -> No
     assert run(second_venv / 'bin' / 'yolov7_trt', '--help', cwd=second_venv, PYTHONPATH='')
 
 
+def test_the_installed_command_detects(second_venv: Path, tmp_path: Path) -> None:
+    import skimage.data
+
+    picture = Path(skimage.data.__file__).parent / 'astronaut.png'
+    told = run(
+        second_venv / 'bin' / 'yolov7_trt', 'detect', picture, '-o', 'out', '--size', '352',
+        cwd=tmp_path, PYTHONPATH='',
+    )
+    assert 'person 1' in told and (tmp_path / 'out' / 'astronaut.jpg').is_file()
+
+
+def test_a_wheel_of_the_source_distribution_is_the_same(
+    members: dict[str, zipfile.ZipInfo], tmp_path: Path
+) -> None:
+    source = tmp_path / 'source'
+    shutil.copytree(REPOSITORY, source, ignore=NOT_SOURCES)
+    run(sys.executable, '-W', 'ignore', 'setup.py', '--quiet', 'sdist', '-d', tmp_path, cwd=source)
+    (archive,) = tmp_path.glob('*.tar.gz')
+    run(*PIP, 'wheel', '--no-deps', '--no-build-isolation', '-w', tmp_path, archive, cwd=tmp_path)
+    (built,) = tmp_path.glob('*.whl')
+    with zipfile.ZipFile(built) as wheel:
+        names = {re.sub(r'^[^/]+\.data/data/', '', name) for name in wheel.namelist()}
+    assert names == set(members)
+
+
 def test_installing_the_wheel_is_enough_for_the_nodes(second_venv: Path) -> None:
     if importlib.util.find_spec('rclpy') is None:
         need_ros('rclpy is not installed')
