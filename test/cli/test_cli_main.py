@@ -60,6 +60,24 @@ def test_help_of_a_verb(command: Command) -> None:
     assert command('help', 'nosuch').returncode == 2
 
 
+@pytest.mark.parametrize(('line', 'offered'), [
+    ('yolov7_trt qu', ['quantize']), ('yolov7_trt detect --save-t', ['--save-txt']),
+    ('yolov7_trt detect --backend t', ['tensorrt']),
+])
+def test_a_shell_is_told_what_may_follow(line: str, offered: list[str], tmp_path: Path) -> None:
+    """As `eval "$(register-python-argcomplete yolov7_trt)"` has the shell ask."""
+    pytest.importorskip('argcomplete')
+    environ = os.environ | {
+        '_ARGCOMPLETE': '1', '_ARGCOMPLETE_STDOUT_FILENAME': str(tmp_path / 'offered'),
+        'COMP_LINE': line, 'COMP_POINT': str(len(line)), '_ARGCOMPLETE_IFS': '\n',
+        'PYTHONPATH': str(Path(__file__).parents[2]),
+    }
+    program = 'from yolov7_trt_ros.cli.main import main; main()'
+    subprocess.run([sys.executable, '-c', program], env=environ, cwd=tmp_path, check=True)
+    told = (tmp_path / 'offered').read_text().splitlines()
+    assert [each.strip() for each in told] == offered
+
+
 def test_version(command: Command) -> None:
     assert command('--version').stdout.strip() == f'yolov7_trt {__version__}'
 

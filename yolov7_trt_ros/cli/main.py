@@ -80,10 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line; without a verb the list of verbs is the complaint."""
     parser = build_parser()
+    _complete(parser)
     if not words:
         parser.print_help(sys.stderr)
         raise SystemExit(EXIT_USAGE)
-    _complete(parser)
     return parser.parse_args(words)
 
 
