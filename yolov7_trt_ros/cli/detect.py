@@ -1,5 +1,5 @@
 """
-Find objects in pictures, videos, bags and streams, and draw them
+Find objects in pictures, videos, bags and streams, and draw them.
 
 A picture becomes a picture (.jpg) of the same name in the output folder, a video a video (.mp4), a
 bag a folder of pictures. A folder stands for the pictures in it, with --recursive also for those
