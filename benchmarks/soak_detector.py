@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 import ctypes
 from functools import partial
 import importlib
@@ -57,14 +57,17 @@ class Detector:
         Told of what is heard.
     idle
         Called often while waiting: the cameras.
+    command
+        Of the node, where it is not the package's own.
 
     """
 
     def __init__(
-        self, folder: Path, parameters: dict[str, Any], ledger: Ledger, idle: Callable[[], None]
+        self, folder: Path, parameters: dict[str, Any], ledger: Ledger, idle: Callable[[], None],
+        command: Sequence[str] = (),
     ) -> None:
         self.log = folder / 'detector.txt'
-        self.process = start_node('detector_node', parameters, self.log)
+        self.process = start_node('detector_node', parameters, self.log, command=command)
         self.statuses: dict[str, dict[str, str]] = {}
         self.statuses_ns = 0
         self.slowest_answer_s = 0.0
@@ -227,15 +230,17 @@ def stamp_ns(data: bytes) -> int:
 
 
 def start_node(
-    module: str, parameters: dict[str, Any], log: Path, *, file_limit_bytes: int | None = None
+    module: str, parameters: dict[str, Any], log: Path, *, file_limit_bytes: int | None = None,
+    command: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a node of the package with its output in a file; it may write so much into one."""
-    command = [sys.executable, '-m', f'yolov7_trt_ros.nodes.{module}', '--ros-args']
+    own = (sys.executable, '-m', f'yolov7_trt_ros.nodes.{module}')
+    arguments = [*(command or own), '--ros-args']
     for name, value in parameters.items():
-        command += ['-p', f'{name}:={str(value).lower() if isinstance(value, bool) else value}']
+        arguments += ['-p', f'{name}:={str(value).lower() if isinstance(value, bool) else value}']
     with log.open('wb') as file:
         return subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT,
+            arguments, stdout=file, stderr=subprocess.STDOUT,
             preexec_fn=partial(_before_start, file_limit_bytes),
         )
 

@@ -47,7 +47,7 @@ class FakeEngine:
     ) -> None:
         self.go = threading.Event()
         self.options: list[DetectorOptions] = []
-        self.seam = Engine(self._open, self._build)
+        self.seam = Engine(self._open, self._build, self._build)
         self.opened = list(opened)
         self._build_error, self._deaf = build_error, deaf
 

@@ -44,6 +44,8 @@ class OpenModel:
         Which, and its engine.
     sha256
         Of its file, '' where that is not known.
+    users, closed
+        How many threads run it, and whether nobody may any more.
 
     """
 
@@ -51,6 +53,7 @@ class OpenModel:
     detector: Detector
     sha256: str
     users: int = 0
+    closed: bool = False
     _asked: DetectSettings | None = None
     _given: DetectSettings | None = None
 
@@ -208,7 +211,12 @@ class EngineBank:
                 background.stop()
         ended = background is None or background.join(_JOIN_S)
         with self._lock:
-            engines = [each for each in self._engines.values() if ended or not each.users]
+            engines = [
+                each for each in self._engines.values()
+                if not each.closed and (ended or not each.users)
+            ]
+            for engine in engines:
+                engine.closed = True
         self._served = None
         for engine in engines:
             engine.detector.close()
@@ -286,16 +294,21 @@ class EngineBank:
         with self._lock:
             return self._machine.status(self._clock())
 
-    def compare_last(self) -> None:
+    def compare_last(self, has_waiting: Callable[[], bool] = lambda: False) -> None:
         """
         Have the candidate see the frames that were answered last, if it is its turn.
 
-        For the thread that detects, once they are published and no other waits. The candidate
-        runs in a thread of its own on a copy, so a frame that comes meanwhile need not wait.
+        For the thread that detects, once they are published. The candidate runs in a thread of
+        its own on a copy, so a frame that comes meanwhile need not wait.
+
+        Parameters
+        ----------
+        has_waiting
+            Whether another frame waits; then there is no comparison.
 
         """
-        served, self._served = self._served, None
-        if served is None:
+        served, self._served = self._served, None  # its images are in memory of others
+        if served is None or has_waiting():
             return
         candidate = self._begin(lambda machine: machine.begin_comparison(self._clock()))
         if candidate is None:

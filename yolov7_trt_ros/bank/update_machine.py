@@ -92,8 +92,8 @@ class UpdateStatus:
         Of the last comparison; None before any.
     keep_left_ns
         How long the former model is still kept.
-    last
-        How the last update ended, and why; '' before any.
+    last, last_failed
+        How the last update ended, and why, '' before any; whether the new model does not serve.
 
     """
 
@@ -109,6 +109,7 @@ class UpdateStatus:
     latency_ratio: float | None
     keep_left_ns: int
     last: str
+    last_failed: bool
 
 
 class UpdateMachine:
@@ -129,7 +130,7 @@ class UpdateMachine:
         self.phase = Phase.STEADY
         self.serving = ModelId(1, model)
         self.other: ModelId | None = None
-        self.last = ''
+        self.last, self._last_failed = '', False
         self._numbers = 1
         self._tally: ShadowTally | None = None
         self._watch = LatencyWatch()
@@ -155,7 +156,7 @@ class UpdateMachine:
             compared.drift_p95 if compared else None,
             compared.latency_ratio if compared else None,
             max(0, self._keep_until_ns - now_ns) if self.phase is Phase.KEPT else 0,
-            self.last,
+            self.last, self._last_failed,
         )
 
     # ---- what people ask for
@@ -170,14 +171,14 @@ class UpdateMachine:
             Updates are off, or the former model is still kept.
 
         """
+        if name == self.serving.name:
+            return
         if self.limits.mode == OFF:
             raise SettingError(
                 'model takes effect at configure, for the parameter update is off: set that to '
                 'shadow or immediate, or deactivate and clean up first'
             )
-        if self.phase is Phase.KEPT and self.other and name not in (
-            self.serving.name, self.other.name
-        ):
+        if self.phase is Phase.KEPT and self.other and name != self.other.name:
             left_s = max(0, self._keep_until_ns - now_ns) / NS_PER_S
             raise SettingError(
                 f'{self.serving.name} serves on trial, and {self.other.name} is kept for '
@@ -353,23 +354,30 @@ class UpdateMachine:
         self.phase, self._keep_until_ns = Phase.KEPT, now_ns + self.limits.keep_ns
         self._comparing_since_ns = None
         self._watch.begin(self.limits.max_latency_ratio)
-        self.last = f'{self.serving.name} serves: {reason}'
+        self._note(f'{self.serving.name} serves: {reason}', failed=False)
 
     def _go_back(self, reason: str) -> None:
         assert self.other is not None  # the former model
         given_up, self.serving, self.other = self.serving, self.other, None
         self.phase = Phase.STEADY
-        self.last = f'{given_up.name} rolled back to {self.serving.name}: {reason}'
+        self._note(
+            f'{given_up.name} rolled back to {self.serving.name}: {reason}', failed=True
+        )
 
     def _drop(self, reason: str) -> None:
         assert self.other is not None  # the candidate
-        self.last = f'{self.other.name} dropped, {self.serving.name} goes on: {reason}'
+        self._note(
+            f'{self.other.name} dropped, {self.serving.name} goes on: {reason}', failed=True
+        )
         self.other, self.phase = None, Phase.STEADY
         self._comparing_since_ns = None
 
     def _settle(self) -> None:
         self.other, self.phase = None, Phase.STEADY
         self._watch.forget()
+
+    def _note(self, text: str, *, failed: bool) -> None:
+        self.last, self._last_failed = text, failed
 
     def _other(self, what: str) -> ModelId:
         if self.other is None:

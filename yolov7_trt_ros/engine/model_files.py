@@ -9,8 +9,13 @@ import re
 
 from yolov7_trt_ros.core.class_names import COCO80, visible
 from yolov7_trt_ros.engine.file_kind import check_kind, check_model_file, ONNX, PLAN_SUFFIXES
-from yolov7_trt_ros.engine.plain_file import name_of_mode, read_plain_file
-from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError, SettingError
+from yolov7_trt_ros.engine.plain_file import name_of_mode, read_plain_file, sha256_of
+from yolov7_trt_ros.errors import (
+    ModelError,
+    ModelFormatError,
+    ModelNotFoundError,
+    SettingError,
+)
 
 DEFAULT_MODEL = 'yolov7-nano'
 EMBEDDED_MODELS = {DEFAULT_MODEL: 'yolov7-nano_fp16w.onnx'}
@@ -69,6 +74,14 @@ def _where_to_get(name: str) -> str:
         f'Fetch them: curl -LO {_RELEASE}/{name}.pt; then export them: yolov7_trt export '
         f'{name}.pt -o {name}.onnx (needs pip install torch onnx), and give -m {name}.onnx'
     )
+
+
+def hash_of_model(name_or_path: str) -> str:
+    """Return the SHA-256 of a model's file in hexadecimal digits, '' where it cannot be read."""
+    try:
+        return sha256_of(find_model(name_or_path))
+    except (OSError, ModelError):
+        return ''
 
 
 def find_onnx_model(name_or_path: str) -> Path:

@@ -14,6 +14,8 @@ parameters and diagnostics.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import contextlib
+from functools import partial
 import time
 import traceback
 from typing import Any
@@ -23,19 +25,19 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from vision_msgs.msg import VisionInfo
 
+from yolov7_trt_ros.bank.engine_bank import OpenModel
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
-from yolov7_trt_ros.nodes import diagnostics, parameters, qos
+from yolov7_trt_ros.nodes import diagnostics, parameters
 from yolov7_trt_ros.nodes.callback_net import failures_of
-from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.direct_take import AUTO, choose_receive, DirectTake
 from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.image_stream import StreamLimits
-from yolov7_trt_ros.nodes.labels import label_info_msg
+from yolov7_trt_ros.nodes.labels import LatchedLabels
+from yolov7_trt_ros.nodes.model_update import ModelUpdates
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     held_parameters,
@@ -50,6 +52,7 @@ from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.stream_set import stream_set, StreamSet
 from yolov7_trt_ros.nodes.topic_names import resolve_names
+from yolov7_trt_ros.nodes.topic_plan import WantedTopics
 from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
@@ -91,13 +94,12 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._build: PlanBuild | None = None
         self._build_reason = ''
         self._detector: Detector | None = None
-        self._wire: DetectionsWire | None = None
         self._settings: parameters.NodeSettings | None = None
         self._streams: StreamSet | None = None
         self._worker: DetectionWorker | None = None
         self._direct: DirectTake | None = None
         self._receive = ''  # what diagnostics tell of it
-        self._latched: list[Any] = []
+        self._labels = LatchedLabels(self)
         self._fault = ''  # what keeps it from detecting until the next transition
         self._device_lost = ''  # why CUDA cannot be used again in this process
         self._last_error = ''
@@ -108,6 +110,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         for spec in parameters.TOPIC_PARAMETERS:
             resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
         self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._updates = ModelUpdates(self, self._engine, self._on_serving, self._hold_model)
         self._build_ended = self.create_guard_condition(self._on_build_ended)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._second_timer = self.create_timer(
@@ -164,6 +167,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop a build, free the model and take the publishers down."""
         self._fault = self._device_lost
+        self._updates.give_up()
         self._release()
         return SUCCESS
 
@@ -260,50 +264,53 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._detector = detector
         values = read_parameters(self, parameters.PARAMETERS)
         self._settings = parameters.node_settings(values, detector.spec.class_names)
-        self._wire = DetectionsWire(detector.spec.class_names)
-        if self._wire.reason:
-            self.get_logger().warning(f'detections are published as {self._wire.form}')
-        self._publish_labels(detector, values['model'])
-        self.get_logger().info(
-            f'model {values["model"]}: {detector.spec.layout.value} output, '
-            f'{len(detector.spec.class_names)} class names, {detector.backend}'
+        self._detector = self._updates.use(
+            detector, values['model'], parameters.update_limits(values)
         )
-        for doubt in detector.spec.doubts:
-            self.get_logger().warning(f'model {values["model"]}: {doubt}')
         if self._state == 'active':
-            self._start_worker(detector)
+            self._start_worker(self._detector)
+
+    def _on_serving(self, model: OpenModel) -> None:
+        """Say what the model is that serves from now on, and take settings for its classes."""
+        spec, name = model.detector.spec, model.model.name
+        values = held_parameters(self, parameters.PARAMETERS)
+        with contextlib.suppress(SettingError):  # told when it was set; ids are moved by name
+            self._settings = parameters.node_settings(values, spec.class_names)
+        self._labels.publish(model, self._current_settings().detect.score_threshold)
+        log = self.get_logger()
+        log.info(
+            f'model {name}: {spec.layout.value} output, {len(spec.class_names)} class names, '
+            f'{model.detector.backend}'
+        )
+        for doubt in spec.doubts:
+            log.warning(f'model {name}: {doubt}')
+        wire = self._updates.wire
+        if wire is not None and wire.reason:
+            log.warning(f'detections are published as {wire.form}')
+
+    def _hold_model(self, model: str) -> None:
+        """Have the parameter say what serves, where an update was given up."""
+        if self.get_parameter('model').value != model:
+            result = self.set_parameters([Parameter('model', value=model)])[0]
+            if not result.successful:
+                self.get_logger().warning(
+                    f'the parameter model is not what serves: {result.reason}',
+                    throttle_duration_sec=_WARN_PERIOD_S,
+                )
 
     def _start_worker(self, detector: Detector) -> None:
         self._fault = self._device_lost
-        assert self._streams is not None and self._wire is not None  # set by on_configure
+        assert self._streams is not None  # set by on_configure
         images: PulledImages | PushedImages = PushedImages(self)
         if self._direct is not None:
             images = PulledImages(self, self._direct)
         self._worker = DetectionWorker(
-            detector, self._wire, images, self._current_settings, self._on_frame_error,
-            self.context.ok, failures_of(self).note,
+            detector, self._updates, images, self._current_settings, self._on_frame_error,
+            self.context.ok, failures_of(self).note, self._updates.answered,
         )
         self._worker.start()
         self._streams.limit(_limits(self._current_settings()))
         self._streams.subscribe(images)
-
-    def _publish_labels(self, detector: Detector, model: str) -> None:
-        """Publish class names and method once, latched, for whoever comes later."""
-        stamp = self.get_clock().now().to_msg()
-        info = VisionInfo()
-        info.header.stamp = stamp
-        info.method = f'YOLOv7 ({model}), {detector.backend}'
-        info.database_location = f'{self.get_fully_qualified_name()}/label_info'
-        messages = [('~/vision_info', info)]
-        labels = label_info_msg(
-            detector.spec.class_names, stamp, self._current_settings().detect.score_threshold
-        )
-        if labels is not None:
-            messages.append(('~/label_info', labels))
-        for topic, message in messages:
-            publisher = self.create_publisher(type(message), topic, qos.LATCHED)
-            publisher.publish(message)
-            self._latched.append(publisher)
 
     def _stop_worker(self) -> None:
         worker, self._worker = self._worker, None
@@ -315,6 +322,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _close_detector(self) -> None:
         detector, self._detector = self._detector, None
+        self._updates.close()
         if detector is not None:
             detector.close()
 
@@ -327,7 +335,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _release(self) -> None:
         """Free everything; what fails at that leaves the rest to be freed all the same."""
         for step in (
-            self._stop_build, self._stop_worker, self._destroy_streams, self._destroy_latched,
+            self._stop_build, self._stop_worker, self._destroy_streams, self._labels.destroy,
             self._close_detector,
         ):
             try:
@@ -340,11 +348,6 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         streams, self._streams = self._streams, None
         if streams is not None:
             streams.destroy()
-
-    def _destroy_latched(self) -> None:
-        latched, self._latched = self._latched, []
-        for publisher in latched:
-            self.destroy_publisher(publisher)
 
     # Parameters --------------------------------------------------------------------------------
 
@@ -363,29 +366,48 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _change(self, changes: dict[str, Any]) -> None:
         before = held_parameters(self, parameters.PARAMETERS)
         checked = parameters.check_changes(
-            changes, before, configured=self._state in ('inactive', 'active')
+            changes, before, configured=self._state in ('inactive', 'active'),
+            updatable=self._updates.may_become(changes.get('model'), self._state == 'active'),
         )
         self._trusted.check(checked)
         values = before | checked
+        updates = self._state in ('inactive', 'active') and values['model'] != before['model']
+        if updates:
+            self._updates.check(values['model'])
         detector, settings = self._detector, self._settings
         # Without a model yet, `_use_detector` reads them when it has come.
         if detector is not None:
             settings = parameters.node_settings(values, detector.spec.class_names)
-        self._change_topics(checked, values)
+        topics = self._check_topics(checked, values)
+        if updates:
+            self._update_model(values)
+        if topics is not None and self._streams is not None:
+            self._streams.set_topics(topics)
         self._settings = settings
+        self._updates.limit(parameters.update_limits(values))
         if self._streams is not None and settings is not None:
             self._streams.limit(_limits(settings))
 
-    def _change_topics(self, changes: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Take other topics, all or none; before configure look at their names alone."""
+    def _update_model(self, values: dict[str, Any]) -> None:
+        """Have another model take the place of the one that serves."""
+        self._updates.ask(
+            values['model'],
+            parameters.detector_options(values | self._trusted.files_to_open(values)),
+            may_build=values['on_plan_mismatch'] == parameters.REBUILD,
+            fits=partial(parameters.node_settings, values),
+        )
+
+    def _check_topics(
+        self, changes: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> WantedTopics | None:
+        """Return other topics, None where they stay; before configure look at names alone."""
         names = [spec.name for spec in parameters.TOPIC_PARAMETERS if spec.name in changes]
         if self._streams is None:
             for name in names:
                 resolve_names(self, name, values[name])
         elif names:
-            self._streams.set_topics(
-                self._streams.check(values['image_topics'], values['detections_topics'])
-            )
+            return self._streams.check(values['image_topics'], values['detections_topics'])
+        return None
 
     # Health ------------------------------------------------------------------------------------
 
@@ -410,13 +432,17 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         try:
             if self._worker is not None and self._streams is not None:
                 self._streams.follow()
+                self._updates.keep_topics([topic for topic, _ in self._streams.items()])
         except Exception as exc:  # of the middleware: diagnostics must go on all the same
             failures_of(self).note('looking for publishers', exc)
 
     def _every_second(self) -> None:
         self._follow()
+        self._updates.tick()
         self._note_worker_fault()
-        message = DiagnosticArray(status=[self._node_status(), *self._topic_statuses()])
+        message = DiagnosticArray(status=[
+            self._node_status(), *self._updates.diagnostics(), *self._topic_statuses(),
+        ])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
         if self._device_lost and self.get_parameter('on_device_lost').value == parameters.EXIT:
@@ -432,11 +458,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _node_status(self) -> Any:
         facts: dict[str, str] = {}
         busy = failures_of(self).warning()
-        if self._detector is not None:
-            model = str(self.get_parameter('model').value)
-            facts = diagnostics.detector_facts(model, self._detector)
-        if self._detector is not None and self._wire is not None:
-            facts['published as'] = self._wire.form
+        wire = self._updates.wire
+        if wire is not None:
+            facts = self._updates.facts() | {'published as': wire.form}
         if self._worker is not None:
             facts |= self._worker.facts()
         if self._streams is not None:

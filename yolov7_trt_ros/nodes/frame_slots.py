@@ -109,6 +109,11 @@ class FrameSlots(Generic[T]):
         taken = [self._waiting.popitem(last=False) for _ in range(count)]
         return [(topic, frame) for topic, (_, frame) in taken]
 
+    def has_waiting(self) -> bool:
+        """Whether a frame waits to be taken."""
+        with self._condition:
+            return bool(self._waiting)
+
     def forget(self, topic: str) -> list[T]:
         """Forget all that is known of a topic; returns its frame, thrown away, if one waited."""
         with self._condition:

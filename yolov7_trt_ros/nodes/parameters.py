@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
+from yolov7_trt_ros.bank.bank_settings import BankSettings
+from yolov7_trt_ros.bank.update_machine import MODES, UpdateLimits
 from yolov7_trt_ros.core.class_filter import find_class_ids
 from yolov7_trt_ros.core.detector import DetectSettings, MAX_DETECTIONS_LIMIT
 from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, MAX_PIXELS
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
+from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
 from yolov7_trt_ros.engine.open import (
@@ -32,6 +35,7 @@ EXIT = 'exit'
 """Value of `on_device_lost`."""
 
 _OPTIONS = DetectorOptions()
+_LIMITS = UpdateLimits()
 _SETTINGS = DetectSettings()
 
 PARAMETERS = (
@@ -60,7 +64,13 @@ PARAMETERS = (
         'rclpy; auto takes direct where a message to itself shows that it works.',
         choices=(AUTO, DIRECT, RCLPY),
     ),
-    ParameterSpec('model', DEFAULT_MODEL, 'Path of a model file, or name of an embedded model.'),
+    ParameterSpec(
+        'model', DEFAULT_MODEL,
+        'Path of a model file, or name of an embedded model. On an active node another one starts '
+        'an update, see `update`.',
+        otherwise='on an active node a change starts an update, else it takes effect at the '
+        'configure transition',
+    ),
     ParameterSpec(
         'model_folders', '',
         'Folders that `model`, `class_names` and `plan_cache` may name files in when they are set '
@@ -177,6 +187,40 @@ PARAMETERS = (
         runtime=True,
     ),
     ParameterSpec(
+        'update', _LIMITS.mode,
+        'What setting `model` on an active node does: the new model is compared on live frames '
+        'before it serves, serves at once, or is refused.', choices=MODES, runtime=True,
+    ),
+    ParameterSpec(
+        'update_shadow_frames', _LIMITS.shadow_frames,
+        'Frames to compare before a new model serves.', 1, 100_000, runtime=True,
+    ),
+    ParameterSpec(
+        'update_shadow_share', _LIMITS.shadow_share,
+        'Part of the processed frames that is compared, where no other frame waits.', 0.001, 1.0,
+        runtime=True,
+    ),
+    ParameterSpec(
+        'update_min_agreement', _LIMITS.min_agreement,
+        'Least part of the detections in which both models agree: matched, of matched, missed '
+        'and new ones, as `yolov7_trt compare` counts them.', 0.0, 1.0, runtime=True,
+    ),
+    ParameterSpec(
+        'update_min_detections', _LIMITS.min_detections,
+        'Detections to compare at least: with fewer, both models agree on nothing.', 0, 1_000_000,
+        runtime=True,
+    ),
+    ParameterSpec(
+        'update_max_latency_ratio', _LIMITS.max_latency_ratio,
+        'Most times that a new model may take of what the former takes.', 0.01, 1000.0,
+        runtime=True,
+    ),
+    ParameterSpec(
+        'update_keep_s', _LIMITS.keep_ns / NS_PER_S,
+        'How long the former model is kept, to go back to, in seconds.', 0.0, 86_400.0,
+        runtime=True,
+    ),
+    ParameterSpec(
         'class_id_format', 'name', 'Text in class_id: the class name, or its index.',
         choices=('name', 'index'), runtime=True,
     ),
@@ -212,7 +256,8 @@ class NodeSettings:
 
 
 def check_changes(
-    changes: Mapping[str, Any], values: Mapping[str, Any], *, configured: bool
+    changes: Mapping[str, Any], values: Mapping[str, Any], *, configured: bool,
+    updatable: bool = False,
 ) -> dict[str, Any]:
     """
     Check parameters about to be set; names that are not ours (use_sim_time) are passed over.
@@ -225,6 +270,8 @@ def check_changes(
         What holds: to set that again is no change, and accepted in every state.
     configured
         Whether the node is inactive or active.
+    updatable
+        Whether the model may change all the same.
 
     Raises
     ------
@@ -237,7 +284,8 @@ def check_changes(
         spec = _BY_NAME.get(name)
         if spec is None:
             continue
-        if configured and not spec.runtime and spec.check(value) != values[name]:
+        fixed = configured and not spec.runtime and not (updatable and name == 'model')
+        if fixed and spec.check(value) != values[name]:
             raise SettingError(
                 f'{name} takes effect at configure and the node is already configured: first '
                 '`ros2 lifecycle set <node> deactivate` and `cleanup`, then set it, then '
@@ -253,6 +301,19 @@ def detector_options(values: Mapping[str, Any]) -> DetectorOptions:
     return DetectorOptions(**{name: values[name] for name in names if name in values})
 
 
+def update_limits(values: Mapping[str, Any]) -> UpdateLimits:
+    """Return how updates of the model go."""
+    return UpdateLimits(
+        mode=values['update'],
+        shadow_frames=values['update_shadow_frames'],
+        shadow_share=values['update_shadow_share'],
+        min_agreement=values['update_min_agreement'],
+        min_detections=values['update_min_detections'],
+        max_latency_ratio=values['update_max_latency_ratio'],
+        keep_ns=int(values['update_keep_s'] * NS_PER_S),
+    )
+
+
 def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> NodeSettings:
     """
     Return the run-time settings.
@@ -264,12 +325,13 @@ def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> Node
 
     """
     return NodeSettings(
-        detect=DetectSettings(
+        detect=BankSettings(
             score_threshold=values['score_threshold'],
             iou_threshold=values['iou_threshold'],
             max_detections=values['max_detections'],
             class_ids=find_class_ids(split_names(values['classes']), class_names),
             class_agnostic=values['class_agnostic'],
+            class_names=tuple(class_names),
         ),
         max_image_pixels=values['max_image_pixels'],
         max_rate_hz=values['max_rate_hz'],

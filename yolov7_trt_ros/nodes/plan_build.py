@@ -10,10 +10,13 @@ import sys
 import threading
 import time
 
+from yolov7_trt_ros.bank.background import THREAD_NAME
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.engine.build_process import build_apart
+from yolov7_trt_ros.engine.model_files import hash_of_model
 from yolov7_trt_ros.engine.open import build_needed_plan, DetectorOptions, open_detector
-from yolov7_trt_ros.errors import BuildError, Yolov7TrtError
+from yolov7_trt_ros.errors import BuildError, PlanError, Yolov7TrtError
 from yolov7_trt_ros.nodes.echo import describe_error
 
 _THREAD_NAME = 'plan_build'
@@ -23,14 +26,28 @@ _POLL_S = 0.1
 _ONE_AT_A_TIME = threading.Lock()
 
 
+Build = Callable[
+    [DetectorOptions, Callable[[str, float | None], None], Callable[[], bool]], Path
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """What the node needs of engine/: open a detector, and build the plan that one needs."""
+    """
+    What the node needs of engine/.
+
+    Attributes
+    ----------
+    open_detector
+        Opens a detector.
+    build, build_apart
+        Build the plan that one needs: in this process, or in one of its own with low priority.
+
+    """
 
     open_detector: Callable[[DetectorOptions], Detector] = open_detector
-    build: Callable[
-        [DetectorOptions, Callable[[str, float | None], None], Callable[[], bool]], Path
-    ] = build_needed_plan
+    build: Build = build_needed_plan
+    build_apart: Build = build_apart
 
 
 class PlanBuild:
@@ -66,10 +83,13 @@ class PlanBuild:
 
     def progress(self) -> str:
         """Return `building a plan: tactics 43 %, 95 s`: phase, its share if known, time so far."""
+        return f'building a plan: {self._progress()}'
+
+    def _progress(self) -> str:
         phase, fraction = self._phase
         share = '' if fraction is None else f' {100 * fraction:.0f} %'
         seconds = (time.monotonic_ns() - self._started_ns) / NS_PER_S
-        return f'building a plan: {phase}{share}, {seconds:.0f} s'
+        return f'{phase}{share}, {seconds:.0f} s'
 
     def take(self) -> Detector | None:
         """
@@ -139,14 +159,70 @@ class PlanBuild:
             detector.close()
 
 
+class CandidateOpening(PlanBuild):
+    """
+    Opens a new model beside one that serves; builds its plan first where that is needed.
+
+    Parameters
+    ----------
+    engine, options, on_end
+        As for PlanBuild.
+    may_build
+        Whether a plan that is missing or does not fit is built.
+    prepare
+        Called in the build's thread with what was opened; an error of ours that it raises is the
+        reason why there is none.
+
+    Attributes
+    ----------
+    sha256
+        Of the model's file, once it is open.
+
+    """
+
+    def __init__(
+        self, engine: Engine, options: DetectorOptions, on_end: Callable[[], None], *,
+        may_build: bool, prepare: Callable[[Detector], None] = lambda _: None,
+    ) -> None:
+        self._may_build, self._builds, self._prepare = may_build, False, prepare
+        self.sha256 = ''
+        apart = dataclasses.replace(engine, build=engine.build_apart)
+        super().__init__(apart, options, on_end)
+
+    def progress(self) -> str:
+        """Return `open, 2 s`, or `building a plan: tactics 43 %, 95 s`."""
+        return super().progress() if self._builds else self._progress()
+
+    def _build_and_open(self) -> Detector | None:
+        detector = self._open_or_build()
+        if detector is not None:
+            try:
+                self._prepare(detector)
+            except Yolov7TrtError:
+                detector.close()
+                raise
+            self.sha256 = hash_of_model(self._options.model)
+        return detector
+
+    def _open_or_build(self) -> Detector | None:
+        self._report('open', None)
+        try:
+            return self._engine.open_detector(self._options)
+        except PlanError:
+            if not self._may_build:
+                raise
+        self._builds = True
+        return super()._build_and_open()
+
+
 def exit_over_builds(code: int) -> int:
     """
-    Return `code`, or end the process with it where a cancelled build still runs.
+    Return `code`, or end the process with it where a build, or a new model, still runs.
 
     Python's own way out unloads TensorRT under that thread's native code, which crashes.
 
     """
-    if any(thread.name == _THREAD_NAME for thread in threading.enumerate()):
+    if any(thread.name in (_THREAD_NAME, THREAD_NAME) for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -137,6 +137,10 @@ class PulledImages:
         self._looked_ns = time.monotonic_ns()
         return self._take_from(found, most)
 
+    def has_waiting(self) -> bool:
+        """Whether a frame waits to be taken, of a topic whose next one is wanted already."""
+        return bool(self._waiting.look(self._due(self._present(), time.monotonic_ns())))
+
     def _take_from(
         self, ready: Iterable[PulledTopic], most: int
     ) -> list[tuple[str, ReceivedFrame]]:

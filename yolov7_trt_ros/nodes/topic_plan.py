@@ -21,7 +21,7 @@ from yolov7_trt_ros.nodes.topic_names import (
 
 _OWN = (
     '/diagnostics', '/parameter_events', '/rosout', '/clock', '~/transition_event',
-    '~/label_info', '~/vision_info',
+    '~/label_info', '~/vision_info', '~/update',
 )
 _DETECTIONS_TYPE = 'vision_msgs/msg/Detection2DArray'
 _IMAGE_TYPE = 'sensor_msgs/msg/Image'

@@ -17,7 +17,6 @@ from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.core.serialized_image import MessageHeader
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
 from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
-from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
 from yolov7_trt_ros.nodes.overlap import Overlap
@@ -26,6 +25,13 @@ from yolov7_trt_ros.report.overlay import annotated_copy
 
 MOST_FRAME_ID_CHARACTERS = 1024
 _RECOVERY = 'deactivate, cleanup, configure and activate'
+
+
+class Wire(Protocol):
+    """Makes what is published, in the thread of the worker: see DetectionsWire."""
+
+    def make(self, detections: Detections, header: MessageHeader, class_id_format: str) -> Any:
+        """Return the message or its bytes."""
 
 
 class FrameSource(Protocol):
@@ -39,6 +45,9 @@ class FrameSource(Protocol):
 
     def close(self) -> list[ReceivedFrame]:
         """Wake the worker for good; returns the waiting frames, which are thrown away."""
+
+    def has_waiting(self) -> bool:
+        """Whether a frame waits to be taken; for the worker's thread."""
 
 
 class DetectionWorker:
@@ -67,22 +76,26 @@ class DetectionWorker:
         Tells whether ROS is still up; not so once a signal has shut it down.
     on_defect
         Called with where it was and what was raised, for what is no fault of image or engine.
+    on_answered
+        Called after frames were published, with topic and stamp of each, and what tells whether
+        another frame waits; in the worker's thread.
 
     """
 
     def __init__(
         self,
         detector: Detector,
-        wire: DetectionsWire,
+        wire: Wire,
         slots: FrameSource,
         settings: Callable[[], NodeSettings],
         on_error: Callable[[str], None],
         is_up: Callable[[], bool],
         on_defect: Callable[[str, Exception], None] = lambda *_: None,
+        on_answered: Callable[[Sequence[tuple[str, int]], Callable[[], bool]], None] = lambda *_: None,
     ) -> None:
         self._detector, self._wire, self._slots = detector, wire, slots
         self._settings, self._on_error, self._is_up = settings, on_error, is_up
-        self._on_defect = on_defect
+        self._on_defect, self._on_answered = on_defect, on_answered
         self._lost: DeviceLostError | None = None
         self._overlap = Overlap()
         self._pipeline = detector if isinstance(detector, PipelinedDetector) else None
@@ -203,6 +216,14 @@ class DetectionWorker:
         ]
         for each, detections in published:
             self._publish_overlay(each, detections, flight.settings)
+        self._tell_answered([each for each, _ in published])
+
+    def _tell_answered(self, published: Sequence[_ViewedFrame]) -> None:
+        stamps = [(each.frame.stream.topic, each.header.stamp_ns) for each in published]
+        try:
+            self._on_answered(stamps, self._slots.has_waiting)
+        except Exception as exc:  # a defect, for the frames are out
+            self._on_defect('after a frame', exc)
 
     def _collect(
         self, flight: _Flight, beside_ns: int

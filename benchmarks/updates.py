@@ -1,0 +1,344 @@
+"""
+Change the detector's model again and again while cameras send, and see that nobody notices.
+
+    python benchmarks/updates.py --updates 100 --cameras 2 --rate 10
+
+Three parts, with the embedded model and others made of it (updates_models.py), on the CPU. First
+nothing is changed: the gaps between detections are what an update is measured by. Then `updates`
+good models, each opened, compared, served, and the former one let go; every tenth is rolled back.
+Then bad candidates of every kind, and builds that are killed in each phase (updates_node.py):
+each must leave the model that serves. At the end: received = processed + failed + dropped, every
+detection that of one image, none failed; no growth of memory, threads and file descriptors over
+the good updates. Exit status 1 on any violation.
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import os
+from pathlib import Path
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from measured_on import save
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from soak_cameras import Camera, Mode
+from soak_detector import Detector, Meter, Stuck
+from soak_ledger import judge_growth, Ledger, TOLERANCES
+from std_srvs.srv import Trigger
+from updates_models import good, write_bad
+from updates_node import PHASES
+
+from yolov7_trt_ros.core.topics import detections_topics
+from yolov7_trt_ros.nodes import process
+
+SIZE_WH = (320, 240)
+FIRST = 'yolov7-nano'
+REFUSED = ('outside', 'link to outside')
+LIMIT_S = 60.0
+QUIET_S = 20.0
+IN_TRANSIT_S = 0.5
+METER_S = 0.5
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+NODE = Path(__file__).resolve().with_name('updates_node.py')
+
+
+class Watched(Detector):
+    """A detector that notes when detections of each topic come, and how an update stands."""
+
+    def __init__(
+        self, folder: Path, parameters: dict[str, Any], ledger: Ledger, idle: Any
+    ) -> None:
+        super().__init__(folder, parameters, ledger, idle, command=[sys.executable, str(NODE)])
+        self.heard_ns: dict[str, list[int]] = {}
+        self.update: dict[str, str] = {}
+        self.node.create_subscription(
+            DiagnosticStatus, '/detector/update', self._on_update, LATCHED
+        )
+        for name in ('promote', 'roll_back'):
+            self._services[name] = self.node.create_client(Trigger, f'/detector/{name}')
+
+    def _on_detections(self, topic: str, data: bytes) -> None:
+        self.heard_ns.setdefault(topic, []).append(time.monotonic_ns())
+        super()._on_detections(topic, data)
+
+    def _on_update(self, message: DiagnosticStatus) -> None:
+        self.update = {each.key: each.value for each in message.values}
+
+    def call(self, name: str) -> None:
+        """Call ~/promote or ~/roll_back, which must succeed."""
+        answer = self.ask(name, Trigger.Request())
+        if not answer.success:
+            raise Stuck(f'{name}: {answer.message}')
+
+    def wait_for(self, state: str, number: str = '') -> None:
+        """Wait until the update is in a state, and a model of that number serves."""
+        self.spin_until(
+            lambda: self.update.get('state') == state
+            and (not number or self.update['number'] == number),
+            LIMIT_S, f'{state}, not {self.update}',
+        )
+
+
+class Run:
+    """One node with its cameras, from start to stop."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace) -> None:
+        folder.mkdir()
+        self.models = folder / 'models'
+        self.models.mkdir()
+        self.ledger, self.series = Ledger(), []
+        self.cameras: list[Camera] = []
+        self._metered = 0.0
+        self.topics = [f'/updates/cam{index}/image_raw' for index in range(args.cameras)]
+        self.detector = Watched(folder, {
+            'autostart': True, 'image_topics': ','.join(self.topics), 'network_size': 160,
+            'threads': 1, 'model_folders': self.models, 'backend': 'onnx',
+            'update_shadow_frames': args.shadow_frames, 'update_shadow_share': args.share,
+            'update_min_detections': 1, 'score_threshold': 0.1, 'update_keep_s': 3600.0,
+        }, self.ledger, self._idle)
+        self.meter = Meter(self.detector.process.pid)
+        self._rate_hz = args.rate
+
+    def start(self) -> None:
+        """Bring the cameras up, and wait for their first detections."""
+        for topic, output in zip(self.topics, detections_topics(self.topics), strict=True):
+            self.detector.listen(topic, output, overlay=False)
+            self.ledger.begin(topic)
+        self.detector.wait_until_up(LIMIT_S)
+        mode = Mode('bgr8', reliable=False)
+        self.cameras = [
+            Camera(f'camera{index}', topic, SIZE_WH, mode, rate_hz=self._rate_hz,
+                   ledger=self.ledger)
+            for index, topic in enumerate(self.topics)
+        ]
+        self.detector.spin_until(
+            lambda: len(self.detector.heard_ns) == len(self.topics), LIMIT_S, 'detections'
+        )
+        self.detector.spin(2.0)
+        self.detector.heard_ns.clear()
+
+    def gaps_ms(self) -> dict[str, float]:
+        """Return median, 99th percentile and largest of the gaps between detections so far."""
+        gaps = sorted(
+            (after - before) / 1e6 for times in self.detector.heard_ns.values()
+            for before, after in zip(times, times[1:], strict=False)
+        )
+        self.detector.heard_ns.clear()
+        return {
+            'count': len(gaps), 'p50': round(statistics.median(gaps), 1),
+            'p99': round(gaps[int(0.99 * (len(gaps) - 1))], 1), 'largest': round(gaps[-1], 1),
+        }
+
+    def stop(self) -> dict[str, int]:
+        """Let all be answered, check that it adds up, stop; returns the sums."""
+        for camera in self.cameras:
+            camera.paused = True
+        self.detector.spin(IN_TRANSIT_S)
+        wrong = ['nothing was heard']
+
+        def adds_up() -> bool:
+            wrong[:] = self.ledger.check_quiet(self.detector.counters(), None)
+            return not wrong
+
+        try:
+            self.detector.spin_until(adds_up, QUIET_S, 'counters')
+        except Stuck:
+            self.ledger.violations += wrong
+        self.ledger.end_period(self.detector.counters(), None)
+        for camera in self.cameras:
+            camera.stop()
+        self.ledger.violations += self.detector.stop()
+        return {'sent': self.ledger.sent, **self.ledger.totals}
+
+    def _idle(self) -> None:
+        for camera in self.cameras:
+            camera.publish_if_due()
+        now = time.monotonic()
+        if now - self._metered >= METER_S and self.detector.process.poll() is None:
+            self._metered = now
+            self.series.append(self.meter.read())
+
+    # ---- updates
+
+    def ask(self, model: Path | str) -> str:
+        """Set the model; returns the reason of a refusal."""
+        return self.detector.set_parameter('model', str(model))
+
+    def update_well(self, model: Path, *, back: bool) -> None:
+        """Have a good model serve, and let the former one go, or go back to it."""
+        before = self.detector.update['number']
+        if reason := self.ask(model):
+            raise Stuck(f'{model.name} was refused: {reason}')
+        self.detector.spin_until(
+            lambda: self.detector.update['number'] != before, LIMIT_S,
+            f'{model.name} to serve, not {self.detector.update}',
+        )
+        self.detector.call('roll_back' if back else 'promote')
+        self.detector.wait_for('steady', before if back else '')
+
+    def update_badly(self, kind: str, model: Path | str) -> str:
+        """Ask for a bad model; returns what became of it. The model that serves must stay."""
+        number, last = self.detector.update['number'], self.detector.update['last']
+        if reason := self.ask(model):
+            return f'refused: {reason}'
+        if kind == 'vanishing file':
+            Path(model).unlink()
+        self.detector.spin_until(
+            lambda: self.detector.update['state'] == 'steady'
+            and self.detector.update['last'] != last,
+            LIMIT_S, f'the end of {kind}, not {self.detector.update}',
+        )
+        found = self.detector.update
+        if found['number'] != number or 'dropped' not in found['last']:
+            self.ledger.violations.append(f'{kind}: {found}')
+        elif self.detector.get('model') != found['serving']:
+            self.ledger.violations.append(f'{kind}: the parameter is not what serves')
+        return found['last']
+
+    def kill_build(self, phase: str) -> str:
+        """Kill the process of a build in a phase; returns what became of the update."""
+        model = good(self.models / f'unbuilt_{phase}.onnx')
+        last = self.detector.update['last']
+        for former in PHASES[:PHASES.index(phase)]:
+            model.with_suffix(f'.{former}').touch()
+        if reason := self.ask(model):
+            raise Stuck(f'{model.name} was refused: {reason}')
+        self.detector.spin_until(
+            lambda: phase in self.detector.update.get('progress', ''), LIMIT_S, f'phase {phase}'
+        )
+        builds = builds_of(self.detector.process.pid)
+        if len(builds) != 1 or os.getpriority(os.PRIO_PROCESS, builds[0]) < 0:
+            self.ledger.violations.append(f'{phase}: builds {builds}')
+        os.kill(builds[0], signal.SIGKILL)
+        self.detector.spin_until(
+            lambda: self.detector.update['last'] != last, LIMIT_S, 'the end of a killed build'
+        )
+        return self.detector.update['last']
+
+
+def builds_of(pid: int) -> list[int]:
+    """Return the processes that build for a node."""
+    found = []
+    for folder in Path('/proc').iterdir():
+        if folder.name.isdecimal():
+            try:
+                parent = int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
+                builds = b'--build' in (folder / 'cmdline').read_bytes()
+            except OSError:  # it has ended
+                continue
+            if parent == pid and builds:
+                found.append(int(folder.name))
+    return found
+
+
+def run_plain(folder: Path, args: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    """Run as long without any update."""
+    run = Run(folder, args)
+    try:
+        run.start()
+        run.detector.spin(seconds)
+        gaps = run.gaps_ms()
+    finally:
+        counts = run.stop()
+    return {'gaps_ms': gaps, 'counts': counts, 'violations': run.ledger.violations}
+
+
+def run_good(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Update to good models."""
+    run, seconds = Run(folder, args), 0.0
+    models = [good(run.models / f'good{index}.onnx', index) for index in range(3)]
+    grown: dict[str, Any] = {}
+    try:
+        run.start()
+        run.series.clear()
+        began = time.monotonic()
+        for index in range(args.updates):
+            serving = run.detector.update['serving']
+            model = next(each for each in models if str(each) != serving)
+            run.update_well(model, back=index % 10 == 9)
+        seconds = time.monotonic() - began
+        gaps = run.gaps_ms()
+        for name, tolerance in TOLERANCES.items():
+            values = [each[name] for each in run.series if name in each]
+            if values:
+                grown[name], violation = judge_growth(name, values, tolerance)
+                run.ledger.violations += [violation] if violation else []
+    finally:
+        counts = run.stop()
+    return {
+        'updates': args.updates, 'seconds': round(seconds, 1), 'gaps_ms': gaps,
+        'counts': counts, 'growth': grown, 'violations': run.ledger.violations,
+    }
+
+
+def run_bad(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Ask for bad models, one of each kind, and kill builds."""
+    run = Run(folder, args)
+    outside = good(folder / 'outside.onnx')
+    (run.models / 'link.onnx').symlink_to(outside)
+    candidates: dict[str, Path | str] = {
+        'outside': outside, 'link to outside': run.models / 'link.onnx',
+        **write_bad(run.models / 'bad', SIZE_WH),
+    }
+    became: dict[str, str] = {}
+    try:
+        run.start()
+        for kind, model in candidates.items():
+            became[kind] = run.update_badly(kind, model)
+            if became[kind].startswith('refused') != (kind in REFUSED):
+                run.ledger.violations.append(f'{kind}: {became[kind]}')
+        killed = {phase: run.kill_build(phase) for phase in PHASES}
+        run.ledger.violations += [
+            f'killed in {phase}: {told}' for phase, told in killed.items()
+            if 'SIGKILL' not in told
+        ]
+        gaps = run.gaps_ms()
+    finally:
+        counts = run.stop()
+    return {
+        'candidates': {kind: told.replace(str(folder), '...') for kind, told in became.items()},
+        'killed_builds': {kind: told.replace(str(folder), '...') for kind, told in killed.items()},
+        'gaps_ms': gaps, 'counts': counts, 'violations': run.ledger.violations,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run all parts; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--updates', type=int, default=100)
+    parser.add_argument('--cameras', type=int, default=2)
+    parser.add_argument('--rate', type=float, default=10.0, help='Hz, of each camera')
+    parser.add_argument('--share', type=float, default=1.0, help='update_shadow_share')
+    parser.add_argument('--shadow-frames', type=int, default=10, help='update_shadow_frames')
+    parser.add_argument(
+        '-o', '--output', type=Path,
+        default=Path(__file__).resolve().parent / 'results' / 'updates.json',
+    )
+    args = parser.parse_args(argv)
+    os.environ.update(process.large_image_environment(os.environ))
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = run_good(folder / 'good', args)
+        plain = run_plain(folder / 'plain', args, found['seconds'])
+        bad = run_bad(folder / 'bad', args)
+    parts = {'without_updates': plain, 'good_updates': found, 'bad_candidates': bad}
+    violations = [each for part in parts.values() for each in part['violations']]
+    save(args.output, {
+        'cameras': args.cameras, 'rate_hz': args.rate, 'size_wh': SIZE_WH, 'share': args.share,
+        'load_average_before_and_after': [round(load, 1), round(os.getloadavg()[0], 1)], **parts,
+    })
+    print('\n'.join(violations) or 'no violations')
+    return 1 if violations else 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

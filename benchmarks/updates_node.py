@@ -1,0 +1,70 @@
+"""
+The detector node for updates.py, with plans that a process of ours pretends to build.
+
+There is no TensorRT where only a CPU is: a model whose name begins with `unbuilt` lacks its plan
+until a build has been through its phases, one file a phase, so that the build can be killed in
+each. All else is the node as it is.
+
+    python benchmarks/updates_node.py --ros-args ...
+    python benchmarks/updates_node.py --build       the process that builds
+
+"""
+
+from __future__ import annotations
+
+from functools import partial
+import json
+from pathlib import Path
+import sys
+import time
+
+from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.engine.build_process import build_apart
+from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
+from yolov7_trt_ros.errors import PlanMissingError
+
+PHASES = ('parse', 'tactics', 'write')
+_PHASE_S = 30.0
+
+
+def open_built(options: DetectorOptions) -> Detector:
+    """Open a model, unless it lacks its plan."""
+    path = Path(options.model)
+    if path.name.startswith('unbuilt') and not path.with_suffix('.built').exists():
+        raise PlanMissingError(f'no plan of {path} was built yet')
+    return open_detector(options)
+
+
+def build() -> None:
+    """Pretend to build: each phase lasts until there is a file of its name."""
+    model = Path(json.load(sys.stdin)['model'])
+    for index, phase in enumerate(PHASES):
+        print(json.dumps(['progress', phase, index / len(PHASES)]), flush=True)
+        deadline = time.monotonic() + _PHASE_S
+        while not model.with_suffix(f'.{phase}').exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+    built = model.with_suffix('.built')
+    built.touch()
+    print(json.dumps(['built', str(built)]), flush=True)
+
+
+def main() -> int:
+    """Run the node, or build."""
+    if sys.argv[1:] == ['--build']:
+        build()
+        return 0
+    from yolov7_trt_ros.nodes import parameters
+    from yolov7_trt_ros.nodes.detector_node import DetectorNode
+    from yolov7_trt_ros.nodes.plan_build import Engine, exit_over_builds
+    from yolov7_trt_ros.nodes.running import run_node
+
+    command = [sys.executable, str(Path(__file__).resolve()), '--build']
+    engine = Engine(open_built, build_apart=partial(build_apart, command=command))
+    return exit_over_builds(run_node(
+        'detector', partial(DetectorNode, engine=engine), None, about=__doc__,
+        table=parameters.PARAMETERS,
+    ))
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,244 @@
+"""Another model while the node detects: real ROS, scripted engines; docs/bank.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from fake_engine import build_threads, FakeEngine, NO_PLAN
+import pytest
+from ros_probe import LATCHED, Probe
+from seam_camera import Camera, TOPIC
+from std_srvs.srv import Trigger
+from vision_msgs.msg import LabelInfo, VisionInfo
+
+from yolov7_trt_ros.core.stamps import stamp_to_ns
+from yolov7_trt_ros.errors import BuildError, InferenceError, ModelLayoutError
+from yolov7_trt_ros.testing import fake_spec, FakeDetector, make_detections
+
+NEW = '/models/new.onnx'
+NAN = InferenceError('the model gave 3 score value(s) of 9 that are NaN or infinite')
+CUP = make_detections((64, 48), ((10, 20, 50, 40), 0.9, 0))
+ELSEWHERE = make_detections((64, 48), ((0, 0, 9, 9), 0.9, 0))
+
+
+def person(**fields: Any) -> FakeDetector:
+    """Return a detector that sees a person."""
+    return FakeDetector([make_detections((64, 48), ((10, 20, 50, 40), 0.9, 0))], **fields)
+
+
+class Update:
+    """A hosted node with a camera, what `~/update` says, and the images that were answered."""
+
+    def __init__(self, probe: Probe, engine: FakeEngine, **parameters: Any) -> None:
+        self.probe, self.engine = probe, engine
+        values = {
+            'autostart': True, 'image_topics': TOPIC, 'model_folders': '/models',
+            'update_shadow_frames': 3, 'update_shadow_share': 1.0, 'update_min_detections': 3,
+        }
+        self._host = probe.host(engine.seam, **(values | parameters))
+
+    def __enter__(self) -> Update:
+        self.node = self._host.__enter__()
+        self.probe.wait_until(lambda: 'backend' in self.probe.values(), 'the first model')
+        self.told = self.probe.listen(DiagnosticStatus, '/detector/update', LATCHED)
+        self.camera = Camera(self.probe)
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.camera.close()
+        self._host.__exit__(*exc_info)
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {each.key: each.value for each in self.told[-1].values} if self.told else {}
+
+    def drive(self, condition: Any, what: str) -> Any:
+        """Send and have images answered until something holds."""
+        def holds() -> Any:
+            self.camera.ask()
+            return condition()
+
+        return self.probe.wait_until(holds, f'{what}, not {self.values}')
+
+    def wait(self, state: str, part: str = '') -> dict[str, str]:
+        """Send images until the update is in a state and its last words have a part."""
+        self.drive(
+            lambda: self.values.get('state') == state and part in self.values['last'],
+            f'{state} with {part!r}',
+        )
+        return self.values
+
+    def call(self, name: str) -> tuple[bool, str]:
+        """Call ~/promote or ~/roll_back."""
+        answer = self.probe.call(Trigger, f'/detector/{name}', Trigger.Request())
+        return answer.success, answer.message
+
+    def model(self) -> str:
+        """Return the parameter."""
+        return str(self.node.get_parameter('model').value)
+
+
+def test_a_model_that_agrees_serves_and_everybody_is_told(probe: Probe) -> None:
+    first = person()
+    new = FakeDetector(
+        [make_detections((64, 48), ((10, 20, 50, 40), 0.9, 1))], spec=fake_spec(('cup', 'person'))
+    )
+    with Update(probe, FakeEngine(first, new), update_keep_s=3600.0) as update:
+        # the node's other classes are no classes of the new model, which is immediate's affair
+        assert update.probe.set_parameter('update', 'immediate') == ''
+        labels = probe.listen(LabelInfo, '/detector/label_info', LATCHED)
+        methods = probe.listen(VisionInfo, '/detector/vision_info', LATCHED)
+        assert update.camera.ask() == ['person']
+        assert probe.set_parameter('classes', 'person') == ''
+        assert probe.set_parameter('model', NEW) == ''
+        values = update.wait('kept', 'serves')
+        assert (values['serving'], values['number'], values['kept']) == (NEW, '2', 'yolov7-nano')
+        assert update.camera.ask() == ['person']
+        assert new.calls[-1].settings.class_ids == {1}
+        probe.wait_until(lambda: methods[-1].database_version == 2, 'vision_info')
+        assert NEW in methods[-1].method
+        probe.wait_until(lambda: labels[-1].class_map[0].class_name == 'cup', 'label_info')
+        probe.wait_until(lambda: probe.values()['model'] == NEW, 'diagnostics')
+        assert update.model() == NEW
+        assert update.call('promote') == (True, f'{NEW} serves, yolov7-nano is let go')
+        probe.wait_until(lambda: first.closed, 'the former engine to be closed')
+        assert update.wait('steady')['serving'] == NEW
+    assert new.closed == 1
+
+
+def test_a_replay_can_tell_which_model_answered_which_image(probe: Probe) -> None:
+    with Update(probe, FakeEngine(person(), person())) as update:
+        found = probe.detections('/seam/detections')
+        update.camera.ask()
+        assert probe.set_parameter('model', NEW) == ''
+        update.wait('kept')
+        update.drive(lambda: update.values[f'since {TOPIC}'].startswith('model 2, '), 'the stamp')
+        seconds, _, rest = update.values[f'since {TOPIC}'].removeprefix('model 2, ').partition('.')
+        first_ns = int(seconds) * 10**9 + int(rest)
+        old, new = update.node._updates.bank._engines.values()
+        stamps = sorted({stamp_to_ns(each.header.stamp) for each in found})
+        assert first_ns in stamps
+        answered = [stamp for stamp in stamps if stamp >= first_ns]
+        assert len(stamps) - len(answered) == len(old.detector.calls)
+        assert new.model.number == 2
+
+
+@pytest.mark.parametrize(('opened', 'reason'), [
+    (ModelLayoutError('4 outputs, none of a YOLOv7 export'), 'none of a YOLOv7 export'),
+    (ZeroDivisionError('a defect'), 'ZeroDivisionError: a defect'),
+    (FakeDetector([ELSEWHERE]), 'is under update_min_agreement 0.8; most differ: person'),
+    (FakeDetector([CUP, NAN]), 'it failed on a frame: the model gave 3 score'),
+    (person(spec=fake_spec(('cup',))), 'it does not have the classes person, bicycle, car and 77'),
+], ids=['no detector', 'defect', 'disagrees', 'NaN', 'classes'])
+def test_one_that_is_no_good_is_dropped_and_the_old_one_goes_on(
+    probe: Probe, opened: Any, reason: str
+) -> None:
+    with Update(probe, FakeEngine(person(), opened)) as update:
+        assert probe.set_parameter('model', NEW) == ''
+        update.wait('steady', reason)
+        assert update.values['last'].startswith(f'{NEW} dropped, yolov7-nano goes on: ')
+        assert update.told[-1].level == DiagnosticStatus.WARN
+        assert update.camera.ask() == ['person'] and update.model() == 'yolov7-nano'
+        probe.forget_diagnostics()
+        probe.wait_until(lambda: reason in probe.summary('update')[0], 'diagnostics')
+        counts = probe.counts(TOPIC)
+        assert counts['failed'] == 0 and counts['received'] == counts['processed']
+
+
+def test_the_plan_is_built_while_the_old_one_detects(probe: Probe) -> None:
+    engine = FakeEngine(person(), NO_PLAN, person())
+    with Update(probe, engine) as update:
+        assert probe.set_parameter('model', NEW) == ''
+        update.drive(
+            lambda: 'building a plan: tactics: head.2 43 %' in update.values.get('progress', ''),
+            'the progress of the build',
+        )
+        engine.go.set()
+        update.wait('kept', 'agreement 1.0000')
+
+
+def test_a_build_that_is_killed_is_told(probe: Probe) -> None:
+    engine = FakeEngine(
+        person(), NO_PLAN, build_error=BuildError('the build process was killed (SIGKILL)')
+    )
+    engine.go.set()
+    with Update(probe, engine) as update:
+        assert probe.set_parameter('model', NEW) == ''
+        update.wait('steady', 'the build process was killed (SIGKILL)')
+
+
+def test_the_frame_that_the_new_one_fails_on_is_answered_all_the_same(probe: Probe) -> None:
+    new = person()
+    with Update(probe, FakeEngine(person(), new), update='immediate') as update:
+        assert probe.set_parameter('model', NEW) == ''
+        update.wait('kept')
+        calls = len(new.calls)
+        new._script = [NAN]
+        assert update.camera.ask() == ['person'] and len(new.calls) == calls + 1
+        update.wait('steady', f'{NEW} rolled back to yolov7-nano: it failed: the model gave')
+        assert probe.counts(TOPIC)['failed'] == 0 and update.model() == 'yolov7-nano'
+        probe.wait_until(lambda: new.closed, 'the new engine to be closed')
+
+
+def test_services_and_names_end_an_update(probe: Probe) -> None:
+    engine = FakeEngine(person(), NO_PLAN, NO_PLAN, NO_PLAN)
+    with Update(probe, engine) as update:
+        for name in ('promote', 'roll_back'):
+            assert update.call(name) == (False, f'nothing to {name}: no update is under way')
+        assert probe.set_parameter('model', NEW) == ''
+        update.drive(lambda: 'progress' in update.values, 'the build')
+        assert update.call('roll_back') == (True, f'{NEW} is dropped, yolov7-nano goes on')
+        assert update.wait('steady')['serving'] == 'yolov7-nano'
+        assert update.model() == 'yolov7-nano'
+        assert probe.set_parameter('model', NEW) == ''
+        assert probe.set_parameter('model', 'yolov7-nano') == ''
+        update.wait('steady', 'yolov7-nano was asked for again')
+        assert probe.set_parameter('model', NEW) == ''
+        update.drive(lambda: update.values['state'] == 'opening', 'another update')
+        assert probe.change_state('deactivate') and probe.change_state('cleanup')
+        assert update.model() == 'yolov7-nano'
+    assert not build_threads()
+
+
+def test_what_cannot_be_is_refused_in_the_answer(probe: Probe) -> None:
+    with Update(probe, FakeEngine(person(), person()), update='immediate') as update:
+        assert 'may only name files in' in probe.set_parameter('model', '/elsewhere/new.onnx')
+        assert probe.set_parameter('update', 'off') == ''
+        assert 'the parameter update is off' in probe.set_parameter('model', NEW)
+        assert probe.set_parameter('update', 'immediate') == ''
+        assert 'takes effect at configure' in probe.set_parameter('network_size', 320)
+        assert probe.change_state('deactivate')
+        assert 'takes effect at configure' in probe.set_parameter('model', NEW)
+        assert probe.set_parameter('model', 'yolov7-nano') == ''
+        assert probe.change_state('activate')
+        assert probe.set_parameter('model', NEW) == ''
+        update.wait('kept')
+        assert 'call ~/promote' in probe.set_parameter('model', '/models/third.onnx')
+        assert update.model() == NEW
+
+
+def test_an_update_waits_for_an_inactive_node(probe: Probe) -> None:
+    with Update(probe, FakeEngine(person(), person()), update_shadow_frames=50) as update:
+        assert probe.set_parameter('model', NEW) == ''
+        update.drive(lambda: 'agreement' in update.values, 'a comparison')
+        assert probe.change_state('deactivate') and probe.change_state('activate')
+        assert probe.set_parameter('update_shadow_frames', 3) == ''
+        update.wait('kept')
+
+
+def test_a_saturated_node_compares_nothing_and_says_so(probe: Probe) -> None:
+    with Update(probe, FakeEngine(person(), person())) as update:
+        waiting = type(update.node._worker._slots).has_waiting
+        try:
+            type(update.node._worker._slots).has_waiting = lambda _: True
+            assert probe.set_parameter('model', NEW) == ''
+            update.drive(lambda: update.values['state'] == 'shadow', 'the shadow')
+            for _ in range(5):
+                update.camera.ask()
+            assert 'that takes frames, and time between them' in update.told[-1].message
+        finally:
+            type(update.node._worker._slots).has_waiting = waiting
+        update.wait('kept')
+
+
