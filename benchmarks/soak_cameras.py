@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import zlib
 
 import cv2
-from node_latency import pictures
 import numpy as np
+from photographs import load_photographs
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -131,7 +131,8 @@ class Camera:
 
 def make_messages(size_wh: tuple[int, int], encoding: str) -> list[Any]:
     """Return some different images of a size."""
-    return [make_message(each, encoding) for each in pictures(*size_wh)[:FRAMES]]
+    pictures = load_photographs(None, *size_wh, tiles=1, count=FRAMES)
+    return [make_message(each, encoding) for each in pictures]
 
 
 def make_message(bgr: np.ndarray, encoding: str) -> Any:

@@ -147,12 +147,12 @@ def publish(publisher: Any, messages: list[Any], run: Run) -> list[int]:
 def make_messages(run: Run) -> list[Any]:
     """Return a message of each picture."""
     import cv2
-    from node_latency import pictures
+    from photographs import load_photographs
     from sensor_msgs.msg import CompressedImage, Image
 
     width, height = map(int, run.size.split('x'))
     messages = []
-    for picture in pictures(width, height):
+    for picture in load_photographs(None, width, height, tiles=1):
         if run.encoding == 'jpeg':
             data = cv2.imencode('.jpg', picture)[1].tobytes()
             messages.append(CompressedImage(format='jpeg', data=array.array('B', data)))

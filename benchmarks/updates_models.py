@@ -9,10 +9,10 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from node_latency import pictures
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, TensorProto
+from photographs import load_photographs
 from soak_cameras import FRAMES
 
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model
@@ -153,7 +153,7 @@ def _named(names: Callable[[list[str]], list[str]]) -> Callable[[Any, Any], None
 
 
 def _weights(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Any, Any], None]:
-    return lambda model, _: _change_weights(model, '77.', change)
+    return lambda model, _: _change_weights(model, '.77.', change)
 
 
 def _blind(model: Any, _: Any) -> None:
@@ -163,12 +163,13 @@ def _blind(model: Any, _: Any) -> None:
             values.reshape(-1, 85)[:, 4] -= 30
         return values
 
-    _change_weights(model, '77.', dim)
+    _change_weights(model, '.77.', dim)
 
 
 def _nan_on_some(model: Any, size_wh: tuple[int, int]) -> None:
     """Give NaN where an image is dark, as about half of those are that are sent."""
-    means = [float(each.mean()) / 255 for each in pictures(*size_wh)[:FRAMES]]
+    frames = load_photographs(None, *size_wh, tiles=1, count=FRAMES)
+    means = [float(each.mean()) / 255 for each in frames]
     limit = (min(means) + max(means)) / 2
     _add_to_input(model, [
         helper.make_node('ReduceMean', ['images'], ['bright'], keepdims=0),

@@ -34,6 +34,9 @@ class Wire(Protocol):
         """Return the message or its bytes."""
 
 
+Answered = Callable[[Sequence[tuple[str, int]], Callable[[], bool]], None]
+
+
 class FrameSource(Protocol):
     """Where frames come from: `PushedImages` or `PulledImages`."""
 
@@ -91,7 +94,7 @@ class DetectionWorker:
         on_error: Callable[[str], None],
         is_up: Callable[[], bool],
         on_defect: Callable[[str, Exception], None] = lambda *_: None,
-        on_answered: Callable[[Sequence[tuple[str, int]], Callable[[], bool]], None] = lambda *_: None,
+        on_answered: Answered = lambda *_: None,
     ) -> None:
         self._detector, self._wire, self._slots = detector, wire, slots
         self._settings, self._on_error, self._is_up = settings, on_error, is_up
