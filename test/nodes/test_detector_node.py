@@ -122,7 +122,7 @@ def test_class_filter_and_class_id_format(probe, camera, found, photograph):
         ('publish_overlay', 1, 'must be a bool, got int'),
         ('classes', 'purson', "did you mean 'person'?"),
         ('class_id_format', 'text', 'must be one of name, index'),
-        ('model', 'other.onnx', 'takes effect at configure'),
+        ('model', 'other.onnx', 'model may only name files in'),
         ('image_transport', 'raw', 'takes effect at configure'),
         ('image_topics', '', 'must name at least one topic'),
         ('image_topics', '/one, /one', 'none twice'),

@@ -69,7 +69,7 @@ def test_the_detector_loads_what_it_dumps(probe: Probe, log) -> None:
         assert dump(probe, '/detector') == parameters
         assert probe.state() == 'active'
         # other values are refused as ever
-        assert 'takes effect at configure' in probe.set_parameter('model', 'other.onnx')
+        assert 'takes effect at configure' in probe.set_parameter('network_size', 320)
         assert 'read-only' in probe.set_parameter('model_folders', '/')
 
 

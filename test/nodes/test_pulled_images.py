@@ -118,6 +118,14 @@ def test_the_newest_is_taken_and_what_it_replaced_is_counted(cameras):
     assert cameras.counts('/a/raw') == {'received': 7, 'processed': 2, 'dropped': 5}
 
 
+def test_it_tells_whether_a_frame_waits_without_taking_it(cameras):
+    assert not cameras.images.has_waiting()
+    cameras.send('/a/raw', 1)
+    assert cameras.images.has_waiting() and cameras.images.has_waiting()
+    assert cameras.take() == [('/a/raw', 1)]
+    assert not cameras.images.has_waiting()
+
+
 def test_the_topic_that_was_served_longest_ago_comes_first(cameras):
     order = []
     for value in range(9):

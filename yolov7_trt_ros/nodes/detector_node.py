@@ -384,7 +384,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         if topics is not None and self._streams is not None:
             self._streams.set_topics(topics)
         self._settings = settings
-        self._updates.limit(parameters.update_limits(values))
+        if detector is not None:
+            self._updates.limit(parameters.update_limits(values))
         if self._streams is not None and settings is not None:
             self._streams.limit(_limits(settings))
 
