@@ -129,7 +129,7 @@ def test_a_replay_can_tell_which_model_answered_which_image(probe: Probe) -> Non
     (ZeroDivisionError('a defect'), 'ZeroDivisionError: a defect'),
     (FakeDetector([ELSEWHERE]), 'is under update_min_agreement 0.8; most differ: person'),
     (FakeDetector([CUP, NAN]), 'it failed on a frame: the model gave 3 score'),
-    (person(spec=fake_spec(('cup',))), 'it does not have the classes person, bicycle, car and 77'),
+    (person(spec=fake_spec(('cup',))), 'it does not have the classes person, bicycle, car and 76'),
 ], ids=['no detector', 'defect', 'disagrees', 'NaN', 'classes'])
 def test_one_that_is_no_good_is_dropped_and_the_old_one_goes_on(
     probe: Probe, opened: Any, reason: str
