@@ -57,18 +57,22 @@ class OpenModel:
     _asked: DetectSettings | None = None
     _given: DetectSettings | None = None
 
+    def given(self, settings: DetectSettings) -> DetectSettings:
+        """Return settings with the class ids of this model."""
+        if self._given is None or settings is not self._asked:
+            self._given = settings_for(settings, class_names_of(self.detector.spec))
+            self._asked = settings
+        return self._given
+
     def run(
         self, images: Sequence[ImageView], settings: DetectSettings
     ) -> tuple[list[Detections], FrameTimings]:
         """Detect, in as many batches as this engine needs."""
-        if self._given is None or settings is not self._asked:
-            self._given = settings_for(settings, class_names_of(self.detector.spec))
-            self._asked = settings
-        most = self.detector.max_batch
+        given, most = self.given(settings), self.detector.max_batch
         found: list[Detections] = []
         timings = FrameTimings(0, 0, 0)
         for begin in range(0, len(images), most):
-            part, took = self.detector.detect_batch(images[begin:begin + most], self._given)
+            part, took = self.detector.detect_batch(images[begin:begin + most], given)
             found += part
             timings = FrameTimings(*(
                 getattr(timings, field.name) + getattr(took, field.name)
@@ -183,21 +187,8 @@ class EngineBank:
         """
         if not images:
             raise SettingError('expected an image at least, got none')
-        self._served = None
-        engine = self._begin(lambda machine: machine.serving)
-        assert engine is not None  # there is always one that serves
-        try:
-            found, timings = engine.run(images, settings)
-        except Exception as exc:  # whatever an engine raises
-            self._end(engine)
-            engine, found, timings = self._run_substitute(images, settings, exc)
-        else:
-            kind = tuple(sorted(image.size_wh for image in images))
-            self._end(engine, lambda machine: machine.served(kind, timings.total_ns))
-        self._answered = engine
-        if self._background is not None:
-            self._served = _Served(engine, images, settings, found, timings.total_ns)
-        return found, timings
+        engine = self._begin_serving()
+        return self._answer(engine, images, settings, lambda: engine.run(images, settings))
 
     def facts(self) -> dict[str, str]:
         """Return what the engine that serves tells of itself."""
@@ -221,13 +212,38 @@ class EngineBank:
         for engine in engines:
             engine.detector.close()
 
+    def _begin_serving(self) -> OpenModel:
+        engine = self._begin(lambda machine: machine.serving)
+        assert engine is not None  # there is always one that serves
+        return engine
+
+    def _answer(
+        self, engine: OpenModel, images: Sequence[ImageView], settings: DetectSettings,
+        run: Callable[[], tuple[list[Detections], FrameTimings]],
+    ) -> tuple[list[Detections], FrameTimings]:
+        """Run an engine that is in use, and let go of it; another one answers where it fails."""
+        self._served = None
+        try:
+            found, timings = run()
+        except Exception as exc:  # whatever an engine raises
+            self._end(engine)
+            engine, found, timings = self._run_substitute(engine, images, settings, exc)
+        else:
+            kind = tuple(sorted(image.size_wh for image in images))
+            self._end(engine, lambda machine: machine.served(engine.model, kind, timings.total_ns))
+        self._answered = engine
+        if self._background is not None:
+            self._served = _Served(engine, images, settings, found, timings.total_ns)
+        return found, timings
+
     def _run_substitute(
-        self, images: Sequence[ImageView], settings: DetectSettings, error: Exception
+        self, failed: OpenModel, images: Sequence[ImageView], settings: DetectSettings,
+        error: Exception,
     ) -> tuple[OpenModel, list[Detections], FrameTimings]:
         """Let the former model answer; where it cannot either, the frame is to blame."""
         engine = None
         if not isinstance(error, DeviceLostError):
-            engine = self._begin(lambda machine: machine.substitute())
+            engine = self._begin(lambda machine: machine.substitute(failed.model))
         if engine is None:
             raise error
         try:
@@ -235,7 +251,9 @@ class EngineBank:
         except BaseException:
             self._end(engine)
             raise
-        self._end(engine, lambda machine: machine.substituted(f'it failed: {_told(error)}'))
+        self._end(engine, lambda machine: machine.substituted(
+            failed.model, f'it failed: {_told(error)}'
+        ))
         return engine, found, timings
 
     # ---- updates

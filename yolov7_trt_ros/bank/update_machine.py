@@ -298,20 +298,24 @@ class UpdateMachine:
 
     # ---- what becomes of the model that serves
 
-    def served(self, kind: Hashable, took_ns: int) -> None:
-        """Note a frame that the serving model has answered."""
+    def served(self, model: ModelId, kind: Hashable, took_ns: int) -> None:
+        """Note a frame that a model has answered; it was begun while that one served."""
+        if model != self.serving:
+            return
         if self.phase is not Phase.KEPT:
             self._watch.learn(kind, took_ns)
         elif reason := self._watch.judge(kind, took_ns):
             self._go_back(reason)
 
-    def substitute(self) -> ModelId | None:
-        """Return who answers a frame that the serving model failed on, None for nobody."""
+    def substitute(self, failed: ModelId) -> ModelId | None:
+        """Return who answers a frame that a model failed on, None for nobody."""
+        if failed != self.serving:  # it does not serve any more
+            return self.serving
         return self.other if self.phase is Phase.KEPT else None
 
-    def substituted(self, reason: str) -> None:
+    def substituted(self, failed: ModelId, reason: str) -> None:
         """Go back to the former model, which has answered a frame that the new one failed on."""
-        if self.phase is Phase.KEPT:
+        if self.phase is Phase.KEPT and failed == self.serving:
             self._go_back(reason)
 
     def tick(self, now_ns: int) -> None:

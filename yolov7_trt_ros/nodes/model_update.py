@@ -11,9 +11,10 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from yolov7_trt_ros.bank.engine_bank import EngineBank, OpenModel
+from yolov7_trt_ros.bank.pipelined_bank import PipelinedBank
 from yolov7_trt_ros.bank.update_machine import ModelId, Phase, UpdateLimits, UpdateStatus
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.detector import Detector, PipelinedDetector
 from yolov7_trt_ros.core.serialized_image import MessageHeader
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.engine.model_files import hash_of_model
@@ -72,7 +73,8 @@ class ModelUpdates:
 
     def use(self, detector: Detector, model: str, limits: UpdateLimits) -> EngineBank:
         """Take the detector that serves at first; returns the one to detect with."""
-        self.bank = EngineBank(
+        kind = PipelinedBank if isinstance(detector, PipelinedDetector) else EngineBank
+        self.bank = kind(
             detector, model, hash_of_model(model), limits, on_change=self._changed.trigger
         )
         self._prepare(detector)
