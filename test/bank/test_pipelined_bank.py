@@ -1,4 +1,4 @@
-"""PipelinedBank: frames in flight over switches and roll-backs, each answered once and in order."""
+"""PipelinedBank: frames in flight over switches and roll-backs, each answered once, in order."""
 
 from __future__ import annotations
 
