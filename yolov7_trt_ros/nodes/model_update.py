@@ -246,10 +246,16 @@ class ModelUpdates:
         values = {each.key: each.value for each in message.values}
         if values != self._told:
             if values['last'] != self._told.get('last', ''):
-                log = self._node.get_logger()
-                (log.warning if status.last_failed else log.info)(f'update: {values["last"]}')
+                self._log(f'update: {values["last"]}', failed=status.last_failed)
             self._told = values
             self._publisher.publish(message)
+
+    def _log(self, text: str, *, failed: bool) -> None:
+        log = self._node.get_logger()
+        if failed:  # rclpy wants a line of code for each severity
+            log.warning(text)
+        else:
+            log.info(text)
 
     def _take_opened(self, bank: EngineBank) -> None:
         if self._opening is None:
