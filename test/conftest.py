@@ -10,6 +10,7 @@ from pathlib import Path
 import signal
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -18,6 +19,13 @@ SHARED_DATA = REPOSITORY.parent / 'shared' / 'data'
 # Started in the background of a script, everything below ignores Ctrl-C, which some tests press.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No property is about time: Hypothesis would fail what takes over 0.2 s once, as anything may on
+# a loaded machine or an emulated one.
+settings.register_profile(
+    'any machine', deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile('any machine')
 
 # What each folder needs. REQUIRE_TESTS=nodes makes an absence fail instead of leaving it out.
 _NEEDS = {'nodes': ('rclpy', 'vision_msgs'), 'gpu': ('pycuda', 'tensorrt')}
