@@ -557,6 +557,7 @@ def test_no_clock_states():
 clocks = st.sampled_from(STATES)
 
 
+@settings(deadline=None)
 @given(clocks, clocks, shares, st.floats(1.0, 50.0))
 def test_the_bound_of_an_unseen_state_holds_for_any_mix_of_work(seen, unseen, share, work_ms):
     def latency_ms(state: ClockState) -> float:
@@ -567,6 +568,7 @@ def test_the_bound_of_an_unseen_state_holds_for_any_mix_of_work(seen, unseen, sh
     assert latency_ms(seen) * bound >= latency_ms(unseen) * (1 - 1e-9)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(clocks, clocks, st.floats(0.01, 100.0)), max_size=20), clocks, clocks)
 def test_no_measurement_makes_the_bound_more_than_the_clocks_allow(measured, known, wanted):
     table = Table()
@@ -587,6 +589,7 @@ def test_other_work_after_a_switch_does_not_make_lower_clocks_dear():
     assert table.expected_w(STATES[0], TOP) < 1.05 * table.expected_w(TOP, TOP)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.5, 3.0), min_size=1, max_size=300), st.floats(0.5, 3.0))
 def test_the_share_of_slower_frames_is_what_was_seen(ratios, limit):
     spread = Spread().with_ratios(ratios)
