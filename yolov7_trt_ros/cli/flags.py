@@ -42,7 +42,7 @@ OURS: dict[str, tuple[str, ...]] = {
     '--save-dir': _OUTPUT, '--save': _OUTPUT, '--dest': _OUTPUT,
     '--save-txt': ('--json',), '--save-json': ('--save-coco', '--json'),
     '--save-conf': ('--json',), '--view-img': ('--show',), '--save-crop': ('--save-crops',),
-    '--line-thickness': ('--line-width',), '--hide-conf': ('--hide-labels',), '--coco': ('--save-coco',),
+    '--line-thickness': ('--line-width',), '--hide-conf': ('--hide-labels',),
     '--batch-size': ('--batch', '--max'), '--max-batch': ('--batch', '--max'),
     '--batch': ('--max',), '--minShapes': ('--min',), '--maxShapes': ('--max',),
     '--workspace': ('--workspace-mib',), '--memPoolSize': ('--workspace-mib',),
