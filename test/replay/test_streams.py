@@ -157,6 +157,11 @@ def test_nobody_there(address: str) -> None:
         StreamSource(address)
 
 
+def test_frames_that_are_too_large_are_refused(server: MjpegServer) -> None:
+    with pytest.raises(ImageError, match='pixels'):
+        StreamSource(server.url, max_pixels=100)
+
+
 def test_passwords_are_not_told() -> None:
     with pytest.raises(ImageError) as caught:
         StreamSource('http://user:secret@127.0.0.1:1/no')

@@ -25,6 +25,7 @@ Examples
 from __future__ import annotations
 
 import argparse
+import collections
 from collections.abc import Sequence
 import contextlib
 import glob
@@ -247,19 +248,21 @@ def _detect_input(
     sinks: Sinks,
 ) -> dict[str, Any]:
     """Detect in one input; what it cannot open is counted as failed."""
-    record: dict[str, Any] = {'path': path, 'frames': [], 'failed': []}
+    # a stream may go on for days: its frames are remembered for the JSON alone
+    frames: Any = collections.deque(maxlen=None if args.json else 0)
+    record: dict[str, Any] = {'path': path, 'frames': frames, 'failed': []}
     with contextlib.ExitStack() as stack:
         try:
             source = _open_source(path, args, sinks, stack)
         except InputError as exc:
             output.warn(exc)
             counter.fail(exc)
-            record['failed'].append(str(exc))
-            return record
+            return record | {'frames': [], 'failed': [str(exc)]}
         warned = output.warn_once(source.warnings, 0)
         warned = _detect_frames(source, detector, settings, counter, sinks, record, warned)
         output.warn_once(source.warnings, warned)
         record['warnings'] = list(source.warnings)
+    record['frames'] = list(frames)
     return record
 
 

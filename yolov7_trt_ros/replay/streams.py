@@ -57,7 +57,7 @@ class StreamSource:
     Raises
     ------
     ImageError
-        It cannot be opened at first.
+        It cannot be opened at first, or its frames are larger than `max_pixels`.
 
     """
 
@@ -116,8 +116,8 @@ class StreamSource:
         """Keep the latest frame, until the end is wanted or the stream is gone."""
         capture, pause_s, alive_at_s = self._capture, _FIRST_PAUSE_S, time.monotonic()
         while not self._ended.is_set():
-            read, pixels = capture.read() if capture is not None else (False, None)
-            if read and pixels is not None:
+            pixels = _read_frame(capture)
+            if pixels is not None:
                 pause_s, alive_at_s = _FIRST_PAUSE_S, time.monotonic()
                 self._keep(pixels)
                 continue
@@ -129,7 +129,9 @@ class StreamSource:
                 return
             self._ended.wait(pause_s)
             pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
-            capture = self._open()
+            with contextlib.suppress(ImageError):
+                capture = None
+                capture = self._open()
         if capture is not None:
             capture.release()
 
@@ -140,7 +142,7 @@ class StreamSource:
         self._latest.put(pixels)
 
     def _open(self) -> Any:
-        """Return an open capture, None where it cannot be opened."""
+        """Return an open capture, None where nobody answers; ImageError for too many pixels."""
         device = _device(self._address)
         try:
             if device is not None:
@@ -156,9 +158,19 @@ class StreamSource:
                 int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
                 int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), self._max_pixels,
             )
-        except (cv2.error, ImageError):
+        except cv2.error:
             return None
         return capture
+
+
+def _read_frame(capture: Any) -> Any:
+    """Return the next frame, None where there is none any more."""
+    if capture is None:
+        return None
+    try:
+        return capture.read()[1]
+    except cv2.error:
+        return None
 
 
 def _device(text: str) -> int | None:
