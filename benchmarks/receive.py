@@ -10,9 +10,9 @@ reads its header, as the node does, without a network. Ways, one after the other
     rclpy          the node's way with receive rclpy: executor, callback, slots, a worker thread
     direct         the node's way with receive direct: the worker waits and takes
 
-CPU is that of the whole process a message, the middleware's threads included; take is the time of
-the call that takes one message; latency is from the stamp until the worker has the image. Medians
-of the rounds.
+CPU is that of the whole process for each message that was sent, the middleware's threads included;
+take is the time of the call that takes one message; latency is from the stamp until the worker has
+the image. Medians of the rounds.
 
 """
 
@@ -35,7 +35,7 @@ import transport
 WAYS = ('take_message', 'rclpy', 'direct')
 SETTLE_S = 6.0
 MEASURED = ('cpu_ms', 'take_ms', 'latency_ms')
-NS_PER_MS = 10**6
+NS_PER_MS, NS_PER_S = 10**6, 10**9
 
 
 class Notes:
@@ -43,12 +43,14 @@ class Notes:
 
     def __init__(self) -> None:
         self.ages_ns: list[int] = []
+        self.stamps_ns: list[int] = []
         self.used_s: list[float] = []
         self.takes_ns: list[int] = []
 
     def note(self, stamp_ns: int) -> None:
         """Note a message that is there with its pixels."""
         self.ages_ns.append(time.time_ns() - stamp_ns)
+        self.stamps_ns.append(stamp_ns)
         self.used_s.append(time.process_time())
 
     def result(self) -> dict[str, Any]:
@@ -57,8 +59,9 @@ class Notes:
         ages_ns, used_s = self.ages_ns[first:], self.used_s[first:]
         spent_s = used_s[-1] - used_s[0]
         takes_ns = self.takes_ns[first:]
+        sent = (self.stamps_ns[-1] - self.stamps_ns[first]) / NS_PER_S * transport.RATE_HZ
         return {
-            'received': len(ages_ns), 'cpu_ms': spent_s / (len(used_s) - 1) * 1e3,
+            'received': len(ages_ns), 'sent': round(sent) + 1, 'cpu_ms': spent_s / sent * 1e3,
             'latency_ms': statistics.median(ages_ns) / NS_PER_MS,
             'take_ms': statistics.median(takes_ns) / NS_PER_MS if takes_ns else None,
         }

@@ -231,6 +231,25 @@ def test_what_the_middleware_reports_as_lost_is_not_received(cameras, monkeypatc
     assert cameras.counts('/a/raw') == {'received': 3, 'processed': 2, 'dropped': 1, 'lost': 2}
 
 
+def test_no_event_wakes_the_executor_and_a_mismatch_is_found_by_asking(probe, node, direct):
+    errors: list[str] = []
+    images = PulledImages(node, direct)
+    (names,) = plan_streams(node, wanted_topics(node, '/strict/raw', '')).streams
+    stream = ImageStream(
+        node, names, image_transport='raw', image_qos='reliable', on_error=errors.append
+    )
+    stream.subscribe(images)
+    assert images._topics['/strict/raw'].subscription.event_handlers == []
+    assert not images.has_mismatched('/strict/raw') and not images.has_mismatched('/other')
+    camera = node.create_publisher(
+        Image, '/strict/raw', QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    )
+    probe.wait_until(lambda: images.has_mismatched('/strict/raw'), 'the mismatch')
+    assert not images.has_mismatched('/strict/raw')  # each is told once
+    stream.destroy()
+    node.destroy_publisher(camera)
+
+
 def test_a_waiting_worker_is_woken_for_good(probe, cameras):
     thread, taken = in_thread(cameras.take)
     probe.wait_until(lambda: cameras.images._waiting.is_waiting, 'the worker to wait')

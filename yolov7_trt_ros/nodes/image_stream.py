@@ -27,6 +27,9 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
+"""No QoS event of a subscription is waited for by the executor."""
+
 _UNKNOWN_LOSS = 2**31 - 1
 _SILENCE_NS = 3 * NS_PER_S
 _WARN_PERIOD_S = 10.0
@@ -76,6 +79,9 @@ class ImageReceiver(Protocol):
 
     def forget(self, topic: str) -> list[ReceivedFrame]:
         """Return the frames of a topic that is gone which still wait, thrown away."""
+
+    def has_mismatched(self, topic: str) -> bool:
+        """Whether a publisher of a topic has come, since last asked, whose QoS does not fit."""
 
     def waits(self, topic: str) -> bool:
         """Whether a message of a topic waits that is not counted yet."""
@@ -194,6 +200,8 @@ class ImageStream:
         if self._choice is None or (publishers and choice != self._choice):
             self._subscribe(choice)
             self._say_subscribed(choice)
+        if self._receiver is not None and self._receiver.has_mismatched(self.topic):
+            self._warn_of_mismatch()
         self.problem = self._find_problem(publishers)
         if self.problem:
             self._node.get_logger().warning(
@@ -209,11 +217,11 @@ class ImageStream:
         self._subscription = self._receiver.subscribe(self, choice)
         self._choice = choice
 
-    def events(self, *, losses: bool) -> SubscriptionEventCallbacks:
+    def events(self) -> SubscriptionEventCallbacks:
         """Return the callbacks for the QoS events of a subscription."""
         return SubscriptionEventCallbacks(
-            message_lost=self._on_lost if losses else None,
-            incompatible_qos=self._on_incompatible,
+            message_lost=self._on_lost,
+            incompatible_qos=lambda event: self._warn_of_mismatch(),
         )
 
     def _say_subscribed(self, choice: qos.StreamChoice) -> None:
@@ -330,7 +338,7 @@ class ImageStream:
             throttle_duration_sec=_WARN_PERIOD_S,
         )
 
-    def _on_incompatible(self, event: Any) -> None:
+    def _warn_of_mismatch(self) -> None:
         publishers = self._find_publishers()
         self._node.get_logger().warning(qos.describe_mismatch(self.topic, publishers))
 

@@ -16,7 +16,7 @@ from rclpy.qos import QoSProfile
 
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.direct_take import DirectTake, leave_alone, TakenElsewhere, TYPES
-from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame
+from yolov7_trt_ros.nodes.image_stream import ImageStream, NO_EVENTS, ReceivedFrame
 from yolov7_trt_ros.nodes.pulled_topic import PulledTopic
 
 _DEPTH = 1
@@ -58,7 +58,7 @@ class PulledImages:
         profile: QoSProfile = choice.profile(_DEPTH)
         subscription = self._node.create_subscription(
             TYPES[choice.transport], stream.names.image.asked, leave_alone, profile,
-            callback_group=self._left_alone, event_callbacks=stream.events(losses=False),
+            callback_group=self._left_alone, event_callbacks=NO_EVENTS,
         )
         topic = PulledTopic(
             self._direct.door, self._direct.kinds[choice.transport], stream, subscription
@@ -75,6 +75,12 @@ class PulledImages:
         topic.close()
         self._wake.trigger()
         self._node.destroy_subscription(topic.subscription)
+
+    def has_mismatched(self, topic: str) -> bool:
+        """Whether a publisher of a topic has come, since last asked, whose QoS does not fit."""
+        with self._lock:
+            pulled = self._topics.get(topic)
+        return pulled is not None and pulled.has_mismatched()
 
     def forget(self, topic: str) -> list[ReceivedFrame]:
         """Return what waits of a topic that was unsubscribed: nothing, for all was counted."""

@@ -63,7 +63,13 @@ class PulledTopic:
         self._closed = False
         self._pool, self._info = MessagePool(kind), TakeInfo()
         self._gaps, self._losses = SequenceGaps(), ReportedLosses()
-        self._lost = _LostMessages(subscription.handle)
+        self._lost = _PolledEvent(
+            subscription.handle, QoSSubscriptionEventType.RCL_SUBSCRIPTION_MESSAGE_LOST
+        )
+        self._mismatched = _PolledEvent(
+            subscription.handle,
+            QoSSubscriptionEventType.RCL_SUBSCRIPTION_REQUESTED_INCOMPATIBLE_QOS,
+        )
         self._rest_until_ns = 0
         self._taken_ns = 0
 
@@ -103,6 +109,12 @@ class PulledTopic:
             finally:
                 self._door.error()  # forgotten, or the next call in this thread would complain
                 self._lost.destroy()
+                self._mismatched.destroy()
+
+    def has_mismatched(self) -> bool:
+        """Whether a publisher has come since this was last asked whose QoS does not fit."""
+        with self._lock:
+            return self._mismatched.since_before() > 0
 
     def _take(self) -> ReceivedFrame | None:
         self._taken_ns = time.monotonic_ns()
@@ -146,7 +158,9 @@ class PulledTopic:
         missing = self._gaps.missing_before(info.publisher, info.sequence)
         if not missing:
             return 0
-        lost, passed_over = self._losses.split(missing, self._lost.since_before())
+        lost, passed_over = self._losses.split(
+            missing, known_loss(self._lost.since_before())
+        )
         self._stream.note_lost(lost)
         dropped = self._stream.rate_limit.admitted_until(
             arrived_ns, self._stream.limits.max_rate_hz, passed_over
@@ -157,25 +171,31 @@ class PulledTopic:
         return dropped
 
 
-class _LostMessages:
-    """What the middleware reports as lost on the way to a subscription."""
+class _PolledEvent:
+    """
+    A QoS event of a subscription that is asked for, and waited for by nobody.
 
-    def __init__(self, handle: Any) -> None:
+    In the executor's wait set it would wake the executor at each message: Fast DDS has one
+    condition for all that happens to a reader, and a turn of rclpy's executor costs 2 ms.
+
+    """
+
+    def __init__(self, handle: Any, kind: QoSSubscriptionEventType) -> None:
         names = ('EventHandle', 'QoSEvent')  # the latter until Humble
         make = next(filter(None, (getattr(rclpy_implementation, each, None) for each in names)))
         try:
             with handle:
-                self._event = make(handle, QoSSubscriptionEventType.RCL_SUBSCRIPTION_MESSAGE_LOST)
+                self._event = make(handle, kind)
         except UnsupportedEventTypeError:
             self._event = None
 
     def since_before(self) -> int:
-        """Return how many since this was last asked, as far as the middleware tells."""
+        """Return how many there were since this was last asked, as the middleware tells."""
         if self._event is None:
             return 0
         with self._event:
             event = self._event.take_event()
-        return known_loss(event.total_count_change) if event is not None else 0
+        return int(event.total_count_change) if event is not None else 0
 
     def destroy(self) -> None:
         """Let go of the subscription."""

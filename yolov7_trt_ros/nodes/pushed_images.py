@@ -40,12 +40,16 @@ class PushedImages(FrameSlots[ReceivedFrame]):
         return self._node.create_subscription(
             TYPES[choice.transport], stream.names.image.asked,
             partial(self._on_image, stream, choice.transport == qos.COMPRESSED), profile,
-            raw=True, event_callbacks=stream.events(losses=True),
+            raw=True, event_callbacks=stream.events(),
         )
 
     def unsubscribe(self, subscription: Any) -> None:
         """Destroy a subscription."""
         self._node.destroy_subscription(subscription)
+
+    def has_mismatched(self, topic: str) -> bool:
+        """Whether a publisher with other QoS has come: no, that is a callback of the stream's."""
+        return False
 
     def waits(self, topic: str) -> bool:
         """Whether a message of a topic waits that is not counted yet; each is when it arrives."""
