@@ -1,16 +1,13 @@
-"""BackgroundThread: jobs one after the other, with the least right to the processor."""
+"""BackgroundThread: jobs one after the other, beside the thread that detects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-import contextlib
-import os
 import queue
 import threading
 from typing import Protocol
 
 THREAD_NAME = 'engine_bank'
-_LEAST_PRIORITY = 19
 
 
 class Background(Protocol):
@@ -28,10 +25,11 @@ class Background(Protocol):
 
 class BackgroundThread:
     """
-    A thread with the least priority that Linux has (nice 19).
+    A thread for what must not hold up the one that detects.
 
-    Only this very thread has it: those of an engine's own, made before, keep theirs, for they
-    serve later. A daemon: an engine that hangs must not keep the process.
+    It has the common priority. With a low one it would be kept from the processor while it holds
+    Python's lock, and the thread that detects with it: on two busy cores for over a minute. A
+    daemon: an engine that hangs must not keep the process.
 
     """
 
@@ -54,8 +52,6 @@ class BackgroundThread:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):  # a sandbox: then at the common priority
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)
         while (job := self._jobs.get()) is not None:
             job()
             del job  # or it would keep images until the next
