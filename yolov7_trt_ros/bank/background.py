@@ -27,9 +27,9 @@ class BackgroundThread:
     """
     A thread for what must not hold up the one that detects.
 
-    It has the common priority. With a low one it would be kept from the processor while it holds
-    Python's lock, and the thread that detects with it: on two busy cores for over a minute. A
-    daemon: an engine that hangs must not keep the process.
+    It has the common priority. With a low one it is kept from the processor while it holds
+    Python's lock, and the thread that detects with it; docs/bank.md has the figures. A daemon: an
+    engine that hangs must not keep the process.
 
     """
 
