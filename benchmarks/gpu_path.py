@@ -311,6 +311,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--plan', type=Path, required=True)
+    parser.add_argument(
+        '--grid-plan', type=Path,
+        help='the same model built with --keep-grid, for the usual way; else that is left out',
+    )
     photographs.add_arguments(parser)
     parser.add_argument('--energy-seconds', type=float, default=5.0, help='0 leaves energy out')
     parser.add_argument(
@@ -350,7 +354,8 @@ def main() -> None:
     note('host_work_rectangular', measure_host(free, frames))
     note('throughput_rectangular', measure_throughput(free, frames))
     note('batch_8_square_640x480', measure_batch(square, frames[(640, 480)]))
-    note('plain_way_square', measure_plain_way(plan, frames))
+    if args.grid_plan is not None:
+        note('plain_way_square', measure_plain_way(Plan(args.grid_plan), frames))
     if args.energy_seconds:
         note('energy_640x480', measure_energy(
             plan, frames[(640, 480)], args.energy_seconds, (0.0, 60.0)
