@@ -59,9 +59,9 @@ class Watched(Detector):
     def __init__(
         self, folder: Path, parameters: dict[str, Any], ledger: Ledger, idle: Any
     ) -> None:
-        super().__init__(folder, parameters, ledger, idle, command=[sys.executable, str(NODE)])
         self.heard_ns: dict[str, list[int]] = {}
         self.update: dict[str, str] = {}
+        super().__init__(folder, parameters, ledger, idle, command=[sys.executable, str(NODE)])
         self.node.create_subscription(
             DiagnosticStatus, '/detector/update', self._on_update, LATCHED
         )
@@ -81,12 +81,19 @@ class Watched(Detector):
         if not answer.success:
             raise Stuck(f'{name}: {answer.message}')
 
+    def spin_until(self, condition: Any, limit_s: float, what: str) -> None:
+        """Send and hear until the condition holds; Stuck tells how the update stands then."""
+        try:
+            super().spin_until(condition, limit_s, what)
+        except Stuck as exc:
+            raise Stuck(f'{exc}; update: {self.update}') from exc
+
     def wait_for(self, state: str, number: str = '') -> None:
         """Wait until the update is in a state, and a model of that number serves."""
         self.spin_until(
             lambda: self.update.get('state') == state
             and (not number or self.update['number'] == number),
-            LIMIT_S, f'{state}, not {self.update}',
+            LIMIT_S, f'{state}',
         )
 
 
@@ -183,7 +190,7 @@ class Run:
             raise Stuck(f'{model.name} was refused: {reason}')
         self.detector.spin_until(
             lambda: self.detector.update['number'] != before, LIMIT_S,
-            f'{model.name} to serve, not {self.detector.update}',
+            f'{model.name} to serve',
         )
         self.detector.call('roll_back' if back else 'promote')
         self.detector.wait_for('steady', before if back else '')
@@ -198,7 +205,7 @@ class Run:
         self.detector.spin_until(
             lambda: self.detector.update['state'] in ('steady', 'kept')
             and self.detector.update['last'] != last,
-            LIMIT_S, f'the end of {kind}, not {self.detector.update}',
+            LIMIT_S, f'the end of {kind}',
         )
         found = self.detector.update
         if kind == VANISHING and found['state'] == 'kept':  # read before it had gone

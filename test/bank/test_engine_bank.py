@@ -133,6 +133,24 @@ def test_the_image_is_copied_for_whoever_uses_its_memory_next():
     assert not new.calls[-1].pixels.any()
 
 
+def test_latency_is_told_by_the_quickest_frames_for_others_are_held_up():
+    world, new = World(UpdateLimits(shadow_frames=30, shadow_share=1.0)), ToldEngine()
+    world.begin(new)
+    for number in range(30):
+        new.took_ms = 11 if number % 6 == 0 else 100
+        world.frames(1)
+    assert world.serving == 'new' and '1.10 times the latency' in world.last
+
+
+def test_what_is_hopelessly_slow_is_dropped_before_the_end():
+    world = World(UpdateLimits(shadow_frames=1000, shadow_share=1.0))
+    world.begin(ToldEngine(took_ms=46))
+    world.frames(19)
+    assert world.phase == 'shadow'
+    world.frames(1)
+    assert world.phase == 'steady' and 'it takes 4.60 times as long' in world.last
+
+
 # ---- after the switch
 
 

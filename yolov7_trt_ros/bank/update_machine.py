@@ -21,7 +21,9 @@ MODES = (SHADOW, IMMEDIATE, OFF)
 HANGS_NS = 30 * NS_PER_S
 """A candidate that has not answered a frame by then is given up."""
 
-_TIMED_FRAMES = 20
+_TIMED_FRAMES, _HOPELESS = 20, 3.0
+"""From so many frames on, what takes so many times the limit is not watched any longer."""
+
 _GOLDEN = 0.6180339887498949
 
 
@@ -331,11 +333,12 @@ class UpdateMachine:
     def _judge(self, tally: ShadowTally, now_ns: int) -> None:
         """Decide about a candidate, where enough was compared."""
         limits, ratio = self.limits, tally.latency_ratio
-        timed = tally.frames >= min(limits.shadow_frames, _TIMED_FRAMES)
-        if timed and ratio > limits.max_latency_ratio:
+        most = limits.max_latency_ratio
+        hopeless = tally.frames >= _TIMED_FRAMES and ratio > _HOPELESS * most
+        if hopeless or (tally.frames >= limits.shadow_frames and ratio > most):
             self._drop(
                 f'it takes {ratio:.2f} times as long, over update_max_latency_ratio '
-                f'{limits.max_latency_ratio:g}'
+                f'{most:g}'
             )
             return
         if tally.frames < limits.shadow_frames or tally.detections < limits.min_detections:
