@@ -111,6 +111,8 @@ class EngineBank:
         Monotonic nanoseconds.
     new_background
         Gives what runs a candidate beside the engine that serves.
+    after_close
+        Called when an engine was closed after an update, in a background.
 
     """
 
@@ -124,6 +126,7 @@ class EngineBank:
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
         new_background: Callable[[], Background] = BackgroundThread,
+        after_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._machine = UpdateMachine(model, limits or UpdateLimits())
         self._lock = threading.Lock()  # of the machine, the engines and who uses them
@@ -133,6 +136,7 @@ class EngineBank:
         self._served: _Served | None = None
         self._background: Background | None = None
         self._on_change, self._clock, self._new_background = on_change, clock, new_background
+        self._after_close = after_close
 
     # ---- the Detector
 
@@ -402,6 +406,7 @@ class EngineBank:
         for engine in unused:
             closing = self._new_background()
             closing.submit(engine.detector.close)
+            closing.submit(self._after_close)
             closing.stop()
         if changed:
             self._on_change()

@@ -25,6 +25,7 @@ from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.diagnostics import detector_facts, make_status
 from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.plan_build import CandidateOpening, Engine
+from yolov7_trt_ros.nodes.process import trim_malloc
 
 _CANCEL_WAIT_S = 1.0
 _NO_MODEL = 'there is no model yet: wait until the node is configured and its plan is built'
@@ -75,7 +76,8 @@ class ModelUpdates:
         """Take the detector that serves at first; returns the one to detect with."""
         kind = PipelinedBank if isinstance(detector, PipelinedDetector) else EngineBank
         self.bank = kind(
-            detector, model, hash_of_model(model), limits, on_change=self._changed.trigger
+            detector, model, hash_of_model(model), limits, on_change=self._changed.trigger,
+            after_close=trim_malloc,
         )
         self._prepare(detector)
         self._follow()
