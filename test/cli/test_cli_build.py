@@ -113,20 +113,20 @@ def test_build_and_info(
     only_rtx: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = tmp_path / 'nano.plan'
-    words = ['--max', '1x3x64x64', '--keep-fp32', '^head', '--json', '-']
+    words = ['--max', '1x3x64x64', '--keep-fp32', '^model.77', '--json', '-']
     assert main(['build', 'yolov7-nano', '-o', str(plan), *words]) == 0
     captured = capsys.readouterr()
     record = json.loads(captured.out)
     assert record['file'] == str(plan)
     assert record['precision'] == 'fp16'
-    assert record['options']['keep_fp32'] == '^head'
+    assert record['options']['keep_fp32'] == '^model.77'
     assert record['machine']['flavour'] == 'TensorRT-RTX'
     assert captured.err.startswith('building, 0 s: ')
     assert '1x3x64x64 .. 1x3x64x64 .. 1x3x64x64' in captured.err
     assert main(['info', str(plan)]) == 0
     printed = capsys.readouterr().out
     for text in ('nano.plan (', 'TensorRT-RTX', 'precision   fp16', 'profile     1x3x64x64',
-                 'keep_fp32 ^head', 'raw (head0.raw, head1.raw, head2.raw)', '80: person, bicycle',
+                 'keep_fp32 ^model.77', 'raw (model.77.m.0, model.77.m.1, model.77.m.2)', '80: person, bicycle',
                  'fits here'):
         assert text in printed
     assert main(['info', str(plan), '--json', '-', '--layers']) == 0

@@ -167,13 +167,13 @@ def test_labels_make_it_average_precision(
 def test_what_is_kept_stays_float(photographs: Path, tmp_path: Path) -> None:
     path = tmp_path / 'q.onnx'
     quantize(NANO, '--images', photographs, '-o', path, '--method', 'minmax', '--size', 64,
-             '--score-count', 0, '--keep', r'^row[0-4]\.', '--weights', 'mse')
+             '--score-count', 0, '--keep', r'^model\.[0-4]\.', '--weights', 'mse')
     model = onnx.load(str(path))
     made = {name: node.op_type for node in model.graph.node for name in node.output}
     floats = {node.name for node in model.graph.node
               if node.op_type == 'Conv' and node.input[1] not in made}
-    assert floats == {'head0.raw', 'head1.raw', 'head2.raw',
-                      *(f'row{index}.conv' for index in range(5))}
+    assert floats == {*(f'model.77.m.{index}' for index in range(3)),
+                      *(f'model.{index}.conv' for index in range(5))}
 
 
 # ---- pictures

@@ -13,6 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from yolov7_trt_ros.engine import checkpoint_export
 from yolov7_trt_ros.engine.file_kind import check_kind, check_model_file, CHECKPOINT, ONNX
 from yolov7_trt_ros.engine.model_files import find_model, find_onnx_model, load_class_names
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
@@ -93,8 +94,9 @@ KINDS: list[tuple[str, bytes, str, str]] = [
     ids=[f'{name}-{kind}'.replace(' ', '_') for name, _, kind, _ in KINDS],
 )
 def test_what_is_no_model_is_named_with_what_to_do(
-    tmp_path: Path, name: str, data: bytes, kind: str, advice: str
+    tmp_path: Path, monkeypatch, name: str, data: bytes, kind: str, advice: str
 ) -> None:
+    monkeypatch.setattr(checkpoint_export, '_is_missing', lambda _: True)  # else it is exported
     path = tmp_path / name
     path.write_bytes(data)
     told = advice.format(path=path, stem=path.with_suffix(''))

@@ -181,13 +181,13 @@ def _find_source(args: argparse.Namespace) -> Path | None:
     if args.source is None:
         check_photographs()
         return None
-    path = find_source(args.source)
+    given = Path(args.source).expanduser().resolve()
     for name in _OUTPUTS:
-        if path.resolve().is_relative_to((args.output / name).resolve()):
+        if given.is_relative_to((args.output / name).resolve()):
             raise InputError(
                 f'--source {args.source} is where the demo writes to; give another folder with -o'
             )
-    return path
+    return find_source(args.source)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol, TYPE_CHECKING
 
 from yolov7_trt_ros.cli.own_files import OwnFiles
-from yolov7_trt_ros.core.detections import class_name
 from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -223,6 +222,7 @@ class CropSaver:
         import numpy as np
 
         from yolov7_trt_ros.cli.annotated import write_picture
+        from yolov7_trt_ros.core.detections import class_name
         from yolov7_trt_ros.core.preprocess import to_bgr
 
         pixels = to_bgr(frame.image)
