@@ -55,7 +55,7 @@ class Updates(RuleBasedStateMachine):
 
     @precondition(lambda self: self.opening is not None)
     @rule(kind=st.sampled_from([*CANDIDATES, 'no file']))
-    def open(self, kind: str) -> None:
+    def open_candidate(self, kind: str) -> None:
         model, self.opening = self.opening, None
         self.kinds[model.number] = kind
         if kind == 'no file':
@@ -108,7 +108,7 @@ class Updates(RuleBasedStateMachine):
     def whole_update(self, kind: str) -> None:
         self.ask('b')
         if self.opening is not None:
-            self.open(kind)
+            self.open_candidate(kind)
         self.some_good_frames()
 
     @rule(seconds=st.sampled_from([0.5, 4, 11, 40]))
@@ -189,5 +189,3 @@ class Updates(RuleBasedStateMachine):
 
 Updates.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 test_updates = Updates.TestCase
-
-

@@ -126,8 +126,8 @@ def test_build_and_info(
     assert main(['info', str(plan)]) == 0
     printed = capsys.readouterr().out
     for text in ('nano.plan (', 'TensorRT-RTX', 'precision   fp16', 'profile     1x3x64x64',
-                 'keep_fp32 ^model.77', 'raw (model.77.m.0, model.77.m.1, model.77.m.2)', '80: person, bicycle',
-                 'fits here'):
+                 'keep_fp32 ^model.77', 'raw (model.77.m.0, model.77.m.1, model.77.m.2)',
+                 '80: person, bicycle', 'fits here'):
         assert text in printed
     assert main(['info', str(plan), '--json', '-', '--layers']) == 0
     told = json.loads(capsys.readouterr().out)

@@ -132,6 +132,7 @@ def test_peers_are_timed_in_turns_and_compared_with_ours():
     other = make_detections((64, 48), ((1, 2, 30, 40), 0.9, 1))
     frames = [np.zeros((48, 64, 3), np.uint8)] * 2
     runs = {'ours': found_of(one), 'same': found_of(one), 'other': found_of(other)}
+
     def broken(bgr: Any) -> Detections:
         raise ValueError('no engine')
 

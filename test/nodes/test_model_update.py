@@ -240,5 +240,3 @@ def test_a_saturated_node_compares_nothing_and_says_so(probe: Probe) -> None:
         finally:
             type(update.node._worker._slots).has_waiting = waiting
         update.wait('kept')
-
-

@@ -191,7 +191,7 @@ class ModelUpdates:
 
     @property
     def wire(self) -> DetectionsWire | None:
-        """What the detections of the model that serves are published by."""
+        """Return what publishes the detections of the model that serves."""
         if self.bank is None:
             return None
         return self._wire_of(self.bank.serving.detector.spec.class_names)

@@ -59,7 +59,7 @@ class GovernorLoop:
 
     @property
     def problem(self) -> str:
-        """What it does not know, for which it holds still; '' where there is nothing."""
+        """Return what it does not know, for which it holds still; '' where there is nothing."""
         return f'the governor holds still: {self._problem}' if self._problem else ''
 
     def describe(self) -> str:
