@@ -105,12 +105,12 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._last_error = ''
         self._last_error_ns = -_ERROR_SHOWN_NS
         self._state = 'unconfigured'
+        self._updates = ModelUpdates(self, self._engine, self._on_serving, self._hold_model)
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
         for spec in parameters.TOPIC_PARAMETERS:
             resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._updates = ModelUpdates(self, self._engine, self._on_serving, self._hold_model)
         self._build_ended = self.create_guard_condition(self._on_build_ended)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._second_timer = self.create_timer(
