@@ -100,6 +100,6 @@ def test_descriptors_say_when_a_change_takes_effect(probe: Probe, log) -> None:
         answer = probe.call(DescribeParameters, '/detector/describe_parameters', request)
     for descriptor in answer.descriptors:
         assert descriptor.description
-        assert 'changes take effect at the configure' in descriptor.additional_constraints
+        assert 'effect at the configure' in descriptor.additional_constraints
     choices = {each.name: each.additional_constraints for each in answer.descriptors}
     assert choices['backend'].startswith('one of: auto, ')
