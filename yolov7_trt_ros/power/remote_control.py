@@ -2,7 +2,8 @@
 RemoteControl: a board's power settings, through the power service of the host of this container.
 
 Three connections, so that a look at the board does not wait for a change in work: one for changes,
-one for looks, one for what has to be told at once. What was changed belongs to the first of them.
+one for looks, one for what has to be told at once. What was changed belongs to the first of them:
+so the mode and the lock are asked for there too once something was changed.
 When the service ends, it puts that back; it is connected to anew by the next call.
 
 """
@@ -246,7 +247,7 @@ class RemoteControl:
 
     def current_mode(self) -> CurrentMode:
         """Return the power mode in force, as the board shows it."""
-        return current_mode_from_json(self._look('current_mode'))
+        return current_mode_from_json(self._look_beside_changes('current_mode'))
 
     def set_mode(self, name_or_id: str) -> CurrentMode:
         """Change the power mode, and read it back."""
@@ -254,7 +255,7 @@ class RemoteControl:
 
     def jetson_clocks_state(self) -> ClockLockState:
         """Return `on`, `off`, `broken` or `uncontrolled`: locked by someone else."""
-        return _lock_state(self._look('jetson_clocks_state'))
+        return _lock_state(self._look_beside_changes('jetson_clocks_state'))
 
     def set_jetson_clocks(self, on: bool) -> ClockLockState:
         """Lock the clocks at the mode's caps, or put back what was before."""
@@ -262,7 +263,7 @@ class RemoteControl:
 
     def describe_clock_lock(self) -> str:
         """Return the state, and which clocks a cap or hold of ours keeps below the lock."""
-        return expect(self._look('describe_clock_lock'), str, 'the lock')
+        return expect(self._look_beside_changes('describe_clock_lock'), str, 'the lock')
 
     def gpu_frequencies_mhz(self) -> tuple[float, ...]:
         """Return the clocks the GPU can have in this power mode, rising."""
@@ -327,6 +328,10 @@ class RemoteControl:
 
     def _look(self, verb: str) -> Any:
         return self._looks.ask(verb)
+
+    def _look_beside_changes(self, verb: str) -> Any:
+        """Look where caps and locks of ours are known as such, or they would contradict a mode."""
+        return self._change(verb) if self.changed else self._look(verb)
 
     def _change(self, verb: str, *arguments: Any) -> Any:
         """Ask for a change, and see whether the service is another than at the one before."""
