@@ -92,7 +92,7 @@ def test_a_defect_while_a_built_model_is_taken_up_is_told(
     from fake_engine import NO_PLAN
 
     engine.opened.insert(0, NO_PLAN)
-    monkeypatch.setattr(node, '_publish_labels', defect)
+    monkeypatch.setattr(node._labels, 'publish', defect)
     assert probe.change_state('configure')
     engine.go.set()
     probe.wait_until(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import threading
 import time
 from typing import Any
@@ -42,6 +43,8 @@ class PulledTopic:
         Whose frames they are: its limits, its counters.
     subscription
         Of rclpy, which nobody else takes from.
+    publishers
+        Returns the GUIDs of those who publish on the topic now; None where nobody knows.
 
     Attributes
     ----------
@@ -53,7 +56,8 @@ class PulledTopic:
     """
 
     def __init__(
-        self, door: RclDoor, kind: ImageMessageKind, stream: ImageStream, subscription: Any
+        self, door: RclDoor, kind: ImageMessageKind, stream: ImageStream, subscription: Any,
+        publishers: Callable[[], set[bytes] | None] = lambda: None,
     ) -> None:
         self._door, self._stream, self.subscription = door, stream, subscription
         self.topic = stream.topic
@@ -70,6 +74,8 @@ class PulledTopic:
             subscription.handle,
             QoSSubscriptionEventType.RCL_SUBSCRIPTION_REQUESTED_INCOMPATIBLE_QOS,
         )
+        self._publishers = publishers
+        self._last_publisher: bytes | None = None
         self._rest_until_ns = 0
         self._taken_ns = 0
 
@@ -119,12 +125,23 @@ class PulledTopic:
     def _take(self) -> ReceivedFrame | None:
         self._taken_ns = time.monotonic_ns()
         taken = self._take_message()
+        if taken is None and self._is_publisher_gone():
+            self._door.error()
+            return None  # the middleware drops what waits of a publisher that leaves
         if taken is None:
             self._gaps.note_unreadable()
             self._stream.statistics.count_all(received=1, failed=1)
             self._stream.tell(f'truncated or damaged image message: {self._door.error()}')
             return None
         return self._hand_on(*taken)
+
+    def _is_publisher_gone(self) -> bool:
+        """Whether who sent the last message publishes no more."""
+        present = self._publishers()
+        return (
+            present is not None and self._last_publisher is not None
+            and self._last_publisher not in present
+        )
 
     def _take_message(self) -> tuple[ImageMessage, MessageInfo] | None:
         """Take the next message; None where there is none, or none that can be read."""
@@ -138,6 +155,7 @@ class PulledTopic:
         if not 0 <= waited_ns <= _LONGEST_WAIT_NS:  # the clock was set
             waited_ns = 0
         arrived_ns = time.monotonic_ns() - waited_ns
+        self._last_publisher = info.publisher
         dropped = self._count_passed_over(info, arrived_ns)
         self._stream.statistics.count('received')
         frame = self._stream.accept(message.lease(), arrived_ns, waited_ns)

@@ -12,6 +12,9 @@ from yolov7_trt_ros.errors import ReceiveError
 OK, TAKE_FAILED = 0, 401
 """RCL_RET_OK; RCL_RET_SUBSCRIPTION_TAKE_FAILED, which also is what an unreadable message gives."""
 
+GUID_BYTES = 16
+"""Of a publisher, as far as messages and the graph tell it alike."""
+
 _UNSUPPORTED = 2**64 - 1
 _INFO = struct.Struct('@qqQQN16s')  # rmw_message_info_t up to the first 16 bytes of the gid
 _INFO_ROOM_BYTES = 256
