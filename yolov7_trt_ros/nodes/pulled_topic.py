@@ -75,7 +75,6 @@ class PulledTopic:
             QoSSubscriptionEventType.RCL_SUBSCRIPTION_REQUESTED_INCOMPATIBLE_QOS,
         )
         self._publishers = publishers
-        self._last_publisher: bytes | None = None
         self._rest_until_ns = 0
         self._taken_ns = 0
 
@@ -125,23 +124,16 @@ class PulledTopic:
     def _take(self) -> ReceivedFrame | None:
         self._taken_ns = time.monotonic_ns()
         taken = self._take_message()
-        if taken is None and self._is_publisher_gone():
-            self._door.error()
-            return None  # the middleware drops what waits of a publisher that leaves
         if taken is None:
+            present = self._publishers()
+            if present is not None and self._gaps.forget_absent(present):
+                self._door.error()
+                return None  # the middleware drops what waits of a publisher that leaves
             self._gaps.note_unreadable()
             self._stream.statistics.count_all(received=1, failed=1)
             self._stream.tell(f'truncated or damaged image message: {self._door.error()}')
             return None
         return self._hand_on(*taken)
-
-    def _is_publisher_gone(self) -> bool:
-        """Whether who sent the last message publishes no more."""
-        present = self._publishers()
-        return (
-            present is not None and self._last_publisher is not None
-            and self._last_publisher not in present
-        )
 
     def _take_message(self) -> tuple[ImageMessage, MessageInfo] | None:
         """Take the next message; None where there is none, or none that can be read."""
@@ -155,7 +147,6 @@ class PulledTopic:
         if not 0 <= waited_ns <= _LONGEST_WAIT_NS:  # the clock was set
             waited_ns = 0
         arrived_ns = time.monotonic_ns() - waited_ns
-        self._last_publisher = info.publisher
         dropped = self._count_passed_over(info, arrived_ns)
         self._stream.statistics.count('received')
         frame = self._stream.accept(message.lease(), arrived_ns, waited_ns)
