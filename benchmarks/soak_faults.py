@@ -12,7 +12,13 @@ from typing import Any, TYPE_CHECKING
 
 from soak_cameras import Camera, CORRUPT_JPEG, CORRUPT_RAW, ENCODINGS, JPEG, Mode, SIZES_WH
 from soak_detector import start_node
-from soak_hostile import impossible_topics, odd_clocks, odd_requests, strangers
+from soak_hostile import (
+    expect_refused,
+    impossible_topics,
+    odd_clocks,
+    odd_requests,
+    strangers,
+)
 from soak_ledger import Counters
 
 from yolov7_trt_ros.core.class_names import COCO80
@@ -122,14 +128,7 @@ def parameters(soak: Soak, rng: random.Random) -> str:
 
 def refused_values(soak: Soak, rng: random.Random) -> str:
     """Set values that must be refused, with a reason, and change nothing."""
-    told = []
-    for name, value in rng.sample(REFUSED_VALUES, 4):
-        former = soak.detector.get(name)
-        reason = soak.detector.set_parameter(name, value)
-        if not reason or soak.detector.get(name) != former:
-            soak.ledger.violations.append(f'{name}: {value!r} was not refused, or took effect')
-        told.append(f'{name} {value!r}')
-    return ', '.join(told)
+    return expect_refused(soak, rng.sample(REFUSED_VALUES, 4))
 
 
 def topics_removed(soak: Soak, rng: random.Random) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 import random
 import time
@@ -75,13 +75,18 @@ def _expect_refused(soak: Soak, names: list[str], results: Any) -> None:
 
 def impossible_topics(soak: Soak, rng: random.Random) -> str:
     """Set topics that cannot be: each is refused with a reason, and the streams go on."""
+    return expect_refused(soak, rng.sample(_TOPIC_VALUES, 5))
+
+
+def expect_refused(soak: Soak, values: Iterable[tuple[str, Any]]) -> str:
+    """Set parameters, and note a violation where one is taken or refused without a reason."""
     told = []
-    for name, value in rng.sample(_TOPIC_VALUES, 5):
+    for name, value in values:
         former = soak.detector.get(name)
         reason = soak.detector.set_parameter(name, value)
         if not reason or soak.detector.get(name) != former:
-            soak.ledger.violations.append(f'{name}: {value[:80]!r} was not refused')
-        told.append(f'{name} {value[:40]!r}')
+            soak.ledger.violations.append(f'{name}: {value!r:.80} was not refused, or took effect')
+        told.append(f'{name} {value!r:.40}')
     return ', '.join(told)
 
 
