@@ -31,6 +31,12 @@ def header_to_msg(header: MessageHeader) -> Header:
     return Header(stamp=Time(sec=header.sec, nanosec=header.nanosec), frame_id=header.frame_id)
 
 
+MessageTypes = tuple[Any, Any, Any]
+"""The message classes: array, detection, hypothesis."""
+
+MESSAGE_TYPES: MessageTypes = (Detection2DArray, Detection2D, ObjectHypothesisWithPose)
+
+
 class DetectionsToMsg:
     """
     Writes Detections as Detection2DArray messages of whichever vision_msgs is installed.
@@ -43,15 +49,14 @@ class DetectionsToMsg:
     class_names
         Of the model.
     types
-        The message classes (array, detection, hypothesis); vision_msgs' own unless a test brings
-        others.
+        The messages; vision_msgs' own unless a test brings others.
 
     """
 
     def __init__(
         self,
         class_names: tuple[str, ...],
-        types: tuple[Any, Any, Any] = (Detection2DArray, Detection2D, ObjectHypothesisWithPose),
+        types: MessageTypes = MESSAGE_TYPES,
     ) -> None:
         self._class_names = class_names
         self._array_type, self._detection_type, self._result_type = types

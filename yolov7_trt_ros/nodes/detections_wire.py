@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from yolov7_trt_ros.core.detection_cdr import ArrayLayout, DetectionsToCdr, Field
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.serialized_image import MessageHeader
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, header_to_msg
+from yolov7_trt_ros.nodes.conversions import (
+    DetectionsToMsg,
+    header_to_msg,
+    MESSAGE_TYPES,
+    MessageTypes,
+)
 
 _REPRESENTATION_BYTES = 4
 _SAMPLE_HEADER = MessageHeader(1_700_000_000, 123_456_789, 'caméra')
@@ -32,15 +36,14 @@ class DetectionsWire:
     class_names
         Of the model.
     types
-        The message classes (array, detection, hypothesis); vision_msgs' own unless a test brings
-        others.
+        The messages; vision_msgs' own unless a test brings others.
 
     """
 
     def __init__(
         self,
         class_names: tuple[str, ...],
-        types: tuple[Any, Any, Any] = (Detection2DArray, Detection2D, ObjectHypothesisWithPose),
+        types: MessageTypes = MESSAGE_TYPES,
     ) -> None:
         self._to_msg = DetectionsToMsg(class_names, types)
         self._to_cdr: DetectionsToCdr | None = None
@@ -88,7 +91,7 @@ def _stands_for(octets: bytes, message: Any) -> bool:
         return False
 
 
-def read_layout(types: tuple[Any, Any, Any]) -> ArrayLayout:
+def read_layout(types: MessageTypes) -> ArrayLayout:
     """
     Return the fields of message classes.
 
