@@ -15,7 +15,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.core.serialized_image import read_compressed_image, read_image
 from yolov7_trt_ros.core.stamps import stamp_to_ns
-from yolov7_trt_ros.errors import ImageError
+from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.replay.bag_detections import detections_of
 from yolov7_trt_ros.report.overlay import annotated_copy
 from yolov7_trt_ros.report.video_file import open_video
@@ -114,8 +114,8 @@ class DrawnCamera:
                 continue
             try:
                 self._draw(pair)
-            except (ImageError, OSError, cv2.error) as exc:
-                self.error = str(exc)
+            except (InputError, OSError, MemoryError, cv2.error) as exc:
+                self.error = str(exc) or type(exc).__name__  # MemoryError says nothing
         if self._writer is not None:
             self._writer.release()
 
