@@ -19,6 +19,7 @@ from typing import Any
 from yolov7_trt_ros.report.machine_load import read_load
 
 LOAD_BEFORE = read_load()
+REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = (
     'numpy', 'opencv-python-headless', 'onnxruntime', 'rclpy', 'ros-fastdds', 'ros-fastrtps',
     'tensorrt', 'pycuda', 'cuda-bindings',
@@ -47,10 +48,18 @@ def measured_on() -> dict[str, Any]:
 def save(path: Path, result: dict[str, Any]) -> None:
     """Write a result file, `measured_on` included."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({'measured_on': measured_on(), **result}, indent=2) + '\n')
+    text = json.dumps({'measured_on': measured_on(), **result}, indent=2)
+    path.write_text(without_places(text) + '\n')
     print(f'written: {path}')
     if LOAD_BEFORE.warning:
         print(f'warning: {LOAD_BEFORE.warning}', file=sys.stderr)
+
+
+def without_places(text: str) -> str:
+    """Return a text in which paths begin at the repository, or at `~`, and not at this machine."""
+    home = str(Path.home())
+    text = text.replace(f'{REPOSITORY}/', '')
+    return text if home == '/' else text.replace(f'{home}/', '~/')
 
 
 def _processor() -> str:

@@ -32,6 +32,15 @@ import photographs  # noqa: E402
 import r2b_report  # noqa: E402
 
 
+def test_results_tell_no_paths_of_one_machine(monkeypatch):
+    repository = BENCHMARKS.parent
+    monkeypatch.setenv('HOME', '/home/somebody')
+    told = f'python {repository}/benchmarks/x.py; /home/somebody/.cache/plans'
+    assert measured_on.without_places(told) == 'python benchmarks/x.py; ~/.cache/plans'
+    monkeypatch.setenv('HOME', '/')
+    assert measured_on.without_places('/a /b') == '/a /b'
+
+
 def test_mosaics_are_photographs_with_several_objects():
     detector = OnnxDetector(find_model('yolov7-nano'))
     frames = photographs.load_photographs(None, 640, 480)
