@@ -40,7 +40,6 @@ from yolov7_trt_ros.core.topics import detections_topics
 from yolov7_trt_ros.nodes import process
 
 SIZE_WH = (320, 240)
-FIRST = 'yolov7-nano'
 VANISHING = 'vanishing file'
 REFUSED = ('outside', 'link to outside')
 LIMIT_S = 60.0
