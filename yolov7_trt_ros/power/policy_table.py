@@ -209,13 +209,13 @@ class Spread:
 
     def share_above(self, ratio: float) -> float:
         """Return the share of frames that are slower than this ratio, 0 to 1."""
-        weight = PRIOR_FRAMES * (ratio < PRIOR_RATIO)
-        place = _bin(ratio)
+        prior = PRIOR_FRAMES * (ratio < PRIOR_RATIO)
+        weight, place = 0.0, _bin(ratio)
         for key, above in self._above:
             if key < place:
                 break
-            weight = above + PRIOR_FRAMES * (ratio < PRIOR_RATIO)
-        return weight / (self.frames + PRIOR_FRAMES)
+            weight = above
+        return (weight + prior) / (self.frames + PRIOR_FRAMES)
 
     def is_new(self, ratio: float) -> bool:
         """Return whether no frame remembered was as slow: then the workload changed."""
