@@ -7,6 +7,7 @@
 #   make demo SOURCE=street.mp4 SECONDS=20  an own picture, video or bag, for 20 s
 #   make demo ARGS="--help"                 any other option of the demo
 #   make test ARGS="-k letterbox -x"        any option of pytest
+#   make test WORKERS=0                     one file after the other (for --pdb); else one for each core
 
 # Paths are those below the checkout, which may lie anywhere: names of targets cannot hold blanks or quotes.
 ifeq (,$(wildcard yolov7_trt_ros/whole_file.py))
@@ -34,6 +35,7 @@ IS_OURS := { test -f $$folder/$(MARK) || { test -f $$folder/pyvenv.cfg && test -
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 SHOW_PROGRESS := $(BIN)/python tools/show_progress.py
 ARGS ?=
+WORKERS ?= auto
 SOURCE ?=
 SECONDS ?=
 PLAN ?=
@@ -87,8 +89,8 @@ demo: venv  ## watch the detector at work, without any hardware (SOURCE=, SECOND
 	@$(BIN)/python -m yolov7_trt_ros demo $${MAKE_SOURCE:+--source="$$MAKE_SOURCE"} \
 		$${MAKE_SECONDS:+--seconds="$$MAKE_SECONDS"} $(ARGS)
 
-test: venv $(VENV)/.torch.stamp  ## run all tests (ARGS= for pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+test: venv $(VENV)/.torch.stamp  ## run all tests (ARGS= for pytest, WORKERS=)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-jazzy: test  ## run all tests on ROS 2 Jazzy, in .venv-jazzy (PYTHON=, ARGS=)
 

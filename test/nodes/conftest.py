@@ -18,7 +18,9 @@ from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
 @pytest.fixture(scope='session', autouse=True)
 def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the tests on a domain of their own, on this machine, logs in a temp folder."""
-    os.environ['ROS_DOMAIN_ID'] = str(20 + os.getpid() % 80)
+    worker = os.environ.get('PYTEST_XDIST_WORKER', 'gw0')  # such as gw1, a child of the one session
+    base = os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()
+    os.environ['ROS_DOMAIN_ID'] = str(20 + (base + int(worker[2:])) % 80)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ['ROS_LOG_DIR'] = str(tmp_path_factory.mktemp('ros_log'))
     from yolov7_trt_ros.nodes.process import large_image_environment
