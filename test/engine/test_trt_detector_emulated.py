@@ -25,6 +25,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec
+from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.engine.decoding_cut import load_cut
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
@@ -45,8 +46,8 @@ sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
 import emulated_cuda  # noqa: E402, I100  (its folder has just been added)
 from test_kernel_twins import HostLauncher  # noqa: E402
 
-MODULES = ('cuda_device', 'graphs', 'kernels', 'memory', 'plan_probe', 'staging', 'upload',
-           'trt_buckets', 'stage_times', 'bucket_cache', 'trt_detector')
+MODULES = ('cuda_device', 'graphs', 'kernels', 'memory', 'page_locks', 'plan_probe', 'staging',
+           'upload', 'trt_buckets', 'stage_times', 'bucket_cache', 'trt_detector')
 SIZE = 64
 PROFILES = (
     ShapeRange((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96)),
@@ -66,6 +67,8 @@ class Gpu:
         self.modules = {name: load(f'yolov7_trt_ros.engine.{name}') for name in MODULES}
         self.driver = emulated_cuda.EmulatedDriver(self.cuda.state)
         self.modules['graphs'].driver = self.driver
+        self.library = emulated_cuda.EmulatedDriverLibrary(self.cuda.state)
+        self.modules['page_locks'].open_driver = lambda: self.library
         launcher = HostLauncher(ROOT / '.cache' / 'host_kernels')
         self.modules['trt_detector'].Kernels = (
             lambda architecture: emulated_cuda.EmulatedKernels(launcher)
@@ -184,7 +187,7 @@ def test_a_plan_without_its_decoding_finds_what_the_cpu_finds_with_it(
     assert_finds_the_same(detector, reference)
 
 
-@pytest.mark.parametrize('memory', ['staged', 'mapped', 'direct'])
+@pytest.mark.parametrize('memory', ['staged', 'locked', 'mapped', 'direct'])
 @pytest.mark.parametrize('encoding', sorted({e.name for e in ENCODINGS.values()}))
 def test_every_encoding_by_every_way_equals_the_cpu(
     opened: Callable[..., Any], gpu: Gpu, encoding: str, memory: str
@@ -396,26 +399,27 @@ def test_memory_strategy_is_measured_in_turns_told_and_kept(
 ) -> None:
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     seen: list[str] = []
-    for kind in (gpu.modules['upload'].Staged, gpu.modules['upload'].Mapped):
+    kinds = [getattr(gpu.modules['upload'], name) for name in ('Staged', 'Locked', 'Mapped')]
+    for kind in kinds:
 
-        def send(self: Any, *arguments: Any, was: Any = kind.send, **options: Any) -> None:
+        def send(self: Any, *arguments: Any, was: Any = kind.send, **options: Any) -> bool:
             seen.append(self.name)
-            was(self, *arguments, **options)
+            return was(self, *arguments, **options)
 
         monkeypatch.setattr(kind, 'send', send)
     choice = opened(memory='auto').memory_choice
-    assert set(choice.medians_ms) == {'staged', 'mapped', 'direct'}
-    assert {first != second for first, second in zip(seen[::2], seen[1::2], strict=True)} == {True}
-    assert len(seen) == 2 * 28
+    assert set(choice.medians_ms) == {'staged', 'locked', 'mapped', 'direct'}
+    rounds = [set(seen[start:start + 3]) for start in range(0, len(seen), 3)]
+    assert rounds == [{'staged', 'locked', 'mapped'}] * 28
     clear = dataclasses.replace(choice, strategy='mapped', clear=True)
     kept = gpu.modules['upload'].kept_choice(gpu.modules['cuda_device'].CudaDevice())
     kept.save(clear)
     detector = opened(memory='auto')
     assert detector.facts()['memory'] == 'mapped' and 'mapped memory' in detector.backend
     assert detector.facts()['memory chosen'] == f'{choice.why}, as measured at an earlier start'
-    assert len(seen) == 2 * 28, 'measured anew'
+    assert len(seen) == 3 * 28, 'measured anew'
     assert opened().facts()['memory chosen'] == 'as asked for'
-    with pytest.raises(SettingError, match='memory must be auto or one of staged, mapped, direct'):
+    with pytest.raises(SettingError, match='auto or one of staged, locked, mapped, direct'):
         opened(memory='telepathy')
 
 
@@ -426,6 +430,124 @@ def test_the_usual_memory_is_that_of_the_gpu(gpu: Gpu, monkeypatch: pytest.Monke
     monkeypatch.setattr(device, 'attribute', lambda name: int(name == 'INTEGRATED'))
     assert upload.usual_strategy(device, ['staged', 'mapped']) == 'mapped'
     assert upload.usual_strategy(device, ['staged']) == 'staged'
+
+
+# ---- images in memory that stays are fetched from there -----------------------------------------
+
+
+class Camera:
+    """Writes one image after another into the same block, whose rows may have gaps."""
+
+    def __init__(self, width: int = 80, height: int = 60, gap: int = 0) -> None:
+        self.octets = np.zeros((height, width * 3 + gap), np.uint8)
+        self.memory = StableMemory(self.octets.ctypes.data, self.octets.nbytes)
+        self._wh = width, height
+
+    def image(self, seed: int) -> ImageView:
+        width, height = self._wh
+        self.octets[:, :width * 3] = blobs(seed, width, height).reshape(height, -1)
+        return ImageView.from_buffer(
+            self.octets, width=width, height=height, encoding='bgr8', step=self.octets.shape[1],
+            memory=self.memory,
+        )
+
+
+@pytest.mark.parametrize('gap', [0, 7])
+@pytest.mark.parametrize('size_wh', [(80, 60), (192, 108), (256, 144), (90, 250)])
+@pytest.mark.parametrize('cuda_graph', [True, False])
+def test_images_in_memory_that_stays_are_fetched_from_there(
+    opened: Callable[..., Any], gpu: Gpu, size_wh: tuple[int, int], gap: int, cuda_graph: bool
+) -> None:
+    """Of 192x108 every third row is wanted, of 256x144 two of four; of 90x250 rows at random."""
+    detector, staged = opened(memory='locked', cuda_graph=cuda_graph), opened()
+    camera, before = Camera(*size_wh, gap), gpu.cuda.state.fetched
+    for seed in range(6):
+        image = camera.image(seed)
+        found, _ = detector.detect(image, SETTINGS)
+        wanted, _ = staged.detect(ImageView.from_array(image.pixels.copy()), SETTINGS)
+        assert len(found) and same(found, wanted)
+    fetched = 0 if size_wh == (90, 250) or (gap and size_wh == (256, 144)) else 4
+    assert gpu.cuda.state.fetched - before == fetched
+    assert detector.facts()['images page-locked'] == f'{fetched}, and {6 - fetched} copied'
+    camera.memory.release()
+    assert not gpu.cuda.state.locked
+
+
+def test_frames_in_flight_and_batches_are_fetched_too(
+    opened: Callable[..., Any], gpu: Gpu
+) -> None:
+    detector, staged = opened(memory='locked'), opened()
+    cameras = [Camera(), Camera(96, 64), Camera()]
+    before = gpu.cuda.state.fetched
+    for turn in range(5):
+        images = [camera.image(10 * turn + n) for n, camera in enumerate(cameras[:2])]
+        images.append(view(turn))  # from elsewhere
+        tickets = [
+            detector.submit(images[:2], SETTINGS), detector.submit(images[1:], SETTINGS),
+            detector.submit([cameras[2].image(turn)], SETTINGS),
+        ]
+        found = [each for ticket in tickets for each in detector.collect(ticket)[0]]
+        images[2:2] = [images[1]]
+        images.append(cameras[2].image(turn))
+        for each, image in zip(found, images, strict=True):
+            assert close_to(each, staged.detect(ImageView.from_array(image.pixels), SETTINGS)[0])
+    assert gpu.cuda.state.fetched - before == 3 + 8 + 3, 'the first two of a block are copied'
+    assert len(gpu.cuda.state.locked) == 3
+    detector.close()
+    staged.close()
+    assert not gpu.cuda.state.locked, 'the last detector unlocks what is left'
+    for camera in cameras:
+        camera.memory.release()
+
+
+def test_pixels_that_lie_elsewhere_than_the_block_are_copied(
+    opened: Callable[..., Any], gpu: Gpu
+) -> None:
+    detector, camera = opened(memory='locked'), Camera()
+    before = gpu.cuda.state.fetched
+    for seed in range(5):
+        image = camera.image(seed)
+        elsewhere = dataclasses.replace(image, pixels=image.pixels.copy())
+        upside_down = dataclasses.replace(image, pixels=image.pixels[::-1])
+        for each in (elsewhere, upside_down):
+            wanted, _ = detector.detect(ImageView.from_array(each.pixels.copy()), SETTINGS)
+            assert same(detector.detect(each, SETTINGS)[0], wanted)
+    assert gpu.cuda.state.fetched == before
+    camera.memory.release()
+
+
+def test_a_block_that_was_given_up_is_not_locked_and_one_that_is_refused_is_told(
+    opened: Callable[..., Any], gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector, gone, refused = opened(memory='locked'), Camera(), Camera()
+    gone.memory.release()
+    monkeypatch.setattr(gpu.library, 'refuse', 2)
+    for seed in range(5):
+        for camera in (gone, refused):
+            image = camera.image(seed)
+            wanted, _ = detector.detect(ImageView.from_array(image.pixels.copy()), SETTINGS)
+            assert same(detector.detect(image, SETTINGS)[0], wanted)
+    assert not gpu.cuda.state.locked
+    assert '14400 bytes could not be page-locked' in detector.facts()['page-locking']
+    monkeypatch.setattr(gpu.library, 'refuse', 0)
+    refused.memory.release()
+
+
+def test_unlocking_on_a_lost_device_is_harmless(
+    opened: Callable[..., Any], gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector, camera = opened(memory='locked'), Camera()
+    for seed in range(3):
+        detector.detect(camera.image(seed), SETTINGS)
+    assert gpu.cuda.state.locked
+
+    def push(context: Any) -> None:
+        raise gpu.cuda.Error('an illegal memory access was encountered')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(emulated_cuda._Context, 'push', push)
+        camera.memory.release()
+    gpu.cuda.state.locked.clear()
 
 
 # ---- plans without a manifest are run and recognised --------------------------------------------

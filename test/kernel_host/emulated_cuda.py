@@ -51,6 +51,7 @@ class EmulatedCuda(types.ModuleType):
         self.Device, self.Context = _device(state), _Context
         _Context.state = state
         self.Stream = lambda: Stream(state)
+        self.Memcpy2D = lambda: _Memcpy2D(state)
         self.Event = _Event
         self.mem_alloc = lambda size: _Allocation(state, size)
         self.pagelocked_empty = lambda size, dtype, mem_flags=0: _pinned(state, size)
@@ -91,6 +92,8 @@ class State:
         self.used, self.limit = 0, 1 << 34
         self.allocations = self.contexts = 0
         self.broken = False
+        self.locked: dict[int, int] = {}
+        self.fetched = 0
         self.streams: dict[int, Stream] = {}
         self.out_of_memory: type[Exception] = Exception
         self.error: type[Exception] = Exception
@@ -191,6 +194,63 @@ class _Event:
 
     def time_since(self, other: Any) -> float:
         return 0.001
+
+
+class _Memcpy2D:
+    """Copies rows; like pycuda's it keeps addresses, and holds nobody's memory."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.width_in_bytes = self.height = self.src_pitch = self.dst_pitch = 0
+
+    def set_src_host(self, source: np.ndarray) -> None:
+        """Note where a buffer begins."""
+        assert source.flags.c_contiguous
+        self._source = source.ctypes.data
+
+    def set_dst_device(self, address: int) -> None:
+        """Note where to."""
+        self._target = address
+
+    def __call__(self, stream: Stream) -> None:
+        """Copy in stream order."""
+        stream.do(self._copy)
+
+    def _copy(self) -> None:
+        end = self._source + (self.height - 1) * self.src_pitch + self.width_in_bytes
+        self._state.fetched += any(
+            start <= self._source and end <= start + size
+            for start, size in self._state.locked.items()
+        )
+        for row in range(self.height):
+            ctypes.memmove(
+                self._target + row * self.dst_pitch, self._source + row * self.src_pitch,
+                self.width_in_bytes,
+            )
+
+
+class EmulatedDriverLibrary:
+    """Stands in for libcuda: what is page-locked; `refuse` is the error that locking gives."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.refuse = 0
+
+    def cuMemHostRegister_v2(self, address: Any, size: Any, flags: int) -> int:  # noqa: N802
+        """Lock."""
+        assert _Context.depth > 0 and address.value not in self._state.locked
+        if not self.refuse:
+            self._state.locked[address.value] = size.value
+        return self.refuse
+
+    def cuMemHostUnregister(self, address: Any) -> int:  # noqa: N802
+        """Unlock."""
+        assert _Context.depth > 0
+        return 0 if self._state.locked.pop(address.value, 0) else 713
+
+    def cuThreadExchangeStreamCaptureMode(self, mode: Any) -> int:  # noqa: N802
+        """Do nothing."""
+        return 0
 
 
 class _Allocation:

@@ -26,7 +26,7 @@ LARGEST_MAX_PIXELS = 1 << 28
 BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 ACTIVATIONS = ('silu', 'leaky_relu', 'relu')
-MEMORIES = ('auto', 'staged', 'mapped', 'direct')
+MEMORIES = ('auto', 'staged', 'locked', 'mapped', 'direct')
 
 _LARGEST_ANCHOR_FILE = 65536
 

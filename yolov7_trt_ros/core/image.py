@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.plain_text import quoted
+from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.errors import ImageError
 
 MAX_PIXELS = 1 << 28
@@ -153,6 +155,8 @@ class ImageView:
         How to read `pixels`.
     width, height
         Image size in pixels (for nv12/nv21 `pixels` has 3/2 times as many rows).
+    memory
+        The block that `pixels` lies in, where it is known to stay for later images.
 
     """
 
@@ -160,6 +164,7 @@ class ImageView:
     encoding: Encoding
     width: int
     height: int
+    memory: StableMemory | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -176,6 +181,7 @@ class ImageView:
         encoding: str,
         step: int | None = None,
         big_endian: bool = False,
+        memory: StableMemory | None = None,
     ) -> ImageView:
         """
         View the fields of a sensor_msgs/Image without copying.
@@ -192,6 +198,8 @@ class ImageView:
             Bytes from one row to the next; None means rows lie without gaps.
         big_endian
             Byte order of 16-bit samples; ignored for 8-bit encodings.
+        memory
+            The block that `data` lies in, where there is one that stays.
 
         Raises
         ------
@@ -199,34 +207,17 @@ class ImageView:
             Size, step, encoding and buffer length do not fit together.
 
         """
-        kind = find_encoding(encoding)
-        check_size(width, height)
-        _check_even(kind, width, height)
-        rows, row_bytes = kind.rows(height), width * kind.pixel_bytes
-        step = row_bytes if step is None else step
-        if step < row_bytes:
-            raise ImageError(
-                f'step is {step} bytes, but a row of {width} {kind.name} pixels needs {row_bytes}'
-            )
-        if step % kind.sample_bytes:
-            raise ImageError(
-                f'step is {step} bytes, but {kind.name} needs a multiple of {kind.sample_bytes}'
-            )
+        layout = _lay_out(width, height, encoding, step, big_endian)
         buffer = view_bytes(data)
-        needed = (rows - 1) * step + row_bytes
-        if buffer.nbytes < needed:
+        if buffer.nbytes < layout.needed_bytes:
             raise ImageError(
-                f'truncated image: {width}x{height} {kind.name} with step {step} needs '
-                f'{needed} bytes, got {buffer.nbytes}'
+                f'truncated image: {width}x{height} {layout.kind.name} with step '
+                f'{layout.strides[0]} needs {layout.needed_bytes} bytes, got {buffer.nbytes}'
             )
-        byte_order = '>' if big_endian else '<'
-        dtype = np.dtype(np.uint8 if kind.sample_bytes == 1 else f'{byte_order}u2')
-        strides = (step, kind.pixel_bytes, kind.sample_bytes)
-        shape = (rows, width, kind.channels)
         # frombuffer holds the buffer's lock: it is neither resized nor unmapped under the view.
-        memory = np.frombuffer(buffer, np.uint8)
-        pixels: NDArray[Any] = np.ndarray(shape, dtype, memory, 0, strides)
-        return cls(pixels, kind, width, height)
+        octets = np.frombuffer(buffer, np.uint8)
+        pixels: NDArray[Any] = np.ndarray(layout.shape, layout.dtype, octets, 0, layout.strides)
+        return cls(pixels, layout.kind, width, height, memory)
 
     @classmethod
     def from_array(cls, pixels: NDArray[np.uint8], encoding: str = 'bgr8') -> ImageView:
@@ -257,6 +248,42 @@ class ImageView:
         check_size(width, height)
         _check_even(kind, width, height)
         return cls(array, kind, width, height)
+
+
+class _Layout(NamedTuple):
+    """How an image lies in a buffer of at least so many bytes."""
+
+    kind: Encoding
+    shape: tuple[int, int, int]
+    strides: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    needed_bytes: int
+
+
+@functools.lru_cache(maxsize=64)
+def _lay_out(
+    width: int, height: int, encoding: str, step: int | None, big_endian: bool
+) -> _Layout:
+    """Return how an image lies in memory; cameras send the same kind again and again."""
+    kind = find_encoding(encoding)
+    check_size(width, height)
+    _check_even(kind, width, height)
+    rows, row_bytes = kind.rows(height), width * kind.pixel_bytes
+    step = row_bytes if step is None else step
+    if step < row_bytes:
+        raise ImageError(
+            f'step is {step} bytes, but a row of {width} {kind.name} pixels needs {row_bytes}'
+        )
+    if step % kind.sample_bytes:
+        raise ImageError(
+            f'step is {step} bytes, but {kind.name} needs a multiple of {kind.sample_bytes}'
+        )
+    byte_order = '>' if big_endian else '<'
+    dtype = np.dtype(np.uint8 if kind.sample_bytes == 1 else f'{byte_order}u2')
+    return _Layout(
+        kind, (rows, width, kind.channels), (step, kind.pixel_bytes, kind.sample_bytes), dtype,
+        (rows - 1) * step + row_bytes,
+    )
 
 
 def view_bytes(data: Any) -> memoryview:

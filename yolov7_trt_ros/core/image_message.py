@@ -36,4 +36,5 @@ def view_message(
         encoding=message.encoding,
         step=message.step,
         big_endian=bool(message.is_bigendian),
+        memory=getattr(message, 'memory', None),
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 
+from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.errors import ImageError
 
@@ -39,7 +40,12 @@ class MessageHeader:
 
 @dataclasses.dataclass(frozen=True)
 class RawImage:
-    """Fields of a sensor_msgs/Image; `data` is a view of the serialised message."""
+    """
+    Fields of a sensor_msgs/Image; `data` is a view of the serialised message.
+
+    `memory` is the block that it lies in, where that stays.
+
+    """
 
     header: MessageHeader
     height: int
@@ -48,6 +54,7 @@ class RawImage:
     is_bigendian: int
     step: int
     data: memoryview
+    memory: StableMemory | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

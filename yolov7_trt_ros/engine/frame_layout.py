@@ -57,6 +57,9 @@ class UploadPart:
         Which source rows these are, ascending (rows,); None: all of them.
     stripes
         Row ranges [start, stop) that are copied and sent one after another.
+    first_row, run, spacing
+        Of the source rows that are uploaded: the first, how many follow each other, and how far it
+        is from the start of such a run to the next. All 0 where they lie unevenly.
     targets
         Of each staging slot, by its serial number: where the stripes go, worked out once.
 
@@ -67,6 +70,9 @@ class UploadPart:
     rows: int
     chosen: NDArray[np.intp] | None
     stripes: tuple[tuple[int, int], ...]
+    first_row: int
+    run: int
+    spacing: int
     targets: dict[int, tuple[StripeTarget, ...]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -83,7 +89,20 @@ def make_part(
     number = max(1, round(count * row_bytes / _STRIPE_BYTES))
     edges = [count * index // number for index in range(number + 1)]
     stripes = tuple(zip(edges[:-1], edges[1:], strict=True))
-    return UploadPart(offset, row_bytes, count, chosen, stripes)
+    return UploadPart(offset, row_bytes, count, chosen, stripes, *_even_rows(chosen))
+
+
+def _even_rows(chosen: NDArray[np.intp] | None) -> tuple[int, int, int]:
+    """Return the first row, how many follow each other, and the spacing of such runs; or 0s."""
+    if chosen is None:
+        return 0, 1, 1
+    gaps = np.flatnonzero(np.diff(chosen) != 1)
+    run = int(gaps[0]) + 1 if len(gaps) else len(chosen)
+    if len(chosen) % run:
+        return 0, 0, 0
+    first, spacing = int(chosen[0]), int(chosen[run] - chosen[0]) if len(gaps) else run
+    even = first + spacing * np.arange(len(chosen) // run)[:, None] + np.arange(run)
+    return (first, run, spacing) if (even.ravel() == chosen).all() else (0, 0, 0)
 
 
 def image_rows(image: ImageView) -> NDArray[np.uint8]:
@@ -92,6 +111,26 @@ def image_rows(image: ImageView) -> NDArray[np.uint8]:
     if pixels.dtype.itemsize == 2:
         pixels = pixels.astype('<u2', copy=False)
     return pixels.reshape(pixels.shape[0], -1).view(np.uint8)
+
+
+def find_place(image: ImageView) -> tuple[int, int] | None:
+    """
+    Return address and row pitch of an image that can be fetched from its block of memory.
+
+    None where it lies elsewhere than the block says, its pixels have gaps, or their bytes are in
+    the other order.
+
+    """
+    pixels, kind = image.pixels, image.encoding
+    pitch, *within = pixels.strides
+    row_bytes = pixels.shape[1] * kind.pixel_bytes
+    if within != [kind.pixel_bytes, kind.sample_bytes] or pitch < row_bytes:
+        return None
+    if image.memory is None or not pixels.dtype.isnative:
+        return None
+    address = pixels.ctypes.data
+    size_bytes = (pixels.shape[0] - 1) * pitch + row_bytes
+    return (address, pitch) if image.memory.holds(address, size_bytes) else None
 
 
 def stripe_targets(

@@ -26,7 +26,7 @@ MARGIN = 0.15
 """What another strategy has to save, as a share of the usual one's cost."""
 ROUNDS_WON = 0.8
 """In how many rounds, as a share."""
-_FORMAT = 1
+_FORMAT = 2
 _MOST_BYTES = 1 << 14
 _MS_PER_S = 1e3
 _KEPT = ', as measured at an earlier start'

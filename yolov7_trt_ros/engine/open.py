@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
-MEMORIES = ('auto', 'staged', 'mapped', 'direct')
+MEMORIES = ('auto', 'staged', 'locked', 'mapped', 'direct')
 
 MAX_BATCH_LIMIT = 64
 

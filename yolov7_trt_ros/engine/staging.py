@@ -9,28 +9,53 @@ from __future__ import annotations
 
 import itertools
 import threading
+from typing import Any
 
 import numpy as np
 import pycuda.driver as cuda
 
+from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine.device_records import RESULT
-from yolov7_trt_ros.engine.frame_layout import stripe_targets, StripeTarget, UploadPart
+from yolov7_trt_ros.engine.frame_layout import (
+    find_place,
+    stripe_targets,
+    StripeTarget,
+    UploadPart,
+)
 from yolov7_trt_ros.engine.frame_results import view_results
 from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
+from yolov7_trt_ros.engine.page_locks import PageLocks
 
+_MOST_FETCHES = 64
 _GRAIN_BYTES = 1 << 20
 _SERIALS = itertools.count()
 
 
 class StagingSlot:
-    """What one frame in flight occupies: staging memory, result memory, events."""
+    """
+    What one frame in flight occupies: staging memory, result memory, events.
 
-    def __init__(self, staging_bytes: int, on_device: bool, images: int) -> None:
+    Parameters
+    ----------
+    staging_bytes, on_device
+        Of the memory for images, and whether the device has as much.
+    images
+        Most in a frame.
+    locks
+        Which blocks of images are page-locked.
+
+    """
+
+    def __init__(
+        self, staging_bytes: int, on_device: bool, images: int, locks: PageLocks
+    ) -> None:
         self.serial = next(_SERIALS)
         """Never given twice: what was captured for a slot is void without it."""
         self.staging = PinnedBuffer(staging_bytes)
         self.device = DeviceBuffer(staging_bytes) if on_device else None
         self.images = images
+        self._locks = locks
+        self._fetches: dict[tuple[UploadPart, int, int], Any] = {}
         self._cells_pinned = PinnedBuffer(images * 8)
         self.cells = DeviceBuffer(images * 8)
         """Device addresses of the images, which the letterbox kernels follow."""
@@ -48,6 +73,30 @@ class StagingSlot:
             found = stripe_targets(part, self.staging.bytes, address)
             part.targets[self.serial] = found
         return found
+
+    def fetch_of(self, part: UploadPart, image: ImageView) -> Any:
+        """Return what fetches an image, called with a stream; None where it has to be copied."""
+        if image.memory is None or not part.run or not self._locks.covers(image.memory):
+            return None
+        place = find_place(image)
+        if place is None or (part.run > 1 and place[1] != part.pitch):
+            return None
+        fetch = self._fetches.get((part, *place))
+        return self._make_fetch(part, image, *place) if fetch is None else fetch
+
+    def _make_fetch(self, part: UploadPart, image: ImageView, address: int, pitch: int) -> Any:
+        """Make a copy of rows, once for each place: cameras use few."""
+        assert self.device is not None
+        fetch = cuda.Memcpy2D()
+        fetch.set_src_host(image.pixels[part.first_row])
+        fetch.src_pitch = pitch * part.spacing
+        fetch.set_dst_device(self.device.address + part.offset)
+        fetch.width_in_bytes = fetch.dst_pitch = part.pitch * part.run
+        fetch.height = part.rows // part.run
+        if len(self._fetches) >= _MOST_FETCHES:
+            self._fetches.clear()
+        self._fetches[part, address, pitch] = fetch
+        return fetch
 
     @property
     def staging_bytes(self) -> int:
@@ -80,10 +129,16 @@ class StagingPool:
     on_host, on_device
         Whether slots have page-locked memory for images, and a copy of it on the device.
 
+    Attributes
+    ----------
+    locks
+        The blocks of other people's memory that are page-locked as well.
+
     """
 
     def __init__(self, *, on_host: bool, on_device: bool) -> None:
         self._on_host, self._on_device = on_host, on_device
+        self.locks = PageLocks()
         self._lock = threading.Lock()
         self._free: list[StagingSlot] = []
         self._all: list[StagingSlot] = []
@@ -111,7 +166,7 @@ class StagingPool:
                 needed = max(needed, small.staging_bytes)
                 small.free()
             size = -(-needed // _GRAIN_BYTES) * _GRAIN_BYTES
-            slot = StagingSlot(size, self._on_device, images)
+            slot = StagingSlot(size, self._on_device, images, self.locks)
             self._all.append(slot)
             return slot
 
@@ -143,6 +198,7 @@ class StagingPool:
             if self._users > 0 and not lost:
                 return False
             slots, self._all, self._free = self._all, [], []
+        self.locks.clear(lost=lost)
         for slot in slots:
             slot.free()
         return True

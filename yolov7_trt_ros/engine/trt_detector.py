@@ -24,6 +24,7 @@ from yolov7_trt_ros.core.image import ImageView, PixelLayout
 from yolov7_trt_ros.core.letterbox import Letterbox
 from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec
 from yolov7_trt_ros.core.preprocess import to_bgr
+from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.engine.bucket_cache import BucketCache
 from yolov7_trt_ros.engine.cuda_device import CudaDevice, LOST_CURE
 from yolov7_trt_ros.engine.device_records import SETTINGS, settings_record
@@ -35,6 +36,7 @@ from yolov7_trt_ros.engine.kernels import Kernels
 from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
 from yolov7_trt_ros.engine.memory_choice import UploadSample
 from yolov7_trt_ros.engine.network_shapes import NetworkShapes
+from yolov7_trt_ros.engine.page_locks import PageLocks
 from yolov7_trt_ros.engine.plan import PlanManifest
 from yolov7_trt_ros.engine.plan_probe import probe_plan
 from yolov7_trt_ros.engine.stage_times import event_times_ms, measure_stages
@@ -84,7 +86,7 @@ class TrtDetector:
     rectangular
         Letterbox to the smallest rectangle of stride multiples instead of a square.
     memory
-        `auto`, `staged`, `mapped` or `direct` (engine/upload.py).
+        `auto`, `staged`, `locked`, `mapped` or `direct` (engine/upload.py).
     cuda_graph
         Replay frames as CUDA graphs.
 
@@ -263,6 +265,8 @@ class TrtDetector:
             'memory': self._strategy.name,
             'memory chosen': self.memory_choice.why,
             'CUDA graph': graph,
+            **self._strategy.facts(),
+            **({'page-locking': problem} if (problem := self._pool.locks.problem) else {}),
         }
 
     def close(self) -> None:
@@ -400,19 +404,19 @@ class TrtDetector:
     def _start(self, slot: StagingSlot, bucket: Bucket, images: Sequence[ImageView]) -> None:
         """Upload and enqueue; beside the frames in flight where there are any."""
         strategy, items = self._strategy, bucket.items(images)
-        if self._in_flight:
-            strategy.send(slot, items, self._copy_stream)
-            slot.uploaded.record(self._copy_stream)
-            self._stream.wait_for_event(slot.uploaded)
-            self._graphs.launch((bucket, slot.serial, 'frame'), lambda: bucket.enqueue(slot))
-            return
 
         def rest_and_frame() -> None:
             strategy.send_rest(slot, bucket.uploads, self._stream)
             bucket.enqueue(slot)
 
-        strategy.send(slot, items, self._stream, rest=False)
-        self._graphs.launch((bucket, slot.serial, 'rest and frame'), rest_and_frame)
+        if self._in_flight:
+            strategy.send(slot, items, self._copy_stream)
+            slot.uploaded.record(self._copy_stream)
+            self._stream.wait_for_event(slot.uploaded)
+        elif strategy.send(slot, items, self._stream, rest=False):
+            self._graphs.launch((bucket, slot.serial, 'rest and frame'), rest_and_frame)
+            return
+        self._graphs.launch((bucket, slot.serial, 'frame'), lambda: bucket.enqueue(slot))
 
     def _check_usable(self, images: Sequence[ImageView]) -> None:
         if self._closed:
@@ -462,8 +466,10 @@ class TrtDetector:
     def _measure(self, strategies: Sequence[Strategy]) -> dict[str, list[UploadSample]]:
         """Return uploads and letterboxes with each strategy, in turns."""
         noise = np.random.default_rng(0).integers(0, 256, (*_MEASURED_WH[::-1], 3), np.uint8)
-        image = ImageView.from_array(noise)
+        memory = StableMemory(noise.ctypes.data, noise.nbytes)
+        image = dataclasses.replace(ImageView.from_array(noise), memory=memory)
         with contextlib.ExitStack() as stack:
+            stack.callback(memory.release)
             uploads = [self._measured_upload(each, image, stack) for each in strategies]
             samples: dict[str, list[UploadSample]] = {each.name: [] for each in strategies}
             for turn in range(_WARM_UP_ROUNDS + _MEASURED_ROUNDS):
@@ -481,7 +487,9 @@ class TrtDetector:
         source = _source_key(image, in_place=not strategy.uses_staging)
         bucket = self._buckets.make(BucketKey((source,), multi_label=False))
         stack.callback(bucket.close)
-        slot = StagingSlot(bucket.staging_bytes, strategy.uses_device_copy, 1)
+        locks = PageLocks()
+        stack.callback(locks.clear)
+        slot = StagingSlot(bucket.staging_bytes, strategy.uses_device_copy, 1, locks)
         stack.callback(slot.free)
         items, begun, ended = bucket.items((image,)), cuda.Event(), cuda.Event()
 

@@ -1,7 +1,8 @@
 """
-How image bytes reach the GPU: three strategies, and which one wins here.
+How image bytes reach the GPU: four strategies, and which one wins here.
 
     staged   copied into page-locked memory in stripes, each sent on while the next is copied
+    locked   sent from where it is, if that memory stays and can be page-locked; else staged
     mapped   copied into page-locked memory that the GPU reads in place (integrated GPUs)
     direct   not copied: the GPU reads the caller's pageable memory (where it can)
 
@@ -22,7 +23,7 @@ import pycuda.driver as cuda
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine.cache_folder import cache_folder
 from yolov7_trt_ros.engine.cuda_device import CudaDevice
-from yolov7_trt_ros.engine.frame_layout import copy_rows, image_rows, UploadPart
+from yolov7_trt_ros.engine.frame_layout import copy_rows, image_rows, StripeTarget, UploadPart
 from yolov7_trt_ros.engine.memory_choice import decide, KeptChoice, MemoryChoice, UploadSample
 from yolov7_trt_ros.engine.staging import StagingSlot
 from yolov7_trt_ros.errors import SettingError
@@ -40,13 +41,17 @@ class Strategy(Protocol):
 
     def send(
         self, slot: StagingSlot, items: Items, stream: cuda.Stream, *, rest: bool = True
-    ) -> None:
+    ) -> bool:
         """
         Put the images where the cells of the slot point, in stream order.
 
-        Without `rest`, `send_rest` has to follow: the part that a CUDA graph can do as well.
+        Without `rest` a part may be left out that a CUDA graph can do as well; then the answer is
+        True, and `send_rest` has to follow.
 
         """
+
+    def facts(self) -> dict[str, str]:
+        """Return what diagnostics tell beside the name."""
 
     def send_rest(
         self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
@@ -62,18 +67,28 @@ class Staged:
 
     def send(
         self, slot: StagingSlot, items: Items, stream: cuda.Stream, *, rest: bool = True
-    ) -> None:
+    ) -> bool:
         """Copy a stripe and send it; the next is copied while it travels."""
+        self._point_cells(slot, items, stream)
+        left_out = None if rest else slot.targets(items[-1][0])[-1]
+        for part, image in items:
+            self._send_stripes(slot, part, image, stream, left_out)
+        return not rest
+
+    def _point_cells(self, slot: StagingSlot, items: Items, stream: cuda.Stream) -> None:
         assert slot.device is not None
         address = slot.device.address
         slot.point_cells([address + part.offset for part, _ in items], stream)
-        left_out = None if rest else slot.targets(items[-1][0])[-1]
-        for part, image in items:
-            source = image_rows(image)
-            for target in slot.targets(part):
-                copy_rows(source, target)
-                if target is not left_out:
-                    cuda.memcpy_htod_async(target.address, target.flat, stream)
+
+    def _send_stripes(
+        self, slot: StagingSlot, part: UploadPart, image: ImageView, stream: cuda.Stream,
+        left_out: StripeTarget | None,
+    ) -> None:
+        source = image_rows(image)
+        for target in slot.targets(part):
+            copy_rows(source, target)
+            if target is not left_out:
+                cuda.memcpy_htod_async(target.address, target.flat, stream)
 
     def send_rest(
         self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
@@ -81,6 +96,40 @@ class Staged:
         """Send the last stripe."""
         target = slot.targets(parts[-1])[-1]
         cuda.memcpy_htod_async(target.address, target.flat, stream)
+
+    def facts(self) -> dict[str, str]:
+        """Return nothing: the name says it."""
+        return {}
+
+
+class Locked(Staged):
+    """As staged, but images whose own memory stays are page-locked there and not copied."""
+
+    name = 'locked'
+
+    def __init__(self) -> None:
+        self._fetched = self._copied = 0
+
+    def send(
+        self, slot: StagingSlot, items: Items, stream: cuda.Stream, *, rest: bool = True
+    ) -> bool:
+        """Have the GPU fetch what is page-locked; the rest is copied stripe by stripe."""
+        self._point_cells(slot, items, stream)
+        left_out = None if rest else slot.targets(items[-1][0])[-1]
+        fetch = None
+        for part, image in items:
+            fetch = slot.fetch_of(part, image)
+            if fetch is None:
+                self._send_stripes(slot, part, image, stream, left_out)
+                self._copied += 1
+            else:
+                fetch(stream)
+                self._fetched += 1
+        return not rest and fetch is None
+
+    def facts(self) -> dict[str, str]:
+        """Return how often it could be done without a copy."""
+        return {'images page-locked': f'{self._fetched}, and {self._copied} copied'}
 
 
 class _SentWhole:
@@ -90,6 +139,10 @@ class _SentWhole:
         self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
     ) -> None:
         """Do nothing: `send` leaves nothing out."""
+
+    def facts(self) -> dict[str, str]:
+        """Return nothing: the name says it."""
+        return {}
 
 
 class Mapped(_SentWhole):
@@ -101,7 +154,7 @@ class Mapped(_SentWhole):
 
     def send(
         self, slot: StagingSlot, items: Items, stream: cuda.Stream, *, rest: bool = True
-    ) -> None:
+    ) -> bool:
         """Copy; there is nothing to send."""
         address = slot.staging.device_address
         slot.point_cells([address + part.offset for part, _ in items], stream)
@@ -109,6 +162,7 @@ class Mapped(_SentWhole):
             source = image_rows(image)
             for target in slot.targets(part):
                 copy_rows(source, target)
+        return False
 
 
 class Direct(_SentWhole):
@@ -119,14 +173,15 @@ class Direct(_SentWhole):
 
     def send(
         self, slot: StagingSlot, items: Items, stream: cuda.Stream, *, rest: bool = True
-    ) -> None:
+    ) -> bool:
         """Tell the kernels where the images lie. The caller keeps them until the frame is done."""
         slot.point_cells([image.pixels.ctypes.data for _, image in items], stream)
+        return False
 
 
 def available_strategies(device: CudaDevice) -> list[Strategy]:
     """Return what this device can do, the plainest first."""
-    found: list[Strategy] = [Staged()]
+    found: list[Strategy] = [Staged(), Locked()]
     if device.attribute('CAN_MAP_HOST_MEMORY'):
         found.append(Mapped())
     if device.attribute('PAGEABLE_MEMORY_ACCESS'):
@@ -146,7 +201,7 @@ def choose_strategy(
     Parameters
     ----------
     name
-        `auto`, `staged`, `mapped` or `direct`.
+        `auto`, `staged`, `locked`, `mapped` or `direct`.
     device
         Tells what is possible.
     measure
