@@ -31,6 +31,7 @@ import pycuda.driver as cuda
 
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.engine.cuda_device import CudaDevice, find_machine
 from yolov7_trt_ros.engine.frame_layout import copy_rows, image_rows
 from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
@@ -40,7 +41,8 @@ from yolov7_trt_ros.engine.trt_detector import TrtDetector
 
 SETTINGS = DetectSettings()
 SIZES_WH = ((1920, 1080), (1280, 720), (640, 480))
-FRAMES = 12
+FRAMES, BLOCK = 12, 50
+STRATEGIES = ('staged', 'locked', 'mapped')
 
 
 def quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:
@@ -73,6 +75,12 @@ class Plan:
         return TrtDetector(
             self.path, self.data, api=self.api, manifest=self.manifest, **options
         )
+
+
+def in_own_memory(picture: photographs.Bgr) -> ImageView:
+    """Return a frame whose memory stays; only the strategy `locked` makes something of it."""
+    memory = StableMemory(picture.ctypes.data, picture.nbytes)
+    return dataclasses.replace(ImageView.from_array(picture), memory=memory)
 
 
 def measure_stages(detector: TrtDetector, frames: dict[Any, list[ImageView]]) -> dict[str, Any]:
@@ -136,13 +144,38 @@ def measure_latency(
     return result
 
 
+def measure_strategies(plan: Plan, frames: dict[Any, list[ImageView]]) -> dict[str, Any]:
+    """Return the latency of each memory strategy, in blocks that alternate."""
+    detectors = {name: plan.open_detector(memory=name) for name in STRATEGIES}
+    result = {}
+    for size, images in frames.items():
+        seconds: dict[str, list[float]] = {name: [] for name in STRATEGIES}
+        for block in range(1 + 1000 // BLOCK):
+            for name in STRATEGIES[block % 3:] + STRATEGIES[:block % 3]:
+                times = timed(
+                    lambda i, d=detectors[name], images=images: d.detect(
+                        images[i % FRAMES], SETTINGS
+                    ), BLOCK, warm_up=5,
+                )
+                seconds[name] += times if block else []  # blocks are page-locked in the first
+        result[f'{size[0]}x{size[1]}'] = {
+            name: quantiles_ms(each) for name, each in seconds.items()
+        }
+    result['facts'] = {name: each.facts() for name, each in detectors.items()}
+    for each in detectors.values():
+        each.close()
+    return result
+
+
 def boxes_per_frame(detector: TrtDetector, images: list[ImageView]) -> float:
     """Return the mean number of detections."""
     found = [len(detector.detect(image, SETTINGS)[0]) for image in images]
     return round(sum(found) / len(found), 2)
 
 
-def measure_host(detector: TrtDetector, frames: dict[Any, list[ImageView]]) -> dict[str, Any]:
+def measure_host(
+    detector: TrtDetector, frames: dict[Any, list[ImageView]], *, copied: bool = True
+) -> dict[str, Any]:
     """
     Return the host's milliseconds a frame: until the GPU has its work, and unpacking.
 
@@ -152,14 +185,14 @@ def measure_host(detector: TrtDetector, frames: dict[Any, list[ImageView]]) -> d
     """
     result = {}
     for size, images in frames.items():
-        timings = [detector.detect(images[i % FRAMES], SETTINGS)[1] for i in range(1020)][20:]
+        timings = [detector.detect(images[i % FRAMES], SETTINGS)[1] for i in range(1050)][50:]
         with detector._device:
             bucket = detector._bucket_for([images[0]], SETTINGS)
             slot = detector._acquire(bucket)
             targets = slot.targets(bucket.uploads[0])
             copies = timed(lambda i, images=images, targets=targets: [
                 copy_rows(image_rows(images[i % FRAMES]), target) for target in targets
-            ], 1000)
+            ], 1000) if copied else [0.0]
             detector._pool.release(slot)
         parts = {
             'before_gpu': statistics.median(each.preprocess_ns for each in timings) / 1e6,
@@ -323,7 +356,7 @@ def main() -> None:
     args = parser.parse_args()
     plan, device = Plan(args.plan), CudaDevice()
     frames = {
-        size: [ImageView.from_array(each) for each in photographs.load_frames(args, *size, FRAMES)]
+        size: [in_own_memory(each) for each in photographs.load_frames(args, *size, FRAMES)]
         for size in SIZES_WH
     }
     square = plan.open_detector(rectangular=False, memory='staged')
@@ -347,10 +380,10 @@ def main() -> None:
     note('stages_rectangular', measure_stages(free, frames))
     note('latency_square', measure_latency(square, device, frames))
     note('latency_rectangular', measure_latency(free, device, frames))
-    for memory in ('staged', 'mapped'):
-        forced = plan.open_detector(memory=memory)
-        note(f'latency_rectangular_{memory}', measure_latency(forced, device, frames))
-        forced.close()
+    note('latency_rectangular_in_turns', measure_strategies(plan, frames))
+    locked = plan.open_detector(memory='locked')
+    note('host_work_rectangular_locked', measure_host(locked, frames, copied=False))
+    locked.close()
     note('host_work_rectangular', measure_host(free, frames))
     note('throughput_rectangular', measure_throughput(free, frames))
     note('batch_8_square_640x480', measure_batch(square, frames[(640, 480)]))

@@ -59,8 +59,9 @@ def build(
 
 def gpu_path(args: argparse.Namespace) -> list[str]:
     """Stages, kernels, latency, host work, memory strategies, throughput, the usual way."""
+    grid = ['--grid-plan', str(grid_plan(args))] if grid_plan(args).is_file() else []
     return [
-        *script('gpu_path', args), '--plan', str(args.plan), *pictures(args),
+        *script('gpu_path', args), '--plan', str(args.plan), *grid, *pictures(args),
         '--energy-seconds', '0',
     ]
 
@@ -104,6 +105,14 @@ def node_latency(args: argparse.Namespace) -> list[str]:
     ]
 
 
+def node_locked(args: argparse.Namespace) -> list[str]:
+    """The same with images fetched from where they were received."""
+    return [
+        str(HERE / 'node_latency.py'), '-o', str(args.output / 'node_locked.json'),
+        '--seconds', '18', *node(args), '--memory', 'locked', '--publishers', 'serialized',
+    ]
+
+
 def cameras(args: argparse.Namespace) -> list[str]:
     """1 and 8 cameras of 640x480 at 30 Hz."""
     return [*script('cameras', args), '--cameras', '1', '8', '--', *node(args)]
@@ -137,8 +146,8 @@ def end2end_plan(args: argparse.Namespace) -> Path:
 
 STEPS: dict[str, Step] = {
     step.__name__: step for step in (
-        gpu_path, correct, detections_wire, host_work, node_latency, cameras,
-        build_grid, build_end2end, peers,
+        build_grid, build_end2end, gpu_path, correct, detections_wire, host_work, node_latency,
+        node_locked, cameras, peers,
     )
 }
 

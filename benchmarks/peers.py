@@ -6,8 +6,10 @@ Ours beside others on one GPU, in one run: image bytes in pageable memory to box
 All run one class of engine: the same model in FP16, 640 x 640, built at the same level. `--plan`
 has a grid as its output and runs ours and the usual Python way; trtutils needs the NMS plugin
 inside (`--end2end-plan`); PyTorch runs the checkpoint. Blocks of frames alternate, so that a slow
-spell of the machine meets all. What cannot run is in the result with the reason, and so is how far
-the boxes agree with ours: a peer that finds something else is no comparison.
+spell of the machine meets all. Each peer has its row in the result and in the table, with the
+reason where it could not run, and with how far its boxes agree with ours: a peer that finds
+something else is no comparison. The exit status is 3 where a row is missing that `--without` does
+not name.
 
 """
 
@@ -15,8 +17,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-import functools
 from pathlib import Path
+import sys
 import time
 from typing import Any
 
@@ -69,20 +71,16 @@ def open_usual(args: argparse.Namespace) -> Run:
 
 
 def open_trtutils(args: argparse.Namespace) -> Run:
-    """Return trtutils' detector, preprocessing in CUDA, as a graph; that is for one size."""
-    from trtutils.image import Detector as TrtutilsDetector
+    """Return trtutils' detector of release 0.6, preprocessing in CUDA."""
+    from trtutils.impls.yolo import YOLO
 
-    plan = needed(args.end2end_plan, '--end2end-plan')
-
-    @functools.cache
-    def detector(height: int, width: int) -> Any:
-        return TrtutilsDetector(
-            plan, warmup=True, preprocessor='cuda', cuda_graph=True,
-            conf_thres=SETTINGS.score_threshold,
-        )
+    detector = YOLO(
+        needed(args.end2end_plan, '--end2end-plan'), warmup=True, preprocessor='cuda',
+        conf_thres=SETTINGS.score_threshold,
+    )
 
     def run(bgr: Bgr) -> Detections:
-        found = detector(*bgr.shape[:2]).end2end([bgr])[0]
+        found = detector.end2end(bgr)
         return from_rows(np.array([(*box, score, label) for box, score, label in found]), bgr)
 
     return run
@@ -146,13 +144,13 @@ def open_peers(
 def measure_size(
     runs: Mapping[str, Run], frames: Sequence[Bgr], count: int, least_boxes: float
 ) -> dict[str, Any]:
-    """Return latency, boxes a frame and agreement with the first peer, for one size."""
+    """Return latency, boxes a frame and agreement with the first peer, or why none, for a size."""
     found, failed = {}, {}
     for name, run in runs.items():
         try:
             found[name] = [run(frame) for frame in frames]
         except Exception as exc:  # noqa: BLE001  (others raise what they like)
-            failed[name] = {'failed': str(exc)}
+            failed[name] = {'not_run': f'failed: {exc}'}
     if not found:
         return failed
     reference = next(iter(found.values()))
@@ -187,14 +185,30 @@ def time_in_turns(
     return samples_ns
 
 
+def table(sizes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return all rows as Markdown, those that did not run with the reason."""
+    lines = ['| p50, ms | ' + ' | '.join(sizes) + ' |', '|---' * (1 + len(sizes)) + '|']
+    for name in PEERS:
+        cells = [
+            str(row[name]['latency_ms']['p50']) if 'latency_ms' in row[name]
+            else f'not run: {row[name]["not_run"]}'
+            for row in sizes.values()
+        ]
+        lines.append(' | '.join([f'| {name}', *cells]) + ' |')
+    return '\n'.join(lines)
+
+
 def main() -> int:
-    """Measure, print and save; 1 where nothing ran."""
+    """Measure, print and save; 1 where nothing ran, 3 where a row is missing unasked."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').strip().partition('\n')[0])
     parser.add_argument('--plan', default='', help='of ours and the usual way: grid inside')
     parser.add_argument('--end2end-plan', default='', help='of trtutils: EfficientNMS inside')
     parser.add_argument('--checkpoint', default='', help='of PyTorch')
     parser.add_argument('--memory', default='staged', help='of ours: memory strategy')
     parser.add_argument('--frames', type=int, default=330, help='of each peer and size')
+    parser.add_argument(
+        '--without', nargs='+', choices=PEERS, default=[], help='rows that may be missing'
+    )
     add_arguments(parser)
     parser.add_argument(
         '-o', '--output', type=Path, default=Path(__file__).parent / 'results' / 'peers.json'
@@ -208,14 +222,23 @@ def main() -> int:
     for width, height in SIZES_WH:
         frames = load_frames(args, width, height)
         row = measure_size(runs, frames, args.frames, args.least_boxes)
+        row |= {name: {'not_run': reason} for name, reason in absent.items()}
         sizes[f'{width}x{height}'] = row
         for name, values in row.items():
             print(f'{width}x{height} {name}:', values, flush=True)
+    print(table(sizes))
+    missing = {
+        name: row[name]['not_run']
+        for row in sizes.values() for name in PEERS if 'not_run' in row[name]
+    }
     save(args.output, {
-        'frames': args.frames, 'memory': args.memory, 'not_run': absent, 'sizes': sizes,
+        'frames': args.frames, 'memory': args.memory, 'not_run': missing, 'sizes': sizes,
         'pictures': describe(args), 'least_boxes': args.least_boxes,
     })
-    return 0
+    unasked = [name for name in missing if name not in args.without]
+    if unasked:
+        print(f'without {", ".join(unasked)}: this is no comparison of all', file=sys.stderr)
+    return 3 if unasked else 0
 
 
 if __name__ == '__main__':

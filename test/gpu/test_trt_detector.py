@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import ctypes
+import dataclasses
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -18,6 +21,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView
 from yolov7_trt_ros.core.model_spec import OutputLayout
+from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.engine.plan import read_manifest, read_plan, ShapeRange
 from yolov7_trt_ros.engine.trt_api import TrtApi
@@ -230,7 +234,7 @@ def test_batches_outside_the_plan_are_refused(nano: TrtDetector) -> None:
         nano.submit([], SETTINGS)
 
 
-@pytest.mark.parametrize('memory', ['staged', 'mapped'])
+@pytest.mark.parametrize('memory', ['staged', 'locked', 'mapped'])
 @pytest.mark.parametrize('cuda_graph', [True, False])
 def test_frames_in_flight_are_never_mixed_up(
     api: TrtApi, plan: PlanMaker, memory: str, cuda_graph: bool
@@ -314,14 +318,125 @@ def test_memory_strategy_is_measured_and_kept(
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     for turn in range(2):
         detector = open_plan(api, plan(), memory='auto')
-        assert detector.facts()['memory'] in ('staged', 'mapped', 'direct')
-        assert set(detector.memory_choice.medians_ms) >= {'staged', 'mapped'}
+        assert detector.facts()['memory'] in ('staged', 'locked', 'mapped', 'direct')
+        assert set(detector.memory_choice.medians_ms) >= {'staged', 'locked', 'mapped'}
         kept = detector.memory_choice.clear and turn == 1 and any(tmp_path.rglob('memory_*'))
         assert ('earlier start' in detector.facts()['memory chosen']) == kept
         print(detector.memory_choice)
         detector.close()
     with pytest.raises(SettingError, match='memory must be auto'):
         open_plan(api, plan(), memory='telepathy')
+
+
+class Mapping:
+    """Pages of our own, so that they can be given back to the kernel and mapped anew."""
+
+    def __init__(self, size_bytes: int, address: int | None = None) -> None:
+        library = ctypes.CDLL(None, use_errno=True)
+        library.mmap.restype = ctypes.c_void_p
+        library.mmap.argtypes = [
+            ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long
+        ]
+        self._munmap = library.munmap
+        self._munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        fixed = 0 if address is None else 0x10
+        self.address = library.mmap(address, size_bytes, 3, 0x22 | fixed, -1, 0)
+        assert self.address not in (None, 2**64 - 1), os.strerror(ctypes.get_errno())
+        self.memory = StableMemory(self.address, size_bytes)
+        self.size_bytes = size_bytes
+
+    def image(self, picture: np.ndarray) -> ImageView:
+        octets = (ctypes.c_ubyte * self.size_bytes).from_address(self.address)
+        pixels = np.frombuffer(octets, np.uint8)[: picture.nbytes].reshape(picture.shape)
+        pixels[...] = picture
+        return dataclasses.replace(ImageView.from_array(pixels), memory=self.memory)
+
+    def unmap(self) -> None:
+        assert not self._munmap(self.address, self.size_bytes)
+
+
+def is_page_locked(address: int, device: Any) -> bool:
+    flags = ctypes.c_uint()
+    with device:
+        library = ctypes.CDLL('libcuda.so.1')
+        return library.cuMemHostGetFlags(ctypes.byref(flags), ctypes.c_void_p(address)) == 0
+
+
+@pytest.mark.parametrize('size_wh', [(1920, 1080), (1280, 720), (640, 480), (2560, 1440)])
+def test_images_in_memory_that_stays_are_fetched_from_there(
+    api: TrtApi, plan: PlanMaker, device: Any, size_wh: tuple[int, int]
+) -> None:
+    detector, staged = (open_plan(api, plan(), memory=each) for each in ('locked', 'staged'))
+    block = Mapping(size_wh[0] * size_wh[1] * 3)
+    pictures = [street(seed, *size_wh) for seed in range(8)]
+    wanted = [staged.detect(ImageView.from_array(each), low())[0] for each in pictures]
+    assert all(map(len, wanted))
+    for index, picture in enumerate(pictures):
+        found, _ = detector.detect(block.image(picture), low())
+        assert same(found, wanted[index]), index
+    assert detector.facts()['images page-locked'] == '6, and 2 copied'
+    assert is_page_locked(block.address, device)
+    tickets = []
+    blocks = [block, Mapping(block.size_bytes), Mapping(block.size_bytes)]
+    for number in range(60):
+        picture = number % len(pictures)
+        if len(tickets) == len(blocks) - 1:
+            index, ticket = tickets.pop(0)
+            assert same(detector.collect(ticket)[0][0], wanted[index])
+        image = blocks[number % len(blocks)].image(pictures[picture])
+        tickets.append((picture, detector.submit([image], low())))
+    for index, ticket in tickets:
+        assert same(detector.collect(ticket)[0][0], wanted[index])
+    for each in blocks:
+        each.memory.release()
+        assert not is_page_locked(each.address, device)
+        each.unmap()
+    detector.close()
+    staged.close()
+
+
+@pytest.mark.parametrize('told', [True, False], ids=['given up', 'without a word'])
+def test_memory_that_is_unmapped_and_mapped_anew_is_read_as_it_is(
+    api: TrtApi, plan: PlanMaker, told: bool
+) -> None:
+    """An owner that unmaps without a word breaks its promise; even so nothing is lost for good."""
+    detector, staged = (open_plan(api, plan(), memory=each) for each in ('locked', 'staged'))
+    block = Mapping(1280 * 720 * 3)
+    for seed in range(6):
+        detector.detect(block.image(street(seed, 1280, 720)), low())
+    if told:
+        block.memory.release()
+    block.unmap()
+    if not told:
+        block.memory.release()  # too late
+    again = Mapping(block.size_bytes, block.address)
+    for seed in range(6, 12):
+        picture = street(seed, 1280, 720)
+        found, _ = detector.detect(again.image(picture), low())
+        assert same(found, staged.detect(ImageView.from_array(picture), low())[0])
+    again.memory.release()
+    again.unmap()
+    detector.close()
+    staged.close()
+
+
+def test_page_locks_end_with_the_last_detector(
+    api: TrtApi, plan: PlanMaker, device: Any
+) -> None:
+    block = Mapping(640 * 480 * 3)
+    for _ in range(2):
+        detectors = [open_plan(api, plan(), memory='locked') for _ in range(2)]
+        for detector in detectors:
+            for seed in range(4):
+                detector.detect(block.image(street(seed)), low())
+        assert is_page_locked(block.address, device)
+        detectors[0].close()
+        assert is_page_locked(block.address, device), 'the other one still uses it'
+        detectors[1].detect(block.image(street(0)), low())
+        detectors[1].close()
+    block.memory.release()
+    assert not is_page_locked(block.address, device)
+    block.unmap()
 
 
 def test_out_of_device_memory_is_an_error_of_one_frame(

@@ -146,13 +146,32 @@ def test_peers_are_timed_in_turns_and_compared_with_ours():
         raise ValueError('no engine')
 
     rows = peers.measure_size({**runs, 'broken': broken}, frames, 15, least_boxes=1)
-    assert rows.pop('broken') == {'failed': 'no engine'}
+    assert rows.pop('broken') == {'not_run': 'failed: no engine'}
     assert {name: row['agreement_f1'] for name, row in rows.items()} == {
         'ours': 1, 'same': 1, 'other': 0
     }
     assert all(row['boxes_per_frame'] == 1 for row in rows.values())
     with pytest.raises(SystemExit, match='1.00 boxes a frame'):
         peers.measure_size(runs, frames, 15, least_boxes=2)
+
+
+def test_peers_that_did_not_run_have_their_row_in_result_and_table(tmp_path, monkeypatch, capsys):
+    one = make_detections((64, 48), ((1, 2, 30, 40), 0.9, 0))
+    monkeypatch.setattr(peers, 'PEERS', {
+        'ours': lambda args: found_of(one), 'gone': raising(ImportError('no module x')),
+    })
+    monkeypatch.setattr(peers, 'load_frames', lambda *_: [np.zeros((48, 64, 3), np.uint8)])
+    path = tmp_path / 'peers.json'
+    command = ['peers.py', '--frames', '2', '--least-boxes', '1', '-o', str(path)]
+    for asked, status in (([], 3), (['--without', 'gone'], 0)):
+        monkeypatch.setattr(sys, 'argv', [*command, *asked])
+        assert peers.main() == status
+        result = json.loads(path.read_text())
+        assert result['not_run'] == {'gone': 'not installed: no module x'}
+        assert result['sizes']['640x480']['gone'] == {'not_run': 'not installed: no module x'}
+        told = capsys.readouterr()
+        assert '| gone | not run: not installed: no module x |' in told.out
+        assert ('without gone' in told.err) == bool(status)
 
 
 def test_peers_where_nothing_is_installed_say_so_and_fail():

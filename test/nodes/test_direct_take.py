@@ -19,9 +19,10 @@ from ros_probe import Probe
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.core.serialized_image import read_compressed_image, read_image
+from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.errors import ReceiveError
 from yolov7_trt_ros.nodes import direct_take, message_layout, rcl_door
-from yolov7_trt_ros.nodes.c_messages import ImageMessage, MessagePool
+from yolov7_trt_ros.nodes.cpp_messages import ImageMessage, ImageMessageKind, MessagePool
 from yolov7_trt_ros.nodes.direct_take import choose_receive, DirectTake, open_direct
 from yolov7_trt_ros.nodes.rcl_door import OK, TakeInfo
 from yolov7_trt_ros.testing import FakeDetector
@@ -45,13 +46,14 @@ class Wire:
     def __init__(self, probe: Probe, node: Node, direct: DirectTake, kind: Any = Image) -> None:
         self._probe, self._direct = probe, direct
         topic = f'/wire/{kind.__name__.lower()}'
+        transport = 'raw' if kind is Image else 'compressed'
         self.publisher = node.create_publisher(kind, topic, QoSProfile(depth=5))
         self.subscription = node.create_subscription(
-            kind, topic, direct_take.leave_alone, QoSProfile(depth=5),
+            direct.types[transport], topic, direct_take.leave_alone, QoSProfile(depth=5),
             callback_group=direct_take.TakenElsewhere(),
         )
         probe.wait_until(self.publisher.get_subscription_count, 'itself')
-        self.pool = MessagePool(direct.kinds['raw' if kind is Image else 'compressed'])
+        self.pool = MessagePool(direct.kinds[transport])
 
     def send(self, message: Any) -> ImageMessage:
         """Send a message, or bytes, and return what is taken."""
@@ -126,6 +128,44 @@ def test_pixels_outlive_the_pool(wire):
     assert gone() is None  # and with it the memory in C
 
 
+def test_pixels_lie_at_the_same_place_until_a_larger_image_comes(wire):
+    def place(sent: Image) -> StableMemory:
+        found = wire.send(sent).lease().read()
+        address = np.frombuffer(found.data, np.uint8).ctypes.data
+        assert found.memory.holds(address, len(found.data))
+        assert bytes(found.data) == bytes(sent.data)
+        return found.memory
+
+    first, given_up = place(image(1, 200_000)), []
+    assert first.on_release(lambda: given_up.append(1))
+    assert place(image(2, 200_000)) is first and place(image(3, 70)) is first
+    assert not given_up
+    second = place(image(4, 400_000))
+    assert given_up == [1] and second is not first and second.size_bytes >= 400_000
+    assert not first.on_release(given_up.clear), 'it is given up'
+    assert place(image(5, 200_000)) is second
+
+
+def test_the_block_is_given_up_before_its_memory_is_freed(wire):
+    message, seen = wire.send(image(9, 100_000)), []
+    memory = message.lease().read().memory
+    octets = (ctypes.c_ubyte * 100_000).from_address(memory.address)
+    memory.on_release(lambda: seen.append(bytes(octets)))
+    wire.pool.discard(message)
+    assert not seen
+    del message
+    assert seen == [bytes([9]) * 100_000]
+
+
+@pytest.mark.parametrize(('name', 'by'), [('encoding', 8), ('data', -8)])
+def test_another_library_of_cpp_is_an_error_and_no_segmentation_fault(monkeypatch, name, by):
+    layout = message_layout.read_layout('sensor_msgs', 'Image')
+    moved = layout._replace(offsets=layout.offsets | {name: layout.offsets[name] + by})
+    monkeypatch.setattr('yolov7_trt_ros.nodes.cpp_messages.read_layout', lambda *_: moved)
+    with pytest.raises(ReceiveError, match='in C.. has .* bytes, which is unknown'):
+        ImageMessageKind('Image')
+
+
 def test_what_is_not_loaded_or_lacks_a_function_is_an_error():
     with pytest.raises(ReceiveError, match='libno_such_thing.so is not loaded'):
         rcl_door.open_library('libno_such_thing.so', loaded=True)
@@ -164,12 +204,13 @@ def test_the_message_to_itself_finds_a_field_at_another_place(node, monkeypatch)
     read_layout = message_layout.read_layout
 
     def swapped(package: str, name: str) -> Any:
-        size, offsets = read_layout(package, name)
+        layout = read_layout(package, name)
         if name == 'Image':
+            offsets = layout.offsets
             offsets['height'], offsets['width'] = offsets['width'], offsets['height']
-        return size, offsets
+        return layout
 
-    monkeypatch.setattr('yolov7_trt_ros.nodes.c_messages.read_layout', swapped)
+    monkeypatch.setattr('yolov7_trt_ros.nodes.cpp_messages.read_layout', swapped)
     with pytest.raises(ReceiveError, match='was read as .*expected'):
         open_direct(node)
 

@@ -284,11 +284,14 @@ def test_a_topic_that_is_closed_gives_nothing_more(cameras):
 def test_no_memory_for_a_message_costs_neither_the_message_nor_the_worker(cameras, monkeypatch):
     cameras.send('/a/raw', 1)
     topic = cameras.images._topics['/a/raw']
-    create = topic._pool._kind._create
-    monkeypatch.setattr(topic._pool._kind, '_create', lambda: None)
-    assert topic.take() is None
+
+    def no_memory() -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(topic._pool._kind, 'create', no_memory)
+        assert topic.take() is None
     assert 'MemoryError' in cameras.errors[0] and topic.look_ns() > 0
-    monkeypatch.setattr(topic._pool._kind, '_create', create)
     assert topic.take() is not None
     assert cameras.counts('/a/raw') == {'received': 1}
 

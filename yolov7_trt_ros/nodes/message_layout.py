@@ -1,5 +1,5 @@
 """
-Where the fields of a message lie in C, read from its introspection typesupport.
+Where the fields of a message lie in C++, read from its introspection typesupport.
 
 Every pointer that is followed was checked to lie in a loaded library before: where another release
 of rosidl has other structs, that is an error and no segmentation fault.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 from yolov7_trt_ros.errors import ReceiveError
 from yolov7_trt_ros.nodes.rcl_door import find_function, open_library
@@ -18,11 +18,11 @@ from yolov7_trt_ros.nodes.rcl_door import find_function, open_library
 _MOST_MEMBERS = 32
 _MOST_BYTES = 1 << 16
 _MEMBER_STRIDES = (112, 96)
-"""Of rosidl_typesupport_introspection_c__MessageMember, with and without fetch and assign."""
+"""Of rosidl_typesupport_introspection_cpp::MessageMember, with and without fetch and assign."""
 _MEMBERS_PLACES = (32, 40)
 """
 Of `members_` in MessageMembers, without and with `has_any_key_member_` before it: that is no
-pointer, so the first that is one.
+pointer, so the first that is one. `init_function` and `fini_function` follow.
 """
 _COUNT, _SIZE = 16, 24  # member_count_ and size_of_ there
 _NESTED, _OFFSET = 24, 52  # members_ and offset_ in a member
@@ -38,18 +38,30 @@ class _Symbol(ctypes.Structure):
     )
 
 
-def read_layout(package: str, message: str) -> tuple[int, dict[str, int]]:
+class MessageLayout(NamedTuple):
     """
-    Return the size of a message in C and the place of each field, both in bytes.
+    A message in C++.
 
-    Parameters
+    Attributes
     ----------
-    package, message
-        As in `sensor_msgs`, `Image`.
+    size
+        In bytes.
+    offsets
+        By the name of a field; those of nested messages as `header.stamp.sec`.
+    init, fini
+        Addresses of the functions that construct it in given memory, and destroy it there.
 
-    Returns
-    -------
-    Size, and offsets by name; those of nested messages as `header.stamp.sec`.
+    """
+
+    size: int
+    offsets: dict[str, int]
+    init: int
+    fini: int
+
+
+def read_layout(package: str, message: str) -> MessageLayout:
+    """
+    Return how a message lies in C++, such as `Image` of `sensor_msgs`.
 
     Raises
     ------
@@ -57,14 +69,18 @@ def read_layout(package: str, message: str) -> tuple[int, dict[str, int]]:
         The typesupport is not there, or not as we know it.
 
     """
-    name = 'rosidl_typesupport_introspection_c'
+    name = 'rosidl_typesupport_introspection_cpp'
     library = open_library(f'lib{package}__{name}.so')
     get = find_function(
         library, f'{name}__get_message_type_support_handle__{package}__msg__{message}'
     )
     get.restype, get.argtypes = ctypes.c_void_p, []
     members = _members_of(get())
-    return _size_of(members), dict(_fields(members, '', 0))
+    offsets, place = dict(_fields(members, '', 0)), _members_place(members)
+    return MessageLayout(
+        _size_of(members), offsets,
+        init=_library_pointer(place + 8), fini=_library_pointer(place + 16),
+    )
 
 
 def _members_of(handle: int | None) -> int:
@@ -98,12 +114,19 @@ def _each_member(members: int) -> list[int]:
     count = ctypes.c_uint32.from_address(members + _COUNT).value
     if not 0 < count <= _MOST_MEMBERS:
         raise ReceiveError(f'introspection says that a message has {count} members')
-    words = [ctypes.c_void_p.from_address(members + place).value for place in _MEMBERS_PLACES]
-    first = _check(next((each for each in words if _is_in_library(each)), None))
+    first = _library_pointer(_members_place(members))
     for stride in _MEMBER_STRIDES:
         found = [first + stride * index for index in range(count)]
         if all(_has_name(each) for each in found):
             return found
+    raise ReceiveError('introspection describes the members of messages in an unknown way')
+
+
+def _members_place(members: int) -> int:
+    """Return the address of the pointer to the MessageMember structs."""
+    for place in _MEMBERS_PLACES:
+        if _is_in_library(ctypes.c_void_p.from_address(members + place).value):
+            return members + place
     raise ReceiveError('introspection describes the members of messages in an unknown way')
 
 

@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 
 from yolov7_trt_ros.nodes import qos
-from yolov7_trt_ros.nodes.direct_take import DirectTake, leave_alone, TakenElsewhere, TYPES
+from yolov7_trt_ros.nodes.direct_take import DirectTake, leave_alone, TakenElsewhere
 from yolov7_trt_ros.nodes.image_stream import ImageStream, NO_EVENTS, ReceivedFrame
 from yolov7_trt_ros.nodes.pulled_topic import PulledTopic
 from yolov7_trt_ros.nodes.rcl_door import GUID_BYTES
@@ -59,7 +59,7 @@ class PulledImages:
         """Subscribe; the topic that is returned is given to `unsubscribe`."""
         profile: QoSProfile = choice.profile(_DEPTH)
         subscription = self._node.create_subscription(
-            TYPES[choice.transport], stream.names.image.asked, leave_alone, profile,
+            self._direct.types[choice.transport], stream.names.image.asked, leave_alone, profile,
             callback_group=self._left_alone, event_callbacks=NO_EVENTS,
         )
         topic = PulledTopic(

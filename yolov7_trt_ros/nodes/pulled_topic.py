@@ -11,7 +11,7 @@ from rclpy.exceptions import InvalidHandle
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.nodes.c_messages import ImageMessage, ImageMessageKind, MessagePool
+from yolov7_trt_ros.nodes.cpp_messages import ImageMessage, ImageMessageKind, MessagePool
 from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.frame_slots import Arrivals
 from yolov7_trt_ros.nodes.image_stream import ImageStream, known_loss, ReceivedFrame
@@ -149,8 +149,9 @@ class PulledTopic:
         arrived_ns = time.monotonic_ns() - waited_ns
         dropped = self._count_passed_over(info, arrived_ns)
         self._stream.statistics.count('received')
-        frame = self._stream.accept(message.lease(), arrived_ns, waited_ns)
-        if message.size_bytes > self._stream.limits.max_message_bytes:
+        taken = message.lease()
+        frame = self._stream.accept(taken, arrived_ns, waited_ns)
+        if taken.size_bytes > self._stream.limits.max_message_bytes:
             self._pool.discard(message)
         if frame is not None:
             self._note_arrival(arrived_ns, dropped)
