@@ -106,7 +106,7 @@ def node_latency(args: argparse.Namespace) -> list[str]:
 
 
 def node_locked(args: argparse.Namespace) -> list[str]:
-    """The same with images fetched from where they were received."""
+    """One camera again, its images fetched from where they were received."""
     return [
         str(HERE / 'node_latency.py'), '-o', str(args.output / 'node_locked.json'),
         '--seconds', '18', *node(args), '--memory', 'locked', '--publishers', 'serialized',

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detections:
@@ -36,13 +38,13 @@ class Detections:
         """Check that shapes and dtypes agree; raises ValueError (a bug of the caller)."""
         count = len(self.scores)
         for name, array, shape, dtype in (
-            ('boxes_xyxy', self.boxes_xyxy, (count, 4), np.float32),
-            ('scores', self.scores, (count,), np.float32),
-            ('class_ids', self.class_ids, (count,), np.int32),
+            ('boxes_xyxy', self.boxes_xyxy, (count, 4), _FLOAT32),
+            ('scores', self.scores, (count,), _FLOAT32),
+            ('class_ids', self.class_ids, (count,), _INT32),
         ):
             if array.shape != shape or array.dtype != dtype:
                 raise ValueError(
-                    f'{name} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}'
+                    f'{name} must be {shape} {dtype}, got {array.shape} {array.dtype}'
                 )
 
     def __len__(self) -> int:

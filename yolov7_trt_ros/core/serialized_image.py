@@ -19,8 +19,10 @@ from yolov7_trt_ros.errors import ImageError
 _BYTE_ORDERS = {0: '>', 1: '<'}
 """By the second byte of plain CDR; others are parameter lists and XCDR 2."""
 _HEADER_BYTES = 4
-_NUMBERS = {
-    order + kind: struct.Struct(order + kind) for order in _BYTE_ORDERS.values() for kind in 'BiI'
+_WORD_BYTES = 4
+_WORDS = {
+    order + kinds: struct.Struct(order + kinds)
+    for order in _BYTE_ORDERS.values() for kinds in ('I', 'II', 'III', 'iII')
 }
 
 
@@ -110,16 +112,19 @@ def read_image(message: bytes) -> RawImage:
 
     """
     reader = _Reader(message)
-    return RawImage(
-        _read_header(reader), reader.number('I'), reader.number('I'), reader.text(),
-        reader.number('B'), reader.number('I'), reader.octets(),
-    )
+    header = _read_header(reader)
+    height, width, size = reader.words('III')
+    encoding, (is_bigendian,) = reader.text(size), reader.octets(1)
+    step, size = reader.words('II')
+    return RawImage(header, height, width, encoding, is_bigendian, step, reader.octets(size))
 
 
 def read_compressed_image(message: bytes) -> PackedImage:
     """Read a serialised sensor_msgs/CompressedImage; errors as `read_image`."""
     reader = _Reader(message)
-    return PackedImage(_read_header(reader), reader.text(), reader.octets())
+    header = _read_header(reader)
+    form = reader.text(*reader.words('I'))
+    return PackedImage(header, form, reader.octets(*reader.words('I')))
 
 
 def _byte_order(message: bytes) -> str:
@@ -129,11 +134,12 @@ def _byte_order(message: bytes) -> str:
 
 
 def _read_header(reader: _Reader) -> MessageHeader:
-    return MessageHeader(reader.number('i'), reader.number('I'), reader.text())
+    sec, nanosec, size = reader.words('iII')
+    return MessageHeader(sec, nanosec, reader.text(size))
 
 
 class _Reader:
-    """Goes through a message field by field; numbers lie at multiples of their size."""
+    """Goes through a message; texts and octets have their length before them."""
 
     def __init__(self, message: bytes) -> None:
         self._order = _byte_order(message)
@@ -145,21 +151,18 @@ class _Reader:
         self._view = memoryview(message)[_HEADER_BYTES:]
         self._at = 0
 
-    def number(self, kind: str) -> int:
-        """Read a number of struct's `kind`."""
-        number = _NUMBERS[self._order + kind]
-        start = -(-self._at // number.size) * number.size
-        (value,) = number.unpack(self._take(start, number.size))
-        return int(value)
+    def words(self, kinds: str) -> tuple[int, ...]:
+        """Read numbers of 4 bytes, which lie at multiples of that, of struct's `kinds`."""
+        words = _WORDS[self._order + kinds]
+        start = -(-self._at // _WORD_BYTES) * _WORD_BYTES
+        return words.unpack(self._take(start, words.size))
 
-    def text(self) -> str:
-        """Read a string, whose length includes the zero at its end."""
-        size = self.number('I')
+    def text(self, size: int) -> str:
+        """Read a string of so many bytes, the zero at its end included."""
         return bytes(self._take(self._at, size)).rstrip(b'\0').decode('utf-8', 'replace')
 
-    def octets(self) -> memoryview:
-        """Read a sequence of octets, in place."""
-        size = self.number('I')
+    def octets(self, size: int) -> memoryview:
+        """Read octets, in place."""
         return self._take(self._at, size)
 
     def _take(self, start: int, size: int) -> memoryview:
