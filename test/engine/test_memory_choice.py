@@ -95,11 +95,11 @@ def test_a_choice_is_kept_for_this_machine_alone(tmp_path):
     assert kept.load(['staged']) is None, 'it is not possible any more'
 
 
-RECORD = {'format': 1, 'machine': MACHINE, **dataclasses.asdict(MEASURED)}
+RECORD = {'format': 2, 'machine': MACHINE, **dataclasses.asdict(MEASURED)}
 
 
 @pytest.mark.parametrize('text', [
-    '', '[]', '{}', '[' * 9000, json.dumps(RECORD | {'format': 2}),
+    '', '[]', '{}', '[' * 9000, json.dumps(RECORD | {'format': 1}),
     json.dumps(RECORD | {'machine': {}}), json.dumps(RECORD | {'strategy': ['mapped']}),
     json.dumps(RECORD | {'medians_ms': 3}), json.dumps(RECORD | {'medians_ms': {'a': 'b'}}),
     json.dumps(RECORD | {'why': None}), json.dumps(RECORD) + ' ' * 20000,

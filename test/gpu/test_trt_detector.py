@@ -420,7 +420,7 @@ def test_memory_that_is_unmapped_and_mapped_anew_is_read_as_it_is(
     staged.close()
 
 
-def test_page_locks_end_with_the_last_detector(
+def test_detectors_share_page_locks(
     api: TrtApi, plan: PlanMaker, device: Any
 ) -> None:
     block = Mapping(640 * 480 * 3)

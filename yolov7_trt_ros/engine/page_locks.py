@@ -94,8 +94,8 @@ class PageLocks:
             return False
         if status:
             self.problem = (
-                f'{memory.size_bytes} bytes could not be page-locked: CUDA error {status}; is '
-                'the limit of locked memory (ulimit -l) too low?'
+                f'{memory.size_bytes} bytes could not be page-locked (CUDA error {status}), so '
+                'images in them are copied'
             )
         return not status
 

@@ -127,8 +127,8 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'memory', _OPTIONS.memory,
-        'How images get to the GPU: copied in stripes, mapped into it, or read in place; auto '
-        'measures once a machine.', choices=MEMORIES,
+        'How images get to the GPU: copied in stripes, fetched from where they were received, '
+        'mapped into it, or read in place; auto measures once a machine.', choices=MEMORIES,
     ),
     ParameterSpec(
         'cuda_graph', _OPTIONS.cuda_graph,

@@ -68,7 +68,7 @@ class RclDoor:
         subscription
             Address of a rcl_subscription_t, whose rclpy handle the caller holds.
         message
-            Address of a message in C of the subscription's type. What it held is freed.
+            Address of a message as the subscription's typesupport has it. What it held is gone.
         info
             Filled.
 
