@@ -194,6 +194,11 @@ class EngineBank:
         engine = self._begin_serving()
         return self._answer(engine, images, settings, lambda: engine.run(images, settings))
 
+    @property
+    def is_updating(self) -> bool:
+        """Whether there is another model than the one that serves."""
+        return self._machine.phase is not Phase.STEADY
+
     def facts(self) -> dict[str, str]:
         """Return what the engine that serves tells of itself."""
         return self.serving.detector.facts()
@@ -256,7 +261,7 @@ class EngineBank:
             self._end(engine)
             raise
         self._end(engine, lambda machine: machine.substituted(
-            failed.model, f'it failed: {_told(error)}'
+            failed.model, f'it failed: {told(error)}'
         ))
         return engine, found, timings
 
@@ -363,7 +368,7 @@ class EngineBank:
                 served_ns=served.took_ns, candidate_ns=timings.total_ns,
             )
         except Exception as exc:  # whatever an engine raises: the candidate is to blame
-            self._end_comparison(candidate, f'it failed on a frame: {_told(exc)}')
+            self._end_comparison(candidate, f'it failed on a frame: {told(exc)}')
         else:
             self._end_comparison(candidate, outcome)
 
@@ -433,5 +438,6 @@ class EngineBank:
         return unused
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
+    """Return what there is to say of an error: ours as they are, others with their kind."""
     return str(error) if isinstance(error, Yolov7TrtError) else f'{type(error).__name__}: {error}'

@@ -73,7 +73,9 @@ class FrameSlots(Generic[T]):
             self._condition.notify()
             return replaced
 
-    def take(self, most: int = 1, wait_ns: int = 0) -> list[tuple[str, T]]:
+    def take(
+        self, most: int = 1, wait_ns: int = 0, until: Callable[[], bool] = lambda: False
+    ) -> list[tuple[str, T]]:
         """
         Wait for frames and return them as (topic, frame), the one that waited longest first.
 
@@ -84,20 +86,27 @@ class FrameSlots(Generic[T]):
         wait_ns
             How long the first of them may wait for others. It waits only while a frame of
             another topic is due within that time, so a camera that is dead or slow holds nobody.
+        until
+            Waits no longer where this holds; it is asked first, and after each `wake`.
 
         Returns
         -------
         list of tuple
-            Empty once closed.
+            Empty once closed, and where `until` holds.
 
         """
         with self._condition:
-            while not self._closed:
+            while not self._closed and not until():
                 pause_ns = self._pause_ns(most, wait_ns)
                 if pause_ns == 0:
                     return self._pop(most)
                 self._condition.wait(None if pause_ns is None else pause_ns / NS_PER_S)
             return []
+
+    def wake(self) -> None:
+        """Have a `take` that waits look again; from any thread."""
+        with self._condition:
+            self._condition.notify_all()
 
     def take_waiting(self, most: int = 1) -> list[tuple[str, T]]:
         """Return frames that are there already, as `take` does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import contextlib
 from functools import partial
 import threading
@@ -109,9 +109,15 @@ class PulledImages:
         self._wake.trigger()
         return []
 
+    def wake(self) -> None:
+        """Have a `take` that waits look again; from any thread."""
+        self._wake.trigger()
+
     # The worker's thread -------------------------------------------------------------------------
 
-    def take(self, most: int = 1, wait_ns: int = 0) -> list[tuple[str, ReceivedFrame]]:
+    def take(
+        self, most: int = 1, wait_ns: int = 0, until: Callable[[], bool] = lambda: False
+    ) -> list[tuple[str, ReceivedFrame]]:
         """
         Wait for frames and return the newest of some topics; see `FrameSlots.take`.
 
@@ -121,16 +127,18 @@ class PulledImages:
             Frames at most, each of another topic.
         wait_ns
             How long the first of them may wait for others that are due within that time.
+        until
+            Waits no longer where this holds; it is asked first, and after each `wake`.
 
         Returns
         -------
         list of tuple
-            Topic and frame; empty once closed.
+            Topic and frame; empty once closed, and where `until` holds.
 
         """
         self._calls += 1
         ready: dict[PulledTopic, int] = {}  # since when, at the earliest
-        while not self._closed and self._context.ok():
+        while not self._closed and self._context.ok() and not until():
             pause_ns = self._pause_ns(ready, most, wait_ns)
             if ready and pause_ns == 0:
                 taken = self._take_from(ready, most)

@@ -40,8 +40,18 @@ Answered = Callable[[Sequence[tuple[str, int]], Callable[[], bool]], None]
 class FrameSource(Protocol):
     """Where frames come from: `PushedImages` or `PulledImages`."""
 
-    def take(self, most: int = 1, wait_ns: int = 0) -> list[tuple[str, ReceivedFrame]]:
-        """Wait for frames and return them with their topics; empty once closed."""
+    def take(
+        self, most: int = 1, wait_ns: int = 0, until: Callable[[], bool] = lambda: False
+    ) -> list[tuple[str, ReceivedFrame]]:
+        """
+        Wait for frames and return them with their topics; empty once closed.
+
+        Empty also where `until` holds, which is looked at first, and after each `wake`.
+
+        """
+
+    def wake(self) -> None:
+        """Have a `take` that waits look again; from any thread."""
 
     def take_waiting(self, most: int = 1) -> list[tuple[str, ReceivedFrame]]:
         """Return frames that are there already."""
@@ -143,7 +153,7 @@ class DetectionWorker:
 
     def _work(self) -> None:
         """Process frames until the slots are closed, and those in flight to their end."""
-        flight: _Flight | None = None
+        flight: Flight | None = None
         while True:
             began_ns = time.monotonic_ns()
             frames = self._take() if flight is None else self._take_beside()
@@ -159,7 +169,7 @@ class DetectionWorker:
                 raise
             flight = following
 
-    def _drop(self, flight: _Flight | None) -> None:
+    def _drop(self, flight: Flight | None) -> None:
         for each in flight.viewed if flight is not None else ():
             each.frame.stream.statistics.count('dropped')
 
@@ -187,29 +197,37 @@ class DetectionWorker:
         if flight is not None:
             self._finish(flight)
 
-    def _begin(self, frames: Sequence[ReceivedFrame]) -> _Flight | None:
+    def _begin(self, frames: Sequence[ReceivedFrame]) -> Flight | None:
         """Begin with frames of several topics; None where no image of them can be used."""
+        flight = self._view_all(frames)
+        if flight is not None and self._pipeline is not None:
+            try:
+                flight.ticket = self._pipeline.submit(flight.images, flight.settings.detect)
+            except Exception as exc:  # as in _finish: told there, in the order of the frames
+                flight.error = exc
+            flight.begun_ns = time.monotonic_ns()
+        return flight
+
+    def _view_all(self, frames: Sequence[ReceivedFrame]) -> Flight | None:
+        """Return frames with their images, None where none can be used."""
         started_ns = time.monotonic_ns()
         settings = self._settings()
         viewed = [each for frame in frames if (each := self._view(frame, settings)) is not None]
-        if not viewed:
-            return None
-        flight = _Flight(viewed, settings, started_ns, time.monotonic_ns())
-        if self._pipeline is not None:
-            try:
-                flight.ticket = self._pipeline.submit(flight.images, settings.detect)
-            except Exception as exc:  # as in _finish: told there, in the order of the frames
-                flight.error = exc
-        flight.begun_ns = time.monotonic_ns()
-        return flight
+        return Flight(viewed, settings, started_ns, time.monotonic_ns()) if viewed else None
 
-    def _finish(self, flight: _Flight, beside_ns: int = 0) -> None:
+    def _finish(self, flight: Flight, beside_ns: int = 0) -> None:
         """Wait for what was begun and publish it; one that fails leaves the others alone."""
         try:
             found, timings = self._collect(flight, beside_ns)
         except Exception as exc:  # whatever an engine raises, MemoryError too: these frames alone
             self._process_failed([each.frame for each in flight.viewed], exc)
             return
+        self._publish_found(flight, found, timings)
+
+    def _publish_found(
+        self, flight: Flight, found: Sequence[Detections], timings: FrameTimings
+    ) -> None:
+        """Publish what was found in the frames of a flight."""
         stages = _BatchStages(
             flight.started_ns, flight.viewed_ns, time.monotonic_ns(), timings, len(flight.viewed)
         )
@@ -221,7 +239,7 @@ class DetectionWorker:
             self._publish_overlay(each, detections, flight.settings)
         self._tell_answered([each for each, _ in published])
 
-    def _tell_answered(self, published: Sequence[_ViewedFrame]) -> None:
+    def _tell_answered(self, published: Sequence[ViewedFrame]) -> None:
         stamps = [(each.frame.stream.topic, each.header.stamp_ns) for each in published]
         try:
             self._on_answered(stamps, self._slots.has_waiting)
@@ -229,7 +247,7 @@ class DetectionWorker:
             self._on_defect('after a frame', exc)
 
     def _collect(
-        self, flight: _Flight, beside_ns: int
+        self, flight: Flight, beside_ns: int
     ) -> tuple[list[Detections], FrameTimings]:
         if flight.error is not None:
             raise flight.error
@@ -239,13 +257,13 @@ class DetectionWorker:
         self._overlap.note(flight.begun_ns - flight.started_ns, timings.infer_ns, beside_ns)
         return found, timings
 
-    def _view(self, frame: ReceivedFrame, settings: NodeSettings) -> _ViewedFrame | None:
+    def _view(self, frame: ReceivedFrame, settings: NodeSettings) -> ViewedFrame | None:
         """Return a frame with its image, None where it is of no use."""
         try:
             message = frame.message.read()
             _check_frame_id(message.header.frame_id)
             image = view_message(message, max_pixels=settings.max_image_pixels)
-            return _ViewedFrame(frame, message.header, image)
+            return ViewedFrame(frame, message.header, image)
         except Exception as exc:  # InputError, MemoryError, or a defect that this image shows
             self._fail(frame, exc)
             return None
@@ -281,7 +299,7 @@ class DetectionWorker:
 
     def _publish(
         self,
-        viewed: _ViewedFrame,
+        viewed: ViewedFrame,
         detections: Detections,
         stages: _BatchStages,
         settings: NodeSettings,
@@ -310,7 +328,7 @@ class DetectionWorker:
         return True
 
     def _publish_overlay(
-        self, viewed: _ViewedFrame, detections: Detections, settings: NodeSettings
+        self, viewed: ViewedFrame, detections: Detections, settings: NodeSettings
     ) -> None:
         names = self._detector.spec.class_names
         if not settings.publish_overlay:
@@ -333,7 +351,7 @@ def _check_frame_id(frame_id: str) -> None:
         )
 
 
-class _ViewedFrame(NamedTuple):
+class ViewedFrame(NamedTuple):
     """A frame whose message was read: its header, and its image in place."""
 
     frame: ReceivedFrame
@@ -342,10 +360,10 @@ class _ViewedFrame(NamedTuple):
 
 
 @dataclasses.dataclass
-class _Flight:
+class Flight:
     """Frames that were begun together; their images live until they are done with."""
 
-    viewed: list[_ViewedFrame]
+    viewed: list[ViewedFrame]
     settings: NodeSettings
     started_ns: int
     viewed_ns: int
