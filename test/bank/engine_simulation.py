@@ -73,6 +73,7 @@ class Simulation:
         self.received = self.dropped = self.failed = 0
         self.phases: list[tuple[float, Phase]] = []
         self._waiting: dict[int, Frame] = {}
+        self._retries: list[tuple[int, Frame]] = []
         self._published = [-1] * len(cameras)
 
     def run(self, seconds: float) -> Simulation:
@@ -132,9 +133,8 @@ class Simulation:
                 frame.blamed = number
                 elsewhere = 0 if number else 1
                 self.schedule.fail(number, 'told to', self.now_ns)
-                if self.engines[elsewhere].frame is None:
-                    self._start(elsewhere, frame)
-                    return
+                self._retries.append((elsewhere, frame))
+                return
         if not frame.probe:
             self._answer(frame, failed)
 
@@ -165,6 +165,10 @@ class Simulation:
         return int(self.now_ms * MS)
 
     def _begin_some(self) -> None:
+        for retry in list(self._retries):
+            if self.engines[retry[0]].frame is None:
+                self._retries.remove(retry)
+                self._start(*retry)
         while self._waiting:
             number = self._choose()
             if number is None or self.engines[number].frame is not None:

@@ -21,6 +21,7 @@ from yolov7_trt_ros.bank.engine_times import EngineTimes
 
 CONTENTION = (45.0, 59.0)  # a GPU alone, and while DLAs work: NVIDIA/TensorRT#2745
 TEN_MINUTES_S = 600
+ENGINE_LIFE_S = 3 * TEN_MINUTES_S
 TRIALS_COST = 1.005
 """By so much p99 of ten minutes may be over that of the first alone, for the trials in them."""
 
@@ -113,7 +114,7 @@ def test_a_failing_engine_loses_no_frame_and_is_out_for_good_in_the_end():
     engines = [Engine(45, 45), Engine(45, 45, fails=lambda begun: begun > 100)]
     simulation = Simulation(
         engines, [Camera(66, 0), Camera(66, 20)], schedule=True
-    ).run(6 * TEN_MINUTES_S)
+    ).run(ENGINE_LIFE_S)
     assert simulation.failed == 0
     assert 'out for good: told to' in simulation.schedule.engine_text(1, simulation.now_ns)
     assert engines[1].begun <= 100 + MOST_FAILURES
@@ -133,7 +134,7 @@ def test_without_the_first_the_others_serve_until_it_is_well_again():
     simulation = Simulation(
         engines, [Camera(66, 0), Camera(66, 20)], schedule=True
     ).run(TEN_MINUTES_S)
-    assert simulation.failed <= 3  # where the other was busy with a frame of its own
+    assert simulation.failed == 0
     assert engines[0].begun > 2000
 
 

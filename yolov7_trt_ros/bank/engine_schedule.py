@@ -139,9 +139,7 @@ class EngineSchedule:
 
     def probe(self, now_ns: int) -> int | None:
         """Return the engine that is to be tried on a copy of an answered frame, if there is one."""
-        if any(each.began_ns is not None for each in self._members[1:]) and self.phase in (
-            Phase.PROBING, Phase.LEARNING,
-        ):
+        if self.phase is Phase.PROBING and self._members[FIRST].is_in and not self._others_idle():
             return None  # one at a time: they are measured
         for number, member in enumerate(self._members):
             if member.is_idle and self._wants_probe(number, now_ns):
@@ -205,11 +203,10 @@ class EngineSchedule:
     def answered(self, latencies_ns: Sequence[int], now_ns: int) -> None:
         """Note frames that were answered now: how long ago each had arrived."""
         self._frames += len(latencies_ns)
-        busy = any(each.began_ns is not None for each in self._members[1:])
         if not self.alone:
             self._trial.add_together(latencies_ns)
             self._proven += len(latencies_ns)
-        elif not busy:
+        elif self._others_idle():
             self._trial.add_alone(
                 each for each in latencies_ns if now_ns - each >= self._alone_since_ns
             )
@@ -262,6 +259,9 @@ class EngineSchedule:
 
     def _others_in(self) -> list[int]:
         return [number for number, each in enumerate(self._members) if number and each.is_in]
+
+    def _others_idle(self) -> bool:
+        return all(each.is_idle for each in self._members[1:])
 
     def _usable(self) -> list[int]:
         """Return the others that serve, or may some time."""
@@ -316,13 +316,9 @@ class EngineSchedule:
 
     def _wants_probe(self, engine: int, now_ns: int) -> bool:
         member = self._members[engine]
-        if member.bar or self.phase is Phase.LEARNING:
-            return False
         if not self._members[FIRST].is_in:
             return member.health.wants_trial(now_ns)
-        if engine == FIRST or self.phase is Phase.RESTING or (
-            self.alone and self.phase is not Phase.PROBING
-        ):
+        if member.bar or engine == FIRST or (self.alone and self.phase is not Phase.PROBING):
             return False
         if member.health.wants_trial(now_ns):
             return True

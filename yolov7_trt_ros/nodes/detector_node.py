@@ -38,6 +38,7 @@ from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.image_stream import StreamLimits
 from yolov7_trt_ros.nodes.labels import LatchedLabels
 from yolov7_trt_ros.nodes.model_update import ModelUpdates
+from yolov7_trt_ros.nodes.more_engines import MoreEngines
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     held_parameters,
@@ -108,6 +109,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._updates = ModelUpdates(self, self._engine, self._on_serving, self._hold_model)
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
+        self._more = MoreEngines(self, self._engine, self._trusted)
         for spec in parameters.TOPIC_PARAMETERS:
             resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -264,9 +266,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._detector = detector
         values = read_parameters(self, parameters.PARAMETERS)
         self._settings = parameters.node_settings(values, detector.spec.class_names)
-        self._detector = self._updates.use(
-            detector, values['model'], parameters.update_limits(values)
-        )
+        bank = self._updates.use(detector, values['model'], parameters.update_limits(values))
+        self._detector = bank
+        self._detector = self._more.join(bank, values | self._trusted.files_to_open(values))
         if self._state == 'active':
             self._start_worker(self._detector)
 
@@ -304,7 +306,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         images: PulledImages | PushedImages = PushedImages(self)
         if self._direct is not None:
             images = PulledImages(self, self._direct)
-        self._worker = DetectionWorker(
+        self._worker = self._more.new_worker(
             detector, self._updates, images, self._current_settings, self._on_frame_error,
             self.context.ok, failures_of(self).note, self._updates.answered,
         )
@@ -322,9 +324,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _close_detector(self) -> None:
         detector, self._detector = self._detector, None
-        self._updates.close()
+        self._more.forget()
         if detector is not None:
             detector.close()
+        self._updates.close()
 
     def _stop_build(self) -> None:
         if self._build is not None:
@@ -371,6 +374,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         )
         self._trusted.check(checked)
         values = before | checked
+        if 'engines' in checked:
+            self._more.check(values)
         updates = self._state in ('inactive', 'active') and values['model'] != before['model']
         if updates:
             self._updates.check(values['model'])
@@ -442,7 +447,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._updates.tick()
         self._note_worker_fault()
         message = DiagnosticArray(status=[
-            self._node_status(), *self._updates.diagnostics(), *self._topic_statuses(),
+            self._node_status(), *self._updates.diagnostics(), *self._more.diagnostics(),
+            *self._topic_statuses(),
         ])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)

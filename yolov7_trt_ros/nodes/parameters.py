@@ -72,8 +72,14 @@ PARAMETERS = (
         'configure transition',
     ),
     ParameterSpec(
+        'engines', '',
+        'More engines beside that of `model`: paths or names of models as a list or one text with '
+        'commas, or one YAML file. They take frames while the first is busy, where that makes no '
+        'image late.',
+    ),
+    ParameterSpec(
         'model_folders', '',
-        'Folders that `model`, `class_names` and `plan_cache` may name files in when they are set '
+        'Folders that `model`, `engines`, `class_names` and `plan_cache` may name files in when they are set '
         'while the node runs: a list, or one text with commas; empty: the folders of what they '
         'name at start. Only at start.', start_only=True,
     ),
@@ -229,7 +235,7 @@ PARAMETERS = (
 
 FILE_PARAMETERS = tuple(
     spec for spec in PARAMETERS
-    if spec.name in ('model', 'class_names', 'plan_cache', 'model_folders')
+    if spec.name in ('model', 'engines', 'class_names', 'plan_cache', 'model_folders')
 )
 """Those that name files and folders."""
 
@@ -238,7 +244,7 @@ TOPIC_PARAMETERS = tuple(
 )
 """Those that name topics."""
 
-_BY_NAME = {spec.name: spec for spec in PARAMETERS}
+BY_NAME = {spec.name: spec for spec in PARAMETERS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,7 +287,7 @@ def check_changes(
     """
     checked = {}
     for name, value in changes.items():
-        spec = _BY_NAME.get(name)
+        spec = BY_NAME.get(name)
         if spec is None:
             continue
         fixed = configured and not spec.runtime and not (updatable and name == 'model')

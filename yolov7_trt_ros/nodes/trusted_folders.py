@@ -30,6 +30,7 @@ class TrustedFolders:
 
     def __init__(self, start: Mapping[str, Any]) -> None:
         self._start = {name: start[name] for name in (*_NO_FILES, 'plan_cache')}
+        self._start['engines'] = start.get('engines', '')
         named = split_names(start['model_folders'])
         files = [start[name] for name, others in _NO_FILES.items() if start[name] not in others]
         folders = [_resolved(name) for name in named] or [_resolved(name).parent for name in files]
@@ -73,6 +74,14 @@ class TrustedFolders:
             if value != self._start[name]:
                 found[name] = str(self._check_path(name, path))
         return found
+
+    def is_from_start(self, name: str, value: str) -> bool:
+        """Whether a parameter is what the node was started with."""
+        return bool(value == self._start[name])
+
+    def path_to_open(self, name: str, path: str) -> str:
+        """Return the path of one file that a parameter names, as `files_to_open` does."""
+        return str(self._check_path(name, path))
 
     def _check_path(self, name: str, value: str) -> Path:
         path = _resolved(value)
