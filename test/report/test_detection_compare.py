@@ -16,7 +16,7 @@ import pytest
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.report.compare_limits import CompareLimits, exceeded_limits
-from yolov7_trt_ros.report.compare_page import as_html
+from yolov7_trt_ros.report.compare_page import as_html, CompareContext
 from yolov7_trt_ros.report.compare_result import ComparisonResult, Difference, WORST_FRAMES
 from yolov7_trt_ros.report.detection_compare import CompareSettings, Comparison
 from yolov7_trt_ros.report.detection_match import match_detections
@@ -394,13 +394,15 @@ def test_the_page_is_whole_and_escapes_names() -> None:
     for number, (reference, new) in enumerate(random_drive(2)):
         comparison.add('/cam<era>/detections', number, reference, new)
     comparison.add_lone('/a', 7, in_reference=False)
-    result = comparison.result(('<b>person', 'car&', 'kite'))
-    page = as_html(result, reference='a.mcap', new='b<.mcap', exceeded=['AP50 is under'])
+    names = ('<b>person', 'car&', 'kite')
+    result = comparison.result(names)
+    page = as_html(result, CompareContext(
+        'a.mcap', 'b<.mcap', limits=CompareLimits(max_drift=0.0), class_names=names))
     root = ElementTree.fromstring(page.split('\n', 1)[1])
     text = ' '.join(root.itertext())
-    for words in ('<b>person', 'car&', 'b<.mcap', '/cam<era>/detections', 'AP50 is under',
+    for words in ('<b>person', 'car&', 'b<.mcap', '/cam<era>/detections', 'is over --max-drift',
                   'only in B'):
         assert words in text
     assert len(list(root.iter('{http://www.w3.org/2000/svg}rect'))) >= 5
-    empty = as_html(compare([]), reference='a', new='b', exceeded=[])
+    empty = as_html(compare([]), CompareContext('a', 'b'))
     assert 'Within the limits' in empty and 'nan' not in empty

@@ -206,7 +206,8 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
 
     batches = bench_setup.parse_batches(args.batch)
     warn = _no_warning if args.alone else output.warn
-    if busy := read_load().warning:
+    busy = read_load().warning
+    if busy:
         warn(busy)
     folder = args.images.expanduser()
     annotations = args.annotations and args.annotations.expanduser()
@@ -225,7 +226,7 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
     source = _open_source(args.power, stack)
     meter = SourceMeter(source, why_none='no power source: --power none')
     return Surroundings(
-        where=read_where(source, idle_watts=_idle_watts(meter, args)),
+        where=read_where(source, idle_watts=_idle_watts(meter, args), busy=busy),
         data=data, pictures=pictures, labels=labels, why_no_labels=why_no_labels,
         batches=batches, plan=BenchPlan(args.seconds),
         options=OpenOptions(

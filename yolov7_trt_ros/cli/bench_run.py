@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
-import datetime
 from pathlib import Path
 import re
 import sys
@@ -63,7 +62,7 @@ def empty_row(spec: RowSpec, around: Surroundings) -> BenchRow:
     """Return a row of which nothing is measured yet."""
     return BenchRow(
         name=bench_rows.row_name(spec), model=Path(spec.model).name, where=around.where,
-        data=around.data, measured=_now(),
+        data=around.data, measured=output.now(),
     )
 
 
@@ -168,10 +167,6 @@ def publishable(row: BenchRow) -> BenchRow:
 
 def _without_folders(text: str) -> str:
     return _FOLDERS.sub('', text)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')
 
 
 def write_bench(bench: Bench, folder: Path) -> None:

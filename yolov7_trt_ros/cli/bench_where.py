@@ -25,7 +25,8 @@ _KIB_PER_GIB = 1 << 20
 
 
 def read_where(
-    source: TelemetrySource | None, *, idle_watts: float | None = None, root: Path = Path('/')
+    source: TelemetrySource | None, *, idle_watts: float | None = None, busy: str = '',
+    root: Path = Path('/'),
 ) -> Where:
     """
     Return where this process runs.
@@ -36,6 +37,8 @@ def read_where(
         Tells the clocks; None where nothing does.
     idle_watts
         What was metered before.
+    busy
+        What is to be said of other work here.
     root
         Folder that holds `proc`, `sys` and `etc`.
 
@@ -53,6 +56,7 @@ def read_where(
         versions=installed_versions(),
         clocks_mhz=_clocks(source),
         idle_watts=idle_watts,
+        busy=busy,
     )
 
 

@@ -22,16 +22,18 @@ import argparse
 from collections.abc import Iterator, Sequence
 import dataclasses
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, output, targets
 from yolov7_trt_ros.core.plain_text import printable
+from yolov7_trt_ros.core.stamps import in_seconds
 from yolov7_trt_ros.core.topics import split_names
-from yolov7_trt_ros.errors import BagError, InputError
+from yolov7_trt_ros.errors import BagError, InputError, SettingError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.replay.bag_detections import DetectionFrame, DetectionReader
     from yolov7_trt_ros.report.compare_limits import Exceeded
+    from yolov7_trt_ros.report.compare_page import CompareContext
     from yolov7_trt_ros.report.compare_result import ComparisonResult
     from yolov7_trt_ros.report.detection_compare import Comparison
 
@@ -63,6 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_number(limits, 'min-frames', 'P', "least part of A's frames that B must have")
     arguments.add_json_argument(parser)
     parser.add_argument('--html', type=Path, metavar='FILE', help='write a page to look at')
+    parser.add_argument(
+        '--images', type=Path, metavar='BAG',
+        help='bag with the images, for the page (default: A or B, if they hold them)',
+    )
 
 
 def _add_number(
@@ -76,14 +82,19 @@ def _add_number(
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 beyond a limit, or where a part could not be read."""
+    from yolov7_trt_ros.cli.compare_pictures import find_holders, read_pictures
     from yolov7_trt_ros.report.compare_limits import CompareLimits, exceeded_limits
+    from yolov7_trt_ros.report.compare_page import CompareContext
     from yolov7_trt_ros.report.detection_compare import CompareSettings, Comparison
 
-    bags_given = [args.reference, args.new]
+    bags_given = [args.reference, args.new, args.images]
+    if args.images is not None and args.html is None:
+        raise SettingError('--images are shown on the page: give --html FILE too')
     targets.check_json(args.json, bags_given)
     targets.check_file('--html', args.html, 'HTML', bags_given)
     settings = CompareSettings(args.iou, args.score_threshold)
     limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)
+    holders = find_holders(args)
     bags = _Bags(args.reference.expanduser(), args.new.expanduser(), args.topics)
     comparison = Comparison(settings)
     bags.compare(comparison)
@@ -104,7 +115,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.write_json(args.json, record)
     if args.html:
-        _write_page(args, result, exceeded, len(bags.damaged))
+        pictures = read_pictures(result.worst, holders)
+        _write_page(args, result, CompareContext(
+            str(args.reference), str(args.new), settings, limits, len(bags.damaged),
+            tuple(bags.class_ids), pictures.found, pictures.why_none, record['versions'],
+            output.now(),
+        ))
     return 0 if record['within_limits'] else 1
 
 
@@ -203,8 +219,8 @@ class _Span:
 def _told(reader: DetectionReader, span: _Span) -> str:
     if not span.count:
         return f'{reader.path} has none on {", ".join(reader.topics)} that the other has too'
-    return (f'{reader.path} has {span.count} with stamps {_seconds(span.first_ns)} to '
-            f'{_seconds(span.last_ns)} s')
+    return (f'{reader.path} has {span.count} with stamps {in_seconds(span.first_ns)} to '
+            f'{in_seconds(span.last_ns)} s')
 
 
 # ---- telling
@@ -253,34 +269,24 @@ def _frame_lines(result: ComparisonResult) -> list[str]:
     """Return the frames that only one bag has, the first of them, and those that differ most."""
     frames = result.frames
     lines = [
-        f'{printable(topic)}  {_seconds(stamp_ns)}  only in {bag}'
+        f'{printable(topic)}  {in_seconds(stamp_ns)}  only in {bag}'
         for bag, lone in (('A', frames.only_in_reference), ('B', frames.only_in_new))
         for topic, stamp_ns in lone.first[:_SHOWN_LONE]
     ]
     for each in result.worst:
         counts = each.difference
         lines.append(
-            f'{printable(each.topic)}  {_seconds(each.stamp_ns)}  missed {counts.missed}, '
+            f'{printable(each.topic)}  {in_seconds(each.stamp_ns)}  missed {counts.missed}, '
             f'new {counts.new}, drift up to {each.largest_drift:.4f}, '
             f'IoU down to {each.least_iou:.4f}'
         )
     return lines
 
 
-def _seconds(stamp_ns: int) -> str:
-    from yolov7_trt_ros.core.stamps import NS_PER_S
-
-    return '{}.{:09d}'.format(*divmod(stamp_ns, NS_PER_S))
-
-
 def _write_page(
-    args: argparse.Namespace, result: ComparisonResult, exceeded: Sequence[Exceeded],
-    damaged: int,
+    args: argparse.Namespace, result: ComparisonResult, context: CompareContext
 ) -> None:
     from yolov7_trt_ros.report.compare_page import as_html
     from yolov7_trt_ros.whole_file import write_whole
 
-    titles: dict[str, Any] = {'reference': str(args.reference), 'new': str(args.new)}
-    told = [each.text for each in exceeded]
-    page = as_html(result, exceeded=told, damaged=damaged, **titles)
-    write_whole(args.html.expanduser(), page.encode())
+    write_whole(args.html.expanduser(), as_html(result, context).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
+import datetime
 import importlib.metadata
 import json
 from pathlib import Path
@@ -191,6 +192,11 @@ def run_record(
         **summary.as_record(),
         'versions': installed_versions(),
     }
+
+
+def now() -> str:
+    """Return the time, ISO 8601 in UTC."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')
 
 
 def installed_versions() -> dict[str, str]:

@@ -55,6 +55,24 @@ def detections_topics(image_topics: Sequence[str]) -> list[str]:
             lengths[index] += 1
 
 
+def images_of_detections(topic: str, image_topics: Sequence[str]) -> list[str]:
+    """
+    Return the image topics whose detections a topic may carry: the transports of one image.
+
+    By the names that `detections_topics` gives, those below a topic's own name first. Empty where
+    none fits, or more than one image does.
+
+    """
+    for names_of in (
+        lambda image: f'{image}/detections', lambda image: f'{_base_topic(image)}/detections',
+        detections_topic,
+    ):
+        found = [image for image in image_topics if names_of(image) == topic]
+        if found:
+            return found if len({_base_topic(image) for image in found}) == 1 else []
+    return []
+
+
 def _base_topic(image_topic: str) -> str:
     """Drop an image transport's name from the end."""
     base, _, last = image_topic.rpartition('/')

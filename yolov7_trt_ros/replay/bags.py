@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class BagReader:
         Take only each n-th message of each topic.
     max_pixels
         Most width x height that a compressed image is decoded to.
+    stamps_ns
+        Decode only images with these header stamps and pass over the others; None for all.
 
     Attributes
     ----------
@@ -65,9 +67,10 @@ class BagReader:
 
     def __init__(
         self, path: Path, *, topics: Sequence[str] = (), every: int = 1,
-        max_pixels: int = DEFAULT_MAX_DECODED_PIXELS,
+        max_pixels: int = DEFAULT_MAX_DECODED_PIXELS, stamps_ns: Collection[int] | None = None,
     ) -> None:
         self.path = path
+        self._stamps_ns = stamps_ns
         self._every = every
         self._max_pixels = max_pixels
         self._bag = OpenBag(path)
@@ -98,7 +101,9 @@ class BagReader:
                 index = seen[item.topic]
                 seen[item.topic] += 1
                 if index % self._every == 0:
-                    yield self._frame(item, index // self._every, improper)
+                    frame = self._frame(item, index // self._every, improper)
+                    if frame is not None:
+                        yield frame
         missing = self._bag.missing(self.topics, seen)
         if not seen and not missing:
             missing = [BagError(f'{self.path} has no message on {", ".join(self.topics)}')]
@@ -120,9 +125,12 @@ class BagReader:
 
     def _frame(
         self, raw: RawMessage, index: int, improper: collections.Counter[str]
-    ) -> Frame | BadFrame:
+    ) -> Frame | BadFrame | None:
+        """Return the frame of a message; None where its stamp is not wanted."""
         try:
             message = _deserialize(raw)
+            if not self._wants(message):
+                return None
             image = view_message(message, max_pixels=self._max_pixels)
         except ImageError as exc:
             error = ImageError(f'{raw.topic} message {index}: {exc}')
@@ -136,6 +144,9 @@ class BagReader:
             image, stamp_ns, header.frame_id, raw.topic, index, self.path,
             raw.log_time_ns, raw.data,
         )
+
+    def _wants(self, message: Any) -> bool:
+        return self._stamps_ns is None or stamp_to_ns(message.header.stamp) in self._stamps_ns
 
     def _choose_topics(self, wanted: Sequence[str]) -> dict[str, str]:
         """Return the image topics to read and their types; warn of those that are depth."""

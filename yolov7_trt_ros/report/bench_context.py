@@ -47,6 +47,17 @@ def _unique(lines: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]
     return [(', '.join(dict.fromkeys(names)), *key) for key, names in rows.items()]
 
 
+def warnings_of(bench: Bench) -> list[str]:
+    """Return what makes the numbers doubtful, as sentences: other work, few labelled images."""
+    rows = ran(bench)
+    busy: dict[str, list[str]] = {}
+    for row in rows:
+        busy.setdefault(row.where.busy, []).append(row.name)
+    told = [f'{", ".join(names)}: {text}' for text, names in busy.items() if text]
+    few = {few_images_note(row.accuracy.images) for row in rows if row.accuracy is not None}
+    return told + sorted(few - {''})
+
+
 def where_table(bench: Bench) -> Table:
     """Return where the rows ran, one line for each different place."""
     places: dict[str, tuple[BenchRow, list[str]]] = {}
@@ -73,7 +84,6 @@ def how_table(bench: Bench) -> Table:
                       f'{data.pictures_sha256[:12]}'))
         if data.labelled:
             lines.append(('labelled images', f'{data.labelled}, sha256 {data.labels_sha256[:12]}'))
-            lines += [('AP', note)] if (note := few_images_note(data.labelled)) else []
     networks = dict.fromkeys(
         f'{row.network_wh[0]} × {row.network_wh[1]}' for row in bench.rows if row.network_wh
     )

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from yolov7_trt_ros.report.bench_context import how_table, missing_table, PROSE, where_table
+from yolov7_trt_ros.report.bench_context import (
+    how_table,
+    missing_table,
+    PROSE,
+    warnings_of,
+    where_table,
+)
 from yolov7_trt_ros.report.bench_row import Bench
 from yolov7_trt_ros.report.bench_table import (
     energy_table,
@@ -26,6 +32,7 @@ def as_markdown(bench: Bench) -> str:
     for table in all_tables(bench):
         parts += [f'## {table.title}', _markdown_table(table), *map(_escaped, table.notes)]
         if table.title == 'Summary':
+            parts += [f'> Warning: {_escaped(text)}' for text in warnings_of(bench)]
             parts += [f'> {_escaped(note)}' for note in bench.notes]
     return '\n\n'.join(parts) + '\n'
 

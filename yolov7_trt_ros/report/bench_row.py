@@ -111,6 +111,8 @@ class Where:
         Before the first row.
     idle_watts
         Before the first row; None where nothing tells power.
+    busy
+        What is to be said of other work on the machine before the first row; '' for none.
 
     """
 
@@ -119,6 +121,7 @@ class Where:
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     clocks_mhz: Mapping[str, float] = dataclasses.field(default_factory=dict)
     idle_watts: float | None = None
+    busy: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,26 +53,59 @@ class Exceeded:
     text: str
 
 
-def exceeded_limits(result: ComparisonResult, limits: CompareLimits) -> list[Exceeded]:
-    """Return the limits that a result is beyond."""
+@dataclasses.dataclass(frozen=True)
+class CheckedLimit:
+    """
+    A limit beside what was found.
+
+    Attributes
+    ----------
+    option, limit
+        Of the command line, and its value.
+    value, what
+        What was found, and what that is.
+    is_most
+        Whether the value may be at most the limit, rather than at least.
+
+    """
+
+    option: str
+    limit: float
+    value: float
+    what: str
+    is_most: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value is within the limit."""
+        return self.value <= self.limit if self.is_most else self.value >= self.limit
+
+    @property
+    def exceeded(self) -> Exceeded:
+        """Return it as a limit that does not hold."""
+        side = 'over' if self.is_most else 'under'
+        told = f'{self.what} {self.value:.4f} is {side} {self.option} {self.limit:g}'
+        return Exceeded(self.option, self.limit, self.value, told)
+
+
+def check_limits(result: ComparisonResult, limits: CompareLimits) -> list[CheckedLimit]:
+    """Return every limit beside what was found; drift only where anything was matched."""
     found = []
-    if result.drift is not None and result.drift.p95 > limits.max_drift:
-        found.append(_exceeded(
-            'max_drift', limits.max_drift, result.drift.p95, 'score drift (p95)', 'over'
-        ))
+    if result.drift is not None:
+        found.append(CheckedLimit(_option('max_drift'), limits.max_drift, result.drift.p95,
+                                  'score drift (p95)', is_most=True))
     for name, limit, value, what in (
         ('min_ap50', limits.min_ap50, result.ap50, 'AP50'),
         ('min_matched', limits.min_matched, result.total.matched_share, 'matched detections'),
         ('min_frames', limits.min_frames, result.frames.share, 'frames of the reference compared'),
     ):
-        if value < limit:
-            found.append(_exceeded(name, limit, value, what, 'under'))
+        found.append(CheckedLimit(_option(name), limit, value, what))
     return found
 
 
-def _exceeded(name: str, limit: float, value: float, what: str, side: str) -> Exceeded:
-    option = _option(name)
-    return Exceeded(option, limit, value, f'{what} {value:.4f} is {side} {option} {limit:g}')
+def exceeded_limits(result: ComparisonResult, limits: CompareLimits) -> list[Exceeded]:
+    """Return the limits that a result is beyond."""
+    return [each.exceeded for each in check_limits(result, limits) if not each.holds]
 
 
 def _option(name: str) -> str:

@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-import html
+from collections.abc import Mapping, Sequence
+import dataclasses
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.report.compare_result import ComparisonResult
+from yolov7_trt_ros.core.stamps import in_seconds
+from yolov7_trt_ros.report.compare_limits import check_limits, CompareLimits
+from yolov7_trt_ros.report.compare_result import ComparisonResult, FrameDifference
+from yolov7_trt_ros.report.detection_compare import CompareSettings
+from yolov7_trt_ros.report.detection_match import match_detections
+from yolov7_trt_ros.report.frame_drawing import draw_pair, FrameBoxes, SmallPicture, STYLE
+from yolov7_trt_ros.report.page import figure, footer, heading, make_page, paragraph, safe, table
+from yolov7_trt_ros.report.svg_parts import as_svg, line, text, WIDTH_PX
 
-_CHART_W, _CHART_H = 900, 150
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --rule: #d9dee5;
-  --ground: #fff; --good: #2c8a5b; --bad: #c23b3b; --bar: #3b7dd8; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa6b5; --rule: #343d49;
-  --ground: #161b22; --good: #55b985; --bad: #ef7676; --bar: #6aa2ef; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground);
-  max-width: 980px; margin: 2rem auto; padding: 0 1.2rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-.good { color: var(--good); } .bad { color: var(--bad); } .soft { color: var(--soft); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
-th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid var(--rule); }
-th { color: var(--soft); font-weight: 600; }
-th:first-child, td:first-child, .text td { text-align: left; }
-svg { width: 100%; height: auto; } svg rect { fill: var(--bar); }
-svg line { stroke: var(--rule); } svg text { fill: var(--soft); font-size: 12px; }
+_CHART_H, _TOP, _FOOT = 170, 34, 40
+_CLASS_HEAD = ('class', 'in A', 'matched', 'missed', 'new', 'mean drift', 'AP50')
+_CHART_STYLE = """
+svg .limit { stroke: var(--bad); stroke-width: 2; stroke-dasharray: 6 4; }
+svg .found { stroke: var(--ink); stroke-width: 2; }
 """
+Key = tuple[str, int]
+"""Topic and stamp of a frame."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareContext:
+    """
+    What belongs to a comparison on its page.
+
+    Attributes
+    ----------
+    reference, new
+        What A and B are called.
+    settings, limits
+        How was compared, and how far it may go.
+    damaged
+        How many parts or messages could not be read: a comparison with some is not within.
+    class_names
+        By class id.
+    pictures
+        Of the frames to look at, as far as there are any.
+    why_no_pictures
+        Said where some are missing.
+    versions, made
+        Of what compared, and when.
+
+    """
+
+    reference: str
+    new: str
+    settings: CompareSettings = dataclasses.field(default_factory=CompareSettings)
+    limits: CompareLimits = dataclasses.field(default_factory=CompareLimits)
+    damaged: int = 0
+    class_names: tuple[str, ...] = ()
+    pictures: Mapping[Key, SmallPicture] = dataclasses.field(default_factory=dict)
+    why_no_pictures: str = ''
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    made: str = ''
 
 
 def summary_rows(result: ComparisonResult) -> list[tuple[str, str]]:
@@ -46,48 +78,100 @@ def summary_rows(result: ComparisonResult) -> list[tuple[str, str]]:
     return [*rows, ('AP50', f'{result.ap50:.4f} of B against A')]
 
 
-def as_html(
-    result: ComparisonResult, *, reference: str, new: str, exceeded: Sequence[str],
-    damaged: int = 0,
-) -> str:
-    """
-    Return the page; it is well-formed XML too.
-
-    Parameters
-    ----------
-    result
-        What was found.
-    reference, new
-        What A and B are called.
-    exceeded
-        The limits that it is beyond, in words.
-    damaged
-        How many parts or messages could not be read: a comparison with some is not within.
-
-    """
-    title = f'{new} against {reference}'
-    verdict = ''.join(f'<p class="bad">Beyond the limit: {_safe(text)}</p>' for text in exceeded)
-    if damaged:
-        verdict += f'<p class="bad">{damaged} parts or messages could not be read</p>'
-    body = '\n'.join([
-        f'<h1>{_safe(title)}</h1>',
-        f'<p class="soft">A is {_safe(reference)}, B is {_safe(new)}.</p>',
-        verdict or '<p class="good">Within the limits</p>',
-        _table(('', ''), summary_rows(result), kind='text'),
-        '<h2>Score drift of the matched detections</h2>', _drift_chart(result.drift_histogram),
-        '<h2>Classes</h2>', _table(_CLASS_HEAD, _class_rows(result)),
-        '<h2>Frames to look at</h2>', _table(_FRAME_HEAD, _frame_rows(result)),
-    ])
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f'<title>{_safe(title)}</title>\n<style>{_STYLE}</style>\n</head>\n'
-        f'<body>\n{body}\n</body>\n</html>\n'
-    )
+def as_html(result: ComparisonResult, context: CompareContext) -> str:
+    """Return the page; it is well-formed XML too."""
+    return make_page(f'{context.new} against {context.reference}', [
+        paragraph(f'A is {context.reference}, B is {context.new}. The detections of A count as '
+                  'right; missed are those that B lacks, new those that A lacks.', 'note'),
+        _verdict(result, context),
+        table((), summary_rows(result), kind='text', name='summary'),
+        heading('Limits'), _limits(result, context.limits),
+        heading('Frames to look at'), *_frames(result, context), _lone(result),
+        heading('Score drift of the matched detections'),
+        _drift_chart(result, context.limits.max_drift),
+        heading('Classes'),
+        table(_CLASS_HEAD, _class_rows(result), name='classes') or _none(),
+        heading('Settings'), table((), _settings(context), kind='text', name='settings'),
+        footer(context.made, context.versions),
+    ], style=STYLE + _CHART_STYLE)
 
 
-_CLASS_HEAD = ('class', 'in A', 'matched', 'missed', 'new', 'mean drift', 'AP50')
-_FRAME_HEAD = ('topic', 'stamp (s)', 'matched', 'missed', 'new', 'largest drift', 'least IoU')
+def _none() -> str:
+    return paragraph('None.', 'soft')
+
+
+def _verdict(result: ComparisonResult, context: CompareContext) -> str:
+    beyond = [each.exceeded.text for each in check_limits(result, context.limits)
+              if not each.holds]
+    told = [paragraph(f'Beyond the limit: {text}', 'bad') for text in beyond]
+    if context.damaged:
+        told.append(paragraph(f'{context.damaged} parts or messages could not be read', 'bad'))
+    return '\n'.join(told) or paragraph('Within the limits', 'good')
+
+
+def _limits(result: ComparisonResult, limits: CompareLimits) -> str:
+    rows = [
+        (each.what, f'{each.value:.4f}', f'at {"most" if each.is_most else "least"} '
+         f'{each.limit:g}', 'within' if each.holds else 'BEYOND', each.option)
+        for each in check_limits(result, limits)
+    ]
+    return table(('what', 'found', 'limit', 'verdict', 'option'), rows, name='limits')
+
+
+def _settings(context: CompareContext) -> list[tuple[str, str]]:
+    settings = context.settings
+    return [
+        ('A', context.reference), ('B', context.new),
+        ('partners', f'same class, and an overlap (IoU) of {settings.iou:g} or more'),
+        ('counted', f'detections with a score of {settings.score_threshold:g} or more'),
+    ]
+
+
+# ---- frames
+
+
+def _frames(result: ComparisonResult, context: CompareContext) -> list[str]:
+    """Return the frames that differ most, worst first, with the boxes of both runs."""
+    if not result.worst:
+        return [paragraph('No frame differs.', 'soft')]
+    parts = [paragraph(
+        'Worst first. Left A, right B. Blue: both runs have it. Red: missed by B. Orange, '
+        'dashed: new in B. Where the pointer rests, a box tells its class and score.', 'note')]
+    parts.append(paragraph(context.why_no_pictures, 'note'))
+    for number, frame in enumerate(result.worst, 1):
+        picture = context.pictures.get((frame.topic, frame.stamp_ns))
+        counts = frame.difference
+        parts += [
+            f'<h3>{number}. {safe(frame.topic)}, stamp {in_seconds(frame.stamp_ns)} s</h3>',
+            paragraph(
+                f'{counts.matched} matched, {counts.missed} missed, {counts.new} new; drift up '
+                f'to {frame.largest_drift:.4f}, IoU down to {frame.least_iou:.4f}', 'note'),
+            draw_pair(_boxes(frame, context.settings), context.class_names, picture,
+                      f'picture-{number}'),
+        ]
+    return parts
+
+
+def _boxes(frame: FrameDifference, settings: CompareSettings) -> FrameBoxes:
+    match = match_detections(frame.reference, frame.found, min_iou=settings.iou,
+                             sure_score=settings.score_threshold)
+    return FrameBoxes(frame.reference, frame.found, match, settings.score_threshold)
+
+
+def _lone(result: ComparisonResult) -> str:
+    frames = result.frames
+    rows = [
+        (topic, in_seconds(stamp_ns), f'only in {bag}')
+        for bag, lone in (('A', frames.only_in_reference), ('B', frames.only_in_new))
+        for topic, stamp_ns in lone.first
+    ]
+    if not rows:
+        return ''
+    return '<h3>Frames that one bag lacks (the first of them)</h3>\n' + table(
+        ('topic', 'stamp (s)', 'where'), rows, name='frames of one bag')
+
+
+# ---- classes and drift
 
 
 def _class_rows(result: ComparisonResult) -> list[tuple[str, ...]]:
@@ -99,65 +183,34 @@ def _class_rows(result: ComparisonResult) -> list[tuple[str, ...]]:
     ]
 
 
-def _frame_rows(result: ComparisonResult) -> list[tuple[str, ...]]:
-    return _lone_rows(result) + [
-        (each.topic, _seconds(each.stamp_ns),
-         str(each.difference.matched), str(each.difference.missed), str(each.difference.new),
-         f'{each.largest_drift:.4f}', f'{each.least_iou:.4f}')
-        for each in result.worst
-    ]
-
-
-def _lone_rows(result: ComparisonResult) -> list[tuple[str, ...]]:
-    frames = result.frames
-    return [
-        (topic, _seconds(stamp_ns), f'only in {bag}', '', '', '', '')
-        for bag, lone in (('A', frames.only_in_reference), ('B', frames.only_in_new))
-        for topic, stamp_ns in lone.first
-    ]
-
-
-def _seconds(stamp_ns: int) -> str:
-    return '{}.{:09d}'.format(*divmod(stamp_ns, NS_PER_S))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = '') -> str:
-    lines = '\n'.join(
-        '<tr>' + ''.join(f'<td>{_safe(cell)}</td>' for cell in row) + '</tr>' for row in rows
-    )
-    if not lines:
-        return '<p class="soft">None.</p>'
-    names = ''.join(f'<th>{_safe(name)}</th>' for name in head) if any(head) else ''
-    top = f'<thead><tr>{names}</tr></thead>' if names else ''
-    return f'<div class="scroll"><table class="{kind}">{top}<tbody>{lines}</tbody></table></div>'
-
-
-def _drift_chart(counts: Sequence[int]) -> str:
-    """Return bars of detections by drift, up to the last that is not empty."""
+def _drift_chart(result: ComparisonResult, limit: float) -> str:
+    """Return bars of detections by drift, with the limit and what 95 % do not exceed."""
+    counts = result.drift_histogram
     filled = [number for number, count in enumerate(counts) if count]
-    if not filled:
-        return '<p class="soft">None.</p>'
-    shown = counts[: max(filled[-1] + 1, 5)]
-    width, tallest = _CHART_W / len(shown), max(shown)
-    bars = []
+    if not filled or result.drift is None:
+        return _none()
+    last = max(filled[-1] + 1, 5, int(limit * len(counts)) + 1)
+    shown = counts[:last]
+    end, tallest = last / len(counts), max(shown)
+    bottom = _CHART_H - _FOOT
+    parts = [line(0, bottom, WIDTH_PX, bottom, 'grid')]
+    width = WIDTH_PX / len(shown)
     for number, count in enumerate(shown):
-        height = (_CHART_H - 40) * count / tallest
+        height = (bottom - _TOP) * count / tallest
         low, high = number / len(counts), (number + 1) / len(counts)
-        bars.append(
-            f'<rect x="{number * width + 1:.1f}" y="{_CHART_H - 20 - height:.1f}" '
+        parts.append(
+            f'<rect class="bar" x="{number * width + 1:.1f}" y="{bottom - height:.1f}" '
             f'width="{width - 2:.1f}" height="{height:.1f}">'
             f'<title>{count} by {low:.2f} to {high:.2f}</title></rect>'
         )
-    labels = (
-        f'<text x="0" y="{_CHART_H - 4}">0</text>'
-        f'<text x="{_CHART_W}" y="{_CHART_H - 4}" text-anchor="end">'
-        f'{len(shown) / len(counts):.2f}</text><text x="0" y="12">{tallest} detections</text>'
-    )
-    return (f'<svg viewBox="0 0 {_CHART_W} {_CHART_H}" role="img" '
-            f'xmlns="http://www.w3.org/2000/svg"><title>Score drift</title>'
-            f'<line x1="0" y1="{_CHART_H - 20}" x2="{_CHART_W}" y2="{_CHART_H - 20}"/>'
-            f'{"".join(bars)}{labels}</svg>')
-
-
-def _safe(text: str) -> str:
-    return html.escape(text, quote=True)
+    for value, kind, row in ((limit, 'limit', 12), (result.drift.p95, 'found', 27)):
+        if value <= end:
+            x = WIDTH_PX * value / end
+            told = f'limit {value:g}' if kind == 'limit' else f'95 % within {value:.4f}'
+            anchor, shift = ('start', 5) if x < WIDTH_PX * 0.7 else ('end', -5)
+            parts += [line(x, row - 10, x, bottom, kind), text(x + shift, row, told, 'name', anchor)]
+    parts += [text(0, bottom + 17, '0', 'tick', 'start'),
+              text(WIDTH_PX, bottom + 17, f'{end:.2f}', 'tick', 'end'),
+              text(WIDTH_PX / 2, bottom + 34, 'how far scores moved', 'axis', 'middle')]
+    told = f'The tallest bar stands for {tallest} detections.'
+    return figure(as_svg(WIDTH_PX, _CHART_H, 'Score drift', parts), told)

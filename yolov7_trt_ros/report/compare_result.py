@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from yolov7_trt_ros.core.detections import Detections
+
 WORST_FRAMES = 10
 """How many frames are told of."""
 
@@ -44,13 +46,20 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class FrameDifference:
-    """A frame to look at; `largest_drift` and `least_iou` are 0 and 1 without partners."""
+    """
+    A frame to look at; `largest_drift` and `least_iou` are 0 and 1 without partners.
+
+    Its detections of both recordings are kept, to be drawn.
+
+    """
 
     topic: str
     stamp_ns: int
     difference: Difference
     largest_drift: float
     least_iou: float
+    reference: Detections = dataclasses.field(repr=False, compare=False)
+    found: Detections = dataclasses.field(repr=False, compare=False)
 
     @property
     def rank(self) -> tuple[float, ...]:

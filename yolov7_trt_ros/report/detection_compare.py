@@ -110,6 +110,7 @@ class Comparison:
         frame = FrameDifference(
             topic, stamp_ns, total,
             float(np.abs(pairs.drift).max(initial=0.0)), float(pairs.iou.min(initial=1.0)),
+            reference, found,
         )
         self._keep_if_bad(frame)
         return frame

@@ -129,12 +129,13 @@ def place_label(
     first = top - label_wh[1] if top >= label_wh[1] else top
     for step in range(_MOST_STEPS if taken else 1):
         y = max(0, min(first + step * label_wh[1], lowest))
-        if not any(_overlap((x, y, x + label_wh[0], y + label_wh[1]), each) for each in taken):
+        if not any(overlap((x, y, x + label_wh[0], y + label_wh[1]), each) for each in taken):
             return x, y
     return x, max(0, min(first, lowest))
 
 
-def _overlap(one: Rectangle, other: Rectangle) -> bool:
+def overlap(one: Rectangle, other: Rectangle) -> bool:
+    """Return whether two rectangles have a pixel in common."""
     return (
         one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
     )

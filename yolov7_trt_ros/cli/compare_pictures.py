@@ -1,0 +1,94 @@
+"""The pictures of the frames to look at, for the page of `compare`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+from pathlib import Path
+
+from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.core.topics import images_of_detections
+from yolov7_trt_ros.errors import BagError, InputError
+from yolov7_trt_ros.replay.bags import BagReader
+from yolov7_trt_ros.replay.frames import Frame
+from yolov7_trt_ros.report.compare_page import Key
+from yolov7_trt_ros.report.compare_result import FrameDifference
+from yolov7_trt_ros.report.frame_drawing import shrink, SmallPicture
+
+
+@dataclasses.dataclass(frozen=True)
+class FramePictures:
+    """Pictures by topic of the detections and stamp; a sentence where some are missing."""
+
+    found: dict[Key, SmallPicture]
+    why_none: str = ''
+
+
+def find_holders(args: argparse.Namespace) -> list[Path]:
+    """
+    Return the bags that hold images, those given by --images alone if it was given.
+
+    Raises
+    ------
+    BagError
+        That of --images holds none.
+
+    """
+    if args.html is None:
+        return []
+    if args.images is not None:
+        return [BagReader(args.images.expanduser()).path]
+    found = []
+    for path in dict.fromkeys((args.reference.expanduser(), args.new.expanduser())):
+        try:
+            found.append(BagReader(path).path)
+        except InputError:  # told where its detections are read, if it is damaged
+            continue
+    return found
+
+
+def read_pictures(worst: Sequence[FrameDifference], holders: Sequence[Path]) -> FramePictures:
+    """Return the pictures of some frames, from the first bag that has each."""
+    wanted = {(frame.topic, frame.stamp_ns) for frame in worst}
+    found: dict[Key, SmallPicture] = {}
+    for path in holders:
+        missing = wanted - set(found)
+        if missing:
+            found |= _read_from(path, missing)
+    missing = wanted - set(found)
+    if not missing:
+        return FramePictures(found)
+    where = ' and '.join(map(str, holders))
+    why = (f'{len(missing)} of these frames have no picture in {where}' if holders else
+           'the bags hold no images: --images BAG shows them')
+    return FramePictures(found, f'Boxes alone where there is no picture: {why}.')
+
+
+def _read_from(path: Path, wanted: set[Key]) -> dict[Key, SmallPicture]:
+    """Return those of the wanted pictures that a bag has."""
+    try:
+        carried = BagReader(path).topics
+        topics = {
+            image: topic for topic in dict(wanted)
+            for image in images_of_detections(topic, tuple(carried))
+        }
+        if not topics:
+            return {}
+        stamps = {stamp_ns for _, stamp_ns in wanted}
+        reader = BagReader(path, topics=tuple(topics), stamps_ns=stamps)
+    except BagError as exc:
+        output.warn(exc)
+        return {}
+    found: dict[Key, SmallPicture] = {}
+    with output.progress_bar('pictures of the frames', len(wanted)) as advance:
+        for item in reader:
+            if not isinstance(item, Frame):
+                continue
+            key = topics[item.source], item.stamp_ns
+            if key in wanted and key not in found and (small := shrink(item.image)) is not None:
+                found[key] = small
+                advance()
+            if len(found) == len(wanted):
+                break
+    return found
