@@ -23,7 +23,7 @@ from yolov7_trt_ros.cli import arguments, building, interruption, labels, output
 from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.replay.run import RunCounter
+    from yolov7_trt_ros.replay.run import RunCounter, RunSummary
 
 _SHOWN_CLASSES = 10
 
@@ -43,12 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='letterbox to the smallest rectangle the model takes, as the node does',
     )
     arguments.add_json_argument(parser)
+    parser.add_argument(
+        '--html', type=Path, metavar='FILE',
+        help='write a page: precision over recall, confusion matrix, all classes',
+    )
     arguments.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
     targets.check_json(args.json, [args.annotations])
+    targets.check_file('--html', args.html, 'HTML', [args.annotations])
     with interruption.told():
         return _run(args)
 
@@ -57,7 +62,10 @@ def _run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.run import RunCounter
     from yolov7_trt_ros.replay.sources import check_kind
     from yolov7_trt_ros.report import accuracy
-    from yolov7_trt_ros.report.coco import evaluate_coco
+    from yolov7_trt_ros.report.coco import class_precisions, precision_record
+    from yolov7_trt_ros.report.confusion import count_confusions
+    from yolov7_trt_ros.report.eval_page import as_html, Evaluation
+    from yolov7_trt_ros.whole_file import write_whole
 
     annotations = labels.open_annotations(args.annotations)
     folder = args.images.expanduser()
@@ -83,11 +91,23 @@ def _run(args: argparse.Namespace) -> int:
     finally:
         detector.close()
     labels.tell_of(pictures)
-    result = evaluate_coco(records, annotations, images, categories) | {
-        'categories_left_out': list(categories.left_out)
-    }
+    classes = class_precisions(records, annotations, images, categories)
+    result = precision_record(classes) | {'categories_left_out': list(categories.left_out)}
     summary = counter.summary()
-    print(_report(result, len(images), summary, wall_s), file=output.report_stream(args.json))
+    output.say(
+        _report(result, len(images), summary, wall_s), file=output.report_stream(args.json)
+    )
+    if args.html:
+        write_whole(args.html.expanduser(), as_html(Evaluation(
+            f'{Path(options.model).name} on {args.annotations.name}',
+            tuple(classes), count_confusions(records, annotations, images, categories),
+            tuple(_page_rows(args, detector.backend, result, summary)),
+            tuple(filter(None, [
+                accuracy.few_images_note(len(images)), *annotations.warnings,
+                *categories.warnings(), *pictures.notes(),
+            ])),
+            output.installed_versions(), output.now(),
+        )).encode())
     if args.json:
         run_record = output.run_record(options, detector.backend, settings, summary)
         del run_record['detections_per_class']
@@ -117,6 +137,25 @@ def _report(result: dict[str, Any], images: int, summary: Any, wall_s: float) ->
         for name, values in by_count[:_SHOWN_CLASSES]
     ]
     return output.format_table(rows)
+
+
+def _page_rows(
+    args: argparse.Namespace, backend: str, result: dict[str, Any], summary: RunSummary
+) -> list[tuple[str, str]]:
+    from yolov7_trt_ros.report import accuracy
+
+    return [
+        ('AP50', f'{result["ap50"]:.4f}'),
+        ('AP', f'{result["ap"]:.4f} (mean over IoU 0.50 to 0.95)'),
+        ('images', f'{summary.frames} of {args.images}'
+         + (f', and {summary.failed} that could not be used' if summary.failed else '')),
+        ('labels', str(args.annotations)),
+        ('model', f'{args.model}, {backend}'),
+        ('network input', f'{"rectangle" if args.rectangular else "square"} of side {args.size}, '
+         'where the model leaves it open'),
+        ('counted', f'scores of {accuracy.SCORE_THRESHOLD:g} or more, NMS at IoU '
+         f'{accuracy.IOU_THRESHOLD:g}, at most {accuracy.MAX_DETECTIONS} detections an image'),
+    ]
 
 
 def _sha256(model: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 import contextlib
+import dataclasses
 import io
 from pathlib import Path
 import posixpath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import InputError, MissingDependencyError
@@ -155,6 +157,28 @@ def coco_records(
     ]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassPrecision:
+    """
+    How well one category is found.
+
+    Attributes
+    ----------
+    name, instances
+        Of the category, and how many objects are labelled, crowds not counted.
+    precision
+        (10, 101) by IoU 0.50:0.95 and recall 0:1; made to fall with the recall.
+    scores
+        (101,) the least score that reaches each recall at IoU 0.5; 0 where none does.
+
+    """
+
+    name: str
+    instances: int
+    precision: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
 def evaluate_coco(
     records: Iterable[dict[str, Any]],
     annotations: CocoAnnotations,
@@ -164,11 +188,42 @@ def evaluate_coco(
     """
     Compute average precision over some images and the categories that the model has.
 
-    Returns
-    -------
-    dict
-        `ap` (IoU 0.50:0.95), `ap50`, and `per_class`: name to `ap`, `ap50` and `instances`
-        (labelled objects, crowds not counted), for the classes that occur in these images.
+    Raises
+    ------
+    InputError
+        Nothing is labelled in these images, so there is no average precision.
+
+    """
+    return precision_record(class_precisions(records, annotations, images, categories))
+
+
+def precision_record(found: Sequence[ClassPrecision]) -> dict[str, Any]:
+    """
+    Return average precision, JSON-ready.
+
+    `ap` (IoU 0.50:0.95), `ap50`, and `per_class`: name to `ap`, `ap50` and `instances`.
+
+    """
+    whole = np.stack([each.precision for each in found])
+    return {
+        'ap': _mean(whole),
+        'ap50': _mean(whole[:, _IOU_50]),
+        'per_class': {
+            each.name: {'ap': _mean(each.precision), 'ap50': _mean(each.precision[_IOU_50]),
+                        'instances': each.instances}
+            for each in found
+        },
+    }
+
+
+def class_precisions(
+    records: Iterable[dict[str, Any]],
+    annotations: CocoAnnotations,
+    images: Sequence[CocoImage],
+    categories: Categories,
+) -> list[ClassPrecision]:
+    """
+    Return the precision of each category that is labelled in some images and that the model has.
 
     Raises
     ------
@@ -186,26 +241,18 @@ def evaluate_coco(
         category: sum(not label.is_crowd for label in truth[category])
         for category in sorted(truth)
     }
-    precision = {
-        category: _precision(truth[category], found[category], category)
+    return [
+        ClassPrecision(annotations.name_of(category), count,
+                       *_precision(truth[category], found[category], category))
         for category, count in instances.items() if count
-    }
-    whole = np.stack(list(precision.values()))
-    return {
-        'ap': _mean(whole),
-        'ap50': _mean(whole[:, _IOU_50]),
-        'per_class': {
-            annotations.name_of(category): {
-                'ap': _mean(each), 'ap50': _mean(each[_IOU_50]), 'instances': instances[category]
-            }
-            for category, each in precision.items()
-        },
-    }
+    ]
 
 
-def _precision(labels: Sequence[Label], found: list[dict[str, Any]], category: int) -> Any:
+def _precision(
+    labels: Sequence[Label], found: list[dict[str, Any]], category: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
-    Return the precision of one category by IoU and recall.
+    Return the precision of one category by IoU and recall, and the scores at IoU 0.5.
 
     One category and its images at a time: pycocotools keeps something for every pair of a category
     and an image, be there anything of it or not.
@@ -225,7 +272,8 @@ def _precision(labels: Sequence[Label], found: list[dict[str, Any]], category: i
         evaluation.params.maxDets = [_MOST_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
-    return evaluation.eval['precision'][:, :, 0, 0, 0]
+    result = evaluation.eval
+    return result['precision'][:, :, 0, 0, 0], result['scores'][_IOU_50, :, 0, 0, 0]
 
 
 def _index(image_ids: Sequence[int], labels: Sequence[Label], category: int) -> Any:

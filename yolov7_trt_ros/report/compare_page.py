@@ -135,7 +135,7 @@ def _frames(result: ComparisonResult, context: CompareContext) -> list[str]:
     if not result.worst:
         return [paragraph('No frame differs.', 'soft')]
     parts = [paragraph(
-        'Worst first. Left A, right B. Blue: both runs have it. Red: missed by B. Orange, '
+        'Worst first; A first, then B. Blue: both runs have it. Red: missed by B. Orange, '
         'dashed: new in B. Where the pointer rests, a box tells its class and score.', 'note')]
     parts.append(paragraph(context.why_no_pictures, 'note'))
     for number, frame in enumerate(result.worst, 1):
