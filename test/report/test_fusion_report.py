@@ -30,7 +30,7 @@ from yolov7_trt_ros.report.engine_layers import (
 from yolov7_trt_ros.report.fusion import describe_change, FusionReport, make_report
 from yolov7_trt_ros.report.fusion_drawing import COLOURS, draw_svg
 from yolov7_trt_ros.report.fusion_layout import find_links, lay_out, NODE_HEIGHT_PX, NODE_WIDTH_PX
-from yolov7_trt_ros.report.fusion_page import make_page
+from yolov7_trt_ros.report.fusion_page import as_page
 from yolov7_trt_ros.report.onnx_chains import Chain, ChainNode, load_chains
 from yolov7_trt_ros.report.timed_layers import match_times
 
@@ -141,7 +141,7 @@ def test_what_an_activation_was_merged_with() -> None:
     fate = fate_of(layers, chain('c', 'a', feeds=('Add sum', 'MaxPool pool')))
     assert fate.merged_with == ('Add sum',)
     assert fate.to_record()['merged_with'] == ['Add sum']
-    page = make_page(FusionReport((), (fate,), {}))
+    page = as_page(FusionReport((), (fate,), {}))
     assert 'merged with the Add that follows rather than with the convolution: Add sum (' in page
 
 
@@ -170,7 +170,7 @@ def test_another_model() -> None:
 def test_without_a_model() -> None:
     report = make_report(parse_layers([convolution('c + a')]), [], {})
     assert report.fused_share is None
-    assert 'not known' in make_page(report)
+    assert 'not known' in as_page(report)
 
 
 @pytest.mark.parametrize(('before', 'after', 'change'), [
@@ -277,7 +277,7 @@ def test_the_page_needs_nothing_else(kept: FusionReport) -> None:
 
     reader = Reader()
     reader.tags, reader.links = [], []
-    reader.feed(make_page(kept))
+    reader.feed(as_page(kept))
     assert reader.links == [] and 'script' not in reader.tags and 'link' not in reader.tags
     assert reader.tags.count('svg') == 1
     rows = len(kept.layers) + len(kept.fates) + len(kept.unfused())
@@ -289,7 +289,7 @@ def test_the_page_needs_nothing_else(kept: FusionReport) -> None:
 def test_what_a_file_says_is_escaped() -> None:
     told = convolution('c<script>alert(1)</script> + a', Metadata='<b>&"\x1e')
     report = make_report(parse_layers([told]), [], {'onnx': '<i>x</i>\x1e'})
-    page = make_page(report)
+    page = as_page(report)
     assert '<script' not in page and '<i>' not in page
     ElementTree.fromstring(draw_svg(report))
 
@@ -354,7 +354,7 @@ def test_traffic() -> None:
     report = make_report(layers, [], {})
     assert report.traffic() == {REFORMAT: 128 + 256, CONVOLUTION: 192 + 128}
     assert report.to_record()['traffic_bytes'] == report.traffic()
-    assert '<b>0.0 MB</b>' in make_page(report)
+    assert '<b>0.0 MB</b>' in as_page(report)
     open_side = parse_layers([
         {'Name': 'a', 'LayerType': 'CaskConvolution',
          'Inputs': [tensor('x', [-1, 3, 4, 4], 'FP32')], 'Outputs': [tensor('y', [8], 'INT8')]},

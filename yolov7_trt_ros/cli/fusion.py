@@ -218,12 +218,12 @@ def _texts(source: object) -> dict[str, str]:
 
 def _write_pictures(args: argparse.Namespace, report: FusionReport) -> None:
     from yolov7_trt_ros.report.fusion_drawing import draw_svg
-    from yolov7_trt_ros.report.fusion_page import make_page
+    from yolov7_trt_ros.report.fusion_page import as_page
 
     if args.svg is not None:
         _write(args.svg, draw_svg(report))
     if args.html is not None:
-        _write(args.html, make_page(report))
+        _write(args.html, as_page(report))
 
 
 def _write(path: Path, text: str) -> None:

@@ -60,6 +60,18 @@ def draw_svg(report: FusionReport) -> str:
     )
 
 
+def draw_layers(report: FusionReport) -> str:
+    """Return the layers alone, for a page that has the legend and sets the size."""
+    layout = lay_out(report.layers)
+    width, height = (side + 2 * _MARGIN_PX for side in layout.size_wh)
+    body = [_edge(edge) for edge in layout.edges] + _nodes(report, layout)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'role="img" data-shift="{_MARGIN_PX}"><title>Layers as they run</title>\n'
+        f'<g transform="translate({_MARGIN_PX} {_MARGIN_PX})">{"".join(body)}</g>\n</svg>\n'
+    )
+
+
 def _nodes(report: FusionReport, layout: Layout) -> list[str]:
     apart = {number for fate in report.fates if fate.state != FUSED for number in fate.layers}
     fused = {number for fate in report.fates if fate.state == FUSED for number in fate.layers}
@@ -80,8 +92,8 @@ def _node(
     radius = 4 if layer.kind == CONVOLUTION else NODE_HEIGHT_PX / 2
     name = _shorten(short_name(layer), _NAME_CHARACTERS)
     return (
-        f'<g><title>{escape(_tooltip(layer))}</title>'
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{NODE_WIDTH_PX}" height="{NODE_HEIGHT_PX}" '
+        f'<g id="layer-{layer.number}"><title>{escape(_tooltip(layer))}</title>'
+        f'<rect class="layer{" apart" if apart else ""}" x="{x:.1f}" y="{y:.1f}" width="{NODE_WIDTH_PX}" height="{NODE_HEIGHT_PX}" '
         f'rx="{radius:g}" fill="{colour_of(layer.precision)}" stroke="{stroke}" '
         f'stroke-width="{stroke_px}"{dash}/>'
         f'<text x="{x + NODE_WIDTH_PX / 2:.1f}" y="{y + 17:.1f}" text-anchor="middle" '
@@ -143,7 +155,8 @@ def _edge(edge: Edge) -> str:
             f'C{x:.1f} {middle:.1f} {next_x:.1f} {middle:.1f} {next_x:.1f} {next_y:.1f}'
         )
         x, y = next_x, next_y
-    return (f'<path d="{" ".join(path)}" fill="none" stroke="{_EDGE}" stroke-width="1.3">'
+    return (f'<path d="{" ".join(path)}" fill="none" class="edge" '
+            f'stroke="{_EDGE}" stroke-width="1.3">'
             f'<title>{escape(printable(edge.tensor))}</title></path>\n')
 
 
