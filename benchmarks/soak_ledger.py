@@ -79,6 +79,14 @@ class Ledger:
         """How many images were sent."""
         return sum(map(len, self._sent.values()))
 
+    def count(self, since_ns: int, until_ns: int) -> tuple[int, int]:
+        """Return how many images were sent in a time, and how many of them were not answered."""
+        found = [
+            state for stamps in self._sent.values() for stamp_ns, state in stamps.items()
+            if since_ns <= stamp_ns < until_ns
+        ]
+        return len(found), len(found) - found.count('answered')
+
     # ---- counters
 
     @property

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -25,7 +29,12 @@ from yolov7_trt_ros.nodes.frame_statistics import (
     TopicStatistics,
 )
 from yolov7_trt_ros.nodes.image_player_node import encode_pixels, moving_view
-from yolov7_trt_ros.nodes.process import large_image_environment, malloc_text, tune_malloc
+from yolov7_trt_ros.nodes.process import (
+    giving_back,
+    large_image_environment,
+    malloc_text,
+    tune_malloc,
+)
 
 FOUND = Detections(
     np.array([[10, 20, 50, 100]], np.float32), np.array([0.5], np.float32),
@@ -366,6 +375,52 @@ def test_malloc_is_tuned_as_far_as_the_c_library_goes():
         assert malloc_text().startswith('mmap threshold refused, ')
     finally:
         assert tune_malloc()['trim threshold'] == 1024  # glibc's own
+
+
+_FREES = """
+import contextlib, threading
+import numpy as np
+from yolov7_trt_ros.nodes.process import giving_back, tune_malloc
+
+def resident_mib():
+    return int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0]) >> 10
+
+tune_malloc()
+held = []
+thread = threading.Thread(
+    target=lambda: held.extend(np.ones(100_000, np.uint8) for _ in range(400))
+)
+thread.start()
+thread.join()
+before_mib = resident_mib()
+with {block}():
+    held.clear()
+print(before_mib - resident_mib())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'malloc_trim'), reason='not glibc')
+def test_the_heap_of_a_thread_is_given_back():
+    """38 MiB of a thread that has ended; what `tune_malloc` sets keeps them otherwise."""
+    given_mib = {
+        block: int(subprocess.run(
+            [sys.executable, '-c', _FREES.format(block=block)], capture_output=True, check=True,
+        ).stdout)
+        for block in ('contextlib.nullcontext', 'giving_back')
+    }
+    assert given_mib['contextlib.nullcontext'] < 5 < 30 < given_mib['giving_back']
+
+
+def test_malloc_is_as_before_after_memory_was_given_back():
+    told = []
+    try:
+        tune_malloc(lambda *_: 1)
+        with contextlib.suppress(ZeroDivisionError), giving_back(lambda *each: told.append(each)):
+            assert told == [(-1, 128 << 10), (-2, 0)]
+            raise ZeroDivisionError
+        assert told[2:] == [(-1, 1 << 30), (-2, 64 << 20)]
+    finally:
+        tune_malloc()
 
 
 def test_profile_is_offered_unless_the_user_has_one():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import dataclasses
+from functools import partial
 import threading
 import time
 from typing import TypeVar
@@ -111,8 +112,8 @@ class EngineBank:
         Monotonic nanoseconds.
     new_background
         Gives what runs a candidate beside the engine that serves.
-    after_close
-        Called when an engine was closed after an update, in a background.
+    close_engine
+        Closes an engine after an update, in a background.
 
     """
 
@@ -126,7 +127,7 @@ class EngineBank:
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
         new_background: Callable[[], Background] = BackgroundThread,
-        after_close: Callable[[], None] = lambda: None,
+        close_engine: Callable[[Detector], None] = lambda detector: detector.close(),
     ) -> None:
         self._machine = UpdateMachine(model, limits or UpdateLimits())
         self._lock = threading.Lock()  # of the machine, the engines and who uses them
@@ -136,7 +137,7 @@ class EngineBank:
         self._served: _Served | None = None
         self._background: Background | None = None
         self._on_change, self._clock, self._new_background = on_change, clock, new_background
-        self._after_close = after_close
+        self._close_engine = close_engine
 
     # ---- the Detector
 
@@ -410,8 +411,7 @@ class EngineBank:
             changed = before != (machine.phase, machine.serving, machine.last)
         for engine in unused:
             closing = self._new_background()
-            closing.submit(engine.detector.close)
-            closing.submit(self._after_close)
+            closing.submit(partial(self._close_engine, engine.detector))
             closing.stop()
         if changed:
             self._on_change()

@@ -25,7 +25,7 @@ from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.diagnostics import detector_facts, make_status
 from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.plan_build import CandidateOpening, Engine
-from yolov7_trt_ros.nodes.process import trim_malloc
+from yolov7_trt_ros.nodes.process import giving_back
 
 _CANCEL_WAIT_S = 1.0
 _NO_MODEL = 'there is no model yet: wait until the node is configured and its plan is built'
@@ -77,7 +77,7 @@ class ModelUpdates:
         kind = PipelinedBank if isinstance(detector, PipelinedDetector) else EngineBank
         self.bank = kind(
             detector, model, hash_of_model(model), limits, on_change=self._changed.trigger,
-            after_close=trim_malloc,
+            close_engine=_close_engine,
         )
         self._prepare(detector)
         self._follow()
@@ -300,6 +300,11 @@ class ModelUpdates:
             message_of(status, progress),
             values_of(status, bank.serving, progress, since),
         )
+
+
+def _close_engine(detector: Detector) -> None:
+    with giving_back():
+        detector.close()
 
 
 def message_of(status: UpdateStatus, progress: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import ctypes
 from pathlib import Path
 import re
@@ -17,6 +18,8 @@ _MALLOC = {
     'trim threshold': (-1, (1024, 512, 256)),
     'top pad': (-2, (64, 32, 16)),
 }
+_GIVES_BACK = {'trim threshold': 128 << 10, 'top pad': 0}
+"""Bytes; the first is glibc's own default."""
 _accepted: dict[str, int] = {}  # MiB, 0 where everything was refused; of this process
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 """What Fast DDS 3 (Kilted) and Fast DDS 2 (Jazzy and before) read."""
@@ -51,16 +54,36 @@ def tune_malloc(mallopt: Callable[[int, int], int] | None = None) -> dict[str, i
     return dict(_accepted)
 
 
-def trim_malloc() -> None:
+@contextlib.contextmanager
+def giving_back(mallopt: Callable[[int, int], int] | None = None) -> Iterator[None]:
     """
-    Give the kernel back what is free, where the C library can (glibc).
+    Have the C library (glibc) give the kernel what is freed within the block.
 
-    Each model is opened in a thread of its own, whose heap glibc keeps when the model was closed.
+    Each model is opened in a thread of its own, in a heap of that thread. With what `tune_malloc`
+    sets, the free end of such a heap stays resident, also through malloc_trim; measured in
+    docs/bank.md. What two threads free at a time may stay in part.
+
+    Parameters
+    ----------
+    mallopt
+        In place of the C library's.
 
     """
-    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
-    if trim is not None:
+    library = ctypes.CDLL(None)
+    mallopt = mallopt or getattr(library, 'mallopt', None)
+    trim = getattr(library, 'malloc_trim', None)
+    if mallopt is None or trim is None:  # musl
+        yield
+        return
+    for name, size_bytes in _GIVES_BACK.items():
+        mallopt(_MALLOC[name][0], size_bytes)
+    try:
+        yield
         trim(0)
+    finally:
+        for name in _GIVES_BACK:
+            if _accepted.get(name):
+                mallopt(_MALLOC[name][0], _accepted[name] * _MIB)
 
 
 def malloc_text() -> str:
