@@ -1,0 +1,138 @@
+"""The parameter `engines`: what is taken, and what is refused with a reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings, strategies as st
+import pytest
+
+from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.nodes import parameters
+from yolov7_trt_ros.nodes.engine_list import MOST_ENGINES, NamedEngine, read_engines
+from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
+
+DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}
+
+
+def read(engines: str, *, start: str | None = None, **start_values: Any) -> list[NamedEngine]:
+    """Read a value, which the node was started with unless `start` is another."""
+    trusted = TrustedFolders(
+        DEFAULTS | {'engines': engines if start is None else start} | start_values
+    )
+    return read_engines(DEFAULTS | {'engines': engines}, trusted)
+
+
+def test_a_list_takes_the_rest_from_the_node() -> None:
+    engines = read('a.plan, b.onnx')
+    assert [each.name for each in engines] == ['a.plan', 'b.onnx']
+    assert engines[0].options.model == 'a.plan'
+    assert engines[0].options.network_size == DEFAULTS['network_size']
+    assert read('') == []
+
+
+def test_a_file_says_what_differs(tmp_path: Path) -> None:
+    file = tmp_path / 'engines.yaml'
+    file.write_text(
+        'engines:\n'
+        '  - {model: tiny_dla0.plan, name: dla, memory: staged}\n'
+        '  - {model: yolov7-nano, name: cpu, backend: onnx, threads: 2, network_size: 416}\n'
+        '  - {model: /opt/v.onnx, class_names: names.txt, rectangular: false}\n'
+    )
+    dla, cpu, other = read(str(file))
+    assert (dla.name, dla.options.model) == ('dla', str(tmp_path / 'tiny_dla0.plan'))
+    assert (cpu.options.model, cpu.options.threads, cpu.options.network_size) == (
+        'yolov7-nano', 2, 416,
+    )
+    assert (other.name, other.options.model) == ('/opt/v.onnx', '/opt/v.onnx')
+    assert other.options.class_names == str(tmp_path / 'names.txt')
+    assert not other.options.rectangular
+
+
+@pytest.mark.parametrize(('text', 'reason'), [
+    ('engines: [', 'is no YAML file'),
+    ('engines: [{model: a.plan}]\n\x00', 'is no YAML file'),
+    ('', 'does not list engines: expected `engines:`'),
+    ('[]', 'does not list engines'),
+    ('engines: a.plan', 'does not list engines'),
+    ('engines: []', 'lists none'),
+    ('engines: [a.plan]', 'has a str in the list'),
+    ('engines: [{backend: onnx}]', 'an engine without `model`'),
+    ('engines: [{model: a.plan, thread: 2}]', "has 'thread' for an engine, which may have name,"),
+    ('engines: [{model: a.plan, threads: two}]', 'threads must be a integer'),
+    ('engines: [{model: a.plan, threads: 65}]', 'threads must be within 0..64, got 65'),
+    ('engines: [{model: a.plan, backend: cuda}]', 'backend must be one of auto, tensorrt, onnx'),
+    ('engines: [{model: [a.plan]}]', 'model must be one value, got a list'),
+    ('engines: [{model: null}]', 'model must be one value, got a NoneType'),
+    ('engines: [{model: a.plan, model: b.plan}]', "line 1: 'model' is there twice"),
+    ('engines: [{model: a.plan}]\nengines: [{model: b.plan}]', "'engines' is there twice"),
+    ('engines: [{model: a.plan}]\nother: 1', 'does not list engines'),
+    ('engines: [{model: yolov7-nano}]', "names 'yolov7-nano' twice, `model` counted"),
+    ('engines: [{model: a.plan, name: x}, {model: b.plan, name: x}]', "names 'x' twice"),
+    ('engines: [{model: !!python/object/apply:os.system [ls]}]', 'is no YAML file'),
+    ('engines: ' + '[' * 3000, 'is no YAML file'),
+    ('a: &a [x]\nb: &b [*a, *a]\nengines: *b', 'does not list engines'),
+])
+def test_files_that_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / 'engines.yaml'
+    file.write_text(text)
+    with pytest.raises(SettingError) as told:
+        read(str(file))
+    assert reason in str(told.value) and len(str(told.value)) < 1000
+
+
+@pytest.mark.parametrize(('value', 'reason'), [
+    ('a.plan,a.plan', "names 'a.plan' twice"),
+    ('yolov7-nano', "names 'yolov7-nano' twice, `model` counted: if that is meant, give each"),
+    (','.join(f'{number}.plan' for number in range(MOST_ENGINES)), 'may name 7 more at most'),
+    ('nowhere.yaml', 'cannot be read: No such file'),
+])
+def test_lists_that_are_refused(value: str, reason: str) -> None:
+    with pytest.raises(SettingError, match=reason):
+        read(value)
+
+
+def test_what_is_no_plain_file_or_too_large_is_not_read(tmp_path: Path) -> None:
+    pipe, large = tmp_path / 'pipe.yaml', tmp_path / 'large.yaml'
+    os.mkfifo(pipe)
+    large.write_text('# ' + 'x' * 70_000)
+    with pytest.raises(SettingError, match='no plain file, but a pipe'):
+        read(str(pipe))
+    with pytest.raises(SettingError, match='larger than the 65536 bytes'):
+        read(str(large))
+    with pytest.raises(SettingError, match='no plain file'):
+        read(str(tmp_path / 'x.yaml' if (tmp_path / 'x.yaml').mkdir() else tmp_path / 'x.yaml'))
+
+
+def test_while_the_node_runs_files_lie_in_trusted_folders_as_those_of_model(
+    tmp_path: Path
+) -> None:
+    good, bad = tmp_path / 'good', tmp_path / 'bad'
+    for each in (good, bad):
+        each.mkdir()
+        (each / 'engines.yaml').write_text('engines: [{model: v.onnx}]')
+    (good / 'out.yaml').write_text(f'engines: [{{model: {bad}/v.onnx}}]')
+    (good / 'names.yaml').write_text(f'engines: [{{model: v.onnx, class_names: {bad}/n.txt}}]')
+    (good / 'link.onnx').symlink_to(bad / 'v.onnx')
+    folders = {'start': '', 'model_folders': str(good)}
+    assert read(f'{good}/engines.yaml', **folders)[0].options.model == str(good / 'v.onnx')
+    assert read(f'{good}/v.onnx', **folders)
+    for value in (
+        f'{bad}/v.onnx', f'{bad}/engines.yaml', f'{good}/out.yaml', f'{good}/names.yaml',
+        f'{good}/link.onnx', f'{good}/../bad/v.onnx', f'{good}/v.onnx,{bad}/v.onnx',
+    ):
+        with pytest.raises(SettingError, match='engines may only name files in'):
+            read(value, **folders)
+    assert read(f'{bad}/engines.yaml', model_folders=str(good))  # what it was started with
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_any_text_is_taken_or_refused_with_a_setting_error(text: str) -> None:
+    for start in (text, ''):
+        try:
+            read(text, start=start)
+        except SettingError as exc:
+            assert str(exc)

@@ -1,0 +1,136 @@
+"""Several engines of one node, over ROS: real ONNX Runtime engines, one made to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from fake_engine import FakeEngine, NO_PLAN
+import pytest
+from ros_probe import image_msg, Probe
+from sensor_msgs.msg import Image
+from rclpy.qos import qos_profile_sensor_data
+from seam_camera import Camera, TOPIC
+
+from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
+from yolov7_trt_ros.errors import InferenceError
+from yolov7_trt_ros.nodes.plan_build import Engine
+from yolov7_trt_ros.testing import fake_spec, FakeDetector
+
+NAN = InferenceError('the model gave 3 score value(s) of 9 that are NaN or infinite')
+
+
+class Real:
+    """ONNX Runtime detectors as they are, but for what a test has one of them raise."""
+
+    def __init__(self) -> None:
+        self.opened: list[Any] = []
+        self.seam = Engine(self._open)
+
+    def _open(self, options: DetectorOptions) -> Any:
+        detector = open_detector(dataclasses.replace(options, network_size=320, threads=1))
+        whole, detector.calls, detector.error = detector.detect_batch, 0, None
+
+        def detect_batch(images: Sequence[Any], settings: Any) -> Any:
+            detector.calls += 1
+            if detector.error is not None:
+                raise detector.error
+            return whole(images, settings)
+
+        detector.detect_batch = detect_batch
+        self.opened.append(detector)
+        return detector
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> str:
+    """Return a file that lists one more CPU engine."""
+    file = tmp_path / 'engines.yaml'
+    file.write_text('engines: [{model: yolov7-nano, name: second, backend: onnx}]')
+    return str(file)
+
+
+def test_where_the_first_fails_the_second_answers_and_diagnostics_warn(
+    probe: Probe, listed: str, photograph: Any
+) -> None:
+    real = Real()
+    with probe.host(real.seam, autostart=True, image_topics=TOPIC, engines=listed):
+        publisher = probe.node.create_publisher(Image, TOPIC, qos_profile_sensor_data)
+        found = probe.detections('/seam/detections')
+        probe.wait_until(publisher.get_subscription_count, 'the detector')
+
+        def ask() -> list[str]:
+            message = probe.ask(publisher, image_msg(photograph), found)
+            return [each.results[0].hypothesis.class_id for each in message.detections]
+
+        before = ask()
+        first, second = real.opened
+        assert 'person' in before and (first.calls > 0 and second.calls == 0)
+        assert probe.wait_until(lambda: probe.summary('engines')[0], 'diagnostics') == (
+            'the first serves alone, and is measured'
+        )
+        first.error = NAN
+        assert ask() == before and second.calls == 1
+        calls = first.calls
+        assert ask() == before and first.calls == calls
+        probe.wait_until(
+            lambda: probe.summary('engines')[0].startswith('engine 1 is out, tried again in'),
+            'the warning',
+        )
+        text, level = probe.summary('engines')
+        assert level == DiagnosticStatus.WARN and 'it failed: the model gave 3 score' in text
+        probe.wait_until(
+            lambda: probe.values('engines')['2: second'].startswith('in service; 2 frames'),
+            'the frames of the second',
+        )
+        counts = probe.counts(TOPIC)
+        assert counts['failed'] == 0 and counts['received'] == counts['processed'] + counts[
+            'dropped']
+        probe.node.destroy_publisher(publisher)
+
+
+@pytest.mark.parametrize(('second', 'reason'), [
+    (FakeDetector(spec=fake_spec(('cup', 'bus'))), 'lacks the classes person, bicycle, car and'),
+    (NO_PLAN, 'The node builds the plan of `model` alone: build this one before'),
+    (NAN, 'engine 2 of `engines`, /opt/second.onnx: the model gave 3 score'),
+], ids=['classes', 'no plan', 'fails'])
+def test_an_engine_that_is_no_good_is_refused_at_configure(
+    probe: Probe, second: Any, reason: str
+) -> None:
+    first = FakeDetector()
+    engine = FakeEngine(first, second, FakeDetector())
+    with probe.host(
+        engine.seam, image_topics=TOPIC, engines='/opt/second.onnx', on_plan_mismatch='fail'
+    ):
+        probe.wait_for_state('unconfigured')
+        assert not probe.change_state('configure')
+        probe.wait_until(lambda: reason in probe.summary()[0], reason)
+        assert first.closed == 1 and getattr(second, 'closed', 1) == 1
+        assert probe.set_parameter('engines', '') == ''
+        assert probe.change_state('configure') and probe.change_state('activate')
+
+
+def test_what_is_set_while_the_node_runs_is_checked_at_once(probe: Probe, listed: str) -> None:
+    with probe.host(FakeEngine(FakeDetector()).seam, image_topics=TOPIC):
+        probe.wait_for_state('unconfigured')
+        assert 'engines may only name files in' in probe.set_parameter('engines', '/x/v.onnx')
+        assert 'engines may only name files in' in probe.set_parameter('engines', listed)
+        assert 'twice, `model` counted' in probe.set_parameter('engines', 'yolov7-nano')
+        assert probe.change_state('configure')
+        assert 'takes effect at configure' in probe.set_parameter('engines', '/x/v.onnx')
+
+
+def test_all_engines_are_closed_at_cleanup(probe: Probe) -> None:
+    engines = [FakeDetector() for _ in range(3)]
+    engine = FakeEngine(*engines)
+    with probe.host(engine.seam, autostart=True, image_topics=TOPIC, engines='/b.onnx,/c.onnx'):
+        camera = Camera(probe)
+        camera.ask()
+        assert probe.change_state('deactivate') and probe.change_state('activate')
+        camera.ask()
+        assert probe.change_state('deactivate') and probe.change_state('cleanup')
+        assert [each.closed for each in engines] == [1, 1, 1]
+        camera.close()
