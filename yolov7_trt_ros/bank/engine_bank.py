@@ -12,6 +12,7 @@ from typing import TypeVar
 from yolov7_trt_ros.bank.background import Background, BackgroundThread
 from yolov7_trt_ros.bank.bank_settings import settings_for
 from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, missing_classes
+from yolov7_trt_ros.bank.in_parts import detect_in_parts
 from yolov7_trt_ros.bank.shadow_tally import compare, Comparison
 from yolov7_trt_ros.bank.update_machine import (
     IMMEDIATE,
@@ -69,17 +70,7 @@ class OpenModel:
         self, images: Sequence[ImageView], settings: DetectSettings
     ) -> tuple[list[Detections], FrameTimings]:
         """Detect, in as many batches as this engine needs."""
-        given, most = self.given(settings), self.detector.max_batch
-        found: list[Detections] = []
-        timings = FrameTimings(0, 0, 0)
-        for begin in range(0, len(images), most):
-            part, took = self.detector.detect_batch(images[begin:begin + most], given)
-            found += part
-            timings = FrameTimings(*(
-                getattr(timings, field.name) + getattr(took, field.name)
-                for field in dataclasses.fields(FrameTimings)
-            ))
-        return found, timings
+        return detect_in_parts(self.detector, images, self.given(settings))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -157,6 +157,8 @@ class ImageView:
         Image size in pixels (for nv12/nv21 `pixels` has 3/2 times as many rows).
     memory
         The block that `pixels` lies in, where it is known to stay for later images.
+    stream
+        Name of the camera or video that it is a frame of; '' for an image on its own.
 
     """
 
@@ -165,11 +167,16 @@ class ImageView:
     width: int
     height: int
     memory: StableMemory | None = dataclasses.field(default=None, compare=False, repr=False)
+    stream: str = ''
 
     @property
     def size_wh(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self.width, self.height
+
+    def of_stream(self, stream: str) -> ImageView:
+        """Return the same view as a frame of a stream."""
+        return dataclasses.replace(self, stream=stream)
 
     @classmethod
     def from_buffer(
