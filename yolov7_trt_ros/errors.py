@@ -15,6 +15,7 @@ Every exception this package raises on purpose, in one tree.
     │   ├── ExportError            what was written does not compute what the model computes
     │   ├── UntrustedPlanError     a plan, which can run code, that others could have written
     │   ├── BuildError             TensorRT could not build a plan from the model
+    │   │   └── RefitError         the weights of a plan cannot be exchanged for the model's
     │   └── PlanError              a TensorRT plan cannot be used here
     │       ├── PlanMissingError   no plan was built yet for this model on this machine
     │       └── PlanMismatchError  the plan was built for another GPU, TensorRT or model
@@ -89,6 +90,10 @@ class ExportError(ModelError):
 
 class BuildError(ModelError):
     """TensorRT could not build a plan from the model."""
+
+
+class RefitError(BuildError):
+    """The weights of a plan cannot be exchanged for those of the model: it has to be built."""
 
 
 class UntrustedPlanError(ModelError):

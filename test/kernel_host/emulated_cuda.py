@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import ctypes
+import dataclasses
 import sys
 import types
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from yolov7_trt_ros.core.model_spec import TensorInfo
@@ -366,10 +368,16 @@ class EmulatedApi:
     """Stands in for TrtApi: 'plans' are ONNX files that ONNX Runtime runs."""
 
     flavour, version = MACHINE.flavour, MACHINE.tensorrt_version
+    weakly_typed, refits_by_parser, logger = True, False, None
 
     def __init__(self, state: State, profiles: tuple[ShapeRange, ...]) -> None:
         self.state, self.profiles = state, profiles
         self.fail_next = 0
+        self.messages = types.SimpleNamespace(clear=lambda: None, last=lambda: '')
+        self.refit = RefitFaults()
+        self.module = types.SimpleNamespace(
+            Weights=np.asarray, OnnxParserRefitter=EmulatedParserRefitter,
+        )
 
     def deserialize(self, plan: bytes) -> EmulatedEngine:
         """Open the ONNX model."""
@@ -384,10 +392,10 @@ class EmulatedEngine:
 
     device_memory_bytes = 1 << 16
 
-    def __init__(self, api: EmulatedApi, onnx: bytes) -> None:
-        self.api = api
+    def __init__(self, api: EmulatedApi, model: bytes) -> None:
+        self.api, self.onnx = api, model
         self.profiles = api.profiles
-        self.session = onnxruntime.InferenceSession(onnx, providers=['CPUExecutionProvider'])
+        self.session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
         self.inputs = tuple(map(_info, self.session.get_inputs()))
         self.outputs = tuple(map(_info, self.session.get_outputs()))
 
@@ -396,8 +404,101 @@ class EmulatedEngine:
         self.api.state.contexts += 1
         return EmulatedContext(self, profile)
 
+    def new_refitter(self) -> EmulatedRefitter:
+        """Return what exchanges weights."""
+        return EmulatedRefitter(self)
+
+    def serialize(self) -> bytes:
+        """Return the ONNX model as it is now."""
+        return bytes(self.onnx)
+
     def close(self) -> None:
         """Do nothing."""
+
+
+@dataclasses.dataclass
+class RefitFaults:
+    """
+    What goes wrong at refits: nothing.
+
+    Attributes
+    ----------
+    fixed
+        Weights that TensorRT has built in.
+    refused, lost
+        Those that it does not take, and that it takes and does not use.
+    missing
+        Those that it wants besides.
+    fails
+        The refit itself fails.
+
+    """
+
+    fixed: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    fails: bool = False
+
+
+class EmulatedRefitter:
+    """Stands in for TensorRT's Refitter."""
+
+    def __init__(self, engine: EmulatedEngine) -> None:
+        self._engine, self.faults = engine, engine.api.refit
+        self._model = onnx.load_from_string(engine.onnx)
+        self._stored = {each.name: each for each in self._model.graph.initializer}
+        self._set: set[str] = set()
+
+    def get_all_weights(self) -> list[str]:
+        """Return the names of the floats."""
+        kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+        return [
+            name for name, each in self._stored.items()
+            if each.data_type in kinds and name not in self.faults.fixed
+        ]
+
+    def set_named_weights(self, name: str, values: np.ndarray) -> bool:
+        """Take weights of the same size."""
+        stored = self._stored[name]
+        if name in self.faults.refused or list(values.shape) != list(stored.dims):
+            return False
+        self._set.add(name)
+        if name not in self.faults.lost:
+            stored.CopyFrom(onnx.numpy_helper.from_array(values, name))
+        return True
+
+    def get_missing_weights(self) -> list[str]:
+        """Return what is wanted besides, once a weight was set."""
+        return sorted(set(self.faults.missing) - self._set) if self._set else []
+
+    def refit_cuda_engine(self) -> bool:
+        """Let the engine have them."""
+        if self.faults.fails:
+            return False
+        self._engine.onnx = self._model.SerializeToString()
+        return True
+
+
+class EmulatedParserRefitter:
+    """Stands in for OnnxParserRefitter."""
+
+    num_errors = 1
+
+    def __init__(self, refitter: EmulatedRefitter, logger: Any) -> None:
+        self._refitter = refitter
+
+    def get_error(self, index: int) -> Any:
+        """Return the one that there may be."""
+        return types.SimpleNamespace(desc=lambda: 'shapes differ')
+
+    def refit_from_bytes(self, model: bytes) -> bool:
+        """Set all weights of a model."""
+        to_array = onnx.numpy_helper.to_array
+        stored = onnx.load_from_string(model).graph.initializer
+        return all(
+            self._refitter.set_named_weights(each.name, to_array(each)) for each in stored
+        )
 
 
 class EmulatedContext:

@@ -20,7 +20,7 @@ PROGRAM = 'yolov7_trt'
 PURPOSES = {
     'find objects': ('detect', 'replay', 'demo'),
     'judge a model': ('eval', 'compare', 'bench'),
-    'make a model': ('export', 'quantize', 'prune', 'build', 'info', 'fusion'),
+    'make a model': ('export', 'quantize', 'prune', 'build', 'refit', 'info', 'fusion'),
     'look after a robot': ('top', 'power', 'doctor'),
 }
 VERBS = tuple(verb for verbs in PURPOSES.values() for verb in verbs)

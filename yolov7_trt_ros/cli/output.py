@@ -124,6 +124,9 @@ def manifest_rows(plan: Path, manifest: PlanManifest) -> list[tuple[str, str]]:
         ('onnx', f'{manifest.onnx} (sha256 {manifest.onnx_sha256[:16]}...)'),
         ('options', _listed_options(manifest.options) or 'the defaults'),
     ]
+    if manifest.weights is not None:
+        rows.append(('refit', f'takes a model of the same layers, {len(manifest.weights.weights)} '
+                     'stored tensors'))
     return rows
 
 

@@ -9,14 +9,12 @@ import hashlib
 from pathlib import Path
 import re
 import time
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
-from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.core.recognise import recognise_model
+from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.engine.build_progress import BuildProgress, Report
-from yolov7_trt_ros.engine.model_files import load_class_names
 from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
-from yolov7_trt_ros.engine.open import choose_anchors, find_machine, PRECISIONS
+from yolov7_trt_ros.engine.open import find_machine, PRECISIONS
 from yolov7_trt_ros.engine.plan import (
     Machine,
     PlanManifest,
@@ -25,27 +23,22 @@ from yolov7_trt_ros.engine.plan import (
     write_plan,
 )
 from yolov7_trt_ros.engine.plan_owner import read_own_file, TIMING_CACHE
+from yolov7_trt_ros.engine.prepared_model import prepare_model
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.engine.trt_network import BuildSettings
+from yolov7_trt_ros.engine.weight_table import table_of
 from yolov7_trt_ros.errors import (
     BuildError,
     InferenceError,
-    missing_package,
     MissingDependencyError,
-    ModelNotFoundError,
     SettingError,
 )
 from yolov7_trt_ros.whole_file import write_whole
-
-if TYPE_CHECKING:
-    from yolov7_trt_ros.engine.onnx_probe import ProbedModel
 
 DEFAULT_PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))
 """Of models that leave batch and size open."""
 
 _OPT_LEVELS = range(6)
-_PROBE_PX = 640
-_ONNX_DTYPES = {1: 'float32', 6: 'int32', 7: 'int64', 10: 'float16'}
 
 
 _JSON_TYPES = {
@@ -208,16 +201,13 @@ def build_plan(
 
     """
     start = time.monotonic()
-    _check_abilities(options, api)
+    _check_abilities(options, api, machine)
     progress = BuildProgress(report, cancelled)
     with progress.reporting():
-        progress.enter('read')
-        onnx_bytes = _read_bytes(onnx)
-        edit = _edit(onnx, options)
-        progress.enter('recognise')
-        spec = _recognise(onnx, options, edit)
-        keep_fp32 = options.keep_fp32 or edit.kept_by_type()
-        _choose_types(edit, options, api)
+        model = dataclasses.replace(  # without the memory of the session
+            prepare_model(onnx, options, api, progress), session=None
+        )
+        edit, spec, keep_fp32 = model.edit, model.spec, model.keep_fp32
         progress.enter('parse')
         network = api.new_network()
         network.parse(edit.to_bytes(), edit.node_label)
@@ -233,13 +223,14 @@ def build_plan(
             precision=options.precision,
             profiles=profiles,
             onnx=str(onnx),
-            onnx_sha256=hashlib.sha256(onnx_bytes).hexdigest(),
+            onnx_sha256=model.sha256,
             plan_sha256=hashlib.sha256(data).hexdigest(),
             plan_size_bytes=len(data),
             options=options.to_record(),
             spec=spec,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
             build_seconds=round(time.monotonic() - start, 3),
+            weights=table_of(edit.model) if options.refittable else None,
         )
         _write(plan, data, manifest)
         _keep_timings(options.timing_cache, network.timing_cache)
@@ -302,8 +293,12 @@ def _bind(profile: ShapeRange, spec: ModelSpec) -> ShapeRange:
     return ShapeRange(bound(profile.minimum), bound(profile.optimum), bound(profile.maximum))
 
 
-def _check_abilities(options: BuildOptions, api: TrtApi) -> None:
+def _check_abilities(options: BuildOptions, api: TrtApi, machine: Machine) -> None:
     """Refuse what this TensorRT does not have, rather than leave it out without a word."""
+    if options.refittable and not machine.gpu_name:
+        raise SettingError(
+            f'--refittable: {api.flavour} builds such plans only where there is a GPU'
+        )
     wanted: Mapping[str, tuple[bool, bool, str]] = {
         '--opt-level': (options.opt_level is not None, api.has_optimization_level, '8.6'),
         '--version-compatible': (options.version_compatible, api.has_version_compatible, '8.6'),
@@ -315,33 +310,6 @@ def _check_abilities(options: BuildOptions, api: TrtApi) -> None:
             raise SettingError(
                 f'{flag} needs TensorRT {since} or later, here is {api.flavour} {api.version}'
             )
-
-
-def _read_bytes(onnx: Path) -> bytes:
-    try:
-        return onnx.read_bytes()
-    except OSError as exc:
-        raise ModelNotFoundError(f'the model {onnx} cannot be read: {exc}') from exc
-
-
-def _edit(onnx: Path, options: BuildOptions) -> OnnxEdit:
-    edit = OnnxEdit(onnx, keep_nms_plugin=options.keep_nms_plugin)
-    edit.widen_casts()
-    edit.unfold_quantised_weights()
-    if options.precision == 'int8' and not edit.is_quantised:
-        raise BuildError(
-            f'{onnx} has no QuantizeLinear/DequantizeLinear nodes, and int8 needs them: quantise '
-            f'the model first with: yolov7_trt quantize {onnx} --images PICTURES -o int8.onnx; or '
-            'build with --precision fp16'
-        )
-    return edit
-
-
-def _choose_types(edit: OnnxEdit, options: BuildOptions, api: TrtApi) -> None:
-    """Write the precisions into the model where TensorRT takes them from there."""
-    is_mixed = edit.kept_by_type() is not None
-    if options.precision in ('fp16', 'mixed') and not api.weakly_typed and not is_mixed:
-        edit.convert_to_half(options.keep_fp32)
 
 
 def _settings(
@@ -366,51 +334,6 @@ def _settings(
         plugins=edit.has_nms_plugin and options.keep_nms_plugin,
         timing_cache=timings,
     )
-
-
-def _recognise(onnx: Path, options: BuildOptions, edit: OnnxEdit) -> ModelSpec:
-    """Return what the model is, found out on the CPU, its decoding cut off where that goes."""
-    model = _probe(onnx, options)
-    spec = model.spec
-    if spec.layout is OutputLayout.END2END_ORT:
-        raise BuildError(
-            f'{onnx} ends in ONNX NonMaxSuppression, whose output has another length for each '
-            'image; export it with --grid alone (NMS is ours then), or set the backend to onnx'
-        )
-    if not options.keep_grid:
-        cut = edit.cut_decoding(spec)
-        if cut is not None:  # the size may have been that of the grid alone
-            model.cut_decoding()
-            return dataclasses.replace(cut, image=model.spec.image)
-    if not edit.has_nms_plugin:
-        return spec
-    outputs = [
-        TensorInfo(name, shape, _ONNX_DTYPES.get(kind, 'other'))
-        for name, shape, kind in edit.output_shapes()
-    ]
-    return recognise_model(
-        [spec.image], outputs, edit.metadata,
-        probe_wh=spec.fixed_wh or (_probe_px(options),) * 2,
-        values=None,  # boxes and scores before the plugin were looked at above
-        class_names=spec.class_names or load_class_names(options.class_names),
-    )
-
-
-def _probe(onnx: Path, options: BuildOptions) -> ProbedModel:
-    try:
-        from yolov7_trt_ros.engine.onnx_probe import ProbedModel
-    except ImportError as exc:
-        raise MissingDependencyError(missing_package(
-            exc, onnxruntime='a model is recognised on ONNX Runtime, which'
-        )) from exc
-    return ProbedModel(
-        onnx, class_names=load_class_names(options.class_names),
-        anchors=choose_anchors(options.anchors), network_size=_probe_px(options),
-    )
-
-
-def _probe_px(options: BuildOptions) -> int:
-    return max(options.profiles[0].optimum[2:]) if options.profiles else _PROBE_PX
 
 
 def _write(plan: Path, data: bytes, manifest: PlanManifest) -> None:

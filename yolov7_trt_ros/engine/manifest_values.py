@@ -53,6 +53,11 @@ class Values:
         """Return a list of strings."""
         return tuple(_text(value, name) for value in _listed(self[name], name))
 
+    def named_texts(self, name: str) -> dict[str, str]:
+        """Return an object of strings."""
+        record = self.inner(name)._record
+        return {_text(key, name): _text(value, f'{name}.{key}') for key, value in record.items()}
+
     def whole(self, name: str, least: int = 0, most: int = LARGEST) -> int:
         """Return a whole number within a range."""
         return _whole(self[name], name, least, most)

@@ -22,14 +22,21 @@ from yolov7_trt_ros.engine.plan import (
     read_plan,
     rebuild_command,
 )
-from yolov7_trt_ros.engine.plan_cache import cached_plan, needed_build, rebuild_options
+from yolov7_trt_ros.engine.plan_cache import (
+    cached_plan,
+    needed_build,
+    rebuild_options,
+    refittable_plan,
+)
 from yolov7_trt_ros.errors import (
     BuildError,
+    InferenceError,
     missing_package,
     MissingDependencyError,
     PlanError,
     PlanMismatchError,
     PlanMissingError,
+    RefitError,
     SettingError,
 )
 
@@ -79,6 +86,9 @@ class DetectorOptions:
     plan_cache
         Folder of the plans built from ONNX models; '' for `yolov7_trt_ros/plans` in
         `$XDG_CACHE_HOME`, or `~/.cache`.
+    refit_from
+        A model that is open with these options: where its plan is refittable, a copy of it gets
+        the weights of `model` if that is enough, in place of a build. '' for none.
 
     """
 
@@ -94,6 +104,7 @@ class DetectorOptions:
     memory: str = 'auto'
     cuda_graph: bool = True
     plan_cache: str = ''
+    refit_from: str = ''
 
 
 def open_detector(options: DetectorOptions) -> Detector:
@@ -131,8 +142,8 @@ def build_needed_plan(
     """
     Build the plan that `open_detector(options)` needs, and return its path.
 
-    An ONNX model's goes into the plan cache. One that was asked for by its path is built again
-    from the ONNX file that its manifest names.
+    An ONNX model's goes into the plan cache, refitted from `refit_from` where that will do. One
+    that was asked for by its path is built again from the ONNX file that its manifest names.
 
     Raises
     ------
@@ -156,10 +167,32 @@ def build_needed_plan(
     else:
         plan = cached_plan(path, options, machine)
         onnx, build_options = path, needed_build(options, machine)
+        if _refits(onnx, plan, options, api, machine, report, cancelled):
+            return plan
     build_plan(
         onnx, plan, build_options, api=api, machine=machine, report=report, cancelled=cancelled
     )
     return plan
+
+
+def _refits(
+    onnx: Path, plan: Path, options: DetectorOptions, api: TrtApi, machine: Machine,
+    report: Callable[[str, float | None], None], cancelled: Callable[[], bool],
+) -> bool:
+    """Write a plan by refitting that of `options.refit_from`; False where it is to be built."""
+    from yolov7_trt_ros.engine.refit import refit_plan
+
+    base = refittable_plan(options, machine)
+    if base is None:
+        return False
+    try:
+        refit_plan(
+            base, onnx, plan, api=api, machine=machine, report=report, cancelled=cancelled
+        )
+    except (RefitError, PlanError, InferenceError) as exc:
+        report(f'no refit: {exc}', None)
+        return False
+    return True
 
 
 def open_or_build(

@@ -27,6 +27,7 @@ from yolov7_trt_ros.core.model_spec import (
 )
 from yolov7_trt_ros.engine.manifest_values import Values
 from yolov7_trt_ros.engine.plan_owner import MANIFEST, read_own_file
+from yolov7_trt_ros.engine.weight_table import WeightTable
 from yolov7_trt_ros.errors import (
     ModelFormatError,
     ModelLayoutError,
@@ -145,6 +146,9 @@ class PlanManifest:
         Time of the build, ISO 8601, UTC.
     build_seconds
         How long it took.
+    weights
+        What tells whether another model differs in its weights alone; None for a plan that is
+        not refittable.
 
     """
 
@@ -159,6 +163,7 @@ class PlanManifest:
     created: str
     build_seconds: float
     plan_size_bytes: int = 0
+    weights: WeightTable | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the manifest JSON-ready."""
@@ -196,6 +201,7 @@ class PlanManifest:
             created=values.text('created'),
             build_seconds=values.number('build_seconds'),
             plan_size_bytes=values.whole('plan_size_bytes', most=_LARGEST_PLAN_BYTES),
+            weights=_weights_from_record(values),
         )
 
 
@@ -204,6 +210,14 @@ def _profile_from_record(record: Values) -> ShapeRange:
     return ShapeRange(*(
         cast(Shape, record.wholes(name)) for name in ('minimum', 'optimum', 'maximum')
     ))
+
+
+def _weights_from_record(record: Values) -> WeightTable | None:
+    """Return the weights; None also where the manifest is older than they are."""
+    if 'weights' not in record or record['weights'] is None:
+        return None
+    table = record.inner('weights')
+    return WeightTable(table.text('graph'), table.named_texts('weights'))
 
 
 def _spec_from_record(record: Values) -> ModelSpec:

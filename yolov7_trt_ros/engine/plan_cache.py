@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.engine.cache_folder import cache_folder
+from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
+from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.plain_file import sha256_of
 from yolov7_trt_ros.engine.plan import Machine, read_manifest, rebuild_command, ShapeRange
-from yolov7_trt_ros.errors import BuildError, ModelFormatError, SettingError
+from yolov7_trt_ros.errors import BuildError, ModelError, ModelFormatError, SettingError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.builder import BuildOptions
@@ -68,6 +70,28 @@ def needed_build(options: DetectorOptions, machine: Machine) -> BuildOptions:
         class_names=options.class_names,
         anchors=options.anchors,
     )
+
+
+def refittable_plan(options: DetectorOptions, machine: Machine) -> Path | None:
+    """
+    Return the plan of `options.refit_from`, where it may stand in for a build of these options.
+
+    None where there is none, it is not refittable, or its precision is another. Its profiles are
+    those that the model it belongs to runs with now.
+
+    """
+    if not options.refit_from:
+        return None
+    try:
+        plan = Path(options.refit_from).expanduser()
+        if plan.suffix.lower() not in PLAN_SUFFIXES:
+            plan = cached_plan(find_model(options.refit_from), options, machine)
+        manifest = read_manifest(plan)
+    except (ModelError, OSError, RuntimeError):  # RuntimeError: no such user
+        return None
+    if manifest is None or manifest.weights is None or manifest.precision != options.precision:
+        return None
+    return plan
 
 
 def rebuild_options(plan: Path) -> tuple[Path, BuildOptions]:

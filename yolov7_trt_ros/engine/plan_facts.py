@@ -69,14 +69,28 @@ def opened_engine(plan: Path) -> Iterator[TrtEngine]:
         As `load_plan_facts` raises them.
 
     """
+    api = TrtApi.load()
+    with loaded_engine(api, read_plan(plan, read_manifest(plan))) as engine:
+        yield engine
+
+
+@contextlib.contextmanager
+def loaded_engine(api: TrtApi, data: bytes) -> Iterator[TrtEngine]:
+    """
+    Load what is in a plan for a moment, with its CUDA context current.
+
+    Raises
+    ------
+    PlanError, MissingDependencyError, InferenceError
+        As `load_plan_facts` raises them.
+
+    """
     try:
         from yolov7_trt_ros.engine.cuda_device import CudaDevice
     except ImportError as exc:
         raise MissingDependencyError(
             f'a plan can only be loaded with PyCUDA and an NVIDIA driver: {exc}'
         ) from exc
-    api = TrtApi.load()
-    data = read_plan(plan, read_manifest(plan))
     device = CudaDevice()
     try:
         with device:

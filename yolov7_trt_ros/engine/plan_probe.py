@@ -23,7 +23,22 @@ def probe_plan(
     """
     Return the outputs with their shapes, and what they hold, for the first profile's optimum.
 
-    The images are noise within 0..light.
+    The images are noise within 0..light. Raises as `run_plan`.
+
+    """
+    image, shape = engine.inputs[0], engine.profiles[0].optimum
+    return run_plan(engine, activations, stream, probe_images(shape, image.dtype, light))
+
+
+def run_plan(
+    engine: TrtEngine, activations: DeviceBuffer, stream: cuda.Stream, images: NDArray[Any]
+) -> tuple[list[TensorInfo], dict[str, NDArray[Any]]]:
+    """
+    Run the first profile on images (B, 3, H, W) of the input's dtype.
+
+    Returns
+    -------
+    The outputs with their shapes, and what they hold by name.
 
     Raises
     ------
@@ -33,19 +48,18 @@ def probe_plan(
         TensorRT or CUDA failed.
 
     """
-    image, shape = engine.inputs[0], engine.profiles[0].optimum
+    image = engine.inputs[0]
     with contextlib.ExitStack() as resources:
         context = engine.create_context(0, stream.handle)
         resources.callback(context.close)
         context.set_device_memory(activations.address, activations.size_bytes)
-        context.set_input_shape(image.name, shape)
+        context.set_input_shape(image.name, images.shape)
         outputs = [
             dataclasses.replace(tensor, shape=context.output_shape(tensor.name))
             for tensor in engine.outputs
         ]
         _check_sizes(outputs)
-        blob = probe_images(shape, image.dtype, light)
-        cuda.memcpy_htod(_bind(context, resources, image.name, blob.nbytes), blob)
+        cuda.memcpy_htod(_bind(context, resources, image.name, images.nbytes), images)
         values = {t.name: np.empty([side or 0 for side in t.shape], t.dtype) for t in outputs}
         addresses = {
             name: _bind(context, resources, name, array.nbytes) for name, array in values.items()

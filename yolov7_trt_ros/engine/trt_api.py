@@ -17,7 +17,7 @@ from typing import Any, TYPE_CHECKING
 from yolov7_trt_ros.core.model_spec import TensorInfo
 from yolov7_trt_ros.engine.plan import RTX, ShapeRange, version_info
 from yolov7_trt_ros.engine.trt_messages import Messages, shared_logger
-from yolov7_trt_ros.errors import InferenceError, MissingDependencyError, PlanError
+from yolov7_trt_ros.errors import InferenceError, MissingDependencyError, PlanError, RefitError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.trt_network import TrtNetwork
@@ -122,6 +122,11 @@ class TrtApi:
     def has_plugins(self) -> bool:
         """Whether TensorRT's own plugins, EfficientNMS_TRT among them, come with it."""
         return self.flavour != RTX and hasattr(self.module, 'init_libnvinfer_plugins')
+
+    @property
+    def refits_by_parser(self) -> bool:
+        """Whether weights can be read from an ONNX model, also those made of several."""
+        return hasattr(self.module, 'OnnxParserRefitter')
 
     def load_plugins(self) -> None:
         """Make TensorRT's own plugins known; needed before parsing and deserialising."""
@@ -238,6 +243,29 @@ class TrtEngine:
                 + (messages.last() or 'another context uses it')
             )
         return TrtContext(self, context, messages)
+
+    def new_refitter(self) -> Any:
+        """
+        Return TensorRT's refitter of this engine.
+
+        Raises
+        ------
+        RefitError
+            The engine was not built to be refitted.
+
+        """
+        if not self._engine.refittable:
+            raise RefitError('the plan was built without --refittable')
+        return self._api.module.Refitter(self._engine, self._api.logger)
+
+    def serialize(self) -> bytes:
+        """Return the plan as it is now, refittable still if it was."""
+        flags = getattr(self._api.module, 'SerializationFlag', None)
+        if not hasattr(flags, 'INCLUDE_REFIT'):  # before that it always stayed so
+            return bytes(self._engine.serialize())
+        config = self._engine.create_serialization_config()
+        config.set_flag(flags.INCLUDE_REFIT)
+        return bytes(self._engine.serialize_with_config(config))
 
     def layers(self) -> list[dict[str, Any]]:
         """Return what the inspector tells of each layer; only `Name` where no detail was kept."""

@@ -396,9 +396,12 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _update_model(self, values: dict[str, Any]) -> None:
         """Have another model take the place of the one that serves."""
+        serving = {'model': self._updates.serving}
+        base = (serving | self._trusted.files_to_open(serving))['model']
+        files = self._trusted.files_to_open(values) | {'refit_from': base}
         self._updates.ask(
             values['model'],
-            parameters.detector_options(values | self._trusted.files_to_open(values)),
+            parameters.detector_options(values | files),
             may_build=values['on_plan_mismatch'] == parameters.REBUILD,
             fits=partial(parameters.node_settings, values),
         )

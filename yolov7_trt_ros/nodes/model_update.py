@@ -89,6 +89,11 @@ class ModelUpdates:
             raise SettingError(_NO_MODEL)
         self.bank.check(model)
 
+    @property
+    def serving(self) -> str:
+        """Return the name of the model that serves, '' before there is one."""
+        return self.bank.serving.model.name if self.bank is not None else ''
+
     def limit(self, limits: UpdateLimits) -> None:
         """Take other limits."""
         if self.bank is not None:
