@@ -53,6 +53,13 @@ def test_frame_path(tmp_path: Path) -> None:
     assert min(result['throughput_640x480'].values()) > 0
 
 
+def test_frame_extras(tmp_path: Path) -> None:
+    run('frame_extras', '--repeats', '2', '-o', tmp_path / 'result.json')
+    result = saved(tmp_path / 'result.json')
+    row = result['640x480']
+    assert 0 < row['camera_watch']['p50_us'] < row['frame_us']
+
+
 def test_decoding_cut(tmp_path: Path, pictures: Path) -> None:
     result = tmp_path / 'result.json'
     run('decoding_cut', '--pictures', pictures, '--repeats', '1', '--json', result)

@@ -52,6 +52,9 @@ class Stream:
     def age_ns(self, stamp_ns: int) -> int:
         return 0
 
+    def note_picture(self, image: Any, received_ns: int) -> None:
+        """Nobody watches the camera."""
+
 
 @dataclasses.dataclass
 class Bench:

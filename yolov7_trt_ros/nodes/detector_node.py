@@ -54,6 +54,7 @@ from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.stream_set import stream_set, StreamSet
 from yolov7_trt_ros.nodes.topic_names import resolve_names
 from yolov7_trt_ros.nodes.topic_plan import WantedTopics
+from yolov7_trt_ros.nodes.topic_status import topic_status
 from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
@@ -495,11 +496,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             return []
         name = self.get_fully_qualified_name()
         return [
-            diagnostics.topic_status(
-                name, topic, stream.statistics, stream.problem, stream.counts(),
-                stream.known_until_ns(),
-            )
-            for topic, stream in self._streams.items()
+            topic_status(name, stream, time.monotonic_ns())
+            for stream in self._streams.values()
         ] + diagnostics.passed_over_statuses(name, self._streams.passed_over)
 
 
@@ -509,7 +507,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _limits(settings: parameters.NodeSettings) -> StreamLimits:
-    return StreamLimits(settings.max_rate_hz, settings.max_message_bytes)
+    return StreamLimits(settings.max_rate_hz, settings.max_message_bytes, settings.watch)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -12,12 +12,12 @@ from rclpy.node import Node
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.echo import echo
-from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
+from yolov7_trt_ros.nodes.frame_statistics import Counts
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 
 _MOST_CHARACTERS = 2000
 _MOST_PASSED_OVER = 20
-_TELL_PERIOD_S = 1.0
+TELL_PERIOD_S = 1.0
 
 
 def node_status(
@@ -63,34 +63,6 @@ def removed_facts(counts: Counts) -> dict[str, str]:
     return {f'removed topics: {name}': str(value) for name, value in vars(counts).items()}
 
 
-def topic_status(
-    node_name: str, topic: str, statistics: TopicStatistics, problem: str, counts: Counts,
-    known_until_ns: int,
-) -> DiagnosticStatus:
-    """
-    Return the status of one image topic: rates, drops, latency percentiles per stage.
-
-    Parameters
-    ----------
-    node_name, topic, statistics, problem
-        What it is about.
-    counts
-        The counters, what waits and was not taken yet included.
-    known_until_ns
-        Up to when they are complete: what came later is not known while a frame is in work.
-
-    """
-    in_hz, out_hz = statistics.rates_hz(known_until_ns)
-    values = {'rate in (Hz)': f'{in_hz:.1f}', 'rate out (Hz)': f'{out_hz:.1f}'}
-    values |= {name: str(value) for name, value in vars(counts).items()}
-    values['images per batch'] = f'{statistics.mean_batch():.2f}'
-    for stage, (p50, p99) in statistics.percentiles_ms().items():
-        values[f'{stage} p50 (ms)'] = f'{p50:.2f}'
-        values[f'{stage} p99 (ms)'] = f'{p99:.2f}'
-    level, text = _judge(counts, in_hz, out_hz, problem)
-    return make_status(f'{node_name}: {topic}', level, text, values)
-
-
 def passed_over_statuses(
     node_name: str, passed_over: Mapping[str, str]
 ) -> list[DiagnosticStatus]:
@@ -121,17 +93,7 @@ def tell_failures(node: Node) -> None:
         message.header.stamp = node.get_clock().now().to_msg()
         publishers[0].publish(message)
 
-    node.create_timer(_TELL_PERIOD_S, tell, clock=steady_clock())
-
-
-def _judge(counts: Counts, in_hz: float, out_hz: float, problem: str) -> tuple[bytes, str]:
-    if problem:
-        return DiagnosticStatus.WARN, problem
-    if counts.received == 0:
-        return DiagnosticStatus.WARN, 'no image received yet'
-    if in_hz == 0:
-        return DiagnosticStatus.WARN, 'images have stopped'
-    return DiagnosticStatus.OK, f'{in_hz:.1f} Hz in, {out_hz:.1f} Hz out'
+    node.create_timer(TELL_PERIOD_S, tell, clock=steady_clock())
 
 
 def make_status(

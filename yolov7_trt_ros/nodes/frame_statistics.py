@@ -62,7 +62,15 @@ class Counts:
 
 
 class TopicStatistics:
-    """Thread-safe counters and a window of stage latencies of one topic."""
+    """
+    Thread-safe counters and a window of stage latencies of one topic.
+
+    Attributes
+    ----------
+    silent_ns
+        How long nothing has been received, as far as calls of `rates_hz` tell.
+
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -74,6 +82,7 @@ class TopicStatistics:
         self._last_counts = Counts()
         self._last_ns: int | None = None
         self._rates_hz = 0.0, 0.0
+        self.silent_ns = 0
 
     def count(self, name: str, by: int = 1) -> None:
         """Add to one of the `Counts` fields."""
@@ -136,6 +145,8 @@ class TopicStatistics:
                 (counts.received - last.received) / seconds,
                 (counts.processed - last.processed) / seconds,
             )
+            moved = counts.received > last.received
+            self.silent_ns = 0 if moved else self.silent_ns + now_ns - last_ns
         elif last_ns is not None:
             return self._rates_hz
         self._last_counts, self._last_ns = counts, now_ns

@@ -14,6 +14,8 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+from yolov7_trt_ros.core.camera_watch import CameraWatch, WatchLimits
+from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.serialized_image import PackedImage, RawImage
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.nodes import qos
@@ -97,6 +99,8 @@ class StreamLimits:
     max_rate_hz: float = 0.0
     """Images per second; 0: all."""
     max_message_bytes: int = sys.maxsize
+    watch: WatchLimits = WatchLimits()
+    """When something is amiss with the camera."""
 
 
 class ImageStream:
@@ -134,6 +138,7 @@ class ImageStream:
         self._transport, self._qos, self._on_error = image_transport, image_qos, on_error
         self._receiver: ImageReceiver | None = None
         self.rate_limit = RateLimit()
+        self.watch = CameraWatch()
         self._choice: qos.StreamChoice | None = None
         self._subscription: Any = None
         self._published_since_ns: int | None = None
@@ -297,12 +302,18 @@ class ImageStream:
                     f'{self.limits.max_message_bytes}'
                 )
                 return None
-            age_ns = self.age_ns(message.stamp_ns)
+            clock_ns, stamp_ns = self._clock_ns(), message.stamp_ns
+            self.watch.note_stamp(stamp_ns, clock_ns - waited_ns, arrived_ns)
+            age_ns = _usable_age(clock_ns, stamp_ns)
         except BaseException:
             self.statistics.count('failed')  # or the frame would be in work for ever
             raise
         transport_ns = None if age_ns is None else max(0, age_ns - waited_ns)
         return ReceivedFrame(self, message, arrived_ns, transport_ns)
+
+    def note_picture(self, image: ImageView, received_ns: int) -> None:
+        """Look whether there is something to be seen in an image; from the worker's thread."""
+        self.watch.note_picture(image, self.limits.watch, received_ns)
 
     def counts(self) -> Counts:
         """Return the counters, with a message that waits and was not taken yet as received."""
@@ -321,8 +332,10 @@ class ImageStream:
 
     def age_ns(self, stamp_ns: int) -> int | None:
         """Return nanoseconds since a stamp on the node's clock; None for a stamp of no use."""
-        age_ns: int = self._node.get_clock().now().nanoseconds - stamp_ns
-        return age_ns if stamp_ns and 0 <= age_ns < 60 * NS_PER_S else None
+        return _usable_age(self._clock_ns(), stamp_ns)
+
+    def _clock_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
 
     def _on_lost(self, event: Any) -> None:
         self.note_lost(known_loss(event.total_count_change))
@@ -341,6 +354,11 @@ class ImageStream:
     def _warn_of_mismatch(self) -> None:
         publishers = self._find_publishers()
         self._node.get_logger().warning(qos.describe_mismatch(self.topic, publishers))
+
+
+def _usable_age(clock_ns: int, stamp_ns: int) -> int | None:
+    age_ns = clock_ns - stamp_ns
+    return age_ns if stamp_ns and 0 <= age_ns < 60 * NS_PER_S else None
 
 
 def known_loss(change: int) -> int:

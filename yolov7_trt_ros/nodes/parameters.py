@@ -8,6 +8,7 @@ from typing import Any
 
 from yolov7_trt_ros.bank.bank_settings import BankSettings
 from yolov7_trt_ros.bank.update_machine import MODES, UpdateLimits
+from yolov7_trt_ros.core.camera_watch import WatchLimits
 from yolov7_trt_ros.core.class_filter import find_class_ids
 from yolov7_trt_ros.core.detector import DetectSettings, MAX_DETECTIONS_LIMIT
 from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, MAX_PIXELS
@@ -37,6 +38,7 @@ EXIT = 'exit'
 _OPTIONS = DetectorOptions()
 _LIMITS = UpdateLimits()
 _SETTINGS = DetectSettings()
+_WATCH = WatchLimits()
 
 PARAMETERS = (
     ParameterSpec('autostart', False, 'Configure and activate at start, without a manager.'),
@@ -193,6 +195,31 @@ PARAMETERS = (
         runtime=True,
     ),
     ParameterSpec(
+        'camera_frozen_frames', _WATCH.frozen_frames,
+        'Repeats in a row of one picture, or of one stamp, from which on a camera is called '
+        'frozen; 0: never.', 0, 100_000, runtime=True,
+    ),
+    ParameterSpec(
+        'camera_blank_share', _WATCH.blank_share,
+        'Share of an image that is black, or white, from which on a camera is called dark, or '
+        'bright; 0: never.', 0.0, 1.0, runtime=True,
+    ),
+    ParameterSpec(
+        'camera_late_ms', _WATCH.late_ns / NS_PER_MS,
+        'How far stamps may be from the clock when images arrive, in milliseconds, before a '
+        'camera is called late; 0: any distance.', 0.0, 1e9, runtime=True,
+    ),
+    ParameterSpec(
+        'camera_drift_ms', _WATCH.drift_ns / NS_PER_MS,
+        'How far that distance may change, in milliseconds, since a camera came; 0: any change.',
+        0.0, 1e9, runtime=True,
+    ),
+    ParameterSpec(
+        'camera_silent_s', _WATCH.silent_ns / NS_PER_S,
+        'How long no image may arrive, in seconds, before a camera is called silent.', 1.0,
+        86_400.0, runtime=True,
+    ),
+    ParameterSpec(
         'update', _LIMITS.mode,
         'What setting `model` on an active node does: the new model is compared on live frames '
         'before it serves, serves at once, or is refused.', choices=MODES, runtime=True,
@@ -259,6 +286,7 @@ class NodeSettings:
     batch_max_wait_ns: int
     publish_overlay: bool
     class_id_format: str
+    watch: WatchLimits
 
 
 def check_changes(
@@ -346,4 +374,11 @@ def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> Node
         batch_max_wait_ns=int(values['batch_max_wait_ms'] * NS_PER_MS),
         publish_overlay=values['publish_overlay'],
         class_id_format=values['class_id_format'],
+        watch=WatchLimits(
+            frozen_frames=values['camera_frozen_frames'],
+            blank_share=values['camera_blank_share'],
+            late_ns=int(values['camera_late_ms'] * NS_PER_MS),
+            drift_ns=int(values['camera_drift_ms'] * NS_PER_MS),
+            silent_ns=int(values['camera_silent_s'] * NS_PER_S),
+        ),
     )
