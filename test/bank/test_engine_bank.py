@@ -102,6 +102,23 @@ def test_the_class_filter_follows_the_names():
     assert new.calls[-1].settings.class_ids == {2}
 
 
+def test_thresholds_of_classes_follow_the_names():
+    world = World()
+    new = ToldEngine(names=('car', 'helmet', 'person'))
+    world.begin(new)
+    settings = BankSettings(
+        class_thresholds=((0, 0.4), (1, 0.6)), class_names=('person', 'car')
+    )
+    world.frame(settings=settings)
+    world.run_jobs()
+    world.bank.promote()
+    world.frame(settings=settings)
+    assert world.first.calls[-1].settings.class_thresholds == ((0, 0.4), (1, 0.6))
+    assert new.calls[-1].settings.class_thresholds == ((0, 0.6), (2, 0.4))
+    world.frame(settings=dataclasses.replace(settings))  # an equal one
+    assert new.calls[-1].settings is new.calls[-2].settings
+
+
 def test_the_share_is_kept_for_each_of_several_cameras_in_turn():
     limits = UpdateLimits(shadow_frames=1000, shadow_share=0.5)
     world, new = World(limits), ToldEngine()

@@ -22,6 +22,7 @@ from yolov7_trt_ros.core.model_spec import (
 )
 from yolov7_trt_ros.core.recognise import recognise_model
 from yolov7_trt_ros.errors import InferenceError
+from yolov7_trt_ros.testing import fake_spec
 
 NETWORK = (128, 96)
 STRIDES = (8, 16, 32)
@@ -437,6 +438,56 @@ def test_the_class_filter(suppressed: bool) -> None:
     assert classes(None) == [0, 1, 2]
     assert classes(frozenset({2, 0, 77})) == [0, 2]
     assert classes(frozenset()) == []
+
+
+@pytest.mark.parametrize('suppressed', [False, True])
+def test_classes_have_thresholds_of_their_own(suppressed: bool) -> None:
+    found = candidates(
+        ([0, 0, 10, 10], 0.9, 0), ([20, 0, 30, 10], 0.5, 1), ([40, 0, 50, 10], 0.3, 2),
+        suppressed=suppressed,
+    )
+
+    def classes(*thresholds: tuple[int, float], **others: Any) -> list[int]:
+        settings = DetectSettings(class_thresholds=thresholds, **others)
+        return select_detections(found, WHOLE, settings).class_ids.tolist()
+
+    assert classes() == [0, 1, 2]
+    assert classes((1, 0.6), (2, 0.1)) == [0, 2]
+    assert classes((1, 0.5)) == [0, 2], 'above, not at'
+    assert classes((2, 0.2), score_threshold=0.6) == [0, 2]
+    assert classes((0, 0.1), (2, 0.1), class_ids=frozenset({1, 2})) == [1, 2]
+    assert classes((0, 0.95), (77, 0.0)) == [1, 2]
+
+
+def test_what_is_below_its_own_threshold_neither_suppresses_nor_takes_a_place() -> None:
+    found = candidates(([0, 0, 10, 10], 0.5, 0), ([0, 0, 10, 10], 0.4, 1))
+    settings = DetectSettings(
+        class_thresholds=((0, 0.6),), class_agnostic=True, max_detections=1, max_candidates=1
+    )
+    assert select_detections(found, WHOLE, settings).class_ids.tolist() == [1]
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_thresholds_of_classes_choose_what_a_low_one_finds(seed: int, multi_label: bool) -> None:
+    """Of a model that gives rows: as if a low threshold's result were sorted out afterwards."""
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate([rng.uniform(0, 90, (60, 4)), rng.random((60, 4))], 1)
+    spec = dataclasses.replace(fake_spec(('a', 'b', 'c')), outputs=('output',))
+    thresholds = {0: float(rng.random()), 2: float(rng.random())}
+    settings = DetectSettings(
+        score_threshold=0.2, class_thresholds=tuple(thresholds.items()), multi_label=multi_label,
+        iou_threshold=1.0, max_detections=1000,
+    )
+    low = dataclasses.replace(settings, score_threshold=0.0, class_thresholds=())
+    output = [rows[np.newaxis].astype(np.float32)]
+    found = select_detections(decode_outputs(spec, output, settings), WHOLE, settings)
+    every = select_detections(decode_outputs(spec, output, low), WHOLE, low)
+    kept = [
+        score > np.float32(thresholds.get(int(class_id), 0.2))
+        for score, class_id in zip(every.scores, every.class_ids, strict=True)
+    ]
+    assert np.array_equal(found.boxes_xyxy, every.boxes_xyxy[kept])
+    assert np.array_equal(found.class_ids, every.class_ids[kept])
 
 
 def test_a_filtered_class_does_not_suppress() -> None:

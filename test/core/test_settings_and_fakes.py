@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.core.class_filter import find_class_ids
+from yolov7_trt_ros.core.class_filter import find_class_ids, find_class_thresholds
 from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
@@ -76,6 +78,48 @@ def test_class_ids_by_name_and_index() -> None:
 def test_an_unknown_class_is_refused(text: str, hint: str) -> None:
     with pytest.raises(SettingError, match=hint):
         find_class_ids(['cat', text], ('cat', 'dog'))
+
+
+def test_thresholds_of_classes_by_name_and_index() -> None:
+    names = ('cat', 'dog', 'a:b')
+    assert find_class_thresholds('', names) == ()
+    assert find_class_thresholds('dog:0.4, 0:1', names) == ((0, 1.0), (1, 0.4))
+    assert find_class_thresholds('a:b:0.5,', names) == ((2, 0.5),)
+    assert find_class_thresholds('dog: 5e-1', ('dog', 'cat', 'dog')) == ((0, 0.5), (2, 0.5))
+    assert find_class_thresholds('7:0', ()) == ((7, 0.0),)
+
+
+@pytest.mark.parametrize(('text', 'reason'), [
+    ('cat', "class:score with a score within 0..1.*got 'cat'"), ('cat:', "got 'cat:'"),
+    (':0.4', "got ':0.4'"), ('cat:high', "got 'cat:high'"), ('cat:1.1', "got 'cat:1.1'"),
+    ('cat:nan', "got 'cat:nan'"), ('cat:-0.1', "got 'cat:-0.1'"), ('cat=0.4', 'got'),
+    ('cat:0.4,cat:0.5', "once, got 'cat' twice"), ('cat:0.4,0:0.5', "once, got '0' in two ways"),
+    ('cta:0.4', "no class 'cta'; did you mean 'cat'"), ('2:0.4', 'it has 2 classes'),
+    ('1' * 5000 + ':0.4', 'it has 2 classes'), ('c\x1b[2J:1', r"no class 'c\?\[2J'"),
+])
+def test_thresholds_that_cannot_be_used_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(SettingError, match=reason) as refusal:
+        find_class_thresholds(text, ('cat', 'dog'))
+    assert len(str(refusal.value)) < 300
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_thresholds_or_refused(text: str) -> None:
+    try:
+        found = find_class_thresholds(text, ('cat', 'dog'))
+    except SettingError:
+        return
+    DetectSettings(class_thresholds=found)
+
+
+def test_the_least_score_is_that_of_any_class() -> None:
+    assert DetectSettings(score_threshold=0.3).least_score == 0.3
+    assert DetectSettings(0.3, class_thresholds=((0, 0.1), (1, 0.9))).least_score == 0.1
+    assert DetectSettings(0.3, class_thresholds=((0, 0.9),)).least_score == 0.3
+    with pytest.raises(SettingError, match='class_thresholds of class 3 must be within 0..1'):
+        DetectSettings(class_thresholds=((3, 1.5),))
+    with pytest.raises(SettingError, match='within 0'):
+        DetectSettings(class_thresholds=((-1, 0.5),))
 
 
 # ---- the fakes

@@ -46,8 +46,10 @@ sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
 import emulated_cuda  # noqa: E402, I100  (its folder has just been added)
 from test_kernel_twins import HostLauncher  # noqa: E402
 
-MODULES = ('cuda_device', 'graphs', 'kernels', 'memory', 'page_locks', 'plan_probe', 'staging',
-           'upload', 'trt_buckets', 'stage_times', 'bucket_cache', 'trt_detector')
+MODULES = (
+    'cuda_device', 'graphs', 'kernels', 'memory', 'page_locks', 'plan_probe', 'settings_upload',
+    'staging', 'upload', 'trt_buckets', 'stage_times', 'bucket_cache', 'trt_detector',
+)
 SIZE = 64
 PROFILES = (
     ShapeRange((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96)),
@@ -288,10 +290,32 @@ def test_settings_change_without_a_new_capture(opened: Callable[..., Any], gpu: 
         DetectSettings(score_threshold=0.3, class_ids=frozenset({1})),
         DetectSettings(score_threshold=0.9, iou_threshold=0.1),
         DetectSettings(score_threshold=0.1, class_agnostic=True, max_candidates=5), SETTINGS,
+        DetectSettings(score_threshold=0.9, class_thresholds=((1, 0.2),)),
+        DetectSettings(class_ids=frozenset({0, 1}), class_thresholds=((0, 0.9), (2, 0.0))),
     ):
         found, _ = detector.detect(view(4), settings)
         assert close_to(found, reference.detect(view(4), settings)[0])
-    assert detector.facts()['CUDA graph'] == '5 replays, 1 captures, 0 without'
+    assert detector.facts()['CUDA graph'] == '7 replays, 1 captures, 0 without'
+
+
+def test_settings_take_turns_between_frames_in_flight(opened: Callable[..., Any]) -> None:
+    """As topics with settings of their own do, and more of them than records are kept."""
+    detector, image = opened(), view(4)
+    several = [
+        DetectSettings(0.1, iou_threshold=1.0, max_detections=most + 1) for most in range(4)
+    ] + [
+        DetectSettings(0.1, iou_threshold=1.0, class_thresholds=((score % 3, 0.99 - score / 20),))
+        for score in range(8)
+    ]
+    alone = [detector.detect(image, each)[0] for each in several]
+    assert len({len(found) for found in alone}) > 3
+    order = np.random.default_rng(1).integers(0, len(several), 60)
+    flying: list[tuple[int, Any]] = []
+    for number in map(int, order):
+        flying.append((number, detector.submit([image], several[number])))
+        if len(flying) > 2:
+            index, ticket = flying.pop(0)
+            assert same(detector.collect(ticket)[0][0], alone[index])
 
 
 def test_multi_label_and_single_label_frames_alternate(

@@ -192,11 +192,41 @@ def test_settings_change_between_frames_without_a_new_capture(nano: TrtDetector)
     wanted = frozenset({int(everything.class_ids[-1])})
     few, _ = nano.detect(image, DetectSettings(score_threshold=0.004, class_ids=wanted))
     assert set(few.class_ids.tolist()) == wanted
+    first = int(everything.class_ids[0])
+    picky, _ = nano.detect(
+        image, DetectSettings(score_threshold=0.004, class_thresholds=((first, 0.999),))
+    )
+    others = everything.class_ids[everything.class_ids != first]
+    assert picky.class_ids.tolist()[:20] == others.tolist()[:20]
+    only, _ = nano.detect(
+        image, DetectSettings(score_threshold=0.999, class_thresholds=((first, 0.004),))
+    )
+    assert set(only.class_ids.tolist()) == {first}
     none, _ = nano.detect(image, DetectSettings(score_threshold=0.999))
     assert len(none) == 0
     again, _ = nano.detect(image, low())
     assert same(again, everything)
     assert nano.facts()['CUDA graph'].split(',')[1] == misses
+
+
+def test_settings_take_turns_between_frames_in_flight(nano: TrtDetector) -> None:
+    """As topics with settings of their own do, and more of them than records are kept."""
+    image = ImageView.from_array(street(4))
+    several = [
+        DetectSettings(score_threshold=0.004, max_detections=most + 1) for most in range(6)
+    ] + [
+        DetectSettings(score_threshold=0.004, class_thresholds=((0, score / 100),))
+        for score in range(6)
+    ]
+    alone = [nano.detect(image, each)[0] for each in several]
+    flying = []
+    for number in map(int, np.random.default_rng(1).integers(0, len(several), 200)):
+        flying.append((number, nano.submit([image], several[number])))
+        if len(flying) > 2:
+            index, ticket = flying.pop(0)
+            assert same(nano.collect(ticket)[0][0], alone[index])
+    for index, ticket in flying:
+        assert same(nano.collect(ticket)[0][0], alone[index])
 
 
 def test_batch_of_different_sizes_and_encodings_equals_single_images(nano: TrtDetector) -> None:

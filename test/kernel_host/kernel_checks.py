@@ -78,7 +78,18 @@ def random_settings(rng: np.random.Generator, classes: int) -> DetectSettings:
         class_agnostic=bool(rng.random() < 0.3),
         multi_label=bool(rng.random() < 0.3),
         max_candidates=int(rng.choice([1, 7, 64, 300, 4096, 30000])),
+        class_thresholds=random_thresholds(rng, classes),
     )
+
+
+def random_thresholds(
+    rng: np.random.Generator, classes: int
+) -> tuple[tuple[int, float], ...]:
+    """Return thresholds of some classes, for half of the cases."""
+    if rng.random() < 0.5:
+        return ()
+    some = sorted({int(c) for c in rng.integers(0, classes, 1 + classes // 3)})
+    return tuple((c, float(rng.choice([0.0, 0.2, 0.75, 1.0, rng.random()]))) for c in some)
 
 
 def random_boxes(rng: np.random.Generator, rows: int, extent: int) -> np.ndarray:
@@ -159,8 +170,12 @@ def random_case(rng: np.random.Generator, size: CaseSize) -> DecodeCase:
         outputs = [np.ascontiguousarray(array.transpose(0, 2, 1)) for array in outputs]
     settings = random_settings(rng, classes)
     if dtype == 'float16':  # numpy compares float16 with thresholds in float16
-        threshold = float(np.float16(settings.score_threshold))
-        settings = dataclasses.replace(settings, score_threshold=threshold)
+        settings = dataclasses.replace(
+            settings, score_threshold=float(np.float16(settings.score_threshold)),
+            class_thresholds=tuple(
+                (index, float(np.float16(score))) for index, score in settings.class_thresholds
+            ),
+        )
     spec = spec_of(layout, classes, centres=centres)
     spec = dataclasses.replace(spec, transposed=transposed, columns=columns)
     return DecodeCase(spec, outputs, letterboxes, settings)

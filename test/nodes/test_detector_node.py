@@ -35,7 +35,8 @@ def default_parameters(probe: Probe, detector):
     yield
     for name, value in (
         ('score_threshold', 0.25), ('iou_threshold', 0.45), ('max_detections', 300),
-        ('classes', ''), ('max_rate_hz', 0.0), ('class_id_format', 'name'),
+        ('classes', ''), ('class_thresholds', ''), ('max_rate_hz', 0.0),
+        ('class_id_format', 'name'),
     ):
         assert probe.set_parameter(name, value) == ''
 
@@ -110,6 +111,19 @@ def test_class_filter_and_class_id_format(probe, camera, found, photograph):
     assert {each.results[0].hypothesis.class_id for each in answer.detections} == {'0'}
 
 
+def test_classes_have_thresholds_of_their_own(probe, camera, found, photograph):
+    score = max(
+        each.results[0].hypothesis.score
+        for each in persons(probe.ask(camera, image_msg(photograph), found))
+    )
+    assert probe.set_parameter('class_thresholds', [f'person:{score + 0.01}', 'car:0.3']) == ''
+    assert not persons(probe.ask(camera, image_msg(photograph), found))
+    assert probe.set_parameter('class_thresholds', 'car:1, person:0.01') == ''
+    assert probe.set_parameter('score_threshold', 1.0) == ''
+    answer = probe.ask(camera, image_msg(photograph), found)
+    assert len(persons(answer)) == len(answer.detections) > 0
+
+
 @pytest.mark.parametrize(
     ('name', 'value', 'reason'),
     [
@@ -121,6 +135,8 @@ def test_class_filter_and_class_id_format(probe, camera, found, photograph):
         ('max_detections', 1.5, 'must be a integer, got float'),
         ('publish_overlay', 1, 'must be a bool, got int'),
         ('classes', 'purson', "did you mean 'person'?"),
+        ('class_thresholds', 'purson:0.4', "did you mean 'person'?"),
+        ('class_thresholds', ['person:2'], 'score within 0..1'),
         ('class_id_format', 'text', 'must be one of name, index'),
         ('model', 'other.onnx', 'model may only name files in'),
         ('image_transport', 'raw', 'takes effect at configure'),

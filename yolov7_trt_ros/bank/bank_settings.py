@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
-from yolov7_trt_ros.bank.class_map import moved_ids
+from yolov7_trt_ros.bank.class_map import moved_ids, moved_thresholds
 from yolov7_trt_ros.core.detector import DetectSettings
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(DetectSettings))
@@ -18,17 +19,26 @@ class BankSettings(DetectSettings):
     Attributes
     ----------
     class_names
-        The names that `class_ids` count in.
+        The names that `class_ids` and `class_thresholds` count in.
 
     """
 
     class_names: tuple[str, ...] = ()
 
 
+@functools.lru_cache(maxsize=512)
 def settings_for(settings: DetectSettings, class_names: tuple[str, ...]) -> DetectSettings:
-    """Return settings for a model of these classes; plain ones are taken as they are."""
+    """
+    Return settings for a model of these classes; plain ones are taken as they are.
+
+    For the same settings it is the same object again, which engines look at first.
+
+    """
     if not isinstance(settings, BankSettings):
         return settings
     values = {name: getattr(settings, name) for name in _FIELDS}
     values['class_ids'] = moved_ids(settings.class_ids, settings.class_names, class_names)
+    values['class_thresholds'] = moved_thresholds(
+        settings.class_thresholds, settings.class_names, class_names
+    )
     return DetectSettings(**values)

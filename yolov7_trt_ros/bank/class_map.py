@@ -33,6 +33,18 @@ def moved_ids(
     return frozenset(number for number, name in enumerate(new) if name in wanted)
 
 
+def moved_thresholds(
+    thresholds: tuple[tuple[int, float], ...], former: Sequence[str], new: Sequence[str]
+) -> tuple[tuple[int, float], ...]:
+    """Return scores by ids of `former` as those of the classes of the same name in `new`."""
+    if not thresholds or tuple(former) == tuple(new):
+        return thresholds
+    wanted = {class_name(tuple(former), number): score for number, score in thresholds}
+    return tuple(
+        (number, wanted[name]) for number, name in enumerate(new) if name in wanted
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class ClassMap:
     """

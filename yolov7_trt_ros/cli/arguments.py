@@ -181,6 +181,10 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
         help='classes to keep, names or numbers with commas (default: all)',
     )
     group.add_argument(
+        '--class-thresholds', default='', metavar='A:SCORE,B:SCORE',
+        help='least score of single classes, in place of --score-threshold',
+    )
+    group.add_argument(
         '--square', action='store_true',
         help='letterbox to a square; the default is the smallest rectangle the model takes',
     )
@@ -244,7 +248,7 @@ def detect_settings(args: argparse.Namespace, class_names: tuple[str, ...]) -> D
         A value out of its range, or a class that the model does not have.
 
     """
-    from yolov7_trt_ros.core.class_filter import find_class_ids
+    from yolov7_trt_ros.core.class_filter import find_class_ids, find_class_thresholds
     from yolov7_trt_ros.core.detector import DetectSettings
 
     return DetectSettings(
@@ -252,4 +256,5 @@ def detect_settings(args: argparse.Namespace, class_names: tuple[str, ...]) -> D
         iou_threshold=args.iou_threshold,
         max_detections=args.max_detections,
         class_ids=find_class_ids(args.classes, class_names),
+        class_thresholds=find_class_thresholds(args.class_thresholds, class_names),
     )

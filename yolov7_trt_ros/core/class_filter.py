@@ -1,11 +1,15 @@
-"""From class names or indices, as people write them, to class ids."""
+"""From class names or indices, as people write them, to class ids, and scores of classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 import difflib
 
+from yolov7_trt_ros.core.plain_text import quoted
+from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import SettingError
+
+_MOST_DIGITS = 10
 
 
 def find_class_ids(wanted: Sequence[str], class_names: Sequence[str]) -> frozenset[int] | None:
@@ -29,11 +33,69 @@ def find_class_ids(wanted: Sequence[str], class_names: Sequence[str]) -> frozens
     for text in wanted:
         if text in ids:
             found |= ids[text]
-        elif text.isdecimal() and (not class_names or int(text) < len(class_names)):
+        elif _is_index(text) and (not class_names or int(text) < len(class_names)):
             found.add(int(text))
         else:
-            raise SettingError(f'the model has no class {text!r}; {_hint(text, class_names)}')
+            raise SettingError(
+                f'the model has no class {quoted(text)}; {_hint(text, class_names)}'
+            )
     return frozenset(found)
+
+
+def split_class_thresholds(text: str) -> dict[str, float]:
+    """
+    Split `person:0.4, car:0.3`; the score is what follows the last colon.
+
+    Raises
+    ------
+    SettingError
+        A part is not of this form, its score is not within 0..1, or a class is there twice.
+
+    """
+    scores: dict[str, float] = {}
+    for part in split_names(text):
+        name, colon, number = part.rpartition(':')
+        name = name.strip()
+        try:
+            score = float(number)
+        except ValueError:
+            score = -1.0
+        if not colon or not name or not 0 <= score <= 1:
+            raise SettingError(
+                'class thresholds are class:score with a score within 0..1, as in '
+                f'"person:0.4, car:0.3", got {quoted(part)}'
+            )
+        if name in scores:
+            raise SettingError(f'class thresholds name a class once, got {quoted(name)} twice')
+        scores[name] = score
+    return scores
+
+
+def find_class_thresholds(
+    text: str, class_names: Sequence[str]
+) -> tuple[tuple[int, float], ...]:
+    """
+    Return class id and least score of each class that has one of its own, by id.
+
+    Raises
+    ------
+    SettingError
+        As `split_class_thresholds` and `find_class_ids`, or a class is named in two ways.
+
+    """
+    found: dict[int, float] = {}
+    for name, score in split_class_thresholds(text).items():
+        for class_id in find_class_ids([name], class_names) or ():
+            if class_id in found:
+                raise SettingError(
+                    f'class thresholds name a class once, got {quoted(name)} in two ways'
+                )
+            found[class_id] = score
+    return tuple(sorted(found.items()))
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def _hint(text: str, class_names: Sequence[str]) -> str:

@@ -57,7 +57,7 @@ def decode_outputs(
     outputs
         Arrays with batch 1, as the model gave them.
     settings
-        Score threshold and multi_label are used here.
+        The least score of any class and multi_label are used here.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def select_detections(
     candidates: Candidates, letterbox: Letterbox, settings: DetectSettings
 ) -> Detections:
     """
-    Filter classes, suppress overlaps and map to source pixels.
+    Filter classes and their scores, suppress overlaps and map to source pixels.
 
     Boxes that lie wholly outside the source image (in the letterbox border) are dropped first, so
     that they take no place among the `max_detections`.
@@ -101,6 +101,9 @@ def select_detections(
     if settings.class_ids is not None:
         wanted = np.isin(classes, np.fromiter(settings.class_ids, np.int32))
         boxes, scores, classes = boxes[wanted], scores[wanted], classes[wanted]
+    if settings.class_thresholds:
+        passing = scores > _thresholds_of(classes, settings)
+        boxes, scores, classes = boxes[passing], scores[passing], classes[passing]
     if not candidates.suppressed and len(scores) > settings.max_candidates:
         best = _best(scores, settings.max_candidates)
         boxes, scores, classes = boxes[best], scores[best], classes[best]
@@ -118,6 +121,16 @@ def select_detections(
     )
 
 
+def _thresholds_of(
+    classes: NDArray[np.int32], settings: DetectSettings
+) -> NDArray[np.float32]:
+    """Return the least score (n,) of each of some classes (n,)."""
+    thresholds = np.full(len(classes), settings.score_threshold, np.float32)
+    for class_id, score in settings.class_thresholds:
+        thresholds[classes == class_id] = score
+    return thresholds
+
+
 def _best(scores: NDArray[np.float32], most: int) -> NDArray[np.intp]:
     """Return the indices of the `most` highest scores, ascending; of equal ones the first."""
     least = np.partition(scores, -most)[-most]
@@ -131,7 +144,7 @@ def _decode_grid(rows: FloatArray, settings: DetectSettings) -> Candidates:
     """Rows (n, 5 + C): cx, cy, w, h, objectness, classes."""
     objectness = rows[:, 4]
     _check_finite(objectness, 'objectness')
-    likely = np.flatnonzero(objectness > settings.score_threshold)
+    likely = np.flatnonzero(objectness > settings.least_score)
     chosen = rows[likely].astype(np.float32, copy=False)
     if rows.shape[1] == 6:  # one class: YOLOv7 trains no class loss, the score is objectness
         scores = chosen[:, 4:5]
@@ -163,7 +176,7 @@ def _decode_head(
         head = head.reshape(len(sizes_wh), -1, *head.shape[1:]).transpose(0, 2, 3, 1)
     objectness = head[..., 4]
     _check_finite(objectness, 'objectness logit')
-    likely = np.flatnonzero(objectness > _logit(settings.score_threshold))
+    likely = np.flatnonzero(objectness > _logit(settings.least_score))
     if not likely.size:  # most heads of most images
         return np.empty((0, head.shape[-1]), np.float32)
     anchor, y, x = np.unravel_index(likely, objectness.shape)  # faster than nonzero of three axes
@@ -188,7 +201,7 @@ def _decode_pair(
     """Boxes (n, 4) and scores (n, C) with objectness multiplied in."""
     best = scores.max(axis=1)  # NaN where a score is NaN
     _check_finite(best, 'score')
-    likely = np.flatnonzero(best > settings.score_threshold)
+    likely = np.flatnonzero(best > settings.least_score)
     chosen = boxes[likely].astype(np.float32, copy=False)
     corners = xyxy_from_cxcywh(chosen) if boxes_are_centres else chosen
     return _candidates(corners, scores[likely].astype(np.float32, copy=False), settings)
@@ -200,13 +213,13 @@ def _candidates(
     """Candidates from boxes (n, 4) and per-class scores (n, C)."""
     if settings.multi_label:
         _check_finite(scores, 'class score')
-        row, classes = np.nonzero(scores > settings.score_threshold)
+        row, classes = np.nonzero(scores > settings.least_score)
         best = scores[row, classes]
     else:
         classes = scores.argmax(axis=1)  # of a row with NaN: the NaN
         best = scores[np.arange(len(scores)), classes]
         _check_finite(best, 'class score')
-        row = np.flatnonzero(best > settings.score_threshold)
+        row = np.flatnonzero(best > settings.least_score)
         best, classes = best[row], classes[row]
     corners = boxes[row]
     _check_finite(corners, 'box')
@@ -230,7 +243,7 @@ def _decode_labelled(
         with np.errstate(invalid='ignore'):  # infinity times 0: told below
             scores = scores * rows[:, columns.objectness].astype(np.float32, copy=False)
     _check_finite(scores, 'score')
-    row = np.flatnonzero(scores > settings.score_threshold)
+    row = np.flatnonzero(scores > settings.least_score)
     chosen = boxes[row].astype(np.float32)
     corners = xyxy_from_cxcywh(chosen) if spec.boxes_are_centres else chosen
     best = scores[row].astype(np.float32)
@@ -249,7 +262,7 @@ def _finished(
     """Candidates of a model that already suppressed overlaps: nothing of them is believed."""
     _check_finite(scores, 'score')
     _check_finite(boxes, 'box')
-    passing = scores > settings.score_threshold
+    passing = scores > settings.least_score
     chosen = boxes[passing].astype(np.float32)
     best = scores[passing].astype(np.float32)
     _check_scores(best)

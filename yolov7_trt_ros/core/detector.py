@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any, Protocol, runtime_checkable
 
 from yolov7_trt_ros.core.detections import Detections
@@ -30,6 +31,8 @@ class DetectSettings:
         Most detections per image, 1..1000.
     class_ids
         Classes to keep; None keeps all.
+    class_thresholds
+        Classes with a least score of their own, in place of `score_threshold`.
     class_agnostic
         Let boxes of different classes suppress each other.
     multi_label
@@ -52,11 +55,14 @@ class DetectSettings:
     class_agnostic: bool = False
     multi_label: bool = False
     max_candidates: int = 4096
+    class_thresholds: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ('score_threshold', 'iou_threshold'):
-            value = getattr(self, name)
+        for name, value in (
+            ('score_threshold', self.score_threshold), ('iou_threshold', self.iou_threshold),
+            *((f'class_thresholds of class {index}', s) for index, s in self.class_thresholds),
+        ):
             if not 0.0 <= value <= 1.0:
                 raise SettingError(f'{name} must be within 0..1, got {value}')
         if not 1 <= self.max_detections <= MAX_DETECTIONS_LIMIT:
@@ -64,11 +70,17 @@ class DetectSettings:
                 f'max_detections must be within 1..{MAX_DETECTIONS_LIMIT}, '
                 f'got {self.max_detections}'
             )
-        wrong = [index for index in self.class_ids or () if not 0 <= index <= _MAX_CLASS_ID]
+        named = [*(self.class_ids or ()), *(index for index, _ in self.class_thresholds)]
+        wrong = [index for index in named if not 0 <= index <= _MAX_CLASS_ID]
         if wrong:
             raise SettingError(f'class_ids must be within 0..{_MAX_CLASS_ID}, got {wrong[0]}')
         if self.max_candidates < 1:
             raise SettingError(f'max_candidates must be at least 1, got {self.max_candidates}')
+
+    @functools.cached_property
+    def least_score(self) -> float:
+        """The least of all thresholds: what is not above it is no detection of any class."""
+        return min(self.score_threshold, *(score for _, score in self.class_thresholds), 1.0)
 
 
 @dataclasses.dataclass(frozen=True)

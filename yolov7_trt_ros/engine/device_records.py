@@ -45,8 +45,8 @@ SETTINGS = np.dtype([
     ('max_detections', np.int32),
     ('max_candidates', np.int32),
     ('class_agnostic', np.int32),
-    ('filter_classes', np.int32),
-    ('class_mask', np.uint32, MAX_CLASSES // 32),
+    ('per_class', np.int32),
+    ('class_thresholds', np.float32, MAX_CLASSES),
 ])
 """What of `DetectSettings` the kernels read."""
 
@@ -99,16 +99,27 @@ def geometry_record(letterbox: Letterbox) -> np.ndarray:
 def settings_record(settings: DetectSettings, layout: OutputLayout) -> np.ndarray:
     """Return what the kernels read of `settings` as one SETTINGS record ()."""
     record = np.zeros((), SETTINGS)
-    for name in ('score_threshold', 'iou_threshold', 'max_detections', 'class_agnostic'):
+    for name in ('iou_threshold', 'max_detections', 'class_agnostic'):
         record[name] = getattr(settings, name)
+    record['score_threshold'] = settings.least_score
     record['max_candidates'] = min(settings.max_candidates, np.iinfo(np.int32).max)
-    record['objectness_floor'] = _objectness_floor(settings.score_threshold, layout)
-    if settings.class_ids is not None:
-        wanted = np.zeros(MAX_CLASSES, np.uint8)
-        wanted[[index for index in settings.class_ids if index < MAX_CLASSES]] = 1
-        record['filter_classes'] = 1
-        record['class_mask'] = np.packbits(wanted, bitorder='little').view(np.uint32)
+    record['objectness_floor'] = _objectness_floor(settings.least_score, layout)
+    if settings.class_ids is not None or settings.class_thresholds:
+        record['per_class'] = 1
+        record['class_thresholds'] = _class_thresholds(settings)
     return record
+
+
+def _class_thresholds(settings: DetectSettings) -> np.ndarray:
+    """Return the least score of each class (MAX_CLASSES,), infinite for one not wanted."""
+    thresholds = np.full(MAX_CLASSES, settings.score_threshold, np.float32)
+    for class_id, score in settings.class_thresholds:
+        thresholds[class_id:class_id + 1] = score
+    if settings.class_ids is not None:
+        unwanted = np.ones(MAX_CLASSES, bool)
+        unwanted[[index for index in settings.class_ids if index < MAX_CLASSES]] = False
+        thresholds[unwanted] = np.inf
+    return thresholds
 
 
 def _objectness_floor(score_threshold: float, layout: OutputLayout) -> float:

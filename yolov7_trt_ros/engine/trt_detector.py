@@ -27,18 +27,19 @@ from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.engine.bucket_cache import BucketCache
 from yolov7_trt_ros.engine.cuda_device import CudaDevice, LOST_CURE
-from yolov7_trt_ros.engine.device_records import SETTINGS, settings_record
+from yolov7_trt_ros.engine.device_records import SETTINGS
 from yolov7_trt_ros.engine.engine_spec import find_spec
 from yolov7_trt_ros.engine.frame_layout import SourceKey
 from yolov7_trt_ros.engine.frame_results import read_detections
 from yolov7_trt_ros.engine.graphs import GraphCache
 from yolov7_trt_ros.engine.kernels import Kernels
-from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
+from yolov7_trt_ros.engine.memory import DeviceBuffer
 from yolov7_trt_ros.engine.memory_choice import UploadSample
 from yolov7_trt_ros.engine.network_shapes import NetworkShapes
 from yolov7_trt_ros.engine.page_locks import PageLocks
 from yolov7_trt_ros.engine.plan import PlanManifest
 from yolov7_trt_ros.engine.plan_probe import probe_plan
+from yolov7_trt_ros.engine.settings_upload import SettingsUpload
 from yolov7_trt_ros.engine.stage_times import event_times_ms, measure_stages
 from yolov7_trt_ros.engine.staging import join_pool, leave_pool, StagingPool, StagingSlot
 from yolov7_trt_ros.engine.trt_api import TrtApi
@@ -123,7 +124,6 @@ class TrtDetector:
         cuda_graph: bool = True,
     ) -> None:
         self._precision = manifest.precision if manifest else 'as built'
-        self._settings: DetectSettings | None = None
         self._in_flight = 0
         self._closed = False
         self._resources = contextlib.ExitStack()
@@ -159,8 +159,6 @@ class TrtDetector:
         self._graphs = GraphCache(self._stream, enabled=cuda_graph)
         self._workspace = Workspace(self._before_free)
         take(self._workspace.free)
-        self._settings_pinned = PinnedBuffer(SETTINGS.itemsize)
-        take(self._settings_pinned.free)
         self._engine = api.deserialize(plan_bytes)
         take(self._engine.close)
         self._activations = DeviceBuffer(self._engine.device_memory_bytes)
@@ -169,6 +167,9 @@ class TrtDetector:
     def _prepare(self, memory: str) -> None:
         """Set up buckets and staging memory."""
         outputs = {tensor.name: tensor.dtype for tensor in self._engine.outputs}
+        self._settings = SettingsUpload(self.spec.layout, self._stream)
+        self._resources.callback(self._settings.free)
+        self._settings_address = self._workspace.reserve('settings', SETTINGS.itemsize)
         tools = BucketTools(
             self.spec, outputs, Kernels(self._device.architecture), self._workspace, self._stream
         )
@@ -342,7 +343,7 @@ class TrtDetector:
         with self._device:
             images = [self._acceptable(image) for image in images]
             bucket = self._bucket_for(images, settings)
-            self._send_settings(settings)
+            self._settings.send(settings, self._settings_address)
             slot = self._acquire(bucket)
             graphs = GraphCache(self._stream, enabled=self._graphs.enabled)
             try:
@@ -390,8 +391,7 @@ class TrtDetector:
         """Upload and enqueue; returns the images as well, which have to live until the end."""
         images = [self._acceptable(image) for image in images]
         bucket = self._bucket_for(images, settings)
-        if settings is not self._settings:
-            self._send_settings(settings)
+        self._settings.send(settings, self._settings_address)
         slot = self._acquire(bucket)
         try:
             self._start(slot, bucket, images)
@@ -452,16 +452,6 @@ class TrtDetector:
 
     def _acquire(self, bucket: Bucket) -> StagingSlot:
         return self._pool.acquire(bucket.staging_bytes, len(bucket.parts))
-
-    def _send_settings(self, settings: DetectSettings) -> None:
-        """Put changed settings onto the device, behind the frames that are in flight."""
-        if settings != self._settings:
-            self._stream.synchronize()
-            address = self._workspace.reserve('settings', SETTINGS.itemsize)
-            pinned = self._settings_pinned.bytes[: SETTINGS.itemsize]
-            pinned.view(SETTINGS)[0] = settings_record(settings, self.spec.layout)
-            cuda.memcpy_htod_async(address, pinned, self._stream)
-        self._settings = settings
 
     def _measure(self, strategies: Sequence[Strategy]) -> dict[str, list[UploadSample]]:
         """Return uploads and letterboxes with each strategy, in turns."""

@@ -9,7 +9,11 @@ from typing import Any
 from yolov7_trt_ros.bank.bank_settings import BankSettings
 from yolov7_trt_ros.bank.update_machine import MODES, UpdateLimits
 from yolov7_trt_ros.core.camera_watch import WatchLimits
-from yolov7_trt_ros.core.class_filter import find_class_ids
+from yolov7_trt_ros.core.class_filter import (
+    find_class_ids,
+    find_class_thresholds,
+    split_class_thresholds,
+)
 from yolov7_trt_ros.core.detector import DetectSettings, MAX_DETECTIONS_LIMIT
 from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, MAX_PIXELS
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
@@ -163,6 +167,12 @@ PARAMETERS = (
     ParameterSpec(
         'classes', '', 'Classes to keep, by name or index: a list, or one text with commas; '
         'empty keeps all.', runtime=True,
+    ),
+    ParameterSpec(
+        'class_thresholds', '',
+        'Least score of single classes, in place of score_threshold: class:score by name or '
+        'index, as in `person:0.4, car:0.3`; a list, or one text with commas.',
+        reads=split_class_thresholds, runtime=True,
     ),
     ParameterSpec(
         'class_agnostic', _SETTINGS.class_agnostic,
@@ -365,6 +375,7 @@ def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> Node
             max_detections=values['max_detections'],
             class_ids=find_class_ids(split_names(values['classes']), class_names),
             class_agnostic=values['class_agnostic'],
+            class_thresholds=find_class_thresholds(values['class_thresholds'], class_names),
             class_names=tuple(class_names),
         ),
         max_image_pixels=values['max_image_pixels'],

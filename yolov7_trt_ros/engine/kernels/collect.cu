@@ -175,7 +175,7 @@ static __device__ __forceinline__ void take_all_classes(const Rows &rows, const 
         if (score > threshold) {
             passed = true;
             bad |= score > HIGHEST_SCORE;
-            if (is_wanted(*sink.settings, c)) append(sink, score, (unsigned)row * classes + c);
+            if (is_wanted(*sink.settings, c, score)) append(sink, score, (unsigned)row * classes + c);
         }
     }
     passed = __any_sync(0xffffffffu, passed);
@@ -215,7 +215,7 @@ static __device__ __forceinline__ void take_best_class(const Rows &rows, const S
         atomicAdd(&sink.counters->bad_scores, 1);
     } else if (best > sink.settings->score_threshold) {
         keep_box(sink, row, rows.box(place, raw));
-        if (is_wanted(*sink.settings, best_class)) append(sink, best, (unsigned)row * classes + best_class);
+        if (is_wanted(*sink.settings, best_class, best)) append(sink, best, (unsigned)row * classes + best_class);
     }
 }
 
@@ -324,7 +324,7 @@ static __device__ __forceinline__ void take_class(const Sink &sink, L label, int
     int class_id;
     if (!as_class(label, limit, &class_id))
         atomicAdd(&sink.counters->bad_classes, 1);
-    else if (is_wanted(*sink.settings, class_id))
+    else if (is_wanted(*sink.settings, class_id, score))
         append(sink, score, (unsigned)row * 8192u + class_id);
 }
 

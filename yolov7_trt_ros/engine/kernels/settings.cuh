@@ -4,14 +4,14 @@ typedef unsigned long long Key;
 
 // What may change from frame to frame; read from device memory, so that a captured graph need not be captured again.
 struct Settings {
-    float score_threshold;
-    float objectness_floor;  // in the model's own terms: the threshold, or its logit for raw heads
+    float score_threshold;   // the least of all classes
+    float objectness_floor;  // in the model's own terms: that threshold, or its logit for raw heads
     float iou_threshold;
     int max_detections;
     int max_candidates;
     int class_agnostic;
-    int filter_classes;       // 0: all classes are wanted
-    unsigned class_mask[256];  // bit c: class c is wanted; classes from 8192 on never are
+    int per_class;                  // 0: one threshold for all classes
+    float class_thresholds[8192];  // infinite: the class is not wanted; classes from 8192 on never are
 };
 
 // Of one image. `suppress` reads them and sets them back to zero for the next frame.
@@ -25,9 +25,10 @@ struct Counters {
 
 #define HIGHEST_SCORE 1.001f  // what passes and is above it is no score; core/decode.py has the same number
 
-static __device__ __forceinline__ bool is_wanted(const Settings &settings, int class_id) {
-    if (!settings.filter_classes) return true;
-    return (unsigned)class_id < 8192u && (settings.class_mask[class_id >> 5] >> (class_id & 31) & 1u);
+// Whether a score that is above the least of all thresholds is one of its class as well.
+static __device__ __forceinline__ bool is_wanted(const Settings &settings, int class_id, float score) {
+    if (!settings.per_class) return true;
+    return (unsigned)class_id < 8192u && score > settings.class_thresholds[class_id];
 }
 
 // Keys sort by score, highest first; of equal scores the lower candidate number (row * classes + class) comes first.
