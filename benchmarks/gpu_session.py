@@ -118,6 +118,28 @@ def cameras(args: argparse.Namespace) -> list[str]:
     return [*script('cameras', args), '--cameras', '1', '8', '--', *node(args)]
 
 
+def refit(args: argparse.Namespace) -> list[str]:
+    """Other weights into plans of the embedded model, and what serves meanwhile."""
+    return [*script('refit', args), *pictures(args)]
+
+
+def build_refittable(args: argparse.Namespace) -> list[str]:
+    """Build a plan of the embedded model for `updates`."""
+    return [
+        *CLI, 'build', 'yolov7-nano', '-o', str(args.output / 'refittable.plan'), '--refittable',
+        '--fp16', '--opt-level', '0', '--min', '1x3x32x32', '--opt', '1x3x160x160', '--max',
+        '1x3x640x640',
+    ]
+
+
+def updates(args: argparse.Namespace) -> list[str]:
+    """Ten new models while two cameras send, each by a refit."""
+    return [
+        *script('updates', args), '--updates', '10', '--rate', '30', '--plan',
+        str(args.output / 'refittable.plan'),
+    ]
+
+
 def script(name: str, args: argparse.Namespace) -> list[str]:
     """Return a benchmark that writes its JSON into the session's folder."""
     return [str(HERE / f'{name}.py'), '-o', str(args.output / f'{name}.json')]
@@ -147,7 +169,7 @@ def end2end_plan(args: argparse.Namespace) -> Path:
 STEPS: dict[str, Step] = {
     step.__name__: step for step in (
         build_grid, build_end2end, gpu_path, correct, detections_wire, host_work, node_latency,
-        node_locked, cameras, peers,
+        node_locked, cameras, peers, refit, build_refittable, updates,
     )
 }
 

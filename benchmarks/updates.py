@@ -12,6 +12,9 @@ leave the model that serves. At the end: received = processed + failed + dropped
 that of one image, none failed; over the good updates memory grows by less than 1 %, threads and
 file descriptors do not. Exit status 1 on any violation.
 
+With --plan all is done on the GPU, where each good model is new, so that its plan comes from a
+refit; bad ones are left out.
+
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
+import json
 import os
 from pathlib import Path
 import signal
@@ -53,18 +57,19 @@ METER_S = 0.5
 MOST_GROWTH = 0.01  # of the memory
 _LOG_CHARACTERS = 4000
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-NODE = Path(__file__).resolve().with_name('updates_node.py')
+STAND_IN = (sys.executable, str(Path(__file__).resolve().with_name('updates_node.py')))
 
 
 class Watched(Detector):
     """A detector that notes when detections of each topic come, and how an update stands."""
 
     def __init__(
-        self, folder: Path, parameters: dict[str, Any], ledger: Ledger, idle: Any
+        self, folder: Path, parameters: dict[str, Any], ledger: Ledger, idle: Any,
+        command: Sequence[str],
     ) -> None:
         self.heard_ns: dict[str, list[int]] = {}
         self.update: dict[str, str] = {}
-        super().__init__(folder, parameters, ledger, idle, command=[sys.executable, str(NODE)])
+        super().__init__(folder, parameters, ledger, idle, command)
         self.node.create_subscription(
             DiagnosticStatus, '/detector/update', self._on_update, LATCHED
         )
@@ -128,14 +133,18 @@ class Run:
         self.ledger, self.series = Ledger(), []
         self.cameras: list[Camera] = []
         self._metered = 0.0
+        self.plan_cache = folder / 'plans'
         self.topics = [f'/updates/cam{index}/image_raw' for index in range(args.cameras)]
+        engine = {'backend': 'onnx'} if args.plan is None else {
+            'backend': 'tensorrt', 'model': args.plan.resolve(), 'plan_cache': self.plan_cache,
+        }
         self.detector = Watched(folder, {
             'autostart': True, 'image_topics': ','.join(self.topics), 'network_size': 160,
-            'threads': 1, 'model_folders': self.models, 'backend': 'onnx',
+            'threads': 1, 'model_folders': self.models, **engine,
             'update_shadow_frames': args.shadow_frames, 'update_shadow_share': args.share,
             'update_min_detections': 1, 'score_threshold': 0.1, 'update_keep_s': 3600.0,
             'update_max_latency_ratio': MOST_RATIO,
-        }, self.ledger, self._idle)
+        }, self.ledger, self._idle, command=STAND_IN if args.plan is None else ())
         self.meter = Meter(self.detector.process.pid)
         self._rate_hz = args.rate
 
@@ -295,7 +304,11 @@ def percentiles(gaps_ms: Sequence[float]) -> dict[str, float]:
 def run_good(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Update to good models, and let each serve for as long as its update took."""
     run, updates, quiet = Run(folder, args), Stretches(), Stretches()
-    models = [good(run.models / f'good{index}.onnx', index) for index in range(3)]
+    fresh = args.plan is not None  # a model that was there before has its plan
+    models = [
+        good(run.models / f'good{index}.onnx', index)
+        for index in range(args.updates if fresh else 3)
+    ]
     grown: dict[str, Any] = {}
     after_each: list[float] = []
     try:
@@ -303,7 +316,9 @@ def run_good(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         run.series.clear()
         for index in range(args.updates):
             serving = run.detector.update['serving']
-            model = next(each for each in models if str(each) != serving)
+            model = models[index] if fresh else next(
+                each for each in models if str(each) != serving
+            )
             before_s = updates.seconds
             with run.noting(updates):
                 run.update_well(model, back=index % 10 == 9)
@@ -319,6 +334,10 @@ def run_good(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         'updates': args.updates, 'during_updates': during, 'between_updates': between,
         'p99_ratio': round(during['gaps_ms']['p99'] / between['gaps_ms']['p99'], 3),
         'counts': counts, 'growth': grown, 'rss_mib_after_each': after_each,
+        'plan_seconds': [
+            json.loads(each.read_text())['build_seconds']
+            for each in sorted(run.plan_cache.glob('*.plan.json'))
+        ],
         'violations': run.ledger.violations,
     }
 
@@ -378,6 +397,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--rate', type=float, default=10.0, help='Hz, of each camera')
     parser.add_argument('--share', type=float, default=1.0, help='update_shadow_share')
     parser.add_argument('--shadow-frames', type=int, default=20, help='update_shadow_frames')
+    parser.add_argument(
+        '--plan', type=Path,
+        help='refittable plan of the embedded model: on the GPU, each update a refit, no bad ones',
+    )
     parser.add_argument('--kinds', nargs='*', help='of bad candidates (default: all)')
     parser.add_argument(
         '-o', '--output', type=Path,
@@ -390,7 +413,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         isolate(folder)
         try:
             found = run_good(folder / 'good', args)
-            bad = run_bad(folder / 'bad', args)
+            bad = run_bad(folder / 'bad', args) if args.plan is None else {'violations': []}
         except Stuck as exc:
             for log in folder.glob('*/detector.txt'):
                 print(log.read_text()[-_LOG_CHARACTERS:])

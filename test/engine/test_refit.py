@@ -305,7 +305,8 @@ def test_names_of_classes_are_those_of_the_new_model(bench: Bench) -> None:
 @pytest.mark.parametrize(('faults', 'told'), [
     ({'lost': (HEAD,)}, 'does not compute what ONNX Runtime does: its outputs differ by 0'),
     ({'refused': (HEAD,)}, r'TensorRT does not take the weights model\.77\.m\.0\.bias'),
-    ({'missing': ('model.0.conv.weight', 'scale')}, 'TensorRT needs scale too, which the model lacks'),
+    ({'missing': ('model.0.conv.weight', 'scale')},
+     'TensorRT needs scale too, which the model lacks'),
     ({'fixed': (HEAD,)}, r'TensorRT has built model\.77\.m\.0\.bias into the plan'),
     ({'fails': True}, 'TensorRT cannot refit the plan'),
 ])

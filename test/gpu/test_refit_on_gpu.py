@@ -1,0 +1,130 @@
+"""Refits on a GPU: the outputs are those of the new model, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.engine import build_needed_plan, DetectorOptions, open_detector
+from yolov7_trt_ros.engine.cuda_device import find_machine
+from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
+from yolov7_trt_ros.engine.plan import manifest_path, read_manifest
+from yolov7_trt_ros.engine.refit import LARGEST_ERROR, refit_plan, Refitted
+from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.errors import PlanError, PlanMismatchError, RefitError
+
+NANO = Path(__file__).parents[2] / 'yolov7_trt_ros' / 'models' / 'yolov7-nano_fp16w.onnx'
+SETTINGS = DetectSettings(score_threshold=0.01)
+PlanMaker = Callable[..., Path]
+
+
+def written(path: Path, change: Callable[[Any, np.ndarray], np.ndarray]) -> Path:
+    """Write the embedded model with other weights."""
+    model = onnx.load(str(NANO))
+    for each in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(each)
+        if each.name.removesuffix('.half').endswith(('.weight', '.bias')):
+            new = change(each.name, values).astype(values.dtype)
+            each.CopyFrom(onnx.numpy_helper.from_array(new, each.name))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def finetuned(path: Path, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    return written(path, lambda _, values: values * rng.uniform(0.9, 1, values.shape))
+
+
+def refitted(api: TrtApi, plan: Path, new: Path, output: Path, **changes: Any) -> Refitted:
+    machine = changes.pop('machine', find_machine(api))
+    return refit_plan(
+        plan, new, output, api=api, machine=machine, report=lambda *_: None,
+        cancelled=lambda: False, **changes,
+    )
+
+
+def picture(seed: int) -> ImageView:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 80, (480, 640, 3), np.uint8)
+    for _ in range(12):
+        x, y = rng.integers(0, 560), rng.integers(0, 380)
+        pixels[y:y + rng.integers(40, 200), x:x + rng.integers(30, 160)] = rng.integers(0, 256, 3)
+    return ImageView.from_array(pixels)
+
+
+@pytest.fixture(scope='module', params=['fp32', 'fp16'])
+def base(request: pytest.FixtureRequest, plan: PlanMaker) -> Path:
+    return plan(NANO, 'nano_refittable', precision=request.param, refittable=True)
+
+
+def test_a_refitted_plan_finds_what_the_new_model_finds(
+    api: TrtApi, base: Path, tmp_path: Path
+) -> None:
+    former = base.read_bytes()
+    new, output = finetuned(tmp_path / 'v8.onnx'), tmp_path / 'v8.plan'
+    done = refitted(api, base, new, output, images=[picture(0), picture(1)])
+    assert done.error <= LARGEST_ERROR[done.manifest.precision]
+    assert done.changed > 100 and base.read_bytes() == former != output.read_bytes()
+    assert read_manifest(output) == done.manifest
+    detector, wanted = open_detector(DetectorOptions(str(output))), OnnxDetector(new)
+    most_px, most_score = {'fp32': (0.5, 0.005), 'fp16': (4.0, 0.05)}[done.manifest.precision]
+    for seed in range(4):
+        ours, _ = detector.detect(picture(seed), SETTINGS)
+        theirs, _ = wanted.detect(picture(seed), SETTINGS)
+        for index in range(min(5, len(theirs))):
+            gap = np.abs(ours.boxes_xyxy - theirs.boxes_xyxy[index]).max(axis=1)
+            gap += np.where(ours.class_ids == theirs.class_ids[index], 0, 1e6)
+            best = int(gap.argmin())
+            assert gap[best] < most_px
+            assert abs(ours.scores[best] - theirs.scores[index]) < most_score
+    detector.close()
+    # and once more, back to where it began
+    again = refitted(api, output, NANO, tmp_path / 'back.plan')
+    assert again.changed == done.changed and again.error <= LARGEST_ERROR[again.manifest.precision]
+
+
+def test_what_does_not_fit_is_refused_and_nothing_written(
+    api: TrtApi, base: Path, plan: PlanMaker, tmp_path: Path
+) -> None:
+    output = tmp_path / 'none.plan'
+
+    def refuse(error: type[Exception], told: str, from_plan: Path, new: Path, **more: Any) -> None:
+        with pytest.raises(error, match=told):
+            refitted(api, from_plan, new, output, **more)
+        assert not output.exists() and not manifest_path(output).exists()
+
+    new = finetuned(tmp_path / 'v8.onnx')
+    other = tmp_path / 'other.onnx'
+    model = onnx.load(str(NANO))
+    next(each for each in model.graph.node if each.op_type == 'LeakyRelu').attribute[0].f += 0.1
+    other.write_bytes(model.SerializeToString())
+    refuse(RefitError, 'its layers, or their attributes', base, other)
+    refuse(RefitError, 'is not refittable; build it once with', plan(), new)
+    cut = tmp_path / 'cut.plan'
+    cut.write_bytes(base.read_bytes()[:-1000])
+    manifest_path(cut).write_bytes(manifest_path(base).read_bytes())
+    refuse(PlanError, 'truncated', cut, new)
+    foreign = dataclasses.replace(find_machine(api), tensorrt_version='7.1.3')
+    refuse(PlanMismatchError, 'here is 7.1.3', base, new, machine=foreign)
+
+
+def test_a_plan_that_serves_is_refitted_in_place_of_a_build(base: Path, tmp_path: Path) -> None:
+    options = DetectorOptions(
+        str(finetuned(tmp_path / 'v8.onnx', 1)), precision=read_manifest(base).precision,
+        plan_cache=str(tmp_path / 'cache'), refit_from=str(base), network_size=320,
+    )
+    told: list[str] = []
+    plan = build_needed_plan(options, lambda phase, _: told.append(phase), lambda: False)
+    assert 'build' not in told and 'compare' in told
+    assert read_manifest(plan).profiles == read_manifest(base).profiles
+    detector = open_detector(options)
+    detector.detect(picture(0), SETTINGS)
+    detector.close()
