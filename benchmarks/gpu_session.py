@@ -135,8 +135,9 @@ def build_refittable(args: argparse.Namespace) -> list[str]:
 def updates(args: argparse.Namespace) -> list[str]:
     """Ten new models while two cameras send, each by a refit."""
     return [
-        *script('updates', args), '--updates', '10', '--rate', '30', '--plan',
-        str(args.output / 'refittable.plan'),
+        *script('updates', args), '--updates', '10', '--rate', '30',
+        *([] if args.pictures is None else ['--pictures', str(args.pictures)]),
+        '--plan', str(args.output / 'refittable.plan'),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import itertools
+from pathlib import Path
 import struct
 import time
 from typing import Any, NamedTuple
@@ -51,19 +52,21 @@ class Camera:
         Images a second.
     ledger
         Told of every image before it is published.
+    pictures
+        Folder of what it sends; None for scikit-image's.
 
     """
 
     def __init__(
         self, name: str, topic: str, size_wh: tuple[int, int], mode: Mode, *, rate_hz: float,
-        ledger: Ledger,
+        ledger: Ledger, pictures: Path | None = None,
     ) -> None:
         self.name, self.topic, self.size_wh, self.mode = name, topic, size_wh, mode
         self.paused = False
         self.sent_ns: list[int] = []
         self._period_ns = int(NS_PER_S / rate_hz)
         self._due_ns = 0
-        self._ledger = ledger
+        self._ledger, self._pictures = ledger, pictures
         self._node: Node | None = None
         self.start()
 
@@ -80,7 +83,9 @@ class Camera:
     def start(self, mode: Mode | None = None) -> None:
         """Come up as a participant, in another mode if wanted."""
         self.mode = mode or self.mode
-        self._messages = itertools.cycle(make_messages(self.size_wh, self.mode.encoding))
+        self._messages = itertools.cycle(
+            make_messages(self.size_wh, self.mode.encoding, self._pictures)
+        )
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self._node = Node(
@@ -129,10 +134,12 @@ class Camera:
         self._publisher.publish(message)
 
 
-def make_messages(size_wh: tuple[int, int], encoding: str) -> list[Any]:
-    """Return some different images of a size."""
-    pictures = load_photographs(None, *size_wh, tiles=1, count=FRAMES)
-    return [make_message(each, encoding) for each in pictures]
+def make_messages(
+    size_wh: tuple[int, int], encoding: str, pictures: Path | None = None
+) -> list[Any]:
+    """Return some different images of a size, of a folder or of scikit-image."""
+    frames = load_photographs(pictures, *size_wh, tiles=1, count=FRAMES)
+    return [make_message(each, encoding) for each in frames]
 
 
 def make_message(bgr: np.ndarray, encoding: str) -> Any:

@@ -35,9 +35,10 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from measured_on import save
+from photographs import load_photographs
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from soak import isolate
-from soak_cameras import Camera, Mode
+from soak_cameras import Camera, FRAMES, Mode
 from soak_detector import Detector, Meter, Stuck
 from soak_ledger import judge_growth, Ledger, Tolerance, TOLERANCES
 from std_srvs.srv import Trigger
@@ -146,7 +147,7 @@ class Run:
             'update_max_latency_ratio': MOST_RATIO,
         }, self.ledger, self._idle, command=STAND_IN if args.plan is None else ())
         self.meter = Meter(self.detector.process.pid)
-        self._rate_hz = args.rate
+        self._rate_hz, self._pictures = args.rate, args.pictures
 
     def start(self) -> None:
         """Bring the cameras up, and wait for their first detections."""
@@ -157,7 +158,7 @@ class Run:
         mode = Mode('bgr8', reliable=False)
         self.cameras = [
             Camera(f'camera{index}', topic, SIZE_WH, mode, rate_hz=self._rate_hz,
-                   ledger=self.ledger)
+                   ledger=self.ledger, pictures=self._pictures)
             for index, topic in enumerate(self.topics)
         ]
         self.detector.spin_until(
@@ -362,7 +363,9 @@ def run_bad(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     (run.models / 'link.onnx').symlink_to(outside)
     candidates: dict[str, Path | str] = {
         'outside': outside, 'link to outside': run.models / 'link.onnx',
-        **write_bad(run.models / 'bad', SIZE_WH),
+        **write_bad(run.models / 'bad', load_photographs(
+            args.pictures, *SIZE_WH, tiles=1, count=FRAMES
+        )),
     }
     became: dict[str, str] = {}
     killed: dict[str, str] = {}
@@ -401,6 +404,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         '--plan', type=Path,
         help='refittable plan of the embedded model: on the GPU, each update a refit, no bad ones',
     )
+    parser.add_argument('--pictures', type=Path, help="photographs (default: scikit-image's)")
     parser.add_argument('--kinds', nargs='*', help='of bad candidates (default: all)')
     parser.add_argument(
         '-o', '--output', type=Path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import json
 import os
 from pathlib import Path
@@ -10,12 +10,13 @@ import shutil
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 import onnx
 from onnx import helper, numpy_helper, TensorProto
-from photographs import load_photographs
-from soak_cameras import FRAMES
 
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model
+
+Frames = Sequence[NDArray[np.uint8]]
 
 _WORK_LAYERS, _WORK_CHANNELS = 12, 24
 
@@ -32,7 +33,7 @@ def good(path: Path, seed: int = 0) -> Path:
     return _save(model, path)
 
 
-def write_bad(folder: Path, size_wh: tuple[int, int]) -> dict[str, Path]:
+def write_bad(folder: Path, frames: Frames) -> dict[str, Path]:
     """
     Write bad candidates; returns them by what is wrong with each.
 
@@ -40,12 +41,12 @@ def write_bad(folder: Path, size_wh: tuple[int, int]) -> dict[str, Path]:
     ----------
     folder
         Where to.
-    size_wh
-        Of the images that the cameras send; one kind fails on about half of those.
+    frames
+        The images that the cameras send; one kind fails on about half of those.
 
     """
     folder.mkdir(exist_ok=True)
-    return {kind: make(folder / f'{kind.replace(" ", "_")}.onnx', size_wh)
+    return {kind: make(folder / f'{kind.replace(" ", "_")}.onnx', frames)
             for kind, make in _BAD.items()}
 
 
@@ -120,10 +121,10 @@ def _classifier(path: Path, _: Any) -> Path:
     ), path)
 
 
-def _of_graph(change: Callable[[Any, tuple[int, int]], None]) -> Callable[..., Path]:
-    def make(path: Path, size_wh: tuple[int, int]) -> Path:
+def _of_graph(change: Callable[[Any, Frames], None]) -> Callable[..., Path]:
+    def make(path: Path, frames: Frames) -> Path:
         model = _load()
-        change(model, size_wh)
+        change(model, frames)
         return _save(model, path)
 
     return make
@@ -166,9 +167,8 @@ def _blind(model: Any, _: Any) -> None:
     _change_weights(model, '.77.', dim)
 
 
-def _nan_on_some(model: Any, size_wh: tuple[int, int]) -> None:
+def _nan_on_some(model: Any, frames: Frames) -> None:
     """Give NaN where an image is dark, as about half of those are that are sent."""
-    frames = load_photographs(None, *size_wh, tiles=1, count=FRAMES)
     means = [float(each.mean()) / 255 for each in frames]
     limit = (min(means) + max(means)) / 2
     _add_to_input(model, [
