@@ -76,6 +76,9 @@ class Stream:
     def publish_overlay(self, make: Any) -> None:
         """Nobody listens."""
 
+    def note_picture(self, image: Any, received_ns: int) -> None:
+        """Look at nothing: the camera is not what is measured."""
+
     def age_ns(self, stamp_ns: int) -> int:
         """Note that the frame of a stamp, which is its number, is out."""
         self.order.append(stamp_ns)
