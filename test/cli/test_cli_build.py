@@ -230,3 +230,30 @@ def test_threads_have_no_ctrl_c() -> None:
     thread.start()
     thread.join()
     assert done == [before]
+
+
+def test_a_dla_report_builds_nothing(
+    only_rtx: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ['build', 'yolov7-nano', '--dla-core', '0', '--opt', '1x3x64x64', '--report']
+    assert main([*words, '--json', str(tmp_path / 'dla.json')]) == 0
+    record = json.loads((tmp_path / 'dla.json').read_text())
+    assert not record['asked'] and record['transitions'] > 50
+    assert main([*words, '--max-transitions', '4']) == 1
+    told = capsys.readouterr()
+    assert 'ESTIMATE by what NVIDIA documents' in told.out
+    assert 'are over --max-transitions 4. On the GPU: LeakyReLU' in told.err
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    (['--report'], '--report is about a DLA: give --dla-core too'),
+    (['--max-transitions', '3', '-o', 'x.plan'], '--max-transitions is about a DLA'),
+    (['--dla-core', '0', '--report', '-o', 'x.plan'], '--report builds nothing: leave out'),
+    (['--dla-core', '0', '--report', '--max-transitions', '-1'], 'must be at least 0, got -1'),
+    (['--dla-core', '0'], 'give the file to write: -o PLAN'),
+])
+def test_wrong_words_about_a_dla(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(['build', 'yolov7-nano', *words]) != 0
+    assert message in capsys.readouterr().err

@@ -184,7 +184,8 @@ class EngineTeam:
         self._give_up_hanging()
 
     def answered(self, arrived_ns: Sequence[int]) -> None:
-        """Note that frames were published now, which had arrived then."""
+        """Note that frames were published now, which had arrived then; settles too."""
+        self.settle()
         self._follow_model()
         with self._lock:
             now_ns = self._clock()

@@ -6,6 +6,11 @@ model that leaves its input open takes 1x3x320x320 to 4x3x1280x1280, tuned for 1
 --min, --opt and --max say otherwise; give each of them several times for several profiles. With
 --opt alone the plan takes that one shape.
 
+With --dla-core N --report nothing is built: it is told which layers that accelerator would leave
+to the GPU, what in the model causes it, and how many tensors go between both. --max-transitions
+refuses a build, or fails a report, with more. Where there is no DLA, that is an estimate by what
+NVIDIA documents. Nothing of it was tried on a DLA. Jetson Thor has none.
+
 int8 needs a model with Q/DQ nodes. TensorRT builds for the GPU it finds and needs one;
 TensorRT-RTX builds without a GPU too, then for every one it supports. Ctrl-C stops a build;
 TensorRT 8 only when it is pressed twice.
@@ -16,6 +21,7 @@ Examples
   yolov7_trt build v7.onnx -o v7.plan --min 1x3x320x320 --opt 1x3x640x640 --max 8x3x1280x1280
   yolov7_trt build yolov7.onnx -o yolov7.plan --opt-level 5 --timing-cache timings.cache
   yolov7_trt build yolov7_qdq.onnx -o yolov7.plan --precision mixed --keep-fp32 'model[.]105'
+  yolov7_trt build yolov7-tiny.onnx --dla-core 0 --report --opt 1x3x640x640
   yolov7_trt build yolov7.onnx --saveEngine=yolov7.engine --fp16 --optShapes=images:1x3x384x640
 
 """
@@ -38,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     arguments.add_model_argument(parser, 'ONNX file of any YOLOv7 export, or an embedded model')
     parser.add_argument(
-        '--output', '-o', '--saveEngine', required=True, type=Path, metavar='PLAN',
-        help='file to write, ending in .plan or .engine',
+        '--output', '-o', '--saveEngine', type=Path, metavar='PLAN',
+        help='file to write, ending in .plan or .engine; needed but for --report',
     )
     _add_precision_arguments(parser)
     group = parser.add_argument_group('input shapes, batch x 3 x height x width')
@@ -96,6 +102,14 @@ def _add_builder_arguments(parser: argparse.ArgumentParser) -> None:
         '--dla-core', type=int, metavar='N',
         help='build for this deep learning accelerator; what it cannot do runs on the GPU',
     )
+    group.add_argument(
+        '--report', action='store_true',
+        help='tell what would run on the DLA and why the rest does not, and build nothing',
+    )
+    group.add_argument(
+        '--max-transitions', type=int, metavar='N',
+        help='most tensors that may go between DLA and GPU',
+    )
     for flag, meaning in (
         ('--refittable', 'weights can be exchanged later'),
         ('--version-compatible', 'later TensorRT can load it too'),
@@ -111,6 +125,11 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.engine.open import is_plan
 
     options = build_options(args)
+    _check_dla_arguments(args)
+    if args.report:
+        return _report(args, options)
+    if args.output is None:
+        raise SettingError('give the file to write: -o PLAN')
     plan = args.output.expanduser()
     if not is_plan(plan):
         raise SettingError(f'--output must end in {" or ".join(PLAN_SUFFIXES)}, got {plan}')
@@ -132,13 +151,43 @@ def _build(args: argparse.Namespace, onnx: Path, plan: Path, options: BuildOptio
     with building.BuildDisplay() as display:
         manifest = build_plan(
             onnx, plan, options, api=api, machine=machine, report=display.report,
-            cancelled=display.cancelled,
+            cancelled=display.cancelled, max_transitions=args.max_transitions,
         )
     output.warn_of_doubts(manifest.spec)
     print(output.format_table(output.manifest_rows(plan, manifest)),
           file=output.report_stream(args.json))
     if args.json:
         output.write_json(args.json, {'file': str(plan), **manifest.to_record()})
+    return 0
+
+
+def _check_dla_arguments(args: argparse.Namespace) -> None:
+    asked = [
+        flag for flag, is_asked in (
+            ('--report', args.report), ('--max-transitions', args.max_transitions is not None),
+        ) if is_asked
+    ]
+    if asked and args.dla_core is None:
+        raise SettingError(f'{asked[0]} is about a DLA: give --dla-core too')
+    if args.max_transitions is not None and args.max_transitions < 0:
+        raise SettingError(f'--max-transitions must be at least 0, got {args.max_transitions}')
+    if args.report and args.output is not None:
+        raise SettingError('--report builds nothing: leave out --output')
+
+
+def _report(args: argparse.Namespace, options: BuildOptions) -> int:
+    """Tell what a DLA would run."""
+    from yolov7_trt_ros.engine.builder import report_dla
+    from yolov7_trt_ros.engine.model_files import find_onnx_model
+    from yolov7_trt_ros.engine.trt_api import TrtApi
+
+    onnx = find_onnx_model(arguments.chosen_model(args))
+    targets.check_json(args.json, [onnx])
+    report = report_dla(onnx, options, api=TrtApi.load())
+    print(output.format_table(report.rows()), file=output.report_stream(args.json))
+    if args.json:
+        output.write_json(args.json, report.to_record())
+    report.check(args.max_transitions)
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.engine.build_progress import BuildProgress, Report
+from yolov7_trt_ros.engine.dla_report import DlaReport
 from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
 from yolov7_trt_ros.engine.open import find_machine, PRECISIONS
 from yolov7_trt_ros.engine.plan import (
@@ -23,9 +24,9 @@ from yolov7_trt_ros.engine.plan import (
     write_plan,
 )
 from yolov7_trt_ros.engine.plan_owner import read_own_file, TIMING_CACHE
-from yolov7_trt_ros.engine.prepared_model import prepare_model
+from yolov7_trt_ros.engine.prepared_model import prepare_model, PreparedModel
 from yolov7_trt_ros.engine.trt_api import TrtApi
-from yolov7_trt_ros.engine.trt_network import BuildSettings
+from yolov7_trt_ros.engine.trt_network import BuildSettings, TrtNetwork
 from yolov7_trt_ros.engine.weight_table import table_of
 from yolov7_trt_ros.errors import (
     BuildError,
@@ -170,6 +171,7 @@ def build_plan(
     machine: Machine,
     report: Report,
     cancelled: Callable[[], bool],
+    max_transitions: int | None = None,
 ) -> PlanManifest:
     """
     Build a plan and write it with its manifest; an older plan stays until the new one is whole.
@@ -187,6 +189,8 @@ def build_plan(
     cancelled
         Asked between steps. TensorRT 8 has no way to stop a build that runs: there it takes
         effect when TensorRT has finished.
+    max_transitions
+        Most changes between DLA and GPU; None for any number.
 
     Raises
     ------
@@ -207,21 +211,16 @@ def build_plan(
         model = dataclasses.replace(  # without the memory of the session
             prepare_model(onnx, options, api, progress), session=None
         )
-        edit, spec, keep_fp32 = model.edit, model.spec, model.keep_fp32
-        progress.enter('parse')
-        network = api.new_network()
-        network.parse(edit.to_bytes(), edit.node_label)
-        network.keep_outputs(spec.outputs)
-        profiles = choose_profiles(spec, options.profiles, bind=options.bind_profiles)
-        if keep_fp32 is not None and api.weakly_typed:
-            network.keep_float32(keep_fp32)
-        settings = _settings(options, profiles, edit, api, obey=keep_fp32 is not None)
+        edit, spec = model.edit, model.spec
+        network, settings = _parse(model, options, api, progress)
+        if max_transitions is not None:
+            network.place_on_dla(settings).check(max_transitions)
         data = network.build(settings, progress)
         progress.enter('write', 1.0)
         manifest = PlanManifest(
             machine=machine,
             precision=options.precision,
-            profiles=profiles,
+            profiles=settings.profiles,
             onnx=str(onnx),
             onnx_sha256=model.sha256,
             plan_sha256=hashlib.sha256(data).hexdigest(),
@@ -235,6 +234,36 @@ def build_plan(
         _write(plan, data, manifest)
         _keep_timings(options.timing_cache, network.timing_cache)
     return manifest
+
+
+def report_dla(onnx: Path, options: BuildOptions, *, api: TrtApi) -> DlaReport:
+    """
+    Return what of a model a DLA would run; nothing is built. Raises as `build_plan`.
+
+    TensorRT is asked where it has a DLA; else it only parses, and documented rules are applied.
+
+    """
+    progress = BuildProgress(lambda phase, part: None, lambda: False)
+    network, settings = _parse(
+        prepare_model(onnx, options, api, progress), options, api, progress
+    )
+    return network.place_on_dla(settings)
+
+
+def _parse(
+    model: PreparedModel, options: BuildOptions, api: TrtApi, progress: BuildProgress
+) -> tuple[TrtNetwork, BuildSettings]:
+    """Return the network of a model, and what the builder is told."""
+    progress.enter('parse')
+    network = api.new_network()
+    network.parse(model.edit.to_bytes(), model.edit.node_label)
+    network.keep_outputs(model.spec.outputs)
+    profiles = choose_profiles(model.spec, options.profiles, bind=options.bind_profiles)
+    if model.keep_fp32 is not None and api.weakly_typed:
+        network.keep_float32(model.keep_fp32)
+    return network, _settings(
+        options, profiles, model.edit, api, obey=model.keep_fp32 is not None
+    )
 
 
 def find_build_machine(api: TrtApi) -> Machine:

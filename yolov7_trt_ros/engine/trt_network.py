@@ -9,6 +9,7 @@ from typing import Any
 
 from yolov7_trt_ros.core.model_spec import TensorInfo
 from yolov7_trt_ros.engine.build_progress import BuildProgress
+from yolov7_trt_ros.engine.dla_report import DlaReport, place_layers
 from yolov7_trt_ros.engine.plan import ShapeRange
 from yolov7_trt_ros.engine.trt_api import dtype_name, TrtApi
 from yolov7_trt_ros.errors import BuildError
@@ -198,6 +199,24 @@ class TrtNetwork:
         if settings.timing_cache is not None and self._api.has_timing_cache:
             self.timing_cache = bytes(config.get_timing_cache().serialize())
         return bytes(plan)
+
+    def place_on_dla(self, settings: BuildSettings) -> DlaReport:
+        """Return what a DLA would run of the network: asked of TensorRT where that has one."""
+        config = self._builder.create_builder_config()
+        cores = int(getattr(self._builder, 'num_DLA_cores', 0))
+        asks = (settings.dla_core or 0) < cores and hasattr(config, 'can_run_on_DLA')
+        if asks:
+            self._configure(config, settings)
+            self._add_profiles(config, settings.profiles)
+        said: list[str] = []
+        self._api.messages.listener = said.append
+        try:
+            return place_layers(
+                self._module, self._network, config, settings.profiles, asks=asks,
+                last_message=lambda: said[-1] if said else '',
+            )
+        finally:
+            self._api.messages.listener = None
 
     def _try(
         self, action: Callable[[], Any], verb: str, progress: BuildProgress | None = None

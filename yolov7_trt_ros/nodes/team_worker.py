@@ -104,9 +104,9 @@ class TeamWorker(DetectionWorker):
     def _publish_ended(self) -> None:
         """Publish what was found, in the order in which the frames were begun."""
         self._team.settle()
-        for begun in [each for each in self._begun if each.ticket.outcome is not None]:
-            self._begun.remove(begun)
-            self._publish_begun(begun)
+        while ended := [each for each in self._begun if each.ticket.outcome is not None]:
+            self._begun.remove(ended[0])
+            self._publish_begun(ended[0])  # which may settle more of them
 
     def _publish_begun(self, begun: _Begun) -> None:
         flight, outcome = begun.flight, begun.ticket.outcome
