@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine_simulation import Camera, Engine, MS, Simulation, SIZE
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.bank.engine_health import (

@@ -1,4 +1,4 @@
-"""EngineTeam: failures, hangs, unlike classes and updates, with engines that do as they are told."""
+"""EngineTeam: failures, hangs, unlike classes, updates; engines that do as they are told."""
 
 from __future__ import annotations
 

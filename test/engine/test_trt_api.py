@@ -274,3 +274,11 @@ def test_loading_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _silent() -> BuildProgress:
     return BuildProgress(lambda phase, fraction: None, lambda: False)
+
+
+@pytest.mark.parametrize('core', [None, 1])
+def test_a_plan_is_loaded_for_the_dla_it_was_built_for(core: int | None) -> None:
+    api = TrtApi(surface('8.6'))
+    api.dla_core = core
+    api.deserialize(PLAN)
+    assert getattr(api._runtime, 'DLA_core', None) == core

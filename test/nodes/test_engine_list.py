@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.errors import SettingError

@@ -10,10 +10,10 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_engine import FakeEngine, NO_PLAN
 import pytest
-from ros_probe import image_msg, Probe
-from sensor_msgs.msg import Image
 from rclpy.qos import qos_profile_sensor_data
+from ros_probe import image_msg, Probe
 from seam_camera import Camera, TOPIC
+from sensor_msgs.msg import Image
 
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
 from yolov7_trt_ros.errors import InferenceError

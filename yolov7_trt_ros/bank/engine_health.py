@@ -15,7 +15,7 @@ FORGIVEN_NS = 3600 * NS_PER_S
 
 
 def pause_ns(number: int) -> int:
-    """Return the pause after the failure of a number, from 1 on: four times as long each time, bounded."""
+    """Return the pause after a failure, by its number from 1 on: four times as long each time."""
     return min(FIRST_PAUSE_NS << min(2 * max(number - 1, 0), 20), LONGEST_PAUSE_NS)
 
 
@@ -48,7 +48,7 @@ class EngineHealth:
         return self._gone
 
     def fail(self, reason: str, now_ns: int, *, for_good: bool = False) -> None:
-        """Take it out, or begin its pause anew; what comes in its pause is of the failure before."""
+        """Take it out; what comes while it pauses already is of the failure before."""
         if self.pause_left_ns(now_ns) and not for_good:
             return
         if self._failures and now_ns - self._failed_ns >= FORGIVEN_NS and self.is_in:

@@ -24,7 +24,7 @@ FIRST = 0
 """The engine that all others are measured by."""
 
 HANGS_NS, _LEAST_HANG_NS, _HANG_TIMES = 30 * NS_PER_S, 2 * NS_PER_S, 20
-"""It hangs after so many times what it takes, but 2 s at least; after 30 s where that is unknown."""
+"""An engine hangs after so many times what it takes, 2 s at least; where unknown, after 30 s."""
 
 _OVERDUE_TIMES = 2
 _RECENT_FRAMES = 60
@@ -138,7 +138,7 @@ class EngineSchedule:
         return best if self._members[best].is_idle else None
 
     def probe(self, now_ns: int) -> int | None:
-        """Return the engine that is to be tried on a copy of an answered frame, if there is one."""
+        """Return the engine that is to be tried on a copy of an answered frame, if any."""
         if self.phase is Phase.PROBING and self._members[FIRST].is_in and not self._others_idle():
             return None  # one at a time: they are measured
         for number, member in enumerate(self._members):

@@ -16,7 +16,7 @@ from yolov7_trt_ros.core.image import ImageView
 
 class PipelinedTeam(EngineTeam):
     """
-    An EngineTeam that is a PipelinedDetector too: while it is `alone`, frames of the first overlap.
+    An EngineTeam that is a PipelinedDetector too: while `alone`, frames of the first overlap.
 
     Where several engines are at work each of them does one frame after the other.
 

@@ -5,9 +5,9 @@ Facts from three public sources, none tried on a DLA:
 
 - "DLA Supported Layers and Restrictions" of the TensorRT documentation
   (docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/dla-layer-restrictions.html):
-  batches to 4096, other sides to 8192, no dynamic shapes, at most 16 loadables a core; convolution,
-  activation, concatenation, element-wise, pooling, resize and their limits. The window of a pooling
-  and the scales of a resize are those of the guide of TensorRT 8.
+  batches to 4096, other sides to 8192, no dynamic shapes, at most 16 loadables a core;
+  convolution, activation, concatenation, element-wise, pooling, resize and their limits. The
+  window of a pooling and the scales of a resize are those of the guide of TensorRT 8.
 - "Supported ONNX Operators on Orin DLA" of NVIDIA/Deep-Learning-Accelerator-SW: no division,
   power, exponential, minimum or root.
 - NVIDIA's guide of TensorRT 8.5, "TensorRT and DLA": no explicit quantisation (Q/DQ layers).

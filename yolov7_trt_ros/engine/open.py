@@ -340,6 +340,7 @@ def _open_plan(path: Path, options: DetectorOptions, api: TrtApi) -> Detector:
         )
     if manifest is not None:
         check_fits(plan, manifest, machine)
+        api.dla_core = manifest.options.get('dla_core')
     from yolov7_trt_ros.engine.trt_detector import TrtDetector
 
     detector: Detector = TrtDetector(

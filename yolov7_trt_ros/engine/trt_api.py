@@ -44,6 +44,8 @@ class TrtApi:
         `TensorRT` or `TensorRT-RTX`.
     version, version_info
         `8.6.0`, (8, 6, 0).
+    dla_core
+        The DLA that plans with parts for one are loaded for; set before the first is.
 
     """
 
@@ -54,6 +56,7 @@ class TrtApi:
         self.version_info = version_info(self.version)
         self.logger = shared_logger(module)
         self.messages: Messages = self.logger.messages
+        self.dla_core: int | None = None
         self._runtime: Any = None
 
     @classmethod
@@ -181,6 +184,8 @@ class TrtApi:
                 ) from exc
             if hasattr(runtime, 'engine_host_code_allowed'):
                 runtime.engine_host_code_allowed = True
+            if self.dla_core is not None:
+                runtime.DLA_core = self.dla_core
             self._runtime = runtime
         return self._runtime
 

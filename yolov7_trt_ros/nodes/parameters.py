@@ -85,9 +85,9 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'model_folders', '',
-        'Folders that `model`, `engines`, `class_names` and `plan_cache` may name files in when they are set '
-        'while the node runs: a list, or one text with commas; empty: the folders of what they '
-        'name at start. Only at start.', start_only=True,
+        'Folders that `model`, `engines`, `class_names` and `plan_cache` may name files in when '
+        'they are set while the node runs: a list, or one text with commas; empty: the folders of '
+        'what `model` and `class_names` name at start. Only at start.', start_only=True,
     ),
     ParameterSpec(
         'backend', _OPTIONS.backend,
