@@ -10,9 +10,9 @@ The worker of the node with its real engines and schedule; images come as serial
 its slots, from a thread that plays the cameras, so what DDS costs is left out. Rows take turns
 within each round: the first engine of `--engine` alone, all of them as a team, and `--instead`,
 one engine in their place. A team is driven until its schedule has decided, and goes on from there
-in each round; `settling` has what that took. Loads are camera rates: `--rates`, or shares of what the
-first can do alone. Checked: received = processed + failed + dropped, and the order of each topic;
-exit status 1 where that is violated.
+in each round; `settling` has what that took. Loads are camera rates: `--rates`, or shares of what
+the first can do alone. Checked: received = processed + failed + dropped, and the order of each
+topic; exit status 1 where that is violated.
 
 """
 
