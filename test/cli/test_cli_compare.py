@@ -301,6 +301,26 @@ def test_replay_twice_and_compare(
     capsys.readouterr()
     assert compare(a, c, '--max-drift', 0.001) == 1
     assert '--max-drift 0.001' in capsys.readouterr().out
+    check_pictures(a, c, tmp_path, capsys)
+
+
+def check_pictures(
+    first: Path, second: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The frames to look at have their pictures where a bag has them."""
+    page = folder / 'page.html'
+    compare(first, second, '--html', page)
+    assert 'the bags hold no images: --images BAG shows them' in page.read_text()
+    compare(first, second, '--html', page, '--images', folder / 'drive')
+    text = page.read_text()
+    assert 'no picture' not in text
+    assert 1 <= text.count('data:image/jpeg;base64,') == text.count('<use ') <= 4
+    assert len(text) < 500_000
+    capsys.readouterr()
+    assert compare(first, second, '--images', folder / 'drive') == 2
+    assert 'give --html FILE too' in capsys.readouterr().err
+    assert compare(first, second, '--html', page, '--images', first) == 1
+    assert 'holds no image topics' in capsys.readouterr().err
 
 
 # ---- what is written of it

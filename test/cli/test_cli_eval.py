@@ -16,6 +16,19 @@ from yolov7_trt_ros.cli.main import main
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def test_the_page(
+    photographs: Path, annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / 'new' / 'eval.html'
+    given = ['--images', str(photographs), '--annotations', str(annotated), '--allow-missing']
+    assert main(['eval', *given, '--html', str(annotated)]) != 0  # not over the labels
+    assert '--html' in capsys.readouterr().err and annotated.read_text().startswith('{')
+    assert main(['eval', *given, '--html', str(page)]) == 0
+    text = page.read_text()
+    assert 'yolov7-nano on labels.json' in text and 'the average precision of 2' in text
+    assert 'Precision over recall' in text and 'confusion matrix' in text
+
+
 @pytest.mark.slow
 def test_known_average_precision(command: Command, shared_data: Path, tmp_path: Path) -> None:
     """yolov5n as exported by its authors; the numbers were measured with other code."""

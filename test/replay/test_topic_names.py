@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from yolov7_trt_ros.core.topics import detections_topic, detections_topics
+from yolov7_trt_ros.core.topics import detections_topic, detections_topics, images_of_detections
 
 
 @pytest.mark.parametrize(('image_topic', 'expected'), [
@@ -49,3 +49,17 @@ def test_names_are_always_distinct_and_one_per_topic(topics: list[str]) -> None:
     names = detections_topics(topics)
     assert len(names) == len(topics) == len(set(names))
     assert all(name.endswith('/detections') for name in names)
+
+
+@given(st.lists(topic, unique=True, max_size=8))
+def test_the_way_back_leads_to_the_image(topics: list[str]) -> None:
+    for image, name in zip(topics, detections_topics(topics), strict=True):
+        assert images_of_detections(name, topics) == [image]
+
+
+def test_images_of_detections_are_the_transports_of_one_camera() -> None:
+    both = ['/camera/image', '/camera/image/compressed']
+    assert images_of_detections('/camera/detections', both) == both
+    assert images_of_detections('/camera/image/compressed/detections', both) == both[1:]
+    assert images_of_detections('/camera/detections', ['/camera/left', '/camera/right']) == []
+    assert images_of_detections('/other', both) == []

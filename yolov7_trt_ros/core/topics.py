@@ -36,10 +36,7 @@ def detections_topics(image_topics: Sequence[str]) -> list[str]:
     and where they are one image in two transports, below the transport as well.
 
     """
-    choices = [
-        (detections_topic(topic), f'{_base_topic(topic)}/detections', f'{topic}/detections')
-        for topic in image_topics
-    ]
+    choices = [_choices(topic) for topic in image_topics]
     lengths = [0] * len(choices)
     while True:
         chosen = [names[length] for names, length in zip(choices, lengths, strict=True)]
@@ -57,20 +54,23 @@ def detections_topics(image_topics: Sequence[str]) -> list[str]:
 
 def images_of_detections(topic: str, image_topics: Sequence[str]) -> list[str]:
     """
-    Return the image topics whose detections a topic may carry: the transports of one image.
+    Return the image topics whose detections a topic carries: the transports of one image.
 
-    By the names that `detections_topics` gives, those below a topic's own name first. Empty where
-    none fits, or more than one image does.
+    As `detections_topics` names them where all image topics were detected in; else by any of the
+    names that it may give. Empty where none fits, or more than one image does.
 
     """
-    for names_of in (
-        lambda image: f'{image}/detections', lambda image: f'{_base_topic(image)}/detections',
-        detections_topic,
-    ):
-        found = [image for image in image_topics if names_of(image) == topic]
-        if found:
-            return found if len({_base_topic(image) for image in found}) == 1 else []
-    return []
+    together = dict(zip(detections_topics(image_topics), image_topics, strict=True))
+    if topic in together:
+        return [together[topic]]
+    found = [image for image in image_topics if topic in _choices(image)]
+    return found if len({_base_topic(image) for image in found}) == 1 else []
+
+
+def _choices(image_topic: str) -> tuple[str, str, str]:
+    """Return the names that the detections of an image topic may have, the shortest first."""
+    return (detections_topic(image_topic), f'{_base_topic(image_topic)}/detections',
+            f'{image_topic}/detections')
 
 
 def _base_topic(image_topic: str) -> str:

@@ -53,7 +53,10 @@ def warnings_of(bench: Bench) -> list[str]:
     busy: dict[str, list[str]] = {}
     for row in rows:
         busy.setdefault(row.where.busy, []).append(row.name)
-    told = [f'{", ".join(names)}: {text}' for text, names in busy.items() if text]
+    told = [
+        text if len(busy) == 1 else f'{", ".join(names)}: {text}'
+        for text, names in busy.items() if text
+    ]
     few = {few_images_note(row.accuracy.images) for row in rows if row.accuracy is not None}
     return told + sorted(few - {''})
 

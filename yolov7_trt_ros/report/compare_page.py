@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 
 from yolov7_trt_ros.core.stamps import in_seconds
@@ -208,7 +208,8 @@ def _drift_chart(result: ComparisonResult, limit: float) -> str:
             x = WIDTH_PX * value / end
             told = f'limit {value:g}' if kind == 'limit' else f'95 % within {value:.4f}'
             anchor, shift = ('start', 5) if x < WIDTH_PX * 0.7 else ('end', -5)
-            parts += [line(x, row - 10, x, bottom, kind), text(x + shift, row, told, 'name', anchor)]
+            parts += [line(x, row - 10, x, bottom, kind),
+                      text(x + shift, row, told, 'name', anchor)]
     parts += [text(0, bottom + 17, '0', 'tick', 'start'),
               text(WIDTH_PX, bottom + 17, f'{end:.2f}', 'tick', 'end'),
               text(WIDTH_PX / 2, bottom + 34, 'how far scores moved', 'axis', 'middle')]

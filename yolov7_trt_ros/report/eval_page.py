@@ -133,7 +133,8 @@ def _axes() -> list[str]:
     middle = (_LEFT + _RIGHT) / 2
     return [*parts, text(middle, _BOTTOM + 42, 'recall: part of what is labelled that is found',
                          'axis', 'middle'),
-            upright_text(16, (_TOP + _BOTTOM) / 2, 'precision: part of what is found that is right')]
+            upright_text(16, (_TOP + _BOTTOM) / 2,
+                         'precision: part of what is found that is right')]
 
 
 def _at(recall: float, precision: float) -> tuple[float, float]:

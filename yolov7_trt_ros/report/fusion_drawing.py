@@ -93,8 +93,9 @@ def _node(
     name = _shorten(short_name(layer), _NAME_CHARACTERS)
     return (
         f'<g id="layer-{layer.number}"><title>{escape(_tooltip(layer))}</title>'
-        f'<rect class="layer{" apart" if apart else ""}" x="{x:.1f}" y="{y:.1f}" width="{NODE_WIDTH_PX}" height="{NODE_HEIGHT_PX}" '
-        f'rx="{radius:g}" fill="{colour_of(layer.precision)}" stroke="{stroke}" '
+        f'<rect class="layer{" apart" if apart else ""}" x="{x:.1f}" y="{y:.1f}" '
+        f'width="{NODE_WIDTH_PX}" height="{NODE_HEIGHT_PX}" rx="{radius:g}" '
+        f'fill="{colour_of(layer.precision)}" stroke="{stroke}" '
         f'stroke-width="{stroke_px}"{dash}/>'
         f'<text x="{x + NODE_WIDTH_PX / 2:.1f}" y="{y + 17:.1f}" text-anchor="middle" '
         f'font-weight="bold" fill="{_INK}">{escape(name)}</text>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from yolov7_trt_ros.report.chain_fate import ChainFate, FUSED
-from yolov7_trt_ros.report.engine_layers import EngineLayer
+from yolov7_trt_ros.report.engine_layers import EngineLayer, SYNC
 from yolov7_trt_ros.report.fusion import describe_change, describe_source, FusionReport
 from yolov7_trt_ros.report.fusion_drawing import colour_of, draw_layers, printable
 from yolov7_trt_ros.report.page import heading, Html, make_page, paragraph, safe, scrolling, table
@@ -15,7 +15,8 @@ _MB = 1e6
 _STYLE = """
 .cards { display: flex; flex-wrap: wrap; gap: 12px; margin: 1rem 0; }
 .card { border: 1px solid var(--rule); border-radius: 8px; padding: .5rem 1rem; }
-.card b { display: block; font-size: 1.35rem; font-weight: 600; } .card span { color: var(--soft); }
+.card b { display: block; font-size: 1.35rem; font-weight: 600; }
+.card span { color: var(--soft); }
 .key { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .5rem 0; }
 .key i { display: inline-block; width: 22px; height: 12px; border-radius: 3px; margin-right: 6px;
   border: 1px solid var(--soft); } .key .fused { border: 2px solid var(--ink); }
@@ -79,7 +80,9 @@ _SCRIPT = """
     if (keys[event.key]) { acts[keys[event.key]](); event.preventDefault(); }
   });
   box.addEventListener('wheel', function (event) {
-    if (event.ctrlKey) { show(event.deltaY > 0 ? zoom / 1.1 : zoom * 1.1); event.preventDefault(); }
+    if (!event.ctrlKey) return;
+    show(event.deltaY > 0 ? zoom / 1.1 : zoom * 1.1);
+    event.preventDefault();
   }, {passive: false});
   let held = null;
   box.addEventListener('pointerdown', function (event) {
@@ -171,7 +174,8 @@ def _reasons(report: FusionReport) -> str:
     groups = report.unfused()
     if not groups:
         return heading('Every chain is fused')
-    rows = [(str(len(fates)), printable(reason), _linked(fates)) for reason, fates in groups.items()]
+    rows = [(str(len(fates)), printable(reason), _linked(fates))
+            for reason, fates in groups.items()]
     return heading('Why chains came apart') + table(
         ('chains', 'what is seen', 'convolutions'), rows, kind='text', name='reasons')
 
@@ -243,8 +247,9 @@ def _layer_row(layer: EngineLayer) -> tuple[str, ...]:
                   for each in group)
         for group in (layer.inputs, layer.outputs)
     ]
+    number = str(layer.number)
     return (
-        Html(_link(layer.number, str(layer.number))), printable(layer.name),
+        number if layer.kind == SYNC else Html(_link(layer.number, number)), printable(layer.name),
         printable(layer.layer_type), printable(kind), swatch, *map(printable, tensors),
         printable(layer.tactic),
     )

@@ -25,7 +25,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif;
   color: var(--ink); background: var(--ground); max-width: 1180px; margin: 2rem auto;
   padding: 0 1.2rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .8rem; }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; } h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 a { color: var(--link); } .good { color: var(--good); } .bad { color: var(--bad); }
 .note, figcaption, .soft { color: var(--soft); font-size: 13.5px; max-width: 62rem; }

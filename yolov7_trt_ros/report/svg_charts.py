@@ -270,5 +270,7 @@ def _legend(kinds: Sequence[str]) -> list[str]:
 
 
 def _shortened(name: str) -> str:
+    """Cut the middle out of a long name: names of rows differ at their ends."""
     most = int((_LABEL_WIDTH - 16) / CHARACTER_PX)
-    return name if len(name) <= most else f'{name[: most - 1]}…'
+    half = (most - 1) // 2
+    return name if len(name) <= most else f'{name[:half]}…{name[-half:]}'
