@@ -89,7 +89,10 @@ def test_all_methods_and_the_fall_back(network: FloatModel, calibration: Calibra
     assert result.winner.extra == (FRAGILE,)
     assert quantised_convs(result.model) == set(network.convs) - {'head', FRAGILE}
     assert result.sensitivity[0][0] == FRAGILE
-    assert lines[0] == 'float' and 'sensitivity of each convolution' in lines
+    assert lines[0].startswith('float: the model as it is') and lines[1].startswith('float: 0.5')
+    assert 'minmax: 0.2500 (-0.2500)' not in lines and 'minmax: 0.3000 (-0.2000)' in lines
+    assert 'minmax is the best, but not as good as float: each of the ' in ' '.join(lines)
+    assert 'minmax, 2 float: the 2 most sensitive stay float' in lines
 
 
 def test_no_fall_back_where_nothing_is_lost(

@@ -66,7 +66,7 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--memory', choices=MEMORIES, default=MEMORIES[0],
-        help='how images reach the GPU (default: measured once a machine)',
+        help='how images reach the GPU (default: measured once on each machine)',
     )
     group.add_argument(
         '--no-cuda-graph', action='store_true', help='launch each step on its own'
@@ -77,7 +77,7 @@ def add_model_argument(parser: argparse.ArgumentParser, what: str) -> None:
     """Add a model as the first argument without a flag, and `-m` as other verbs take it."""
     parser.add_argument('model', nargs='?', metavar='MODEL', help=what)
     parser.add_argument(
-        '--model', '-m', dest='named_model', metavar='M', help='the same, as other verbs take it'
+        '--model', '-m', dest='named_model', metavar='M', help='the same as MODEL'
     )
 
 
@@ -123,7 +123,7 @@ def add_checkpoint_arguments(parser: argparse._ActionsContainer) -> None:
     )
     group.add_argument(
         '--activation', choices=ACTIVATIONS,
-        help='activation of all layers (default: the published one, as is said)',
+        help='activation of all layers (default: the published one, which is printed)',
     )
 
 
@@ -208,7 +208,7 @@ def _pixels(text: str) -> int:
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument(
-        '--json', metavar='FILE', help='write the results as JSON to a file, or - for the output'
+        '--json', metavar='FILE', help='write the results as JSON to a file, or - for stdout'
     )
 
 

@@ -40,7 +40,7 @@ def run_rows_apart(
 ) -> Iterator[BenchRow]:
     """Measure each row in a process of its own; one that cannot run says why."""
     for number, (spec, given) in enumerate(zip(specs, args.rows, strict=True), 1):
-        output.say(row_heading(spec, number, len(specs)), file=sys.stderr)
+        output.say(row_heading(spec, number, len(specs), around.plan_s), file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix='yolov7_trt_bench_') as folder:
             command = child_command(args, given, Path(folder))
             ended = _run(command)

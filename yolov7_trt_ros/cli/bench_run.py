@@ -42,20 +42,26 @@ class Surroundings:
     meter: PowerMeter
     gpu_memory: GpuMemory
 
+    @property
+    def plan_s(self) -> float:
+        """How long the measurements of a row take at least: network and frames, each batch."""
+        return 2 * self.plan.seconds * len(self.batches)
+
 
 def run_rows(specs: Sequence[RowSpec], around: Surroundings) -> Iterator[BenchRow]:
     """Measure each row; one that cannot run says why, and the rest go on."""
     for number, spec in enumerate(specs, 1):
-        output.say(row_heading(spec, number, len(specs)), file=sys.stderr)
+        output.say(row_heading(spec, number, len(specs), around.plan_s), file=sys.stderr)
         row = run_row(spec, around)
         if row.why_not:
             output.warn(f'{row.name}: {row.why_not}')
         yield row
 
 
-def row_heading(spec: RowSpec, number: int, count: int) -> str:
-    """Return what is said before a row is measured."""
-    return f'row {number} of {count}: {bench_rows.row_name(spec)} ({Path(spec.model).name})'
+def row_heading(spec: RowSpec, number: int, count: int, plan_s: float) -> str:
+    """Return what is said before a row is measured, and how long that takes at least."""
+    return (f'row {number} of {count}: {bench_rows.row_name(spec)} ({Path(spec.model).name}); '
+            f'{plan_s:.0f} s or more, {plan_s * (count - number):.0f} s for the rows after it')
 
 
 def empty_row(spec: RowSpec, around: Surroundings) -> BenchRow:

@@ -1,11 +1,12 @@
 """
 Compare the detections of two runs over one drive.
 
-Frames are those with the same topic and stamp; in each, detections of the same class that overlap
-by --iou are partners, the best scores first. A detection from --score-threshold on that has no
-partner, of whatever score, is missed (in A) or new (in B). AP50 takes those of A as the labels
-and is the mean over their classes. Record both bags with a threshold below the one given here,
-or a score that moves across it counts as a detection that has gone.
+Frames with the same topic and stamp are compared. In each, detections of the same class that
+overlap by --iou or more are partners, the best scores first. A detection with a score of
+--score-threshold or more and no partner is missed (if it is in A) or new (if it is in B). AP50
+takes the detections of A as the labels. Record both bags with a threshold below the one given
+here; else a score that moves across it counts as a detection that has gone.
+
 The exit status is 0 within the limits, 1 beyond one of them, 2 for wrong usage.
 
 Examples
@@ -24,7 +25,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output, targets
+from yolov7_trt_ros.cli import arguments, interruption, output, targets
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.core.stamps import in_seconds
 from yolov7_trt_ros.core.topics import split_names
@@ -49,9 +50,9 @@ _SHOWN_LONE = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument(
-        'reference', type=Path, metavar='A', help='bag folder, .mcap or .db3 file to hold on to'
+        'reference', type=Path, metavar='A', help='reference: bag folder, .mcap or .db3 file'
     )
-    parser.add_argument('new', type=Path, metavar='B', help='bag to compare with it')
+    parser.add_argument('new', type=Path, metavar='B', help='bag to compare with the reference')
     parser.add_argument(
         '--topics', type=split_names, default=[], metavar='X,Y',
         help='detections topics (default: all of both)',
@@ -59,12 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_number(parser, 'iou', 'IOU', 'least overlap of partners')
     _add_number(parser, 'score-threshold', 'S', 'least score of what must have a partner', '-s')
     limits = parser.add_argument_group('limits')
-    _add_number(limits, 'max-drift', 'D', 'most that scores move, for 95 %% of the matched')
+    _add_number(limits, 'max-drift', 'D', 'most that the scores of 95 %% of the matched may move')
     _add_number(limits, 'min-ap50', 'AP', 'least AP50 of B against A')
     _add_number(limits, 'min-matched', 'P', 'least part matched, of matched, missed and new')
     _add_number(limits, 'min-frames', 'P', "least part of A's frames that B must have")
     arguments.add_json_argument(parser)
-    parser.add_argument('--html', type=Path, metavar='FILE', help='write a page to look at')
+    parser.add_argument('--html', type=Path, metavar='FILE', help='write a page with the frames to look at')
     parser.add_argument(
         '--images', type=Path, metavar='BAG',
         help='bag with the images, for the page (default: A or B, if they hold them)',
@@ -82,16 +83,21 @@ def _add_number(
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 beyond a limit, or where a part could not be read."""
-    from yolov7_trt_ros.cli.compare_pictures import find_holders, read_pictures
-    from yolov7_trt_ros.report.compare_limits import CompareLimits, exceeded_limits
-    from yolov7_trt_ros.report.compare_page import CompareContext
-    from yolov7_trt_ros.report.detection_compare import CompareSettings, Comparison
-
     bags_given = [args.reference, args.new, args.images]
     if args.images is not None and args.html is None:
         raise SettingError('--images are shown on the page: give --html FILE too')
     targets.check_json(args.json, bags_given)
     targets.check_file('--html', args.html, 'HTML', bags_given)
+    with interruption.told():  # all that is written is written at the end
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.compare_pictures import find_holders, read_pictures
+    from yolov7_trt_ros.report.compare_limits import CompareLimits, exceeded_limits
+    from yolov7_trt_ros.report.compare_page import CompareContext
+    from yolov7_trt_ros.report.detection_compare import CompareSettings, Comparison
+
     settings = CompareSettings(args.iou, args.score_threshold)
     limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)
     holders = find_holders(args)

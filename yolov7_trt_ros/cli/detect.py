@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--output', '-o', type=Path, metavar='DIR',
-        help='folder to write to; needed but for --show',
+        help='folder to write to; may be left out with --show',
     )
     parser.add_argument(
         '--every', type=int, default=1, metavar='N',

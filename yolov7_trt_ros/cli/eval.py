@@ -1,13 +1,15 @@
 """
-Measure a model's average precision on COCO images.
+Measure a model's average precision on labelled pictures.
 
-As COCO asks for it: score threshold 0.001, several classes per box, NMS at IoU 0.65, at most 300
-detections an image, computed by pycocotools. The letterbox is a square unless --rectangular.
+Labels are in COCO's format, and AP is measured as COCO asks for it: score threshold 0.001,
+several classes per box, NMS at IoU 0.65, at most 300 detections an image, computed by pycocotools.
+The letterbox is a square unless --rectangular. --html draws precision over recall and tells which
+class was taken for which.
 
 Examples
 --------
   yolov7_trt eval --images val2017 --annotations instances_val2017.json --json result.json
-  yolov7_trt eval -m yolov7.onnx --images val2017 --annotations part.json --json - --rectangular
+  yolov7_trt eval -m yolov7.onnx --images val2017 --annotations part.json --html eval.html
 
 """
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 import difflib
 import sys
+import textwrap
 from typing import Any, NoReturn
 
 WITHOUT_FLAG = ''
@@ -27,7 +28,7 @@ OURS: dict[str, tuple[str, ...]] = {
     '--max-det': ('--max-detections',), '--topk': ('--max-detections',),
     '--topk-all': ('--max-detections',),
     '--imgsz': _SIZE, '--img-size': _SIZE, '--img': _SIZE, '--image-size': _SIZE,
-    '--input-size': _SIZE, '--resolution': _SIZE, '--input-shape': _SIZE, '--imgsize': _SIZE,
+    '--input-size': _SIZE, '--network-size': _SIZE, '--resolution': _SIZE, '--input-shape': _SIZE, '--imgsize': _SIZE,
     '--weights': _MODEL, '--weight': _MODEL, '--model': _MODEL, '--model-path': _MODEL,
     '--checkpoint': _MODEL, '--ckpt': _MODEL, '--engine': _MODEL, '--onnx': _MODEL,
     '--plan': _MODEL, '--loadEngine': _MODEL, '-w': _MODEL, '-m': _MODEL,
@@ -53,6 +54,17 @@ OURS: dict[str, tuple[str, ...]] = {
     '--overwrite': ('--force',), '--workers': ('--threads',), '--fps': ('--rate',),
 }
 """Options of the YOLO repositories, of Ultralytics and of trtexec, and which of ours to try."""
+
+
+class FilledText(argparse.RawDescriptionHelpFormatter):
+    """Fits paragraphs to the terminal, and leaves what is indented, such as examples, as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        blocks = [
+            block if '\n ' in f'\n{block}' else textwrap.fill(block, width)
+            for block in text.strip('\n').split('\n\n')
+        ]
+        return textwrap.indent('\n\n'.join(blocks), indent)
 
 
 class VerbParser(argparse.ArgumentParser):

@@ -1,12 +1,11 @@
 """
 Tell which layers of a model TensorRT fused.
 
-A chain is a convolution with the activation, batch normalisation or residual sum behind it. Told
-are the chains that became one layer and those that did not with what is seen there, the precision
-of each layer as far as TensorRT tells it or it follows from what is told, the reformats in
-between, and the bytes that all layers read and write: fusion saves them, and INT8 should. The
-exit status is 1 where less than --min-fused of the chains are fused; without that option nothing
-is demanded.
+A chain is a convolution with the activation, batch normalisation or residual sum behind it. This
+tells which chains became one layer, and of the others what is seen there. It also tells the
+precision of each layer, as far as TensorRT tells it, the reformats in between, and the bytes that
+all layers read and write, which fusion and INT8 should make fewer. The exit status is 1 where less
+than --min-fused of the chains are fused; without that option nothing is demanded.
 
 MODEL is a plan (read with TensorRT's engine inspector, on the GPU it is for), a JSON file of
 layers (of --save-layers, or of trtexec --exportLayerInfo), or an ONNX model, which is built first.
@@ -36,7 +35,7 @@ import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, output, targets
+from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('results')
     group.add_argument('--svg', type=Path, metavar='FILE', help='draw the layers')
     group.add_argument(
-        '--html', type=Path, metavar='FILE', help='write picture and tables as one page'
+        '--html', type=Path, metavar='FILE', help='write a page: drawing with zoom, tables'
     )
     group.add_argument(
         '--save-layers', type=Path, metavar='FILE',
@@ -102,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
     if args.time and args.profile:
         raise SettingError('--time measures what --profile reads: give one of them')
     _check_targets(args)
-    record, onnx = _read_layers(args)
+    with interruption.told():  # while it builds or times
+        record, onnx = _read_layers(args)
     if args.profile:
         record |= {'Times': _read_profile(args.profile)}
     chains = _find_chains(record, onnx)

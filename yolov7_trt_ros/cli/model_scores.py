@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 import contextlib
 import functools
 from pathlib import Path
 import tempfile
 from typing import Any, Protocol, TYPE_CHECKING, TypeAlias
 
-from yolov7_trt_ros.cli import labels
+from yolov7_trt_ros.cli import labels, output
 from yolov7_trt_ros.cli.calibration_pictures import FilePictures
 from yolov7_trt_ros.core.class_names import visible
 from yolov7_trt_ros.errors import CalibrationError, InferenceError
@@ -91,7 +91,7 @@ class LabelledScore:
 
         with _opened(model, self._open_model) as detector:
             categories = self._categories_of(detector.spec.class_names)
-            found = _detect(detector, self._labelled())
+            found = _detect(detector, self._labelled(), self._pictures)
         records, images = [], []
         for name, detections in found:
             image = self._annotations.image_of(name)
@@ -146,7 +146,7 @@ class AgreementScore:
         from yolov7_trt_ros.report.agreement import measure_agreement
 
         with _opened(model, self._open_model) as detector:
-            found = [each for _, each in _detect(detector, self._pictures)]
+            found = [each for _, each in _detect(detector, self._pictures, self._pictures)]
         self.used = len(found)
         if not found:
             raise CalibrationError('none of the pictures to score on can be used')
@@ -181,7 +181,16 @@ def _opened(model: Any, open_model: OpenModel) -> Iterator[Detector]:
         detector.close()
 
 
-def _detect(detector: Detector, pictures: Named) -> Sequence[tuple[str, Detections]]:
+def _detect(
+    detector: Detector, pictures: Named, most: Named
+) -> Sequence[tuple[str, Detections]]:
+    """Return the detections of some pictures; `most` are those that they are among."""
     from yolov7_trt_ros.report.accuracy import accuracy_settings
 
-    return list(detect_all(detector, pictures, accuracy_settings()))
+    found = []
+    count = len(most) if isinstance(most, Sized) else None
+    with output.progress_bar('scoring', count) as advance:
+        for each in detect_all(detector, pictures, accuracy_settings()):
+            found.append(each)
+            advance()
+    return found

@@ -114,12 +114,12 @@ def _add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
         '--labels', type=Path, metavar='FILE',
         help='labels of --images in COCO instances format, learnt as well',
     )
-    group.add_argument('--seed', type=int, default=0, metavar='N', help='of everything random')
+    group.add_argument('--seed', type=int, default=0, metavar='N', help='start of all random numbers')
     group.add_argument(
         '--checkpoint', type=Path, metavar='FILE',
         help='where an interrupted recovery is kept (default: beside the output)',
     )
-    group.add_argument('--resume', action='store_true', help='go on from there')
+    group.add_argument('--resume', action='store_true', help='go on from the checkpoint')
 
 
 def run(args: argparse.Namespace) -> int:

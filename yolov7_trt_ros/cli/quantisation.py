@@ -194,7 +194,7 @@ def run_quantisation(
 
     kept = kept_convs(model, options.keep)
     blobs = Blobs(path, pictures.calibration, options)
-    report(f'calibrating on {len(pictures.calibration)} pictures')
+    report(f'calibrating on {len(pictures.calibration)} pictures: what values each layer has')
     with output.progress_bar('calibration', len(pictures.calibration)) as advance:
         calibration = calibrate(model, blobs, threads=options.threads, advance=advance)
     if score is None:
@@ -206,7 +206,7 @@ def run_quantisation(
     return run_tournament(
         model, calibration, score, methods=options.methods, kept=kept, sensitivity_blobs=few,
         tolerance=score.tolerance, weight_range=options.weight_range, threads=options.threads,
-        report=report,
+        report=report, progress=output.progress_bar,
     )
 
 

@@ -1,5 +1,5 @@
 """
-Put the weights of another ONNX model into a copy of a refittable TensorRT plan: seconds, no build.
+Put new weights into a copy of a TensorRT plan, without a build.
 
 PLAN was built with --refittable, here, and MODEL differs from what it was built from in weights
 alone: a model that was trained further. Another layer, shape or scale of int8 is refused; build a

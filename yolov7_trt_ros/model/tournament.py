@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -17,6 +18,14 @@ from yolov7_trt_ros.model.sensitivity import rank_convs
 FLOAT_COUNTS = (1, 2, 4, 8)
 """How many of the most sensitive convolutions are tried as float."""
 
+_HOW = {
+    'kl': 'ranges that lose the least information',
+    'mse': 'ranges with the least squared error',
+    'percentile': 'ranges that hold all but the largest values',
+    'minmax': 'ranges that hold every value',
+}
+
+Progress = Callable[[str, int], contextlib.AbstractContextManager[Callable[[], None]]]
 Score = Callable[[Any], float]
 """From a ModelProto to a score, 0..1, higher is better."""
 
@@ -78,6 +87,11 @@ class Tournament:
     sensitivity: tuple[tuple[str, float], ...]
 
 
+@contextlib.contextmanager
+def _show_nothing(_label: str, _count: int) -> Iterator[Callable[[], None]]:
+    yield lambda: None
+
+
 def run_tournament(
     model: FloatModel,
     calibration: Calibration,
@@ -90,6 +104,7 @@ def run_tournament(
     weight_range: str = 'max',
     threads: int = 0,
     report: Callable[[str], Any] = lambda text: None,
+    progress: Progress = _show_nothing,
 ) -> Tournament:
     """
     Quantise by each method, then with the most sensitive convolutions of the best left float.
@@ -110,7 +125,9 @@ def run_tournament(
     threads
         Of the sensitivity: CPU threads; 0 takes one per core that this process may use.
     report
-        Gets a line for each thing that begins.
+        Gets a line for each thing that begins, what it is and why, and for each result.
+    progress
+        Shows how far the sensitivity is: from a label and a count to what moves it one on.
 
     """
     def changed(entry: Entry) -> Any:
@@ -120,20 +137,29 @@ def run_tournament(
 
     def enter(method: str, extra: tuple[str, ...]) -> Entry:
         entry = Entry(method, (*kept, *extra), extra)
-        report(entry.name)
-        return dataclasses.replace(entry, score=score(changed(entry)))
+        why = f'the {len(extra)} most sensitive stay float' if extra else _HOW[method]
+        report(f'{entry.name}: {why}')
+        return scored(dataclasses.replace(entry, score=score(changed(entry))))
 
-    report('float')
+    def scored(entry: Entry) -> Entry:
+        report(f'{entry.name}: {entry.score:.4f} ({_score(entry) - reference:+.4f})')
+        return entry
+
+    report('float: the model as it is, which the others are compared with')
     reference = score(model.model)
+    report(f'float: {reference:.4f}; {len(methods)} to try')
     entries = [enter(method, ()) for method in methods]
     ranked: list[tuple[str, float]] = []
     best = max(entries, key=_score)
     if len(sensitivity_blobs) and _score(best) < reference - tolerance:
-        report('sensitivity of each convolution')
-        ranked = rank_convs(
-            model, calibration, sensitivity_blobs, method=best.method, kept=kept,
-            weight_range=weight_range, threads=threads,
-        )
+        count = len(model.convs) - len(kept)
+        report(f'{best.name} is the best, but not as good as float: each of the {count} '
+               'convolutions is quantised alone, to find those that lose most')
+        with progress('convolutions', count) as advance:
+            ranked = rank_convs(
+                model, calibration, sensitivity_blobs, method=best.method, kept=kept,
+                weight_range=weight_range, threads=threads, advance=advance,
+            )
         worst = [name for name, _ in ranked]
         entries += [
             enter(best.method, tuple(worst[:count]))
