@@ -6,9 +6,13 @@ import ast
 from collections.abc import Iterator
 import inspect
 import json
+import os
 from pathlib import Path
 import re
 import shlex
+import signal
+import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -389,15 +393,58 @@ def test_the_dockerfile_says_that_it_was_not_run_and_starts_what_is_there() -> N
     assert 'NOT RUN HERE' in path.read_text(encoding='utf-8').splitlines()[0]
     found = instructions(path)
     assert {name for name, _ in found} <= {
-        'ARG', 'FROM', 'ENV', 'SHELL', 'RUN', 'COPY', 'WORKDIR', 'STOPSIGNAL', 'ENTRYPOINT',
+        'ARG', 'FROM', 'ENV', 'SHELL', 'RUN', 'COPY', 'WORKDIR', 'ENTRYPOINT',
     }
-    entry = json.loads(dict(found)['ENTRYPOINT'])
-    started = re.search(r'ros2 launch yolov7_trt_ros (\S+)', ' '.join(entry))
-    assert started and (LAUNCH / started.group(1)).is_file()
-    assert dict(found)['STOPSIGNAL'] == 'SIGINT'  # `ros2 launch` passes only that on
-    arguments = {rest.partition('=')[0] for name, rest in found if name == 'ARG'}
-    base = dict(found)['FROM']
-    assert set(re.findall(r'\$\{(\w+)\}', base)) <= arguments
+    entry = ' '.join(json.loads(dict(found)['ENTRYPOINT']))
+    started = re.search(r'exec /workspace/src/yolov7_trt_ros/(\S+)', entry)
+    assert started and os.access(REPOSITORY / started.group(1), os.X_OK)
+    file = re.search(r'LAUNCH_FILE=(\S+)', path.read_text(encoding='utf-8'))
+    assert file and (LAUNCH / file.group(1)).is_file()
+    defaults = {name: text for line, rest in found if line == 'ARG'
+                for name, _, text in [rest.partition('=')]}
+    assert set(re.findall(r'\$\{(\w+)\}', dict(found)['FROM'])) <= set(defaults)
+    readme = (DOCS / 'docker' / 'README.md').read_text(encoding='utf-8')
+    images = set(re.findall(r'nvcr[.]io/[^\s`]+', readme))
+    assert defaults['BASE'] in images and len(images) == 2
+    assert set(re.findall(r'--build-arg (\w+)=', readme)) <= set(defaults)
+
+
+ROS2 = """#!/bin/bash
+echo "$@" > started
+trap 'echo INT > got; sleep 0.3; echo ended >> got; exit 7' INT
+trap 'echo TERM > got; exit 1' TERM
+touch ready
+while true; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize('sent', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_container_ends_after_what_it_launched(tmp_path: Path, sent: signal.Signals) -> None:
+    """A stand-in for `ros2 launch` takes a while to end on SIGINT, and would drop its nodes."""
+    (tmp_path / 'ros2').write_text(ROS2)
+    (tmp_path / 'ros2').chmod(0o755)
+    process = subprocess.Popen(
+        [DOCS / 'docker' / 'launch_and_wait.sh', 'detect.launch.py', 'image_topics:=/a b'],
+        cwd=tmp_path, env=os.environ | {'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
+    )
+    deadline = time.monotonic() + 600
+    while not (tmp_path / 'ready').exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(sent)
+    assert process.wait(600) == 7
+    assert (tmp_path / 'got').read_text().split() == ['INT', 'ended']
+    started = (tmp_path / 'started').read_text().strip()
+    assert started == 'launch yolov7_trt_ros detect.launch.py image_topics:=/a b'
+
+
+def test_the_container_ends_with_what_it_launched(tmp_path: Path) -> None:
+    (tmp_path / 'ros2').write_text('#!/bin/bash\nexit 3\n')
+    (tmp_path / 'ros2').chmod(0o755)
+    done = subprocess.run(
+        [DOCS / 'docker' / 'launch_and_wait.sh', 'x'], timeout=600, check=False,
+        env=os.environ | {'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
+    )
+    assert done.returncode == 3
 
 
 def test_the_names_that_these_tests_know_are_no_more_than_there_are() -> None:
