@@ -100,7 +100,7 @@ def test_what_is_a_stream(text: str, is_one: bool) -> None:
 def test_frames_come_with_growing_stamps(server: MjpegServer) -> None:
     source = StreamSource(server.url)
     assert (source.kind, source.count) == ('video', None)
-    assert source.path.name == f'127.0.0.1-{server.port}-stream.mjpg'
+    assert source.path.name == f'127-0-0-1-{server.port}-stream-mjpg'
     frames = list(itertools.islice(source, 5))
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     assert all(isinstance(frame, Frame) for frame in frames)
@@ -155,6 +155,22 @@ def test_an_end_that_is_asked_for(server: MjpegServer) -> None:
 def test_nobody_there(address: str) -> None:
     with pytest.raises(ImageError, match='cannot be opened'):
         StreamSource(address)
+
+
+def test_a_webcam_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(ImageError, match='no webcam 987; (found: .dev.video|this machine)'):
+        StreamSource('987')
+
+
+@pytest.mark.parametrize(('address', 'name'), [
+    ('rtsp://user:word@127.0.0.1:8554/cam.1?x=2', '127-0-0-1-8554-cam-1'),
+    ('http://camera.local/stream', 'camera-local-stream'),
+])
+def test_the_whole_address_names_the_video(
+    address: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StreamSource, '_open', lambda self: cv2.VideoCapture())
+    assert StreamSource(address).path.stem == name
 
 
 def test_frames_that_are_too_large_are_refused(server: MjpegServer) -> None:

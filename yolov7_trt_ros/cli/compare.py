@@ -65,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_number(limits, 'min-matched', 'P', 'least part matched, of matched, missed and new')
     _add_number(limits, 'min-frames', 'P', "least part of A's frames that B must have")
     arguments.add_json_argument(parser)
-    parser.add_argument('--html', type=Path, metavar='FILE', help='write a page with the frames to look at')
+    parser.add_argument(
+        '--html', type=Path, metavar='FILE', help='write a page with the frames to look at'
+    )
     parser.add_argument(
         '--images', type=Path, metavar='BAG',
         help='bag with the images, for the page (default: A or B, if they hold them)',

@@ -114,7 +114,9 @@ def _add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
         '--labels', type=Path, metavar='FILE',
         help='labels of --images in COCO instances format, learnt as well',
     )
-    group.add_argument('--seed', type=int, default=0, metavar='N', help='start of all random numbers')
+    group.add_argument(
+        '--seed', type=int, default=0, metavar='N', help='start of all random numbers'
+    )
     group.add_argument(
         '--checkpoint', type=Path, metavar='FILE',
         help='where an interrupted recovery is kept (default: beside the output)',

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TITLE = 'yolov7_trt detect (q ends)'
+_LONGEST_SIDE_PX = 1280
 _END_KEYS = (ord('q'), ord('Q'), 27)
 
 
@@ -37,6 +38,7 @@ class Window:
                 'leave it out and look at what -o DIR gets'
             )
         self.closed = False
+        self._sized = False
         try:
             cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL)
         except cv2.error as exc:
@@ -49,6 +51,11 @@ class Window:
         """Show a frame, and take note of keys."""
         import cv2
 
+        if not self._sized:
+            height, width = pixels.shape[:2]
+            scale = min(1.0, _LONGEST_SIDE_PX / max(height, width))
+            cv2.resizeWindow(TITLE, round(width * scale), round(height * scale))
+            self._sized = True
         cv2.imshow(TITLE, pixels)
         key = cv2.waitKey(1) & 0xff
         visible = cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1

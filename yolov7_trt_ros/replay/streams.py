@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from yolov7_trt_ros.core.image import check_size, DEFAULT_MAX_DECODED_PIXELS, ImageView
-from yolov7_trt_ros.core.plain_text import quoted
+from yolov7_trt_ros.core.plain_text import listed, quoted
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 
@@ -78,10 +78,7 @@ class StreamSource:
         self._latest: queue.Queue[Any] = queue.Queue(1)
         self._capture = self._open()
         if self._capture is None:
-            raise ImageError(
-                f'{quoted(self.name)} cannot be opened: nobody answers there, or it is no stream '
-                'that this OpenCV reads'
-            )
+            raise ImageError(f'{quoted(self.name)} cannot be opened: {_why_not(address)}')
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         known = math.isfinite(fps) and _LEAST_FPS <= fps <= _MOST_FPS
         self.fps: float | None = float(fps) if known else _DEFAULT_FPS
@@ -180,10 +177,23 @@ def _device(text: str) -> int | None:
     return int(digits) if digits.isdecimal() and len(digits) <= 3 else None
 
 
+def _why_not(address: str) -> str:
+    """Return what may keep a stream from being opened."""
+    device = _device(address)
+    if device is None:
+        return 'nobody answers there, or it is no stream that this OpenCV reads'
+    if Path(f'/dev/video{device}').exists():
+        return 'another program has that webcam, or this user may not use it (group video)'
+    there = sorted(str(path) for path in Path('/dev').glob('video*'))
+    return f'there is no webcam {device}; ' + (
+        f'found: {listed(there, 4)}' if there else 'this machine has none'
+    )
+
+
 def _plain_name(address: str) -> str:
-    """Return a name for files: `webcam-0`, `camera.local-8080-stream`."""
+    """Return a name for files, without dots: `webcam-0`, `camera-local-8080-stream`."""
     device = _device(address)
     if device is not None:
         return f'webcam-{device}'
     rest = _USER.sub('//', address).partition('://')[2].partition('?')[0]
-    return re.sub(r'[^A-Za-z0-9.]+', '-', rest).strip('-.')[:80] or 'stream'
+    return re.sub(r'[^A-Za-z0-9]+', '-', rest).strip('-')[:80] or 'stream'
