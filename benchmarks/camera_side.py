@@ -14,7 +14,6 @@ the image, `taken` until it is taken, and the CPU time of the camera process for
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 from pathlib import Path
@@ -33,14 +32,18 @@ from yolov7_trt_ros.report.latency import NS_PER_MS
 
 TOPIC, RATE_HZ, WARM_UP = 'camera_side', 15.0, 15
 SEGMENT = '<segment_size>134217728</segment_size>'
+MESSAGE = '<maxMessageSize>16777216</maxMessageSize>'
+UDP = '<transport_id>udp</transport_id>\n        </userTransports>'
 WAYS: dict[str, dict[str, Any]] = {
     'as documented': {},
     'history of 1 instead of 5': {'depth': 1},
     'reliable': {'reliable': True},
     'malloc as it comes': {'tuned': False},
-    'segment of 16 MiB': {'segment_mib': 16},
-    'segment of 512 MiB': {'segment_mib': 512},
+    'segment of 32 MiB': {'segment_mib': 32},
     'published asynchronously': {'mode': 'ASYNCHRONOUS'},
+    'shared memory alone': {'message_kib': 16384},
+    'shared memory alone, parts of 1 MiB': {'message_kib': 1024},
+    'shared memory alone, parts of 256 KiB': {'message_kib': 256},
 }
 
 
@@ -50,16 +53,13 @@ def publish(options: dict[str, Any], count: int, size: str) -> None:
         process.tune_malloc()
     import rclpy
     from rclpy.qos import QoSProfile, ReliabilityPolicy
-    from rclpy.serialization import serialize_message
+    from ready_bytes import ReadyImage
     from sensor_msgs.msg import Image
 
     width, height = map(int, size.split('x'))
     message = Image(height=height, width=width, encoding='bgr8', step=width * 3)
     message.data.frombytes(os.urandom(width * height * 3))
-    octets = bytes(serialize_message(message))
-    address = ctypes.cast(ctypes.c_char_p(octets), ctypes.c_void_p).value
-    assert address is not None
-    stamp = (ctypes.c_uint32 * 2).from_address(address + 4)
+    ready = ReadyImage(message)
     rclpy.init()
     node = rclpy.create_node('camera')
     kind = ReliabilityPolicy.RELIABLE if options.get('reliable') else ReliabilityPolicy.BEST_EFFORT
@@ -75,9 +75,8 @@ def publish(options: dict[str, Any], count: int, size: str) -> None:
             used_s = time.process_time()
         due_s += 1 / RATE_HZ
         time.sleep(max(0.0, due_s - time.monotonic()))
-        stamp[:] = divmod(time.time_ns(), NS_PER_S)
         began_ns = time.perf_counter_ns()
-        publisher.publish(octets)
+        ready.publish(publisher, time.time_ns())
         calls_ns.append(time.perf_counter_ns() - began_ns)
     cpu_s = time.process_time() - used_s
     time.sleep(1.0)
@@ -125,6 +124,21 @@ def receive(seconds: float) -> None:
     os._exit(0)  # nothing is to be saved
 
 
+def changed(profile: str, options: dict[str, Any]) -> str:
+    """Return a profile of Fast DDS with the segment, or without UDP and in parts, as asked for."""
+    edits = [(SEGMENT, f'<segment_size>{options.get("segment_mib", 128) << 20}</segment_size>')]
+    if 'message_kib' in options:
+        edits += [
+            (MESSAGE, f'<maxMessageSize>{options["message_kib"] << 10}</maxMessageSize>'),
+            (UDP, '</userTransports>'),
+        ]
+    for old, new in edits:
+        if profile.count(old) != 1:
+            raise SystemExit(f'{old} is not once in the profile, which this script expects')
+        profile = profile.replace(old, new)
+    return profile
+
+
 def run_way(name: str, args: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
     """Run a camera and a receiver; returns what both have noted."""
     options = WAYS[name]
@@ -141,11 +155,8 @@ def run_way(name: str, args: argparse.Namespace, folder: Path) -> dict[str, list
     )
     for variable in process.PROFILE_VARIABLES:
         if variable in environment:
-            profile = Path(environment[variable]).read_text()
-            assert SEGMENT in profile
-            mib = options.get('segment_mib', 128)
-            own = folder / f'profile_{mib}.xml'
-            own.write_text(profile.replace(SEGMENT, f'<segment_size>{mib << 20}</segment_size>'))
+            own = folder / f'{list(WAYS).index(name)}.xml'
+            own.write_text(changed(Path(environment[variable]).read_text(), options))
             environment[variable] = str(own)
     camera = subprocess.run(
         [*command, '--publish', name], env=environment, stdout=subprocess.PIPE, text=True,

@@ -5,9 +5,9 @@ How long the detector node takes from image to detections, topic to topic, and w
 
 The node, and each camera, is a process of its own; this one only listens. Cameras publish
 best-effort bgr8 images, stamped right before, in two ways, each with a node of its own:
-`serialized` publishes bytes that are ready, with the stamp put in place, and costs about what a
-driver in C++ does; `message` has rclpy serialise a message object. Latency is from the stamp until
-the detections are here as bytes, before they become Python objects. A frame is lost when no
+`serialized` gives the middleware bytes that are ready, with the stamp put in place, and costs what
+a driver in C++ does; `message` has rclpy serialise a message object. Latency is from the stamp to
+the detections here as bytes, before they become Python objects. A frame is lost when no
 detections come for it: lost in transport, or dropped for a newer one. Stages are those of
 /diagnostics, over the last 512 frames of a camera: of 30 Hz, with --seconds under 18, the 2 s of
 warm-up are partly among them. Fewer than 5 boxes a frame are an error, not a result.
@@ -18,12 +18,10 @@ from __future__ import annotations
 
 import argparse
 import array
-import ctypes
 import itertools
 import json
 import os
 from pathlib import Path
-import struct
 import subprocess
 import sys
 import time
@@ -36,7 +34,8 @@ from r2b_report import r2b_record, write_r2b
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message, serialize_message
+from rclpy.serialization import deserialize_message
+from ready_bytes import ReadyImage
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
@@ -48,7 +47,6 @@ from yolov7_trt_ros.report.latency import percentiles_ms
 WARM_UP_S, DRAIN_S, MATCH_S, STOP_S = 2.0, 2.5, 30.0, 30.0
 STAGE_WINDOW, ERROR = 512, b'\2'  # of the node's percentiles; level of a status
 PUBLISHERS = SERIALIZED, MESSAGE = 'serialized', 'message'
-STAMP_AT = 4  # of a serialised message that begins with a header
 OPTIONS = {  # what is passed on to the node: default, choices
     'model': ('yolov7-nano', None), 'backend': ('auto', BACKENDS), 'memory': ('staged', MEMORIES),
     'precision': ('fp16', PRECISIONS), 'plan_cache': ('', None),
@@ -59,40 +57,27 @@ OPTIONS = {  # what is passed on to the node: default, choices
 Frames = tuple[list[int], dict[int, int]]  # stamps (ns) sent, and when what came of them was here
 
 
-class StampedMessage:
+class MessageImage:
     """A message object that rclpy serialises each time."""
 
     def __init__(self, message: Image) -> None:
-        self.published = message
+        self._message = message
 
-    def stamp(self, stamp_ns: int) -> None:
-        """Put the stamp in."""
-        stamp = self.published.header.stamp
+    def publish(self, publisher: Any, stamp_ns: int) -> None:
+        """Put the stamp in and publish."""
+        stamp = self._message.header.stamp
         stamp.sec, stamp.nanosec = divmod(stamp_ns, NS_PER_S)
+        publisher.publish(self._message)
 
 
-class StampedBytes:
-    """A serialised message that stays where it is; only the stamp in it changes."""
-
-    def __init__(self, message: Image) -> None:
-        self.published = bytes(serialize_message(message))
-        address = ctypes.cast(ctypes.c_char_p(self.published), ctypes.c_void_p).value
-        assert address is not None
-        self._stamp = (ctypes.c_char * 8).from_address(address + STAMP_AT)
-
-    def stamp(self, stamp_ns: int) -> None:
-        """Put the stamp in; nobody else holds the bytes."""
-        struct.pack_into('<iI', self._stamp, 0, *divmod(stamp_ns, NS_PER_S))
-
-
-def camera_messages(args: argparse.Namespace) -> list[StampedMessage | StampedBytes]:
+def camera_messages(args: argparse.Namespace) -> list[MessageImage | ReadyImage]:
     """Return what a camera publishes in turn."""
     width, height = map(int, args.size.split('x'))
     made = []
     for picture in load_frames(args, width, height):
         message = Image(height=height, width=width, encoding='bgr8', step=width * 3)
         message.data = array.array('B', picture.tobytes())
-        made.append((StampedBytes if args.publisher == SERIALIZED else StampedMessage)(message))
+        made.append((ReadyImage if args.publisher == SERIALIZED else MessageImage)(message))
     return made
 
 
@@ -116,8 +101,7 @@ def run_camera(args: argparse.Namespace, index: int) -> None:
         message = messages[len(stamps_ns) % len(messages)]
         time.sleep(max(0, due_ns - time.time_ns()) / NS_PER_S)
         stamps_ns.append(time.time_ns())
-        message.stamp(stamps_ns[-1])
-        publisher.publish(message.published)
+        message.publish(publisher, stamps_ns[-1])
         due_ns = max(due_ns + period_ns, stamps_ns[-1])  # a delay is not made up for in a burst
     time.sleep(1.0)  # the last ones are still to be read
     print(json.dumps(stamps_ns))

@@ -26,7 +26,8 @@ from yolov7_trt_ros.testing import make_detections
 BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
 sys.path.insert(0, str(BENCHMARKS))
 
-import measured_on  # noqa: E402, I100  (their folder has just been added)
+import ladder  # noqa: E402, I100  (their folder has just been added)
+import measured_on  # noqa: E402
 import peers  # noqa: E402
 import photographs  # noqa: E402
 import r2b_report  # noqa: E402
@@ -202,3 +203,35 @@ def test_host_work_is_measured_without_a_gpu(tmp_path):
     ], check=True, timeout=600)
     result = json.loads((tmp_path / 'result.json').read_text())
     assert result['view_us'] > 0 < result['detect_us'] and result['boxes'] == 10
+
+
+def test_the_picture_of_the_ladder_is_what_the_results_say(tmp_path, monkeypatch, capsys):
+    picture = tmp_path / 'ladder.svg'
+    monkeypatch.setattr(sys, 'argv', ['ladder.py', '-o', str(picture)])
+    ladder.main()
+    drawn = BENCHMARKS.parent / 'docs' / 'images' / 'ladder.svg'
+    assert picture.read_text() == drawn.read_text(), 'python benchmarks/ladder.py draws it anew'
+    told = capsys.readouterr().out
+    node = json.loads((BENCHMARKS / 'results' / 'node_latency_h200.json').read_text())
+    topic_ms = node['publishers']['serialized']['latency_ms']['p50']
+    assert f'{topic_ms:.2f} ms  topic to topic' in told
+
+
+def test_rungs_of_the_ladder_add_up():
+    stages = {f'{name} p50': value for name, value in (
+        ('transport', 4.0), ('wait', 2.0), ('preprocess', 0.5), ('infer', 8.0),
+        ('postprocess', 0.25), ('publish', 0.125), ('stamp_to_publish', 15.0),
+    )}
+    node = {'measured_on': {'command': 'node'}, 'publishers': {'serialized': {
+        'cameras': [{'stages_ms': stages}], 'latency_ms': {'p50': 15.5},
+    }}}
+    assert [each.median_ms for each in ladder.cpu_rungs(node)] == [8.0, 8.75, 10.875, 15.5]
+    path = {
+        'measured_on': {'command': 'path'},
+        'stages_rectangular': {'1920x1080 as 640x384': {'network_graph': 0.5}},
+        'throughput_rectangular': {'1920x1080': {'upload_ms': 0.25}},
+        'latency_rectangular': {'1920x1080': {'latency_ms': {'p50': 1.0}}},
+    }
+    rungs = ladder.gpu_rungs(path, node)
+    assert [each.median_ms for each in rungs] == [0.5, 0.75, 1.0, 10.875, 15.5]
+    assert [each.command for each in rungs] == ['path'] * 3 + ['node'] * 2
