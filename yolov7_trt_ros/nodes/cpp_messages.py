@@ -87,7 +87,7 @@ class TakenMessage:
     ) -> None:
         self._kind, self._values, self._octets, self._block = kind, values, octets, block
         start, end, _ = values['data']
-        self._octets_size = end - start
+        self._octets_size: int = end - start
 
     @property
     def stamp_ns(self) -> int:
@@ -97,8 +97,7 @@ class TakenMessage:
     @property
     def size_bytes(self) -> int:
         """Return how many bytes its pixels and texts have."""
-        texts = self._kind.texts
-        return self._octets_size + sum(self._values[name][1] for name in texts)
+        return self._octets_size + sum(int(self._values[name][1]) for name in self._kind.texts)
 
     def read(self) -> RawImage | PackedImage:
         """Return its fields, the pixels in place."""

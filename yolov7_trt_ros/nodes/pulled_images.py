@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-import contextlib
 from functools import partial
 import threading
 import time
@@ -255,22 +254,24 @@ class _WaitSet:
         self, topics: Iterable[PulledTopic], timeout_ns: int, guards: list[Any]
     ) -> list[PulledTopic]:
         """Wait; a guard condition that has ended it is as before, so none is given to a look."""
-        with contextlib.ExitStack() as held:
+        with _Held() as held:
             for handle in (self._context.handle, *guards):
-                held.enter_context(handle)
-            alive = [each for each in topics if _hold(held, each)]
+                held.add(handle)
+            alive = [each for each in topics if held.try_add(each.subscription.handle)]
             if not alive and not guards:
                 return []
             wait_set = self._sized(len(alive))
-            held.enter_context(wait_set)
+            held.add(wait_set)
             wait_set.clear_entities()
             for each in alive:
                 wait_set.add_subscription(each.subscription.handle)
             for guard in guards:
                 wait_set.add_guard_condition(guard)
             wait_set.wait(timeout_ns)
-            ready = [wait_set.is_ready('subscription', index) for index in range(len(alive))]
-        return [each for each, is_ready in zip(alive, ready, strict=True) if is_ready]
+            return [
+                each for index, each in enumerate(alive)
+                if wait_set.is_ready('subscription', index)
+            ]
 
     def _sized(self, topics: int) -> Any:
         if self._wait_set is None or topics > self._room:
@@ -281,9 +282,28 @@ class _WaitSet:
         return self._wait_set
 
 
-def _hold(held: contextlib.ExitStack, topic: PulledTopic) -> bool:
-    try:
-        held.enter_context(topic.subscription.handle)
-    except InvalidHandle:
-        return False  # destroyed: it will be gone from the topics
-    return True
+class _Held:
+    """Handles of rcl that are held until the end; an ExitStack takes longer than the wait set."""
+
+    def __init__(self) -> None:
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> _Held:
+        return self
+
+    def add(self, handle: Any) -> None:
+        """Hold one; InvalidHandle where it was destroyed."""
+        handle.__enter__()
+        self._handles.append(handle)
+
+    def try_add(self, handle: Any) -> bool:
+        """Hold one; False where it was destroyed: it will be gone from the topics."""
+        try:
+            self.add(handle)
+        except InvalidHandle:
+            return False
+        return True
+
+    def __exit__(self, *_: Any) -> None:
+        while self._handles:
+            self._handles.pop().__exit__(None, None, None)
