@@ -450,6 +450,38 @@ def test_memory_that_is_unmapped_and_mapped_anew_is_read_as_it_is(
     staged.close()
 
 
+@pytest.mark.parametrize('way', ['subprocess', 'fork'])
+def test_a_child_process_does_not_part_locked_memory_from_the_gpu(
+    api: TrtApi, plan: PlanMaker, way: str
+) -> None:
+    """After a fork that copies pages when they are written, the GPU would go on with the old."""
+    detector, staged = (open_plan(api, plan(), memory=each) for each in ('locked', 'staged'))
+    block = Mapping(1280 * 720 * 3)
+    for seed in range(4):
+        detector.detect(block.image(street(seed, 1280, 720)), low())
+    child = None
+    if way == 'subprocess':
+        child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)
+    else:
+        reading, writing = os.pipe()
+        if not (pid := os.fork()):
+            os.read(reading, 1)
+            os._exit(0)
+    for seed in range(4, 8):
+        picture = street(seed, 1280, 720)
+        found, _ = detector.detect(block.image(picture), low())
+        assert same(found, staged.detect(ImageView.from_array(picture), low())[0])
+    if child is not None:
+        child.communicate(b'\n')
+    else:
+        os.write(writing, b'x')
+        os.waitpid(pid, 0)
+    block.memory.release()
+    block.unmap()
+    detector.close()
+    staged.close()
+
+
 def test_detectors_share_page_locks(
     api: TrtApi, plan: PlanMaker, device: Any
 ) -> None:
