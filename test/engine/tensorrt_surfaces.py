@@ -111,10 +111,62 @@ def surface(version: str) -> Any:
         module.TacticSource = enum.IntEnum(
             'TacticSource', 'CUBLAS CUBLAS_LT CUDNN EDGE_MASK JIT', start=0
         )
+    if version != '8.5':
+        kept = ('INCLUDE_REFIT',) if version not in ('8.6', '10') else ()
+        module.SerializationFlag = values(
+            'SerializationFlag', 'EXCLUDE_WEIGHTS', 'EXCLUDE_LEAN_RUNTIME', *kept
+        )
     module.IBuilderConfig = _config_class(module, version)
     _add_builder(module, version)
     _add_runtime(module, version)
+    _add_refitter(module, version)
     return module
+
+
+def _add_refitter(module: Any, version: str) -> None:
+    """Let an engine have two weights, of which `head.bias` comes with `head.weight`."""
+
+    class Refitter:
+
+        def __init__(self, engine: Any, logger: Any) -> None:
+            self.logger, self.done = logger, set()
+
+        def get_all_weights(self) -> list[str]:
+            return ['head.weight', 'head.bias']
+
+        def set_named_weights(self, name: str, weights: Any) -> bool:
+            if name == module.refuse_weights:
+                self.logger.log(Logger.ERROR, f'{name}: count mismatch')
+                return False
+            module.record.setdefault('weights', []).append((name, weights.tolist()))
+            self.done.add(name)
+            return True
+
+        def get_missing_weights(self) -> list[str]:
+            return sorted({'head.weight', 'head.bias'} - self.done) if self.done else []
+
+        def refit_cuda_engine(self) -> bool:
+            return not self.get_missing_weights()
+
+    class OnnxParserRefitter:
+        num_errors = 1
+
+        def __init__(self, refitter: Refitter, logger: Any) -> None:
+            self.refitter = refitter
+
+        def get_error(self, index: int) -> Any:
+            return types.SimpleNamespace(desc=lambda: 'shape mismatch')
+
+        def refit_from_bytes(self, model: bytes) -> bool:
+            module.record['refit_model'] = model
+            self.refitter.done = {'head.weight', 'head.bias'}
+            return not module.refuse_weights
+
+    module.refuse_weights = ''
+    module.Weights = lambda array: array
+    module.Refitter = Refitter
+    if version not in ('8.5', '8.6'):
+        module.OnnxParserRefitter = OnnxParserRefitter
 
 
 def _config_class(module: Any, version: str) -> type:
@@ -370,6 +422,20 @@ def _add_runtime(module: Any, version: str) -> None:
                     'Bindings': ['images'],
                 }
             ).replace('@', '\x1e'))  # as 8.6 writes it, not escaped
+
+        refittable = True
+
+        def serialize(self) -> Memory:
+            return Memory(b'{"plan": "refitted"}')
+
+        if version != '8.5':
+            def create_serialization_config(self) -> Any:
+                return types.SimpleNamespace(
+                    set_flag=lambda flag: module.record['flags'].append(flag.name)
+                )
+
+            def serialize_with_config(self, config: Any) -> Memory:
+                return Memory(b'{"plan": "refitted"}')
 
         if version in ('8.5', '8.6', '10'):
             device_memory_size = 4096

@@ -12,6 +12,7 @@ from typing import Any
 
 from export_forms import CLASSES, FORMS
 import numpy as np
+import onnx
 from onnx import helper, numpy_helper, TensorProto
 from onnx_models import brightness_grid, grid_centres, save
 import pytest
@@ -32,6 +33,7 @@ from yolov7_trt_ros.engine.plan import (
     ShapeRange,
 )
 from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.trt_network import BuildSettings
 from yolov7_trt_ros.errors import (
     BuildError,
     ModelFormatError,
@@ -141,6 +143,43 @@ def test_quantised_models(
     )
     assert manifest.precision == precision
     assert manifest.plan_size_bytes > 1_000_000
+
+
+@pytest.mark.parametrize('version', ['8.5', '8.6', '10', '11'])
+def test_a_refittable_plan_tells_what_it_was_built_from(tmp_path: Path, version: str) -> None:
+    """The model is real, TensorRT is not: RTX builds such plans only where there is a GPU."""
+    api = TrtApi(surface(version))
+    plan, options = tmp_path / 'n.plan', BuildOptions('fp16', (SMALL,), refittable=True)
+    machine = Machine(api.flavour, api.version, '12.2', 'Orin', '8.7')
+    manifest = build_plan(
+        NANO, plan, options, api=api, machine=machine, report=lambda *_: None,
+        cancelled=lambda: False,
+    )
+    assert 'REFIT' in api.module.record['flags'] and read_manifest(plan) == manifest
+    weights = manifest.weights.weights
+    half = version == '11'  # where types are the model's, its weights are float16
+    name = f'model.77.m.0.weight{".half" if half else ""}'
+    kind = 'float16' if half else 'float32'
+    assert weights[name].rpartition(' ')[0] == f'{kind} 255x{weights[name].split("x")[1]}x1x1'
+    assert not [each for each in weights if 'decode' in each]  # it is cut off
+    assert set(weights) == {
+        each.name for each in onnx.load_from_string(api.module.record['model']).graph.initializer
+    }
+
+
+def test_tensorrt_rtx_needs_a_gpu_for_refittable_plans(rtx: TrtApi, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match='--refittable: TensorRT-RTX builds such plans only wh'):
+        run_build(rtx, NANO, tmp_path / 'n.plan', BuildOptions('fp16', (SMALL,), refittable=True))
+    # and that is so: a driver is asked for
+    network = rtx.new_network()
+    edit = OnnxEdit(NANO)
+    edit.widen_casts()
+    network.parse(edit.to_bytes(), edit.node_label)
+    with pytest.raises(BuildError, match='CUDA'):
+        network.build(
+            BuildSettings((SMALL,), refittable=True),
+            BuildProgress(lambda *_: None, lambda: False),
+        )
 
 
 def test_the_decoding_can_be_kept(rtx: TrtApi, tmp_path: Path, build: BuildModel) -> None:

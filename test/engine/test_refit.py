@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -30,7 +31,7 @@ from yolov7_trt_ros.engine.plan import (
     write_plan,
 )
 from yolov7_trt_ros.engine.plan_cache import cached_plan, refittable_plan
-from yolov7_trt_ros.engine.prepared_model import prepare_model
+from yolov7_trt_ros.engine.prepared_model import prepare_model, PreparedModel
 from yolov7_trt_ros.engine.weight_table import changed_weights, table_of
 from yolov7_trt_ros.errors import (
     ModelFormatError,
@@ -197,6 +198,26 @@ def test_weights_stored_as_float16_may_be_exchanged_for_float32_ones(tmp_path: P
 # ---- the refit
 
 
+@functools.cache
+def built(options: BuildOptions) -> tuple[bytes, PlanManifest]:
+    """Return plan and manifest of the embedded model, as `build_plan` makes them."""
+    model = prepared(NANO, options)
+    data = model.edit.to_bytes()
+    return data, PlanManifest(
+        machine=emulated_cuda.MACHINE, precision=options.precision, profiles=options.profiles,
+        onnx=str(NANO), onnx_sha256=model.sha256,
+        plan_sha256=hashlib.sha256(data).hexdigest(), plan_size_bytes=len(data),
+        options=options.to_record(), spec=model.spec, created='2026-01-01T00:00:00+00:00',
+        build_seconds=90.0,
+        weights=table_of(model.edit.model) if options.refittable else None,
+    )
+
+
+def prepared(path: Path, options: BuildOptions) -> PreparedModel:
+    api: Any = emulated_cuda.EmulatedApi(emulated_cuda.State(), (SIZE,))
+    return prepare_model(path, options, api, BuildProgress(lambda *_: None, lambda: False))
+
+
 class Bench:
     """An emulated GPU, a refittable plan on it, and another model."""
 
@@ -209,17 +230,7 @@ class Bench:
 
     def build(self, plan: Path, options: BuildOptions) -> Path:
         """Write a plan as `build_plan` does, of what the emulated TensorRT runs."""
-        progress = BuildProgress(lambda *_: None, lambda: False)
-        model = prepare_model(NANO, options, self.api, progress)
-        data = model.edit.to_bytes()
-        write_plan(plan, data, PlanManifest(
-            machine=emulated_cuda.MACHINE, precision=options.precision, profiles=options.profiles,
-            onnx=str(NANO), onnx_sha256=model.sha256,
-            plan_sha256=hashlib.sha256(data).hexdigest(), plan_size_bytes=len(data),
-            options=options.to_record(), spec=model.spec, created='2026-01-01T00:00:00+00:00',
-            build_seconds=90.0,
-            weights=table_of(model.edit.model) if options.refittable else None,
-        ))
+        write_plan(plan, *built(options))
         return plan
 
     def refit(self, **changes: Any) -> refit.Refitted:
@@ -272,10 +283,7 @@ def test_a_refit_gives_the_plan_of_the_new_model(bench: Bench, by_parser: bool) 
     assert manifest.onnx_sha256 == hashlib.sha256(bench.onnx.read_bytes()).hexdigest()
     assert manifest.created > '2026-01-01' and manifest.options == read_manifest(
         bench.plan).options
-    new = prepare_model(
-        bench.onnx, BuildOptions.from_manifest(manifest), bench.api,
-        BuildProgress(lambda *_: None, lambda: False),
-    ).edit.model
+    new = prepared(bench.onnx, BuildOptions.from_manifest(manifest)).edit.model
     assert manifest.weights == table_of(new)
     plan = onnx.load_from_string(read_plan(bench.output, manifest))
     assert onnx.numpy_helper.to_array(stored(plan, HEAD)).tolist() == (

@@ -6,6 +6,7 @@ import sys
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 from tensorrt_surfaces import surface, VERSIONS
 
@@ -15,11 +16,13 @@ from yolov7_trt_ros.engine.plan import ShapeRange
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.engine.trt_messages import Messages
 from yolov7_trt_ros.engine.trt_network import BuildSettings
+from yolov7_trt_ros.engine.trt_refit import refit_engine
 from yolov7_trt_ros.errors import (
     BuildError,
     InferenceError,
     MissingDependencyError,
     PlanError,
+    RefitError,
 )
 
 PLAN = b'{"plan": true}'
@@ -247,6 +250,43 @@ def test_refusals_have_reasons(version: str) -> None:
 def test_one_logger_for_a_module() -> None:
     module = surface('8.6')
     assert TrtApi(module).messages is TrtApi(module).messages
+
+
+# ---- refits
+
+WEIGHTS = {'head.weight': np.float32([1, 2]), 'head.bias': np.float32([3]), 'other': np.zeros(1)}
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_refits_by_name_or_by_the_parser(version: str) -> None:
+    api = TrtApi(surface(version))
+    engine = api.deserialize(PLAN)
+    refit_engine(api, engine, b'model', WEIGHTS, {'head.bias': WEIGHTS['head.bias']})
+    record = api.module.record
+    old = version in ('8.5', '8.6')
+    assert api.refits_by_parser is not old
+    # only what has changed, and what TensorRT has combined it with
+    assert record.get('weights') == (
+        [('head.bias', [3]), ('head.weight', [1, 2])] if old else None
+    )
+    assert record.get('refit_model') == (None if old else b'model')
+    assert engine.serialize() == b'{"plan": "refitted"}'
+    assert ('INCLUDE_REFIT' in record['flags']) == (version in ('11', 'RTX'))
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_refits_that_tensorrt_refuses(version: str) -> None:
+    api = TrtApi(surface(version))
+    engine = api.deserialize(PLAN)
+    with pytest.raises(RefitError, match='TensorRT has built other into the plan'):
+        refit_engine(api, engine, b'model', WEIGHTS, WEIGHTS)
+    api.module.refuse_weights = 'head.bias'
+    told = 'weights head.bias: head.bias: count' if version in ('8.5', '8.6') else 'shape mismatch'
+    with pytest.raises(RefitError, match=told):
+        refit_engine(api, engine, b'model', WEIGHTS, {'head.bias': WEIGHTS['head.bias']})
+    engine._engine.refittable = False
+    with pytest.raises(RefitError, match='built without --refittable'):
+        refit_engine(api, engine, b'model', WEIGHTS, {})
 
 
 def test_errors_of_the_own_thread_come_first() -> None:
