@@ -50,7 +50,7 @@ from yolov7_trt_ros.core.topics import detections_topics
 SIZE_WH = (320, 240)
 VANISHING = 'vanishing file'
 REFUSED = ('outside', 'link to outside')
-LIMIT_S = 60.0
+LIMIT_S = 300.0
 MOST_RATIO = 5.0  # of two models of one size, on a machine that others use too
 QUIET_S = 20.0
 IN_TRANSIT_S = 0.5
