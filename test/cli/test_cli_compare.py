@@ -307,7 +307,7 @@ def test_replay_twice_and_compare(
 def check_pictures(
     first: Path, second: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The frames to look at have their pictures where a bag has them."""
+    """Check that frames to look at have their pictures where a bag has them."""
     page = folder / 'page.html'
     compare(first, second, '--html', page)
     assert 'the bags hold no images: --images BAG shows them' in page.read_text()

@@ -201,7 +201,7 @@ def bars(groups: Sequence[tuple[str, Sequence[Bar]]], *, title: str, unit: str) 
     for name, group in groups:
         height = len(group) * (_BAR_HEIGHT + _BAR_GAP)
         parts.append(text(_LABEL_WIDTH - 10, y + height / 2 + 3, _shortened(name), 'name', 'end',
-                           told=name))
+                          told=name))
         for bar in group:
             parts += _bar(bar, y, axis, COLOURS[kinds.index(bar.kind) % len(COLOURS)])
             y += _BAR_HEIGHT + _BAR_GAP
