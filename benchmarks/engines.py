@@ -76,8 +76,8 @@ class Stream:
     def publish_overlay(self, make: Any) -> None:
         """Nobody listens."""
 
-    def note_picture(self, image: Any, received_ns: int) -> None:
-        """Look at nothing: the camera is not what is measured."""
+    def note_picture(self, image: ImageView, received_ns: int) -> None:
+        """Nobody watches the camera."""
 
     def age_ns(self, stamp_ns: int) -> int:
         """Note that the frame of a stamp, which is its number, is out."""
@@ -282,7 +282,7 @@ def main() -> int:
         _show(result['loads'][-1])
     for row in rows:
         row.detector.close()
-    result['violations'] = [each for row in rows for each in row.violations]
+    result['violations'] = sorted({each for row in rows for each in row.violations})
     save(args.output, result)
     for each in result['violations']:
         print(f'violation: {each}', file=sys.stderr)

@@ -236,6 +236,8 @@ def test_a_pipelined_first_overlaps_and_is_replaced_where_it_fails():
     found, _ = team.collect(team.submit([IMAGE], SETTINGS))
     assert [each.boxes_xyxy.tolist() for each in found] == [ELSEWHERE.boxes_xyxy.tolist()]
     assert team.out()
+    found, _ = team.collect(team.submit([IMAGE], SETTINGS))  # the first is not asked again
+    assert len(first.calls) == 3 and len(other.calls) == 2
     team.close()
     assert first.closed and other.closed
 

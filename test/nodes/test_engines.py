@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 from pathlib import Path
+import threading
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -12,9 +13,10 @@ from fake_engine import FakeEngine, NO_PLAN
 import pytest
 from rclpy.qos import qos_profile_sensor_data
 from ros_probe import image_msg, Probe
-from seam_camera import Camera, TOPIC
+from seam_camera import Camera, IMAGE, TOPIC
 from sensor_msgs.msg import Image
 
+from yolov7_trt_ros.bank.engine_schedule import Phase
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
 from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.nodes.plan_build import Engine
@@ -121,6 +123,49 @@ def test_what_is_set_while_the_node_runs_is_checked_at_once(probe: Probe, listed
         assert 'twice, `model` counted' in probe.set_parameter('engines', 'yolov7-nano')
         assert probe.change_state('configure')
         assert 'takes effect at configure' in probe.set_parameter('engines', '/x/v.onnx')
+
+
+def test_images_of_two_topics_are_worked_on_at_the_same_time(probe: Probe, receive: str) -> None:
+    both = threading.Barrier(2)
+    engines = [FakeDetector(on_detect=lambda: both.wait(600)) for _ in range(2)]
+    topics = [f'/team/{name}/image_raw' for name in 'ab']
+    with probe.host(
+        FakeEngine(*engines).seam, image_topics=','.join(topics), engines='/b.onnx',
+        receive=receive,
+    ) as node:
+        probe.wait_for_state('unconfigured')
+        assert probe.change_state('configure')
+        try_together(node._detector._schedule)
+        assert probe.change_state('activate')
+        found = [probe.detections(f'/team/{name}/detections') for name in 'ab']
+        publishers = [
+            probe.node.create_publisher(Image, topic, qos_profile_sensor_data) for topic in topics
+        ]
+        for each in publishers:
+            probe.wait_until(each.get_subscription_count, 'the detector')
+        for _ in range(3):
+            before = [len(each) for each in found]
+            for each in publishers:
+                each.publish(probe.stamp(image_msg(IMAGE)))
+            probe.wait_until(
+                lambda before=before: all(
+                    len(each) > count for each, count in zip(found, before, strict=True)
+                ), 'both to be answered',
+            )
+        assert [len(each.calls) for each in engines] == [3, 3]
+        for each in publishers:
+            probe.node.destroy_publisher(each)
+
+
+def try_together(schedule: Any) -> None:
+    """Have a schedule know what its engines take, and use all of them."""
+    kind = (IMAGE.shape[1::-1],)
+    for member, ms in zip(schedule._members, (600_000, 700_000), strict=True):
+        for _ in range(5):
+            member.times.add(kind, ms * 10**6)
+    schedule._kinds.add(kind)
+    schedule._enter(Phase.TRYING, 0)
+    schedule._begin_block(0, alone=False)
 
 
 def test_all_engines_are_closed_at_cleanup(probe: Probe) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -18,6 +22,7 @@ from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.team_worker import TeamWorker
 from yolov7_trt_ros.testing import FakeDetector
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 KIND = ((8, 8),)
 MS = 1_000_000
 
@@ -204,3 +209,17 @@ def test_many_frames_of_four_topics_stay_in_order():
     for topic in bench.streams:
         numbers = [int(each.header.frame_id) for name, each in bench.published if name == topic]
         assert numbers == sorted(numbers)
+
+
+def test_the_benchmark_runs(tmp_path: Path) -> None:
+    engine = 'yolov7-nano,backend=onnx,threads=1,network_size=64'
+    result = subprocess.run(
+        [sys.executable, REPOSITORY / 'benchmarks' / 'engines.py', '--engine', engine, '--engine',
+         engine, '--no-instead', '--rates', '10', '--seconds', '1', '--rounds', '1',
+         '--settle-seconds', '1', '--least-boxes', '0', '-o', tmp_path / 'engines.json'],
+        capture_output=True, text=True, timeout=600,
+    )
+    assert result.returncode == 0, result.stderr
+    load, = json.loads((tmp_path / 'engines.json').read_text())['loads']
+    for row in load['rows'].values():
+        assert row['counts']['processed'] > 0 and row['latency_ms']['p99'] > 0

@@ -99,16 +99,10 @@ class EngineTeam:
 
         """
         ticket = Ticket(images, settings)
-        first = self._lanes[FIRST]
-        if first.attempts or not self._is_in(FIRST):
-            self.begin(next(iter(self._ready()), FIRST), ticket)
-        else:
+        if not self._begin_in_thread(ticket):
             self._begun(FIRST, ticket)
-            self._take(FIRST, first.run_here(ticket))
-        while ticket.outcome is None:  # in a thread, or another one is at it
-            self.wait()
-            self.settle()
-        return ticket.found()
+            self._take(FIRST, self._lanes[FIRST].run_here(ticket))
+        return self._wait_for(ticket)
 
     def facts(self) -> dict[str, str]:
         """Return what the first engine tells of itself."""
@@ -304,6 +298,19 @@ class EngineTeam:
                 engine, f'it failed: {told(error)}', self._clock(),
                 for_good=isinstance(error, DeviceLostError),
             )
+
+    def _begin_in_thread(self, ticket: Ticket) -> bool:
+        """Begin frames in a thread where the first is busy in its own, or out of service."""
+        if not self._lanes[FIRST].attempts and self._is_in(FIRST):
+            return False
+        self.begin(next(iter(self._ready()), FIRST), ticket)
+        return True
+
+    def _wait_for(self, ticket: Ticket) -> Found:
+        while ticket.outcome is None:  # in a thread, or another one is at it
+            self.wait()
+            self.settle()
+        return ticket.found()
 
     # ---- who
 

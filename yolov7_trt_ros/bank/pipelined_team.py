@@ -32,6 +32,8 @@ class PipelinedTeam(EngineTeam):
     ) -> tuple[Ticket, Any]:
         """Start on frames with the first engine."""
         ticket = Ticket(images, settings)
+        if self._begin_in_thread(ticket):
+            return ticket, None
         if not self._flights:
             self._begun(FIRST, ticket)
         self._flights.append(ticket)
@@ -40,6 +42,8 @@ class PipelinedTeam(EngineTeam):
     def collect(self, ticket: tuple[Ticket, Any]) -> Found:
         """Wait for frames, the oldest first; see `detect_batch`."""
         mine, begun = ticket
+        if begun is None:
+            return self._wait_for(mine)
         self._flights.remove(mine)
         attempt = Attempt(mine)
         try:
@@ -50,7 +54,4 @@ class PipelinedTeam(EngineTeam):
         self._take(FIRST, attempt)
         if self._flights:
             self._begun(FIRST, self._flights[0])
-        while mine.outcome is None:  # another one is at it
-            self.wait()
-            self.settle()
-        return mine.found()
+        return self._wait_for(mine)
