@@ -141,7 +141,7 @@ def test_an_image_on_its_own_has_no_full_look():
     ({'max_crops': 0}, 'second_look_max_crops must be within 1..16, got 0'),
     ({'budget_ms': float('nan')}, 'second_look_budget_ms must be within'),
     ({'crop_px': 129}, 'must be even'),
-    ({'min_score': 0.7}, 'second_look_min_score 0.7 is above second_look_max_score 0.6'),
+    ({'min_score': 0.95}, 'second_look_min_score 0.95 is above second_look_max_score 0.9'),
     ({'object_px': 120}, 'does not fit into a crop of second_look_crop_px 128'),
 ])
 def test_what_does_not_fit_is_refused(values, words):

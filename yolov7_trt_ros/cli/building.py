@@ -22,18 +22,19 @@ _LINE_EVERY_S = 3.0
 _EXIT_INTERRUPTED = 130
 
 
-def open_model(options: DetectorOptions) -> Detector:
+def open_model(options: DetectorOptions, told: set[str] | None = None) -> Detector:
     """
     Open a detector, and say on stderr what was assumed of its model.
 
-    The plan that it may need is built first, with its progress on stderr.
+    The plan that it may need is built first, with its progress on stderr. What is in `told` is
+    not said again.
 
     """
     from yolov7_trt_ros.engine import open_or_build
 
     with BuildDisplay() as display:
         detector = open_or_build(options, display.report, display.cancelled)
-    output.warn_of_doubts(detector.spec)
+    output.warn_of_doubts(detector.spec, told)
     return detector
 
 

@@ -35,7 +35,7 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
+from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, targets
 from yolov7_trt_ros.cli.own_mark import is_own
 from yolov7_trt_ros.cli.saved_results import Sinks
 from yolov7_trt_ros.cli.window import Window
@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_result_arguments(parser)
     arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
+    look_arguments.add_look_arguments(parser)
     arguments.add_json_argument(parser)
 
 
@@ -163,7 +164,7 @@ def _run(args: argparse.Namespace, names: OutputNames | None) -> int:
 
     window = Window() if args.show else None
     options = arguments.detector_options(args, rectangular=not args.square)
-    detector = building.open_model(options)
+    detector = look_arguments.open_looking(args, options)
     try:
         settings = arguments.detect_settings(args, detector.spec.class_names)
         counter = RunCounter(detector.spec.class_names)
@@ -182,6 +183,7 @@ def _run(args: argparse.Namespace, names: OutputNames | None) -> int:
     output.say(output.format_table(rows), file=output.report_stream(args.json))
     if args.json:
         record = output.run_record(options, detector.backend, settings, summary)
+        record |= look_arguments.look_record(args, detector)
         output.write_json(args.json, {'inputs': inputs, **record})
     return 1 if summary.failed else 0
 

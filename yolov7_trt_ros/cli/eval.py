@@ -21,7 +21,7 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, interruption, labels, output, targets
+from yolov7_trt_ros.cli import arguments, interruption, labels, look_arguments, output, targets
 from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='write a page: precision over recall, confusion matrix, all classes',
     )
     arguments.add_model_arguments(parser)
+    look_arguments.add_look_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,7 +80,7 @@ def _run(args: argparse.Namespace) -> int:
     pictures = labels.labelled_pictures(annotations)
     options = arguments.detector_options(args, rectangular=args.rectangular)
     settings = accuracy.accuracy_settings()
-    detector = building.open_model(options)
+    detector = look_arguments.open_looking(args, options)
     try:
         categories = labels.labelled_categories(annotations, detector.spec.class_names)
         counter = RunCounter(detector.spec.class_names)
@@ -114,6 +115,7 @@ def _run(args: argparse.Namespace) -> int:
         run_record = output.run_record(options, detector.backend, settings, summary)
         del run_record['detections_per_class']
         run_record['model']['sha256'] = _sha256(options.model)
+        run_record |= look_arguments.look_record(args, detector)
         output.write_json(args.json, {**result, 'images': len(images), **run_record})
     return 1 if summary.failed else 0
 

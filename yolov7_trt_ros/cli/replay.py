@@ -20,7 +20,7 @@ import argparse
 from pathlib import Path
 import time
 
-from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
+from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, targets
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError
 
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--force', action='store_true', help='replace an existing output')
     arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
+    look_arguments.add_look_arguments(parser)
     arguments.add_json_argument(parser)
 
 
@@ -68,7 +69,7 @@ def _run(args: argparse.Namespace, bag: Path) -> int:
     reader = BagReader(bag, topics=args.topics, max_pixels=args.max_pixels)
     warned = output.warn_once(reader.warnings, 0)
     options = arguments.detector_options(args, rectangular=not args.square)
-    detector = building.open_model(options)
+    detector = look_arguments.open_looking(args, options)
     try:
         settings = arguments.detect_settings(args, detector.spec.class_names)
         start = time.perf_counter()
@@ -95,6 +96,7 @@ def _run(args: argparse.Namespace, bag: Path) -> int:
     output.say(output.format_table(rows), file=output.report_stream(args.json))
     if args.json:
         record = output.run_record(options, detector.backend, settings, summary)
+        record |= look_arguments.look_record(args, detector)
         output.write_json(args.json, {
             'input': str(args.bag), 'output': str(args.output),
             'warnings': list(reader.warnings),

@@ -51,7 +51,9 @@ def cut(image: ImageView, crop: Crop) -> ImageView:
     if image.encoding.layout is PixelLayout.YUV420_SEMI_PLANAR:
         below = image.height + crop.top // EVEN
         chroma = pixels[below:below + height // EVEN, columns]
-        rows = np.concatenate([rows, chroma])
+        return dataclasses.replace(
+            image, pixels=np.concatenate([rows, chroma]), width=width, height=height, memory=None
+        )
     return dataclasses.replace(image, pixels=rows, width=width, height=height)
 
 

@@ -52,14 +52,14 @@ class LookOptions:
 
     mode: str = OFF
     model: str = ''
-    first_size: int = 480
+    first_size: int = 416
     crop_px: int = 128
     crop_size: int = 192
     classes: tuple[str, ...] = ()
-    min_score: float = 0.05
-    max_score: float = 0.6
+    min_score: float = 0.02
+    max_score: float = 0.9
     object_px: int = 80
-    max_crops: int = 2
+    max_crops: int = 3
     budget_ms: float = 0.0
     full_frames: int = 30
 

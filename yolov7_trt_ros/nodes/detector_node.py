@@ -37,6 +37,8 @@ from yolov7_trt_ros.nodes.direct_take import AUTO, choose_receive, DirectTake
 from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.image_stream import StreamLimits
 from yolov7_trt_ros.nodes.labels import LatchedLabels
+from yolov7_trt_ros.nodes.look_engine import looking
+from yolov7_trt_ros.nodes.look_parameters import look_options
 from yolov7_trt_ros.nodes.model_update import ModelUpdates
 from yolov7_trt_ros.nodes.more_engines import MoreEngines
 from yolov7_trt_ros.nodes.parameter_spec import (
@@ -93,6 +95,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def __init__(self, *, engine: Engine | None = None, **node_arguments: Any) -> None:
         super().__init__('detector', **node_arguments)
         self._engine = engine or Engine()
+        self._looking = self._engine  # looks twice, where the parameters say so
+        self._look_told = ''
         self._build: PlanBuild | None = None
         self._build_reason = ''
         self._detector: Detector | None = None
@@ -226,8 +230,11 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _load_model(self, values: dict[str, Any]) -> None:
         """Open the detector; where it lacks its plan and may build it, start that."""
         options = parameters.detector_options(values)
+        self._look_told = ''
+        self._looking = looking(self._engine, look_options(values), self._tell_look)
+        self._updates.engine = self._looking
         try:
-            detector = self._engine.open_detector(options)
+            detector = self._looking.open_detector(options)
         except PlanError as exc:
             if values['on_plan_mismatch'] != parameters.REBUILD:
                 raise
@@ -235,10 +242,15 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         else:
             self._use_detector(detector)
 
+    def _tell_look(self, text: str) -> None:
+        """Say what `auto` has chosen; called in whichever thread opens."""
+        self._look_told = text
+        self.get_logger().info(text)
+
     def _start_build(self, options: DetectorOptions, reason: PlanError) -> None:
         self.get_logger().warning(f'building a plan, which may take minutes: {reason}')
         self._build_reason = str(reason)
-        self._build = PlanBuild(self._engine, options, self._build_ended.trigger)
+        self._build = PlanBuild(self._looking, options, self._build_ended.trigger)
 
     def _on_build_ended(self) -> None:
         """Take what a build gave; called in the executor's thread."""
@@ -474,6 +486,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             facts = self._updates.facts() | {'published as': wire.form}
         if self._worker is not None:
             facts |= self._worker.facts()
+        if self._look_told:
+            facts.setdefault('second look', self._look_told)
         if self._streams is not None:
             facts['receive'] = self._receive
             facts |= diagnostics.removed_facts(self._streams.removed_counts())

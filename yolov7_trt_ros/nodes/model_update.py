@@ -47,6 +47,11 @@ class ModelUpdates:
         Called with what the parameter `model` should hold: what was asked for while an update
         is under way, else what serves.
 
+    Attributes
+    ----------
+    engine
+        What opens the next model.
+
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class ModelUpdates:
         on_serving: Callable[[OpenModel], None],
         on_model: Callable[[str], None],
     ) -> None:
-        self._node, self._engine = node, engine
+        self._node, self.engine = node, engine
         self._on_serving, self._on_model = on_serving, on_model
         self.bank: EngineBank | None = None
         self._opening: tuple[ModelId, CandidateOpening] | None = None
@@ -140,7 +145,7 @@ class ModelUpdates:
                 self._prepare(detector)
 
             self._opening = wanted, CandidateOpening(
-                self._engine, options, self._changed.trigger, may_build=may_build,
+                self.engine, options, self._changed.trigger, may_build=may_build,
                 prepare=prepare,
             )
         self._changed.trigger()  # not at once: the parameter is about to be set

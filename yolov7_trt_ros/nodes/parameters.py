@@ -30,6 +30,7 @@ from yolov7_trt_ros.engine.open import (
 )
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.direct_take import AUTO, DIRECT, RCLPY
+from yolov7_trt_ros.nodes.look_parameters import LOOK_PARAMETERS
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.report.latency import NS_PER_MS
 
@@ -263,6 +264,7 @@ PARAMETERS = (
         'How long the former model is kept, to go back to, in seconds.', 0.0, 86_400.0,
         runtime=True,
     ),
+    *LOOK_PARAMETERS,
     ParameterSpec(
         'class_id_format', 'name', 'Text in class_id: the class name, or its index.',
         choices=('name', 'index'), runtime=True,
@@ -272,7 +274,9 @@ PARAMETERS = (
 
 FILE_PARAMETERS = tuple(
     spec for spec in PARAMETERS
-    if spec.name in ('model', 'engines', 'class_names', 'plan_cache', 'model_folders')
+    if spec.name in (
+        'model', 'engines', 'second_look_model', 'class_names', 'plan_cache', 'model_folders'
+    )
 )
 """Those that name files and folders."""
 

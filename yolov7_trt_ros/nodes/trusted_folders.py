@@ -11,7 +11,10 @@ from yolov7_trt_ros.engine.model_files import EMBEDDED_MODELS
 from yolov7_trt_ros.engine.plan_cache import plan_cache_folder
 from yolov7_trt_ros.errors import SettingError
 
-_NO_FILES = {'model': tuple(EMBEDDED_MODELS), 'class_names': ('', 'auto', 'coco80')}
+_NO_FILES = {
+    'model': tuple(EMBEDDED_MODELS), 'second_look_model': ('', *EMBEDDED_MODELS),
+    'class_names': ('', 'auto', 'coco80'),
+}
 
 
 class TrustedFolders:
@@ -24,11 +27,13 @@ class TrustedFolders:
     ----------
     start
         Values of the parameters at start. `model_folders` lists the folders; where it is empty,
-        they are those of the files that `model`, `class_names` and `plan_cache` name.
+        they are those of the files that `model`, `second_look_model`, `class_names` and
+        `plan_cache` name.
 
     """
 
     def __init__(self, start: Mapping[str, Any]) -> None:
+        start = {'second_look_model': '', **start}
         self._start = {name: start[name] for name in (*_NO_FILES, 'plan_cache')}
         self._start['engines'] = start.get('engines', '')
         named = split_names(start['model_folders'])

@@ -264,6 +264,7 @@ class DetectionWorker:
             _check_frame_id(message.header.frame_id)
             image = view_message(message, max_pixels=settings.max_image_pixels)
             frame.stream.note_picture(image, frame.received_ns)
+            image = image.of_stream(frame.stream.topic)
             return ViewedFrame(frame, message.header, image)
         except Exception as exc:  # InputError, MemoryError, or a defect that this image shows
             self._fail(frame, exc)

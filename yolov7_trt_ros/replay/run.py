@@ -106,7 +106,8 @@ def detect_frames(
     for item in frames:
         if isinstance(item, Frame):
             try:
-                detections, timings = detector.detect(item.image, settings)
+                image = item.image.of_stream(f'{item.path}: {item.source}')
+                detections, timings = detector.detect(image, settings)
             except InferenceError as exc:
                 counter.fail(f'{item.source} frame {item.index}: {exc}')
                 yield BadFrame(

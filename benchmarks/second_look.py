@@ -1,0 +1,379 @@
+"""
+Look once or twice: average precision and CPU time of both ways, on one thread of ONNX Runtime.
+
+    python benchmarks/second_look.py pictures        # the 326 labelled pictures
+    python benchmarks/second_look.py mosaics         # 2x2 of them: frames larger than the network
+    python benchmarks/second_look.py video --video traffic.mp4
+    python benchmarks/second_look.py draw            # docs/images/second_look.png
+
+Each picture goes through every way in turn, so that other load hits all alike; what counts is the
+CPU time of the process, decoding of the picture apart. Average precision is pycocotools' with its
+areas: small is below 32 x 32 pixels. A video has no labels: agreement is with a whole frame at
+1280, by the measure of `compare`. What is measured is added to benchmarks/results/second_look.json.
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+import contextlib
+import io
+import json
+from pathlib import Path
+import sys
+import time
+from typing import Any, NamedTuple
+
+import cv2
+from measured_on import measured_on, save
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from yolov7_trt_ros.bank.look_trial import open_looks  # noqa: E402  (its folder was just added)
+from yolov7_trt_ros.core.crops import CropShape, cut, tile  # noqa: E402
+from yolov7_trt_ros.core.detections import Detections  # noqa: E402
+from yolov7_trt_ros.core.detector import Detector, DetectSettings  # noqa: E402
+from yolov7_trt_ros.core.image import ImageView  # noqa: E402
+from yolov7_trt_ros.core.look_options import LookOptions  # noqa: E402
+from yolov7_trt_ros.core.merge_looks import Look, merge_looks  # noqa: E402
+from yolov7_trt_ros.engine.looks import look_engines  # noqa: E402
+from yolov7_trt_ros.engine.open import DetectorOptions, open_detector  # noqa: E402
+from yolov7_trt_ros.report.accuracy import accuracy_settings  # noqa: E402
+from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations  # noqa: E402
+from yolov7_trt_ros.report.detection_match import match_detections  # noqa: E402
+
+VISION = REPOSITORY.parent / 'shared' / 'data' / 'vision'
+RESULT = REPOSITORY / 'benchmarks' / 'results' / 'second_look.json'
+PICTURE = REPOSITORY / 'docs' / 'images' / 'second_look.png'
+NANO = VISION / 'models' / 'yolox_nano_rows3_fp16w.onnx'
+REFERENCE = 'whole frame, 640'
+SQUARE = 'whole frame, 640 square'
+_NS_PER_MS = 1e6
+_SURE, _MATCH_IOU = 0.25, 0.5
+
+
+class Way(NamedTuple):
+    """A way of looking: its name, how it is opened, and a way of its own to detect, if any."""
+
+    name: str
+    detector: Detector
+
+
+class SwitchedByScene:
+    """Whole frames at a small size, and at a large one too where small objects are in doubt."""
+
+    def __init__(self, small: Detector, large: Detector, small_px: float = 32.0) -> None:
+        self._small, self._large, self._small_px = small, large, small_px
+
+    def detect(self, image: ImageView, settings: DetectSettings) -> Any:
+        found, timings = self._small.detect(image, settings)
+        sides = (found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).max(axis=1, initial=0)
+        weight = (found.scores * (1 - found.scores))[sides < self._small_px].sum()
+        return self._large.detect(image, settings) if weight > 0.5 else (found, timings)
+
+
+class Tiled:
+    """A whole frame at a small size, and all tiles of it."""
+
+    def __init__(self, whole_frame: Detector, tiles: Detector, side_px: int) -> None:
+        self._whole, self._tiles = whole_frame, tiles
+        self._shape = CropShape(side_px, side_px // 16)
+
+    def detect(self, image: ImageView, settings: DetectSettings) -> Any:
+        found, timings = self._whole.detect(image, settings)
+        looks = [
+            Look(crop, self._tiles.detect(cut(image, crop), settings)[0])
+            for crop in tile(image.size_wh, self._shape)
+        ]
+        return merge_looks(found, looks, settings, LookOptions().max_score), timings
+
+
+def whole(model: Path, size: int, *, square: bool = False) -> Detector:
+    return open_detector(options_of(model, size, square=square))
+
+
+def options_of(model: Path, size: int = 640, *, square: bool = False) -> DetectorOptions:
+    return DetectorOptions(
+        model=str(model), backend='onnx', network_size=size, rectangular=not square, threads=1
+    )
+
+
+def twice(model: Path, *, crops: Path | None = None, **values: Any) -> Detector:
+    look = LookOptions(mode='on', model=str(crops or ''), **values)
+    engines = look_engines(options_of(model), look)
+    return open_looks(
+        look, once=lambda: open_detector(engines.once), first=lambda: open_detector(engines.first),
+        second=lambda: open_detector(engines.second),
+    )
+
+
+def ways_for_pictures(model: Path, int8: Path | None) -> list[Way]:
+    ways = [
+        Way(SQUARE, whole(model, 640, square=True)),
+        *(Way(f'whole frame, {size}', whole(model, size)) for size in (640, 480, 416, 320)),
+        *(Way(f'416 + {most} crops', twice(model, max_crops=most)) for most in (1, 3)),
+        Way('480 + 2 crops', twice(model, first_size=480, max_crops=2)),
+        Way('320 or 640, by scene', SwitchedByScene(whole(model, 320), whole(model, 640))),
+        Way('320 + all tiles of 320', Tiled(whole(model, 320), whole(model, 320), 320)),
+    ]
+    if int8 is not None:
+        ways += [
+            Way('whole frame, 416, INT8', whole(int8, 416)),
+            Way('416 INT8 + 3 crops FP32', twice(int8, crops=model)),
+        ]
+    return ways
+
+
+def ways_for_mosaics(model: Path, _: Path | None) -> list[Way]:
+    return [
+        Way(SQUARE, whole(model, 640, square=True)),
+        *(Way(f'whole frame, {size}', whole(model, size)) for size in (1280, 640, 416, 320)),
+        *(Way(f'{first} + {most} crops', twice(model, first_size=first, max_crops=most))
+          for first, most in ((416, 3), (416, 6), (320, 6), (320, 10))),
+        *(Way(f'{first} + {most} crops of 192 px', twice(
+            model, first_size=first, crop_px=192, crop_size=192, object_px=96, max_crops=most
+        )) for first, most in ((416, 3), (320, 6))),
+    ]
+
+
+def ways_for_video(model: Path, _: Path | None) -> list[Way]:
+    return [
+        *(Way(f'whole frame, {size}', whole(model, size)) for size in (1280, 640, 416)),
+        *(Way(f'416 + {most} crops', twice(model, max_crops=most)) for most in (3, 6)),
+    ]
+
+
+def run(
+    ways: list[Way], pictures: Iterator[tuple[int, ImageView]], settings: DetectSettings
+) -> tuple[dict[str, dict[int, Detections]], dict[str, list[float]]]:
+    """Return what each way has found in each picture, and the CPU milliseconds it took."""
+    found: dict[str, dict[int, Detections]] = {way.name: {} for way in ways}
+    took_ms: dict[str, list[float]] = {way.name: [] for way in ways}
+    for number, (key, image) in enumerate(pictures):
+        for place in range(len(ways)):
+            way = ways[(number + place) % len(ways)]
+            began = time.process_time_ns()
+            detections, _ = way.detector.detect(image, settings)
+            took_ms[way.name].append((time.process_time_ns() - began) / _NS_PER_MS)
+            found[way.name][key] = detections
+        if number % 20 == 0:
+            print(f'{number} pictures', file=sys.stderr, flush=True)
+    return found, took_ms
+
+
+def row_of(name: str, took_ms: dict[str, list[float]], reference: str) -> dict[str, Any]:
+    """Return what a way costs: CPU time, and the median over pictures of what part that is."""
+    mine, other = np.array(took_ms[name]), np.array(took_ms[reference])
+    return {
+        'way': name, 'cpu_ms': round(float(mine.mean()), 2),
+        'cost': round(float(mine.sum() / other.sum()), 3),
+        'cost_median': round(float(np.median(mine) / np.median(other)), 3),
+    }
+
+
+def precision(
+    found: dict[int, Detections], truth: Any, annotations: CocoAnnotations, names: Any
+) -> dict[str, float]:
+    """Return pycocotools' average precision, with its areas."""
+    from pycocotools.cocoeval import COCOeval
+
+    categories = annotations.categories_of(names)
+    records = [
+        record for key, each in found.items() for record in coco_records(key, each, categories)
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, truth.loadRes(records), 'bbox')
+        evaluation.params.imgIds = sorted(found)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats = evaluation.stats
+    return {
+        name: round(float(stats[index]), 4)
+        for name, index in (('ap', 0), ('ap50', 1), ('small', 3), ('medium', 4), ('large', 5))
+    }
+
+
+def labelled(kind: str, limit: int | None) -> tuple[Any, Callable[[], Iterator[Any]]]:
+    """Return labels as pycocotools has them, and what gives the pictures."""
+    from pycocotools.coco import COCO
+
+    record = json.loads((VISION / 'val2017' / 'instances.json').read_text())
+    files = {each['id']: VISION / 'val2017' / 'images' / each['file_name']
+             for each in record['images']}
+    groups = [[each] for each in record['images']]
+    if kind == 'mosaics':
+        groups = [record['images'][index:index + 4]
+                  for index in range(0, len(record['images']) - 3, 4)]
+    groups = groups[:limit]
+    if kind == 'mosaics':
+        record = mosaic_labels(record, groups)
+    index = COCO()
+    index.dataset = record
+    with contextlib.redirect_stdout(io.StringIO()):
+        index.createIndex()
+
+    def pictures() -> Iterator[tuple[int, ImageView]]:
+        for group in groups:
+            parts = [cv2.imread(str(files[each['id']])) for each in group]
+            pixels = parts[0] if len(parts) == 1 else mosaic(parts)
+            yield group[0]['id'], ImageView.from_array(pixels)
+
+    return index, pictures
+
+
+def mosaic(parts: list[Any]) -> Any:
+    """Return four pictures side by side, each in a quarter of 640 x 640 or 640 x 480."""
+    width = max(part.shape[1] for part in parts)
+    height = max(part.shape[0] for part in parts)
+    canvas = np.full((2 * height, 2 * width, 3), 114, np.uint8)
+    for number, part in enumerate(parts):
+        top, left = number // 2 * height, number % 2 * width
+        canvas[top:top + part.shape[0], left:left + part.shape[1]] = part
+    return canvas
+
+
+def mosaic_labels(record: dict[str, Any], groups: list[list[Any]]) -> dict[str, Any]:
+    """Return labels of mosaics, each with the number of its first picture."""
+    place: dict[int, tuple[int, int, int]] = {}
+    images = []
+    for group in groups:
+        width = max(each['width'] for each in group)
+        height = max(each['height'] for each in group)
+        images.append({'id': group[0]['id'], 'width': 2 * width, 'height': 2 * height})
+        for number, each in enumerate(group):
+            place[each['id']] = (group[0]['id'], number % 2 * width, number // 2 * height)
+    annotations = []
+    for each in record['annotations']:
+        if each['image_id'] in place:
+            key, left, top = place[each['image_id']]
+            x, y, width, height = each['bbox']
+            annotations.append({
+                **{name: each[name] for name in ('id', 'category_id', 'area', 'iscrowd')},
+                'image_id': key, 'bbox': [x + left, y + top, width, height],
+            })
+    return {'images': images, 'annotations': annotations, 'categories': record['categories']}
+
+
+def measure_labelled(kind: str, args: argparse.Namespace) -> dict[str, Any]:
+    ways = (ways_for_pictures if kind == 'pictures' else ways_for_mosaics)(args.model, args.int8)
+    truth, pictures = labelled(kind, args.limit)
+    annotations = CocoAnnotations(VISION / 'val2017' / 'instances.json')
+    found, took_ms = run(ways, pictures(), accuracy_settings())
+    names = ways[0].detector.spec.class_names
+    rows = [
+        row_of(way.name, took_ms, SQUARE)
+        | {'cost_of_rectangle': row_of(way.name, took_ms, REFERENCE)['cost']}
+        | precision(found[way.name], truth, annotations, names)
+        | crops_of(way)
+        for way in ways
+    ]
+    return {'pictures': len(took_ms[REFERENCE]), 'cost': f'of {SQUARE}', 'rows': rows}
+
+
+def crops_of(way: Way) -> dict[str, str]:
+    facts = getattr(way.detector, 'facts', dict)()
+    return {'crops': facts['second look']} if 'second look' in facts else {}
+
+
+def measure_video(args: argparse.Namespace) -> dict[str, Any]:
+    """Return how far each way agrees with the whole frame at 1280, and what it costs."""
+    ways, settings = ways_for_video(args.model, None), DetectSettings(score_threshold=0.1)
+
+    def pictures() -> Iterator[tuple[int, ImageView]]:
+        capture = cv2.VideoCapture(str(args.video))
+        for number in range(args.limit or 100):
+            read, pixels = capture.read()
+            if not read:
+                return
+            yield number, ImageView.from_array(pixels).of_stream(args.video.name)
+
+    found, took_ms = run(ways, pictures(), settings)
+    rows = [
+        row_of(way.name, took_ms, REFERENCE)
+        | agreement(found['whole frame, 1280'], found[way.name]) | crops_of(way)
+        for way in ways
+    ]
+    return {'frames': len(took_ms[REFERENCE]), 'cost': f'of {REFERENCE}', 'rows': rows}
+
+
+def agreement(
+    reference: dict[int, Detections], found: dict[int, Detections]
+) -> dict[str, float]:
+    """Return matched / (matched + missed + new), as `compare` counts sure detections."""
+    matched = missed = new = 0
+    for key, wanted in reference.items():
+        match = match_detections(wanted, found[key], min_iou=_MATCH_IOU, sure_score=_SURE)
+        sure = found[key].scores >= _SURE
+        of_sure = match.partner[sure]
+        matched += int((of_sure >= 0).sum())
+        new += int((of_sure < 0).sum())
+        missed += int((match.unmatched(len(wanted)) & (wanted.scores >= _SURE)).sum())
+    return {
+        'agreement': round(matched / max(1, matched + missed + new), 4),
+        'matched': matched, 'missed': missed, 'new': new,
+    }
+
+
+def draw(result: dict[str, Any]) -> None:
+    """Draw precision of small objects and of all over cost, for both sets."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 7), layout='constrained')
+    for column, kind in enumerate(('pictures', 'mosaics')):
+        for line, measure in enumerate(('ap', 'small')):
+            draw_one(axes[line][column], result[kind]['rows'], measure, kind)
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PICTURE, dpi=80)
+    print(f'written: {PICTURE}')
+
+
+def draw_one(axis: Any, rows: list[dict[str, Any]], measure: str, kind: str) -> None:
+    rows = [row for row in rows if row['cost'] < 1.6]
+    for is_whole, colour, label in ((True, '#808793', 'one look'), (False, '#3b7dd8', 'two looks')):
+        chosen = [row for row in rows if row['way'].startswith('whole') is is_whole]
+        axis.plot([row['cost'] for row in chosen], [row[measure] for row in chosen], 'o',
+                  color=colour, label=label)
+        for row in chosen:
+            axis.annotate(row['way'].removeprefix('whole frame, '), (row['cost'], row[measure]),
+                          xytext=(4, 4), textcoords='offset points', fontsize=7)
+    axis.set_title(f'{kind}: {"AP" if measure == "ap" else "AP of small objects"}', fontsize=10)
+    axis.set_xlabel('CPU time, of the square whole frame at 640', fontsize=8)
+    axis.set_xlim(right=max(row['cost'] for row in rows) * 1.18)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('what', choices=('pictures', 'mosaics', 'video', 'draw'))
+    parser.add_argument('--model', type=Path, default=NANO)
+    parser.add_argument('--int8', type=Path, help='the same model, quantised')
+    parser.add_argument('--video', type=Path)
+    parser.add_argument('--limit', type=int, help='pictures or frames at most')
+    parser.add_argument('--name', default='', help='of the result (default: what is measured)')
+    parser.add_argument('-o', '--output', type=Path, default=RESULT)
+    args = parser.parse_args()
+    result = json.loads(args.output.read_text()) if args.output.is_file() else {}
+    if args.what == 'draw':
+        draw(result)
+        return
+    measured = measure_video(args) if args.what == 'video' else measure_labelled(args.what, args)
+    for row in measured['rows']:
+        print(row)
+    result.pop('measured_on', None)
+    result[args.name or args.what] = {
+        'model': args.model.name, **measured, 'measured_on': measured_on()
+    }
+    save(args.output, result)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,85 @@
+"""The second look through the verbs that detect: same engines, same words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from yolov7_trt_ros.cli import look_arguments
+from yolov7_trt_ros.cli.main import main
+from yolov7_trt_ros.core.look_options import MODES
+
+
+def test_modes_are_those_of_the_options():
+    assert look_arguments.MODES == MODES
+
+
+def detect(photographs: Path, out: Path, *flags: str) -> int:
+    return main([
+        'detect', str(photographs / 'coffee.jpg'), '-o', str(out), '--json',
+        str(out.parent / f'{out.name}.json'), '--threads', '1', *flags,
+    ])
+
+
+def test_detect_looks_twice_and_says_so(photographs: Path, tmp_path: Path, capsys):
+    assert detect(photographs, tmp_path / 'out', '--second-look', 'on', '--look', 'max_crops=3',
+                  '--look', 'first_size=320', '--look', 'classes=cup,person') == 0
+    told = json.loads((tmp_path / 'out.json').read_text())['second_look']
+    assert (told['mode'], told['max_crops'], told['classes']) == ('on', 3, ['cup', 'person'])
+    assert 'crops of 128 px an image' in told['told']
+    assert json.loads((tmp_path / 'out.json').read_text())['model']['backend'].endswith(
+        '(CPU), looks twice'
+    )
+    assert capsys.readouterr().err.count('warning') <= 1
+
+
+def test_auto_says_what_it_has_measured(photographs: Path, tmp_path: Path, capsys):
+    # one crop as large as the whole: that cannot pay
+    assert detect(photographs, tmp_path / 'out', '--second-look', 'auto', '--look',
+                  'first_size=640', '--look', 'crop_size=640') == 0
+    assert 'the second look is off, for it does not pay: one look takes' in capsys.readouterr().err
+    told = json.loads((tmp_path / 'out.json').read_text())['second_look']
+    assert told['told'] == 'auto looks once'
+
+
+def test_off_tells_nothing(photographs: Path, tmp_path: Path):
+    assert detect(photographs, tmp_path / 'out') == 0
+    assert 'second_look' not in json.loads((tmp_path / 'out.json').read_text())
+
+
+@pytest.mark.parametrize(('flags', 'words'), [
+    (['--look', 'crop_px'], '--look is NAME=VALUE with first_size, crop_px'),
+    (['--look', 'mode=on'], '--look is NAME=VALUE with first_size, crop_px'),
+    (['--look', 'max_crops=two'], "--look max_crops is a number, got 'two'"),
+    (['--look', 'max_crops=17'], 'second_look_max_crops must be within 1..16, got 17'),
+    (['--look', 'object_px=120'], 'does not fit into a crop of second_look_crop_px 128'),
+    (['--second-look', 'on', '--look', 'classes=dogg'], "no class 'dogg'; did you mean 'dog'?"),
+    (['--second-look', 'on', '--look', 'first_size=100'], 'multiple of the stride'),
+    (['--second-look', 'on', '--second-look-model', 'none.onnx'], "no model 'none.onnx'"),
+])
+def test_what_cannot_be_is_refused(flags, words, photographs: Path, tmp_path: Path, capsys):
+    assert detect(photographs, tmp_path / 'out', *flags) != 0
+    assert words in capsys.readouterr().err
+
+
+def test_eval_measures_two_looks(shared_data: Path, tmp_path: Path):
+    """Ten labelled pictures: the second look changes what is found, and the verb tells how."""
+    vision = shared_data / 'vision'
+    labels = json.loads((vision / 'val2017/instances.json').read_text())
+    labels['images'] = labels['images'][:10]
+    numbers = {image['id'] for image in labels['images']}
+    labels['annotations'] = [each for each in labels['annotations'] if each['image_id'] in numbers]
+    (tmp_path / 'labels.json').write_text(json.dumps(labels))
+    found = {}
+    for name, flags in (('once', ['--size', '480']), ('twice', ['--second-look', 'on'])):
+        assert main([
+            'eval', '-m', str(vision / 'models/yolox_nano_rows3_fp16w.onnx'), '--images',
+            str(vision / 'val2017/images'), '--annotations', str(tmp_path / 'labels.json'),
+            '--json', str(tmp_path / f'{name}.json'), '--rectangular', '--threads', '1', *flags,
+        ]) == 0
+        found[name] = json.loads((tmp_path / f'{name}.json').read_text())
+    assert found['once']['ap'] != found['twice']['ap']
+    assert found['twice']['ap'] > found['once']['ap'] - 0.02
+    assert 'crops of 128 px an image' in found['twice']['second_look']['told']

@@ -1,0 +1,120 @@
+"""The second look in the node: real ROS, real engines where that is quick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from fake_engine import FakeEngine, NO_PLAN
+import pytest
+from rclpy.qos import qos_profile_sensor_data
+from ros_probe import image_msg, LATCHED, photograph_bgr, Probe
+from seam_camera import Camera, TOPIC
+from sensor_msgs.msg import Image
+
+from yolov7_trt_ros.bank.second_look import SecondLook
+from yolov7_trt_ros.nodes.parameters import PARAMETERS
+from yolov7_trt_ros.nodes.plan_build import Engine
+from yolov7_trt_ros.testing import FakeDetector, make_detections
+
+DOUBT = make_detections((64, 48), ((10, 20, 30, 40), 0.4, 0))
+CROP = make_detections((64, 48), ((10, 20, 30, 40), 0.9, 0))
+VALUES = {'autostart': True, 'image_topics': TOPIC, 'second_look_first_size': 32}
+
+
+def told(probe: Probe) -> str:
+    return probe.values().get('second look', '')
+
+
+def test_doubt_is_looked_at_again_with_what_is_known_of_its_topic(probe: Probe) -> None:
+    first, second = FakeDetector([DOUBT]), FakeDetector([CROP])
+    engine = FakeEngine(first, second)
+    with probe.host(engine.seam, second_look='on', **VALUES) as node:
+        camera = Camera(probe)
+        assert camera.ask() == ['person']
+        probe.wait_until(lambda: 'crops of 128 px an image' in told(probe), 'the facts')
+        assert isinstance(node._updates.bank.serving.detector, SecondLook)
+        assert [call.size_wh for call in second.calls] == [(64, 48)]
+        assert list(node._updates.bank.serving.detector._memories) == [TOPIC]
+        camera.close()
+    assert first.closed == second.closed == 1
+
+
+def test_auto_tells_that_it_does_not_pay(probe: Probe) -> None:
+    once, first, second = FakeDetector(), FakeDetector(), FakeDetector()
+    engine = FakeEngine(first, second, once)
+    with probe.host(engine.seam, second_look='auto', **VALUES) as node:
+        probe.wait_until(lambda: 'does not pay' in told(probe), 'the facts')
+        assert node._updates.bank.serving.detector is once
+    assert first.closed == second.closed == once.closed == 1
+
+
+def test_missing_plans_of_both_looks_are_built_one_after_the_other(probe: Probe) -> None:
+    # first is there; opening second fails; both are tried again for the build, then opened
+    first, second = FakeDetector([DOUBT]), FakeDetector([CROP])
+    engine = FakeEngine(
+        FakeDetector(), NO_PLAN, FakeDetector(), NO_PLAN, first, second,
+    )
+    engine.go.set()
+    with probe.host(engine.seam, second_look='on', second_look_model='yolov7-nano', **VALUES):
+        probe.wait_until(lambda: 'crops' in told(probe), 'both engines')
+        assert [(each.model, each.network_size) for each in engine.options] == [
+            ('yolov7-nano', 192)
+        ]
+        assert not engine.opened
+
+
+def test_another_model_looks_twice_as_well(probe: Probe) -> None:
+    pairs = [(FakeDetector([DOUBT]), FakeDetector([CROP])) for _ in range(2)]
+    engine = FakeEngine(*pairs[0], *pairs[1])
+    values = VALUES | {
+        'update_shadow_frames': 3, 'update_shadow_share': 1.0, 'update_min_detections': 3,
+        'model_folders': '/models',
+    }
+    with probe.host(engine.seam, second_look='on', **values) as node:
+        probe.wait_until(lambda: 'backend' in probe.values(), 'the first model')
+        heard = probe.listen(DiagnosticStatus, '/detector/update', LATCHED)
+        camera = Camera(probe)
+        assert probe.set_parameter('model', '/models/new.onnx') == ''
+
+        def serves() -> Any:
+            camera.ask()
+            state = {each.key: each.value for each in heard[-1].values} if heard else {}
+            return state.get('state') == 'kept' and state['serving'] == '/models/new.onnx'
+
+        probe.wait_until(serves, 'the new model')
+        serving = node._updates.bank.serving.detector
+        assert isinstance(serving, SecondLook) and serving._first is pairs[1][0]
+        camera.close()
+
+
+@pytest.mark.parametrize(('values', 'words'), [
+    ({'second_look_object_px': 120}, 'does not fit into a crop of second_look_crop_px 128'),
+    ({'second_look_classes': 'dogg'}, "no class 'dogg'"),
+])
+def test_what_does_not_go_together_keeps_it_from_being_configured(
+    probe: Probe, values: dict[str, Any], words: str
+) -> None:
+    engine = FakeEngine(FakeDetector(), FakeDetector())
+    with probe.host(engine.seam, second_look='on', **(VALUES | values)):
+        probe.wait_until(lambda: words in probe.values().get('last error', ''), 'the reason')
+
+
+def test_real_engines_find_what_one_of_them_finds_too(probe: Probe) -> None:
+    values = VALUES | {
+        'image_topics': '/real/image_raw', 'second_look_first_size': 320, 'threads': 1,
+        'backend': 'onnx',
+    }
+    with probe.host(Engine(), second_look='on', **values):
+        publisher = probe.node.create_publisher(Image, '/real/image_raw', qos_profile_sensor_data)
+        found = probe.detections('/real/detections')
+        probe.wait_until(publisher.get_subscription_count, 'the detector')
+        message = probe.ask(publisher, image_msg(photograph_bgr()), found)
+        names = [each.results[0].hypothesis.class_id for each in message.detections]
+        assert 'person' in names
+        probe.node.destroy_publisher(publisher)
+
+
+def test_every_parameter_is_one_of_the_options() -> None:
+    names = {spec.name for spec in PARAMETERS if spec.name.startswith('second_look')}
+    assert len(names) == 12

@@ -1,0 +1,97 @@
+"""Flags of the second look, and detectors that look so. Imports stay light."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+import sys
+from typing import Any, TYPE_CHECKING
+
+from yolov7_trt_ros.cli import building, output
+from yolov7_trt_ros.core.topics import split_names
+from yolov7_trt_ros.errors import SettingError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detector import Detector
+    from yolov7_trt_ros.core.look_options import LookOptions
+    from yolov7_trt_ros.engine import DetectorOptions
+
+MODES = ('off', 'auto', 'on')  # a test compares them with what LookOptions takes
+_READS = {'float': float, 'int': int}
+
+
+def add_look_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what has a detector look twice."""
+    group = parser.add_argument_group('second look')
+    group.add_argument(
+        '--second-look', choices=MODES, default=MODES[0],
+        help='look at crops of what is in doubt again: on, or auto to measure both ways and take '
+        'the quicker (default: %(default)s)',
+    )
+    group.add_argument(
+        '--second-look-model', default='', metavar='M',
+        help='model for the crops (default: that of --model)',
+    )
+    group.add_argument(
+        '--look', action='append', default=[], metavar='NAME=VALUE',
+        help='how, as the parameters second_look_NAME of the node: first_size, crop_px, '
+        'crop_size, classes, min_score, max_score, object_px, max_crops, budget_ms, full_frames; '
+        'may be repeated',
+    )
+
+
+def look_options(args: argparse.Namespace) -> LookOptions:
+    """
+    Return how to look.
+
+    Raises
+    ------
+    SettingError
+        A name or value that is none, or that does not fit the others.
+
+    """
+    import dataclasses
+
+    from yolov7_trt_ros.core.look_options import LookOptions
+
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(LookOptions)}
+    del kinds['mode'], kinds['model']
+    values: dict[str, Any] = {}
+    for text in args.look:
+        name, equals, value = text.partition('=')
+        if not equals or name not in kinds:
+            raise SettingError(f'--look is NAME=VALUE with {", ".join(kinds)}, got {text!r}')
+        try:
+            values[name] = (
+                tuple(split_names(value)) if name == 'classes' else _READS[kinds[name]](value)
+            )
+        except ValueError as exc:
+            raise SettingError(f'--look {name} is a number, got {value!r}') from exc
+    return LookOptions(mode=args.second_look, model=args.second_look_model, **values)
+
+
+def open_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector:
+    """Open a detector that looks as the arguments say; what `auto` chose is said on stderr."""
+    from yolov7_trt_ros.bank.look_trial import open_looks
+    from yolov7_trt_ros.engine.looks import look_engines
+
+    look = look_options(args)
+    engines = look_engines(options, look)
+    told: set[str] = set()
+    return open_looks(
+        look, say=lambda text: output.say(f'yolov7_trt: {text}', file=sys.stderr),
+        once=partial(building.open_model, engines.once, told),
+        first=partial(building.open_model, engines.first, told),
+        second=partial(building.open_model, engines.second, told),
+    )
+
+
+def look_record(args: argparse.Namespace, detector: Detector) -> dict[str, Any]:
+    """Return what the JSON of a run tells of the second look; nothing where it is off."""
+    import dataclasses
+
+    look = look_options(args)
+    if look.is_off:
+        return {}
+    told = detector.facts().get('second look', 'auto looks once')
+    return {'second_look': dataclasses.asdict(look) | {'told': told}}
