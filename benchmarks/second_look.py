@@ -4,12 +4,14 @@ Look once or twice: average precision and CPU time of both ways, on one thread o
     python benchmarks/second_look.py pictures        # the 326 labelled pictures
     python benchmarks/second_look.py mosaics         # 2x2 of them: frames larger than the network
     python benchmarks/second_look.py video --video traffic.mp4
+    python benchmarks/second_look.py widen --model yolov5n_640_grid.onnx -o free.onnx
     python benchmarks/second_look.py draw            # docs/images/second_look.png
 
 Each picture goes through every way in turn, so that other load hits all alike; what counts is the
 CPU time of the process, decoding of the picture apart. Average precision is pycocotools' with its
 areas: small is below 32 x 32 pixels. A video has no labels: agreement is with a whole frame at
-1280, by the measure of `compare`. What is measured is added to benchmarks/results/second_look.json.
+1280, by the measure of `compare`. A grid model of one size is widened to any without its decoding,
+which is where the size is baked in. What is measured is added to results/second_look.json.
 
 """
 
@@ -39,11 +41,14 @@ from yolov7_trt_ros.core.detector import Detector, DetectSettings  # noqa: E402
 from yolov7_trt_ros.core.image import ImageView  # noqa: E402
 from yolov7_trt_ros.core.look_options import LookOptions  # noqa: E402
 from yolov7_trt_ros.core.merge_looks import Look, merge_looks  # noqa: E402
+from yolov7_trt_ros.engine.decoding_cut import cut_decoding  # noqa: E402
 from yolov7_trt_ros.engine.looks import look_engines  # noqa: E402
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector  # noqa: E402
+from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise  # noqa: E402
 from yolov7_trt_ros.report.accuracy import accuracy_settings  # noqa: E402
 from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations  # noqa: E402
 from yolov7_trt_ros.report.detection_match import match_detections  # noqa: E402
+from yolov7_trt_ros.whole_file import write_whole  # noqa: E402
 
 VISION = REPOSITORY.parent / 'shared' / 'data' / 'vision'
 RESULT = REPOSITORY / 'benchmarks' / 'results' / 'second_look.json'
@@ -69,6 +74,7 @@ class SwitchedByScene:
         self._small, self._large, self._small_px = small, large, small_px
 
     def detect(self, image: ImageView, settings: DetectSettings) -> Any:
+        """Look once, or once more."""
         found, timings = self._small.detect(image, settings)
         sides = (found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).max(axis=1, initial=0)
         weight = (found.scores * (1 - found.scores))[sides < self._small_px].sum()
@@ -83,6 +89,7 @@ class Tiled:
         self._shape = CropShape(side_px, side_px // 16)
 
     def detect(self, image: ImageView, settings: DetectSettings) -> Any:
+        """Look at all of it."""
         found, timings = self._whole.detect(image, settings)
         looks = [
             Look(crop, self._tiles.detect(cut(image, crop), settings)[0])
@@ -92,16 +99,19 @@ class Tiled:
 
 
 def whole(model: Path, size: int, *, square: bool = False) -> Detector:
+    """Open a model for whole frames."""
     return open_detector(options_of(model, size, square=square))
 
 
 def options_of(model: Path, size: int = 640, *, square: bool = False) -> DetectorOptions:
+    """Return the options of one thread."""
     return DetectorOptions(
         model=str(model), backend='onnx', network_size=size, rectangular=not square, threads=1
     )
 
 
 def twice(model: Path, *, crops: Path | None = None, **values: Any) -> Detector:
+    """Open a model that looks twice."""
     look = LookOptions(mode='on', model=str(crops or ''), **values)
     engines = look_engines(options_of(model), look)
     return open_looks(
@@ -111,6 +121,7 @@ def twice(model: Path, *, crops: Path | None = None, **values: Any) -> Detector:
 
 
 def ways_for_pictures(model: Path, int8: Path | None) -> list[Way]:
+    """Return what is compared on pictures no larger than the network input."""
     ways = [
         Way(SQUARE, whole(model, 640, square=True)),
         *(Way(f'whole frame, {size}', whole(model, size)) for size in (640, 480, 416, 320)),
@@ -128,6 +139,7 @@ def ways_for_pictures(model: Path, int8: Path | None) -> list[Way]:
 
 
 def ways_for_mosaics(model: Path, _: Path | None) -> list[Way]:
+    """Return what is compared on larger frames."""
     return [
         Way(SQUARE, whole(model, 640, square=True)),
         *(Way(f'whole frame, {size}', whole(model, size)) for size in (1280, 640, 416, 320)),
@@ -140,6 +152,7 @@ def ways_for_mosaics(model: Path, _: Path | None) -> list[Way]:
 
 
 def ways_for_video(model: Path, _: Path | None) -> list[Way]:
+    """Return what is compared on a video."""
     return [
         *(Way(f'whole frame, {size}', whole(model, size)) for size in (1280, 640, 416)),
         *(Way(f'416 + {most} crops', twice(model, max_crops=most)) for most in (3, 6)),
@@ -259,6 +272,7 @@ def mosaic_labels(record: dict[str, Any], groups: list[list[Any]]) -> dict[str, 
 
 
 def measure_labelled(kind: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return precision and cost of each way."""
     ways = (ways_for_pictures if kind == 'pictures' else ways_for_mosaics)(args.model, args.int8)
     truth, pictures = labelled(kind, args.limit)
     annotations = CocoAnnotations(VISION / 'val2017' / 'instances.json')
@@ -275,6 +289,7 @@ def measure_labelled(kind: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def crops_of(way: Way) -> dict[str, str]:
+    """Return what a way tells of its crops."""
     facts = getattr(way.detector, 'facts', dict)()
     return {'crops': facts['second look']} if 'second look' in facts else {}
 
@@ -318,6 +333,20 @@ def agreement(
     }
 
 
+def widen(source: Path, target: Path) -> None:
+    """Write a grid model without its decoding, with a free height and width."""
+    model = load_model(source)
+    if cut_decoding(model, open_detector(options_of(source)).spec) is None:
+        raise SystemExit(f'{source} has no decoding that can be cut off')
+    sides = model.graph.input[0].type.tensor_type.shape.dim[2:]
+    for side, name in zip(sides, ('height', 'width'), strict=True):
+        side.dim_param = name
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField('shape')
+    write_whole(target, serialise(model))
+
+
 def draw(result: dict[str, Any]) -> None:
     """Draw precision of small objects and of all over cost, for both sets."""
     import matplotlib
@@ -334,8 +363,11 @@ def draw(result: dict[str, Any]) -> None:
 
 
 def draw_one(axis: Any, rows: list[dict[str, Any]], measure: str, kind: str) -> None:
+    """Draw one measure of one set."""
     rows = [row for row in rows if row['cost'] < 1.6]
-    for is_whole, colour, label in ((True, '#808793', 'one look'), (False, '#3b7dd8', 'two looks')):
+    for is_whole, colour, label in (
+        (True, '#808793', 'one look'), (False, '#3b7dd8', 'two looks or more')
+    ):
         chosen = [row for row in rows if row['way'].startswith('whole') is is_whole]
         axis.plot([row['cost'] for row in chosen], [row[measure] for row in chosen], 'o',
                   color=colour, label=label)
@@ -350,10 +382,11 @@ def draw_one(axis: Any, rows: list[dict[str, Any]], measure: str, kind: str) -> 
 
 
 def main() -> None:
+    """Measure or draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('what', choices=('pictures', 'mosaics', 'video', 'draw'))
+    parser.add_argument('what', choices=('pictures', 'mosaics', 'video', 'widen', 'draw'))
     parser.add_argument('--model', type=Path, default=NANO)
     parser.add_argument('--int8', type=Path, help='the same model, quantised')
     parser.add_argument('--video', type=Path)
@@ -361,6 +394,9 @@ def main() -> None:
     parser.add_argument('--name', default='', help='of the result (default: what is measured)')
     parser.add_argument('-o', '--output', type=Path, default=RESULT)
     args = parser.parse_args()
+    if args.what == 'widen':
+        widen(args.model, args.output)
+        return
     result = json.loads(args.output.read_text()) if args.output.is_file() else {}
     if args.what == 'draw':
         draw(result)

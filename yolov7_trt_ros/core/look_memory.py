@@ -40,7 +40,9 @@ class Hints(NamedTuple):
 
     def chosen(self, which: NDArray[np.bool_]) -> Hints:
         """Return some of them."""
-        return Hints(*(each[which] for each in self))
+        return Hints(
+            self.boxes[which], self.scores[which], self.class_ids[which], self.in_vain[which]
+        )
 
 
 def _no_hints() -> Hints:
@@ -96,7 +98,7 @@ class LookMemory:
         doubted &= self._is_meant(first.boxes_xyxy, first.class_ids)
         # what the first look shows as a target, or surely, needs no hint
         shown = (doubted | (scores >= options.max_score))[:, None] & known
-        hidden = hints.chosen(~shown.any(axis=0))
+        hidden = hints.chosen(np.asarray(~shown.any(axis=0)))
         weights = np.concatenate([_doubt(scores[doubted]), hidden.scores])
         return Targets(np.concatenate([first.boxes_xyxy[doubted], hidden.boxes]), weights)
 
@@ -150,11 +152,11 @@ class LookMemory:
         )
         hints = self._hints
         again = _same(hints.boxes, hints.class_ids, found.boxes, found.class_ids).any(axis=1)
-        missed = hints.chosen(~again)
+        missed = hints.chosen(np.asarray(~again))
         if crops and len(missed.scores):
             looked = holding(np.array(crops), missed.boxes, self._source_wh, 0.0).any(axis=0)
             missed = missed._replace(in_vain=missed.in_vain + looked.astype(np.int32))
-        missed = missed.chosen(missed.in_vain < FORGOTTEN_AFTER)
+        missed = missed.chosen(np.asarray(missed.in_vain < FORGOTTEN_AFTER))
         self._hints = Hints(*(
             np.concatenate(each) for each in zip(found, missed, strict=True)
         ))

@@ -38,7 +38,7 @@ class _Found(NamedTuple):
     class_ids: NDArray[np.int32]
 
     def chosen(self, which: NDArray[np.bool_]) -> _Found:
-        return _Found(*(each[which] for each in self))
+        return _Found(self.boxes[which], self.scores[which], self.class_ids[which])
 
 
 def merge_looks(
