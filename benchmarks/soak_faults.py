@@ -11,7 +11,7 @@ import time
 from typing import Any, TYPE_CHECKING
 
 from soak_cameras import Camera, CORRUPT_JPEG, CORRUPT_RAW, ENCODINGS, JPEG, Mode, SIZES_WH
-from soak_detector import start_node
+from soak_detector import PATIENCE_S, start_node
 from soak_hostile import (
     expect_refused,
     impossible_topics,
@@ -27,8 +27,6 @@ from yolov7_trt_ros.engine.model_files import find_model
 if TYPE_CHECKING:
     from soak import Soak
 
-GONE_S = 15.0
-"""Within this a change must show: a topic found or given up, a process ended."""
 DISK_BYTES = 3 << 20
 _OTHER = 'other model '  # begins the class names of another model
 RUNTIME_VALUES: dict[str, tuple[Any, ...]] = {
@@ -194,7 +192,7 @@ def model_swapped(soak: Soak, rng: random.Random) -> str:
     soak.await_detections()
     soak.detector.spin_until(
         lambda: soak.detector.finds(_OTHER, soak.outputs) is other,
-        GONE_S, f'class names of the {"other" if other else "first"} model',
+        PATIENCE_S, f'class names of the {"other" if other else "first"} model',
     )
     return str(soak.detector.get('model'))
 
@@ -211,7 +209,7 @@ def missing_model(soak: Soak, rng: random.Random) -> str:
     soak.detector.spin_until(
         lambda: soak.detector.statuses_ns > since_ns
         and missing in soak.detector.values().get('message', ''),
-        GONE_S, 'diagnostics that name the missing model',
+        PATIENCE_S, 'diagnostics that name the missing model',
     )
     soak.set_parameter('model', current)
     soak.bring_up()
@@ -231,7 +229,7 @@ def full_disk(soak: Soak, rng: random.Random) -> str:
         log, file_limit_bytes=DISK_BYTES,
     )
     try:
-        soak.detector.spin_until(lambda: recorder.poll() is not None, GONE_S, 'a full disk')
+        soak.detector.spin_until(lambda: recorder.poll() is not None, PATIENCE_S, 'a full disk')
     finally:
         recorder.kill()
         recorder.wait()

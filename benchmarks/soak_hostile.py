@@ -15,6 +15,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from soak_detector import PATIENCE_S
 from std_msgs.msg import String
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
@@ -22,8 +23,6 @@ from yolov7_trt_ros.core.stamps import NS_PER_S
 if TYPE_CHECKING:
     from soak import Soak
 
-HEARD_S = 15.0
-"""Within this the detector must have found a stranger's topic, or taken the clock."""
 LONG_NAME = '/soak/long/' + 'a' * 200
 STRANGE_MESSAGES = 8
 STARS = '/**' + 'a**' * 14 + 'b'
@@ -109,7 +108,7 @@ def strangers(soak: Soak, rng: random.Random) -> str:
         soak.set_parameter('image_topics', f'{soak.pattern},{STARS},/soak/long/*')
         soak.detector.spin_until(
             lambda: LONG_NAME in soak.detector.counters()
-            and publishers[LONG_NAME].get_subscription_count(), HEARD_S, "a stranger's topic",
+            and publishers[LONG_NAME].get_subscription_count(), PATIENCE_S, "a stranger's topic",
         )
         for _ in range(STRANGE_MESSAGES):
             for kind, topic in kinds:
@@ -139,7 +138,7 @@ def odd_clocks(soak: Soak, rng: random.Random) -> str:
     with _stranger() as node:
         clock = node.create_publisher(Clock, '/clock', QoSProfile(depth=10))
         soak.set_parameter('use_sim_time', True)
-        soak.detector.spin_until(clock.get_subscription_count, HEARD_S, 'who takes the clock')
+        soak.detector.spin_until(clock.get_subscription_count, PATIENCE_S, 'who takes the clock')
         for seconds, nanoseconds in rng.sample(CLOCKS, len(CLOCKS)):
             message = Clock()
             message.clock.sec, message.clock.nanosec = seconds, nanoseconds

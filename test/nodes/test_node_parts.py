@@ -342,6 +342,12 @@ def test_player_encodings_read_back(encoding):
     assert np.abs(to_bgr(view).astype(int) - expected).max() <= 3
 
 
+def test_an_odd_column_is_left_out_where_two_pixels_share_their_colour():
+    bgr = np.full((3, 5, 3), (40, 90, 200), np.uint8)
+    assert encode_pixels(bgr, 'yuv422_yuy2').shape == (3, 4, 2)
+    assert encode_pixels(bgr, 'mono8').shape == (3, 5)
+
+
 def test_moving_view_moves_and_keeps_its_size():
     picture = np.random.default_rng(0).integers(0, 255, (300, 500, 3), np.uint8)
     views = list(moving_view(picture, (64, 48), 8))

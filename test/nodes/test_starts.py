@@ -85,6 +85,8 @@ CANNOT = {
         'recorder_node', ['-p', 'images:=["/no topic"]'], "images: '/no topic' is no topic name"),
     'a topic to show': (
         'top_node', ['-p', 'detections_topics:=/no topic'], "'/no topic' is no topic name"),
+    'a home folder': (
+        'image_player_node', ['-p', 'source:=~nosuchuser/x'], "'~nosuchuser/x': no home folder"),
     'a wrong type': ('top_node', ['-p', 'period_s:=soon'], 'period_s must be a double'),
     'a number out of range': ('detector_node', ['-p', 'score_threshold:=3.0'], 'score_threshold'),
     'a clock of no kind': (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
@@ -147,7 +147,7 @@ def anchor_setting(text: str) -> str:
         A file that cannot be read, or that holds no anchors.
 
     """
-    path = Path(text).expanduser()
+    path = expand_home(text)
     try:
         if not path.is_file():
             return text

@@ -28,6 +28,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, output, targets
 from yolov7_trt_ros.errors import PowerError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when no row could run, 130 after Ctrl-C."""
-    folder = args.output.expanduser()
+    folder = expand_home(args.output)
     targets.check_folder('-o', folder)
     for name, form in (('bench.json', 'JSON'), ('bench.md', ''), ('bench.html', 'HTML')):
         targets.check_file('-o', folder / name, form, args.merge)
@@ -150,7 +151,7 @@ def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], around: Surroun
     def make_bench(rows: Sequence[BenchRow]) -> Bench:
         return Bench(args.title or _DEFAULT_TITLE, settings, tuple(rows), tuple(args.note))
 
-    folder = args.output.expanduser()
+    folder = expand_home(args.output)
     if args.alone:
         return _measure_alone(make_bench([run_row(spec, around) for spec in specs]), folder)
     rows = run_rows(specs, around) if args.in_process else run_rows_apart(args, specs, around)
@@ -176,9 +177,9 @@ def _merge(args: argparse.Namespace) -> int:
 
     if args.rows or args.images:
         raise SettingError('--merge joins results; it takes no --model, --row or --images')
-    paths = [path.expanduser() for path in args.merge]
+    paths = [expand_home(path) for path in args.merge]
     bench = merge_benches([(str(path), load_bench(path)) for path in paths], args.title, args.note)
-    folder = args.output.expanduser()
+    folder = expand_home(args.output)
     write_bench(bench, folder)
     _show(bench, folder)
     return 0
@@ -209,8 +210,8 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
     busy = read_load().warning
     if busy:
         warn(busy)
-    folder = args.images.expanduser()
-    annotations = args.annotations and args.annotations.expanduser()
+    folder = expand_home(args.images)
+    annotations = args.annotations and expand_home(args.annotations)
     pictures, data = bench_setup.load_pictures(folder, warn)
     labels, why_no_labels = bench_setup.try_labels(
         annotations, folder, args.limit, allow_missing=args.allow_missing, warn=warn

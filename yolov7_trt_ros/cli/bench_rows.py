@@ -13,6 +13,7 @@ from yolov7_trt_ros.cli import building, checkpoints
 from yolov7_trt_ros.cli.bench_setup import RowSpec
 from yolov7_trt_ros.cli.checkpoints import CheckpointOptions
 from yolov7_trt_ros.errors import MissingDependencyError, ModelNotFoundError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import Detector
@@ -186,7 +187,7 @@ def _plan_precision(detector: Detector, spec: RowSpec) -> str:
 
 
 def _existing(model: str) -> Path:
-    path = Path(model).expanduser()
+    path = expand_home(model)
     if not path.is_file():
         raise ModelNotFoundError(f'no file {path}')
     return path

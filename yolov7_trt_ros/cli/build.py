@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
 from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.builder import BuildOptions
@@ -130,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
         return _report(args, options)
     if args.output is None:
         raise SettingError('give the file to write: -o PLAN')
-    plan = args.output.expanduser()
+    plan = expand_home(args.output)
     if not is_plan(plan):
         raise SettingError(f'--output must end in {" or ".join(PLAN_SUFFIXES)}, got {plan}')
     args.model = arguments.chosen_model(args)
@@ -208,7 +209,7 @@ def build_options(args: argparse.Namespace) -> BuildOptions:
         profiles=_profiles(args),
         workspace_mib=args.workspace_mib,
         opt_level=args.opt_level,
-        timing_cache=None if args.timing_cache is None else args.timing_cache.expanduser(),
+        timing_cache=None if args.timing_cache is None else expand_home(args.timing_cache),
         dla_core=args.dla_core,
         refittable=args.refittable,
         keep_fp32=args.keep_fp32,

@@ -11,6 +11,7 @@ import warnings
 
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.errors import CalibrationError, ImageError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +93,7 @@ def open_pictures(path: Path, *, count: int, score_count: int) -> PictureSets:
             f'--count must be at least 1 and --score-count at least 0, got {count} and '
             f'{score_count}'
         )
-    open_set, total = _open_source(path.expanduser(), count + score_count)
+    open_set, total = _open_source(expand_home(path), count + score_count)
     if total < 1:
         raise CalibrationError(f'{path} holds no pictures to calibrate on')
     calibration, scoring = split_pictures(total, count, score_count)

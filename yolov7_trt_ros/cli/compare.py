@@ -30,6 +30,7 @@ from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.core.stamps import in_seconds
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import BagError, InputError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.replay.bag_detections import DetectionFrame, DetectionReader
@@ -103,7 +104,7 @@ def _run(args: argparse.Namespace) -> int:
     settings = CompareSettings(args.iou, args.score_threshold)
     limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)
     holders = find_holders(args)
-    bags = _Bags(args.reference.expanduser(), args.new.expanduser(), args.topics)
+    bags = _Bags(expand_home(args.reference), expand_home(args.new), args.topics)
     comparison = Comparison(settings)
     bags.compare(comparison)
     result = comparison.result(tuple(bags.class_ids))
@@ -297,4 +298,4 @@ def _write_page(
     from yolov7_trt_ros.report.compare_page import as_html
     from yolov7_trt_ros.whole_file import write_whole
 
-    write_whole(args.html.expanduser(), as_html(result, context).encode())
+    write_whole(expand_home(args.html), as_html(result, context).encode())

@@ -43,6 +43,7 @@ from yolov7_trt_ros.cli.demo_source import (
 from yolov7_trt_ros.cli.demo_summary import CAMERAS, MODEL_NOTE, summarise, table, what_was_made
 from yolov7_trt_ros.cli.own_files import OwnFiles
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 _OUTPUTS = ('bag', 'log', 'pictures', 'photographs', 'front.mp4', 'rear.mp4', 'summary.json')
 _NEEDED = (
@@ -181,7 +182,7 @@ def _find_source(args: argparse.Namespace) -> Path | None:
     if args.source is None:
         check_photographs()
         return None
-    given = Path(args.source).expanduser().resolve()
+    given = expand_home(args.source).resolve()
     for name in _OUTPUTS:
         if given.is_relative_to((args.output / name).resolve()):
             raise InputError(

@@ -42,6 +42,7 @@ from yolov7_trt_ros.cli.window import Window
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import Detector, DetectSettings
@@ -113,12 +114,12 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError(f'--line-width must be within 1..{_WIDEST_LINE_PX}')
     _check_output(args)
     args.paths = expand_patterns(args.paths)
-    paths = [Path(path).expanduser() for path in args.paths]
+    paths = [expand_home(path) for path in args.paths]
     targets.check_json(args.json, paths, made=[args.output])
     targets.check_file('--save-coco', args.save_coco, 'JSON', paths)
     if args.output is None:
         return _run(args, None)
-    names = OutputNames(args.output.expanduser(), paths, recursive=args.recursive)
+    names = OutputNames(expand_home(args.output), paths, recursive=args.recursive)
     with interruption.told(names.describe):
         return _run(args, names)
 

@@ -23,6 +23,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, labels, look_arguments, output, targets
 from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.replay.run import RunCounter, RunSummary
@@ -71,7 +72,7 @@ def _run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.whole_file import write_whole
 
     annotations = labels.open_annotations(args.annotations)
-    folder = args.images.expanduser()
+    folder = expand_home(args.images)
     try:
         images = labels.find_labelled(annotations, folder, allow_missing=args.allow_missing)
     except InputError:

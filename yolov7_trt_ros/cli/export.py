@@ -37,6 +37,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, checkpoints, interruption, output, targets
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.model.architecture import Network
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb."""
     from yolov7_trt_ros.engine.file_kind import check_kind, CHECKPOINT, ONNX
 
-    model, target = Path(arguments.chosen_model(args)).expanduser(), args.output.expanduser()
+    model, target = expand_home(arguments.chosen_model(args)), expand_home(args.output)
     if target.suffix.lower() != '.onnx':
         raise SettingError(f'--output must end in .onnx, got {target}')
     kind = check_kind(model, CHECKPOINT, ONNX) if model.exists() else None

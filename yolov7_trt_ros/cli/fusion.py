@@ -37,6 +37,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, building, interruption, output, targets
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.report.fusion import FusionReport
@@ -135,8 +136,8 @@ def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]
     from yolov7_trt_ros.engine.open import is_plan
     from yolov7_trt_ros.report.engine_layers import load_layers
 
-    onnx = None if args.onnx is None else args.onnx.expanduser()
-    path = Path(args.model).expanduser()
+    onnx = None if args.onnx is None else expand_home(args.onnx)
+    path = expand_home(args.model)
     saved = path.suffix == '.json'
     model = path if saved else find_model(args.model)
     if args.time and (saved or not is_plan(model)):
@@ -165,7 +166,7 @@ def _measure(plan: Path, shape: str) -> dict[str, Any]:
 def _read_profile(path: Path) -> dict[str, Any]:
     from yolov7_trt_ros.report.timed_layers import load_profile
 
-    return load_profile(path.expanduser())
+    return load_profile(expand_home(path))
 
 
 def _build(model: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -229,7 +230,7 @@ def _write_pictures(args: argparse.Namespace, report: FusionReport) -> None:
 def _write(path: Path, text: str) -> None:
     from yolov7_trt_ros.whole_file import write_whole
 
-    write_whole(path.expanduser(), text.encode('utf-8', errors='replace'))
+    write_whole(expand_home(path), text.encode('utf-8', errors='replace'))
 
 
 def _check(report: FusionReport, min_fused: float | None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.report.categories import Categories
@@ -31,7 +32,7 @@ def open_annotations(
     """
     from yolov7_trt_ros.report.coco import CocoAnnotations
 
-    annotations = CocoAnnotations(path.expanduser())
+    annotations = CocoAnnotations(expand_home(path))
     _tell(annotations.warnings, warn)
     return annotations
 

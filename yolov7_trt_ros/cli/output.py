@@ -15,6 +15,7 @@ from typing import Any, TextIO, TYPE_CHECKING
 
 from yolov7_trt_ros import __version__
 from yolov7_trt_ros.core.plain_text import printable
+from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def write_json(target: str, record: dict[str, Any]) -> None:
     """Write a record to a file, to a pipe or device that is there, or to stdout for `-`."""
     lines = json.dumps(record, indent=2, ensure_ascii=False).split('\n')
     text = '\n'.join(map(_escaped, lines)) + '\n'
-    path = Path(target).expanduser()
+    path = expand_home(target)
     if target == '-':
         sys.stdout.write(text)
     elif path.exists() and not path.is_file():

@@ -39,6 +39,7 @@ from yolov7_trt_ros.cli import (
     targets,
 )
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.replay.picture_store import PictureStore
@@ -148,9 +149,9 @@ def _run(args: argparse.Namespace, job: pruning.PruneJob) -> int:
 
     evaluate = None
     if args.annotations is not None:
-        folder = (args.eval_images or args.images).expanduser()
+        folder = expand_home(args.eval_images or args.images)
         evaluate = pruning_inputs.make_evaluation(
-            args.annotations.expanduser(), folder, args.size, allow_missing=args.allow_missing
+            expand_home(args.annotations), folder, args.size, allow_missing=args.allow_missing
         )
     elif args.eval_images is not None:
         raise SettingError('--eval-images needs --annotations')
@@ -215,8 +216,8 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
     if args.resume and not args.epochs:
         raise SettingError('--resume goes on with the recovery, and --epochs 0 has none')
     job = pruning.PruneJob(
-        model=Path(arguments.chosen_model(args)).expanduser(),
-        output=args.output.expanduser(),
+        model=expand_home(arguments.chosen_model(args)),
+        output=expand_home(args.output),
         target=PruneTarget(args.flops, args.size_mb, args.latency, args.round_to),
         settings=RecoverySettings(
             epochs=max(1, args.epochs), minutes=args.minutes, batch=args.batch, amp=args.amp,
@@ -225,8 +226,8 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
         size=args.size,
         device=args.device,
         options=checkpoints.CheckpointOptions.of(args),
-        onnx=args.onnx.expanduser() if args.onnx else None,
-        checkpoint=args.checkpoint.expanduser() if args.checkpoint else None,
+        onnx=expand_home(args.onnx) if args.onnx else None,
+        checkpoint=expand_home(args.checkpoint) if args.checkpoint else None,
         resume=args.resume,
         recover=args.epochs > 0,
     )
@@ -252,7 +253,7 @@ def _check_files(job: pruning.PruneJob) -> None:
 def _labels(args: argparse.Namespace, store: PictureStore) -> Any:
     if args.labels is None:
         return None
-    return pruning_inputs.load_labels(args.labels.expanduser(), store, args.size)
+    return pruning_inputs.load_labels(expand_home(args.labels), store, args.size)
 
 
 def _record(args: argparse.Namespace, report: dict[str, Any], finished: bool) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from typing import Any, TYPE_CHECKING
 from yolov7_trt_ros.cli import arguments, interruption, output, quantisation, targets
 from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.cli.calibration_pictures import PictureSets
@@ -148,7 +149,7 @@ def _run_mixed(args: argparse.Namespace, model: FloatModel) -> int:
     mixed = make_mixed(model, kept, convert_to_half)
     describe(mixed, '{"method": "float16 backbone, float32 heads"}')
     data = mixed.SerializeToString()
-    write_whole(args.output.expanduser(), data)
+    write_whole(expand_home(args.output), data)
     rows = [
         ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
         ('float16', f'{len(model.convs) - len(kept)} of {len(model.convs)} Conv'),
@@ -180,7 +181,7 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
     )
     used = len(pictures.calibration) - pictures.calibration.failed
     data = quantisation.serialise_winner(tournament, used, options.weight_range)
-    write_whole(args.output.expanduser(), data)
+    write_whole(expand_home(args.output), data)
     rows = [
         ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
         ('size', 'as in float32: the weights stay so before their Q/DQ nodes, and are int8 in the '

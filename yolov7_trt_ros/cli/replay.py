@@ -23,6 +23,7 @@ import time
 from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, targets
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.home_folder import expand_home
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.file_kinds import local_path
     from yolov7_trt_ros.replay.sources import check_kind
 
-    bag, path = local_path(args.bag), args.output.expanduser()
+    bag, path = local_path(args.bag), expand_home(args.output)
     targets.check_json(args.json, [bag, path], made=[path.parent])
     targets.check_writable('--output', path, path.parent)
     check_output(path, bag, overwrite=args.force)
@@ -75,7 +76,7 @@ def _run(args: argparse.Namespace, bag: Path) -> int:
         start = time.perf_counter()
         with (
             DetectionBagWriter(
-                args.output.expanduser(), reader.topics, detector.spec.class_names,
+                expand_home(args.output), reader.topics, detector.spec.class_names,
                 qos=reader.qos, with_images=args.with_images, overwrite=args.force,
                 source=bag,
             ) as writer,

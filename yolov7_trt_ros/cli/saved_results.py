@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TYPE_CHECKING
 
 from yolov7_trt_ros.cli.own_files import OwnFiles
+from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Sinks:
         if names is not None and args.save_crops:
             savers.append(CropSaver(names, class_names))
         if args.save_coco is not None:
-            savers.append(CocoSaver(args.save_coco.expanduser(), class_names))
+            savers.append(CocoSaver(expand_home(args.save_coco), class_names))
         style = DrawStyle(not args.hide_labels, args.line_width)
         return cls(names, savers, style, window, class_names)
 

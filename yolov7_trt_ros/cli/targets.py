@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 _BEGINS = {'JSON': (b'{', b'['), 'HTML': (b'<',), 'SVG': (b'<',), 'CSV': (b'time (s)',)}
 """How texts begin that may be replaced by another of their form; blanks before it are skipped."""
@@ -36,8 +37,8 @@ def check_json(
     """
     if target is None or target == '-':
         return
-    path = Path(target).expanduser()
-    to_come = [folder.expanduser() for folder in made if folder is not None]
+    path = expand_home(target)
+    to_come = [expand_home(folder) for folder in made if folder is not None]
     to_come = [folder for folder in to_come if not folder.exists()]
     if not path.parent.is_dir() and not any(map(path.parent.is_relative_to, to_come)):
         raise InputError(
@@ -76,9 +77,9 @@ def check_file(
     """
     if path is None:
         return
-    path = path.expanduser()
+    path = expand_home(path)
     for read in inputs:
-        if read is not None and path.resolve() == read.expanduser().resolve():
+        if read is not None and path.resolve() == expand_home(read).resolve():
             raise SettingError(f'{flag} {path} is read as well; give it a file of its own')
     check_writable(flag, path, path.parent)
     if not path.exists():
@@ -106,7 +107,7 @@ def check_folder(flag: str, path: Path) -> None:
         Nothing can be written there.
 
     """
-    path = path.expanduser()
+    path = expand_home(path)
     if path.exists() and not path.is_dir():
         raise SettingError(f'{flag} must be a folder; {path} is none')
     check_writable(flag, path, path)

@@ -20,7 +20,8 @@ from yolov7_trt_ros.engine.file_kind import CHECKPOINT, find_kind
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.plain_file import open_plain_file, sha256_of
 from yolov7_trt_ros.engine.plan_cache import plan_cache_folder
-from yolov7_trt_ros.errors import ModelFormatError
+from yolov7_trt_ros.errors import ModelFormatError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 _NEEDED = ('torch', 'onnx', 'onnxruntime')
 _EXPORTING = threading.Lock()
@@ -62,11 +63,11 @@ def _is_missing(package: str) -> bool:
 def _find_checkpoint(model: str) -> Path | None:
     """Return the path of a PyTorch checkpoint; None for all else, of which find_model tells."""
     try:
-        path = Path(model).expanduser()
+        path = expand_home(model)
         if path.is_file():
             with open_plain_file(path) as file:
                 return path if find_kind(path, file) == CHECKPOINT else None
-    except (OSError, ValueError, RuntimeError, ModelFormatError):
+    except (OSError, ValueError, SettingError, ModelFormatError):
         pass
     return None
 

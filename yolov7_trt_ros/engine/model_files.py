@@ -16,6 +16,7 @@ from yolov7_trt_ros.errors import (
     ModelNotFoundError,
     SettingError,
 )
+from yolov7_trt_ros.home_folder import expand_home
 
 DEFAULT_MODEL = 'yolov7-nano'
 EMBEDDED_MODELS = {DEFAULT_MODEL: 'yolov7-nano_fp16w.onnx'}
@@ -52,12 +53,12 @@ def find_model(name_or_path: str) -> Path:
         folder = resources.files('yolov7_trt_ros') / 'models'
         return Path(str(folder / EMBEDDED_MODELS[name_or_path]))
     try:
-        path = Path(name_or_path).expanduser()
+        path = expand_home(name_or_path)
         if path.is_file():
             check_model_file(path)
             return path
         looked = _told(path)
-    except (OSError, ValueError, RuntimeError) as exc:  # not permitted, too long, no such user
+    except (OSError, ValueError, SettingError) as exc:  # not permitted, too long, no such user
         looked = str(exc)
     if name_or_path in OFFICIAL_WEIGHTS:
         raise ModelNotFoundError(_where_to_get(name_or_path))
@@ -130,8 +131,8 @@ def load_class_names(source: str) -> tuple[str, ...] | None:
     if source == 'coco80':
         return COCO80
     try:
-        return _parse_names_file(_read_text(Path(source).expanduser()))
-    except (OSError, ValueError, RuntimeError, ModelFormatError) as exc:  # no user, not text
+        return _parse_names_file(_read_text(expand_home(source)))
+    except (OSError, ValueError, SettingError, ModelFormatError) as exc:  # no user, not text
         raise SettingError(
             'class_names must be auto, coco80 or a text file with one name a line; '
             f'cannot use {visible(source)!r}: {exc}'

@@ -12,6 +12,7 @@ from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.plain_file import sha256_of
 from yolov7_trt_ros.engine.plan import Machine, read_manifest, rebuild_command, ShapeRange
 from yolov7_trt_ros.errors import BuildError, ModelError, ModelFormatError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.builder import BuildOptions
@@ -25,7 +26,7 @@ _GENERATION = 3
 def plan_cache_folder(setting: str) -> Path:
     """Return the folder of the plan cache for `DetectorOptions.plan_cache`."""
     if setting:
-        return Path(setting).expanduser()
+        return expand_home(setting)
     return cache_folder('plans')
 
 
@@ -114,9 +115,9 @@ def rebuild_options(plan: Path) -> tuple[Path, BuildOptions]:
         )
     command = rebuild_command(manifest, plan)
     try:
-        onnx = Path(manifest.onnx).expanduser()
+        onnx = expand_home(manifest.onnx)
         found = sha256_of(onnx)
-    except (OSError, RuntimeError, ModelFormatError) as exc:  # RuntimeError: no such user
+    except (OSError, SettingError, ModelFormatError) as exc:  # SettingError: no such user
         raise BuildError(
             f'{plan} cannot be built again, its ONNX file cannot be read: {exc}; with the file at '
             f'hand: {command}'

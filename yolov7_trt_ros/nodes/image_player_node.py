@@ -27,6 +27,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes.diagnostics import tell_failures
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
@@ -88,7 +89,7 @@ class ImagePlayerNode(SteadyParameters):
         super().__init__('image_player', **node_arguments)
         declare_parameters(self, PARAMETERS)
         values = read_parameters(self, PARAMETERS)
-        source = Path(values['source']).expanduser()
+        source = expand_home(values['source'])
         tell_failures(self)
         if values['stamps'] == _ORIGINAL:
             self._play_bag(source, values)
@@ -144,7 +145,7 @@ class ImagePlayerNode(SteadyParameters):
             _, jpeg = cv2.imencode('.jpg', bgr, self._jpeg)
             return CompressedImage(format='jpeg', data=array.array('B', jpeg.tobytes()))
         pixels = encode_pixels(bgr, self._encoding)
-        height, width = bgr.shape[:2]
+        height, width = pixels.shape[:2]
         message = Image(height=height, width=width, encoding=self._encoding)
         message.step = pixels.nbytes // height
         message.data = array.array('B', pixels.tobytes())
@@ -152,7 +153,12 @@ class ImagePlayerNode(SteadyParameters):
 
 
 def encode_pixels(bgr: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
-    """Return the bytes of a BGR image (H, W, 3) in another encoding, as an array."""
+    """
+    Return a BGR image (H, W, 3) in another encoding, as an array (H, W[, C]).
+
+    Two pixels share their colour in `yuv422_yuy2`: an odd last column is left out there.
+
+    """
     if encoding == 'bgr8':
         return bgr
     if encoding == 'rgb8':
@@ -160,6 +166,7 @@ def encode_pixels(bgr: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
     if encoding == 'mono8':
         return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8)
     # BT.601 studio range, the one COLOR_YUV2BGR_YUY2 reads; chroma of each pixel pair averaged
+    bgr = bgr[:, : bgr.shape[1] // 2 * 2]
     blue, green, red = (bgr[:, :, channel].astype(np.float32) for channel in range(3))
     luma = 16 + 0.257 * red + 0.504 * green + 0.098 * blue
     chroma_u = 128 - 0.148 * red - 0.291 * green + 0.439 * blue

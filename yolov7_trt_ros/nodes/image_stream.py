@@ -168,11 +168,24 @@ class ImageStream:
 
     def destroy(self) -> None:
         """Unsubscribe and take the publishers down; what is published later goes nowhere."""
+        detections = self.release()
+        if detections is not None:
+            self._node.destroy_publisher(detections)
+
+    def release(self) -> Any:
+        """
+        Do what `destroy` does, but for the publisher of detections, which the caller gets.
+
+        Whoever has not read yet what it has published loses that when it is taken down.
+
+        """
         self.close()
         with self._lock:
-            for publisher in filter(None, (self._detections, self._overlay)):
-                self._node.destroy_publisher(publisher)
-            self._detections = self._overlay = None
+            detections, self._detections = self._detections, None
+            overlay, self._overlay = self._overlay, None
+        if overlay is not None:
+            self._node.destroy_publisher(overlay)
+        return detections
 
     def publish(self, message: Detection2DArray | bytes) -> bool:
         """Publish detections, also serialised; any thread. False: the stream was destroyed."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from rclpy.exceptions import InvalidHandle
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.qos import ReliabilityPolicy
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.nodes.cpp_messages import ImageMessage, ImageMessageKind, MessagePool
@@ -75,6 +76,8 @@ class PulledTopic:
             QoSSubscriptionEventType.RCL_SUBSCRIPTION_REQUESTED_INCOMPATIBLE_QOS,
         )
         self._publishers = publishers
+        self._is_reliable = subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        self._untaken: tuple[int, str] | None = None  # when a take has failed, and what was said
         self._rest_until_ns = 0
         self._taken_ns = 0
 
@@ -129,11 +132,29 @@ class PulledTopic:
             if present is not None and self._gaps.forget_absent(present):
                 self._door.error()
                 return None  # the middleware drops what waits of a publisher that leaves
-            self._gaps.note_unreadable()
-            self._stream.statistics.count_all(received=1, failed=1)
-            self._stream.tell(f'truncated or damaged image message: {self._door.error()}')
+            self._settle_untaken(None)
+            self._untaken = time.time_ns(), self._door.error()
+            if not self._is_reliable:
+                self._settle_untaken(None)
             return None
+        self._settle_untaken(taken[1].received_ns)
         return self._hand_on(*taken)
+
+    def _settle_untaken(self, next_ns: int | None) -> None:
+        """
+        Count what could not be taken as damaged, unless the next message was there by then.
+
+        With reliable topics a later message may take the place of one that waits, and not be for
+        taking itself before one that was lost in between has been sent again. What it has replaced
+        is then missing before it.
+
+        """
+        untaken, self._untaken = self._untaken, None
+        if untaken is None or (next_ns is not None and next_ns <= untaken[0]):
+            return
+        self._gaps.note_unreadable()
+        self._stream.statistics.count_all(received=1, failed=1)
+        self._stream.tell(f'truncated or damaged image message: {untaken[1]}')
 
     def _take_message(self) -> tuple[ImageMessage, MessageInfo] | None:
         """Take the next message; None where there is none, or none that can be read."""

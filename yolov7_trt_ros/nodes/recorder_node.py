@@ -24,7 +24,6 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import functools
 import json
-from pathlib import Path
 import time
 import types
 from typing import Any, TextIO
@@ -40,6 +39,7 @@ from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.core.serialized_image import read_image, read_stamp_ns
 from yolov7_trt_ros.errors import BagError, ImageError
+from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes.diagnostics import tell_failures
 from yolov7_trt_ros.nodes.drawn_camera import DrawnCamera
 from yolov7_trt_ros.nodes.own_output import take_stdout
@@ -129,7 +129,7 @@ class RecorderNode(SteadyParameters):
         self._classes: dict[str, collections.Counter[str]] = {}
         self._diagnostics: dict[str, dict[str, str]] = {}
         self._diagnostics_at_s = 0.0
-        self._folder = Path(values['bag']).expanduser()
+        self._folder = expand_home(values['bag'])
         try:
             self._writer = Writer(
                 self._folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
@@ -192,7 +192,7 @@ class RecorderNode(SteadyParameters):
             return drawn
         for image, found in zip(images, detections, strict=False):
             drawn[image.full] = drawn[found.full] = DrawnCamera(
-                Path(values['drawn']).expanduser(), image.full.split('/')[1], values['rate_hz'],
+                expand_home(values['drawn']), image.full.split('/')[1], values['rate_hz'],
                 compressed=_is_compressed(image), class_ids=class_ids,
             )
         return drawn

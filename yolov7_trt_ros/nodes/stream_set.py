@@ -29,6 +29,9 @@ from yolov7_trt_ros.nodes.topic_plan import (
 _GONE_NS = 10 * NS_PER_S
 """How long a topic that a pattern found may be without publisher before it is given up."""
 
+_LAST_READ_NS = 2 * NS_PER_S
+"""How long the last detections of a topic that was removed may still be read."""
+
 
 class StreamSet(Mapping[str, ImageStream]):
     """
@@ -73,6 +76,7 @@ class StreamSet(Mapping[str, ImageStream]):
         self._removed = RemovedTopics()
         self._receiver: ImageReceiver | None = None
         self._without_publisher: dict[str, int] = {}
+        self._released: list[tuple[int, Any]] = []  # publishers to take down, and since when
         self._limits = StreamLimits()
         self.passed_over: dict[str, str] = {}
         self._wanted = wanted_topics(node, image_topics, detections_topics)
@@ -133,6 +137,7 @@ class StreamSet(Mapping[str, ImageStream]):
         """Unsubscribe and take the publishers down."""
         for topic in self:
             self._remove(topic)
+        self._take_down(time.monotonic_ns())
 
     def limit(self, limits: StreamLimits) -> None:
         """Let only so much through per topic, also of topics to come."""
@@ -142,6 +147,7 @@ class StreamSet(Mapping[str, ImageStream]):
 
     def follow(self) -> None:
         """Match the publishers there are, and look for topics of patterns; about once a second."""
+        self._take_down(time.monotonic_ns() - _LAST_READ_NS)
         if any(image.is_pattern for image in self._wanted.images):
             self._apply(self._plan(self._wanted))
         for stream in self._streams.values():
@@ -175,7 +181,9 @@ class StreamSet(Mapping[str, ImageStream]):
         staying = self._streams.keys() - {stream.topic for stream in leaving}
         coming = [self._make(each) for topic, each in names.items() if topic not in staying]
         for stream in leaving:
-            stream.destroy()
+            detections = stream.release()
+            if detections is not None:
+                self._released.append((time.monotonic_ns(), detections))
         refused = self._open_all(coming)
         for stream in coming:
             if stream.names.image in plan.named and stream.topic in refused:
@@ -242,6 +250,11 @@ class StreamSet(Mapping[str, ImageStream]):
         stream = self._streams[topic]
         stream.destroy()
         self._forget(stream)
+
+    def _take_down(self, until_ns: int) -> None:
+        """Take down the publishers that were released by then."""
+        while self._released and self._released[0][0] <= until_ns:
+            self._node.destroy_publisher(self._released.pop(0)[1])
 
     def _forget(self, stream: ImageStream) -> None:
         """Account for a stream that was destroyed."""

@@ -10,6 +10,7 @@ from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.model_files import EMBEDDED_MODELS
 from yolov7_trt_ros.engine.plan_cache import plan_cache_folder
 from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 _NO_FILES = {
     'model': tuple(EMBEDDED_MODELS), 'second_look_model': ('', *EMBEDDED_MODELS),
@@ -100,7 +101,7 @@ class TrustedFolders:
 
     def _keep_name(self, value: str, path: Path) -> Path:
         """Return a path under the name given, which tells the kind of file, if that is safe."""
-        given = Path(value).expanduser()
+        given = expand_home(value)
         named = _resolved(str(given.parent)) / given.name
         return named if given.name not in ('', '..') and self._is_inside(named) else path
 
@@ -111,6 +112,6 @@ class TrustedFolders:
 def _resolved(path: str) -> Path:
     """Return a path without links and `..`; one that cannot be followed as it is written."""
     try:
-        return Path(path).expanduser().resolve()
-    except (OSError, RuntimeError, ValueError) as exc:  # a loop, no such user, a NUL
+        return expand_home(path).resolve()
+    except (OSError, RuntimeError) as exc:  # a loop
         raise SettingError(f'{path!r} is no path that can be followed: {exc}') from exc

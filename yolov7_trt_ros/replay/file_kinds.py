@@ -8,6 +8,7 @@ import re
 from yolov7_trt_ros.core.picture_header import picture_kind
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.home_folder import expand_home
 
 PICTURE_SUFFIXES = (
     '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.apng', '.bmp', '.dib', '.webp', '.avif', '.tif',
@@ -53,7 +54,7 @@ def local_path(text: str | Path) -> Path:
             f'{quoted(text)} is an address, and only files and folders are read: record the '
             'stream first, or give the detector node its topic'
         )
-    return Path(text).expanduser()
+    return expand_home(text)
 
 
 def kind_of(path: Path) -> str:

@@ -13,6 +13,7 @@ import cv2
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import ImageError, InputError
+from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.replay.file_kinds import kind_of
 from yolov7_trt_ros.replay.frames import BadFrame
 from yolov7_trt_ros.replay.pictures import find_pictures, load_picture
@@ -67,7 +68,7 @@ class PictureStore:
     ) -> None:
         self._stack = contextlib.ExitStack()
         self.warnings: tuple[str, ...] = ()
-        path = Path(path).expanduser()
+        path = expand_home(path)
         self.kind = kind_of(path)
         if self.kind == 'pictures':
             files = (find_pictures(path) if path.is_dir() else [path])[::every][:most]

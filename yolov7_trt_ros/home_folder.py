@@ -1,0 +1,28 @@
+"""Paths as users write them: `~` and `~user` stand for home folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yolov7_trt_ros.errors import SettingError
+
+
+def expand_home(path: str | Path) -> Path:
+    """
+    Return a path with `~` expanded.
+
+    Raises
+    ------
+    SettingError
+        There is no such user, nobody says where home is, or no path can be called so.
+
+    """
+    if '\0' in str(path):
+        raise SettingError(f'{str(path)!r} has a NUL in it, which no path can have')
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise SettingError(
+            f'{str(path)!r}: no home folder is known of that user; write the whole path, or set '
+            'HOME'
+        ) from None
