@@ -13,7 +13,7 @@ from rclpy.qos import qos_profile_sensor_data
 from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
 
-from yolov7_trt_ros.nodes import worker
+from yolov7_trt_ros.nodes import stream_set, worker
 from yolov7_trt_ros.nodes.image_stream import ImageStream
 from yolov7_trt_ros.nodes.qos import OVERLAY
 from yolov7_trt_ros.nodes.topic_plan import plan_streams, wanted_topics
@@ -105,6 +105,24 @@ def test_removing_a_topic_does_not_wait_for_a_drawing(probe: Probe, cameras, mon
         assert probe.change_state('deactivate')
         assert node._worker is None
     probe.node.destroy_subscription(overlays)
+
+
+def test_the_last_detections_of_a_removed_topic_can_still_be_read(probe, cameras, monkeypatch):
+    monkeypatch.setattr(stream_set, '_LAST_READ_NS', 10**18)
+    engine = FakeEngine(FakeDetector()).seam
+    topics = f'{KEPT},{GONE}'
+    with Probe() as reader, probe.host(engine, autostart=True, image_topics=topics) as node:
+        probe.wait_until(cameras[GONE].get_subscription_count, 'the detector')
+        found = reader.detections('/gone/detections')
+        probe.wait_until(node._streams[GONE]._detections.get_subscription_count, 'who reads')
+        send(probe, cameras[GONE])
+        probe.wait_until(lambda: probe.counts(GONE)['processed'] == 1, 'its detections')
+        assert probe.set_parameter('image_topics', KEPT) == ''
+        probe.wait_until(lambda: probe.values().get('removed topics: processed'), 'its counters')
+        assert removed(probe) == (1, 1, 0) and not found
+        reader.wait_until(lambda: found, 'what was published before')
+        monkeypatch.undo()
+        probe.wait_until(lambda: not probe.node.count_publishers('/gone/detections'), 'its end')
 
 
 def test_an_overlay_of_a_stream_that_was_destroyed_meanwhile_goes_nowhere(probe: Probe):
