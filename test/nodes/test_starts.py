@@ -121,6 +121,8 @@ def test_a_parameter_that_there_is_not_is_named_with_the_nearest(probe: Probe, l
     file.write_text('/**:\n  ros__parameters:\n    max_rate: 3.0\n')
     with DetectorProcess(log, '--params-file', str(file), scor_threshold=0.5, qwxz=1):
         probe.wait_for_state('unconfigured')
+        said = probe.set_parameter('iou_treshold', 0.5)
+        assert said == "no parameter is called 'iou_treshold', did you mean 'iou_threshold'?"
     text = log.read_text()
     assert "no parameter is called 'scor_threshold', did you mean 'score_threshold'?" in text
     assert "no parameter is called 'max_rate', did you mean 'max_rate_hz'?" in text

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import contextlib
 import dataclasses
+import difflib
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -150,12 +151,21 @@ def _shortest(number: float | int) -> str:
 
 
 class SteadyParameters(Node):
-    """A node whose read-only parameters may be set to what they are: no change is no fault."""
+    """
+    A node whose read-only parameters may be set to what they are: no change is no fault.
+
+    Where there is no such parameter it is named, with the nearest that there is.
+
+    """
 
     def set_parameters_atomically(
         self, parameter_list: list[Parameter[Any]]
     ) -> SetParametersResult:
         """Set what changes; see `rclpy.node.Node`."""
+        for name in (each.name for each in parameter_list):
+            if not self.has_parameter(name):
+                reason = unknown_parameter(name, self._parameters)
+                return SetParametersResult(successful=False, reason=reason)
         changes = [each for each in parameter_list if not self._is_fixed_so(each)]
         if parameter_list and not changes:
             return SetParametersResult(successful=True)
@@ -167,6 +177,13 @@ class SteadyParameters(Node):
             self.has_parameter(name) and self.describe_parameter(name).read_only
             and self.get_parameter(name).get_parameter_value() == parameter.get_parameter_value()
         )
+
+
+def unknown_parameter(name: str, known: Iterable[str]) -> str:
+    """Return that there is no parameter of a name, and the nearest that there is."""
+    near = difflib.get_close_matches(name[:100], sorted(known), 1)
+    hint = f', did you mean {near[0]!r}?' if near else ''
+    return f'no parameter is called {echo(name, 100)!r}{hint}'
 
 
 def declare_parameters(node: Node, table: Sequence[ParameterSpec]) -> None:

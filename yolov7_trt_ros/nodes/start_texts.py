@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import difflib
 import re
 import textwrap
 
@@ -12,7 +11,7 @@ from rclpy.node import Node
 
 from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.nodes.echo import describe_error, echo
-from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec, unknown_parameter
 
 _HELP = ('-h', '--help')
 _WIDTH = 99
@@ -87,9 +86,7 @@ def _explain_file(file: str, said: str) -> str:
 def check_given_parameters(node: Node) -> None:
     """Warn of parameters that were given at start and that the node does not have."""
     given = sorted(getattr(node, '_parameter_overrides', {}))
-    known = sorted(getattr(node, '_parameters', {}))
+    known = getattr(node, '_parameters', {})
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name[:100], known, 1)
-            hint = f', did you mean {near[0]!r}?' if near else ''
-            node.get_logger().warning(f'no parameter is called {echo(name, 100)!r}{hint}')
+            node.get_logger().warning(unknown_parameter(name, known))
