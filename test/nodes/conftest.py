@@ -18,7 +18,7 @@ from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
 @pytest.fixture(scope='session', autouse=True)
 def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the tests on a domain of their own, on this machine, logs in a temp folder."""
-    worker = os.environ.get('PYTEST_XDIST_WORKER', 'gw0')  # such as gw1, a child of the one session
+    worker = os.environ.get('PYTEST_XDIST_WORKER', 'gw0')  # gw1 is a child of the one session
     base = os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()
     os.environ['ROS_DOMAIN_ID'] = str(20 + (base + int(worker[2:])) % 80)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'

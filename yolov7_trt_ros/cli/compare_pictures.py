@@ -10,6 +10,7 @@ from pathlib import Path
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.core.topics import images_of_detections
 from yolov7_trt_ros.errors import BagError, InputError
+from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.replay.bags import BagReader
 from yolov7_trt_ros.replay.frames import Frame
 from yolov7_trt_ros.report.compare_page import Key
@@ -38,9 +39,9 @@ def find_holders(args: argparse.Namespace) -> list[Path]:
     if args.html is None:
         return []
     if args.images is not None:
-        return [BagReader(args.images.expanduser()).path]
+        return [BagReader(expand_home(args.images)).path]
     found = []
-    for path in dict.fromkeys((args.reference.expanduser(), args.new.expanduser())):
+    for path in dict.fromkeys((expand_home(args.reference), expand_home(args.new))):
         try:
             found.append(BagReader(path).path)
         except InputError:  # told where its detections are read, if it is damaged

@@ -102,7 +102,7 @@ def _run(args: argparse.Namespace) -> int:
         _report(result, len(images), summary, wall_s), file=output.report_stream(args.json)
     )
     if args.html:
-        write_whole(args.html.expanduser(), as_html(Evaluation(
+        write_whole(expand_home(args.html), as_html(Evaluation(
             f'{Path(options.model).name} on {args.annotations.name}',
             tuple(classes), count_confusions(records, annotations, images, categories),
             tuple(_page_rows(args, detector.backend, result, summary)),

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from yolov7_trt_ros.cli import building, interruption, output, targets
 from yolov7_trt_ros.cli.arguments import add_json_argument, add_model_argument, chosen_model
 from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.image import ImageView
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.engine.model_files import find_onnx_model
     from yolov7_trt_ros.engine.open import is_plan
 
-    plan, written = args.plan.expanduser(), args.output.expanduser()
+    plan, written = expand_home(args.plan), expand_home(args.output)
     for flag, path in (('PLAN', plan), ('--output', written)):
         if not is_plan(path):
             raise SettingError(f'{flag} must end in {" or ".join(PLAN_SUFFIXES)}, got {path}')

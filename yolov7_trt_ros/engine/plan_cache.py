@@ -84,7 +84,7 @@ def refittable_plan(options: DetectorOptions, machine: Machine) -> Path | None:
     if not options.refit_from:
         return None
     try:
-        plan = Path(options.refit_from).expanduser()
+        plan = expand_home(options.refit_from)
         if plan.suffix.lower() not in PLAN_SUFFIXES:
             plan = cached_plan(find_model(options.refit_from), options, machine)
         manifest = read_manifest(plan)

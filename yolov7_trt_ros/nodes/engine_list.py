@@ -14,6 +14,7 @@ from yolov7_trt_ros.engine.model_files import EMBEDDED_MODELS
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.engine.plain_file import read_plain_file
 from yolov7_trt_ros.errors import ModelError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes import parameters
 from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
@@ -63,7 +64,7 @@ def read_engines(values: Mapping[str, Any], trusted: TrustedFolders) -> list[Nam
         return path if is_from_start else trusted.path_to_open('engines', path)
 
     if len(named) == 1 and Path(named[0]).suffix.lower() in _SUFFIXES:
-        file = Path(path_of(named[0])).expanduser()
+        file = expand_home(path_of(named[0]))
         entries = [_checked(file, each) for each in _read_file(file)]
         folder = file.parent
     else:
