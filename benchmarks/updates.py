@@ -52,6 +52,7 @@ VANISHING = 'vanishing file'
 REFUSED = ('outside', 'link to outside')
 LIMIT_S = 300.0
 MOST_RATIO = 5.0  # of two models of one size, on a machine that others use too
+LEAST_AGREEMENT = 0.9  # good ones agree in all, and few frames are compared
 QUIET_S = 20.0
 IN_TRANSIT_S = 0.5
 METER_S = 0.5
@@ -144,7 +145,7 @@ class Run:
             'threads': 1, 'model_folders': self.models, **engine,
             'update_shadow_frames': args.shadow_frames, 'update_shadow_share': args.share,
             'update_min_detections': 1, 'score_threshold': 0.1, 'update_keep_s': 3600.0,
-            'update_max_latency_ratio': MOST_RATIO,
+            'update_max_latency_ratio': MOST_RATIO, 'update_min_agreement': LEAST_AGREEMENT,
         }, self.ledger, self._idle, command=STAND_IN if args.plan is None else ())
         self.meter = Meter(self.detector.process.pid)
         self._rate_hz, self._pictures = args.rate, args.pictures
@@ -251,7 +252,11 @@ class Run:
             self.detector.call('roll_back')
             self.detector.wait_for('steady', number)
             return f'read before it had gone: {found["last"]}'
-        if found['number'] != number or 'dropped' not in found['last']:
+        if found['state'] == 'kept':
+            self.ledger.violations.append(f'{kind} came to serve: {found["last"]}')
+            self.detector.call('roll_back')
+            self.detector.wait_for('steady', number)
+        elif found['number'] != number or 'dropped' not in found['last']:
             self.ledger.violations.append(f'{kind}: {found}')
         elif self.detector.get('model') != found['serving']:
             self.ledger.violations.append(f'{kind}: the parameter is not what serves')
