@@ -140,7 +140,7 @@ class Case:
         changed = changed_weights(manifest.weights, model.edit.model)
         biases = sorted(name for name, values in changed.items() if values.ndim == 1)
         data = read_plan(plan, manifest)
-        blobs = refit._blobs(manifest, model.spec, self.images)
+        blobs = refit._blobs(manifest.profiles[0], model.spec, self.images)
         wanted = refit._run_on_cpu(model, model.spec, blobs)
 
         def error_of(of_plan: bytes) -> float:
@@ -149,12 +149,12 @@ class Case:
 
         told: Json = {
             'weights': len(changed), 'not_refitted': error_of(data),
-            'refitted': error_of(refit._refit(data, model, changed, self.api)),
+            'refitted': error_of(refit._refit(data, model, changed, self.api)[0]),
         }
         for name in (biases[0], biases[len(biases) // 2], biases[-1]) if biases else ():
             rest = {each: values for each, values in changed.items() if each != name}
             told[f'without {name}'] = self.told(
-                lambda rest=rest: error_of(refit._refit(data, model, rest, self.api))
+                lambda rest=rest: error_of(refit._refit(data, model, rest, self.api)[0])
             )
         return told
 

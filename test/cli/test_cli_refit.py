@@ -93,7 +93,7 @@ def test_what_is_printed(
 
     def refit_plan(plan: Path, onnx: Path, output: Path, **options: Any) -> refit.Refitted:
         given.update(options, files=(plan, onnx, output))
-        return refit.Refitted(manifest, 116, 0.0023, 2)
+        return refit.Refitted(manifest, 116, 118, 0.0023, 2)
 
     monkeypatch.setattr(refit, 'refit_plan', refit_plan)
     for number in range(3):
@@ -108,7 +108,7 @@ def test_what_is_printed(
     record = json.loads(captured.out)
     assert (record['changed_weights'], record['largest_error']) == (116, 0.0023)
     assert record['weights']['graph'] == read_manifest(plan).weights.graph
-    assert '116 of ' in captured.err and '0.0023 standard deviations off' in captured.err
+    assert '116 of 118 are new' in captured.err and '0.0023 standard deviations off' in captured.err
     assert '2 images' in captured.err
     assert [image.size_wh for image in given['images']] == [(40, 30), (40, 30)]
     assert given['files'] == (plan, NANO, output) and given['machine'] == ORIN

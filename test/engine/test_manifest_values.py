@@ -31,6 +31,7 @@ from yolov7_trt_ros.engine.plan import (
     write_plan,
 )
 from yolov7_trt_ros.engine.plan_cache import rebuild_options
+from yolov7_trt_ros.engine.weight_table import WeightTable
 from yolov7_trt_ros.errors import BuildError, PlanError, SettingError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -55,6 +56,7 @@ def manifest(onnx: str = 'v7.onnx') -> PlanManifest:
             TensorInfo('images', (None, 3, None, None), 'float32'), OutputLayout.RAW_HEADS,
             ('a', 'b', 'c'), ('cat', 'Käfer'), 2, (8, 16, 32), ANCHOR_SETS['yolov7-tiny'],
         ),
+        weights=WeightTable('2' * 64, {'head.bias': 'float32 255 0123456789abcdef'}),
     )
 
 

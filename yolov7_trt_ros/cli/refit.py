@@ -88,7 +88,7 @@ def _refit(
     compared = f'{done.images} {"image" if done.images == 1 else "images"}' if images else 'noise'
     rows = [
         *output.manifest_rows(written, done.manifest),
-        ('weights', f'{done.changed} of {len(done.manifest.weights.weights)} are new'),
+        ('weights', f'{done.changed} of {done.weights} are new'),
         ('outputs', f'{done.error:.4f} standard deviations off ONNX Runtime at most, {compared}'),
     ]
     print(output.format_table(rows), file=output.report_stream(args.json))

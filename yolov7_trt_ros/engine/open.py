@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import contextlib
 import dataclasses
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ from yolov7_trt_ros.errors import (
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.trt_api import TrtApi
+
+_log = logging.getLogger(__name__)
 
 BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
@@ -190,7 +193,7 @@ def _refits(
             base, onnx, plan, api=api, machine=machine, report=report, cancelled=cancelled
         )
     except (RefitError, PlanError, InferenceError) as exc:
-        report(f'no refit: {exc}', None)
+        _log.warning('a plan of %s is built, for there was no refit: %s', onnx, exc)
         return False
     return True
 

@@ -35,6 +35,7 @@ from yolov7_trt_ros.engine.plan import (
     read_manifest,
     read_plan,
     rebuild_command,
+    ShapeRange,
     write_plan,
 )
 from yolov7_trt_ros.engine.plan_facts import loaded_engine
@@ -46,6 +47,7 @@ from yolov7_trt_ros.engine.weight_table import (
     has_batch_normalization,
     stored_arrays,
     table_of,
+    WeightTable,
 )
 from yolov7_trt_ros.errors import BuildError, RefitError
 from yolov7_trt_ros.onnx_tools.model_file import serialise
@@ -71,8 +73,8 @@ class Refitted:
     ----------
     manifest
         Its own.
-    changed
-        How many of its weights are others than before.
+    changed, weights
+        How many of its stored tensors are others than before, and how many there are.
     error
         The largest of what its outputs differ by, as for `LARGEST_ERROR`.
     images
@@ -82,6 +84,7 @@ class Refitted:
 
     manifest: PlanManifest
     changed: int
+    weights: int
     error: float
     images: int
 
@@ -125,18 +128,18 @@ def refit_plan(
     start = time.monotonic()
     progress = BuildProgress(report, cancelled)
     with progress.reporting():
-        manifest = _refittable_manifest(plan, machine)
+        manifest, built = _refittable(plan, machine)
         plan_bytes = read_plan(plan, manifest)
         model = prepare_model(onnx, BuildOptions.from_manifest(manifest), api, progress)
         with _about(plan, onnx, manifest):
             spec = _same_spec(manifest.spec, model.spec)
-            changed = changed_weights(manifest.weights, model.edit.model)
+            changed = changed_weights(built, model.edit.model)
             _check_possible(api, model)
             _stop_if(cancelled)
             progress.enter('refit')
-            data = _refit(plan_bytes, model, changed, api)
+            data, shapes = _refit(plan_bytes, model, changed, api)
             progress.enter('compare')
-            blobs = _blobs(manifest, spec, images)
+            blobs = _blobs(shapes, spec, images)
             error = _largest_error(
                 spec.outputs, _run_on_cpu(model, spec, blobs), _run_on_gpu(data, blobs, api)
             )
@@ -155,14 +158,14 @@ def refit_plan(
             weights=table_of(model.edit.model),
         )
         _write(output, data, refitted)
-    return Refitted(refitted, len(changed), error, len(blobs))
+    return Refitted(refitted, len(changed), len(built.weights), error, len(blobs))
 
 
 # ---- may it be done
 
 
-def _refittable_manifest(plan: Path, machine: Machine) -> PlanManifest:
-    """Return the manifest of a plan that can be refitted here."""
+def _refittable(plan: Path, machine: Machine) -> tuple[PlanManifest, WeightTable]:
+    """Return the manifest of a plan that can be refitted here, and the weights that it has."""
     manifest = read_manifest(plan)
     if manifest is None:
         read_plan(plan, None)  # where there is no plan either, that is to be said
@@ -182,7 +185,7 @@ def _refittable_manifest(plan: Path, machine: Machine) -> PlanManifest:
             f'{plan} is not refittable; build it once with: {rebuild_command(manifest, plan)} '
             '--refittable'
         )
-    return manifest
+    return manifest, manifest.weights
 
 
 @contextlib.contextmanager
@@ -227,13 +230,17 @@ def _check_possible(api: TrtApi, model: PreparedModel) -> None:
 
 def _refit(
     plan_bytes: bytes, model: PreparedModel, changed: dict[str, NDArray[Any]], api: TrtApi
-) -> bytes:
+) -> tuple[bytes, ShapeRange]:
+    """Return the refitted plan, and the shapes of its first profile."""
     onnx_model = model.edit.model
     with loaded_engine(api, plan_bytes) as engine:
-        refit_engine(
-            api, engine, serialise(onnx_model), stored_arrays(onnx_model), changed
-        )
-        return engine.serialize()
+        if not engine.profiles:
+            raise RefitError('the plan does not take images')
+        if changed:
+            refit_engine(
+                api, engine, serialise(onnx_model), stored_arrays(onnx_model), changed
+            )
+        return engine.serialize() if changed else plan_bytes, engine.profiles[0]
 
 
 def _run_on_gpu(
@@ -270,10 +277,10 @@ def _run_on_cpu(
 
 
 def _blobs(
-    manifest: PlanManifest, spec: ModelSpec, images: Sequence[ImageView]
+    shapes: ShapeRange, spec: ModelSpec, images: Sequence[ImageView]
 ) -> list[NDArray[Any]]:
     """Return the network inputs to compare on: images (or noise) at the size tuned for."""
-    batch, (height, width) = manifest.profiles[0].minimum[0], manifest.profiles[0].optimum[2:]
+    batch, (height, width) = shapes.minimum[0], shapes.optimum[2:]
     if not images:
         return [probe_images((batch, 3, height, width), spec.image.dtype)]
     preprocessor = Preprocessor(spec.image.dtype)

@@ -265,7 +265,7 @@ class TrtEngine:
 
     def serialize(self) -> bytes:
         """Return the plan as it is now, refittable still if it was."""
-        flags = getattr(self._api.module, 'SerializationFlag', None)
+        flags: Any = getattr(self._api.module, 'SerializationFlag', None)
         if not hasattr(flags, 'INCLUDE_REFIT'):  # before that it always stayed so
             return bytes(self._engine.serialize())
         config = self._engine.create_serialization_config()
