@@ -23,6 +23,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
+import re
 import sys
 import time
 from typing import Any, NamedTuple
@@ -151,7 +152,7 @@ def ways_for_mosaics(model: Path, _: Path | None) -> list[Way]:
     ]
 
 
-def ways_for_video(model: Path, _: Path | None) -> list[Way]:
+def ways_for_video(model: Path) -> list[Way]:
     """Return what is compared on a video."""
     return [
         *(Way(f'whole frame, {size}', whole(model, size)) for size in (1280, 640, 416)),
@@ -274,6 +275,7 @@ def mosaic_labels(record: dict[str, Any], groups: list[list[Any]]) -> dict[str, 
 def measure_labelled(kind: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return precision and cost of each way."""
     ways = (ways_for_pictures if kind == 'pictures' else ways_for_mosaics)(args.model, args.int8)
+    ways = [way for way in ways if re.search(args.ways, way.name)]
     truth, pictures = labelled(kind, args.limit)
     annotations = CocoAnnotations(VISION / 'val2017' / 'instances.json')
     found, took_ms = run(ways, pictures(), accuracy_settings())
@@ -296,7 +298,7 @@ def crops_of(way: Way) -> dict[str, str]:
 
 def measure_video(args: argparse.Namespace) -> dict[str, Any]:
     """Return how far each way agrees with the whole frame at 1280, and what it costs."""
-    ways, settings = ways_for_video(args.model, None), DetectSettings(score_threshold=0.1)
+    ways, settings = ways_for_video(args.model), DetectSettings(score_threshold=0.1)
 
     def pictures() -> Iterator[tuple[int, ImageView]]:
         capture = cv2.VideoCapture(str(args.video))
@@ -391,6 +393,7 @@ def main() -> None:
     parser.add_argument('--int8', type=Path, help='the same model, quantised')
     parser.add_argument('--video', type=Path)
     parser.add_argument('--limit', type=int, help='pictures or frames at most')
+    parser.add_argument('--ways', default='', help='only those whose name this pattern finds')
     parser.add_argument('--name', default='', help='of the result (default: what is measured)')
     parser.add_argument('-o', '--output', type=Path, default=RESULT)
     args = parser.parse_args()

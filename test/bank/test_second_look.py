@@ -381,3 +381,13 @@ def test_what_was_opened_is_closed_where_the_next_one_cannot_be(mode):
             open_looks(LookOptions(mode=mode), once=Painted, first=lambda: first,
                        second=lambda: second)
         assert first.closed == second.closed == 1
+
+
+def test_what_has_a_threshold_of_its_own_class_is_in_doubt_as_all_else():
+    first, second = Painted(blind=50), Painted()
+    asked = DetectSettings(score_threshold=0.25, class_thresholds=((1, 0.9),))
+    found, _ = twice(first, second).detect(
+        picture((300, 200, 150, 0), (100, 100, 150, 1)), asked
+    )
+    assert first.asked[0][0].class_thresholds == () and found.class_ids.tolist() == [0]
+    assert len(second.calls) == 2

@@ -177,3 +177,13 @@ def test_rules(first, second, expected):
         )
     ]
     assert found == expected
+
+
+def test_thresholds_of_single_classes_hold_for_what_both_looks_show():
+    asked = DetectSettings(score_threshold=0.5, class_thresholds=((1, 0.2),))
+    first = make_detections(WH, ((200, 10, 260, 60), 0.4, 0), ((300, 10, 360, 60), 0.3, 1))
+    look = Look(BORDER, make_detections(
+        (128, 300), ((10, 10, 50, 50), 0.4, 0), ((60, 60, 90, 90), 0.3, 1)
+    ))
+    merged = merge_looks(first, [look], asked, SURE)
+    assert merged.class_ids.tolist() == [1, 1]

@@ -52,16 +52,9 @@ class LookSettings:
             return
         self._asked = settings
         self._first = dataclasses.replace(
-            settings, score_threshold=min(settings.score_threshold, self._least_score)
+            settings, score_threshold=min(settings.least_score, self._least_score),
+            class_thresholds=(),
         )
         self._second = dataclasses.replace(
             self._first, class_ids=moved_ids(settings.class_ids, *self._names)
         )
-
-
-def above_threshold(found: Detections, settings: DetectSettings) -> Detections:
-    """Return the detections that have the score that was asked for."""
-    count = int((found.scores >= settings.score_threshold).sum())  # the best come first
-    return Detections(
-        found.boxes_xyxy[:count], found.scores[:count], found.class_ids[:count], found.source_wh
-    )

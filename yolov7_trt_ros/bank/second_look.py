@@ -10,7 +10,7 @@ from typing import Any
 
 from yolov7_trt_ros.bank.crop_budget import CropBudget, share
 from yolov7_trt_ros.bank.in_parts import detect_in_parts
-from yolov7_trt_ros.bank.look_settings import above_threshold, LookSettings
+from yolov7_trt_ros.bank.look_settings import LookSettings
 from yolov7_trt_ros.core.class_filter import find_class_ids
 from yolov7_trt_ros.core.crops import choose_crops, Crop, CropShape, cut
 from yolov7_trt_ros.core.detections import Detections
@@ -153,11 +153,8 @@ class SecondLook:
         merged = []
         for first, memory, chosen in zip(found, memories, crops, strict=True):
             looks = [Look(crop, seen.popleft()) for crop in chosen]
-            whole = merge_looks(
-                first, looks, self._settings.of_first(settings), self._options.max_score
-            )
-            memory.remember(whole, chosen)
-            merged.append(above_threshold(whole, settings))
+            merged.append(merge_looks(first, looks, settings, self._options.max_score))
+            memory.remember(merged[-1], chosen)
         rest_ns = self._clock() - began_ns - took.total_ns
         return merged, FrameTimings(
             timings.preprocess_ns + took.preprocess_ns,

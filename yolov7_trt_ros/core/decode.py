@@ -102,7 +102,7 @@ def select_detections(
         wanted = np.isin(classes, np.fromiter(settings.class_ids, np.int32))
         boxes, scores, classes = boxes[wanted], scores[wanted], classes[wanted]
     if settings.class_thresholds:
-        passing = scores > _thresholds_of(classes, settings)
+        passing = scores > thresholds_of(classes, settings)
         boxes, scores, classes = boxes[passing], scores[passing], classes[passing]
     if not candidates.suppressed and len(scores) > settings.max_candidates:
         best = _best(scores, settings.max_candidates)
@@ -121,7 +121,7 @@ def select_detections(
     )
 
 
-def _thresholds_of(
+def thresholds_of(
     classes: NDArray[np.int32], settings: DetectSettings
 ) -> NDArray[np.float32]:
     """Return the least score (n,) of each of some classes (n,)."""

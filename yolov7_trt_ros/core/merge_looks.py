@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from yolov7_trt_ros.core.boxes import box_areas, box_iou, nms
 from yolov7_trt_ros.core.crops import Crop, inner_of
+from yolov7_trt_ros.core.decode import thresholds_of
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 
@@ -56,12 +57,12 @@ def merge_looks(
        score at least.
     3. What has no partner stays, whichever look has found it.
     4. Overlaps that are left, such as those of two crops, end in the suppression that `settings`
-       ask for; then come its score threshold and its limit.
+       ask for, after its score thresholds and before its limit.
 
     Parameters
     ----------
     first
-        Of the whole frame, with a threshold that may be lower than that of `settings`.
+        Of the whole frame, with a threshold that may be lower than those of `settings`.
     looks
         Of the crops, in any order.
     settings
@@ -169,7 +170,7 @@ def _joined(parts: Sequence[_Found]) -> _Found:
 def _selected(
     found: _Found, source_wh: tuple[int, int], settings: DetectSettings
 ) -> Detections:
-    found = found.chosen(found.scores >= settings.score_threshold)
+    found = found.chosen(found.scores > thresholds_of(found.class_ids, settings))
     kept = nms(
         found.boxes, found.scores, None if settings.class_agnostic else found.class_ids,
         settings.iou_threshold, settings.max_detections,
