@@ -32,7 +32,7 @@ STYLE = """
 .pair rect { fill: none; vector-effect: non-scaling-stroke; stroke-width: 2; }
 .pair .ground { fill: var(--stripe); } .pair .matched { stroke: #3f7fe0; }
 .pair .missed { stroke: #d32f2f; stroke-width: 3.5; }
-.pair .new { stroke: #c77700; stroke-width: 3.5; stroke-dasharray: 9 4; }
+.pair .new { stroke: #ff9800; stroke-width: 3.5; stroke-dasharray: 9 4; }
 .pair .label { stroke: none; } .pair .label.matched { fill: #2a5db0; }
 .pair .label.missed { fill: #b71c1c; } .pair .label.new { fill: #8a5200; }
 .pair svg text { fill: #fff; }
@@ -112,7 +112,8 @@ def draw_pair(
         ground = _ground(picture, size_wh, name, is_first=side == 'A')
         inner = [ground, *_boxes(detections, chosen, alone, kind, class_names, size_wh)]
         more = int((~alone | (detections.scores >= boxes.sure_score)).sum()) - len(chosen)
-        told = f'{side}: {len(chosen)} boxes' + (f' shown, {more} more' if more else '')
+        told = f'{side}: {len(chosen)} box{"es" if len(chosen) != 1 else ""}'
+        told += f' shown, {more} more' if more else ''
         drawn.append(
             f'<figure><svg viewBox="0 0 {size_wh[0]} {size_wh[1]}" role="img" '
             f'xmlns="http://www.w3.org/2000/svg"><title>{safe(told)}</title>{"".join(inner)}'
