@@ -182,33 +182,17 @@ def test_a_message_that_is_not_readable_is_failed_and_named(probe, cameras):
     assert cameras.errors[0].startswith('/a/raw: truncated or damaged image message: ')
 
 
-def test_what_a_reliable_message_replaces_before_it_can_be_taken_is_dropped(cameras, monkeypatch):
-    topic = cameras.images._topics['/a/raw']
-    topic._is_reliable = True
+def test_what_is_gone_before_it_can_be_taken_is_told_by_the_numbers(cameras, monkeypatch):
+    topic, take = cameras.images._topics['/a/raw'], RclDoor.take
     cameras.send('/a/raw', 1)
     cameras.take()
-    cameras.send('/a/raw', 2, 3)
-    with monkeypatch.context() as patch:  # 3 has to wait for what was lost before it
-        patch.setattr(RclDoor, 'take', lambda *_: TAKE_FAILED)
+    cameras.send('/a/raw', 2)
+    with monkeypatch.context() as patch:  # as where a later one has to wait for one before it
+        patch.setattr(RclDoor, 'take', lambda *each: take(*each) or TAKE_FAILED)
         assert topic.take() is None
+    cameras.send('/a/raw', 3)
     assert cameras.take() == [('/a/raw', 3)] and cameras.errors == []
     assert cameras.counts('/a/raw') == {'received': 3, 'processed': 2, 'dropped': 1}
-
-
-@pytest.mark.parametrize('reliable', [True, False])
-def test_what_is_taken_in_vain_before_the_next_comes_is_damaged(cameras, monkeypatch, reliable):
-    topic, take = cameras.images._topics['/a/raw'], RclDoor.take
-    topic._is_reliable = reliable
-    cameras.send('/a/raw', 1)
-    cameras.take()
-    for value in (2, 3):
-        cameras.send('/a/raw', value)
-        with monkeypatch.context() as patch:
-            patch.setattr(RclDoor, 'take', lambda *each: take(*each) or TAKE_FAILED)
-            assert topic.take() is None
-    cameras.send('/a/raw', 4)
-    assert cameras.take() == [('/a/raw', 4)] and len(cameras.errors) == 2
-    assert cameras.counts('/a/raw') == {'received': 4, 'processed': 2, 'failed': 2}
 
 
 def test_max_message_bytes_and_the_memory_of_what_was_larger(cameras):

@@ -39,14 +39,6 @@ def test_publishers_without_number_do_not_fill_the_memory():
     assert gaps.missing_before((999).to_bytes(4, 'big'), 3) == 1
 
 
-def test_publishers_that_are_gone_are_forgotten_and_told_once():
-    gaps = SequenceGaps()
-    for publisher in (b'a', b'b'):
-        gaps.missing_before(publisher, 1)
-    assert not gaps.forget_absent({b'a', b'b', b'c'})
-    assert gaps.forget_absent({b'a'}) and not gaps.forget_absent({b'a'})
-    assert gaps.missing_before(b'a', 4) == 2 and gaps.missing_before(b'b', 4) == 0
-
 
 @given(st.lists(st.sampled_from('toul'), max_size=60))
 def test_every_message_is_counted_once(fates):

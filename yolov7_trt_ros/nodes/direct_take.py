@@ -177,7 +177,7 @@ def _take(door: RclDoor, subscription: Any, message: ImageMessage, info: TakeInf
     with handle:
         code = door.take(handle.pointer, message.address, info)
     if code not in (OK, TAKE_FAILED):
-        raise ReceiveError(f'rcl_take gives {code}: {door.error()}')
+        raise ReceiveError(f'rcl_take gives {code}: {door.error() or "no reason"}')
     return code == OK
 
 

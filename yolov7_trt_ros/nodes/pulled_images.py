@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 import threading
 import time
 from typing import Any
@@ -18,7 +17,6 @@ from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.direct_take import DirectTake, leave_alone, TakenElsewhere
 from yolov7_trt_ros.nodes.image_stream import ImageStream, NO_EVENTS, ReceivedFrame
 from yolov7_trt_ros.nodes.pulled_topic import PulledTopic
-from yolov7_trt_ros.nodes.rcl_door import GUID_BYTES
 
 _DEPTH = 1
 """Only the newest message is wanted; what it replaces is counted by its number."""
@@ -62,17 +60,12 @@ class PulledImages:
             callback_group=self._left_alone, event_callbacks=NO_EVENTS,
         )
         topic = PulledTopic(
-            self._direct.door, self._direct.kinds[choice.transport], stream, subscription,
-            partial(self._publishers_of, subscription),
+            self._direct.door, self._direct.kinds[choice.transport], stream, subscription
         )
         with self._lock:
             self._topics[stream.topic] = topic
         self._wake.trigger()
         return topic
-
-    def _publishers_of(self, subscription: Any) -> set[bytes]:
-        found = self._node.get_publishers_info_by_topic(subscription.topic_name)
-        return {bytes(each.endpoint_gid)[:GUID_BYTES] for each in found}
 
     def unsubscribe(self, topic: PulledTopic) -> None:
         """Take no more from a topic; a message that waits is counted as dropped."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import threading
 import time
 from typing import Any
 
 from rclpy.exceptions import InvalidHandle
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.qos import ReliabilityPolicy
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.errors import ReceiveError
 from yolov7_trt_ros.nodes.cpp_messages import ImageMessage, ImageMessageKind, MessagePool
 from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.frame_slots import Arrivals
 from yolov7_trt_ros.nodes.image_stream import ImageStream, known_loss, ReceivedFrame
-from yolov7_trt_ros.nodes.rcl_door import MessageInfo, OK, RclDoor, TakeInfo
+from yolov7_trt_ros.nodes.rcl_door import MessageInfo, OK, RclDoor, TAKE_FAILED, TakeInfo
 from yolov7_trt_ros.nodes.sequence_gaps import ReportedLosses, SequenceGaps
 
 try:
@@ -44,8 +43,6 @@ class PulledTopic:
         Whose frames they are: its limits, its counters.
     subscription
         Of rclpy, which nobody else takes from.
-    publishers
-        Returns the GUIDs of those who publish on the topic now; None where nobody knows.
 
     Attributes
     ----------
@@ -58,7 +55,6 @@ class PulledTopic:
 
     def __init__(
         self, door: RclDoor, kind: ImageMessageKind, stream: ImageStream, subscription: Any,
-        publishers: Callable[[], set[bytes] | None] = lambda: None,
     ) -> None:
         self._door, self._stream, self.subscription = door, stream, subscription
         self.topic = stream.topic
@@ -75,9 +71,6 @@ class PulledTopic:
             subscription.handle,
             QoSSubscriptionEventType.RCL_SUBSCRIPTION_REQUESTED_INCOMPATIBLE_QOS,
         )
-        self._publishers = publishers
-        self._is_reliable = subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
-        self._untaken: tuple[int, str] | None = None  # when a take has failed, and what was said
         self._rest_until_ns = 0
         self._taken_ns = 0
 
@@ -112,10 +105,9 @@ class PulledTopic:
                 while (taken := self._take_message()) is not None:
                     self._count_passed_over(taken[1], time.monotonic_ns())
                     self._stream.statistics.count_all(received=1, dropped=1)
-            except (InvalidHandle, MemoryError):
+            except (InvalidHandle, MemoryError, ReceiveError):
                 pass  # there is no more to count
             finally:
-                self._door.error()  # forgotten, or the next call in this thread would complain
                 self._lost.destroy()
                 self._mismatched.destroy()
 
@@ -126,42 +118,38 @@ class PulledTopic:
 
     def _take(self) -> ReceivedFrame | None:
         self._taken_ns = time.monotonic_ns()
-        taken = self._take_message()
-        if taken is None:
-            present = self._publishers()
-            if present is not None and self._gaps.forget_absent(present):
-                self._door.error()
-                return None  # the middleware drops what waits of a publisher that leaves
-            self._settle_untaken(None)
-            self._untaken = time.time_ns(), self._door.error()
-            if not self._is_reliable:
-                self._settle_untaken(None)
+        try:
+            taken = self._take_message()
+        except ReceiveError as exc:
+            self._gaps.note_unreadable()
+            self._stream.statistics.count_all(received=1, failed=1)
+            self._stream.tell(f'truncated or damaged image message: {exc}')
             return None
-        self._settle_untaken(taken[1].received_ns)
-        return self._hand_on(*taken)
-
-    def _settle_untaken(self, next_ns: int | None) -> None:
-        """
-        Count what could not be taken as damaged, unless the next message was there by then.
-
-        With reliable topics a later message may take the place of one that waits, and not be for
-        taking itself before one that was lost in between has been sent again. What it has replaced
-        is then missing before it.
-
-        """
-        untaken, self._untaken = self._untaken, None
-        if untaken is None or (next_ns is not None and next_ns <= untaken[0]):
-            return
-        self._gaps.note_unreadable()
-        self._stream.statistics.count_all(received=1, failed=1)
-        self._stream.tell(f'truncated or damaged image message: {untaken[1]}')
+        return None if taken is None else self._hand_on(*taken)
 
     def _take_message(self) -> tuple[ImageMessage, MessageInfo] | None:
-        """Take the next message; None where there is none, or none that can be read."""
+        """
+        Take the next message; None where there is none.
+
+        One that was there may be gone: Fast DDS drops what waits of a publisher that leaves, and
+        what waits of a reliable one for a later one, which is for taking itself only when what was
+        lost in between has come. Then the numbers tell what is missing.
+
+        Raises
+        ------
+        ReceiveError
+            It cannot be read; says why.
+
+        """
         message, handle = self._pool.free_message(), self.subscription.handle
         with handle:
             code = self._door.take(handle.pointer, message.address, self._info)
-        return (message, self._info.read()) if code == OK else None
+        if code == OK:
+            return message, self._info.read()
+        reason = self._door.error()
+        if code == TAKE_FAILED and not reason:
+            return None
+        raise ReceiveError(reason or f'rcl_take gives {code}')
 
     def _hand_on(self, message: ImageMessage, info: MessageInfo) -> ReceivedFrame | None:
         waited_ns = time.time_ns() - info.received_ns

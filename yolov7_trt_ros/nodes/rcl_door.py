@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from yolov7_trt_ros.errors import ReceiveError
 
 OK, TAKE_FAILED = 0, 401
-"""RCL_RET_OK; RCL_RET_SUBSCRIPTION_TAKE_FAILED, which also is what an unreadable message gives."""
-
-GUID_BYTES = 16
-"""Of a publisher, as far as messages and the graph tell it alike."""
+"""
+RCL_RET_OK; RCL_RET_SUBSCRIPTION_TAKE_FAILED, where there is nothing to take, or, with the text of
+an error, nothing that can be read.
+"""
 
 _UNSUPPORTED = 2**64 - 1
 _INFO = struct.Struct('@qqQQN16s')  # rmw_message_info_t up to the first 16 bytes of the gid
@@ -80,10 +80,10 @@ class RclDoor:
         return int(self._take(subscription, message, info.buffer, None))
 
     def error(self) -> str:
-        """Return what the last call of this thread has failed for, and forget it."""
+        """Return what the last call of this thread has failed for, '' for nothing; forget it."""
         text: str = self._error_text().text.decode('utf-8', 'replace')
         self._reset_error()
-        return 'the middleware does not say why' if text == _NO_ERROR else text
+        return '' if text == _NO_ERROR else text
 
 
 class TakeInfo:

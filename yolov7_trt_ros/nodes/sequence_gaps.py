@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Container
 
 _MOST_PUBLISHERS = 256
 
@@ -25,13 +24,6 @@ class SequenceGaps:
     def note_unreadable(self) -> None:
         """Note that a message was taken whose publisher and number are not known."""
         self._unreadable += 1
-
-    def forget_absent(self, present: Container[bytes]) -> bool:
-        """Forget the publishers that are gone; returns whether there were any."""
-        gone = [publisher for publisher in self._last if publisher not in present]
-        for publisher in gone:
-            del self._last[publisher]
-        return bool(gone)
 
     def missing_before(self, publisher: bytes, sequence: int) -> int:
         """Return how many messages are missing before one that was taken."""
