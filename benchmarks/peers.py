@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+import functools
 from pathlib import Path
 import sys
 import time
+import traceback
 from typing import Any
 
 from measured_on import save
@@ -29,6 +31,7 @@ from photographs import add_arguments, Bgr, check_boxes, describe, load_frames
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.report.agreement import measure_agreement
 from yolov7_trt_ros.report.latency import percentiles_ms
 
@@ -70,12 +73,12 @@ def open_usual(args: argparse.Namespace) -> Run:
     return run
 
 
-def open_trtutils(args: argparse.Namespace) -> Run:
-    """Return trtutils' detector of release 0.6, preprocessing in CUDA."""
+def open_trtutils(args: argparse.Namespace, preprocessor: str = 'cuda') -> Run:
+    """Return trtutils' detector of release 0.6."""
     from trtutils.impls.yolo import YOLO
 
     detector = YOLO(
-        needed(args.end2end_plan, '--end2end-plan'), warmup=True, preprocessor='cuda',
+        needed(args.end2end_plan, '--end2end-plan'), warmup=True, preprocessor=preprocessor,
         conf_thres=SETTINGS.score_threshold,
     )
 
@@ -96,7 +99,9 @@ def open_torch(args: argparse.Namespace) -> Run:
 
 
 PEERS = {
-    OURS: open_ours, 'usual Python': open_usual, 'trtutils': open_trtutils, 'PyTorch': open_torch,
+    OURS: open_ours, 'usual Python': open_usual, 'trtutils': open_trtutils,
+    'trtutils, preprocessing on the CPU': functools.partial(open_trtutils, preprocessor='cpu'),
+    'PyTorch': open_torch,
 }
 
 
@@ -135,10 +140,18 @@ def open_peers(
         except ImportError as exc:
             absent[name] = f'not installed: {exc}'
         except Exception as exc:  # noqa: BLE001  (others raise what they like)
-            absent[name] = f'cannot run: {exc}'
+            absent[name] = f'cannot run: {exc}{where_raised(exc)}'
         if name in absent:
             print(f'{name}: {absent[name]}', flush=True)
     return runs, absent
+
+
+def where_raised(error: Exception) -> str:
+    """Return in which functions of others an error was raised; '' for one of this package."""
+    if isinstance(error, (NotRunError, Yolov7TrtError)):
+        return ''
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return f' (in {" > ".join(frame.name for frame in frames)}, line {frames[-1].lineno})'
 
 
 def measure_size(
@@ -150,7 +163,7 @@ def measure_size(
         try:
             found[name] = [run(frame) for frame in frames]
         except Exception as exc:  # noqa: BLE001  (others raise what they like)
-            failed[name] = {'not_run': f'failed: {exc}'}
+            failed[name] = {'not_run': f'failed: {exc}{where_raised(exc)}'}
     if not found:
         return failed
     reference = next(iter(found.values()))
