@@ -5,7 +5,9 @@ The ladder: what each layer adds to one 1080p frame, from the network alone to t
 
 Draws docs/images/ladder.svg from results that other benchmarks have left, medians in milliseconds,
 and prints each rung with the command that measured it. Rungs of one machine come from runs after
-one another on it. The CPU has no transfers; what the network takes there is told by the node.
+one another on it. On a GPU an image has two ways: copied by the host, and fetched from where it
+was received (memory strategies staged and locked). The CPU has no transfers; what the network
+takes there is told by the node.
 
 """
 
@@ -32,31 +34,44 @@ text { fill: #24292f; font-size: 13px; }
 HEADING_PX, MARGIN_PX = 34, 12
 
 
+STAGED, LOCKED = 'image copied by the host', 'image fetched in place'
+
+
 class Rung(NamedTuple):
-    """One layer: what a frame has cost up to here."""
+    """One layer: what a frame has cost up to here, and on which way."""
 
     name: str
     median_ms: float
     command: str
+    way: str = STAGED
 
 
-def gpu_rungs(path: dict[str, Any], node: dict[str, Any]) -> list[Rung]:
-    """Return the rungs on a GPU: of gpu_path and of node_latency."""
+def gpu_rungs(path: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> list[Rung]:
+    """Return the rungs on a GPU: of gpu_path, and of node_latency by memory strategy."""
     stages = next(
         each for name, each in path['stages_rectangular'].items() if name.startswith(SIZE)
     )
     network = stages['network_graph']
     upload = path['throughput_rectangular'][SIZE]['upload_ms']
-    whole = path['latency_rectangular'][SIZE]['latency_ms']['p50']
-    command, node_command = (each['measured_on']['command'] for each in (path, node))
-    values, topic = node_values(node)
-    return [
+    whole = path['latency_rectangular_in_turns'][SIZE]
+    command = path['measured_on']['command']
+    rungs = [
         Rung('engine', network, command),
+        Rung('engine', network, command, LOCKED),
         Rung('+ transfers', network + upload, command),
-        Rung('+ pre- and postprocessing', whole, command),
-        Rung('in the node', sum(values[name] for name in IN_NODE), node_command),
-        Rung('topic to topic', topic, node_command),
+        Rung('+ pre- and postprocessing', whole['staged']['p50'], command),
+        Rung('+ pre- and postprocessing', whole['locked']['p50'], command, LOCKED),
     ]
+    for memory, way in (('staged', STAGED), ('locked', LOCKED)):
+        node = nodes[memory]
+        values, topic = node_values(node)
+        in_node = sum(values[name] for name in IN_NODE)
+        node_command = node['measured_on']['command']
+        rungs += [
+            Rung('in the node', in_node, node_command, way),
+            Rung('topic to topic', topic, node_command, way),
+        ]
+    return rungs
 
 
 def cpu_rungs(node: dict[str, Any]) -> list[Rung]:
@@ -94,8 +109,11 @@ def draw(panels: list[tuple[str, list[Rung]]]) -> str:
     parts, y = [], float(MARGIN_PX)
     for heading, rungs in panels:
         groups = [
-            (each.name, [Bar('median', each.median_ms, told=f'{each.median_ms:.2f} ms')])
-            for each in rungs
+            (name, [
+                Bar(each.way, each.median_ms, told=f'{each.median_ms:.2f} ms')
+                for each in rungs if each.name == name
+            ])
+            for name in dict.fromkeys(each.name for each in rungs)
         ]
         chart = bars(groups, title=heading, unit='ms')
         height = float(chart.partition('viewBox="0 0 ')[2].partition('"')[0].split()[1])
@@ -123,25 +141,26 @@ def main() -> None:
     """Draw and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').strip().partition('\n')[0])
     for name, default in (
-        ('gpu-path', 'gpu_path_default'), ('gpu-node', 'node_latency_h200'),
-        ('cpu-node', 'node_latency'),
+        ('gpu-path', 'gpu_path_default'), ('gpu-staged', 'node_latency_h200'),
+        ('gpu-locked', 'node_locked_h200'), ('cpu-node', 'node_latency'),
     ):
         parser.add_argument(f'--{name}', type=Path, default=RESULTS / f'{default}.json')
     parser.add_argument(
         '-o', '--output', type=Path, default=HERE.parent / 'docs' / 'images' / 'ladder.svg'
     )
     args = parser.parse_args()
-    path, gpu, cpu = read(args.gpu_path), read(args.gpu_node), read(args.cpu_node)
+    path, cpu = read(args.gpu_path), read(args.cpu_node)
+    nodes = {'staged': read(args.gpu_staged), 'locked': read(args.gpu_locked)}
     gpu_name = path['machine'].partition(' on ')[2].partition(' (')[0]
     panels = [
-        (f'{SIZE}, {gpu_name}, yolov7-tiny FP16', gpu_rungs(path, gpu)),
+        (f'{SIZE}, {gpu_name}, yolov7-tiny FP16', gpu_rungs(path, nodes)),
         (f'{SIZE}, CPU ({machine(cpu)}), yolov7-nano', cpu_rungs(cpu)),
     ]
     args.output.write_text(draw(panels))
     for heading, rungs in panels:
         print(heading)
         for each in rungs:
-            print(f'  {each.median_ms:7.2f} ms  {each.name:28} {each.command}')
+            print(f'  {each.median_ms:7.2f} ms  {each.name:26} {each.way:26} {each.command}')
     print(f'written: {args.output}')
 
 

@@ -147,7 +147,8 @@ def test_peers_are_timed_in_turns_and_compared_with_ours():
         raise ValueError('no engine')
 
     rows = peers.measure_size({**runs, 'broken': broken}, frames, 15, least_boxes=1)
-    assert rows.pop('broken')['not_run'].startswith('failed: no engine (in measure_size > broken')
+    told = rows.pop('broken')['not_run']
+    assert told.startswith('failed: no engine (in ') and '> broken, line' in told
     assert {name: row['agreement_f1'] for name, row in rows.items()} == {
         'ours': 1, 'same': 1, 'other': 0
     }
@@ -212,9 +213,10 @@ def test_the_picture_of_the_ladder_is_what_the_results_say(tmp_path, monkeypatch
     drawn = BENCHMARKS.parent / 'docs' / 'images' / 'ladder.svg'
     assert picture.read_text() == drawn.read_text(), 'python benchmarks/ladder.py draws it anew'
     told = capsys.readouterr().out
-    node = json.loads((BENCHMARKS / 'results' / 'node_latency_h200.json').read_text())
-    topic_ms = node['publishers']['serialized']['latency_ms']['p50']
-    assert f'{topic_ms:.2f} ms  topic to topic' in told
+    for name in ('node_latency_h200', 'node_locked_h200', 'node_latency'):
+        node = json.loads((BENCHMARKS / 'results' / f'{name}.json').read_text())
+        topic_ms = node['publishers']['serialized']['latency_ms']['p50']
+        assert f'{topic_ms:.2f} ms  topic to topic' in told
 
 
 def test_rungs_of_the_ladder_add_up():
@@ -230,8 +232,17 @@ def test_rungs_of_the_ladder_add_up():
         'measured_on': {'command': 'path'},
         'stages_rectangular': {'1920x1080 as 640x384': {'network_graph': 0.5}},
         'throughput_rectangular': {'1920x1080': {'upload_ms': 0.25}},
-        'latency_rectangular': {'1920x1080': {'latency_ms': {'p50': 1.0}}},
+        'latency_rectangular_in_turns': {
+            '1920x1080': {'staged': {'p50': 1.0}, 'locked': {'p50': 0.75}},
+        },
     }
-    rungs = ladder.gpu_rungs(path, node)
-    assert [each.median_ms for each in rungs] == [0.5, 0.75, 1.0, 10.875, 15.5]
-    assert [each.command for each in rungs] == ['path'] * 3 + ['node'] * 2
+    rungs = ladder.gpu_rungs(path, {'staged': node, 'locked': node})
+    assert [(each.name, each.way, each.median_ms) for each in rungs] == [
+        ('engine', ladder.STAGED, 0.5), ('engine', ladder.LOCKED, 0.5),
+        ('+ transfers', ladder.STAGED, 0.75),
+        ('+ pre- and postprocessing', ladder.STAGED, 1.0),
+        ('+ pre- and postprocessing', ladder.LOCKED, 0.75),
+        ('in the node', ladder.STAGED, 10.875), ('topic to topic', ladder.STAGED, 15.5),
+        ('in the node', ladder.LOCKED, 10.875), ('topic to topic', ladder.LOCKED, 15.5),
+    ]
+    assert [each.command for each in rungs] == ['path'] * 5 + ['node'] * 4
