@@ -140,7 +140,7 @@ def pull_or_push(node: Any, notes: Notes, seconds: float, way: str) -> None:
     executor.add_node(node)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and rclpy.ok():
-        executor.spin_once(timeout_sec=0.2)
+        executor.spin_once(timeout_sec=1.0)  # the node's own timer wakes it as often
 
 
 def _time_takes(door: Any, notes: Notes) -> None:

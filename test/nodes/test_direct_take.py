@@ -157,6 +157,14 @@ def test_the_block_is_given_up_before_its_memory_is_freed(wire):
     assert seen == [bytes([9]) * 100_000]
 
 
+def test_a_message_that_was_much_larger_before_has_too_much_room(wire):
+    large = 20_000_000
+    wire.send(image(1, large))
+    assert not wire.send(image(2, large // 3)).lease().has_too_much_room
+    assert wire.send(image(3, large // 8)).lease().has_too_much_room
+    assert wire.send(image(4, large)).lease().has_too_much_room is False
+
+
 @pytest.mark.parametrize(('name', 'by'), [('encoding', 8), ('data', -8)])
 def test_another_library_of_cpp_is_an_error_and_no_segmentation_fault(monkeypatch, name, by):
     layout = message_layout.read_layout('sensor_msgs', 'Image')

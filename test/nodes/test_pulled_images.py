@@ -14,6 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_probe import Probe
 from sensor_msgs.msg import Image
 
+from yolov7_trt_ros.nodes.cpp_messages import TakenMessage
 from yolov7_trt_ros.nodes.direct_take import DirectTake, open_direct
 from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame, StreamLimits
 from yolov7_trt_ros.nodes.pulled_images import PulledImages
@@ -292,6 +293,17 @@ def test_a_topic_that_is_closed_gives_nothing_more(cameras):
     topic.close()  # twice is harmless
     assert cameras.counts('/a/raw') == {'received': 1, 'dropped': 1}
     assert not cameras.images.waits('/a/raw')
+
+
+def test_a_message_with_too_much_room_is_given_up_and_its_frame_is_not(cameras, monkeypatch):
+    topic = cameras.images._topics['/a/raw']
+    for too_much, kept in ((False, 1), (True, 0)):
+        monkeypatch.setattr(TakenMessage, 'has_too_much_room', too_much)
+        cameras.send('/a/raw', 7)
+        frame = topic.take()
+        assert bytes(frame.message.read().data) == b'\7\0'
+        assert len(topic._pool._messages) == kept
+        del frame
 
 
 def test_no_memory_for_a_message_costs_neither_the_message_nor_the_worker(cameras, monkeypatch):

@@ -36,6 +36,8 @@ the first octet, of what follows the last one, and of what follows the memory.
 """
 _SIZES = {'text': 32, 'octets': 24}
 """Of both there; other libraries of C++ have strings of another size."""
+_SPARE_BYTES, _SPARE_TIMES = 1 << 24, 4
+"""A message with more room than both, in bytes and times what it holds, has too much of it."""
 
 
 class _Octets(ctypes.c_ubyte * 2**40):  # type: ignore[misc]  # ctypes' arrays are made at run time
@@ -86,8 +88,9 @@ class TakenMessage:
         block: StableMemory | None,
     ) -> None:
         self._kind, self._values, self._octets, self._block = kind, values, octets, block
-        start, end, _ = values['data']
+        start, end, end_of_memory = values['data']
         self._octets_size: int = end - start
+        self._room_bytes: int = end_of_memory - start
 
     @property
     def stamp_ns(self) -> int:
@@ -98,6 +101,12 @@ class TakenMessage:
     def size_bytes(self) -> int:
         """Return how many bytes its pixels and texts have."""
         return self._octets_size + sum(int(self._values[name][1]) for name in self._kind.texts)
+
+    @property
+    def has_too_much_room(self) -> bool:
+        """Whether its memory is that of a much larger message before."""
+        most = max(_SPARE_BYTES, _SPARE_TIMES * self._octets_size)
+        return self._room_bytes > most
 
     def read(self) -> RawImage | PackedImage:
         """Return its fields, the pixels in place."""

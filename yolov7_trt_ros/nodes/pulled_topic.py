@@ -160,7 +160,8 @@ class PulledTopic:
         self._stream.statistics.count('received')
         taken = message.lease()
         frame = self._stream.accept(taken, arrived_ns, waited_ns)
-        if taken.size_bytes > self._stream.limits.max_message_bytes:
+        too_large = taken.size_bytes > self._stream.limits.max_message_bytes
+        if too_large or taken.has_too_much_room:
             self._pool.discard(message)
         if frame is not None:
             self._note_arrival(arrived_ns, dropped)
