@@ -225,6 +225,17 @@ def test_images_have_their_turn_where_there_is_time_for_one_crop():
     assert 'no time for more' in look.facts()['second look']
 
 
+def test_a_budget_does_not_forget_while_nothing_is_in_doubt():
+    second = Painted(took_ms=10)
+    look = look_twice(Painted(), second, LookOptions(
+        mode='on', first_size=320, budget_ms=15, full_frames=0
+    ), crop_ns=10 * MS)
+    for _ in range(100):
+        look.detect(picture(), ASKED)
+    look.detect(picture((20, 20, 90, 0), (300, 200, 91, 0), (600, 400, 92, 0)), ASKED)
+    assert len(second.calls) == 1
+
+
 def test_a_budget_learns_and_tries_again_what_there_was_no_time_for():
     budget = CropBudget(10.0)
     assert budget.most() == 1  # to learn
@@ -233,7 +244,7 @@ def test_a_budget_learns_and_tries_again_what_there_was_no_time_for():
     for _ in range(200):
         if budget.most():
             break
-        budget.learn(0, 0)
+        budget.forget_a_little()
     assert budget.most() == 1
     for _ in range(30):
         budget.learn(2, 4 * MS)

@@ -42,11 +42,13 @@ class CropBudget:
             return None
         return int(self._budget_ns // self._crop_ns) if self._crop_ns else 1
 
+    def forget_a_little(self) -> None:
+        """Note that crops were wanted and there was no time for any."""
+        self._crop_ns *= _FORGETS
+
     def learn(self, crops: int, took_ns: int) -> None:
-        """Take what the crops of a frame took; none where there was no time for any."""
-        if not crops:
-            self._crop_ns *= _FORGETS
-        elif not self._crop_ns:
+        """Take what the crops of a frame took."""
+        if not self._crop_ns:
             self._crop_ns = took_ns / crops
         else:
             self._crop_ns += _NEWEST * (took_ns / crops - self._crop_ns)

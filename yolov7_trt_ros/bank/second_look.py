@@ -171,6 +171,8 @@ class SecondLook:
         ]
         crops = share(wanted, self._budget.most(), self._turn)
         self._turn += 1
+        if any(wanted) and not any(crops):
+            self._budget.forget_a_little()
         for memory, asked, given in zip(memories, wanted, crops, strict=True):
             memory.looked_at(given)
             self._cut_short += len(given) < len(asked)
@@ -205,7 +207,6 @@ class SecondLook:
     ) -> tuple[collections.deque[Detections], FrameTimings]:
         """Return what crops show, with the class ids of the first look."""
         if not views:
-            self._budget.learn(0, 0)
             return collections.deque(), _NO_TIME
         found, took = detect_in_parts(self._second, views, self._settings.of_second(settings))
         self._budget.learn(len(views), took.total_ns)
