@@ -216,7 +216,9 @@ def test_names_that_are_assigned_exist(document: Path) -> None:
 
 @pytest.mark.parametrize('document', DOCUMENTS, ids=name_of)
 def test_parameters_that_are_set_exist(document: Path) -> None:
-    sets = re.compile(r'ros2 param (?:set|get|describe) /(\w+) ([a-z]\w*)')
+    sets = re.compile(
+        r'ros2 param (?:set|get|describe|delete) /(\w+) (?:topics\.\S+\.)?([a-z]\w*)'
+    )
     files = {'detector': 'detector.yaml', 'power_manager': 'power.yaml'}
     unknown = [
         (node, name) for node, name in sets.findall(document.read_text(encoding='utf-8'))

@@ -30,6 +30,16 @@ DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}
 FOUND = make_detections((8, 8), ((1, 1, 5, 5), 0.9, 0))
 
 
+class PipelinedFake(FakeDetector):
+    """A fake whose frames are begun and collected."""
+
+    def submit(self, images: Any, settings: Any) -> Any:
+        return self.detect_batch(images, settings)
+
+    def collect(self, ticket: Any) -> Any:
+        return ticket
+
+
 class Stream:
     """What a worker needs of an ImageStream; publishes into a list."""
 
@@ -62,6 +72,7 @@ class Bench:
 
     detector: FakeDetector
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    topics: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.published: list[tuple[str, Any]] = []
@@ -70,7 +81,7 @@ class Bench:
         self.streams = {topic: Stream(topic, self.published) for topic in 'abcd'}
         self.slots: FrameSlots[ReceivedFrame] = FrameSlots()
         values = parameters.node_settings(
-            DEFAULTS | self.settings, self.detector.spec.class_names
+            DEFAULTS | self.settings, self.detector.spec.class_names, self.topics
         )
         self.worker = DetectionWorker(
             self.detector, DetectionsWire(self.detector.spec.class_names), self.slots,
@@ -124,6 +135,34 @@ def test_frames_of_several_topics_run_together(wanted, possible, batches):
     assert [message.header.frame_id for _, message in bench.published] == list('abcd')
     assert bench.counts('processed') == [1, 1, 1, 1]
     assert bench.streams['a'].statistics.mean_batch() == batches[0]
+
+
+@pytest.mark.parametrize('pipelined', [False, True])
+def test_frames_of_other_settings_run_in_batches_of_their_own(pipelined):
+    kind = PipelinedFake if pipelined else FakeDetector
+    bench = Bench(
+        kind([FOUND], max_batch=4), {'max_batch': 4},
+        {'b': {'score_threshold': 0.5}, 'd': {'score_threshold': 0.5}, 'c': {'max_rate_hz': 1.0}},
+    )
+    bench.run()
+    assert bench.detector.batches == [2, 2]  # a and c differ in nothing that a detector is told
+    assert [topic for topic, _ in bench.published] == list('acbd')
+    thresholds = [call.settings.score_threshold for call in bench.detector.calls]
+    assert thresholds == [0.25, 0.25, 0.5, 0.5]
+    assert bench.counts('processed') == [1, 1, 1, 1]
+
+
+def test_frames_that_were_left_for_later_are_counted_when_the_device_is_lost():
+    bench = Bench(
+        FakeDetector([DeviceLostError('gone')], max_batch=4), {'max_batch': 4},
+        {'b': {'score_threshold': 0.5}, 'c': {'iou_threshold': 0.5}},
+    )
+    for topic in 'abcd':
+        bench.put(topic)
+    bench.worker.start()
+    bench.worker._thread.join(60)
+    assert bench.counts('failed') == [1, 0, 0, 1]
+    assert bench.counts('dropped') == [0, 1, 1, 0]
 
 
 def test_a_bad_image_leaves_the_rest_of_its_batch_alone():

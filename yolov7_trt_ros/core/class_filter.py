@@ -62,11 +62,11 @@ def split_class_thresholds(text: str) -> dict[str, float]:
             score = -1.0
         if not colon or not name or not 0 <= score <= 1:
             raise SettingError(
-                'class thresholds are class:score with a score within 0..1, as in '
+                'class_thresholds are class:score with a score within 0..1, as in '
                 f'"person:0.4, car:0.3", got {quoted(part)}'
             )
         if name in scores:
-            raise SettingError(f'class thresholds name a class once, got {quoted(name)} twice')
+            raise SettingError(f'class_thresholds name a class once, got {quoted(name)} twice')
         scores[name] = score
     return scores
 
@@ -88,7 +88,7 @@ def find_class_thresholds(
         for class_id in find_class_ids([name], class_names) or ():
             if class_id in found:
                 raise SettingError(
-                    f'class thresholds name a class once, got {quoted(name)} in two ways'
+                    f'class_thresholds name a class once, got {quoted(name)} in two ways'
                 )
             found[class_id] = score
     return tuple(sorted(found.items()))

@@ -13,7 +13,7 @@ parameters and diagnostics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 from functools import partial
 import time
@@ -55,6 +55,14 @@ from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.stream_set import stream_set, StreamSet
 from yolov7_trt_ros.nodes.topic_names import resolve_names
+from yolov7_trt_ros.nodes.topic_parameters import (
+    changed_values,
+    declare_given,
+    describe_new,
+    held_values,
+    idle_topics,
+    PREFIX,
+)
 from yolov7_trt_ros.nodes.topic_plan import WantedTopics
 from yolov7_trt_ros.nodes.topic_status import topic_status
 from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
@@ -93,7 +101,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     """
 
     def __init__(self, *, engine: Engine | None = None, **node_arguments: Any) -> None:
-        super().__init__('detector', **node_arguments)
+        # What is not declared is refused by `changed_values`, but for the parameters of topics.
+        super().__init__('detector', allow_undeclared_parameters=True, **node_arguments)
         self._engine = engine or Engine()
         self._looking = self._engine  # looks twice, where the parameters say so
         self._look_told = ''
@@ -117,6 +126,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._more = MoreEngines(self, self._engine, self._trusted)
         for spec in parameters.TOPIC_PARAMETERS:
             resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
+        declare_given(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._build_ended = self.create_guard_condition(self._on_build_ended)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -278,7 +288,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         """Publish what the model is, and detect if the node is active."""
         self._detector = detector
         values = read_parameters(self, parameters.PARAMETERS)
-        self._settings = parameters.node_settings(values, detector.spec.class_names)
+        self._settings = self._node_settings(values, detector.spec.class_names)
+        self._warn_of_idle_topics(values, held_values(self))
         bank = self._updates.use(detector, values['model'], parameters.update_limits(values))
         self._detector = bank
         self._detector = self._more.join(bank, values | self._trusted.files_to_open(values))
@@ -290,8 +301,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         spec, name = model.detector.spec, model.model.name
         values = held_parameters(self, parameters.PARAMETERS)
         with contextlib.suppress(SettingError):  # told when it was set; ids are moved by name
-            self._settings = parameters.node_settings(values, spec.class_names)
-        self._labels.publish(model, self._current_settings().detect.score_threshold)
+            self._settings = self._node_settings(values, spec.class_names)
+        self._labels.publish(model, self._current_settings().default.detect.score_threshold)
         log = self.get_logger()
         log.info(
             f'model {name}: {spec.layout.value} output, {len(spec.class_names)} class names, '
@@ -371,6 +382,20 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         assert self._settings is not None  # set by on_configure
         return self._settings
 
+    def _node_settings(
+        self, values: Mapping[str, Any], class_names: Sequence[str]
+    ) -> parameters.NodeSettings:
+        return parameters.node_settings(values, class_names, held_values(self))
+
+    def set_parameters_atomically(
+        self, parameter_list: list[Parameter[Any]]
+    ) -> SetParametersResult:
+        """Set all or nothing; see `rclpy.node.Node`."""
+        result = super().set_parameters_atomically(parameter_list)
+        if result.successful:
+            describe_new(self, parameter_list)
+        return result
+
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         """Check all, then apply all; nothing is applied when one is refused."""
         try:
@@ -389,16 +414,17 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         values = before | checked
         if 'engines' in checked:
             self._more.check(values)
+        of_topics = changed_values(self, changes, values['image_topics'])
         updates = self._state in ('inactive', 'active') and values['model'] != before['model']
         if updates:
             self._updates.check(values['model'])
         detector, settings = self._detector, self._settings
         # Without a model yet, `_use_detector` reads them when it has come.
         if detector is not None:
-            settings = parameters.node_settings(values, detector.spec.class_names)
+            settings = parameters.node_settings(values, detector.spec.class_names, of_topics)
         topics = self._check_topics(checked, values)
         if updates:
-            self._update_model(values)
+            self._update_model(values, of_topics)
         if topics is not None and self._streams is not None:
             self._streams.set_topics(topics)
         self._settings = settings
@@ -406,8 +432,22 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             self._updates.limit(parameters.update_limits(values))
         if self._streams is not None and settings is not None:
             self._streams.limit(_limits(settings))
+        if topics is not None:
+            self._warn_of_idle_topics(values, of_topics)
 
-    def _update_model(self, values: dict[str, Any]) -> None:
+    def _warn_of_idle_topics(
+        self, values: Mapping[str, Any], of_topics: parameters.TopicValues
+    ) -> None:
+        names = resolve_names(self, 'image_topics', values['image_topics'])
+        for topic in idle_topics(of_topics, names):
+            self.get_logger().warning(
+                f'{PREFIX}.{echo(topic, 100)}: is none of the image topics at present, which are '
+                f'{echo(", ".join(each.full for each in names), 300)}'
+            )
+
+    def _update_model(
+        self, values: dict[str, Any], of_topics: parameters.TopicValues
+    ) -> None:
         """Have another model take the place of the one that serves."""
         serving = {'model': self._updates.serving}
         base = (serving | self._trusted.files_to_open(serving))['model']
@@ -416,7 +456,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             values['model'],
             parameters.detector_options(values | files),
             may_build=values['on_plan_mismatch'] == parameters.REBUILD,
-            fits=partial(parameters.node_settings, values),
+            fits=partial(parameters.node_settings, values, topics=of_topics),
         )
 
     def _check_topics(
@@ -520,8 +560,8 @@ def _reason(error: BaseException) -> str:
     return str(error) if isinstance(error, Yolov7TrtError) else describe_error(error)
 
 
-def _limits(settings: parameters.NodeSettings) -> StreamLimits:
-    return StreamLimits(settings.max_rate_hz, settings.max_message_bytes, settings.watch)
+def _limits(settings: parameters.NodeSettings) -> Callable[[str], StreamLimits]:
+    return lambda topic: settings.of(topic).limits
 
 
 def main(args: list[str] | None = None) -> int:

@@ -43,6 +43,8 @@ class ParameterSpec:
         May change while the node is configured or active.
     start_only
         Only what starts the node may set it: command line, launch or parameter file.
+    per_topic
+        A topic may have a value of its own: `topics.<image topic>.<name>`.
     otherwise
         What the descriptor says of one that may not.
 
@@ -57,6 +59,7 @@ class ParameterSpec:
     reads: Callable[[str], object] | None = None
     runtime: bool = False
     start_only: bool = False
+    per_topic: bool = False
     otherwise: str = 'changes take effect at the configure transition'
 
     def check(self, value: Any) -> float | int | bool | str:

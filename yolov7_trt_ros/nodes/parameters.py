@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+from types import MappingProxyType
 from typing import Any
 
 from yolov7_trt_ros.bank.bank_settings import BankSettings
@@ -30,6 +31,7 @@ from yolov7_trt_ros.engine.open import (
 )
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.direct_take import AUTO, DIRECT, RCLPY
+from yolov7_trt_ros.nodes.image_stream import StreamLimits
 from yolov7_trt_ros.nodes.look_parameters import LOOK_PARAMETERS
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.report.latency import NS_PER_MS
@@ -154,30 +156,30 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'score_threshold', _SETTINGS.score_threshold, 'Least score of a detection.', 0.0, 1.0,
-        runtime=True,
+        runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'iou_threshold', _SETTINGS.iou_threshold,
         'Overlap (intersection over union) above which the weaker box is dropped.', 0.0, 1.0,
-        runtime=True,
+        runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'max_detections', _SETTINGS.max_detections, 'Most detections per image.', 1,
-        MAX_DETECTIONS_LIMIT, runtime=True,
+        MAX_DETECTIONS_LIMIT, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'classes', '', 'Classes to keep, by name or index: a list, or one text with commas; '
-        'empty keeps all.', runtime=True,
+        'empty keeps all.', runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'class_thresholds', '',
         'Least score of single classes, in place of score_threshold: class:score by name or '
         'index, as in `person:0.4, car:0.3`; a list, or one text with commas.',
-        reads=split_class_thresholds, runtime=True,
+        reads=split_class_thresholds, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'class_agnostic', _SETTINGS.class_agnostic,
-        'Boxes of different classes suppress each other.', runtime=True,
+        'Boxes of different classes suppress each other.', runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'max_image_pixels', DEFAULT_MAX_DECODED_PIXELS,
@@ -186,7 +188,7 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'max_rate_hz', 0.0, 'Most images per second to process per topic; 0: no limit.', 0.0,
-        1000.0, runtime=True,
+        1000.0, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'max_message_bytes', 64 * 2**20,
@@ -208,27 +210,27 @@ PARAMETERS = (
     ParameterSpec(
         'camera_frozen_frames', _WATCH.frozen_frames,
         'Repeats in a row of one picture, or of one stamp, from which on a camera is called '
-        'frozen; 0: never.', 0, 100_000, runtime=True,
+        'frozen; 0: never.', 0, 100_000, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'camera_blank_share', _WATCH.blank_share,
         'Share of an image that is black, or white, from which on a camera is called dark, or '
-        'bright; 0: never.', 0.0, 1.0, runtime=True,
+        'bright; 0: never.', 0.0, 1.0, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'camera_late_ms', _WATCH.late_ns / NS_PER_MS,
         'How far stamps may be from the clock when images arrive, in milliseconds, before a '
-        'camera is called late; 0: any distance.', 0.0, 1e9, runtime=True,
+        'camera is called late; 0: any distance.', 0.0, 1e9, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'camera_drift_ms', _WATCH.drift_ns / NS_PER_MS,
         'How far that distance may change, in milliseconds, since a camera came; 0: any change.',
-        0.0, 1e9, runtime=True,
+        0.0, 1e9, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'camera_silent_s', _WATCH.silent_ns / NS_PER_S,
         'How long no image may arrive, in seconds, before a camera is called silent.', 1.0,
-        86_400.0, runtime=True,
+        86_400.0, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'update', _LIMITS.mode,
@@ -288,19 +290,41 @@ TOPIC_PARAMETERS = tuple(
 BY_NAME = {spec.name: spec for spec in PARAMETERS}
 
 
+TopicValues = Mapping[str, Mapping[str, Any]]
+"""Values of the parameters of topics, by full topic and name."""
+
+
 @dataclasses.dataclass(frozen=True)
-class NodeSettings:
-    """What may change at run time, taken together so that a frame never sees half a change."""
+class TopicSettings:
+    """What holds for the frames of one topic."""
 
     detect: DetectSettings
+    limits: StreamLimits
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeSettings:
+    """
+    What may change at run time, taken together so that a frame never sees half a change.
+
+    Attributes
+    ----------
+    default, topics
+        For frames of any topic, and of those that have settings of their own.
+
+    """
+
+    default: TopicSettings
+    topics: Mapping[str, TopicSettings]
     max_image_pixels: int
-    max_rate_hz: float
-    max_message_bytes: int
     max_batch: int
     batch_max_wait_ns: int
     publish_overlay: bool
     class_id_format: str
-    watch: WatchLimits
+
+    def of(self, topic: str) -> TopicSettings:
+        """Return what holds for a topic, by its full name."""
+        return self.topics.get(topic, self.default)
 
 
 def check_changes(
@@ -362,17 +386,47 @@ def update_limits(values: Mapping[str, Any]) -> UpdateLimits:
     )
 
 
-def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> NodeSettings:
+def node_settings(
+    values: Mapping[str, Any], class_names: Sequence[str],
+    topics: TopicValues = MappingProxyType({}),
+) -> NodeSettings:
     """
     Return the run-time settings.
+
+    Parameters
+    ----------
+    values
+        Of the node's parameters.
+    class_names
+        Of the model.
+    topics
+        What topics have of their own.
 
     Raises
     ------
     SettingError
-        `classes` names a class the model does not have.
+        A class is named that the model does not have, or values do not go together.
 
     """
+    own = {}
+    for topic, each in topics.items():
+        try:
+            own[topic] = _topic_settings({**values, **each}, class_names)
+        except SettingError as exc:
+            raise SettingError(f'{topic}: {exc}') from exc
     return NodeSettings(
+        default=_topic_settings(values, class_names),
+        topics=own,
+        max_image_pixels=values['max_image_pixels'],
+        max_batch=values['max_batch'],
+        batch_max_wait_ns=int(values['batch_max_wait_ms'] * NS_PER_MS),
+        publish_overlay=values['publish_overlay'],
+        class_id_format=values['class_id_format'],
+    )
+
+
+def _topic_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> TopicSettings:
+    return TopicSettings(
         detect=BankSettings(
             score_threshold=values['score_threshold'],
             iou_threshold=values['iou_threshold'],
@@ -382,18 +436,17 @@ def node_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> Node
             class_thresholds=find_class_thresholds(values['class_thresholds'], class_names),
             class_names=tuple(class_names),
         ),
-        max_image_pixels=values['max_image_pixels'],
-        max_rate_hz=values['max_rate_hz'],
-        max_message_bytes=values['max_message_bytes'],
-        max_batch=values['max_batch'],
-        batch_max_wait_ns=int(values['batch_max_wait_ms'] * NS_PER_MS),
-        publish_overlay=values['publish_overlay'],
-        class_id_format=values['class_id_format'],
-        watch=WatchLimits(
-            frozen_frames=values['camera_frozen_frames'],
-            blank_share=values['camera_blank_share'],
-            late_ns=int(values['camera_late_ms'] * NS_PER_MS),
-            drift_ns=int(values['camera_drift_ms'] * NS_PER_MS),
-            silent_ns=int(values['camera_silent_s'] * NS_PER_S),
+        limits=StreamLimits(
+            values['max_rate_hz'], values['max_message_bytes'], _watch_limits(values)
         ),
+    )
+
+
+def _watch_limits(values: Mapping[str, Any]) -> WatchLimits:
+    return WatchLimits(
+        frozen_frames=values['camera_frozen_frames'],
+        blank_share=values['camera_blank_share'],
+        late_ns=int(values['camera_late_ms'] * NS_PER_MS),
+        drift_ns=int(values['camera_drift_ms'] * NS_PER_MS),
+        silent_ns=int(values['camera_silent_s'] * NS_PER_S),
     )

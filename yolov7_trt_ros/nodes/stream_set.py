@@ -77,7 +77,7 @@ class StreamSet(Mapping[str, ImageStream]):
         self._receiver: ImageReceiver | None = None
         self._without_publisher: dict[str, int] = {}
         self._released: list[tuple[int, Any]] = []  # publishers to take down, and since when
-        self._limits = StreamLimits()
+        self._limits: Callable[[str], StreamLimits] = lambda topic: StreamLimits()
         self.passed_over: dict[str, str] = {}
         self._wanted = wanted_topics(node, image_topics, detections_topics)
         self._apply(self._plan(self._wanted))
@@ -139,11 +139,11 @@ class StreamSet(Mapping[str, ImageStream]):
             self._remove(topic)
         self._take_down(time.monotonic_ns())
 
-    def limit(self, limits: StreamLimits) -> None:
-        """Let only so much through per topic, also of topics to come."""
+    def limit(self, limits: Callable[[str], StreamLimits]) -> None:
+        """Let only so much through, by topic, also of topics to come."""
         self._limits = limits
-        for stream in self._streams.values():
-            stream.limits = limits
+        for topic, stream in self._streams.items():
+            stream.limits = limits(topic)
 
     def follow(self) -> None:
         """Match the publishers there are, and look for topics of patterns; about once a second."""
@@ -219,7 +219,7 @@ class StreamSet(Mapping[str, ImageStream]):
 
     def _open(self, stream: ImageStream) -> None:
         stream.open_publishers()
-        stream.limits = self._limits
+        stream.limits = self._limits(stream.topic)
         if self._receiver is not None:
             stream.subscribe(self._receiver)
 

@@ -58,7 +58,8 @@ class TeamWorker(DetectionWorker):
         super()._tell_answered(published)
         if published:
             self._team.answered([each.frame.received_ns for each in published])
-            self._team.probe([each.image for each in published], self._settings().detect)
+            settings = self._settings().of(published[0].frame.stream.topic)
+            self._team.probe([each.image for each in published], settings.detect)
 
     def _work_together(self) -> None:
         """Have several engines at work until only the first is to serve, or nothing comes."""
@@ -88,16 +89,20 @@ class TeamWorker(DetectionWorker):
 
         settings = self._settings()
         most = min(settings.max_batch, self._team.most(engine))
-        taken = self._slots.take(most, settings.batch_max_wait_ns, is_over)
-        if taken:
-            self._begin_on(engine, [frame for _, frame in taken])
-        return bool(taken) or is_over()
+        if self._left:
+            frames = self._left.pop(0)
+        else:
+            taken = self._slots.take(most, settings.batch_max_wait_ns, is_over)
+            frames = [frame for _, frame in taken]
+        if frames:
+            self._begin_on(engine, frames)
+        return bool(frames) or is_over()
 
     def _begin_on(self, engine: int, frames: Sequence[ReceivedFrame]) -> None:
         flight = self._view_all(frames)
         if flight is not None:
             self._begins += 1
-            begun = _Begun(flight, Ticket(flight.images, flight.settings.detect), self._begins)
+            begun = _Begun(flight, Ticket(flight.images, flight.detect), self._begins)
             self._begun.append(begun)
             self._team.begin(engine, begun.ticket)
 

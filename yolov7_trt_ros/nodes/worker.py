@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import itertools
 import threading
 import time
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +12,12 @@ from typing import Any, NamedTuple, Protocol
 from rclpy._rclpy_pybind11 import RCLError
 
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.detector import Detector, FrameTimings, PipelinedDetector
+from yolov7_trt_ros.core.detector import (
+    Detector,
+    DetectSettings,
+    FrameTimings,
+    PipelinedDetector,
+)
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.core.serialized_image import MessageHeader
@@ -111,6 +117,7 @@ class DetectionWorker:
         self._on_defect, self._on_answered = on_defect, on_answered
         self._lost: DeviceLostError | None = None
         self._overlap = Overlap()
+        self._left: list[list[ReceivedFrame]] = []  # taken, but of other settings than the rest
         self._pipeline = detector if isinstance(detector, PipelinedDetector) else None
         self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
 
@@ -150,6 +157,9 @@ class DetectionWorker:
         except RCLError:
             if self._is_up():
                 raise  # else told to stop by a signal while a frame was in work
+        finally:
+            for frame in itertools.chain(*self._left):  # where an error has ended it
+                frame.stream.statistics.count('dropped')
 
     def _work(self) -> None:
         """Process frames until the slots are closed, and those in flight to their end."""
@@ -175,6 +185,8 @@ class DetectionWorker:
 
     def _take(self) -> list[ReceivedFrame]:
         """Wait for one frame, or one each of some topics; empty once the slots are closed."""
+        if self._left:
+            return self._left.pop(0)
         taken = self._slots.take(self._most(), self._settings().batch_max_wait_ns)
         return [frame for _, frame in taken]
 
@@ -182,6 +194,8 @@ class DetectionWorker:
         """Return frames that wait, where it is worth it to begin with them now."""
         if self._pipeline is None or not self._overlap.is_worth_it:
             return []
+        if self._left:
+            return self._left.pop(0)
         began_ns = time.monotonic_ns()
         taken = self._slots.take_waiting(self._most())
         if taken:
@@ -202,7 +216,7 @@ class DetectionWorker:
         flight = self._view_all(frames)
         if flight is not None and self._pipeline is not None:
             try:
-                flight.ticket = self._pipeline.submit(flight.images, flight.settings.detect)
+                flight.ticket = self._pipeline.submit(flight.images, flight.detect)
             except Exception as exc:  # as in _finish: told there, in the order of the frames
                 flight.error = exc
             flight.begun_ns = time.monotonic_ns()
@@ -212,6 +226,8 @@ class DetectionWorker:
         """Return frames with their images, None where none can be used."""
         started_ns = time.monotonic_ns()
         settings = self._settings()
+        if settings.topics:
+            frames, *self._left[:0] = _alike(frames, settings)
         viewed = [each for frame in frames if (each := self._view(frame, settings)) is not None]
         return Flight(viewed, settings, started_ns, time.monotonic_ns()) if viewed else None
 
@@ -252,7 +268,7 @@ class DetectionWorker:
         if flight.error is not None:
             raise flight.error
         if self._pipeline is None:
-            return self._detector.detect_batch(flight.images, flight.settings.detect)
+            return self._detector.detect_batch(flight.images, flight.detect)
         found, timings = self._pipeline.collect(flight.ticket)
         self._overlap.note(flight.begun_ns - flight.started_ns, timings.infer_ns, beside_ns)
         return found, timings
@@ -345,6 +361,16 @@ class DetectionWorker:
             self._tell(viewed.frame, exc, 'no overlay: ')
 
 
+def _alike(
+    frames: Sequence[ReceivedFrame], settings: NodeSettings
+) -> list[list[ReceivedFrame]]:
+    """Return frames in groups that may run in one batch: of equal settings, in their order."""
+    groups: dict[DetectSettings, list[ReceivedFrame]] = {}
+    for frame in frames:
+        groups.setdefault(settings.of(frame.stream.topic).detect, []).append(frame)
+    return list(groups.values())
+
+
 def _check_frame_id(frame_id: str) -> None:
     """Refuse what would be copied into every detection."""
     if len(frame_id) > MOST_FRAME_ID_CHARACTERS:
@@ -372,6 +398,11 @@ class Flight:
     begun_ns: int = 0
     ticket: Any = None
     error: Exception | None = None
+
+    @property
+    def detect(self) -> DetectSettings:
+        """Return the settings of the topic of any of the frames, which are alike in that."""
+        return self.settings.of(self.viewed[0].frame.stream.topic).detect
 
     @property
     def images(self) -> list[ImageView]:

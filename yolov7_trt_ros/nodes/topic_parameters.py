@@ -1,0 +1,166 @@
+"""
+Parameters of one topic: `topics.<image topic>.<name>`, in place of the node's `<name>`.
+
+They exist only where somebody has set them, so that topics may come and go. The values lie in the
+node's own parameters and nowhere else.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+import difflib
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from yolov7_trt_ros.core.topics import matching_topics
+from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+from yolov7_trt_ros.nodes.parameters import PARAMETERS, TopicValues
+from yolov7_trt_ros.nodes.topic_names import MOST_TOPICS, resolve_names, topic_name, TopicName
+
+PREFIX = 'topics'
+PER_TOPIC = {spec.name: spec for spec in PARAMETERS if spec.per_topic}
+"""What a topic may have a value of its own of."""
+
+_START = f'{PREFIX}.'
+
+
+def declare_given(node: Node) -> None:
+    """
+    Declare the parameters of topics that were given at start.
+
+    Raises
+    ------
+    SettingError
+        One of them names no topic, or nothing that a topic has.
+    ParameterException
+        A number is out of its range.
+
+    """
+    for name in sorted(getattr(node, '_parameter_overrides', {})):
+        if name.startswith(_START):
+            _, spec = _split(node, name)
+            node.declare_parameter(name, None, spec.descriptor())
+            spec.check(node.get_parameter(name).value)
+
+
+def held_values(node: Node) -> TopicValues:
+    """Return what is set for topics, by full topic and name; values that are refused left out."""
+    held = {
+        f'{_START}{name}': each.value
+        for name, each in node.get_parameters_by_prefix(PREFIX).items()
+    }
+    values: dict[str, dict[str, Any]] = {}
+    for name, value in sorted(held.items()):
+        topic, spec = _split(node, name)
+        try:
+            values.setdefault(topic.full, {})[spec.name] = spec.check(value)
+        except SettingError:
+            continue  # told where it was given
+    return values
+
+
+def changed_values(
+    node: Node, changes: Mapping[str, Any], image_topics: str
+) -> TopicValues:
+    """
+    Return what is set for topics once some parameters have changed.
+
+    Parameters
+    ----------
+    node
+        Whose parameters they are.
+    changes
+        All that is to be set, of topics or not; None for what is to be unset.
+    image_topics
+        That parameter, as it will be.
+
+    Raises
+    ------
+    SettingError
+        A name is none of a parameter, a topic is not one of the image topics, a value is
+        refused, or there are too many topics; with the nearest name that there is.
+
+    """
+    values = {topic: dict(own) for topic, own in held_values(node).items()}
+    for name, value in changes.items():
+        if not name.startswith(_START):
+            _check_declared(node, name)
+            continue
+        topic, spec = _split(node, name)
+        if value is None:
+            values.get(topic.full, {}).pop(spec.name, None)
+            continue
+        _check_topic(node, name, topic.full, image_topics)
+        try:
+            values.setdefault(topic.full, {})[spec.name] = spec.check(value)
+        except SettingError as exc:
+            raise SettingError(f'{echo(name, 300)}: {exc}') from exc
+    if len(values) > MOST_TOPICS:
+        raise SettingError(f'{MOST_TOPICS} topics may have parameters, got {len(values)}')
+    return values
+
+
+def describe_new(node: Node, parameters: Iterable[Parameter[Any]]) -> None:
+    """Give the parameters of topics that were just set for the first time their descriptors."""
+    for each in parameters:
+        is_ours = each.name.startswith(_START) and node.has_parameter(each.name)
+        if is_ours and not node.describe_parameter(each.name).description:
+            node.set_descriptor(each.name, _split(node, each.name)[1].descriptor())
+
+
+def idle_topics(values: TopicValues, image_topics: Sequence[TopicName]) -> list[str]:
+    """Return the topics that have values and are not, and cannot become, an image topic."""
+    return [topic for topic in values if not _is_among(topic, image_topics)]
+
+
+def _split(node: Node, name: str) -> tuple[TopicName, ParameterSpec]:
+    """Return topic and parameter of `topics.<topic>.<parameter>`."""
+    topic, _, parameter = name.removeprefix(_START).rpartition('.')
+    spec = PER_TOPIC.get(parameter)
+    if not topic or spec is None:
+        near = difflib.get_close_matches(parameter[:100], PER_TOPIC, 1)
+        hint = f'did you mean {near[0]}?' if near else f'there are {", ".join(PER_TOPIC)}'
+        raise SettingError(
+            f'{echo(name, 300)}: parameters of a topic are called '
+            f'{PREFIX}.<image topic>.<name>; {hint}'
+        )
+    try:
+        return topic_name(node, topic), spec
+    except SettingError as exc:
+        raise SettingError(f'{echo(name, 300)}: {exc}') from exc
+
+
+def _check_declared(node: Node, name: str) -> None:
+    if node.has_parameter(name):
+        return
+    known = [*getattr(node, '_parameters', {}), PREFIX]
+    near = difflib.get_close_matches(name[:100], known, 1)
+    raise SettingError(
+        f'no parameter is called {echo(name, 100)!r}'
+        + (f', did you mean {near[0]!r}?' if near else '')
+    )
+
+
+def _check_topic(node: Node, name: str, topic: str, image_topics: str) -> None:
+    """Refuse a topic that no image topic is called, nor a pattern finds."""
+    names = resolve_names(node, 'image_topics', image_topics)
+    if _is_among(topic, names):
+        return
+    full = [each.full for each in names]
+    near = difflib.get_close_matches(topic, full, 1)
+    raise SettingError(
+        f'{echo(name, 300)}: {echo(topic, 100)} is none of the image topics; '
+        + (f'did you mean {near[0]}?' if near else f'they are {echo(", ".join(full), 300)}')
+    )
+
+
+def _is_among(topic: str, names: Iterable[TopicName]) -> bool:
+    return any(
+        bool(matching_topics(each.full, [topic])) if each.is_pattern else topic == each.full
+        for each in names
+    )
