@@ -28,14 +28,16 @@ import skimage.data
 
 from yolov7_trt_ros.core.camera_watch import CameraWatch, LEAST_GAP_NS, WatchLimits
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
+from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.zones import read_zones, Zones
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.nodes.process import tune_malloc
 
-PICTURES, WARM_UP = 7, 10
+PICTURES, WARM_UP, DETECTIONS = 11, 10, 20
 Extra = Callable[[ImageView], Any]
 """Called with the image before anything else is done with it."""
 
@@ -94,6 +96,27 @@ def watch_extras() -> dict[str, Extra]:
     }
 
 
+def zone_extras() -> dict[str, Extra]:
+    """Return what zones do with 20 detections: none, three by centre, three by cover."""
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 400, (DETECTIONS, 2))
+    found = Detections(
+        np.concatenate([corners, corners + 60], axis=1).astype(np.float32),
+        np.full(DETECTIONS, 0.5, np.float32), np.zeros(DETECTIONS, np.int32), (640, 480),
+    )
+    polygons = read_zones(
+        '0,0 0.3,0 0.3,0.5 0,0.5; 0.6,0.1 0.9,0.2 0.7,0.6; 300,300 400,320 310,450'
+    )
+    kinds = {
+        'zones_off': Zones(), 'zones_by_centre': Zones(polygons),
+        'zones_by_cover': Zones(polygons, cover=0.5),
+    }
+    return {
+        name: lambda image, zones=zones: zones.choose(found) if zones else found
+        for name, zones in kinds.items()
+    }
+
+
 def measure(frames: Frames, extras: Mapping[str, Extra], repeats: int) -> dict[str, Any]:
     """Return the frame's time, and what each of the extras adds, frame by frame in turns."""
     plain: list[float] = []
@@ -141,7 +164,7 @@ def main() -> None:
     detector = OnnxDetector(find_model(MODEL), threads=1)
     result: dict[str, Any] = {'stamp_us': stamp_us(args.repeats)}
     for size_wh in SIZES_WH:
-        extras = watch_extras()
+        extras = watch_extras() | zone_extras()
         frames = Frames(detector, size_wh)
         result['{}x{}'.format(*size_wh)] = measure(frames, extras, args.repeats)
     for name, value in result.items():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
 from rcl_interfaces.srv import (
@@ -17,6 +18,7 @@ from rcl_interfaces.srv import (
 )
 from rclpy.parameter import Parameter
 from ros_probe import DetectorProcess, image_msg, Probe
+from sensor_msgs.msg import Image
 
 from yolov7_trt_ros.nodes.topic_parameters import PER_TOPIC
 
@@ -117,6 +119,9 @@ def test_a_rate_is_that_of_its_topic(probe, ask) -> None:
     (f'{OF_FRONT}.classes', 'purson', "did you mean 'person'?"),
     (f'{OF_FRONT}.class_thresholds', 'purson:0.4', f"{FRONT}: the model has no class 'purson'"),
     (f'{OF_FRONT}.camera_frozen_frames', 1, 'at least 2'),
+    (f'{OF_FRONT}.ignore_zones', '0,0 1,1 1,0 0,1', 'zone 1 crosses or touches itself'),
+    (f'{OF_FRONT}.keep_zones', '0,0 641,0 0,100', f'{FRONT}: zone 1 of keep_zones reaches beyond '
+     'the image, which has 640x480 pixels'),
     ('score_treshold', 0.4, "did you mean 'score_threshold'?"),
     ('topic./front/image_raw.classes', '', 'no parameter is called'),
 ])
@@ -131,6 +136,46 @@ def test_what_is_refused_says_why_and_leaves_nothing(probe, ask, name, value, re
     assert not answer.result.successful and reason in answer.result.reason
     assert listed(probe) == []
     assert len(ask(REAR)) > 1
+
+
+def test_zones_drop_what_lies_in_them_and_are_drawn(probe, ask) -> None:
+    overlays = probe.listen(Image, '/front/detections/overlay')
+    usual = len(ask(FRONT))
+    left, right = '0,0 320,0 320,480 0,480', '0.5,0 1,0 1,1 0.5,1'
+    centres = [each.bbox.center.position.x for each in ask(FRONT)]
+    assert probe.set_parameter(f'{OF_FRONT}.ignore_zones', [left]) == ''
+    assert len(ask(FRONT)) == sum(x >= 320 for x in centres) < usual
+    assert probe.set_parameter(f'{OF_FRONT}.ignore_zones', [left, right]) == ''
+    assert ask(FRONT) == []
+    assert len(ask(REAR)) == usual
+    overlay = probe.wait_until(lambda: next((
+        image for image in overlays if bytes(image.data)[:3] == bytes((0, 0, 230))
+    ), None), 'an overlay with a red corner')
+    assert (overlay.width, overlay.height) == (640, 480)
+    assert probe.set_parameter(f'{OF_FRONT}.zone_cover', 1) == ''
+    within = [
+        each for each in ask(FRONT)
+        if abs(each.bbox.center.position.x - 320) >= each.bbox.size_x / 2
+    ]
+    assert within == []  # what lies across both is in neither, and stays
+
+
+def test_a_zone_beyond_smaller_images_that_come_later_is_told(
+    probe, ask, photograph: np.ndarray
+) -> None:
+    ask(FRONT)
+    assert probe.set_parameter(f'{OF_FRONT}.ignore_zones', '0,0 640,0 0,480') == ''
+    small = probe.node.create_publisher(Image, FRONT, 5)
+    probe.wait_until(small.get_subscription_count, 'the subscription')
+
+    def told() -> bool:
+        small.publish(probe.stamp(image_msg(np.ascontiguousarray(photograph[::2, ::2]))))
+        return 'beyond the image, which has 320x240 pixels' in probe.summary(FRONT)[0]
+
+    probe.wait_until(told, 'a status that names the zone')
+    assert probe.summary(FRONT)[1] == DiagnosticStatus.WARN
+    probe.node.destroy_publisher(small)
+    ask(FRONT)
 
 
 def test_descriptors_are_complete(probe, node) -> None:

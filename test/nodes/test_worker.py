@@ -152,6 +152,16 @@ def test_frames_of_other_settings_run_in_batches_of_their_own(pipelined):
     assert bench.counts('processed') == [1, 1, 1, 1]
 
 
+def test_zones_are_those_of_the_topic():
+    bench = Bench(
+        FakeDetector([FOUND]), {'ignore_zones': '0,0 2,0 0,2'},
+        {'b': {'ignore_zones': '2,2 4,2 4,4 2,4'}, 'c': {'keep_zones': '5,5 7,5 5,7'}},
+    )
+    bench.run()
+    assert [len(message.detections) for _, message in bench.published] == [1, 0, 0, 1]
+    assert bench.counts('processed') == [1, 1, 1, 1]
+
+
 def test_frames_that_were_left_for_later_are_counted_when_the_device_is_lost():
     bench = Bench(
         FakeDetector([DeviceLostError('gone')], max_batch=4), {'max_batch': 4},

@@ -422,6 +422,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         # Without a model yet, `_use_detector` reads them when it has come.
         if detector is not None:
             settings = parameters.node_settings(values, detector.spec.class_names, of_topics)
+            if self._streams is not None and any(name.endswith('_zones') for name in changes):
+                self._streams.check_zones(lambda topic: settings.of(topic).zones)
         topics = self._check_topics(checked, values)
         if updates:
             self._update_model(values, of_topics)
@@ -548,10 +550,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _topic_statuses(self) -> list[Any]:
         if self._worker is None or self._streams is None:
             return []
-        name = self.get_fully_qualified_name()
+        name, settings = self.get_fully_qualified_name(), self._current_settings()
         return [
-            topic_status(name, stream, time.monotonic_ns())
-            for stream in self._streams.values()
+            topic_status(name, stream, settings.of(topic).zones, time.monotonic_ns())
+            for topic, stream in self._streams.items()
         ] + diagnostics.passed_over_statuses(name, self._streams.passed_over)
 
 

@@ -139,6 +139,7 @@ class ImageStream:
         self._receiver: ImageReceiver | None = None
         self.rate_limit = RateLimit()
         self.watch = CameraWatch()
+        self.size_wh: tuple[int, int] | None = None  # of the latest image
         self._choice: qos.StreamChoice | None = None
         self._subscription: Any = None
         self._published_since_ns: int | None = None
@@ -326,6 +327,7 @@ class ImageStream:
 
     def note_picture(self, image: ImageView, received_ns: int) -> None:
         """Look whether there is something to be seen in an image; from the worker's thread."""
+        self.size_wh = image.size_wh
         self.watch.note_picture(image, self.limits.watch, received_ns)
 
     def counts(self) -> Counts:

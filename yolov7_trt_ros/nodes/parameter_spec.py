@@ -45,6 +45,8 @@ class ParameterSpec:
         Only what starts the node may set it: command line, launch or parameter file.
     per_topic
         A topic may have a value of its own: `topics.<image topic>.<name>`.
+    separator
+        What a list of texts is joined with.
     otherwise
         What the descriptor says of one that may not.
 
@@ -60,6 +62,7 @@ class ParameterSpec:
     runtime: bool = False
     start_only: bool = False
     per_topic: bool = False
+    separator: str = ','
     otherwise: str = 'changes take effect at the configure transition'
 
     def check(self, value: Any) -> float | int | bool | str:
@@ -67,7 +70,7 @@ class ParameterSpec:
         Return `value` in this parameter's type.
 
         An integer is accepted for a double; an integer, or a list of texts or integers (joined by
-        commas), for a text.
+        the separator), for a text.
 
         Raises
         ------
@@ -91,7 +94,7 @@ class ParameterSpec:
         items = value if isinstance(value, (list, tuple)) else [value]
         if any(isinstance(item, bool) or not isinstance(item, (str, int)) for item in items):
             raise self._wrong_type(value)
-        text = ','.join(map(str, items))
+        text = self.separator.join(map(str, items))
         if len(text) > MOST_CHARACTERS:
             raise SettingError(
                 f'{self.name} may have {MOST_CHARACTERS} characters, got {len(text)}'

@@ -20,6 +20,7 @@ from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, MAX_PIXELS
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.topics import split_names
+from yolov7_trt_ros.core.zones import read_zones, Zones
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
 from yolov7_trt_ros.engine.open import (
     BACKENDS,
@@ -182,6 +183,21 @@ PARAMETERS = (
         'Boxes of different classes suppress each other.', runtime=True, per_topic=True,
     ),
     ParameterSpec(
+        'ignore_zones', '',
+        'Polygons in which detections are dropped: a list of `x,y x,y x,y`, or one text with `;` '
+        'between them; in pixels of the image, or within 0..1.', reads=read_zones,
+        runtime=True, per_topic=True, separator=';',
+    ),
+    ParameterSpec(
+        'keep_zones', '', 'Polygons outside of which detections are dropped; empty: none are.',
+        reads=read_zones, runtime=True, per_topic=True, separator=';',
+    ),
+    ParameterSpec(
+        'zone_cover', 0.0,
+        'Share of a box that a zone must cover for it to lie in the zone; 0: its centre decides.',
+        0.0, 1.0, runtime=True, per_topic=True,
+    ),
+    ParameterSpec(
         'max_image_pixels', DEFAULT_MAX_DECODED_PIXELS,
         'Most width x height that a compressed image is decoded to; larger ones fail.', 1,
         MAX_PIXELS, runtime=True,
@@ -300,6 +316,7 @@ class TopicSettings:
 
     detect: DetectSettings
     limits: StreamLimits
+    zones: Zones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -438,6 +455,10 @@ def _topic_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> To
         ),
         limits=StreamLimits(
             values['max_rate_hz'], values['max_message_bytes'], _watch_limits(values)
+        ),
+        zones=Zones(
+            read_zones(values['ignore_zones']), read_zones(values['keep_zones']),
+            values['zone_cover'],
         ),
     )
 

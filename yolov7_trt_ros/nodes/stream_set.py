@@ -11,6 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.topics import matching_topics
+from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.direct_take import CHECK_NAME
@@ -144,6 +145,21 @@ class StreamSet(Mapping[str, ImageStream]):
         self._limits = limits
         for topic, stream in self._streams.items():
             stream.limits = limits(topic)
+
+    def check_zones(self, zones: Callable[[str], Zones]) -> None:
+        """
+        Check zones against the images that topics have had.
+
+        Raises
+        ------
+        SettingError
+            A zone reaches beyond the latest image of its topic.
+
+        """
+        for topic, stream in self._streams.items():
+            problem = zones(topic).problem(stream.size_wh) if stream.size_wh else ''
+            if problem:
+                raise SettingError(f'{topic}: {problem}')
 
     def follow(self) -> None:
         """Match the publishers there are, and look for topics of patterns; about once a second."""

@@ -6,19 +6,22 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from yolov7_trt_ros.core.camera_watch import CameraState, Verdict
 from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.nodes.diagnostics import make_status, TELL_PERIOD_S
 from yolov7_trt_ros.nodes.frame_statistics import Counts
 from yolov7_trt_ros.nodes.image_stream import ImageStream
 
 
-def topic_status(node_name: str, stream: ImageStream, now_ns: int) -> DiagnosticStatus:
+def topic_status(
+    node_name: str, stream: ImageStream, zones: Zones, now_ns: int
+) -> DiagnosticStatus:
     """
     Return the status of one image topic: its camera, rates, drops, latency percentiles per stage.
 
     Parameters
     ----------
-    node_name, stream
-        What it is about.
+    node_name, stream, zones
+        What it is about, and the zones of its topic.
     now_ns
         Monotonic nanoseconds.
 
@@ -34,10 +37,12 @@ def topic_status(node_name: str, stream: ImageStream, now_ns: int) -> Diagnostic
     for stage, (p50, p99) in statistics.percentiles_ms().items():
         values[f'{stage} p50 (ms)'] = f'{p50:.2f}'
         values[f'{stage} p99 (ms)'] = f'{p99:.2f}'
-    level = DiagnosticStatus.OK if camera.state is CameraState.OK else DiagnosticStatus.WARN
-    text = camera.text
+    outside = zones.problem(stream.size_wh) if stream.size_wh is not None else ''
+    parts = [camera.text, outside]
+    level = DiagnosticStatus.WARN if any(parts) else DiagnosticStatus.OK
     if camera.state is not CameraState.SILENT:
-        text = f'{text}{"; " if text else ""}{in_hz:.1f} Hz in, {out_hz:.1f} Hz out'
+        parts.append(f'{in_hz:.1f} Hz in, {out_hz:.1f} Hz out')
+    text = '; '.join(filter(None, parts))
     return make_status(f'{node_name}: {stream.topic}', level, text, values)
 
 

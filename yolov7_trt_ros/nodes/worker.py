@@ -10,6 +10,7 @@ import time
 from typing import Any, NamedTuple, Protocol
 
 from rclpy._rclpy_pybind11 import RCLError
+from sensor_msgs.msg import Image
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import (
@@ -21,13 +22,14 @@ from yolov7_trt_ros.core.detector import (
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.core.serialized_image import MessageHeader
+from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
 from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
 from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
 from yolov7_trt_ros.nodes.overlap import Overlap
 from yolov7_trt_ros.nodes.parameters import NodeSettings
-from yolov7_trt_ros.report.overlay import annotated_copy
+from yolov7_trt_ros.report.overlay import annotated_copy, draw_zones
 
 MOST_FRAME_ID_CHARACTERS = 1024
 _RECOVERY = 'deactivate, cleanup, configure and activate'
@@ -247,6 +249,10 @@ class DetectionWorker:
         stages = _BatchStages(
             flight.started_ns, flight.viewed_ns, time.monotonic_ns(), timings, len(flight.viewed)
         )
+        found = [
+            zones.choose(detections) if (zones := _zones_of(each, flight.settings)) else detections
+            for each, detections in zip(flight.viewed, found, strict=True)
+        ]
         published = [
             (each, detections) for each, detections in zip(flight.viewed, found, strict=True)
             if self._publish(each, detections, stages, flight.settings)
@@ -351,10 +357,14 @@ class DetectionWorker:
         names = self._detector.spec.class_names
         if not settings.publish_overlay:
             return
+
+        def draw() -> Image:
+            canvas = annotated_copy(viewed.image, detections, names)
+            draw_zones(canvas, _zones_of(viewed, settings))
+            return image_to_msg(canvas, header_to_msg(viewed.header))
+
         try:
-            viewed.frame.stream.publish_overlay(lambda: image_to_msg(
-                annotated_copy(viewed.image, detections, names), header_to_msg(viewed.header)
-            ))
+            viewed.frame.stream.publish_overlay(draw)
         except Exception as exc:  # MemoryError, of OpenCV or of ROS: the detections are out
             if isinstance(exc, RCLError) and not self._is_up():
                 raise
@@ -369,6 +379,10 @@ def _alike(
     for frame in frames:
         groups.setdefault(settings.of(frame.stream.topic).detect, []).append(frame)
     return list(groups.values())
+
+
+def _zones_of(viewed: _ViewedFrame, settings: NodeSettings) -> Zones:
+    return settings.of(viewed.frame.stream.topic).zones
 
 
 def _check_frame_id(frame_id: str) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.preprocess import to_bgr
+from yolov7_trt_ros.core.zones import Zones
 
 # Hues one golden-ratio turn apart stay distinct for any number of classes.
 _GOLDEN_TURN = 0.618033988749895
@@ -21,6 +22,7 @@ _FIRST_HUE = 0.58
 _SHADES = ((0.85, 1.0), (0.65, 0.85), (0.95, 0.75))
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _DARK_BELOW = 140
+_KEEP, _IGNORE = (0, 200, 0), (0, 0, 230)
 _MOST_STEPS = 24
 Colour = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
@@ -93,6 +95,16 @@ def draw_detections(
             image_bgr, label, boxes[index][:2], class_colour(class_id), font_scale, text_px,
             line_px, taken,
         ))
+
+
+def draw_zones(image_bgr: NDArray[np.uint8], zones: Zones) -> None:
+    """Draw the outlines of zones into an image (H, W, 3): of ignored ones red, of kept green."""
+    height, width = image_bgr.shape[:2]
+    line_px, _, _ = _sizes(width, height)
+    for polygons, colour in ((zones.keep, _KEEP), (zones.ignore, _IGNORE)):
+        for polygon in polygons:
+            points = np.rint(polygon.in_pixels((width, height))).astype(np.int32)
+            cv2.polylines(image_bgr, [points], True, colour, line_px, cv2.LINE_AA)
 
 
 @functools.cache
