@@ -12,6 +12,7 @@ import pytest
 
 from yolov7_trt_ros.core.zones import (
     covered_shares,
+    Edges,
     has_points,
     MOST_POINTS,
     MOST_ZONES,
@@ -108,7 +109,7 @@ def test_the_covered_shares_of_tiles_add_up_to_the_area(points, seed):
         (left, top, right, bottom)
         for left, right in itertools.pairwise(columns) for top, bottom in itertools.pairwise(rows)
     ])
-    shares = covered_shares(tiles, points)
+    shares = covered_shares(tiles, Edges([points]))[:, 0]
     assert np.all((shares > -1e-9) & (shares < 1 + 1e-6))
     sides = tiles[:, 2:] - tiles[:, :2]
     assert (shares * sides.prod(axis=1)).sum() == pytest.approx(shoelace(points), rel=1e-6)
@@ -118,8 +119,8 @@ def test_the_covered_shares_of_tiles_add_up_to_the_area(points, seed):
 def test_a_place_lies_within_as_a_tiny_box_around_it_is_covered(points, places):
     centres = np.array(places)
     boxes = np.concatenate([centres - 1e-4, centres + 1e-4], axis=1)
-    shares = covered_shares(boxes, points)
-    within = has_points(centres, points)
+    shares = covered_shares(boxes, Edges([points]))[:, 0]
+    within = has_points(centres, Edges([points]))[:, 0]
     clear = (shares < 1e-3) | (shares > 1 - 1e-3)  # of the others the outline goes through
     assert np.array_equal(within[clear], shares[clear] > 0.5)
 

@@ -20,6 +20,7 @@ from yolov7_trt_ros.core.serialized_image import SerializedImage
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 from yolov7_trt_ros.nodes import parameters
 from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.frame_gate import FrameGate
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
@@ -45,6 +46,7 @@ class Stream:
 
     def __init__(self, topic: str, published: list[tuple[str, Any]]) -> None:
         self.topic, self.statistics = topic, TopicStatistics()
+        self.gate: FrameGate[Any] = FrameGate()
         self._published = published
         self.removed = False
         self.raises: Exception | None = None

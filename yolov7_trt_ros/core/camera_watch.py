@@ -180,7 +180,7 @@ class _Pictures:
         """Compare all bytes half way to the limit and at it, and once as many frames after it."""
         if not frozen_frames or self._repeats % -(-frozen_frames // 2):
             return
-        whole = zlib.crc32(np.ascontiguousarray(image.pixels))
+        whole = zlib.crc32(np.ascontiguousarray(image.pixels).data)
         if self._whole is not None and whole != self._whole:
             self._repeats = 0
         self._whole = whole

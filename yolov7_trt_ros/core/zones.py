@@ -42,13 +42,35 @@ class Polygon:
 
     def in_pixels(self, source_wh: tuple[int, int]) -> FloatArray:
         """Return the points (n, 2) in pixels of an image of a size."""
-        return _in_pixels(self, source_wh)
+        points = np.array(self.points, np.float64)
+        return points * source_wh if self.is_relative else points
 
 
-@functools.lru_cache(maxsize=256)
-def _in_pixels(polygon: Polygon, source_wh: tuple[int, int]) -> FloatArray:
-    points = np.array(polygon.points, np.float64)
-    return points * source_wh if polygon.is_relative else points
+class Edges:
+    """
+    The edges of several polygons, one after the other, as arrays (e,).
+
+    Parameters
+    ----------
+    polygons
+        Points (m, 2) of each.
+
+    """
+
+    def __init__(self, polygons: Sequence[FloatArray]) -> None:
+        start = np.concatenate(polygons)
+        end = np.concatenate([np.roll(points, -1, axis=0) for points in polygons])
+        (self.x, self.y), (self.end_x, self.end_y) = start.T, end.T
+        run, rise = self.end_x - self.x, self.end_y - self.y
+        self.rise_of_run = np.divide(rise, run, out=np.zeros_like(run), where=run != 0)
+        self.run_of_rise = np.divide(run, rise, out=np.zeros_like(run), where=rise != 0)
+        self.first = np.cumsum([0, *map(len, polygons[:-1])])
+        """Number of the first edge of each polygon."""
+
+
+@functools.lru_cache(maxsize=64)
+def _edges(polygons: tuple[Polygon, ...], source_wh: tuple[int, int]) -> Edges:
+    return Edges([polygon.in_pixels(source_wh) for polygon in polygons])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +100,9 @@ class Zones:
         """Return the detections that count."""
         if not len(detections):
             return detections
-        counts = ~self._within(self.ignore, detections)
+        counts = np.ones(len(detections), bool)
+        if self.ignore:
+            counts &= ~self._within(self.ignore, detections)
         if self.keep:
             counts &= self._within(self.keep, detections)
         if counts.all():
@@ -100,49 +124,44 @@ class Zones:
         return ''
 
     def _within(
-        self, polygons: Sequence[Polygon], detections: Detections
+        self, polygons: tuple[Polygon, ...], detections: Detections
     ) -> NDArray[np.bool_]:
         boxes = detections.boxes_xyxy.astype(np.float64)
-        within = np.zeros(len(boxes), bool)
-        for polygon in polygons:
-            points = polygon.in_pixels(detections.source_wh)
-            if self.cover > 0:
-                within |= covered_shares(boxes, points) >= self.cover
-            else:
-                within |= has_points((boxes[:, :2] + boxes[:, 2:]) / 2, points)
-        return within
+        edges = _edges(polygons, detections.source_wh)
+        if self.cover > 0:
+            within = covered_shares(boxes, edges) >= self.cover
+        else:
+            within = has_points((boxes[:, :2] + boxes[:, 2:]) / 2, edges)
+        return np.asarray(within.any(axis=1), bool)
 
 
-def has_points(places: FloatArray, points: FloatArray) -> NDArray[np.bool_]:
-    """Return which places (n, 2) lie in a polygon (m, 2), by even and odd crossings."""
-    x, y = places[:, 0:1], places[:, 1:2]
-    start, end = points, np.roll(points, -1, axis=0)
-    crosses = (start[:, 1] > y) != (end[:, 1] > y)
-    rise = end[:, 1] - start[:, 1]
-    slope = (end[:, 0] - start[:, 0]) / np.where(rise == 0, 1, rise)  # of what crosses, it rises
-    left_of = x < start[:, 0] + (y - start[:, 1]) * slope
-    odd: NDArray[np.bool_] = np.count_nonzero(crosses & left_of, axis=1) % 2 == 1
+def has_points(places: FloatArray, edges: Edges) -> NDArray[np.bool_]:
+    """Return which places (n, 2) lie in which polygons, (n, polygons), by odd crossings."""
+    x, y = places[:, :1], places[:, 1:]
+    crosses = (edges.y > y) != (edges.end_y > y)
+    crosses &= x < edges.x + (y - edges.y) * edges.run_of_rise
+    odd: NDArray[np.bool_] = np.logical_xor.reduceat(crosses, edges.first, axis=1)
     return odd
 
 
-def covered_shares(boxes_xyxy: FloatArray, points: FloatArray) -> FloatArray:
+def covered_shares(boxes_xyxy: FloatArray, edges: Edges) -> FloatArray:
     """
-    Return which share of each box (n, 4) a polygon (m, 2) covers, exactly.
+    Return which share of each box (n, 4) each polygon covers, (n, polygons), exactly.
 
-    Sums, over the edges, the area between edge and lower side of the box, within the box: it is
+    Sums, over the edges, the area between edge and upper side of the box, within the box: it is
     signed by the direction in which the edge goes, so what is outside the polygon cancels out.
 
     """
     left, top, right, bottom = (boxes_xyxy[:, index:index + 1] for index in range(4))
-    start, end = points, np.roll(points, -1, axis=0)
-    run = end[:, 0] - start[:, 0]
-    slope = np.where(run == 0, 0, (end[:, 1] - start[:, 1]) / np.where(run == 0, 1, run))
-    from_x, to_x = np.clip(start[:, 0], left, right), np.clip(end[:, 0], left, right)
-    from_y = start[:, 1] + (from_x - start[:, 0]) * slope - top
-    to_y = start[:, 1] + (to_x - start[:, 0]) * slope - top
+    from_x = np.minimum(np.maximum(edges.x, left), right)
+    to_x = np.minimum(np.maximum(edges.end_x, left), right)
+    level = edges.y - top
+    from_y = level + (from_x - edges.x) * edges.rise_of_run
+    to_y = level + (to_x - edges.x) * edges.rise_of_run
     height = bottom - top
-    areas = np.abs(((to_x - from_x) * _mean_clipped(from_y, to_y, height)).sum(axis=1))
-    whole = ((right - left) * height)[:, 0]
+    signed = (to_x - from_x) * _mean_clipped(from_y, to_y, height)
+    areas = np.abs(np.add.reduceat(signed, edges.first, axis=1))
+    whole = (right - left) * height
     shares: FloatArray = np.divide(areas, whole, out=np.zeros_like(areas), where=whole > 0)
     return shares
 
@@ -150,13 +169,13 @@ def covered_shares(boxes_xyxy: FloatArray, points: FloatArray) -> FloatArray:
 def _mean_clipped(from_y: FloatArray, to_y: FloatArray, height: FloatArray) -> FloatArray:
     """Return the mean of what runs evenly from one value to another, clipped to 0..height."""
     def integral(y: FloatArray) -> FloatArray:
-        clipped = np.clip(y, 0, height)
+        clipped = np.minimum(np.maximum(y, 0), height)
         return clipped * (y - clipped / 2)
 
     rise = to_y - from_y
     flat = np.abs(rise) < _FLAT * (height + 1)
     steep = (integral(to_y) - integral(from_y)) / np.where(flat, 1, rise)
-    return np.where(flat, np.clip((from_y + to_y) / 2, 0, height), steep)
+    return np.where(flat, np.minimum(np.maximum(from_y, 0), height), steep)
 
 
 # ---- from text

@@ -35,7 +35,7 @@ from yolov7_trt_ros.nodes import diagnostics, parameters
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.direct_take import AUTO, choose_receive, DirectTake
 from yolov7_trt_ros.nodes.echo import describe_error, echo
-from yolov7_trt_ros.nodes.image_stream import StreamLimits
+from yolov7_trt_ros.nodes.image_stream import ImageStream, StreamLimits
 from yolov7_trt_ros.nodes.labels import LatchedLabels
 from yolov7_trt_ros.nodes.look_engine import looking
 from yolov7_trt_ros.nodes.look_parameters import look_options
@@ -52,6 +52,7 @@ from yolov7_trt_ros.nodes.process import malloc_text
 from yolov7_trt_ros.nodes.pulled_images import PulledImages
 from yolov7_trt_ros.nodes.pushed_images import PushedImages
 from yolov7_trt_ros.nodes.running import end_process, run_node
+from yolov7_trt_ros.nodes.single_shot import SingleShot
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.stream_set import stream_set, StreamSet
 from yolov7_trt_ros.nodes.topic_names import resolve_names
@@ -120,6 +121,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._last_error = ''
         self._last_error_ns = -_ERROR_SHOWN_NS
         self._state = 'unconfigured'
+        self._single_shot = SingleShot(self, self._begin_single_shot, self._end_single_shot)
         self._updates = ModelUpdates(self, self._engine, self._on_serving, self._hold_model)
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
@@ -325,6 +327,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
                 )
 
     def _start_worker(self, detector: Detector) -> None:
+        self._stop_worker()  # a single shot may have started one
         self._fault = self._device_lost
         assert self._streams is not None  # set by on_configure
         images: PulledImages | PushedImages = PushedImages(self)
@@ -336,7 +339,32 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         )
         self._worker.start()
         self._streams.limit(_limits(self._current_settings()))
+        self._pause_streams()
         self._streams.subscribe(images)
+
+    def _pause_streams(self) -> None:
+        """Let frames through or hold them back, by topic."""
+        settings = self._current_settings()
+        for topic, stream in (self._streams or {}).items():
+            reason = settings.of(topic).pause_reason(stream)
+            stream.gate.close(reason if self._state == 'active' else self._state)
+
+    def _begin_single_shot(self) -> Mapping[str, ImageStream] | str:
+        """Return the streams of a node that is ready to detect in them, or why it is not."""
+        if self._detector is None or self._streams is None:
+            return self._fault or f'no model is loaded: the node is {self._state}'
+        if self._fault:
+            return self._fault
+        if self._worker is None:
+            self._start_worker(self._detector)
+            self._streams.follow()  # topics of patterns
+            self._pause_streams()
+        streams = dict(self._streams)
+        return streams or 'there is no image topic at present'
+
+    def _end_single_shot(self) -> None:
+        if self._state == 'inactive':
+            self._stop_worker()
 
     def _stop_worker(self) -> None:
         worker, self._worker = self._worker, None
@@ -434,6 +462,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             self._updates.limit(parameters.update_limits(values))
         if self._streams is not None and settings is not None:
             self._streams.limit(_limits(settings))
+            self._pause_streams()
         if topics is not None:
             self._warn_of_idle_topics(values, of_topics)
 
@@ -496,6 +525,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         try:
             if self._worker is not None and self._streams is not None:
                 self._streams.follow()
+                self._pause_streams()
                 self._updates.keep_topics([topic for topic, _ in self._streams.items()])
         except Exception as exc:  # of the middleware: diagnostics must go on all the same
             failures_of(self).note('looking for publishers', exc)

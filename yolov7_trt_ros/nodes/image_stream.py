@@ -20,6 +20,7 @@ from yolov7_trt_ros.core.serialized_image import PackedImage, RawImage
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.deaf_subscription import RenewalPauses
+from yolov7_trt_ros.nodes.frame_gate import FrameGate
 from yolov7_trt_ros.nodes.frame_statistics import Counts, RateLimit, TopicStatistics
 from yolov7_trt_ros.nodes.process import find_profile, PROFILE_NAME, profile_variable
 from yolov7_trt_ros.nodes.topic_plan import StreamNames
@@ -91,6 +92,12 @@ class ImageReceiver(Protocol):
     def known_until_ns(self) -> int:
         """Return up to when it is known what has arrived; monotonic nanoseconds."""
 
+    def give(self, frame: ReceivedFrame) -> None:
+        """Have the worker take a frame that was held back, before others."""
+
+    def wake(self) -> None:
+        """Have the worker look anew at which topics it is to take frames of."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StreamLimits:
@@ -139,6 +146,7 @@ class ImageStream:
         self._receiver: ImageReceiver | None = None
         self.rate_limit = RateLimit()
         self.watch = CameraWatch()
+        self.gate: FrameGate[ReceivedFrame] = FrameGate()
         self.size_wh: tuple[int, int] | None = None  # of the latest image
         self._choice: qos.StreamChoice | None = None
         self._subscription: Any = None
@@ -306,15 +314,18 @@ class ImageStream:
 
         """
         try:
-            if not self.rate_limit.admits(arrived_ns, self.limits.max_rate_hz):
+            limited = not self.gate.reason
+            if limited and not self.rate_limit.admits(arrived_ns, self.limits.max_rate_hz):
                 self.statistics.count('skipped')
                 return None
             if message.size_bytes > self.limits.max_message_bytes:
                 self.statistics.count('failed')
-                self.tell(
+                reason = (
                     f'a message of {message.size_bytes} bytes, the limit max_message_bytes is '
                     f'{self.limits.max_message_bytes}'
                 )
+                self.tell(reason)
+                self.gate.tell(f'failed: {reason}')
                 return None
             clock_ns, stamp_ns = self._clock_ns(), message.stamp_ns
             self.watch.note_stamp(stamp_ns, clock_ns - waited_ns, arrived_ns)
@@ -323,7 +334,30 @@ class ImageStream:
             self.statistics.count('failed')  # or the frame would be in work for ever
             raise
         transport_ns = None if age_ns is None else max(0, age_ns - waited_ns)
-        return ReceivedFrame(self, message, arrived_ns, transport_ns)
+        frame = ReceivedFrame(self, message, arrived_ns, transport_ns)
+        if self.gate.reason and not self.gate.admits(frame):
+            self.statistics.count('skipped')
+            return None
+        return frame
+
+    def ask(self, on_result: Callable[[str], None]) -> None:
+        """Have the newest frame detected, though the gate be closed; tells what came of it."""
+        held, receiver = self.gate.ask(on_result), self._receiver
+        if receiver is None:
+            return
+        if held is None:
+            receiver.wake()
+            return
+        self.statistics.count('skipped', -1)  # it is not, after all
+        receiver.give(held)
+
+    def has_listeners(self) -> bool:
+        """Whether somebody listens to what is found."""
+        with self._lock:
+            return any(
+                publisher is not None and publisher.get_subscription_count()
+                for publisher in (self._detections, self._overlay)
+            )
 
     def note_picture(self, image: ImageView, received_ns: int) -> None:
         """Look whether there is something to be seen in an image; from the worker's thread."""

@@ -105,8 +105,17 @@ class ParameterSpec:
                 f'got {echo(repr(text), 100)}'
             )
         if self.reads is not None:
-            self.reads(text)
+            self._try_to_read(text)
         return text
+
+    def _try_to_read(self, text: str) -> None:
+        assert self.reads is not None  # the caller made sure
+        try:
+            self.reads(text)
+        except SettingError as exc:
+            if self.name in str(exc):
+                raise
+            raise SettingError(f'{self.name}: {exc}') from exc
 
     def _check_range(self, value: float | int) -> float | int:
         low, high = self.minimum, self.maximum

@@ -32,7 +32,7 @@ from yolov7_trt_ros.engine.open import (
 )
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.direct_take import AUTO, DIRECT, RCLPY
-from yolov7_trt_ros.nodes.image_stream import StreamLimits
+from yolov7_trt_ros.nodes.image_stream import ImageStream, StreamLimits
 from yolov7_trt_ros.nodes.look_parameters import LOOK_PARAMETERS
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.report.latency import NS_PER_MS
@@ -224,6 +224,16 @@ PARAMETERS = (
         runtime=True,
     ),
     ParameterSpec(
+        'idle', False,
+        'Detect nothing but what `~/detect_once` asks for; images are received all the same.',
+        runtime=True, per_topic=True,
+    ),
+    ParameterSpec(
+        'only_when_subscribed', False,
+        'Detect nothing while nobody subscribes to the detections or the overlay of a topic.',
+        runtime=True, per_topic=True,
+    ),
+    ParameterSpec(
         'camera_frozen_frames', _WATCH.frozen_frames,
         'Repeats in a row of one picture, or of one stamp, from which on a camera is called '
         'frozen; 0: never.', 0, 100_000, runtime=True, per_topic=True,
@@ -317,6 +327,15 @@ class TopicSettings:
     detect: DetectSettings
     limits: StreamLimits
     zones: Zones
+    idle: bool
+    only_when_subscribed: bool
+
+    def pause_reason(self, stream: ImageStream) -> str:
+        """Return why nothing is to be detected in a topic at present, '' where it is."""
+        if self.idle:
+            return 'idle'
+        unheard = self.only_when_subscribed and not stream.has_listeners()
+        return 'nobody subscribes' if unheard else ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -460,6 +479,8 @@ def _topic_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> To
             read_zones(values['ignore_zones']), read_zones(values['keep_zones']),
             values['zone_cover'],
         ),
+        idle=values['idle'],
+        only_when_subscribed=values['only_when_subscribed'],
     )
 
 

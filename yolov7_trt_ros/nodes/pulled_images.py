@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable
 import threading
 import time
@@ -44,6 +45,7 @@ class PulledImages:
         self._left_alone = TakenElsewhere()
         self._lock = threading.Lock()
         self._topics: dict[str, PulledTopic] = {}
+        self._given: collections.deque[ReceivedFrame] = collections.deque()
         self._closed = False
         self._wake = GuardCondition(None, None, context=node.context)
         self._waiting = _WaitSet(node.context, self._wake.handle)
@@ -99,7 +101,12 @@ class PulledImages:
         """Wake the worker for good; topics are unsubscribed before, so no frame is left."""
         self._closed = True
         self._wake.trigger()
-        return []
+        return list(self._given)
+
+    def give(self, frame: ReceivedFrame) -> None:
+        """Have the worker take a frame that was held back, before others."""
+        self._given.append(frame)
+        self._wake.trigger()
 
     def wake(self) -> None:
         """Have a `take` that waits look again; from any thread."""
@@ -131,6 +138,9 @@ class PulledImages:
         self._calls += 1
         ready: dict[PulledTopic, int] = {}  # since when, at the earliest
         while not self._closed and self._context.ok() and not until():
+            if self._given:
+                frame = self._given.popleft()
+                return [(frame.stream.topic, frame)]
             pause_ns = self._pause_ns(ready, most, wait_ns)
             if ready and pause_ns == 0:
                 taken = self._take_from(ready, most)

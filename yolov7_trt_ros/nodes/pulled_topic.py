@@ -76,7 +76,9 @@ class PulledTopic:
 
     def look_ns(self) -> int:
         """Return from when on it is worth looking for a message; monotonic nanoseconds."""
-        if self._stream.limits.max_rate_hz <= 0:
+        if self._stream.gate.is_closed:
+            return max(self._rest_until_ns, self._taken_ns + _LOOK_NS)
+        if self._stream.limits.max_rate_hz <= 0 or self._stream.gate.reason:
             return self._rest_until_ns
         due_ns = min(self._stream.rate_limit.due_ns, self._taken_ns + _LOOK_NS)
         return max(self._rest_until_ns, due_ns)
@@ -182,7 +184,7 @@ class PulledTopic:
             missing, known_loss(self._lost.since_before())
         )
         self._stream.note_lost(lost)
-        dropped = self._stream.rate_limit.admitted_until(
+        dropped = 0 if self._stream.gate.reason else self._stream.rate_limit.admitted_until(
             arrived_ns, self._stream.limits.max_rate_hz, passed_over
         )
         self._stream.statistics.count_all(

@@ -59,6 +59,11 @@ class PushedImages(FrameSlots[ReceivedFrame]):
         """Return up to when it is known what has arrived; monotonic nanoseconds."""
         return time.monotonic_ns()
 
+    def give(self, frame: ReceivedFrame) -> None:
+        """Have the worker take a frame that was held back."""
+        if self.put(frame.stream.topic, frame):
+            frame.stream.statistics.count('dropped')
+
     def _on_image(self, stream: ImageStream, compressed: bool, serialized: bytes) -> None:
         stream.statistics.count('received')
         message = SerializedImage(serialized, compressed)

@@ -30,7 +30,8 @@ def topic_status(
     # What came after that is not known while a frame is in work.
     in_hz, out_hz = statistics.rates_hz(stream.known_until_ns())
     camera = _judge_camera(stream, counts, now_ns)
-    values = {'camera': camera.state.value} | camera.facts
+    values = {'camera': camera.state.value, 'paused': stream.gate.reason or 'no'}
+    values |= camera.facts
     values |= {'rate in (Hz)': f'{in_hz:.1f}', 'rate out (Hz)': f'{out_hz:.1f}'}
     values |= {name: str(value) for name, value in vars(counts).items()}
     values['images per batch'] = f'{statistics.mean_batch():.2f}'
@@ -40,6 +41,8 @@ def topic_status(
     outside = zones.problem(stream.size_wh) if stream.size_wh is not None else ''
     parts = [camera.text, outside]
     level = DiagnosticStatus.WARN if any(parts) else DiagnosticStatus.OK
+    if stream.gate.reason:
+        parts.append(f'paused: {stream.gate.reason}')
     if camera.state is not CameraState.SILENT:
         parts.append(f'{in_hz:.1f} Hz in, {out_hz:.1f} Hz out')
     text = '; '.join(filter(None, parts))

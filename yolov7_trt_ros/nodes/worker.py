@@ -29,6 +29,8 @@ from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
 from yolov7_trt_ros.nodes.overlap import Overlap
 from yolov7_trt_ros.nodes.parameters import NodeSettings
+from yolov7_trt_ros.nodes.single_shot import result_text
+from yolov7_trt_ros.report.latency import NS_PER_MS
 from yolov7_trt_ros.report.overlay import annotated_copy, draw_zones
 
 MOST_FRAME_ID_CHARACTERS = 1024
@@ -309,6 +311,7 @@ class DetectionWorker:
         if isinstance(error, RCLError) and not self._is_up():
             raise error
         frame.stream.statistics.count('failed')
+        frame.stream.gate.tell(f'failed: {describe_error(error)}')
         self._tell(frame, error, '')
 
     def _tell(self, frame: ReceivedFrame, error: Exception, what: str) -> None:
@@ -349,6 +352,11 @@ class DetectionWorker:
             ('publish', published_ns - stages.detected_ns),
             ('stamp_to_publish', stream.age_ns(viewed.header.stamp_ns)),
         ), batch=stages.images)
+        if stream.gate.is_awaited:
+            stream.gate.tell(result_text(
+                detections, self._detector.spec.class_names,
+                (published_ns - stages.started_ns) / NS_PER_MS,
+            ))
         return True
 
     def _publish_overlay(

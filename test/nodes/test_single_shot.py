@@ -1,0 +1,142 @@
+"""One frame on demand, of a node that is inactive or idle; and none that nobody listens to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from ros_probe import DetectorProcess, image_msg, Probe
+from std_srvs.srv import Trigger
+from vision_msgs.msg import Detection2DArray
+
+TOPIC, DETECTIONS = '/shot/image_raw', '/shot/detections'
+UNHEARD = '/unheard/image_raw'
+
+
+@pytest.fixture
+def node(probe: Probe, log: Any, receive: str) -> Iterator[DetectorProcess]:
+    """Return a detector that is not configured yet."""
+    probe.forget_diagnostics()
+    with DetectorProcess(
+        log, image_topics=TOPIC, network_size=320, receive=receive
+    ) as process:
+        yield process
+
+
+class Camera:
+    """Publishes one photograph, stamped, ten times a second."""
+
+    def __init__(self, probe: Probe, photograph: np.ndarray, topic: str = TOPIC) -> None:
+        self._probe, self.message = probe, image_msg(photograph)
+        self._publisher = probe.node.create_publisher(type(self.message), topic, 5)
+        self._timer = probe.node.create_timer(0.1, self.publish)
+        self.stamp: Any = None
+
+    def publish(self) -> None:
+        """Publish once."""
+        self.stamp = self._probe.stamp(self.message).header.stamp
+        self._publisher.publish(self.message)
+
+    def stop(self) -> None:
+        """Publish no more by itself."""
+        self._timer.cancel()
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._probe.node.destroy_timer(self._timer)
+        self._probe.node.destroy_publisher(self._publisher)
+
+
+@pytest.fixture
+def camera(probe: Probe, photograph: np.ndarray) -> Iterator[Camera]:
+    """Return a camera that publishes."""
+    camera = Camera(probe, photograph)
+    yield camera
+    camera.close()
+
+
+def detect_once(probe: Probe) -> tuple[bool, str]:
+    """Call the service."""
+    answer = probe.call(Trigger, '/detector/detect_once', Trigger.Request())
+    return answer.success, answer.message
+
+
+def test_an_inactive_node_detects_once(probe: Probe, node, camera: Camera) -> None:
+    success, message = detect_once(probe)
+    assert not success and 'no model is loaded: the node is unconfigured' in message
+    assert probe.change_state('configure')
+    found = probe.detections(DETECTIONS)
+    for count in (1, 2):
+        success, message = detect_once(probe)
+        assert success and message.startswith(f'{TOPIC}: ') and ' person' in message, message
+        probe.wait_until(lambda count=count: len(found) == count, 'its detections')
+    assert any(
+        each.results[0].hypothesis.class_id == 'person' for each in found[1].detections
+    )
+    assert probe.state() == 'inactive'
+    probe.spin(1.0)
+    assert len(found) == 2
+    assert probe.change_state('activate')  # and the node can be used as ever
+    probe.wait_until(lambda: len(found) > 4, 'detections of an active node')
+
+
+def test_an_idle_node_detects_what_is_asked_for_and_nothing_else(
+    probe: Probe, node, camera: Camera
+) -> None:
+    assert probe.set_parameter('idle', True) == ''
+    assert probe.change_state('configure') and probe.change_state('activate')
+    found = probe.detections(DETECTIONS)
+    probe.wait_until(lambda: probe.counts(TOPIC)['skipped'] > 5, 'skipped images')
+    assert found == []
+    assert probe.values(TOPIC)['paused'] == 'idle' and 'paused: idle' in probe.summary(TOPIC)[0]
+    assert detect_once(probe)[0]
+    probe.wait_until(lambda: len(found) == 1, 'its detections')
+    camera.stop()
+    probe.spin(1.5)  # the last image was looked at, and held
+    last = camera.stamp
+    assert detect_once(probe)[0]
+    probe.wait_until(lambda: len(found) == 2, 'its detections')
+    assert found[1].header.stamp == last
+    counts = probe.counts(TOPIC)
+    assert counts['received'] == counts['processed'] + counts['skipped']
+    assert counts['processed'] == 2
+    assert detect_once(probe) == (False, f'{TOPIC}: no image within 5 s')
+    assert probe.set_parameter('idle', False) == ''
+    camera.publish()
+    probe.wait_until(lambda: camera.publish() or len(found) > 3, 'detections again')
+
+
+def test_nothing_is_detected_while_nobody_listens(
+    probe: Probe, node, photograph: np.ndarray
+) -> None:
+    camera = Camera(probe, photograph, UNHEARD)
+    assert probe.set_parameter('image_topics', UNHEARD) == ''
+    assert probe.set_parameter('only_when_subscribed', True) == ''
+    assert probe.change_state('configure') and probe.change_state('activate')
+    probe.wait_until(lambda: probe.counts(UNHEARD)['skipped'] > 3, 'skipped images')
+    assert probe.counts(UNHEARD)['processed'] == 0
+    assert probe.values(UNHEARD)['paused'] == 'nobody subscribes'
+    messages: list[Any] = []
+    subscription = probe.node.create_subscription(
+        Detection2DArray, UNHEARD.replace('image_raw', 'detections'), messages.append, 10
+    )
+    probe.wait_until(lambda: len(messages) > 2, 'detections')
+    probe.node.destroy_subscription(subscription)
+    probe.wait_until(
+        lambda: probe.values(UNHEARD).get('paused') == 'nobody subscribes', 'the pause'
+    )
+    before = probe.counts(UNHEARD)
+    probe.wait_until(
+        lambda: probe.counts(UNHEARD)['skipped'] > before['skipped'] + 3, 'skipped images'
+    )
+    assert probe.counts(UNHEARD)['processed'] == before['processed']
+    camera.close()
+
+
+def test_an_image_that_fails_is_told(probe: Probe, node, camera: Camera) -> None:
+    assert probe.change_state('configure')
+    camera.message.encoding = 'no such encoding'
+    success, message = detect_once(probe)
+    assert not success and f'{TOPIC}: failed: ' in message and 'no such encoding' in message
