@@ -62,6 +62,7 @@ from yolov7_trt_ros.nodes.topic_parameters import (
     describe_new,
     held_values,
     idle_topics,
+    is_of_topic,
     PREFIX,
 )
 from yolov7_trt_ros.nodes.topic_plan import WantedTopics
@@ -102,7 +103,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     """
 
     def __init__(self, *, engine: Engine | None = None, **node_arguments: Any) -> None:
-        # What is not declared is refused by `changed_values`, but for the parameters of topics.
+        # What is not declared is refused by `may_have`, but for the parameters of topics.
         super().__init__('detector', allow_undeclared_parameters=True, **node_arguments)
         self._engine = engine or Engine()
         self._looking = self._engine  # looks twice, where the parameters say so
@@ -423,6 +424,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         if result.successful:
             describe_new(self, parameter_list)
         return result
+
+    def may_have(self, name: str) -> bool:
+        """Whether a parameter may be set: it is there, or one of a topic."""
+        return is_of_topic(name) or super().may_have(name)
 
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         """Check all, then apply all; nothing is applied when one is refused."""

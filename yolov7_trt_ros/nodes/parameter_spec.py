@@ -178,13 +178,17 @@ class SteadyParameters(Node):
     ) -> SetParametersResult:
         """Set what changes; see `rclpy.node.Node`."""
         for name in (each.name for each in parameter_list):
-            if not self.has_parameter(name):
+            if not self.may_have(name):
                 reason = unknown_parameter(name, self._parameters)
                 return SetParametersResult(successful=False, reason=reason)
         changes = [each for each in parameter_list if not self._is_fixed_so(each)]
         if parameter_list and not changes:
             return SetParametersResult(successful=True)
         return super().set_parameters_atomically(changes)
+
+    def may_have(self, name: str) -> bool:
+        """Whether a parameter may be set: here, that there is one of this name."""
+        return bool(self.has_parameter(name))
 
     def _is_fixed_so(self, parameter: Parameter[Any]) -> bool:
         name = parameter.name

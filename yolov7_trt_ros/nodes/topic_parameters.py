@@ -29,6 +29,11 @@ PER_TOPIC = {spec.name: spec for spec in PARAMETERS if spec.per_topic}
 _START = f'{PREFIX}.'
 
 
+def is_of_topic(name: str) -> bool:
+    """Whether a parameter is called like one of a topic."""
+    return name.startswith(_START)
+
+
 def declare_given(node: Node) -> None:
     """
     Declare the parameters of topics that were given at start.
@@ -42,7 +47,7 @@ def declare_given(node: Node) -> None:
 
     """
     for name in sorted(getattr(node, '_parameter_overrides', {})):
-        if name.startswith(_START):
+        if is_of_topic(name):
             _, spec = _split(node, name)
             node.declare_parameter(name, None, spec.descriptor())
             spec.check(node.get_parameter(name).value)
@@ -82,14 +87,13 @@ def changed_values(
     Raises
     ------
     SettingError
-        A name is none of a parameter, a topic is not one of the image topics, a value is
+        A name is nothing that a topic has, a topic is not one of the image topics, a value is
         refused, or there are too many topics; with the nearest name that there is.
 
     """
     values = {topic: dict(own) for topic, own in held_values(node).items()}
     for name, value in changes.items():
-        if not name.startswith(_START):
-            _check_declared(node, name)
+        if not is_of_topic(name):
             continue
         topic, spec = _split(node, name)
         if value is None:
@@ -108,7 +112,7 @@ def changed_values(
 def describe_new(node: Node, parameters: Iterable[Parameter[Any]]) -> None:
     """Give the parameters of topics that were just set for the first time their descriptors."""
     for each in parameters:
-        is_ours = each.name.startswith(_START) and node.has_parameter(each.name)
+        is_ours = is_of_topic(each.name) and node.has_parameter(each.name)
         if is_ours and not node.describe_parameter(each.name).description:
             node.set_descriptor(each.name, _split(node, each.name)[1].descriptor())
 
@@ -133,17 +137,6 @@ def _split(node: Node, name: str) -> tuple[TopicName, ParameterSpec]:
         return topic_name(node, topic), spec
     except SettingError as exc:
         raise SettingError(f'{echo(name, 300)}: {exc}') from exc
-
-
-def _check_declared(node: Node, name: str) -> None:
-    if node.has_parameter(name):
-        return
-    known = [*getattr(node, '_parameters', {}), PREFIX]
-    near = difflib.get_close_matches(name[:100], known, 1)
-    raise SettingError(
-        f'no parameter is called {echo(name, 100)!r}'
-        + (f', did you mean {near[0]!r}?' if near else '')
-    )
 
 
 def _check_topic(node: Node, name: str, topic: str, image_topics: str) -> None:

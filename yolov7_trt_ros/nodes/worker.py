@@ -389,7 +389,7 @@ def _alike(
     return list(groups.values())
 
 
-def _zones_of(viewed: _ViewedFrame, settings: NodeSettings) -> Zones:
+def _zones_of(viewed: ViewedFrame, settings: NodeSettings) -> Zones:
     return settings.of(viewed.frame.stream.topic).zones
 
 
