@@ -57,9 +57,8 @@ def test_a_dla_that_slows_the_gpu_down_and_gains_all_the_same():
 
 @pytest.mark.parametrize('cameras', [
     [Camera(1000 / 30, 0), Camera(1000 / 30, 20)],  # neither one nor both keep up
-    [Camera(100, 0), Camera(100, 20)],
     [Camera(1000 / 15, 0), Camera(1000 / 15, 20)],
-], ids=['overload', '2 x 10 Hz', '2 x 15 Hz'])
+], ids=['overload', '2 x 15 Hz'])
 def test_where_the_dla_makes_images_late_it_rests_and_says_why(cameras):
     alone, scheduled = both([CONTENTION, (60.0, 75.0)], cameras)
     assert scheduled.p99_ms() <= TRIALS_COST * alone.p99_ms()
@@ -73,7 +72,13 @@ def test_two_engines_that_do_not_disturb_each_other_answer_more_at_the_same_p99(
     alone, scheduled = both(
         [(45.0, 45.0)] * 2, [Camera(1000 / 30, 0), Camera(1000 / 30, 20)]
     )
-    assert len(scheduled.answered) > 1.5 * len(alone.answered)
+    assert len(scheduled.answered) > 1.7 * len(alone.answered)
+    assert scheduled.p99_ms() <= TRIALS_COST * alone.p99_ms()
+
+
+def test_latencies_that_scatter_widely_do_not_stand_in_the_way():
+    alone, scheduled = both([(45.0, 50.0, 2.0)] * 2, [Camera(100, 0), Camera(100, 10)])
+    assert len(scheduled.answered) > 1.3 * len(alone.answered)
     assert scheduled.p99_ms() <= TRIALS_COST * alone.p99_ms()
 
 
@@ -235,6 +240,17 @@ def test_sizes_that_change_with_each_image_are_explored_within_bounds(kinds):
 @given(st.integers(1, 1000))
 def test_pauses_grow_and_are_bounded(number):
     assert FIRST_PAUSE_NS <= pause_ns(number) <= pause_ns(number + 1) <= LONGEST_PAUSE_NS
+
+
+def test_the_first_is_tried_again_without_end():
+    schedule = schedule_of()
+    now_ns = 10**12
+    for _ in range(3 * MOST_FAILURES):
+        schedule.fail(FIRST, 'NaN', now_ns)
+        now_ns += LONGEST_PAUSE_NS
+        assert schedule.probe(now_ns) == FIRST
+        schedule.begin(FIRST, SIZE, now_ns, probe=True)
+        schedule.end(FIRST, now_ns, probe=True, good=False)
 
 
 def test_a_trial_needs_so_many_good_frames_in_a_row():

@@ -158,6 +158,19 @@ def test_one_that_hangs_costs_no_frame_and_what_it_says_later_is_not_heard():
     assert team.engines[0].closed and team.engines[1].closed
 
 
+def test_somebody_who_looks_wakes_the_thread_that_waits_where_an_engine_hangs():
+    team = Team(ToldEngine(), ToldEngine())
+    woken = []
+    team.team.wake_with(lambda: woken.append(True))
+    team.held = True
+    team.give(1)
+    team.team.look()
+    assert not woken
+    team.now_ns += 60_000 * MS
+    team.team.look()
+    assert woken and team.team.has_ended
+
+
 def test_an_engine_that_still_hangs_is_left_as_it_is():
     team = Team(ToldEngine(), ToldEngine())
     team.held = True

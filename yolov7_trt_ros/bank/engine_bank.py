@@ -201,11 +201,11 @@ class EngineBank:
             background, self._background = self._background, None
             if background is not None:
                 background.stop()
-        ended = background is None or background.join(_JOIN_S)
+        if background is not None:
+            background.join(_JOIN_S)
         with self._lock:
             engines = [
-                each for each in self._engines.values()
-                if not each.closed and (ended or not each.users)
+                each for each in self._engines.values() if not each.closed and not each.users
             ]
             for engine in engines:
                 engine.closed = True

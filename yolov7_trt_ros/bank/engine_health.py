@@ -23,6 +23,11 @@ class EngineHealth:
     """
     In service, out of it until trials are good, or out for good.
 
+    Parameters
+    ----------
+    may_go
+        Whether it is ever out for good.
+
     Attributes
     ----------
     reason
@@ -30,8 +35,9 @@ class EngineHealth:
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_go: bool = True) -> None:
         self.reason = ''
+        self._may_go = may_go
         self._failures = 0
         self._failed_ns = 0
         self._good = 0
@@ -55,7 +61,8 @@ class EngineHealth:
             self._failures = 0
         self._failures += 1
         self._failed_ns, self._good = now_ns, 0
-        self._gone = self._gone or for_good or self._failures >= MOST_FAILURES
+        if self._may_go and (for_good or self._failures >= MOST_FAILURES):
+            self._gone = True
         self.reason = reason
 
     def wants_trial(self, now_ns: int) -> bool:

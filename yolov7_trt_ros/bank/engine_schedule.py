@@ -102,6 +102,7 @@ class EngineSchedule:
 
     def __init__(self, engines: int) -> None:
         self._members = [_Member() for _ in range(engines)]
+        self._members[FIRST].health = EngineHealth(may_go=False)
         self._trial = LatencyTrial()
         self.phase, self.reason = Phase.LEARNING, ''
         self._kinds = _RecentKinds()
@@ -282,8 +283,8 @@ class EngineSchedule:
         """
         Return how much earlier an engine will have done a frame than the first: at the least.
 
-        The engine is taken at its 95th percentile, the first at its median. None where either is
-        not known for each kind of frame that comes.
+        Both are taken at their 95th percentile, what the first still has to do at its median. None
+        where either is not known for each kind of frame that comes.
 
         """
         first, other = self._members[FIRST], self._members[engine]
@@ -295,7 +296,7 @@ class EngineSchedule:
             return None
         first_ns = self._remaining_ns(first, first.times.typical_ns(first.kind), now_ns) or 0
         return min(
-            first_ns + (first.times.typical_ns(kind) or 0) - wait_ns
+            first_ns + (first.times.high_ns(kind) or 0) - wait_ns
             - (other.times.high_ns(kind) or 0)
             for kind in kinds
         )
@@ -331,7 +332,7 @@ class EngineSchedule:
         return [
             number for number in self._others_in() if any(
                 (high_ns := self._members[number].times.high_ns(kind)) is not None
-                and high_ns < 2 * (first.typical_ns(kind) or 0)
+                and high_ns < (first.typical_ns(kind) or 0) + (first.high_ns(kind) or 0)
                 for kind in self._kinds.all
             )
         ]
@@ -365,11 +366,12 @@ class EngineSchedule:
         for number in self._others_in():
             for kind in self._kinds.all:
                 high_ns = self._members[number].times.high_ns(kind)
-                typical_ns = first.typical_ns(kind)
-                if high_ns is not None and typical_ns is not None:
+                typical_ns, tail_ns = first.typical_ns(kind), first.high_ns(kind)
+                if high_ns is not None and typical_ns is not None and tail_ns is not None:
                     return (
                         f'engine {number + 1} takes {high_ns / NS_PER_MS:.1f} ms, and the first '
-                        f'answers an image that waits within {2 * typical_ns / NS_PER_MS:.1f} ms'
+                        'answers an image that waits within '
+                        f'{(typical_ns + tail_ns) / NS_PER_MS:.1f} ms'
                     )
         return 'none of them is known for the images that come'
 

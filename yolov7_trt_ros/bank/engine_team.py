@@ -206,6 +206,13 @@ class EngineTeam:
 
     # ---- what is told, in any thread
 
+    def look(self) -> None:
+        """Wake the thread that detects where an engine hangs; about once a second."""
+        with self._lock:
+            overdue = self._schedule.overdue(self._clock())
+        if overdue:
+            self._on_end()
+
     def text(self) -> str:
         """Return how the team stands, for people."""
         if self._bank.is_updating:

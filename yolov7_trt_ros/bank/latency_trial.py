@@ -9,19 +9,19 @@ from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.report.latency import NS_PER_MS
 
 LEAST_ALONE = 100
-_ALONE, _TOGETHER, _SHORT = 200, 500, 20
-_LEAST_LATE = 4
-_LATE_SHARE = 0.02
+_ALONE, _TOGETHER = 200, 500
 _GAIN = 0.03
+_RULES = ((20, 3, 0.0), (500, 3, 0.025), (3000, 10, 0.015))
+"""Of so many newest frames no more than a number and a share may be late; one in a hundred is."""
 
 
 class LatencyTrial:
     """
     The newest latencies of frames with the first engine alone, and of those with all engines.
 
-    The limit is the 99th percentile of the first alone. With all engines one frame of a hundred
-    may be later. More are told from chance by number: four of the last 20, or of the last 500
-    more than three and more than two in a hundred.
+    The limit is the 99th percentile of the first alone, as it is known when a frame is answered.
+    With all engines one frame of a hundred may be later. Chance makes that more or fewer, so the
+    fewer frames are looked at, the more of them must be late to count as harm: `_RULES`.
 
     """
 
@@ -48,7 +48,10 @@ class LatencyTrial:
 
     def add_together(self, latencies_ns: Iterable[int]) -> None:
         """Note frames that were answered while other engines had their part."""
-        self.together.extend(latencies_ns)
+        for latency_ns in latencies_ns:
+            self.together.append(latency_ns)
+            for window in self._windows:
+                window.add(latency_ns > self._limit_ns)
 
     def add_block(self, *, together: bool, frames: int, took_ns: int) -> None:
         """Note how long it took to answer so many frames."""
@@ -57,6 +60,7 @@ class LatencyTrial:
     def forget_together(self) -> None:
         """Begin another trial."""
         self.together.clear()
+        self._windows = [_Window(*rule) for rule in _RULES]
         self._rates = {False: _Rate(), True: _Rate()}
 
     def forget(self) -> None:
@@ -66,15 +70,12 @@ class LatencyTrial:
 
     def harm(self) -> str:
         """Return why the first alone is better, '' where it is not."""
-        limit_ns = self._limit_ns
-        late = [each > limit_ns for each in self.together]
-        if sum(late[-_SHORT:]) < _LEAST_LATE and (
-            sum(late) < _LEAST_LATE or sum(late) <= _LATE_SHARE * len(late)
-        ):
+        harmful = next((each for each in self._windows if each.is_over), None)
+        if harmful is None:
             return ''
         return (
-            f'{sum(late)} of {len(late)} frames took longer with them than p99 without, '
-            f'{limit_ns / NS_PER_MS:.1f} ms; their p99 is '
+            f'{harmful.late} of {harmful.frames} frames took longer with them than p99 without, '
+            f'{self._limit_ns / NS_PER_MS:.1f} ms; their p99 is '
             f'{_quantile(self.together, 0.99) / NS_PER_MS:.1f} ms'
         )
 
@@ -93,6 +94,29 @@ class LatencyTrial:
                     'ms'
                 )
         return ', '.join(gains)
+
+
+class _Window:
+    """How many of the newest frames were late."""
+
+    def __init__(self, frames: int, least: int, share: float) -> None:
+        self._late: collections.deque[bool] = collections.deque(maxlen=frames)
+        self._least, self._share = least, share
+        self.late = 0
+
+    def add(self, is_late: bool) -> None:
+        if len(self._late) == self._late.maxlen:
+            self.late -= self._late[0]
+        self._late.append(is_late)
+        self.late += is_late
+
+    @property
+    def frames(self) -> int:
+        return len(self._late)
+
+    @property
+    def is_over(self) -> bool:
+        return self.late > self._least + self._share * self.frames
 
 
 class _Rate:

@@ -26,6 +26,7 @@ from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
 _SHOWN_CLASSES = 3
+_NAME = 200
 
 
 class MoreEngines:
@@ -66,7 +67,7 @@ class MoreEngines:
             for number, named in enumerate(read_engines(values, self._trusted), 2):
                 detector = self._open(number, named, bank)
                 opened.callback(detector.close)
-                others.append(OpenModel(ModelId(number, named.name), detector, ''))
+                others.append(OpenModel(ModelId(number, echo(named.name, _NAME)), detector, ''))
                 self._node.get_logger().info(
                     f'engine {number} {echo(named.name)}: {detector.backend}'
                 )
@@ -107,9 +108,10 @@ class MoreEngines:
         return kind(detector, *arguments)
 
     def diagnostics(self) -> list[DiagnosticStatus]:
-        """Return the status for /diagnostics, none without a team."""
+        """Return the status for /diagnostics, none without a team; once a second."""
         if self._team is None:
             return []
+        self._team.look()
         out = self._team.out()
         for text in sorted(set(_reason(each) for each in out) - self._told):
             self._node.get_logger().warning(f'engines: {text}')
@@ -118,7 +120,9 @@ class MoreEngines:
             f'{self._node.get_fully_qualified_name()}: engines',
             DiagnosticStatus.WARN if out else DiagnosticStatus.OK,
             '; '.join(out) or self._team.text(),
-            {'state': self._team.text(), **self._team.engine_texts()},
+            {'state': self._team.text()} | {
+                echo(name, _NAME): text for name, text in self._team.engine_texts().items()
+            },
         )]
 
 
