@@ -56,7 +56,7 @@ from yolov7_trt_ros.onnx_tools.runtime import run_session
 LARGEST_ERROR = {'fp32': 0.01, 'fp16': 0.05, 'mixed': 0.25, 'int8': 0.25}
 """
 Root mean square of what an output may differ by from ONNX Runtime's, in standard deviations of
-that output, by precision; docs/models.md has what was measured.
+that output, by precision; docs/bank.md has what was measured.
 """
 
 _LEAST_DEVIATION = 1e-6
