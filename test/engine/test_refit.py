@@ -40,6 +40,7 @@ from yolov7_trt_ros.errors import (
     PlanMissingError,
     RefitError,
 )
+from yolov7_trt_ros.onnx_tools.runtime import open_session
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
@@ -331,6 +332,27 @@ def test_what_tensorrt_does_wrong_is_found(
     assert f'v7.plan cannot take the weights of {bench.onnx}: ' in text
     assert text.endswith('v8.plan --precision fp32 --min 1x3x96x128 --opt 1x3x96x128 '
                          '--max 1x3x96x128 --refittable')
+
+
+def test_the_limits_find_every_bias_that_is_lost() -> None:
+    """Of the embedded model, each bias set to zero in turn; docs/bank.md has the figures."""
+    model = prepared(NANO, BuildOptions('fp32', (SIZE,)))
+    blobs = refit._blobs(SIZE, model.spec, ())
+    right = refit._run_on_cpu(model, model.spec, blobs)
+    errors = []
+    for each in model.edit.model.graph.initializer:
+        if each.name.endswith('.bias'):
+            kept = onnx.numpy_helper.to_array(each)
+            each.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(kept), each.name))
+            lost = dataclasses.replace(
+                model, session=open_session(model.edit.to_bytes(), each.name, 1)
+            )
+            found = refit._run_on_cpu(lost, model.spec, blobs)
+            errors.append(refit._largest_error(model.spec.outputs, right, found))
+            each.CopyFrom(onnx.numpy_helper.from_array(kept, each.name))
+    assert len(errors) == 58
+    assert min(errors) > refit.LARGEST_ERROR['fp16'] > refit.LARGEST_ERROR['fp32']
+    assert sum(each > refit.LARGEST_ERROR['int8'] for each in errors) > 29  # int8 itself errs more
 
 
 def test_weights_that_tensorrt_has_combined_are_set_too(bench: Bench) -> None:
