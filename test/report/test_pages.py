@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import html
+from pathlib import Path
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -16,6 +17,8 @@ import pytest
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.report import bench_page, compare_page, eval_page, fusion_page
+from yolov7_trt_ros.report.bench_file import load_bench
+from yolov7_trt_ros.report.bench_markdown import as_markdown
 from yolov7_trt_ros.report.bench_row import Accuracy, BatchResult, Bench, BenchRow, Data, Where
 from yolov7_trt_ros.report.coco import ClassPrecision
 from yolov7_trt_ros.report.compare_limits import CompareLimits
@@ -259,6 +262,13 @@ def test_bench_says_what_makes_its_numbers_doubtful() -> None:
     assert 'busy with load 34' in bench_html('busy with load 34', 500)
     assert '12 labelled images is rough' in bench_html('', 12)
     assert 'class="warning"' not in bench_html('', 500)
+
+
+def test_bench_can_be_written_whatever_its_names_are(tmp_path: Path) -> None:
+    bench = Bench(HOSTILE, {}, (BenchRow(HOSTILE, HOSTILE, Where(HOSTILE), Data(1, 'a')),))
+    assert not re.search('[\x1b\u202e\udcff]', as_markdown(bench))
+    (tmp_path / 'bench.json').write_bytes(bench.to_json())
+    assert load_bench(tmp_path / 'bench.json') == bench
 
 
 def test_two_machines_of_which_one_was_busy_are_told_apart() -> None:

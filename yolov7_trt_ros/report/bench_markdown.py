@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.report.bench_context import (
     how_table,
     missing_table,
@@ -45,6 +46,6 @@ def _markdown_table(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Keep text inside its cell, and from being read as HTML."""
-    line = ' '.join(text.split())
+    """Keep text inside its cell, from being read as HTML, and from acting upon a screen."""
+    line = printable(' '.join(text.split()))
     return line.replace('&', '&amp;').replace('<', '&lt;').replace('|', '\\|')

@@ -236,7 +236,8 @@ class Bench:
         """Return the benchmark as JSON."""
         rows = [_row_record(row) for row in self.rows]
         record = {'format': FORMAT, **dataclasses.asdict(self), 'rows': rows}
-        return (json.dumps(record, indent=1, ensure_ascii=False) + '\n').encode()
+        text = json.dumps(record, indent=1, ensure_ascii=False) + '\n'
+        return text.encode(errors='backslashreplace')  # half a surrogate, as JSON writes it
 
 
 def _row_record(row: BenchRow) -> dict[str, Any]:
