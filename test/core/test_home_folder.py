@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import yolov7_trt_ros
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -32,3 +33,9 @@ def test_every_verb_tells_so_in_one_line(words: list[str], capsys) -> None:
     assert main([word.format('~no such user/x') for word in words]) in (1, 2)
     said = capsys.readouterr().err
     assert 'home folder' in said and len(said.splitlines()) == 1, said
+
+
+def test_nobody_else_expands_home_folders() -> None:
+    package = Path(yolov7_trt_ros.__file__).parent
+    using = [path.name for path in package.rglob('*.py') if '.expanduser()' in path.read_text()]
+    assert using == ['home_folder.py']
