@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 import itertools
+from pathlib import Path
 import random
 import shutil
 import time
@@ -194,7 +195,7 @@ def model_swapped(soak: Soak, rng: random.Random) -> str:
         lambda: soak.detector.finds(_OTHER, soak.outputs) is other,
         PATIENCE_S, f'class names of the {"other" if other else "first"} model',
     )
-    return str(soak.detector.get('model'))
+    return 'to the other' if other else 'back'
 
 
 def missing_model(soak: Soak, rng: random.Random) -> str:
@@ -213,7 +214,7 @@ def missing_model(soak: Soak, rng: random.Random) -> str:
     )
     soak.set_parameter('model', current)
     soak.bring_up()
-    return missing
+    return f'models/{Path(missing).name}'
 
 
 def full_disk(soak: Soak, rng: random.Random) -> str:
