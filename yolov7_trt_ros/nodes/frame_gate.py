@@ -68,6 +68,11 @@ class FrameGate(Generic[T]):
             self._is_asked = held is None and bool(self.reason)
             return held
 
+    def forget(self) -> None:
+        """Hold no frame any more: it is of a subscription that has ended."""
+        with self._lock:
+            self._held = None
+
     def ask_no_more(self) -> None:
         """Forget who asked."""
         with self._lock:

@@ -173,6 +173,7 @@ class ImageStream:
         if self._subscription is not None and self._receiver is not None:
             self._receiver.unsubscribe(self._subscription)
         self._subscription, self._choice = None, None
+        self.gate.forget()
         self._published_since_ns = None
 
     def destroy(self) -> None:
