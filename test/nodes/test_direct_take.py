@@ -58,15 +58,19 @@ class Wire:
     def send(self, message: Any) -> ImageMessage:
         """Send a message, or bytes, and return what is taken."""
         self.publisher.publish(message)
-        taken, info = self.pool.free_message(), TakeInfo()
-        handle = self.subscription.handle
+        taken = self.pool.free_message()
+        self.take_into(taken)
+        return taken
+
+    def take_into(self, message: ImageMessage) -> None:
+        """Take what was sent."""
+        handle, info = self.subscription.handle, TakeInfo()
 
         def take() -> bool:
             with handle:
-                return self._direct.door.take(handle.pointer, taken.address, info) == OK
+                return self._direct.door.take(handle.pointer, message.address, info) == OK
 
         self._probe.wait_until(take, 'a message')
-        return taken
 
 
 @pytest.fixture
@@ -144,6 +148,18 @@ def test_pixels_lie_at_the_same_place_until_a_larger_image_comes(wire):
     assert given_up == [1] and second is not first and second.size_bytes >= 400_000
     assert not first.on_release(given_up.clear), 'it is given up'
     assert place(image(5, 200_000)) is second
+
+
+def test_a_block_that_moved_in_a_take_that_failed_is_given_up(wire):
+    message = wire.send(image(1, 100_000))
+    memory, given_up = message.lease().read().memory, []
+    memory.on_release(lambda: given_up.append(1))
+    message.find_block()
+    assert not given_up
+    wire.publisher.publish(image(2, 300_000))
+    wire.take_into(message)  # as if nobody looked at its result
+    message.find_block()
+    assert given_up == [1]
 
 
 def test_the_block_is_given_up_before_its_memory_is_freed(wire):

@@ -11,8 +11,9 @@ class StableMemory:
     A block of memory that is used again and again for images, told of by its owner.
 
     Whoever makes something of its place, such as page-locking it for a GPU, asks to be told with
-    `on_release`: the owner calls `release` before the block is freed or given up, while nobody has
-    an image in it. Thread-safe.
+    `on_release`. The owner calls `release` before it frees the block, or as soon as it finds it
+    moved, in any case while nobody has an image in it and before anybody has one elsewhere.
+    Thread-safe.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ class StableMemory:
         )
 
     def on_release(self, callback: Callable[[], None]) -> bool:
-        """Have something called before the block is given up; False: it is given up already."""
+        """Have something called when the block is given up; False: it is given up already."""
         with self._lock:
             if self._callbacks is None:
                 return False

@@ -1,11 +1,11 @@
 """
 Memory of images that is page-locked where it lies, so that the GPU fetches them without a copy.
 
-A block is locked when an image of it comes for the third time, and unlocked before its owner gives
+A block is locked when an image of it comes for the third time, and unlocked when its owner gives
 it up. Whether it is locked decides how fast an image is fetched and nothing else: the driver takes
 the same call for memory that is not locked, and copies it then. So a lock that is missing, or gone
-early, costs time. And none is left over for memory that has become somebody else's, for a block is
-locked only as long as its owner has it, without a gap.
+early, costs time. And no image is fetched by a lock of other memory, for what is fetched lies in a
+block that its owner has had without a gap since it was locked.
 
 """
 

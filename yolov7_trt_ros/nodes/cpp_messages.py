@@ -79,6 +79,11 @@ class ImageMessage:
         self._lease = weakref.ref(octets)
         return TakenMessage(self._kind, values, octets, self._block.at(start, end_of_memory))
 
+    def find_block(self) -> None:
+        """See whether its memory has moved, as it may have in a take that failed."""
+        start, _, end_of_memory = self._kind.read(self._memory)['data']
+        self._block.at(start, end_of_memory)
+
 
 class TakenMessage:
     """What one take has brought; its message is not taken into again while it lives."""
@@ -136,7 +141,8 @@ class _Block:
     The vector's memory of a message, as long as it is the same.
 
     A vector moves only to grow, so memory at the same address with the same size was never freed
-    in between.
+    in between. What it has moved from was freed a moment ago, within the take, while nobody had an
+    image in it; it is given up before anybody has one again.
 
     """
 

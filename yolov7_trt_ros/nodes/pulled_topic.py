@@ -148,6 +148,7 @@ class PulledTopic:
             code = self._door.take(handle.pointer, message.address, self._info)
         if code == OK:
             return message, self._info.read()
+        message.find_block()
         reason = self._door.error()
         if code == TAKE_FAILED and not reason:
             return None
