@@ -22,7 +22,7 @@ from yolov7_trt_ros.bank.engine_times import EngineTimes
 
 CONTENTION = (45.0, 59.0)  # a GPU alone, and while DLAs work: NVIDIA/TensorRT#2745
 TEN_MINUTES_S = 600
-ENGINE_LIFE_S = 3 * TEN_MINUTES_S
+ENGINE_LIFE_S = 4 * TEN_MINUTES_S
 TRIALS_COST = 1.005
 """By so much p99 of ten minutes may be over that of the first alone, for the trials in them."""
 
@@ -90,9 +90,9 @@ def test_where_the_first_keeps_up_the_others_are_not_used():
 
 
 def test_an_engine_that_can_never_be_first_rests_for_longer_each_time():
-    alone, scheduled = both([(10.0, 10.0), (300.0, 300.0)], [Camera(33, 0), Camera(33, 5)])
+    alone, scheduled = both([(50.0, 50.0), (1500.0, 1500.0)], [Camera(165, 0), Camera(165, 25)])
     assert scheduled.p99_ms() <= TRIALS_COST * alone.p99_ms()
-    assert 'and the first answers an image that waits within 2' in scheduled.schedule.text(
+    assert 'and the first answers an image that waits within 10' in scheduled.schedule.text(
         scheduled.now_ns
     )
     probing = [at_ms for at_ms, phase in scheduled.phases if phase is Phase.PROBING]
@@ -117,13 +117,13 @@ def test_a_load_that_comes_later_brings_the_others_in():
 
 
 def test_a_failing_engine_loses_no_frame_and_is_out_for_good_in_the_end():
-    engines = [Engine(45, 45), Engine(45, 45, fails=lambda begun: begun > 100)]
+    engines = [Engine(225, 225), Engine(225, 225, fails=lambda begun: begun > 50)]
     simulation = Simulation(
-        engines, [Camera(66, 0), Camera(66, 20)], schedule=True
+        engines, [Camera(330, 0), Camera(330, 100)], schedule=True
     ).run(ENGINE_LIFE_S)
     assert simulation.failed == 0
     assert 'out for good: told to' in simulation.schedule.engine_text(1, simulation.now_ns)
-    assert engines[1].begun <= 100 + MOST_FAILURES
+    assert engines[1].begun <= 50 + MOST_FAILURES
 
 
 def test_an_engine_that_has_failed_once_is_taken_back_after_good_trials():
