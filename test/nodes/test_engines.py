@@ -164,6 +164,7 @@ def try_together(schedule: Any) -> None:
         for _ in range(5):
             member.times.add(kind, ms * 10**6)
     schedule._kinds.add(kind)
+    schedule._trial.add_alone([10**15] * 100)  # nothing is late
     schedule._enter(Phase.TRYING, 0)
     schedule._begin_block(0, alone=False)
 

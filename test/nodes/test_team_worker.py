@@ -58,6 +58,7 @@ class TeamBench(Bench):
             for _ in range(5):
                 member.times.add(KIND, ms * MS)
         schedule._kinds.add(KIND)
+        schedule._trial.add_alone([10**15] * 100)  # nothing is late
         schedule._enter(Phase.TRYING, 0)
         schedule._begin_block(0, alone=False)
         values = parameters.node_settings(
