@@ -95,7 +95,7 @@ class Case:
         )
         return plan, manifest
 
-    def open(self, plan: Path) -> TrtDetector:
+    def open_plan(self, plan: Path) -> TrtDetector:
         """Open a plan."""
         manifest = read_manifest(plan)
         return TrtDetector(plan, read_plan(plan, manifest), api=self.api, manifest=manifest)
@@ -117,7 +117,7 @@ class Case:
 
     def compare_speed(self, plan: Path, plain: Path) -> Json:
         """Return the median time of a frame of both plans, in turns."""
-        detectors = {'refittable': self.open(plan), 'plain': self.open(plain)}
+        detectors = {'refittable': self.open_plan(plan), 'plain': self.open_plan(plain)}
         times: dict[str, list[int]] = {name: [] for name in detectors}
         for index in range(FRAMES):
             for name, detector in detectors.items():
@@ -167,7 +167,7 @@ class Case:
 
     def serve_and_refit(self, plan: Path, found: Json) -> Json:
         """Detect at a steady rate, alone and while another process refits."""
-        detector = self.open(plan)
+        detector = self.open_plan(plan)
         for image in self.images:
             detector.detect(image, SETTINGS)
         told: Json = {'alone': self.serve(detector, lambda: QUIET_S)}
@@ -190,7 +190,7 @@ class Case:
         found['refit'] = {
             name: record[name] for name in ('build_seconds', 'changed_weights', 'largest_error')
         }
-        after = self.open(output)
+        after = self.open_plan(output)
         found['detections_after'] = [
             len(after.detect(image, SETTINGS)[0]) for image in self.images
         ]

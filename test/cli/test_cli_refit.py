@@ -38,7 +38,7 @@ def build(folder: Path, *, refittable: bool) -> PlanManifest:
 
 @pytest.fixture
 def on_orin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorRT 8.6 on an Orin, which stand-ins play."""
+    """Play TensorRT 8.6 on an Orin."""
     monkeypatch.setattr(TrtApi, 'load', lambda: TrtApi(surface('8.6')))
     monkeypatch.setattr('yolov7_trt_ros.engine.open.find_machine', lambda api: ORIN)
 

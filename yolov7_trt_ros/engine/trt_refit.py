@@ -28,6 +28,8 @@ def refit_engine(
 
     Parameters
     ----------
+    api, engine
+        The engine, and the TensorRT that has loaded it.
     model, weights
         The new model as TensorRT would parse it for a build, and its stored tensors by name.
     changed
