@@ -143,7 +143,8 @@ def _partners(whole: _Found, seconds: _Found) -> NDArray[np.intp]:
         return partners
     overlap = box_iou(seconds.boxes, whole.boxes)
     overlap[seconds.class_ids[:, None] != whole.class_ids[None, :]] = 0.0
-    for index in np.argsort(-seconds.scores, kind='stable'):
+    near = np.flatnonzero(overlap.max(axis=1) >= SAME_IOU)  # few, where thresholds are low
+    for index in near[np.argsort(-seconds.scores[near], kind='stable')]:
         best = int(np.argmax(overlap[index]))
         if overlap[index, best] >= SAME_IOU:
             partners[index] = best
