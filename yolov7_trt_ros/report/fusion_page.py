@@ -31,8 +31,9 @@ _STYLE = """
 .picture .apart { stroke: #d32f2f; stroke-width: 4; } .picture .edge { stroke: var(--soft); }
 .picture g:target .layer { stroke: var(--mark); stroke-width: 5; }
 table.text td { min-width: 4.5rem; } table.text td:nth-child(2) { min-width: 10rem; }
-@media print { .picture { height: auto; overflow: visible; border: 0; }
-  .picture svg { width: 100%; max-height: 24cm; } }
+.zoom[hidden] { display: none; }
+@media print { .zoom { display: none; } .picture { height: auto; overflow: visible; border: 0; }
+  .picture svg { width: 100% !important; height: auto !important; max-height: 24cm; } }
 """
 # Without < and &, for the page is XML too. The first layer starts in view, at a size to be read.
 _SCRIPT = """
@@ -163,7 +164,7 @@ def _picture(report: FusionReport) -> str:
                       for act, shown, name in _BUTTONS)
     return '\n'.join([
         f'<div class="key">{key}</div>',
-        f'<div class="zoom screen" hidden="hidden">{buttons}<span class="soft">or the keys + − 0 '
+        f'<div class="zoom" hidden="hidden">{buttons}<span class="soft">or the keys + − 0 '
         '1 and the arrows; drag it, and rest the pointer on a layer for all that is told of it'
         '</span></div>',
         scrolling(draw_layers(report), 'layers as they run', 'picture'),

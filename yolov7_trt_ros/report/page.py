@@ -53,8 +53,8 @@ footer { margin: 3rem 0 1rem; padding-top: .6rem; border-top: 1px solid var(--ru
   --ground: #fff; --stripe: #f4f4f4; --good: #1f7a4a; --bad: #b3261e; --link: #000;
   --warn: #000; --warn-ground: #fff; }
   body { margin: 0; max-width: none; font-size: 11pt; } .scroll { overflow: visible; }
-  table { font-size: 8.5pt; } td { white-space: normal; } .screen { display: none; }
-  figure, tr, h2, h3 { break-inside: avoid; } h2, h3 { break-after: avoid; } }
+  table { font-size: 8.5pt; } td { white-space: normal; }
+  figure, section, tr, h2, h3 { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """
 
 
