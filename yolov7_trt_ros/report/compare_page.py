@@ -142,7 +142,8 @@ def _frames(result: ComparisonResult, context: CompareContext) -> list[str]:
         picture = context.pictures.get((frame.topic, frame.stamp_ns))
         counts = frame.difference
         parts += [
-            f'<section><h3>{number}. {safe(frame.topic)}, stamp {in_seconds(frame.stamp_ns)} s</h3>',
+            f'<section><h3>{number}. {safe(frame.topic)}, '
+            f'stamp {in_seconds(frame.stamp_ns)} s</h3>',
             paragraph(
                 f'{counts.matched} matched, {counts.missed} missed, {counts.new} new; drift up '
                 f'to {frame.largest_drift:.4f}, IoU down to {frame.least_iou:.4f}', 'note'),
