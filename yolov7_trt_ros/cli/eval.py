@@ -27,6 +27,7 @@ from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.replay.run import RunCounter, RunSummary
+    from yolov7_trt_ros.report.eval_page import Evaluation
 
 _SHOWN_CLASSES = 10
 
@@ -68,8 +69,7 @@ def _run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.report import accuracy
     from yolov7_trt_ros.report.coco import class_precisions, precision_record
     from yolov7_trt_ros.report.confusion import count_confusions
-    from yolov7_trt_ros.report.eval_page import as_html, Evaluation
-    from yolov7_trt_ros.whole_file import write_whole
+    from yolov7_trt_ros.report.eval_page import Evaluation
 
     annotations = labels.open_annotations(args.annotations)
     folder = expand_home(args.images)
@@ -102,16 +102,14 @@ def _run(args: argparse.Namespace) -> int:
         _report(result, len(images), summary, wall_s), file=output.report_stream(args.json)
     )
     if args.html:
-        write_whole(expand_home(args.html), as_html(Evaluation(
-            f'{Path(options.model).name} on {args.annotations.name}',
-            tuple(classes), count_confusions(records, annotations, images, categories),
+        confusions = count_confusions(records, annotations, images, categories)
+        notes = [accuracy.few_images_note(len(images)), *annotations.warnings,
+                 *categories.warnings(), *pictures.notes()]
+        _write_page(args, Evaluation(
+            f'{Path(options.model).name} on {args.annotations.name}', tuple(classes), confusions,
             tuple(_page_rows(args, detector.backend, result, summary)),
-            tuple(filter(None, [
-                accuracy.few_images_note(len(images)), *annotations.warnings,
-                *categories.warnings(), *pictures.notes(),
-            ])),
-            output.installed_versions(), output.now(),
-        )).encode())
+            tuple(note for note in notes if note), output.installed_versions(), output.now(),
+        ))
     if args.json:
         run_record = output.run_record(options, detector.backend, settings, summary)
         del run_record['detections_per_class']
@@ -142,6 +140,13 @@ def _report(result: dict[str, Any], images: int, summary: Any, wall_s: float) ->
         for name, values in by_count[:_SHOWN_CLASSES]
     ]
     return output.format_table(rows)
+
+
+def _write_page(args: argparse.Namespace, found: Evaluation) -> None:
+    from yolov7_trt_ros.report.eval_page import as_html
+    from yolov7_trt_ros.whole_file import write_whole
+
+    write_whole(expand_home(args.html), as_html(found).encode())
 
 
 def _page_rows(
