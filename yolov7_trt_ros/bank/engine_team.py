@@ -11,7 +11,7 @@ import time
 from yolov7_trt_ros.bank.background import Background, BackgroundThread
 from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, missing_classes
 from yolov7_trt_ros.bank.engine_bank import EngineBank, OpenModel, told
-from yolov7_trt_ros.bank.engine_lane import Attempt, EngineLane, Found, Ticket
+from yolov7_trt_ros.bank.engine_lane import Attempt, EngineLane, Found, Run, Ticket
 from yolov7_trt_ros.bank.engine_schedule import EngineSchedule, FIRST
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
@@ -59,7 +59,7 @@ class EngineTeam:
         self._lock = threading.Lock()  # of the schedule, which diagnostics read
         self._ended = threading.Event()
         self._wake: Callable[[], None] = lambda: None
-        runs = [bank.detect_batch, *(
+        runs: list[Run] = [bank.detect_batch, *(
             partial(self._run_other, number) for number in range(1, 1 + len(self._others))
         )]
         self._lanes = [EngineLane(run, clock, new_background, self._on_end) for run in runs]

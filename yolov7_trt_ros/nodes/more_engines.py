@@ -73,8 +73,10 @@ class MoreEngines:
                 )
             if not others:
                 return bank
-            kind = PipelinedTeam if isinstance(bank, PipelinedBank) else EngineTeam
-            self._team = kind(bank, others)
+            self._team = (
+                PipelinedTeam(bank, others) if isinstance(bank, PipelinedBank)
+                else EngineTeam(bank, others)
+            )
             opened.pop_all()
         return self._team
 
