@@ -143,7 +143,7 @@ def test_a_plan_is_never_for_onnx_runtime(
 
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'precision': 'fp8'}, 'precision must be one of fp32, fp16, int8, mixed'),
-    ({'memory': 'fast'}, 'memory must be one of auto, staged, mapped, direct'),
+    ({'memory': 'fast'}, 'memory must be one of auto, staged, locked, mapped, direct'),
     ({'max_batch': 0}, 'max_batch must be within 1..64'),
     ({'network_size': 600, 'backend': 'tensorrt'}, 'multiple of 32, got 600'),
 ])
