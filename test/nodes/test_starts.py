@@ -108,6 +108,11 @@ def test_a_node_that_cannot_start_says_why_in_one_line(tmp_path, case: str) -> N
     assert reason in said
 
 
+def test_a_folder_of_logs_that_cannot_be_made_is_said_with_what_to_do() -> None:
+    (said,) = run_node('detector_node', ROS_LOG_DIR='/dev/null/logs')
+    assert '/dev/null/logs' in said and 'set ROS_LOG_DIR to' in said
+
+
 def test_security_without_its_keys_is_said_in_one_line(tmp_path) -> None:
     (said,) = run_node(
         'detector_node', ROS_SECURITY_ENABLE='true', ROS_SECURITY_STRATEGY='Enforce',

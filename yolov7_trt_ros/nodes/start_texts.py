@@ -64,6 +64,8 @@ def explain_start(error: BaseException) -> str:
     if isinstance(error, (Yolov7TrtError, ParameterException)):
         return echo(error)
     said = describe_error(error, 2000)
+    if 'initialize logging' in said:  # no HOME, or a folder that cannot be made
+        return echo(f'{said}; set ROS_LOG_DIR to a folder that this user may write in')
     file = _PARAMETER_FILE.search(said)
     return echo(said if file is None else _explain_file(*file.groups()))
 
