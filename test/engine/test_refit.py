@@ -34,6 +34,7 @@ from yolov7_trt_ros.engine.plan_cache import cached_plan, refittable_plan
 from yolov7_trt_ros.engine.prepared_model import prepare_model, PreparedModel
 from yolov7_trt_ros.engine.weight_table import changed_weights, table_of
 from yolov7_trt_ros.errors import (
+    BuildError,
     ModelFormatError,
     PlanError,
     PlanMismatchError,
@@ -443,12 +444,14 @@ class Built(Exception):
     """A build was begun."""
 
 
-def build_or_refit(options: DetectorOptions, monkeypatch: pytest.MonkeyPatch) -> Path:
+def build_or_refit(
+    options: DetectorOptions, monkeypatch: pytest.MonkeyPatch, *, cancelled: bool = False
+) -> Path:
     def build_plan(*_: Any, **__: Any) -> None:
         raise Built
 
     monkeypatch.setattr('yolov7_trt_ros.engine.builder.build_plan', build_plan)
-    return build_needed_plan(options, lambda *_: None, lambda: False)
+    return build_needed_plan(options, lambda *_: None, lambda: cancelled)
 
 
 def test_the_plan_that_serves_is_refitted_into_the_cache(
@@ -482,6 +485,27 @@ def test_what_no_refit_will_do_for_is_built(
     with pytest.raises(Built):
         build_or_refit(options, monkeypatch)
     assert 'is truncated: 100 bytes' in caplog.text
+
+
+@pytest.mark.parametrize('spoil', [
+    lambda plan: plan.unlink(), lambda plan: plan.chmod(0o666),
+    lambda plan: (plan.unlink(), plan.mkdir()),
+])
+def test_where_the_plan_that_serves_is_gone_or_not_ours_any_more_it_is_built(
+    bench: Bench, options: DetectorOptions, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], object],
+) -> None:
+    spoil(bench.plan)
+    with pytest.raises(Built):
+        build_or_refit(options, monkeypatch)
+    assert 'is built, for there was no refit: ' in caplog.text
+
+
+def test_a_refit_that_is_cancelled_is_no_reason_to_build(
+    options: DetectorOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BuildError, match='cancelled'):
+        build_or_refit(options, monkeypatch, cancelled=True)
 
 
 @pytest.mark.parametrize('changes', [

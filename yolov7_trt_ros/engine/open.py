@@ -31,14 +31,13 @@ from yolov7_trt_ros.engine.plan_cache import (
 )
 from yolov7_trt_ros.errors import (
     BuildError,
-    InferenceError,
     missing_package,
     MissingDependencyError,
     PlanError,
     PlanMismatchError,
     PlanMissingError,
-    RefitError,
     SettingError,
+    Yolov7TrtError,
 )
 
 if TYPE_CHECKING:
@@ -192,7 +191,9 @@ def _refits(
         refit_plan(
             base, onnx, plan, api=api, machine=machine, report=report, cancelled=cancelled
         )
-    except (RefitError, PlanError, InferenceError) as exc:
+    except Yolov7TrtError as exc:
+        if type(exc) is BuildError:  # cancelled, or no room: a build would end so too
+            raise
         _log.warning('a plan of %s is built, for there was no refit: %s', onnx, exc)
         return False
     return True
