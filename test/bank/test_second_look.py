@@ -375,6 +375,13 @@ def test_auto_counts_the_crops_that_there_is_time_for():
     assert isinstance(detector, SecondLook) and 'with 1 crops 55.0 ms' in told[0]
 
 
+def test_auto_looks_once_where_there_is_no_time_for_a_crop():
+    detector, engines, _, told = trial('auto', crop=25.0, budget_ms=20.0)
+    assert detector is engines['once'] and engines['first'].closed == 1
+    assert told == ['the second look is off, for it does not pay: one look takes 70.0 ms, and a '
+                    'crop 25.0 ms, over second_look_budget_ms']
+
+
 @pytest.mark.parametrize('mode', ['on', 'auto'])
 def test_what_was_opened_is_closed_where_the_next_one_cannot_be(mode):
     first = Painted()

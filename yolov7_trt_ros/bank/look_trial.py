@@ -59,15 +59,15 @@ class LookTimes:
         return self.first + crops * self.crop
 
     def pays(self, crops: int) -> bool:
-        """Whether two looks are quicker even with so many crops."""
-        return self.twice(crops) < PAYS_BELOW * self.once
+        """Whether two looks are quicker even with so many crops; without any there is one look."""
+        return crops > 0 and self.twice(crops) < PAYS_BELOW * self.once
 
     def told(self, crops: int) -> str:
         """Return both ways in a sentence."""
-        return (
-            f'one look takes {self.once / NS_PER_MS:.1f} ms, two with {crops} crops '
-            f'{self.twice(crops) / NS_PER_MS:.1f} ms'
-        )
+        once = f'one look takes {self.once / NS_PER_MS:.1f} ms'
+        if not crops:
+            return f'{once}, and a crop {self.crop / NS_PER_MS:.1f} ms, over second_look_budget_ms'
+        return f'{once}, two with {crops} crops {self.twice(crops) / NS_PER_MS:.1f} ms'
 
 
 def open_looks(
@@ -119,9 +119,9 @@ def open_looks(
             kept, unused = look_twice(
                 *pair, options, crop_ns=times.crop, told=told, clock=clock
             ), (alone,)
-        opened.pop_all()
         for each in unused:
             each.close()
+        opened.pop_all()
         return kept
 
 
