@@ -147,7 +147,9 @@ def test_one_that_hangs_costs_no_frame_and_what_it_says_later_is_not_heard():
     team.team.settle()
     team.team.settle()  # what another engine has answered meanwhile
     assert ticket.found()[0] == [SEEN]
-    assert 'engine 2 is out, tried again in 10 s: it failed: it does not answer' in team.team.out()
+    assert 'engine 2 is out, tried again in 10 s: it failed: the engine does not answer' in (
+        team.team.out()
+    )
     team.now_ns += 10 * FIRST_PAUSE_NS
     team.serve(5)
     assert len(team.engines[1].calls) == 5  # those before; it is busy yet
@@ -156,6 +158,28 @@ def test_one_that_hangs_costs_no_frame_and_what_it_says_later_is_not_heard():
     assert ticket.found()[0] == [SEEN]
     team.team.close()
     assert team.engines[0].closed and team.engines[1].closed
+
+
+def test_one_that_hangs_alone_gets_no_more_frames_and_serves_once_it_answers():
+    team = Team(ToldEngine(), ToldEngine(error=DeviceLostError('lost')))
+    team.give(1)
+    team.team.settle()
+    team.team.settle()  # the frame, by the first
+    team.held = True
+    tickets = [team.give(0) for _ in range(3)]
+    team.now_ns += 60_000 * MS
+    team.team.settle()
+    hung = team.backgrounds[-1]
+    for _ in range(5):
+        with pytest.raises(InferenceError, match='the engine does not answer'):
+            team.detect()
+    assert len(team.team._lanes[0].attempts) == len(tickets)  # what it was given before
+    calls = len(team.engines[0].calls)
+    hung.run()
+    team.team.settle()
+    assert len(team.engines[0].calls) == calls  # they are nobody's any more
+    team.held = False
+    assert team.detect() is not None and not team.team._lanes[0].attempts
 
 
 def test_somebody_who_looks_wakes_the_thread_that_waits_where_an_engine_hangs():
@@ -220,6 +244,37 @@ def test_while_the_model_is_updated_the_others_rest_and_then_begin_anew():
     assert 'out: it lacks the classes bus' in team.team.engine_texts()['2: engine 2']
 
 
+def test_a_first_that_is_out_is_asked_while_its_model_is_updated_and_its_successor_is_in():
+    limits = UpdateLimits(shadow_frames=4, shadow_share=1.0, min_detections=4)
+    team = Team(ToldEngine(error=NAN), ToldEngine(), limits=limits)
+    team.detect()
+    assert team.team.out()
+    team.engines[0].error = None
+    model = team.bank.ask('new')
+    new = ToldEngine()
+    team.bank.opened(model, new)
+    while team.bank.status().phase.value == 'shadow':
+        team.detect()
+        team.bank.compare_last()
+    assert team.detect() is not None and team.bank.answered.model == model
+    assert len(team.engines[1].calls) == 1  # the frame that the first failed on
+    team.bank.promote()
+    team.serve(1)
+    assert team.team.out() == [] and team.team.choose() == 0
+
+
+def test_all_are_closed_whatever_one_raises():
+    class Unwilling(ToldEngine):
+        def close(self):
+            super().close()
+            raise RuntimeError('no')
+
+    team = Team(Unwilling(), Unwilling(), ToldEngine())
+    with pytest.raises(RuntimeError):
+        team.team.close()
+    assert all(each.closed for each in team.engines)
+
+
 def test_copies_are_of_their_own_memory():
     team = Team(ToldEngine(), ToldEngine())
     team.serve(101)
@@ -269,6 +324,30 @@ def test_two_engines_work_at_the_same_time():
         team.wait()
         team.settle()
     assert [each.found()[0][0].class_ids.tolist() for each in tickets] == [[0, 1]] * 2
+    team.close()
+
+
+def test_what_an_engine_answers_after_it_was_given_up_is_not_heard():
+    begun, go = threading.Event(), threading.Event()
+    engines = [ToldEngine(), ToldEngine(ELSEWHERE)]
+    engines[1]._on_detect = lambda: (begun.set(), go.wait(600))
+    now_ns = [0]
+    team = EngineTeam(
+        EngineBank(engines[0], 'first'), [OpenModel(ModelId(2, 'other'), engines[1], '')],
+        clock=lambda: now_ns[0],
+    )
+    ticket = Ticket([IMAGE], SETTINGS)
+    team.begin(1, ticket)
+    assert begun.wait(600)
+    now_ns[0] += 60_000 * MS
+    while ticket.outcome is None:
+        team.settle()
+    assert team.out() and ticket.found()[0] == [SEEN]
+    go.set()
+    while team._lanes[1].attempts:
+        team.wait()
+        team.settle()
+    assert ticket.found()[0] == [SEEN]
     team.close()
 
 

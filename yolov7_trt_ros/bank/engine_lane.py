@@ -10,6 +10,7 @@ from yolov7_trt_ros.bank.background import Background
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.errors import InferenceError
 
 Found = tuple[list[Detections], FrameTimings]
 Run = Callable[[Sequence[ImageView], DetectSettings], Found]
@@ -102,8 +103,13 @@ class EngineLane:
         self._run, self._clock, self._on_end = run, clock, on_end
         self._new_background = new_background
         self._background: Background | None = None
-        self._hangs = False
+        self._has_ended = True
         self.attempts: collections.deque[Attempt] = collections.deque()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether frames were given up that the engine has not let go of yet."""
+        return any(each.given_up for each in self.attempts)
 
     def submit(self, ticket: Ticket) -> None:
         """Have the engine run frames."""
@@ -130,8 +136,8 @@ class EngineLane:
         background, self._background = self._background, None
         if background is not None:
             background.stop()
-            self._hangs = not background.join(timeout_s)
-        return not self._hangs
+            self._has_ended = background.join(timeout_s)
+        return self._has_ended
 
     def _work(self, attempt: Attempt) -> None:
         self._attempt(attempt)
@@ -141,6 +147,8 @@ class EngineLane:
         ticket = attempt.ticket
         outcome: Found | Exception
         try:
+            if attempt.given_up:
+                raise InferenceError('nobody waits for these frames any more')
             outcome = self._run(ticket.images, ticket.settings)
         except Exception as exc:  # whatever an engine raises
             outcome = exc

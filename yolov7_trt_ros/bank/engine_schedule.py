@@ -197,6 +197,7 @@ class EngineSchedule:
     def restart(self, now_ns: int) -> None:
         """Begin anew: there is another first engine."""
         self._members[FIRST].times.forget()
+        self._members[FIRST].health = EngineHealth(may_go=False)
         self._trial.forget()
         self._rests = 0
         self._learn(now_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 from functools import partial
 import threading
@@ -22,6 +23,7 @@ from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 
 _SHOWN_CLASSES = 3
 _JOIN_S = 5.0
+_HANGS = 'the engine does not answer'
 _LOOK_S = 1.0
 """How often it is looked whether an engine hangs, while somebody waits for one."""
 
@@ -111,9 +113,10 @@ class EngineTeam:
     def close(self) -> None:
         """Close all engines; called twice is harmless. One that hangs is left as it is."""
         detectors = [self._bank, *(each.detector for each in self._others)]
-        for lane, detector in zip(self._lanes, detectors, strict=False):
-            if lane.close(_JOIN_S):
-                detector.close()
+        with contextlib.ExitStack() as closing:  # all of them, whatever one raises
+            for lane, detector in zip(self._lanes, detectors, strict=True):
+                if lane.close(_JOIN_S):
+                    closing.callback(detector.close)
 
     # ---- several at once, for the thread that detects
 
@@ -124,11 +127,6 @@ class EngineTeam:
             return True
         with self._lock:
             return self._schedule.alone
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no engine has a frame that somebody waits for."""
-        return all(self._is_free(lane) for lane in self._lanes)
 
     @property
     def others_idle(self) -> bool:
@@ -150,6 +148,9 @@ class EngineTeam:
     def begin(self, engine: int, ticket: Ticket) -> None:
         """Have an engine start on frames; their images live until there is an outcome."""
         lane = self._lanes[engine]
+        if lane.hangs:  # it would keep the images of all that wait for it
+            ticket.outcome = ticket.error or InferenceError(_HANGS)
+            return
         if not lane.attempts:
             self._begun(engine, ticket)
         lane.submit(ticket)
@@ -291,7 +292,7 @@ class EngineTeam:
             overdue = self._schedule.overdue(self._clock())
         for engine in overdue:
             waiting = [each for each in self._lanes[engine].attempts if not each.given_up]
-            error = InferenceError('it does not answer')
+            error = InferenceError(_HANGS)
             if waiting:
                 self._blame(engine, error)
             for attempt in waiting:
@@ -307,8 +308,14 @@ class EngineTeam:
             )
 
     def _begin_in_thread(self, ticket: Ticket) -> bool:
-        """Begin frames in a thread where the first is busy in its own, or out of service."""
-        if not self._lanes[FIRST].attempts and self._is_in(FIRST):
+        """
+        Begin frames in a thread where the first is busy in its own, or out of service.
+
+        While its model is updated it is asked all the same: its answers decide how that goes on.
+
+        """
+        is_asked = self._bank.is_updating or self._is_in(FIRST)
+        if is_asked and not self._lanes[FIRST].attempts:
             return False
         self.begin(next(iter(self._ready()), FIRST), ticket)
         return True
