@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.core.crops import Crop, CropShape, tile
-from yolov7_trt_ros.core.look_memory import FORGOTTEN_AFTER, LookMemory
+from yolov7_trt_ros.core.look_memory import FORGOTTEN_AFTER, LookMemory, MOST_HINTS
 from yolov7_trt_ros.core.look_options import LookOptions
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.testing import make_detections
@@ -128,6 +128,16 @@ def test_an_image_of_another_size_begins_anew():
     memory.targets(seen())
     memory.remember(seen((BOX, 0.5, 0)), [LEFT])
     assert len(memory.targets(make_detections((320, 240))).boxes) == 0
+
+
+def test_hints_that_no_crop_is_spent_on_are_bounded_and_the_newest_are_kept():
+    memory = LookMemory(OPTIONS, None)
+    for class_id in range(MOST_HINTS):
+        memory.targets(seen())
+        memory.remember(seen((BOX, 0.5, class_id), ((200, 200, 230, 230), 0.5, class_id)), [])
+    assert len(boxes(memory)) == MOST_HINTS
+    newest = ((BOX, 0.5, MOST_HINTS - 1))
+    assert len(boxes(memory, newest)) == MOST_HINTS  # seen now, so a hint no more
 
 
 def test_an_image_on_its_own_has_no_full_look():

@@ -19,6 +19,8 @@ WIDER = 0.1
 """So much further up the band of scores reaches for what was looked at before; half down."""
 FORGOTTEN_AFTER = 3
 """So many looks in turn that do not find an object again end the hint that it is there."""
+MOST_HINTS = 300
+"""Older ones are forgotten: where no crop goes they would never be looked for in vain."""
 FRAMES_A_TILE = 2
 """At least so many frames from one tile to the next: the others are left to targets."""
 
@@ -158,7 +160,7 @@ class LookMemory:
             missed = missed._replace(in_vain=missed.in_vain + looked.astype(np.int32))
         missed = missed.chosen(np.asarray(missed.in_vain < FORGOTTEN_AFTER))
         self._hints = Hints(*(
-            np.concatenate(each) for each in zip(found, missed, strict=True)
+            np.concatenate(each)[:MOST_HINTS] for each in zip(found, missed, strict=True)
         ))
 
     def _begin(self, source_wh: tuple[int, int]) -> None:
