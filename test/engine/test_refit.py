@@ -510,6 +510,7 @@ def test_a_refit_that_is_cancelled_is_no_reason_to_build(
 
 @pytest.mark.parametrize('changes', [
     {'refit_from': ''}, {'refit_from': '/nowhere/v7.plan'}, {'refit_from': 'yolov7-nano'},
+    {'refit_from': '~nobody-here/v7.plan'},
     {'precision': 'fp16'},
 ])
 def test_without_a_plan_to_refit_it_is_built(

@@ -88,7 +88,7 @@ def refittable_plan(options: DetectorOptions, machine: Machine) -> Path | None:
         if plan.suffix.lower() not in PLAN_SUFFIXES:
             plan = cached_plan(find_model(options.refit_from), options, machine)
         manifest = read_manifest(plan)
-    except (ModelError, OSError, RuntimeError):  # RuntimeError: no such user
+    except (ModelError, OSError, SettingError):  # SettingError: no such user
         return None
     if manifest is None or manifest.weights is None or manifest.precision != options.precision:
         return None
