@@ -123,9 +123,16 @@ def place(*layers: Layer, can_run: Any = None, said: str = '') -> DlaReport:
         )
     }, IPoolingLayer=PoolingLayer)
     network = types.SimpleNamespace(num_layers=len(layers), get_layer=layers.__getitem__)
-    config = types.SimpleNamespace(can_run_on_DLA=can_run)
+    heard: list[str] = []
+
+    def ask(layer: Layer) -> bool:
+        if said and layer is layers[0]:
+            heard.append(said)
+        return bool(can_run(layer))
+
     return place_layers(
-        module, network, config, (ONE,), asks=can_run is not None, last_message=lambda: said
+        module, network, types.SimpleNamespace(can_run_on_DLA=ask), (ONE,),
+        asks=can_run is not None, said=heard,
     )
 
 
@@ -149,6 +156,9 @@ def test_what_tensorrt_says_is_the_reason_where_no_rule_is_known() -> None:
         f'{said}: 1 layer(s), layer0'
     ]
     assert 'TensorRT gives no reason' in causes(place(*chain(1), can_run=lambda _: False))
+    assert place(*chain(2), can_run=lambda _: False, said=said).causes() == [
+        f'{said}: 1 layer(s), layer0', 'TensorRT gives no reason: 1 layer(s), layer1'
+    ]  # what it says of one layer is no reason of another
     leaky = Layer('ACTIVATION', 0)
     leaky.type = 'LayerType.ACTIVATION'
     assert place(leaky, can_run=lambda _: True).fallbacks == ()  # it is asked, not guessed

@@ -107,7 +107,7 @@ class DlaReport:
 
 def place_layers(
     module: Any, network: Any, config: Any, profiles: Iterable[ShapeRange], *, asks: bool,
-    last_message: Any,
+    said: list[str],
 ) -> DlaReport:
     """
     Return where the layers of a parsed network would run.
@@ -120,8 +120,8 @@ def place_layers(
         Shapes of the input.
     asks
         Whether to ask TensorRT, which only answers where there is a DLA.
-    last_message
-        Returns what TensorRT has logged last.
+    said
+        What TensorRT logs is added to it; taken away before it is asked for each layer.
 
     """
     all_layers = [network.get_layer(number) for number in range(network.num_layers)]
@@ -129,18 +129,14 @@ def place_layers(
     dynamic = any(not (each.minimum == each.optimum == each.maximum) for each in profiles)
     placed = []
     for layer in working:
-        name, kind = str(layer.name), layer.type
-        reason = ''
+        name, reason = str(layer.name), ''
+        said.clear()
         if not asks or not config.can_run_on_DLA(layer):
-            told = last_message() if asks else ''
-            reason = reason_against(module, layer) or (told or _UNTOLD if asks else '')
-        placed.append((layer, name, kind, DYNAMIC if dynamic else reason))
-    on_dla = [not reason for _, _, _, reason in placed]
-    crossing, loadables = _count_crossings([layer for layer, *_ in placed], on_dla)
-    return DlaReport(
-        asks, tuple(PlacedLayer(name, reason) for _, name, _, reason in placed),
-        crossing, loadables,
-    )
+            untold = (said[-1] if said else _UNTOLD) if asks else ''
+            reason = reason_against(module, layer) or untold
+        placed.append(PlacedLayer(name, DYNAMIC if dynamic else reason))
+    crossing, loadables = _count_crossings(working, [not each.reason for each in placed])
+    return DlaReport(asks, tuple(placed), crossing, loadables)
 
 
 def _count_crossings(layers: Sequence[Any], on_dla: Sequence[bool]) -> tuple[int, int]:

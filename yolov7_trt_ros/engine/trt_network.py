@@ -213,7 +213,7 @@ class TrtNetwork:
         try:
             return place_layers(
                 self._module, self._network, config, settings.profiles, asks=asks,
-                last_message=lambda: said[-1] if said else '',
+                said=said,
             )
         finally:
             self._api.messages.listener = None
