@@ -265,6 +265,7 @@ def test_a_first_that_is_out_is_asked_while_its_model_is_updated_and_its_success
 
 def test_all_are_closed_whatever_one_raises():
     class Unwilling(ToldEngine):
+
         def close(self):
             super().close()
             raise RuntimeError('no')
@@ -288,6 +289,7 @@ def test_copies_are_of_their_own_memory():
 
 def test_a_pipelined_first_overlaps_and_is_replaced_where_it_fails():
     class Pipelined(ToldEngine):
+
         def submit(self, images, settings):
             return images, settings
 

@@ -161,4 +161,3 @@ def _opened(open_one: Open, stack: contextlib.ExitStack) -> Detector:
     detector = open_one()
     stack.callback(detector.close)
     return detector
-
