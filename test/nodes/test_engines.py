@@ -15,12 +15,13 @@ from rclpy.qos import qos_profile_sensor_data
 from ros_probe import image_msg, Probe
 from seam_camera import Camera, IMAGE, TOPIC
 from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
 
 from yolov7_trt_ros.bank.engine_schedule import Phase
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
 from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.nodes.plan_build import Engine
-from yolov7_trt_ros.testing import fake_spec, FakeDetector
+from yolov7_trt_ros.testing import fake_spec, FakeDetector, make_detections
 
 NAN = InferenceError('the model gave 3 score value(s) of 9 that are NaN or infinite')
 
@@ -155,6 +156,40 @@ def test_images_of_two_topics_are_worked_on_at_the_same_time(probe: Probe, recei
         assert [len(each.calls) for each in engines] == [3, 3]
         for each in publishers:
             probe.node.destroy_publisher(each)
+
+
+def test_a_second_look_and_another_model_go_with_several_engines_also_of_an_idle_node(
+    probe: Probe
+) -> None:
+    doubt, other = (
+        make_detections((64, 48), ((10, 20, 30, 40), score, 0)) for score in (0.4, 0.9)
+    )
+    looks = [FakeDetector([doubt]) for _ in range(4)]  # two of each model
+    second = FakeDetector([other])
+    engine = FakeEngine(*looks[:2], second, *looks[2:])
+    with probe.host(
+        engine.seam, image_topics=TOPIC, engines='/b.onnx', second_look='on',
+        second_look_first_size=32, model_folders='/models', update='immediate', update_keep_s=0.0,
+    ) as node:
+        probe.wait_for_state('unconfigured')
+        assert probe.change_state('configure')
+        try_together(node._detector._schedule)
+        assert probe.change_state('activate')
+        camera = Camera(probe)
+        assert camera.ask() == ['person'] and looks[1].calls
+        assert probe.set_parameter('model', '/models/new.onnx') == ''
+        probe.wait_until(lambda: camera.ask() and looks[3].calls, 'both looks of the new model')
+        probe.wait_until(lambda: looks[1].closed, 'the former model to be closed')
+        camera.ask()  # the schedule learns of it
+        looks[2]._script = [NAN]
+        assert camera.ask() == ['person'] and second.calls  # by the one that was left
+        assert probe.set_parameter('idle', True) == ''
+        camera.send()
+        answer = probe.call(Trigger, '/detector/detect_once', Trigger.Request())
+        assert answer.success and '1 detection (1 person)' in answer.message
+        assert probe.change_state('deactivate') and probe.change_state('cleanup')
+        assert [each.closed for each in (*looks, second)] == [1] * 5
+        camera.close()
 
 
 def try_together(schedule: Any) -> None:
