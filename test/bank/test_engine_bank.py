@@ -10,11 +10,12 @@ import pytest
 
 from yolov7_trt_ros.bank.background import BackgroundThread
 from yolov7_trt_ros.bank.bank_settings import BankSettings
+from yolov7_trt_ros.bank.class_map import missing_classes
 from yolov7_trt_ros.bank.engine_bank import EngineBank
 from yolov7_trt_ros.bank.update_machine import HANGS_NS, UpdateLimits
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, SettingError
-from yolov7_trt_ros.testing import make_detections
+from yolov7_trt_ros.testing import fake_spec, make_detections
 
 
 def test_one_that_agrees_serves_from_the_next_frame_on_and_the_old_one_goes_after_its_time():
@@ -368,3 +369,9 @@ def test_settings_that_are_plain_are_taken_as_they_are():
     world = World()
     world.frame(settings=dataclasses.replace(SETTINGS, class_ids=frozenset({1})))
     assert world.first.calls[-1].settings.class_ids == {1}
+
+
+def test_a_class_that_has_no_name_is_missed_too():
+    assert missing_classes(fake_spec(('', 'car')), fake_spec(('car',))) == "''"
+    assert missing_classes(fake_spec(tuple('abcde')), fake_spec(())) == 'a, b, c and 2 more'
+    assert missing_classes(fake_spec(('car',)), fake_spec(('bus', 'car'))) == ''

@@ -110,7 +110,9 @@ class Layer:
 class PoolingLayer(Layer):
     """Its own class has another `type`."""
 
-    type = property(lambda self: f'PoolingType.{self.pooling}', lambda self, value: None)
+    type = property(  # noqa: A003  (as TensorRT calls it)
+        lambda self: f'PoolingType.{self.pooling}', lambda self, value: None
+    )
 
 
 def place(*layers: Layer, can_run: Any = None, said: str = '') -> DlaReport:

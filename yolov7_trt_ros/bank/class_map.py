@@ -9,6 +9,9 @@ import numpy as np
 
 from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.core.model_spec import ModelSpec
+from yolov7_trt_ros.core.plain_text import listed
+
+_SHOWN = 3
 
 
 def class_names_of(spec: ModelSpec) -> tuple[str, ...]:
@@ -17,10 +20,11 @@ def class_names_of(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(class_name(spec.class_names, number) for number in range(count))
 
 
-def missing_classes(former: ModelSpec, new: ModelSpec) -> tuple[str, ...]:
-    """Return the classes that a new model does not have; it may have more."""
+def missing_classes(former: ModelSpec, new: ModelSpec) -> str:
+    """Return the classes that a new model does not have, for people; '' where it has them all."""
     has = set(class_names_of(new))
-    return tuple(name for name in dict.fromkeys(class_names_of(former)) if name not in has)
+    lost = [name or "''" for name in dict.fromkeys(class_names_of(former)) if name not in has]
+    return listed(lost, _SHOWN)
 
 
 def moved_ids(

@@ -26,12 +26,10 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import ModelSpec
-from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.errors import DeviceLostError, SettingError, Yolov7TrtError
 
 T = TypeVar('T')
 
-_SHOWN_CLASSES = 3
 _JOIN_S = 5.0
 
 
@@ -281,9 +279,8 @@ class EngineBank:
             self._engines[model.number] = candidate
         lost = missing_classes(former, detector.spec)
         if lost and self._machine.limits.mode != IMMEDIATE:
-            self.failed(model, 'it does not have the classes '
-                        f'{listed(lost, _SHOWN_CLASSES)}; with update:=immediate it is taken '
-                        'all the same')
+            self.failed(model, f'it does not have the classes {lost}; with update:=immediate it '
+                        'is taken all the same')
             return False
         return self._change(lambda machine: machine.opened(model, self._clock()))
 

@@ -18,10 +18,8 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import ModelSpec
-from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 
-_SHOWN_CLASSES = 3
 _JOIN_S = 5.0
 _HANGS = 'the engine does not answer'
 _LOOK_S = 1.0
@@ -131,7 +129,10 @@ class EngineTeam:
     @property
     def others_idle(self) -> bool:
         """Whether at most the first engine has a frame that somebody waits for."""
-        return all(self._is_free(lane) for lane in self._lanes[1:])
+        return all(
+            each.given_up or each.ticket.probe for lane in self._lanes[1:]
+            for each in lane.attempts
+        )
 
     def choose(self) -> int | None:
         """Return the engine that is to begin a frame that waits; None: let it wait."""
@@ -328,10 +329,6 @@ class EngineTeam:
 
     # ---- who
 
-    @staticmethod
-    def _is_free(lane: EngineLane) -> bool:
-        return all(each.given_up or each.ticket.probe for each in lane.attempts)
-
     def _is_in(self, engine: int) -> bool:
         with self._lock:
             return engine in self._schedule.ready()
@@ -355,6 +352,6 @@ class EngineTeam:
         for number, other in enumerate(self._others, 1):
             lost = missing_classes(serving.detector.spec, other.detector.spec)
             self._maps[number] = ClassMap(names, class_names_of(other.detector.spec))
-            reason = f'it lacks the classes {listed(lost, _SHOWN_CLASSES)}' if lost else ''
+            reason = f'it lacks the classes {lost}' if lost else ''
             with self._lock:
                 self._schedule.bar(number, reason)

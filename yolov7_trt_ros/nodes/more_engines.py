@@ -15,7 +15,6 @@ from yolov7_trt_ros.bank.engine_team import EngineTeam
 from yolov7_trt_ros.bank.pipelined_bank import PipelinedBank
 from yolov7_trt_ros.bank.pipelined_team import PipelinedTeam
 from yolov7_trt_ros.bank.update_machine import ModelId
-from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.errors import PlanError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes.diagnostics import make_status
 from yolov7_trt_ros.nodes.echo import echo
@@ -25,7 +24,6 @@ from yolov7_trt_ros.nodes.team_worker import TeamWorker
 from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.worker import DetectionWorker
 
-_SHOWN_CLASSES = 3
 _NAME = 200
 
 
@@ -95,7 +93,7 @@ class MoreEngines:
         if lost:
             detector.close()
             raise SettingError(
-                f'{what} lacks the classes {listed(lost, _SHOWN_CLASSES)} of `model`: the engines '
+                f'{what} lacks the classes {lost} of `model`: the engines '
                 'of a node must find the same; give it class_names if it does not know its own'
             )
         return detector
@@ -115,9 +113,10 @@ class MoreEngines:
             return []
         self._team.look()
         out = self._team.out()
-        for text in sorted(set(_reason(each) for each in out) - self._told):
+        reasons = {_reason(each) for each in out}
+        for text in sorted(reasons - self._told):
             self._node.get_logger().warning(f'engines: {text}')
-        self._told = {_reason(each) for each in out}
+        self._told = reasons
         return [make_status(
             f'{self._node.get_fully_qualified_name()}: engines',
             DiagnosticStatus.WARN if out else DiagnosticStatus.OK,
