@@ -263,6 +263,29 @@ def test_a_first_that_is_out_is_asked_while_its_model_is_updated_and_its_success
     assert team.team.out() == [] and team.team.choose() == 0
 
 
+def test_a_first_that_hangs_is_not_in_service_because_its_model_is_another_one():
+    team = Team(ToldEngine(), ToldEngine(), limits=UpdateLimits(mode='immediate', keep_ns=0))
+    team.detect()
+    team.held = True
+    ticket = team.give(0)
+    hung = team.backgrounds[0]
+    team.now_ns += 60_000 * MS
+    team.held = False
+    team.team.settle()
+    team.team.settle()
+    assert ticket.found() and len(team.engines[1].calls) == 1
+    team.bank.opened(team.bank.ask('new'), ToldEngine())
+    team.bank.promote()
+    team.serve(3)
+    assert 'the engine does not answer' in team.team.out()[0]
+    assert len(team.engines[1].calls) == 4
+    hung.run()
+    team.team.settle()
+    team.now_ns += FIRST_PAUSE_NS
+    team.serve(GOOD_TRIALS + 1)
+    assert team.team.out() == []
+
+
 def test_all_are_closed_whatever_one_raises():
     class Unwilling(ToldEngine):
 

@@ -196,8 +196,10 @@ class EngineSchedule:
 
     def restart(self, now_ns: int) -> None:
         """Begin anew: there is another first engine."""
-        self._members[FIRST].times.forget()
-        self._members[FIRST].health = EngineHealth(may_go=False)
+        first = self._members[FIRST]
+        first.times.forget()
+        if first.is_idle:  # else what was there before may hang in its thread yet
+            first.health = EngineHealth(may_go=False)
         self._trial.forget()
         self._rests = 0
         self._learn(now_ns)
