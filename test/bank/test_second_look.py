@@ -401,6 +401,20 @@ def test_what_was_opened_is_closed_where_the_next_one_cannot_be(mode):
         assert first.closed == second.closed == 1
 
 
+def test_all_are_closed_where_what_is_not_needed_cannot_be_closed():
+    class Unwilling(Painted):
+
+        def close(self):
+            super().close()
+            raise InferenceError('no')
+
+    once, first, second = Painted(took_ms=1.0), Unwilling(took_ms=2.0), Painted(took_ms=2.0)
+    with pytest.raises(InferenceError):
+        open_looks(LookOptions(mode='auto'), once=lambda: once, first=lambda: first,
+                   second=lambda: second)
+    assert once.closed and first.closed and second.closed
+
+
 def test_what_has_a_threshold_of_its_own_class_is_in_doubt_as_all_else():
     first, second = Painted(blind=50), Painted()
     asked = DetectSettings(score_threshold=0.25, class_thresholds=((1, 0.9),))
