@@ -39,7 +39,6 @@ def test_publishers_without_number_do_not_fill_the_memory():
     assert gaps.missing_before((999).to_bytes(4, 'big'), 3) == 1
 
 
-
 @given(st.lists(st.sampled_from('toul'), max_size=60))
 def test_every_message_is_counted_once(fates):
     """Messages that are taken, overwritten, unreadable or lost, with a taken one at either end."""

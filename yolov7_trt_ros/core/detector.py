@@ -79,7 +79,7 @@ class DetectSettings:
 
     @functools.cached_property
     def least_score(self) -> float:
-        """The least of all thresholds: what is not above it is no detection of any class."""
+        """Return the least of all thresholds: every detection is above it."""
         return min(self.score_threshold, *(score for _, score in self.class_thresholds), 1.0)
 
 
