@@ -17,6 +17,7 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core import serialized_image
 from yolov7_trt_ros.core.serialized_image import SerializedImage
+from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 from yolov7_trt_ros.nodes import parameters
 from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
@@ -162,6 +163,23 @@ def test_zones_are_those_of_the_topic():
     bench.run()
     assert [len(message.detections) for _, message in bench.published] == [1, 0, 0, 1]
     assert bench.counts('processed') == [1, 1, 1, 1]
+
+
+def test_a_frame_that_zones_fail_at_leaves_the_next_ones_alone(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose, raised = Zones.choose, [MemoryError('no more')]
+
+    def choose_or_fail(zones: Zones, detections: Any) -> Any:
+        if raised:
+            raise raised.pop()
+        return choose(zones, detections)
+
+    monkeypatch.setattr(Zones, 'choose', choose_or_fail)
+    bench = Bench(FakeDetector([FOUND]), {'ignore_zones': '0,0 8,0 0,8'})
+    bench.run()
+    assert [topic for topic, _ in bench.published] == list('bcd')
+    assert bench.counts('failed') == [1, 0, 0, 0] and 'out of memory' in bench.errors[0]
 
 
 def test_frames_that_were_left_for_later_are_counted_when_the_device_is_lost():

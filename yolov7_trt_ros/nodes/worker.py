@@ -230,7 +230,7 @@ class DetectionWorker:
         """Return frames with their images, None where none can be used."""
         started_ns = time.monotonic_ns()
         settings = self._settings()
-        if settings.topics:
+        if settings.topics and len(frames) > 1:
             frames, *self._left[:0] = _alike(frames, settings)
         viewed = [each for frame in frames if (each := self._view(frame, settings)) is not None]
         return Flight(viewed, settings, started_ns, time.monotonic_ns()) if viewed else None
@@ -251,16 +251,12 @@ class DetectionWorker:
         stages = _BatchStages(
             flight.started_ns, flight.viewed_ns, time.monotonic_ns(), timings, len(flight.viewed)
         )
-        found = [
-            zones.choose(detections) if (zones := _zones_of(each, flight.settings)) else detections
-            for each, detections in zip(flight.viewed, found, strict=True)
-        ]
         published = [
-            (each, detections) for each, detections in zip(flight.viewed, found, strict=True)
-            if self._publish(each, detections, stages, flight.settings)
+            (each, chosen) for each, detections in zip(flight.viewed, found, strict=True)
+            if (chosen := self._publish(each, detections, stages, flight.settings)) is not None
         ]
-        for each, detections in published:
-            self._publish_overlay(each, detections, flight.settings)
+        for each, chosen in published:
+            self._publish_overlay(each, chosen, flight.settings)
         self._tell_answered([each for each, _ in published])
 
     def _tell_answered(self, published: Sequence[ViewedFrame]) -> None:
@@ -330,17 +326,19 @@ class DetectionWorker:
         detections: Detections,
         stages: _BatchStages,
         settings: NodeSettings,
-    ) -> bool:
-        """Publish the detections of a frame and count it; returns whether they are out."""
+    ) -> Detections | None:
+        """Publish the detections of a frame that count, and count it; None: they are not out."""
         frame, stream = viewed.frame, viewed.frame.stream
         try:
+            if zones := _zones_of(viewed, settings):
+                detections = zones.choose(detections)
             message = self._wire.make(detections, viewed.header, settings.class_id_format)
             if not stream.publish(message):  # its topic was removed while the frame was in work
                 stream.statistics.count('dropped')
-                return False
+                return None
         except Exception as exc:  # MemoryError, or of ROS
             self._fail(frame, exc)
-            return False
+            return None
         published_ns = time.monotonic_ns()
         timings = stages.timings
         stream.statistics.add_processed((
@@ -357,7 +355,7 @@ class DetectionWorker:
                 detections, self._detector.spec.class_names,
                 (published_ns - stages.started_ns) / NS_PER_MS,
             ))
-        return True
+        return detections
 
     def _publish_overlay(
         self, viewed: ViewedFrame, detections: Detections, settings: NodeSettings
