@@ -168,3 +168,18 @@ def test_a_closed_fake_refuses_frames() -> None:
     assert fake.closed == 2
     with pytest.raises(InferenceError, match='closed'):
         fake.detect(frame(), DetectSettings())
+
+
+def test_names_of_a_model_are_read_once_however_many_classes_are_named():
+    class Names(list):
+        reads = 0
+
+        def __iter__(self):
+            self.reads += 1
+            return super().__iter__()
+
+    names = Names(f'class {number}' for number in range(500))
+    text = ','.join(f'{name}:0.5' for name in names)
+    names.reads = 0
+    assert len(find_class_thresholds(text, names)) == 500
+    assert names.reads == 1

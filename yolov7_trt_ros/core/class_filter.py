@@ -26,20 +26,23 @@ def find_class_ids(wanted: Sequence[str], class_names: Sequence[str]) -> frozens
     """
     if not wanted:
         return None
-    ids: dict[str, set[int]] = {}
+    ids = _ids_by_name(class_names)
+    return frozenset(number for text in wanted for number in _ids_of(text, ids, class_names))
+
+
+def _ids_by_name(class_names: Sequence[str]) -> dict[str, list[int]]:
+    ids: dict[str, list[int]] = {}
     for index, name in enumerate(class_names):
-        ids.setdefault(name, set()).add(index)
-    found: set[int] = set()
-    for text in wanted:
-        if text in ids:
-            found |= ids[text]
-        elif _is_index(text) and (not class_names or int(text) < len(class_names)):
-            found.add(int(text))
-        else:
-            raise SettingError(
-                f'the model has no class {quoted(text)}; {_hint(text, class_names)}'
-            )
-    return frozenset(found)
+        ids.setdefault(name, []).append(index)
+    return ids
+
+
+def _ids_of(text: str, ids: dict[str, list[int]], class_names: Sequence[str]) -> list[int]:
+    if text in ids:
+        return ids[text]
+    if _is_index(text) and (not class_names or int(text) < len(class_names)):
+        return [int(text)]
+    raise SettingError(f'the model has no class {quoted(text)}; {_hint(text, class_names)}')
 
 
 def split_class_thresholds(text: str) -> dict[str, float]:
@@ -84,8 +87,9 @@ def find_class_thresholds(
 
     """
     found: dict[int, float] = {}
+    ids = _ids_by_name(class_names)
     for name, score in split_class_thresholds(text).items():
-        for class_id in find_class_ids([name], class_names) or ():
+        for class_id in _ids_of(name, ids, class_names):
             if class_id in found:
                 raise SettingError(
                     f'class_thresholds name a class once, got {quoted(name)} in two ways'

@@ -181,6 +181,7 @@ def _mean_clipped(from_y: FloatArray, to_y: FloatArray, height: FloatArray) -> F
 # ---- from text
 
 
+@functools.lru_cache(maxsize=512)
 def read_zones(text: str) -> tuple[Polygon, ...]:
     """
     Read polygons: `x,y x,y x,y` each, with `;` between them.
