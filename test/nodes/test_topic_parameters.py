@@ -178,6 +178,22 @@ def test_a_zone_beyond_smaller_images_that_come_later_is_told(
     ask(FRONT)
 
 
+def test_a_topic_has_a_parameter_by_one_name(probe, node) -> None:
+    relative = OF_FRONT.replace('/', '', 1)
+    assert relative == 'topics.front/image_raw'
+    assert probe.set_parameter(f'{relative}.max_detections', 1) == ''
+    reason = probe.set_parameter(f'{OF_FRONT}.max_detections', 2)
+    assert f'is called {relative}.max_detections already' in reason
+    assert listed(probe) == [f'{relative}.max_detections']
+    assert probe.set_parameter(f'{OF_FRONT}.classes', 'person') == ''
+    values = {f'{relative}.max_detections': None, f'{OF_FRONT}.max_detections': 2}
+    assert probe.set_together(**values) == ''
+    reason = probe.set_together(**{f'{name}.iou_threshold': 0.5 for name in (OF_REAR, relative)})
+    assert reason == ''
+    twice = {f'{name}.class_agnostic': True for name in (OF_FRONT, relative)}
+    assert 'already' in probe.set_together(**twice)
+
+
 def test_descriptors_are_complete(probe, node) -> None:
     values = {'score_threshold': 0.4, 'classes': 'person', 'max_detections': 7}
     for name, value in values.items():
@@ -229,6 +245,7 @@ def test_topics_may_come_and_go(probe, node) -> None:
     (['-p', f'{OF_FRONT}.score_treshold:=0.4'], 'did you mean score_threshold?'),
     (['-p', f'{OF_FRONT}.score_threshold:=4.0'], '4.0'),
     (['-p', f'{OF_FRONT}.classes:=true'], 'must be a string, got bool'),
+    (['-p', f'{OF_FRONT}.classes:=car', '-p', 'topics.front/image_raw.classes:=dog'], 'already'),
 ])
 def test_a_start_that_cannot_be_meant_ends_with_the_reason(
     log: Path, given: list[str], reason: str

@@ -41,26 +41,23 @@ def declare_given(node: Node) -> None:
     Raises
     ------
     SettingError
-        One of them names no topic, or nothing that a topic has.
+        One of them names no topic, or nothing that a topic has, or is there by two names.
     ParameterException
         A number is out of its range.
 
     """
-    for name in sorted(getattr(node, '_parameter_overrides', {})):
-        if is_of_topic(name):
-            _, spec = _split(node, name)
-            node.declare_parameter(name, None, spec.descriptor())
-            spec.check(node.get_parameter(name).value)
+    names = sorted(filter(is_of_topic, getattr(node, '_parameter_overrides', {})))
+    for name in names:
+        _, spec = _split(node, name)
+        node.declare_parameter(name, None, spec.descriptor())
+        spec.check(node.get_parameter(name).value)
+    _check_names(node, names)
 
 
 def held_values(node: Node) -> TopicValues:
     """Return what is set for topics, by full topic and name; values that are refused left out."""
-    held = {
-        f'{_START}{name}': each.value
-        for name, each in node.get_parameters_by_prefix(PREFIX).items()
-    }
     values: dict[str, dict[str, Any]] = {}
-    for name, value in sorted(held.items()):
+    for name, value in _held(node).items():
         topic, spec = _split(node, name)
         try:
             values.setdefault(topic.full, {})[spec.name] = spec.check(value)
@@ -88,22 +85,27 @@ def changed_values(
     ------
     SettingError
         A name is nothing that a topic has, a topic is not one of the image topics, a value is
-        refused, or there are too many topics; with the nearest name that there is.
+        refused or has another name already, or there are too many topics; with the nearest name
+        that there is.
 
     """
     values = {topic: dict(own) for topic, own in held_values(node).items()}
-    for name, value in changes.items():
-        if not is_of_topic(name):
-            continue
+    ours = {name: value for name, value in changes.items() if is_of_topic(name)}
+    if not ours:
+        return values
+    names = resolve_names(node, 'image_topics', image_topics)
+    for name, value in ours.items():
         topic, spec = _split(node, name)
         if value is None:
             values.get(topic.full, {}).pop(spec.name, None)
             continue
-        _check_topic(node, name, topic.full, image_topics)
+        _check_topic(name, topic.full, names)
         try:
             values.setdefault(topic.full, {})[spec.name] = spec.check(value)
         except SettingError as exc:
             raise SettingError(f'{echo(name, 300)}: {exc}') from exc
+    after = _held(node) | ours
+    _check_names(node, [name for name, value in after.items() if value is not None])
     if len(values) > MOST_TOPICS:
         raise SettingError(f'{MOST_TOPICS} topics may have parameters, got {len(values)}')
     return values
@@ -139,9 +141,27 @@ def _split(node: Node, name: str) -> tuple[TopicName, ParameterSpec]:
         raise SettingError(f'{echo(name, 300)}: {exc}') from exc
 
 
-def _check_topic(node: Node, name: str, topic: str, image_topics: str) -> None:
+def _held(node: Node) -> dict[str, Any]:
+    """Return the parameters of topics as they were set, by name."""
+    held = node.get_parameters_by_prefix(PREFIX)
+    return {f'{_START}{name}': held[name].value for name in sorted(held)}
+
+
+def _check_names(node: Node, names: Iterable[str]) -> None:
+    """Refuse a second name of a parameter, as `topics.cam.idle` of `topics./cam.idle`."""
+    known: dict[tuple[str, str], str] = {}
+    for name in names:
+        topic, spec = _split(node, name)
+        former = known.setdefault((topic.full, spec.name), name)
+        if former != name:
+            raise SettingError(
+                f'{echo(name, 300)}: this parameter is called {echo(former, 300)} already; set '
+                'that one, or delete it before'
+            )
+
+
+def _check_topic(name: str, topic: str, names: Sequence[TopicName]) -> None:
     """Refuse a topic that no image topic is called, nor a pattern finds."""
-    names = resolve_names(node, 'image_topics', image_topics)
     if _is_among(topic, names):
         return
     full = [each.full for each in names]
