@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import threading
+from typing import Any
 
 from fake_engine import FakeEngine
 import numpy as np
@@ -143,3 +144,29 @@ def test_an_overlay_of_a_stream_that_was_destroyed_meanwhile_goes_nowhere(probe:
     stream.publish_overlay(lambda: pytest.fail('drawn though the stream is destroyed'))
     node.destroy_node()
     probe.node.destroy_subscription(listener)
+
+
+def test_an_inactive_node_takes_down_what_a_removed_topic_published(probe: Probe) -> None:
+    with probe.host(FakeEngine(FakeDetector()).seam, image_topics=GONE):
+        assert probe.change_state('configure')
+        probe.wait_until(lambda: probe.node.count_publishers('/gone/detections'), 'its output')
+        assert probe.set_parameter('image_topics', KEPT) == ''
+        probe.wait_until(lambda: not probe.node.count_publishers('/gone/detections'), 'its end')
+        assert probe.node.count_publishers('/kept/detections') == 1
+
+
+def test_an_idle_topic_that_a_pattern_finds_is_held_back_from_its_first_frame_on(
+    probe: Probe, cameras: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = {}
+    subscribe = ImageStream.subscribe
+
+    def watched(stream: ImageStream, receiver: Any) -> None:
+        reasons[stream.topic] = stream.gate.reason
+        subscribe(stream, receiver)
+
+    monkeypatch.setattr(ImageStream, 'subscribe', watched)
+    topics = {'image_topics': '/*/image_raw', f'topics.{GONE}.idle': True}
+    with probe.host(FakeEngine(FakeDetector()).seam, autostart=True, **topics):
+        probe.wait_until(lambda: {KEPT, GONE} <= reasons.keys(), 'both topics')
+    assert (reasons[KEPT], reasons[GONE]) == ('', 'idle')

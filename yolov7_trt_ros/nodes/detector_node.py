@@ -35,7 +35,7 @@ from yolov7_trt_ros.nodes import diagnostics, parameters
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.direct_take import AUTO, choose_receive, DirectTake
 from yolov7_trt_ros.nodes.echo import describe_error, echo
-from yolov7_trt_ros.nodes.image_stream import ImageStream, StreamLimits
+from yolov7_trt_ros.nodes.image_stream import ImageStream
 from yolov7_trt_ros.nodes.labels import LatchedLabels
 from yolov7_trt_ros.nodes.look_engine import looking
 from yolov7_trt_ros.nodes.look_parameters import look_options
@@ -339,27 +339,31 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             self.context.ok, failures_of(self).note, self._updates.answered,
         )
         self._worker.start()
-        self._streams.limit(_limits(self._current_settings()))
-        self._pause_streams()
+        self._limit_streams()
         self._streams.subscribe(images)
 
-    def _pause_streams(self) -> None:
-        """Let frames through or hold them back, by topic."""
-        settings = self._current_settings()
-        for topic, stream in (self._streams or {}).items():
-            reason = settings.of(topic).pause_reason(stream)
-            stream.gate.close(reason if self._state == 'active' else self._state)
+    def _limit_streams(self) -> None:
+        """Let frames through or hold them back, by topic, as settings, state and listeners are."""
+        if self._streams is not None and self._settings is not None:
+            self._streams.limit(lambda topic: self._current_settings().of(topic).limits,
+                                self._pause_reason)
+
+    def _pause_reason(self, stream: ImageStream) -> str:
+        if self._state != 'active':
+            return self._state
+        return self._current_settings().of(stream.topic).pause_reason(stream)
 
     def _begin_single_shot(self) -> Mapping[str, ImageStream] | str:
         """Return the streams of a node that is ready to detect in them, or why it is not."""
+        self._note_worker_fault()
         if self._detector is None or self._streams is None:
-            return self._fault or f'no model is loaded: the node is {self._state}'
+            reason = self._fault or (self._build.progress() if self._build is not None else '')
+            return reason or f'no model is loaded: the node is {self._state}'
         if self._fault:
             return self._fault
         if self._worker is None:
             self._start_worker(self._detector)
             self._streams.follow()  # topics of patterns
-            self._pause_streams()
         streams = dict(self._streams)
         return streams or 'there is no image topic at present'
 
@@ -465,9 +469,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._settings = settings
         if detector is not None:
             self._updates.limit(parameters.update_limits(values))
-        if self._streams is not None and settings is not None:
-            self._streams.limit(_limits(settings))
-            self._pause_streams()
+        self._limit_streams()
         if topics is not None:
             self._warn_of_idle_topics(values, of_topics)
 
@@ -528,9 +530,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _follow(self) -> None:
         try:
-            if self._worker is not None and self._streams is not None:
+            if self._streams is not None:
                 self._streams.follow()
-                self._pause_streams()
+            if self._worker is not None and self._streams is not None:
+                self._limit_streams()
                 self._updates.keep_topics([topic for topic, _ in self._streams.items()])
         except Exception as exc:  # of the middleware: diagnostics must go on all the same
             failures_of(self).note('looking for publishers', exc)
@@ -595,10 +598,6 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 def _reason(error: BaseException) -> str:
     """Return what a transition failed for."""
     return str(error) if isinstance(error, Yolov7TrtError) else describe_error(error)
-
-
-def _limits(settings: parameters.NodeSettings) -> Callable[[str], StreamLimits]:
-    return lambda topic: settings.of(topic).limits
 
 
 def main(args: list[str] | None = None) -> int:

@@ -79,6 +79,7 @@ class StreamSet(Mapping[str, ImageStream]):
         self._without_publisher: dict[str, int] = {}
         self._released: list[tuple[int, Any]] = []  # publishers to take down, and since when
         self._limits: Callable[[str], StreamLimits] = lambda topic: StreamLimits()
+        self._pause_reason: Callable[[ImageStream], str] = lambda stream: ''
         self.passed_over: dict[str, str] = {}
         self._wanted = wanted_topics(node, image_topics, detections_topics)
         self._apply(self._plan(self._wanted))
@@ -140,11 +141,27 @@ class StreamSet(Mapping[str, ImageStream]):
             self._remove(topic)
         self._take_down(time.monotonic_ns())
 
-    def limit(self, limits: Callable[[str], StreamLimits]) -> None:
-        """Let only so much through, by topic, also of topics to come."""
-        self._limits = limits
-        for topic, stream in self._streams.items():
-            stream.limits = limits(topic)
+    def limit(
+        self, limits: Callable[[str], StreamLimits], pause_reason: Callable[[ImageStream], str]
+    ) -> None:
+        """
+        Let only so much through, also of topics to come.
+
+        Parameters
+        ----------
+        limits
+            Of a topic.
+        pause_reason
+            Why frames of a stream are held back, '' where they are not.
+
+        """
+        self._limits, self._pause_reason = limits, pause_reason
+        for stream in self._streams.values():
+            self._limit(stream)
+
+    def _limit(self, stream: ImageStream) -> None:
+        stream.limits = self._limits(stream.topic)
+        stream.gate.close(self._pause_reason(stream))
 
     def check_zones(self, zones: Callable[[str], Zones]) -> None:
         """
@@ -162,8 +179,15 @@ class StreamSet(Mapping[str, ImageStream]):
                 raise SettingError(f'{topic}: {problem}')
 
     def follow(self) -> None:
-        """Match the publishers there are, and look for topics of patterns; about once a second."""
+        """
+        Match the publishers there are, and look for topics of patterns; about once a second.
+
+        Without a receiver only publishers of topics that were removed are taken down.
+
+        """
         self._take_down(time.monotonic_ns() - _LAST_READ_NS)
+        if self._receiver is None:
+            return
         if any(image.is_pattern for image in self._wanted.images):
             self._apply(self._plan(self._wanted))
         for stream in self._streams.values():
@@ -235,7 +259,7 @@ class StreamSet(Mapping[str, ImageStream]):
 
     def _open(self, stream: ImageStream) -> None:
         stream.open_publishers()
-        stream.limits = self._limits(stream.topic)
+        self._limit(stream)
         if self._receiver is not None:
             stream.subscribe(self._receiver)
 
