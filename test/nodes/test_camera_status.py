@@ -77,6 +77,11 @@ def test_the_status_says_what_is_amiss(probe: Probe, camera: Camera) -> None:
     expect('frozen', 'frozen: the same picture came ')
     camera.pixels = lambda number: noise(number) // 20
     expect('dark', 'dark: 100% of the picture is black')
+    assert probe.set_parameter('idle', True) == ''  # no picture is looked at: nothing is known
+    values = expect('ok', 'paused: idle')
+    assert 'black' not in values
+    assert probe.set_parameter('idle', False) == ''
+    expect('dark', 'dark: 100% of the picture is black')
     camera.pixels = lambda number: 255 - noise(number) // 50
     expect('bright', 'bright: 100% of the picture is white')
     camera.pixels = noise

@@ -131,6 +131,11 @@ class CameraWatch:
             self._pictures = _Pictures()
             self._stamps.forget()
 
+    def note_pause(self) -> None:
+        """Forget the pictures, of which none is looked at any more."""
+        with self._lock:
+            self._pictures = _Pictures()
+
     def judge(self, limits: WatchLimits, now_ns: int) -> Verdict:
         """Return what is amiss, by what was noted since the last verdict; silence apart."""
         with self._lock:

@@ -53,6 +53,8 @@ def _judge_camera(stream: ImageStream, counts: Counts, now_ns: int) -> Verdict:
     """Return what is amiss with a camera; of one that is silent only that is known."""
     limits = stream.limits.watch
     silent_ns = stream.statistics.silent_ns
+    if stream.gate.reason:
+        stream.watch.note_pause()
     verdict = stream.watch.judge(limits, now_ns)
     text = stream.problem
     if not text and counts.received == 0:
