@@ -8,8 +8,13 @@ from yolov7_trt_ros.nodes.frame_gate import FrameGate
 def test_an_open_gate_lets_all_through_and_holds_none() -> None:
     gate: FrameGate[int] = FrameGate()
     assert not gate.is_closed and gate.admits(1)
+    assert not gate.decides
     assert gate.ask([].append) is None
-    assert gate.admits(2)
+    assert gate.decides and gate.admits(2), 'the next one, whatever the rate'
+    assert not gate.decides and gate.is_awaited
+    gate.ask([].append)
+    gate.tell('found in another that was in work')
+    assert not gate.decides
 
 
 def test_a_closed_gate_holds_the_latest_frame_for_who_asks() -> None:

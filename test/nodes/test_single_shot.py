@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from fake_engine import FakeEngine
 import numpy as np
 import pytest
 from ros_probe import DetectorProcess, image_msg, Probe
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2DArray
+
+from yolov7_trt_ros.errors import DeviceLostError
+from yolov7_trt_ros.testing import FakeDetector
 
 TOPIC, DETECTIONS = '/shot/image_raw', '/shot/detections'
 UNHEARD = '/unheard/image_raw'
@@ -140,3 +144,38 @@ def test_an_image_that_fails_is_told(probe: Probe, node, camera: Camera) -> None
     camera.message.encoding = 'no such encoding'
     success, message = detect_once(probe)
     assert not success and f'{TOPIC}: failed: ' in message and 'no such encoding' in message
+
+
+def test_a_rate_holds_up_nobody_who_asks(probe: Probe, node, camera: Camera) -> None:
+    assert probe.set_parameter('max_rate_hz', 0.001) == ''
+    assert probe.change_state('configure') and probe.change_state('activate')
+    probe.wait_until(lambda: probe.counts(TOPIC)['skipped'] > 3, 'images beyond the rate')
+    before = probe.counts(TOPIC)['processed']
+    for count in (1, 2):
+        assert detect_once(probe)[0]
+        assert probe.counts(TOPIC)['processed'] == before + count
+
+
+def test_what_a_lost_device_means_is_told_at_once(probe: Probe, camera: Camera) -> None:
+    engine = FakeEngine(FakeDetector([DeviceLostError('gone')]))
+    with probe.host(engine.seam, autostart=True, idle=True, image_topics=TOPIC):
+        probe.wait_for_state('active')
+        assert detect_once(probe) == (False, f'{TOPIC}: failed: DeviceLostError: gone')
+        success, message = detect_once(probe)
+        assert not success and 'restart the node: gone' in message
+
+
+def test_a_trigger_that_is_late_ends_no_later_call(probe: Probe, camera: Camera) -> None:
+    """As when the last answer and the end of the time that there is for it come together."""
+    camera.stop()
+    with probe.host(
+        FakeEngine(FakeDetector()).seam, autostart=True, idle=True, image_topics=TOPIC
+    ) as node:
+        probe.wait_for_state('active')
+        client = probe.node.create_client(Trigger, '/detector/detect_once')
+        probe.wait_until(client.service_is_ready, 'the service')
+        future = client.call_async(Trigger.Request())
+        probe.wait_until(lambda: node._single_shot._future, 'the call')
+        node._single_shot._answered.trigger()
+        probe.wait_until(lambda: camera.publish() or future.done(), 'its answer')
+        assert future.result().success

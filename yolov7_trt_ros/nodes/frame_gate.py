@@ -33,6 +33,11 @@ class FrameGate(Generic[T]):
         return bool(self.reason) and not self._is_asked
 
     @property
+    def decides(self) -> bool:
+        """Whether it is asked about the next frame, and no rate counts."""
+        return bool(self.reason) or self._is_asked
+
+    @property
     def is_awaited(self) -> bool:
         """Whether somebody waits for what comes of a frame."""
         return self._on_result is not None
@@ -65,7 +70,7 @@ class FrameGate(Generic[T]):
         with self._lock:
             held, self._held = self._held, None
             self._on_result = on_result
-            self._is_asked = held is None and bool(self.reason)
+            self._is_asked = held is None
             return held
 
     def forget(self) -> None:
@@ -84,5 +89,6 @@ class FrameGate(Generic[T]):
             return
         with self._lock:
             on_result, self._on_result = self._on_result, None
+            self._is_asked = False
         if on_result is not None:
             on_result(result)

@@ -315,8 +315,8 @@ class ImageStream:
 
         """
         try:
-            limited = not self.gate.reason
-            if limited and not self.rate_limit.admits(arrived_ns, self.limits.max_rate_hz):
+            gated = self.gate.decides
+            if not gated and not self.rate_limit.admits(arrived_ns, self.limits.max_rate_hz):
                 self.statistics.count('skipped')
                 return None
             if message.size_bytes > self.limits.max_message_bytes:
@@ -336,7 +336,7 @@ class ImageStream:
             raise
         transport_ns = None if age_ns is None else max(0, age_ns - waited_ns)
         frame = ReceivedFrame(self, message, arrived_ns, transport_ns)
-        if self.gate.reason and not self.gate.admits(frame):
+        if gated and not self.gate.admits(frame):
             self.statistics.count('skipped')
             return None
         return frame

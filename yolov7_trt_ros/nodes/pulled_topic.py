@@ -78,7 +78,7 @@ class PulledTopic:
         """Return from when on it is worth looking for a message; monotonic nanoseconds."""
         if self._stream.gate.is_closed:
             return max(self._rest_until_ns, self._taken_ns + _LOOK_NS)
-        if self._stream.limits.max_rate_hz <= 0 or self._stream.gate.reason:
+        if self._stream.limits.max_rate_hz <= 0 or self._stream.gate.decides:
             return self._rest_until_ns
         due_ns = min(self._stream.rate_limit.due_ns, self._taken_ns + _LOOK_NS)
         return max(self._rest_until_ns, due_ns)

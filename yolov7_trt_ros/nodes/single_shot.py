@@ -50,7 +50,7 @@ class SingleShot:
         self._future: Future[None] | None = None
         self._group = MutuallyExclusiveCallbackGroup()
         self._timers = MutuallyExclusiveCallbackGroup()
-        self._answered = node.create_guard_condition(self._finish)
+        self._answered = node.create_guard_condition(self._finish_if_all)
         node.create_service(
             Trigger, '~/detect_once', self._serve, callback_group=self._group
         )
@@ -97,9 +97,13 @@ class SingleShot:
     def _note(self, topic: str, result: str) -> None:
         with self._lock:
             self._results[topic] = result
-            is_last = self._wanted <= self._results.keys()
-        if is_last:
-            self._answered.trigger()
+        self._answered.trigger()
+
+    def _finish_if_all(self) -> None:
+        with self._lock:
+            is_all = self._wanted <= self._results.keys()
+        if is_all:  # not so of a trigger that is left from the call before
+            self._finish()
 
     def _finish(self) -> None:
         if self._future is not None and not self._future.done():
