@@ -17,6 +17,7 @@ import weakref
 
 from yolov7_trt_ros.core.serialized_image import MessageHeader, PackedImage, RawImage
 from yolov7_trt_ros.core.stable_memory import StableMemory
+from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.errors import ReceiveError
 from yolov7_trt_ros.nodes.message_layout import MessageLayout, read_layout
 from yolov7_trt_ros.nodes.rcl_door import find_function, open_library
@@ -100,7 +101,8 @@ class TakenMessage:
     @property
     def stamp_ns(self) -> int:
         """Return the header's stamp in nanoseconds."""
-        return self._header().stamp_ns
+        values = self._values
+        return int(values['header.stamp.sec'] * NS_PER_S + values['header.stamp.nanosec'])
 
     @property
     def size_bytes(self) -> int:

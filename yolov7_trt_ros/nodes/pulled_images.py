@@ -156,13 +156,13 @@ class PulledImages:
         if self._closed:
             return []
         self._calls += 1
-        found = self._waiting.look(self._due(self._present(), time.monotonic_ns()))
+        found = self._waiting.look(self._due())
         self._looked_ns = time.monotonic_ns()
         return self._take_from(found, most)
 
     def has_waiting(self) -> bool:
         """Whether a frame waits to be taken, of a topic whose next one is wanted already."""
-        return bool(self._waiting.look(self._due(self._present(), time.monotonic_ns())))
+        return bool(self._waiting.look(self._due()))
 
     def _take_from(
         self, ready: Iterable[PulledTopic], most: int
@@ -193,12 +193,11 @@ class PulledImages:
     def _look(self, ready: dict[PulledTopic, int], pause_ns: int | None) -> None:
         """Add what is ready now, or becomes so within a pause; ends early at any change."""
         now_ns, looked_ns = time.monotonic_ns(), self._looked_ns
-        others = [each for each in self._present() if each not in ready]
-        later = [each.look_ns() for each in others if each.look_ns() > now_ns]
-        others = self._due(others, now_ns)
+        look_ns = {each: each.look_ns() for each in self._present() if each not in ready}
+        others = [each for each, at_ns in look_ns.items() if at_ns <= now_ns]
         found = self._waiting.look(others)
         if not found:
-            pauses_ns = [at_ns - now_ns for at_ns in later]
+            pauses_ns = [at_ns - now_ns for at_ns in look_ns.values() if at_ns > now_ns]
             if pause_ns is not None:
                 pauses_ns.append(pause_ns)
             found = self._waiting.wait(others, min(pauses_ns, default=-1))
@@ -207,8 +206,9 @@ class PulledImages:
         for each in found:
             ready[each] = looked_ns
 
-    def _due(self, topics: Iterable[PulledTopic], now_ns: int) -> list[PulledTopic]:
-        return [each for each in topics if each.look_ns() <= now_ns]
+    def _due(self) -> list[PulledTopic]:
+        now_ns = time.monotonic_ns()
+        return [each for each in self._present() if each.look_ns() <= now_ns]
 
     def _present(self) -> list[PulledTopic]:
         with self._lock:
