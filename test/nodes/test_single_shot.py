@@ -9,6 +9,7 @@ from fake_engine import FakeEngine
 import numpy as np
 import pytest
 from ros_probe import DetectorProcess, image_msg, Probe
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2DArray
 
@@ -136,6 +137,15 @@ def test_nothing_is_detected_while_nobody_listens(
         lambda: probe.counts(UNHEARD)['skipped'] > before['skipped'] + 3, 'skipped images'
     )
     assert probe.counts(UNHEARD)['processed'] == before['processed']
+    overlays: list[Any] = []
+    topic = UNHEARD.replace('image_raw', 'detections/overlay')
+    subscription = probe.node.create_subscription(Image, topic, overlays.append, 10)
+    probe.wait_until(lambda: len(overlays) > 2, 'overlays')
+    assert probe.set_parameter('publish_overlay', False) == ''
+    probe.wait_until(
+        lambda: probe.values(UNHEARD).get('paused') == 'nobody subscribes', 'the pause'
+    )
+    probe.node.destroy_subscription(subscription)
     camera.close()
 
 

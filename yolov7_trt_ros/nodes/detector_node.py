@@ -351,7 +351,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _pause_reason(self, stream: ImageStream) -> str:
         if self._state != 'active':
             return self._state
-        return self._current_settings().of(stream.topic).pause_reason(stream)
+        return self._current_settings().pause_reason(stream)
 
     def _begin_single_shot(self) -> Mapping[str, ImageStream] | str:
         """Return the streams of a node that is ready to detect in them, or why it is not."""

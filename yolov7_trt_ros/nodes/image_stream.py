@@ -352,12 +352,12 @@ class ImageStream:
         self.statistics.count('skipped', -1)  # it is not, after all
         receiver.give(held)
 
-    def has_listeners(self) -> bool:
-        """Whether somebody listens to what is found."""
+    def has_listeners(self, *, overlay: bool) -> bool:
+        """Whether somebody listens to what is found; to the overlay counts only with `overlay`."""
         with self._lock:
             return any(
                 publisher is not None and publisher.get_subscription_count()
-                for publisher in (self._detections, self._overlay)
+                for publisher in (self._detections, self._overlay if overlay else None)
             )
 
     def note_picture(self, image: ImageView, received_ns: int) -> None:

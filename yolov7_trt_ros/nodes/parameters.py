@@ -330,13 +330,6 @@ class TopicSettings:
     idle: bool
     only_when_subscribed: bool
 
-    def pause_reason(self, stream: ImageStream) -> str:
-        """Return why nothing is to be detected in a topic at present, '' where it is."""
-        if self.idle:
-            return 'idle'
-        unheard = self.only_when_subscribed and not stream.has_listeners()
-        return 'nobody subscribes' if unheard else ''
-
 
 @dataclasses.dataclass(frozen=True)
 class NodeSettings:
@@ -361,6 +354,15 @@ class NodeSettings:
     def of(self, topic: str) -> TopicSettings:
         """Return what holds for a topic, by its full name."""
         return self.topics.get(topic, self.default)
+
+    def pause_reason(self, stream: ImageStream) -> str:
+        """Return why nothing is to be detected in a topic at present, '' where it is."""
+        own = self.of(stream.topic)
+        if own.idle:
+            return 'idle'
+        if own.only_when_subscribed and not stream.has_listeners(overlay=self.publish_overlay):
+            return 'nobody subscribes'
+        return ''
 
 
 def check_changes(
