@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from fake_engine import FakeEngine
@@ -13,7 +14,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.errors import DeviceLostError
+from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 from yolov7_trt_ros.testing import FakeDetector
 
 TOPIC, DETECTIONS = '/shot/image_raw', '/shot/detections'
@@ -189,3 +190,25 @@ def test_a_trigger_that_is_late_ends_no_later_call(probe: Probe, camera: Camera)
         node._single_shot._answered.trigger()
         probe.wait_until(lambda: camera.publish() or future.done(), 'its answer')
         assert future.result().success
+
+
+def test_several_engines_and_topics_of_a_pattern_are_asked_again_and_again(
+    probe: Probe, camera: Camera, photograph: np.ndarray, receive: str, tmp_path: Path
+) -> None:
+    """The first engine fails, so that the second has to answer, beside attempts at the first."""
+    listed = tmp_path / 'engines.yaml'
+    listed.write_text('engines: [{model: yolov7-nano, name: second}]')
+    other = Camera(probe, photograph, '/shot2/image_raw')
+    engine = FakeEngine(FakeDetector([InferenceError('no')]), FakeDetector())
+    with probe.host(
+        engine.seam, autostart=True, image_topics='/*/image_raw', engines=str(listed),
+        only_when_subscribed=True, receive=receive,
+        **{'topics./shot2/image_raw.idle': True},
+    ) as node:
+        probe.wait_until(lambda: len(node._streams or ()) == 2, 'both topics')
+        for count in range(1, 6):
+            success, message = detect_once(probe)
+            assert success and message.count('0 detections') == 2, message
+            counts = [stream.statistics.counts() for stream in node._streams.values()]
+            assert [each.processed for each in counts] == [count, count]
+    other.close()
