@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.core.decode import Candidates, decode_outputs, select_detections
+from yolov7_trt_ros.core.decode import (
+    Candidates,
+    decode_outputs,
+    select_detections,
+    thresholds_of,
+)
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle
@@ -531,3 +536,12 @@ def test_the_layouts_of_this_file_are_all_there_are() -> None:
     assert {layout.name for layout in OutputLayout} == {
         'GRID', 'RAW_HEADS', 'BOXES_AND_SCORES', 'LABELLED', 'END2END_TRT', 'END2END_ORT'
     }
+
+
+def test_the_least_score_of_each_class_is_its_own_in_whatever_order() -> None:
+    settings = DetectSettings(score_threshold=0.5, class_thresholds=((7, 0.25), (2, 0.75)))
+    classes = np.array([0, 2, 5, 7, 9, 2**31 - 1], np.int32)
+    assert thresholds_of(classes, settings).tolist() == [0.5, 0.75, 0.5, 0.25, 0.5, 0.5]
+    for each in (settings, DetectSettings()):
+        found = thresholds_of(classes[:0], each)
+        assert found.dtype == np.float32 and found.shape == (0,)

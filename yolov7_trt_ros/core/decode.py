@@ -125,10 +125,12 @@ def thresholds_of(
     classes: NDArray[np.int32], settings: DetectSettings
 ) -> NDArray[np.float32]:
     """Return the least score (n,) of each of some classes (n,)."""
-    thresholds = np.full(len(classes), settings.score_threshold, np.float32)
-    for class_id, score in settings.class_thresholds:
-        thresholds[classes == class_id] = score
-    return thresholds
+    if not settings.class_thresholds:
+        return np.full(len(classes), settings.score_threshold, np.float32)
+    ids, scores = np.array(sorted(settings.class_thresholds)).T
+    places = np.minimum(np.searchsorted(ids, classes), len(ids) - 1)
+    has_own = ids[places] == classes
+    return np.where(has_own, scores[places], settings.score_threshold).astype(np.float32)
 
 
 def _best(scores: NDArray[np.float32], most: int) -> NDArray[np.intp]:
