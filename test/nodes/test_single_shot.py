@@ -102,7 +102,8 @@ def test_an_idle_node_detects_what_is_asked_for_and_nothing_else(
     camera.stop()
     probe.spin(1.5)  # the last image was looked at, and held
     last = camera.stamp
-    assert detect_once(probe)[0]
+    success, message = detect_once(probe)
+    assert success, message
     probe.wait_until(lambda: len(found) == 2, 'its detections')
     assert found[1].header.stamp == last
     counts = probe.counts(TOPIC)

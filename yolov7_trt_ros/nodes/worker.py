@@ -128,10 +128,10 @@ class DetectionWorker:
     @property
     def fault(self) -> str:
         """Why the thread has ended though nobody stopped it, '' while it runs."""
-        if self._thread.is_alive():
-            return ''
         if self._lost is not None:
             return f'detection has stopped, restart the node: {self._lost}'
+        if self._thread.is_alive():
+            return ''
         return f'the detection thread has ended: {_RECOVERY}'
 
     @property
@@ -292,15 +292,16 @@ class DetectionWorker:
 
     def _process_failed(self, frames: Sequence[ReceivedFrame], error: Exception) -> None:
         """Try the frames of a failed batch one by one: only some may be to blame."""
-        lost = isinstance(error, DeviceLostError)
-        if len(frames) > 1 and not lost:
+        if isinstance(error, DeviceLostError):
+            self._lost = error  # known before anybody is told of the frame
+        elif len(frames) > 1:
             for each in frames:
                 self._process([each])
             return
         for each in frames:
             self._fail(each, error)
-        if lost:
-            raise error
+        if self._lost is not None:
+            raise self._lost
 
     def _fail(self, frame: ReceivedFrame, error: Exception) -> None:
         """Count a frame as failed and say why; the next one may be better."""
