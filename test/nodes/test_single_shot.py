@@ -99,6 +99,8 @@ def test_an_idle_node_detects_what_is_asked_for_and_nothing_else(
     assert probe.values(TOPIC)['paused'] == 'idle' and 'paused: idle' in probe.summary(TOPIC)[0]
     assert detect_once(probe)[0]
     probe.wait_until(lambda: len(found) == 1, 'its detections')
+    skipped = probe.counts(TOPIC)['skipped']
+    probe.wait_until(lambda: probe.counts(TOPIC)['skipped'] > skipped, 'an image after that one')
     camera.stop()
     probe.spin(1.5)  # the last image was looked at, and held
     last = camera.stamp
@@ -194,17 +196,18 @@ def test_a_trigger_that_is_late_ends_no_later_call(probe: Probe, camera: Camera)
 
 
 def test_several_engines_and_topics_of_a_pattern_are_asked_again_and_again(
-    probe: Probe, camera: Camera, photograph: np.ndarray, receive: str, tmp_path: Path
+    probe: Probe, photograph: np.ndarray, receive: str, tmp_path: Path
 ) -> None:
     """The first engine fails, so that the second has to answer, beside attempts at the first."""
     listed = tmp_path / 'engines.yaml'
     listed.write_text('engines: [{model: yolov7-nano, name: second}]')
-    other = Camera(probe, photograph, '/shot2/image_raw')
+    names = ('/several/one/image_raw', '/several/two/image_raw')  # nobody has ever listened
+    cameras = [Camera(probe, photograph, name) for name in names]
     engine = FakeEngine(FakeDetector([InferenceError('no')]), FakeDetector())
     with probe.host(
-        engine.seam, autostart=True, image_topics='/*/image_raw', engines=str(listed),
+        engine.seam, autostart=True, image_topics='/several/*/image_raw', engines=str(listed),
         only_when_subscribed=True, receive=receive,
-        **{'topics./shot2/image_raw.idle': True},
+        **{f'topics.{names[1]}.idle': True},
     ) as node:
         probe.wait_until(lambda: len(node._streams or ()) == 2, 'both topics')
         for count in range(1, 6):
@@ -212,4 +215,5 @@ def test_several_engines_and_topics_of_a_pattern_are_asked_again_and_again(
             assert success and message.count('0 detections') == 2, message
             counts = [stream.statistics.counts() for stream in node._streams.values()]
             assert [each.processed for each in counts] == [count, count]
-    other.close()
+    for camera in cameras:
+        camera.close()
