@@ -19,6 +19,9 @@ SHARED_DATA = REPOSITORY.parent / 'shared' / 'data'
 # Started in the background of a script, everything below ignores Ctrl-C, which some tests press.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# So does a hangup under nohup: it is still no end of the tests, but one of what they start.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 # No property is about time: Hypothesis would fail what takes over 0.2 s once, as anything may on
 # a loaded machine or an emulated one.

@@ -210,7 +210,10 @@ def test_jazzy_has_an_environment_of_its_own(tmp_path: Path, make: Make) -> None
     words = [word for call in calls(tmp_path) for word in call]
     assert 'requirements/ros-jazzy.txt' in words and '4.1.1+jazzy' in words
     assert not [word for word in words if 'kilted' in word]
-    assert calls(tmp_path)[-1] == ['-m', 'pytest', '-k', 'letterbox']
+    assert calls(tmp_path)[-1] == [
+        '-m', 'pytest', '-n', 'auto', '--maxprocesses', '8', '--dist', 'loadfile',
+        '-k', 'letterbox',
+    ]
     python = checkout / '.venv-jazzy/bin/python'
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$AMENT_PREFIX_PATH" "$PATH"\n')
     done = make(checkout, 'test-jazzy')
