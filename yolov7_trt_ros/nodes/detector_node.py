@@ -124,9 +124,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._state = 'unconfigured'
         self._single_shot = SingleShot(self, self._begin_single_shot, self._end_single_shot)
         self._updates = ModelUpdates(self, self._engine, self._on_serving, self._hold_model)
+        self._more = MoreEngines(self, self._engine)
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
-        self._more = MoreEngines(self, self._engine, self._trusted)
         for spec in parameters.TOPIC_PARAMETERS:
             resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
         declare_given(self)
@@ -295,7 +295,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._warn_of_idle_topics(values, held_values(self))
         bank = self._updates.use(detector, values['model'], parameters.update_limits(values))
         self._detector = bank
-        self._detector = self._more.join(bank, values | self._trusted.files_to_open(values))
+        named = values | self._trusted.files_to_open(values)
+        self._detector = self._more.join(bank, named, self._trusted)
         if self._state == 'active':
             self._start_worker(self._detector)
 
@@ -450,7 +451,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._trusted.check(checked)
         values = before | checked
         if 'engines' in checked:
-            self._more.check(values)
+            self._more.check(values, self._trusted)
         of_topics = changed_values(self, changes, values['image_topics'])
         updates = self._state in ('inactive', 'active') and values['model'] != before['model']
         if updates:

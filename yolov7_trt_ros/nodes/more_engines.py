@@ -33,21 +33,23 @@ class MoreEngines:
 
     Parameters
     ----------
-    node, engine, trusted
-        Whose, where detectors come from, and where files may lie.
+    node, engine
+        Whose, and where detectors come from.
 
     """
 
-    def __init__(self, node: Node, engine: Engine, trusted: TrustedFolders) -> None:
-        self._node, self._engine, self._trusted = node, engine, trusted
+    def __init__(self, node: Node, engine: Engine) -> None:
+        self._node, self._engine = node, engine
         self._team: EngineTeam | None = None
         self._told: set[str] = set()
 
-    def check(self, values: Mapping[str, Any]) -> None:
+    def check(self, values: Mapping[str, Any], trusted: TrustedFolders) -> None:
         """Raise SettingError where `engines` names what it may not; see `read_engines`."""
-        read_engines(values, self._trusted)
+        read_engines(values, trusted)
 
-    def join(self, bank: EngineBank, values: Mapping[str, Any]) -> EngineBank | EngineTeam:
+    def join(
+        self, bank: EngineBank, values: Mapping[str, Any], trusted: TrustedFolders
+    ) -> EngineBank | EngineTeam:
         """
         Return a team of the bank and what `engines` names; without any, the bank.
 
@@ -62,7 +64,7 @@ class MoreEngines:
         self.forget()
         with contextlib.ExitStack() as opened:
             others = []
-            for number, named in enumerate(read_engines(values, self._trusted), 2):
+            for number, named in enumerate(read_engines(values, trusted), 2):
                 detector = self._open(number, named, bank)
                 opened.callback(detector.close)
                 others.append(OpenModel(ModelId(number, echo(named.name, _NAME)), detector, ''))
