@@ -578,7 +578,7 @@ def test_a_tool_that_falls_silent_is_an_error(tmp_path: Path) -> None:
     source = TegrastatsSource(command, interval_ms=10, first_line_s=1.0)
     source.read()
     time.sleep(1.2)
-    with pytest.raises(PowerCommandError, match='no line for 1 s; it hangs'):
+    with pytest.raises(PowerCommandError, match='no line for [0-9]+ s; it hangs'):
         source.read()
     source.close()
 
