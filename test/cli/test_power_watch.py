@@ -36,6 +36,8 @@ SAMPLE = BoardSample(
     memory=BoardMemory(7607, 4000, 3800, 3800, 4.0, 12),
 )
 FACTS = {'board': 'Jetson', 'mode': '25W', 'jetson_clocks': 'off', 'source': 'sysfs'}
+SIZES = ('COLUMNS', 'LINES')
+"""What would count instead of the terminal's own size."""
 ENTER, LEAVE = b'\x1b[?1049h', b'\x1b[?1049l'
 
 
@@ -136,12 +138,13 @@ class Terminal:
         self.master, self._slave = pty.openpty()
         self.resize(columns, 50)
         self.before = termios.tcgetattr(self._slave)
+        known = {name: value for name, value in os.environ.items() if name not in SIZES}
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'yolov7_trt_ros', 'power', '--emulate', 'orin_nano_super',
              'watch', '--period', '0.1', *arguments],
             stdin=self._slave, stdout=self._slave, stderr=self._slave, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(self._slave, termios.TIOCSCTTY, 0),
-            env={**os.environ, 'TERM': 'xterm-256color', 'PYTHONUTF8': '1', **environment},
+            env={**known, 'TERM': 'xterm-256color', 'PYTHONUTF8': '1', **environment},
         )
         self.shown = b''
 

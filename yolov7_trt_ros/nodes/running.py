@@ -145,6 +145,8 @@ def run_node(
         print(f'{name}: cannot start: {explain_start(exc)}', file=sys.stderr)
         return 1
     try:
+        # Before the node: a signal would leave a node behind for which there is none.
+        executor = PoolExecutor(threads) if threads > 1 else OneThreadExecutor()
         warn = rclpy.logging.get_logger(name).warning
         end_with_starter(os.environ, warn)
         if problem := network_problem(os.environ, has_network()):
@@ -153,7 +155,6 @@ def run_node(
         check_given_parameters(node)
     except Exception as exc:  # whatever it is, the user gets a line
         return _end_start(name, exc)
-    executor = PoolExecutor(threads) if threads > 1 else OneThreadExecutor()
     _spin(node, executor)
     return int(getattr(node, _EXIT_CODE, 0))
 
