@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 MOST_MEMORY_BYTES = 1 << 30
-MOST_SECONDS = 5.0
+MOST_SECONDS = 60.0  # what is not bounded takes hours; slow machines take ten times as long
 
 
 def damaged(
@@ -38,7 +38,7 @@ def damaged(
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Let what runs inside take 1 GiB more memory, and its thread 5 s of CPU time."""
+    """Let what runs inside take 1 GiB more memory, and its thread 60 s of CPU time."""
     pages = int(Path('/proc/self/statm').read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     most = pages * resource.getpagesize() + MOST_MEMORY_BYTES

@@ -155,7 +155,7 @@ def test_work_is_bounded_by_native_code(data: bytes) -> None:
     start_s = time.thread_time()
     with pytest.raises(ImageError, match='truncated'):
         decode_compressed(data)
-    assert time.thread_time() - start_s < 5  # a loop of Python over its bytes takes 40 s
+    assert time.thread_time() - start_s < 20  # a loop of Python over its bytes takes 40 s
 
 
 def test_a_jpeg_of_very_many_scans_is_refused() -> None:

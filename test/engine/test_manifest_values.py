@@ -36,7 +36,7 @@ from yolov7_trt_ros.errors import BuildError, PlanError, SettingError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INPUTS = 3000
-MOST_S = 5.0
+MOST_S = 60.0  # what is not bounded takes far longer; a loaded machine may take seconds
 MOST_MORE_KIB = 1 << 20
 HERE = Machine('TensorRT', '10.3.0', '12.6', 'Orin', '8.7')
 ODD: tuple[Any, ...] = (

@@ -10,7 +10,9 @@ there are at most as many instructions as a large checkpoint has, and none may d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
+import contextlib
+import gc
 import io
 import pickletools
 from typing import Any, BinaryIO, NoReturn
@@ -51,10 +53,23 @@ def load_pickle(file: BinaryIO, find_storage: FindStorage | None = None) -> Any:
 
     """
     try:
-        return _Reader(find_storage).read(file)
+        with _no_collection():
+            return _Reader(find_storage).read(file)
     except _MISTAKES as exc:
         reason = str(exc).strip().split('\n')[0][:200] or type(exc).__name__
         raise CheckpointError(f'the checkpoint is damaged or cut off: {reason}') from exc
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from looking through a million new objects again and again: no cycle is made."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def load_pickle_bytes(data: bytes, find_storage: FindStorage | None = None) -> Any:
