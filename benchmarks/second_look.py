@@ -42,9 +42,9 @@ from yolov7_trt_ros.core.detector import Detector, DetectSettings  # noqa: E402
 from yolov7_trt_ros.core.image import ImageView  # noqa: E402
 from yolov7_trt_ros.core.look_options import LookOptions  # noqa: E402
 from yolov7_trt_ros.core.merge_looks import Look, merge_looks  # noqa: E402
-from yolov7_trt_ros.engine.decoding_cut import cut_decoding  # noqa: E402
 from yolov7_trt_ros.engine.looks import look_engines  # noqa: E402
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector  # noqa: E402
+from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding  # noqa: E402
 from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise  # noqa: E402
 from yolov7_trt_ros.report.accuracy import accuracy_settings  # noqa: E402
 from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations  # noqa: E402

@@ -23,7 +23,6 @@ from yolov7_trt_ros.engine import builder
 from yolov7_trt_ros.engine.build_progress import BuildProgress
 from yolov7_trt_ros.engine.builder import build_plan, BuildOptions, choose_profiles
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
 from yolov7_trt_ros.engine.plan import (
     Machine,
     manifest_path,
@@ -41,6 +40,7 @@ from yolov7_trt_ros.errors import (
     ModelNotFoundError,
     SettingError,
 )
+from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
 
 BuildModel = Callable[..., Path]
 NANO = find_model('yolov7-nano')

@@ -17,9 +17,9 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout
 from yolov7_trt_ros.core.preprocess import decode_compressed
 from yolov7_trt_ros.engine import onnx_detector
-from yolov7_trt_ros.engine.decoding_cut import cut_decoding, load_cut
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
+from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding, load_cut
 
 NANO = find_model('yolov7-nano')
 BOTH = DetectSettings(score_threshold=1e-4, iou_threshold=0.9, multi_label=True)

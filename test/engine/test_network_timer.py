@@ -18,8 +18,8 @@ from yolov7_trt_ros.engine import network_timer
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_batches import OnnxBatches
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.onnx_session import onnx_precision, OnnxSession
 from yolov7_trt_ros.errors import InferenceError, ModelFormatError, SettingError
+from yolov7_trt_ros.onnx_tools.session import onnx_precision, OnnxSession
 from yolov7_trt_ros.testing import FAKE_TIMINGS, FakeDetector, smooth_picture
 
 SETTINGS = DetectSettings()

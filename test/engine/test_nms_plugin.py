@@ -12,9 +12,9 @@ import pytest
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import OutputLayout
-from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import ModelFormatError, ModelLayoutError
+from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin
 
 IMAGE = ImageView.from_array(np.zeros((64, 64, 3), np.uint8))
 CORNERS = [[10, 20, 30, 40], [40, 10, 60, 30]]

@@ -14,8 +14,8 @@ import onnxruntime
 import pytest
 
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
 from yolov7_trt_ros.errors import BuildError, ModelFormatError
+from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
 
 BuildModel = Callable[..., Path]
 NANO = find_model('yolov7-nano')

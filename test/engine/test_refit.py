@@ -21,7 +21,6 @@ from yolov7_trt_ros.engine import build_needed_plan, DetectorOptions, refit
 from yolov7_trt_ros.engine.build_progress import BuildProgress
 from yolov7_trt_ros.engine.builder import BuildOptions
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
 from yolov7_trt_ros.engine.plan import (
     manifest_path,
     PlanManifest,
@@ -42,6 +41,7 @@ from yolov7_trt_ros.errors import (
     RefitError,
 )
 from yolov7_trt_ros.onnx_tools.runtime import open_session
+from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))

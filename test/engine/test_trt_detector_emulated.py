@@ -26,7 +26,6 @@ from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec
 from yolov7_trt_ros.core.stable_memory import StableMemory
-from yolov7_trt_ros.engine.decoding_cut import load_cut
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.engine.plan import Machine, PlanManifest, ShapeRange
@@ -38,6 +37,7 @@ from yolov7_trt_ros.errors import (
     PlanError,
     SettingError,
 )
+from yolov7_trt_ros.onnx_tools.decoding_cut import load_cut
 from yolov7_trt_ros.testing import encoded_view
 
 ROOT = Path(__file__).parents[2]

@@ -15,12 +15,12 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.engine.build_progress import BuildProgress
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
 from yolov7_trt_ros.engine.plan import read_manifest, ShapeRange
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.engine.trt_detector import TrtDetector
 from yolov7_trt_ros.engine.trt_network import BuildSettings
 from yolov7_trt_ros.errors import ModelLayoutError
+from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
 
 PlanMaker = Callable[..., Path]
 SETTINGS = DetectSettings(score_threshold=0.3)

@@ -20,10 +20,10 @@ from yolov7_trt_ros.model.calibration_histogram import (
     METHODS,
     percentile_range,
 )
-from yolov7_trt_ros.model.float_model import FloatModel
-from yolov7_trt_ros.model.onnx_source import load_source
 from yolov7_trt_ros.model.placement import place
-from yolov7_trt_ros.model.session import TensorSession
+from yolov7_trt_ros.onnx_tools.float_source import load_source
+from yolov7_trt_ros.onnx_tools.graph import FloatModel
+from yolov7_trt_ros.onnx_tools.tensor_session import TensorSession
 
 
 def histogram_of(*batches: NDArray[np.float32]) -> Histogram:

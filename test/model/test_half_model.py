@@ -12,13 +12,13 @@ import onnxruntime
 import pytest
 from quantise_networks import branching
 
-from yolov7_trt_ros.engine.half_precision import convert_to_half
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
 from yolov7_trt_ros.errors import ExportError
-from yolov7_trt_ros.model.float_model import FloatModel
-from yolov7_trt_ros.model.half_model import make_mixed
-from yolov7_trt_ros.model.onnx_source import load_source
+from yolov7_trt_ros.onnx_tools.float_source import load_source
+from yolov7_trt_ros.onnx_tools.graph import FloatModel
+from yolov7_trt_ros.onnx_tools.half_model import make_mixed
+from yolov7_trt_ros.onnx_tools.half_precision import convert_to_half
+from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
 
 
 def test_the_embedded_model() -> None:

@@ -12,10 +12,10 @@ import pytest
 from quantise_networks import branching
 
 from yolov7_trt_ros.model.calibration import calibrate, Calibration
-from yolov7_trt_ros.model.float_model import FloatModel
-from yolov7_trt_ros.model.onnx_source import load_source
 from yolov7_trt_ros.model.sensitivity import rank_convs
 from yolov7_trt_ros.model.tournament import choose_winner, Entry, run_tournament
+from yolov7_trt_ros.onnx_tools.float_source import load_source
+from yolov7_trt_ros.onnx_tools.graph import FloatModel
 
 METHODS = ('kl', 'mse', 'percentile', 'minmax')
 FRAGILE = 'block.conv'

@@ -12,7 +12,7 @@ import pytest
 
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import ModelFormatError
-from yolov7_trt_ros.report.onnx_chains import Chain, find_chains, load_chains
+from yolov7_trt_ros.onnx_tools.chains import Chain, find_chains, load_chains
 
 
 def model(*nodes: Any, outputs: tuple[str, ...] = ('y',)) -> Any:

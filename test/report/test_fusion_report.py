@@ -15,6 +15,7 @@ import pytest
 
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import ModelLayoutError
+from yolov7_trt_ros.onnx_tools.chains import Chain, ChainNode, load_chains
 from yolov7_trt_ros.report.chain_fate import ABSENT, APART, ChainFate, FUSED, HIDDEN
 from yolov7_trt_ros.report.engine_layers import (
     CONVOLUTION,
@@ -31,7 +32,6 @@ from yolov7_trt_ros.report.fusion import describe_change, FusionReport, make_rep
 from yolov7_trt_ros.report.fusion_drawing import COLOURS, draw_svg
 from yolov7_trt_ros.report.fusion_layout import find_links, lay_out, NODE_HEIGHT_PX, NODE_WIDTH_PX
 from yolov7_trt_ros.report.fusion_page import as_page
-from yolov7_trt_ros.report.onnx_chains import Chain, ChainNode, load_chains
 from yolov7_trt_ros.report.timed_layers import match_times
 
 ENGINES = sorted((Path(__file__).resolve().parents[1] / 'data' / 'engines').glob('*.json'))

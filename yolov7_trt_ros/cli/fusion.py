@@ -40,8 +40,8 @@ from yolov7_trt_ros.errors import ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
+    from yolov7_trt_ros.onnx_tools.chains import Chain
     from yolov7_trt_ros.report.fusion import FusionReport
-    from yolov7_trt_ros.report.onnx_chains import Chain
     from yolov7_trt_ros.report.timed_layers import TimedLayers
 
 DEFAULT_SHAPE = '1x3x640x640'
@@ -201,7 +201,7 @@ def _onnx_of(plan: Path) -> Path | None:
 
 
 def _find_chains(record: dict[str, Any], onnx: Path | None) -> Sequence[Chain]:
-    from yolov7_trt_ros.report.onnx_chains import Chain, load_chains
+    from yolov7_trt_ros.onnx_tools.chains import Chain, load_chains
 
     if onnx is not None:
         return load_chains(onnx)

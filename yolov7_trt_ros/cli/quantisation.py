@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from yolov7_trt_ros.core.detector import Detector
-    from yolov7_trt_ros.model.float_model import FloatModel
     from yolov7_trt_ros.model.tournament import Entry, Tournament
+    from yolov7_trt_ros.onnx_tools.graph import FloatModel
 
 METHODS = ('kl', 'mse', 'percentile', 'minmax')
 SENSITIVITY_PICTURES = 4
@@ -75,9 +75,9 @@ def load_model(path: Path) -> FloatModel:
 
     """
     try:
-        from yolov7_trt_ros.model.float_model import FloatModel
-        from yolov7_trt_ros.model.onnx_source import load_source
-        import yolov7_trt_ros.model.session  # noqa: F401  (needed later; better to know now)
+        import yolov7_trt_ros.model.qdq  # noqa: F401  (needed later; better to know now)
+        from yolov7_trt_ros.onnx_tools.float_source import load_source
+        from yolov7_trt_ros.onnx_tools.graph import FloatModel
     except ImportError as exc:
         raise MissingDependencyError(
             f'quantising needs onnx and ONNX Runtime ({exc}); install them with: '

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.cli.calibration_pictures import PictureSets
     from yolov7_trt_ros.cli.model_scores import ModelScore
     from yolov7_trt_ros.cli.quantisation import QuantiseOptions
-    from yolov7_trt_ros.model.float_model import FloatModel
     from yolov7_trt_ros.model.tournament import Tournament
+    from yolov7_trt_ros.onnx_tools.graph import FloatModel
 
 DEFAULT_COUNT = 200
 DEFAULT_SCORE_COUNT = 100
@@ -140,9 +140,9 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _run_mixed(args: argparse.Namespace, model: FloatModel) -> int:
-    from yolov7_trt_ros.engine.half_precision import convert_to_half
-    from yolov7_trt_ros.model.half_model import make_mixed
     from yolov7_trt_ros.model.qdq import describe
+    from yolov7_trt_ros.onnx_tools.half_model import make_mixed
+    from yolov7_trt_ros.onnx_tools.half_precision import convert_to_half
     from yolov7_trt_ros.whole_file import write_whole
 
     kept = quantisation.kept_convs(model, args.keep)

@@ -14,7 +14,6 @@ from typing import Any
 from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.engine.build_progress import BuildProgress, Report
 from yolov7_trt_ros.engine.dla_report import DlaReport
-from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
 from yolov7_trt_ros.engine.open import find_machine, PRECISIONS
 from yolov7_trt_ros.engine.plan import (
     Machine,
@@ -34,6 +33,7 @@ from yolov7_trt_ros.errors import (
     MissingDependencyError,
     SettingError,
 )
+from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
 from yolov7_trt_ros.whole_file import write_whole
 
 DEFAULT_PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))

@@ -14,9 +14,9 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.letterbox import fit_letterbox
 from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.core.preprocess import Preprocessor
-from yolov7_trt_ros.engine.decoding_cut import load_cut
-from yolov7_trt_ros.engine.onnx_session import OnnxSession
 from yolov7_trt_ros.errors import InferenceError, SettingError
+from yolov7_trt_ros.onnx_tools.decoding_cut import load_cut
+from yolov7_trt_ros.onnx_tools.session import OnnxSession
 
 
 class OnnxBatches:

@@ -22,14 +22,14 @@ from yolov7_trt_ros.core.model_spec import (
     TensorInfo,
 )
 from yolov7_trt_ros.core.recognise import probe_images, recognise_model
-from yolov7_trt_ros.engine.decoding_cut import load_cut
-from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin, CutModel, PLUGIN
 from yolov7_trt_ros.errors import (
     InferenceError,
     ModelFormatError,
     ModelLayoutError,
     SettingError,
 )
+from yolov7_trt_ros.onnx_tools.decoding_cut import load_cut
+from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin, CutModel, PLUGIN
 from yolov7_trt_ros.onnx_tools.runtime import (
     metadata_of,
     open_session,

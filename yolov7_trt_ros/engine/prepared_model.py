@@ -11,7 +11,6 @@ from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.core.recognise import recognise_model
 from yolov7_trt_ros.engine.build_progress import BuildProgress
 from yolov7_trt_ros.engine.model_files import load_class_names
-from yolov7_trt_ros.engine.onnx_edit import OnnxEdit
 from yolov7_trt_ros.engine.open import choose_anchors
 from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.errors import (
@@ -20,6 +19,7 @@ from yolov7_trt_ros.errors import (
     MissingDependencyError,
     ModelNotFoundError,
 )
+from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.builder import BuildOptions

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from yolov7_trt_ros.errors import CalibrationError
 from yolov7_trt_ros.model.calibration_histogram import find_range, Histogram
-from yolov7_trt_ros.model.float_model import FloatModel
 from yolov7_trt_ros.model.placement import place, Placement
-from yolov7_trt_ros.model.session import TensorSession
+from yolov7_trt_ros.onnx_tools.graph import FloatModel
+from yolov7_trt_ros.onnx_tools.tensor_session import TensorSession
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

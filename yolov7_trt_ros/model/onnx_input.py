@@ -29,7 +29,7 @@ from yolov7_trt_ros.errors import (
     ModelLayoutError,
 )
 from yolov7_trt_ros.model.onnx_nms import PLUGIN
-from yolov7_trt_ros.model.onnx_source import drop_unused_weights, opset_of, widen_casts
+from yolov7_trt_ros.onnx_tools.float_source import drop_unused_weights, opset_of, widen_casts
 from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise
 from yolov7_trt_ros.onnx_tools.runtime import (
     open_session,

@@ -16,7 +16,7 @@ from collections.abc import Collection
 import dataclasses
 from typing import Any
 
-from yolov7_trt_ros.model.float_model import FloatModel
+from yolov7_trt_ros.onnx_tools.graph import FloatModel
 
 _MOVING = frozenset({'Concat', 'MaxPool', 'Resize'})
 

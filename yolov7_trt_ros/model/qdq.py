@@ -12,8 +12,8 @@ from onnx import helper, numpy_helper
 
 from yolov7_trt_ros.model.calibration import Calibration
 from yolov7_trt_ros.model.calibration_histogram import LEVELS
-from yolov7_trt_ros.model.float_model import FloatModel
 from yolov7_trt_ros.model.placement import place, Placement
+from yolov7_trt_ros.onnx_tools.graph import FloatModel
 
 WEIGHT_RANGES = ('max', 'mse')
 METADATA_KEY = 'quantisation'

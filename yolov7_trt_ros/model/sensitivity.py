@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov7_trt_ros.model.calibration import Calibration
-from yolov7_trt_ros.model.float_model import FloatModel
 from yolov7_trt_ros.model.qdq import quantise
-from yolov7_trt_ros.model.session import TensorSession
+from yolov7_trt_ros.onnx_tools.graph import FloatModel
+from yolov7_trt_ros.onnx_tools.tensor_session import TensorSession
 
 
 def rank_convs(

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov7_trt_ros.model.calibration import Calibration
-from yolov7_trt_ros.model.float_model import FloatModel
 from yolov7_trt_ros.model.qdq import quantise
 from yolov7_trt_ros.model.sensitivity import rank_convs
+from yolov7_trt_ros.onnx_tools.graph import FloatModel
 
 FLOAT_COUNTS = (1, 2, 4, 8)
 """How many of the most sensitive convolutions are tried as float."""

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
+from yolov7_trt_ros.onnx_tools.chains import Chain, ChainNode
 from yolov7_trt_ros.report.engine_layers import (
     CONVOLUTION,
     EngineLayer,
     names_quantisation,
     REGION,
 )
-from yolov7_trt_ros.report.onnx_chains import Chain, ChainNode
 
 FUSED, APART, HIDDEN, ABSENT = 'fused', 'apart', 'hidden', 'absent'
 """

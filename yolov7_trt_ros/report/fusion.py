@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any
 
 from yolov7_trt_ros.errors import ModelLayoutError
+from yolov7_trt_ros.onnx_tools.chains import Chain
 from yolov7_trt_ros.report.chain_fate import ABSENT, ChainFate, feeds_concat, find_fate, FUSED
 from yolov7_trt_ros.report.engine_layers import (
     CONVOLUTION,
@@ -19,7 +20,6 @@ from yolov7_trt_ros.report.engine_layers import (
     REGION,
     SYNC,
 )
-from yolov7_trt_ros.report.onnx_chains import Chain
 from yolov7_trt_ros.report.timed_layers import TimedLayers
 
 _COMPUTE = (CONVOLUTION, OTHER, REGION)

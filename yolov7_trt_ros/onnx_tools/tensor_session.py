@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.model.float_model import FloatModel
-from yolov7_trt_ros.model.onnx_source import sub_model
+from yolov7_trt_ros.onnx_tools.float_source import sub_model
+from yolov7_trt_ros.onnx_tools.graph import FloatModel
 from yolov7_trt_ros.onnx_tools.model_file import serialise
 from yolov7_trt_ros.onnx_tools.runtime import open_session, run_session
 

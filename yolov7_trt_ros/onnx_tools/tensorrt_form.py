@@ -7,12 +7,12 @@ import re
 from typing import Any
 
 from yolov7_trt_ros.core.model_spec import ModelSpec
-from yolov7_trt_ros.engine.decoding_cut import cut_decoding
-from yolov7_trt_ros.engine.half_precision import convert_to_half
-from yolov7_trt_ros.engine.nms_plugin import cut_nms_plugin, PLUGIN
-from yolov7_trt_ros.engine.onnx_shapes import slice_shapes
 from yolov7_trt_ros.errors import BuildError
+from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding
+from yolov7_trt_ros.onnx_tools.half_precision import convert_to_half
 from yolov7_trt_ros.onnx_tools.model_file import import_onnx, load_model, serialise
+from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin, PLUGIN
+from yolov7_trt_ros.onnx_tools.onnx_shapes import slice_shapes
 
 _SHOWN_NAMES = 5
 

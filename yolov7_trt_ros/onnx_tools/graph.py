@@ -16,7 +16,7 @@ _SHOWN_NAMES = 5
 
 class FloatModel:
     """
-    A normalised model (`onnx_source.load_source`), which is never changed.
+    A normalised model (`float_source.load_source`), which is never changed.
 
     Attributes
     ----------

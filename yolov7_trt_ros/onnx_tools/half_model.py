@@ -10,7 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from yolov7_trt_ros.errors import ExportError
-from yolov7_trt_ros.model.float_model import FloatModel
+from yolov7_trt_ros.onnx_tools.graph import FloatModel
 
 ConvertToHalf = Callable[[Any, Any, Collection[str]], None]
 """Converts a model (the onnx package, ModelProto, names of nodes that stay) in place."""
@@ -30,7 +30,7 @@ def make_mixed(model: FloatModel, kept: Collection[str], convert: ConvertToHalf)
         Names of the convolutions that stay float32: the heads, and what else is to stay. What
         follows the last ones, where boxes are decoded into pixels, stays float32 anyway.
     convert
-        `engine.half_precision.convert_to_half`.
+        `onnx_tools.half_precision.convert_to_half`.
 
     Raises
     ------
