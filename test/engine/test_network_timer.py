@@ -19,7 +19,8 @@ from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_batches import OnnxBatches
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import InferenceError, ModelFormatError, SettingError
-from yolov7_trt_ros.onnx_tools.session import onnx_precision, OnnxSession
+from yolov7_trt_ros.onnx_tools.graph import onnx_precision
+from yolov7_trt_ros.onnx_tools.runtime import OnnxSession
 from yolov7_trt_ros.testing import FAKE_TIMINGS, FakeDetector, smooth_picture
 
 SETTINGS = DetectSettings()

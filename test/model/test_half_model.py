@@ -16,14 +16,13 @@ from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import ExportError
 from yolov7_trt_ros.onnx_tools.float_source import load_source
 from yolov7_trt_ros.onnx_tools.graph import FloatModel
-from yolov7_trt_ros.onnx_tools.half_model import make_mixed
-from yolov7_trt_ros.onnx_tools.half_precision import convert_to_half
+from yolov7_trt_ros.onnx_tools.half_precision import make_mixed
 from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
 
 
 def test_the_embedded_model() -> None:
     model = FloatModel(load_source(find_model('yolov7-nano')))
-    mixed = make_mixed(model, model.heads, convert_to_half)
+    mixed = make_mixed(model, model.heads)
     onnx.checker.check_model(mixed, full_check=True)
     kinds = {tensor.name: tensor.data_type for tensor in mixed.graph.initializer}
     for node in mixed.graph.node:
@@ -51,15 +50,15 @@ def test_a_weight_beyond_float16(tmp_path: Path) -> None:
     stored.CopyFrom(numpy_helper.from_array(weight, stored.name))
     model = FloatModel(source)
     with pytest.raises(ExportError, match=r'deep\.conv\.weight has values beyond.*65504.*--keep'):
-        make_mixed(model, model.heads, convert_to_half)
-    mixed = make_mixed(model, (*model.heads, 'deep.conv'), convert_to_half)
+        make_mixed(model, model.heads)
+    mixed = make_mixed(model, (*model.heads, 'deep.conv'))
     assert any(each.name == 'deep.conv.weight' for each in mixed.graph.initializer)
 
 
 def test_a_build_in_fp16_leaves_the_heads_of_a_mixed_model_alone(tmp_path: Path) -> None:
     model = FloatModel(load_source(find_model('yolov7-nano')))
     path = tmp_path / 'mixed.onnx'
-    path.write_bytes(make_mixed(model, model.heads, convert_to_half).SerializeToString())
+    path.write_bytes(make_mixed(model, model.heads).SerializeToString())
     edit = OnnxEdit(path)
     pattern = edit.kept_by_type()
     assert pattern is not None

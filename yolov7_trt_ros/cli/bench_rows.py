@@ -148,7 +148,7 @@ def _opened_onnx(
     """Return an ONNX Runtime row; batches go through a session of their own."""
     from yolov7_trt_ros.engine.network_timer import batch_timer
     from yolov7_trt_ros.engine.onnx_batches import OnnxBatches
-    from yolov7_trt_ros.onnx_tools.session import onnx_precision
+    from yolov7_trt_ros.onnx_tools.graph import onnx_precision
 
     opened = _opened(detector, path, onnx_precision(path), options)
 

@@ -141,12 +141,11 @@ def _check(args: argparse.Namespace) -> None:
 
 def _run_mixed(args: argparse.Namespace, model: FloatModel) -> int:
     from yolov7_trt_ros.model.qdq import describe
-    from yolov7_trt_ros.onnx_tools.half_model import make_mixed
-    from yolov7_trt_ros.onnx_tools.half_precision import convert_to_half
+    from yolov7_trt_ros.onnx_tools.half_precision import make_mixed
     from yolov7_trt_ros.whole_file import write_whole
 
     kept = quantisation.kept_convs(model, args.keep)
-    mixed = make_mixed(model, kept, convert_to_half)
+    mixed = make_mixed(model, kept)
     describe(mixed, '{"method": "float16 backbone, float32 heads"}')
     data = mixed.SerializeToString()
     write_whole(expand_home(args.output), data)

@@ -16,7 +16,7 @@ from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.errors import InferenceError, SettingError
 from yolov7_trt_ros.onnx_tools.decoding_cut import load_cut
-from yolov7_trt_ros.onnx_tools.session import OnnxSession
+from yolov7_trt_ros.onnx_tools.runtime import OnnxSession
 
 
 class OnnxBatches:

@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 from numpy.typing import NDArray
-import onnxruntime
 
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detections import Detections
@@ -20,7 +19,7 @@ from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.engine.onnx_probe import ProbedModel
 from yolov7_trt_ros.errors import InferenceError, ModelLayoutError, SettingError
-from yolov7_trt_ros.onnx_tools.runtime import run_session
+from yolov7_trt_ros.onnx_tools.runtime import run_session, VERSION
 
 
 class OnnxDetector:
@@ -77,7 +76,7 @@ class OnnxDetector:
             square = (network_size, network_size)
             fit_rectangle(square, network_size, self.spec.stride)  # refuses sizes off the stride
         self._preprocessor = Preprocessor(self.spec.image.dtype)
-        self.backend = f'ONNX Runtime {onnxruntime.__version__} (CPU)'
+        self.backend = f'ONNX Runtime {VERSION} (CPU)'
 
     def detect(
         self, image: ImageView, settings: DetectSettings

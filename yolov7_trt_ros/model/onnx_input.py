@@ -28,9 +28,11 @@ from yolov7_trt_ros.errors import (
     ModelFormatError,
     ModelLayoutError,
 )
-from yolov7_trt_ros.model.onnx_nms import PLUGIN
-from yolov7_trt_ros.onnx_tools.float_source import drop_unused_weights, opset_of, widen_casts
-from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise
+from yolov7_trt_ros.onnx_tools.edit import drop_unused, widen_casts
+from yolov7_trt_ros.onnx_tools.float_source import opset_of
+from yolov7_trt_ros.onnx_tools.graph import Graph
+from yolov7_trt_ros.onnx_tools.model_file import load_model, metadata_of_model, serialise
+from yolov7_trt_ros.onnx_tools.nms_plugin import find_plugin, PLUGIN
 from yolov7_trt_ros.onnx_tools.runtime import (
     open_session,
     probed_outputs,
@@ -104,13 +106,13 @@ def copy_onnx(
     """
     model = _load(source)
     if widen_casts(model):
-        drop_unused_weights(model)
+        drop_unused(model.graph)
     session = open_session(serialise(model), source)
     declared = check_input(session_inputs(session))
     image_hw = (declared.shape[2] or shape[2], declared.shape[3] or shape[3])
     values = _probe(session, declared, (declared.shape[0] or 1, 3, *image_hw))
     outputs = probed_outputs(session, values)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = metadata_of_model(model)
     spec = recognise_model(
         [declared], outputs, metadata, probe_wh=image_hw[::-1], anchors=anchors,
         values={tensor.name: value for tensor, value in zip(outputs, values, strict=True)},
@@ -146,7 +148,7 @@ def _load(path: Path) -> Any:
     except (ValueError, TypeError, RuntimeError, onnx.checker.ValidationError) as exc:
         reason = ' '.join(str(exc).split())[:300]
         raise ModelFormatError(f'{path} is not a readable ONNX file: {reason}') from exc
-    if any(node.op_type == PLUGIN for node in model.graph.node):
+    if find_plugin(model) is not None:
         raise ModelLayoutError(
             f'{path} ends in {PLUGIN}, which only TensorRT runs, so it cannot be checked here; '
             'use it as it is, or export the checkpoint that it was made from'
@@ -216,8 +218,7 @@ def _bound(
     model: Any, spec: ModelSpec, free: frozenset[str], shape: tuple[int, int, int, int]
 ) -> ModelSpec:
     """Fix the sizes of a model's input that are not free, in place; return its spec then."""
-    known = {tensor.name for tensor in model.graph.initializer}
-    image = next(value for value in model.graph.input if value.name not in known)
+    image = Graph(model).image
     kinds = ('batch', '', 'hw', 'hw')
     for dim, kind, size in zip(image.type.tensor_type.shape.dim, kinds, shape, strict=True):
         if kind not in free:

@@ -10,10 +10,10 @@ from onnx import TensorProto
 from yolov7_trt_ros.core.detector import MAX_DETECTIONS_LIMIT
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.model.onnx_writer import Dimensions, GraphWriter, PLUGIN_DOMAIN
+from yolov7_trt_ros.onnx_tools.nms_plugin import PLUGIN
 
 Output = tuple[str, int, Dimensions | None]
 
-PLUGIN = 'EfficientNMS_TRT'
 BOXES, SCORES = 'boxes', 'scores'
 """Boxes (B, rows, 4) and scores (B, rows, classes) before NMS, in either form."""
 

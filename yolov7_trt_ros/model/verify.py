@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-import onnx
-from onnx import TensorProto
 import torch
 
 from yolov7_trt_ros.errors import ExportError, InferenceError
 from yolov7_trt_ros.model.architecture import decode_maps, Network
-from yolov7_trt_ros.model.onnx_nms import BOXES, PLUGIN, SCORES
+from yolov7_trt_ros.model.onnx_nms import BOXES, SCORES
 from yolov7_trt_ros.onnx_tools.model_file import serialise
+from yolov7_trt_ros.onnx_tools.nms_plugin import PLUGIN, strip_nms
 from yolov7_trt_ros.onnx_tools.runtime import open_session, run_session
 
 RELATIVE_LIMIT = 1e-4
@@ -132,7 +131,7 @@ def compare_outputs(
             run_exported(whole, images)
         del whole  # which holds the weights
     if outline.has_nms:
-        _cut_nms(model)
+        strip_nms(model, BOXES, SCORES)
     inner = open_session(serialise(model) if outline.has_nms else str(path), WHAT)
     return [_compare(run_exported(inner, images), outline, network, images) for images in drawn]
 
@@ -204,17 +203,6 @@ def _check_numbers(wanted: Arrays, network: Network, shape: Shape) -> None:
 
 def _shown(shape: Sequence[int]) -> str:
     return 'x'.join(map(str, shape))
-
-
-def _cut_nms(model: Any) -> None:
-    """Have a model give what goes into its NMS; the plugin, which only TensorRT has, goes."""
-    for node in [node for node in model.graph.node if node.op_type == PLUGIN]:
-        model.graph.node.remove(node)
-    del model.graph.output[:]
-    model.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in (BOXES, SCORES)
-    )
 
 
 def run_exported(session: Any, images: NDArray[np.float32]) -> Arrays:

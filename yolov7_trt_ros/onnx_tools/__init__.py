@@ -1,1 +1,1 @@
-"""ONNX files and ONNX Runtime: one door to each, for the engine, the model tools and reports."""
+"""What is known of ONNX files, and the doors to the packages onnx and ONNX Runtime."""

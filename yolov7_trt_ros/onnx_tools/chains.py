@@ -8,13 +8,13 @@ of one node (LeakyRelu, Relu, ...) or of several (SiLU as Sigmoid and Mul, Mish)
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterable, Mapping
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 from yolov7_trt_ros.errors import ModelFormatError
+from yolov7_trt_ros.onnx_tools.graph import Graph
 from yolov7_trt_ros.onnx_tools.model_file import load_model
 
 ACTIVATIONS = (
@@ -117,11 +117,11 @@ def load_chains(path: Path) -> tuple[Chain, ...]:
 
 def find_chains(model: Any) -> tuple[Chain, ...]:
     """Return the chains of a loaded ONNX model; convolutions without any are left out."""
-    graph = _Graph(model.graph)
+    graph = _Reading(model)
     taken: set[int] = set()
     chains = []
     # from the last: of two convolutions that are added, the one that runs later can take the Add
-    for node in reversed(model.graph.node):
+    for node in reversed(graph.order):
         if node.op_type in ('Conv', 'ConvTranspose'):
             chain = _follow(graph, node, taken)
             if chain is not None:
@@ -129,17 +129,13 @@ def find_chains(model: Any) -> tuple[Chain, ...]:
     return tuple(reversed(chains))
 
 
-class _Graph:
-    """Who reads which tensor."""
+class _Reading(Graph):
+    """Who reads which tensor, past what changes nothing."""
 
-    def __init__(self, graph: Any) -> None:
-        self.readers: dict[str, list[Any]] = collections.defaultdict(list)
-        for node in graph.node:
-            for tensor in dict.fromkeys(node.input):
-                self.readers[tensor].append(node)
-        self.outputs = {value.name for value in graph.output}
-        self.constants = {tensor.name for tensor in graph.initializer}
-        for node in graph.node:
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.constants = set(self.stored)
+        for node in self.order:
             if node.op_type == 'Constant' or (
                 node.input and all(name in self.constants for name in node.input)
             ):
@@ -148,8 +144,8 @@ class _Graph:
     def past_still(self, tensor: str) -> tuple[str, bool]:
         """Follow a tensor through casts and Q/DQ pairs; also whether Q/DQ were among them."""
         quantised = False
-        while len(self.readers[tensor]) == 1 and tensor not in self.outputs:
-            (node,) = self.readers[tensor]
+        while len(self.readers(tensor)) == 1 and tensor not in self.outputs:
+            (node,) = self.readers(tensor)
             if node.op_type not in (*_STILL, *_QUANTISERS):
                 break
             quantised |= node.op_type in _QUANTISERS
@@ -159,11 +155,11 @@ class _Graph:
     def feeds(self, tensor: str) -> tuple[str, ...]:
         """Return who reads a tensor, past casts and Q/DQ, the model's output included."""
         tensor, _ = self.past_still(tensor)
-        found = [f'{node.op_type} {_label(node)}' for node in self.readers[tensor]]
+        found = [f'{node.op_type} {_label(node)}' for node in self.readers(tensor)]
         return (*found, 'output') if tensor in self.outputs else tuple(found)
 
 
-def _follow(graph: _Graph, convolution: Any, taken: set[int]) -> Chain | None:
+def _follow(graph: _Reading, convolution: Any, taken: set[int]) -> Chain | None:
     nodes, kinds = [convolution], ['Conv']
     tensor, quantised, also = convolution.output[0], False, []
     while True:
@@ -188,11 +184,11 @@ def _follow(graph: _Graph, convolution: Any, taken: set[int]) -> Chain | None:
 _Step = tuple[str, list[Any], str, list[str]]
 
 
-def _next_step(graph: _Graph, tensor: str, kinds: list[str]) -> _Step | None:
+def _next_step(graph: _Reading, tensor: str, kinds: list[str]) -> _Step | None:
     """Return what follows: its label, its nodes, the tensor it gives, and who else reads."""
     if kinds[-1] not in ('Conv', 'BatchNormalization', 'Add'):
         return None  # an activation ends a chain
-    readers = graph.readers[tensor]
+    readers = graph.readers(tensor)
     for node in readers:
         if (node.op_type == 'BatchNormalization' and kinds == ['Conv']) or (
             node.op_type == 'Add' and 'Add' not in kinds and _adds_a_map(graph, node)
@@ -209,17 +205,17 @@ def _next_step(graph: _Graph, tensor: str, kinds: list[str]) -> _Step | None:
     return None
 
 
-def _adds_a_map(graph: _Graph, node: Any) -> bool:
+def _adds_a_map(graph: _Reading, node: Any) -> bool:
     return all(name not in graph.constants for name in node.input)
 
 
-def _activation(graph: _Graph, tensor: str, node: Any) -> tuple[str, list[Any], str] | None:
+def _activation(graph: _Reading, tensor: str, node: Any) -> tuple[str, list[Any], str] | None:
     if node.op_type not in ACTIVATIONS:
         return None
     inner, _ = graph.past_still(node.output[0])
     if node.op_type in _MORE:
         operator, label = _MORE[node.op_type]
-        for reader in graph.readers[inner]:
+        for reader in graph.readers(inner):
             if reader.op_type == operator and _joins(graph, reader, tensor):
                 return label, [node, reader], reader.output[0]
     if node.op_type == 'Softplus':
@@ -227,17 +223,19 @@ def _activation(graph: _Graph, tensor: str, node: Any) -> tuple[str, list[Any], 
     return node.op_type, [node], node.output[0]
 
 
-def _joins(graph: _Graph, node: Any, tensor: str) -> bool:
+def _joins(graph: _Reading, node: Any, tensor: str) -> bool:
     """Whether a node reads a tensor, or its twin behind casts and Q/DQ."""
     return tensor in node.input or any(
         graph.past_still(reader.output[0])[0] in node.input
-        for reader in graph.readers[tensor] if reader.op_type in (*_STILL, *_QUANTISERS)
+        for reader in graph.readers(tensor) if reader.op_type in (*_STILL, *_QUANTISERS)
     )
 
 
-def _mish(graph: _Graph, tensor: str, node: Any, inner: str) -> tuple[str, list[Any], str] | None:
-    for tanh in graph.readers[inner]:
-        for product in graph.readers[tanh.output[0]] if tanh.op_type == 'Tanh' else ():
+def _mish(
+    graph: _Reading, tensor: str, node: Any, inner: str
+) -> tuple[str, list[Any], str] | None:
+    for tanh in graph.readers(inner):
+        for product in graph.readers(tanh.output[0]) if tanh.op_type == 'Tanh' else ():
             if product.op_type == 'Mul' and tensor in product.input:
                 return 'Mish', [node, tanh, product], product.output[0]
     return None

@@ -25,7 +25,14 @@ from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.model_names import choose_names
 from yolov7_trt_ros.core.model_spec import Anchors, ANCHORS_PER_CELL, ModelSpec, OutputLayout
 from yolov7_trt_ros.errors import InferenceError, MissingDependencyError, ModelFormatError
-from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise
+from yolov7_trt_ros.onnx_tools.edit import drop_unused
+from yolov7_trt_ros.onnx_tools.graph import Graph
+from yolov7_trt_ros.onnx_tools.model_file import (
+    import_onnx,
+    load_model,
+    metadata_of_model,
+    serialise,
+)
 from yolov7_trt_ros.onnx_tools.runtime import open_session, run_session
 
 _LAYOUTS = (OutputLayout.GRID, OutputLayout.LABELLED)
@@ -91,18 +98,16 @@ def cut_decoding(model: Any, spec: ModelSpec) -> ModelSpec | None:
         The class names are not as many as the classes that its convolutions have.
 
     """
-    import onnx
-
     if spec.layout not in _LAYOUTS:
         return None
-    graph = _Graph(onnx, model)
-    tail = graph.find_tail(spec)
+    graph = Graph(model)
+    tail = _find_tail(graph, spec)
     if tail is None:
         return None
-    anchors = _verified_anchors(onnx, model, tail, spec)
+    anchors = _verified_anchors(model, tail, spec)
     if anchors is None:
         return None
-    graph.cut(tail, spec, anchors)
+    _strip(graph, tail, spec, anchors)
     return _raw_spec(spec, tail, anchors)
 
 
@@ -121,97 +126,69 @@ def _raw_spec(spec: ModelSpec, tail: _Tail, anchors: Anchors) -> ModelSpec:
     )
 
 
-class _Graph:
+def _find_tail(graph: Graph, spec: ModelSpec) -> _Tail | None:
+    """Return what follows the last convolutions; None where they are not one a stride."""
+    outputs = spec.outputs if spec.layout is OutputLayout.LABELLED else spec.outputs[:1]
+    convs = _last_convs(graph, outputs[0])
+    if len(convs) != len(spec.strides) or any(len(conv.input) < 2 for conv in convs):
+        return None
+    weights = [graph.stored.get(conv.input[1]) for conv in convs]
+    num_classes = _num_classes(weights, spec)
+    if num_classes is None:
+        return None
+    maps = tuple(_scaled(graph, conv.output[0]) for conv in convs)
+    nodes, inputs = graph.needed_for(outputs, maps)
+    if inputs & {value.name for value in graph.model.graph.input} - set(graph.stored):
+        return None  # it reads the image, if only its size
+    half = import_onnx().TensorProto.FLOAT16
+    is_half = any(each is not None and each.data_type == half for each in weights)
+    dtype = 'float16' if is_half else 'float32'
+    return _Tail(tuple(nodes), maps, outputs, dtype, num_classes)
 
-    def __init__(self, onnx: Any, model: Any) -> None:
-        self._onnx = onnx
-        self._model = model
-        self._nodes = list(model.graph.node)
-        self._makers = {
-            name: index for index, node in enumerate(self._nodes) for name in node.output
-        }
-        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
 
-    def find_tail(self, spec: ModelSpec) -> _Tail | None:
-        """Return what follows the last convolutions; None where they are not one a stride."""
-        outputs = spec.outputs if spec.layout is OutputLayout.LABELLED else spec.outputs[:1]
-        convs = self._last_convs(outputs[0])
-        if len(convs) != len(spec.strides) or any(len(conv.input) < 2 for conv in convs):
-            return None
-        weights = [self._stored.get(conv.input[1]) for conv in convs]
-        num_classes = _num_classes(weights, spec)
-        if num_classes is None:
-            return None
-        maps = tuple(self._scaled(conv.output[0]) for conv in convs)
-        nodes, inputs = self._makers_of(outputs, frozenset(maps))
-        if inputs & {value.name for value in self._model.graph.input} - set(self._stored):
-            return None  # it reads the image, if only its size
-        half = self._onnx.TensorProto.FLOAT16
-        is_half = any(each is not None and each.data_type == half for each in weights)
-        dtype = 'float16' if is_half else 'float32'
-        return _Tail(tuple(nodes), maps, outputs, dtype, num_classes)
+def _strip(graph: Graph, tail: _Tail, spec: ModelSpec, anchors: Anchors) -> None:
+    """Take the tail off a model."""
+    onnx, model = import_onnx(), graph.model
+    nodes, _ = graph.needed_for(tail.maps)
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:], model.graph.output[:], model.graph.value_info[:]
+    model.graph.node.extend(kept)
+    batch = spec.image.shape[0] or 'batch'
+    shapes = _map_shapes(spec, tail)
+    for name, shape, stride in zip(tail.maps, shapes, spec.strides, strict=True):
+        sides = (batch, shape[1], f'height_{stride}', f'width_{stride}')
+        model.graph.output.append(_declare(name, tail.dtype, sides))
+    drop_unused(model.graph)
+    onnx.helper.set_model_props(
+        model, metadata_of_model(model) | {'anchors': json.dumps(anchors)}
+    )
 
-    def cut(self, tail: _Tail, spec: ModelSpec, anchors: Anchors) -> None:
-        """Take the tail off the model."""
-        nodes = self._makers_of(tail.maps, frozenset())[0]
-        read = {name for node in nodes for name in node.input}
-        graph, helper = self._model.graph, self._onnx.helper
-        kept = [self._onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:], graph.output[:], graph.value_info[:]
-        graph.node.extend(kept)
-        batch = spec.image.shape[0] or 'batch'
-        shapes = _map_shapes(spec, tail)
-        for name, shape, stride in zip(tail.maps, shapes, spec.strides, strict=True):
-            sides = (batch, shape[1], f'height_{stride}', f'width_{stride}')
-            kind = _onnx_type(self._onnx, tail.dtype)
-            graph.output.append(helper.make_tensor_value_info(name, kind, sides))
-        for tensor in [each for each in graph.initializer if each.name not in read]:
-            graph.initializer.remove(tensor)
-        metadata = {entry.key: entry.value for entry in self._model.metadata_props}
-        helper.set_model_props(self._model, metadata | {'anchors': json.dumps(anchors)})
 
-    def _last_convs(self, output: str) -> list[Any]:
-        """Return the convolutions that a tensor depends on directly, in the order of inputs."""
-        found, waiting, seen = [], [output], set()
-        while waiting:
-            index = self._makers.get(waiting.pop())
-            if index is None or index in seen:
-                continue
-            seen.add(index)
-            node = self._nodes[index]
-            if node.op_type == 'Conv':
-                found.append(node)
-            else:
-                waiting += reversed(node.input)
-        return found
+def _last_convs(graph: Graph, output: str) -> list[Any]:
+    """Return the convolutions that a tensor depends on directly, in the order of inputs."""
+    found, waiting, seen = [], [output], set()
+    while waiting:
+        node = graph.producers.get(waiting.pop())
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.op_type == 'Conv':
+            found.append(node)
+        else:
+            waiting += reversed(node.input)
+    return found
 
-    def _scaled(self, tensor: str) -> str:
-        """Return a map after what scales or shifts its channels: implicit vectors not folded."""
-        while True:
-            readers = [node for node in self._nodes if tensor in node.input]
-            if len(readers) != 1 or readers[0].op_type not in ('Add', 'Mul'):
-                return tensor
-            others = [self._stored.get(name) for name in readers[0].input if name != tensor]
-            if len(others) != 1 or others[0] is None or len(others[0].dims) != 4:
-                return tensor
-            tensor = readers[0].output[0]
 
-    def _makers_of(
-        self, outputs: Sequence[str], ends: frozenset[str]
-    ) -> tuple[list[Any], set[str]]:
-        """Return the nodes that make `outputs` of `ends`, in order, and what else they read."""
-        waiting, chosen, read = list(outputs), set(), set()
-        while waiting:
-            name = waiting.pop()
-            index = self._makers.get(name)
-            if name in ends or index in chosen:
-                continue
-            if index is None:
-                read.add(name)
-            else:
-                chosen.add(index)
-                waiting += filter(None, self._nodes[index].input)
-        return [self._nodes[index] for index in sorted(chosen)], read
+def _scaled(graph: Graph, tensor: str) -> str:
+    """Return a map after what scales or shifts its channels: implicit vectors not folded."""
+    while True:
+        readers = graph.readers(tensor)
+        if len(readers) != 1 or readers[0].op_type not in ('Add', 'Mul'):
+            return tensor
+        others = [graph.stored.get(name) for name in readers[0].input if name != tensor]
+        if len(others) != 1 or others[0] is None or len(others[0].dims) != 4:
+            return tensor
+        tensor = readers[0].output[0]
 
 
 def _num_classes(weights: Sequence[Any | None], spec: ModelSpec) -> int | None:
@@ -229,19 +206,20 @@ def _num_classes(weights: Sequence[Any | None], spec: ModelSpec) -> int | None:
     return values - 5
 
 
-def _onnx_type(onnx: Any, dtype: str) -> int:
-    return int(onnx.TensorProto.FLOAT16 if dtype == 'float16' else onnx.TensorProto.FLOAT)
+def _declare(name: str, dtype: str, sides: Sequence[int | str | None]) -> Any:
+    """Return the declaration of a tensor."""
+    onnx = import_onnx()
+    kind = onnx.TensorProto.FLOAT16 if dtype == 'float16' else onnx.TensorProto.FLOAT
+    return onnx.helper.make_tensor_value_info(name, kind, sides)
 
 
 # ---- is it YOLOv7's?
 
 
-def _verified_anchors(
-    onnx: Any, model: Any, tail: _Tail, spec: ModelSpec
-) -> Anchors | None:
+def _verified_anchors(model: Any, tail: _Tail, spec: ModelSpec) -> Anchors | None:
     """Return the anchors where our decoding is what the tail computes, else None."""
     try:
-        data = serialise(_tail_model(onnx, model, tail))
+        data = serialise(_tail_model(model, tail))
         session = open_session(data, 'the decoding', threads=1)
         shapes = _map_shapes(spec, tail)
         zeros = [np.zeros(shape, tail.dtype) for shape in shapes]
@@ -258,17 +236,16 @@ def _verified_anchors(
     return anchors if _agree(ours, theirs, *_TOLERANCE[tail.dtype]) else None
 
 
-def _tail_model(onnx: Any, model: Any, tail: _Tail) -> Any:
-    helper = onnx.helper
-    kind = _onnx_type(onnx, tail.dtype)
+def _tail_model(model: Any, tail: _Tail) -> Any:
+    onnx = import_onnx()
     read = {name for node in tail.nodes for name in node.input}
-    graph = helper.make_graph(
+    graph = onnx.helper.make_graph(
         tail.nodes, 'decoding',
-        [helper.make_tensor_value_info(name, kind, [None] * 4) for name in tail.maps],
+        [_declare(name, tail.dtype, [None] * 4) for name in tail.maps],
         [onnx.ValueInfoProto(name=name) for name in tail.outputs],
         [tensor for tensor in model.graph.initializer if tensor.name in read],
     )
-    return helper.make_model(
+    return onnx.helper.make_model(
         graph, opset_imports=model.opset_import, ir_version=model.ir_version,
         functions=model.functions,
     )

@@ -1,5 +1,5 @@
 """
-Float16 into an ONNX model: for TensorRT whose precisions are those of the model.
+Float16 into an ONNX model: for TensorRT whose precisions are those of the model, and mixed models.
 
 What leads to a convolution becomes float16. What follows the last ones, where boxes are decoded
 into pixels, stays float32: float16 knows only whole and half pixels beyond 512.
@@ -10,6 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
+
+import numpy as np
+
+from yolov7_trt_ros.errors import ExportError
+from yolov7_trt_ros.onnx_tools.edit import drop_unused
+from yolov7_trt_ros.onnx_tools.graph import FloatModel, Graph
+from yolov7_trt_ros.onnx_tools.model_file import import_onnx
+
+_LARGEST_HALF = 65504.0
 
 _MULTIPLYING = frozenset({'Conv', 'ConvTranspose', 'Gemm', 'MatMul'})
 
@@ -26,23 +35,54 @@ _FLOAT32_INPUTS = {'Resize': (1, 2), 'Upsample': (1,)}
 """Inputs that are float32 whatever the data is: scales and regions."""
 
 
-def convert_to_half(onnx: Any, model: Any, kept: Collection[str]) -> None:
+def convert_to_half(model: Any, kept: Collection[str]) -> None:
     """
     Convert a model in place; inputs and outputs keep their types.
 
     Parameters
     ----------
-    onnx
-        The package.
     model
         A ModelProto whose nodes have names.
     kept
         Names of nodes that stay float32.
 
     """
-    _Conversion(onnx, model.graph, _float32_tensors(onnx, model)).run(
-        _half_nodes(model.graph, kept)
-    )
+    onnx = import_onnx()
+    _Conversion(onnx, model.graph, _float32_tensors(onnx, model)).run(_half_nodes(model, kept))
+
+
+def make_mixed(model: FloatModel, kept: Collection[str]) -> Any:
+    """
+    Return a new ModelProto whose backbone is float16; its inputs and outputs stay float32.
+
+    Parameters
+    ----------
+    model
+        What to convert; it stays as it is.
+    kept
+        Names of the convolutions that stay float32: the heads, and what else is to stay. What
+        follows the last ones, where boxes are decoded into pixels, stays float32 anyway.
+
+    Raises
+    ------
+    ExportError
+        A weight is beyond what float16 can hold.
+
+    """
+    onnx = import_onnx()
+    mixed = onnx.ModelProto()
+    mixed.CopyFrom(model.model)
+    with np.errstate(over='ignore'):  # found below, and told with the name
+        convert_to_half(mixed, tuple(kept))
+    for tensor in mixed.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT16:
+            values = onnx.numpy_helper.to_array(tensor)
+            if not np.isfinite(values).all():
+                raise ExportError(
+                    f'{tensor.name.removesuffix(".half")} has values beyond float16\'s '
+                    f'{_LARGEST_HALF:.0f}; keep its convolution in float32 with --keep'
+                )
+    return mixed
 
 
 class _Conversion:
@@ -77,7 +117,7 @@ class _Conversion:
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
         del self._graph.value_info[:]  # of the old types
-        self._drop_unused_weights()
+        drop_unused(self._graph, self._half_weights)
 
     def _feed_half(self, node: Any, made: dict[str, str]) -> None:
         exempt = _FLOAT32_INPUTS.get(node.op_type, ())
@@ -123,28 +163,16 @@ class _Conversion:
             self._half_weights[name] = f'{name}.half'
         return self._half_weights[name]
 
-    def _drop_unused_weights(self) -> None:
-        used = {name for node in self._graph.node for name in node.input}
-        used |= {value.name for value in self._graph.output}
-        for name in self._half_weights:
-            if name not in used:
-                self._graph.initializer.remove(self._weights[name])
 
-
-def _half_nodes(graph: Any, kept: Collection[str]) -> set[str]:
+def _half_nodes(model: Any, kept: Collection[str]) -> set[str]:
     """Return the names of the nodes that lead to a convolution, or are one."""
-    producers = {name: node for node in graph.node for name in node.output}
-    waiting = [node for node in graph.node if node.op_type in _MULTIPLYING]
-    found = set()
-    while waiting:
-        node = waiting.pop()
-        if node.name not in found:
-            found.add(node.name)
-            waiting += [producers[name] for name in node.input if name in producers]
-    by_name = {node.name: node for node in graph.node}
+    graph = Graph(model)
+    ends = [
+        name for node in graph.order if node.op_type in _MULTIPLYING for name in node.output
+    ]
     return {
-        name for name in found - set(kept)
-        if by_name[name].op_type in _HALF_OPS and not by_name[name].domain
+        node.name for node in graph.needed_for(ends)[0]
+        if node.op_type in _HALF_OPS and not node.domain and node.name not in kept
     }
 
 

@@ -71,9 +71,9 @@ def _texts(model: Any) -> Iterator[Any]:
             yield from (entry.key, entry.value)
 
 
-def import_onnx(why: str) -> Any:
+def import_onnx(why: str = 'ONNX files are read and changed with it') -> Any:
     """
-    Return the `onnx` package, which is optional on a robot.
+    Return the `onnx` package, which is optional on a robot: nothing else in this room imports it.
 
     Raises
     ------
@@ -89,6 +89,11 @@ def import_onnx(why: str) -> Any:
             'pip install onnx'
         ) from exc
     return onnx
+
+
+def metadata_of_model(model: Any) -> dict[str, str]:
+    """Return the text that a loaded model carries."""
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def serialise(model: Any) -> bytes:

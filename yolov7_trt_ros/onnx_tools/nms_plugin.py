@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from yolov7_trt_ros.errors import ModelLayoutError
+from yolov7_trt_ros.onnx_tools.edit import set_outputs
 from yolov7_trt_ros.onnx_tools.model_file import import_onnx, load_model, serialise
 
 PLUGIN = 'EfficientNMS_TRT'
+_MOST_BOXES = 100
+"""The plugin's own default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +22,11 @@ class CutModel:
     model: bytes
     boxes_name: str
     boxes_are_centres: bool
+
+
+def find_plugin(model: Any) -> Any | None:
+    """Return the node of the plugin; None where a model has none."""
+    return next((node for node in model.graph.node if node.op_type == PLUGIN), None)
 
 
 def cut_nms_plugin(path: Path) -> CutModel | None:
@@ -36,32 +44,46 @@ def cut_nms_plugin(path: Path) -> CutModel | None:
         it does not have its two inputs.
 
     """
-    onnx = import_onnx(
+    import_onnx(
         f'{path} ends in the TensorRT plugin {PLUGIN}; to run it on the CPU the plugin is cut off'
     )
     model = load_model(path)
-    plugin = next((node for node in model.graph.node if node.op_type == PLUGIN), None)
+    plugin = find_plugin(model)
     if plugin is None:
         return None
-    options = {
-        attribute.name: _plain_number(onnx.helper.get_attribute_value(attribute))
-        for attribute in plugin.attribute
-    }
+    options = _options(plugin)
     if len(plugin.input) < 2:
         raise ModelLayoutError(f'{path}: {PLUGIN} needs boxes and scores, it has '
                                f'{len(plugin.input)} input(s): the file is damaged')
     if options.get('score_activation', 0):
         raise ModelLayoutError(f'{path}: {PLUGIN} with score_activation is not supported')
     boxes_name, scores_name = plugin.input[:2]
-    model.graph.node.remove(plugin)
-    del model.graph.output[:]
-    # Without a type: ONNX Runtime infers it, float32 or float16.
-    model.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in (boxes_name, scores_name)
-    )
+    strip_nms(model, boxes_name, scores_name)
     return CutModel(
         serialise(model), boxes_name, boxes_are_centres=options.get('box_coding', 0) == 1
     )
+
+
+def strip_nms(model: Any, boxes: str, scores: str) -> None:
+    """Have a model give what goes into its NMS, in place; the plugin goes."""
+    for node in [node for node in model.graph.node if node.op_type == PLUGIN]:
+        model.graph.node.remove(node)
+    set_outputs(model.graph, (boxes, scores))
+
+
+def plugin_shapes(model: Any) -> dict[str, tuple[int | None, ...]]:
+    """Return the shapes of the outputs of the plugin by its attributes; none without it."""
+    plugin = find_plugin(model)
+    if plugin is None:
+        return {}
+    most = _options(plugin).get('max_output_boxes', _MOST_BOXES)
+    shapes = ((None, 1), (None, most, 4), (None, most), (None, most))
+    return dict(zip(plugin.output, shapes, strict=True))
+
+
+def _options(plugin: Any) -> dict[str, Any]:
+    value_of = import_onnx().helper.get_attribute_value
+    return {entry.name: _plain_number(value_of(entry)) for entry in plugin.attribute}
 
 
 def _plain_number(value: Any) -> Any:

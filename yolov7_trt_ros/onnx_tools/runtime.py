@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import os
+from pathlib import Path
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from yolov7_trt_ros.core.model_spec import TensorInfo
+from yolov7_trt_ros.core.model_spec import check_input, TensorInfo
 from yolov7_trt_ros.errors import InferenceError, ModelFormatError
 
 # ONNX Runtime raises one class per status code, without a common base; which ones there are
@@ -29,6 +30,7 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
         if isinstance(value, type) and issubclass(value, Exception)
     ),
 )
+VERSION = str(onnxruntime.__version__)
 _NOTHING_LOGGED = 4
 """What fails is raised, and said in our own words."""
 
@@ -156,7 +158,54 @@ def reason(exc: BaseException) -> str:
         text = f'{text[:_HEAD]} ... {text[-_TAIL:]}'
     if 'model IR version' in text:
         text += (
-            f' (this is onnxruntime {onnxruntime.__version__}: install a newer one, or export the '
+            f' (this is onnxruntime {VERSION}: install a newer one, or export the '
             'model with an older onnx or a lower opset)'
         )
     return text
+
+
+class OnnxSession:
+    """
+    A model in ONNX Runtime, images in and tensors out: no more than timing it needs.
+
+    Parameters
+    ----------
+    path
+        ONNX file with one image input.
+    threads
+        CPU threads; 0 takes one per core that this process may use.
+    data
+        What is in the file, or what was made of it.
+
+    Raises
+    ------
+    ModelFormatError
+        ONNX Runtime cannot load it.
+    ModelLayoutError
+        Its input is not one of images (B, 3, H, W).
+
+    """
+
+    def __init__(
+        self, path: Path, *, threads: int = 0, data: bytes | None = None
+    ) -> None:
+        self._session: Any = open_session(data or str(path), path.name, threads)
+        self.input: TensorInfo = check_input(session_inputs(self._session))
+
+    def run(self, images: NDArray[Any]) -> list[NDArray[Any]]:
+        """
+        Return every output for images (B, 3, H, W) of the input's dtype.
+
+        Raises
+        ------
+        InferenceError
+            ONNX Runtime refused them or failed, or the session is closed.
+
+        """
+        if self._session is None:
+            raise InferenceError('the session is closed')
+        return run_session(self._session, None, {self.input.name: images})
+
+    def close(self) -> None:
+        """Free the session; calling it twice is harmless."""
+        self._session = None

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.onnx_tools.float_source import sub_model
-from yolov7_trt_ros.onnx_tools.graph import FloatModel
+from yolov7_trt_ros.onnx_tools.edit import sub_model
+from yolov7_trt_ros.onnx_tools.graph import Graph
 from yolov7_trt_ros.onnx_tools.model_file import serialise
 from yolov7_trt_ros.onnx_tools.runtime import open_session, run_session
 
@@ -34,7 +34,7 @@ class TensorSession:
     """
 
     def __init__(self, model: Any, tensors: list[str], *, threads: int = 0) -> None:
-        image = FloatModel(model).image
+        image = Graph(model).image
         self._input = image.name
         self._batch = image.type.tensor_type.shape.dim[0].dim_value or 1
         # The image itself may be asked for; ONNX Runtime gives outputs of nodes only.

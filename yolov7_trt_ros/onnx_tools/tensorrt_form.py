@@ -1,4 +1,4 @@
-"""Edit an ONNX model before TensorRT parses it: names, widened weights, half precision."""
+"""An ONNX model as TensorRT is to parse it: names, widened weights, half precision."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from typing import Any
 from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.errors import BuildError
 from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding
+from yolov7_trt_ros.onnx_tools.edit import drop_unused, name_nodes, widen_casts
+from yolov7_trt_ros.onnx_tools.graph import convs_by_type, is_quantised
 from yolov7_trt_ros.onnx_tools.half_precision import convert_to_half
-from yolov7_trt_ros.onnx_tools.model_file import import_onnx, load_model, serialise
-from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin, PLUGIN
-from yolov7_trt_ros.onnx_tools.onnx_shapes import slice_shapes
+from yolov7_trt_ros.onnx_tools.model_file import (
+    import_onnx,
+    load_model,
+    metadata_of_model,
+    serialise,
+)
+from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin, find_plugin, plugin_shapes
 
 _SHOWN_NAMES = 5
+_WHOLE = 1 << 31
+"""An end beyond that of any shape."""
 
 
 class OnnxEdit:
@@ -45,23 +53,23 @@ class OnnxEdit:
             assert cut is not None
             self.model = onnx.load_from_string(cut.model)
         self._type_outputs()
-        slice_shapes(onnx, self.model)
-        self._name_nodes()
+        slice_shapes(self.model)
+        name_nodes(self.model)
 
     @property
     def has_nms_plugin(self) -> bool:
         """Whether it ends in TensorRT's NMS plugin."""
-        return any(node.op_type == PLUGIN for node in self.model.graph.node)
+        return find_plugin(self.model) is not None
 
     @property
     def is_quantised(self) -> bool:
         """Whether it has explicit Q/DQ nodes."""
-        return any(node.op_type == 'QuantizeLinear' for node in self.model.graph.node)
+        return is_quantised(self.model)
 
     @property
     def metadata(self) -> dict[str, str]:
         """Text the model carries."""
-        return {entry.key: entry.value for entry in self.model.metadata_props}
+        return metadata_of_model(self.model)
 
     def output_shapes(self) -> list[tuple[str, tuple[int | None, ...], int]]:
         """
@@ -71,7 +79,7 @@ class OnnxEdit:
 
         """
         found = []
-        known = self._plugin_shapes()
+        known = plugin_shapes(self.model)
         for value in self.model.graph.output:
             tensor = value.type.tensor_type
             shape = tuple(
@@ -85,17 +93,6 @@ class OnnxEdit:
             found.append((value.name, shape, tensor.elem_type))
         return found
 
-    def _plugin_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        plugin = next((node for node in self.model.graph.node if node.op_type == PLUGIN), None)
-        if plugin is None:
-            return {}
-        most = 100  # the plugin's own default
-        for entry in plugin.attribute:
-            if entry.name == 'max_output_boxes':
-                most = entry.ints[0] if entry.ints else entry.i
-        shapes = ((None, 1), (None, most, 4), (None, most), (None, most))
-        return dict(zip(plugin.output, shapes, strict=True))
-
     def node_label(self, index: int) -> str:
         """Return `head.2 (Conv)` for the node of a number; '' where there is none."""
         nodes = self.model.graph.node
@@ -104,32 +101,8 @@ class OnnxEdit:
         return f'{nodes[index].name} ({nodes[index].op_type})'
 
     def widen_casts(self) -> int:
-        """
-        Fold casts of stored float16 weights into float32 weights; returns how many.
-
-        TensorRT has to see weights as constants, and quantised ones as weights.
-
-        """
-        graph = self.model.graph
-        to_array, from_array = self._onnx.numpy_helper.to_array, self._onnx.numpy_helper.from_array
-        stored = {tensor.name: tensor for tensor in graph.initializer}
-        folded = []
-        for node in graph.node:
-            if node.op_type != 'Cast' or node.input[0] not in stored:
-                continue
-            weights = stored[node.input[0]]
-            target = next(entry.i for entry in node.attribute if entry.name == 'to')
-            if (weights.data_type, target) == (
-                self._onnx.TensorProto.FLOAT16, self._onnx.TensorProto.FLOAT
-            ):
-                graph.initializer.append(
-                    from_array(to_array(weights).astype('float32'), node.output[0])
-                )
-                folded.append(node)
-        for node in folded:
-            graph.node.remove(node)
-        self._drop_unused({node.input[0] for node in folded})
-        return len(folded)
+        """Fold casts of stored float16 weights into float32 weights; returns how many."""
+        return widen_casts(self.model)
 
     def unfold_quantised_weights(self) -> int:
         """
@@ -156,7 +129,7 @@ class OnnxEdit:
                 nodes += self._quantise_node(node, float_name)
         del graph.node[:]
         graph.node.extend(nodes)
-        self._drop_unused(set(changed))
+        drop_unused(graph, set(changed))
         return len(changed)
 
     def _quantise_node(self, dequantise: Any, float_name: str) -> list[Any]:
@@ -182,12 +155,7 @@ class OnnxEdit:
         None for any other model: one is mixed where other convolutions have float16 weights.
 
         """
-        tensors = {tensor.name: tensor.data_type for tensor in self.model.graph.initializer}
-        names: dict[int, list[str]] = {}
-        for node in self.model.graph.node:
-            if node.op_type == 'Conv' and node.input[1] in tensors:
-                names.setdefault(tensors[node.input[1]], []).append(str(node.name))
-        types = self._onnx.TensorProto
+        names, types = convs_by_type(self.model), self._onnx.TensorProto
         if types.FLOAT16 not in names or types.FLOAT not in names:
             return None
         return f'^(?:{"|".join(map(re.escape, names[types.FLOAT]))})$'
@@ -205,7 +173,7 @@ class OnnxEdit:
 
         """
         kept = [] if keep_fp32 is None else self._find_nodes(keep_fp32)
-        convert_to_half(self._onnx, self.model, kept)
+        convert_to_half(self.model, kept)
 
     def to_bytes(self) -> bytes:
         """Return the model serialised."""
@@ -235,27 +203,6 @@ class OnnxEdit:
             )
         return found
 
-    def _name_nodes(self) -> None:
-        """
-        Name each node, after its first output if it has no name of its own.
-
-        Errors and --keep-fp32 speak of nodes by name.
-
-        """
-        taken: set[str] = set()
-        for index, node in enumerate(self.model.graph.node):
-            name = node.name or next(iter(node.output), node.op_type)
-            node.name = f'{name}_{index}' if name in taken else name
-            taken.add(node.name)
-
-    def _drop_unused(self, names: set[str]) -> None:
-        graph = self.model.graph
-        used = {name for node in graph.node for name in node.input}
-        used |= {value.name for value in graph.output}
-        for tensor in [each for each in graph.initializer if each.name in names - used]:
-            graph.initializer.remove(tensor)
-
-
 def _dequantise(onnx: Any, node: Any, stored: dict[str, Any]) -> Any:
     """Return the float32 array of a DequantizeLinear of stored weights."""
     value, scale, *zero = (
@@ -266,3 +213,35 @@ def _dequantise(onnx: Any, node: Any, stored: dict[str, Any]) -> Any:
         shape[next((entry.i for entry in node.attribute if entry.name == 'axis'), 1)] = -1
     scale, zero = scale.reshape(shape), [each.reshape(shape) for each in zero]
     return ((value - zero[0]) if zero else value) * scale
+
+
+def slice_shapes(model: Any) -> int:
+    """
+    Turn `Shape(x, start, end)` into `Slice(Shape(x), start, end)`; returns how many.
+
+    TensorRT 8.6 takes such a node for a plain Shape and fails later on, or runs another network.
+
+    """
+    onnx = import_onnx()
+    graph = model.graph
+    nodes, changed = [], 0
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type != 'Shape' or not node.attribute:
+            continue
+        bounds = {entry.name: entry.i for entry in node.attribute}
+        del node.attribute[:]
+        result = node.output[0]
+        node.output[0] = f'{result}.whole'
+        names = []
+        for name, value in (('start', bounds.get('start', 0)), ('end', bounds.get('end', _WHOLE))):
+            names.append(f'{result}.{name}')
+            graph.initializer.append(
+                onnx.helper.make_tensor(names[-1], onnx.TensorProto.INT64, [1], [value])
+            )
+        inputs = [node.output[0], *names]
+        nodes.append(onnx.helper.make_node('Slice', inputs, [result], name=f'{result}.slice'))
+        changed += 1
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return changed
