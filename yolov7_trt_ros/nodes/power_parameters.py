@@ -18,72 +18,73 @@ _FIXED = 'fixed at start'
 
 PARAMETERS = (
     ParameterSpec(
-        'power_mode', '', 'Power mode, by name or id; empty: leave it as it is.', runtime=True
+        'power_mode', '', 'Power mode, by name or id. Empty: no change.', runtime=True
     ),
     ParameterSpec(
         'jetson_clocks', False,
-        'Lock every clock at the highest the mode allows; false puts back what was before, at '
-        'start it leaves them as they are.', runtime=True,
+        'Lock every clock at the highest that the mode allows. false restores the previous '
+        'state; at start it changes nothing.', runtime=True,
     ),
     ParameterSpec(
         'gpu_max_freq_mhz', 0.0,
-        'Highest clock of the GPU, MHz, rounded down to one it can have; 0: that of the mode.',
+        'Highest GPU clock in MHz, rounded down to an available one. 0: the highest of the mode.',
         0.0, 10000.0, runtime=True,
     ),
     ParameterSpec(
         'cpu_max_freq_mhz', 0.0, 'The same for the CPU.', 0.0, 10000.0, runtime=True,
     ),
     ParameterSpec(
-        'fan_profile', '', 'Profile of the fan; empty: leave it as it is.', runtime=True
+        'fan_profile', '', 'Fan profile. Empty: no change.', runtime=True
     ),
     ParameterSpec(
         'governor', 'off',
-        'Hold the clock of the GPU by itself: at the least power that holds deadline_ms, or at '
-        'the highest that stays under power_budget_w.', choices=GOVERNORS, runtime=True,
+        'Set the GPU clock automatically: to the one of least power that meets deadline_ms, or '
+        'to the highest that stays under power_budget_w.', choices=GOVERNORS, runtime=True,
     ),
     ParameterSpec(
         'deadline_ms', 33.0,
-        'For the governor: longest time from the stamp of an image to its detections, ms.',
+        'For the governor: longest time from the stamp of an image to its detections, in ms.',
         LEAST_MS, MOST_MS, runtime=True,
     ),
     ParameterSpec(
         'topic_deadlines_ms', '',
-        'Deadlines of topics that have one of their own: a list of `topic:ms`, or one text with '
-        'commas. A topic is one of detections_topics, or the image topic that its detections are '
-        'of.', reads=read_deadlines, runtime=True,
+        'Own deadlines of single topics: a list of `topic:ms`, or one string with commas. A '
+        'topic is one of detections_topics, or the image topic of its detections.',
+        reads=read_deadlines, runtime=True,
     ),
     ParameterSpec(
-        'power_budget_w', 15.0, 'For the governor: most power of the whole board, W.',
+        'power_budget_w', 15.0, 'For the governor: highest power of the whole board, in W.',
         0.1, 1000.0, runtime=True,
     ),
     ParameterSpec(
         'temperature_limit_c', 85.0,
-        'For the governor: hottest sensor, degrees Celsius, from which the clock goes down; 0: no '
-        'limit.', 0.0, 150.0, runtime=True,
+        'For the governor: temperature of the hottest sensor, in degrees Celsius, from which on '
+        'the clock is lowered. 0: no limit.', 0.0, 150.0, runtime=True,
     ),
     ParameterSpec(
         'sample_rate_hz', 2.0,
-        'Samples a second; the power of a Jetson is an average over 0.4 s.', 0.1, 50.0,
+        'Samples per second. The power of a Jetson is an average over 0.4 s.', 0.1, 50.0,
         runtime=True,
     ),
     ParameterSpec(
-        'restore_on_exit', True, 'Put back at exit what this node has changed.', runtime=True
+        'restore_on_exit', True, 'Restore at exit what this node has changed.', runtime=True
     ),
     ParameterSpec(
-        'dry_run', False, 'Change nothing, say in the log what would be done.', otherwise=_FIXED
+        'dry_run', False, 'Change nothing; log what would be done.', otherwise=_FIXED
     ),
     ParameterSpec(
         'detections_topics', 'detections',
-        'Topics of vision_msgs/Detection2DArray to count frames and take latencies from: a list, '
-        'or one text with commas; empty: none.', otherwise=_FIXED,
+        'Topics of vision_msgs/Detection2DArray for frame counts and latencies: a list, or one '
+        'string with commas. Empty: none.', otherwise=_FIXED,
     ),
     ParameterSpec(
         'tool_timeout_s', COMMAND_TIMEOUT_S,
-        'Longest time that one tool of the board may take, s; then it is ended.', 0.1, 300.0,
+        'Longest time for one tool of the board, in s. Then it is ended.', 0.1, 300.0,
         otherwise=_FIXED,
     ),
     ParameterSpec(
-        'emulate', '', 'Board to emulate, not this machine: name, or path of an nvpmodel.conf.',
+        'emulate', '',
+        'Board to emulate instead of this machine: name, or path of an nvpmodel.conf.',
         otherwise=_FIXED,
     ),
 )
