@@ -21,17 +21,18 @@ _LOOK = LookOptions()
 LOOK_PARAMETERS = (
     ParameterSpec(
         _PREFIX, _LOOK.mode,
-        'Look at whole images with a small network input, and at crops of what is in doubt again: '
-        'off, on, or auto to measure both ways at configure and take the quicker.', choices=MODES,
+        'Detect in whole images with a small network input, and again in crops of doubtful '
+        'objects: off, on, or auto to measure both methods at configure and use the faster one.',
+        choices=MODES,
     ),
     ParameterSpec(
         f'{_PREFIX}_model', _LOOK.model,
-        'Model for the crops, as `model`; empty: the same. It also does alone where auto switches '
+        'Model for the crops, as `model`. Empty: the same. It also runs alone if auto switches '
         'the second look off.',
     ),
     ParameterSpec(
         f'{_PREFIX}_first_size', _LOOK.first_size,
-        'Longer side of the network input for whole images, in place of `network_size`, in '
+        'Longer side of the network input for whole images, instead of `network_size`, in '
         'pixels.', 32, 4096,
     ),
     ParameterSpec(
@@ -45,11 +46,12 @@ LOOK_PARAMETERS = (
     ),
     ParameterSpec(
         f'{_PREFIX}_classes', '',
-        'Classes to look at again, by name or index: a list, or one text with commas; empty: all.',
+        'Classes for the second look, by name or index: a list, or one string with commas. '
+        'Empty: all.',
     ),
     ParameterSpec(
         f'{_PREFIX}_min_score', _LOOK.min_score,
-        'Least score that makes an object doubtful, also below `score_threshold`.', 0.0, 1.0,
+        'Minimum score of a doubtful object, also below `score_threshold`.', 0.0, 1.0,
     ),
     ParameterSpec(
         f'{_PREFIX}_max_score', _LOOK.max_score,
@@ -57,21 +59,22 @@ LOOK_PARAMETERS = (
     ),
     ParameterSpec(
         f'{_PREFIX}_object_px', _LOOK.object_px,
-        'Longer side of the largest object to look at again, in pixels of the image.', 1,
+        'Longer side of the largest object for the second look, in pixels of the image.', 1,
         LARGEST_SIDE_PX,
     ),
     ParameterSpec(
-        f'{_PREFIX}_max_crops', _LOOK.max_crops, 'Most crops of an image.', 1, MOST_CROPS,
+        f'{_PREFIX}_max_crops', _LOOK.max_crops, 'Maximum number of crops per image.', 1,
+        MOST_CROPS,
     ),
     ParameterSpec(
         f'{_PREFIX}_budget_ms', _LOOK.budget_ms,
-        'Most time for the crops of a frame, by what crops have taken so far, in milliseconds; '
+        'Maximum time for the crops of a frame, estimated from earlier crops, in milliseconds. '
         '0: no limit.', 0.0, 60_000.0,
     ),
     ParameterSpec(
         f'{_PREFIX}_full_frames', _LOOK.full_frames,
-        'In so many images of a topic crops see all of it, whatever the first look shows; 0: '
-        'never.', 0, 1_000_000,
+        'Number of images of a topic in which crops cover the whole image once, independent of '
+        'the first look. 0: never.', 0, 1_000_000,
     ),
 )
 """How images are looked at twice."""

@@ -52,65 +52,65 @@ PARAMETERS = (
     ParameterSpec('autostart', False, 'Configure and activate at start, without a manager.'),
     ParameterSpec(
         'image_topics', 'image_raw',
-        'Image topics: a list, or one text with commas; `*` stands for one part of a name, `**` '
+        'Image topics: a list, or one string with commas. `*` stands for one part of a name, `**` '
         'for several. sensor_msgs/Image or CompressedImage.', runtime=True,
     ),
     ParameterSpec(
         'detections_topics', '',
-        'One output topic per image topic, in the same order; empty: `detections` in the '
+        'One output topic per image topic, in the same order. Empty: `detections` in the '
         'namespace of each image topic.', runtime=True,
     ),
     ParameterSpec(
-        'image_transport', 'auto', "Message type to subscribe to; auto takes the publisher's.",
+        'image_transport', 'auto', 'Message type to subscribe to. auto: that of the publisher.',
         choices=('auto', 'raw', 'compressed'),
     ),
     ParameterSpec(
-        'image_qos', 'auto', 'Reliability to ask for; auto takes what the publisher offers.',
+        'image_qos', 'auto', 'Reliability to request. auto: that of the publishers.',
         choices=('auto', 'best_effort', 'reliable'),
     ),
     ParameterSpec(
         'receive', AUTO,
-        'How images come in: taken below rclpy, their pixels read in place (direct), or through '
-        'rclpy; auto takes direct where a message to itself shows that it works.',
+        'How images are received: below rclpy, with the pixels read in place (direct), or through '
+        'rclpy. auto: direct if a test with messages to itself succeeds.',
         choices=(AUTO, DIRECT, RCLPY),
     ),
     ParameterSpec(
         'model', DEFAULT_MODEL,
-        'Path of a model file, or name of an embedded model. On an active node another one starts '
-        'an update, see `update`.',
+        'Path of a model file, or name of an embedded model. On an active node another value '
+        'starts an update, see `update`.',
         otherwise='on an active node a change starts an update, else it takes effect at the '
         'configure transition',
     ),
     ParameterSpec(
         'engines', '',
-        'More engines beside that of `model`: paths or names of models as a list or one text with '
-        'commas, or one YAML file. They take frames while the first is busy, where that makes no '
-        'image late.',
+        'More engines in addition to that of `model`: paths or names of models as a list or one '
+        'string with commas, or one YAML file. They take frames while the first is busy, if this '
+        'makes no image late.',
     ),
     ParameterSpec(
         'model_folders', '',
-        'Folders that `model`, `engines`, `class_names` and `plan_cache` may name files in when '
-        'they are set while the node runs: a list, or one text with commas; empty: the folders of '
-        'what `model` and `class_names` name at start. Only at start.', start_only=True,
+        'Allowed folders for the files of `model`, `engines`, `class_names` and `plan_cache` when '
+        'they are set while the node runs: a list, or one string with commas. Empty: the folders '
+        'of `model` and `class_names` at start. Only at start.', start_only=True,
     ),
     ParameterSpec(
         'backend', _OPTIONS.backend,
-        'Inference engine; auto takes TensorRT where there is a CUDA device, pycuda and TensorRT, '
-        'else ONNX Runtime on the CPU.', choices=BACKENDS,
+        'Inference engine. auto: TensorRT if there is a CUDA device, pycuda and TensorRT, '
+        'otherwise ONNX Runtime on the CPU.', choices=BACKENDS,
     ),
     ParameterSpec(
         'class_names', _OPTIONS.class_names,
-        "auto (the model's metadata), coco80, or a text file with one name a line.",
+        "auto (the model's metadata), coco80, or a text file with one name per line.",
     ),
     ParameterSpec(
         'anchors', _OPTIONS.anchors,
-        'Anchors of a model that ends in raw heads and does not tell them: auto, '
-        f'{", ".join(ANCHOR_SETS)}, or widths and heights in pixels from the smallest stride up: '
+        'Anchors of a model that ends in raw heads and does not contain them: auto, '
+        f'{", ".join(ANCHOR_SETS)}, or widths and heights in pixels, smallest stride first: '
         '"10,13 16,30 33,23 30,61 ...".', reads=choose_anchors,
     ),
     ParameterSpec(
         'network_size', _OPTIONS.network_size,
-        "Longer side of the network input, in pixels, a multiple of the model's stride; models "
+        "Longer side of the network input, in pixels, a multiple of the model's stride. Models "
         'with a fixed input size ignore it.', 32, 4096,
     ),
     ParameterSpec(
@@ -118,45 +118,46 @@ PARAMETERS = (
         'Letterbox to the smallest rectangle of stride multiples instead of a square.',
     ),
     ParameterSpec(
-        'threads', _OPTIONS.threads, 'CPU threads of ONNX Runtime; 0: one a core.', 0, 64
+        'threads', _OPTIONS.threads, 'CPU threads of ONNX Runtime. 0: one per core.', 0, 64
     ),
     ParameterSpec(
         'precision', _OPTIONS.precision,
-        'Precision of a TensorRT plan that is built here; int8 and mixed take 8 bits where the '
+        'Precision of a TensorRT plan that is built here. int8 and mixed use 8 bits where the '
         'ONNX model has Q/DQ nodes.', choices=PRECISIONS,
     ),
     ParameterSpec(
         'on_plan_mismatch', REBUILD,
-        'When the TensorRT plan does not fit this machine, or is not built yet: build it in the '
+        'If the TensorRT plan does not fit this machine, or is not built yet: build it in the '
         'background, or fail to configure.', choices=(REBUILD, 'fail'),
     ),
     ParameterSpec(
         'plan_cache', _OPTIONS.plan_cache,
-        'Folder of plans built from ONNX models; empty: `yolov7_trt_ros/plans` in XDG_CACHE_HOME '
+        'Folder of plans built from ONNX models. Empty: `yolov7_trt_ros/plans` in XDG_CACHE_HOME '
         'or in ~/.cache.',
     ),
     ParameterSpec(
         'max_batch', _OPTIONS.max_batch,
-        'Most images, each of another topic, that run together; at most as many as the plan '
-        'takes, and one on the CPU. A TensorRT plan that is built here takes as many.', 1,
+        'Maximum number of images, each of another topic, in one batch. It is limited by the '
+        'plan, and is one on the CPU. A TensorRT plan that is built here has this batch size.', 1,
         MAX_BATCH_LIMIT,
     ),
     ParameterSpec(
         'memory', _OPTIONS.memory,
-        'How images get to the GPU: copied in stripes, fetched from where they were received, '
-        'mapped into it, or read in place; auto measures once a machine.', choices=MEMORIES,
+        'How images are transferred to the GPU: copied in stripes, fetched from the receive '
+        'memory, mapped into it, or read in place. auto measures once per machine.',
+        choices=MEMORIES,
     ),
     ParameterSpec(
         'cuda_graph', _OPTIONS.cuda_graph,
-        'Launch the work of a frame as one CUDA graph where it can be captured.',
+        'Launch the work of a frame as one CUDA graph if it can be captured.',
     ),
     ParameterSpec(
         'on_device_lost', 'stay',
-        'When an error has made CUDA unusable to this process: stay, in an error state, or exit '
-        'with status 3 to be started again.', choices=('stay', EXIT), runtime=True,
+        'After an error that makes CUDA unusable to this process: stay, in an error state, or '
+        'exit with status 3 for a restart.', choices=('stay', EXIT), runtime=True,
     ),
     ParameterSpec(
-        'score_threshold', _SETTINGS.score_threshold, 'Least score of a detection.', 0.0, 1.0,
+        'score_threshold', _SETTINGS.score_threshold, 'Minimum score of a detection.', 0.0, 1.0,
         runtime=True, per_topic=True,
     ),
     ParameterSpec(
@@ -165,17 +166,17 @@ PARAMETERS = (
         runtime=True, per_topic=True,
     ),
     ParameterSpec(
-        'max_detections', _SETTINGS.max_detections, 'Most detections per image.', 1,
+        'max_detections', _SETTINGS.max_detections, 'Maximum number of detections per image.', 1,
         MAX_DETECTIONS_LIMIT, runtime=True, per_topic=True,
     ),
     ParameterSpec(
-        'classes', '', 'Classes to keep, by name or index: a list, or one text with commas; '
-        'empty keeps all.', runtime=True, per_topic=True,
+        'classes', '', 'Classes to keep, by name or index: a list, or one string with commas. '
+        'Empty: all.', runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'class_thresholds', '',
-        'Least score of single classes, in place of score_threshold: class:score by name or '
-        'index, as in `person:0.4, car:0.3`; a list, or one text with commas.',
+        'Minimum score of single classes instead of score_threshold: class:score by name or '
+        'index, as in `person:0.4, car:0.3`. A list, or one string with commas.',
         reads=split_class_thresholds, runtime=True, per_topic=True,
     ),
     ParameterSpec(
@@ -184,83 +185,83 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'ignore_zones', '',
-        'Polygons in which detections are dropped: a list of `x,y x,y x,y`, or one text with `;` '
-        'between them; in pixels of the image, or within 0..1.', reads=read_zones,
+        'Polygons in which detections are dropped: a list of `x,y x,y x,y`, or one string with '
+        '`;` between them. In pixels of the image, or within 0..1.', reads=read_zones,
         runtime=True, per_topic=True, separator=';',
     ),
     ParameterSpec(
-        'keep_zones', '', 'Polygons outside of which detections are dropped; empty: none are.',
+        'keep_zones', '', 'Polygons outside of which detections are dropped. Empty: none.',
         reads=read_zones, runtime=True, per_topic=True, separator=';',
     ),
     ParameterSpec(
         'zone_cover', 0.0,
-        'Share of a box that a zone must cover for it to lie in the zone; 0: its centre decides.',
+        'Share of a box that a zone must cover for the box to be in it. 0: its centre decides.',
         0.0, 1.0, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'max_image_pixels', DEFAULT_MAX_DECODED_PIXELS,
-        'Most width x height that a compressed image is decoded to; larger ones fail.', 1,
+        'Maximum width x height of a compressed image when decoded. Larger ones fail.', 1,
         MAX_PIXELS, runtime=True,
     ),
     ParameterSpec(
-        'max_rate_hz', 0.0, 'Most images per second to process per topic; 0: no limit.', 0.0,
+        'max_rate_hz', 0.0, 'Maximum images per second to process per topic. 0: no limit.', 0.0,
         1000.0, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'max_message_bytes', 64 * 2**20,
-        'Largest image message to take, in bytes; a larger one counts as failed. The default '
-        'holds 20 megapixels in colour; five of a topic may wait in the middleware, one with '
+        'Largest image message to accept, in bytes. A larger one counts as failed. The default '
+        'fits 20 megapixels in colour. Five per topic may wait in the middleware, one with '
         'receive direct.', 1024,
         2**31 - 1, runtime=True,
     ),
     ParameterSpec(
         'batch_max_wait_ms', 0.0,
-        'How long a frame may wait for frames of other topics to run in one batch with it, in '
+        'Maximum time that a frame waits for frames of other topics to run in one batch, in '
         'milliseconds. It waits only for a frame that is due within that time.', 0.0, 1000.0,
         runtime=True,
     ),
     ParameterSpec(
-        'publish_overlay', True, 'Publish images with boxes drawn in, while somebody subscribes.',
+        'publish_overlay', True, 'Publish images with drawn boxes while there are subscribers.',
         runtime=True,
     ),
     ParameterSpec(
         'idle', False,
-        'Detect nothing but what `~/detect_once` asks for; images are received all the same.',
+        'Detect only on request by `~/detect_once`. Images are still received.',
         runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'only_when_subscribed', False,
-        'Detect nothing while nobody subscribes to the detections or the overlay of a topic.',
+        'Detect nothing while the detections and the overlay of a topic have no subscriber.',
         runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'camera_frozen_frames', _WATCH.frozen_frames,
-        'Repeats in a row of one picture, or of one stamp, from which on a camera is called '
-        'frozen; 0: never.', 0, 100_000, runtime=True, per_topic=True,
+        'Number of repeats in a row of one picture, or of one stamp, from which on a camera '
+        'counts as frozen. 0: never.', 0, 100_000, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'camera_blank_share', _WATCH.blank_share,
-        'Share of an image that is black, or white, from which on a camera is called dark, or '
-        'bright; 0: never.', 0.0, 1.0, runtime=True, per_topic=True,
+        'Share of an image that is black, or white, from which on a camera counts as dark, or '
+        'bright. 0: never.', 0.0, 1.0, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'camera_late_ms', _WATCH.late_ns / NS_PER_MS,
-        'How far stamps may be from the clock when images arrive, in milliseconds, before a '
-        'camera is called late; 0: any distance.', 0.0, 1e9, runtime=True, per_topic=True,
+        'Maximum distance of stamps from the clock when images arrive, in milliseconds, before a '
+        'camera counts as late. 0: any distance.', 0.0, 1e9, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'camera_drift_ms', _WATCH.drift_ns / NS_PER_MS,
-        'How far that distance may change, in milliseconds, since a camera came; 0: any change.',
+        'Maximum change of that distance since the first images, in milliseconds. 0: any change.',
         0.0, 1e9, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'camera_silent_s', _WATCH.silent_ns / NS_PER_S,
-        'How long no image may arrive, in seconds, before a camera is called silent.', 1.0,
+        'Time without an image, in seconds, after which a camera counts as silent.', 1.0,
         86_400.0, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'update', _LIMITS.mode,
-        'What setting `model` on an active node does: the new model is compared on live frames '
+        'Effect of setting `model` on an active node: the new model is compared on live frames '
         'before it serves, serves at once, or is refused.', choices=MODES, runtime=True,
     ),
     ParameterSpec(
@@ -269,32 +270,32 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'update_shadow_share', _LIMITS.shadow_share,
-        'Part of the processed frames that is compared, where no other frame waits.', 0.001, 1.0,
+        'Share of the processed frames that is compared, if no other frame waits.', 0.001, 1.0,
         runtime=True,
     ),
     ParameterSpec(
         'update_min_agreement', _LIMITS.min_agreement,
-        'Least part of the detections in which both models agree: matched, of matched, missed '
-        'and new ones, as `yolov7_trt compare` counts them.', 0.0, 1.0, runtime=True,
+        'Minimum share of the detections in which both models agree: matched / (matched + missed '
+        '+ new), as `yolov7_trt compare` counts them.', 0.0, 1.0, runtime=True,
     ),
     ParameterSpec(
         'update_min_detections', _LIMITS.min_detections,
-        'Detections to compare at least: with fewer, both models agree on nothing.', 0, 1_000_000,
+        'Minimum number of detections to compare: fewer do not prove agreement.', 0, 1_000_000,
         runtime=True,
     ),
     ParameterSpec(
         'update_max_latency_ratio', _LIMITS.max_latency_ratio,
-        'Most times that a new model may take of what the former takes.', 0.01, 1000.0,
+        'Maximum time of a new model relative to that of the former one.', 0.01, 1000.0,
         runtime=True,
     ),
     ParameterSpec(
         'update_keep_s', _LIMITS.keep_ns / NS_PER_S,
-        'How long the former model is kept, to go back to, in seconds.', 0.0, 86_400.0,
+        'Time for which the former model is kept for a roll-back, in seconds.', 0.0, 86_400.0,
         runtime=True,
     ),
     *LOOK_PARAMETERS,
     ParameterSpec(
-        'class_id_format', 'name', 'Text in class_id: the class name, or its index.',
+        'class_id_format', 'name', 'Content of class_id: the class name, or its index.',
         choices=('name', 'index'), runtime=True,
     ),
 )
