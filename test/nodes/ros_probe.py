@@ -29,6 +29,8 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.nodes.detector_node import DetectorNode
 from yolov7_trt_ros.nodes.plan_build import Engine
+from yolov7_trt_ros.power.sample import TelemetrySource
+from yolov7_trt_ros.power.telemetry import find_source
 
 TIMEOUT_S = 600.0
 LEASE_S = 30.0
@@ -151,7 +153,10 @@ class Probe:
             self._executor.spin_once(timeout_sec=0.02)
 
     @contextlib.contextmanager
-    def host(self, engine: Engine, **parameters: Any) -> Iterator[DetectorNode]:
+    def host(
+        self, engine: Engine, power: Callable[[], TelemetrySource] = find_source,
+        **parameters: Any,
+    ) -> Iterator[DetectorNode]:
         """
         Run a detector in this process, with an engine of the test's.
 
@@ -160,7 +165,7 @@ class Probe:
         """
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         node = DetectorNode(
-            engine=engine, context=self._context, parameter_overrides=overrides
+            engine=engine, power=power, context=self._context, parameter_overrides=overrides
         )
         self.forget_diagnostics()
         self._executor.add_node(node)

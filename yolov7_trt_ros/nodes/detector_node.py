@@ -47,6 +47,7 @@ from yolov7_trt_ros.nodes.parameter_spec import (
     read_parameters,
     SteadyParameters,
 )
+from yolov7_trt_ros.nodes.pause_energy import PauseEnergy
 from yolov7_trt_ros.nodes.plan_build import Engine, exit_over_builds, PlanBuild
 from yolov7_trt_ros.nodes.process import malloc_text
 from yolov7_trt_ros.nodes.pulled_images import PulledImages
@@ -69,6 +70,8 @@ from yolov7_trt_ros.nodes.topic_plan import WantedTopics
 from yolov7_trt_ros.nodes.topic_status import topic_status
 from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.worker import DetectionWorker
+from yolov7_trt_ros.power.sample import TelemetrySource
+from yolov7_trt_ros.power.telemetry import find_source
 
 _ERROR_SHOWN_NS = 5 * NS_PER_S
 _WARN_PERIOD_S = 5.0
@@ -97,12 +100,17 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     ----------
     engine
         Where detectors come from; tests bring others.
+    power
+        Where the power of the machine is read, for what pauses save.
     node_arguments
         For LifecycleNode.
 
     """
 
-    def __init__(self, *, engine: Engine | None = None, **node_arguments: Any) -> None:
+    def __init__(
+        self, *, engine: Engine | None = None,
+        power: Callable[[], TelemetrySource] = find_source, **node_arguments: Any,
+    ) -> None:
         # What is not declared is refused by `may_have`, but for the parameters of topics.
         super().__init__('detector', allow_undeclared_parameters=True, **node_arguments)
         self._engine = engine or Engine()
@@ -122,6 +130,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._last_error = ''
         self._last_error_ns = -_ERROR_SHOWN_NS
         self._state = 'unconfigured'
+        self._pause_energy = PauseEnergy(power)
         self._single_shot = SingleShot(self, self._begin_single_shot, self._end_single_shot)
         self._updates = ModelUpdates(self, self._engine, self._on_serving, self._hold_model)
         self._more = MoreEngines(self, self._engine)
@@ -397,7 +406,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         """Free everything; what fails at that leaves the rest to be freed all the same."""
         for step in (
             self._stop_build, self._stop_worker, self._destroy_streams, self._labels.destroy,
-            self._close_detector,
+            self._close_detector, self._pause_energy.stop,
         ):
             try:
                 step()
@@ -543,6 +552,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._follow()
         self._updates.tick()
         self._note_worker_fault()
+        self._watch_energy()
         message = DiagnosticArray(status=[
             self._node_status(), *self._updates.diagnostics(), *self._more.diagnostics(),
             *self._topic_statuses(),
@@ -551,6 +561,14 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._diagnostics.publish(message)
         if self._device_lost and self.get_parameter('on_device_lost').value == parameters.EXIT:
             self._leave()
+
+    def _watch_energy(self) -> None:
+        """Have the energy of work and of pauses measured, where there may be pauses."""
+        streams = self._streams if self._worker is not None and self._state == 'active' else None
+        self._pause_energy.tick(
+            [] if streams is None else list(streams.values()),
+            may_pause=self._settings is not None and self._settings.may_pause,
+        )
 
     def _leave(self) -> None:
         """End the process, once everybody has heard the diagnostics."""
@@ -572,6 +590,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         if self._streams is not None:
             facts['receive'] = self._receive
             facts |= diagnostics.removed_facts(self._streams.removed_counts())
+            facts |= self._pause_energy.facts()
         if self._build is not None:
             busy = self._build.progress()
             self.get_logger().info(busy, throttle_duration_sec=_PROGRESS_PERIOD_S)

@@ -356,6 +356,14 @@ class NodeSettings:
         """Return what holds for a topic, by its full name."""
         return self.topics.get(topic, self.default)
 
+    @property
+    def may_pause(self) -> bool:
+        """Whether nothing is to be detected in a topic at times."""
+        return any(
+            each.idle or each.only_when_subscribed
+            for each in (self.default, *self.topics.values())
+        )
+
     def pause_reason(self, stream: ImageStream) -> str:
         """Return why nothing is to be detected in a topic at present, '' where it is."""
         own = self.of(stream.topic)

@@ -1,0 +1,79 @@
+"""What pauses save, in the diagnostics of a node on a machine whose power the test makes up."""
+
+from __future__ import annotations
+
+import time
+
+from fake_engine import FakeEngine
+import pytest
+from ros_probe import Probe
+from seam_camera import Camera, TOPIC
+
+from yolov7_trt_ros.errors import PowerError
+from yolov7_trt_ros.power.rails import RailPower
+from yolov7_trt_ros.power.sample import BoardSample
+from yolov7_trt_ros.power.telemetry import NullSource
+from yolov7_trt_ros.testing import FakeDetector
+
+SAVED = 'energy saved by pauses (J)'
+
+
+class Meter:
+    """A machine of 8 W, whose meter can be taken away."""
+
+    name = 'meter'
+
+    def __init__(self) -> None:
+        self.is_there, self.closed = True, 0
+
+    def read(self) -> BoardSample:
+        if not self.is_there:
+            raise PowerError('the meter was taken away')
+        return BoardSample(
+            time.monotonic_ns(), rails={'VDD_IN': RailPower(8000.0)}, total_mw=8000.0,
+            problems=('the fan cannot be read',),
+        )
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def camera(probe: Probe):
+    """Return a camera that the test has send."""
+    camera = Camera(probe)
+    yield camera
+    camera.close()
+
+
+def test_power_is_read_from_when_a_topic_may_be_paused_on(probe: Probe, camera: Camera) -> None:
+    meter = Meter()
+    engine = FakeEngine(FakeDetector())
+    with probe.host(engine.seam, power=lambda: meter, image_topics=TOPIC, autostart=True):
+        probe.wait_for_state('active')
+        camera.ask()
+        assert SAVED not in probe.values()
+        assert probe.set_parameter('idle', True) == ''
+
+        def paused() -> bool:
+            camera.send()
+            return '1 of 5' in probe.values().get('power while paused (W)', '')
+
+        probe.wait_until(paused, 'an interval in which images were passed over')
+        assert probe.values()['power measured by'] == 'meter: VDD_IN; the fan cannot be read'
+        assert probe.values()[SAVED] == 'unknown'
+        meter.is_there = False
+        probe.wait_until(
+            lambda: probe.values()[SAVED] == 'unknown: the meter was taken away', 'the reason')
+        assert probe.change_state('deactivate') and probe.change_state('cleanup')
+        probe.wait_until(lambda: SAVED not in probe.values(), 'a node that forgot')
+        assert meter.closed == 1
+
+
+def test_a_machine_that_tells_no_power_says_what_was_looked_for(probe: Probe) -> None:
+    engine = FakeEngine(FakeDetector())
+    settings = {'image_topics': TOPIC, 'autostart': True, 'only_when_subscribed': True}
+    with probe.host(engine.seam, power=lambda: NullSource(['RAPL: none']), **settings):
+        probe.wait_until(lambda: 'looked for: RAPL: none' in probe.values().get(SAVED, ''),
+                         'what was looked for')
+        assert 'power measured by' not in probe.values()
