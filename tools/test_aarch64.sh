@@ -15,6 +15,8 @@ CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FOLDER=${AARCH64_FOLDER:-$CHECKOUT/.aarch64}
 MIRROR=${MIRROR:-http://deb.debian.org/debian}
 BINFMT=${BINFMT:-/proc/sys/fs/binfmt_misc}
+# Where debootstrap sees the system: it resolves no package into a folder whose name has a blank.
+PLACE=${PLACE:-/run/yolov7_trt_ros_aarch64}
 COPIED=(
     config docs examples launch requirements resource scripts test tools yolov7_trt_ros
     CHANGELOG.rst LICENSE README.md package.xml pyproject.toml setup.cfg setup.py
@@ -60,9 +62,12 @@ make_system() {  # a Debian with Python and a compiler; done again from the star
     test ! -e "$FOLDER/system.stamp" || return 0
     echo "making a Debian $SUITE for arm64 in $FOLDER (about 12 minutes, 1 GB on disk) ..."
     rm -rf --one-file-system "${FOLDER:?}/root" "$FOLDER/requirements.txt"
+    mkdir -p "$FOLDER/root" "$PLACE"
+    mount --bind "$FOLDER/root" "$PLACE"
     debootstrap --arch=arm64 --variant=minbase --include=python3-venv,python3-dev,g++,ca-certificates \
-        "$SUITE" "$FOLDER/root" "$MIRROR" > "$FOLDER/debootstrap.log" \
+        "$SUITE" "$PLACE" "$MIRROR" > "$FOLDER/debootstrap.log" \
         || { tail -20 "$FOLDER/debootstrap.log"; exit 1; } >&2
+    umount --recursive "$PLACE"
     touch "$FOLDER/system.stamp"
 }
 

@@ -112,14 +112,16 @@ def test_what_it_has_started_ends_with_it_and_no_mount_stays(
     (host.programs / 'unshare').unlink()
     (host.programs / 'setpriv').unlink()
     here = '"$(dirname "$0")"'
-    host.install('debootstrap', f'mount -t tmpfs tmpfs {here} && echo begun >&2 && sleep 600')
+    made = 'case "$5" in *[[:space:]]*) exit 1;; esac; touch "$5/made"'
+    host.install('debootstrap', f'{made}; mount -t tmpfs tmpfs {here}; echo begun >&2; sleep 600')
     script = subprocess.Popen(
         [str(SCRIPT)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         env={'PATH': f'{host.programs}:{os.environ["PATH"]}', 'AARCH64_FOLDER': str(host.target),
-             'BINFMT': str(host.binfmt)},
+             'BINFMT': str(host.binfmt), 'PLACE': str(host.programs / 'place')},
     )
     assert script.stderr is not None and script.stderr.readline() == 'begun\n'
     script.send_signal(number)
     script.stderr.read()  # ends when nobody has it open any more
     assert script.wait() == -number
+    assert (host.target / 'root' / 'made').is_file()
     assert str(host.programs) not in Path('/proc/mounts').read_text()
