@@ -22,6 +22,8 @@ from yolov7_trt_ros.cli.main import build_parser, VERBS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / 'docs'
+MODEL_CARD = REPOSITORY / 'yolov7_trt_ros' / 'models' / 'README.md'
+MOST_WORDS = 35
 DOCUMENTS = [
     REPOSITORY / 'README.md', REPOSITORY / 'CONTRIBUTING.md', *sorted(DOCS.rglob('*.md')),
 ]
@@ -33,6 +35,11 @@ PLAYER = REPOSITORY / 'yolov7_trt_ros' / 'nodes' / 'image_player_node.py'
 _FENCE = re.compile(r'^```(\w*)\n(.*?)^```', re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r'\[[^\]]*\]\(([^)\s]+)\)')
 _HEADING = re.compile(r'^#+\s+(.*?)\s*$', re.MULTILINE)
+_CODE = re.compile(r'`(?:[^`\n]|\n(?!\s*\n))*`')
+_COMMENT = re.compile(r'<!--.*?-->', re.DOTALL)
+_LINK_TEXT = re.compile(r'!?\[((?:[^\]\n]|\n(?!\s*\n))*)\]\([^)]*\)')
+_BLOCK_START = re.compile(r'^\s*(?:#+ |[-*] |\d+[.] |> )')
+_SENTENCE_END = re.compile(r'(?<!\be[.]g)(?<!\bi[.]e)(?<!\bvs)[.!?][)"\'*_]*(?=\s)|\s·(?=\s)')
 _ASSIGNED = re.compile(r'(?<![\w:])([a-z]\w*):=')
 # What ROS 2 itself takes with :=, and topics that are remapped
 _OF_ROS = {'use_sim_time', 'image_raw', 'detections', 'overlay'}
@@ -162,6 +169,86 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
         targets = [target.partition('#')[0] for target in _LINK.findall(prose(page))]
         todo += [(page.parent / target).resolve() for target in targets if target]
     assert set(DOCUMENTS) - seen == set()
+
+
+# ---- sentences
+
+
+def same_lines(pattern: re.Pattern[str], replacement: str, text: str) -> str:
+    """Return the text with every match replaced and its line breaks kept."""
+    return pattern.sub(
+        lambda match: match.expand(replacement) + '\n' * (
+            match.group().count('\n') - match.expand(replacement).count('\n')
+        ), text,
+    )
+
+
+def blocks(text: str) -> Iterator[tuple[int, str]]:
+    """Yield paragraphs, list items, headings and table cells, each with its line number."""
+    first, lines = 1, list[str]()
+    for number, line in enumerate([*text.splitlines(), ''], start=1):
+        table = line.startswith('|')
+        if table or not line.strip() or _BLOCK_START.match(line):
+            yield first, '\n'.join(lines)
+            lines = []
+        if table:
+            yield from ((number, cell) for cell in line.replace(r'\|', '/').split('|'))
+            continue
+        if not lines:
+            first = number
+        lines.append(_BLOCK_START.sub('', line, count=1))
+        if line.startswith('#'):
+            yield first, lines.pop()
+    yield first, '\n'.join(lines)
+
+
+def sentences(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each sentence of a document and the number of the line where it begins.
+
+    Only `.`, `!`, `?` and the dot between links end a sentence inside a block. Fenced blocks and
+    comments are left out. Inline code is one word; a link is its text.
+    """
+    text = same_lines(_FENCE, '', text)
+    text = same_lines(_COMMENT, '', text)
+    text = same_lines(_CODE, 'CODE', text)
+    text = same_lines(_LINK_TEXT, r'\1', text)
+    for first, block in blocks(text):
+        start = 0
+        for end in [*(match.end() for match in _SENTENCE_END.finditer(block)), len(block)]:
+            skipped = len(block[start:end]) - len(block[start:end].lstrip())
+            if block[start:end].strip():
+                line = first + block.count('\n', 0, start + skipped)
+                yield line, ' '.join(block[start:end].split())
+            start = end
+
+
+def word_count(sentence: str) -> int:
+    """Return the number of words; a dash or an arrow is none."""
+    return sum(any(char.isalnum() for char in word) for word in sentence.split())
+
+
+@pytest.mark.parametrize('document', [*DOCUMENTS, MODEL_CARD], ids=name_of)
+def test_no_sentence_is_too_long(document: Path) -> None:
+    long = [
+        f'{name_of(document)}:{line}: {word_count(sentence)} words: {sentence}'
+        for line, sentence in sentences(document.read_text(encoding='utf-8'))
+        if word_count(sentence) > MOST_WORDS
+    ]
+    assert not long, '\n'.join([f'split these, {MOST_WORDS} words at most:', *long])
+
+
+def test_sentences_are_split_where_a_reader_stops() -> None:
+    page = (
+        '# Heading\nOne `a. b\nc` two, e.g. 3.5 ms. [Link\ntext](x. y.md) ends! (Third?) '
+        '**Fourth.**\nfifth\n- item - it\n  goes on\n1. other\n\n```sh\nno sentence\n```\n'
+        '| cell. `x|y` | b \\| c |\n|---|---|\n<!-- none -->\n[a](b) · [c](d)\n'
+    )
+    assert list(sentences(page)) == [
+        (1, 'Heading'), (2, 'One CODE two, e.g. 3.5 ms.'), (3, 'Link text ends!'), (4, '(Third?)'),
+        (4, '**Fourth.**'), (5, 'fifth'), (6, 'item - it goes on'), (8, 'other'), (13, 'cell.'),
+        (13, 'CODE'), (13, 'b / c'), (14, '---'), (14, '---'), (16, 'a ·'), (16, 'c'),
+    ]
+    assert word_count('a - `b` → c, 3.5 (d)') == 5
 
 
 # ---- commands
