@@ -70,7 +70,7 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'receive', AUTO,
-        'How images are received: below rclpy, with the pixels read in place (direct), or through '
+        'How images are received: from rcl, with the pixels read in place (direct), or through '
         'rclpy. auto: direct if a test with messages to itself succeeds.',
         choices=(AUTO, DIRECT, RCLPY),
     ),
