@@ -57,7 +57,7 @@ class PictureWriter:
             It cannot be written, or the disk is full.
 
         """
-        suffix = '.png' if max(pixels.shape[:2]) > LONGEST_JPEG_SIDE_PX else '.jpg'
+        suffix = picture_suffix(pixels)
         if self._folder is None:
             stem = os.path.splitext(frame.source)[0]
             path = self._names.take(stem, suffix)
@@ -125,7 +125,7 @@ class VideoWriter:
 
         try:
             if self._writer is None:
-                with _writing(self._path):
+                with writing(self._path):
                     self._path.parent.mkdir(parents=True, exist_ok=True)
                     os.close(create_new(self._partial))  # OpenCV opens it by its name
                 size_wh = pixels.shape[1], pixels.shape[0]
@@ -157,7 +157,7 @@ class VideoWriter:
                 self._writer.release()
             if self._writer is not None and kind is None:
                 self._check()
-                with _writing(self._path):
+                with writing(self._path):
                     mark_mp4(self._partial)
                     os.replace(self._partial, self._path)
         finally:
@@ -201,7 +201,14 @@ def open_writer(
     return PictureWriter(names, source)
 
 
-def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+def picture_suffix(pixels: NDArray[np.uint8]) -> str:
+    """Return `.jpg`, and `.png` for what is too large for that."""
+    return '.png' if max(pixels.shape[:2]) > LONGEST_JPEG_SIDE_PX else '.jpg'
+
+
+def write_picture(
+    path: Path, pixels: NDArray[np.uint8], *, quality: int = JPEG_QUALITY
+) -> None:
     """
     Write a marked JPEG or PNG file whole.
 
@@ -213,16 +220,16 @@ def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
     """
     from yolov7_trt_ros.whole_file import write_whole
 
-    data = _encoded(path, pixels)
-    with _writing(path):
+    data = _encoded(path, pixels, quality)
+    with writing(path):
         write_whole(path, data)
 
 
-def _encoded(path: Path, pixels: NDArray[np.uint8]) -> bytes:
+def _encoded(path: Path, pixels: NDArray[np.uint8], quality: int) -> bytes:
     import cv2
 
     try:
-        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == '.jpg' else []
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == '.jpg' else []
         done, data = cv2.imencode(path.suffix, pixels, options)
     except cv2.error as exc:
         raise InputError(f'cannot write {path}: {exc.err}') from exc
@@ -234,7 +241,8 @@ def _encoded(path: Path, pixels: NDArray[np.uint8]) -> bytes:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into an InputError that names the file."""
     try:
         yield
     except OSError as exc:

@@ -22,6 +22,7 @@ import time
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, labels, look_arguments, output, targets
+from yolov7_trt_ros.cli.work_settings import model_sha256
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -113,7 +114,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         run_record = output.run_record(options, detector.backend, settings, summary)
         del run_record['detections_per_class']
-        run_record['model']['sha256'] = _sha256(options.model)
+        run_record['model']['sha256'] = model_sha256(options.model)
         run_record |= look_arguments.look_record(args, detector)
         output.write_json(args.json, {**result, 'images': len(images), **run_record})
     return 1 if summary.failed else 0
@@ -166,10 +167,3 @@ def _page_rows(
         ('counted', f'scores of {accuracy.SCORE_THRESHOLD:g} or more, NMS at IoU '
          f'{accuracy.IOU_THRESHOLD:g}, at most {accuracy.MAX_DETECTIONS} detections an image'),
     ]
-
-
-def _sha256(model: str) -> str:
-    from yolov7_trt_ros.engine.checkpoint_export import find_or_export
-    from yolov7_trt_ros.engine.plain_file import sha256_of
-
-    return sha256_of(find_or_export(model))

@@ -18,7 +18,7 @@ from yolov7_trt_ros.errors import missing_package, SettingError, Yolov7TrtError
 
 PROGRAM = 'yolov7_trt'
 PURPOSES = {
-    'find objects': ('detect', 'replay', 'demo'),
+    'find objects': ('detect', 'replay', 'label', 'demo'),
     'judge a model': ('eval', 'compare', 'bench'),
     'make a model': ('export', 'quantize', 'prune', 'build', 'refit', 'info', 'fusion'),
     'look after a robot': ('top', 'power', 'doctor'),

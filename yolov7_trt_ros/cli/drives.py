@@ -1,0 +1,32 @@
+"""Recordings by name: what the verbs that take many of them call each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES
+
+
+def name_drives(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return the recordings by a name that a file can have: `drive`, `drive-2` where taken."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        stem = _stem(path)
+        name, number = stem, 1
+        while name in named:
+            number += 1
+            name = f'{stem}-{number}'
+        named[name] = path
+    return named
+
+
+def _stem(path: Path) -> str:
+    """Return the name of a file or folder without what tells its kind."""
+    name = path.resolve().name
+    suffix = next((each for each in BAG_SUFFIXES if name.lower().endswith(each)), '')
+    if not suffix and path.is_file():
+        suffix = path.suffix
+    stem = name.removesuffix(name[len(name) - len(suffix):]) if suffix else name
+    plain = ''.join(each if each.isalnum() or each in '-_.' else '_' for each in stem)
+    return plain.lstrip('.') or 'drive'

@@ -1,0 +1,79 @@
+"""What is known of each frame of a recording, kept line by line while it is worked on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from yolov7_trt_ros.errors import InputError
+
+
+class FrameJournal:
+    """
+    Records by key in a file that grows; a line that was cut off is as if it had not been written.
+
+    Parameters
+    ----------
+    path
+        The file; None keeps nothing.
+
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+        self._known = {} if path is None else _read(path)
+
+    def __enter__(self) -> FrameJournal:
+        """Open the file; a last line that was cut off is ended."""
+        if self._path is not None:
+            try:
+                self._file = self._path.open('a', buffering=1, encoding='utf-8')
+                self._file.write('\n' * bool(self._file.tell()))
+            except OSError as exc:
+                raise InputError(f'cannot write {self._path}: {exc.strerror}') from exc
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file; a disk that is full is told by what is written next."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Return what is known of a frame."""
+        return self._known.get(key)
+
+    def add(self, key: str, record: dict[str, Any]) -> None:
+        """
+        Keep a record.
+
+        Raises
+        ------
+        InputError
+            The disk is full.
+
+        """
+        if self._file is None:
+            return
+        try:
+            self._file.write(json.dumps([key, record]) + '\n')
+        except OSError as exc:
+            raise InputError(f'cannot write {self._path}: {exc.strerror}') from exc
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the records of the lines that are whole."""
+    known: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(OSError):
+        for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+            with contextlib.suppress(ValueError, TypeError):
+                key, record = json.loads(line)
+                known[key] = record
+    return known
