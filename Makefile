@@ -123,11 +123,11 @@ clean:  ## remove what was built and cached, but no environment
 		|| echo "left: $$folder holds more than this makes"; done
 	find benchmarks examples launch test tools yolov7_trt_ros -name __pycache__ -type d -exec rm -rf {} +
 
-distclean: clean  ## remove .venv, .venv-jazzy and .aarch64 as well, if this has made them
-	@status=0; for folder in .venv .venv-jazzy .aarch64; do \
+distclean: clean  ## remove .venv, .venv-jazzy, .venv-sourced and .aarch64 as well, if this has made them
+	@status=0; for folder in .venv .venv-jazzy .venv-sourced .aarch64; do \
 		if $(IS_OURS); then echo "rm -rf $$folder"; rm -rf $$folder; \
 		elif test -e $$folder || test -L $$folder; then status=1; \
-			echo "error: $$folder was not made by make venv or make test-aarch64, so it stays; if you want it gone: rm -rf $$folder" >&2; \
+			echo "error: $$folder was not made by make or a script of tools/, so it stays; if you want it gone: rm -rf $$folder" >&2; \
 		fi; done; exit $$status
 
 # ---- the environment, in four steps; each is done again only if something it is made from has changed

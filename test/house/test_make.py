@@ -244,13 +244,16 @@ def test_a_foreign_environment_for_jazzy_is_left_alone(tmp_path: Path, make: Mak
     assert (checkout / '.venv-jazzy/mine').read_text() == 'mine'
 
 
-def test_an_emulated_system_is_removed_only_with_its_mark(tmp_path: Path, make: Make) -> None:
+@pytest.mark.parametrize('name', ['.aarch64', '.venv-sourced'])
+def test_what_a_script_made_is_removed_only_with_its_mark(
+    tmp_path: Path, make: Make, name: str
+) -> None:
     checkout = copy_tree(tmp_path / 'checkout')
-    system = checkout / '.aarch64'
+    system = checkout / name
     (system / 'root').mkdir(parents=True)
     assert make(checkout, 'clean').returncode == 0
     done = make(checkout, 'distclean')
-    assert done.returncode != 0 and 'rm -rf .aarch64' in done.stderr and system.is_dir()
+    assert done.returncode != 0 and f'rm -rf {name}' in done.stderr and system.is_dir()
     (system / MARK).touch()
     assert make(checkout, 'distclean').returncode == 0 and not system.exists()
 
