@@ -31,6 +31,17 @@ def test_only_a_node_that_looks_for_other_hosts_is_warned(
     assert network_problem(environment, network=True) == ''
 
 
+@pytest.mark.parametrize(('environment', 'looks'), [
+    ({'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}, True),
+    ({'ROS_LOCALHOST_ONLY': '1'}, False),
+    ({'ROS_LOCALHOST_ONLY': '1', 'ROS_STATIC_PEERS': '10.0.0.2'}, False),
+])
+def test_humble_knows_no_discovery_range(environment: dict[str, str], looks: bool) -> None:
+    assert looks_for_other_hosts(environment, has_range=False) is looks
+    said = network_problem(environment, network=False, has_range=False)
+    assert ('ROS_LOCALHOST_ONLY=1' in said) is looks
+
+
 @pytest.mark.parametrize(('middleware', 'warned'), [
     ('rmw_fastrtps_cpp', True), ('rmw_fastrtps_dynamic_cpp', True), ('rmw_cyclonedds_cpp', False),
 ])

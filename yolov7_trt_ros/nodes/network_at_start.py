@@ -42,16 +42,21 @@ def _is_usable(asking: socket.socket, name: str) -> bool:
     return False
 
 
-def looks_for_other_hosts(environment: Mapping[str, str]) -> bool:
+def looks_for_other_hosts(environment: Mapping[str, str], has_range: bool = True) -> bool:
     """Return whether ROS is told, or left, to look for nodes on other hosts."""
+    only_here = environment.get('ROS_LOCALHOST_ONLY') == '1'
+    if not has_range:
+        return not only_here
     if environment.get('ROS_STATIC_PEERS'):
         return True
-    if environment.get('ROS_LOCALHOST_ONLY') == '1':
+    if only_here:
         return False
     return environment.get('ROS_AUTOMATIC_DISCOVERY_RANGE', '').upper() not in _WITHIN_THIS_HOST
 
 
-def network_problem(environment: Mapping[str, str], network: bool) -> str:
+def network_problem(
+    environment: Mapping[str, str], network: bool, has_range: bool = True
+) -> str:
     """
     Return what to say of a start without a network, empty where nothing is amiss.
 
@@ -61,13 +66,17 @@ def network_problem(environment: Mapping[str, str], network: bool) -> str:
         Of the process: it tells the middleware and how far ROS looks.
     network
         What `has_network` says.
+    has_range
+        Whether this ROS reads the discovery range and static peers: Humble does not.
 
     """
     middleware = environment.get('RMW_IMPLEMENTATION') or 'fastrtps'
-    if network or 'fastrtps' not in middleware or not looks_for_other_hosts(environment):
+    looks = looks_for_other_hosts(environment, has_range)
+    if network or 'fastrtps' not in middleware or not looks:
         return ''
+    wanted = 'ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST' if has_range else 'ROS_LOCALHOST_ONLY=1'
     return (
         'no network is up: no interface but loopback has an IPv4 address. Fast DDS looks at its '
         'start only, so this node will never find nodes on other hosts; start it again when the '
-        'network is up (ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST if none is wanted)'
+        f'network is up ({wanted} if none is wanted)'
     )

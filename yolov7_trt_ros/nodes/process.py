@@ -25,6 +25,7 @@ PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES
 """What Fast DDS 3 (Kilted) and Fast DDS 2 (Jazzy and before) read."""
 PROFILE_NAME = 'fastdds_large_images.xml'
 _FIRST_RMW_ON_FASTDDS_3 = 9  # rmw_fastrtps_cpp 9.x is Kilted's, 8.x Jazzy's
+_FIRST_RMW_WITH_RANGE = 7  # Iron's; 6.x is Humble's
 
 
 def tune_malloc(mallopt: Callable[[int, int], int] | None = None) -> dict[str, int]:
@@ -107,14 +108,26 @@ def find_profile() -> Path | None:
 
 def profile_variable() -> str:
     """Return the profile variable that the installed rmw_fastrtps reads without complaint."""
+    major = _rmw_fastrtps_major()
+    old = major is not None and major < _FIRST_RMW_ON_FASTDDS_3
+    return PROFILE_VARIABLES[1 if old else 0]
+
+
+def has_discovery_range() -> bool:
+    """Whether this ROS 2 reads ROS_AUTOMATIC_DISCOVERY_RANGE: from Iron on, so Humble does not."""
+    major = _rmw_fastrtps_major()
+    return major is None or major >= _FIRST_RMW_WITH_RANGE
+
+
+def _rmw_fastrtps_major() -> int | None:
+    """Return the first number of rmw_fastrtps_cpp's version, None where it is not found."""
     try:
         share = Path(get_package_share_directory('rmw_fastrtps_cpp'))
         text = (share / 'package.xml').read_text(encoding='utf-8')
     except (PackageNotFoundError, LookupError, OSError):
-        return PROFILE_VARIABLES[0]
+        return None
     major = re.search(r'<version>(\d+)', text)
-    old = major is not None and int(major[1]) < _FIRST_RMW_ON_FASTDDS_3
-    return PROFILE_VARIABLES[1 if old else 0]
+    return int(major[1]) if major is not None else None
 
 
 def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -23,7 +23,11 @@ from yolov7_trt_ros.nodes.callback_net import NetExecutor, OneThreadExecutor
 from yolov7_trt_ros.nodes.hangup import end_on_hangup
 from yolov7_trt_ros.nodes.network_at_start import has_network, network_problem
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
-from yolov7_trt_ros.nodes.process import large_image_environment, tune_malloc
+from yolov7_trt_ros.nodes.process import (
+    has_discovery_range,
+    large_image_environment,
+    tune_malloc,
+)
 from yolov7_trt_ros.nodes.start_texts import (
     check_given_parameters,
     explain_start,
@@ -149,7 +153,7 @@ def run_node(
         executor = PoolExecutor(threads) if threads > 1 else OneThreadExecutor()
         warn = rclpy.logging.get_logger(name).warning
         end_with_starter(os.environ, warn)
-        if problem := network_problem(os.environ, has_network()):
+        if problem := network_problem(os.environ, has_network(), has_discovery_range()):
             warn(problem)
         node = make_node()
         check_given_parameters(node)
