@@ -22,7 +22,7 @@ from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.deaf_subscription import RenewalPauses
 from yolov7_trt_ros.nodes.frame_gate import FrameGate
 from yolov7_trt_ros.nodes.frame_statistics import Counts, RateLimit, TopicStatistics
-from yolov7_trt_ros.nodes.process import find_profile, PROFILE_NAME, profile_variable
+from yolov7_trt_ros.nodes.process import transport_advice
 from yolov7_trt_ros.nodes.topic_plan import StreamNames
 
 try:
@@ -420,12 +420,3 @@ def known_loss(change: int) -> int:
 
     """
     return change % _UNKNOWN_LOSS
-
-
-def transport_advice() -> str:
-    """Return what to do about images lost between two processes."""
-    profile = find_profile() or f'config/{PROFILE_NAME} of yolov7_trt_ros'
-    return (
-        'Fast DDS drops images over 512 KiB by default; start the camera with '
-        f'{profile_variable()}={profile}'
-    )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import ctypes
+import os
 from pathlib import Path
 import re
 
 from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
+
+from yolov7_trt_ros.nodes.shared_memory import memory_problem, PROFILE_VARIABLES
 
 _MIB = 1 << 20
 # Number in malloc.h of glibc, and the MiB to ask for, the most first: older ones, such as 2.31 of
@@ -21,8 +24,6 @@ _MALLOC = {
 _GIVES_BACK = {'trim threshold': 128 << 10, 'top pad': 0}
 """Bytes; the first is glibc's own default."""
 _accepted: dict[str, int] = {}  # MiB, 0 where everything was refused; of this process
-PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
-"""What Fast DDS 3 (Kilted) and Fast DDS 2 (Jazzy and before) read."""
 PROFILE_NAME = 'fastdds_large_images.xml'
 _FIRST_RMW_ON_FASTDDS_3 = 9  # rmw_fastrtps_cpp 9.x is Kilted's, 8.x Jazzy's
 _FIRST_RMW_WITH_RANGE = 7  # Iron's; 6.x is Humble's
@@ -143,3 +144,13 @@ def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:
     if profile is None or any(environment.get(name) for name in PROFILE_VARIABLES):
         return {}
     return {profile_variable(): str(profile)}
+
+
+def transport_advice() -> str:
+    """Return what to do about images lost between two processes."""
+    profile = find_profile() or f'config/{PROFILE_NAME} of yolov7_trt_ros'
+    advice = (
+        'Fast DDS drops images over 512 KiB by default; start the camera with '
+        f'{profile_variable()}={profile}'
+    )
+    return '. '.join(filter(None, (memory_problem(os.environ), advice)))

@@ -28,6 +28,7 @@ from yolov7_trt_ros.nodes.process import (
     large_image_environment,
     tune_malloc,
 )
+from yolov7_trt_ros.nodes.shared_memory import memory_problem
 from yolov7_trt_ros.nodes.start_texts import (
     check_given_parameters,
     explain_start,
@@ -140,6 +141,10 @@ def run_node(
     interrupts: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     end_on_hangup()
+    problems = (
+        memory_problem(os.environ),
+        network_problem(os.environ, has_network(), has_discovery_range()),
+    )
     try:
         _init(args)
         if interrupts:  # before rclpy listened
@@ -153,7 +158,7 @@ def run_node(
         executor = PoolExecutor(threads) if threads > 1 else OneThreadExecutor()
         warn = rclpy.logging.get_logger(name).warning
         end_with_starter(os.environ, warn)
-        if problem := network_problem(os.environ, has_network(), has_discovery_range()):
+        for problem in filter(None, problems):
             warn(problem)
         node = make_node()
         check_given_parameters(node)

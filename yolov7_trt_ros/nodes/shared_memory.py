@@ -1,0 +1,94 @@
+"""Whether /dev/shm has room for what ROS 2 puts there; nothing heavy may be imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import os
+from pathlib import Path
+import re
+import sys
+
+FOLDER = Path('/dev/shm')
+PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+"""What Fast DDS 3 (Kilted) and Fast DDS 2 (Jazzy and before) read."""
+
+_SEGMENT = re.compile(r'<segment_size>\s*(\d+)')
+_DEFAULT_SEGMENT_BYTES = 512 << 10
+_OVERHEAD = 1.05
+"""Of a file of Fast DDS over the segment in it: 140,509,728 bytes for 128 MiB."""
+
+_TRACING_FILES = 'lttng-ust-wait-*'
+_TRACING_BYTES = 2 * 4096
+_WHAT_TO_DO = (
+    'remove what ended processes have left there (fastdds shm clean, or ls -l /dev/shm); in a '
+    'container: --ipc=host, or --shm-size=1g'
+)
+
+
+def end_without_room(folder: Path = FOLDER) -> None:
+    """
+    End the process with a line where importing rclpy would end it without one.
+
+    LTTng, which ROS 2 is built with, writes two small files there without asking for the room;
+    the kernel answers with SIGBUS. Where they are already, a full folder does no harm, nor does
+    one that cannot be written.
+
+    """
+    room = room_bytes(folder)
+    has_room = room is None or room[0] >= _TRACING_BYTES
+    if has_room or not os.access(folder, os.W_OK) or any(folder.glob(_TRACING_FILES)):
+        return
+    print(f'cannot start: {folder} is full, and ROS 2 needs room in it; {_WHAT_TO_DO}',
+          file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def room_bytes(folder: Path = FOLDER) -> tuple[int, int] | None:
+    """Return how much of the folder is free for this user, and its size; None without one."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    free = found.f_bavail * found.f_frsize if os.access(folder, os.W_OK) else 0
+    return free, found.f_blocks * found.f_frsize
+
+
+def memory_problem(environment: Mapping[str, str], folder: Path = FOLDER) -> str:
+    """
+    Return what to say where Fast DDS finds no room for its segment, empty where it does.
+
+    It then sends images of this host by UDP, or through a segment that is too small for them.
+
+    Parameters
+    ----------
+    environment
+        Of the process: it tells the middleware and the profile.
+    folder
+        In place of /dev/shm.
+
+    """
+    room = room_bytes(folder)
+    needed = _segment_bytes(environment) * _OVERHEAD
+    uses_it = 'fastrtps' in (environment.get('RMW_IMPLEMENTATION') or 'fastrtps')
+    if not uses_it or (room is not None and room[0] >= needed):
+        return ''
+    has = 'is not there' if room is None else (
+        f'has {room[0] / 2**20:.1f} of {room[1] / 2**20:.1f} MiB free'
+    )
+    return (
+        f'{folder} {has}, and Fast DDS takes {needed / 2**20:.1f} MiB of it for each process: '
+        f'images within this host come slower, or get lost. {_WHAT_TO_DO[0].upper()}'
+        f'{_WHAT_TO_DO[1:]}'
+    )
+
+
+def _segment_bytes(environment: Mapping[str, str]) -> int:
+    """Return the largest segment that a profile asks for."""
+    sizes = [_DEFAULT_SEGMENT_BYTES]
+    for name in filter(None, map(environment.get, PROFILE_VARIABLES)):
+        try:
+            text = Path(name).read_text(encoding='utf-8', errors='replace')
+        except OSError:
+            continue  # Fast DDS says so itself
+        sizes += map(int, _SEGMENT.findall(text))
+    return max(sizes)
