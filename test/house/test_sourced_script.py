@@ -1,4 +1,4 @@
-"""tools/test_sourced_ros.sh: what it lacks, which folder it fills, what it runs. Python is a stub."""
+"""tools/test_sourced_ros.sh: what it lacks, what folder it fills, what it runs. Python is fake."""
 
 from __future__ import annotations
 
