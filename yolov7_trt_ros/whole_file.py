@@ -38,15 +38,21 @@ def prepared_file(path: Path, data: bytes) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def written_aside(path: Path, data: bytes) -> Iterator[Path]:
-    """Give a file beside `path` that has `data` and goes when it was not moved."""
+def written_aside(path: Path, data: bytes, *, synced: bool = True) -> Iterator[Path]:
+    """
+    Give a file beside `path` that has `data` and goes when it was not moved.
+
+    With `synced` the data is on the disk by then; without, it may be lost with the machine.
+
+    """
     temporary = hidden_beside(path)
     descriptor = create_new(temporary)
     try:
         with os.fdopen(descriptor, 'wb') as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

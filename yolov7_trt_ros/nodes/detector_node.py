@@ -50,6 +50,7 @@ from yolov7_trt_ros.nodes.parameter_spec import (
 from yolov7_trt_ros.nodes.pause_energy import PauseEnergy
 from yolov7_trt_ros.nodes.plan_build import Engine, exit_over_builds, PlanBuild
 from yolov7_trt_ros.nodes.process import malloc_text
+from yolov7_trt_ros.nodes.prometheus_file import PROMETHEUS_FILE, PrometheusFile
 from yolov7_trt_ros.nodes.pulled_images import PulledImages
 from yolov7_trt_ros.nodes.pushed_images import PushedImages
 from yolov7_trt_ros.nodes.running import end_process, run_node
@@ -136,6 +137,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._more = MoreEngines(self, self._engine)
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
+        self._prometheus = PrometheusFile(
+            read_parameters(self, [PROMETHEUS_FILE])[PROMETHEUS_FILE.name],
+            self.get_logger().warning,
+        )
         for spec in parameters.TOPIC_PARAMETERS:
             resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
         declare_given(self)
@@ -217,6 +222,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def destroy_node(self) -> None:
         """Free everything and destroy the node."""
         self._release()
+        self._prometheus.close()
         super().destroy_node()
 
     def _attempt(
@@ -559,6 +565,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         ])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+        self._prometheus.put(message.status)
         if self._device_lost and self.get_parameter('on_device_lost').value == parameters.EXIT:
             self._leave()
 
@@ -579,7 +586,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _node_status(self) -> Any:
         facts: dict[str, str] = {}
-        busy = failures_of(self).warning()
+        busy = failures_of(self).warning() or self._prometheus.problem
         wire = self._updates.wire
         if wire is not None:
             facts = self._updates.facts() | {'published as': wire.form}

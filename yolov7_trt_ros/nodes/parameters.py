@@ -35,6 +35,7 @@ from yolov7_trt_ros.nodes.direct_take import AUTO, DIRECT, RCLPY
 from yolov7_trt_ros.nodes.image_stream import ImageStream, StreamLimits
 from yolov7_trt_ros.nodes.look_parameters import LOOK_PARAMETERS
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+from yolov7_trt_ros.nodes.prometheus_file import PROMETHEUS_FILE
 from yolov7_trt_ros.report.latency import NS_PER_MS
 
 REBUILD = 'rebuild'
@@ -298,6 +299,7 @@ PARAMETERS = (
         'class_id_format', 'name', 'Content of class_id: the class name, or its index.',
         choices=('name', 'index'), runtime=True,
     ),
+    PROMETHEUS_FILE,
 )
 """Every parameter of the detector node."""
 

@@ -48,6 +48,7 @@ from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power_governor import GovernorLoop
 from yolov7_trt_ros.nodes.power_settings import BoardSettings
 from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker, Sampler
+from yolov7_trt_ros.nodes.prometheus_file import PrometheusFile
 from yolov7_trt_ros.nodes.running import run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.topic_names import resolve_topics
@@ -115,7 +116,7 @@ class PowerNode(SteadyParameters):
         with ExitStack() as parts:  # a signal while it starts makes calls of rcl fail
             self._open_board(machine, parts)
             self._start_threads(parts)
-            self._create_topics(status_period_s)
+            self._create_topics(status_period_s, parts)
             self.add_on_set_parameters_callback(self._on_set_parameters)
             self._holding = self._hold_board()
             self._changes.start()
@@ -168,12 +169,16 @@ class PowerNode(SteadyParameters):
         )
         parts.callback(self._sampler.stop, _STOP_S)
 
-    def _create_topics(self, status_period_s: float) -> None:
+    def _create_topics(self, status_period_s: float, parts: ExitStack) -> None:
         self._observing = MutuallyExclusiveCallbackGroup()
         self._floats = {
             name: self.create_publisher(Float32, f'~/{name}', 10) for name in _FLOATS
         }
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._prometheus = PrometheusFile(
+            self._values['prometheus_file'], self.get_logger().warning
+        )
+        parts.callback(self._prometheus.close)
         self._timer = self.create_timer(
             status_period_s, self._tell_status, callback_group=self._observing,
             clock=steady_clock(),
@@ -372,6 +377,7 @@ class PowerNode(SteadyParameters):
         message = DiagnosticArray(status=[status, *parts])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+        self._prometheus.put(message.status)
 
     def _watch(self) -> None:
         """Have the mode looked at, unless the look before still hangs."""
@@ -438,7 +444,7 @@ class PowerNode(SteadyParameters):
             idle = 'idle: ' if self._sampler.is_idle else ''
             self.get_logger().warning(f'{idle}{self._sampler.problem}', once=True)
             return f'{idle}{self._sampler.problem}'
-        return failures_of(self).warning()
+        return failures_of(self).warning() or self._prometheus.problem
 
     def _log_once(self, line: str) -> None:
         if line not in self._logged:

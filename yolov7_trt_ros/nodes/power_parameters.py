@@ -11,6 +11,7 @@ from rclpy.node import Node
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.power_deadlines import LEAST_MS, MOST_MS, read_deadlines
+from yolov7_trt_ros.nodes.prometheus_file import PROMETHEUS_FILE
 from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.policy_state import GOVERNORS, Limits
 
@@ -87,6 +88,7 @@ PARAMETERS = (
         'Board to emulate instead of this machine: name, or path of an nvpmodel.conf.',
         otherwise=_FIXED,
     ),
+    PROMETHEUS_FILE,
 )
 """Every parameter of the power node that can be given, in the order in which it is applied."""
 

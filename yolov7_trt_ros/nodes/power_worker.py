@@ -1,4 +1,4 @@
-"""Threads of the power node: one that changes the board, one that samples it."""
+"""Threads for what may hang: one that does jobs, one that samples the power of a machine."""
 
 from __future__ import annotations
 

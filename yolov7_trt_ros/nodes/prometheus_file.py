@@ -1,0 +1,119 @@
+"""PrometheusFile: what a node says on /diagnostics, in a file for node_exporter to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import os
+from pathlib import Path
+from typing import Any
+
+from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker
+from yolov7_trt_ros.report.diagnostic_metrics import status_samples
+from yolov7_trt_ros.report.prometheus_text import exposition
+from yolov7_trt_ros.whole_file import written_aside
+
+_SLOW_S = 2.0
+_CLOSE_S = 1.0
+
+
+def read_path(text: str) -> Path | None:
+    """
+    Return which file a text asks for, None for an empty one.
+
+    Raises
+    ------
+    SettingError
+        node_exporter would not read a file of this name.
+
+    """
+    if not text:
+        return None
+    path = expand_home(text)
+    if path.suffix != '.prom' or path.stem.startswith('.'):
+        raise SettingError(
+            'prometheus_file must be a path that ends in a name like detector.prom, for '
+            f'node_exporter reads no other file; got {text!r}'
+        )
+    return path
+
+
+PROMETHEUS_FILE = ParameterSpec(
+    'prometheus_file', '',
+    'File for the textfile collector of node_exporter, `.prom`, written anew with each message of '
+    'diagnostics; empty: none. Only at start.', reads=read_path, start_only=True,
+)
+"""The parameter of both nodes."""
+
+
+class PrometheusFile:
+    """
+    Puts the statuses of a node into a file, whole each time, from a thread of its own.
+
+    What keeps it from that is logged once and held in `problem` until it is over. The folder is
+    not made: it is that of node_exporter. At the end the file is taken away, for numbers of a
+    node that is gone are none.
+
+    Parameters
+    ----------
+    text
+        The parameter; '' for no file.
+    warn
+        Takes a line for the log.
+
+    """
+
+    def __init__(self, text: str, warn: Callable[[str], object]) -> None:
+        self._path, self._warn = read_path(text), warn
+        self._worker = PowerWorker('prometheus_file') if self._path is not None else None
+        self._job: Job | None = None
+        self.problem = ''
+
+    def put(self, statuses: Sequence[Any]) -> None:
+        """Have statuses written, unless those before still are; the executor waits for nothing."""
+        path, worker, job = self._path, self._worker, self._job
+        if path is None or worker is None:
+            return
+        if job is not None and not job.is_done:
+            if job.age_s > _SLOW_S:
+                self._tell(f'{path}: still being written after {_SLOW_S:g} s')
+            return
+        self._tell(job.error if job is not None else '')
+        text = exposition(
+            sample for each in statuses for sample in status_samples(
+                each.name, each.level[0], {pair.key: pair.value for pair in each.values}
+            )
+        )
+        self._job = worker.submit(PROMETHEUS_FILE.name, lambda: _write(path, text))
+
+    def close(self) -> None:
+        """Take the file away; a disk that hangs is left behind."""
+        if self._worker is not None and self._path is not None:
+            path, worker = self._path, self._worker
+            self._path = self._worker = None
+            worker.submit(PROMETHEUS_FILE.name, lambda: _remove(path)).wait(_CLOSE_S, lambda: True)
+            worker.close(_CLOSE_S)
+
+    def _tell(self, problem: str) -> None:
+        if problem and problem != self.problem:
+            self._warn(problem)
+        self.problem = problem
+
+
+def _write(path: Path, text: str) -> str:
+    try:
+        with written_aside(path, text.encode(errors='replace'), synced=False) as temporary:
+            os.replace(temporary, path)
+    except OSError as exc:
+        raise InputError(f'prometheus_file {path}: cannot be written: {exc.strerror}') from exc
+    return ''
+
+
+def _remove(path: Path) -> str:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise InputError(f'prometheus_file {path}: cannot be taken away: {exc.strerror}') from exc
+    return ''
