@@ -170,6 +170,42 @@ def test_ament_prefix_path(bare: Machine) -> None:
 # ---- images between processes
 
 
+# What rclpy 10.0.8 and Lyrical have: the signature is that of ros2/rclpy#1628.
+LYRICAL_NODE = """
+class Node:
+    def create_subscription(
+        self, msg_type, topic, callback, qos_profile, *, callback_group=None,
+        event_callbacks=None, qos_overriding_options=None, raw=False,
+        content_filter_options=None, acceptable_buffer_backends: Optional[str] = 'cpu',
+    ): ...
+"""
+
+
+def test_what_lyrical_has_for_images_in_gpu_memory_is_told_and_not_claimed(
+    bare: Machine, tmp_path: Path
+) -> None:
+    def found(*modules: str) -> Check:
+        machine = with_modules(bare, **dict.fromkeys(modules, '1'))
+        return by_name(check_ros(machine))['images in GPU memory']
+
+    node = write(bare.prefix / 'lib/python3/site-packages/rclpy/node.py', 'class Node: ...')
+    assert found('rclpy').found == found().found == (
+        'rclpy here has no acceptable_buffer_backends (Lyrical has); not used by the node, which '
+        'takes images from the CPU'
+    )
+    node.write_text(LYRICAL_NODE)
+    assert found('rclpy').found.startswith(
+        'rclpy has acceptable_buffer_backends (backends: none; rosidl_buffer: no; cuda_buffer: no)'
+    )
+    write(bare.prefix / 'share/ament_index/resource_index/rosidl_buffer_backend__pluginlib__plugin'
+          '/cuda_buffer_backend')
+    check = found('rclpy', 'rosidl_buffer', 'cuda_buffer')
+    assert (check.status, check.found) == ('ok', (
+        'rclpy has acceptable_buffer_backends (backends: cuda_buffer_backend; rosidl_buffer: yes; '
+        'cuda_buffer: yes); not used by the node, which takes images from the CPU, never run'
+    ))
+
+
 def profile(path: Path, segment_bytes: object) -> Path:
     return write(path, f'<dds xmlns="http://www.eprosima.com"><profiles><transport_descriptors>'
                  f'<transport_descriptor><segment_size>{segment_bytes}</segment_size>'

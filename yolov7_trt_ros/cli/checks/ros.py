@@ -9,13 +9,15 @@ from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
 
 _DEFAULT_RMW = 'rmw_fastrtps_cpp'
 _FIRST_ON_FASTDDS_3 = 9  # of rmw_fastrtps_cpp: Kilted's
+_BUFFER_OPTION = 'acceptable_buffer_backends'
+_BUFFER_PLUGINS = 'share/ament_index/resource_index/rosidl_buffer_backend__pluginlib__plugin'
 _ON_FASTDDS_2 = ('foxy', 'galactic', 'humble', 'iron', 'jazzy')
 
 
 def check_ros(machine: Machine) -> list[Check]:
     """Check what the node needs; the command line needs none of it."""
     return [_rclpy(machine), _ament(machine), _vision_msgs(machine), _rmw(machine),
-            _cv_bridge(machine)]
+            _cv_bridge(machine), _buffers(machine)]
 
 
 def used_rmw(machine: Machine) -> str:
@@ -129,3 +131,28 @@ def _cv_bridge(machine: Machine) -> Check:
     if machine.find_module('cv_bridge') is not None:
         return Check('cv_bridge', OK, 'installed; not needed, images are read without it')
     return Check('cv_bridge', OK, 'not installed; not needed, images are read without it')
+
+
+def _buffers(machine: Machine) -> Check:
+    """Tell what there is of rosidl::Buffer, whose messages may lie in the memory of a GPU."""
+    name, ours = 'images in GPU memory', 'not used by the node, which takes images from the CPU'
+    rclpy = machine.find_module('rclpy')
+    if rclpy is None or not _has_buffer_option(rclpy):
+        return Check(name, OK, f'rclpy here has no {_BUFFER_OPTION} (Lyrical has); {ours}')
+    backends = sorted({
+        file.name for prefix in machine.ament_prefixes()
+        for file in (prefix / _BUFFER_PLUGINS).glob('*')
+    })
+    parts = [f'backends: {", ".join(backends) or "none"}'] + [
+        f'{module}: {"no" if machine.find_module(module) is None else "yes"}'
+        for module in ('rosidl_buffer', 'cuda_buffer')
+    ]
+    return Check(name, OK, f'rclpy has {_BUFFER_OPTION} ({"; ".join(parts)}); {ours}, never run')
+
+
+def _has_buffer_option(rclpy: Path) -> bool:
+    """Whether a subscription of rclpy takes the option, by its code."""
+    try:
+        return _BUFFER_OPTION in (rclpy / 'node.py').read_text(errors='replace')
+    except OSError:
+        return False
