@@ -223,6 +223,11 @@ def test_values_are_taken_in_the_type_of_the_default(name, value, expected):
     assert got == expected and type(got) is type(expected)
 
 
+def test_a_number_that_means_nothing_is_refused_where_it_is_set():
+    with pytest.raises(SettingError, match='camera_frozen_frames must be 0 .* or at least 2'):
+        parameters.check_changes({'camera_frozen_frames': 1}, {}, configured=False)
+
+
 @given(st.sampled_from(parameters.PARAMETERS), st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=True), st.text(),
     st.lists(st.text()), st.binary(),

@@ -38,7 +38,8 @@ class ParameterSpec:
     choices
         Accepted texts; empty accepts any.
     reads
-        What a text must be readable by: raises SettingError where it is not.
+        What a value must be readable by, where range and choices do not tell all: raises
+        SettingError where it is not.
     runtime
         May change while the node is configured or active.
     start_only
@@ -58,7 +59,7 @@ class ParameterSpec:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    reads: Callable[[str], object] | None = None
+    reads: Callable[[Any], object] | None = None
     runtime: bool = False
     start_only: bool = False
     per_topic: bool = False
@@ -104,14 +105,14 @@ class ParameterSpec:
                 f'{self.name} must be one of {", ".join(self.choices)}, '
                 f'got {echo(repr(text), 100)}'
             )
-        if self.reads is not None:
-            self._try_to_read(text)
+        self._try_to_read(text)
         return text
 
-    def _try_to_read(self, text: str) -> None:
-        assert self.reads is not None  # the caller made sure
+    def _try_to_read(self, value: float | int | str) -> None:
+        if self.reads is None:
+            return
         try:
-            self.reads(text)
+            self.reads(value)
         except SettingError as exc:
             if self.name in str(exc):
                 raise
@@ -122,6 +123,7 @@ class ParameterSpec:
         # written so that NaN fails
         if not ((low is None or value >= low) and (high is None or value <= high)):
             raise SettingError(f'{self.name} must be within {self.range_text()}, got {value}')
+        self._try_to_read(value)
         return value
 
     def range_text(self) -> str:

@@ -238,7 +238,8 @@ PARAMETERS = (
     ParameterSpec(
         'camera_frozen_frames', _WATCH.frozen_frames,
         'Number of repeats in a row of one picture, or of one stamp, from which on a camera '
-        'counts as frozen. 0: never.', 0, 100_000, runtime=True, per_topic=True,
+        'counts as frozen, at least 2. 0: never.', 0, 100_000, runtime=True, per_topic=True,
+        reads=lambda frames: WatchLimits(frozen_frames=frames),
     ),
     ParameterSpec(
         'camera_blank_share', _WATCH.blank_share,
