@@ -26,7 +26,8 @@ from measured_on import save
 import numpy as np
 import skimage.data
 
-from yolov7_trt_ros.core.camera_watch import CameraWatch, LEAST_GAP_NS, WatchLimits
+from yolov7_trt_ros.core.camera_state import WatchLimits
+from yolov7_trt_ros.core.camera_watch import CameraWatch, LEAST_GAP_NS
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.image import ImageView

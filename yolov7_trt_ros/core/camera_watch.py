@@ -2,85 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import threading
 import zlib
 
 import numpy as np
 
+from yolov7_trt_ros.core.camera_stamps import CameraStamps
+from yolov7_trt_ros.core.camera_state import CameraState, Verdict, WatchLimits
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.errors import SettingError
 
 _ROWS, _COLUMNS = 12, 16
 _BLACK, _WHITE = bytes(range(17)), bytes(range(250, 256))
 """Brightness of 0..255 that tells nothing."""
 LEAST_GAP_NS = NS_PER_S * 9 // 100
 """Between two pictures that are looked at: of 30 a second every third."""
-_BACK_SHOWN_NS = 5 * NS_PER_S
 _CHANNELS = {1: (0,), 3: (1, 0, 2), 4: (1, 0, 2)}
 _BRIGHTNESS = {'uyvy': (1,), 'yuyv': (0,)}
 """Channels that tell how bright a pixel is, by order where two are colour; alpha is left out."""
-_FIRST_WINDOWS = 5
-"""Verdicts until it is known how far stamps are from the clock when nothing has drifted yet."""
-
-
-class CameraState(enum.Enum):
-    """What is amiss with a camera, the worst first."""
-
-    SILENT = 'silent'
-    FROZEN = 'frozen'
-    DARK = 'dark'
-    BRIGHT = 'bright'
-    LATE = 'late'
-    OK = 'ok'
-
-
-@dataclasses.dataclass(frozen=True)
-class WatchLimits:
-    """
-    From when on something is amiss; 0 is never, except for `silent_ns`.
-
-    Attributes
-    ----------
-    frozen_frames
-        Repeats in a row of a picture, or of a stamp.
-    blank_share
-        Share of a picture that is black, or white, 0..1.
-    late_ns
-        Distance of stamps from the clock at arrival, either way.
-    drift_ns
-        Change of that distance since the camera came.
-    silent_ns
-        Time without any image.
-
-    Raises
-    ------
-    SettingError
-        One repeat would make any two pictures that are alike a frozen camera.
-
-    """
-
-    frozen_frames: int = 30
-    blank_share: float = 0.98
-    late_ns: int = NS_PER_S
-    drift_ns: int = NS_PER_S // 10
-    silent_ns: int = NS_PER_S
-
-    def __post_init__(self) -> None:
-        """Check the number of frames."""
-        if self.frozen_frames == 1:
-            raise SettingError('camera_frozen_frames must be 0 (never) or at least 2, got 1')
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What is amiss, as a sentence for people, and facts by name."""
-
-    state: CameraState
-    text: str
-    facts: dict[str, str]
 
 
 class CameraWatch:
@@ -96,7 +35,7 @@ class CameraWatch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pictures = _Pictures()
-        self._stamps = _Stamps()
+        self._stamps = CameraStamps()
         self._next_ns: int | None = None
 
     def note_picture(self, image: ImageView, limits: WatchLimits, now_ns: int) -> None:
@@ -212,86 +151,6 @@ class _Pictures:
         if not self._sample:
             return {}
         return {'black': f'{self._black:.0%}', 'white': f'{self._white:.0%}'}
-
-
-class _Stamps:
-    """How the stamps of one camera go, against a clock."""
-
-    def __init__(self) -> None:
-        self.back = 0
-        self._back_ns: int | None = None
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew, but for how often stamps went back."""
-        self._repeats = self._stamp_ns = self._clock_ns = self._windows = 0
-        self._offset_ns: int | None = None  # least distance from the clock, of the last window
-        self._least_ns: int | None = None  # ... of this one
-        self._first_ns = self._since_ns = 0  # ... of the first windows, and when they began
-        self._unset = False
-
-    def note(self, stamp_ns: int, clock_ns: int, now_ns: int) -> None:
-        self._unset = not stamp_ns
-        if self._unset:
-            return
-        if clock_ns < self._clock_ns:  # time has jumped, or a simulation began anew
-            self.forget()
-        elif stamp_ns < self._stamp_ns:
-            self.back += 1
-            self._back_ns = now_ns
-        self._repeats = self._repeats + 1 if stamp_ns == self._stamp_ns else 0
-        self._stamp_ns, self._clock_ns = stamp_ns, clock_ns
-        if clock_ns > 0:  # a simulation's has not begun
-            distance_ns = clock_ns - stamp_ns
-            least_ns = self._least_ns
-            self._least_ns = distance_ns if least_ns is None else min(least_ns, distance_ns)
-
-    def still(self, limits: WatchLimits) -> str:
-        if not limits.frozen_frames or self._repeats < limits.frozen_frames:
-            return ''
-        return f'the same stamp came {self._repeats + 1} times'
-
-    def late(self, limits: WatchLimits, now_ns: int) -> str:
-        self._end_window(now_ns)
-        if self._back_ns is not None and now_ns - self._back_ns < _BACK_SHOWN_NS:
-            return f'stamps went back, {self.back} times so far'
-        offset_ns = self._offset_ns
-        if offset_ns is None:
-            return ''
-        if limits.late_ns and abs(offset_ns) > limits.late_ns:
-            side = 'behind' if offset_ns > 0 else 'ahead of'
-            return f'stamps are {_seconds(offset_ns)} {side} the clock'
-        drift_ns = offset_ns - self._first_ns
-        if not limits.drift_ns or abs(drift_ns) <= limits.drift_ns:
-            return ''
-        side = 'fallen behind' if drift_ns > 0 else 'run ahead'
-        return (
-            f'stamps have {side} by {_seconds(drift_ns)} against the clock within '
-            f'{(now_ns - self._since_ns) / NS_PER_S:.0f} s'
-        )
-
-    def _end_window(self, now_ns: int) -> None:
-        """Take the least distance since the last verdict, which queues and load disturb least."""
-        if self._least_ns is None:
-            return
-        self._offset_ns, self._least_ns = self._least_ns, None
-        if not self._windows:
-            self._first_ns, self._since_ns = self._offset_ns, now_ns
-        if self._windows < _FIRST_WINDOWS:
-            self._first_ns = min(self._first_ns, self._offset_ns)
-            self._windows += 1
-
-    def facts(self) -> dict[str, str]:
-        facts = {'stamps that went back': str(self.back)}
-        if self._unset:
-            facts['behind the clock (ms)'] = 'unknown: stamps are 0'
-        elif self._offset_ns is not None:
-            facts['behind the clock (ms)'] = f'{self._offset_ns / 1e6:.1f}'
-        return facts
-
-
-def _seconds(time_ns: int) -> str:
-    return f'{abs(time_ns) / NS_PER_S:.2f} s'
 
 
 def sample_pixels(image: ImageView, channel: int) -> bytes:

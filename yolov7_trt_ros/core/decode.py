@@ -13,24 +13,20 @@ from numpy.typing import NDArray
 from yolov7_trt_ros.core.boxes import nms, xyxy_from_cxcywh
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
-from yolov7_trt_ros.core.grid_values import ROUNDING
 from yolov7_trt_ros.core.letterbox import Letterbox
 from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout
-from yolov7_trt_ros.errors import InferenceError
+from yolov7_trt_ros.core.output_checks import (
+    check_finished_boxes,
+    check_finite,
+    check_image_numbers,
+    check_scores,
+    checked_class_ids,
+)
 
 FloatArray = NDArray[np.floating[Any]]
 
-HIGHEST_SCORE = np.float32(1 + ROUNDING)
-"""What is above it is no score, whatever rounds. Kernels have the same number."""
-
 CLASS_LIMIT = 8192
 """Class ids end here, where a model does not tell how many it has."""
-
-_UNIT_BOX = (np.float32(-0.01), np.float32(1.01))
-"""A box within it, in network pixels, is one of 0..1: no object is smaller than a pixel."""
-
-
-_OTHER_EXPORT = 'export the model with --grid, without NMS'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,7 +79,7 @@ def decode_outputs(
         found = slice(0, max(0, int(count.reshape(-1)[0])))
         return _finished(boxes[0][found], scores[0][found], classes[0][found], limit, settings)
     rows = outputs[0]
-    _check_image_numbers(rows[:, 0])
+    check_image_numbers(rows[:, 0])
     return _finished(rows[:, 1:5], rows[:, 6], rows[:, 5], limit, settings)
 
 
@@ -145,12 +141,12 @@ def _best(scores: NDArray[np.float32], most: int) -> NDArray[np.intp]:
 def _decode_grid(rows: FloatArray, settings: DetectSettings) -> Candidates:
     """Rows (n, 5 + C): cx, cy, w, h, objectness, classes."""
     objectness = rows[:, 4]
-    _check_finite(objectness, 'objectness')
+    check_finite(objectness, 'objectness')
     likely = np.flatnonzero(objectness > settings.least_score)
     chosen = rows[likely].astype(np.float32, copy=False)
     if rows.shape[1] == 6:  # one class: YOLOv7 trains no class loss, the score is objectness
         scores = chosen[:, 4:5]
-        _check_scores(chosen[:, 5])  # or it is no class: a label
+        check_scores(chosen[:, 5])  # or it is no class: a label
     else:
         scores = chosen[:, 5:] * chosen[:, 4:5]
     return _candidates(xyxy_from_cxcywh(chosen), scores, settings)
@@ -177,7 +173,7 @@ def _decode_head(
     if head.ndim == 3:
         head = head.reshape(len(sizes_wh), -1, *head.shape[1:]).transpose(0, 2, 3, 1)
     objectness = head[..., 4]
-    _check_finite(objectness, 'objectness logit')
+    check_finite(objectness, 'objectness logit')
     likely = np.flatnonzero(objectness > _logit(settings.least_score))
     if not likely.size:  # most heads of most images
         return np.empty((0, head.shape[-1]), np.float32)
@@ -202,7 +198,7 @@ def _decode_pair(
 ) -> Candidates:
     """Boxes (n, 4) and scores (n, C) with objectness multiplied in."""
     best = scores.max(axis=1)  # NaN where a score is NaN
-    _check_finite(best, 'score')
+    check_finite(best, 'score')
     likely = np.flatnonzero(best > settings.least_score)
     chosen = boxes[likely].astype(np.float32, copy=False)
     corners = xyxy_from_cxcywh(chosen) if boxes_are_centres else chosen
@@ -214,18 +210,18 @@ def _candidates(
 ) -> Candidates:
     """Candidates from boxes (n, 4) and per-class scores (n, C)."""
     if settings.multi_label:
-        _check_finite(scores, 'class score')
+        check_finite(scores, 'class score')
         row, classes = np.nonzero(scores > settings.least_score)
         best = scores[row, classes]
     else:
         classes = scores.argmax(axis=1)  # of a row with NaN: the NaN
         best = scores[np.arange(len(scores)), classes]
-        _check_finite(best, 'class score')
+        check_finite(best, 'class score')
         row = np.flatnonzero(best > settings.least_score)
         best, classes = best[row], classes[row]
     corners = boxes[row]
-    _check_finite(corners, 'box')
-    _check_scores(best)
+    check_finite(corners, 'box')
+    check_scores(best)
     return Candidates(corners, best, classes.astype(np.int32))
 
 
@@ -244,14 +240,15 @@ def _decode_labelled(
     if columns is not None and columns.objectness is not None:
         with np.errstate(invalid='ignore'):  # infinity times 0: told below
             scores = scores * rows[:, columns.objectness].astype(np.float32, copy=False)
-    _check_finite(scores, 'score')
+    check_finite(scores, 'score')
     row = np.flatnonzero(scores > settings.least_score)
     chosen = boxes[row].astype(np.float32)
     corners = xyxy_from_cxcywh(chosen) if spec.boxes_are_centres else chosen
     best = scores[row].astype(np.float32)
-    _check_finite(corners, 'box')
-    _check_scores(best)
-    return Candidates(corners, best, _class_ids(labels[row], spec.num_classes or CLASS_LIMIT))
+    check_finite(corners, 'box')
+    check_scores(best)
+    class_ids = checked_class_ids(labels[row], spec.num_classes or CLASS_LIMIT)
+    return Candidates(corners, best, class_ids)
 
 
 def _finished(
@@ -262,70 +259,12 @@ def _finished(
     settings: DetectSettings,
 ) -> Candidates:
     """Candidates of a model that already suppressed overlaps: nothing of them is believed."""
-    _check_finite(scores, 'score')
-    _check_finite(boxes, 'box')
+    check_finite(scores, 'score')
+    check_finite(boxes, 'box')
     passing = scores > settings.least_score
     chosen = boxes[passing].astype(np.float32)
     best = scores[passing].astype(np.float32)
-    _check_scores(best)
-    _check_finished_boxes(chosen)
-    class_ids = _class_ids(classes[passing], class_limit)
+    check_scores(best)
+    check_finished_boxes(chosen)
+    class_ids = checked_class_ids(classes[passing], class_limit)
     return Candidates(chosen, best, class_ids, suppressed=True)
-
-
-def _check_scores(passing: NDArray[np.float32]) -> None:
-    """Refuse scores above 1: they are logits, or another column."""
-    bad = np.count_nonzero(passing > HIGHEST_SCORE)
-    if bad:
-        raise InferenceError(
-            f'the model gave {bad} score(s) above 1 (up to {passing.max():.4g}), so they are no '
-            f'scores: logits, or columns in another order; {_OTHER_EXPORT}'
-        )
-
-
-def _class_ids(classes: NDArray[Any], limit: int) -> NDArray[np.int32]:
-    """Return classes as ids, after checking that they are such."""
-    valid = (classes >= 0) & (classes < limit)
-    if classes.dtype.kind == 'f':
-        valid &= classes == np.round(classes)
-    if not valid.all():
-        first = classes[np.flatnonzero(~valid)[0]]
-        raise InferenceError(
-            f'the model gave {np.count_nonzero(~valid)} class(es) that are no whole numbers '
-            f'within 0..{limit - 1} (the first is {first:.4g}): its columns are in another order, '
-            f'or its class names are too few; {_OTHER_EXPORT}'
-        )
-    return classes.astype(np.int32)
-
-
-def _check_image_numbers(numbers: FloatArray) -> None:
-    """Refuse a first column that is not the number of the one image."""
-    bad = np.count_nonzero(numbers != 0)
-    if bad:
-        raise InferenceError(
-            f'the model gave {bad} row(s) whose first value is not 0, the number of the image: '
-            f'its columns are in another order; {_OTHER_EXPORT}'
-        )
-
-
-def _check_finished_boxes(boxes: NDArray[np.float32]) -> None:
-    """Refuse corners the wrong way round, as widths and heights look, and boxes of 0..1."""
-    turned = (boxes[:, 2:] < boxes[:, :2] - 1).any(axis=1)
-    units = ((boxes > _UNIT_BOX[0]) & (boxes < _UNIT_BOX[1])).all(axis=1)
-    units &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    bad = np.count_nonzero(turned | units)
-    if bad:
-        what = 'end before they begin' if turned.any() else 'are within 0..1'
-        raise InferenceError(
-            f'the model gave {bad} box(es) that {what}, instead of x1, y1, x2, y2 in network '
-            f'pixels; {_OTHER_EXPORT}'
-        )
-
-
-def _check_finite(values: FloatArray, what: str) -> None:
-    bad = values.size - np.count_nonzero(np.isfinite(values))
-    if bad:
-        raise InferenceError(
-            f'the model gave {bad} {what} value(s) of {values.size} that are NaN or infinite; an '
-            'FP16 overflow or a damaged model: try fp32, or another model file'
-        )

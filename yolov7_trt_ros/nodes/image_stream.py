@@ -14,7 +14,8 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.core.camera_watch import CameraWatch, WatchLimits
+from yolov7_trt_ros.core.camera_state import WatchLimits
+from yolov7_trt_ros.core.camera_watch import CameraWatch
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.serialized_image import PackedImage, RawImage
 from yolov7_trt_ros.core.stamps import NS_PER_S

@@ -9,7 +9,7 @@ from typing import Any
 
 from yolov7_trt_ros.bank.bank_settings import BankSettings
 from yolov7_trt_ros.bank.update_machine import MODES, UpdateLimits
-from yolov7_trt_ros.core.camera_watch import WatchLimits
+from yolov7_trt_ros.core.camera_state import WatchLimits
 from yolov7_trt_ros.core.class_filter import (
     find_class_ids,
     find_class_thresholds,

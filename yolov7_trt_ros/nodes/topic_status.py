@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from yolov7_trt_ros.core.camera_watch import CameraState, Verdict
+from yolov7_trt_ros.core.camera_state import CameraState, Verdict
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.nodes.diagnostics import make_status, TELL_PERIOD_S

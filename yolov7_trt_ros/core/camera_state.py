@@ -1,0 +1,66 @@
+"""What can be amiss with a camera, from when on, and how that is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.errors import SettingError
+
+
+class CameraState(enum.Enum):
+    """What is amiss with a camera, the worst first."""
+
+    SILENT = 'silent'
+    FROZEN = 'frozen'
+    DARK = 'dark'
+    BRIGHT = 'bright'
+    LATE = 'late'
+    OK = 'ok'
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchLimits:
+    """
+    From when on something is amiss; 0 is never, except for `silent_ns`.
+
+    Attributes
+    ----------
+    frozen_frames
+        Repeats in a row of a picture, or of a stamp.
+    blank_share
+        Share of a picture that is black, or white, 0..1.
+    late_ns
+        Distance of stamps from the clock at arrival, either way.
+    drift_ns
+        Change of that distance since the camera came.
+    silent_ns
+        Time without any image.
+
+    Raises
+    ------
+    SettingError
+        One repeat would make any two pictures that are alike a frozen camera.
+
+    """
+
+    frozen_frames: int = 30
+    blank_share: float = 0.98
+    late_ns: int = NS_PER_S
+    drift_ns: int = NS_PER_S // 10
+    silent_ns: int = NS_PER_S
+
+    def __post_init__(self) -> None:
+        """Check the number of frames."""
+        if self.frozen_frames == 1:
+            raise SettingError('camera_frozen_frames must be 0 (never) or at least 2, got 1')
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What is amiss, as a sentence for people, and facts by name."""
+
+    state: CameraState
+    text: str
+    facts: dict[str, str]
