@@ -30,7 +30,7 @@ from yolov7_trt_ros.engine.plan import (
     ShapeRange,
     write_plan,
 )
-from yolov7_trt_ros.errors import PlanError, PlanMissingError, SettingError
+from yolov7_trt_ros.errors import BuildError, PlanError, PlanMissingError, SettingError
 
 ORIN = Machine('TensorRT', '8.6.0', '12.2', 'Orin', '8.7')
 PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))
@@ -75,10 +75,21 @@ def test_a_full_disk_leaves_the_old_plan(
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match='No space'):
+    with pytest.raises(BuildError, match='v7.plan cannot be written: .*No space'):
         write_plan(path, b'new', manifest_of(b'new'))
     assert read_plan(path, read_manifest(path)) == b'old'
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_manifest_that_would_not_be_read_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / 'v7.plan'
+    write_plan(path, b'old', manifest_of(b'old'))
+    names = tuple(f'{number:01000}' for number in range(4200))
+    large = dataclasses.replace(
+        manifest_of(b'new'), spec=dataclasses.replace(SPEC, class_names=names, num_classes=4200))
+    with pytest.raises(BuildError, match=r'would have 4\d{6} bytes, at most 4194304 are read'):
+        write_plan(path, b'new', large)
+    assert read_plan(path, read_manifest(path)) == b'old'
 
 
 @pytest.mark.parametrize(('found', 'message'), [

@@ -231,7 +231,7 @@ def build_plan(
             build_seconds=round(time.monotonic() - start, 3),
             weights=table_of(edit.model) if options.refittable else None,
         )
-        _write(plan, data, manifest)
+        write_plan(plan, data, manifest)
         _keep_timings(options.timing_cache, network.timing_cache)
     return manifest
 
@@ -363,13 +363,6 @@ def _settings(
         plugins=edit.has_nms_plugin and options.keep_nms_plugin,
         timing_cache=timings,
     )
-
-
-def _write(plan: Path, data: bytes, manifest: PlanManifest) -> None:
-    try:
-        write_plan(plan, data, manifest)
-    except OSError as exc:
-        raise BuildError(f'the plan {plan} cannot be written: {exc}') from exc
 
 
 def read_timings(path: Path) -> bytes:

@@ -29,6 +29,7 @@ from yolov7_trt_ros.engine.manifest_values import Values
 from yolov7_trt_ros.engine.plan_owner import MANIFEST, read_own_file
 from yolov7_trt_ros.engine.weight_table import WeightTable
 from yolov7_trt_ros.errors import (
+    BuildError,
     ModelFormatError,
     ModelLayoutError,
     PlanError,
@@ -267,16 +268,28 @@ def write_plan(path: Path, plan_bytes: bytes, manifest: PlanManifest) -> None:
 
     Raises
     ------
-    OSError
-        The folder cannot be written; an older plan is left as it was.
+    BuildError
+        The folder cannot be written, or the manifest would be larger than what is read; an older
+        plan is left as it was.
 
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(manifest.to_record(), indent=2, ensure_ascii=False) + '\n'
-    with prepared_file(path, plan_bytes) as replace_plan:
-        with prepared_file(manifest_path(path), text.encode()) as replace_manifest:
-            replace_manifest()
-        replace_plan()
+    record = text.encode()
+    if len(record) > _LARGEST_MANIFEST_BYTES:
+        rather = ' (build it without --refittable)' if manifest.weights is not None else ''
+        raise BuildError(
+            f'the manifest of {path} would have {len(record)} bytes, at most '
+            f'{_LARGEST_MANIFEST_BYTES} are read: the model has too many names of weights{rather} '
+            'or of classes'
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with prepared_file(path, plan_bytes) as replace_plan:
+            with prepared_file(manifest_path(path), record) as replace_manifest:
+                replace_manifest()
+            replace_plan()
+    except OSError as exc:
+        raise BuildError(f'the plan {path} cannot be written: {exc}') from exc
 
 
 def read_manifest(plan_path: Path) -> PlanManifest | None:

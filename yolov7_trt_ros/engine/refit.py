@@ -157,7 +157,7 @@ def refit_plan(
             build_seconds=round(time.monotonic() - start, 3),
             weights=table_of(model.edit.model),
         )
-        _write(output, data, refitted)
+        write_plan(output, data, refitted)
     return Refitted(refitted, len(changed), len(built.weights), error, len(blobs))
 
 
@@ -317,10 +317,3 @@ def _check_error(error: float, precision: str) -> None:
             f'{error:.4f} of their standard deviation, {most:g} at most is expected of '
             f'{precision}, so TensorRT has not taken all weights'
         )
-
-
-def _write(output: Path, data: bytes, manifest: PlanManifest) -> None:
-    try:
-        write_plan(output, data, manifest)
-    except OSError as exc:
-        raise BuildError(f'the plan {output} cannot be written: {exc}') from exc
