@@ -20,12 +20,12 @@ import json
 from pathlib import Path
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from typing import Any
 
+from beside import run_beside
 from measured_on import save
 import numpy as np
 import onnx
@@ -172,19 +172,15 @@ class Case:
             detector.detect(image, SETTINGS)
         told: Json = {'alone': self.serve(detector, lambda: QUIET_S)}
         output = self.folder / 'refitted.plan'
-        process = subprocess.Popen(
+        began = time.monotonic()
+        told['beside_refit'], status, said = run_beside(
             [sys.executable, '-m', 'yolov7_trt_ros', 'refit', str(plan), str(self.new), '-o',
              str(output), '--json', str(self.folder / 'refit.json')],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        began = time.monotonic()
-        told['beside_refit'] = self.serve(
-            detector, lambda: 0.0 if process.poll() is not None else 1e9
+            lambda runs: self.serve(detector, lambda: 1e9 if runs() else 0.0),
         )
         told['process_seconds'] = round(time.monotonic() - began, 2)
-        said = process.communicate()[0].decode(errors='replace')
         detector.close()
-        if process.returncode:
+        if status:
             return {**told, 'failed': said[-2000:]}
         record = json.loads((self.folder / 'refit.json').read_text())
         found['refit'] = {

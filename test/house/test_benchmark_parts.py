@@ -26,7 +26,8 @@ from yolov7_trt_ros.testing import make_detections
 BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
 sys.path.insert(0, str(BENCHMARKS))
 
-import ladder  # noqa: E402, I100  (their folder has just been added)
+import beside  # noqa: E402, I100  (their folder has just been added)
+import ladder  # noqa: E402
 import measured_on  # noqa: E402
 import peers  # noqa: E402
 import photographs  # noqa: E402
@@ -246,3 +247,16 @@ def test_rungs_of_the_ladder_add_up():
         ('in the node', ladder.LOCKED, 10.875), ('topic to topic', ladder.LOCKED, 15.5),
     ]
     assert [each.command for each in rungs] == ['path'] * 5 + ['node'] * 4
+
+
+def test_a_command_that_prints_much_ends_beside_what_is_measured():
+    looks = []
+
+    def work(runs):
+        while runs():
+            looks.append(True)
+        return 'measured'
+
+    command = [sys.executable, '-c', 'print("x" * 1_000_000); raise SystemExit(3)']
+    done, status, said = beside.run_beside(command, work)
+    assert (done, status, len(said)) == ('measured', 3, 1_000_001) and looks

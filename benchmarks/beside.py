@@ -1,0 +1,32 @@
+"""A command that runs while something else is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import subprocess
+import tempfile
+from typing import TypeVar
+
+T = TypeVar('T')
+
+
+def run_beside(
+    command: Sequence[str], work: Callable[[Callable[[], bool]], T]
+) -> tuple[T, int, str]:
+    """
+    Run a command, and beside it `work`, which is given what tells whether the command runs.
+
+    Returns what `work` did, the exit status and what was printed. That goes into a file: a pipe
+    that nobody reads would stop the command once it is full.
+
+    """
+    with tempfile.TemporaryFile() as printed:
+        process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
+        try:
+            done = work(lambda: process.poll() is None)
+            status = process.wait()
+        finally:
+            process.kill()  # where the work has failed; of one that has ended it does nothing
+            process.wait()
+        printed.seek(0)
+        return done, status, printed.read().decode(errors='replace')
