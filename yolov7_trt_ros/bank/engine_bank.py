@@ -23,7 +23,7 @@ from yolov7_trt_ros.bank.update_machine import (
     UpdateStatus,
 )
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
+from yolov7_trt_ros.core.detector import BatchDetector, Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.errors import DeviceLostError, SettingError, Yolov7TrtError
@@ -82,7 +82,7 @@ class _Served:
     took_ns: int
 
 
-class EngineBank:
+class EngineBank(BatchDetector):
     """
     The engine that serves, and the one that is to take its place or had it before.
 
@@ -155,13 +155,6 @@ class EngineBank:
         """Return who answers the next frame."""
         with self._lock:
             return self._engines[self._machine.serving.number]
-
-    def detect(
-        self, image: ImageView, settings: DetectSettings
-    ) -> tuple[Detections, FrameTimings]:
-        """Find objects in one image; see `detect_batch`."""
-        found, timings = self.detect_batch([image], settings)
-        return found[0], timings
 
     def detect_batch(
         self, images: Sequence[ImageView], settings: DetectSettings

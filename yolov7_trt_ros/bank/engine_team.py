@@ -14,8 +14,7 @@ from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, missing_clas
 from yolov7_trt_ros.bank.engine_bank import EngineBank, OpenModel, told
 from yolov7_trt_ros.bank.engine_lane import Attempt, EngineLane, Found, Run, Ticket
 from yolov7_trt_ros.bank.engine_schedule import EngineSchedule, FIRST
-from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
+from yolov7_trt_ros.core.detector import BatchDetector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
@@ -26,7 +25,7 @@ _LOOK_S = 1.0
 """How often it is looked whether an engine hangs, while somebody waits for one."""
 
 
-class EngineTeam:
+class EngineTeam(BatchDetector):
     """
     The engine of an EngineBank, and others beside it; docs/bank.md.
 
@@ -83,13 +82,6 @@ class EngineTeam:
     def max_batch(self) -> int:
         """Return how many images the first engine takes."""
         return self._bank.max_batch
-
-    def detect(
-        self, image: ImageView, settings: DetectSettings
-    ) -> tuple[Detections, FrameTimings]:
-        """Find objects in one image; see `detect_batch`."""
-        found, timings = self.detect_batch([image], settings)
-        return found[0], timings
 
     def detect_batch(self, images: Sequence[ImageView], settings: DetectSettings) -> Found:
         """

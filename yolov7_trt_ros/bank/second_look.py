@@ -15,6 +15,7 @@ from yolov7_trt_ros.core.class_filter import find_class_ids
 from yolov7_trt_ros.core.crops import choose_crops, Crop, CropShape, cut
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import (
+    BatchDetector,
     Detector,
     DetectSettings,
     FrameTimings,
@@ -33,7 +34,7 @@ _NO_TIME = FrameTimings(0, 0, 0)
 _FoundInBatch = tuple[list[Detections], FrameTimings]
 
 
-class SecondLook:
+class SecondLook(BatchDetector):
     """
     Looks at whole frames with one engine, and at crops of them with another.
 
@@ -90,13 +91,6 @@ class SecondLook:
     def max_batch(self) -> int:
         """Return how many whole frames are looked at at once."""
         return self._first.max_batch
-
-    def detect(
-        self, image: ImageView, settings: DetectSettings
-    ) -> tuple[Detections, FrameTimings]:
-        """Find objects in one image; see `detect_batch`."""
-        found, timings = self.detect_batch([image], settings)
-        return found[0], timings
 
     def detect_batch(
         self, images: Sequence[ImageView], settings: DetectSettings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 import dataclasses
 import functools
@@ -151,6 +152,23 @@ class Detector(Protocol):
 
     def close(self) -> None:
         """Free what the detector holds; of a lost device too it raises nothing."""
+
+
+class BatchDetector(abc.ABC):
+    """The `detect` of a Detector whose `detect_batch` does the work."""
+
+    @abc.abstractmethod
+    def detect_batch(
+        self, images: Sequence[ImageView], settings: DetectSettings
+    ) -> tuple[list[Detections], FrameTimings]:
+        """Find objects in several images; see `Detector`."""
+
+    def detect(
+        self, image: ImageView, settings: DetectSettings
+    ) -> tuple[Detections, FrameTimings]:
+        """Find objects in one image; see `detect_batch`."""
+        found, timings = self.detect_batch([image], settings)
+        return found[0], timings
 
 
 @runtime_checkable

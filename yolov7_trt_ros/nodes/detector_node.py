@@ -304,14 +304,16 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _use_detector(self, detector: Detector) -> None:
         """Publish what the model is, and detect if the node is active."""
-        self._detector = detector
-        values = read_parameters(self, parameters.PARAMETERS)
-        self._settings = self._node_settings(values, detector.spec.class_names)
-        self._warn_of_idle_topics(values, held_values(self))
-        bank = self._updates.use(detector, values['model'], parameters.update_limits(values))
-        self._detector = bank
-        named = values | self._trusted.files_to_open(values)
-        self._detector = self._more.join(bank, named, self._trusted)
+        with contextlib.ExitStack() as opened:  # closed where any of this fails
+            opened.callback(detector.close)
+            values = read_parameters(self, parameters.PARAMETERS)
+            self._settings = self._node_settings(values, detector.spec.class_names)
+            self._warn_of_idle_topics(values, held_values(self))
+            bank = self._updates.use(detector, values['model'], parameters.update_limits(values))
+            opened.callback(bank.close)
+            named = values | self._trusted.files_to_open(values)
+            self._detector = self._more.join(bank, named, self._trusted)
+            opened.pop_all()
         if self._state == 'active':
             self._start_worker(self._detector)
 
