@@ -275,6 +275,11 @@ def test_what_hangs_is_named_by_what_it_usually_takes():
     assert schedule.overdue(now_ns + 2_100 * MS) == [1]
     schedule.begin(2, 'never seen', now_ns)
     assert schedule.overdue(now_ns + HANGS_NS) == [1]
+    assert schedule.out(now_ns + HANGS_NS) == {1: 'hanging, for 30 s: it does not answer'}
+    assert schedule.engine_text(1, now_ns + HANGS_NS).startswith('hanging, for 30 s')
+    schedule.end(1, now_ns + HANGS_NS + 1)
+    assert schedule.out(now_ns + HANGS_NS) == {} and 'in service' in schedule.engine_text(
+        1, now_ns + HANGS_NS)
 
 
 def test_times_are_unknown_until_enough_of_them_are_there_and_kinds_are_bounded():

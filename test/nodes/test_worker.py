@@ -17,9 +17,11 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core import serialized_image
 from yolov7_trt_ros.core.serialized_image import SerializedImage
+from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 from yolov7_trt_ros.nodes import parameters
+from yolov7_trt_ros.nodes.answer_watch import AnswerWatch
 from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.frame_gate import FrameGate
 from yolov7_trt_ros.nodes.frame_slots import FrameSlots
@@ -367,3 +369,30 @@ def test_a_frame_id_that_would_be_copied_into_every_detection_is_refused():
     bench.run_out()
     assert bench.counts('failed') == [1, 0, 0, 0] and bench.counts('processed') == [0, 1, 0, 0]
     assert bench.errors == ['a: frame_id may have 1024 characters, got 1025']
+
+
+@pytest.mark.parametrize('kind', [FakeDetector, PipelinedFake])
+def test_an_engine_that_does_not_answer_is_told_by_what_it_took_before(kind):
+    now_s, told = [0.0], []
+
+    class Slow(kind):
+        def detect_batch(self, images, settings):
+            for seconds in (0.1, 1.7, 28.0, 1.0):
+                now_s[0] += seconds
+                told.append(bench.worker.hang)
+            return super().detect_batch(images, settings)
+
+    bench = Bench(Slow([FOUND] * 4))
+    bench.worker._watch = AnswerWatch(lambda: int(now_s[0] * NS_PER_S))
+    bench.put('a')
+    bench.put('b')
+    bench.run_out()
+    assert told[:4] == ['', '', '', (
+        'the engine has not answered for 31 s: no image is detected in until it does, and nothing '
+        'but a restart of the node ends that'
+    )]
+    assert told[4:] == [''] * 4 and bench.worker.hang == ''  # 20 times 31 s is not over
+    bench.worker._watch.ask()
+    now_s[0] += 700.0
+    assert bench.worker.hang.startswith(
+        'the engine has not answered for 700 s, it took 30.80 s at most: ')

@@ -34,6 +34,11 @@ _MOST_PROBES, _PROBE_SHARE = 20, 50
 _PROVEN_FRAMES = 1000
 
 
+def hang_limit_ns(takes_ns: int | None) -> int:
+    """Return after how long an engine hangs, by what it usually takes; None: not known."""
+    return HANGS_NS if takes_ns is None else max(_LEAST_HANG_NS, _HANG_TIMES * takes_ns)
+
+
 class Phase(enum.Enum):
     """What goes on."""
 
@@ -156,8 +161,7 @@ class EngineSchedule:
     def overdue(self, now_ns: int) -> list[int]:
         """Return the engines that have not answered for so long that they hang."""
         return [
-            number for number, each in enumerate(self._members)
-            if each.began_ns is not None and now_ns - each.began_ns > self._hang_ns(each)
+            number for number, each in enumerate(self._members) if self._hangs_ns(each, now_ns)
         ]
 
     # ---- what happens
@@ -244,7 +248,7 @@ class EngineSchedule:
     def engine_text(self, engine: int, now_ns: int) -> str:
         """Return `in service, 1203 frames, 45.1 ms (p95 47.0)`."""
         member = self._members[engine]
-        how = f'out: {member.bar}' if member.bar else member.health.text(now_ns)
+        how = f'out: {member.bar}' if member.bar else self._health_text(member, now_ns)
         times = ''
         kind = self._kinds.last
         typical_ns, high_ns = member.times.typical_ns(kind), member.times.high_ns(kind)
@@ -253,10 +257,10 @@ class EngineSchedule:
         return f'{how}; {member.answered} frames{times}'
 
     def out(self, now_ns: int) -> dict[int, str]:
-        """Return the engines that a failure has taken out, and what there is to say."""
+        """Return the engines that hang, or that a failure has taken out, and what to say."""
         return {
-            number: each.health.text(now_ns) for number, each in enumerate(self._members)
-            if not each.health.is_in
+            number: self._health_text(each, now_ns) for number, each in enumerate(self._members)
+            if not each.health.is_in or self._hangs_ns(each, now_ns)
         }
 
     # ---- who is when ready
@@ -312,9 +316,20 @@ class EngineSchedule:
             return None
         return max(0, member.began_ns + takes_ns - now_ns)
 
-    def _hang_ns(self, member: _Member) -> int:
-        takes_ns = member.times.high_ns(member.kind)
-        return HANGS_NS if takes_ns is None else max(_LEAST_HANG_NS, _HANG_TIMES * takes_ns)
+    def _hangs_ns(self, member: _Member, now_ns: int) -> int:
+        """Return for how long an engine has not answered, 0 while that is no hanging."""
+        if member.began_ns is None:
+            return 0
+        waited_ns = now_ns - member.began_ns
+        limit_ns = hang_limit_ns(member.times.high_ns(member.kind))
+        return waited_ns if waited_ns > limit_ns else 0
+
+    def _health_text(self, member: _Member, now_ns: int) -> str:
+        """Return how an engine stands, for people; one that hangs can be on no trial."""
+        waited_ns = self._hangs_ns(member, now_ns)
+        if waited_ns:
+            return f'hanging, for {waited_ns / NS_PER_S:.0f} s: it does not answer'
+        return member.health.text(now_ns)
 
     # ---- what is measured
 

@@ -594,6 +594,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             facts = self._updates.facts() | {'published as': wire.form}
         if self._worker is not None:
             facts |= self._worker.facts()
+            busy = self._worker.hang or busy
         if self._look_told:
             facts.setdefault('second look', self._look_told)
         if self._streams is not None:

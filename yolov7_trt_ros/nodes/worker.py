@@ -24,6 +24,7 @@ from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.core.serialized_image import MessageHeader
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
+from yolov7_trt_ros.nodes.answer_watch import AnswerWatch
 from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
 from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
@@ -121,6 +122,7 @@ class DetectionWorker:
         self._on_defect, self._on_answered = on_defect, on_answered
         self._lost: DeviceLostError | None = None
         self._overlap = Overlap()
+        self._watch = AnswerWatch()
         self._left: list[list[ReceivedFrame]] = []  # taken, but of other settings than the rest
         self._pipeline = detector if isinstance(detector, PipelinedDetector) else None
         self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
@@ -142,6 +144,11 @@ class DetectionWorker:
     def facts(self) -> dict[str, str]:
         """Return what diagnostics tell of the worker."""
         return {'frames in flight': self._overlap.text()} if self._pipeline is not None else {}
+
+    @property
+    def hang(self) -> str:
+        """That the engine does not answer, '' while it does."""
+        return self._watch.text()
 
     def start(self) -> None:
         """Start the thread."""
@@ -219,10 +226,13 @@ class DetectionWorker:
         """Begin with frames of several topics; None where no image of them can be used."""
         flight = self._view_all(frames)
         if flight is not None and self._pipeline is not None:
+            self._watch.ask()
             try:
                 flight.ticket = self._pipeline.submit(flight.images, flight.detect)
             except Exception as exc:  # as in _finish: told there, in the order of the frames
                 flight.error = exc
+            finally:
+                self._watch.answer()
             flight.begun_ns = time.monotonic_ns()
         return flight
 
@@ -271,9 +281,13 @@ class DetectionWorker:
     ) -> tuple[list[Detections], FrameTimings]:
         if flight.error is not None:
             raise flight.error
-        if self._pipeline is None:
-            return self._detector.detect_batch(flight.images, flight.detect)
-        found, timings = self._pipeline.collect(flight.ticket)
+        self._watch.ask()
+        try:
+            if self._pipeline is None:
+                return self._detector.detect_batch(flight.images, flight.detect)
+            found, timings = self._pipeline.collect(flight.ticket)
+        finally:
+            self._watch.answer()
         self._overlap.note(flight.begun_ns - flight.started_ns, timings.infer_ns, beside_ns)
         return found, timings
 
