@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from yolov7_trt_ros.engine import build_process
 from yolov7_trt_ros.engine.build_process import build_apart
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, DeviceMemoryError, ModelNotFoundError
@@ -78,6 +79,23 @@ def test_cancelling_ends_it_also_where_it_does_not_listen(deaf, tmp_path, monkey
         run(script, lambda: mark.exists() and mark.read_text() != '')
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.read_text()), 0)
+
+
+def test_a_build_that_never_ends_is_stopped_and_says_where_it_was(tmp_path, monkeypatch):
+    script = (
+        f'open({str(tmp_path / "pid")!r}, "w").write(str(os.getpid()))\n'
+        'print(json.dumps(["progress", "tactics", 0.43]), flush=True)\n'
+        'time.sleep(600)'
+    )
+    told = []
+    monkeypatch.setattr(build_process, '_is_over', lambda end_s: bool(told))
+    with pytest.raises(BuildError, match="after 7200 s, its latest phase was 'tactics', and was"):
+        build_apart(OPTIONS, lambda *each: told.append(each), never, command=child(script))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / 'pid').read_text()), 0)
+    monkeypatch.undo()
+    with pytest.raises(BuildError, match="after 0 s, its latest phase was 'nothing'"):
+        build_apart(OPTIONS, lambda *_: None, never, command=child(script), longest_s=0.0)
 
 
 def test_the_real_process_answers_with_the_reason_of_the_builder(tmp_path):

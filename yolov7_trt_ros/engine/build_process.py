@@ -18,6 +18,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 from yolov7_trt_ros import errors
@@ -26,6 +27,9 @@ from yolov7_trt_ros.errors import BuildError, Yolov7TrtError
 from yolov7_trt_ros.parent_process import end_with_starter, ends_with_this_process
 
 COMMAND = (sys.executable, '-m', 'yolov7_trt_ros.engine.build_process')
+LONGEST_S = 7200.0
+"""A build that takes longer is ended: nobody waits for it, and it has memory of the GPU."""
+
 _LEAST_PRIORITY = 19
 _POLL_S = 0.1
 _TERM_S = 5.0
@@ -39,6 +43,7 @@ def build_apart(
     cancelled: Callable[[], bool],
     *,
     command: Sequence[str] = COMMAND,
+    longest_s: float = LONGEST_S,
 ) -> Path:
     """
     Build the plan that `open_detector(options)` needs, as `build_needed_plan` does.
@@ -49,29 +54,38 @@ def build_apart(
         As there.
     command
         Of the process.
+    longest_s
+        How long it may take, all in all.
 
     Raises
     ------
     BuildError
-        It cannot be built, was cancelled, or the process was killed.
+        It cannot be built, was cancelled, took too long, or the process was killed.
     ModelError, SettingError, MissingDependencyError, InferenceError
         As `build_needed_plan`.
 
     """
+    end_s, latest = time.monotonic() + longest_s, 'nothing'
     with _process(command) as process:
         assert process.stdin is not None  # a pipe
         with contextlib.suppress(BrokenPipeError):  # it has ended: its status is told below
             process.stdin.write(json.dumps(dataclasses.asdict(options)).encode())
             process.stdin.close()
-        for kind, *values in _messages(process, cancelled):
+        for kind, *values in _messages(process, lambda: cancelled() or _is_over(end_s)):
             if kind == _PROGRESS:
                 report(*values)
+                latest = values[0]
             elif kind == _BUILT:
                 return Path(values[0])
             else:
                 raise _error_of(*values)
         if cancelled():
             raise BuildError('the build was cancelled')
+        if process.poll() is None and _is_over(end_s):
+            raise BuildError(
+                f'the build had not ended after {longest_s:.0f} s, its latest phase was '
+                f'{latest!r}, and was stopped; build the plan beforehand, with yolov7_trt build'
+            )
         raise BuildError(_ended(process.wait()))
 
 
@@ -96,13 +110,17 @@ def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
                 pipe.close()
 
 
+def _is_over(end_s: float) -> bool:
+    return time.monotonic() >= end_s
+
+
 def _messages(
-    process: subprocess.Popen[bytes], cancelled: Callable[[], bool]
+    process: subprocess.Popen[bytes], is_over: Callable[[], bool]
 ) -> Iterator[list[Any]]:
-    """Yield what the process says until it ends or the build is cancelled."""
+    """Yield what the process says until it ends or nobody waits for it."""
     assert process.stdout is not None  # a pipe
     descriptor, text = process.stdout.fileno(), b''
-    while not cancelled():
+    while not is_over():
         ready, _, _ = select.select([descriptor], [], [], _POLL_S)
         if not ready:
             continue
