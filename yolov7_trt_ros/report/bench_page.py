@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from yolov7_trt_ros.report.bench_context import PROSE, warnings_of
 from yolov7_trt_ros.report.bench_markdown import all_tables
-from yolov7_trt_ros.report.bench_row import Bench, BenchRow
+from yolov7_trt_ros.report.bench_row import Bench, BenchRow, Speed
 from yolov7_trt_ros.report.bench_table import labels_of, milliseconds, ran, Table
 from yolov7_trt_ros.report.page import figure, heading, make_page, paragraph, safe, table
 from yolov7_trt_ros.report.svg_charts import Bar, bars, Bubble, bubbles
@@ -67,17 +67,9 @@ def _trade_chart(rows: Sequence[BenchRow], names: dict[int, str]) -> str:
 
 
 def _latency_chart(rows: Sequence[BenchRow], names: dict[int, str]) -> str:
-    groups = []
-    for row in rows:
-        one = row.batch(1)
-        found = [
-            Bar(kind, speed.latency_ms.p50, (speed.latency_ms.p90, speed.latency_ms.p99),
-                f'{milliseconds(speed.latency_ms.p50)} ms')
-            for kind, speed in (('network', one.network), ('end to end', one.end_to_end))
-            if speed is not None
-        ]
-        if found:
-            groups.append((names[id(row)], found))
+    groups = _timed_groups(rows, names, 1, lambda kind, speed: Bar(
+        kind, speed.latency_ms.p50, (speed.latency_ms.p90, speed.latency_ms.p99),
+        f'{milliseconds(speed.latency_ms.p50)} ms'))
     if not groups:
         return ''
     svg = bars(groups, title='Latency at batch 1', unit='ms, batch 1')
@@ -85,20 +77,30 @@ def _latency_chart(rows: Sequence[BenchRow], names: dict[int, str]) -> str:
 
 
 def _speed_chart(rows: Sequence[BenchRow], names: dict[int, str], batch: int) -> str:
+    groups = _timed_groups(rows, names, batch, lambda kind, speed: Bar(
+        kind, speed.fps, told=f'{speed.fps:.{1 if speed.fps < 1000 else 0}f}'))
+    if not groups:
+        return ''
+    svg = bars(groups, title=f'Images a second at batch {batch}', unit='images a second')
+    return heading(f'Images a second, batch {batch}') + figure(svg, 'Longer is better.')
+
+
+def _timed_groups(
+    rows: Sequence[BenchRow], names: dict[int, str], batch: int,
+    bar: Callable[[str, Speed], Bar],
+) -> list[tuple[str, list[Bar]]]:
+    """Return the bars of each row, for the network and end to end where both were timed."""
     groups = []
     for row in rows:
         result = row.batch(batch)
         found = [
-            Bar(kind, speed.fps, told=f'{speed.fps:.{1 if speed.fps < 1000 else 0}f}')
+            bar(kind, speed)
             for kind, speed in (('network', result.network), ('end to end', result.end_to_end))
             if speed is not None
         ]
         if found:
             groups.append((names[id(row)], found))
-    if not groups:
-        return ''
-    svg = bars(groups, title=f'Images a second at batch {batch}', unit='images a second')
-    return heading(f'Images a second, batch {batch}') + figure(svg, 'Longer is better.')
+    return groups
 
 
 def _energy_chart(
