@@ -310,7 +310,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             self._settings = self._node_settings(values, detector.spec.class_names)
             self._warn_of_idle_topics(values, held_values(self))
             bank = self._updates.use(detector, values['model'], parameters.update_limits(values))
-            opened.callback(bank.close)
+            opened.pop_all()
+            opened.callback(bank.close)  # which closes the detector
             named = values | self._trusted.files_to_open(values)
             self._detector = self._more.join(bank, named, self._trusted)
             opened.pop_all()
