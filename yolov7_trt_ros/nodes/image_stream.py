@@ -20,9 +20,11 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.serialized_image import PackedImage, RawImage
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.nodes import qos
+from yolov7_trt_ros.nodes.annotations import ANNOTATIONS, load_messages
 from yolov7_trt_ros.nodes.deaf_subscription import RenewalPauses
 from yolov7_trt_ros.nodes.frame_gate import FrameGate
 from yolov7_trt_ros.nodes.frame_statistics import Counts, RateLimit, TopicStatistics
+from yolov7_trt_ros.nodes.heard_publisher import HeardPublisher
 from yolov7_trt_ros.nodes.process import transport_advice
 from yolov7_trt_ros.nodes.topic_plan import StreamNames
 
@@ -113,7 +115,7 @@ class StreamLimits:
 
 class ImageStream:
     """
-    One image topic and its two outputs.
+    One image topic and its outputs.
 
     The subscription follows what the publishers offer (`follow_publishers`, called about once a
     second by the executor) and is remade when message type or reliability must change.
@@ -128,18 +130,21 @@ class ImageStream:
         The parameters of that name.
     on_error
         Called with one line for each message that is not even handed on.
+    annotates
+        Whether there is a topic for annotations; SettingError where there are no messages for it.
 
     """
 
     def __init__(
         self, node: LifecycleNode, names: StreamNames, *, image_transport: str, image_qos: str,
-        on_error: Callable[[str], None],
+        on_error: Callable[[str], None], annotates: bool = False,
     ) -> None:
-        self._node, self.names = node, names
+        self._node, self.names, self._annotates = node, names, annotates
         self.topic = names.image.full
         self.statistics = TopicStatistics()
         self._detections: Any = None  # the publishers, while the stream is open
-        self._overlay: Any = None
+        self._overlay: HeardPublisher | None = None
+        self._annotations: HeardPublisher | None = None
         self._lock = threading.Lock()  # nobody publishes on what is being destroyed
         self.problem = ''
         self.limits = StreamLimits()
@@ -160,9 +165,14 @@ class ImageStream:
         self._detections = self._node.create_publisher(
             Detection2DArray, self.names.detections.asked, qos.DETECTIONS
         )
-        self._overlay = self._node.create_publisher(
-            Image, self.names.overlay.asked, qos.OVERLAY
+        self._overlay = HeardPublisher(
+            self._node, Image, self.names.overlay.asked, qos.OVERLAY
         )
+        if self._annotates:
+            self._annotations = HeardPublisher(
+                self._node, load_messages().ImageAnnotations,
+                f'{self.names.detections.full}/{ANNOTATIONS}', qos.OVERLAY,
+            )
 
     def subscribe(self, receiver: ImageReceiver) -> None:
         """Subscribe; frames come in through `receiver`."""
@@ -193,9 +203,8 @@ class ImageStream:
         self.close()
         with self._lock:
             detections, self._detections = self._detections, None
-            overlay, self._overlay = self._overlay, None
-        if overlay is not None:
-            self._node.destroy_publisher(overlay)
+        for publisher in filter(None, (self._overlay, self._annotations)):
+            publisher.destroy()
         return detections
 
     def publish(self, message: Detection2DArray | bytes) -> bool:
@@ -206,19 +215,14 @@ class ImageStream:
             return self._detections is not None
 
     def publish_overlay(self, make: Callable[[], Image]) -> None:
-        """
-        Publish what `make` gives, if anybody listens; from any thread.
+        """Publish what `make` gives, if anybody listens; from any thread."""
+        if self._overlay is not None:
+            self._overlay.publish(make)
 
-        It is made without the lock: whoever destroys the stream does not wait for a drawing.
-
-        """
-        with self._lock:
-            if self._overlay is None or not self._overlay.get_subscription_count():
-                return
-        overlay = make()
-        with self._lock:
-            if self._overlay is not None:
-                self._overlay.publish(overlay)
+    def publish_annotations(self, make: Callable[[], Any]) -> None:
+        """Publish what `make` gives, where there are to be annotations and somebody listens."""
+        if self._annotations is not None:
+            self._annotations.publish(make)
 
     def follow_publishers(self) -> None:
         """Match type and reliability to the publishers, and say what keeps images away."""
@@ -356,10 +360,10 @@ class ImageStream:
     def has_listeners(self, *, overlay: bool) -> bool:
         """Whether somebody listens to what is found; to the overlay counts only with `overlay`."""
         with self._lock:
-            return any(
-                publisher is not None and publisher.get_subscription_count()
-                for publisher in (self._detections, self._overlay if overlay else None)
-            )
+            if self._detections is not None and self._detections.get_subscription_count():
+                return True
+        drawn = (self._overlay if overlay else None, self._annotations)
+        return any(each is not None and each.is_heard for each in drawn)
 
     def note_picture(self, image: ImageView, received_ns: int) -> None:
         """Look whether there is something to be seen in an image; from the worker's thread."""

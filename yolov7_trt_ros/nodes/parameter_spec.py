@@ -84,6 +84,7 @@ class ParameterSpec:
         if isinstance(self.default, bool) or isinstance(value, bool):
             if type(value) is not type(self.default):
                 raise self._wrong_type(value)
+            self._try_to_read(value)
             return bool(value)
         if isinstance(self.default, float) and isinstance(value, int):
             value = float(value)

@@ -31,6 +31,7 @@ from yolov7_trt_ros.engine.open import (
     PRECISIONS,
 )
 from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.nodes.annotations import check_wanted
 from yolov7_trt_ros.nodes.direct_take import AUTO, DIRECT, RCLPY
 from yolov7_trt_ros.nodes.image_stream import ImageStream, StreamLimits
 from yolov7_trt_ros.nodes.look_parameters import LOOK_PARAMETERS
@@ -226,6 +227,11 @@ PARAMETERS = (
         runtime=True,
     ),
     ParameterSpec(
+        'publish_annotations', False,
+        "Publish boxes and labels as Foxglove's ImageAnnotations, while somebody subscribes; "
+        'needs foxglove_msgs.', reads=check_wanted,
+    ),
+    ParameterSpec(
         'idle', False,
         'Detect only on request by `~/detect_once`. Images are still received.',
         runtime=True, per_topic=True,
@@ -353,6 +359,7 @@ class NodeSettings:
     max_batch: int
     batch_max_wait_ns: int
     publish_overlay: bool
+    publish_annotations: bool
     class_id_format: str
 
     def of(self, topic: str) -> TopicSettings:
@@ -471,6 +478,7 @@ def node_settings(
         max_batch=values['max_batch'],
         batch_max_wait_ns=int(values['batch_max_wait_ms'] * NS_PER_MS),
         publish_overlay=values['publish_overlay'],
+        publish_annotations=values['publish_annotations'],
         class_id_format=values['class_id_format'],
     )
 

@@ -48,7 +48,7 @@ class StreamSet(Mapping[str, ImageStream]):
     image_topics, detections_topics
         The parameters: lists with commas. Names with `*` (within one part of a name) or `**`
         (over several) are patterns, looked for in the graph by `follow`.
-    image_transport, image_qos
+    image_transport, image_qos, publish_annotations
         The parameters of that name.
     on_error
         Called with one line for each message that is not even handed on.
@@ -67,11 +67,13 @@ class StreamSet(Mapping[str, ImageStream]):
 
     def __init__(
         self, node: LifecycleNode, *, image_topics: str, detections_topics: str,
-        image_transport: str, image_qos: str, on_error: Callable[[str], None],
+        image_transport: str, image_qos: str, publish_annotations: bool,
+        on_error: Callable[[str], None],
     ) -> None:
         self._node = node
         self._arguments: dict[str, Any] = {
-            'image_transport': image_transport, 'image_qos': image_qos, 'on_error': on_error
+            'image_transport': image_transport, 'image_qos': image_qos, 'on_error': on_error,
+            'annotates': publish_annotations,
         }
         self._streams: dict[str, ImageStream] = {}
         self._removed = RemovedTopics()
@@ -310,5 +312,7 @@ def stream_set(
     node: LifecycleNode, values: Mapping[str, Any], on_error: Callable[[str], None]
 ) -> StreamSet:
     """Return the streams that the parameters of the node ask for."""
-    names = ('image_topics', 'detections_topics', 'image_transport', 'image_qos')
+    names = (
+        'image_topics', 'detections_topics', 'image_transport', 'image_qos', 'publish_annotations',
+    )
     return StreamSet(node, **{name: values[name] for name in names}, on_error=on_error)

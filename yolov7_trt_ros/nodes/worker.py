@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import dataclasses
+from functools import partial
 import itertools
 import threading
 import time
@@ -24,6 +25,7 @@ from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.core.serialized_image import MessageHeader
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
+from yolov7_trt_ros.nodes.annotations import annotations_to_msg, load_messages
 from yolov7_trt_ros.nodes.answer_watch import AnswerWatch
 from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
 from yolov7_trt_ros.nodes.echo import describe_error
@@ -266,7 +268,7 @@ class DetectionWorker:
             if (chosen := self._publish(each, detections, stages, flight.settings)) is not None
         ]
         for each, chosen in published:
-            self._publish_overlay(each, chosen, flight.settings)
+            self._publish_drawn(each, chosen, flight.settings)
         self._tell_answered([each for each, _ in published])
 
     def _tell_answered(self, published: Sequence[ViewedFrame]) -> None:
@@ -372,24 +374,37 @@ class DetectionWorker:
             ))
         return detections
 
-    def _publish_overlay(
+    def _publish_drawn(
         self, viewed: ViewedFrame, detections: Detections, settings: NodeSettings
     ) -> None:
-        names = self._detector.spec.class_names
-        if not settings.publish_overlay:
-            return
+        names, stream = self._detector.spec.class_names, viewed.frame.stream
 
         def draw() -> Image:
             canvas = annotated_copy(viewed.image, detections, names)
             draw_zones(canvas, _zones_of(viewed, settings))
             return image_to_msg(canvas, header_to_msg(viewed.header))
 
+        def annotate() -> Any:
+            stamp = header_to_msg(viewed.header).stamp
+            return annotations_to_msg(load_messages(), detections, names, stamp)
+
+        if settings.publish_overlay:
+            self._try_to_publish(viewed.frame, 'overlay', partial(stream.publish_overlay, draw))
+        if settings.publish_annotations:
+            self._try_to_publish(
+                viewed.frame, 'annotations', partial(stream.publish_annotations, annotate)
+            )
+
+    def _try_to_publish(
+        self, frame: ReceivedFrame, what: str, publish: Callable[[], None]
+    ) -> None:
+        """Publish what is drawn of a frame; where that fails the detections are out already."""
         try:
-            viewed.frame.stream.publish_overlay(draw)
-        except Exception as exc:  # MemoryError, of OpenCV or of ROS: the detections are out
+            publish()
+        except Exception as exc:  # MemoryError, of OpenCV or of ROS
             if isinstance(exc, RCLError) and not self._is_up():
                 raise
-            self._tell(viewed.frame, exc, 'no overlay: ')
+            self._tell(frame, exc, f'no {what}: ')
 
 
 def _alike(
