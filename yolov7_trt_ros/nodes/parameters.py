@@ -228,8 +228,8 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'publish_annotations', False,
-        "Publish boxes and labels as Foxglove's ImageAnnotations, while somebody subscribes; "
-        'needs foxglove_msgs.', reads=check_wanted,
+        "Publish boxes and labels as Foxglove's ImageAnnotations while there are subscribers. "
+        'This needs foxglove_msgs.', reads=check_wanted,
     ),
     ParameterSpec(
         'idle', False,
