@@ -162,7 +162,7 @@ class Case:
         """Return a model as it is parsed."""
         return prepare_model(
             onnx_path, BuildOptions.from_manifest(manifest), self.api,
-            BuildProgress(lambda *_: None, lambda: False),
+            BuildProgress(lambda *_: None, lambda: False), with_session=True,
         )
 
     def serve_and_refit(self, plan: Path, found: Json) -> Json:

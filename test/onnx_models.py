@@ -204,9 +204,10 @@ def conv_grid(
     sizes: str = 'yolov7',
     reads_image: bool = False,
     channels: int | None = None,
+    grid_hw: tuple[int, int] = (64, 96),
 ) -> Path:
     """
-    Build a grid model whose maps come from convolutions; the grid is made for 64 x 96 (h, w).
+    Build a grid model whose maps come from convolutions; the grid is made for `grid_hw`.
 
     `sides` may be names, as YOLOv7's `--dynamic` export has them. With `sizes='yolov3'` boxes are
     exp(t) anchors. `implicit` scales and shifts the maps; `reads_image` scales them by the image.
@@ -233,7 +234,7 @@ def conv_grid(
 
     for stride, anchors in zip(strides, CONV_ANCHORS, strict=True):
         name = f'{{}}_{stride}'.format
-        height, width = 64 // stride, 96 // stride
+        height, width = (side // stride for side in grid_hw)
         y, x = np.mgrid[:height, :width]
         stored[name('w')] = number(random.normal(0, 3, (channels, 3, 1, 1)))
         stored[name('b')] = number(random.normal(0, 1, channels))

@@ -217,7 +217,8 @@ def built(options: BuildOptions) -> tuple[bytes, PlanManifest]:
 
 def prepared(path: Path, options: BuildOptions) -> PreparedModel:
     api: Any = emulated_cuda.EmulatedApi(emulated_cuda.State(), (SIZE,))
-    return prepare_model(path, options, api, BuildProgress(lambda *_: None, lambda: False))
+    progress = BuildProgress(lambda *_: None, lambda: False)
+    return prepare_model(path, options, api, progress, with_session=True)
 
 
 class Bench:

@@ -208,9 +208,7 @@ def build_plan(
     _check_abilities(options, api, machine)
     progress = BuildProgress(report, cancelled)
     with progress.reporting():
-        model = dataclasses.replace(  # without the memory of the session
-            prepare_model(onnx, options, api, progress), session=None
-        )
+        model = prepare_model(onnx, options, api, progress)
         edit, spec = model.edit, model.spec
         network, settings = _parse(model, options, api, progress)
         if max_transitions is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from yolov7_trt_ros.errors import (
     SettingError,
 )
 from yolov7_trt_ros.onnx_tools.decoding_cut import load_cut
-from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin, CutModel, PLUGIN
+from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin, PLUGIN, RunnableModel
 from yolov7_trt_ros.onnx_tools.runtime import (
     metadata_of,
     open_session,
@@ -52,6 +52,8 @@ class ProbedModel:
     ----------
     path, class_names, anchors, network_size, rectangular, threads
         As `OnnxDetector` takes them.
+    source
+        What to run of the file where it was read before; None opens the file.
 
     Raises
     ------
@@ -69,11 +71,12 @@ class ProbedModel:
         network_size: int = 640,
         rectangular: bool = True,
         threads: int = 0,
+        source: RunnableModel | None = None,
     ) -> None:
         self._path, self._threads = path, threads
         self._network_size, self._rectangular = network_size, rectangular
-        self.session, cut = _open(path, threads)
-        image = check_input(session_inputs(self.session))
+        self.session, source = _open(path, threads, source)
+        image = self._declared = check_input(session_inputs(self.session))
         metadata = metadata_of(self.session)
         self._probe_wh = _probe_size(image, network_size, told_strides(metadata)[0][-1])
         self._input_name = image.name
@@ -89,8 +92,8 @@ class ProbedModel:
                 values=by_name,
                 class_names=class_names,
                 anchors=anchors,
-                boxes_name=cut.boxes_name if cut else None,
-                boxes_are_centres=cut.boxes_are_centres if cut else None,
+                boxes_name=source.boxes_name,
+                boxes_are_centres=source.boxes_are_centres,
             )
             check_input_range(
                 spec, self._probe_wh,
@@ -117,9 +120,35 @@ class ProbedModel:
         if found is None:
             return self.spec
         data, cut = found
-        self.session = open_session(data, self._path, self._threads)
-        image = check_input(session_inputs(self.session))
-        runs = self._with_true_size(dataclasses.replace(cut, image=image))
+        return self.without_decoding(cut, lambda: data)
+
+    def without_decoding(
+        self, cut: ModelSpec, serialised: Callable[[], bytes], *, runs_on: bool = True
+    ) -> ModelSpec:
+        """
+        Take in what is left of the model without its decoding; returns as `cut_decoding`.
+
+        Parameters
+        ----------
+        cut
+            What it is, but for its sizes.
+        serialised
+            Gives it, serialised.
+        runs_on
+            Keep a session of it. If not, `session` is None from now on, and the model runs only
+            if the decoding may have bound a size that is declared free.
+
+        """
+        self.session = None  # two at once take twice the memory
+        declared, found = self._declared.shape[2:], self.spec.image.shape[2:]
+        baked = declared == (None, None) and found != declared
+        if runs_on or baked:
+            self.session = open_session(serialised(), self._path, self._threads)
+        runs = dataclasses.replace(cut, image=self._declared if baked else self.spec.image)
+        if baked:
+            runs = self._with_true_size(runs)
+        if not runs_on:
+            self.session = None
         self.spec = dataclasses.replace(
             self.spec, image=runs.image, num_classes=cut.num_classes,
             class_names=cut.class_names, doubts=cut.doubts, evidence=cut.evidence,
@@ -178,11 +207,14 @@ class ProbedModel:
         return True
 
 
-def _open(path: Path, threads: int) -> tuple[Any, CutModel | None]:
+def _open(
+    path: Path, threads: int, source: RunnableModel | None
+) -> tuple[Any, RunnableModel]:
     if threads < 0:
         raise SettingError(f'threads must be 0 (one per core) or more, got {threads}')
     try:
-        return open_session(str(path), path, threads), None
+        source = source or RunnableModel(str(path))
+        return open_session(source.model, path, threads), source
     except ModelFormatError as exc:
         cut = cut_nms_plugin(path) if PLUGIN in str(exc.__cause__) else None
         if cut is None:

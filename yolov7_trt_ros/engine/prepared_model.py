@@ -19,7 +19,8 @@ from yolov7_trt_ros.errors import (
     MissingDependencyError,
     ModelNotFoundError,
 )
-from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
+from yolov7_trt_ros.onnx_tools.nms_plugin import RunnableModel
+from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit, read_model
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.builder import BuildOptions
@@ -43,7 +44,7 @@ class PreparedModel:
     spec
         What that is.
     session
-        Of ONNX Runtime, with the outputs that `spec` names.
+        Of ONNX Runtime, with the outputs that `spec` names; None unless it was asked for.
     keep_fp32
         Finds the nodes to keep in float32; None for none.
 
@@ -57,10 +58,21 @@ class PreparedModel:
 
 
 def prepare_model(
-    onnx: Path, options: BuildOptions, api: TrtApi, progress: BuildProgress
+    onnx: Path, options: BuildOptions, api: TrtApi, progress: BuildProgress, *,
+    with_session: bool = False,
 ) -> PreparedModel:
     """
     Read a model, tell what it is, and give it the types that this TensorRT wants.
+
+    The file is read and parsed once. ONNX Runtime runs it once to tell what it is, and its
+    decoding alone to find out whether ours does the same.
+
+    Parameters
+    ----------
+    onnx, options, api, progress
+        As `build_plan` takes them.
+    with_session
+        Keep a session of the model as it is before it gets its types, which needs memory.
 
     Raises
     ------
@@ -75,14 +87,24 @@ def prepare_model(
 
     """
     progress.enter('read')
-    sha256 = hashlib.sha256(_read_bytes(onnx)).hexdigest()
-    edit = _edit(onnx, options)
+    sha256, edit, source = _read(onnx, options)
     progress.enter('recognise')
-    probed = _probe(onnx, options)
-    spec = _recognise(onnx, options, edit, probed)
+    probed = _probe(onnx, options, source)
+    del source  # as large as the file
+    spec = _recognise(onnx, options, edit, probed, with_session=with_session)
     keep_fp32 = options.keep_fp32 or edit.kept_by_type()
     _choose_types(edit, options, api)
-    return PreparedModel(sha256, edit, spec, probed.session, keep_fp32)
+    session = probed.session if with_session else None
+    return PreparedModel(sha256, edit, spec, session, keep_fp32)
+
+
+def _read(onnx: Path, options: BuildOptions) -> tuple[str, OnnxEdit, RunnableModel]:
+    """Return the hash of the file, the model for TensorRT, and what ONNX Runtime runs."""
+    data = _read_bytes(onnx)
+    model, source = read_model(onnx, data, keep_nms_plugin=options.keep_nms_plugin)
+    edit = OnnxEdit(onnx, model=model)
+    _unfold(onnx, edit, options)
+    return hashlib.sha256(data).hexdigest(), edit, source
 
 
 def _read_bytes(onnx: Path) -> bytes:
@@ -92,8 +114,8 @@ def _read_bytes(onnx: Path) -> bytes:
         raise ModelNotFoundError(f'the model {onnx} cannot be read: {exc}') from exc
 
 
-def _edit(onnx: Path, options: BuildOptions) -> OnnxEdit:
-    edit = OnnxEdit(onnx, keep_nms_plugin=options.keep_nms_plugin)
+def _unfold(onnx: Path, edit: OnnxEdit, options: BuildOptions) -> None:
+    """Give TensorRT weights as constants; raises BuildError where int8 has nothing to go by."""
     edit.widen_casts()
     edit.unfold_quantised_weights()
     if options.precision == 'int8' and not edit.is_quantised:
@@ -102,7 +124,6 @@ def _edit(onnx: Path, options: BuildOptions) -> OnnxEdit:
             f'the model first with: yolov7_trt quantize {onnx} --images PICTURES -o int8.onnx; or '
             'build with --precision fp16'
         )
-    return edit
 
 
 def _choose_types(edit: OnnxEdit, options: BuildOptions, api: TrtApi) -> None:
@@ -113,7 +134,7 @@ def _choose_types(edit: OnnxEdit, options: BuildOptions, api: TrtApi) -> None:
 
 
 def _recognise(
-    onnx: Path, options: BuildOptions, edit: OnnxEdit, model: ProbedModel
+    onnx: Path, options: BuildOptions, edit: OnnxEdit, model: ProbedModel, *, with_session: bool
 ) -> ModelSpec:
     """Return what the model is, found out on the CPU, its decoding cut off where that goes."""
     spec = model.spec
@@ -125,8 +146,7 @@ def _recognise(
     if not options.keep_grid:
         cut = edit.cut_decoding(spec)
         if cut is not None:  # the size may have been that of the grid alone
-            model.cut_decoding()
-            return dataclasses.replace(cut, image=model.spec.image)
+            return model.without_decoding(cut, edit.to_bytes, runs_on=with_session)
     if not edit.has_nms_plugin:
         return spec
     outputs = [
@@ -141,7 +161,7 @@ def _recognise(
     )
 
 
-def _probe(onnx: Path, options: BuildOptions) -> ProbedModel:
+def _probe(onnx: Path, options: BuildOptions, source: RunnableModel) -> ProbedModel:
     try:
         from yolov7_trt_ros.engine.onnx_probe import ProbedModel
     except ImportError as exc:
@@ -151,6 +171,7 @@ def _probe(onnx: Path, options: BuildOptions) -> ProbedModel:
     return ProbedModel(
         onnx, class_names=load_class_names(options.class_names),
         anchors=choose_anchors(options.anchors), network_size=_probe_px(options),
+        source=source,
     )
 
 

@@ -130,7 +130,9 @@ def refit_plan(
     with progress.reporting():
         manifest, built = _refittable(plan, machine)
         plan_bytes = read_plan(plan, manifest)
-        model = prepare_model(onnx, BuildOptions.from_manifest(manifest), api, progress)
+        model = prepare_model(
+            onnx, BuildOptions.from_manifest(manifest), api, progress, with_session=True
+        )
         with _about(plan, onnx, manifest):
             spec = _same_spec(manifest.spec, model.spec)
             changed = changed_weights(built, model.edit.model)

@@ -14,7 +14,7 @@ _MESSAGE_BYTES = 2**31
 """A protobuf message holds no more, so neither does a model with its weights."""
 
 
-def load_model(path: Path, *, weights: bool = True) -> Any:
+def load_model(path: Path, *, weights: bool = True, data: bytes | None = None) -> Any:
     """
     Return the ModelProto of a file, with the weights that lie in other files beside it.
 
@@ -27,6 +27,8 @@ def load_model(path: Path, *, weights: bool = True) -> Any:
         The file.
     weights
         Read weights from other files too; without them the graph is whole, its numbers are not.
+    data
+        What is in the file, where it was read before.
 
     Raises
     ------
@@ -40,7 +42,10 @@ def load_model(path: Path, *, weights: bool = True) -> Any:
     from google.protobuf.message import Error as ProtobufError
 
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = (
+            onnx.load(str(path), load_external_data=False) if data is None
+            else onnx.load_model_from_string(data)
+        )
     except (ProtobufError, OSError, ValueError, TypeError) as exc:
         raise ModelFormatError(f'{path} is not a readable ONNX file: {_told(exc)}') from exc
     if not model.graph.node or not model.graph.input:
@@ -48,10 +53,26 @@ def load_model(path: Path, *, weights: bool = True) -> Any:
     if not all(isinstance(text, str) for text in _texts(model)):
         raise ModelFormatError(f'{path} is damaged: a name or text in it is not UTF-8')
     if weights:
-        room = _MESSAGE_BYTES
-        for tensor in _outside_tensors(onnx, model):
-            room -= _read_outside(onnx, path, tensor, room)
+        read_weights(path, model)
     return model
+
+
+def read_weights(path: Path, model: Any) -> bool:
+    """
+    Put weights that lie in other files into the model of a file; returns whether there are any.
+
+    Raises
+    ------
+    ModelFormatError
+        They are not there.
+
+    """
+    onnx = import_onnx()
+    room, found = _MESSAGE_BYTES, False
+    for tensor in _outside_tensors(onnx, model):
+        room -= _read_outside(onnx, path, tensor, room)
+        found = True
+    return found
 
 
 def _texts(model: Any) -> Iterator[Any]:

@@ -16,12 +16,23 @@ _MOST_BOXES = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class CutModel:
-    """A serialised model whose outputs are the former inputs of the plugin: boxes and scores."""
+class RunnableModel:
+    """
+    What ONNX Runtime runs of a file.
 
-    model: bytes
-    boxes_name: str
-    boxes_are_centres: bool
+    Attributes
+    ----------
+    model
+        Path of the file, or a serialised model.
+    boxes_name, boxes_are_centres
+        Where the plugin was cut off: the outputs are its former inputs, boxes and scores. Else
+        None.
+
+    """
+
+    model: str | bytes
+    boxes_name: str | None = None
+    boxes_are_centres: bool | None = None
 
 
 def find_plugin(model: Any) -> Any | None:
@@ -29,9 +40,16 @@ def find_plugin(model: Any) -> Any | None:
     return next((node for node in model.graph.node if node.op_type == PLUGIN), None)
 
 
-def cut_nms_plugin(path: Path) -> CutModel | None:
+def cut_nms_plugin(path: Path, model: Any = None) -> RunnableModel | None:
     """
     Cut the plugin off; None where the model has none.
+
+    Parameters
+    ----------
+    path
+        The file.
+    model
+        The ModelProto of the file where it was loaded before; it is changed.
 
     Raises
     ------
@@ -47,7 +65,7 @@ def cut_nms_plugin(path: Path) -> CutModel | None:
     import_onnx(
         f'{path} ends in the TensorRT plugin {PLUGIN}; to run it on the CPU the plugin is cut off'
     )
-    model = load_model(path)
+    model = load_model(path) if model is None else model
     plugin = find_plugin(model)
     if plugin is None:
         return None
@@ -59,7 +77,7 @@ def cut_nms_plugin(path: Path) -> CutModel | None:
         raise ModelLayoutError(f'{path}: {PLUGIN} with score_activation is not supported')
     boxes_name, scores_name = plugin.input[:2]
     strip_nms(model, boxes_name, scores_name)
-    return CutModel(
+    return RunnableModel(
         serialise(model), boxes_name, boxes_are_centres=options.get('box_coding', 0) == 1
     )
 

@@ -16,13 +16,64 @@ from yolov7_trt_ros.onnx_tools.model_file import (
     import_onnx,
     load_model,
     metadata_of_model,
+    read_weights,
     serialise,
 )
-from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin, find_plugin, plugin_shapes
+from yolov7_trt_ros.onnx_tools.nms_plugin import (
+    cut_nms_plugin,
+    find_plugin,
+    plugin_shapes,
+    RunnableModel,
+)
 
 _SHOWN_NAMES = 5
 _WHOLE = 1 << 31
 """An end beyond that of any shape."""
+
+
+def read_model(
+    path: Path, data: bytes | None = None, *, keep_nms_plugin: bool = False
+) -> tuple[Any, RunnableModel]:
+    """
+    Load a file once, for TensorRT and for ONNX Runtime.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        What is in it, where it was read before.
+    keep_nms_plugin
+        Leave EfficientNMS_TRT in the model for TensorRT, instead of cutting it off.
+
+    Returns
+    -------
+    tuple[Any, RunnableModel]
+        The ModelProto to edit for TensorRT, and what ONNX Runtime runs.
+
+    Raises
+    ------
+    MissingDependencyError
+        The `onnx` package is not installed.
+    ModelFormatError
+        The file is not ONNX.
+    ModelLayoutError
+        It ends in an NMS plugin that cannot be cut off.
+
+    """
+    onnx = import_onnx('a plan is built through it')
+    model = load_model(path, weights=False, data=data)
+    if read_weights(path, model):
+        data = serialise(model)
+    if find_plugin(model) is None:
+        return model, RunnableModel(str(path) if data is None else data)
+    runs = model
+    if keep_nms_plugin:
+        runs = onnx.ModelProto()
+        runs.CopyFrom(model)
+    cut = cut_nms_plugin(path, runs)
+    assert cut is not None
+    return model, cut
 
 
 class OnnxEdit:
@@ -34,24 +85,22 @@ class OnnxEdit:
     path
         The file; it is not changed.
     keep_nms_plugin
-        Leave EfficientNMS_TRT in, instead of cutting it off.
+        As for `read_model`.
+    model
+        What `read_model` gave; None to read the file here.
 
     Raises
     ------
-    MissingDependencyError
-        The `onnx` package is not installed.
-    ModelFormatError
-        The file is not ONNX.
+    MissingDependencyError, ModelFormatError, ModelLayoutError
+        As `read_model`.
 
     """
 
-    def __init__(self, path: Path, *, keep_nms_plugin: bool = False) -> None:
-        onnx = self._onnx = import_onnx('a plan is built through it')
-        self.model: Any = load_model(path)
-        if self.has_nms_plugin and not keep_nms_plugin:
-            cut = cut_nms_plugin(path)
-            assert cut is not None
-            self.model = onnx.load_from_string(cut.model)
+    def __init__(self, path: Path, *, keep_nms_plugin: bool = False, model: Any = None) -> None:
+        self._onnx = import_onnx()
+        self.model: Any = (
+            read_model(path, keep_nms_plugin=keep_nms_plugin)[0] if model is None else model
+        )
         self._type_outputs()
         slice_shapes(self.model)
         name_nodes(self.model)
