@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import helper, numpy_helper, TensorProto
+import pytest
+
+BuildModel = Callable[..., Path]
 
 
 def _constant(name: str, value: np.ndarray) -> Any:
@@ -278,3 +282,15 @@ def conv_grid(
     images = helper.make_tensor_value_info('images', kind, (1, 3, *sides))
     output = helper.make_tensor_value_info('output', kind, (1, 'rows', values))
     return save(path, nodes, [images], [output], [_constant(*each) for each in stored.items()])
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> BuildModel:
+    """Build one of the models of onnx_models.py by its function's name and return its path."""
+    makers = {maker.__name__: maker
+              for maker in (brightness_grid, ends_in_plugin, classifier, two_inputs)}
+
+    def build_model(kind: str, **options: Any) -> Path:
+        return makers[kind](tmp_path / f'{kind}.onnx', **options)
+
+    return build_model

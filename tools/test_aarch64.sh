@@ -25,7 +25,8 @@ COPIED=(
 TESTS=(
     test/core test/replay test/report
     test/engine/test_host_kernels.py test/engine/test_kernel_twins.py test/engine/test_trt_detector_emulated.py
-    test/engine/test_plan.py test/engine/test_trt_api.py test/engine/test_onnx_edit.py
+    test/engine/test_plan.py test/engine/test_trt_api.py
+    test/onnx_tools/test_tensorrt_form.py test/onnx_tools/test_chains.py
     test/power --ignore=test/power/test_policy.py --ignore=test/power/test_simulator.py
     test/cli/test_cli_detect.py test/cli/test_cli_doctor.py test/cli/test_cli_power.py
 )

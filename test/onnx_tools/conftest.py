@@ -1,0 +1,3 @@
+"""The tiny models of onnx_models.py as a fixture."""
+
+from onnx_models import build as build
