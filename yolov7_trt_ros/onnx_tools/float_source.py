@@ -1,4 +1,4 @@
-"""Load an ONNX model and bring it into the one form that the tools of this room change."""
+"""Load a float32 ONNX model and bring it into the one form that is calibrated and quantised."""
 
 from __future__ import annotations
 
