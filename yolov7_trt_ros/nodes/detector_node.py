@@ -41,6 +41,7 @@ from yolov7_trt_ros.nodes.look_engine import looking
 from yolov7_trt_ros.nodes.look_parameters import look_options
 from yolov7_trt_ros.nodes.model_update import ModelUpdates
 from yolov7_trt_ros.nodes.more_engines import MoreEngines
+from yolov7_trt_ros.nodes.namesakes import Namesakes
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     held_parameters,
@@ -135,6 +136,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._single_shot = SingleShot(self, self._begin_single_shot, self._end_single_shot)
         self._updates = ModelUpdates(self, self._engine, self._on_serving, self._hold_model)
         self._more = MoreEngines(self, self._engine)
+        self._namesakes = Namesakes(self)
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
         self._prometheus = PrometheusFile(
@@ -589,7 +591,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _node_status(self) -> Any:
         facts: dict[str, str] = {}
-        busy = failures_of(self).warning() or self._prometheus.problem
+        busy = (
+            self._namesakes.problem() or failures_of(self).warning() or self._prometheus.problem
+        )
         wire = self._updates.wire
         if wire is not None:
             facts = self._updates.facts() | {'published as': wire.form}

@@ -36,6 +36,7 @@ from yolov7_trt_ros.nodes import power_parameters as parameters
 from yolov7_trt_ros.nodes.board_holding import BoardHolding
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.namesakes import Namesakes
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     read_parameters,
@@ -155,6 +156,7 @@ class PowerNode(SteadyParameters):
         self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
         self._watched_s = -math.inf
         self._logged: set[str] = set()
+        self._namesakes = Namesakes(self)
         self._governor = GovernorLoop(self._submit_step)
         parts.callback(self._governor.stop)
         self._settings = BoardSettings(self._control, self._gpu, self._governor)
@@ -432,6 +434,8 @@ class PowerNode(SteadyParameters):
         return job.error if job is not None and job.is_done else ''
 
     def _find_warning(self) -> str:
+        if problem := self._namesakes.problem():
+            return problem
         job = self._worker.current
         if job is not None and job.age_s > _BUSY_S:
             return f'{job.what}: in work for {job.age_s:.0f} s'
