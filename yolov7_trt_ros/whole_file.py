@@ -21,12 +21,18 @@ def write_whole(path: Path, data: bytes) -> None:
         The folder cannot be written, or the disk is full; it has the name of the file.
 
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with prepared_file(path, data) as replace:
+        replace()
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError name the file that is written: of a full disk it does not by itself."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with prepared_file(path, data) as replace:
-            replace()
+        yield
     except OSError as exc:
-        exc.filename = exc.filename or str(path)  # a full disk tells none
+        exc.filename = exc.filename or str(path)
         raise
 
 
@@ -48,7 +54,7 @@ def written_aside(path: Path, data: bytes, *, synced: bool = True) -> Iterator[P
     temporary = hidden_beside(path)
     descriptor = create_new(temporary)
     try:
-        with os.fdopen(descriptor, 'wb') as file:
+        with naming(path), os.fdopen(descriptor, 'wb') as file:
             file.write(data)
             file.flush()
             if synced:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from damaged_files import full_disk
 import pytest
 
 from yolov7_trt_ros.cli import main, power, power_telemetry
@@ -192,6 +193,13 @@ def test_columns_are_those_of_the_first_sample(tmp_path: Path) -> None:
     assert [(line[0], *line[2:]) for line in lines[1:]] == [
         ('0.000', '5.000', '5.000', ''), ('1.000', '', '', 'hot; hotter')]
     assert float(lines[2][1]) - float(lines[1][1]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_recording_on_a_full_disk_names_its_file(tmp_path: Path) -> None:
+    first = BoardSample(0, {'IN': RailPower(5000.0, None, None)}, total_mw=5000.0)
+    with full_disk(), pytest.raises(OSError, match='File too large') as caught:
+        power_telemetry.write_csv(tmp_path / 'x.csv', [first] * 100)
+    assert caught.value.filename == str(tmp_path / 'x.csv')
 
 
 def test_a_recording_lies_beside_a_bag(tmp_path: Path) -> None:

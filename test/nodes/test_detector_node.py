@@ -132,7 +132,7 @@ def test_classes_have_thresholds_of_their_own(probe, camera, found, photograph):
         ('score_threshold', float('nan'), '0'),
         ('score_threshold', 'high', 'must be a double, got str'),
         ('max_detections', 0, 'out of range'),
-        ('max_detections', 1.5, 'must be a integer, got float'),
+        ('max_detections', 1.5, 'must be an integer, got float'),
         ('publish_overlay', 1, 'must be a bool, got int'),
         ('classes', 'purson', "did you mean 'person'?"),
         ('class_thresholds', 'purson:0.4', "did you mean 'person'?"),

@@ -46,6 +46,12 @@ def test_an_error_is_told_and_the_end_comes(
     assert camera.error == told and camera.frames == 0
 
 
+def test_a_video_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / 'front.mp4').mkdir()  # in its place
+    camera = run(tmp_path)
+    assert camera.error == f'{tmp_path}/front.mp4 cannot be written' and camera.frames == 0
+
+
 def test_frames_are_drawn_or_passed_over(tmp_path: Path) -> None:
     camera = run(tmp_path)
     assert camera.error == '' and camera.frames + camera.passed_over == IMAGES

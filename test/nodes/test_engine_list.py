@@ -62,7 +62,7 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
     ('engines: [a.plan]', 'has a str in the list'),
     ('engines: [{backend: onnx}]', 'an engine without `model`'),
     ('engines: [{model: a.plan, thread: 2}]', "has 'thread' for an engine, which may have name,"),
-    ('engines: [{model: a.plan, threads: two}]', 'threads must be a integer'),
+    ('engines: [{model: a.plan, threads: two}]', 'threads must be an integer'),
     ('engines: [{model: a.plan, threads: 65}]', 'threads must be within 0..64, got 65'),
     ('engines: [{model: a.plan, backend: cuda}]', 'backend must be one of auto, tensorrt, onnx'),
     ('engines: [{model: [a.plan]}]', 'model must be one value, got a list'),

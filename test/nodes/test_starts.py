@@ -91,6 +91,10 @@ CANNOT = {
     'a number out of range': ('detector_node', ['-p', 'score_threshold:=3.0'], 'score_threshold'),
     'a clock of no kind': (
         'detector_node', ['-p', 'use_sim_time:=maybe'], "'use_sim_time' to 'maybe'"),
+    'a value that YAML takes for a name': (
+        'top_node', ['-p', 'detections_topics:=*'], "\"detections_topics:='*'\""),
+    'an empty list': (
+        'top_node', ['-p', 'detections_topics:=[]'], 'got no value, as of an empty list'),
     'a node name': ('detector_node', ['-r', '__node:=a b'], 'remap rule'),
     'a namespace': ('power_node', ['-p', 'emulate:=nano', '-r', '__ns:=/9'], '/9'),
     'a log level': ('detector_node', ['--log-level', 'loud'], 'loud'),
@@ -108,9 +112,10 @@ def test_a_node_that_cannot_start_says_why_in_one_line(tmp_path, case: str) -> N
     assert reason in said
 
 
-def test_a_folder_of_logs_that_cannot_be_made_is_said_with_what_to_do() -> None:
-    (said,) = run_node('detector_node', ROS_LOG_DIR='/dev/null/logs')
-    assert '/dev/null/logs' in said and 'set ROS_LOG_DIR to' in said
+@pytest.mark.parametrize('folder', ['/dev/null/logs', '/proc'])
+def test_a_folder_of_logs_that_cannot_be_used_is_said_with_what_to_do(folder: str) -> None:
+    (said,) = run_node('detector_node', ROS_LOG_DIR=folder)
+    assert folder in said and 'set ROS_LOG_DIR to' in said
 
 
 def test_security_without_its_keys_is_said_in_one_line(tmp_path) -> None:

@@ -106,7 +106,7 @@ def test_a_value_that_was_wrong_at_start_can_be_mended(probe: Probe, engine: Fak
         probe.wait_for_state('unconfigured')
         assert not probe.change_state('configure')
         probe.wait_until(lambda: 'backend must be one of' in probe.summary()[0], 'the reason')
-        assert 'must be a integer' in probe.set_parameter('threads', 'some')
+        assert 'must be an integer' in probe.set_parameter('threads', 'some')
         assert probe.set_parameter('backend', 'onnx') == ''
         assert probe.set_parameter('threads', 1) == ''
         assert probe.change_state('configure')

@@ -44,6 +44,7 @@ from yolov7_trt_ros.cli.demo_summary import CAMERAS, MODEL_NOTE, summarise, tabl
 from yolov7_trt_ros.cli.own_files import OwnFiles
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.whole_file import write_whole
 
 _OUTPUTS = ('bag', 'log', 'pictures', 'photographs', 'front.mp4', 'rear.mp4', 'summary.json')
 _NEEDED = (
@@ -125,7 +126,7 @@ def _play(args: argparse.Namespace, source: Path | None) -> dict[str, Any]:
         'settings': {'seconds': args.seconds, 'rate_hz': args.rate} | settings,
     }
     text = json.dumps(summary, indent=2, allow_nan=False)
-    (args.output / 'summary.json').write_text(text + '\n', encoding='utf-8')
+    write_whole(args.output / 'summary.json', f'{text}\n'.encode())
     return summary
 
 

@@ -16,7 +16,7 @@ from typing import Any, TextIO, TYPE_CHECKING
 from yolov7_trt_ros import __version__
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.home_folder import expand_home
-from yolov7_trt_ros.whole_file import write_whole
+from yolov7_trt_ros.whole_file import naming, write_whole
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
@@ -164,7 +164,8 @@ def write_json(target: str, record: dict[str, Any]) -> None:
     if target == '-':
         sys.stdout.write(text)
     elif path.exists() and not path.is_file():
-        path.write_text(text, encoding='utf-8')
+        with naming(path):
+            path.write_text(text, encoding='utf-8')
     else:
         write_whole(path, text.encode())
 

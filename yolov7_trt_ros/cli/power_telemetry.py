@@ -19,6 +19,7 @@ from yolov7_trt_ros.power.memory import BoardMemory
 from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource
 from yolov7_trt_ros.power.telemetry import find_source
+from yolov7_trt_ros.whole_file import naming
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.emulated_board.machine import Machine
@@ -150,13 +151,15 @@ def write_csv(path: Path, recorded: Iterable[BoardSample]) -> Recorded:
     ------
     PowerError
         Nothing can be read.
+    OSError
+        The disk is full, or the folder cannot be written; the rows before that stay.
 
     """
     samples_left = iter(recorded)
     first = next(samples_left)  # an old file stays where nothing can be read
     energy, rows, last_ns = EnergyCounter(), 0, first.time_ns
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', newline='', encoding='utf-8') as file:
+    with naming(path), path.open('w', newline='', encoding='utf-8') as file:
         names = [TIME_COLUMN, WALL_COLUMN, *sample_columns(first), 'alarms']
         writer = csv.DictWriter(file, names, extrasaction='ignore', restval='')
         writer.writeheader()

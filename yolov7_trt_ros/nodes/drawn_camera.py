@@ -126,6 +126,8 @@ class DrawnCamera:
             (self._folder / 'pictures').mkdir(parents=True, exist_ok=True)
             path = self._folder / f'{self._name}.mp4'
             self._writer, self.codec = open_video(path, self._rate_hz, image.size_wh)
+            if not self._writer.isOpened():
+                raise OSError(f'{path} cannot be written')
         self._writer.write(canvas)
         if self.frames % _PICTURE_EVERY == 0:
             self._save_picture(canvas)

@@ -158,10 +158,11 @@ class ParameterSpec:
         return descriptor
 
     def _wrong_type(self, value: Any) -> SettingError:
-        return SettingError(
-            f'{self.name} must be a {self.type_text()}, got {type(value).__name__} '
-            f'{echo(repr(value), 100)}'
-        )
+        article = 'an' if self.type_text() == 'integer' else 'a'
+        found = f'{type(value).__name__} {echo(repr(value), 100)}'
+        if value is None:  # what ROS 2 makes of []
+            found = "no value, as of an empty list; an empty text is ''"
+        return SettingError(f'{self.name} must be {article} {self.type_text()}, got {found}')
 
 
 def _shortest(number: float | int) -> str:

@@ -15,8 +15,11 @@ from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec, unknown_parameter
 
 _HELP = ('-h', '--help')
 _WIDTH = 99
+_OVERRIDE = re.compile(r"override rule: '(-p|--param) ([^:]+):=(.*)'\. Error: (.*)", re.DOTALL)
 _PARAMETER_FILE = re.compile(r"--params-file ([^']*)'?\. Error: (.*)")
 _LINE = re.compile(r',? ?(?:do not belong )?at line(?:_num)? (\d+)')
+# no HOME, a folder that cannot be made, a file that cannot be opened in it
+_LOGS = ('initialize logging', 'Failed opening file')
 _ONE_TYPE = 'Sequence should be of same type'
 _VALUE_TYPE = re.compile(r"Value type '(\w+)'")
 
@@ -64,8 +67,17 @@ def explain_start(error: BaseException) -> str:
     if isinstance(error, (Yolov7TrtError, ParameterException)):
         return echo(error)
     said = describe_error(error, 2000)
-    if 'initialize logging' in said:  # no HOME, or a folder that cannot be made
-        return echo(f'{said}; set ROS_LOG_DIR to a folder that this user may write in')
+    if any(each in said for each in _LOGS):
+        return echo(
+            f'{said}; set ROS_LOG_DIR to a folder that this user may write in, or have no log '
+            'files: --ros-args --disable-external-lib-logs'
+        )
+    if given := _OVERRIDE.search(said):
+        option, name, value, reason = given.groups()
+        return echo(
+            f'{option} {name}:={value}: the value is no YAML ({reason.strip()}); a text in quotes '
+            f"""is: {option} "{name}:='{value}'" """.rstrip()
+        )
     file = _PARAMETER_FILE.search(said)
     return echo(said if file is None else _explain_file(*file.groups()))
 
