@@ -38,7 +38,8 @@ def fake_spec(class_names: Sequence[str] = COCO80) -> ModelSpec:
 
 
 def make_detections(
-    source_wh: tuple[int, int], *found: tuple[Sequence[float], float, int]
+    source_wh: tuple[int, int], *found: tuple[Sequence[float], float, int],
+    track_ids: Sequence[int] | None = None,
 ) -> Detections:
     """
     Return Detections from plain numbers.
@@ -49,12 +50,15 @@ def make_detections(
         Size of the image in pixels.
     found
         Box (left, top, right, bottom in source pixels), score and class id of each, best first.
+    track_ids
+        Of each, or none at all.
 
     """
     boxes = np.array([box for box, _, _ in found], np.float32).reshape(-1, 4)
     scores = np.array([score for _, score, _ in found], np.float32)
     class_ids = np.array([class_id for _, _, class_id in found], np.int32)
-    return Detections(boxes, scores, class_ids, source_wh)
+    tracks = None if track_ids is None else np.array(track_ids, np.int64)
+    return Detections(boxes, scores, class_ids, source_wh, tracks)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,8 @@ class Detections:
         (n,) int32.
     source_wh
         Size of the image in pixels.
+    track_ids
+        (n,) int64, above 0, or 0 for no track; None where nothing is tracked.
 
     """
 
@@ -33,6 +35,7 @@ class Detections:
     scores: NDArray[np.float32]
     class_ids: NDArray[np.int32]
     source_wh: tuple[int, int]
+    track_ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Check that shapes and dtypes agree; raises ValueError (a bug of the caller)."""
@@ -46,6 +49,8 @@ class Detections:
                 raise ValueError(
                     f'{name} must be {shape} {dtype}, got {array.shape} {array.dtype}'
                 )
+        if self.track_ids is not None and self.track_ids.shape != (count,):
+            raise ValueError(f'track_ids must be ({count},), got {self.track_ids.shape}')
 
     def __len__(self) -> int:
         """Return the number of detections."""
@@ -58,9 +63,22 @@ class Detections:
             np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32), source_wh
         )
 
+    def chosen(self, which: NDArray[np.bool_]) -> Detections:
+        """Return some of them, by a mask (n,)."""
+        track_ids = None if self.track_ids is None else self.track_ids[which]
+        return Detections(
+            self.boxes_xyxy[which], self.scores[which], self.class_ids[which], self.source_wh,
+            track_ids,
+        )
+
     def as_records(self, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Return a JSON-ready dict a detection: box_xyxy (pixels), score, class_id, class_name."""
-        return [
+        """
+        Return a JSON-ready dict a detection.
+
+        That is box_xyxy (pixels), score, class_id, class_name; and track_id, if there are any.
+
+        """
+        records: list[dict[str, Any]] = [
             {
                 'box_xyxy': [round(float(value), 2) for value in box],
                 'score': round(float(score), 5),
@@ -71,6 +89,10 @@ class Detections:
                 self.boxes_xyxy, self.scores, self.class_ids, strict=True
             )
         ]
+        if self.track_ids is not None:
+            for record, track_id in zip(records, self.track_ids.tolist(), strict=True):
+                record['track_id'] = track_id
+        return records
 
 
 def class_name(class_names: tuple[str, ...], class_id: int) -> str:
@@ -81,3 +103,8 @@ def class_name(class_names: tuple[str, ...], class_id: int) -> str:
 def class_text(class_names: tuple[str, ...], class_id: int, class_id_format: str) -> str:
     """Return how a message tells a class; `class_id_format` is `name` or `index`."""
     return str(class_id) if class_id_format == 'index' else class_name(class_names, class_id)
+
+
+def track_text(track_id: int) -> str:
+    """Return how a message tells a track: '' for 0."""
+    return str(track_id) if track_id else ''

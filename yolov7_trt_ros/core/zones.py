@@ -107,10 +107,7 @@ class Zones:
             counts &= self._within(self.keep, detections)
         if counts.all():
             return detections
-        return Detections(
-            detections.boxes_xyxy[counts], detections.scores[counts],
-            detections.class_ids[counts], detections.source_wh,
-        )
+        return detections.chosen(counts)
 
     def problem(self, source_wh: tuple[int, int]) -> str:
         """Return which zone reaches beyond an image of this size, '' for none."""
