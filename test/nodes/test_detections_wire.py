@@ -28,12 +28,15 @@ TEXTS = st.text(st.characters(exclude_categories=['Cs']), max_size=40)
 
 @st.composite
 def found(draw: st.DrawFn) -> Detections:
-    """Return 0 to 300 detections, of classes with a name and without."""
+    """Return 0 to 300 detections, of classes with a name and without; tracked or not."""
     count = draw(st.integers(0, 300) | st.integers(0, 9))
     numbers = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     boxes = numbers.uniform(-10, 5000, (count, 4)).astype(np.float32)
     ids = numbers.integers(-2, len(NAMES) + draw(st.sampled_from([0, 2000])) + 1, count, np.int32)
-    return Detections(boxes, numbers.random(count, np.float32), ids, (640, 480))
+    tracks = numbers.integers(0, 10 ** numbers.integers(0, 13, count)) if draw(
+        st.booleans()
+    ) else None
+    return Detections(boxes, numbers.random(count, np.float32), ids, (640, 480), tracks)
 
 
 TO_CDR = DetectionsToCdr(NAMES, LAYOUT)
@@ -119,7 +122,7 @@ def test_the_wire_gives_bytes_that_read_back():
     assert (wire.reason, wire.form) == ('', 'bytes')
     one = Detections(
         np.array([[10, 20, 50, 100]], np.float32), np.array([0.5], np.float32),
-        np.array([1], np.int32), (640, 480),
+        np.array([1], np.int32), (640, 480), np.array([1234567]),
     )
     message = deserialize_message(
         wire.make(one, MessageHeader(3, 4, 'cam'), 'name'), Detection2DArray
@@ -129,6 +132,7 @@ def test_the_wire_gives_bytes_that_read_back():
     assert detection.results[0].hypothesis.class_id == 'dog'
     assert detection.results[0].pose.pose.orientation.w == 1.0
     assert detection.bbox.center.position.x == 30
+    assert detection.id == '1234567'
 
 
 def renamed(fields: tuple[Field, ...], old: str, new: str) -> tuple[Field, ...]:
@@ -140,6 +144,10 @@ ODD_LAYOUTS = {
     'more in the array': LAYOUT._replace(array=(*LAYOUT.array, Field('size', 'uint32', 0))),
     'Galactic': LAYOUT._replace(result=renamed(LAYOUT.result, 'hypothesis.', '')),
     'no position': LAYOUT._replace(detection=renamed(LAYOUT.detection, 'position.', '')),
+    'no id': LAYOUT._replace(detection=LAYOUT.detection[:-1]),
+    'id in between': LAYOUT._replace(detection=(
+        *LAYOUT.detection[:3], LAYOUT.detection[-1], *LAYOUT.detection[3:-1]
+    )),
     'no results': LAYOUT._replace(detection=renamed(LAYOUT.detection, 'results', 'found')),
     'float scores': LAYOUT._replace(result=tuple(
         each._replace(kind=each.kind.replace('double', 'float')) for each in LAYOUT.result

@@ -1,10 +1,10 @@
 """
 Detection2DArray as serialised bytes: one numpy assignment instead of an object a detection.
 
-All that a detection does not share with others are its class text and five numbers. So its bytes
-are those of a prepared piece, one for each class, and the numbers are put in afterwards. The form
-is plain CDR, little endian; numbers lie at multiples of their size. Gaps before them are zeros
-here, where Fast DDS leaves what lay in memory.
+All that a detection does not share with others are its class text, five numbers and the id of its
+track. So its bytes are those of a prepared piece, one for each class, the numbers are put in
+afterwards, and the id stands at the end. The form is plain CDR, little endian; numbers lie at
+multiples of their size. Gaps before them are zeros here, where Fast DDS leaves what lay in memory.
 
 """
 
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.core.detections import class_text, Detections
+from yolov7_trt_ros.core.detections import class_text, Detections, track_text
 from yolov7_trt_ros.core.serialized_image import MessageHeader
 from yolov7_trt_ros.errors import SettingError
 
@@ -34,6 +34,7 @@ _HEADER = (
     ('header.frame_id', 'string'),
 )
 _RESULTS, _SEQUENCE, _TEXT = 'results', 'sequence<', 'hypothesis.class_id'
+_ID = ('id', 'string')
 _VALUES = (
     'bbox.center.position.x', 'bbox.center.position.y', 'bbox.size_x', 'bbox.size_y',
     'results.hypothesis.score',
@@ -114,18 +115,51 @@ class DetectionsToCdr:
         if not count:
             return _REPRESENTATION + start
         phase = (self._end + len(head)) % _DOUBLE
-        ids = detections.class_ids.tolist()
-        pieces = [self._piece(class_id, class_id_format, phase) for class_id in ids]
-        pieces[0] = self._piece(ids[0], class_id_format, (len(start) + len(head)) % _DOUBLE)
+        phases = (len(start) + len(head)) % _DOUBLE, phase
+        if detections.track_ids is None:
+            pieces, longer, padding = self._pieces(detections, class_id_format, *phases)
+        else:
+            pieces, longer, padding = self._tracked_pieces(detections, class_id_format, *phases)
         message = bytearray(head.join([_REPRESENTATION + start, *pieces]))
         ends = accumulate((len(piece) + len(head) for piece in pieces), initial=len(start))
         next(ends)
-        places = np.fromiter(ends, np.int64, count)[:, None] - self._from_end
+        places = (np.fromiter(ends, np.int64, count) - longer)[:, None] - self._from_end
         doubles = np.frombuffer(
             message, '<f8', (len(message) - len(_REPRESENTATION)) // _DOUBLE, len(_REPRESENTATION)
         )
         doubles[places // _DOUBLE] = _values(detections)
-        return bytes(memoryview(message)[: len(message) - self._padding])
+        return bytes(memoryview(message)[: len(message) - padding])
+
+    def _pieces(
+        self, detections: Detections, class_id_format: str, first: int, phase: int
+    ) -> tuple[list[bytes], Any, int]:
+        """
+        Return the pieces, by how much longer they are than one without id, and the padding.
+
+        The latter is that of the last piece. The first one begins `first` bytes behind a multiple
+        of 8, all others `phase`, or that and by how much the piece before is longer.
+
+        """
+        ids = detections.class_ids.tolist()
+        pieces = [self._piece(class_id, class_id_format, phase) for class_id in ids]
+        pieces[0] = self._piece(ids[0], class_id_format, first)
+        return pieces, 0, self._padding
+
+    def _tracked_pieces(
+        self, detections: Detections, class_id_format: str, first: int, phase: int
+    ) -> tuple[list[bytes], Any, int]:
+        """Return what `_pieces` does, with the ids of tracks in them."""
+        assert detections.track_ids is not None  # serialize sees to that
+        texts = [_id_octets(track_id) for track_id in detections.track_ids.tolist()]
+        longer = np.array([len(octets) - len(_NO_ID) for octets, _ in texts])
+        phases = [first, *((phase + longer[:-1]) % _DOUBLE).tolist()]
+        pieces = [
+            self._piece(class_id, class_id_format, each)[:-len(_NO_ID)] + octets
+            for class_id, each, (octets, _) in zip(
+                detections.class_ids.tolist(), phases, texts, strict=True
+            )
+        ]
+        return pieces, longer, texts[-1][1]
 
     def _make_piece(self, class_id: int, class_id_format: str, phase: int) -> bytes:
         """Return the piece of a class that begins at `phase` bytes behind a multiple of 8."""
@@ -213,9 +247,19 @@ def _header_octets(header: MessageHeader) -> bytes:
     return struct.pack('<iII', header.sec, header.nanosec, len(text)) + text
 
 
+def _id_octets(track_id: int) -> tuple[bytes, int]:
+    """Return the field `id` with the padding behind it, and how much that is."""
+    text = _text_octets(track_text(track_id))
+    padding = -len(text) % _STEP
+    return struct.pack('<I', len(text)) + text + bytes(padding), padding
+
+
 def _text_octets(text: str) -> bytes:
     """Return a string as it is serialised; the C string that ROS makes of it ends at a zero."""
     return text.partition('\0')[0].encode() + b'\0'
+
+
+_NO_ID = _id_octets(0)[0]
 
 
 def _check_layout(layout: ArrayLayout) -> None:
@@ -228,6 +272,8 @@ def _check_layout(layout: ArrayLayout) -> None:
     fields = (*layout.detection, *(
         Field(f'{_RESULTS}.{path}', kind, default) for path, kind, default in layout.result
     ))
+    if layout.detection[-1][:2] != _ID:
+        raise SettingError('a detection does not end with an id')
     kinds = {field.path: field.kind for field in fields}
     wanted = {**dict.fromkeys(_VALUES, 'double'), f'{_RESULTS}.{_TEXT}': 'string'}
     missing = [path for path, kind in wanted.items() if kinds.get(path) != kind]

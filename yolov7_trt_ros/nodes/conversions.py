@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from yolov7_trt_ros.core.detections import class_text, Detections
+from yolov7_trt_ros.core.detections import class_text, Detections, track_text
 from yolov7_trt_ros.core.serialized_image import MessageHeader
 
 
@@ -43,6 +43,7 @@ class DetectionsToMsg:
 
     Humble and later have `results[].hypothesis.class_id` and `bbox.center.position.x`; Galactic
     and Foxy have the fields without `hypothesis` and `position`, and Foxy's `class_id` is `id`.
+    The id of a track is `id`; before that there was `tracking_id`, which `is_tracking` goes with.
 
     Parameters
     ----------
@@ -65,6 +66,8 @@ class DetectionsToMsg:
         hypothesis = result.hypothesis if self._nested else result
         self._id_field = 'class_id' if hasattr(hypothesis, 'class_id') else 'id'
         self._centre_nested = hasattr(detection.bbox.center, 'position')
+        self._tells_tracking = hasattr(detection, 'is_tracking')
+        self._track_field = 'tracking_id' if self._tells_tracking else 'id'
         # 36 covariance doubles that nobody fills: one zero pose serves all results.
         self._pose = result.pose
 
@@ -94,7 +97,15 @@ class DetectionsToMsg:
                 centres, sizes, texts, detections.scores.tolist(), strict=True
             )
         ]
+        if detections.track_ids is not None:
+            self._put_tracks(message.detections, detections.track_ids.tolist())
         return message
+
+    def _put_tracks(self, detections: list[Any], track_ids: list[int]) -> None:
+        for detection, track_id in zip(detections, track_ids, strict=True):
+            setattr(detection, self._track_field, track_text(track_id))
+            if self._tells_tracking:
+                detection.is_tracking = track_id > 0
 
     def _detection(
         self, header: Any, centre: list[float], size: list[float], text: str, score: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,8 @@ class DetectionsWire:
     def _check(self, to_cdr: DetectionsToCdr, classes: int) -> None:
         """Raise SettingError where rclpy writes a sample otherwise, as on other middlewares."""
         sample = _sample(classes)
-        for detections in (sample, Detections.empty(sample.source_wh)):
+        untracked = dataclasses.replace(sample, track_ids=None)
+        for detections in (sample, untracked, Detections.empty(sample.source_wh)):
             for class_id_format in ('name', 'index'):
                 message = self._to_msg.convert(
                     detections, header_to_msg(_SAMPLE_HEADER), class_id_format
@@ -117,9 +119,10 @@ def _fields(message: Any, path: str = '') -> Iterator[Field]:
 
 
 def _sample(classes: int) -> Detections:
-    """Return some detections of some classes, and of one that has no name."""
+    """Return detections of some classes, and of one that has no name, with ids of any length."""
     ids = np.array([*range(min(classes, 8)), classes], np.int32)
     numbers = np.arange(5 * len(ids), dtype=np.float32).reshape(-1, 5)
     boxes = numbers[:, :4].copy()
     boxes[:, 2:] += 1
-    return Detections(boxes, numbers[:, 4] / np.float32(100), ids, (640, 480))
+    tracks = 10 ** np.arange(len(ids), dtype=np.int64) - 1  # 0 for the first: none
+    return Detections(boxes, numbers[:, 4] / np.float32(100), ids, (640, 480), tracks)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from yolov7_trt_ros.core.detections import class_name, Detections
+from yolov7_trt_ros.core.detections import class_name, Detections, track_text
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.replay.rosbags_door import load_typestore
 
@@ -48,9 +48,15 @@ class DetectionMessages:
         header = self._header(self._time(*divmod(min(stamp_ns, _LAST_NS), NS_PER_S)), frame_id)
         boxes = detections.boxes_xyxy.astype(np.float64).tolist()
         scores, class_ids = detections.scores.tolist(), detections.class_ids.tolist()
+        tracks = [0] * len(boxes) if detections.track_ids is None else detections.track_ids
         return self._array(header, [
-            self._detection(header, [self._scored(class_id, score)], self._bounding_box(box), '')
-            for box, score, class_id in zip(boxes, scores, class_ids, strict=True)
+            self._detection(
+                header, [self._scored(class_id, score)], self._bounding_box(box),
+                track_text(int(track_id)),
+            )
+            for box, score, class_id, track_id in zip(
+                boxes, scores, class_ids, tracks, strict=True
+            )
         ])
 
     def _scored(self, class_id: int, score: float) -> Any:

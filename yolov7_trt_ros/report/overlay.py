@@ -90,11 +90,16 @@ def draw_detections(
     taken: list[Rectangle] = []
     for index in range(len(detections)) if style.labels else ():
         class_id, score = int(detections.class_ids[index]), float(detections.scores[index])
-        label = f'{class_name(class_names, class_id)} {score:.2f}'
+        label = f'{class_name(class_names, class_id)} {score:.2f}{_track_label(detections, index)}'
         taken.append(_draw_label(
             image_bgr, label, boxes[index][:2], class_colour(class_id), font_scale, text_px,
             line_px, taken,
         ))
+
+
+def _track_label(detections: Detections, index: int) -> str:
+    track_id = 0 if detections.track_ids is None else int(detections.track_ids[index])
+    return f' #{track_id}' if track_id else ''
 
 
 def draw_zones(image_bgr: NDArray[np.uint8], zones: Zones) -> None:
