@@ -127,7 +127,7 @@ distclean: clean  ## remove .venv, .venv-jazzy, .venv-sourced and .aarch64 as we
 	@status=0; for folder in .venv .venv-jazzy .venv-sourced .aarch64; do \
 		if $(IS_OURS); then echo "rm -rf $$folder"; rm -rf $$folder; \
 		elif test -e $$folder || test -L $$folder; then status=1; \
-			echo "error: $$folder was not made by make or a script of tools/, so it stays; if you want it gone: rm -rf $$folder" >&2; \
+			echo "error: $$folder was not made by make venv or a script of tools/, so it stays; if you want it gone: rm -rf $$folder" >&2; \
 		fi; done; exit $$status
 
 # ---- the environment, in four steps; each is done again only if something it is made from has changed

@@ -43,7 +43,8 @@ def read_path(text: str) -> Path | None:
 PROMETHEUS_FILE = ParameterSpec(
     'prometheus_file', '',
     'File for the textfile collector of node_exporter, with the ending `.prom`. It is written '
-    'again with each message of diagnostics. Empty: none. Only at start.', reads=read_path, start_only=True,
+    'again with each message of diagnostics. Empty: none. Only at start.',
+    reads=read_path, start_only=True,
 )
 """The parameter of both nodes."""
 
