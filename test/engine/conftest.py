@@ -1,3 +1,5 @@
 """The tiny models of onnx_models.py as a fixture."""
 
-from onnx_models import build as build
+from onnx_models import build
+
+__all__ = ['build']

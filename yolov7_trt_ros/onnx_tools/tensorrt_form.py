@@ -252,6 +252,7 @@ class OnnxEdit:
             )
         return found
 
+
 def _dequantise(onnx: Any, node: Any, stored: dict[str, Any]) -> Any:
     """Return the float32 array of a DequantizeLinear of stored weights."""
     value, scale, *zero = (
