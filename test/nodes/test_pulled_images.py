@@ -264,6 +264,34 @@ def test_no_event_wakes_the_executor_and_a_mismatch_is_found_by_asking(probe, no
     node.destroy_publisher(camera)
 
 
+def test_an_event_does_not_wake_a_waiting_worker_again_and_again(
+    probe, node, direct, monkeypatch
+):
+    images = PulledImages(node, direct)
+    (names,) = plan_streams(node, wanted_topics(node, '/strict/raw', '')).streams
+    stream = ImageStream(
+        node, names, image_transport='raw', image_qos='reliable', on_error=print
+    )
+    stream.subscribe(images)
+    waits: list[int] = []
+    wait = images._waiting.wait
+    monkeypatch.setattr(
+        images._waiting, 'wait', lambda *given: waits.append(given[1]) or wait(*given)
+    )
+    thread, _ = in_thread(images.take)
+    camera = node.create_publisher(
+        Image, '/strict/raw', QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    )
+    probe.wait_until(lambda: len(waits) > 1, 'the mismatch')
+    probe.spin(0.3)
+    assert len(waits) < 10
+    assert images.has_mismatched('/strict/raw')
+    images.close()
+    wait_for(thread)
+    stream.destroy()
+    node.destroy_publisher(camera)
+
+
 def test_a_waiting_worker_is_woken_for_good(probe, cameras):
     thread, taken = in_thread(cameras.take)
     probe.wait_until(lambda: cameras.images._waiting.is_waiting, 'the worker to wait')

@@ -202,6 +202,9 @@ class PulledImages:
                 pauses_ns.append(pause_ns)
             found = self._waiting.wait(others, min(pauses_ns, default=-1))
             looked_ns = time.monotonic_ns()
+        if not found:  # it may be an event that has ended the wait, as of a lost message
+            for each in others:
+                each.take_events()
         self._looked_ns = time.monotonic_ns()
         for each in found:
             ready[each] = looked_ns

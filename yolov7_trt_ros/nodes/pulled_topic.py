@@ -113,6 +113,13 @@ class PulledTopic:
                 self._lost.destroy()
                 self._mismatched.destroy()
 
+    def take_events(self) -> None:
+        """Take the events that wait: whoever waits for a message is woken as long as one does."""
+        with self._lock:
+            if not self._closed:
+                self._lost.take()
+                self._mismatched.take()
+
     def has_mismatched(self) -> bool:
         """Whether a publisher has come since this was last asked whose QoS does not fit."""
         with self._lock:
@@ -207,19 +214,26 @@ class _PolledEvent:
     def __init__(self, handle: Any, kind: QoSSubscriptionEventType) -> None:
         names = ('EventHandle', 'QoSEvent')  # the latter until Humble
         make = next(filter(None, (getattr(rclpy_implementation, each, None) for each in names)))
+        self._count = 0
         try:
             with handle:
                 self._event = make(handle, kind)
         except UnsupportedEventTypeError:
             self._event = None
 
-    def since_before(self) -> int:
-        """Return how many there were since this was last asked, as the middleware tells."""
+    def take(self) -> None:
+        """Take what waits, and count it."""
         if self._event is None:
-            return 0
+            return
         with self._event:
             event = self._event.take_event()
-        return int(event.total_count_change) if event is not None else 0
+        self._count += int(event.total_count_change) if event is not None else 0
+
+    def since_before(self) -> int:
+        """Return how many there were since this was last asked, as the middleware tells."""
+        self.take()
+        count, self._count = self._count, 0
+        return count
 
     def destroy(self) -> None:
         """Let go of the subscription."""
