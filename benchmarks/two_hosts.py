@@ -33,7 +33,7 @@ from hosts import Hosts, HostsError
 from measured_on import save
 
 TOPIC, STATUS = '/camera/image_raw', '/detector: /camera/image_raw'
-START_S, DRAIN_S, STOP_S, RECOVERY_S = 40.0, 3.0, 20.0, 45.0
+START_S, DRAIN_S, STOP_S, RECOVERY_S = 120.0, 3.0, 20.0, 45.0
 NS_PER_S = 10**9
 OURS = Path(__file__).resolve().parents[1] / 'config' / 'fastdds_large_images.xml'
 _NO_CHANGE = (
@@ -184,7 +184,7 @@ def run_listener() -> None:
                 seen['statuses'].append((time.time_ns(), f'{level} {status.message}'))
                 seen['values'] = values
             elif 'backend' in values and values['state'] == 'active' and not ready:
-                ready = True
+                ready, seen['receive'] = True, values['receive']
                 print('ready', flush=True)
 
     rclpy.init()
@@ -284,7 +284,8 @@ def summary(sent: dict[str, Any], seen: dict[str, Any], used_s: float) -> dict[s
     received = int(values.get('received', 0))
     span_s = (max(stamps_ns) - min(stamps_ns)) / NS_PER_S
     return {
-        'message_bytes': sent['message_bytes'], 'sent': len(stamps_ns), 'received': received,
+        'message_bytes': sent['message_bytes'], 'receive': seen['receive'],
+        'sent': len(stamps_ns), 'received': received,
         'sent_hz': round((len(stamps_ns) - 1) / span_s, 1),
         'lost_percent': round(100 * (1 - received / len(stamps_ns)), 1),
         'detected': len(latencies), 'reported_as_lost': int(values.get('lost', 0)),
