@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,9 +13,10 @@ import time
 from fake_engine import build_threads, FakeEngine
 import pytest
 
+from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.open import DetectorOptions
-from yolov7_trt_ros.errors import BuildError, PlanMismatchError
-from yolov7_trt_ros.nodes.plan_build import PlanBuild
+from yolov7_trt_ros.errors import BuildError, ModelError, PlanMismatchError
+from yolov7_trt_ros.nodes.plan_build import CandidateOpening, Engine, PlanBuild
 from yolov7_trt_ros.testing import FakeDetector
 
 TIMEOUT_S = 30.0
@@ -115,3 +119,38 @@ def test_a_process_leaves_over_a_build_that_cannot_be_stopped():
         [sys.executable, '-c', script], capture_output=True, text=True, timeout=TIMEOUT_S
     )
     assert (done.returncode, done.stdout) == (5, 'False\n'), done.stderr
+
+
+@pytest.mark.parametrize('replace', [False, True], ids=['written to', 'replaced'])
+def test_a_new_model_is_the_file_whose_hash_is_told(tmp_path: Path, replace: bool) -> None:
+    model = tmp_path / 'new.onnx'
+    shutil.copy(find_model('yolov7-nano'), model)
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    detectors = [FakeDetector([]), FakeDetector([])]
+
+    def open_and_spoil(options: DetectorOptions) -> FakeDetector:
+        if len(opened) == 1 and replace:
+            other = tmp_path / 'other.onnx'
+            shutil.copy(model, other)
+            other.rename(model)
+        elif len(opened) == 1:
+            with model.open('ab') as file:
+                file.write(b'more')
+        opened.append(options)
+        return detectors[len(opened) - 1]
+
+    def opening() -> CandidateOpening:
+        ended = threading.Event()
+        made = CandidateOpening(
+            Engine(open_and_spoil), DetectorOptions(model=str(model)), ended.set, may_build=False
+        )
+        assert ended.wait(600)
+        return made
+
+    opened: list[DetectorOptions] = []
+    first = opening()
+    assert first.take() is detectors[0]
+    assert first.sha256 == digest
+    with pytest.raises(ModelError, match='was written to while it was opened: copy it'):
+        opening().take()
+    assert detectors[1].closed == 1

@@ -77,12 +77,41 @@ def _where_to_get(name: str) -> str:
     )
 
 
-def hash_of_model(name_or_path: str) -> str:
-    """Return the SHA-256 of a model's file in hexadecimal digits, '' where it cannot be read."""
-    try:
-        return sha256_of(find_model(name_or_path))
-    except (OSError, ModelError):
-        return ''
+class ModelFile:
+    """
+    A model's file as it is before it is opened, so that its hash is that of what was opened.
+
+    Parameters
+    ----------
+    name_or_path
+        As `find_model` takes it.
+
+    """
+
+    def __init__(self, name_or_path: str) -> None:
+        self._name = name_or_path
+        self._state = self._look()
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the file is another one now, or has been written to."""
+        return self._look() != self._state
+
+    def sha256(self) -> str:
+        """Return its SHA-256 in hexadecimal digits, '' if it cannot be read or has changed."""
+        try:
+            digest = sha256_of(find_model(self._name))
+        except (OSError, ModelError):
+            return ''
+        return '' if self.has_changed else digest
+
+    def _look(self) -> tuple[int, ...] | None:
+        """Return what changes with each write and each replacement, None if there is no file."""
+        try:
+            found = find_model(self._name).stat()
+        except (OSError, ModelError):
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def find_onnx_model(name_or_path: str) -> Path:

@@ -262,7 +262,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         options = parameters.detector_options(values)
         self._look_told = ''
         self._looking = looking(self._engine, look_options(values), self._tell_look)
-        self._updates.engine = self._looking
+        self._updates.expect(self._looking, options.model)
         try:
             detector = self._looking.open_detector(options)
         except PlanError as exc:

@@ -17,7 +17,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, PipelinedDetector
 from yolov7_trt_ros.core.serialized_image import MessageHeader
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.engine.model_files import hash_of_model
+from yolov7_trt_ros.engine.model_files import ModelFile
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import qos
@@ -64,6 +64,7 @@ class ModelUpdates:
         self._node, self.engine = node, engine
         self._on_serving, self._on_model = on_serving, on_model
         self.bank: EngineBank | None = None
+        self._file: ModelFile | None = None
         self._opening: tuple[ModelId, CandidateOpening] | None = None
         self._serving: ModelId | None = None
         self._wires: Mapping[tuple[str, ...], DetectionsWire] = {}
@@ -77,11 +78,16 @@ class ModelUpdates:
 
     # ---- the models
 
+    def expect(self, engine: Engine, model: str) -> None:
+        """Note what is about to open the first model, and its file as it is before."""
+        self.engine, self._file = engine, ModelFile(model)
+
     def use(self, detector: Detector, model: str, limits: UpdateLimits) -> EngineBank:
         """Take the detector that serves at first; returns the one to detect with."""
         kind = PipelinedBank if isinstance(detector, PipelinedDetector) else EngineBank
+        sha256 = self._file.sha256() if self._file is not None else ''
         self.bank = kind(
-            detector, model, hash_of_model(model), limits, on_change=self._changed.trigger,
+            detector, model, sha256, limits, on_change=self._changed.trigger,
             close_engine=_close_engine,
         )
         self._prepare(detector)

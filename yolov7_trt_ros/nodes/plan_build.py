@@ -14,9 +14,9 @@ from yolov7_trt_ros.bank.background import THREAD_NAME
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.engine.build_process import build_apart
-from yolov7_trt_ros.engine.model_files import hash_of_model
+from yolov7_trt_ros.engine.model_files import ModelFile
 from yolov7_trt_ros.engine.open import build_needed_plan, DetectorOptions, open_detector
-from yolov7_trt_ros.errors import BuildError, PlanError, Yolov7TrtError
+from yolov7_trt_ros.errors import BuildError, ModelError, PlanError, Yolov7TrtError
 from yolov7_trt_ros.nodes.echo import describe_error
 
 _THREAD_NAME = 'plan_build'
@@ -194,14 +194,20 @@ class CandidateOpening(PlanBuild):
         return super().progress() if self._builds else self._progress()
 
     def _build_and_open(self) -> Detector | None:
+        file = ModelFile(self._options.model)
         detector = self._open_or_build()
         if detector is not None:
             try:
                 self._prepare(detector)
+                self.sha256 = file.sha256()
+                if file.has_changed:
+                    raise ModelError(
+                        f'{self._options.model} was written to while it was opened: copy it under '
+                        'another name, then set that'
+                    )
             except Yolov7TrtError:
                 detector.close()
                 raise
-            self.sha256 = hash_of_model(self._options.model)
         return detector
 
     def _open_or_build(self) -> Detector | None:
