@@ -89,6 +89,18 @@ def test_a_score_that_crosses_the_threshold_is_no_lost_detection():
     assert world.serving == 'new', world.last
 
 
+def test_models_are_compared_by_what_is_published_though_more_is_asked_for():
+    before = make_detections((8, 8), ((1, 1, 5, 5), 0.9, 0), ((2, 2, 7, 7), 0.24, 1))
+    after = make_detections((8, 8), ((1, 1, 5, 5), 0.9, 0))
+    for judged_score, serves in ((0.25, 'new'), (None, 'first')):
+        world = World(first=ToldEngine(before))
+        world.begin(ToldEngine(after))
+        for _ in range(4):
+            world.frame(settings=BankSettings(score_threshold=0.05, judged_score=judged_score))
+            world.run_jobs()
+        assert world.serving == serves, world.last
+
+
 def test_the_class_filter_follows_the_names():
     world = World()
     new = ToldEngine(names=('car', 'helmet', 'person'))

@@ -160,6 +160,29 @@ def test_zones_drop_what_lies_in_them_and_are_drawn(probe, ask) -> None:
     assert within == []  # what lies across both is in neither, and stays
 
 
+def test_objects_of_a_topic_keep_their_ids(probe, ask) -> None:
+    def ids(topic: str) -> dict[str, float]:
+        return {each.id: each.bbox.center.position.x for each in ask(topic)}
+
+    assert probe.set_parameter(f'{OF_FRONT}.track_lost_s', 3600) == ''
+    assert probe.set_parameter(f'{OF_FRONT}.track', 'bytetrack') == ''
+    before = ids(FRONT)
+    assert len(before) > 1 and all(int(each) > 0 for each in before)
+    assert ids(FRONT) == before
+    scores = [each.results[0].hypothesis.score for each in ask(FRONT)]
+    assert len(scores) == len(before) and min(scores) > 0.05
+    assert {each.id for each in ask(REAR)} == {''}
+    assert probe.set_parameter('track', 'iou') == ''
+    assert not before.keys() & ids(REAR).keys() and ids(FRONT) == before
+    assert probe.set_parameter(f'{OF_FRONT}.track', 'iou') == ''
+    assert not before.keys() & ids(FRONT).keys()  # another mode, all anew
+    assert probe.set_parameter('track', False) == ''  # what YAML, and ros2 param, read in `off`
+    assert {each.id for each in ask(REAR)} == {''}
+    assert 'must be a string, got bool True' in probe.set_parameter('track', True)
+    reason = probe.set_parameter(f'{OF_FRONT}.track', 'sort')
+    assert 'must be one of off, iou, bytetrack' in reason
+
+
 def test_a_zone_beyond_smaller_images_that_come_later_is_told(
     probe, ask, photograph: np.ndarray
 ) -> None:

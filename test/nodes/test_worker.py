@@ -157,6 +157,31 @@ def test_frames_of_other_settings_run_in_batches_of_their_own(pipelined):
     assert bench.counts('processed') == [1, 1, 1, 1]
 
 
+def test_what_objects_are_followed_by_is_asked_for_and_not_published():
+    both = make_detections((8, 8), ((1, 1, 5, 5), 0.9, 0), ((4, 4, 8, 8), 0.2, 0))
+    bench = Bench(
+        FakeDetector([both], max_batch=4), {'track': 'bytetrack', 'max_batch': 4},
+        {'b': {'track': 'off', 'score_threshold': 0.1}, 'd': {'class_thresholds': 'person:0.1'}},
+    )
+    bench.run()
+    thresholds = [call.settings.score_threshold for call in bench.detector.calls]
+    assert thresholds == [0.1] * 4
+    assert bench.detector.batches == [2, 1, 1]
+    ids = {topic: [each.id for each in message.detections] for topic, message in bench.published}
+    assert ids == {'a': ['1'], 'b': ['', ''], 'c': ['2'], 'd': ['3', '4']}
+
+
+def test_ids_go_on_with_the_next_worker():
+    bench = Bench(FakeDetector([FOUND]), {'track': 'iou'})
+    bench.run()
+    again = Bench(FakeDetector([FOUND]), {'track': 'iou'})
+    again.worker._tracks = bench.worker._tracks
+    again.put('d')
+    again.run_out()
+    (_, message), = again.published
+    assert [each.id for each in message.detections] == ['4']
+
+
 def test_zones_are_those_of_the_topic():
     bench = Bench(
         FakeDetector([FOUND]), {'ignore_zones': '0,0 2,0 0,2'},

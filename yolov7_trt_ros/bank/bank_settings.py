@@ -20,10 +20,20 @@ class BankSettings(DetectSettings):
     ----------
     class_names
         The names that `class_ids` and `class_thresholds` count in.
+    judged_score
+        The score threshold that models are compared with, where another one is asked for; None
+        for the same.
 
     """
 
     class_names: tuple[str, ...] = ()
+    judged_score: float | None = None
+
+
+def judged_score(settings: DetectSettings) -> float:
+    """Return the score threshold that models are compared with."""
+    own = settings.judged_score if isinstance(settings, BankSettings) else None
+    return settings.score_threshold if own is None else own
 
 
 @functools.lru_cache(maxsize=512)

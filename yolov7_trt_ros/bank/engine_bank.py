@@ -10,7 +10,7 @@ import time
 from typing import TypeVar
 
 from yolov7_trt_ros.bank.background import Background, BackgroundThread
-from yolov7_trt_ros.bank.bank_settings import settings_for
+from yolov7_trt_ros.bank.bank_settings import judged_score, settings_for
 from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, missing_classes
 from yolov7_trt_ros.bank.in_parts import detect_in_parts
 from yolov7_trt_ros.bank.shadow_tally import compare, Comparison
@@ -346,7 +346,7 @@ class EngineBank(BatchDetector):
             outcome = compare(
                 served.found, found,
                 ClassMap(*(class_names_of(each.detector.spec) for each in (served.by, candidate))),
-                served.settings.score_threshold,
+                judged_score(served.settings),
                 served_ns=served.took_ns, candidate_ns=timings.total_ns,
             )
         except Exception as exc:  # whatever an engine raises: the candidate is to blame

@@ -29,6 +29,7 @@ from rclpy.parameter import Parameter
 from yolov7_trt_ros.bank.engine_bank import OpenModel
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.tracking import TrackSet
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import diagnostics, parameters
@@ -127,6 +128,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._direct: DirectTake | None = None
         self._receive = ''  # what diagnostics tell of it
         self._labels = LatchedLabels(self)
+        self._tracks = TrackSet()  # for the node's life: no id is given twice
         self._fault = ''  # what keeps it from detecting until the next transition
         self._device_lost = ''  # why CUDA cannot be used again in this process
         self._last_error = ''
@@ -357,7 +359,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             images = PulledImages(self, self._direct)
         self._worker = self._more.new_worker(
             detector, self._updates, images, self._current_settings, self._on_frame_error,
-            self.context.ok, failures_of(self).note, self._updates.answered,
+            self.context.ok, failures_of(self).note, self._updates.answered, self._tracks,
         )
         self._worker.start()
         self._limit_streams()

@@ -71,7 +71,7 @@ class ParameterSpec:
         Return `value` in this parameter's type.
 
         An integer is accepted for a double; an integer, or a list of texts or integers (joined by
-        the separator), for a text.
+        the separator), for a text; and for `off` and `on` what YAML reads in them, false and true.
 
         Raises
         ------
@@ -93,6 +93,8 @@ class ParameterSpec:
         return self._check_range(value)
 
     def _check_text(self, value: Any) -> str:
+        if isinstance(value, bool) and _OFF_ON[value] in self.choices:
+            return _OFF_ON[value]
         items = value if isinstance(value, (list, tuple)) else [value]
         if any(isinstance(item, bool) or not isinstance(item, (str, int)) for item in items):
             raise self._wrong_type(value)
@@ -163,6 +165,9 @@ class ParameterSpec:
         if value is None:  # what ROS 2 makes of []
             found = "no value, as of an empty list; an empty text is ''"
         return SettingError(f'{self.name} must be {article} {self.type_text()}, got {found}')
+
+
+_OFF_ON = ('off', 'on')
 
 
 def _shortest(number: float | int) -> str:

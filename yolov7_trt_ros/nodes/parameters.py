@@ -20,6 +20,7 @@ from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, MAX_PIXELS
 from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.topics import split_names
+from yolov7_trt_ros.core.tracking import TrackOptions
 from yolov7_trt_ros.core.zones import read_zones, Zones
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL
 from yolov7_trt_ros.engine.open import (
@@ -37,6 +38,7 @@ from yolov7_trt_ros.nodes.image_stream import ImageStream, StreamLimits
 from yolov7_trt_ros.nodes.look_parameters import LOOK_PARAMETERS
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.prometheus_file import PROMETHEUS_FILE
+from yolov7_trt_ros.nodes.track_parameters import track_options, TRACK_PARAMETERS
 from yolov7_trt_ros.report.latency import NS_PER_MS
 
 REBUILD = 'rebuild'
@@ -200,6 +202,7 @@ PARAMETERS = (
         'Share of a box that a zone must cover for the box to be in it. 0: its centre decides.',
         0.0, 1.0, runtime=True, per_topic=True,
     ),
+    *TRACK_PARAMETERS,
     ParameterSpec(
         'max_image_pixels', DEFAULT_MAX_DECODED_PIXELS,
         'Maximum width x height of a compressed image when decoded. Larger ones fail.', 1,
@@ -332,9 +335,19 @@ TopicValues = Mapping[str, Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class TopicSettings:
-    """What holds for the frames of one topic."""
+    """
+    What holds for the frames of one topic.
 
-    detect: DetectSettings
+    Attributes
+    ----------
+    detect, asked
+        What is published, and what the detector is asked for: to follow objects that may be more.
+
+    """
+
+    detect: BankSettings
+    asked: DetectSettings
+    track: TrackOptions
     limits: StreamLimits
     zones: Zones
     idle: bool
@@ -484,16 +497,21 @@ def node_settings(
 
 
 def _topic_settings(values: Mapping[str, Any], class_names: Sequence[str]) -> TopicSettings:
+    detect = BankSettings(
+        score_threshold=values['score_threshold'],
+        iou_threshold=values['iou_threshold'],
+        max_detections=values['max_detections'],
+        class_ids=find_class_ids(split_names(values['classes']), class_names),
+        class_agnostic=values['class_agnostic'],
+        class_thresholds=find_class_thresholds(values['class_thresholds'], class_names),
+        class_names=tuple(class_names),
+        judged_score=values['score_threshold'],
+    )
+    track = track_options(values)
     return TopicSettings(
-        detect=BankSettings(
-            score_threshold=values['score_threshold'],
-            iou_threshold=values['iou_threshold'],
-            max_detections=values['max_detections'],
-            class_ids=find_class_ids(split_names(values['classes']), class_names),
-            class_agnostic=values['class_agnostic'],
-            class_thresholds=find_class_thresholds(values['class_thresholds'], class_names),
-            class_names=tuple(class_names),
-        ),
+        detect=detect,
+        asked=track.asked(detect),
+        track=track,
         limits=StreamLimits(
             values['max_rate_hz'], values['max_message_bytes'], _watch_limits(values)
         ),

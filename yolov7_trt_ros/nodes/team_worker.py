@@ -59,7 +59,7 @@ class TeamWorker(DetectionWorker):
         if published:
             self._team.answered([each.frame.received_ns for each in published])
             settings = self._settings().of(published[0].frame.stream.topic)
-            self._team.probe([each.image for each in published], settings.detect)
+            self._team.probe([each.image for each in published], settings.asked)
 
     def _work_together(self) -> None:
         """Have several engines at work until only the first is to serve, or nothing comes."""

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 from rclpy._rclpy_pybind11 import RCLError
 from sensor_msgs.msg import Image
 
+from yolov7_trt_ros.bank.bank_settings import settings_for
+from yolov7_trt_ros.bank.class_map import class_names_of
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import (
     Detector,
@@ -23,6 +25,7 @@ from yolov7_trt_ros.core.detector import (
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.image_message import view_message
 from yolov7_trt_ros.core.serialized_image import MessageHeader
+from yolov7_trt_ros.core.tracking import Moment, OFF, TrackSet
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
 from yolov7_trt_ros.nodes.annotations import annotations_to_msg, load_messages
@@ -105,6 +108,8 @@ class DetectionWorker:
     on_answered
         Called after frames were published, with topic and stamp of each, and what tells whether
         another frame waits; in the worker's thread.
+    tracks
+        Where objects are; it may be that of a worker before.
 
     """
 
@@ -118,10 +123,12 @@ class DetectionWorker:
         is_up: Callable[[], bool],
         on_defect: Callable[[str, Exception], None] = lambda *_: None,
         on_answered: Answered = lambda *_: None,
+        tracks: TrackSet | None = None,
     ) -> None:
         self._detector, self._wire, self._slots = detector, wire, slots
         self._settings, self._on_error, self._is_up = settings, on_error, is_up
         self._on_defect, self._on_answered = on_defect, on_answered
+        self._tracks = tracks or TrackSet()
         self._lost: DeviceLostError | None = None
         self._overlap = Overlap()
         self._watch = AnswerWatch()
@@ -347,6 +354,7 @@ class DetectionWorker:
         """Publish the detections of a frame that count, and count it; None: they are not out."""
         frame, stream = viewed.frame, viewed.frame.stream
         try:
+            detections = self._tracked(viewed, detections, settings)
             if zones := _zones_of(viewed, settings):
                 detections = zones.choose(detections)
             message = self._wire.make(detections, viewed.header, settings.class_id_format)
@@ -373,6 +381,23 @@ class DetectionWorker:
                 (published_ns - stages.started_ns) / NS_PER_MS,
             ))
         return detections
+
+    def _tracked(
+        self, viewed: ViewedFrame, detections: Detections, settings: NodeSettings
+    ) -> Detections:
+        """Return what is to be published of the detections, with the ids of objects if wanted."""
+        topic = viewed.frame.stream.topic
+        own = settings.of(topic)
+        if own.track.mode == OFF:
+            return detections
+        spec = self._detector.spec
+        wanted: DetectSettings = own.detect
+        if spec.class_names != own.detect.class_names:  # another model, a moment ago
+            wanted = settings_for(own.detect, class_names_of(spec))
+        return self._tracks.of(topic).follow(
+            detections, Moment(viewed.header.stamp_ns, viewed.frame.received_ns), own.track,
+            wanted, spec.class_names,
+        )
 
     def _publish_drawn(
         self, viewed: ViewedFrame, detections: Detections, settings: NodeSettings
@@ -413,7 +438,7 @@ def _alike(
     """Return frames in groups that may run in one batch: of equal settings, in their order."""
     groups: dict[DetectSettings, list[ReceivedFrame]] = {}
     for frame in frames:
-        groups.setdefault(settings.of(frame.stream.topic).detect, []).append(frame)
+        groups.setdefault(settings.of(frame.stream.topic).asked, []).append(frame)
     return list(groups.values())
 
 
@@ -451,8 +476,8 @@ class Flight:
 
     @property
     def detect(self) -> DetectSettings:
-        """Return the settings of the topic of any of the frames, which are alike in that."""
-        return self.settings.of(self.viewed[0].frame.stream.topic).detect
+        """Return what the topic of any of the frames asks for; they are alike in that."""
+        return self.settings.of(self.viewed[0].frame.stream.topic).asked
 
     @property
     def images(self) -> list[ImageView]:
