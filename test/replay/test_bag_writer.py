@@ -13,12 +13,13 @@ from rosbags.rosbag2 import Reader
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.tracking import TrackOptions
 from yolov7_trt_ros.errors import BagError, InferenceError
 from yolov7_trt_ros.replay.bag_writer import DetectionBagWriter
 from yolov7_trt_ros.replay.bags import BagReader
 from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.rosbags_door import load_typestore
-from yolov7_trt_ros.replay.run import replay_bag, RunSummary
+from yolov7_trt_ros.replay.run import Following, replay_bag, RunSummary
 
 CAMERA = '/camera/image_raw'
 HASHES = Path(__file__).resolve().parents[1] / 'data/vision_msgs_type_hashes.txt'
@@ -71,6 +72,27 @@ def replay(bag: Path, out: Path, detector: Any = None, **options: Any) -> RunSum
 def messages(path: Path) -> list[tuple[str, int, bytes]]:
     with Reader(path) as reader:
         return [(item.topic, time, bytes(data)) for item, time, data in reader.messages()]
+
+
+@pytest.mark.parametrize('mode', ['off', 'bytetrack'])
+def test_ids_are_those_of_a_topic_and_new_where_stamps_go_back(
+    make_bag: MakeBag, make_message: MakeMessage, picture: np.ndarray, tmp_path: Path, mode: str
+) -> None:
+    def image(stamp_ms: int) -> Any:
+        return make_message(picture, 'bgr8', stamp_ms * 1_000_000)
+
+    bag = make_bag('bag', [
+        (CAMERA, image(1)), ('/rear/image', image(2)), (CAMERA, image(901)),
+        ('/rear/image', image(902)), (CAMERA, image(2)),
+    ])
+    reader, following = BagReader(bag), Following(TrackOptions(mode))
+    with DetectionBagWriter(tmp_path / 'out', reader.topics, ('person', 'car')) as writer:
+        replay_bag(reader, OneBox(), DetectSettings(), writer, following=following)
+    found = [
+        load_typestore().deserialize_cdr(data, DETECTIONS_TYPE).detections[0].id
+        for _, _, data in messages(tmp_path / 'out')
+    ]
+    assert found == (['1', '2', '1', '2', '3'] if mode != 'off' else [''] * 5)
 
 
 def test_detections_have_the_header_and_log_time_of_their_image(bag: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ Examples
   yolov7_trt detect street.jpg -o out
   yolov7_trt detect holiday/ crossing.mp4 -o out --classes person,car --score-threshold 0.4
   yolov7_trt detect recording/ -o out --topics /camera/image_raw --every 10
+  yolov7_trt detect crossing.mp4 -o out --track bytetrack
   yolov7_trt detect rtsp://camera.local/stream -o out --show
   yolov7_trt detect 'day*/*.jpg' -o out --save-txt --save-coco found.json --save-crops
   yolov7_trt detect street.jpg -o out --model yolov7.onnx --size 1280 --json -
@@ -35,7 +36,14 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, targets
+from yolov7_trt_ros.cli import (
+    arguments,
+    interruption,
+    look_arguments,
+    output,
+    targets,
+    track_arguments,
+)
 from yolov7_trt_ros.cli.own_mark import is_own
 from yolov7_trt_ros.cli.saved_results import Sinks
 from yolov7_trt_ros.cli.window import Window
@@ -46,7 +54,7 @@ from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import Detector, DetectSettings
-    from yolov7_trt_ros.replay.run import RunCounter
+    from yolov7_trt_ros.replay.run import Following, RunCounter
     from yolov7_trt_ros.replay.sources import FrameSource
 
 
@@ -78,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
     look_arguments.add_look_arguments(parser)
+    track_arguments.add_track_arguments(parser)
     arguments.add_json_argument(parser)
 
 
@@ -161,8 +170,9 @@ def expand_patterns(paths: Sequence[str]) -> list[str]:
 
 
 def _run(args: argparse.Namespace, names: OutputNames | None) -> int:
-    from yolov7_trt_ros.replay.run import RunCounter
+    from yolov7_trt_ros.replay.run import Following, RunCounter
 
+    following = Following(track_arguments.track_options(args))
     window = Window() if args.show else None
     options = arguments.detector_options(args, rectangular=not args.square)
     detector = look_arguments.open_looking(args, options)
@@ -172,7 +182,7 @@ def _run(args: argparse.Namespace, names: OutputNames | None) -> int:
         start = time.perf_counter()
         with Sinks.of(args, names, detector.spec.class_names, window) as sinks:
             inputs = [
-                _detect_input(path, args, detector, settings, counter, sinks)
+                _detect_input(path, args, detector, settings, counter, following, sinks)
                 for path in args.paths if not sinks.is_ended
             ]
         wall_s = time.perf_counter() - start
@@ -184,7 +194,7 @@ def _run(args: argparse.Namespace, names: OutputNames | None) -> int:
     output.say(output.format_table(rows), file=output.report_stream(args.json))
     if args.json:
         record = output.run_record(options, detector.backend, settings, summary)
-        record |= look_arguments.look_record(args, detector)
+        record |= look_arguments.look_record(args, detector) | track_arguments.track_record(args)
         output.write_json(args.json, {'inputs': inputs, **record})
     return 1 if summary.failed else 0
 
@@ -248,6 +258,7 @@ def _detect_input(
     detector: Detector,
     settings: DetectSettings,
     counter: RunCounter,
+    following: Following,
     sinks: Sinks,
 ) -> dict[str, Any]:
     """Detect in one input; what it cannot open is counted as failed."""
@@ -262,7 +273,9 @@ def _detect_input(
             counter.fail(exc)
             return record | {'frames': [], 'failed': [str(exc)]}
         warned = output.warn_once(source.warnings, 0)
-        warned = _detect_frames(source, detector, settings, counter, sinks, record, warned)
+        warned = _detect_frames(
+            source, detector, settings, counter, following, sinks, record, warned
+        )
         output.warn_once(source.warnings, warned)
         record['warnings'] = list(source.warnings)
     record['frames'] = list(frames)
@@ -297,6 +310,7 @@ def _detect_frames(
     detector: Detector,
     settings: DetectSettings,
     counter: RunCounter,
+    following: Following,
     sinks: Sinks,
     record: dict[str, Any],
     warned: int,
@@ -311,7 +325,7 @@ def _detect_frames(
         open_writer(source, sinks.names) as writer,
         output.progress_bar(source.path.name, source.count) as advance,
     ):
-        for item in detect_frames(source, detector, settings, counter):
+        for item in detect_frames(source, detector, settings, counter, following):
             advance()
             warned = output.warn_once(source.warnings, warned)
             if isinstance(item, BadFrame):

@@ -10,7 +10,7 @@ Examples
 --------
   yolov7_trt replay recording/ -o detections.mcap
   yolov7_trt replay recording.mcap -o out.mcap --topics /camera/image_raw --with-images --force
-  yolov7_trt replay recording/ -o out/ --model yolov7.onnx --classes person --json -
+  yolov7_trt replay recording/ -o out/ --model yolov7.onnx --classes person --track bytetrack
 
 """
 
@@ -20,7 +20,14 @@ import argparse
 from pathlib import Path
 import time
 
-from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, targets
+from yolov7_trt_ros.cli import (
+    arguments,
+    interruption,
+    look_arguments,
+    output,
+    targets,
+    track_arguments,
+)
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.home_folder import expand_home
@@ -44,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
     look_arguments.add_look_arguments(parser)
+    track_arguments.add_track_arguments(parser)
     arguments.add_json_argument(parser)
 
 
@@ -65,8 +73,9 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, bag: Path) -> int:
     from yolov7_trt_ros.replay.bag_writer import DetectionBagWriter
     from yolov7_trt_ros.replay.bags import BagReader
-    from yolov7_trt_ros.replay.run import replay_bag
+    from yolov7_trt_ros.replay.run import Following, replay_bag
 
+    following = Following(track_arguments.track_options(args))
     reader = BagReader(bag, topics=args.topics, max_pixels=args.max_pixels)
     warned = output.warn_once(reader.warnings, 0)
     options = arguments.detector_options(args, rectangular=not args.square)
@@ -82,7 +91,9 @@ def _run(args: argparse.Namespace, bag: Path) -> int:
             ) as writer,
             output.progress_bar(reader.path.name, reader.count) as advance,
         ):
-            summary = replay_bag(reader, detector, settings, writer, progress=advance)
+            summary = replay_bag(
+                reader, detector, settings, writer, following=following, progress=advance
+            )
             if not summary.frames and summary.failed:
                 raise InputError(f'no image of {args.bag} could be used: {summary.reasons[0]}')
         wall_s = time.perf_counter() - start
@@ -97,7 +108,7 @@ def _run(args: argparse.Namespace, bag: Path) -> int:
     output.say(output.format_table(rows), file=output.report_stream(args.json))
     if args.json:
         record = output.run_record(options, detector.backend, settings, summary)
-        record |= look_arguments.look_record(args, detector)
+        record |= look_arguments.look_record(args, detector) | track_arguments.track_record(args)
         output.write_json(args.json, {
             'input': str(args.bag), 'output': str(args.output),
             'warnings': list(reader.warnings),

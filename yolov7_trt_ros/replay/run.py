@@ -9,6 +9,7 @@ from typing import Any
 
 from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
+from yolov7_trt_ros.core.tracking import Moment, OFF, TrackOptions, TrackSet
 from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 from yolov7_trt_ros.report.latency import Percentiles, percentiles_ms
@@ -88,14 +89,44 @@ class RunCounter:
         )
 
 
+class Following:
+    """
+    Gives objects ids, in frames of any sources.
+
+    Parameters
+    ----------
+    options
+        How they are followed.
+
+    """
+
+    def __init__(self, options: TrackOptions) -> None:
+        self.options = options
+        self._tracks = TrackSet()
+
+    def follow(
+        self, frame: Frame, found: Detections, settings: DetectSettings, detector: Detector
+    ) -> Detections:
+        """Return what `settings` ask for of what was found by `options.asked(settings)`."""
+        if self.options.mode == OFF:
+            return found
+        return self._tracks.of(f'{frame.path}: {frame.source}').follow(
+            found, Moment(frame.stamp_ns, frame.log_time_ns), self.options, settings,
+            detector.spec.class_names,
+        )
+
+
 def detect_frames(
     frames: Iterable[Frame | BadFrame],
     detector: Detector,
     settings: DetectSettings,
     counter: RunCounter,
+    following: Following | None = None,
 ) -> Iterator[tuple[Frame, Detections] | BadFrame]:
     """
     Detect in each frame, counting as it goes.
+
+    With `following` objects get ids, which are unique over all that it is given to.
 
     Yields
     ------
@@ -103,11 +134,14 @@ def detect_frames(
         Or the frame as a `BadFrame` where it was one, or where the engine failed on it.
 
     """
+    following = following or Following(TrackOptions())
+    asked = following.options.asked(settings)
     for item in frames:
         if isinstance(item, Frame):
             try:
                 image = item.image.of_stream(f'{item.path}: {item.source}')
-                detections, timings = detector.detect(image, settings)
+                detections, timings = detector.detect(image, asked)
+                detections = following.follow(item, detections, settings, detector)
             except InferenceError as exc:
                 counter.fail(f'{item.source} frame {item.index}: {exc}')
                 yield BadFrame(
@@ -127,6 +161,7 @@ def replay_bag(
     settings: DetectSettings,
     writer: Any,
     *,
+    following: Following | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> RunSummary:
     """
@@ -140,6 +175,8 @@ def replay_bag(
         What to detect with; the detector stays open.
     writer
         `DetectionBagWriter`; closing it is the caller's.
+    following
+        Gives objects ids.
     progress
         Called after each image.
 
@@ -150,7 +187,7 @@ def replay_bag(
 
     """
     counter = RunCounter(detector.spec.class_names)
-    for item in detect_frames(reader, detector, settings, counter):
+    for item in detect_frames(reader, detector, settings, counter, following):
         if isinstance(item, BadFrame):
             writer.write_image(item)
         else:
