@@ -60,6 +60,13 @@ def test_frame_extras(tmp_path: Path) -> None:
     assert 0 < row['camera_watch']['p50_us'] < row['frame_us']
 
 
+def test_tracking(tmp_path: Path) -> None:
+    run('tracking', 'cost', '--frames', '20', '-o', tmp_path / 'result.json')
+    result = saved(tmp_path / 'result.json')['cost']
+    assert [row['objects'] for row in result['rows']] == [0, 5, 20, 50, 100]
+    assert all(row['bytetrack']['p50_us'] > row['off']['p50_us'] for row in result['rows'])
+
+
 def test_decoding_cut(tmp_path: Path, pictures: Path) -> None:
     result = tmp_path / 'result.json'
     run('decoding_cut', '--pictures', pictures, '--repeats', '1', '--json', result)
