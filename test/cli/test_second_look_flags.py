@@ -58,10 +58,23 @@ def test_off_tells_nothing(photographs: Path, tmp_path: Path):
     (['--second-look', 'on', '--look', 'classes=dogg'], "no class 'dogg'; did you mean 'dog'?"),
     (['--second-look', 'on', '--look', 'first_size=100'], 'multiple of the stride'),
     (['--second-look', 'on', '--second-look-model', 'none.onnx'], "no model 'none.onnx'"),
+    (['--tiles', '2x2', '--second-look', 'auto'], 'tiles and second_look exclude each other'),
+    (['--tiles', '0x2'], 'tiles are columns x rows of 1 to 16, as in 2x2'),
+    (['--tiles', '2x2', '--tile-overlap', '0.7'], 'tile_overlap must be within 0..0.5, got 0.7'),
 ])
 def test_what_cannot_be_is_refused(flags, words, photographs: Path, tmp_path: Path, capsys):
     assert detect(photographs, tmp_path / 'out', *flags) != 0
     assert words in capsys.readouterr().err
+
+
+def test_detect_looks_at_tiles_and_says_so(photographs: Path, tmp_path: Path):
+    assert detect(photographs, tmp_path / 'out', '--tiles', '2x1', '--size', '320') == 0
+    record = json.loads((tmp_path / 'out.json').read_text())
+    assert record['tiles'] == {
+        'layout': '2x1', 'overlap': 0.2,
+        'told': '2x1, overlap 0.2: 3 views of 1 image(s) in 3 pass(es)',
+    }
+    assert record['model']['backend'].endswith('(CPU), tiles 2x1')
 
 
 def test_eval_measures_two_looks(shared_data: Path, tmp_path: Path):

@@ -100,6 +100,38 @@ def test_what_does_not_go_together_keeps_it_from_being_configured(
         probe.wait_until(lambda: words in probe.values().get('last error', ''), 'the reason')
 
 
+def test_tiles_are_looked_at_by_one_engine_whose_plan_takes_them_all(probe: Probe) -> None:
+    detector = FakeDetector([DOUBT], max_batch=5)
+    engine = FakeEngine(NO_PLAN, detector)
+    engine.go.set()
+    values = {'autostart': True, 'image_topics': TOPIC, 'tiles': '2x2', 'max_batch': 3}
+    with probe.host(engine.seam, **values):
+        camera = Camera(probe)
+        assert camera.ask() == ['person']
+        assert detector.batches[-1] == 5 and engine.options[0].max_batch == 15
+        probe.wait_until(lambda: '5 views of 1 image(s) in 1 pass(es)' in probe.values().get(
+            'tiles', ''
+        ), 'the facts')
+        reason = probe.set_parameter(f'topics.{TOPIC}.tiles', '3x3')
+        assert 'parameters of a topic are called' in reason
+        assert "got '1x1', which is 1" in probe.set_parameter('tiles', '1x1')
+        assert 'takes effect at configure' in probe.set_parameter('tiles', '3x3')
+        camera.close()
+    assert detector.closed == 1
+
+
+@pytest.mark.parametrize(('values', 'words'), [
+    ({'second_look': 'on'}, 'tiles and second_look exclude each other'),
+    ({'engines': 'yolov7-nano'}, 'tiles and engines exclude each other'),
+])
+def test_what_excludes_tiles_is_told_at_configure(
+    probe: Probe, values: dict[str, Any], words: str
+) -> None:
+    engine = FakeEngine(FakeDetector(), FakeDetector())
+    with probe.host(engine.seam, autostart=True, image_topics=TOPIC, tiles='2x2', **values):
+        probe.wait_until(lambda: words in probe.values().get('last error', ''), 'the reason')
+
+
 def test_real_engines_find_what_one_of_them_finds_too(probe: Probe) -> None:
     values = VALUES | {
         'image_topics': '/real/image_raw', 'second_look_first_size': 320, 'threads': 1,

@@ -14,9 +14,11 @@ from yolov7_trt_ros.errors import SettingError
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import Detector
     from yolov7_trt_ros.core.look_options import LookOptions
+    from yolov7_trt_ros.core.tiles import TileOptions
     from yolov7_trt_ros.engine import DetectorOptions
 
 MODES = ('off', 'auto', 'on')  # a test compares them with what LookOptions takes
+OVERLAP = 0.2  # that of TileOptions, which a test compares too
 _READS = {'float': float, 'int': int}
 
 
@@ -37,6 +39,17 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
         help='how, as the parameters second_look_NAME of the node: first_size, crop_px, '
         'crop_size, classes, min_score, max_score, object_px, max_crops, budget_ms, full_frames; '
         'may be repeated',
+    )
+    group = parser.add_argument_group('tiles')
+    group.add_argument(
+        '--tiles', default='', metavar='CxR',
+        help='look at whole images and at all tiles of them: columns x rows (2x2), or width x '
+        'height in pixels of the image (640x640); not with a second look',
+    )
+    group.add_argument(
+        '--tile-overlap', type=float, default=OVERLAP, metavar='SHARE',
+        help='which share of its sides a tile has in common with the next one '
+        '(default: %(default)s)',
     )
 
 
@@ -70,14 +83,34 @@ def look_options(args: argparse.Namespace) -> LookOptions:
     return LookOptions(mode=args.second_look, model=args.second_look_model, **values)
 
 
+def tile_options(args: argparse.Namespace) -> TileOptions:
+    """
+    Return into which tiles images are cut.
+
+    Raises
+    ------
+    SettingError
+        What is none, or does not go together with a second look.
+
+    """
+    from yolov7_trt_ros.core.tiles import read_tiles, TileOptions
+
+    tiles = TileOptions(read_tiles(args.tiles), args.tile_overlap)
+    tiles.check_alone(second_look=args.second_look != MODES[0])
+    return tiles
+
+
 def open_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector:
     """Open a detector that looks as the arguments say; what `auto` chose is said on stderr."""
     from yolov7_trt_ros.bank.look_trial import open_looks
-    from yolov7_trt_ros.engine.looks import look_engines
+    from yolov7_trt_ros.bank.tiled_look import TiledLook
+    from yolov7_trt_ros.engine.looks import look_engines, tiled_engine
 
-    look = look_options(args)
-    engines = look_engines(options, look)
+    look, tiles = look_options(args), tile_options(args)
     told: set[str] = set()
+    if not tiles.is_off:
+        return TiledLook(building.open_model(tiled_engine(options, tiles), told), tiles)
+    engines = look_engines(options, look)
     return open_looks(
         look, say=lambda text: output.say(f'yolov7_trt: {text}', file=sys.stderr),
         once=partial(building.open_model, engines.once, told),
@@ -87,9 +120,13 @@ def open_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector
 
 
 def look_record(args: argparse.Namespace, detector: Detector) -> dict[str, Any]:
-    """Return what the JSON of a run tells of the second look; nothing where it is off."""
+    """Return what the JSON of a run tells of a second look or of tiles; nothing without."""
     import dataclasses
 
+    tiles = tile_options(args)
+    if not tiles.is_off:
+        told = detector.facts().get('tiles', '')
+        return {'tiles': {'layout': tiles.text, 'overlap': tiles.overlap, 'told': told}}
     look = look_options(args)
     if look.is_off:
         return {}

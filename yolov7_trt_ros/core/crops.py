@@ -140,6 +140,12 @@ def _steps(length: int, side: int, overlap: int) -> list[int]:
     if rest <= 0:
         return [0]
     count = -(-rest // max(EVEN, side - overlap - EVEN)) + 1  # places are rounded
+    return spread(length, side, count)
+
+
+def spread(length: int, side: int, count: int) -> list[int]:
+    """Return the even beginnings of two or more windows, evenly from one end to the other."""
+    rest = length - side
     places = [_even(rest * index / (count - 1)) for index in range(count - 1)]
     return [*places, _last(length, side)]
 

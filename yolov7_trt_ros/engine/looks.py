@@ -6,7 +6,17 @@ import dataclasses
 from typing import NamedTuple
 
 from yolov7_trt_ros.core.look_options import AUTO, LookOptions
+from yolov7_trt_ros.core.tiles import TileOptions
 from yolov7_trt_ros.engine.open import DetectorOptions, MAX_BATCH_LIMIT
+
+USUAL_TILES = 8
+"""For so many tiles a plan is built where their number depends on the image: 1080p in 640x640."""
+
+
+def tiled_engine(options: DetectorOptions, tiles: TileOptions) -> DetectorOptions:
+    """Return what is opened for tiles: whole images and all their tiles in one pass."""
+    views = 1 + (tiles.count or USUAL_TILES)
+    return dataclasses.replace(options, max_batch=min(MAX_BATCH_LIMIT, views * options.max_batch))
 
 
 class LookEngines(NamedTuple):

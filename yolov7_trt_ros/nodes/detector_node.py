@@ -38,7 +38,7 @@ from yolov7_trt_ros.nodes.direct_take import AUTO, choose_receive, DirectTake
 from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.image_stream import ImageStream
 from yolov7_trt_ros.nodes.labels import LatchedLabels
-from yolov7_trt_ros.nodes.look_engine import looking
+from yolov7_trt_ros.nodes.look_engine import looking, tiling
 from yolov7_trt_ros.nodes.look_parameters import look_options
 from yolov7_trt_ros.nodes.model_update import ModelUpdates
 from yolov7_trt_ros.nodes.more_engines import MoreEngines
@@ -59,6 +59,7 @@ from yolov7_trt_ros.nodes.running import end_process, run_node
 from yolov7_trt_ros.nodes.single_shot import SingleShot
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.stream_set import stream_set, StreamSet
+from yolov7_trt_ros.nodes.tile_parameters import tile_options
 from yolov7_trt_ros.nodes.topic_names import resolve_names
 from yolov7_trt_ros.nodes.topic_parameters import (
     changed_values,
@@ -263,7 +264,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         """Open the detector; where it lacks its plan and may build it, start that."""
         options = parameters.detector_options(values)
         self._look_told = ''
-        self._looking = looking(self._engine, look_options(values), self._tell_look)
+        tiled = tiling(self._engine, tile_options(values))
+        self._looking = looking(tiled, look_options(values), self._tell_look)
         self._updates.expect(self._looking, options.model)
         try:
             detector = self._looking.open_detector(options)

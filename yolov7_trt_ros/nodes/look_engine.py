@@ -1,4 +1,4 @@
-"""Have an Engine of the node open what looks twice, and build all plans that this needs."""
+"""Have an Engine of the node open what looks twice or at tiles, and build the plans for it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,28 @@ from functools import partial
 from pathlib import Path
 
 from yolov7_trt_ros.bank.look_trial import open_looks
+from yolov7_trt_ros.bank.tiled_look import TiledLook
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.look_options import LookOptions
-from yolov7_trt_ros.engine.looks import look_engines
+from yolov7_trt_ros.core.tiles import TileOptions
+from yolov7_trt_ros.engine.looks import look_engines, tiled_engine
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import PlanError
 from yolov7_trt_ros.nodes.plan_build import Build, Engine
+
+
+def tiling(engine: Engine, tiles: TileOptions) -> Engine:
+    """Return an Engine whose detectors look at tiles too, where there are any."""
+    if tiles.is_off:
+        return engine
+
+    def open_tiled(options: DetectorOptions) -> Detector:
+        return TiledLook(engine.open_detector(tiled_engine(options, tiles)), tiles)
+
+    def with_tiles(build: Build) -> Build:
+        return lambda options, *arguments: build(tiled_engine(options, tiles), *arguments)
+
+    return Engine(open_tiled, with_tiles(engine.build), with_tiles(engine.build_apart))
 
 
 def looking(engine: Engine, look: LookOptions, say: Callable[[str], None]) -> Engine:

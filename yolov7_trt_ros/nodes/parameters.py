@@ -38,6 +38,7 @@ from yolov7_trt_ros.nodes.image_stream import ImageStream, StreamLimits
 from yolov7_trt_ros.nodes.look_parameters import LOOK_PARAMETERS
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.prometheus_file import PROMETHEUS_FILE
+from yolov7_trt_ros.nodes.tile_parameters import TILE_PARAMETERS
 from yolov7_trt_ros.nodes.track_parameters import track_options, TRACK_PARAMETERS
 from yolov7_trt_ros.report.latency import NS_PER_MS
 
@@ -305,6 +306,7 @@ PARAMETERS = (
         runtime=True,
     ),
     *LOOK_PARAMETERS,
+    *TILE_PARAMETERS,
     ParameterSpec(
         'class_id_format', 'name', 'Content of class_id: the class name, or its index.',
         choices=('name', 'index'), runtime=True,
