@@ -3,6 +3,7 @@ Look once or twice: average precision and CPU time of both ways, on one thread o
 
     python benchmarks/second_look.py pictures        # the 326 labelled pictures
     python benchmarks/second_look.py mosaics         # 2x2 of them: frames larger than the network
+    python benchmarks/second_look.py mosaics --tiles # tiles of all of it; results/tiles.json
     python benchmarks/second_look.py video --video traffic.mp4
     python benchmarks/second_look.py widen --model yolov5n_640_grid.onnx -o free.onnx
     python benchmarks/second_look.py draw            # docs/images/second_look.png
@@ -36,12 +37,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from yolov7_trt_ros.bank.look_trial import open_looks  # noqa: E402  (its folder was just added)
+from yolov7_trt_ros.bank.tiled_look import SURE_SCORE, TiledLook  # noqa: E402
 from yolov7_trt_ros.core.crops import CropShape, cut, tile  # noqa: E402
 from yolov7_trt_ros.core.detections import Detections  # noqa: E402
 from yolov7_trt_ros.core.detector import Detector, DetectSettings  # noqa: E402
 from yolov7_trt_ros.core.image import ImageView  # noqa: E402
 from yolov7_trt_ros.core.look_options import LookOptions  # noqa: E402
 from yolov7_trt_ros.core.merge_looks import Look, merge_looks  # noqa: E402
+from yolov7_trt_ros.core.tiles import read_tiles, TileOptions  # noqa: E402
 from yolov7_trt_ros.engine.looks import look_engines  # noqa: E402
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector  # noqa: E402
 from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding  # noqa: E402
@@ -53,6 +56,7 @@ from yolov7_trt_ros.whole_file import write_whole  # noqa: E402
 
 VISION = REPOSITORY.parent / 'shared' / 'data' / 'vision'
 RESULT = REPOSITORY / 'benchmarks' / 'results' / 'second_look.json'
+TILES_RESULT = RESULT.with_name('tiles.json')
 PICTURE = REPOSITORY / 'docs' / 'images' / 'second_look.png'
 NANO = VISION / 'models' / 'yolox_nano_rows3_fp16w.onnx'
 REFERENCE = 'whole frame, 640'
@@ -152,6 +156,34 @@ def ways_for_mosaics(model: Path, _: Path | None) -> list[Way]:
         *(Way(f'{first} + {most} crops of 256 px', twice(
             model, first_size=first, crop_px=256, crop_size=256, object_px=192, max_crops=most
         )) for first, most in ((480, 3), (512, 2))),
+    ]
+
+
+class TilesAlone:
+    """All tiles of a frame, without the frame as a whole."""
+
+    def __init__(self, engine: Detector, tiles: TileOptions) -> None:
+        self._engine, self._tiles = engine, tiles
+
+    def detect(self, image: ImageView, settings: DetectSettings) -> Any:
+        """Look at all of it."""
+        looks = [
+            Look(crop, self._engine.detect(cut(image, crop), settings)[0])
+            for crop in self._tiles.place(image.size_wh)
+        ]
+        return merge_looks(Detections.empty(image.size_wh), looks, settings, SURE_SCORE), None
+
+
+def ways_for_tiles(model: Path, _: Path | None) -> list[Way]:
+    """Return what is compared on pictures of any size."""
+    return [
+        Way(SQUARE, whole(model, 640, square=True)),
+        *(Way(f'whole frame, {size}', whole(model, size)) for size in (640, 1280)),
+        *(Way(f'tiles {text}', TiledLook(whole(model, 640), TileOptions(read_tiles(text))))
+          for text in ('2x2', '3x3')),
+        Way('tiles 2x2 of 320', TiledLook(whole(model, 320), TileOptions(read_tiles('2x2')))),
+        Way('tiles 2x2 without the frame',
+            TilesAlone(whole(model, 640), TileOptions(read_tiles('2x2')))),
     ]
 
 
@@ -277,7 +309,8 @@ def mosaic_labels(record: dict[str, Any], groups: list[list[Any]]) -> dict[str, 
 
 def measure_labelled(kind: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return precision and cost of each way."""
-    ways = (ways_for_pictures if kind == 'pictures' else ways_for_mosaics)(args.model, args.int8)
+    kinds = {'pictures': ways_for_pictures, 'mosaics': ways_for_mosaics}
+    ways = (ways_for_tiles if args.tiles else kinds[kind])(args.model, args.int8)
     ways = [way for way in ways if re.search(args.ways, way.name)]
     truth, pictures = labelled(kind, args.limit)
     annotations = CocoAnnotations(VISION / 'val2017' / 'instances.json')
@@ -398,8 +431,10 @@ def main() -> None:
     parser.add_argument('--limit', type=int, help='pictures or frames at most')
     parser.add_argument('--ways', default='', help='only those whose name this pattern finds')
     parser.add_argument('--name', default='', help='of the result (default: what is measured)')
-    parser.add_argument('-o', '--output', type=Path, default=RESULT)
+    parser.add_argument('--tiles', action='store_true', help='compare tiles instead of crops')
+    parser.add_argument('-o', '--output', type=Path, help='file of results, or of a widened model')
     args = parser.parse_args()
+    args.output = args.output or (TILES_RESULT if args.tiles else RESULT)
     if args.what == 'widen':
         widen(args.model, args.output)
         return
