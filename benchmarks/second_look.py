@@ -176,14 +176,11 @@ class TilesAlone:
 
 def ways_for_tiles(model: Path, _: Path | None) -> list[Way]:
     """Return what is compared on pictures of any size."""
+    four = TileOptions(read_tiles('2x2'))
     return [
-        Way(SQUARE, whole(model, 640, square=True)),
-        *(Way(f'whole frame, {size}', whole(model, size)) for size in (640, 1280)),
-        *(Way(f'tiles {text}', TiledLook(whole(model, 640), TileOptions(read_tiles(text))))
-          for text in ('2x2', '3x3')),
-        Way('tiles 2x2 of 320', TiledLook(whole(model, 320), TileOptions(read_tiles('2x2')))),
-        Way('tiles 2x2 without the frame',
-            TilesAlone(whole(model, 640), TileOptions(read_tiles('2x2')))),
+        *(Way(f'whole frame, {size}', whole(model, size)) for size in (1280, 640, 416)),
+        *(Way(f'2x2 tiles of {size}', TiledLook(whole(model, size), four)) for size in (640, 416)),
+        Way('2x2 tiles of 416 alone', TilesAlone(whole(model, 416), four)),
     ]
 
 
@@ -316,14 +313,15 @@ def measure_labelled(kind: str, args: argparse.Namespace) -> dict[str, Any]:
     annotations = CocoAnnotations(VISION / 'val2017' / 'instances.json')
     found, took_ms = run(ways, pictures(), accuracy_settings())
     names = ways[0].detector.spec.class_names
+    reference = REFERENCE if args.tiles else SQUARE
     rows = [
-        row_of(way.name, took_ms, SQUARE)
+        row_of(way.name, took_ms, reference)
         | {'cost_of_rectangle': row_of(way.name, took_ms, REFERENCE)['cost']}
         | precision(found[way.name], truth, annotations, names)
         | crops_of(way)
         for way in ways
     ]
-    return {'pictures': len(took_ms[REFERENCE]), 'cost': f'of {SQUARE}', 'rows': rows}
+    return {'pictures': len(took_ms[REFERENCE]), 'cost': f'of {reference}', 'rows': rows}
 
 
 def crops_of(way: Way) -> dict[str, str]:

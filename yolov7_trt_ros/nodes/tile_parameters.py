@@ -14,13 +14,13 @@ _TILES = TileOptions()
 TILE_PARAMETERS = (
     ParameterSpec(
         'tiles', _TILES.text,
-        'Look at whole images and at all tiles of them: columns x rows, as in 2x2, or width x '
-        'height in pixels of the image, as in 640x640; empty: at whole images alone.',
+        'Detect in whole images and in all tiles of them: columns x rows, as in 2x2, or width x '
+        'height in pixels of the image, as in 640x640. Empty: in whole images only.',
         reads=read_tiles,
     ),
     ParameterSpec(
         'tile_overlap', _TILES.overlap,
-        'Which share of its width and height a tile has in common with the next one.', 0.0,
+        'Share of its width and height that a tile has in common with the next one.', 0.0,
         MOST_OVERLAP,
     ),
 )

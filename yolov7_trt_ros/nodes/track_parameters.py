@@ -13,18 +13,18 @@ _TRACK = TrackOptions()
 TRACK_PARAMETERS = (
     ParameterSpec(
         'track', _TRACK.mode,
-        'Give each object an id that it keeps from image to image: by overlapping boxes (iou), or '
-        'by where they move to and by weak detections too (bytetrack).', choices=TRACK_MODES,
+        'Id of an object that it keeps from image to image: by overlap with its last box (iou), '
+        'or with its expected box, and with weak detections too (bytetrack).', choices=TRACK_MODES,
         runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'track_lost_s', _TRACK.lost_s,
-        'How long an object may be out of sight and keep its id, in seconds by the stamps.', 0.0,
+        'Time that an object may be out of sight and keep its id, in seconds of the stamps.', 0.0,
         LONGEST_LOST_S, runtime=True, per_topic=True,
     ),
     ParameterSpec(
         'track_low_score', _TRACK.low_score,
-        'Least score of what bytetrack follows an object by; below score_threshold it is not '
+        'Minimum score of the detections that bytetrack uses. Those below score_threshold are not '
         'published.', 0.0, 1.0, runtime=True, per_topic=True,
     ),
 )
