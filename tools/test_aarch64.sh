@@ -113,7 +113,8 @@ install_requirements() {
     cmp -s "$CHECKOUT/requirements/dev.txt" "$FOLDER/requirements.txt" && return 0
     echo 'installing requirements/dev.txt there from PyPI (about 5 minutes) ...'
     inside python3 -m venv /venv
-    inside python -m pip install -qq --disable-pip-version-check --no-cache-dir -r requirements/dev.txt
+    inside python -m pip install -qq --disable-pip-version-check --no-cache-dir --no-compile \
+        -r requirements/dev.txt
     cp "$CHECKOUT/requirements/dev.txt" "$FOLDER/requirements.txt"
 }
 
