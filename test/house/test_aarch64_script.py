@@ -112,7 +112,7 @@ def test_what_it_has_started_ends_with_it_and_no_mount_stays(
     (host.programs / 'unshare').unlink()
     (host.programs / 'setpriv').unlink()
     here = '"$(dirname "$0")"'
-    made = 'case "$5" in *[[:space:]]*) exit 1;; esac; touch "$5/made"'
+    made = 'case "$6" in *[[:space:]]*) exit 1;; esac; touch "$6/made"'
     host.install('debootstrap', f'{made}; mount -t tmpfs tmpfs {here}; echo begun >&2; sleep 600')
     script = subprocess.Popen(
         [str(SCRIPT)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
