@@ -401,6 +401,7 @@ def test_an_engine_that_does_not_answer_is_told_by_what_it_took_before(kind):
     now_s, told = [0.0], []
 
     class Slow(kind):
+
         def detect_batch(self, images, settings):
             for seconds in (0.1, 1.7, 28.0, 1.0):
                 now_s[0] += seconds
