@@ -16,7 +16,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.track_motion import PLACE_SHARE, SPEED_SHARE, STEP_S, TrackMotion
-from yolov7_trt_ros.core.tracking import Moment, MOST_STREAMS, TrackOptions, TrackSet
+from yolov7_trt_ros.core.tracking import Moment, MOST_STREAMS, MOST_TRACKS, TrackOptions, TrackSet
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.testing import make_detections
 
@@ -154,6 +154,28 @@ def test_ids_end_after_a_time_not_after_images():
             scene.see(seconds=0.9 / images)
         assert scene.see((10, 0.9, 0), seconds=0.1) == [1]
         assert scene.see((10, 0.9, 0), seconds=1.1) == [2]
+
+
+def test_images_that_are_rarer_than_that_keep_their_ids_and_a_pause_ends_them():
+    scene = Scene(TrackOptions('iou', lost_s=1.0))
+    assert scene.see((10, 0.9, 0), seconds=3) == [1]
+    assert scene.see((10, 0.9, 0), seconds=3) == [2]  # nobody knows the rate yet
+    assert scene.see((10, 0.9, 0), seconds=3) == scene.see((10, 0.9, 0), seconds=5) == [2]
+    assert scene.see((10, 0.9, 0), seconds=11) == [3]
+
+
+def test_a_flood_of_objects_is_bounded_and_the_latest_are_kept():
+    scene = Scene(TrackOptions('bytetrack', lost_s=3600))
+    for row in range(4):
+        found = make_detections(SIZE_WH, *(
+            ((left * 2, row * 100, left * 2 + 1, row * 100 + 1), 0.9, 0) for left in range(300)
+        ))
+        moment = Moment((row + 1) * NS_PER_S, 0)
+        scene.tracker.follow(found, moment, scene.options, SETTINGS, NAMES)
+    assert scene.follow(Moment(5 * NS_PER_S, 0), []) == []
+    ids = scene.tracker._marks.ids
+    assert len(ids) == MOST_TRACKS and ids.max() == 1200
+    assert set(range(301, 1201)) <= set(ids.tolist())
 
 
 def test_weak_detections_keep_an_id_alive_and_are_not_published():

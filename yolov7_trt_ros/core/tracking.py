@@ -23,8 +23,8 @@ from yolov7_trt_ros.errors import SettingError
 OFF, IOU, BYTETRACK = 'off', 'iou', 'bytetrack'
 TRACK_MODES = (OFF, IOU, BYTETRACK)
 LONGEST_LOST_S = 3600.0
-MOST_STREAMS = 256
-"""Streams whose tracks are kept; those that had no image for the longest time are forgotten."""
+MOST_STREAMS, MOST_TRACKS = 256, 1000
+"""What is kept: streams, and tracks of each; what was not seen for the longest time goes first."""
 
 SAME_IOU, WEAK_IOU = 0.2, 0.5
 """
@@ -124,6 +124,7 @@ class Tracker:
         self._context: object = None  # what must stay for the tracks to be of any use
         self._last: Moment | None = None
         self._now_ns = self._before_ns = 0  # of this image and the one before; a clock of its own
+        self._usual_ns = 0  # between the two images before
         self._forget()
 
     def follow(
@@ -149,7 +150,7 @@ class Tracker:
 
         """
         seconds = self._pass_time(moment, (found.source_wh, class_names, options.mode))
-        self._keep(self._marks.seen_ns >= self._now_ns - int(options.lost_s * NS_PER_S))
+        self._end_lost(int(options.lost_s * NS_PER_S))
         is_wanted = found.scores > thresholds_of(found.class_ids, settings)
         moves = options.mode == BYTETRACK
         if moves:
@@ -171,7 +172,7 @@ class Tracker:
         if step_ns < 0 or context != self._context:
             self._forget()
         self._context = context
-        self._before_ns = self._now_ns
+        self._usual_ns, self._before_ns = self._now_ns - self._before_ns, self._now_ns
         self._now_ns += max(0, step_ns)
         return (self._now_ns - self._before_ns) / NS_PER_S
 
@@ -211,6 +212,14 @@ class Tracker:
             np.concatenate([marks.class_ids, found.class_ids[which]]),
             np.concatenate([marks.seen_ns, np.full(len(which), self._now_ns)]),
         )
+
+    def _end_lost(self, lost_ns: int) -> None:
+        """End what was not seen for long; of a camera with rare images, not in two of them."""
+        self._keep(self._marks.seen_ns >= self._now_ns - max(lost_ns, 2 * self._usual_ns))
+        if len(self._marks.ids) > MOST_TRACKS:
+            latest = np.zeros(len(self._marks.ids), bool)
+            latest[np.argsort(-self._marks.seen_ns, kind='stable')[:MOST_TRACKS]] = True
+            self._keep(latest)
 
     def _keep(self, which: NDArray[np.bool_]) -> None:
         if not which.all():
