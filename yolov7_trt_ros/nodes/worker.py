@@ -156,7 +156,7 @@ class DetectionWorker:
 
     @property
     def hang(self) -> str:
-        """That the engine does not answer, '' while it does."""
+        """Return that the engine does not answer, '' while it does."""
         return self._watch.text()
 
     def start(self) -> None:
