@@ -6,12 +6,23 @@
 # With the main process everything in a container ends at once. `ros2 launch` waits for its nodes on SIGINT alone, so
 # SIGTERM (docker stop, Kubernetes, systemd) is handed on to it as SIGINT.
 set -m  # or bash would start what runs in the background with SIGINT ignored
+
+signalled=
+launch=
+hand_on() {
+    signalled=1
+    test -z "$launch" || kill -INT "$launch" 2>/dev/null
+}
+trap hand_on TERM INT HUP  # before there is anything to stop: a signal at once would end this process alone
 ros2 launch yolov7_trt_ros "$@" &
 launch=$!
-trap 'kill -INT "$launch" 2>/dev/null' TERM INT HUP
+test -z "$signalled" || hand_on
 
+status=127
 while true; do
+    signalled=
     wait "$launch"
-    status=$?
-    kill -0 "$launch" 2>/dev/null || exit "$status"  # else a signal has only interrupted the waiting
+    waited=$?
+    test "$waited" -eq 127 || status=$waited  # 127 also: bash has told its status already
+    test -n "$signalled" || exit "$status"  # else a signal may only have interrupted the waiting
 done
