@@ -350,6 +350,15 @@ def test_the_timing_cache_is_kept(tmp_path: Path, build: BuildModel) -> None:
     assert api.module.record['timings'] == b'timings'
 
 
+def test_a_timing_cache_that_cannot_be_written_does_not_cost_the_plan(
+    tmp_path: Path, build: BuildModel
+) -> None:
+    onnx = build('brightness_grid', shape=(1, 3, 64, 64))
+    options = BuildOptions(timing_cache=onnx / 'timings')  # in a file
+    manifest = run_build(TrtApi(surface('8.6')), onnx, tmp_path / 'n.plan', options)
+    assert read_plan(tmp_path / 'n.plan', manifest)
+
+
 @pytest.mark.parametrize(('precision', 'flags'), [
     ('fp32', ['no TF32']), ('fp16', ['FP16']), ('mixed', ['FP16']),
 ])

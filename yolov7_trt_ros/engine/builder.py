@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -28,7 +29,6 @@ from yolov7_trt_ros.engine.trt_api import TrtApi
 from yolov7_trt_ros.engine.trt_network import BuildSettings, TrtNetwork
 from yolov7_trt_ros.engine.weight_table import table_of
 from yolov7_trt_ros.errors import (
-    BuildError,
     InferenceError,
     MissingDependencyError,
     SettingError,
@@ -382,9 +382,7 @@ def read_timings(path: Path) -> bytes:
 
 
 def _keep_timings(path: Path | None, timings: bytes | None) -> None:
-    if path is None or timings is None:
-        return
-    try:
-        write_whole(path, timings)
-    except OSError as exc:
-        raise BuildError(f'the timing cache {path} cannot be written: {exc}') from exc
+    """Keep timings; a disk that is full by now costs a later build time, not this one its plan."""
+    if path is not None and timings is not None:
+        with contextlib.suppress(OSError):
+            write_whole(path, timings)
