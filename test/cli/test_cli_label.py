@@ -20,16 +20,17 @@ from pycocotools.coco import COCO
 import pytest
 import yaml
 
-from yolov7_trt_ros.cli import label, label_tasks
+from yolov7_trt_ros.cli import label, label_tasks, output
 from yolov7_trt_ros.cli.drives import name_drives
 from yolov7_trt_ros.cli.frame_journal import FrameJournal
+from yolov7_trt_ros.cli.label_folder import LabelFolder
 from yolov7_trt_ros.cli.main import build_parser, main
 from yolov7_trt_ros.cli.work_folder import STATE, WorkFolder
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.report.class_renames import ClassRenames, parse_renames
-from yolov7_trt_ros.report.label_set import FORMATS
+from yolov7_trt_ros.report.label_set import FORMATS, LabelledFrame
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COCO_FILE = 'annotations/instances_default.json'
@@ -111,6 +112,24 @@ def test_the_same_command_twice_changes_nothing_and_another_folder_gets_the_same
     assert contents(second) == contents(first)
 
 
+@pytest.mark.parametrize('form', FORMATS)
+def test_any_name_of_a_picture_becomes_one_that_a_file_can_have(
+    photographs: Path, tmp_path: Path, form: str
+) -> None:
+    source = tmp_path / ('s' * 250)
+    names = [b'latin\xe9.jpg', b'new\nline.jpg', b'n' * 250 + b'.jpg', b'a b.jpg', b'a_b.jpg']
+    for name in names:
+        path = Path(os.fsdecode(os.path.join(os.fsencode(source), name)))
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(photographs / 'chelsea.jpg', path)
+    out = tmp_path / 'set'
+    assert make(source, out, form=form) == 0 == make(source, out, form=form)
+    assert len((read_coco if form == 'coco' else read_yolo)(out)) == len(names)
+    if form == 'coco':
+        images = json.loads((out / COCO_FILE).read_text())['images']
+        assert {os.fsencode(each['source']) for each in images} == set(names)
+
+
 def test_labels_can_be_measured_with(photographs: Path, tmp_path: Path) -> None:
     assert make(photographs, tmp_path / 'set', '--square', '--score-threshold', '0.3') == 0
     record = tmp_path / 'eval.json'
@@ -141,6 +160,7 @@ def test_joined_classes_have_no_two_boxes_of_one_object() -> None:
 @pytest.mark.parametrize(('text', 'reason'), [
     ('car', 'CLASS=NAME'), ('=x', 'CLASS=NAME'), ('a=b,a=c', 'twice'), ('*=x', 'left out'),
     ('bus=x', "'bus', and the model has car"), ('*=', 'every class'),
+    ('car=a\x85b', 'invisible'), ('car=a\udce9', 'invisible'),
 ])
 def test_class_maps_that_cannot_be(text: str, reason: str) -> None:
     with pytest.raises(SettingError, match=reason.replace('*', r'\*')):
@@ -213,6 +233,51 @@ def test_an_interrupted_look_goes_on_at_the_frame(photographs: Path, tmp_path: P
     whole = label_tasks.look_at(args, 'd', photographs)
     assert looked['frames'][0] == record != whole['frames'][0]
     assert looked['frames'][1:] == whole['frames'][1:]
+
+
+def test_what_changed_before_it_was_gone_on_with_is_looked_at_anew(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = shutil.copytree(photographs, tmp_path / 'source'), tmp_path / 'set'
+    words = ['label', str(source), '-o', str(out), '--format', 'coco', *SIZE]
+    with monkeypatch.context() as patch:
+        patch.setattr(output, 'progress_bar', lambda *_: interrupted_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            label.run(build_parser().parse_args(words))
+    shutil.copy(source / 'coffee.jpg', source / 'astronaut.jpg')
+    assert main(words) == 0
+    assert make(source, tmp_path / 'whole') == 0
+    assert contents(out) == contents(tmp_path / 'whole')
+
+
+def test_a_picture_that_is_replaced_meanwhile_has_no_labels_of_the_one_before(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = shutil.copytree(photographs, tmp_path / 'source'), tmp_path / 'set'
+    args = build_parser().parse_args(
+        ['label', str(source), '-o', str(out), '--format', 'coco', *SIZE])
+    args.class_map = {}
+    with WorkFolder(out, 'label', {}) as work:
+        record = label._look(args, 'source', source, work)
+        shutil.copy(source / 'coffee.jpg', source / 'astronaut.jpg')
+        frames = [LabelledFrame.of_record(each) for each in record['frames']]
+        files = LabelFolder(work, 'coco')
+        files.begin(frames, record['classes'], {})
+        with pytest.raises(InputError, match='has changed since'):
+            label._write_pictures(
+                args, {'source': source}, {'source': record['facts']}, frames, work, files)
+    assert not list(out.rglob('*.jpg'))
+
+
+def test_class_names_that_changed_are_other_settings(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tmp_path / 'names.txt'
+    names.write_text('\n'.join(f'thing {number}' for number in range(80)))
+    assert make(photographs, tmp_path / 'set', '--class-names', names) == 0
+    names.write_text(names.read_text().replace('thing 7', 'cup'))
+    assert make(photographs, tmp_path / 'set', '--class-names', names) == 1
+    assert 'was begun with class_names_read' in capsys.readouterr().err
 
 
 def test_a_journal_without_a_file_keeps_nothing() -> None:
@@ -322,6 +387,19 @@ def test_a_recording_that_cannot_be_read_costs_itself_alone(
 ])
 def test_wrong_values(words: tuple[str, str], photographs: Path, tmp_path: Path) -> None:
     assert make(photographs, tmp_path / 'set', *words) == 2
+
+
+def test_a_class_map_is_read_whole_or_not_at_all(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'map.txt'
+    path.write_text('\n' * 2**20 + 'person=human\n')
+    assert make(photographs, tmp_path / 'set', '--class-map', path) == 2
+    assert 'larger than' in capsys.readouterr().err
+    path.unlink()
+    os.mkfifo(path)
+    assert make(photographs, tmp_path / 'set', '--class-map', path) == 2
+    assert 'a pipe' in capsys.readouterr().err
 
 
 def test_names_of_recordings(tmp_path: Path) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import hashlib
 from pathlib import Path
 
 from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES
+
+_MOST_BYTES = 100
+"""Of a part of a file name: two of them, a number and a suffix have 255."""
 
 
 def name_drives(paths: Sequence[Path]) -> dict[str, Path]:
@@ -28,5 +32,14 @@ def _stem(path: Path) -> str:
     if not suffix and path.is_file():
         suffix = path.suffix
     stem = name.removesuffix(name[len(name) - len(suffix):]) if suffix else name
-    plain = ''.join(each if each.isalnum() or each in '-_.' else '_' for each in stem)
-    return plain.lstrip('.') or 'drive'
+    return plain_part(stem) or 'drive'
+
+
+def plain_part(text: str) -> str:
+    """Return text as a part of a file name: letters, digits and `-_.`; a long one has a hash."""
+    plain = ''.join(each if each.isalnum() or each in '-_.' else '_' for each in text).lstrip('.')
+    data = plain.encode()
+    if len(data) <= _MOST_BYTES:
+        return plain
+    digest = hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:12]
+    return f'{data[:_MOST_BYTES].decode(errors="ignore")}~{digest}'

@@ -28,7 +28,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, targets
 from yolov7_trt_ros.core.topics import split_names
-from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.report.label_set import LabelledFrame
 
 FORMATS = ('coco', 'yolo')  # a test compares them with what the writer knows
-_LARGEST_MAP = 65536
+_LARGEST_MAP_BYTES = 1 << 20
 _SHOWN_CLASSES = 12
 
 
@@ -105,15 +105,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _class_map(text: str) -> dict[str, str]:
     """Return the renames of `--class-map`, be they in a file."""
+    from yolov7_trt_ros.engine.plain_file import read_plain_file
     from yolov7_trt_ros.report.class_renames import parse_renames
 
     path = expand_home(text) if text and '=' not in text else None
     if path is None:
         return parse_renames(text)
     try:
-        with path.open(encoding='utf-8-sig') as file:
-            return parse_renames(file.read(_LARGEST_MAP))
-    except (OSError, ValueError) as exc:
+        return parse_renames(read_plain_file(path, _LARGEST_MAP_BYTES).decode('utf-8-sig'))
+    except (OSError, ValueError, ModelFormatError) as exc:
         raise SettingError(f'--class-map {path} cannot be read: {exc}') from exc
 
 
@@ -134,7 +134,8 @@ def _run(args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder)
     ])[:args.most]
     first = next(iter(usable.values()))
     files.begin(frames, first['classes'], _info(args, first['backend']))
-    _write_pictures(args, drives, frames, work, files)
+    facts = {name: record['facts'] for name, record in usable.items()}
+    _write_pictures(args, drives, facts, frames, work, files)
     written = files.finish()
     failed = {name: _reasons(record) for name, record in looked.items()}
     _tell(args, files, frames, written, looked, failed)
@@ -152,22 +153,23 @@ def _look(
     record = work.done(name)
     if record is None:
         # what is looked at twice depends on the frames before: all or nothing is kept of it
-        journal = None if args.second_look != 'off' else work.state_file(name, '.jsonl')
+        journal = None if args.second_look != 'off' else work.state_file(
+            f'{name} {facts}', '.jsonl')
         record = look_at(args, name, path, journal, output.progress_bar) | {'facts': facts}
         if 'error' not in record:
+            if source_facts(path, work.path) != facts:
+                return {'error': f'{path} was written to while it was looked at'}
             work.keep(name, record)
             if journal is not None:
                 journal.unlink()
-    elif record['facts'] != facts:
-        raise InputError(
-            f'{path} has changed since {work.path} was begun: choose another folder'
-        )
+    else:
+        _check_unchanged(path, record['facts'], work)
     return record
 
 
 def _write_pictures(
-    args: argparse.Namespace, drives: Mapping[str, Path], frames: list[LabelledFrame],
-    work: WorkFolder, files: LabelFolder,
+    args: argparse.Namespace, drives: Mapping[str, Path], facts: Mapping[str, str],
+    frames: list[LabelledFrame], work: WorkFolder, files: LabelFolder,
 ) -> None:
     """Write what is missing; where that fails, the index of what is there is written first."""
     from yolov7_trt_ros.cli.label_tasks import frame_key, stem_in, write_frames
@@ -178,14 +180,25 @@ def _write_pictures(
         key = frame_key(frame.source, frame.index)
         wanted[frame.drive][key] = stem_in(args.format, frame), yolo_text(frame)
     for name, of_drive in wanted.items():
+        _check_unchanged(drives[name], facts[name], work)
         with output.progress_bar(f'pictures of {name}', len(of_drive)) as advance:
             problem = write_frames(args, drives[name], work.path, of_drive, advance)
+        _check_unchanged(drives[name], facts[name], work)
         if problem:
             written = files.finish()
             raise InputError(
                 f'{problem}; {written} of {len(frames)} pictures are in {work.path}, which can be '
                 'used as it is. The same command goes on'
             )
+
+
+def _check_unchanged(path: Path, facts: str, work: WorkFolder) -> None:
+    from yolov7_trt_ros.cli.work_folder import source_facts
+
+    if source_facts(path, work.path) != facts:
+        raise InputError(
+            f'{path} has changed since {work.path} was begun: choose another folder'
+        )
 
 
 def _info(args: argparse.Namespace, backend: str) -> dict[str, Any]:

@@ -65,9 +65,9 @@ class LabelFolder:
         """
         self._frames, self._classes, self._info = frames, names, info
         if self._form == 'yolo':
-            self._write(YOLO_FILE, yolo_yaml(names, IMAGES['yolo']))
+            self._write(YOLO_FILE, _encoded(yolo_yaml(names, IMAGES['yolo'])))
         spare = self._texts([(frame, f'{stem_in(self._form, frame)}.jpg') for frame in frames])
-        self._work.write(self._work.state_file(_SPARE), ''.join(spare.values()).encode())
+        self._work.write(self._work.state_file(_SPARE), b''.join(spare.values()))
 
     def finish(self) -> int:
         """Write the index of the pictures that are there; return how many."""
@@ -78,21 +78,21 @@ class LabelFolder:
             if picture is not None:
                 there.append((frame, f'{stem}{picture.suffix}'))
         self._work.state_file(_SPARE).unlink(missing_ok=True)
-        for name, text in self._texts(there).items():
-            self._write(name, text)
+        for name, data in self._texts(there).items():
+            self._write(name, data)
         return len(there)
 
-    def _texts(self, named: Sequence[tuple[LabelledFrame, str]]) -> dict[str, str]:
+    def _texts(self, named: Sequence[tuple[LabelledFrame, str]]) -> dict[str, bytes]:
         """Return what depends on which pictures are there, by the name of the file."""
         texts = {}
         if self._form == 'coco':
-            texts[COCO_FILE] = coco_text(named, self._classes, self._info)
+            texts[COCO_FILE] = _encoded(coco_text(named, self._classes, self._info))
         if any(frame.doubt for frame, _ in named):
-            texts[ORDER_FILE] = ''.join(f'{IMAGES[self._form]}/{name}\n' for _, name in named)
+            texts[ORDER_FILE] = _encoded(
+                ''.join(f'{IMAGES[self._form]}/{name}\n' for _, name in named))
         return texts
 
-    def _write(self, name: str, text: str) -> None:
-        data = text.encode()
+    def _write(self, name: str, data: bytes) -> None:
         path = self._work.path / name
         if path.exists() and path.read_bytes() == data:
             return
@@ -116,3 +116,8 @@ class LabelFolder:
 
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _encoded(text: str) -> bytes:
+    """Return text in UTF-8; bytes of a file name that are none become JSON's `\\udce9`."""
+    return text.encode(errors='backslashreplace')

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, building, look_arguments, open_detectors
+from yolov7_trt_ros.cli.drives import plain_part
 from yolov7_trt_ros.cli.frame_journal import FrameJournal
 from yolov7_trt_ros.errors import InferenceError, InputError
 from yolov7_trt_ros.home_folder import expand_home
@@ -133,9 +134,7 @@ def write_frames(
 def _plain_name(frame: Frame) -> str:
     """Return the topic of a bag, or the name of a file, as a part of a name."""
     name = frame.source if frame.message else os.path.splitext(frame.source)[0]
-    plain = name.strip('/').replace('/', '.')
-    safe = ''.join(each if each.isalnum() or each in '-_.' else '_' for each in plain)
-    return safe.lstrip('.') or 'frame'
+    return plain_part(name.strip('/').replace('/', '.')) or 'frame'
 
 
 def frame_key(source: str, index: int) -> str:

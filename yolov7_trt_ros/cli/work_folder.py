@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 import re
 import socket
+import stat
 from types import TracebackType
 from typing import Any
 
@@ -153,13 +154,20 @@ class WorkFolder:
 def source_facts(path: Path, outside: Path) -> str:
     """Return a hash of names, sizes and times of a file, or of all in a folder but `outside`."""
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(path.rglob('*'))
-    for file in files:
-        if file.is_file() and outside.resolve() not in file.resolve().parents:
-            found = file.stat()
-            name = file.relative_to(path).as_posix()
-            digest.update(f'{name}\0{found.st_size}\0{found.st_mtime_ns}\0'.encode())
+    folder = outside.resolve()
+    for file in [path] if path.is_file() else sorted(path.rglob('*')):
+        if folder not in file.resolve().parents and (found := _stat_of(file)) is not None:
+            digest.update(os.fsencode(file.relative_to(path)))
+            digest.update(f'\0{found.st_size}\0{found.st_mtime_ns}\0'.encode())
     return digest.hexdigest()
+
+
+def _stat_of(path: Path) -> os.stat_result | None:
+    """Return what is known of a file; None where it is none, or is gone."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found if stat.S_ISREG(found.st_mode) else None
+    return None
 
 
 def _shown(value: Any) -> str:

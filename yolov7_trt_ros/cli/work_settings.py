@@ -19,8 +19,12 @@ def settings_of(args: argparse.Namespace, sources: Sequence[Path]) -> dict[str, 
     ------
     ModelNotFoundError
         There is no such model.
+    SettingError
+        The file of class names cannot be used.
 
     """
+    from yolov7_trt_ros.engine.model_files import load_class_names
+
     settings = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in vars(args).items() if name not in _NO_MATTER
@@ -28,6 +32,8 @@ def settings_of(args: argparse.Namespace, sources: Sequence[Path]) -> dict[str, 
     for name in ('model', 'second_model', 'second_look_model'):
         if settings.get(name):
             settings[f'{name}_sha256'] = model_sha256(settings[name])
+    # what the file says, for it may be another one when the work is gone on with
+    settings['class_names_read'] = list(load_class_names(args.class_names) or ())
     return settings | {'sources': [str(path.resolve()) for path in sources]}
 
 
