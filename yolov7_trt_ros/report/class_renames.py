@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 
 from yolov7_trt_ros.core.boxes import nms
+from yolov7_trt_ros.core.class_names import visible
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.plain_text import listed, quoted
 from yolov7_trt_ros.errors import SettingError
@@ -30,7 +31,8 @@ def parse_renames(text: str) -> dict[str, str]:
     Raises
     ------
     SettingError
-        A part is not of this form, a class is there twice, or `*` has a name.
+        A part is not of this form, a class is there twice, a name has invisible characters, or
+        `*` has a name.
 
     """
     renames: dict[str, str] = {}
@@ -42,6 +44,8 @@ def parse_renames(text: str) -> dict[str, str]:
             raise SettingError(f'a class map is CLASS=NAME,CLASS=NAME, got {quoted(part.strip())}')
         if name in renames:
             raise SettingError(f'a class map has each class once, got {quoted(name)} twice')
+        if visible(new) != new:
+            raise SettingError(f'a class map has an invisible character in {quoted(new)}')
         renames[name] = new
     if renames.get(OTHERS):
         raise SettingError('in a class map * can only be left out: *=')
