@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import os
 from pathlib import Path
 import shutil
 
@@ -94,7 +95,7 @@ def test_what_keeps_it_from_being_written_is_told_once(
 ) -> None:
     folder = tmp_path / 'folder'
     path = folder / 'detector.prom'
-    file = PrometheusFile(str(path), told.append)
+    file = PrometheusFile(str(path), told.append, '/detector')
     if reason == 'Not a directory':
         folder.write_text('')
     else:
@@ -102,6 +103,7 @@ def test_what_keeps_it_from_being_written_is_told_once(
     with full_disk(10 if reason == 'File too large' else 2 ** 20):
         for _ in range(3):
             put_until(file, lambda: bool(file.problem))
+    reason = reason.replace('Is a directory', f'{path} is no plain file, but a folder')
     assert told == [f'prometheus_file {path}: cannot be written: {reason}']
     assert not list(tmp_path.rglob('.*')), 'nothing half written is left'
     shutil.rmtree(folder, ignore_errors=True)
@@ -113,14 +115,39 @@ def test_what_keeps_it_from_being_written_is_told_once(
     assert not path.exists()
 
 
+def test_another_user_can_read_it(tmp_path: Path, told: list[str]) -> None:
+    path = tmp_path / 'detector.prom'
+    before = os.umask(0o077)
+    try:
+        file = PrometheusFile(str(path), told.append, '/detector')
+        put_until(file, path.exists)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644
+    file.close()
+
+
+@pytest.mark.parametrize('text', [b'mine 1\n', b'# Written by the node /b of yolov7_trt_ros\n'])
+def test_a_file_of_somebody_else_is_neither_replaced_nor_removed(
+    tmp_path: Path, told: list[str], text: bytes
+) -> None:
+    path = tmp_path / 'detector.prom'
+    path.write_bytes(text)
+    file = PrometheusFile(str(path), told.append, '/detector')
+    put_until(file, lambda: bool(file.problem))
+    assert 'not written by this node' in file.problem and 'file of its own' in file.problem
+    file.close()
+    assert path.read_bytes() == text
+
+
 @pytest.mark.parametrize('text', ['/tmp/detector.txt', '/tmp/detector', '/tmp/.prom', 'a\0.prom'])
 def test_what_node_exporter_would_not_read_is_refused(text: str, told: list[str]) -> None:
     with pytest.raises(SettingError):
-        PrometheusFile(text, told.append)
+        PrometheusFile(text, told.append, '/detector')
 
 
 def test_without_a_name_nothing_is_written(told: list[str]) -> None:
-    file = PrometheusFile('', told.append)
+    file = PrometheusFile('', told.append, '/detector')
     file.put([STATUS])
     file.close()
     assert not told and not file.problem

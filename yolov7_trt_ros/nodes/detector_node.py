@@ -144,7 +144,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
         self._prometheus = PrometheusFile(
             read_parameters(self, [PROMETHEUS_FILE])[PROMETHEUS_FILE.name],
-            self.get_logger().warning,
+            self.get_logger().warning, self.get_fully_qualified_name(),
         )
         for spec in parameters.TOPIC_PARAMETERS:
             resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))

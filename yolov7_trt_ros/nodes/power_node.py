@@ -178,7 +178,8 @@ class PowerNode(SteadyParameters):
         }
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._prometheus = PrometheusFile(
-            self._values['prometheus_file'], self.get_logger().warning
+            self._values['prometheus_file'], self.get_logger().warning,
+            self.get_fully_qualified_name(),
         )
         parts.callback(self._prometheus.close)
         self._timer = self.create_timer(

@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.core.plain_text import quoted
+from yolov7_trt_ros.engine.plain_file import open_plain_file
+from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker
@@ -17,6 +19,10 @@ from yolov7_trt_ros.whole_file import written_aside
 
 _SLOW_S = 2.0
 _CLOSE_S = 1.0
+_MODE = 0o644
+"""Whatever the umask is: node_exporter runs as another user."""
+
+_MOST_HEAD_BYTES = 1024
 
 
 def read_path(text: str) -> Path | None:
@@ -55,7 +61,8 @@ class PrometheusFile:
 
     What keeps it from that is logged once and held in `problem` until it is over. The folder is
     not made: it is that of node_exporter. At the end the file is taken away, for numbers of a
-    node that is gone are none.
+    node that is gone are none. The first line of the file names the node; a file that has
+    another one is left alone.
 
     Parameters
     ----------
@@ -63,11 +70,14 @@ class PrometheusFile:
         The parameter; '' for no file.
     warn
         Takes a line for the log.
+    node_name
+        Fully qualified.
 
     """
 
-    def __init__(self, text: str, warn: Callable[[str], object]) -> None:
+    def __init__(self, text: str, warn: Callable[[str], object], node_name: str) -> None:
         self._path, self._warn = read_path(text), warn
+        self._mark = f'# Written by the node {node_name} of yolov7_trt_ros\n'.encode()
         self._worker = PowerWorker('prometheus_file') if self._path is not None else None
         self._job: Job | None = None
         self.problem = ''
@@ -82,19 +92,21 @@ class PrometheusFile:
                 self._tell(f'{path}: still being written after {_SLOW_S:g} s')
             return
         self._tell(job.error if job is not None else '')
-        text = exposition(
+        data = self._mark + exposition(
             sample for each in statuses for sample in status_samples(
                 each.name, each.level[0], {pair.key: pair.value for pair in each.values}
             )
-        )
-        self._job = worker.submit(PROMETHEUS_FILE.name, lambda: _write(path, text))
+        ).encode(errors='replace')
+        mark = self._mark
+        self._job = worker.submit(PROMETHEUS_FILE.name, lambda: _write(path, mark, data))
 
     def close(self) -> None:
         """Take the file away; a disk that hangs is left behind."""
         if self._worker is not None and self._path is not None:
-            path, worker = self._path, self._worker
+            path, mark, worker = self._path, self._mark, self._worker
             self._path = self._worker = None
-            worker.submit(PROMETHEUS_FILE.name, lambda: _remove(path)).wait(_CLOSE_S, lambda: True)
+            job = worker.submit(PROMETHEUS_FILE.name, lambda: _remove(path, mark))
+            job.wait(_CLOSE_S, lambda: True)
             worker.close(_CLOSE_S)
 
     def _tell(self, problem: str) -> None:
@@ -103,18 +115,38 @@ class PrometheusFile:
         self.problem = problem
 
 
-def _write(path: Path, text: str) -> str:
+def _write(path: Path, mark: bytes, data: bytes) -> str:
     try:
-        with written_aside(path, text.encode(errors='replace'), synced=False) as temporary:
+        _check_ours(path, mark)
+        with written_aside(path, data, synced=False) as temporary:
+            temporary.chmod(_MODE)
             os.replace(temporary, path)
     except OSError as exc:
         raise InputError(f'prometheus_file {path}: cannot be written: {exc.strerror}') from exc
     return ''
 
 
-def _remove(path: Path) -> str:
+def _remove(path: Path, mark: bytes) -> str:
     try:
+        _check_ours(path, mark)
         path.unlink(missing_ok=True)
     except OSError as exc:
         raise InputError(f'prometheus_file {path}: cannot be taken away: {exc.strerror}') from exc
     return ''
+
+
+def _check_ours(path: Path, mark: bytes) -> None:
+    """Raise InputError where a file of that name was not written by this node, or one before."""
+    try:
+        with open_plain_file(path) as file:
+            head = file.readline(_MOST_HEAD_BYTES)
+    except FileNotFoundError:
+        return
+    except ModelFormatError as exc:
+        raise InputError(f'prometheus_file {path}: cannot be written: {exc}') from exc
+    if head and head != mark:
+        raise InputError(
+            f'prometheus_file {path}: was not written by this node (it begins with '
+            f'{quoted(head.decode(errors="replace"))}), and is not replaced: give each node a '
+            'file of its own, or remove this one'
+        )
