@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 
 from fake_engine import FakeEngine
@@ -10,6 +12,7 @@ from ros_probe import Probe
 from seam_camera import Camera, TOPIC
 
 from yolov7_trt_ros.errors import PowerError
+from yolov7_trt_ros.nodes.power_worker import Sampler
 from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.sample import BoardSample
 from yolov7_trt_ros.power.telemetry import NullSource
@@ -68,6 +71,35 @@ def test_power_is_read_from_when_a_topic_may_be_paused_on(probe: Probe, camera: 
         assert probe.change_state('deactivate') and probe.change_state('cleanup')
         probe.wait_until(lambda: SAVED not in probe.values(), 'a node that forgot')
         assert meter.closed == 1
+
+
+def test_a_sample_counts_no_longer_once_reading_fails_or_hangs() -> None:
+    now_s, begun, may_read = [0.0], queue.SimpleQueue[None](), threading.Semaphore(1)
+
+    class SlowMeter(Meter):
+        def read(self) -> BoardSample:
+            begun.put(None)
+            may_read.acquire()
+            return super().read()
+
+    meter, samples = SlowMeter(), []
+    sampler = Sampler(lambda: meter, lambda: 0.01, samples.append, lambda: now_s[0])
+    sampler.start()
+    begun.get(), begun.get()
+    assert sampler.newest is samples[0] and not sampler.problem
+    now_s[0] = 11.0
+    assert sampler.newest is None
+    assert sampler.problem == 'power has not been read for 11 s: meter does not answer'
+    meter.is_there = False
+    may_read.release()
+    begun.get()
+    assert sampler.newest is None and sampler.problem == 'the meter was taken away'
+    meter.is_there = True
+    may_read.release()
+    begun.get()
+    assert sampler.newest is samples[1] and not sampler.problem
+    may_read.release(1000)
+    sampler.stop(600.0)
 
 
 def test_a_machine_that_tells_no_power_says_what_was_looked_for(probe: Probe) -> None:

@@ -119,5 +119,5 @@ def _hash(data: bytes) -> str:
 
 
 def _encoded(text: str) -> bytes:
-    """Return text in UTF-8; bytes of a file name that are none become JSON's `\\udce9`."""
+    r"""Return text in UTF-8; bytes of a file name that are none become JSON's `\udce9`."""
     return text.encode(errors='backslashreplace')

@@ -11,6 +11,8 @@ from yolov7_trt_ros.errors import PowerError, Yolov7TrtError
 from yolov7_trt_ros.power.sample import BoardSample, TelemetrySource
 
 _SLICE_S = 0.05
+_HANG_S, _HANG_PERIODS = 10.0, 3.0
+"""A sample that takes longer than both together does not come."""
 
 
 class Job:
@@ -137,6 +139,8 @@ class Sampler:
         Called before each wait.
     take
         Called with each sample, in the thread.
+    now_s
+        Tells the time by which a hang is told, in seconds.
 
     """
 
@@ -145,11 +149,14 @@ class Sampler:
         open_source: Callable[[], TelemetrySource],
         period_s: Callable[[], float],
         take: Callable[[BoardSample], None],
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_source, self._period_s, self._take = open_source, period_s, take
+        self._now_s = now_s
         self._source_name = ''
         self._newest: BoardSample | None = None
         self._problem = ''
+        self._ended_s: float | None = None  # when it was read last, or begun with
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name='power_sampler', daemon=True)
 
@@ -165,18 +172,24 @@ class Sampler:
 
     @property
     def newest(self) -> BoardSample | None:
-        """Return the sample read last."""
-        return self._newest
+        """Return the sample read last; None where that is no news of the present any more."""
+        return None if self.problem else self._newest
 
     @property
     def problem(self) -> str:
         """Why there is no sample at present, '' while there is."""
-        if self._problem or self._thread.is_alive() or self._stopping.is_set():
+        if self._problem or self._stopping.is_set() or self._ended_s is None:
             return self._problem
-        return 'the sampling thread has ended by a defect: restart the node'
+        if not self._thread.is_alive():
+            return 'the sampling thread has ended by a defect: restart the node'
+        waited_s = self._now_s() - self._ended_s
+        if waited_s <= _HANG_S + _HANG_PERIODS * self._period_s():
+            return ''
+        return f'power has not been read for {waited_s:.0f} s: {self.source_name} does not answer'
 
     def start(self) -> None:
         """Start the thread."""
+        self._ended_s = self._now_s()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -206,5 +219,7 @@ class Sampler:
         except PowerError as exc:
             self._problem = str(exc)
             return
+        finally:
+            self._ended_s = self._now_s()
         self._newest, self._problem = sample, ''
         self._take(sample)
