@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_EXACT = 64
-"""From more rows and columns in one group on, pairs are chosen one by one, the largest first."""
+"""Of so many rows and columns the sum is the largest; the work for all groups is not more."""
+MOST_ROUNDS = 32
+"""How often sure pairs are looked for: each time costs a pass over the matrix."""
 
+_BLOCK = 4096
 FloatArray = NDArray[np.float64]
 Indices = NDArray[np.intp]
 _NO_PAIRS = (np.empty(0, np.intp), np.empty(0, np.intp))
@@ -21,9 +24,10 @@ def assign(gains: FloatArray) -> tuple[Indices, Indices]:
 
     A pair whose gain is at least the sum of the next best ones of its row and its column is in a
     choice of largest sum: it may take the place of what its row and column have else. Such are
-    taken until there are none. The rest falls into groups that share nothing; each is solved
-    exactly, in up to k^3 steps where its shorter side has k, or greedily where that is more than
-    `MOST_EXACT`: then its sum is at least half of the largest.
+    taken until there are none, or `MOST_ROUNDS` times. The rest falls into groups that share
+    nothing. They are solved exactly, in up to k * k * m steps for k rows and m columns or the
+    other way round, the small ones first, for `MOST_EXACT`**3 steps in all; then greedily: the
+    sum of such a group is at least half of the largest.
 
     Parameters
     ----------
@@ -39,18 +43,26 @@ def assign(gains: FloatArray) -> tuple[Indices, Indices]:
         return _NO_PAIRS
     left = np.maximum(gains, 0.0)
     found = []
-    while True:
+    for _ in range(MOST_ROUNDS):
         pairs, has_more = _take_sure(left)
         found.append(pairs)
         if not has_more:
             return _joined(found)
         if not len(pairs[0]):
             break
-    for rows, columns in _groups(left > 0):
+    steps_left = MOST_EXACT**3
+    for rows, columns in sorted(_groups(left > 0), key=_steps):
         part = left[np.ix_(rows, columns)]
-        pairs = _exactly(part) if min(part.shape) <= MOST_EXACT else _greedily(part)
+        steps_left -= _steps((rows, columns))
+        pairs = _exactly(part) if steps_left >= 0 else _greedily(part)
         found.append((rows[pairs[0]], columns[pairs[1]]))
     return _joined(found)
+
+
+def _steps(group: tuple[Indices, Indices]) -> int:
+    """Return how many steps it takes to solve a group exactly, at most."""
+    short, long = sorted(map(len, group))
+    return short * short * long
 
 
 def _take_sure(left: FloatArray) -> tuple[tuple[Indices, Indices], bool]:
@@ -70,15 +82,18 @@ def _take_sure(left: FloatArray) -> tuple[tuple[Indices, Indices], bool]:
 
 def _groups(allowed: NDArray[np.bool_]) -> Iterator[tuple[Indices, Indices]]:
     """Return rows and columns that have pairs among each other, and with nothing else."""
-    left = np.flatnonzero(allowed.any(axis=1))
-    while len(left):
-        rows, size = left[:1], 0
-        while size != len(rows):
-            size = len(rows)
-            columns = np.flatnonzero(allowed[rows].any(axis=0))
-            rows = np.flatnonzero(allowed[:, columns].any(axis=1))
+    is_left = np.asarray(allowed.any(axis=1))
+    while is_left.any():
+        rows = new = np.flatnonzero(is_left)[:1]
+        columns = np.empty(0, np.intp)
+        is_new = np.ones(allowed.shape[1], bool)
+        while len(new):  # each row and each column is looked at once
+            is_left[new] = False
+            reached = np.flatnonzero(allowed[new].any(axis=0) & is_new)
+            is_new[reached] = False
+            new = np.flatnonzero(allowed[:, reached].any(axis=1) & is_left)
+            rows, columns = np.append(rows, new), np.append(columns, reached)
         yield rows, columns
-        left = left[~np.isin(left, rows)]
 
 
 def _exactly(gains: FloatArray) -> tuple[Indices, Indices]:
@@ -142,15 +157,20 @@ def _joined(pairs: Sequence[tuple[Indices, Indices]]) -> tuple[Indices, Indices]
 
 
 def _greedily(gains: FloatArray) -> tuple[Indices, Indices]:
-    """Take pairs that are the best of both sides, until there is none."""
-    left = gains.copy()
-    found = [_NO_PAIRS]
-    while True:
-        best = left.argmax(axis=1)
-        rows = np.flatnonzero(left.argmax(axis=0)[best] == np.arange(len(left)))
-        rows = rows[left[rows, best[rows]] > 0]
-        if not len(rows):
-            return _joined(found)
-        columns = best[rows]
-        found.append((rows, columns))
-        left[rows], left[:, columns] = 0, 0
+    """Take pairs by their gains, the largest first; of equal ones the first."""
+    allowed = np.flatnonzero(gains > 0)
+    order = allowed[np.argsort(-gains.ravel()[allowed], kind='stable')]
+    rows, columns = np.divmod(order, gains.shape[1])
+    free_rows, free_columns = (np.ones(side, bool) for side in gains.shape)
+    found: list[tuple[int, int]] = []
+    while len(rows):
+        block = rows[:_BLOCK].tolist(), columns[:_BLOCK].tolist()
+        for row, column in zip(*block, strict=True):
+            if free_rows[row] and free_columns[column]:
+                free_rows[row] = free_columns[column] = False
+                found.append((row, column))
+        rows, columns = rows[_BLOCK:], columns[_BLOCK:]
+        useful = free_rows[rows] & free_columns[columns]
+        rows, columns = rows[useful], columns[useful]
+    pairs = np.array(found, np.intp).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
