@@ -78,6 +78,7 @@ class TrackMotion:
         shares = values[_PLACE_VAR:_SPEED_VAR] / (place_var + _squares(place) * PLACE_SHARE**2)
         values[:_PLACE_VAR] += shares * (_middles(boxes_xyxy) - place)
         values[_SPEED_VAR] -= shares[1] * both_var
+        np.maximum(values[_SPEED_VAR], 0, out=values[_SPEED_VAR])  # rounding, after an hour
         values[_PLACE_VAR:_SPEED_VAR] *= 1 - shares[0]
         self._values[:, which] = values
 
