@@ -56,6 +56,8 @@ setup(
         'tools': [
             'argcomplete>=2', 'onnx>=1.14', 'pycocotools>=2.0.7', 'rich>=13', 'rosbags>=0.11',
         ],
+        # many recordings at once: --workers and --dask
+        'fleet': ['distributed>=2024.8'],
         'demo': ['matplotlib>=3.7', 'rich>=13', 'rosbags>=0.11', 'scikit-image>=0.21'],
         # export, pruning and the PyTorch row of the benchmark; quantising needs `tools` alone
         'torch': ['onnx>=1.14', 'torch>=2.1', 'torch-pruning>=1.5'],

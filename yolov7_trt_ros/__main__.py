@@ -2,4 +2,5 @@
 
 from yolov7_trt_ros.cli.main import main
 
-raise SystemExit(main())
+if __name__ == '__main__':  # and not `__mp_main__`, as a process that this one starts
+    raise SystemExit(main())

@@ -301,7 +301,7 @@ def test_a_full_disk_is_one_error_and_leaves_a_data_set_that_is_whole(
     out = tmp_path / 'set'
     assert done.returncode == 1
     assert done.stderr.count('\n') == 1
-    assert 'File too large; 2 of 3 pictures are in set, which can be used' in done.stderr
+    assert f'File too large; 2 of 3 pictures are in {out}, which can be used' in done.stderr
     read = read_coco if form == 'coco' else read_yolo
     assert set(read(out)) == {'astronaut_000000.jpg', 'chelsea_000001.jpg'}
     assert len(list(out.rglob('*.txt'))) == 2 * (form == 'yolo')

@@ -7,6 +7,9 @@ overlap by --iou or more are partners, the best scores first. A detection with a
 takes the detections of A as the labels. Record both bags with a threshold below the one given
 here; else a score that moves across it counts as a detection that has gone.
 
+With --drives A and B are folders of bags, and those of one name are compared; DIR gets drives.json
+and drives.html over all, and the same command goes on where it was interrupted.
+
 The exit status is 0 within the limits, 1 beyond one of them, 2 for wrong usage.
 
 Examples
@@ -14,30 +17,30 @@ Examples
   yolov7_trt replay drive.mcap -o new.mcap --score-threshold 0.1
   yolov7_trt compare reference.mcap new.mcap
   yolov7_trt compare reference/ new/ --max-drift 0.1 --min-ap50 0.9 --html page.html --json -
+  yolov7_trt compare references/ replayed/ --drives -o compared/ --workers 8
 
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, output, targets
+from yolov7_trt_ros.cli import arguments, fleet, interruption, output, targets
+from yolov7_trt_ros.cli.bag_pair import BagPair
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.core.stamps import in_seconds
 from yolov7_trt_ros.core.topics import split_names
-from yolov7_trt_ros.errors import BagError, InputError, SettingError
+from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.replay.bag_detections import DetectionFrame, DetectionReader
     from yolov7_trt_ros.report.compare_limits import Exceeded
     from yolov7_trt_ros.report.compare_page import CompareContext
     from yolov7_trt_ros.report.compare_result import ComparisonResult
-    from yolov7_trt_ros.report.detection_compare import Comparison
 
 # Equal to the defaults of CompareSettings and CompareLimits; a test compares them.
 DEFAULTS = {
@@ -65,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_number(limits, 'min-ap50', 'AP', 'least AP50 of B against A')
     _add_number(limits, 'min-matched', 'P', 'least part matched, of matched, missed and new')
     _add_number(limits, 'min-frames', 'P', "least part of A's frames that B must have")
+    parser.add_argument(
+        '--drives', action='store_true', help='compare each bag in the folder A with its own in B'
+    )
+    parser.add_argument(
+        '--output', '-o', type=Path, metavar='DIR', help='folder for the results of --drives'
+    )
+    fleet.add_fleet_arguments(parser)
     arguments.add_json_argument(parser)
     parser.add_argument(
         '--html', type=Path, metavar='FILE', help='write a page with the frames to look at'
@@ -86,6 +96,9 @@ def _add_number(
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 beyond a limit, or where a part could not be read."""
+    fleet.check_fleet_arguments(args)
+    if args.drives or args.output is not None or fleet.is_asked_for(args):
+        return _run_many(args)
     bags_given = [args.reference, args.new, args.images]
     if args.images is not None and args.html is None:
         raise SettingError('--images are shown on the page: give --html FILE too')
@@ -93,6 +106,20 @@ def run(args: argparse.Namespace) -> int:
     targets.check_file('--html', args.html, 'HTML', bags_given)
     with interruption.told():  # all that is written is written at the end
         return _run(args)
+
+
+def _run_many(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.compare_drives import run_drives
+
+    if not args.drives or args.output is None:
+        raise SettingError('many drives are compared with --drives and --output DIR')
+    if args.html is not None:
+        raise SettingError(f'the page of many drives is {args.output}/{fleet.PAGE_FILE}: '
+                           'leave --html away')
+    targets.check_folder('--output', args.output)
+    targets.check_json(args.json, made=[args.output])
+    with interruption.told(lambda: f'the same command goes on with {args.output}'):
+        return run_drives(args)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -104,7 +131,7 @@ def _run(args: argparse.Namespace) -> int:
     settings = CompareSettings(args.iou, args.score_threshold)
     limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)
     holders = find_holders(args)
-    bags = _Bags(expand_home(args.reference), expand_home(args.new), args.topics)
+    bags = BagPair(expand_home(args.reference), expand_home(args.new), args.topics)
     comparison = Comparison(settings)
     bags.compare(comparison)
     result = comparison.result(tuple(bags.class_ids))
@@ -131,105 +158,6 @@ def _run(args: argparse.Namespace) -> int:
             output.now(),
         ))
     return 0 if record['within_limits'] else 1
-
-
-class _Bags:
-    """Both bags: what is read of them, and what could not be read."""
-
-    def __init__(self, reference: Path, new: Path, topics: Sequence[str]) -> None:
-        from yolov7_trt_ros.replay.bag_detections import DetectionReader
-
-        self.class_ids: dict[str, int] = {}
-        self.damaged: list[str] = []
-        self._readers = tuple(
-            DetectionReader(path, self.class_ids, topics=topics) for path in (reference, new)
-        )
-        for reader in self._readers:
-            for warning in reader.warnings:
-                output.warn(warning)
-        first, second = self._readers
-        self.topics = tuple(topic for topic in first.topics if topic in second.topics)
-
-    def compare(self, comparison: Comparison) -> None:
-        """
-        Compare all frames.
-
-        Raises
-        ------
-        InputError
-            They have no frame in common.
-
-        """
-        from yolov7_trt_ros.report.frame_pairs import pair_frames
-
-        compared, spans = 0, (_Span(), _Span())
-        first, second = self._readers
-        count = len(first.topics) + len(second.topics) - len(self.topics)
-        with output.progress_bar(f'{count} topics', None) as advance:
-            for pair in pair_frames(
-                spans[0].watch(self._frames(first, self.topics)),
-                spans[1].watch(self._frames(second, self.topics)),
-            ):
-                if pair.reference is not None and pair.found is not None:
-                    comparison.add(pair.topic, pair.stamp_ns, pair.reference, pair.found)
-                    compared += 1
-                else:
-                    comparison.add_lone(
-                        pair.topic, pair.stamp_ns, in_reference=pair.found is None
-                    )
-                advance()
-        for reader in self._readers:
-            self._add_others(reader, comparison, in_reference=reader is first)
-        if not compared:
-            raise InputError(
-                f'{first.path} and {second.path} have no frame in common, by topic and stamp: '
-                f'{_told(first, spans[0])}; {_told(second, spans[1])}. '
-                'Both must come from one recording'
-            )
-
-    def _frames(
-        self, reader: DetectionReader, topics: Sequence[str]
-    ) -> Iterator[DetectionFrame]:
-        """Yield the frames; what is damaged is told and remembered."""
-        for item in reader.frames(topics):
-            if isinstance(item, BagError):
-                output.warn(item)
-                self.damaged.append(str(item))
-            else:
-                yield item
-
-    def _add_others(
-        self, reader: DetectionReader, comparison: Comparison, *, in_reference: bool
-    ) -> None:
-        """Count the frames on topics that the other bag does not have."""
-        others = [topic for topic in reader.topics if topic not in self.topics]
-        if not others:
-            return
-        output.warn(f'only {reader.path} has {", ".join(others)}')
-        for frame in self._frames(reader, others):
-            comparison.add_lone(frame.topic, frame.stamp_ns, in_reference=in_reference)
-
-
-class _Span:
-    """First and last stamp of the frames that pass."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.first_ns = self.last_ns = 0
-
-    def watch(self, frames: Iterator[DetectionFrame]) -> Iterator[DetectionFrame]:
-        for frame in frames:
-            self.first_ns = frame.stamp_ns if not self.count else self.first_ns
-            self.last_ns = frame.stamp_ns
-            self.count += 1
-            yield frame
-
-
-def _told(reader: DetectionReader, span: _Span) -> str:
-    if not span.count:
-        return f'{reader.path} has none on {", ".join(reader.topics)} that the other has too'
-    return (f'{reader.path} has {span.count} with stamps {in_seconds(span.first_ns)} to '
-            f'{in_seconds(span.last_ns)} s')
 
 
 # ---- telling

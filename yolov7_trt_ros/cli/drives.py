@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import hashlib
 from pathlib import Path
 
-from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES
+from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES, is_bag_folder, natural_key
 
 _MOST_BYTES = 100
 """Of a part of a file name: two of them, a number and a suffix have 255."""
@@ -43,3 +44,28 @@ def plain_part(text: str) -> str:
         return plain
     digest = hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:12]
     return f'{data[:_MOST_BYTES].decode(errors="ignore")}~{digest}'
+
+
+def find_bags(folder: Path) -> dict[str, Path]:
+    """
+    Return the bags in a folder by name: files, and folders that are bags.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, or no bag in it.
+
+    """
+    if not folder.is_dir():
+        raise InputError(f'{folder} is no folder of bags')
+    found = [
+        each for each in sorted(folder.iterdir(), key=natural_key)
+        if not each.name.startswith('.') and _is_bag(each)
+    ]
+    if not found:
+        raise InputError(f'{folder} holds no bags: files {" ".join(BAG_SUFFIXES)} or bag folders')
+    return name_drives(found)
+
+
+def _is_bag(path: Path) -> bool:
+    return is_bag_folder(path) if path.is_dir() else path.name.lower().endswith(BAG_SUFFIXES)

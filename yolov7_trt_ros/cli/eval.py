@@ -6,10 +6,14 @@ several classes per box, NMS at IoU 0.65, at most 300 detections an image, compu
 The letterbox is a square unless --rectangular. --html draws precision over recall and tells which
 class was taken for which.
 
+With --output DIR the folders of the pictures are drives: DIR gets drives.json and drives.html, and
+the same command goes on where it was interrupted.
+
 Examples
 --------
   yolov7_trt eval --images val2017 --annotations instances_val2017.json --json result.json
   yolov7_trt eval -m yolov7.onnx --images val2017 --annotations part.json --html eval.html
+  yolov7_trt eval --images labels/images --annotations drives.json -o evaluated/ --workers 8
 
 """
 
@@ -21,9 +25,17 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, labels, look_arguments, output, targets
+from yolov7_trt_ros.cli import (
+    arguments,
+    fleet,
+    interruption,
+    labels,
+    look_arguments,
+    output,
+    targets,
+)
 from yolov7_trt_ros.cli.work_settings import model_sha256
-from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
@@ -47,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--rectangular', action='store_true',
         help='letterbox to the smallest rectangle the model takes, as the node does',
     )
+    parser.add_argument(
+        '--output', '-o', type=Path, metavar='DIR',
+        help='measure each folder of the pictures by itself too, and keep what is done in DIR',
+    )
+    fleet.add_fleet_arguments(parser)
     arguments.add_json_argument(parser)
     parser.add_argument(
         '--html', type=Path, metavar='FILE',
@@ -58,10 +75,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
+    fleet.check_fleet_arguments(args)
+    if args.output is not None or fleet.is_asked_for(args):
+        return _run_many(args)
     targets.check_json(args.json, [args.annotations])
     targets.check_file('--html', args.html, 'HTML', [args.annotations])
     with interruption.told():
         return _run(args)
+
+
+def _run_many(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.eval_drives import run_drives
+
+    if args.output is None:
+        raise SettingError('--workers and --dask need a folder for the results: --output DIR')
+    if args.html is not None:
+        raise SettingError(f'the page of many drives is {args.output}/{fleet.PAGE_FILE}: '
+                           'leave --html away')
+    targets.check_folder('--output', args.output)
+    targets.check_json(args.json, [args.annotations], made=[args.output])
+    with interruption.told(lambda: f'the same command goes on with {args.output}'):
+        return run_drives(args)
 
 
 def _run(args: argparse.Namespace) -> int:

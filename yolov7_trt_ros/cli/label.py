@@ -1,10 +1,10 @@
 """
-Make a labelled data set of recordings, to be corrected and to train with.
+Make a labelled data set of recordings.
 
-Pictures lie beside the labels: --format coco writes images/ and
-annotations/instances_default.json, --format yolo writes images/train, labels/train and data.yaml.
-With --second-model the frames on which the two models agree least come first, in the COCO file and
-in hardest_first.txt.
+It is to be corrected by a person, and to train with. Pictures lie beside the labels: --format coco
+writes images/ and annotations/instances_default.json, --format yolo writes images/train,
+labels/train and data.yaml. With --second-model the frames on which the two models agree least come
+first, in the COCO file and in hardest_first.txt.
 
 The same command goes on where it was interrupted. A folder that is not its own is refused, and
 label files that somebody has changed are not replaced. What cannot be read is reported and passed
@@ -15,6 +15,7 @@ Examples
   yolov7_trt label drive.mcap -o labels --format coco --every 10
   yolov7_trt label day1/*.mcap clip.mp4 -o labels --format yolo --class-map 'car=car,bus=car,*='
   yolov7_trt label drive.mcap -o labels --format coco --second-model yolov7.onnx --most 200
+  yolov7_trt label drives/*.mcap -o labels --format coco --every 30 --workers 8
 
 """
 
@@ -26,7 +27,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, targets
+from yolov7_trt_ros.cli import (
+    arguments,
+    fleet,
+    interruption,
+    label_report,
+    look_arguments,
+    output,
+    targets,
+)
+from yolov7_trt_ros.cli.fleet_result import write_files
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -38,7 +48,6 @@ if TYPE_CHECKING:
 
 FORMATS = ('coco', 'yolo')  # a test compares them with what the writer knows
 _LARGEST_MAP_BYTES = 1 << 20
-_SHOWN_CLASSES = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,12 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
     look_arguments.add_look_arguments(parser)
+    fleet.add_fleet_arguments(parser)
     arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when a recording or frame could not be used."""
-    from yolov7_trt_ros.cli import open_detectors
     from yolov7_trt_ros.cli.drives import name_drives
     from yolov7_trt_ros.cli.work_folder import WorkFolder
     from yolov7_trt_ros.cli.work_settings import settings_of
@@ -90,17 +99,15 @@ def run(args: argparse.Namespace) -> int:
     for name, value in (('every', args.every), ('most', args.most)):
         if value is not None and value < 1:
             raise SettingError(f'--{name} must be at least 1, got {value}')
-    paths = [local_path(path) for path in args.paths]
+    fleet.check_fleet_arguments(args)
+    paths = [local_path(path).absolute() for path in args.paths]
     args.class_map = _class_map(args.class_map)
-    folder = expand_home(args.output)
+    folder = expand_home(args.output).absolute()
     targets.check_folder('--output', folder)
     targets.check_json(args.json, paths, made=[folder])
     work = WorkFolder(folder, 'label', settings_of(args, paths))
-    try:
-        with interruption.told(lambda: f'the same command goes on with {folder}'), work:
-            return _run(args, name_drives(paths), work)
-    finally:
-        open_detectors.close_all()
+    with interruption.told(lambda: f'the same command goes on with {folder}'), work:
+        return _run(args, name_drives(paths), work)
 
 
 def _class_map(text: str) -> dict[str, str]:
@@ -122,56 +129,74 @@ def _run(args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder)
     from yolov7_trt_ros.report.label_set import hardest_first, LabelledFrame
 
     files = LabelFolder(work, args.format)
-    looked = {name: _look(args, name, path, work) for name, path in drives.items()}
-    usable = {name: record for name, record in looked.items() if 'error' not in record}
-    for record in looked.values():
-        for text in (*record.get('warnings', ()), *_reasons(record)):
-            output.warn(text)
-    if not usable:
-        raise InputError(f'nothing to label: {next(iter(looked.values()))["error"]}')
-    frames = hardest_first([
-        LabelledFrame.of_record(each) for record in usable.values() for each in record['frames']
-    ])[:args.most]
-    first = next(iter(usable.values()))
-    files.begin(frames, first['classes'], _info(args, first['backend']))
-    facts = {name: record['facts'] for name, record in usable.items()}
-    _write_pictures(args, drives, facts, frames, work, files)
-    written = files.finish()
-    failed = {name: _reasons(record) for name, record in looked.items()}
-    _tell(args, files, frames, written, looked, failed)
-    return 1 if any(failed.values()) else 0
+    with fleet.runner(args) as run:
+        looked = _look(args, drives, work, run)
+        for record in looked.values():
+            for text in (*record.get('warnings', ()), *label_report.reasons(record)):
+                output.warn(text)
+        usable = [record for record in looked.values() if 'error' not in record]
+        if not usable:
+            raise InputError(f'nothing to label: {next(iter(looked.values()))["error"]}')
+        frames = hardest_first([
+            LabelledFrame.of_record(each) for record in usable for each in record['frames']
+        ])[:args.most]
+        files.begin(frames, usable[0]['classes'], _info(args, usable[0]['backend']))
+        facts = {name: record['facts'] for name, record in looked.items()}
+        written = _write_pictures(args, drives, facts, frames, work, files, run)
+    index = files.index.relative_to(work.path).as_posix()
+    result = label_report.label_record(args, index, frames, written, looked)
+    label_report.tell(args, files.index, result)
+    if fleet.is_asked_for(args) or len(drives) > 1:
+        write_files(work, result, label_report.label_page(args, result, frames))
+    return 1 if any(each['failed'] for each in result['drives'].values()) else 0
 
 
 def _look(
-    args: argparse.Namespace, name: str, path: Path, work: WorkFolder
-) -> dict[str, Any]:
-    """Return what was found in a recording, now or in an earlier run."""
+    args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder, run: fleet.Runner
+) -> dict[str, dict[str, Any]]:
+    """Return what was found in each recording, now or in an earlier run."""
     from yolov7_trt_ros.cli.label_tasks import look_at
     from yolov7_trt_ros.cli.work_folder import source_facts
 
-    facts = source_facts(path, work.path)
-    record = work.done(name)
-    if record is None:
-        # what is looked at twice depends on the frames before: all or nothing is kept of it
-        journal = None if args.second_look != 'off' else work.state_file(
-            f'{name} {facts}', '.jsonl')
-        record = look_at(args, name, path, journal, output.progress_bar) | {'facts': facts}
-        if 'error' not in record:
-            if source_facts(path, work.path) != facts:
-                return {'error': f'{path} was written to while it was looked at'}
-            work.keep(name, record)
-            if journal is not None:
-                journal.unlink()
-    else:
-        _check_unchanged(path, record['facts'], work)
-    return record
+    facts = {name: source_facts(path, work.path) for name, path in drives.items()}
+    looked: dict[str, dict[str, Any]] = {}
+    for name, path in drives.items():
+        record = work.done(name)
+        if record is not None:
+            _check_unchanged(path, record['facts'], work)
+            looked[name] = record
+
+    # what is looked at twice depends on the frames before: all or nothing is kept of it
+    def journal(name: str) -> Path | None:
+        return None if args.second_look != 'off' else work.state_file(
+            f'{name} {facts[name]}', '.jsonl')
+
+    def keep(name: str, record: dict[str, Any]) -> None:
+        if source_facts(drives[name], work.path) != facts[name]:
+            changed.append(name)
+            return
+        work.keep(name, record | {'facts': facts[name]})
+        if (path := journal(name)) is not None:
+            path.unlink()
+
+    missing = [
+        fleet.Task(name, (name, path, journal(name)))
+        for name, path in drives.items() if name not in looked
+    ]
+    changed: list[str] = []
+    looked |= fleet.run_all(run, look_at, args, missing, keep)
+    looked |= {
+        name: {'error': f'{drives[name]} was written to while it was looked at'}
+        for name in changed
+    }
+    return {name: looked[name] | {'facts': facts[name]} for name in drives}
 
 
 def _write_pictures(
     args: argparse.Namespace, drives: Mapping[str, Path], facts: Mapping[str, str],
-    frames: list[LabelledFrame], work: WorkFolder, files: LabelFolder,
-) -> None:
-    """Write what is missing; where that fails, the index of what is there is written first."""
+    frames: list[LabelledFrame], work: WorkFolder, files: LabelFolder, run: fleet.Runner,
+) -> int:
+    """Write what is missing, then the index of what is there, also where some failed."""
     from yolov7_trt_ros.cli.label_tasks import frame_key, stem_in, write_frames
     from yolov7_trt_ros.report.label_set import yolo_text
 
@@ -179,17 +204,24 @@ def _write_pictures(
     for frame in frames:
         key = frame_key(frame.source, frame.index)
         wanted[frame.drive][key] = stem_in(args.format, frame), yolo_text(frame)
-    for name, of_drive in wanted.items():
+    tasks = [
+        fleet.Task(name, (drives[name], work.path, of_drive)) for name, of_drive in wanted.items()
+    ]
+    for name in wanted:
         _check_unchanged(drives[name], facts[name], work)
-        with output.progress_bar(f'pictures of {name}', len(of_drive)) as advance:
-            problem = write_frames(args, drives[name], work.path, of_drive, advance)
+    results = fleet.run_all(
+        run, write_frames, args, tasks, lambda name, result: None, 'recordings written')
+    for name in wanted:
         _check_unchanged(drives[name], facts[name], work)
-        if problem:
-            written = files.finish()
-            raise InputError(
-                f'{problem}; {written} of {len(frames)} pictures are in {work.path}, which can be '
-                'used as it is. The same command goes on'
-            )
+    work.clean()
+    written = files.finish()
+    if problems := list(fleet.failures(results).values()):
+        more = f', and {len(problems) - 1} more recordings' if len(problems) > 1 else ''
+        raise InputError(
+            f'{problems[0]}{more}; {written} of {len(frames)} pictures are in {work.path}, which '
+            'can be used as it is. The same command goes on'
+        )
+    return written
 
 
 def _check_unchanged(path: Path, facts: str, work: WorkFolder) -> None:
@@ -208,38 +240,3 @@ def _info(args: argparse.Namespace, backend: str) -> dict[str, Any]:
         'model': args.model, 'second_model': args.second_model, 'backend': backend,
         'score_threshold': args.score_threshold, 'every': args.every,
     }
-
-
-def _reasons(record: dict[str, Any]) -> list[str]:
-    return [record['error']] if 'error' in record else list(record['failed'])
-
-
-def _tell(
-    args: argparse.Namespace, files: LabelFolder, frames: list[LabelledFrame], written: int,
-    looked: Mapping[str, dict[str, Any]], failed: Mapping[str, list[str]],
-) -> None:
-    names = next(record['classes'] for record in looked.values() if 'classes' in record)
-    counts = collections.Counter(names[box.class_id] for frame in frames for box in frame.boxes)
-    doubted = [frame for frame in frames if frame.doubt and frame.doubt.missed + frame.doubt.new]
-    rows = [
-        ('data set', str(files.index)), ('pictures', str(written)),
-        ('failed', str(sum(map(len, failed.values())))),
-        ('labels', f'{counts.total()} (' + ', '.join(
-            f'{name} {count}' for name, count in counts.most_common(_SHOWN_CLASSES)) + ')'),
-    ]
-    if args.second_model:
-        rows.append(('hard frames', f'{len(doubted)}, on which a model misses what the other has'))
-    output.say(output.format_table(rows), file=output.report_stream(args.json))
-    if args.json:
-        output.write_json(args.json, {
-            'output': str(args.output), 'format': args.format, 'index': str(files.index),
-            'pictures': written, 'labels': dict(counts.most_common()),
-            'hard_frames': len(doubted) if args.second_model else None,
-            'drives': {
-                name: {
-                    'path': str(path), 'failed': failed[name],
-                    'frames': sum(frame.drive == name for frame in frames),
-                } for name, path in zip(looked, args.paths, strict=True)
-            },
-            'versions': output.installed_versions(),
-        })

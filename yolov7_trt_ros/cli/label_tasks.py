@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-import contextlib
 import dataclasses
 from functools import partial
 import os
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, building, look_arguments, open_detectors
+from yolov7_trt_ros.cli import arguments, building, look_arguments, open_detectors, output
 from yolov7_trt_ros.cli.drives import plain_part
 from yolov7_trt_ros.cli.frame_journal import FrameJournal
 from yolov7_trt_ros.errors import InferenceError, InputError
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.replay.sources import FrameSource
     from yolov7_trt_ros.report.label_set import Doubt, LabelledFrame
 
-    Progress = Callable[[str, int | None], contextlib.AbstractContextManager[Callable[[], None]]]
-
 IMAGES = {'coco': 'images', 'yolo': 'images/train'}
 YOLO_LABELS = 'labels/train'
 _LEAST_SCORE = 0.1
@@ -35,14 +31,9 @@ _LEAST_SCORE = 0.1
 _QUALITY = 95
 
 
-@contextlib.contextmanager
-def _silent(_label: str, _total: int | None) -> Iterator[Callable[[], None]]:
-    yield lambda: None
-
-
 def look_at(
     args: argparse.Namespace, name: str, path: Path, journal: Path | None = None,
-    show: Progress = _silent,
+    show: output.Show = output.no_progress,
 ) -> dict[str, Any]:
     """
     Detect in all frames of a recording; return what was found, JSON-ready.
@@ -60,26 +51,27 @@ def look_at(
 
     Returns
     -------
-    frames (of `LabelledFrame`), classes, backend, failed and warnings; error in place of all where
-    the recording cannot be used.
+    frames (of `LabelledFrame`), classes, backend, failed and warnings.
+
+    Raises
+    ------
+    InputError
+        The recording cannot be used.
 
     """
     looker = _Looker(args)
     frames: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
-    try:
-        source = open_source(args, path)
-        with FrameJournal(journal) as kept, show(path.name, source.count) as advance:
-            for item in source:
-                record = looker.look(item, name, kept)
-                (failed if 'error' in record else frames).append(record)
-                advance()
-    except InputError as exc:
-        return {'error': str(exc)}
+    source = open_source(args, path)
+    with FrameJournal(journal) as kept, show(path.name, source.count) as advance:
+        for item in source:
+            record = looker.look(item, name, kept)
+            (failed if 'error' in record else frames).append(record)
+            advance()
     reasons = [record['error'] for record in failed]
     if not frames:
         told = f': {reasons[0]}' if reasons else ''
-        return {'error': f'no frame of {path} could be used{told}'}
+        raise InputError(f'no frame of {path} could be used{told}')
     return {
         'frames': frames, 'classes': list(looker.renames.names), 'failed': reasons,
         'backend': looker.backend, 'warnings': list(source.warnings),
@@ -88,8 +80,8 @@ def look_at(
 
 def write_frames(
     args: argparse.Namespace, path: Path, folder: Path, wanted: dict[str, tuple[str, str]],
-    advance: Callable[[], None] = lambda: None,
-) -> str:
+    show: output.Show = output.no_progress,
+) -> dict[str, Any]:
     """
     Write the pictures of a recording that are not there yet, with their labels for YOLO tools.
 
@@ -101,12 +93,13 @@ def write_frames(
         Where the recording is, and where the data set.
     wanted
         Stem of the picture and text of the label file, by source and index (`frame_key`).
-    advance
-        Called after each picture.
+    show
+        Makes a progress bar of a label and a total.
 
-    Returns
-    -------
-    What went wrong, '' for nothing: the pictures before that are there.
+    Raises
+    ------
+    InputError
+        The recording has changed, or a file cannot be written; the pictures before are there.
 
     """
     from yolov7_trt_ros.replay.frames import Frame
@@ -115,20 +108,21 @@ def write_frames(
         key: named for key, named in wanted.items()
         if find_picture(folder, args.format, named[0]) is None
     }
-    try:
+    count = len(missing)
+    with show(f'pictures of {path.name}', count) as advance:
         for item in open_source(args, path) if missing else ():
             named = missing.get(frame_key(item.source, item.index))
             if named is not None and isinstance(item, Frame):
-                del missing[frame_key(item.source, item.index)]
                 _write_frame(args, item, folder, *named)
+                del missing[frame_key(item.source, item.index)]
                 advance()
             if not missing:
                 break
-    except InputError as exc:
-        return str(exc)
     if missing:
-        return f'{path} has changed since its frames were looked at: {len(missing)} are gone'
-    return ''
+        raise InputError(
+            f'{path} has changed since its frames were looked at: {len(missing)} are gone'
+        )
+    return {'frames': count}
 
 
 def _plain_name(frame: Frame) -> str:

@@ -29,6 +29,10 @@ _VERSIONS_OF = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime
                 'onnxruntime-gpu', 'tensorrt', 'pycuda', 'rosbags', 'pycocotools')
 
 
+Show = Callable[[str, int | None], contextlib.AbstractContextManager[Callable[[], None]]]
+"""Makes a progress bar of a label and a total."""
+
+
 def warn(text: object) -> None:
     """Print one line on stderr."""
     say(f'yolov7_trt: warning: {" ".join(str(text).split())}', file=sys.stderr)
@@ -45,6 +49,12 @@ def say(text: object, *, file: TextIO | None = None) -> None:
     """Print lines for people: what others named cannot make the terminal do anything."""
     shown = '\n'.join(map(printable, str(text).split('\n')))
     print(shown, file=file or sys.stdout, flush=True)
+
+
+@contextlib.contextmanager
+def no_progress(_label: str, _total: int | None) -> Iterator[Callable[[], None]]:
+    """Show nothing, as a worker does."""
+    yield lambda: None
 
 
 @contextlib.contextmanager

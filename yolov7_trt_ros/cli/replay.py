@@ -6,11 +6,15 @@ Topics whose first message is depth are passed over.
 Output is vision_msgs/Detection2DArray on `detections` in the namespace of each image topic, with
 the header and the time of recording of its image: what the detector node would have published.
 
+Of several bags, or with --workers or --dask, OUT is a folder with OUT/NAME.mcap of each, and
+drives.json and drives.html over all; the same command goes on where it was interrupted.
+
 Examples
 --------
   yolov7_trt replay recording/ -o detections.mcap
   yolov7_trt replay recording.mcap -o out.mcap --topics /camera/image_raw --with-images --force
   yolov7_trt replay recording/ -o out/ --model yolov7.onnx --classes person --track bytetrack
+  yolov7_trt replay drives/*.mcap -o replayed/ --workers 8
 
 """
 
@@ -22,6 +26,7 @@ import time
 
 from yolov7_trt_ros.cli import (
     arguments,
+    fleet,
     interruption,
     look_arguments,
     output,
@@ -35,7 +40,9 @@ from yolov7_trt_ros.home_folder import expand_home
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument('bag', metavar='IN', help='bag folder, .mcap or .db3 file')
+    parser.add_argument(
+        'bags', nargs='+', metavar='IN', help='bag folder, .mcap or .db3 file; several'
+    )
     parser.add_argument(
         '--output', '-o', required=True, type=Path, metavar='OUT',
         help='file ending in .mcap, or a bag folder',
@@ -52,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_detect_arguments(parser)
     look_arguments.add_look_arguments(parser)
     track_arguments.add_track_arguments(parser)
+    fleet.add_fleet_arguments(parser)
     arguments.add_json_argument(parser)
 
 
@@ -61,13 +69,27 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.file_kinds import local_path
     from yolov7_trt_ros.replay.sources import check_kind
 
-    bag, path = local_path(args.bag), expand_home(args.output)
+    fleet.check_fleet_arguments(args)
+    if len(args.bags) > 1 or fleet.is_asked_for(args):
+        return _run_many(args)
+    bag, path = local_path(args.bags[0]), expand_home(args.output)
     targets.check_json(args.json, [bag, path], made=[path.parent])
     targets.check_writable('--output', path, path.parent)
     check_output(path, bag, overwrite=args.force)
-    check_kind(args.bag, 'bag', 'replay')
+    check_kind(args.bags[0], 'bag', 'replay')
     with interruption.told(lambda: f'{args.output} was not written'):
         return _run(args, bag)
+
+
+def _run_many(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.replay_drives import run_drives
+    from yolov7_trt_ros.replay.file_kinds import local_path
+
+    bags, folder = [local_path(bag) for bag in args.bags], expand_home(args.output)
+    targets.check_folder('--output', folder)
+    targets.check_json(args.json, bags, made=[folder])
+    with interruption.told(lambda: f'the same command goes on with {args.output}'):
+        return run_drives(args)
 
 
 def _run(args: argparse.Namespace, bag: Path) -> int:
@@ -95,7 +117,7 @@ def _run(args: argparse.Namespace, bag: Path) -> int:
                 reader, detector, settings, writer, following=following, progress=advance
             )
             if not summary.frames and summary.failed:
-                raise InputError(f'no image of {args.bag} could be used: {summary.reasons[0]}')
+                raise InputError(f'no image of {args.bags[0]} could be used: {summary.reasons[0]}')
         wall_s = time.perf_counter() - start
     finally:
         detector.close()
@@ -110,7 +132,7 @@ def _run(args: argparse.Namespace, bag: Path) -> int:
         record = output.run_record(options, detector.backend, settings, summary)
         record |= look_arguments.look_record(args, detector) | track_arguments.track_record(args)
         output.write_json(args.json, {
-            'input': str(args.bag), 'output': str(args.output),
+            'input': str(args.bags[0]), 'output': str(args.output),
             'warnings': list(reader.warnings),
             'topics': writer.detections_topics, **record,
         })

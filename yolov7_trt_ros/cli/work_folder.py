@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 import re
+import shutil
 import socket
 import stat
 from types import TracebackType
@@ -25,6 +26,9 @@ _MADE_BY = 'yolov7_trt'
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _LEFT_BEHIND = re.compile(r'\..+\.[0-9a-f]{16}\.tmp')
 """What `write_whole` leaves of a file when the process is killed."""
+
+_LEFT_BAG = re.compile(r'\..*\.partial-[a-z0-9_]{8}')
+"""The same of a bag."""
 
 
 class WorkFolder:
@@ -60,7 +64,7 @@ class WorkFolder:
             self._state.mkdir(exist_ok=True)
             stack.enter_context(self._lock())
             self._check_settings()
-            self._remove_left_behind()
+            self.clean()
             self._exit = stack.pop_all()
         return self
 
@@ -99,6 +103,14 @@ class WorkFolder:
         """Write a file whole; raises InputError where that cannot be, or the disk is full."""
         with writing(path):
             write_whole(path, data)
+
+    def clean(self) -> None:
+        """Remove what killed processes of ours have left half written."""
+        for folder, folders, names in os.walk(self.path):
+            for name in filter(_LEFT_BEHIND.fullmatch, names):
+                Path(folder, name).unlink(missing_ok=True)
+            for name in filter(_LEFT_BAG.fullmatch, folders):
+                shutil.rmtree(Path(folder, name), ignore_errors=True)
 
     def _check_owner(self) -> None:
         """Refuse a folder with anything in it that has not our mark."""
@@ -143,12 +155,6 @@ class WorkFolder:
                     f'{self.path} was begun with {name} {_shown(before)}, not {_shown(now)}: '
                     'choose another folder, or the settings of before'
                 )
-
-    def _remove_left_behind(self) -> None:
-        """Remove what a killed run of ours has left half written."""
-        for folder, _, names in os.walk(self.path):
-            for name in filter(_LEFT_BEHIND.fullmatch, names):
-                Path(folder, name).unlink(missing_ok=True)
 
 
 def source_facts(path: Path, outside: Path) -> str:

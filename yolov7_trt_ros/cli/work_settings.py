@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_NO_MATTER = ('run', 'output', 'json', 'html', 'threads', 'paths')
+_NO_MATTER = (
+    'run', 'output', 'json', 'html', 'threads', 'paths', 'bags', 'force', 'workers', 'dask',
+    'drives',
+)
 """Arguments that change nothing of what is found."""
 
 
@@ -33,7 +36,8 @@ def settings_of(args: argparse.Namespace, sources: Sequence[Path]) -> dict[str, 
         if settings.get(name):
             settings[f'{name}_sha256'] = model_sha256(settings[name])
     # what the file says, for it may be another one when the work is gone on with
-    settings['class_names_read'] = list(load_class_names(args.class_names) or ())
+    if 'class_names' in settings:
+        settings['class_names_read'] = list(load_class_names(args.class_names) or ())
     return settings | {'sources': [str(path.resolve()) for path in sources]}
 
 

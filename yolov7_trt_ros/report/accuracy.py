@@ -109,21 +109,45 @@ def detect_labelled(
 
     """
     pictures.annotations.objects_in(images, categories)  # known now rather than after the work
-    records: list[dict[str, Any]] = []
     reasons: list[Exception] = []
+
+    def count(reason: Exception) -> None:
+        reasons.append(reason)
+        failed(reason)
+
+    records = detect_images(
+        images, folder, detector, settings, categories,
+        pictures=pictures, found=found, failed=count, advance=advance,
+    )
+    if len(reasons) == len(images):
+        raise InputError(
+            f'none of the {len(images)} images in {folder} could be used; the first: {reasons[0]}'
+        ) from reasons[0]
+    return records
+
+
+def detect_images(
+    images: Sequence[CocoImage],
+    folder: Path,
+    detector: Detector,
+    settings: DetectSettings,
+    categories: Categories,
+    *,
+    pictures: LabelledPictures,
+    found: Callable[[Detections, FrameTimings], None],
+    failed: Callable[[Exception], None],
+    advance: Callable[[], None] = lambda: None,
+) -> list[dict[str, Any]]:
+    """Return COCO records as `detect_labelled`, also where nothing is labelled or usable."""
+    records: list[dict[str, Any]] = []
     for image in images:
         try:
             picture = pictures.read(image, folder / image.file_name)
             detections, timings = detector.detect(picture, settings)
         except (ImageError, InferenceError) as exc:
-            reasons.append(exc)
             failed(exc)
         else:
             found(detections, timings)
             records += coco_records(image.image_id, detections, categories)
         advance()
-    if len(reasons) == len(images):
-        raise InputError(
-            f'none of the {len(images)} images in {folder} could be used; the first: {reasons[0]}'
-        ) from reasons[0]
     return records

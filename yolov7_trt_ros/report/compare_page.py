@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 from yolov7_trt_ros.core.stamps import in_seconds
@@ -140,18 +140,28 @@ def _frames(result: ComparisonResult, context: CompareContext) -> list[str]:
     parts.append(paragraph(context.why_no_pictures, 'note'))
     for number, frame in enumerate(result.worst, 1):
         picture = context.pictures.get((frame.topic, frame.stamp_ns))
-        counts = frame.difference
-        parts += [
-            f'<section><h3>{number}. {safe(frame.topic)}, '
-            f'stamp {in_seconds(frame.stamp_ns)} s</h3>',
-            paragraph(
-                f'{counts.matched} matched, {counts.missed} missed, {counts.new} new; drift up '
-                f'to {frame.largest_drift:.4f}, IoU down to {frame.least_iou:.4f}', 'note'),
-            draw_pair(_boxes(frame, context.settings), context.class_names, picture,
-                      f'picture-{number}'),
-            '</section>',
-        ]
+        parts.append(frame_section(
+            f'{number}. ', frame, context.settings, context.class_names, picture,
+            f'picture-{number}',
+        ))
     return parts
+
+
+def frame_section(
+    before: str, frame: FrameDifference, settings: CompareSettings, class_names: Sequence[str],
+    picture: SmallPicture | None, key: str,
+) -> str:
+    """Return one frame with the boxes of both runs; `before` begins its heading."""
+    counts = frame.difference
+    return '\n'.join((
+        f'<section><h3>{safe(before)}{safe(frame.topic)}, '
+        f'stamp {in_seconds(frame.stamp_ns)} s</h3>',
+        paragraph(
+            f'{counts.matched} matched, {counts.missed} missed, {counts.new} new; drift up '
+            f'to {frame.largest_drift:.4f}, IoU down to {frame.least_iou:.4f}', 'note'),
+        draw_pair(_boxes(frame, settings), tuple(class_names), picture, key),
+        '</section>',
+    ))
 
 
 def _boxes(frame: FrameDifference, settings: CompareSettings) -> FrameBoxes:
