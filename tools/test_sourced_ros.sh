@@ -65,10 +65,10 @@ make_environment() {  # done again when the requirements, or the ROS that is sou
     echo "installing requirements/dev.txt from PyPI into $FOLDER ..."
     rm -rf "${FOLDER:?}/venv" "$FOLDER/made_for.txt"
     "$PYTHON" -m venv "$FOLDER/venv"
-    # messages of ROS 2 take the NumPy that they were compiled with; launch reads XML and YAML with the other two
+    # messages of ROS 2 take the NumPy that they were compiled with
     "$PYTHON" -c 'import numpy; print("numpy<" + str(int(numpy.__version__.split(".")[0]) + 1))' \
         > "$FOLDER/constraints.txt"
-    install --constraint "$FOLDER/constraints.txt" -r "$CHECKOUT/requirements/dev.txt" lark packaging
+    install --constraint "$FOLDER/constraints.txt" -r "$CHECKOUT/requirements/dev.txt" lark packaging  # launch needs both
     echo "$wanted" > "$FOLDER/made_for.txt"
 }
 

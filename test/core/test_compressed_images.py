@@ -115,6 +115,28 @@ def test_a_jpeg_without_its_end_mark_never_reaches_the_decoder(
         decode_compressed(FILES[name][:-2])
 
 
+def test_damaged_pixels_of_a_png_never_reach_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV 4.11 ends the process at those of an animated one."""
+    monkeypatch.delattr(preprocess.cv2, 'imdecode')
+    data = bytearray(FILES['png'])
+    data[60] ^= 1
+    with pytest.raises(ImageError, match='damaged PNG: wrong checksum of IDAT at byte 33'):
+        decode_compressed(data)
+
+
+@pytest.mark.parametrize(('major', 'decoded'), [(4, False), (5, True)])
+def test_jpeg_2000_is_decoded_where_a_damaged_one_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, major: int, decoded: bool
+) -> None:
+    monkeypatch.setattr(preprocess, '_OPENCV_MAJOR', major)
+    data = encoded(np.asarray(smooth_picture(128, 96)), 'JPEG2000')
+    if decoded:
+        assert decode_compressed(data).size_wh == (128, 96)
+    else:
+        with pytest.raises(ImageError, match='JPEG 2000, expected JPEG or PNG'):
+            decode_compressed(data)
+
+
 @pytest.mark.parametrize('length', [2**31 - 1, 2**32 - 1, 5000])
 def test_a_png_whose_chunk_claims_more_than_there_is_never_reaches_the_decoder(
     length: int, monkeypatch: pytest.MonkeyPatch

@@ -47,7 +47,7 @@ class Scene:
         self._probe = probe
         self._publisher = probe.node.create_publisher(Image, TOPIC, 5)
 
-    def play_until(self, condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    def play_until(self, condition: Callable[[], bool], timeout_s: float = 600.0) -> None:
         """Publish images until the condition holds."""
         deadline_s = time.monotonic() + timeout_s
         while not condition():

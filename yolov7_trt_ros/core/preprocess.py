@@ -53,6 +53,8 @@ That one was found to differ by 4 with four channels, and by 252 near the first 
 _TO_THREE = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}  # the order of the channels stays
 _KEPT_GEOMETRIES = 8
 _TURNED_HERE = ('PNG', 'WebP', 'AVIF')  # OpenCV's versions differ in what they turn
+_OPENCV_MAJOR = int(cv2.__version__.partition('.')[0])
+_FIRST_SAFE_JPEG_2000 = 5  # damaged ones have ended the process with 4.10 and 4.11
 
 
 def to_bgr(image: ImageView) -> NDArray[np.uint8]:
@@ -249,6 +251,11 @@ def decode_compressed(
         header = read_header(buffer, max_pixels=max_pixels)
     except ImageError as exc:
         raise ImageError(f'compressed image of format {quoted(format_text)}: {exc}') from exc
+    if header.kind == 'JPEG 2000' and _OPENCV_MAJOR < _FIRST_SAFE_JPEG_2000:
+        raise ImageError(
+            f'compressed image of JPEG 2000, expected JPEG or PNG: with OpenCV {cv2.__version__} '
+            'a damaged one ends the process'
+        )
     if header.is_grey_16 and not told.is_grey_16:
         raise ImageError(
             f'compressed image of format {quoted(format_text)} has one channel of 16 bits, as '
