@@ -54,10 +54,10 @@ def test_the_diagnostics_of_detector_and_power_node_warn(
     with alone.host(FakeEngine().seam), power.node(board):
         twins = [Node(name, context=alone.node.context) for name in ('detector', 'power_manager')]
         alone.wait_until(
-            lambda: alone.summary()[0].startswith('2 nodes are called /detector: '), 'the one'
+            lambda: 'nodes are called /detector: ' in alone.summary()[0], 'the one'
         )
         power.wait_for_status(
-            lambda said, *_: said.startswith('2 nodes are called /power_manager: '), 'the other'
+            lambda said, *_: 'nodes are called /power_manager: ' in said, 'the other'
         )
         for twin in twins:
             twin.destroy_node()
