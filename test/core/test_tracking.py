@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from yolov7_trt_ros.core import assignment
 from yolov7_trt_ros.core.assignment import assign, MOST_EXACT
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
@@ -49,6 +50,45 @@ def test_pairs_have_the_largest_sum(seed, rows, columns, digits):
     assert len(set(chosen[0])) == len(set(chosen[1])) == len(chosen[0])
     assert (gains[chosen] > 0).all()
     assert gains[chosen].sum() == pytest.approx(largest_sum(gains))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[int, ...]]:
+    """Return the shapes of matrices that a function of assignment.py is called with from now."""
+    shapes: list[tuple[int, ...]] = []
+    do = getattr(assignment, name)
+
+    def note(part: np.ndarray) -> Any:
+        shapes.append(part.shape)
+        return do(part)
+
+    monkeypatch.setattr(assignment, name, note)
+    return shapes
+
+
+@pytest.mark.parametrize('kind', ['chain', 'blocks', 'equal', 'ranked', 'wide'])
+def test_crowds_of_any_kind_take_bounded_work_and_give_half_of_the_largest_sum(kind, monkeypatch):
+    side = 300
+    gains = np.zeros((side, side))
+    diagonal = np.arange(side)
+    if kind == 'chain':  # each pair is better than the one before: one a round is sure
+        values = np.linspace(0.1, 0.8, 2 * side)
+        gains[diagonal, diagonal] = values[::2]
+        gains[diagonal[:-1], diagonal[1:]] = values[1:-1:2]
+    elif kind == 'blocks':
+        ranks = np.arange(1.0, 61.0)
+        gains = np.kron(np.eye(side // 60), np.outer(ranks, ranks))
+    elif kind == 'equal':
+        gains[:] = 0.5
+    else:
+        gains = np.outer(np.arange(1.0, 1 + (side if kind == 'ranked' else 60)),
+                         np.arange(1.0, side + 1))
+    rounds = counted(monkeypatch, '_take_sure')
+    exact = counted(monkeypatch, '_exactly')
+    rows, columns = assign(gains)
+    assert len(rounds) <= assignment.MOST_ROUNDS
+    assert sum(min(shape) * min(shape) * max(shape) for shape in exact) <= MOST_EXACT**3
+    assert len(set(rows)) == len(set(columns)) == len(rows) and (gains[rows, columns] > 0).all()
+    assert gains[rows, columns].sum() >= gains.max(axis=1).sum() / 2
 
 
 def test_a_crowd_is_paired_one_by_one_and_half_as_well_at_least():
@@ -98,6 +138,20 @@ def test_motion_is_that_of_the_full_filter():
         motion.see(np.arange(5), boxes.astype(np.float32))
     expected = [plain_filter(frames[:, index].astype(np.float32), 0.1) for index in range(5)]
     np.testing.assert_allclose(motion.boxes(), expected, rtol=1e-4)
+
+
+def test_motion_stays_finite_over_any_times():
+    rng = np.random.default_rng(0)
+    boxes = (rng.random((50, 4)) * 200).astype(np.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    motion = TrackMotion.standing(boxes)
+    with np.errstate(all='raise'):
+        for _ in range(800):
+            seconds = rng.choice([0, 1e-9, 1e-3, 0.03, 0.1, 1, 30, 3600])
+            motion.go_on(float(seconds), rng.random(50) < 0.3)
+            seen = np.flatnonzero(rng.random(50) < 0.5)
+            motion.see(seen, (boxes[seen] + rng.normal(0, 2, (len(seen), 4))).astype(np.float32))
+            assert np.isfinite(motion.boxes()).all() and motion._values[2::2].min() >= 0
 
 
 # ---- ids
@@ -213,6 +267,15 @@ def test_what_ends_all_ids(other):
     assert scene.see((10, 0.9, 0), **{**other, 'seconds': 0.1}) == [2]
 
 
+def test_tracks_that_are_ended_do_not_come_back():
+    tracks = TrackSet()
+    assert Scene(tracks=tracks).see((10, 0.9, 0)) == [1]
+    assert Scene(tracks=tracks).see((10, 0.9, 0)) == [1]  # the same stream
+    for _ in range(2):
+        tracks.end('camera')
+    assert Scene(tracks=tracks).see((10, 0.9, 0)) == [2]
+
+
 def test_another_mode_ends_all_ids():
     scene = Scene()
     assert scene.see((10, 0.9, 0)) == [1]
@@ -230,6 +293,47 @@ def test_without_stamps_the_time_of_arrival_counts():
         ]
         assert found == [[1], [1], [1], [2]]
         assert scene.follow(Moment(0, 0), [(10, 0.9, 0)]) == [2]  # arrival does not go back
+
+
+def test_times_of_arrival_count_until_a_stamp_tells_how_long_it_was():
+    scene = Scene(TrackOptions('iou', lost_s=1.0))
+    # stamps in whole seconds, and without any in between: no time counts twice
+    for stamp_s, arrival_s in ((5, 0.0), (5, 0.4), (0, 0.8), (6, 1.2), (6, 1.6)):
+        moment = Moment(stamp_s * NS_PER_S, int(arrival_s * NS_PER_S))
+        assert scene.follow(moment, [(10, 0.9, 0)]) == [1]
+    assert scene.follow(Moment(0, 2 * NS_PER_S), []) == []
+    assert scene.follow(Moment(7 * NS_PER_S, 9 * NS_PER_S), [(10, 0.9, 0)]) == [1]
+    # that one image has no stamp does not hide that they go back
+    assert scene.follow(Moment(0, 9 * NS_PER_S), [(10, 0.9, 0)]) == [1]
+    assert scene.follow(Moment(6 * NS_PER_S, 9 * NS_PER_S), [(10, 0.9, 0)]) == [2]
+
+
+@pytest.mark.parametrize('options', [BYTETRACK, IOU])
+def test_stamps_that_jump_from_end_to_end_again_and_again_end_ids_and_nothing_else(options):
+    scene = Scene(options)
+    ends = -(2**31) * NS_PER_S, 2**31 * NS_PER_S - 1
+    for number in range(1, 50):
+        assert scene.follow(Moment(ends[number % 2], 0), [(10, 0.9, 0)]) == [number]
+    assert scene.follow(Moment(ends[1] + 1, 0), [(10, 0.9, 0)]) == [49]
+
+
+@pytest.mark.parametrize('options', [BYTETRACK, IOU])
+def test_tracks_that_are_kept_are_bounded_whatever_is_found(options):
+    tracker = TrackSet().of('camera')
+    rng = np.random.default_rng(1)
+    count = MOST_TRACKS * 3 // 4
+    for number in range(3):
+        corners = rng.random((count, 2)) * 600
+        found = make_detections(SIZE_WH, *(
+            ((left, top, left + 1, top + 1), 0.9, 0) for left, top in corners.tolist()
+        ))
+        moment = Moment(NS_PER_S + number, 0)
+        for _ in range(2):  # the last ones stay
+            ids = tracker.follow(found, moment, options, SETTINGS, NAMES).track_ids.tolist()
+        assert len(set(ids)) == count
+        assert tracker.count <= MOST_TRACKS + count
+        again = tracker.follow(found, moment, options, SETTINGS, NAMES).track_ids.tolist()
+        assert again == ids
 
 
 def test_no_id_is_given_twice_in_any_stream():

@@ -171,6 +171,17 @@ def test_what_objects_are_followed_by_is_asked_for_and_not_published():
     assert ids == {'a': ['1'], 'b': ['', ''], 'c': ['2'], 'd': ['3', '4']}
 
 
+def test_ids_end_where_objects_are_not_followed_for_a_while():
+    tracks = None
+    for mode, expected in (('iou', ['1']), ('iou', ['1']), ('off', ['']), ('iou', ['2'])):
+        bench = Bench(FakeDetector([FOUND]), {'track': mode, 'track_lost_s': 3600.0})
+        tracks = bench.worker._tracks = tracks or bench.worker._tracks
+        bench.put('a')
+        bench.run_out()
+        (_, message), = bench.published
+        assert [each.id for each in message.detections] == expected
+
+
 def test_ids_go_on_with_the_next_worker():
     bench = Bench(FakeDetector([FOUND]), {'track': 'iou'})
     bench.run()

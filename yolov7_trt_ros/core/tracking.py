@@ -122,10 +122,16 @@ class Tracker:
     def __init__(self, ids: Iterator[int]) -> None:
         self._ids = ids
         self._context: object = None  # what must stay for the tracks to be of any use
-        self._last: Moment | None = None
+        self._arrival_ns: int | None = None
         self._now_ns = self._before_ns = 0  # of this image and the one before; a clock of its own
         self._usual_ns = 0  # between the two images before
+        self._stamp_ns = self._stamped_ns = 0  # the last stamp that told a time, and when it was
         self._forget()
+
+    @property
+    def count(self) -> int:
+        """How many tracks are kept, `MOST_TRACKS` and those of one image at most."""
+        return len(self._marks.ids)
 
     def follow(
         self, found: Detections, moment: Moment, options: TrackOptions, settings: DetectSettings,
@@ -134,8 +140,9 @@ class Tracker:
         """
         Return the detections that `settings` ask for, with the ids of their tracks.
 
-        All tracks end, and new ids are given, where stamps go back, and where the size of images,
-        the class names or the mode are others than before.
+        All tracks end, and new ids are given, where stamps go back, where no image came for
+        `LONGEST_LOST_S`, and where the size of images, the class names or the mode are others
+        than before.
 
         Parameters
         ----------
@@ -149,7 +156,10 @@ class Tracker:
             Of the model.
 
         """
-        seconds = self._pass_time(moment, (found.source_wh, class_names, options.mode))
+        if (found.source_wh, class_names, options.mode) != self._context:
+            self._context = (found.source_wh, class_names, options.mode)
+            self._forget()
+        seconds = self._pass_time(moment)
         self._end_lost(int(options.lost_s * NS_PER_S))
         is_wanted = found.scores > thresholds_of(found.class_ids, settings)
         moves = options.mode == BYTETRACK
@@ -162,18 +172,31 @@ class Tracker:
     def _forget(self) -> None:
         self._motion = TrackMotion.standing(np.empty((0, 4), np.float32))
         self._marks = _Marks(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
+        self._stamped_ns -= self._now_ns  # the clock begins anew: it stays small for any stamps
+        self._now_ns = self._before_ns = 0
 
-    def _pass_time(self, moment: Moment, context: object) -> float:
-        """Go on to an image; returns the seconds since the one before."""
-        last, self._last = self._last or moment, moment
-        step_ns = moment.stamp_ns - last.stamp_ns
-        if not (step_ns and moment.stamp_ns and last.stamp_ns):  # stamps tell nothing
-            step_ns = max(0, moment.arrival_ns - last.arrival_ns)
-        if step_ns < 0 or context != self._context:
-            self._forget()
-        self._context = context
+    def _pass_time(self, moment: Moment) -> float:
+        """
+        Go on to an image; returns the seconds since the one before.
+
+        Where stamps tell nothing the time of arrival counts, until a stamp tells how long it was.
+
+        """
+        stamp_ns, arrival_ns = moment
+        waited_ns = 0 if self._arrival_ns is None else max(0, arrival_ns - self._arrival_ns)
+        self._arrival_ns = arrival_ns
+        step_ns, goes_back = waited_ns, False
+        is_new = stamp_ns not in (0, self._stamp_ns)
+        if is_new and self._stamp_ns:
+            goes_back = stamp_ns < self._stamp_ns
+            counted_ns = self._now_ns - self._stamped_ns
+            step_ns = max(0, stamp_ns - self._stamp_ns - counted_ns)
         self._usual_ns, self._before_ns = self._now_ns - self._before_ns, self._now_ns
-        self._now_ns += max(0, step_ns)
+        self._now_ns += step_ns
+        if goes_back or step_ns > LONGEST_LOST_S * NS_PER_S:
+            self._forget()
+        if is_new:
+            self._stamp_ns, self._stamped_ns = stamp_ns, self._now_ns
         return (self._now_ns - self._before_ns) / NS_PER_S
 
     def _associate(
@@ -234,6 +257,10 @@ class TrackSet:
     def __init__(self) -> None:
         self._ids = itertools.count(1)
         self._trackers: collections.OrderedDict[str, Tracker] = collections.OrderedDict()
+
+    def end(self, stream: str) -> None:
+        """End the tracks of a stream, if there are any."""
+        self._trackers.pop(stream, None)
 
     def of(self, stream: str) -> Tracker:
         """Return the tracks of a stream."""

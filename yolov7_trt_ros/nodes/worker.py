@@ -389,6 +389,7 @@ class DetectionWorker:
         topic = viewed.frame.stream.topic
         own = settings.of(topic)
         if own.track.mode == OFF:
+            self._tracks.end(topic)  # or they went on where it is on again
             return detections
         spec = self._detector.spec
         wanted: DetectSettings = own.detect
