@@ -10,6 +10,7 @@ import pytest
 from yolov7_trt_ros.core.crops import choose_crops, Crop, CropShape, cut, holding, tile
 from yolov7_trt_ros.core.image import ENCODINGS, PixelLayout
 from yolov7_trt_ros.core.preprocess import to_bgr
+from yolov7_trt_ros.core.tiles import TileOptions
 from yolov7_trt_ros.testing import encoded_view, smooth_picture
 
 SIDES = st.integers(32, 120).map(lambda half: 2 * half)
@@ -100,6 +101,26 @@ def test_a_crop_shows_what_is_there_in_every_encoding(name):
     whole = to_bgr(image)[8:40, 10:42].astype(int)
     inner = slice(2, -2)  # a mosaic's colours at the border come from fewer neighbours
     assert np.abs(to_bgr(view).astype(int) - whole)[inner, inner].max() <= 1
+
+
+@pytest.mark.parametrize(('name', 'size_wh', 'layout'), [
+    ('bayer_rggb8', (161, 121), (2, 2)), ('bayer_grbg8', (161, 120), (81, 65)),
+    ('bayer_rggb8', (160, 120), (81, 65)), ('uyvy', (160, 121), (81, 65)),
+    ('nv12', (160, 120), (81, 65)),
+])
+def test_windows_show_the_same_colours_whatever_is_odd(name, size_wh, layout):
+    image = encoded_view(smooth_picture(*size_wh), name)
+    whole, inner = to_bgr(image).astype(int), slice(2, -2)
+    tiles = TileOptions(layout, 0.1).place(size_wh)
+    target = np.array([[0, 0, *size_wh]], np.float32) - [-30, -30, 2, 2]  # low and right
+    crops = choose_crops(
+        target.astype(np.float32), np.ones(1, np.float32), size_wh, CropShape(150, 2), 1
+    )
+    assert len(tiles) > 1 and len(crops) == 1
+    for crop in (*tiles, *crops, *tile(size_wh, CropShape(80, 2))):
+        seen = to_bgr(cut(image, crop)).astype(int)
+        there = whole[crop.top:crop.bottom, crop.left:crop.right]
+        assert np.abs(seen - there)[inner, inner].max() <= 1
 
 
 def test_a_crop_is_a_view_of_the_same_memory():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from yolov7_trt_ros.core.image import ImageView, PixelLayout
 
 EVEN = 2
-"""Crops begin at even pixels and are of even size: no mosaic and no chroma pair is cut."""
+"""Crops begin at even pixels and are as even as the image: no mosaic and chroma pair is cut."""
 
 MOST_TARGETS = 64
 """Targets that are looked at to place crops: the heaviest. It bounds the work."""
@@ -42,7 +42,7 @@ def cut(image: ImageView, crop: Crop) -> ImageView:
     image
         The frame.
     crop
-        Within it; of even position and size for the encodings that share samples.
+        Within it; of even position for the encodings that share samples, and as even as it.
 
     """
     pixels, (width, height) = image.pixels, crop.size_wh
@@ -65,7 +65,7 @@ class CropShape:
     Attributes
     ----------
     side_px
-        Longer side of a crop, even. A frame that is smaller has crops of its own size.
+        Longer side of a crop, even; one more where the frame is odd. A frame that is smaller has crops of its own size.
     margin_px
         A target keeps this distance from each border of the crop that is none of the frame's.
 
@@ -75,8 +75,9 @@ class CropShape:
     margin_px: int
 
     def size_in(self, source_wh: tuple[int, int]) -> tuple[int, int]:
-        """Return the size of a crop in a frame, in pixels."""
-        return min(self.side_px, source_wh[0]), min(self.side_px, source_wh[1])
+        """Return the size of a crop in a frame, in pixels; odd where that is."""
+        width, height = (min(self.side_px + length % EVEN, length) for length in source_wh)
+        return width, height
 
 
 def choose_crops(
@@ -208,7 +209,7 @@ def _centred_on(
 
 
 def _last(length: int, side: int) -> int:
-    """Return where the last window begins; it ends with the frame, unless that is odd."""
+    """Return where the last window begins: evenly, where both sides are odd or both even."""
     return length - side
 
 

@@ -28,7 +28,8 @@ class TileOptions:
     ----------
     layout
         Columns and rows; or width and height of a tile in pixels of the image, where they are
-        `LEAST_SIDE_PX` or more; None: there are no tiles.
+        `LEAST_SIDE_PX` or more: one more, where the image is odd and they are not, or the other
+        way round. None: there are no tiles.
     overlap
         Which share of its width and height a tile has in common with the next one at least, but
         for two pixels, 0..`MOST_OVERLAP`.
@@ -125,22 +126,26 @@ class TileOptions:
     def _along(self, length: int, wanted: int) -> tuple[int, list[int]]:
         """Return the side of the tiles along one side of an image, and where they begin."""
         if self._is_size:
-            side = min(wanted, length)
+            side = min(_as_even_as(length, wanted), length)
             count = 1 + math.ceil((length - side) / (side * (1 - self.overlap)))
         else:
-            side = _even_up(length / (wanted - (wanted - 1) * self.overlap))
+            side = _as_even_as(length, length / (wanted - (wanted - 1) * self.overlap))
             count = wanted
         if side >= length:
             return length, [0]
         begins = spread(length, side, count)
-        while max(np.diff(begins)) > side:  # by a pixel, where sizes are odd: places are even
+        while max(np.diff(begins)) > side:  # by a pixel: places are even
             side, count = (side, count + 1) if self._is_size else (side + EVEN, count)
+            if side >= length:
+                return length, [0]
             begins = spread(length, side, count)
-        return side, begins
+        return side, sorted(set(begins))
 
 
-def _even_up(length: float) -> int:
-    return math.ceil(length / EVEN) * EVEN
+def _as_even_as(length: int, least: float) -> int:
+    """Return the next side that is odd where the image is: then the last tile begins evenly."""
+    side = math.ceil(least)
+    return side + (length - side) % EVEN
 
 
 def read_tiles(text: str) -> tuple[int, int] | None:
