@@ -107,7 +107,8 @@ def _without_parts(
     near = np.flatnonzero(_beyond(found.boxes, crop, source_wh, NEAR_PX))
     if not len(near):
         return found
-    wider = _joined(others)
+    reach = np.array([crop], np.float32)  # all that is found here lies in it
+    wider = _joined([each.chosen(_shares(reach, each.boxes)[0] > 0) for each in others])
     wider = wider.chosen(_beyond(wider.boxes, crop, source_wh, 0.0))
     inside = _shares(found.boxes[near], wider.boxes) >= MOST_OF_IT
     inside &= found.class_ids[near][:, None] == wider.class_ids[None, :]
