@@ -10,7 +10,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.tiles import TileOptions
-from yolov7_trt_ros.errors import InferenceError
+from yolov7_trt_ros.errors import InferenceError, SettingError
 from yolov7_trt_ros.testing import FakeDetector
 
 ASKED = DetectSettings(score_threshold=0.25)
@@ -119,6 +119,14 @@ def test_each_image_of_a_batch_gets_what_is_its_own():
     look = TiledLook(Colours(least_px=100, max_batch=4), GRID)
     found, _ = look.detect_batch([scene((*box, 200, 0)) for box in boxes], ASKED)
     assert [each.boxes_xyxy.tolist() for each in found] == [[box] for box in boxes]
+
+
+@pytest.mark.parametrize('count', [0, 5])
+def test_no_image_and_more_than_it_takes_are_refused(count):
+    engine = Colours(max_batch=4)
+    with pytest.raises(SettingError, match=f'expected 1 to 4 images, got {count}'):
+        TiledLook(engine, GRID).detect_batch([scene()] * count, ASKED)
+    assert engine.batches == []
 
 
 def test_the_settings_of_each_frame_hold_for_the_result():

@@ -15,6 +15,7 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.merge_looks import Look, merge_looks
 from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.core.tiles import TileOptions
+from yolov7_trt_ros.errors import SettingError
 
 SURE_SCORE = 0.0
 """The whole image is always sure: of two scores of one object the higher one counts."""
@@ -86,6 +87,8 @@ class TiledLook:
 
         """
         began_ns = self._clock()
+        if not 1 <= len(images) <= self.max_batch:
+            raise SettingError(f'expected 1 to {self.max_batch} images, got {len(images)}')
         tiles = [self._tiles.place(image.size_wh) for image in images]
         views = [*images, *(
             cut(image, crop) for image, crops in zip(images, tiles, strict=True) for crop in crops
@@ -97,7 +100,7 @@ class TiledLook:
                 whole, [Look(crop, _small(next(shown), crop)) for crop in crops], settings,
                 SURE_SCORE,
             )
-            for whole, crops in zip(found, tiles, strict=False)
+            for whole, crops in zip(found[:len(images)], tiles, strict=True)
         ]
         self._tell(len(images), len(views))
         rest_ns = max(0, self._clock() - began_ns - timings.total_ns)
