@@ -65,7 +65,8 @@ class CropShape:
     Attributes
     ----------
     side_px
-        Longer side of a crop, even; one more where the frame is odd. A frame that is smaller has crops of its own size.
+        Longer side of a crop, even; one more where the frame is odd. A frame that is smaller has
+        crops of its own size.
     margin_px
         A target keeps this distance from each border of the crop that is none of the frame's.
 
