@@ -204,6 +204,8 @@ def test_what_lyrical_has_for_images_in_gpu_memory_is_told_and_not_claimed(
         'rclpy has acceptable_buffer_backends (backends: cuda_buffer_backend; rosidl_buffer: yes; '
         'cuda_buffer: yes); not used by the node, which takes images from the CPU, never run'
     ))
+    node.unlink()
+    assert found('rclpy').found.startswith(f'not known: {node} cannot be read')
 
 
 def profile(path: Path, segment_bytes: object) -> Path:

@@ -41,6 +41,9 @@ def test_a_detector_writes_what_its_diagnostics_say(probe: Probe, tmp_path: Path
     topics = {'image_topics': TOPIC, 'autostart': True}
     with probe.host(engine.seam, prometheus_file=str(path), **topics):
         probe.wait_for_state('active')
+        probe.wait_until(
+            lambda: 'yolov7_trt_ros_images_received_total' in read_file(path), 'the topic')
+        assert 'yolov7_trt_ros_images_per_batch' not in read_file(path)
         camera.ask()
         labels = {'node': '/detector', 'topic': TOPIC}
         probe.wait_until(
@@ -135,7 +138,8 @@ def test_a_file_of_somebody_else_is_neither_replaced_nor_removed(
     path.write_bytes(text)
     file = PrometheusFile(str(path), told.append, '/detector')
     put_until(file, lambda: bool(file.problem))
-    assert 'not written by this node' in file.problem and 'file of its own' in file.problem
+    assert 'was not written by this node' in file.problem and '?' not in file.problem
+    assert 'give each node a file of its own' in file.problem
     file.close()
     assert path.read_bytes() == text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -31,6 +32,11 @@ def test_the_segment_of_the_profile_has_to_fit(tmp_path: Path) -> None:
     profile.write_text('<segment_size>1024</segment_size>')
     assert memory_problem(environment, tmp_path) == ''
     assert memory_problem({'FASTDDS_DEFAULT_PROFILES_FILE': '/nowhere'}, tmp_path) == ''
+    profile.write_text(f'<segment_size>{"9" * 5000}</segment_size>')
+    assert memory_problem(environment, tmp_path) == ''
+    profile.unlink()
+    os.mkfifo(profile)
+    assert memory_problem(environment, tmp_path) == ''
 
 
 def test_without_the_folder_it_is_said(tmp_path: Path) -> None:

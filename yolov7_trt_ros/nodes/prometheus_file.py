@@ -145,8 +145,8 @@ def _check_ours(path: Path, mark: bytes) -> None:
     except ModelFormatError as exc:
         raise InputError(f'prometheus_file {path}: cannot be written: {exc}') from exc
     if head and head != mark:
+        begin = quoted(head.decode(errors='replace').rstrip())
         raise InputError(
-            f'prometheus_file {path}: was not written by this node (it begins with '
-            f'{quoted(head.decode(errors="replace"))}), and is not replaced: give each node a '
-            'file of its own, or remove this one'
+            f'prometheus_file {path}: was not written by this node (it begins with {begin}), and '
+            'is not replaced: give each node a file of its own, or remove this one'
         )

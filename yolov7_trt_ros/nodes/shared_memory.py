@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import contextlib
 import os
 from pathlib import Path
 import re
@@ -12,7 +13,9 @@ FOLDER = Path('/dev/shm')
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 """What Fast DDS 3 (Kilted) and Fast DDS 2 (Jazzy and before) read."""
 
-_SEGMENT = re.compile(r'<segment_size>\s*(\d+)')
+# 32 bits, for Fast DDS refuses more
+_SEGMENT = re.compile(r'<segment_size>\s*([0-9]{1,10})(?![0-9])')
+_MOST_PROFILE_CHARACTERS = 1 << 20
 _DEFAULT_SEGMENT_BYTES = 512 << 10
 _OVERHEAD = 1.05
 """Of a file of Fast DDS over the segment in it: 140,509,728 bytes for 128 MiB."""
@@ -86,9 +89,9 @@ def _segment_bytes(environment: Mapping[str, str]) -> int:
     """Return the largest segment that a profile asks for."""
     sizes = [_DEFAULT_SEGMENT_BYTES]
     for name in filter(None, map(environment.get, PROFILE_VARIABLES)):
-        try:
-            text = Path(name).read_text(encoding='utf-8', errors='replace')
-        except OSError:
-            continue  # Fast DDS says so itself
-        sizes += map(int, _SEGMENT.findall(text))
+        with contextlib.suppress(OSError):  # Fast DDS says so itself
+            if Path(name).is_file():
+                with open(name, encoding='utf-8', errors='replace') as file:
+                    text = file.read(_MOST_PROFILE_CHARACTERS)
+                sizes += map(int, _SEGMENT.findall(text))
     return max(sizes)

@@ -34,7 +34,8 @@ def topic_status(
     values |= camera.facts
     values |= {'rate in (Hz)': f'{in_hz:.1f}', 'rate out (Hz)': f'{out_hz:.1f}'}
     values |= {name: str(value) for name, value in vars(counts).items()}
-    values['images per batch'] = f'{statistics.mean_batch():.2f}'
+    together = f'{statistics.mean_batch():.2f}' if counts.processed else 'unknown'
+    values['images per batch'] = together
     for stage, (p50, p99) in statistics.percentiles_ms().items():
         values[f'{stage} p50 (ms)'] = f'{p50:.2f}'
         values[f'{stage} p99 (ms)'] = f'{p99:.2f}'

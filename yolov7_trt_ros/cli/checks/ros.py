@@ -137,7 +137,10 @@ def _buffers(machine: Machine) -> Check:
     """Tell what there is of rosidl::Buffer, whose messages may lie in the memory of a GPU."""
     name, ours = 'images in GPU memory', 'not used by the node, which takes images from the CPU'
     rclpy = machine.find_module('rclpy')
-    if rclpy is None or not _has_buffer_option(rclpy):
+    has_option = rclpy is not None and _has_buffer_option(rclpy)
+    if has_option is None:
+        return Check(name, OK, f'not known: {rclpy}/node.py cannot be read; {ours}')
+    if not has_option:
         return Check(name, OK, f'rclpy here has no {_BUFFER_OPTION} (Lyrical has); {ours}')
     backends = sorted({
         file.name for prefix in machine.ament_prefixes()
@@ -150,9 +153,9 @@ def _buffers(machine: Machine) -> Check:
     return Check(name, OK, f'rclpy has {_BUFFER_OPTION} ({"; ".join(parts)}); {ours}, never run')
 
 
-def _has_buffer_option(rclpy: Path) -> bool:
-    """Whether a subscription of rclpy takes the option, by its code."""
+def _has_buffer_option(rclpy: Path) -> bool | None:
+    """Whether a subscription of rclpy takes the option, by its code; None if that is unread."""
     try:
         return _BUFFER_OPTION in (rclpy / 'node.py').read_text(errors='replace')
     except OSError:
-        return False
+        return None
