@@ -349,6 +349,18 @@ def test_no_memory_for_a_message_costs_neither_the_message_nor_the_worker(camera
     assert cameras.counts('/a/raw') == {'received': 1}
 
 
+def test_an_event_that_cannot_be_taken_ends_no_worker(cameras, monkeypatch):
+    topic = cameras.images._topics['/a/raw']
+
+    def fails() -> None:
+        raise RuntimeError('no event')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(topic._lost, 'take', fails)
+        topic.take_events()
+    assert 'no event' in cameras.errors[0] and topic.look_ns() > 0
+
+
 def test_an_error_of_rcl_is_counted_once_and_the_next_message_taken(cameras, monkeypatch):
     cameras.send('/a/raw', 1)
     topic = cameras.images._topics['/a/raw']

@@ -93,9 +93,12 @@ class PulledTopic:
             except InvalidHandle:
                 return None  # destroyed meanwhile
             except Exception as exc:  # MemoryError, of rclpy, or a defect: later messages go on
-                self._rest_until_ns = time.monotonic_ns() + _LOOK_NS
-                self._stream.tell(describe_error(exc))
+                self._rest(exc)
                 return None
+
+    def _rest(self, error: Exception) -> None:
+        self._rest_until_ns = time.monotonic_ns() + _LOOK_NS
+        self._stream.tell(describe_error(error))
 
     def close(self) -> None:
         """Take no more; what waits is counted as dropped."""
@@ -116,9 +119,15 @@ class PulledTopic:
     def take_events(self) -> None:
         """Take the events that wait: whoever waits for a message is woken as long as one does."""
         with self._lock:
-            if not self._closed:
+            if self._closed:
+                return
+            try:
                 self._lost.take()
                 self._mismatched.take()
+            except InvalidHandle:
+                pass  # destroyed meanwhile
+            except Exception as exc:  # of rclpy: the worker goes on, and looks here later
+                self._rest(exc)
 
     def has_mismatched(self) -> bool:
         """Whether a publisher has come since this was last asked whose QoS does not fit."""

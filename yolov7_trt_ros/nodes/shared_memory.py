@@ -13,8 +13,7 @@ FOLDER = Path('/dev/shm')
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 """What Fast DDS 3 (Kilted) and Fast DDS 2 (Jazzy and before) read."""
 
-# 32 bits, for Fast DDS refuses more
-_SEGMENT = re.compile(r'<segment_size>\s*([0-9]{1,10})(?![0-9])')
+_SEGMENT = re.compile(r'<segment_size>\s*([0-9]{1,18})(?![0-9])')
 _MOST_PROFILE_CHARACTERS = 1 << 20
 _DEFAULT_SEGMENT_BYTES = 512 << 10
 _OVERHEAD = 1.05
