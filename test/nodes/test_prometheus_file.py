@@ -49,7 +49,7 @@ def test_a_detector_writes_what_its_diagnostics_say(probe: Probe, tmp_path: Path
         probe.wait_until(
             lambda: (labels, 1.0) in read_file(path).get(
                 'yolov7_trt_ros_images_processed_total', []), 'the image in the file')
-        assert probe.counts(TOPIC)['processed'] == 1
+        probe.wait_until(lambda: probe.counts(TOPIC)['processed'] == 1, 'the same to be told')
         refused = probe.set_parameter('prometheus_file', str(tmp_path / 'other.prom'))
         assert 'read-only' in refused
         shutil.rmtree(path.parent)
