@@ -41,6 +41,19 @@ class Meter:
         self.closed += 1
 
 
+class SlowMeter(Meter):
+    """A meter that tells of each reading and waits until it may go on."""
+
+    def __init__(self, begun: queue.SimpleQueue[None], may_read: threading.Semaphore) -> None:
+        super().__init__()
+        self._begun, self._may_read = begun, may_read
+
+    def read(self) -> BoardSample:
+        self._begun.put(None)
+        self._may_read.acquire()
+        return super().read()
+
+
 @pytest.fixture
 def camera(probe: Probe):
     """Return a camera that the test has send."""
@@ -76,13 +89,7 @@ def test_power_is_read_from_when_a_topic_may_be_paused_on(probe: Probe, camera: 
 def test_a_sample_counts_no_longer_once_reading_fails_or_hangs() -> None:
     now_s, begun, may_read = [0.0], queue.SimpleQueue[None](), threading.Semaphore(1)
 
-    class SlowMeter(Meter):
-        def read(self) -> BoardSample:
-            begun.put(None)
-            may_read.acquire()
-            return super().read()
-
-    meter, samples = SlowMeter(), []
+    meter, samples = SlowMeter(begun, may_read), []
     sampler = Sampler(lambda: meter, lambda: 0.01, samples.append, lambda: now_s[0])
     sampler.start()
     begun.get(), begun.get()
