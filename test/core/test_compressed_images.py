@@ -116,7 +116,7 @@ def test_a_jpeg_without_its_end_mark_never_reaches_the_decoder(
 
 
 def test_damaged_pixels_of_a_png_never_reach_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenCV 4.11 ends the process at those of an animated one."""
+    """At those of an animated one OpenCV 4.11 ends the process."""
     monkeypatch.delattr(preprocess.cv2, 'imdecode')
     data = bytearray(FILES['png'])
     data[60] ^= 1
