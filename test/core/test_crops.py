@@ -21,7 +21,7 @@ def frames(draw):
     """Return a frame's size, a shape of crops, and targets that fit into one."""
     source_wh = draw(st.integers(20, 900)), draw(st.integers(20, 900))
     shape = CropShape(draw(SIDES), draw(st.integers(0, 8)))
-    most_px = shape.side_px - 2 * shape.margin_px - 4
+    most_px = shape.side_px - 2 * shape.margin_px - 4 - 1e-3  # float32 may make it a little more
     boxes = []
     for _ in range(draw(st.integers(0, 12))):
         wh = [draw(st.floats(1, min(most_px, side))) for side in source_wh]

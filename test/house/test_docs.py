@@ -203,10 +203,12 @@ def blocks(text: str) -> Iterator[tuple[int, str]]:
 
 
 def sentences(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each sentence of a document and the number of the line where it begins.
+    """
+    Yield each sentence of a document and the number of the line where it begins.
 
     Only `.`, `!`, `?` and the dot between links end a sentence inside a block. Fenced blocks and
     comments are left out. Inline code is one word; a link is its text.
+
     """
     text = same_lines(_FENCE, '', text)
     text = same_lines(_COMMENT, '', text)
