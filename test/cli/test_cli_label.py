@@ -20,7 +20,7 @@ from pycocotools.coco import COCO
 import pytest
 import yaml
 
-from yolov7_trt_ros.cli import label, label_tasks, output
+from yolov7_trt_ros.cli import fleet, label, label_tasks, output
 from yolov7_trt_ros.cli.drives import name_drives
 from yolov7_trt_ros.cli.frame_journal import FrameJournal
 from yolov7_trt_ros.cli.label_folder import LabelFolder
@@ -257,15 +257,16 @@ def test_a_picture_that_is_replaced_meanwhile_has_no_labels_of_the_one_before(
     args = build_parser().parse_args(
         ['label', str(source), '-o', str(out), '--format', 'coco', *SIZE])
     args.class_map = {}
-    with WorkFolder(out, 'label', {}) as work:
-        record = label._look(args, 'source', source, work)
+    drives = {'source': source}
+    with WorkFolder(out, 'label', {}) as work, fleet.runner(args) as run:
+        record = label._look(args, drives, work, run)['source']
         shutil.copy(source / 'coffee.jpg', source / 'astronaut.jpg')
         frames = [LabelledFrame.of_record(each) for each in record['frames']]
         files = LabelFolder(work, 'coco')
         files.begin(frames, record['classes'], {})
         with pytest.raises(InputError, match='has changed since'):
             label._write_pictures(
-                args, {'source': source}, {'source': record['facts']}, frames, work, files)
+                args, drives, {'source': record['facts']}, frames, work, files, run)
     assert not list(out.rglob('*.jpg'))
 
 
