@@ -36,20 +36,19 @@ from yolov7_trt_ros.cli.fleet_dask import dask_runner
 HERE = Path(__file__).parent
 PROGRAM = [sys.executable, '-m', 'yolov7_trt_ros']
 SETTINGS = ['--size', '256', '--threads', '1', '--score-threshold', '0.1']
-FRAMES = 2
 NOTHING_TASKS = 2000
 STATE = '.yolov7_trt_work'
 
 
-def make_bags(folder: Path, count: int) -> list[Path]:
+def make_bags(folder: Path, count: int, frames: int) -> list[Path]:
     """Write bags of cut-outs of a photograph, each other ones."""
     pictures = folder / 'pictures'
     pictures.mkdir()
     bags = []
     for number in range(count):
         files = []
-        for frame in range(FRAMES):
-            top, left = number % 100, 20 * frame
+        for frame in range(frames):
+            top, left = number % 100, 20 * frame % 110
             rgb = skimage.data.astronaut()[top:top + 400, left:left + 400]
             small = cv2.resize(np.ascontiguousarray(rgb[..., ::-1]), (256, 256))
             file = pictures / f'{frame}.jpg'
@@ -147,11 +146,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--bags', type=int, default=200, help='(default: %(default)s)')
+    parser.add_argument('--frames', type=int, default=2, help='a bag (default: %(default)s)')
     parser.add_argument('-o', '--output', type=Path, default=HERE / 'results' / 'fleet.json')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix='yolov7_trt_fleet_') as name:
         folder = Path(name)
-        bags = make_bags(folder, args.bags)
+        bags = make_bags(folder, args.bags, args.frames)
         runs = {}
         for label, words in (
             ('in turn', ()), ('1 worker', ('--workers', '1')), ('2 workers', ('--workers', '2')),
@@ -166,7 +166,7 @@ def main() -> None:
     cost = scheduler_cost()
     per_bag_ms = 1e3 * runs['in turn']['cpu_s'] / args.bags
     result = {
-        'bags': args.bags, 'frames_a_bag': FRAMES, 'settings': SETTINGS, 'runs': runs,
+        'bags': args.bags, 'frames_a_bag': args.frames, 'settings': SETTINGS, 'runs': runs,
         'equal_to_in_turn_byte_for_byte': equal, 'files_compared': len(serial), 'faults': faults,
         'speed_of_2_workers_over_1': round(
             runs['1 worker']['wall_s'] / runs['2 workers']['wall_s'], 2),
