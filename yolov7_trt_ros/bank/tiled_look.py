@@ -10,7 +10,7 @@ import numpy as np
 from yolov7_trt_ros.bank.in_parts import detect_in_parts
 from yolov7_trt_ros.core.crops import Crop, cut
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
+from yolov7_trt_ros.core.detector import BatchDetector, Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.merge_looks import Look, merge_looks
 from yolov7_trt_ros.core.model_spec import ModelSpec
@@ -24,7 +24,7 @@ LARGEST_SHARE = 0.5
 """What is wider or higher than this part of its tile is left to the whole image."""
 
 
-class TiledLook:
+class TiledLook(BatchDetector):
     """
     Looks at each image as a whole and tile by tile, in as few passes as the engine allows.
 
@@ -64,13 +64,6 @@ class TiledLook:
     def max_batch(self) -> int:
         """Return how many whole images are looked at at once; their tiles may take more passes."""
         return self._engine.max_batch
-
-    def detect(
-        self, image: ImageView, settings: DetectSettings
-    ) -> tuple[Detections, FrameTimings]:
-        """Find objects in one image; see `detect_batch`."""
-        found, timings = self.detect_batch([image], settings)
-        return found[0], timings
 
     def detect_batch(
         self, images: Sequence[ImageView], settings: DetectSettings
