@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from yolov7_trt_ros.cli import look_arguments
-from yolov7_trt_ros.cli.main import main
+from yolov7_trt_ros.cli import arguments, look_arguments, open_detectors
+from yolov7_trt_ros.cli.main import build_parser, main
+from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.look_options import MODES
 
 
@@ -96,3 +97,19 @@ def test_eval_measures_two_looks(shared_data: Path, tmp_path: Path):
     assert found['once']['ap'] != found['twice']['ap']
     assert found['twice']['ap'] > found['once']['ap'] - 0.02
     assert 'crops of 128 px an image' in found['twice']['second_look']['told']
+
+
+def test_a_detector_is_kept_for_the_same_looks_alone():
+    """A worker of a Dask scheduler may outlive the run that has opened its detectors."""
+    def kept(*words: str) -> Detector:
+        args = build_parser().parse_args(
+            ['replay', 'in.mcap', '-o', 'out.mcap', '--size', '64', *words])
+        options = arguments.detector_options(args, rectangular=True)
+        return look_arguments.kept_looking(args, options)
+
+    try:
+        whole, tiled = kept(), kept('--tiles', '2x1')
+        assert kept() is whole and kept('--tiles', '2x1') is tiled
+        assert 'tiles' in tiled.facts() and 'tiles' not in whole.facts()
+    finally:
+        open_detectors.close_all()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 import posixpath
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, fleet, labels, look_arguments, open_detectors, output
+from yolov7_trt_ros.cli import arguments, fleet, labels, look_arguments, output
 from yolov7_trt_ros.cli.fleet_result import KeptResults, tell_failures, write_results
 from yolov7_trt_ros.cli.work_folder import WorkFolder
 from yolov7_trt_ros.cli.work_settings import settings_of
@@ -88,9 +88,7 @@ def detect_drive(
     wanted = set(files)
     images = [image for image in annotations.images if image.file_name in wanted]
     options = arguments.detector_options(args, rectangular=args.rectangular)
-    detector = open_detectors.opened(
-        repr(options), partial(look_arguments.open_looking, args, options)
-    )
+    detector = look_arguments.kept_looking(args, options)
     categories = annotations.categories_of(detector.spec.class_names)
     pictures = labels.labelled_pictures(annotations)
     failed: list[str] = []

@@ -193,9 +193,7 @@ class _Looker:
         from yolov7_trt_ros.report.class_renames import ClassRenames
 
         options = arguments.detector_options(args, rectangular=not args.square)
-        self._detector = open_detectors.opened(
-            repr(options), partial(look_arguments.open_looking, args, options)
-        )
+        self._detector = look_arguments.kept_looking(args, options)
         self.backend = self._detector.backend
         self._floor = arguments.detect_settings(args, self._detector.spec.class_names)
         self._names = class_names_of(self._detector.spec)
@@ -280,15 +278,6 @@ class _Second:
 
 def _from_floor(found: Detections, floor: DetectSettings) -> Detections:
     """Return the detections that reach the threshold of their class."""
-    import numpy as np
+    from yolov7_trt_ros.core.decode import thresholds_of
 
-    from yolov7_trt_ros.core.detections import Detections
-
-    own = dict(floor.class_thresholds)
-    least = np.array(
-        [own.get(each, floor.score_threshold) for each in found.class_ids.tolist()], np.float32
-    )
-    kept = found.scores >= least
-    return Detections(
-        found.boxes_xyxy[kept], found.scores[kept], found.class_ids[kept], found.source_wh
-    )
+    return found.chosen(found.scores >= thresholds_of(found.class_ids, floor))

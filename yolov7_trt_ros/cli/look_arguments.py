@@ -7,7 +7,7 @@ from functools import partial
 import sys
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import building, output
+from yolov7_trt_ros.cli import building, open_detectors, output
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import SettingError
 
@@ -117,6 +117,12 @@ def open_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector
         first=partial(building.open_model, engines.first, told),
         second=partial(building.open_model, engines.second, told),
     )
+
+
+def kept_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector:
+    """Return what `open_looking` opens, or has opened for the same in this thread before."""
+    key = repr((options, look_options(args), tile_options(args)))
+    return open_detectors.opened(key, partial(open_looking, args, options))
 
 
 def look_record(args: argparse.Namespace, detector: Detector) -> dict[str, Any]:

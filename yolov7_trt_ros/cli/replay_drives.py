@@ -13,7 +13,6 @@ from yolov7_trt_ros.cli import (
     arguments,
     fleet,
     look_arguments,
-    open_detectors,
     output,
     track_arguments,
 )
@@ -78,9 +77,7 @@ def replay_drive(
     following = Following(track_arguments.track_options(args))
     reader = BagReader(path, topics=args.topics, max_pixels=args.max_pixels)
     options = arguments.detector_options(args, rectangular=not args.square)
-    detector = open_detectors.opened(
-        repr(options), partial(look_arguments.open_looking, args, options)
-    )
+    detector = look_arguments.kept_looking(args, options)
     settings = arguments.detect_settings(args, detector.spec.class_names)
     with (
         DetectionBagWriter(
