@@ -52,7 +52,7 @@ def test_a_detector_writes_what_its_diagnostics_say(probe: Probe, tmp_path: Path
         probe.wait_until(lambda: probe.counts(TOPIC)['processed'] == 1, 'the same to be told')
         refused = probe.set_parameter('prometheus_file', str(tmp_path / 'other.prom'))
         assert 'read-only' in refused
-        shutil.rmtree(path.parent)
+        path.parent.rename(tmp_path / 'gone')  # at once: the node writes meanwhile
         probe.wait_until(lambda: 'prometheus_file' in probe.summary()[0], 'a warning')
         assert probe.summary() == (
             f'prometheus_file {path}: cannot be written: No such file or directory',
