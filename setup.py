@@ -25,7 +25,7 @@ setup(
     package_data={
         package_name: [
             'py.typed', 'models/*.onnx', 'models/*.md',
-            'engine/kernels/*.cu', 'engine/kernels/*.cuh',
+            'engine/device/kernels/*.cu', 'engine/device/kernels/*.cuh',
         ],
     },
     data_files=[

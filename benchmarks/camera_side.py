@@ -26,9 +26,9 @@ from typing import Any
 
 from measured_on import save
 
+from yolov7_trt_ros.core.latency import NS_PER_MS
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.nodes import process
-from yolov7_trt_ros.report.latency import NS_PER_MS
+from yolov7_trt_ros.nodes.process import process_setup
 
 TOPIC, RATE_HZ, WARM_UP = 'camera_side', 15.0, 15
 SEGMENT = '<segment_size>134217728</segment_size>'
@@ -50,7 +50,7 @@ WAYS: dict[str, dict[str, Any]] = {
 def publish(options: dict[str, Any], count: int, size: str) -> None:
     """Publish images once somebody listens, and print what the calls have cost as JSON."""
     if options.get('tuned', True):
-        process.tune_malloc()
+        process_setup.tune_malloc()
     import rclpy
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from ready_bytes import ReadyImage
@@ -89,15 +89,15 @@ def publish(options: dict[str, Any], count: int, size: str) -> None:
 
 def receive(seconds: float) -> None:
     """Take images below rclpy for a time, and print when they were where as JSON."""
-    process.tune_malloc()
+    process_setup.tune_malloc()
     import rclpy
     from rclpy.impl.implementation_singleton import rclpy_implementation
     from rclpy.qos import QoSProfile, ReliabilityPolicy
 
     from yolov7_trt_ros.nodes import qos
-    from yolov7_trt_ros.nodes.cpp_messages import ImageMessage
-    from yolov7_trt_ros.nodes.direct_take import leave_alone, open_direct
-    from yolov7_trt_ros.nodes.rcl_door import OK, TakeInfo
+    from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import ImageMessage
+    from yolov7_trt_ros.nodes.below_rclpy.direct_take import leave_alone, open_direct
+    from yolov7_trt_ros.nodes.below_rclpy.rcl_door import OK, TakeInfo
 
     rclpy.init()
     node = rclpy.create_node('receiver')
@@ -142,18 +142,18 @@ def changed(profile: str, options: dict[str, Any]) -> str:
 def run_way(name: str, args: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
     """Run a camera and a receiver; returns what both have noted."""
     options = WAYS[name]
-    environment = {k: v for k, v in os.environ.items() if k not in process.PROFILE_VARIABLES}
+    environment = {k: v for k, v in os.environ.items() if k not in process_setup.PROFILE_VARIABLES}
     environment |= {
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 100), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'RMW_FASTRTPS_PUBLICATION_MODE': options.get('mode', 'SYNCHRONOUS'),
     }
-    environment |= process.large_image_environment(environment)
+    environment |= process_setup.large_image_environment(environment)
     command = [sys.executable, __file__, '--count', str(args.count), '--size', args.size]
     seconds = args.count / RATE_HZ + 5.0
     receiver = subprocess.Popen(
         [*command, '--receive', str(seconds)], env=environment, stdout=subprocess.PIPE, text=True
     )
-    for variable in process.PROFILE_VARIABLES:
+    for variable in process_setup.PROFILE_VARIABLES:
         if variable in environment:
             own = folder / f'{list(WAYS).index(name)}.xml'
             own.write_text(changed(Path(environment[variable]).read_text(), options))

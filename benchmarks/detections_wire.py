@@ -27,10 +27,11 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.serialized_image import MessageHeader
-from yolov7_trt_ros.nodes import process, qos
+from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
+from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, header_to_msg
-from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.process import process_setup
 
 HEADER = MessageHeader(1_700_000_000, 123_456_789, 'camera_front')
 TURN = WARM_UP = 20
@@ -93,7 +94,7 @@ def main() -> None:
     results = Path(__file__).parent / 'results'
     parser.add_argument('-o', '--output', type=Path, default=results / 'detections_wire.json')
     args = parser.parse_args()
-    process.tune_malloc()  # as the node does
+    process_setup.tune_malloc()  # as the node does
     os.environ |= {
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 100), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'
     }

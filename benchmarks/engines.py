@@ -32,25 +32,25 @@ import photographs
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
-from yolov7_trt_ros.bank.engine_bank import EngineBank, OpenModel
-from yolov7_trt_ros.bank.engine_schedule import Phase
-from yolov7_trt_ros.bank.engine_team import EngineTeam
-from yolov7_trt_ros.bank.pipelined_bank import PipelinedBank
-from yolov7_trt_ros.bank.pipelined_team import PipelinedTeam
-from yolov7_trt_ros.bank.update_machine import ModelId
+from yolov7_trt_ros.bank.team.engine_schedule import Phase
+from yolov7_trt_ros.bank.team.engine_team import EngineTeam
+from yolov7_trt_ros.bank.team.pipelined_team import PipelinedTeam
+from yolov7_trt_ros.bank.update.engine_bank import EngineBank, OpenModel
+from yolov7_trt_ros.bank.update.pipelined_bank import PipelinedBank
+from yolov7_trt_ros.bank.update.update_machine import ModelId
 from yolov7_trt_ros.core.detector import DetectSettings, PipelinedDetector
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.serialized_image import SerializedImage
+from yolov7_trt_ros.core.latency import percentiles_ms
+from yolov7_trt_ros.core.messages.serialized_image import SerializedImage
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
-from yolov7_trt_ros.nodes import parameters
-from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
-from yolov7_trt_ros.nodes.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
-from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
-from yolov7_trt_ros.nodes.team_worker import TeamWorker
-from yolov7_trt_ros.nodes.worker import DetectionWorker
-from yolov7_trt_ros.report.latency import percentiles_ms
-from yolov7_trt_ros.report.machine_load import read_load
+from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.detector.team_worker import TeamWorker
+from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.images.frame_statistics import Counts, TopicStatistics
+from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
+from yolov7_trt_ros.report.bench.machine_load import read_load
 
 SHARES = (0.7, 1.3, 2.2)
 DECIDED = (Phase.TOGETHER, Phase.RESTING)

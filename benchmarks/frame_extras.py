@@ -26,8 +26,8 @@ from measured_on import save
 import numpy as np
 import skimage.data
 
-from yolov7_trt_ros.core.camera_state import WatchLimits
-from yolov7_trt_ros.core.camera_watch import CameraWatch, LEAST_GAP_NS
+from yolov7_trt_ros.core.cameras.state import WatchLimits
+from yolov7_trt_ros.core.cameras.watch import CameraWatch, LEAST_GAP_NS
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.image import ImageView
@@ -36,7 +36,7 @@ from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.zones import read_zones, Zones
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.nodes.process import tune_malloc
+from yolov7_trt_ros.nodes.process.process_setup import tune_malloc
 
 PICTURES, WARM_UP, DETECTIONS = 11, 10, 20
 Extra = Callable[[ImageView], Any]

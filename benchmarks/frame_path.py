@@ -40,7 +40,7 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.nodes.process import tune_malloc
+from yolov7_trt_ros.nodes.process.process_setup import tune_malloc
 
 MODEL = 'yolov7-nano'
 SETTINGS = DetectSettings()

@@ -8,7 +8,7 @@ with locked clocks, the kernel's governor, every fixed clock of the GPU, of whic
 hindsight is kept, an oracle that knows the future, and the governor as the power node runs it,
 which is judged. Besides: loads that alternate, two detectors, and over-heating with tables of
 several lengths. Nothing here was measured on a board;
-`yolov7_trt_ros/emulated_board/simulated_board.py` says what the simulator was calibrated on.
+`benchmarks/governor_simulation/simulated_board.py` says what the simulator was calibrated on.
 Writes results/governor.json and docs/images/governor.png.
 
 """
@@ -25,9 +25,7 @@ from pathlib import Path
 import statistics
 from typing import Any
 
-from measured_on import save
-
-from yolov7_trt_ros.emulated_board.simulated_board import (
+from governor_simulation.simulated_board import (
     BASE,
     clock_states,
     MODES,
@@ -37,8 +35,8 @@ from yolov7_trt_ros.emulated_board.simulated_board import (
     TOP,
     Workload,
 )
-from yolov7_trt_ros.emulated_board.simulated_policies import Fixed, Governed, Oracle, Policy
-from yolov7_trt_ros.emulated_board.simulated_trace import (
+from governor_simulation.simulated_policies import Fixed, Governed, Oracle, Policy
+from governor_simulation.simulated_trace import (
     alternating_trace,
     CALM,
     Detector,
@@ -46,8 +44,10 @@ from yolov7_trt_ros.emulated_board.simulated_trace import (
     random_trace,
     Trace,
 )
-from yolov7_trt_ros.emulated_board.simulator import Outcome, simulate
-from yolov7_trt_ros.power.policy_state import Limits
+from governor_simulation.simulator import Outcome, simulate
+from measured_on import save
+
+from yolov7_trt_ros.power.governor.state import Limits
 
 HERE = Path(__file__).resolve().parent
 REFERENCE = 'MAXN_SUPER + jetson_clocks'

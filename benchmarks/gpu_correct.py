@@ -31,10 +31,10 @@ import kernel_checks as checks  # noqa: E402  (its folder has just been added)
 from yolov7_trt_ros.core.detections import Detections  # noqa: E402
 from yolov7_trt_ros.core.detector import DetectSettings  # noqa: E402
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView  # noqa: E402
-from yolov7_trt_ros.engine.cuda_device import CudaDevice, find_machine  # noqa: E402
-from yolov7_trt_ros.engine.plan import read_manifest, read_plan  # noqa: E402
-from yolov7_trt_ros.engine.trt_api import TrtApi  # noqa: E402
-from yolov7_trt_ros.engine.trt_detector import TrtDetector  # noqa: E402
+from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, find_machine  # noqa: E402
+from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector  # noqa: E402
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan  # noqa: E402
+from yolov7_trt_ros.engine.trt.api import TrtApi  # noqa: E402
 
 SETTINGS = DetectSettings(score_threshold=0.05)
 

@@ -32,12 +32,12 @@ import pycuda.driver as cuda
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.stable_memory import StableMemory
-from yolov7_trt_ros.engine.cuda_device import CudaDevice, find_machine
-from yolov7_trt_ros.engine.frame_layout import copy_rows, image_rows
-from yolov7_trt_ros.engine.memory import DeviceBuffer, PinnedBuffer
-from yolov7_trt_ros.engine.plan import read_manifest, read_plan
-from yolov7_trt_ros.engine.trt_api import TrtApi
-from yolov7_trt_ros.engine.trt_detector import TrtDetector
+from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, find_machine
+from yolov7_trt_ros.engine.device.memory import DeviceBuffer, PinnedBuffer
+from yolov7_trt_ros.engine.gpu.frame_layout import copy_rows, image_rows
+from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan
+from yolov7_trt_ros.engine.trt.api import TrtApi
 
 SETTINGS = DetectSettings()
 SIZES_WH = ((1920, 1080), (1280, 720), (640, 480))

@@ -30,9 +30,9 @@ from measured_on import save
 
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.image_message import view_message
-from yolov7_trt_ros.core.serialized_image import read_image
-from yolov7_trt_ros.engine.plan import ShapeRange
+from yolov7_trt_ros.core.messages.image_message import view_message
+from yolov7_trt_ros.core.messages.serialized_image import read_image
+from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / 'test' / 'kernel_host'), str(ROOT / 'test')]
@@ -42,7 +42,7 @@ SETTINGS = DetectSettings()
 
 
 class NoKernels:
-    """Stands in for engine.kernels.Kernels and for a kernel: nothing is run."""
+    """Stands in for engine.device.kernels.Kernels and for a kernel: nothing is run."""
 
     def __init__(self, architecture: str = '') -> None:
         self.architecture = architecture
@@ -63,7 +63,7 @@ def open_detector(folder: Path) -> Any:
     cuda = emulated_cuda.install()
     load = importlib.import_module
     trt_detector, graphs, upload = (
-        load(f'yolov7_trt_ros.engine.{name}') for name in ('trt_detector', 'graphs', 'upload')
+        load(f'yolov7_trt_ros.engine.gpu.{name}') for name in ('trt_detector', 'graphs', 'upload')
     )
     trt_detector.Kernels = NoKernels
     graphs.driver = emulated_cuda.EmulatedDriver(cuda.state)

@@ -22,14 +22,14 @@ from measured_on import save
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from yolov7_trt_ros.report.engine_layers import (  # noqa: E402  (its folder has just been added)
+from yolov7_trt_ros.report.fusion.engine_layers import (  # noqa: E402  (its folder was added)
     CONVOLUTION,
     load_layers,
     parse_layers,
     QUANTISE,
     REFORMAT,
 )
-from yolov7_trt_ros.report.timed_layers import match_times, TimedLayer  # noqa: E402
+from yolov7_trt_ros.report.fusion.timed_layers import match_times, TimedLayer  # noqa: E402
 
 GROUPS = (CONVOLUTION, 'decoding', REFORMAT, 'activation', QUANTISE, 'other')
 

@@ -16,7 +16,7 @@ import platform
 import sys
 from typing import Any
 
-from yolov7_trt_ros.report.machine_load import read_load
+from yolov7_trt_ros.report.bench.machine_load import read_load
 
 LOAD_BEFORE = read_load()
 REPOSITORY = Path(__file__).resolve().parents[1]

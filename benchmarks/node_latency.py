@@ -39,10 +39,10 @@ from ready_bytes import ReadyImage
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+from yolov7_trt_ros.core.latency import percentiles_ms
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.engine.open import BACKENDS, MEMORIES, PRECISIONS
-from yolov7_trt_ros.nodes import process
-from yolov7_trt_ros.report.latency import percentiles_ms
+from yolov7_trt_ros.nodes.process import process_setup
 
 WARM_UP_S, DRAIN_S, MATCH_S, STOP_S = 2.0, 2.5, 30.0, 30.0
 STAGE_WINDOW, ERROR = 512, b'\2'  # of the node's percentiles; level of a status
@@ -83,7 +83,7 @@ def camera_messages(args: argparse.Namespace) -> list[MessageImage | ReadyImage]
 
 def run_camera(args: argparse.Namespace, index: int) -> None:
     """Publish from the time (ns) that a line of stdin names, then print the stamps as JSON."""
-    process.tune_malloc()
+    process_setup.tune_malloc()
     rclpy.init()
     node = rclpy.create_node(f'camera{index}')
     qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -211,7 +211,7 @@ def node_command(args: argparse.Namespace) -> list[str]:
     parameters = {name: getattr(args, name) for name in names if getattr(args, name)}
     parameters |= {'cuda_graph': str(args.cuda_graph).lower(), 'autostart': 'true'}
     parameters['image_topics'] = ','.join(f'/camera{i}/image_raw' for i in range(args.cameras))
-    command = [sys.executable, '-m', 'yolov7_trt_ros.nodes.detector_node', '--ros-args']
+    command = [sys.executable, '-m', 'yolov7_trt_ros.nodes.detector.detector_node', '--ros-args']
     for name, value in parameters.items():
         command += ['-p', f'{name}:={value}']
     return [*command, '--log-level', 'warn']
@@ -281,9 +281,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.camera is not None:
         return run_camera(args, args.camera)
-    for name in process.PROFILE_VARIABLES:
+    for name in process_setup.PROFILE_VARIABLES:
         os.environ.pop(name, None)
-    os.environ |= process.large_image_environment(os.environ) | {
+    os.environ |= process_setup.large_image_environment(os.environ) | {
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 100), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'
     }
     measured = {}

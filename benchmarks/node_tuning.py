@@ -28,7 +28,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.nodes import process
+from yolov7_trt_ros.nodes.process import process_setup
 
 RATE_HZ, LIMIT_HZ, SETTLE_S = 15.0, 5.0, 1.5
 START_S, STOP_S = 60.0, 20.0
@@ -108,19 +108,19 @@ def main() -> None:
     parser.add_argument('--network-size', type=int, default=320)
     parser.add_argument('--out', type=Path, default=RESULTS)
     args = parser.parse_args()
-    for name in process.PROFILE_VARIABLES:
+    for name in process_setup.PROFILE_VARIABLES:
         os.environ.pop(name, None)
-    os.environ |= process.large_image_environment(os.environ) | {
+    os.environ |= process_setup.large_image_environment(os.environ) | {
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 100), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'
     }
     run = [sys.executable, '-m']
     node = subprocess.Popen([
-        *run, 'yolov7_trt_ros.nodes.detector_node', '--ros-args', '-p', 'autostart:=true',
+        *run, 'yolov7_trt_ros.nodes.detector.detector_node', '--ros-args', '-p', 'autostart:=true',
         '-p', 'backend:=onnx', '-p', 'threads:=1', '-p', f'network_size:={args.network_size}',
         '-p', 'image_topics:=/camera/image_raw', '--log-level', 'warn',
     ])
     camera = subprocess.Popen([
-        *run, 'yolov7_trt_ros.nodes.image_player_node', '--ros-args', '-r', '__ns:=/camera',
+        *run, 'yolov7_trt_ros.nodes.tools.image_player_node', '--ros-args', '-r', '__ns:=/camera',
         '-p', f'source:={args.picture}', '-p', f'rate_hz:={RATE_HZ}', '--log-level', 'warn',
     ])
     try:

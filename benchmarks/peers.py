@@ -31,9 +31,9 @@ from photographs import add_arguments, Bgr, check_boxes, describe, load_frames
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.latency import percentiles_ms
 from yolov7_trt_ros.errors import Yolov7TrtError
-from yolov7_trt_ros.report.agreement import measure_agreement
-from yolov7_trt_ros.report.latency import percentiles_ms
+from yolov7_trt_ros.report.compare.agreement import measure_agreement
 
 SETTINGS = DetectSettings()
 SIZES_WH = ((1920, 1080), (1280, 720), (640, 480))
@@ -61,8 +61,8 @@ def open_usual(args: argparse.Namespace) -> Run:
     """Return what Python code around TensorRT usually does, on the same plan."""
     from plain_gpu import PlainGpu
 
-    from yolov7_trt_ros.engine.plan import read_manifest, read_plan
-    from yolov7_trt_ros.engine.trt_api import TrtApi
+    from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan
+    from yolov7_trt_ros.engine.trt.api import TrtApi
 
     path = Path(needed(args.plan, '--plan'))
     plain = PlainGpu(TrtApi.load(), read_plan(path, read_manifest(path)))
@@ -91,7 +91,7 @@ def open_trtutils(args: argparse.Namespace, preprocessor: str = 'cuda') -> Run:
 
 def open_torch(args: argparse.Namespace) -> Run:
     """Return PyTorch in FP16 on the checkpoint, without compilation."""
-    from yolov7_trt_ros.model.checkpoint import load_network
+    from yolov7_trt_ros.model.checkpoint.load import load_network
     from yolov7_trt_ros.model.torch_detector import TorchDetector
 
     network = load_network(Path(needed(args.checkpoint, '--checkpoint')))

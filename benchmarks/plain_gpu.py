@@ -7,9 +7,9 @@ from plain_way import plain_detections, plain_input
 import pycuda.driver as cuda
 
 from yolov7_trt_ros.core.detector import DetectSettings
-from yolov7_trt_ros.engine.cuda_device import CudaDevice
-from yolov7_trt_ros.engine.memory import DeviceBuffer
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.device.cuda_device import CudaDevice
+from yolov7_trt_ros.engine.device.memory import DeviceBuffer
+from yolov7_trt_ros.engine.trt.api import TrtApi
 
 _SIDE = 640
 

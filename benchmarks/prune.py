@@ -23,12 +23,12 @@ from typing import Any
 from measured_on import measured_on
 import numpy as np
 
-from yolov7_trt_ros.cli.pruning import PruneJob, Pruning
-from yolov7_trt_ros.cli.pruning_inputs import load_labels, make_evaluation
+from yolov7_trt_ros.cli.model_steps.pruning import PruneJob, Pruning
+from yolov7_trt_ros.cli.model_steps.pruning_inputs import load_labels, make_evaluation
 from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS
 from yolov7_trt_ros.errors import MissingDependencyError
-from yolov7_trt_ros.model.distill import RecoverySettings
-from yolov7_trt_ros.model.prune import PruneTarget
+from yolov7_trt_ros.model.prune.choose import PruneTarget
+from yolov7_trt_ros.model.prune.distill import RecoverySettings
 from yolov7_trt_ros.replay.picture_store import PictureStore
 
 TRAINED_SPLIT = 0

@@ -27,8 +27,8 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from yolov7_trt_ros.cli import quantisation  # noqa: E402  (its folder has just been added)
-from yolov7_trt_ros.cli.calibration_pictures import (  # noqa: E402
+from yolov7_trt_ros.cli.model_steps import quantisation  # noqa: E402  (its folder was added)
+from yolov7_trt_ros.cli.model_steps.calibration_pictures import (  # noqa: E402
     FilePictures,
     PictureSets,
     spread,

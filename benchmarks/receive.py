@@ -72,7 +72,7 @@ def receive(way: str, seconds: float) -> None:
     import rclpy
     from rclpy.lifecycle import LifecycleNode
 
-    from yolov7_trt_ros.nodes.process import tune_malloc
+    from yolov7_trt_ros.nodes.process.process_setup import tune_malloc
 
     tune_malloc()
     rclpy.init()
@@ -90,8 +90,8 @@ def take_messages(node: Any, notes: Notes, seconds: float) -> None:
     from rclpy.impl.implementation_singleton import rclpy_implementation
     from sensor_msgs.msg import Image
 
-    from yolov7_trt_ros.core.serialized_image import read_image
-    from yolov7_trt_ros.nodes.direct_take import leave_alone
+    from yolov7_trt_ros.core.messages.serialized_image import read_image
+    from yolov7_trt_ros.nodes.below_rclpy.direct_take import leave_alone
 
     handle = node.create_subscription(Image, transport.TOPIC, leave_alone, transport._qos()).handle
     wait_set = rclpy_implementation.WaitSet(1, 0, 0, 0, 0, 0, node.context.handle)
@@ -111,12 +111,12 @@ def pull_or_push(node: Any, notes: Notes, seconds: float, way: str) -> None:
     """Receive as the node does, with a thread that takes the frames."""
     import rclpy
 
+    from yolov7_trt_ros.nodes.below_rclpy.direct_take import open_direct
     from yolov7_trt_ros.nodes.callback_net import OneThreadExecutor
-    from yolov7_trt_ros.nodes.direct_take import open_direct
-    from yolov7_trt_ros.nodes.image_stream import ImageStream
-    from yolov7_trt_ros.nodes.pulled_images import PulledImages
-    from yolov7_trt_ros.nodes.pushed_images import PushedImages
-    from yolov7_trt_ros.nodes.topic_plan import plan_streams, wanted_topics
+    from yolov7_trt_ros.nodes.images.image_stream import ImageStream
+    from yolov7_trt_ros.nodes.images.pulled_images import PulledImages
+    from yolov7_trt_ros.nodes.images.pushed_images import PushedImages
+    from yolov7_trt_ros.nodes.images.topic_plan import plan_streams, wanted_topics
 
     images: Any = PushedImages(node)
     if way == 'direct':
@@ -158,7 +158,10 @@ def _time_takes(door: Any, notes: Notes) -> None:
 
 def measure(way: str, size: str, count: int) -> dict[str, Any]:
     """Run a camera and a receiver and return what the receiver printed."""
-    from yolov7_trt_ros.nodes.process import large_image_environment, PROFILE_VARIABLES
+    from yolov7_trt_ros.nodes.process.process_setup import (
+        large_image_environment,
+        PROFILE_VARIABLES,
+    )
 
     environment = {k: v for k, v in os.environ.items() if k not in PROFILE_VARIABLES}
     environment |= {
@@ -204,7 +207,7 @@ def main() -> None:
     parser.add_argument('--receive', choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.publish:
-        from yolov7_trt_ros.nodes.process import tune_malloc
+        from yolov7_trt_ros.nodes.process.process_setup import tune_malloc
 
         tune_malloc()
         return transport.publish(*args.publish, args.count)

@@ -33,16 +33,16 @@ from photographs import load_photographs
 
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.engine import refit
-from yolov7_trt_ros.engine.build_progress import BuildProgress
-from yolov7_trt_ros.engine.builder import build_plan, BuildOptions
+from yolov7_trt_ros.engine.building import refit
+from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions
+from yolov7_trt_ros.engine.building.prepared_model import prepare_model, PreparedModel
+from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
 from yolov7_trt_ros.engine.model_files import find_onnx_model
 from yolov7_trt_ros.engine.open import find_machine
-from yolov7_trt_ros.engine.plan import PlanManifest, read_manifest, read_plan, ShapeRange
-from yolov7_trt_ros.engine.prepared_model import prepare_model, PreparedModel
-from yolov7_trt_ros.engine.trt_api import TrtApi
-from yolov7_trt_ros.engine.trt_detector import TrtDetector
-from yolov7_trt_ros.engine.weight_table import changed_weights, stored_arrays
+from yolov7_trt_ros.engine.plan.plan_file import PlanManifest, read_manifest, read_plan, ShapeRange
+from yolov7_trt_ros.engine.plan.weight_table import changed_weights, stored_arrays
+from yolov7_trt_ros.engine.trt.api import TrtApi
+from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
 
 PERIOD_S = 0.01
 FRAMES = 300

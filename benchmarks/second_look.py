@@ -36,22 +36,22 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from yolov7_trt_ros.bank.look_trial import open_looks  # noqa: E402  (its folder was just added)
-from yolov7_trt_ros.bank.tiled_look import SURE_SCORE, TiledLook  # noqa: E402
-from yolov7_trt_ros.core.crops import CropShape, cut, tile  # noqa: E402
+from yolov7_trt_ros.bank.looks.look_trial import open_looks  # noqa: E402  (its folder was added)
+from yolov7_trt_ros.bank.looks.tiled_look import SURE_SCORE, TiledLook  # noqa: E402
 from yolov7_trt_ros.core.detections import Detections  # noqa: E402
 from yolov7_trt_ros.core.detector import Detector, DetectSettings  # noqa: E402
 from yolov7_trt_ros.core.image import ImageView  # noqa: E402
-from yolov7_trt_ros.core.look_options import LookOptions  # noqa: E402
-from yolov7_trt_ros.core.merge_looks import Look, merge_looks  # noqa: E402
-from yolov7_trt_ros.core.tiles import read_tiles, TileOptions  # noqa: E402
+from yolov7_trt_ros.core.looks.crops import CropShape, cut, tile  # noqa: E402
+from yolov7_trt_ros.core.looks.look_options import LookOptions  # noqa: E402
+from yolov7_trt_ros.core.looks.merge_looks import Look, merge_looks  # noqa: E402
+from yolov7_trt_ros.core.looks.tiles import read_tiles, TileOptions  # noqa: E402
 from yolov7_trt_ros.engine.looks import look_engines  # noqa: E402
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector  # noqa: E402
 from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding  # noqa: E402
 from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise  # noqa: E402
-from yolov7_trt_ros.report.accuracy import accuracy_settings  # noqa: E402
-from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations  # noqa: E402
-from yolov7_trt_ros.report.detection_match import match_detections  # noqa: E402
+from yolov7_trt_ros.report.accuracy.average_precision import accuracy_settings  # noqa: E402
+from yolov7_trt_ros.report.accuracy.coco import coco_records, CocoAnnotations  # noqa: E402
+from yolov7_trt_ros.report.compare.detection_match import match_detections  # noqa: E402
 from yolov7_trt_ros.whole_file import write_whole  # noqa: E402
 
 VISION = REPOSITORY.parent / 'shared' / 'data' / 'vision'

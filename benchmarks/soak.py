@@ -36,7 +36,7 @@ from soak_report import report, show
 
 from yolov7_trt_ros.core.topics import detections_topics
 from yolov7_trt_ros.engine.open import BACKENDS
-from yolov7_trt_ros.nodes import process
+from yolov7_trt_ros.nodes.process import process_setup
 
 MODEL_S = 900.0  # a TensorRT plan may have to be built
 IN_TRANSIT_S = 0.3
@@ -262,9 +262,9 @@ def in_work(counters: Counters | None) -> int:
 
 def isolate(folder: Path) -> None:
     """Keep to a ROS domain of our own on this machine."""
-    for name in process.PROFILE_VARIABLES:
+    for name in process_setup.PROFILE_VARIABLES:
         os.environ.pop(name, None)
-    os.environ |= process.large_image_environment(os.environ) | {
+    os.environ |= process_setup.large_image_environment(os.environ) | {
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 19), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'ROS_LOG_DIR': str(folder / 'ros_log'),
     }
@@ -285,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.cameras < 2:
         parser.error('--cameras: at least 2')
-    process.tune_malloc()
+    process_setup.tune_malloc()
     faulthandler.dump_traceback_later(
         MODEL_S + (args.rounds * ROUND_S or args.minutes * 60), exit=True
     )

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from soak_ledger import Ledger
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.nodes.image_player_node import encode_pixels
+from yolov7_trt_ros.nodes.tools.image_player_node import encode_pixels
 
 JPEG = 'jpeg'
 ENCODINGS = ('bgr8', 'mono8', 'yuv422_yuy2', 'rgb8', JPEG)

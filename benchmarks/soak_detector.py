@@ -236,7 +236,8 @@ def start_node(
     command: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a node of the package with its output in a file; it may write so much into one."""
-    own = (sys.executable, '-m', f'yolov7_trt_ros.nodes.{module}')
+    folder = 'detector' if module == 'detector_node' else 'tools'
+    own = (sys.executable, '-m', f'yolov7_trt_ros.nodes.{folder}.{module}')
     arguments = [*(command or own), '--ros-args']
     for name, value in parameters.items():
         arguments += ['-p', f'{name}:={str(value).lower() if isinstance(value, bool) else value}']

@@ -37,7 +37,7 @@ from track_scenes import CLASSES, IMAGE_WH, scene, SceneFrame, SceneSettings  # 
 
 from yolov7_trt_ros.core.detections import Detections  # noqa: E402  (its folder was just added)
 from yolov7_trt_ros.core.detector import DetectSettings  # noqa: E402
-from yolov7_trt_ros.core.tracking import (  # noqa: E402
+from yolov7_trt_ros.core.tracks.tracking import (  # noqa: E402
     BYTETRACK,
     IOU,
     Moment,

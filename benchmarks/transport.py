@@ -60,7 +60,7 @@ def subscribe(seconds: float, *, serialized: bool = False) -> None:
     import rclpy
     from sensor_msgs.msg import Image
 
-    from yolov7_trt_ros.core.serialized_image import read_image
+    from yolov7_trt_ros.core.messages.serialized_image import read_image
 
     rclpy.init()
     node = rclpy.create_node('benchmark_subscriber')
@@ -107,7 +107,10 @@ def _qos() -> Any:
 
 def measure(width: int, height: int, count: int, *, ours: bool) -> dict[str, Any]:
     """Run one pair of processes and return what the subscriber printed."""
-    from yolov7_trt_ros.nodes.process import large_image_environment, PROFILE_VARIABLES
+    from yolov7_trt_ros.nodes.process.process_setup import (
+        large_image_environment,
+        PROFILE_VARIABLES,
+    )
 
     environment = {k: v for k, v in os.environ.items() if k not in PROFILE_VARIABLES}
     environment |= {'ROS_DOMAIN_ID': '87', 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
@@ -145,7 +148,7 @@ def main() -> None:
     parser.add_argument('--tuned', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.tuned:
-        from yolov7_trt_ros.nodes.process import tune_malloc
+        from yolov7_trt_ros.nodes.process.process_setup import tune_malloc
 
         tune_malloc()
     if args.publish:

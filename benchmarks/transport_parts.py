@@ -44,7 +44,7 @@ def run_part(args: argparse.Namespace) -> None:
     """Be the camera or the subscriber, with the QoS and the malloc that were asked for."""
     from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-    from yolov7_trt_ros.nodes.process import tune_malloc
+    from yolov7_trt_ros.nodes.process.process_setup import tune_malloc
 
     if args.tuned:
         tune_malloc()
@@ -58,7 +58,10 @@ def run_part(args: argparse.Namespace) -> None:
 
 def measure(size: str, reliability: str, settings: str, count: int) -> dict[str, Any]:
     """Run one pair of processes and return what the subscriber printed."""
-    from yolov7_trt_ros.nodes.process import large_image_environment, PROFILE_VARIABLES
+    from yolov7_trt_ros.nodes.process.process_setup import (
+        large_image_environment,
+        PROFILE_VARIABLES,
+    )
 
     profile, tuned, serialized = SETTINGS[settings]
     environment = {k: v for k, v in os.environ.items() if k not in PROFILE_VARIABLES}

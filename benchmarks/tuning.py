@@ -24,9 +24,9 @@ from yolov7_trt_ros.core.detector import Detector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine import DetectorOptions, open_detector
 from yolov7_trt_ros.replay.pictures import load_picture
-from yolov7_trt_ros.report import accuracy
-from yolov7_trt_ros.report.coco import CocoAnnotations, evaluate_coco
-from yolov7_trt_ros.report.labels import CocoImage
+from yolov7_trt_ros.report.accuracy import average_precision as accuracy
+from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations, evaluate_coco
+from yolov7_trt_ros.report.accuracy.labels import CocoImage
 
 RESULTS = Path(__file__).resolve().parent / 'results' / 'tuning.json'
 SHAPES = ('rectangle', 'square')

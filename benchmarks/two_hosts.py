@@ -102,7 +102,7 @@ def run_camera(run: Run) -> None:
     from rclpy.signals import SignalHandlerOptions
     from sensor_msgs.msg import CompressedImage, Image
 
-    from yolov7_trt_ros.nodes.process import tune_malloc
+    from yolov7_trt_ros.nodes.process.process_setup import tune_malloc
 
     tune_malloc()
     messages = make_messages(run)
@@ -226,7 +226,7 @@ class Bench:
         return process
 
     def _environment(self, host: str) -> dict[str, str]:
-        from yolov7_trt_ros.nodes.process import profile_variable, PROFILE_VARIABLES
+        from yolov7_trt_ros.nodes.process.process_setup import profile_variable, PROFILE_VARIABLES
 
         run = self._run
         kept = {name: text for name, text in os.environ.items() if name not in PROFILE_VARIABLES}
@@ -246,8 +246,9 @@ class Bench:
             'image_transport': 'compressed' if self._run.encoding == 'jpeg' else 'raw',
         }
         words = [word for item in parameters.items() for word in ('-p', ':='.join(item))]
-        node = self.start('detector', '-m', 'yolov7_trt_ros.nodes.detector_node', '--ros-args',
-                          '--log-level', 'error', *words)
+        node = self.start(
+            'detector', '-m', 'yolov7_trt_ros.nodes.detector.detector_node', '--ros-args',
+            '--log-level', 'error', *words)
         listener = self.start('detector', __file__, '--listen')
         if _line(listener) != 'ready\n':
             raise SystemExit('the node does not detect')
@@ -277,7 +278,7 @@ def measure(run: Run) -> dict[str, Any]:
 
 def summary(sent: dict[str, Any], seen: dict[str, Any], used_s: float) -> dict[str, Any]:
     """Return counts, latency and CPU time of a run."""
-    from yolov7_trt_ros.report.latency import percentiles_ms
+    from yolov7_trt_ros.core.latency import percentiles_ms
 
     stamps_ns, values = set(sent['stamps_ns']), seen['values']
     latencies = [at - stamp for stamp, at in seen['detections'] if stamp in stamps_ns]

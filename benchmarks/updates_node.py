@@ -20,7 +20,7 @@ import sys
 import time
 
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.engine.build_process import build_apart
+from yolov7_trt_ros.engine.building.process import build_apart
 from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
 from yolov7_trt_ros.errors import PlanMissingError
 from yolov7_trt_ros.parent_process import end_with_starter
@@ -56,10 +56,10 @@ def main() -> int:
     if sys.argv[1:] == ['--build']:
         build()
         return 0
-    from yolov7_trt_ros.nodes import parameters
-    from yolov7_trt_ros.nodes.detector_node import DetectorNode
-    from yolov7_trt_ros.nodes.plan_build import Engine, exit_over_builds
-    from yolov7_trt_ros.nodes.running import run_node
+    from yolov7_trt_ros.nodes.detector.detector_node import DetectorNode
+    from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_over_builds
+    from yolov7_trt_ros.nodes.detector_parameters import parameters
+    from yolov7_trt_ros.nodes.process.node_main import run_node
 
     command = [sys.executable, str(Path(__file__).resolve()), '--build']
     engine = Engine(open_built, build_apart=partial(build_apart, command=command))

@@ -15,7 +15,7 @@ from launch.actions import GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 from yolov7_trt_ros.core.topics import detections_topics, is_pattern, split_names
-from yolov7_trt_ros.nodes.launch_parts import (
+from yolov7_trt_ros.nodes.process.launch_parts import (
     COMMON,
     declare,
     file_parameters,

@@ -15,7 +15,7 @@ from launch import LaunchDescription
 from launch.actions import OpaqueFunction, SetEnvironmentVariable
 from launch_ros.actions import LifecycleNode
 
-from yolov7_trt_ros.nodes.launch_parts import (
+from yolov7_trt_ros.nodes.process.launch_parts import (
     declare,
     declare_node,
     declare_parameters,
@@ -24,7 +24,7 @@ from yolov7_trt_ros.nodes.launch_parts import (
     node_settings,
     warn_of_misspelt,
 )
-from yolov7_trt_ros.nodes.process import large_image_environment
+from yolov7_trt_ros.nodes.process.process_setup import large_image_environment
 
 # Launch argument -> type and meaning; each sets the node parameter of the same name.
 PARAMETER_ARGUMENTS = {

@@ -13,7 +13,7 @@ from launch import LaunchDescription
 from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
 
-from yolov7_trt_ros.nodes.launch_parts import (
+from yolov7_trt_ros.nodes.process.launch_parts import (
     declare_node,
     declare_parameters,
     NODE,

@@ -71,7 +71,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope='session')
 def rtx() -> Any:
     """Return the real builder, which needs no GPU; skips the test where it is not installed."""
-    from yolov7_trt_ros.engine.trt_api import TrtApi
+    from yolov7_trt_ros.engine.trt.api import TrtApi
 
     for name in ('tensorrt_rtx', 'tensorrt_rtx_bindings'):
         with contextlib.suppress(ImportError):

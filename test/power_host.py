@@ -10,19 +10,19 @@ import threading
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import board_machine
-from yolov7_trt_ros.power.service import PowerService
-from yolov7_trt_ros.power.service_socket import open_listener
-from yolov7_trt_ros.power.service_verbs import Grants
+from yolov7_trt_ros.power.service.power_service import PowerService
+from yolov7_trt_ros.power.service.socket_files import open_listener
+from yolov7_trt_ros.power.service.verbs import Grants
 
 # A service in a process of its own, on a board whose folder is given.
 SERVE = """
 import sys
 from pathlib import Path
-from yolov7_trt_ros.cli.power_serve import serve
+from yolov7_trt_ros.cli.power.serve import serve
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.boards.catalogue import find_board
 from yolov7_trt_ros.emulated_board.machine import board_machine
-from yolov7_trt_ros.power.service_verbs import Grants
+from yolov7_trt_ros.power.service.verbs import Grants
 board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
 serve(board_machine(board), Path(sys.argv[2]), None, Grants())
 """

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 import sys
 
-from yolov7_trt_ros.nodes import parameters, power_parameters
+from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+from yolov7_trt_ros.nodes.power import power_parameters
 
 NODES = {'detector': parameters.PARAMETERS, 'power': power_parameters.PARAMETERS}
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
+from yolov7_trt_ros.core.forms.model_spec import ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.core.image import Encoding, find_encoding, ImageView, PixelLayout
-from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.errors import InferenceError, SettingError
 
 FAKE_TIMINGS = FrameTimings(preprocess_ns=1_000_000, infer_ns=5_000_000, postprocess_ns=500_000)

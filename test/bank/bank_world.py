@@ -7,8 +7,8 @@ import dataclasses
 
 import numpy as np
 
-from yolov7_trt_ros.bank.engine_bank import EngineBank
-from yolov7_trt_ros.bank.update_machine import ModelId, UpdateLimits
+from yolov7_trt_ros.bank.update.engine_bank import EngineBank
+from yolov7_trt_ros.bank.update.update_machine import ModelId, UpdateLimits
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import random
 
-from yolov7_trt_ros.bank.engine_schedule import EngineSchedule, Phase
+from yolov7_trt_ros.bank.team.engine_schedule import EngineSchedule, Phase
 
 MS = 1_000_000
 SIZE = 'one image'

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from yolov7_trt_ros.bank.engine_health import (
+from yolov7_trt_ros.bank.team.engine_health import (
     EngineHealth,
     FIRST_PAUSE_NS,
     GOOD_TRIALS,
@@ -17,8 +17,8 @@ from yolov7_trt_ros.bank.engine_health import (
     MOST_FAILURES,
     pause_ns,
 )
-from yolov7_trt_ros.bank.engine_schedule import EngineSchedule, FIRST, HANGS_NS, Phase
-from yolov7_trt_ros.bank.engine_times import EngineTimes
+from yolov7_trt_ros.bank.team.engine_schedule import EngineSchedule, FIRST, HANGS_NS, Phase
+from yolov7_trt_ros.bank.team.engine_times import EngineTimes
 
 CONTENTION = (45.0, 59.0)  # a GPU alone, and while DLAs work: NVIDIA/TensorRT#2745
 TEN_MINUTES_S = 600

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.bank.bank_settings import BankSettings
-from yolov7_trt_ros.bank.engine_bank import EngineBank, OpenModel
-from yolov7_trt_ros.bank.engine_health import FIRST_PAUSE_NS, GOOD_TRIALS
-from yolov7_trt_ros.bank.engine_lane import Ticket
-from yolov7_trt_ros.bank.engine_schedule import Phase
-from yolov7_trt_ros.bank.engine_team import EngineTeam
-from yolov7_trt_ros.bank.pipelined_bank import PipelinedBank
-from yolov7_trt_ros.bank.pipelined_team import PipelinedTeam
-from yolov7_trt_ros.bank.update_machine import ModelId, UpdateLimits
+from yolov7_trt_ros.bank.team.engine_health import FIRST_PAUSE_NS, GOOD_TRIALS
+from yolov7_trt_ros.bank.team.engine_lane import Ticket
+from yolov7_trt_ros.bank.team.engine_schedule import Phase
+from yolov7_trt_ros.bank.team.engine_team import EngineTeam
+from yolov7_trt_ros.bank.team.pipelined_team import PipelinedTeam
+from yolov7_trt_ros.bank.update.engine_bank import EngineBank, OpenModel
+from yolov7_trt_ros.bank.update.pipelined_bank import PipelinedBank
+from yolov7_trt_ros.bank.update.update_machine import ModelId, UpdateLimits
 from yolov7_trt_ros.core.detector import PipelinedDetector
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bank_world import ELSEWHERE, IMAGE, NAN, SEEN, SETTINGS, ToldEngine
 import pytest
 
-from yolov7_trt_ros.bank.pipelined_bank import PipelinedBank
-from yolov7_trt_ros.bank.update_machine import UpdateLimits
+from yolov7_trt_ros.bank.update.pipelined_bank import PipelinedBank
+from yolov7_trt_ros.bank.update.update_machine import UpdateLimits
 from yolov7_trt_ros.core.detector import PipelinedDetector
 from yolov7_trt_ros.errors import InferenceError
 

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.bank.crop_budget import CropBudget, share
-from yolov7_trt_ros.bank.engine_bank import EngineBank
-from yolov7_trt_ros.bank.look_trial import open_looks
-from yolov7_trt_ros.bank.pipelined_bank import PipelinedBank
-from yolov7_trt_ros.bank.second_look import look_twice, PipelinedSecondLook, SecondLook
-from yolov7_trt_ros.core.crops import Crop
+from yolov7_trt_ros.bank.looks.crop_budget import CropBudget, share
+from yolov7_trt_ros.bank.looks.look_trial import open_looks
+from yolov7_trt_ros.bank.looks.second_look import look_twice, PipelinedSecondLook, SecondLook
+from yolov7_trt_ros.bank.update.engine_bank import EngineBank
+from yolov7_trt_ros.bank.update.pipelined_bank import PipelinedBank
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings, PipelinedDetector
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.look_options import LookOptions
+from yolov7_trt_ros.core.looks.crops import Crop
+from yolov7_trt_ros.core.looks.look_options import LookOptions
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError, ModelNotFoundError, SettingError
 from yolov7_trt_ros.testing import fake_spec, FakeDetector
 

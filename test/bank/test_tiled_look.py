@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.bank.tiled_look import TiledLook
+from yolov7_trt_ros.bank.looks.tiled_look import TiledLook
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.tiles import TileOptions
+from yolov7_trt_ros.core.looks.tiles import TileOptions
 from yolov7_trt_ros.errors import InferenceError, SettingError
 from yolov7_trt_ros.testing import FakeDetector
 

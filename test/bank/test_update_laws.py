@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule, RuleBasedStateMachine
 import pytest
 
-from yolov7_trt_ros.bank.update_machine import ModelId, UpdateLimits
+from yolov7_trt_ros.bank.update.update_machine import ModelId, UpdateLimits
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.errors import InferenceError, SettingError
 

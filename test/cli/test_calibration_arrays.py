@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 import pytest
 
-from yolov7_trt_ros.cli.calibration_pictures import load_array, open_pictures
+from yolov7_trt_ros.cli.model_steps.calibration_pictures import load_array, open_pictures
 from yolov7_trt_ros.errors import CalibrationError
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, 3, 6, 10), np.uint8)

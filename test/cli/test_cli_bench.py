@@ -14,15 +14,26 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from yolov7_trt_ros.cli import bench_power, bench_process, bench_setup, bench_where
-from yolov7_trt_ros.cli.bench_run import publishable
+from yolov7_trt_ros.cli.bench import (
+    power as bench_power,
+)
+from yolov7_trt_ros.cli.bench import (
+    process as bench_process,
+)
+from yolov7_trt_ros.cli.bench import (
+    setup as bench_setup,
+)
+from yolov7_trt_ros.cli.bench import (
+    where as bench_where,
+)
+from yolov7_trt_ros.cli.bench.run import publishable
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.emulated_board.machine import open_machine
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.power.rails import RailPower
-from yolov7_trt_ros.power.sample import BoardSample
-from yolov7_trt_ros.power.telemetry import find_source
-from yolov7_trt_ros.report.bench_row import BenchRow, Data, Where
+from yolov7_trt_ros.power.telemetry.sample import BoardSample
+from yolov7_trt_ros.power.telemetry.source import find_source
+from yolov7_trt_ros.report.bench.row import BenchRow, Data, Where
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = ['--seconds', '0.1', '--size', '320', '--threads', '1', '--power', 'none']

@@ -16,11 +16,12 @@ import time
 
 import pytest
 
-from yolov7_trt_ros.cli import build, building
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.engine import trt_api
-from yolov7_trt_ros.engine.builder import BuildOptions
-from yolov7_trt_ros.engine.plan import ShapeRange
+from yolov7_trt_ros.cli.model_steps import building
+from yolov7_trt_ros.cli.verbs import build
+from yolov7_trt_ros.engine.building.builder import BuildOptions
+from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+from yolov7_trt_ros.engine.trt import api as trt_api
 from yolov7_trt_ros.errors import BuildError, PlanError, SettingError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -19,13 +19,13 @@ from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from ruamel.yaml import YAML  # rosbags brings it
 import skimage.data
 
-from yolov7_trt_ros.cli.compare import DEFAULTS
 from yolov7_trt_ros.cli.main import build_parser, main
+from yolov7_trt_ros.cli.verbs.compare import DEFAULTS
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.replay.detection_message import DetectionMessages, DETECTIONS_TYPE
-from yolov7_trt_ros.replay.rosbags_door import load_typestore
-from yolov7_trt_ros.report.compare_limits import CompareLimits
-from yolov7_trt_ros.report.detection_compare import CompareSettings
+from yolov7_trt_ros.replay.bags.detection_message import DetectionMessages, DETECTIONS_TYPE
+from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore
+from yolov7_trt_ros.report.compare.detection_compare import CompareSettings
+from yolov7_trt_ros.report.compare.limits import CompareLimits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOPIC = '/camera/detections'

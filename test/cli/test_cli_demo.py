@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from yolov7_trt_ros.cli import demo, demo_summary
-from yolov7_trt_ros.cli.demo_run import Played, Processes
-from yolov7_trt_ros.cli.demo_source import find_source
-from yolov7_trt_ros.cli.demo_start import START_S, wait_until_ready
+from yolov7_trt_ros.cli.demo import summary as demo_summary
+from yolov7_trt_ros.cli.demo.run import Played, Processes
+from yolov7_trt_ros.cli.demo.source import find_source
+from yolov7_trt_ros.cli.demo.start import START_S, wait_until_ready
+from yolov7_trt_ros.cli.verbs import demo
 from yolov7_trt_ros.errors import InputError, Yolov7TrtError
 
 ACTIVE = {'state': 'active', 'message': 'active', 'backend': 'TensorRT', 'last error': 'none'}

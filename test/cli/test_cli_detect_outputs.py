@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.cli import arguments
-from yolov7_trt_ros.cli.detect import expand_patterns
 from yolov7_trt_ros.cli.main import main
+from yolov7_trt_ros.cli.verbs.detect import expand_patterns
 from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, MAX_PIXELS
 from yolov7_trt_ros.errors import InputError
 

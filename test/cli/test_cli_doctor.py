@@ -17,7 +17,7 @@ from yolov7_trt_ros.cli.checks.machine import Check, find_module, Machine, run_c
 from yolov7_trt_ros.cli.checks.packages import check_packages
 from yolov7_trt_ros.cli.checks.ros import check_ros
 from yolov7_trt_ros.cli.checks.transport import check_transport
-from yolov7_trt_ros.cli.doctor import report
+from yolov7_trt_ros.cli.verbs.doctor import report
 from yolov7_trt_ros.engine.gpu_check import Gpu, GpuQuestions, PlanCache
 from yolov7_trt_ros.errors import InferenceError, MissingDependencyError
 

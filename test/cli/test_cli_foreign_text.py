@@ -16,8 +16,8 @@ from rosbags.typesys import get_typestore, Stores
 
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.replay.detection_message import DetectionMessages, DETECTIONS_TYPE
-from yolov7_trt_ros.replay.rosbags_door import load_typestore
+from yolov7_trt_ros.replay.bags.detection_message import DetectionMessages, DETECTIONS_TYPE
+from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 EVIL = '\x1b[2J\a\u202eevil\x9b\nwithin the limits'

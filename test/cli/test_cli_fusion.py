@@ -10,8 +10,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.engine import trt_api
 from yolov7_trt_ros.engine.model_files import find_model
+from yolov7_trt_ros.engine.trt import api as trt_api
 
 ENGINES = Path(__file__).resolve().parents[1] / 'data' / 'engines'
 NANO = ENGINES / 'yolov7-nano_fp16_rtx_1.7.json'

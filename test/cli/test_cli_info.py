@@ -12,17 +12,18 @@ import onnx_models
 import pytest
 
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
+from yolov7_trt_ros.core.forms.model_spec import ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.engine import open as engine_open
-from yolov7_trt_ros.engine import plan_facts, trt_api
+from yolov7_trt_ros.engine.gpu import plan_facts
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan import (
+from yolov7_trt_ros.engine.plan.plan_file import (
     Machine,
     manifest_path,
     PlanManifest,
     ShapeRange,
     write_plan,
 )
+from yolov7_trt_ros.engine.trt import api as trt_api
 from yolov7_trt_ros.errors import PlanError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -20,17 +20,19 @@ from pycocotools.coco import COCO
 import pytest
 import yaml
 
-from yolov7_trt_ros.cli import fleet, label, label_tasks, output
-from yolov7_trt_ros.cli.drives import name_drives
-from yolov7_trt_ros.cli.frame_journal import FrameJournal
-from yolov7_trt_ros.cli.label_folder import LabelFolder
+from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.cli.fleet import fleet, label_tasks
+from yolov7_trt_ros.cli.fleet.drives import name_drives
+from yolov7_trt_ros.cli.fleet.label_folder import LabelFolder
 from yolov7_trt_ros.cli.main import build_parser, main
-from yolov7_trt_ros.cli.work_folder import STATE, WorkFolder
+from yolov7_trt_ros.cli.verbs import label
+from yolov7_trt_ros.cli.work.frame_journal import FrameJournal
+from yolov7_trt_ros.cli.work.work_folder import STATE, WorkFolder
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import InputError, SettingError
-from yolov7_trt_ros.report.class_renames import ClassRenames, parse_renames
-from yolov7_trt_ros.report.label_set import FORMATS, LabelledFrame
+from yolov7_trt_ros.report.accuracy.class_renames import ClassRenames, parse_renames
+from yolov7_trt_ros.report.accuracy.label_set import FORMATS, LabelledFrame
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COCO_FILE = 'annotations/instances_default.json'

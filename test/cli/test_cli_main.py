@@ -24,8 +24,8 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """Return a verb `detect` whose `run` the test chooses."""
     module = types.ModuleType('detect', 'Made up for a test.\n\nExamples\n--------\n  none\n')
     module.add_arguments = lambda parser: None  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, 'yolov7_trt_ros.cli.detect', module)
-    monkeypatch.setattr('yolov7_trt_ros.cli.detect', module, raising=False)
+    monkeypatch.setitem(sys.modules, 'yolov7_trt_ros.cli.verbs.detect', module)
+    monkeypatch.setattr('yolov7_trt_ros.cli.verbs.detect', module, raising=False)
     return module
 
 

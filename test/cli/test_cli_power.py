@@ -12,13 +12,15 @@ import time
 from damaged_files import full_disk
 import pytest
 
-from yolov7_trt_ros.cli import main, power, power_telemetry
-from yolov7_trt_ros.emulated_board.boards import BOARDS
+from yolov7_trt_ros.cli import main
+from yolov7_trt_ros.cli.power import telemetry as power_telemetry
+from yolov7_trt_ros.cli.verbs import power
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.emulated_board.machine import open_machine
 from yolov7_trt_ros.errors import InputError, SettingError
-from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.rails import RailPower
-from yolov7_trt_ros.power.sample import BoardSample
+from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S
+from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ORIN = ('--emulate', 'orin_nano_super')

@@ -16,18 +16,22 @@ import numpy as np
 import onnx
 import pytest
 
-from yolov7_trt_ros.cli.calibration_pictures import load_array, open_pictures, split_pictures
 from yolov7_trt_ros.cli.main import main
+from yolov7_trt_ros.cli.model_steps.calibration_pictures import (
+    load_array,
+    open_pictures,
+    split_pictures,
+)
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.engine.builder import build_plan, BuildOptions
+from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan import Machine, ShapeRange
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.plan.plan_file import Machine, ShapeRange
+from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import CalibrationError, InputError, SettingError
 from yolov7_trt_ros.replay.pictures import load_picture
-from yolov7_trt_ros.report.accuracy import accuracy_settings
-from yolov7_trt_ros.report.agreement import measure_agreement
+from yolov7_trt_ros.report.accuracy.average_precision import accuracy_settings
+from yolov7_trt_ros.report.compare.agreement import measure_agreement
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NANO = 'yolov7-nano'

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.cli.refit import read_images
-from yolov7_trt_ros.engine import refit, trt_api
-from yolov7_trt_ros.engine.builder import build_plan, BuildOptions
+from yolov7_trt_ros.cli.verbs.refit import read_images
+from yolov7_trt_ros.engine.building import refit
+from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan import Machine, PlanManifest, read_manifest
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.plan.plan_file import Machine, PlanManifest, read_manifest
+from yolov7_trt_ros.engine.trt import api as trt_api
+from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import InputError, RefitError, SettingError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'engine'))

@@ -24,11 +24,11 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 import skimage.data
 
-from yolov7_trt_ros.cli import fleet_dask
-from yolov7_trt_ros.cli.fleet import run_all, Task
-from yolov7_trt_ros.cli.fleet_progress import fleet_progress, progress_text
+from yolov7_trt_ros.cli.fleet import dask_runs as fleet_dask
+from yolov7_trt_ros.cli.fleet.fleet import run_all, Task
+from yolov7_trt_ros.cli.fleet.progress import fleet_progress, progress_text
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.cli.work_folder import STATE
+from yolov7_trt_ros.cli.work.work_folder import STATE
 from yolov7_trt_ros.errors import InputError, ModelError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -157,9 +157,9 @@ def test_names_that_move_the_cursor(
 def test_quantisation_is_scored_on_pictures_as_they_were_labelled(
     labelled: Labelled, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from yolov7_trt_ros.cli.calibration_pictures import FilePictures
     from yolov7_trt_ros.cli.labels import open_annotations
-    from yolov7_trt_ros.cli.model_scores import LabelledScore
+    from yolov7_trt_ros.cli.model_steps.calibration_pictures import FilePictures
+    from yolov7_trt_ros.cli.model_steps.model_scores import LabelledScore
     from yolov7_trt_ros.engine import DetectorOptions, open_detector
 
     picture = labelled.folder / 'img' / 'a.jpg'

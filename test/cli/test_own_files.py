@@ -16,16 +16,10 @@ import cv2
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.cli import demo
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.cli.own_files import OwnFiles, RECORD
-from yolov7_trt_ros.cli.own_mark import (
-    is_own,
-    MARK,
-    mark_mp4,
-    marked_jpeg,
-    marked_png,
-)
+from yolov7_trt_ros.cli.verbs import demo
+from yolov7_trt_ros.cli.work.own_files import OwnFiles, RECORD
+from yolov7_trt_ros.cli.work.own_mark import is_own, MARK, mark_mp4, marked_jpeg, marked_png
 from yolov7_trt_ros.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -301,8 +295,8 @@ def bench_rows() -> Any:
 
 
 def test_a_benchmark_without_a_row_leaves_the_earlier_result(tmp_path: Path) -> None:
-    from yolov7_trt_ros.cli.bench_run import collect
-    from yolov7_trt_ros.report.bench_row import Bench
+    from yolov7_trt_ros.cli.bench.run import collect
+    from yolov7_trt_ros.report.bench.row import Bench
 
     (tmp_path / 'bench.json').write_text('{}')
     bench, was_interrupted = collect(

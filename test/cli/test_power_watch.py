@@ -19,11 +19,11 @@ import time
 
 import pytest
 
-from yolov7_trt_ros.cli import power_watch
-from yolov7_trt_ros.cli.power_view import draw, Marks, Row, WatchHistory
-from yolov7_trt_ros.power.memory import BoardMemory
+from yolov7_trt_ros.cli.power import watch as power_watch
+from yolov7_trt_ros.cli.power.view import draw, Marks, Row, WatchHistory
 from yolov7_trt_ros.power.rails import RailPower
-from yolov7_trt_ros.power.sample import BoardSample
+from yolov7_trt_ros.power.telemetry.memory import BoardMemory
+from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
 SAMPLE = BoardSample(
     time_ns=10**9,

@@ -10,7 +10,7 @@ import pytest
 from yolov7_trt_ros.cli import arguments, look_arguments, open_detectors
 from yolov7_trt_ros.cli.main import build_parser, main
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.core.look_options import MODES
+from yolov7_trt_ros.core.looks.look_options import MODES
 
 
 def test_modes_are_those_of_the_options():

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from yolov7_trt_ros.cli import targets
 from yolov7_trt_ros.cli.main import main
+from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.errors import InputError, SettingError
 
 JPEG = b'\xff\xd8\xff\xe0\x00\x10JFIF'
@@ -163,7 +163,7 @@ def test_json_through_a_pipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize('other', ['notes.txt', 'below/deep.mcap', 'photo.jpg'])
 def test_a_bag_folder_with_other_files_is_not_replaced(tmp_path: Path, other: str) -> None:
     from yolov7_trt_ros.errors import BagError
-    from yolov7_trt_ros.replay.bag_writer import check_output
+    from yolov7_trt_ros.replay.bags.bag_writer import check_output
 
     folder = tmp_path / 'bag'
     folder.mkdir()

@@ -9,10 +9,11 @@ import onnx
 import pytest
 import torch
 
-from yolov7_trt_ros.cli import export as verb
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.model import export, onnx_nms
-from yolov7_trt_ros.model.published import published_table
+from yolov7_trt_ros.cli.verbs import export as verb
+from yolov7_trt_ros.model.export import exporter as export
+from yolov7_trt_ros.model.export import onnx_nms
+from yolov7_trt_ros.model.network.published import published_table
 
 Command = Callable[..., CompletedProcess[str]]
 

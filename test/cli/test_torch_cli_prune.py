@@ -12,16 +12,16 @@ import torch
 
 from yolov7_trt_ros.cli.interruption import Interruption
 from yolov7_trt_ros.cli.main import build_parser, main
-from yolov7_trt_ros.cli.prune import prune_job
-from yolov7_trt_ros.cli.pruning import Pruning
-from yolov7_trt_ros.cli.pruning_inputs import measure_latency_ms
+from yolov7_trt_ros.cli.model_steps.pruning import Pruning
+from yolov7_trt_ros.cli.model_steps.pruning_inputs import measure_latency_ms
+from yolov7_trt_ros.cli.verbs.prune import prune_job
 from yolov7_trt_ros.engine import DetectorOptions
 from yolov7_trt_ros.engine.open import open_detector
-from yolov7_trt_ros.model.architecture import fold_batch_norms, Network
-from yolov7_trt_ros.model.checkpoint import load_network, save_network
-from yolov7_trt_ros.model.layer_table import Row
-from yolov7_trt_ros.model.network_cost import network_cost
-from yolov7_trt_ros.model.published import published_table
+from yolov7_trt_ros.model.checkpoint.load import load_network, save_network
+from yolov7_trt_ros.model.network.architecture import fold_batch_norms, Network
+from yolov7_trt_ros.model.network.layer_table import Row
+from yolov7_trt_ros.model.network.network_cost import network_cost
+from yolov7_trt_ros.model.network.published import published_table
 from yolov7_trt_ros.replay.picture_store import PictureStore
 
 torch.set_num_threads(1)

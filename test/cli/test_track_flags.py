@@ -11,8 +11,8 @@ import numpy as np
 from yolov7_trt_ros.cli import track_arguments
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.tracking import TRACK_MODES, TrackOptions
-from yolov7_trt_ros.report.overlay import annotated_copy
+from yolov7_trt_ros.core.overlay import annotated_copy
+from yolov7_trt_ros.core.tracks.tracking import TRACK_MODES, TrackOptions
 from yolov7_trt_ros.testing import make_detections
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.core.compressed_format import parse_format
 from yolov7_trt_ros.core.image import ImageView, is_measurement
+from yolov7_trt_ros.core.pictures.compressed_format import parse_format
 from yolov7_trt_ros.core.preprocess import decode_compressed, to_bgr
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.testing import smooth_picture

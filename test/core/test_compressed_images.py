@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 import pytest
 
 from yolov7_trt_ros.core import preprocess
-from yolov7_trt_ros.core.picture_header import read_header
+from yolov7_trt_ros.core.pictures.picture_header import read_header
 from yolov7_trt_ros.core.preprocess import decode_compressed, decode_picture
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.testing import colour_blocks, smooth_picture

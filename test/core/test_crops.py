@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.core.crops import choose_crops, Crop, CropShape, cut, holding, tile
 from yolov7_trt_ros.core.image import ENCODINGS, PixelLayout
+from yolov7_trt_ros.core.looks.crops import choose_crops, Crop, CropShape, cut, holding, tile
+from yolov7_trt_ros.core.looks.tiles import TileOptions
 from yolov7_trt_ros.core.preprocess import to_bgr
-from yolov7_trt_ros.core.tiles import TileOptions
 from yolov7_trt_ros.testing import encoded_view, smooth_picture
 
 SIDES = st.integers(32, 120).map(lambda half: 2 * half)

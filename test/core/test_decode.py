@@ -18,14 +18,9 @@ from yolov7_trt_ros.core.decode import (
 )
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
+from yolov7_trt_ros.core.forms.recognise import recognise_model
 from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle
-from yolov7_trt_ros.core.model_spec import (
-    ANCHOR_SETS,
-    ModelSpec,
-    OutputLayout,
-    TensorInfo,
-)
-from yolov7_trt_ros.core.recognise import recognise_model
 from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.testing import fake_spec
 

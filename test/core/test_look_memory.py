@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.core.crops import Crop, CropShape, tile
-from yolov7_trt_ros.core.look_memory import FORGOTTEN_AFTER, LookMemory, MOST_HINTS
-from yolov7_trt_ros.core.look_options import LookOptions
+from yolov7_trt_ros.core.looks.crops import Crop, CropShape, tile
+from yolov7_trt_ros.core.looks.look_memory import FORGOTTEN_AFTER, LookMemory, MOST_HINTS
+from yolov7_trt_ros.core.looks.look_options import LookOptions
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.testing import make_detections
 

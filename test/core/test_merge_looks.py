@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.core.boxes import box_iou
-from yolov7_trt_ros.core.crops import choose_crops, Crop, CropShape, tile
 from yolov7_trt_ros.core.detector import DetectSettings
-from yolov7_trt_ros.core.merge_looks import Look, merge_looks, SAME_IOU
+from yolov7_trt_ros.core.looks.crops import choose_crops, Crop, CropShape, tile
+from yolov7_trt_ros.core.looks.merge_looks import Look, merge_looks, SAME_IOU
 from yolov7_trt_ros.testing import make_detections
 
 WH = (400, 300)

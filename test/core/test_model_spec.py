@@ -16,14 +16,14 @@ from yolov7_trt_ros.core.class_names import (
     repeated_note,
     visible,
 )
-from yolov7_trt_ros.core.model_spec import (
+from yolov7_trt_ros.core.forms.model_spec import (
     ANCHOR_SETS,
     check_input,
     ModelSpec,
     OutputLayout,
     TensorInfo,
 )
-from yolov7_trt_ros.core.recognise import recognise_model
+from yolov7_trt_ros.core.forms.recognise import recognise_model
 from yolov7_trt_ros.errors import ModelLayoutError
 
 WH = (640, 640)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 import pytest
 
-from yolov7_trt_ros.core.picture_header import picture_kind, read_header
+from yolov7_trt_ros.core.pictures.picture_header import picture_kind, read_header
 from yolov7_trt_ros.core.preprocess import decode_picture
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.testing import smooth_picture

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from rosbags.typesys import get_typestore, Stores
 
-from yolov7_trt_ros.core.image_message import view_message
-from yolov7_trt_ros.core.serialized_image import (
+from yolov7_trt_ros.core.messages.image_message import view_message
+from yolov7_trt_ros.core.messages.serialized_image import (
     read_compressed_image,
     read_image,
     read_stamp_ns,

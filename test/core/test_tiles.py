@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.cli import look_arguments
-from yolov7_trt_ros.core.tiles import MOST_TILES, read_tiles, TileOptions
+from yolov7_trt_ros.core.looks.tiles import MOST_TILES, read_tiles, TileOptions
 from yolov7_trt_ros.errors import InferenceError, SettingError
 
 SIDES = st.integers(1, 3000)

@@ -11,13 +11,19 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.core import assignment
-from yolov7_trt_ros.core.assignment import assign, MOST_EXACT
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms import assignment
+from yolov7_trt_ros.core.forms.assignment import assign, MOST_EXACT
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.core.track_motion import PLACE_SHARE, SPEED_SHARE, STEP_S, TrackMotion
-from yolov7_trt_ros.core.tracking import Moment, MOST_STREAMS, MOST_TRACKS, TrackOptions, TrackSet
+from yolov7_trt_ros.core.tracks.track_motion import PLACE_SHARE, SPEED_SHARE, STEP_S, TrackMotion
+from yolov7_trt_ros.core.tracks.tracking import (
+    Moment,
+    MOST_STREAMS,
+    MOST_TRACKS,
+    TrackOptions,
+    TrackSet,
+)
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.testing import make_detections
 

@@ -18,12 +18,11 @@ from onnx_models import brightness_grid, grid_centres, save
 import pytest
 from tensorrt_surfaces import surface
 
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.engine import builder
-from yolov7_trt_ros.engine.build_progress import BuildProgress
-from yolov7_trt_ros.engine.builder import build_plan, BuildOptions, choose_profiles
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
+from yolov7_trt_ros.engine.building import builder
+from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions, choose_profiles
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan import (
+from yolov7_trt_ros.engine.plan.plan_file import (
     Machine,
     manifest_path,
     PlanManifest,
@@ -31,8 +30,9 @@ from yolov7_trt_ros.engine.plan import (
     read_plan,
     ShapeRange,
 )
-from yolov7_trt_ros.engine.trt_api import TrtApi
-from yolov7_trt_ros.engine.trt_network import BuildSettings
+from yolov7_trt_ros.engine.trt.api import TrtApi
+from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
+from yolov7_trt_ros.engine.trt.network import BuildSettings
 from yolov7_trt_ros.errors import (
     BuildError,
     ModelFormatError,
@@ -472,8 +472,8 @@ def test_profiles_are_bound_on_request() -> None:
 
 
 def test_progress_is_never_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('yolov7_trt_ros.engine.build_progress.SILENCE_S', 0.1)
-    monkeypatch.setattr('yolov7_trt_ros.engine.build_progress._TICK_S', 0.02)
+    monkeypatch.setattr('yolov7_trt_ros.engine.trt.build_progress.SILENCE_S', 0.1)
+    monkeypatch.setattr('yolov7_trt_ros.engine.trt.build_progress._TICK_S', 0.02)
     reports: list[tuple[str, float | None]] = []
     progress = BuildProgress(lambda *state: reports.append(state), lambda: False)
     with progress.reporting():

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from tensorrt_surfaces import surface, VERSIONS
 
-from yolov7_trt_ros.engine import built_layers
-from yolov7_trt_ros.engine.built_layers import build_layers, inspect_plan
-from yolov7_trt_ros.engine.layer_log import LayerLog, parse_layer, recorded_layers
+from yolov7_trt_ros.engine.layers import built_layers
+from yolov7_trt_ros.engine.layers.built_layers import build_layers, inspect_plan
+from yolov7_trt_ros.engine.layers.layer_log import LayerLog, parse_layer, recorded_layers
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan import Shape, ShapeRange
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.plan.plan_file import Shape, ShapeRange
+from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import (
     BuildError,
     InferenceError,
@@ -115,7 +115,7 @@ def test_a_plan_where_there_is_no_gpu(tmp_path: Path) -> None:
 
 
 def _machine(api: TrtApi) -> Any:
-    from yolov7_trt_ros.engine.plan import Machine
+    from yolov7_trt_ros.engine.plan.plan_file import Machine
 
     return Machine(api.flavour, api.version, '8.0', 'GPU', '')
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from yolov7_trt_ros.engine.builder import build_plan, BuildOptions, report_dla
-from yolov7_trt_ros.engine.dla_report import DlaReport, place_layers, PlacedLayer
+from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions, report_dla
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan import Machine, ShapeRange
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.plan.plan_file import Machine, ShapeRange
+from yolov7_trt_ros.engine.trt.api import TrtApi
+from yolov7_trt_ros.engine.trt.dla_report import DlaReport, place_layers, PlacedLayer
 from yolov7_trt_ros.errors import BuildError
 
 NANO = find_model('yolov7-nano')

@@ -11,8 +11,8 @@ import pytest
 from yolov7_trt_ros.core.boxes import box_iou
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, OutputLayout
 from yolov7_trt_ros.core.preprocess import decode_compressed
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 

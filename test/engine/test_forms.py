@@ -13,8 +13,8 @@ import pytest
 from test_export_forms import assert_same
 
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import InferenceError, ModelLayoutError
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from yolov7_trt_ros.engine import gpu_check, kernel_compiler
+from yolov7_trt_ros.engine import gpu_check
+from yolov7_trt_ros.engine.device import kernel_compiler
 from yolov7_trt_ros.errors import InferenceError, MissingDependencyError
 
 

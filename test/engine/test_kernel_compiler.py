@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from yolov7_trt_ros.engine import kernel_compiler
-from yolov7_trt_ros.engine.kernel_compiler import compiled, read_source, SOURCES
+from yolov7_trt_ros.engine.device import kernel_compiler
+from yolov7_trt_ros.engine.device.kernel_compiler import compiled, read_source, SOURCES
 from yolov7_trt_ros.errors import MissingDependencyError
 
 ELF = b'\x7fELF'

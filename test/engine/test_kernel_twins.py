@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
 from host_kernels import HostKernels  # noqa: E402, I100
 import kernel_checks as checks  # noqa: E402  (its folder has just been added)
 
-KERNELS = ROOT / 'yolov7_trt_ros' / 'engine' / 'kernels'
+KERNELS = ROOT / 'yolov7_trt_ros' / 'engine' / 'device' / 'kernels'
 NAMES = sorted({encoding.name for encoding in ENCODINGS.values()})
 
 
@@ -79,7 +79,7 @@ def test_letterbox_equals_the_cpu_path_on_random_images(
 def test_rows_without_weight_are_neither_uploaded_nor_read(
     launcher: HostLauncher, encoding: str
 ) -> None:
-    from yolov7_trt_ros.engine.frame_layout import plan_source, SourceKey
+    from yolov7_trt_ros.engine.gpu.frame_layout import plan_source, SourceKey
 
     rng = np.random.default_rng(1)
     kind = ENCODINGS[encoding]

@@ -10,15 +10,15 @@ from tensorrt_surfaces import surface, VERSIONS
 from test_built_layers import PLAN
 from test_trt_detector_emulated import gpu, PROFILES  # noqa: F401  (a fixture)
 
-from yolov7_trt_ros.engine.layer_times import time_engine_layers, time_layers
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.layers.layer_times import time_engine_layers, time_layers
+from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import (
     InferenceError,
     MissingDependencyError,
     PlanError,
     SettingError,
 )
-from yolov7_trt_ros.report.timed_layers import match_times
+from yolov7_trt_ros.report.fusion.timed_layers import match_times
 
 
 @pytest.mark.parametrize('version', VERSIONS)
@@ -39,7 +39,7 @@ def test_each_run_tells_its_layers_once(version: str) -> None:
 def test_medians_over_the_runs_that_count(gpu: Any, shape: Any) -> None:  # noqa: F811
     state = gpu.cuda.state
     before = state.used, state.contexts
-    with gpu.modules['cuda_device'].CudaDevice():
+    with gpu.modules['device.cuda_device'].CudaDevice():
         engine = gpu_engine(gpu)
         times = time_engine_layers(engine, shape, 5)
     assert (state.used, state.contexts) == before
@@ -67,7 +67,7 @@ def test_a_network_that_does_not_run_leaves_nothing_behind(gpu: Any) -> None:  #
     before = state.used, state.contexts
     engine = gpu_engine(gpu)
     engine.api.fail_next = 1
-    with gpu.modules['cuda_device'].CudaDevice(), pytest.raises(InferenceError):
+    with gpu.modules['device.cuda_device'].CudaDevice(), pytest.raises(InferenceError):
         time_engine_layers(engine, (1, 3, 64, 64), 5)
     assert (state.used, state.contexts) == before
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.engine.builder import BuildOptions
-from yolov7_trt_ros.engine.manifest_values import LARGEST, Values
-from yolov7_trt_ros.engine.plan import (
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
+from yolov7_trt_ros.engine.building.builder import BuildOptions
+from yolov7_trt_ros.engine.building.plan_cache import rebuild_options
+from yolov7_trt_ros.engine.plan.manifest_values import LARGEST, Values
+from yolov7_trt_ros.engine.plan.plan_file import (
     differences,
     Machine,
     manifest_path,
@@ -30,8 +31,7 @@ from yolov7_trt_ros.engine.plan import (
     ShapeRange,
     write_plan,
 )
-from yolov7_trt_ros.engine.plan_cache import rebuild_options
-from yolov7_trt_ros.engine.weight_table import WeightTable
+from yolov7_trt_ros.engine.plan.weight_table import WeightTable
 from yolov7_trt_ros.errors import BuildError, PlanError, SettingError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

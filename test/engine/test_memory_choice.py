@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from yolov7_trt_ros.engine.memory_choice import (
+from yolov7_trt_ros.engine.device.memory_choice import (
     decide,
     KeptChoice,
     MemoryChoice,

@@ -14,8 +14,8 @@ from skimage import data as skimage_data
 
 from yolov7_trt_ros.core.boxes import box_iou
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.engine import DetectorOptions, open_detector
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector

@@ -12,16 +12,15 @@ from typing import Any
 import pytest
 from tensorrt_surfaces import surface
 
-from yolov7_trt_ros.engine import (
-    build_needed_plan,
-    DetectorOptions,
-    open_detector,
-    open_or_build,
-    trt_api,
+from yolov7_trt_ros.engine import build_needed_plan, DetectorOptions, open_detector, open_or_build
+from yolov7_trt_ros.engine.building.plan_cache import (
+    cached_plan,
+    needed_profile,
+    plan_cache_folder,
 )
-from yolov7_trt_ros.engine.plan import Machine, manifest_path, read_manifest
-from yolov7_trt_ros.engine.plan_cache import cached_plan, needed_profile, plan_cache_folder
-from yolov7_trt_ros.engine.plan_facts import load_plan_facts
+from yolov7_trt_ros.engine.gpu.plan_facts import load_plan_facts
+from yolov7_trt_ros.engine.plan.plan_file import Machine, manifest_path, read_manifest
+from yolov7_trt_ros.engine.trt import api as trt_api
 from yolov7_trt_ros.errors import (
     BuildError,
     MissingDependencyError,
@@ -33,7 +32,7 @@ from yolov7_trt_ros.errors import (
 )
 
 BuildModel = Callable[..., Path]
-CUDA_DEVICE = 'yolov7_trt_ros.engine.cuda_device'
+CUDA_DEVICE = 'yolov7_trt_ros.engine.device.cuda_device'
 ORIN = Machine('TensorRT', '8.6.0', '12.2', 'Orin', '8.7')
 
 
@@ -76,7 +75,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     detector: Any = types.ModuleType('trt_detector')
     detector.TrtDetector = Detector
     monkeypatch.setitem(sys.modules, CUDA_DEVICE, device)
-    monkeypatch.setitem(sys.modules, 'yolov7_trt_ros.engine.trt_detector', detector)
+    monkeypatch.setitem(sys.modules, 'yolov7_trt_ros.engine.gpu.trt_detector', detector)
     monkeypatch.setitem(sys.modules, 'tensorrt_stand_in', surface('8.6'))
     monkeypatch.setattr(trt_api, 'MODULES', ('tensorrt_stand_in',))
     return made

@@ -10,8 +10,8 @@ from onnx_models import save
 import pytest
 
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, OutputLayout
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import ModelLayoutError, SettingError
 

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from yolov7_trt_ros.cli import build as build_verb
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.engine.builder import BuildOptions, PRECISIONS
-from yolov7_trt_ros.engine.plan import (
+from yolov7_trt_ros.cli.verbs import build as build_verb
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
+from yolov7_trt_ros.engine.building.builder import BuildOptions, PRECISIONS
+from yolov7_trt_ros.engine.plan.plan_file import (
     differences,
     Machine,
     manifest_path,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from yolov7_trt_ros.engine import kernel_compiler
-from yolov7_trt_ros.engine.builder import read_timings
-from yolov7_trt_ros.engine.plan import read_manifest, read_plan
-from yolov7_trt_ros.engine.plan_owner import read_own_file
+from yolov7_trt_ros.engine.building.builder import read_timings
+from yolov7_trt_ros.engine.device import kernel_compiler
+from yolov7_trt_ros.engine.plan.owner import read_own_file
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan
 from yolov7_trt_ros.errors import PlanError, UntrustedPlanError
 
 OTHER_UID = 12345

@@ -15,13 +15,13 @@ import onnx_models
 import onnxruntime
 import pytest
 
-from yolov7_trt_ros.core.model_spec import OutputLayout
-from yolov7_trt_ros.engine.build_progress import BuildProgress
-from yolov7_trt_ros.engine.builder import BuildOptions
+from yolov7_trt_ros.core.forms.model_spec import OutputLayout
+from yolov7_trt_ros.engine.building.builder import BuildOptions
+from yolov7_trt_ros.engine.building.prepared_model import prepare_model, PreparedModel
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan import ShapeRange
-from yolov7_trt_ros.engine.prepared_model import prepare_model, PreparedModel
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+from yolov7_trt_ros.engine.trt.api import TrtApi
+from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
 from yolov7_trt_ros.errors import BuildError
 from yolov7_trt_ros.onnx_tools.runtime import run_session
 

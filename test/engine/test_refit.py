@@ -15,13 +15,15 @@ import numpy as np
 import onnx
 import pytest
 
+from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import OutputLayout
-from yolov7_trt_ros.engine import build_needed_plan, DetectorOptions, refit
-from yolov7_trt_ros.engine.build_progress import BuildProgress
-from yolov7_trt_ros.engine.builder import BuildOptions
+from yolov7_trt_ros.engine import build_needed_plan, DetectorOptions
+from yolov7_trt_ros.engine.building import refit
+from yolov7_trt_ros.engine.building.builder import BuildOptions
+from yolov7_trt_ros.engine.building.plan_cache import cached_plan, refittable_plan
+from yolov7_trt_ros.engine.building.prepared_model import prepare_model, PreparedModel
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan import (
+from yolov7_trt_ros.engine.plan.plan_file import (
     manifest_path,
     PlanManifest,
     read_manifest,
@@ -29,9 +31,8 @@ from yolov7_trt_ros.engine.plan import (
     ShapeRange,
     write_plan,
 )
-from yolov7_trt_ros.engine.plan_cache import cached_plan, refittable_plan
-from yolov7_trt_ros.engine.prepared_model import prepare_model, PreparedModel
-from yolov7_trt_ros.engine.weight_table import changed_weights, table_of
+from yolov7_trt_ros.engine.plan.weight_table import changed_weights, table_of
+from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
 from yolov7_trt_ros.errors import (
     BuildError,
     ModelFormatError,
@@ -50,7 +51,7 @@ import emulated_cuda  # noqa: E402, I100  (its folder has just been added)
 
 NANO = find_model('yolov7-nano')
 SIZE = ShapeRange(*[(1, 3, 96, 128)] * 3)
-MODULES = ('cuda_device', 'memory', 'plan_probe')
+MODULES = ('device.cuda_device', 'device.memory', 'gpu.plan_probe')
 HEAD = 'model.77.m.0.bias'
 
 
@@ -451,7 +452,7 @@ def build_or_refit(
     def build_plan(*_: Any, **__: Any) -> None:
         raise Built
 
-    monkeypatch.setattr('yolov7_trt_ros.engine.builder.build_plan', build_plan)
+    monkeypatch.setattr('yolov7_trt_ros.engine.building.builder.build_plan', build_plan)
     return build_needed_plan(options, lambda *_: None, lambda: cancelled)
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from tensorrt_surfaces import surface, VERSIONS
 
-from yolov7_trt_ros.engine import trt_api
-from yolov7_trt_ros.engine.build_progress import BuildProgress
-from yolov7_trt_ros.engine.plan import ShapeRange
-from yolov7_trt_ros.engine.trt_api import TrtApi
-from yolov7_trt_ros.engine.trt_messages import Messages
-from yolov7_trt_ros.engine.trt_network import BuildSettings
-from yolov7_trt_ros.engine.trt_refit import refit_engine
+from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+from yolov7_trt_ros.engine.trt import api as trt_api
+from yolov7_trt_ros.engine.trt.api import TrtApi
+from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
+from yolov7_trt_ros.engine.trt.messages import Messages
+from yolov7_trt_ros.engine.trt.network import BuildSettings
+from yolov7_trt_ros.engine.trt.refitter import refit_engine
 from yolov7_trt_ros.errors import (
     BuildError,
     InferenceError,

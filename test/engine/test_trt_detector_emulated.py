@@ -23,12 +23,12 @@ import pytest
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec
 from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan import Machine, PlanManifest, ShapeRange
+from yolov7_trt_ros.engine.plan.plan_file import Machine, PlanManifest, ShapeRange
 from yolov7_trt_ros.errors import (
     DeviceLostError,
     DeviceMemoryError,
@@ -47,8 +47,9 @@ import emulated_cuda  # noqa: E402, I100  (its folder has just been added)
 from test_kernel_twins import HostLauncher  # noqa: E402
 
 MODULES = (
-    'cuda_device', 'graphs', 'kernels', 'memory', 'page_locks', 'plan_probe', 'settings_upload',
-    'staging', 'upload', 'trt_buckets', 'stage_times', 'bucket_cache', 'trt_detector',
+    'device.cuda_device', 'gpu.graphs', 'device.kernels', 'device.memory', 'device.page_locks',
+    'gpu.plan_probe', 'gpu.settings_upload', 'gpu.staging', 'gpu.upload', 'gpu.trt_buckets',
+    'gpu.stage_times', 'gpu.bucket_cache', 'gpu.trt_detector',
 )
 SIZE = 64
 PROFILES = (
@@ -68,11 +69,11 @@ class Gpu:
         load = importlib.import_module
         self.modules = {name: load(f'yolov7_trt_ros.engine.{name}') for name in MODULES}
         self.driver = emulated_cuda.EmulatedDriver(self.cuda.state)
-        self.modules['graphs'].driver = self.driver
+        self.modules['gpu.graphs'].driver = self.driver
         self.library = emulated_cuda.EmulatedDriverLibrary(self.cuda.state)
-        self.modules['page_locks'].open_driver = lambda: self.library
+        self.modules['device.page_locks'].open_driver = lambda: self.library
         launcher = HostLauncher(ROOT / '.cache' / 'host_kernels')
-        self.modules['trt_detector'].Kernels = (
+        self.modules['gpu.trt_detector'].Kernels = (
             lambda architecture: emulated_cuda.EmulatedKernels(launcher)
         )
         self.grid = onnx_models.brightness_grid(folder / 'grid.onnx', num_classes=3)
@@ -82,7 +83,7 @@ class Gpu:
         api = options.pop('api', None) or emulated_cuda.EmulatedApi(self.cuda.state, profiles)
         options = {'network_size': SIZE, 'memory': 'staged'} | options
         path = model or self.grid
-        return self.modules['trt_detector'].TrtDetector(
+        return self.modules['gpu.trt_detector'].TrtDetector(
             path, path.read_bytes(), api=api, **options
         )
 
@@ -423,7 +424,7 @@ def test_memory_strategy_is_measured_in_turns_told_and_kept(
 ) -> None:
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     seen: list[str] = []
-    kinds = [getattr(gpu.modules['upload'], name) for name in ('Staged', 'Locked', 'Mapped')]
+    kinds = [getattr(gpu.modules['gpu.upload'], name) for name in ('Staged', 'Locked', 'Mapped')]
     for kind in kinds:
 
         def send(self: Any, *arguments: Any, was: Any = kind.send, **options: Any) -> bool:
@@ -436,7 +437,7 @@ def test_memory_strategy_is_measured_in_turns_told_and_kept(
     rounds = [set(seen[start:start + 3]) for start in range(0, len(seen), 3)]
     assert rounds == [{'staged', 'locked', 'mapped'}] * 28
     clear = dataclasses.replace(choice, strategy='mapped', clear=True)
-    kept = gpu.modules['upload'].kept_choice(gpu.modules['cuda_device'].CudaDevice())
+    kept = gpu.modules['gpu.upload'].kept_choice(gpu.modules['device.cuda_device'].CudaDevice())
     kept.save(clear)
     detector = opened(memory='auto')
     assert detector.facts()['memory'] == 'mapped' and 'mapped memory' in detector.backend
@@ -448,8 +449,8 @@ def test_memory_strategy_is_measured_in_turns_told_and_kept(
 
 
 def test_the_usual_memory_is_that_of_the_gpu(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    upload = gpu.modules['upload']
-    device = gpu.modules['cuda_device'].CudaDevice()
+    upload = gpu.modules['gpu.upload']
+    device = gpu.modules['device.cuda_device'].CudaDevice()
     assert upload.usual_strategy(device, ['staged', 'mapped']) == 'staged'
     monkeypatch.setattr(device, 'attribute', lambda name: int(name == 'INTEGRATED'))
     assert upload.usual_strategy(device, ['staged', 'mapped']) == 'mapped'

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from yolov7_trt_ros.engine.builder import build_plan, BuildOptions
-from yolov7_trt_ros.engine.cuda_device import CudaDevice, find_machine
+from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions
+from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, find_machine
 from yolov7_trt_ros.engine.open import check_fits
-from yolov7_trt_ros.engine.plan import read_manifest, ShapeRange
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest, ShapeRange
+from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import PlanError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,10 +10,10 @@ import pycuda.driver as cuda
 
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.engine.kernel_compiler import compile_source
-from yolov7_trt_ros.engine.plan import read_manifest, read_plan
-from yolov7_trt_ros.engine.trt_api import TrtApi
-from yolov7_trt_ros.engine.trt_detector import TrtDetector
+from yolov7_trt_ros.engine.device.kernel_compiler import compile_source
+from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan
+from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import DeviceLostError
 
 TRAP = 'extern "C" __global__ void trap_here(int *where) { *(int *)0x10 = *where; }'

@@ -11,14 +11,14 @@ import onnx_models
 import pytest
 
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import OutputLayout
-from yolov7_trt_ros.engine.build_progress import BuildProgress
+from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan import read_manifest, ShapeRange
-from yolov7_trt_ros.engine.trt_api import TrtApi
-from yolov7_trt_ros.engine.trt_detector import TrtDetector
-from yolov7_trt_ros.engine.trt_network import BuildSettings
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest, ShapeRange
+from yolov7_trt_ros.engine.trt.api import TrtApi
+from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
+from yolov7_trt_ros.engine.trt.network import BuildSettings
 from yolov7_trt_ros.errors import ModelLayoutError
 from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
 

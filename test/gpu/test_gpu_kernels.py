@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ENCODINGS
-from yolov7_trt_ros.core.model_spec import OutputLayout
-from yolov7_trt_ros.engine.cuda_device import CudaDevice
-from yolov7_trt_ros.engine.kernel_compiler import (
+from yolov7_trt_ros.engine.device.cuda_device import CudaDevice
+from yolov7_trt_ros.engine.device.kernel_compiler import (
     compile_with_nvcc,
     compile_with_nvrtc,
     read_source,

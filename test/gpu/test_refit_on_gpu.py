@@ -14,11 +14,11 @@ import pytest
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine import build_needed_plan, DetectorOptions, open_detector
-from yolov7_trt_ros.engine.cuda_device import find_machine
+from yolov7_trt_ros.engine.building.refit import LARGEST_ERROR, refit_plan, Refitted
+from yolov7_trt_ros.engine.device.cuda_device import find_machine
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan import manifest_path, read_manifest
-from yolov7_trt_ros.engine.refit import LARGEST_ERROR, refit_plan, Refitted
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.plan.plan_file import manifest_path, read_manifest
+from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import PlanError, PlanMismatchError, RefitError
 
 NANO = Path(__file__).parents[2] / 'yolov7_trt_ros' / 'models' / 'yolov7-nano_fp16w.onnx'

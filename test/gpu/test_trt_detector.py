@@ -19,13 +19,13 @@ import pytest
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView
-from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.core.stable_memory import StableMemory
+from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan import read_manifest, read_plan, ShapeRange
-from yolov7_trt_ros.engine.trt_api import TrtApi
-from yolov7_trt_ros.engine.trt_detector import TrtDetector
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan, ShapeRange
+from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import (
     DeviceMemoryError,
     InferenceError,

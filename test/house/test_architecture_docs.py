@@ -1,11 +1,11 @@
-"""docs/architecture.md names the files that are there, and config/coco80.txt the right classes."""
+"""The pages of the structure and the package agree; config/coco80.txt has the right classes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 import re
-
-import pytest
+import subprocess
+import sys
 
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.engine.model_files import load_class_names
@@ -22,20 +22,24 @@ def named() -> set[str]:
     return set(_FILE.findall(ARCHITECTURE.read_text(encoding='utf-8')))
 
 
-def package_files() -> list[str]:
-    """Return every Python file, from the package down; an `__init__.py` as its folder."""
-    files = sorted(PACKAGE.rglob('*.py'))
-    return [
-        f'{file.parent.relative_to(PACKAGE).as_posix()}/' if file.name == '__init__.py'
-        else file.relative_to(PACKAGE).as_posix()
-        for file in files
-        if file != PACKAGE / '__init__.py'
-    ]
+def folders() -> list[Path]:
+    return sorted({path.parent for path in PACKAGE.rglob('*.py')})
 
 
-@pytest.mark.parametrize('name', package_files())
-def test_every_file_of_the_package_is_named(name: str) -> None:
-    assert name in named(), f'docs/architecture.md does not name {name}'
+def test_every_folder_of_the_package_is_named() -> None:
+    names = {f'{folder.relative_to(PACKAGE).as_posix()}/' for folder in folders()}
+    assert names - {'./'} <= named()
+
+
+def test_the_page_of_files_is_current() -> None:
+    tool = REPOSITORY / 'tools' / 'file_catalogue.py'
+    done = subprocess.run([sys.executable, str(tool), '--check'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_has_at_most_17_modules() -> None:
+    counts = {folder: len(list(folder.glob('*.py'))) - 1 for folder in folders()}
+    assert [f'{folder}: {count}' for folder, count in counts.items() if count > 17] == []
 
 
 def test_every_named_file_exists() -> None:

@@ -19,8 +19,8 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import PlanMissingError
-from yolov7_trt_ros.report import machine_load
-from yolov7_trt_ros.report.machine_load import MachineLoad
+from yolov7_trt_ros.report.bench import machine_load
+from yolov7_trt_ros.report.bench.machine_load import MachineLoad
 from yolov7_trt_ros.testing import make_detections
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'

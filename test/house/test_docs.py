@@ -29,8 +29,8 @@ DOCUMENTS = [
 ]
 RESULTS = REPOSITORY / 'benchmarks' / 'results'
 LAUNCH = REPOSITORY / 'launch'
-LAUNCH_PARTS = REPOSITORY / 'yolov7_trt_ros' / 'nodes' / 'launch_parts.py'
-PLAYER = REPOSITORY / 'yolov7_trt_ros' / 'nodes' / 'image_player_node.py'
+LAUNCH_PARTS = REPOSITORY / 'yolov7_trt_ros' / 'nodes' / 'process' / 'launch_parts.py'
+PLAYER = REPOSITORY / 'yolov7_trt_ros' / 'nodes' / 'tools' / 'image_player_node.py'
 
 _FENCE = re.compile(r'^```(\w*)\n(.*?)^```', re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r'\[[^\]]*\]\(([^)\s]+)\)')

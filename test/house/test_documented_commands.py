@@ -15,7 +15,7 @@ import skimage.data
 from test_docs import arguments_of_ours, REPOSITORY, shell_commands
 
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.replay.rosbags_door import load_typestore
+from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore
 
 ELSEWHERE = {
     'make demo': 'the nodes: test/nodes/test_demo.py runs it, test/house/test_make.py its recipe',

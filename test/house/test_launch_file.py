@@ -17,8 +17,8 @@ from yolov7_trt_ros.errors import SettingError
 LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
 # The module of each launch file's parameters, and its arguments besides those.
 PARAMETER_MODULES = {
-    'detect.launch.py': 'yolov7_trt_ros.nodes.parameters',
-    'power.launch.py': 'yolov7_trt_ros.nodes.power_parameters',
+    'detect.launch.py': 'yolov7_trt_ros.nodes.detector_parameters.parameters',
+    'power.launch.py': 'yolov7_trt_ros.nodes.power.power_parameters',
 }
 COMMON = {'namespace', 'use_sim_time', 'respawn', 'log_level'}
 OTHERS = {
@@ -39,7 +39,7 @@ class Recorded:
         return context[self.positional[0]]
 
 
-PARTS = 'yolov7_trt_ros.nodes.launch_parts'
+PARTS = 'yolov7_trt_ros.nodes.process.launch_parts'
 
 
 @pytest.fixture

@@ -109,8 +109,9 @@ def test_script_is_executable_listed_and_names_its_module(script: Path) -> None:
     assert f"'scripts/{script.name}'" in setup_py()
     text = script.read_text(encoding='utf-8')
     assert text.startswith('#!/usr/bin/env python3\n')
-    assert f'from {PACKAGE}.nodes.{script.name} import main' in text
-    assert (REPOSITORY / PACKAGE / 'nodes' / f'{script.name}.py').is_file()
+    found = re.search(rf'^from ({PACKAGE}\.nodes\.\w+\.{script.name}) import main\b', text, re.M)
+    assert found, text
+    assert (REPOSITORY / f'{found[1].replace(".", "/")}.py').is_file()
 
 
 def test_wheel_has_every_node_as_an_executable(members: dict[str, zipfile.ZipInfo]) -> None:
@@ -195,7 +196,7 @@ def test_installing_the_wheel_is_enough_for_the_nodes(second_venv: Path) -> None
     if importlib.util.find_spec('rclpy') is None:
         need_ros('rclpy is not installed')
     code = (
-        f'import {PACKAGE}.nodes.detector_node\n'
+        f'import {PACKAGE}.nodes.detector.detector_node\n'
         'from ament_index_python import get_package_share_directory\n'
         f'print(get_package_share_directory("{PACKAGE}"))\n'
     )

@@ -22,8 +22,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from yolov7_trt_ros.core.model_spec import TensorInfo
-from yolov7_trt_ros.engine.plan import Machine, ShapeRange
+from yolov7_trt_ros.core.forms.model_spec import TensorInfo
+from yolov7_trt_ros.engine.plan.plan_file import Machine, ShapeRange
 from yolov7_trt_ros.errors import InferenceError, PlanError
 
 MACHINE = Machine('TensorRT', '0.0.0', '0.0', 'emulated GPU', '9.0')

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pycuda.driver as cuda
 
-from yolov7_trt_ros.engine.cuda_device import CudaDevice
-from yolov7_trt_ros.engine.kernels import Kernels
+from yolov7_trt_ros.engine.device.cuda_device import CudaDevice
+from yolov7_trt_ros.engine.device.kernels import Kernels
 
 
 class GpuLauncher:

@@ -16,12 +16,12 @@ import numpy as np
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.letterbox import Letterbox
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.engine import device_records as records
-from yolov7_trt_ros.engine.decode_plan import Decoding, OutputTensor, plan_decoding
-from yolov7_trt_ros.engine.frame_layout import (
+from yolov7_trt_ros.engine.gpu import device_records as records
+from yolov7_trt_ros.engine.gpu.decode_plan import Decoding, OutputTensor, plan_decoding
+from yolov7_trt_ros.engine.gpu.frame_layout import (
     copy_rows,
     image_rows,
     plan_source,

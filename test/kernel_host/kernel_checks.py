@@ -9,9 +9,9 @@ import numpy as np
 
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import LabelledColumns, OutputLayout
 from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout
 from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
-from yolov7_trt_ros.core.model_spec import LabelledColumns, OutputLayout
 from yolov7_trt_ros.core.preprocess import IS_X86, Preprocessor
 from yolov7_trt_ros.errors import InferenceError
 

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from yolov7_trt_ros.model.layer_table import Row
-from yolov7_trt_ros.model.published import published_table, PublishedTable
+from yolov7_trt_ros.model.network.layer_table import Row
+from yolov7_trt_ros.model.network.published import published_table, PublishedTable
 
 _MODULES = {
     'models.common': ('Conv', 'RepConv', 'MP', 'SP', 'Concat', 'Shortcut', 'ReOrg', 'DownC',

@@ -12,15 +12,15 @@ import pytest
 from quantise_networks import branching, NetworkWriter
 
 from yolov7_trt_ros.errors import CalibrationError
-from yolov7_trt_ros.model.calibration import calibrate
-from yolov7_trt_ros.model.calibration_histogram import (
+from yolov7_trt_ros.model.quantize.calibration import calibrate
+from yolov7_trt_ros.model.quantize.calibration_histogram import (
     BINS,
     find_range,
     Histogram,
     METHODS,
     percentile_range,
 )
-from yolov7_trt_ros.model.placement import place
+from yolov7_trt_ros.model.quantize.placement import place
 from yolov7_trt_ros.onnx_tools.float_source import load_source
 from yolov7_trt_ros.onnx_tools.graph import FloatModel
 from yolov7_trt_ros.onnx_tools.tensor_session import TensorSession

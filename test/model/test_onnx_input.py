@@ -10,10 +10,10 @@ import onnx_models
 import onnxruntime
 import pytest
 
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import ExportError, ModelFormatError, ModelLayoutError
-from yolov7_trt_ros.model.onnx_input import copy_onnx
+from yolov7_trt_ros.model.export.onnx_input import copy_onnx
 
 
 def input_dims(path: Path) -> list[object]:

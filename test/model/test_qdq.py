@@ -16,9 +16,9 @@ from quantise_networks import branching, NetworkWriter
 
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.model.calibration import calibrate
-from yolov7_trt_ros.model.placement import place
-from yolov7_trt_ros.model.qdq import channel_ranges, describe, quantise
+from yolov7_trt_ros.model.quantize.calibration import calibrate
+from yolov7_trt_ros.model.quantize.placement import place
+from yolov7_trt_ros.model.quantize.qdq import channel_ranges, describe, quantise
 from yolov7_trt_ros.onnx_tools.float_source import load_source
 from yolov7_trt_ros.onnx_tools.graph import FloatModel
 

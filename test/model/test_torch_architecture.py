@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from yolov7_trt_ros.errors import CheckpointError
-from yolov7_trt_ros.model.architecture import fold_batch_norms, Network
-from yolov7_trt_ros.model.layer_table import check_rows, head_strides, live_rows, Row
-from yolov7_trt_ros.model.published import PUBLISHED, published_table
+from yolov7_trt_ros.model.network.architecture import fold_batch_norms, Network
+from yolov7_trt_ros.model.network.layer_table import check_rows, head_strides, live_rows, Row
+from yolov7_trt_ros.model.network.published import PUBLISHED, published_table
 
 torch.set_num_threads(1)
 

@@ -23,12 +23,12 @@ import torch
 
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.errors import CheckpointError, ModelNotFoundError
-from yolov7_trt_ros.model.architecture import decode_maps
-from yolov7_trt_ros.model.checkpoint import load_network, save_network
-from yolov7_trt_ros.model.published import PUBLISHED, published_table
-from yolov7_trt_ros.model.restricted_pickle import load_pickle_bytes
-from yolov7_trt_ros.model.stored_tensor import Storage
-from yolov7_trt_ros.model.torch_file import read_torch_file
+from yolov7_trt_ros.model.checkpoint.load import load_network, save_network
+from yolov7_trt_ros.model.checkpoint.restricted_pickle import load_pickle_bytes
+from yolov7_trt_ros.model.checkpoint.stored_tensor import Storage
+from yolov7_trt_ros.model.checkpoint.torch_file import read_torch_file
+from yolov7_trt_ros.model.network.architecture import decode_maps
+from yolov7_trt_ros.model.network.published import PUBLISHED, published_table
 
 torch.set_num_threads(1)
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from yolov7_trt_ros.errors import CheckpointError
-from yolov7_trt_ros.model.checkpoint import load_network, save_network
-from yolov7_trt_ros.model.restricted_pickle import load_pickle_bytes
+from yolov7_trt_ros.model.checkpoint.load import load_network, save_network
+from yolov7_trt_ros.model.checkpoint.restricted_pickle import load_pickle_bytes
 
 torch.set_num_threads(1)
 

@@ -20,10 +20,10 @@ import slow_reference
 from test_torch_checkpoint import model_and_images, relative
 import torch
 
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.errors import CheckpointError, ModelNotFoundError, SettingError
-from yolov7_trt_ros.model.checkpoint import load_checkpoint, load_network, save_network
-from yolov7_trt_ros.model.checkpoint_facts import Overrides
+from yolov7_trt_ros.model.checkpoint.facts import Overrides
+from yolov7_trt_ros.model.checkpoint.load import load_checkpoint, load_network, save_network
 
 torch.set_num_threads(1)
 

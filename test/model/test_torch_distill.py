@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from yolov7_trt_ros.errors import CalibrationError, CheckpointError, ImageError, InputError
-from yolov7_trt_ros.model import training_batches
-from yolov7_trt_ros.model.architecture import Network
-from yolov7_trt_ros.model.channel_groups import cut_channels, find_groups
-from yolov7_trt_ros.model.checkpoint import load_network
-from yolov7_trt_ros.model.distill import read_recovery, Recovery, RecoverySettings
-from yolov7_trt_ros.model.imitation import imitation_loss
-from yolov7_trt_ros.model.labelled_loss import assign, BoxLabels, place_boxes
-from yolov7_trt_ros.model.training_batches import (
+from yolov7_trt_ros.model.checkpoint.load import load_network
+from yolov7_trt_ros.model.network.architecture import Network
+from yolov7_trt_ros.model.prune import training_batches
+from yolov7_trt_ros.model.prune.channel_groups import cut_channels, find_groups
+from yolov7_trt_ros.model.prune.distill import read_recovery, Recovery, RecoverySettings
+from yolov7_trt_ros.model.prune.imitation import imitation_loss
+from yolov7_trt_ros.model.prune.labelled_loss import assign, BoxLabels, place_boxes
+from yolov7_trt_ros.model.prune.training_batches import (
     Augmentation,
     BatchOrder,
     draw_placements,

@@ -16,20 +16,25 @@ from test_torch_checkpoint import blocks, model_and_images
 import torch
 
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.engine import checkpoint_export, DetectorOptions, open_detector
 from yolov7_trt_ros.engine.checkpoint_export import find_or_export
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import ExportError, ModelFormatError, SettingError
-from yolov7_trt_ros.model import verify, verify_layers
-from yolov7_trt_ros.model.architecture import decode_maps, fold_batch_norms, Network, round_weights
-from yolov7_trt_ros.model.checkpoint import load_network
-from yolov7_trt_ros.model.export import build_model, export_onnx, ExportOptions
-from yolov7_trt_ros.model.onnx_nms import NmsSettings
+from yolov7_trt_ros.model.checkpoint.load import load_network
+from yolov7_trt_ros.model.export import verify, verify_layers
+from yolov7_trt_ros.model.export.exporter import build_model, export_onnx, ExportOptions
+from yolov7_trt_ros.model.export.onnx_nms import NmsSettings
+from yolov7_trt_ros.model.export.verify import relative_error, RELATIVE_LIMIT
+from yolov7_trt_ros.model.network.architecture import (
+    decode_maps,
+    fold_batch_norms,
+    Network,
+    round_weights,
+)
 from yolov7_trt_ros.model.torch_detector import open_torch
-from yolov7_trt_ros.model.verify import relative_error, RELATIVE_LIMIT
 from yolov7_trt_ros.replay.pictures import load_picture
 
 torch.set_num_threads(1)
@@ -198,7 +203,7 @@ def test_a_model_that_differs_is_not_written(tmp_path: Path, network: Network) -
 def test_a_wrong_node_is_noticed(
     tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('yolov7_trt_ros.model.onnx_layers.LEAKY_SLOPE', 0.101)
+    monkeypatch.setattr('yolov7_trt_ros.model.export.onnx_layers.LEAKY_SLOPE', 0.101)
     with pytest.raises(ExportError, match='relative'):
         export_onnx(network, tmp_path / 'model.onnx')
     assert list(tmp_path.iterdir()) == []
@@ -244,7 +249,7 @@ def test_a_wrong_node_is_noticed_where_outputs_tell_nothing(
     network = load_network(
         official_checkpoints.save_official(model, tmp_path / 'large.pt', half=False)
     )
-    monkeypatch.setattr('yolov7_trt_ros.model.onnx_layers.LEAKY_SLOPE', 0.101)
+    monkeypatch.setattr('yolov7_trt_ros.model.export.onnx_layers.LEAKY_SLOPE', 0.101)
     with pytest.raises(ExportError, match=r'layer 0 \(conv\) of the ONNX model differs'):
         export_onnx(network, tmp_path / 'model.onnx')
     assert not (tmp_path / 'model.onnx').exists()

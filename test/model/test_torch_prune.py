@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.model.architecture import Network
-from yolov7_trt_ros.model.channel_groups import (
+from yolov7_trt_ros.model.checkpoint.load import load_network, save_network
+from yolov7_trt_ros.model.network.architecture import Network
+from yolov7_trt_ros.model.network.conv_cells import find_cells
+from yolov7_trt_ros.model.network.network_cost import network_cost
+from yolov7_trt_ros.model.prune.channel_groups import (
     ChannelGroup,
     cut_channels,
     find_groups,
     kept_channels,
 )
-from yolov7_trt_ros.model.channel_importance import score_channels
-from yolov7_trt_ros.model.checkpoint import load_network, save_network
-from yolov7_trt_ros.model.conv_cells import find_cells
-from yolov7_trt_ros.model.network_cost import network_cost
-from yolov7_trt_ros.model.prune import choose_cut, PruneTarget
+from yolov7_trt_ros.model.prune.channel_importance import score_channels
+from yolov7_trt_ros.model.prune.choose import choose_cut, PruneTarget
 
 torch.set_num_threads(1)
 

@@ -6,12 +6,12 @@ from official_checkpoints import official_model, save_official
 import pytest
 import torch
 
-from yolov7_trt_ros.model.architecture import Network
-from yolov7_trt_ros.model.channel_groups import cut_channels, find_groups, kept_channels
-from yolov7_trt_ros.model.checkpoint import load_network
-from yolov7_trt_ros.model.conv_cells import find_cells
-from yolov7_trt_ros.model.imitation import imitation_loss
-from yolov7_trt_ros.model.reconstruct import fit_weights
+from yolov7_trt_ros.model.checkpoint.load import load_network
+from yolov7_trt_ros.model.network.architecture import Network
+from yolov7_trt_ros.model.network.conv_cells import find_cells
+from yolov7_trt_ros.model.prune.channel_groups import cut_channels, find_groups, kept_channels
+from yolov7_trt_ros.model.prune.imitation import imitation_loss
+from yolov7_trt_ros.model.prune.reconstruct import fit_weights
 
 torch.set_num_threads(1)
 

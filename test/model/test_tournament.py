@@ -11,9 +11,9 @@ from onnx import numpy_helper
 import pytest
 from quantise_networks import branching
 
-from yolov7_trt_ros.model.calibration import calibrate, Calibration
-from yolov7_trt_ros.model.sensitivity import rank_convs
-from yolov7_trt_ros.model.tournament import choose_winner, Entry, run_tournament
+from yolov7_trt_ros.model.quantize.calibration import calibrate, Calibration
+from yolov7_trt_ros.model.quantize.sensitivity import rank_convs
+from yolov7_trt_ros.model.quantize.tournament import choose_winner, Entry, run_tournament
 from yolov7_trt_ros.onnx_tools.float_source import load_source
 from yolov7_trt_ros.onnx_tools.graph import FloatModel
 

@@ -23,7 +23,7 @@ def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ['ROS_DOMAIN_ID'] = str(20 + (base + int(worker[2:])) % 80)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ['ROS_LOG_DIR'] = str(tmp_path_factory.mktemp('ros_log'))
-    from yolov7_trt_ros.nodes.process import large_image_environment
+    from yolov7_trt_ros.nodes.process.process_setup import large_image_environment
 
     os.environ.update(large_image_environment(os.environ))
 

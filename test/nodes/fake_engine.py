@@ -10,7 +10,7 @@ import threading
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, PlanMissingError
-from yolov7_trt_ros.nodes.plan_build import Engine
+from yolov7_trt_ros.nodes.detector.plan_build import Engine
 
 NO_PLAN = PlanMissingError('no fp16 plan of m.onnx was built yet; it would be m_fp16.plan')
 

@@ -13,8 +13,8 @@ from ros_probe import Probe
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
-from yolov7_trt_ros.nodes.power_node import NAME, PowerNode, THREADS
-from yolov7_trt_ros.nodes.running import PoolExecutor
+from yolov7_trt_ros.nodes.power.power_node import NAME, PowerNode, THREADS
+from yolov7_trt_ros.nodes.process.node_main import PoolExecutor
 from yolov7_trt_ros.power.control import PowerControl
 
 STATUS = f'/{NAME}: power'
@@ -25,9 +25,9 @@ HOSTED = """
 import sys
 from pathlib import Path
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.boards.catalogue import find_board
 from yolov7_trt_ros.emulated_board.machine import board_machine
-from yolov7_trt_ros.nodes.power_node import main
+from yolov7_trt_ros.nodes.power.power_node import main
 board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
 sys.exit(main(sys.argv[2:], board_machine(board)))
 """

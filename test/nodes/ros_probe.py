@@ -27,10 +27,10 @@ from sensor_msgs.msg import CompressedImage, Image
 import skimage.data
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.nodes.detector_node import DetectorNode
-from yolov7_trt_ros.nodes.plan_build import Engine
-from yolov7_trt_ros.power.sample import TelemetrySource
-from yolov7_trt_ros.power.telemetry import find_source
+from yolov7_trt_ros.nodes.detector.detector_node import DetectorNode
+from yolov7_trt_ros.nodes.detector.plan_build import Engine
+from yolov7_trt_ros.power.telemetry.sample import TelemetrySource
+from yolov7_trt_ros.power.telemetry.source import find_source
 
 TIMEOUT_S = 600.0
 LEASE_S = 30.0
@@ -106,11 +106,17 @@ class DetectorProcess:
         return self.log.read_text()
 
 
+def node_module(name: str) -> str:
+    """Return the module that runs a node: `detector_node`, `power_node`, `top_node`, ...."""
+    folder = {'detector_node': 'detector', 'power_node': 'power'}.get(name, 'tools')
+    return f'yolov7_trt_ros.nodes.{folder}.{name}'
+
+
 def start_node(
     module: str, ros_arguments: list[str], log: Path, command: Sequence[str] = ()
 ) -> subprocess.Popen[bytes]:
-    """Start `yolov7_trt_ros.nodes.<module>`, or a command, with its output in a file."""
-    node = command or [sys.executable, '-m', f'yolov7_trt_ros.nodes.{module}']
+    """Start a node by the name of its module, or a command, with its output in a file."""
+    node = command or [sys.executable, '-m', node_module(module)]
     with log.open('wb') as file:
         return subprocess.Popen(
             [*node, '--ros-args', *ros_arguments],

@@ -13,9 +13,9 @@ from ros_probe import Probe
 from seam_camera import Camera, TOPIC
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.nodes import worker
-from yolov7_trt_ros.nodes.annotations import annotations_to_msg
-from yolov7_trt_ros.report.overlay import class_colour
+from yolov7_trt_ros.core.overlay import class_colour
+from yolov7_trt_ros.nodes.detector import worker
+from yolov7_trt_ros.nodes.images.annotations import annotations_to_msg
 from yolov7_trt_ros.testing import FakeDetector, make_detections
 
 # The fields of foxglove_msgs 3.4.3 with their types; what is a list there ends in [].

@@ -11,7 +11,7 @@ from sensor_msgs.msg import CompressedImage
 
 from yolov7_trt_ros.nodes.diagnostics import node_status
 from yolov7_trt_ros.nodes.echo import describe_error, echo
-from yolov7_trt_ros.nodes.image_stream import known_loss
+from yolov7_trt_ros.nodes.images.image_stream import known_loss
 
 TOPIC = '/bounds/image_raw'
 

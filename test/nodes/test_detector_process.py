@@ -13,7 +13,7 @@ from rclpy.qos import qos_profile_sensor_data
 from ros_probe import DetectorProcess, image_msg, jpeg_msg, Probe, start_node
 from sensor_msgs.msg import CompressedImage, Image
 
-from yolov7_trt_ros.replay.bag_detections import read_detections
+from yolov7_trt_ros.replay.bags.bag_detections import read_detections
 
 STEPS = {
     'unconfigured': [],

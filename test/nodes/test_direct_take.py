@@ -18,13 +18,17 @@ from rclpy.serialization import serialize_message
 from ros_probe import Probe
 from sensor_msgs.msg import CompressedImage, Image
 
-from yolov7_trt_ros.core.serialized_image import read_compressed_image, read_image
+from yolov7_trt_ros.core.messages.serialized_image import read_compressed_image, read_image
 from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.errors import ReceiveError
-from yolov7_trt_ros.nodes import direct_take, message_layout, rcl_door
-from yolov7_trt_ros.nodes.cpp_messages import ImageMessage, ImageMessageKind, MessagePool
-from yolov7_trt_ros.nodes.direct_take import choose_receive, DirectTake, open_direct
-from yolov7_trt_ros.nodes.rcl_door import OK, TakeInfo
+from yolov7_trt_ros.nodes.below_rclpy import direct_take, message_layout, rcl_door
+from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import (
+    ImageMessage,
+    ImageMessageKind,
+    MessagePool,
+)
+from yolov7_trt_ros.nodes.below_rclpy.direct_take import choose_receive, DirectTake, open_direct
+from yolov7_trt_ros.nodes.below_rclpy.rcl_door import OK, TakeInfo
 from yolov7_trt_ros.testing import FakeDetector
 
 
@@ -185,7 +189,8 @@ def test_a_message_that_was_much_larger_before_has_too_much_room(wire):
 def test_another_library_of_cpp_is_an_error_and_no_segmentation_fault(monkeypatch, name, by):
     layout = message_layout.read_layout('sensor_msgs', 'Image')
     moved = layout._replace(offsets=layout.offsets | {name: layout.offsets[name] + by})
-    monkeypatch.setattr('yolov7_trt_ros.nodes.cpp_messages.read_layout', lambda *_: moved)
+    monkeypatch.setattr(
+        'yolov7_trt_ros.nodes.below_rclpy.cpp_messages.read_layout', lambda *_: moved)
     with pytest.raises(ReceiveError, match='in C.. has .* bytes, which is unknown'):
         ImageMessageKind('Image')
 
@@ -234,7 +239,7 @@ def test_the_message_to_itself_finds_a_field_at_another_place(node, monkeypatch)
             offsets['height'], offsets['width'] = offsets['width'], offsets['height']
         return layout
 
-    monkeypatch.setattr('yolov7_trt_ros.nodes.cpp_messages.read_layout', swapped)
+    monkeypatch.setattr('yolov7_trt_ros.nodes.below_rclpy.cpp_messages.read_layout', swapped)
     with pytest.raises(ReceiveError, match='was read as .*expected'):
         open_direct(node)
 

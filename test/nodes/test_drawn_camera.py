@@ -12,8 +12,8 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.errors import InputError
-from yolov7_trt_ros.nodes import drawn_camera
-from yolov7_trt_ros.nodes.drawn_camera import DrawnCamera
+from yolov7_trt_ros.nodes.tools import drawn_camera
+from yolov7_trt_ros.nodes.tools.drawn_camera import DrawnCamera
 
 IMAGES = 60  # more than may wait
 

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes import parameters
-from yolov7_trt_ros.nodes.engine_list import MOST_ENGINES, NamedEngine, read_engines
+from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.detector_parameters.engine_list import (
+    MOST_ENGINES,
+    NamedEngine,
+    read_engines,
+)
 from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 
 DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yolov7_trt_ros.nodes.frame_gate import FrameGate
+from yolov7_trt_ros.nodes.images.frame_gate import FrameGate
 
 
 def test_an_open_gate_lets_all_through_and_holds_none() -> None:

@@ -18,7 +18,8 @@ from rcl_interfaces.srv import (
 )
 from ros_probe import DetectorProcess, image_msg, Probe, start_node
 
-from yolov7_trt_ros.nodes import parameters, power_parameters
+from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.power import power_parameters
 
 TOPIC = '/hostile/image_raw'
 REQUESTS = 600

@@ -11,8 +11,8 @@ from rclpy.node import Node
 from ros_probe import fresh_probe, Probe
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.nodes import namesakes
-from yolov7_trt_ros.nodes.namesakes import LEASE_S, Namesakes
+from yolov7_trt_ros.nodes.process import namesakes
+from yolov7_trt_ros.nodes.process.namesakes import LEASE_S, Namesakes
 
 
 @pytest.fixture

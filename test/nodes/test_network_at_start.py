@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from yolov7_trt_ros.nodes.network_at_start import looks_for_other_hosts, network_problem
+from yolov7_trt_ros.nodes.process.network_at_start import looks_for_other_hosts, network_problem
 
 WITHOUT_NETWORK = ('unshare', '--net')
 CANNOT = subprocess.run([*WITHOUT_NETWORK, 'true'], capture_output=True, check=False).returncode
@@ -53,7 +53,7 @@ def test_only_fast_dds_is_known_to_look_once(middleware: str, warned: bool) -> N
 @pytest.mark.skipif(CANNOT != 0, reason='no network namespace can be made here')
 @pytest.mark.parametrize('prepare', ['true', 'ip link set lo up'])
 def test_a_real_start_without_a_network_is_told(prepare: str) -> None:
-    node = f'"{sys.executable}" -m yolov7_trt_ros.nodes.detector_node'
+    node = f'"{sys.executable}" -m yolov7_trt_ros.nodes.detector.detector_node'
     ended = subprocess.run(
         [*WITHOUT_NETWORK, 'sh', '-c', f'{prepare}; {node} --ros-args -p image_topics:="/a b"'],
         env=os.environ | {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SUBNET'},

@@ -212,9 +212,9 @@ def exiting(log: Path, script: str, **parameters: Any) -> DetectorProcess:
 
 LOSING = """
 from yolov7_trt_ros.errors import DeviceLostError
-from yolov7_trt_ros.nodes.detector_node import DetectorNode
-from yolov7_trt_ros.nodes.plan_build import Engine
-from yolov7_trt_ros.nodes.running import run_node
+from yolov7_trt_ros.nodes.detector.detector_node import DetectorNode
+from yolov7_trt_ros.nodes.detector.plan_build import Engine
+from yolov7_trt_ros.nodes.process.node_main import run_node
 from yolov7_trt_ros.testing import FakeDetector, make_detections
 
 class Told(FakeDetector):

@@ -18,23 +18,24 @@ from std_msgs.msg import Header
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes import parameters, qos
+from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, image_to_msg
-from yolov7_trt_ros.nodes.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.frame_statistics import (
+from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.images.frame_statistics import (
     Counts,
     NS_PER_S,
     RateLimit,
     RemovedTopics,
     TopicStatistics,
 )
-from yolov7_trt_ros.nodes.image_player_node import encode_pixels, moving_view
-from yolov7_trt_ros.nodes.process import (
+from yolov7_trt_ros.nodes.process.process_setup import (
     giving_back,
     large_image_environment,
     malloc_text,
     tune_malloc,
 )
+from yolov7_trt_ros.nodes.tools.image_player_node import encode_pixels, moving_view
 
 FOUND = Detections(
     np.array([[10, 20, 50, 100]], np.float32), np.array([0.5], np.float32),
@@ -324,7 +325,7 @@ def test_class_ids_beyond_the_names_are_still_told():
 
 
 def test_image_message_round_trip():
-    from yolov7_trt_ros.core.image_message import view_message
+    from yolov7_trt_ros.core.messages.image_message import view_message
 
     pixels = np.random.default_rng(0).integers(0, 255, (7, 5, 3), np.uint8)
     message = image_to_msg(pixels, Header(frame_id='cam'))
@@ -391,7 +392,7 @@ def test_malloc_is_tuned_as_far_as_the_c_library_goes():
 _FREES = """
 import contextlib, threading
 import numpy as np
-from yolov7_trt_ros.nodes.process import giving_back, tune_malloc
+from yolov7_trt_ros.nodes.process.process_setup import giving_back, tune_malloc
 
 def resident_mib():
     return int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0]) >> 10

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from yolov7_trt_ros.nodes.parameters import PARAMETERS
+from yolov7_trt_ros.nodes.detector_parameters.parameters import PARAMETERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INTERFACES = REPOSITORY / 'docs' / 'interfaces.md'

@@ -16,7 +16,7 @@ from rcl_interfaces.srv import (
 from rclpy.parameter import Parameter
 from ros_probe import DetectorProcess, Probe, start_node
 
-from yolov7_trt_ros.nodes.parameters import PARAMETERS
+from yolov7_trt_ros.nodes.detector_parameters.parameters import PARAMETERS
 
 NODES = {
     'power_node': ('power_manager', ['-p', 'emulate:=nano', '-p', 'restore_on_exit:=false']),

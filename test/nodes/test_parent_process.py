@@ -14,7 +14,7 @@ import sys
 
 from power_probe import HOSTED, mode_of, PowerProbe
 import pytest
-from ros_probe import fresh_probe, Probe
+from ros_probe import fresh_probe, node_module, Probe
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.errors import SettingError
@@ -75,16 +75,16 @@ def parent(
 
 
 def commands(folder: Path, board: EmulatedBoard) -> dict[str, list[str]]:
-    module = 'yolov7_trt_ros.nodes.{}'.format
     hosted = [sys.executable, '-c', HOSTED, str(board.root.parent), '--ros-args']
     start = [sys.executable, '-m']
     source = folder / 'picture.png'
     return {
-        'detector': [*start, module('detector_node'), '--ros-args', '-p', 'autostart:=true'],
+        'detector': [*start, node_module('detector_node'), '--ros-args', '-p', 'autostart:=true'],
         'power_manager': hosted,
-        'recorder': [*start, module('recorder_node'), '--ros-args', '-p', f'bag:={folder}/bag'],
+        'recorder': [
+            *start, node_module('recorder_node'), '--ros-args', '-p', f'bag:={folder}/bag'],
         'image_player': [
-            *start, module('image_player_node'), '--ros-args', '-p', f'source:={source}',
+            *start, node_module('image_player_node'), '--ros-args', '-p', f'source:={source}',
             '-p', 'rate_hz:=5.0',
         ],
     }
@@ -148,7 +148,7 @@ def test_one_whose_launch_has_ended_before_it_looked_ends_at_once(tmp_path: Path
     told = subprocess.run([sys.executable, '-c', command], stdout=subprocess.PIPE, check=True)
     mark = json.loads(told.stdout.decode().replace("'", '"'))
     ended = subprocess.run(
-        [sys.executable, '-m', 'yolov7_trt_ros.nodes.recorder_node', '--ros-args', '-p',
+        [sys.executable, '-m', 'yolov7_trt_ros.nodes.tools.recorder_node', '--ros-args', '-p',
          f'bag:={tmp_path}/bag'],
         env=os.environ | mark, capture_output=True, text=True, timeout=600,
     )

@@ -12,10 +12,10 @@ from ros_probe import Probe
 from seam_camera import Camera, TOPIC
 
 from yolov7_trt_ros.errors import PowerError
-from yolov7_trt_ros.nodes.power_worker import Sampler
+from yolov7_trt_ros.nodes.power.worker import Sampler
 from yolov7_trt_ros.power.rails import RailPower
-from yolov7_trt_ros.power.sample import BoardSample
-from yolov7_trt_ros.power.telemetry import NullSource
+from yolov7_trt_ros.power.telemetry.sample import BoardSample
+from yolov7_trt_ros.power.telemetry.source import NullSource
 from yolov7_trt_ros.testing import FakeDetector
 
 SAVED = 'energy saved by pauses (J)'

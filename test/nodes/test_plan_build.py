@@ -16,7 +16,7 @@ import pytest
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.open import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, ModelError, PlanMismatchError
-from yolov7_trt_ros.nodes.plan_build import CandidateOpening, Engine, PlanBuild
+from yolov7_trt_ros.nodes.detector.plan_build import CandidateOpening, Engine, PlanBuild
 from yolov7_trt_ros.testing import FakeDetector
 
 TIMEOUT_S = 30.0
@@ -108,7 +108,8 @@ def test_a_process_leaves_over_a_build_that_cannot_be_stopped():
     script = (
         'import sys, threading\n'
         'from yolov7_trt_ros.engine.open import DetectorOptions\n'
-        'from yolov7_trt_ros.nodes.plan_build import Engine, PlanBuild, exit_over_builds\n'
+        'from yolov7_trt_ros.nodes.detector.plan_build import (\n'
+        '    Engine, PlanBuild, exit_over_builds)\n'
         'wait = threading.Event().wait\n'
         'engine = Engine(build=lambda options, report, cancelled: wait())\n'
         'print(PlanBuild(engine, DetectorOptions(), print).cancel(0.0))\n'

@@ -12,7 +12,7 @@ import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
-from yolov7_trt_ros.power.commands import SystemRunner
+from yolov7_trt_ros.power.root.commands import SystemRunner
 
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 GPU = '/sys/class/devfreq/17000000.gpu'

@@ -14,8 +14,8 @@ from ros_probe import Probe, start_node
 from yolov7_trt_ros.cli import main
 from yolov7_trt_ros.emulated_board import machine
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.power.commands import SystemRunner
 from yolov7_trt_ros.power.control import PowerControl
+from yolov7_trt_ros.power.root.commands import SystemRunner
 
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 GPU = '/sys/class/devfreq/17000000.gpu'

@@ -22,11 +22,11 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
-from yolov7_trt_ros.nodes.power_node import PowerNode
-from yolov7_trt_ros.power import policy
-from yolov7_trt_ros.power.commands import SystemRunner
-from yolov7_trt_ros.power.nvml_gpu import NvmlGpu
-from yolov7_trt_ros.power.nvml_journal import GpuJournal
+from yolov7_trt_ros.nodes.power.power_node import PowerNode
+from yolov7_trt_ros.power.governor import governor as policy
+from yolov7_trt_ros.power.nvml.gpu import NvmlGpu
+from yolov7_trt_ros.power.nvml.gpu_journal import GpuJournal
+from yolov7_trt_ros.power.root.commands import SystemRunner
 
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 GPU = '/sys/class/devfreq/17000000.gpu'
@@ -220,7 +220,7 @@ def test_a_tool_that_hangs_is_ended_and_diagnostics_go_on(
 def test_an_answer_does_not_wait_for_ever_and_the_parameter_follows(
     power: PowerProbe, board: EmulatedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('yolov7_trt_ros.nodes.power_node.ANSWER_FACTOR', 0.1)
+    monkeypatch.setattr('yolov7_trt_ros.nodes.power.power_node.ANSWER_FACTOR', 0.1)
     with power.node(board, tool_timeout_s=4.0):
         power.get('power_mode')  # finding each other's services takes a while of its own
         board.delay_tool('nvpmodel', 1.0)

@@ -11,14 +11,14 @@ from rclpy.serialization import serialize_message
 from vision_msgs.msg import Detection2DArray
 import yaml
 
-from yolov7_trt_ros.core.serialized_image import read_stamp_ns
+from yolov7_trt_ros.core.messages.serialized_image import read_stamp_ns
 from yolov7_trt_ros.errors import PowerCommandError, SettingError
-from yolov7_trt_ros.nodes import power_parameters as parameters
-from yolov7_trt_ros.nodes.power_frames import EnergyPerFrame, FrameLog
-from yolov7_trt_ros.nodes.power_governor import GovernorLoop
-from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker
-from yolov7_trt_ros.power.policy_state import FrameWindow, Limits
-from yolov7_trt_ros.power.sample import BoardSample
+from yolov7_trt_ros.nodes.power import power_parameters as parameters
+from yolov7_trt_ros.nodes.power.frames import EnergyPerFrame, FrameLog
+from yolov7_trt_ros.nodes.power.governor_loop import GovernorLoop
+from yolov7_trt_ros.nodes.power.worker import Job, PowerWorker
+from yolov7_trt_ros.power.governor.state import FrameWindow, Limits
+from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}

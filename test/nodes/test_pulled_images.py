@@ -14,12 +14,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_probe import Probe
 from sensor_msgs.msg import Image
 
-from yolov7_trt_ros.nodes.cpp_messages import TakenMessage
-from yolov7_trt_ros.nodes.direct_take import DirectTake, open_direct
-from yolov7_trt_ros.nodes.image_stream import ImageStream, ReceivedFrame, StreamLimits
-from yolov7_trt_ros.nodes.pulled_images import PulledImages
-from yolov7_trt_ros.nodes.rcl_door import RclDoor, TAKE_FAILED
-from yolov7_trt_ros.nodes.topic_plan import plan_streams, wanted_topics
+from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import TakenMessage
+from yolov7_trt_ros.nodes.below_rclpy.direct_take import DirectTake, open_direct
+from yolov7_trt_ros.nodes.below_rclpy.rcl_door import RclDoor, TAKE_FAILED
+from yolov7_trt_ros.nodes.images.image_stream import ImageStream, ReceivedFrame, StreamLimits
+from yolov7_trt_ros.nodes.images.pulled_images import PulledImages
+from yolov7_trt_ros.nodes.images.topic_plan import plan_streams, wanted_topics
 
 LONG_S = 600
 NS_PER_MS = 10**6

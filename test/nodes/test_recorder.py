@@ -16,13 +16,13 @@ from rclpy.qos import qos_profile_sensor_data
 from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
 
-from yolov7_trt_ros.nodes.own_output import take_stdout
+from yolov7_trt_ros.nodes.process.own_output import take_stdout
 
 
 def start(bag: Path, room_bytes: int = 1 << 30) -> subprocess.Popen[str]:
     """Start a recorder whose files may grow so far, as if the disk were full then."""
     parameters = [f'bag:={bag}', "images:=['/full/image_raw']", "detections:=['/full/detections']"]
-    command = [sys.executable, '-m', 'yolov7_trt_ros.nodes.recorder_node', '--ros-args']
+    command = [sys.executable, '-m', 'yolov7_trt_ros.nodes.tools.recorder_node', '--ros-args']
     return subprocess.Popen(
         command + [each for name in parameters for each in ('-p', name)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -85,7 +85,7 @@ def test_it_records_on_when_nobody_reads_its_reports(tmp_path):
 
 LOGS_TO_STDOUT = """
 import os, sys
-from yolov7_trt_ros.nodes.own_output import take_stdout
+from yolov7_trt_ros.nodes.process.own_output import take_stdout
 data = take_stdout()
 os.write(1, b'[RTPS_TRANSPORT Error] of the middleware\\n')
 print('of a library')

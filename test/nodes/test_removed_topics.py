@@ -14,10 +14,11 @@ from rclpy.qos import qos_profile_sensor_data
 from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
 
-from yolov7_trt_ros.nodes import stream_set, worker
-from yolov7_trt_ros.nodes.image_stream import ImageStream
+from yolov7_trt_ros.nodes.detector import worker
+from yolov7_trt_ros.nodes.images import stream_set
+from yolov7_trt_ros.nodes.images.image_stream import ImageStream
+from yolov7_trt_ros.nodes.images.topic_plan import plan_streams, wanted_topics
 from yolov7_trt_ros.nodes.qos import OVERLAY
-from yolov7_trt_ros.nodes.topic_plan import plan_streams, wanted_topics
 from yolov7_trt_ros.testing import FakeDetector
 
 KEPT, GONE = '/kept/image_raw', '/gone/image_raw'

@@ -18,14 +18,14 @@ from rclpy.context import Context
 from rclpy.node import Node
 
 from yolov7_trt_ros.nodes.callback_net import failures_of
-from yolov7_trt_ros.nodes.running import PoolExecutor
+from yolov7_trt_ros.nodes.process.node_main import PoolExecutor
 
 SIGNALLED_WHILE_MADE = """
 import os, signal, sys, time
 import rclpy
 from rclpy.node import Node
 from std_msgs.msg import String
-from yolov7_trt_ros.nodes.running import run_node
+from yolov7_trt_ros.nodes.process.node_main import run_node
 
 def make_node():
     node = Node('half_made') if {made} else None
@@ -56,7 +56,7 @@ def test_a_signal_while_the_node_is_being_made_ends_it_without_a_traceback(name,
 def test_whatever_the_node_cannot_be_made_for_is_said_in_one_line(level, tracebacks):
     code = (
         'import sys\nfrom rclpy.node import Node\n'
-        'from yolov7_trt_ros.nodes.running import run_node\n'
+        'from yolov7_trt_ros.nodes.process.node_main import run_node\n'
         "make = lambda: Node('made').create_client(int, 'service')\n"
         f"sys.exit(run_node('wrong', make, ['--ros-args', '--log-level', 'wrong:={level}']))\n"
     )

@@ -12,9 +12,9 @@ from ros_probe import image_msg, LATCHED, photograph_bgr, Probe
 from seam_camera import Camera, TOPIC
 from sensor_msgs.msg import Image
 
-from yolov7_trt_ros.bank.second_look import SecondLook
-from yolov7_trt_ros.nodes.parameters import PARAMETERS
-from yolov7_trt_ros.nodes.plan_build import Engine
+from yolov7_trt_ros.bank.looks.second_look import SecondLook
+from yolov7_trt_ros.nodes.detector.plan_build import Engine
+from yolov7_trt_ros.nodes.detector_parameters.parameters import PARAMETERS
 from yolov7_trt_ros.testing import FakeDetector, make_detections
 
 DOUBT = make_detections((64, 48), ((10, 20, 30, 40), 0.4, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolov7_trt_ros.nodes.sequence_gaps import ReportedLosses, SequenceGaps
+from yolov7_trt_ros.nodes.images.sequence_gaps import ReportedLosses, SequenceGaps
 
 
 def test_the_first_message_of_a_publisher_tells_nothing():

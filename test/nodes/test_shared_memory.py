@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ros_probe import DetectorProcess, image_msg, Probe
 
-from yolov7_trt_ros.nodes.process import find_profile
-from yolov7_trt_ros.nodes.shared_memory import memory_problem, room_bytes
+from yolov7_trt_ros.nodes.process.process_setup import find_profile
+from yolov7_trt_ros.nodes.process.shared_memory import memory_problem, room_bytes
 
 OWN_MEMORY = ('unshare', '--mount', '--propagation', 'private', 'sh', '-c')
 CANNOT = subprocess.run([*OWN_MEMORY, 'true'], capture_output=True, check=False).returncode
@@ -45,7 +45,8 @@ def test_without_the_folder_it_is_said(tmp_path: Path) -> None:
 
 
 @needs_namespace
-@pytest.mark.parametrize('program', ['-m yolov7_trt_ros.nodes.power_node', 'scripts/power_node'])
+@pytest.mark.parametrize('program', [
+    '-m yolov7_trt_ros.nodes.power.power_node', 'scripts/power_node'])
 def test_a_full_folder_is_told_before_it_ends_the_process_without_a_word(program: str) -> None:
     ended = subprocess.run(
         [*OWN_MEMORY, f'{FULL}; exec "{sys.executable}" {program}'],
@@ -62,7 +63,7 @@ def test_with_no_room_for_images_it_detects_and_says_so(
     probe: Probe, log: Path, photograph: np.ndarray
 ) -> None:
     prepare = 'mount -t tmpfs -o ro tmpfs /dev/shm; exec "$@"'
-    node = [sys.executable, '-m', 'yolov7_trt_ros.nodes.detector_node']
+    node = [sys.executable, '-m', 'yolov7_trt_ros.nodes.detector.detector_node']
     with DetectorProcess(
         log, command=[*OWN_MEMORY, prepare, 'sh', *node], autostart=True,
         image_topics='/camera/image_raw',

@@ -21,8 +21,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.errors import InputError, SettingError
-from yolov7_trt_ros.nodes.image_player_node import ImagePlayerNode
-from yolov7_trt_ros.replay.rosbags_door import COMPRESSED_TYPE, IMAGE_TYPE, load_typestore
+from yolov7_trt_ros.nodes.tools.image_player_node import ImagePlayerNode
+from yolov7_trt_ros.replay.bags.rosbags_adapter import COMPRESSED_TYPE, IMAGE_TYPE, load_typestore
 
 NS_PER_S = 10**9
 TOPICS = {'/front/image_raw': IMAGE_TYPE, '/rear/image_raw/compressed': COMPRESSED_TYPE}

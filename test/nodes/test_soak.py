@@ -160,7 +160,7 @@ def test_every_way_to_spoil_an_image_makes_it_useless(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import soak_cameras
 
-    from yolov7_trt_ros.core.image_message import view_message
+    from yolov7_trt_ros.core.messages.image_message import view_message
     from yolov7_trt_ros.errors import InputError
 
     for encoding in soak_cameras.ENCODINGS:

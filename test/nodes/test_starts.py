@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from ros_probe import DetectorProcess, Probe, start_node
+from ros_probe import DetectorProcess, node_module, Probe, start_node
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NODES = {
@@ -27,7 +27,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def run_node(module: str, *arguments: str, **environment: str) -> list[str]:
     """Start a node that cannot start; returns what it says, checked to be one line."""
     ended = run(
-        sys.executable, '-m', f'yolov7_trt_ros.nodes.{module}', '--ros-args', *arguments,
+        sys.executable, '-m', node_module(module), '--ros-args', *arguments,
         **environment,
     )
     lines = (ended.stdout + ended.stderr).strip().splitlines()
@@ -39,7 +39,7 @@ def run_node(module: str, *arguments: str, **environment: str) -> list[str]:
 @pytest.mark.parametrize('module', NODES)
 @pytest.mark.parametrize('option', ['--help', '-h'])
 def test_help_tells_the_parameters_and_starts_nothing(module: str, option: str) -> None:
-    ended = run(sys.executable, '-m', f'yolov7_trt_ros.nodes.{module}', option)
+    ended = run(sys.executable, '-m', node_module(module), option)
     assert (ended.returncode, ended.stderr) == (0, '')
     assert f'\n  {NODES[module]}  (' in ended.stdout and 'usage: ' in ended.stdout
     assert max(map(len, ended.stdout.splitlines())) < 100
@@ -164,8 +164,8 @@ sys.meta_path.insert(0, Interrupting())
 
 WAYS = {
     'the program': [str(REPOSITORY / 'scripts' / 'detector_node')],
-    'the module': ['-m', 'yolov7_trt_ros.nodes.detector_node'],
-    'the module of top': ['-m', 'yolov7_trt_ros.nodes.top_node'],
+    'the module': ['-m', 'yolov7_trt_ros.nodes.detector.detector_node'],
+    'the module of top': ['-m', 'yolov7_trt_ros.nodes.tools.top_node'],
 }
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from test_worker import Bench, DEFAULTS, FOUND
 
-from yolov7_trt_ros.bank.engine_bank import EngineBank, OpenModel
-from yolov7_trt_ros.bank.engine_schedule import Phase
-from yolov7_trt_ros.bank.engine_team import EngineTeam
-from yolov7_trt_ros.bank.update_machine import ModelId
+from yolov7_trt_ros.bank.team.engine_schedule import Phase
+from yolov7_trt_ros.bank.team.engine_team import EngineTeam
+from yolov7_trt_ros.bank.update.engine_bank import EngineBank, OpenModel
+from yolov7_trt_ros.bank.update.update_machine import ModelId
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
-from yolov7_trt_ros.nodes import parameters
-from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
-from yolov7_trt_ros.nodes.team_worker import TeamWorker
+from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.detector.team_worker import TeamWorker
+from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.testing import FakeDetector
 
 REPOSITORY = Path(__file__).resolve().parents[2]

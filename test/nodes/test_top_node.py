@@ -24,7 +24,7 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.emulated_board.board import create_board
-from yolov7_trt_ros.nodes.top_node import TopNode
+from yolov7_trt_ros.nodes.tools.top_node import TopNode
 from yolov7_trt_ros.testing import FakeDetector, make_detections
 
 TOPIC = '/top/image_raw'
@@ -131,8 +131,8 @@ def test_a_terminal_gets_one_screen_and_has_it_back_after_ctrl_c(scene: Scene) -
 def test_nothing_heard_is_said_and_a_failure() -> None:
     code = (
         'import sys\n'
-        'from yolov7_trt_ros.nodes.running import run_node\n'
-        'from yolov7_trt_ros.nodes.top_node import TopNode\n'
+        'from yolov7_trt_ros.nodes.process.node_main import run_node\n'
+        'from yolov7_trt_ros.nodes.tools.top_node import TopNode\n'
         "once = ['--ros-args', '-p', 'once:=true']\n"
         "sys.exit(run_node('top', lambda: TopNode(timeout_s=0.5), once))\n"
     )

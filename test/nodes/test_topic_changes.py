@@ -227,7 +227,7 @@ def test_cameras_may_be_exchanged_by_remapping(probe: Probe, log, photograph) ->
 @pytest.mark.parametrize('topics', ['a/image_raw, b/image_raw', 'left_raw, right_raw'])
 def test_where_detections_go_without_rules(probe: Probe, topics: str) -> None:
     from yolov7_trt_ros.core.topics import detections_topics, split_names
-    from yolov7_trt_ros.nodes.topic_plan import plan_streams, wanted_topics
+    from yolov7_trt_ros.nodes.images.topic_plan import plan_streams, wanted_topics
 
     node = Node('namer', context=probe.node.context, namespace='/here')
     plan = plan_streams(node, wanted_topics(node, topics, ''))

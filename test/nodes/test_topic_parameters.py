@@ -20,7 +20,7 @@ from rclpy.parameter import Parameter
 from ros_probe import DetectorProcess, image_msg, Probe
 from sensor_msgs.msg import Image
 
-from yolov7_trt_ros.nodes.topic_parameters import PER_TOPIC
+from yolov7_trt_ros.nodes.detector_parameters.topic import PER_TOPIC
 
 FRONT, REAR = '/front/image_raw', '/rear/image_raw'
 OF_FRONT, OF_REAR = f'topics.{FRONT}', f'topics.{REAR}'

@@ -15,19 +15,19 @@ from ros_probe import image_msg
 from sensor_msgs.msg import CompressedImage
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.core import serialized_image
-from yolov7_trt_ros.core.serialized_image import SerializedImage
+from yolov7_trt_ros.core.messages import serialized_image
+from yolov7_trt_ros.core.messages.serialized_image import SerializedImage
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
-from yolov7_trt_ros.nodes import parameters
-from yolov7_trt_ros.nodes.answer_watch import AnswerWatch
-from yolov7_trt_ros.nodes.detections_wire import DetectionsWire
-from yolov7_trt_ros.nodes.frame_gate import FrameGate
-from yolov7_trt_ros.nodes.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.frame_statistics import Counts, TopicStatistics
-from yolov7_trt_ros.nodes.image_stream import ReceivedFrame
-from yolov7_trt_ros.nodes.worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector.answer_watch import AnswerWatch
+from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.images.frame_gate import FrameGate
+from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots
+from yolov7_trt_ros.nodes.images.frame_statistics import Counts, TopicStatistics
+from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
 from yolov7_trt_ros.testing import FakeDetector, make_detections
 
 DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}

@@ -13,8 +13,8 @@ import onnx_models
 import pytest
 
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout
 from yolov7_trt_ros.core.preprocess import decode_compressed
 from yolov7_trt_ros.engine import onnx_detector
 from yolov7_trt_ros.engine.model_files import find_model

@@ -16,7 +16,7 @@ from quantise_networks import branching, NetworkWriter
 
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import ModelFormatError, ModelLayoutError
-from yolov7_trt_ros.model.onnx_input import copy_onnx
+from yolov7_trt_ros.model.export.onnx_input import copy_onnx
 from yolov7_trt_ros.onnx_tools.edit import sub_model
 from yolov7_trt_ros.onnx_tools.float_source import load_source, opset_of
 from yolov7_trt_ros.onnx_tools.graph import FloatModel

@@ -10,8 +10,8 @@ from onnx import AttributeProto
 import pytest
 
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import OutputLayout
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import ModelFormatError, ModelLayoutError
 from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.power.commands import SystemRunner
 from yolov7_trt_ros.power.control import PowerControl
+from yolov7_trt_ros.power.root.commands import SystemRunner
 
 Make = Callable[..., EmulatedBoard]
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 import os
 from pathlib import Path
+import sys
 import tempfile
 
 from changed_boards import Make
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
-from yolov7_trt_ros.emulated_board.boards import BOARDS
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 
 IN_MEMORY = '/dev/shm'
+sys.path.insert(0, str(Path(__file__).parents[2] / 'benchmarks'))  # the simulated board
 
 
 @pytest.fixture

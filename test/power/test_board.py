@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board
-from yolov7_trt_ros.emulated_board.boards import BOARDS
-from yolov7_trt_ros.power.board import (
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
+from yolov7_trt_ros.power.board.identity import (
     BoardInfo,
     find_nvpmodel_conf,
     parse_release,

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError
-from yolov7_trt_ros.power.commands import current_user, SystemRunner, TOOL_FOLDERS
+from yolov7_trt_ros.power.root.commands import current_user, SystemRunner, TOOL_FOLDERS
 
 
 def add_tool(folder: Path, name: str, script: str) -> Path:

@@ -6,13 +6,13 @@ from changed_boards import control_of, Make, ORIN_GPU, replace_tool, settings
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.boards import BOARDS
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.errors import (
     PowerCommandError,
     PowerPermissionError,
     SettingError,
 )
-from yolov7_trt_ros.power.clock_files import round_cap_hz
+from yolov7_trt_ros.power.clocks.clock_files import round_cap_hz
 from yolov7_trt_ros.power.gpu_clock import BoardGpuClock
 
 # Caps

@@ -9,16 +9,16 @@ from changed_boards import control_of, Make, ORIN_GPU, replace_tool, settings
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.boards import BOARDS
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.errors import (
     PowerCommandError,
     PowerError,
     PowerPermissionError,
     PowerRebootError,
 )
-from yolov7_trt_ros.power.commands import SystemRunner, TOOL_FOLDERS
 from yolov7_trt_ros.power.control import PowerControl
-from yolov7_trt_ros.power.permissions import SUDOERS_FILE, sudoers_text
+from yolov7_trt_ros.power.root.commands import SystemRunner, TOOL_FOLDERS
+from yolov7_trt_ros.power.root.permissions import SUDOERS_FILE, sudoers_text
 
 
 @pytest.mark.parametrize('name', sorted(BOARDS))

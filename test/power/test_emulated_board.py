@@ -15,16 +15,16 @@ import pytest
 
 from yolov7_trt_ros.emulated_board import physics
 from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
-from yolov7_trt_ros.emulated_board.boards import BOARDS
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.emulated_board.clocks import round_down, round_up
 from yolov7_trt_ros.errors import PowerCommandError
-from yolov7_trt_ros.power.board import JETSON, read_board
-from yolov7_trt_ros.power.jetson_clocks import parse_show
-from yolov7_trt_ros.power.nvpmodel import parse_query, parse_status_file
-from yolov7_trt_ros.power.nvpmodel_conf import parse_conf
+from yolov7_trt_ros.power.board.identity import JETSON, read_board
+from yolov7_trt_ros.power.clocks.jetson_clocks import parse_show
+from yolov7_trt_ros.power.nvpmodel.answers import parse_query, parse_status_file
+from yolov7_trt_ros.power.nvpmodel.conf import parse_conf
 from yolov7_trt_ros.power.sysfs import SysfsTree
-from yolov7_trt_ros.power.sysfs_source import SysfsSource
-from yolov7_trt_ros.power.tegrastats import parse_line
+from yolov7_trt_ros.power.telemetry.sysfs_source import SysfsSource
+from yolov7_trt_ros.power.telemetry.tegrastats import parse_line
 
 # What it is
 

@@ -12,8 +12,8 @@ from board_tools import ABORTED, CPU0, current_mode, GPU, run, tegrastats_lines
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
-from yolov7_trt_ros.power.jetson_clocks import parse_store
-from yolov7_trt_ros.power.tegrastats import parse_line
+from yolov7_trt_ros.power.clocks.jetson_clocks import parse_store
+from yolov7_trt_ros.power.telemetry.tegrastats import parse_line
 
 # nvpmodel
 

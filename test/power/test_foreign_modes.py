@@ -6,9 +6,9 @@ from changed_boards import control_of, Make, ORIN_GPU, settings
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.boards import BOARDS
-from yolov7_trt_ros.power.commands import SystemRunner
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.power.control import PowerControl
+from yolov7_trt_ros.power.root.commands import SystemRunner
 
 
 def set_by_hand(board: EmulatedBoard, mode: int) -> None:

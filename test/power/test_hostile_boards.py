@@ -19,10 +19,10 @@ import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
 from yolov7_trt_ros.errors import PowerError
-from yolov7_trt_ros.power import journal
-from yolov7_trt_ros.power.commands import SystemRunner
+from yolov7_trt_ros.power.changes import journal
+from yolov7_trt_ros.power.changes.journal import Journal
 from yolov7_trt_ros.power.control import PowerControl
-from yolov7_trt_ros.power.journal import Journal
+from yolov7_trt_ros.power.root.commands import SystemRunner
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
 GPU_MAX, GPU_MIN = f'{ORIN_GPU}/max_freq', f'{ORIN_GPU}/min_freq'

@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.errors import PowerFormatError
-from yolov7_trt_ros.power.jetson_clocks import find_refusal, parse_show, parse_store
-from yolov7_trt_ros.power.jetson_clocks_values import ClockRange, CpuClock, FanState, Refusal
+from yolov7_trt_ros.power.clocks.jetson_clocks import find_refusal, parse_show, parse_store
+from yolov7_trt_ros.power.clocks.jetson_clocks_values import (
+    ClockRange,
+    CpuClock,
+    FanState,
+    Refusal,
+)
 
 DATA = Path(__file__).resolve().parents[1] / 'data' / 'jetson'
 SHOW_R28 = (DATA / 'jetson_clocks_show_r28.txt').read_text()

@@ -14,10 +14,10 @@ import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.errors import PowerError
-from yolov7_trt_ros.power.clock_files import ClockLimits
-from yolov7_trt_ros.power.commands import SystemRunner
-from yolov7_trt_ros.power.journal import Journal, MAX_BYTES
-from yolov7_trt_ros.power.records import LimitsRecord, LockRecord, ModeRecord, Record
+from yolov7_trt_ros.power.changes.journal import Journal, MAX_BYTES
+from yolov7_trt_ros.power.changes.records import LimitsRecord, LockRecord, ModeRecord, Record
+from yolov7_trt_ros.power.clocks.clock_files import ClockLimits
+from yolov7_trt_ros.power.root.commands import SystemRunner
 
 JOURNAL = 'run/yolov7_trt_ros/power.json'
 RECORDS: dict[str, Record] = {
@@ -53,7 +53,8 @@ def test_what_is_written_is_read_in_its_order_by_the_next(tmp_path: Path) -> Non
 
 def test_a_second_process_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     program = (
-        'import sys; from pathlib import Path; from yolov7_trt_ros.power.journal import Journal\n'
+        'import sys; from pathlib import Path\n'
+        'from yolov7_trt_ros.power.changes.journal import Journal\n'
         'journal = Journal(Path(sys.argv[1]), is_root=True, program="power node")\n'
         'journal.acquire(); print(flush=True); sys.stdin.read()'
     )

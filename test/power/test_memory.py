@@ -7,15 +7,15 @@ import resource
 from changed_boards import Make
 import pytest
 
-from yolov7_trt_ros.power.board import BoardInfo
-from yolov7_trt_ros.power.board_names import jetpack_name, module_name
-from yolov7_trt_ros.power.machine_facts import machine_facts, read_disk, read_uptime
-from yolov7_trt_ros.power.memory import BoardMemory, parse_memory
-from yolov7_trt_ros.power.sample import BoardSample, merge_samples
+from yolov7_trt_ros.power.board.identity import BoardInfo
+from yolov7_trt_ros.power.board.machine_facts import machine_facts, read_disk, read_uptime
+from yolov7_trt_ros.power.board.names import jetpack_name, module_name
 from yolov7_trt_ros.power.sysfs import SysfsTree
-from yolov7_trt_ros.power.sysfs_source import SysfsSource
-from yolov7_trt_ros.power.tegrastats import parse_line
-from yolov7_trt_ros.power.tegrastats_source import sample_from_tegrastats
+from yolov7_trt_ros.power.telemetry.memory import BoardMemory, parse_memory
+from yolov7_trt_ros.power.telemetry.sample import BoardSample, merge_samples
+from yolov7_trt_ros.power.telemetry.sysfs_source import SysfsSource
+from yolov7_trt_ros.power.telemetry.tegrastats import parse_line
+from yolov7_trt_ros.power.telemetry.tegrastats_source import sample_from_tegrastats
 
 MEMINFO = (
     'MemTotal:        8192000 kB\nMemFree:          102400 kB\nMemAvailable:    2048000 kB\n'

@@ -23,12 +23,12 @@ from yolov7_trt_ros.errors import (
     PowerPermissionError,
     SettingError,
 )
-from yolov7_trt_ros.power.energy import EnergyCounter
-from yolov7_trt_ros.power.nvml import NvmlDevice
-from yolov7_trt_ros.power.nvml_gpu import NvmlGpu, STEPS
-from yolov7_trt_ros.power.nvml_journal import GpuJournal
-from yolov7_trt_ros.power.nvml_limits import NvmlLimits
-from yolov7_trt_ros.power.nvml_source import NvmlSource
+from yolov7_trt_ros.power.nvml.gpu import NvmlGpu, STEPS
+from yolov7_trt_ros.power.nvml.gpu_journal import GpuJournal
+from yolov7_trt_ros.power.nvml.library import NvmlDevice
+from yolov7_trt_ros.power.nvml.limits import NvmlLimits
+from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
+from yolov7_trt_ros.power.telemetry.nvml_source import NvmlSource
 
 POWER_CAP, THERMAL = 0x04, 0x20
 
@@ -367,7 +367,7 @@ def test_an_older_pynvml_without_a_function(nvml) -> None:
 
 
 def test_the_real_library_is_asked_for_by_the_name_of_its_package() -> None:
-    from yolov7_trt_ros.power.nvml import load_nvml
+    from yolov7_trt_ros.power.nvml.library import load_nvml
 
     try:
         library = load_nvml()

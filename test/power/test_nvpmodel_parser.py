@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.errors import PowerFormatError
-from yolov7_trt_ros.power.nvpmodel import (
+from yolov7_trt_ros.power.nvpmodel.answers import (
     find_refusal,
     parse_query,
     parse_status_file,
     parse_verbose_values,
 )
-from yolov7_trt_ros.power.nvpmodel_conf import parse_conf, parse_modes_verbose
-from yolov7_trt_ros.power.nvpmodel_values import (
+from yolov7_trt_ros.power.nvpmodel.conf import parse_conf, parse_modes_verbose
+from yolov7_trt_ros.power.nvpmodel.values import (
     ConfParameter,
     CurrentMode,
     Refusal,

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from yolov7_trt_ros.power.pause_savings import LEAST_INTERVALS, PauseSavings, WorkTally
-from yolov7_trt_ros.power.sample import BoardSample
+from yolov7_trt_ros.power.telemetry.pause_savings import LEAST_INTERVALS, PauseSavings, WorkTally
+from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
 S = 1_000_000_000
 SAVED = 'energy saved by pauses (J)'

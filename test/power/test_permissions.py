@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board
-from yolov7_trt_ros.emulated_board.boards import BOARDS
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.errors import PowerError, PowerPermissionError, SettingError
-from yolov7_trt_ros.power.commands import SystemRunner, TOOL_FOLDERS
 from yolov7_trt_ros.power.control import PowerControl
-from yolov7_trt_ros.power.permissions import (
+from yolov7_trt_ros.power.root.commands import SystemRunner, TOOL_FOLDERS
+from yolov7_trt_ros.power.root.permissions import (
     explain_root_needed,
     install_permissions,
     SUDOERS_FILE,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.power.policy import decide, NO_LATENCY, NO_TEMPERATURE
-from yolov7_trt_ros.power.policy_budget import NO_POWER
-from yolov7_trt_ros.power.policy_state import (
+from yolov7_trt_ros.power.governor.budget import NO_POWER
+from yolov7_trt_ros.power.governor.governor import decide, NO_LATENCY, NO_TEMPERATURE
+from yolov7_trt_ros.power.governor.state import (
     Decision,
     FrameWindow,
     GovernorState,
@@ -21,7 +21,7 @@ from yolov7_trt_ros.power.policy_state import (
     Readings,
     TUNING,
 )
-from yolov7_trt_ros.power.policy_table import ClockState, Spread, SPREAD_FRAMES, Table
+from yolov7_trt_ros.power.governor.table import ClockState, Spread, SPREAD_FRAMES, Table
 
 STATES = tuple(
     ClockState(float(gpu), emc, cpu)

@@ -25,16 +25,16 @@ from yolov7_trt_ros.errors import (
     SettingError,
 )
 from yolov7_trt_ros.power.board_control import open_control
-from yolov7_trt_ros.power.commands import SystemRunner
 from yolov7_trt_ros.power.control import PowerControl
-from yolov7_trt_ros.power.remote_control import RemoteControl
-from yolov7_trt_ros.power.service_verbs import Grants
+from yolov7_trt_ros.power.root.commands import SystemRunner
+from yolov7_trt_ros.power.service.remote_control import RemoteControl
+from yolov7_trt_ros.power.service.verbs import Grants
 
 JOURNAL = 'run/yolov7_trt_ros/power.json'
 CLIENT = """
 import sys
 from pathlib import Path
-from yolov7_trt_ros.power.remote_control import RemoteControl
+from yolov7_trt_ros.power.service.remote_control import RemoteControl
 control = RemoteControl(Path(sys.argv[1]), program='power node')
 control.set_mode('MAXN_SUPER')
 control.set_jetson_clocks(True)

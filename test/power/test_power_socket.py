@@ -25,11 +25,11 @@ import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
 from yolov7_trt_ros.errors import PowerError, PowerPermissionError
-from yolov7_trt_ros.power import service_socket
-from yolov7_trt_ros.power.remote_control import RemoteControl
-from yolov7_trt_ros.power.service import MOST_SESSIONS
-from yolov7_trt_ros.power.service_socket import find_socket, group_id, open_listener
-from yolov7_trt_ros.power.service_values import LONGEST_REQUEST_BYTES
+from yolov7_trt_ros.power.service import socket_files as service_socket
+from yolov7_trt_ros.power.service.power_service import MOST_SESSIONS
+from yolov7_trt_ros.power.service.remote_control import RemoteControl
+from yolov7_trt_ros.power.service.socket_files import find_socket, group_id, open_listener
+from yolov7_trt_ros.power.service.values import LONGEST_REQUEST_BYTES
 
 NOBODY, GROUP, OTHER_GROUP = 54321, 54322, 54323
 BEGIN = {'verb': 'begin', 'arguments': [1, 'test', False, 20]}
@@ -40,7 +40,7 @@ ASK = """
 import os, sys
 from pathlib import Path
 from yolov7_trt_ros.errors import PowerError
-from yolov7_trt_ros.power.remote_control import RemoteControl
+from yolov7_trt_ros.power.service.remote_control import RemoteControl
 os.setgroups([int(number) for number in sys.argv[3:]])
 os.setgid(int(sys.argv[2]))
 os.setuid(54321)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.errors import PowerError
-from yolov7_trt_ros.power.energy import EnergyCounter
-from yolov7_trt_ros.power.rapl import find_rapl_zones, RaplSource
 from yolov7_trt_ros.power.sysfs import explain_os_error, SysfsTree
+from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
+from yolov7_trt_ros.power.telemetry.rapl import find_rapl_zones, RaplSource
 
 FOLDER = '/sys/class/powercap'
 RANGE_UJ = 262_143_328_850

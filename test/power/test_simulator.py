@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 import statistics
 
-import pytest
-
-from yolov7_trt_ros.emulated_board.simulated_board import (
+from governor_simulation.simulated_board import (
     BASE,
     clock_states,
     MODES,
@@ -18,8 +16,8 @@ from yolov7_trt_ros.emulated_board.simulated_board import (
     TOP,
     Workload,
 )
-from yolov7_trt_ros.emulated_board.simulated_policies import Fixed, Governed, Oracle
-from yolov7_trt_ros.emulated_board.simulated_trace import (
+from governor_simulation.simulated_policies import Fixed, Governed, Oracle
+from governor_simulation.simulated_trace import (
     alternating_trace,
     Detector,
     Noise,
@@ -27,9 +25,11 @@ from yolov7_trt_ros.emulated_board.simulated_trace import (
     random_trace,
     Trace,
 )
-from yolov7_trt_ros.emulated_board.simulator import REPORT_S, simulate, Simulation
-from yolov7_trt_ros.power.policy_state import Limits
-from yolov7_trt_ros.power.policy_table import ClockState
+from governor_simulation.simulator import REPORT_S, simulate, Simulation
+import pytest
+
+from yolov7_trt_ros.power.governor.state import Limits
+from yolov7_trt_ros.power.governor.table import ClockState
 
 SILENT = Noise(0.0, 0.0)
 EXACT = replace(ORIN_NANO_SUPER, deviation=0.0)

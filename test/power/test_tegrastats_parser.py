@@ -9,8 +9,8 @@ import pytest
 
 from yolov7_trt_ros.errors import PowerFormatError
 from yolov7_trt_ros.power.rails import RailPower
-from yolov7_trt_ros.power.tegrastats import parse_line
-from yolov7_trt_ros.power.tegrastats_values import MemoryUse, TegrastatsSample, UnitUse
+from yolov7_trt_ros.power.telemetry.tegrastats import parse_line
+from yolov7_trt_ros.power.telemetry.tegrastats_values import MemoryUse, TegrastatsSample, UnitUse
 
 DATA = Path(__file__).resolve().parents[1] / 'data' / 'jetson'
 LINES = (DATA / 'tegrastats_lines.txt').read_text().splitlines()

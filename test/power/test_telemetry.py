@@ -14,24 +14,27 @@ from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board
-from yolov7_trt_ros.emulated_board.boards import BOARDS
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.errors import (
     MissingDependencyError,
     PowerCommandError,
     PowerError,
     PowerFormatError,
 )
-from yolov7_trt_ros.power.cpu_load import cpu_loads_percent, parse_cpu_ticks
-from yolov7_trt_ros.power.energy import EnergyCounter
-from yolov7_trt_ros.power.memory import BoardMemory
-from yolov7_trt_ros.power.rail_totals import RAIL_TREES, RailTotals
 from yolov7_trt_ros.power.rails import RailPower
-from yolov7_trt_ros.power.sample import BoardSample, merge_samples
 from yolov7_trt_ros.power.sysfs import SysfsTree
-from yolov7_trt_ros.power.sysfs_source import SysfsSource
-from yolov7_trt_ros.power.tegrastats import parse_line
-from yolov7_trt_ros.power.tegrastats_source import sample_from_tegrastats, TegrastatsSource
-from yolov7_trt_ros.power.telemetry import CombinedSource, find_source, NullSource
+from yolov7_trt_ros.power.telemetry.cpu_load import cpu_loads_percent, parse_cpu_ticks
+from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
+from yolov7_trt_ros.power.telemetry.memory import BoardMemory
+from yolov7_trt_ros.power.telemetry.rail_totals import RAIL_TREES, RailTotals
+from yolov7_trt_ros.power.telemetry.sample import BoardSample, merge_samples
+from yolov7_trt_ros.power.telemetry.source import CombinedSource, find_source, NullSource
+from yolov7_trt_ros.power.telemetry.sysfs_source import SysfsSource
+from yolov7_trt_ros.power.telemetry.tegrastats import parse_line
+from yolov7_trt_ros.power.telemetry.tegrastats_source import (
+    sample_from_tegrastats,
+    TegrastatsSource,
+)
 
 S = 1_000_000_000
 JP4_CHIP = '/sys/bus/i2c/drivers/ina3221x/1-0040/iio:device0'

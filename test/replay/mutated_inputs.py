@@ -31,11 +31,11 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.preprocess import decode_compressed
 from yolov7_trt_ros.errors import Yolov7TrtError
-from yolov7_trt_ros.replay.bag_detections import DetectionReader
-from yolov7_trt_ros.replay.bag_writer import DetectionBagWriter
-from yolov7_trt_ros.replay.bags import BagReader
-from yolov7_trt_ros.replay.detection_message import DetectionMessages, DETECTIONS_TYPE
-from yolov7_trt_ros.replay.rosbags_door import load_typestore
+from yolov7_trt_ros.replay.bags.bag_detections import DetectionReader
+from yolov7_trt_ros.replay.bags.bag_reader import BagReader
+from yolov7_trt_ros.replay.bags.bag_writer import DetectionBagWriter
+from yolov7_trt_ros.replay.bags.detection_message import DetectionMessages, DETECTIONS_TYPE
+from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore
 from yolov7_trt_ros.replay.run import replay_bag
 from yolov7_trt_ros.replay.sources import open_frames
 from yolov7_trt_ros.testing import FakeDetector, smooth_picture

@@ -18,11 +18,11 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 import yaml
 
 from yolov7_trt_ros.errors import BagError
-from yolov7_trt_ros.replay.bags import BagReader
+from yolov7_trt_ros.replay.bags.bag_reader import BagReader
+from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore, zstd
+from yolov7_trt_ros.replay.bags.unpacking import MAX_UNPACKED_BYTES
 from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
-from yolov7_trt_ros.replay.rosbags_door import load_typestore, zstd
-from yolov7_trt_ros.replay.unpacking import MAX_UNPACKED_BYTES
 
 CAMERA = '/camera/image_raw'
 IMAGE = 'sensor_msgs/msg/Image'

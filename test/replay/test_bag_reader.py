@@ -15,9 +15,9 @@ import pytest
 
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import BagError, ImageError
-from yolov7_trt_ros.replay.bags import BagReader
+from yolov7_trt_ros.replay.bags.bag_reader import BagReader
+from yolov7_trt_ros.replay.bags.mcap_file import McapFile
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
-from yolov7_trt_ros.replay.mcap_file import McapFile
 
 ENCODINGS = ('bgr8', 'rgb8', 'mono8', 'yuv422', 'jpeg', 'png')
 CAMERA = '/camera/image_raw'

@@ -13,12 +13,12 @@ from rosbags.rosbag2 import Reader
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.tracking import TrackOptions
+from yolov7_trt_ros.core.tracks.tracking import TrackOptions
 from yolov7_trt_ros.errors import BagError, InferenceError
-from yolov7_trt_ros.replay.bag_writer import DetectionBagWriter
-from yolov7_trt_ros.replay.bags import BagReader
-from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
-from yolov7_trt_ros.replay.rosbags_door import load_typestore
+from yolov7_trt_ros.replay.bags.bag_reader import BagReader
+from yolov7_trt_ros.replay.bags.bag_writer import DetectionBagWriter
+from yolov7_trt_ros.replay.bags.detection_message import DETECTIONS_TYPE
+from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore
 from yolov7_trt_ros.replay.run import Following, replay_bag, RunSummary
 
 CAMERA = '/camera/image_raw'

@@ -15,8 +15,8 @@ import pytest
 from rosbags.rosbag2 import Reader
 
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.replay.detection_message import DETECTIONS_TYPE
-from yolov7_trt_ros.replay.rosbags_door import load_typestore
+from yolov7_trt_ros.replay.bags.detection_message import DETECTIONS_TYPE
+from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENCODINGS = ('bgr8', 'rgb8', 'mono8', 'yuv422', 'jpeg')

@@ -12,7 +12,7 @@ import pytest
 
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.errors import BagError
-from yolov7_trt_ros.replay.bags import BagReader
+from yolov7_trt_ros.replay.bags.bag_reader import BagReader
 from yolov7_trt_ros.replay.frames import Frame
 
 MakeBag = Callable[..., Path]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.report.agreement import match, measure_agreement
+from yolov7_trt_ros.report.compare.agreement import match, measure_agreement
 from yolov7_trt_ros.testing import make_detections
 
 WH = (100, 100)

@@ -8,8 +8,8 @@ import pytest
 
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.errors import InferenceError, PowerError, SettingError
-from yolov7_trt_ros.report.bench_measure import BenchPlan, measure_batch, rotation, run_frames
-from yolov7_trt_ros.report.bench_row import Energy
+from yolov7_trt_ros.report.bench.measure import BenchPlan, measure_batch, rotation, run_frames
+from yolov7_trt_ros.report.bench.row import Energy
 from yolov7_trt_ros.testing import FAKE_TIMINGS, FakeDetector
 
 PLAN = BenchPlan(seconds=0.05, least_runs=6, warm_up_runs=3)

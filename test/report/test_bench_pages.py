@@ -8,11 +8,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from yolov7_trt_ros.core.latency import Percentiles
 from yolov7_trt_ros.errors import InputError
-from yolov7_trt_ros.report.bench_file import load_bench, merge_benches
-from yolov7_trt_ros.report.bench_markdown import as_markdown
-from yolov7_trt_ros.report.bench_page import as_html
-from yolov7_trt_ros.report.bench_row import (
+from yolov7_trt_ros.report.bench.json_file import load_bench, merge_benches
+from yolov7_trt_ros.report.bench.markdown import as_markdown
+from yolov7_trt_ros.report.bench.page import as_html
+from yolov7_trt_ros.report.bench.row import (
     Accuracy,
     BatchResult,
     Bench,
@@ -22,7 +23,6 @@ from yolov7_trt_ros.report.bench_row import (
     Speed,
     Where,
 )
-from yolov7_trt_ros.report.latency import Percentiles
 
 HERE = Where('GPU A', {'processor': 'P', 'driver': '1.2'}, {'torch': '2.0'}, {'gpu': 900.0}, 60.0)
 DATA = Data(12, 'a' * 64, 326, 'b' * 64)

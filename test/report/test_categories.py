@@ -4,7 +4,7 @@ import pytest
 
 from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS
 from yolov7_trt_ros.errors import ModelLayoutError
-from yolov7_trt_ros.report.categories import match_categories
+from yolov7_trt_ros.report.accuracy.categories import match_categories
 
 COCO_FILE = dict(zip(COCO80_CATEGORY_IDS, COCO80, strict=True))
 

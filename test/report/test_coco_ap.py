@@ -9,9 +9,9 @@ import pytest
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import InputError
-from yolov7_trt_ros.report.categories import Categories
-from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations, evaluate_coco
-from yolov7_trt_ros.report.labels import CocoImage
+from yolov7_trt_ros.report.accuracy.categories import Categories
+from yolov7_trt_ros.report.accuracy.coco import coco_records, CocoAnnotations, evaluate_coco
+from yolov7_trt_ros.report.accuracy.labels import CocoImage
 
 PERSON, CAR = 1, 3
 SIZE_WH = (100, 100)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from yolov7_trt_ros.report.categories import Categories
-from yolov7_trt_ros.report.coco import CocoAnnotations
-from yolov7_trt_ros.report.confusion import Confusions, count_confusions, NOTHING
+from yolov7_trt_ros.report.accuracy.categories import Categories
+from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations
+from yolov7_trt_ros.report.accuracy.confusion import Confusions, count_confusions, NOTHING
 
 CAT, DOG = 1, 2
 A, B = [10, 10, 40, 40], [60, 60, 30, 30]

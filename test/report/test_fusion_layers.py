@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError
-from yolov7_trt_ros.report.engine_layers import (
+from yolov7_trt_ros.report.fusion.engine_layers import (
     CONVOLUTION,
     EngineLayer,
     find_type,

@@ -16,8 +16,9 @@ import pytest
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import ModelLayoutError
 from yolov7_trt_ros.onnx_tools.chains import Chain, ChainNode, load_chains
-from yolov7_trt_ros.report.chain_fate import ABSENT, APART, ChainFate, FUSED, HIDDEN
-from yolov7_trt_ros.report.engine_layers import (
+from yolov7_trt_ros.report.fusion.chain_fate import ABSENT, APART, ChainFate, FUSED, HIDDEN
+from yolov7_trt_ros.report.fusion.drawing import COLOURS, draw_svg
+from yolov7_trt_ros.report.fusion.engine_layers import (
     CONVOLUTION,
     EngineLayer,
     load_layers,
@@ -28,11 +29,10 @@ from yolov7_trt_ros.report.engine_layers import (
     REFORMAT,
     SYNC,
 )
-from yolov7_trt_ros.report.fusion import describe_change, FusionReport, make_report
-from yolov7_trt_ros.report.fusion_drawing import COLOURS, draw_svg
-from yolov7_trt_ros.report.fusion_layout import find_links, lay_out, NODE_HEIGHT_PX, NODE_WIDTH_PX
-from yolov7_trt_ros.report.fusion_page import as_page
-from yolov7_trt_ros.report.timed_layers import match_times
+from yolov7_trt_ros.report.fusion.fusion_report import describe_change, FusionReport, make_report
+from yolov7_trt_ros.report.fusion.layout import find_links, lay_out, NODE_HEIGHT_PX, NODE_WIDTH_PX
+from yolov7_trt_ros.report.fusion.page import as_page
+from yolov7_trt_ros.report.fusion.timed_layers import match_times
 
 ENGINES = sorted((Path(__file__).resolve().parents[1] / 'data' / 'engines').glob('*.json'))
 MERGED = 'its {} was merged with the {} that follows rather than with the convolution'

@@ -14,8 +14,8 @@ import pytest
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import InputError, ModelLayoutError
-from yolov7_trt_ros.report.coco import coco_records, CocoAnnotations, evaluate_coco
-from yolov7_trt_ros.report.label_file import read_label_file
+from yolov7_trt_ros.report.accuracy.coco import coco_records, CocoAnnotations, evaluate_coco
+from yolov7_trt_ros.report.accuracy.label_file import read_label_file
 
 CLASSES = ('red', 'blue')
 SIZE_WH = (128, 100)

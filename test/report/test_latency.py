@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolov7_trt_ros.report.latency import Percentiles, percentiles_ms
+from yolov7_trt_ros.core.latency import Percentiles, percentiles_ms
 
 
 def test_percentiles_are_in_milliseconds() -> None:

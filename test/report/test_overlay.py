@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.report.overlay import (
+from yolov7_trt_ros.core.overlay import (
     class_colour,
     draw_detections,
     DrawStyle,

@@ -16,19 +16,27 @@ import pytest
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.report import bench_page, compare_page, eval_page, fusion_page
-from yolov7_trt_ros.report.bench_file import load_bench
-from yolov7_trt_ros.report.bench_markdown import as_markdown
-from yolov7_trt_ros.report.bench_row import Accuracy, BatchResult, Bench, BenchRow, Data, Where
-from yolov7_trt_ros.report.coco import ClassPrecision
-from yolov7_trt_ros.report.compare_limits import CompareLimits
-from yolov7_trt_ros.report.compare_page import CompareContext
-from yolov7_trt_ros.report.confusion import Confusions, NOTHING
-from yolov7_trt_ros.report.detection_compare import CompareSettings, Comparison
-from yolov7_trt_ros.report.engine_layers import parse_layers
-from yolov7_trt_ros.report.eval_page import Evaluation
-from yolov7_trt_ros.report.frame_drawing import MOST_BOXES, MOST_JPEG_BYTES, shrink, SmallPicture
-from yolov7_trt_ros.report.fusion import make_report
+from yolov7_trt_ros.report.accuracy import eval_page
+from yolov7_trt_ros.report.accuracy.coco import ClassPrecision
+from yolov7_trt_ros.report.accuracy.confusion import Confusions, NOTHING
+from yolov7_trt_ros.report.accuracy.eval_page import Evaluation
+from yolov7_trt_ros.report.bench import page as bench_page
+from yolov7_trt_ros.report.bench.json_file import load_bench
+from yolov7_trt_ros.report.bench.markdown import as_markdown
+from yolov7_trt_ros.report.bench.row import Accuracy, BatchResult, Bench, BenchRow, Data, Where
+from yolov7_trt_ros.report.compare import page as compare_page
+from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, Comparison
+from yolov7_trt_ros.report.compare.frame_drawing import (
+    MOST_BOXES,
+    MOST_JPEG_BYTES,
+    shrink,
+    SmallPicture,
+)
+from yolov7_trt_ros.report.compare.limits import CompareLimits
+from yolov7_trt_ros.report.compare.page import CompareContext
+from yolov7_trt_ros.report.fusion import page as fusion_page
+from yolov7_trt_ros.report.fusion.engine_layers import parse_layers
+from yolov7_trt_ros.report.fusion.fusion_report import make_report
 from yolov7_trt_ros.report.svg_parts import COLOURS
 
 HOSTILE = '<script>alert(1)</script>"\'&\x1b[2J\u202egnp.exe\udcff</title>\x00'

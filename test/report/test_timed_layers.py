@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 
 from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError
-from yolov7_trt_ros.report.engine_layers import parse_layers
-from yolov7_trt_ros.report.timed_layers import describe_run, load_profile, match_times, UNKNOWN
+from yolov7_trt_ros.report.fusion.engine_layers import parse_layers
+from yolov7_trt_ros.report.fusion.timed_layers import (
+    describe_run,
+    load_profile,
+    match_times,
+    UNKNOWN,
+)
 
 LAYERS = parse_layers([
     {'Name': 'a', 'LayerType': 'CaskConvolution', 'Weights': {'Type': 'Int8'}},

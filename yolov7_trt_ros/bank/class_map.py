@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from yolov7_trt_ros.core.detections import class_name, Detections
-from yolov7_trt_ros.core.model_spec import ModelSpec
+from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.core.plain_text import listed
 
 _SHOWN = 3

@@ -155,7 +155,7 @@ def anchor_setting(text: str) -> str:
             content = file.read(_LARGEST_ANCHOR_FILE)
     except (OSError, ValueError) as exc:
         raise SettingError(f'--anchors: {text!r} cannot be read: {exc}') from exc
-    from yolov7_trt_ros.core.anchors import format_anchors, parse_anchors
+    from yolov7_trt_ros.core.forms.anchors import format_anchors, parse_anchors
 
     return format_anchors(parse_anchors(content))
 

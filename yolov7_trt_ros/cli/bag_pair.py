@@ -11,8 +11,8 @@ from yolov7_trt_ros.core.stamps import in_seconds
 from yolov7_trt_ros.errors import BagError, InputError
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.replay.bag_detections import DetectionFrame, DetectionReader
-    from yolov7_trt_ros.report.detection_compare import Comparison
+    from yolov7_trt_ros.replay.bags.bag_detections import DetectionFrame, DetectionReader
+    from yolov7_trt_ros.report.compare.detection_compare import Comparison
 
 
 class BagPair:
@@ -22,7 +22,7 @@ class BagPair:
         self, reference: Path, new: Path, topics: Sequence[str],
         warn: Callable[[object], None] = output.warn, show: output.Show = output.progress_bar,
     ) -> None:
-        from yolov7_trt_ros.replay.bag_detections import DetectionReader
+        from yolov7_trt_ros.replay.bags.bag_detections import DetectionReader
 
         self._warn, self._show = warn, show
         self.class_ids: dict[str, int] = {}
@@ -46,7 +46,7 @@ class BagPair:
             They have no frame in common.
 
         """
-        from yolov7_trt_ros.report.frame_pairs import pair_frames
+        from yolov7_trt_ros.report.compare.frame_pairs import pair_frames
 
         compared, spans = 0, (_Span(), _Span())
         first, second = self._readers

@@ -11,11 +11,11 @@ from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.core.topics import images_of_detections
 from yolov7_trt_ros.errors import BagError, InputError
 from yolov7_trt_ros.home_folder import expand_home
-from yolov7_trt_ros.replay.bags import BagReader
+from yolov7_trt_ros.replay.bags.bag_reader import BagReader
 from yolov7_trt_ros.replay.frames import Frame
-from yolov7_trt_ros.report.compare_page import Key
-from yolov7_trt_ros.report.compare_result import FrameDifference
-from yolov7_trt_ros.report.frame_drawing import shrink, SmallPicture
+from yolov7_trt_ros.report.compare.frame_drawing import shrink, SmallPicture
+from yolov7_trt_ros.report.compare.page import Key
+from yolov7_trt_ros.report.compare.result import FrameDifference
 
 
 @dataclasses.dataclass(frozen=True)

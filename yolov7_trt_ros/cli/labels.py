@@ -10,10 +10,10 @@ from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.report.categories import Categories
-    from yolov7_trt_ros.report.coco import CocoAnnotations
-    from yolov7_trt_ros.report.labelled_pictures import LabelledPictures
-    from yolov7_trt_ros.report.labels import CocoImage
+    from yolov7_trt_ros.report.accuracy.categories import Categories
+    from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations
+    from yolov7_trt_ros.report.accuracy.labelled_pictures import LabelledPictures
+    from yolov7_trt_ros.report.accuracy.labels import CocoImage
 
 
 def open_annotations(
@@ -30,7 +30,7 @@ def open_annotations(
         The file cannot be read or is not in COCO's format.
 
     """
-    from yolov7_trt_ros.report.coco import CocoAnnotations
+    from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations
 
     annotations = CocoAnnotations(expand_home(path))
     _tell(annotations.warnings, warn)
@@ -54,7 +54,7 @@ def find_labelled(
         Some are missing and that is not allowed, or all are.
 
     """
-    from yolov7_trt_ros.report.accuracy import find_images
+    from yolov7_trt_ros.report.accuracy.average_precision import find_images
 
     images = find_images(annotations, folder, allow_missing=allow_missing)[:limit]
     tell_of_few(len(images), warn)
@@ -63,7 +63,7 @@ def find_labelled(
 
 def tell_of_few(images: int, warn: Callable[[object], None] = output.warn) -> None:
     """Warn where an average precision comes from few images."""
-    from yolov7_trt_ros.report.accuracy import few_images_note
+    from yolov7_trt_ros.report.accuracy.average_precision import few_images_note
 
     if told := few_images_note(images):
         warn(told)
@@ -89,7 +89,7 @@ def labelled_categories(
 def labelled_pictures(annotations: CocoAnnotations) -> LabelledPictures:
     """Return what reads the pictures of an annotation file as they were labelled."""
     from yolov7_trt_ros.replay.pictures import load_picture
-    from yolov7_trt_ros.report.labelled_pictures import LabelledPictures
+    from yolov7_trt_ros.report.accuracy.labelled_pictures import LabelledPictures
 
     return LabelledPictures(annotations, load_picture)
 

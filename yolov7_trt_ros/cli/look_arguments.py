@@ -7,14 +7,15 @@ from functools import partial
 import sys
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import building, open_detectors, output
+from yolov7_trt_ros.cli import open_detectors, output
+from yolov7_trt_ros.cli.model_steps import building
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import SettingError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import Detector
-    from yolov7_trt_ros.core.look_options import LookOptions
-    from yolov7_trt_ros.core.tiles import TileOptions
+    from yolov7_trt_ros.core.looks.look_options import LookOptions
+    from yolov7_trt_ros.core.looks.tiles import TileOptions
     from yolov7_trt_ros.engine import DetectorOptions
 
 MODES = ('off', 'auto', 'on')  # a test compares them with what LookOptions takes
@@ -65,7 +66,7 @@ def look_options(args: argparse.Namespace) -> LookOptions:
     """
     import dataclasses
 
-    from yolov7_trt_ros.core.look_options import LookOptions
+    from yolov7_trt_ros.core.looks.look_options import LookOptions
 
     kinds = {field.name: str(field.type) for field in dataclasses.fields(LookOptions)}
     del kinds['mode'], kinds['model']
@@ -93,7 +94,7 @@ def tile_options(args: argparse.Namespace) -> TileOptions:
         What is none, or does not go together with a second look.
 
     """
-    from yolov7_trt_ros.core.tiles import read_tiles, TileOptions
+    from yolov7_trt_ros.core.looks.tiles import read_tiles, TileOptions
 
     tiles = TileOptions(read_tiles(args.tiles), args.tile_overlap)
     tiles.check_alone(second_look=args.second_look != MODES[0])
@@ -102,8 +103,8 @@ def tile_options(args: argparse.Namespace) -> TileOptions:
 
 def open_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector:
     """Open a detector that looks as the arguments say; what `auto` chose is said on stderr."""
-    from yolov7_trt_ros.bank.look_trial import open_looks
-    from yolov7_trt_ros.bank.tiled_look import TiledLook
+    from yolov7_trt_ros.bank.looks.look_trial import open_looks
+    from yolov7_trt_ros.bank.looks.tiled_look import TiledLook
     from yolov7_trt_ros.engine.looks import look_engines, tiled_engine
 
     look, tiles = look_options(args), tile_options(args)

@@ -159,7 +159,7 @@ def split_help(docstring: str) -> tuple[str, str, str]:
 
 def _load_verb(verb: str) -> ModuleType | None:
     """Import a verb; None where its file is not there."""
-    name = f'{__package__}.{verb}'
+    name = f'{__package__}.verbs.{verb}'
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.core.tracking import TrackOptions
+    from yolov7_trt_ros.core.tracks.tracking import TrackOptions
 
 MODES = ('off', 'iou', 'bytetrack')  # a test compares them with those of TrackOptions
 LOST_S, LOW_SCORE = 1.0, 0.1
@@ -41,7 +41,7 @@ def track_options(args: argparse.Namespace) -> TrackOptions:
         A value is out of its range.
 
     """
-    from yolov7_trt_ros.core.tracking import TrackOptions
+    from yolov7_trt_ros.core.tracks.tracking import TrackOptions
 
     return TrackOptions(args.track, args.track_lost, args.track_low_score)
 

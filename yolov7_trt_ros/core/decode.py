@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from yolov7_trt_ros.core.boxes import nms, xyxy_from_cxcywh
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
-from yolov7_trt_ros.core.letterbox import Letterbox
-from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout
-from yolov7_trt_ros.core.output_checks import (
+from yolov7_trt_ros.core.forms.model_spec import Anchors, ModelSpec, OutputLayout
+from yolov7_trt_ros.core.forms.output_checks import (
     check_finished_boxes,
     check_finite,
     check_image_numbers,
     check_scores,
     checked_class_ids,
 )
+from yolov7_trt_ros.core.letterbox import Letterbox
 
 FloatArray = NDArray[np.floating[Any]]
 

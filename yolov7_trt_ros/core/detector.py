@@ -9,8 +9,8 @@ import functools
 from typing import Any, Protocol, runtime_checkable
 
 from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.errors import SettingError
 
 MAX_DETECTIONS_LIMIT = 1000

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.core.compressed_format import Content, parse_format
 from yolov7_trt_ros.core.image import (
     DEFAULT_MAX_DECODED_PIXELS,
     Encoding,
@@ -19,7 +18,8 @@ from yolov7_trt_ros.core.image import (
     view_bytes,
 )
 from yolov7_trt_ros.core.letterbox import Letterbox
-from yolov7_trt_ros.core.picture_header import PictureHeader, read_header
+from yolov7_trt_ros.core.pictures.compressed_format import Content, parse_format
+from yolov7_trt_ros.core.pictures.picture_header import PictureHeader, read_header
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import ImageError
 

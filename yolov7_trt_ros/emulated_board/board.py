@@ -23,8 +23,8 @@ import time
 from types import TracebackType
 
 from yolov7_trt_ros.emulated_board import kernel
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
-from yolov7_trt_ros.emulated_board.boards import find_board
+from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards.catalogue import find_board
 from yolov7_trt_ros.emulated_board.build_tree import build_tree
 from yolov7_trt_ros.emulated_board.conf_board import board_from_conf, load_conf
 from yolov7_trt_ros.emulated_board.state import (

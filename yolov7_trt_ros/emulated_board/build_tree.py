@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
-from yolov7_trt_ros.emulated_board.clock_definitions import ClockDefinition
+from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards.clock_definitions import ClockDefinition
 from yolov7_trt_ros.emulated_board.conf_board import make_missing_files
 from yolov7_trt_ros.emulated_board.conf_text import conf_text
 from yolov7_trt_ros.emulated_board.state import CONF_COPY, FOLDER, initial_state, save_state

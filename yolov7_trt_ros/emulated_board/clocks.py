@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.state import BoardState
 from yolov7_trt_ros.emulated_board.tree import (
     BPMP_FOLDER,

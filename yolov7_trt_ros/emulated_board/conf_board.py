@@ -12,15 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 import re
 
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition, ModeDefinition
-from yolov7_trt_ros.emulated_board.boards import BOARDS, find_board
-from yolov7_trt_ros.emulated_board.clock_definitions import ClockDefinition
+from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition, ModeDefinition
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS, find_board
+from yolov7_trt_ros.emulated_board.boards.clock_definitions import ClockDefinition
+from yolov7_trt_ros.emulated_board.boards.frequencies import steps
 from yolov7_trt_ros.emulated_board.conf_reader import Conf, ConfMode, read_conf
-from yolov7_trt_ros.emulated_board.frequencies import steps
 from yolov7_trt_ros.emulated_board.state import BoardState, CONF_COPY
 from yolov7_trt_ros.emulated_board.tree import write_value
 from yolov7_trt_ros.errors import PowerCommandError, PowerFormatError
-from yolov7_trt_ros.power.nvpmodel_conf import parse_conf
+from yolov7_trt_ros.power.nvpmodel.conf import parse_conf
 
 MOST_BYTES = 1 << 20
 MOST_CORES = 64

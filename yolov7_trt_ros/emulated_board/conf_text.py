@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition, ModeDefinition
+from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition, ModeDefinition
 
 
 class Setting(NamedTuple):

@@ -12,7 +12,7 @@ from pathlib import Path
 import sys
 
 from yolov7_trt_ros.emulated_board import clocks, kernel
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.conf_board import board_of
 from yolov7_trt_ros.emulated_board.conf_text import gpu_folder
 from yolov7_trt_ros.emulated_board.nvpmodel_tool import current_mode

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from yolov7_trt_ros.emulated_board import clocks, physics
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition, ZoneDefinition
+from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition, ZoneDefinition
 from yolov7_trt_ros.emulated_board.conf_board import board_of
 from yolov7_trt_ros.emulated_board.state import BoardState, changing_state
 from yolov7_trt_ros.emulated_board.tree import (

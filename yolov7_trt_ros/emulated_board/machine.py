@@ -9,11 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
-from yolov7_trt_ros.emulated_board.boards import BOARDS
+from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.power.commands import CommandRunner, SystemRunner, TOOL_FOLDERS
-from yolov7_trt_ros.power.nvml import load_nvml
-from yolov7_trt_ros.power.service_socket import find_socket
+from yolov7_trt_ros.power.nvml.library import load_nvml
+from yolov7_trt_ros.power.root.commands import CommandRunner, SystemRunner, TOOL_FOLDERS
+from yolov7_trt_ros.power.service.socket_files import find_socket
 
 GPU_LOAD, CPU_LOAD = 0.6, 0.3
 """How busy a board is that `open_machine` makes."""

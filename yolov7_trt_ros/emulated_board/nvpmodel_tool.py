@@ -14,7 +14,7 @@ import sys
 from typing import NamedTuple
 
 from yolov7_trt_ros.emulated_board import kernel
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.conf_board import board_of
 from yolov7_trt_ros.emulated_board.conf_reader import Conf, ConfMode, read_conf
 from yolov7_trt_ros.emulated_board.state import BoardState, changing_state, load_state

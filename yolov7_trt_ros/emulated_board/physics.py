@@ -13,7 +13,7 @@ import math
 import random
 from typing import NamedTuple
 
-from yolov7_trt_ros.emulated_board.board_definition import (
+from yolov7_trt_ros.emulated_board.boards.board_definition import (
     BoardDefinition,
     RailDefinition,
     ThermalDefinition,

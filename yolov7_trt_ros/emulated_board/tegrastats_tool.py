@@ -19,7 +19,7 @@ import time
 from typing import TextIO
 
 from yolov7_trt_ros.emulated_board import clocks, kernel, physics
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition
+from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.conf_board import board_of
 from yolov7_trt_ros.emulated_board.state import BoardState, FOLDER, load_state
 from yolov7_trt_ros.emulated_board.tools import is_root, tool_command

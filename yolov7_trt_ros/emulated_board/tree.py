@@ -12,7 +12,7 @@ from pathlib import Path
 import stat
 import threading
 
-from yolov7_trt_ros.emulated_board.board_definition import BoardDefinition, ChipDefinition
+from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition, ChipDefinition
 
 CPU_FOLDER = 'sys/devices/system/cpu'
 BPMP_FOLDER = 'sys/kernel/debug/bpmp/debug/clk/emc'

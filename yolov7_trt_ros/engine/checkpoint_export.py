@@ -16,10 +16,10 @@ import sys
 import threading
 
 from yolov7_trt_ros import __version__
+from yolov7_trt_ros.engine.building.plan_cache import plan_cache_folder
 from yolov7_trt_ros.engine.file_kind import CHECKPOINT, find_kind
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.plain_file import open_plain_file, sha256_of
-from yolov7_trt_ros.engine.plan_cache import plan_cache_folder
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 

@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from yolov7_trt_ros.engine import kernel_compiler
-from yolov7_trt_ros.engine.plan_cache import plan_cache_folder
-from yolov7_trt_ros.engine.trt_api import TrtApi
+from yolov7_trt_ros.engine.building.plan_cache import plan_cache_folder
+from yolov7_trt_ros.engine.device import kernel_compiler
+from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import InferenceError, MissingDependencyError
 
 CUDA_DRIVER = 'libcuda.so.1'

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from yolov7_trt_ros.core.look_options import AUTO, LookOptions
-from yolov7_trt_ros.core.tiles import TileOptions
+from yolov7_trt_ros.core.looks.look_options import AUTO, LookOptions
+from yolov7_trt_ros.core.looks.tiles import TileOptions
 from yolov7_trt_ros.engine.open import DetectorOptions, MAX_BATCH_LIMIT
 
 USUAL_TILES = 8

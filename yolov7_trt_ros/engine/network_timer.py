@@ -18,7 +18,7 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.errors import SettingError
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.engine.trt_detector import TrtDetector
+    from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
 
 HOST_CLOCK = 'host clock'
 CUDA_EVENTS = 'CUDA events'
@@ -92,7 +92,7 @@ def time_network(
 def is_on_tensorrt(detector: Detector) -> bool:
     """Whether a detector is a TrtDetector; without PyCUDA there is none."""
     try:
-        from yolov7_trt_ros.engine.trt_detector import TrtDetector
+        from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
     except ImportError:
         return False
     return isinstance(detector, TrtDetector)

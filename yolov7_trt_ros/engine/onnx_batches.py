@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.letterbox import fit_letterbox
-from yolov7_trt_ros.core.model_spec import ModelSpec
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.errors import InferenceError, SettingError
 from yolov7_trt_ros.onnx_tools.decoding_cut import load_cut

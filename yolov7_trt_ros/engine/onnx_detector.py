@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
+from yolov7_trt_ros.core.forms.model_spec import Anchors, ModelSpec, OutputLayout
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
-from yolov7_trt_ros.core.model_spec import Anchors, ModelSpec, OutputLayout
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.engine.onnx_probe import ProbedModel
 from yolov7_trt_ros.errors import InferenceError, ModelLayoutError, SettingError

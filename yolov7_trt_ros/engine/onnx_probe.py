@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.core.input_range import check_input_range
-from yolov7_trt_ros.core.letterbox import fit_rectangle
-from yolov7_trt_ros.core.map_forms import told_strides
-from yolov7_trt_ros.core.model_spec import (
+from yolov7_trt_ros.core.forms.input_range import check_input_range
+from yolov7_trt_ros.core.forms.map_forms import told_strides
+from yolov7_trt_ros.core.forms.model_spec import (
     Anchors,
     check_input,
     ModelSpec,
@@ -21,7 +20,8 @@ from yolov7_trt_ros.core.model_spec import (
     STRIDE_SETS,
     TensorInfo,
 )
-from yolov7_trt_ros.core.recognise import probe_images, recognise_model
+from yolov7_trt_ros.core.forms.recognise import probe_images, recognise_model
+from yolov7_trt_ros.core.letterbox import fit_rectangle
 from yolov7_trt_ros.errors import (
     InferenceError,
     ModelFormatError,

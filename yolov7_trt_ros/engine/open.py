@@ -9,25 +9,25 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.core.anchors import parse_anchors
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.core.model_spec import ANCHOR_SETS, Anchors
+from yolov7_trt_ros.core.forms.anchors import parse_anchors
+from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, Anchors
+from yolov7_trt_ros.engine.building.plan_cache import (
+    cached_plan,
+    needed_build,
+    rebuild_options,
+    refittable_plan,
+)
 from yolov7_trt_ros.engine.checkpoint_export import find_or_export
 from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
 from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, load_class_names
-from yolov7_trt_ros.engine.plan import (
+from yolov7_trt_ros.engine.plan.plan_file import (
     differences,
     Machine,
     PlanManifest,
     read_manifest,
     read_plan,
     rebuild_command,
-)
-from yolov7_trt_ros.engine.plan_cache import (
-    cached_plan,
-    needed_build,
-    rebuild_options,
-    refittable_plan,
 )
 from yolov7_trt_ros.errors import (
     BuildError,
@@ -41,7 +41,7 @@ from yolov7_trt_ros.errors import (
 )
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.engine.trt_api import TrtApi
+    from yolov7_trt_ros.engine.trt.api import TrtApi
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def build_needed_plan(
         As `open_detector`.
 
     """
-    from yolov7_trt_ros.engine.builder import build_plan
+    from yolov7_trt_ros.engine.building.builder import build_plan
 
     _check(options)
     path = find_or_export(options.model, options.plan_cache)
@@ -182,7 +182,7 @@ def _refits(
     report: Callable[[str, float | None], None], cancelled: Callable[[], bool],
 ) -> bool:
     """Write a plan by refitting that of `options.refit_from`; False where it is to be built."""
-    from yolov7_trt_ros.engine.refit import refit_plan
+    from yolov7_trt_ros.engine.building.refit import refit_plan
 
     base = refittable_plan(options, machine)
     if base is None:
@@ -272,7 +272,7 @@ def _find_tensorrt(options: DetectorOptions, path: Path) -> TrtApi | None:
             )
     elif options.backend == 'onnx' or (options.backend == 'auto' and not _has_gpu()):
         return None
-    from yolov7_trt_ros.engine.trt_api import TrtApi
+    from yolov7_trt_ros.engine.trt.api import TrtApi
 
     if options.backend == 'auto' and not is_plan(path):
         with contextlib.suppress(MissingDependencyError):
@@ -284,7 +284,7 @@ def _find_tensorrt(options: DetectorOptions, path: Path) -> TrtApi | None:
 def _has_gpu() -> bool:
     """Whether there is a CUDA device, and PyCUDA to use it."""
     try:
-        from yolov7_trt_ros.engine.cuda_device import has_cuda_device
+        from yolov7_trt_ros.engine.device.cuda_device import has_cuda_device
     except ImportError:  # no PyCUDA, or no driver library
         return False
     return has_cuda_device()
@@ -303,7 +303,7 @@ def find_machine(api: TrtApi) -> Machine:
 
     """
     try:
-        from yolov7_trt_ros.engine.cuda_device import find_machine as ask_device
+        from yolov7_trt_ros.engine.device.cuda_device import find_machine as ask_device
     except ImportError as exc:
         raise MissingDependencyError(
             f'TensorRT plans run through PyCUDA, which cannot be imported ({exc}); install it '
@@ -345,7 +345,7 @@ def _open_plan(path: Path, options: DetectorOptions, api: TrtApi) -> Detector:
     if manifest is not None:
         check_fits(plan, manifest, machine)
         api.dla_core = manifest.options.get('dla_core')
-    from yolov7_trt_ros.engine.trt_detector import TrtDetector
+    from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
 
     detector: Detector = TrtDetector(
         plan,

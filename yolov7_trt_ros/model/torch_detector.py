@@ -14,13 +14,13 @@ import torch
 from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
+from yolov7_trt_ros.core.forms.model_spec import ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
-from yolov7_trt_ros.core.model_spec import ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.errors import DeviceMemoryError, InferenceError, SettingError
-from yolov7_trt_ros.model.architecture import Network
-from yolov7_trt_ros.model.checkpoint import load_network
+from yolov7_trt_ros.model.checkpoint.load import load_network
+from yolov7_trt_ros.model.network.architecture import Network
 
 _MOST_IMAGES = 64
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from yolov7_trt_ros.nodes.early_signals import end_on_sigint
-from yolov7_trt_ros.nodes.shared_memory import end_without_room
+from yolov7_trt_ros.nodes.process.early_signals import end_on_sigint
+from yolov7_trt_ros.nodes.process.shared_memory import end_without_room
 
 if sys.argv[:1] == ['-m']:  # Python is about to import and run a module of this folder
     end_on_sigint()

@@ -39,7 +39,7 @@ _SHOWN_S = 60.0
 _FAILURES = 'callback_failures'
 _MOST_FAILED_WAITS = 8
 _FIRST_PAUSE_S = 0.01
-_NET_MODULES = ('yolov7_trt_ros.nodes.callback_net', 'yolov7_trt_ros.nodes.running')
+_NET_MODULES = ('yolov7_trt_ros.nodes.callback_net', 'yolov7_trt_ros.nodes.process.node_main')
 
 
 class CallbackFailures:

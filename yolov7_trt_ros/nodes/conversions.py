@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from yolov7_trt_ros.core.detections import class_text, Detections, track_text
-from yolov7_trt_ros.core.serialized_image import MessageHeader
+from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
 
 
 def image_to_msg(pixels: NDArray[np.uint8], header: Any) -> Image:

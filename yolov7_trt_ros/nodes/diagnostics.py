@@ -12,7 +12,7 @@ from rclpy.node import Node
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.echo import echo
-from yolov7_trt_ros.nodes.frame_statistics import Counts
+from yolov7_trt_ros.nodes.images.frame_statistics import Counts
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 
 _MOST_CHARACTERS = 2000

@@ -12,7 +12,7 @@ from yolov7_trt_ros.engine.plain_file import open_plain_file
 from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
-from yolov7_trt_ros.nodes.power_worker import Job, PowerWorker
+from yolov7_trt_ros.nodes.power.worker import Job, PowerWorker
 from yolov7_trt_ros.report.diagnostic_metrics import status_samples
 from yolov7_trt_ros.report.prometheus_text import exposition
 from yolov7_trt_ros.whole_file import written_aside

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from yolov7_trt_ros.core.topics import split_names
+from yolov7_trt_ros.engine.building.plan_cache import plan_cache_folder
 from yolov7_trt_ros.engine.model_files import EMBEDDED_MODELS
-from yolov7_trt_ros.engine.plan_cache import plan_cache_folder
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
 

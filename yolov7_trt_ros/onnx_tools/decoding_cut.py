@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.core.anchors import format_anchors
 from yolov7_trt_ros.core.decode import Candidates, decode_outputs
 from yolov7_trt_ros.core.detector import DetectSettings
-from yolov7_trt_ros.core.model_names import choose_names
-from yolov7_trt_ros.core.model_spec import Anchors, ANCHORS_PER_CELL, ModelSpec, OutputLayout
+from yolov7_trt_ros.core.forms.anchors import format_anchors
+from yolov7_trt_ros.core.forms.model_names import choose_names
+from yolov7_trt_ros.core.forms.model_spec import Anchors, ANCHORS_PER_CELL, ModelSpec, OutputLayout
 from yolov7_trt_ros.errors import InferenceError, MissingDependencyError, ModelFormatError
 from yolov7_trt_ros.onnx_tools.edit import drop_unused
 from yolov7_trt_ros.onnx_tools.graph import Graph

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from yolov7_trt_ros.core.model_spec import check_input, TensorInfo
+from yolov7_trt_ros.core.forms.model_spec import check_input, TensorInfo
 from yolov7_trt_ros.errors import InferenceError, ModelFormatError
 
 # ONNX Runtime raises one class per status code, without a common base; which ones there are

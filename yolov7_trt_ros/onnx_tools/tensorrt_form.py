@@ -6,7 +6,7 @@ from pathlib import Path
 import re
 from typing import Any
 
-from yolov7_trt_ros.core.model_spec import ModelSpec
+from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.errors import BuildError
 from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding
 from yolov7_trt_ros.onnx_tools.edit import drop_unused, name_nodes, widen_casts

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Protocol
 
 from yolov7_trt_ros.errors import PowerError
-from yolov7_trt_ros.power.board import BoardInfo
-from yolov7_trt_ros.power.clock_lock import ClockLockState
-from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S, CommandRunner
+from yolov7_trt_ros.power.board.identity import BoardInfo
+from yolov7_trt_ros.power.clocks.clock_lock import ClockLockState
 from yolov7_trt_ros.power.control import PowerControl
-from yolov7_trt_ros.power.nvpmodel_values import CurrentMode, PowerMode
-from yolov7_trt_ros.power.remote_control import RemoteControl
-from yolov7_trt_ros.power.root_access import ignore, Report
+from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, PowerMode
+from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S, CommandRunner
+from yolov7_trt_ros.power.root.root_access import ignore, Report
+from yolov7_trt_ros.power.service.remote_control import RemoteControl
 
 
 class BoardControl(Protocol):

@@ -17,15 +17,12 @@ import threading
 from typing import Concatenate, ParamSpec, TypeVar
 
 from yolov7_trt_ros.errors import PowerError, PowerTimeoutError
-from yolov7_trt_ros.power.board import BoardInfo, read_board
-from yolov7_trt_ros.power.board_parts import BoardParts
-from yolov7_trt_ros.power.clock_lock import ClockLockState
-from yolov7_trt_ros.power.commands import COMMAND_TIMEOUT_S, CommandRunner
-from yolov7_trt_ros.power.foreign_modes import ForeignModes
-from yolov7_trt_ros.power.journal import Journal
-from yolov7_trt_ros.power.left_changes import LeftChanges
-from yolov7_trt_ros.power.nvpmodel_values import CurrentMode, PowerMode
-from yolov7_trt_ros.power.records import (
+from yolov7_trt_ros.power.board.identity import BoardInfo, read_board
+from yolov7_trt_ros.power.changes.board_parts import BoardParts
+from yolov7_trt_ros.power.changes.foreign_modes import ForeignModes
+from yolov7_trt_ros.power.changes.journal import Journal
+from yolov7_trt_ros.power.changes.left_changes import LeftChanges
+from yolov7_trt_ros.power.changes.records import (
     CLOCK_LOCK,
     FAN_PROFILE,
     FanRecord,
@@ -33,9 +30,12 @@ from yolov7_trt_ros.power.records import (
     ModeRecord,
     POWER_MODE,
 )
-from yolov7_trt_ros.power.root_access import ignore, Report, RootAccess
+from yolov7_trt_ros.power.changes.undo import UndoList
+from yolov7_trt_ros.power.clocks.clock_lock import ClockLockState
+from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, PowerMode
+from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S, CommandRunner
+from yolov7_trt_ros.power.root.root_access import ignore, Report, RootAccess
 from yolov7_trt_ros.power.sysfs import SysfsTree
-from yolov7_trt_ros.power.undo import UndoList
 
 P = ParamSpec('P')
 R = TypeVar('R')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 import re
 
-from yolov7_trt_ros.core.picture_header import picture_kind
+from yolov7_trt_ros.core.pictures.picture_header import picture_kind
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.home_folder import expand_home

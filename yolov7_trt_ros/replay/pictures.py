@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, ImageView
-from yolov7_trt_ros.core.picture_header import PictureHeader
+from yolov7_trt_ros.core.pictures.picture_header import PictureHeader
 from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.core.preprocess import decode_picture
 from yolov7_trt_ros.errors import ImageError, InputError

@@ -9,10 +9,10 @@ from typing import Any
 
 from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
-from yolov7_trt_ros.core.tracking import Moment, OFF, TrackOptions, TrackSet
+from yolov7_trt_ros.core.latency import Percentiles, percentiles_ms
+from yolov7_trt_ros.core.tracks.tracking import Moment, OFF, TrackOptions, TrackSet
 from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
-from yolov7_trt_ros.report.latency import Percentiles, percentiles_ms
 
 _KEPT_REASONS = 20
 _STAGES = ('preprocess', 'infer', 'postprocess', 'total')

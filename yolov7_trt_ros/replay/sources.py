@@ -89,7 +89,9 @@ def open_frames(
     path = local_path(path)
     kind = kind_of(path)
     if kind == 'bag':
-        from yolov7_trt_ros.replay.bags import BagReader  # rosbags is an optional package
+        from yolov7_trt_ros.replay.bags.bag_reader import (
+            BagReader,  # rosbags is an optional package
+        )
 
         return BagReader(path, topics=topics, every=every, max_pixels=max_pixels)
     if kind == 'video':

@@ -1,0 +1,1 @@
+"""A detector on a simulated board, for judging governors; used by governor.py and the tests."""

@@ -1,0 +1,1 @@
+"""Looking twice: crops or tiles of a frame beside the whole of it."""

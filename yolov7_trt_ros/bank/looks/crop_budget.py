@@ -1,0 +1,83 @@
+"""CropBudget: how many crops there is time for, by what crops have taken so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import itertools
+
+from yolov7_trt_ros.core.latency import NS_PER_MS
+from yolov7_trt_ros.core.looks.crops import Crop
+
+_NEWEST = 0.2
+"""Share of the newest crops in the running mean."""
+_FORGETS = 0.98
+"""What no time was left for may have become quicker: each such frame makes the mean less."""
+
+
+class CropBudget:
+    """
+    Learns what a crop takes.
+
+    Parameters
+    ----------
+    budget_ms
+        For the crops of a frame; 0 for no limit.
+    crop_ns
+        What a crop takes, as far as is known; 0 where it is not.
+
+    """
+
+    def __init__(self, budget_ms: float, crop_ns: int = 0) -> None:
+        self._budget_ns = budget_ms * NS_PER_MS
+        self._crop_ns = float(crop_ns)
+
+    @property
+    def crop_ms(self) -> float:
+        """Return what a crop takes, 0 where that is not known."""
+        return self._crop_ns / NS_PER_MS
+
+    def most(self) -> int | None:
+        """Return how many crops there is time for, None for any; one where nothing is known."""
+        if not self._budget_ns:
+            return None
+        return int(self._budget_ns // self._crop_ns) if self._crop_ns else 1
+
+    def forget_a_little(self) -> None:
+        """Note that crops were wanted and there was no time for any."""
+        self._crop_ns *= _FORGETS
+
+    def learn(self, crops: int, took_ns: int) -> None:
+        """Take what the crops of a frame took."""
+        if not self._crop_ns:
+            self._crop_ns = took_ns / crops
+        else:
+            self._crop_ns += _NEWEST * (took_ns / crops - self._crop_ns)
+
+
+def share(wanted: Sequence[list[Crop]], most: int | None, turn: int) -> list[list[Crop]]:
+    """
+    Return as many crops of each image as there is time for: the first of each, then the second.
+
+    Parameters
+    ----------
+    wanted
+        Of each image, the most worthwhile first.
+    most
+        Of all images together, None for any number.
+    turn
+        Which image begins, so that each does in turn.
+
+    """
+    if most is None or sum(map(len, wanted)) <= most:
+        return [list(crops) for crops in wanted]
+    first = turn % len(wanted)
+    order = [*range(first, len(wanted)), *range(first)]
+    ranked = (
+        (index, crop)
+        for rank in itertools.zip_longest(*(wanted[index] for index in order))
+        for index, crop in zip(order, rank, strict=True) if crop is not None
+    )
+    given: list[list[Crop]] = [[] for _ in wanted]
+    for index, crop in itertools.islice(ranked, most):
+        given[index].append(crop)
+    return given

@@ -1,0 +1,1 @@
+"""Several engines at work at once, behind one Detector."""

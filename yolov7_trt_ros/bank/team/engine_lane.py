@@ -1,0 +1,156 @@
+"""EngineLane: one engine of several, the thread it works in, and the frames it was given."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Hashable, Sequence
+import dataclasses
+
+from yolov7_trt_ros.bank.update.background import Background
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.errors import InferenceError
+
+Found = tuple[list[Detections], FrameTimings]
+Run = Callable[[Sequence[ImageView], DetectSettings], Found]
+
+
+@dataclasses.dataclass(eq=False)
+class Ticket:
+    """
+    Frames that engines of a team were given.
+
+    Attributes
+    ----------
+    probe
+        Whether they are a copy on which an engine is measured; nobody waits for them.
+    error
+        What an engine failed with, where another one is at it.
+    suspect
+        That engine; it is to blame if the other one answers.
+    outcome
+        What was found, or why nothing was; None while an engine works on them.
+
+    """
+
+    images: Sequence[ImageView]
+    settings: DetectSettings
+    probe: bool = False
+    error: Exception | None = None
+    suspect: int | None = None
+    outcome: Found | Exception | None = None
+
+    @property
+    def kind(self) -> Hashable:
+        """Return how many images of what sizes they are."""
+        return tuple(sorted(image.size_wh for image in self.images))
+
+    def found(self) -> Found:
+        """Return the outcome; raises what the engine raised."""
+        assert self.outcome is not None  # there is one
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+@dataclasses.dataclass(eq=False)
+class Attempt:
+    """
+    One engine's go at a ticket.
+
+    Attributes
+    ----------
+    outcome, ended_ns
+        What came of it, and when.
+    given_up
+        Whether nobody wants the outcome any more, for the engine hangs.
+
+    """
+
+    ticket: Ticket
+    outcome: Found | Exception | None = None
+    ended_ns: int = 0
+    given_up: bool = False
+
+
+class EngineLane:
+    """
+    Runs attempts one after the other, in a thread that is begun with the first of them.
+
+    Parameters
+    ----------
+    run
+        Runs the engine.
+    clock
+        Monotonic nanoseconds.
+    new_background
+        Gives the thread.
+    on_end
+        Called in that thread when an attempt has ended.
+
+    Attributes
+    ----------
+    attempts
+        What was given and not taken back yet, oldest first; for the thread that detects.
+
+    """
+
+    def __init__(
+        self, run: Run, clock: Callable[[], int], new_background: Callable[[], Background],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._run, self._clock, self._on_end = run, clock, on_end
+        self._new_background = new_background
+        self._background: Background | None = None
+        self._has_ended = True
+        self.attempts: collections.deque[Attempt] = collections.deque()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether frames were given up that the engine has not let go of yet."""
+        return any(each.given_up for each in self.attempts)
+
+    def submit(self, ticket: Ticket) -> None:
+        """Have the engine run frames."""
+        attempt = Attempt(ticket)
+        self.attempts.append(attempt)
+        if self._background is None:
+            self._background = self._new_background()
+        self._background.submit(lambda: self._work(attempt))
+
+    def run_here(self, ticket: Ticket) -> Attempt:
+        """Run frames in the calling thread; the lane must be empty."""
+        attempt = Attempt(ticket)
+        self._attempt(attempt)
+        return attempt
+
+    def take_ended(self) -> Attempt | None:
+        """Return the oldest attempt, if it has ended."""
+        if not self.attempts or self.attempts[0].outcome is None:
+            return None
+        return self.attempts.popleft()
+
+    def close(self, timeout_s: float) -> bool:
+        """End the thread after what it was given; returns whether it has ended."""
+        background, self._background = self._background, None
+        if background is not None:
+            background.stop()
+            self._has_ended = background.join(timeout_s)
+        return self._has_ended
+
+    def _work(self, attempt: Attempt) -> None:
+        self._attempt(attempt)
+        self._on_end()
+
+    def _attempt(self, attempt: Attempt) -> None:
+        ticket = attempt.ticket
+        outcome: Found | Exception
+        try:
+            if attempt.given_up:
+                raise InferenceError('nobody waits for these frames any more')
+            outcome = self._run(ticket.images, ticket.settings)
+        except Exception as exc:  # whatever an engine raises
+            outcome = exc
+        attempt.ended_ns = self._clock()
+        attempt.outcome = outcome

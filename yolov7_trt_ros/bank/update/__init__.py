@@ -1,0 +1,1 @@
+"""One engine in place of another between two frames: shadow, promotion, roll-back."""

@@ -1,0 +1,167 @@
+"""The power that a benchmark takes, sampled beside the work; and the GPU's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import threading
+import time
+
+from yolov7_trt_ros.errors import MissingDependencyError, PowerError
+from yolov7_trt_ros.power.nvml.library import load_nvml, NvmlDevice
+from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
+from yolov7_trt_ros.power.telemetry.sample import BoardSample, TelemetrySource
+from yolov7_trt_ros.report.bench.row import Energy
+
+INTERVAL_S = 0.1
+IDLE_S = 2.0
+_BYTES_PER_MB = 1e6
+
+
+class SourceMeter:
+    """
+    Meters power with a telemetry source, which it reads in a thread of its own while work is done.
+
+    Parameters
+    ----------
+    source
+        Where samples come from; closed by whoever opened it. None: nothing is metered.
+    why_none
+        What to say then.
+    interval_s
+        Between two samples.
+
+    """
+
+    def __init__(
+        self, source: TelemetrySource | None, *, why_none: str = 'no power source',
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._source = source
+        self._why_none = why_none
+        self._interval_s = interval_s
+
+    def measure(self, work: Callable[[], int]) -> Energy:
+        """
+        Run `work`, which returns how many frames it did, and return what it took.
+
+        Raises
+        ------
+        PowerError
+            Nothing tells the power here, or it could not be read while the work ran.
+
+        """
+        if self._source is None:
+            raise PowerError(self._why_none)
+        try:
+            first = self._source.read()
+        except PowerError as exc:
+            raise PowerError(f'no power source: {exc}') from exc
+        samples = [first]
+        start = time.perf_counter()
+        with self._sampling(samples):
+            frames = work()
+        seconds = time.perf_counter() - start
+        with contextlib.suppress(PowerError):
+            samples.append(self._source.read())
+        return _energy(self._source.name, samples, frames, seconds)
+
+    def idle(self, seconds: float = IDLE_S) -> Energy:
+        """Return what the machine takes while this process does nothing; raises PowerError."""
+
+        def rest() -> int:
+            time.sleep(seconds)
+            return 1
+
+        return self.measure(rest)
+
+    @contextlib.contextmanager
+    def _sampling(self, samples: list[BoardSample]) -> Iterator[None]:
+        ended = threading.Event()
+
+        def sample() -> None:
+            while not ended.wait(self._interval_s):
+                with contextlib.suppress(PowerError):  # a gap: the counter knows what to do
+                    assert self._source is not None
+                    samples.append(self._source.read())
+
+        thread = threading.Thread(target=sample, name='bench power', daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _energy(
+    name: str, samples: Sequence[BoardSample], frames: int, seconds: float
+) -> Energy:
+    counter = EnergyCounter()
+    for sample in samples:
+        counter.add(sample)
+    joules = counter.joules_per_frame(frames)
+    if not joules or not counter.mean_w:
+        problems = dict.fromkeys(text for sample in samples for text in sample.problems)
+        raise PowerError(
+            f'no power source: {name} tells no total power'
+            + (f' ({"; ".join(problems)})' if problems else '')
+            if all(sample.total_mw is None and sample.total_energy_j is None for sample in samples)
+            else f'{name} counted no energy in {seconds:.1f} s: measure longer (--seconds)'
+        )
+    hottest = samples[-1].hottest_c
+    return Energy(
+        source=name,
+        rails=tuple(samples[-1].rails),
+        seconds=round(seconds, 2),
+        watts=round(counter.mean_w, 2),
+        joules_per_frame=round(joules, 6),
+        clocks_mhz=_mean_clocks(samples),
+        hottest_c=None if hottest is None else round(hottest[1], 1),
+    )
+
+
+def _mean_clocks(samples: Sequence[BoardSample]) -> dict[str, float]:
+    """Mean clocks of GPU, memory and the first core, where they are told."""
+    means = {}
+    for name in ('gpu', 'gpu_memory', 'emc', 'cpu0'):
+        values = [sample.clocks_mhz[name] for sample in samples if name in sample.clocks_mhz]
+        if values:
+            means[name] = round(sum(values) / len(values), 1)
+    return means
+
+
+class GpuMemory:
+    """
+    Memory of the first GPU that has been taken since this was opened, by whichever process.
+
+    Open it before anything else uses the GPU: contexts and libraries are to count as well.
+
+    """
+
+    def __init__(self) -> None:
+        self._device: NvmlDevice | None = None
+        self._before_bytes = 0.0
+        with contextlib.suppress(PowerError, MissingDependencyError):
+            self._device = NvmlDevice(load_nvml())
+            self._before_bytes = self._used_bytes() or 0.0
+
+    def taken_mb(self) -> float | None:
+        """Return the megabytes taken since; None where nothing tells."""
+        used = self._used_bytes()
+        return None if used is None else round((used - self._before_bytes) / _BYTES_PER_MB, 1)
+
+    def close(self) -> None:
+        """Let go of the library; twice is harmless."""
+        if self._device is not None:
+            self._device.close()
+
+    def _used_bytes(self) -> float | None:
+        device = self._device
+        if device is None:
+            return None
+        try:
+            info = device.guarded('memory', lambda: device.ask('nvmlDeviceGetMemoryInfo'))
+        except PowerError:
+            return None
+        return None if info is None else float(info.used)

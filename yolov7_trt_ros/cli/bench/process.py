@@ -1,0 +1,108 @@
+"""
+A process of its own for each row of a benchmark.
+
+So a row's GPU memory is its own, threads and libraries of one engine do not disturb the next, and
+one that ends its process takes no other row with it.
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+import dataclasses
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+import yolov7_trt_ros
+from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.cli.bench.run import empty_row, publishable, row_heading
+from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.report.bench.json_file import load_bench
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.cli.bench.run import Surroundings
+    from yolov7_trt_ros.cli.bench.setup import RowSpec
+    from yolov7_trt_ros.report.bench.row import BenchRow
+
+ALONE = '--alone'
+"""Marks such a process: it measures its one row and says nothing of its own."""
+_END_TIMEOUT_S = 10.0
+
+
+def run_rows_apart(
+    args: argparse.Namespace, specs: Sequence[RowSpec], around: Surroundings
+) -> Iterator[BenchRow]:
+    """Measure each row in a process of its own; one that cannot run says why."""
+    for number, (spec, given) in enumerate(zip(specs, args.rows, strict=True), 1):
+        output.say(row_heading(spec, number, len(specs), around.plan_s), file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix='yolov7_trt_bench_') as folder:
+            command = child_command(args, given, Path(folder))
+            ended = _run(command)
+            row = _read_row(Path(folder), spec, around, ended)
+        if row.why_not:
+            output.warn(f'{row.name}: {row.why_not}')
+        yield row
+
+
+def child_command(
+    args: argparse.Namespace, given: tuple[bool, str], folder: Path
+) -> list[str]:
+    """Return the command that measures one row as `args` ask for it, into a folder."""
+    named, text = given
+    options = {
+        '--row' if named else '--model': text, '--images': args.images,
+        '--annotations': args.annotations, '--output': folder, '--power': args.power,
+        '--seconds': args.seconds, '--batch': args.batch, '--limit': args.limit,
+        '--size': args.size, '--threads': args.threads, '--class-names': args.class_names,
+        '--anchors': args.anchors, '--table': args.table, '--activation': args.activation,
+    }
+    told = [f'{name}={value}' for name, value in options.items() if value is not None]
+    flags = [ALONE, *(['--allow-missing'] if args.allow_missing else [])]
+    return [sys.executable, '-m', 'yolov7_trt_ros', 'bench', *flags, *told]
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run a command whose errors are shown here; Ctrl-C ends it before it goes on."""
+    package = Path(yolov7_trt_ros.__file__).resolve().parents[1]
+    found = os.environ.get('PYTHONPATH')
+    path = f'{package}{os.pathsep}{found}' if found else str(package)
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        env=os.environ | {'PYTHONPATH': path},
+    )
+    try:
+        return process.wait()
+    except BaseException:
+        _end(process)
+        raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _read_row(folder: Path, spec: RowSpec, around: Surroundings, ended: int) -> BenchRow:
+    """Return what a process wrote, as measured here; or why it wrote nothing."""
+    try:
+        (row,) = load_bench(folder / 'bench.json').rows
+    except (InputError, ValueError):
+        if ended == -signal.SIGINT or ended == 128 + signal.SIGINT:
+            raise KeyboardInterrupt from None
+        how = f'signal {-ended}' if ended < 0 else f'status {ended}'
+        return publishable(dataclasses.replace(
+            empty_row(spec, around),
+            why_not=f'its process ended with {how} before it had measured; what it printed is '
+            'above',
+        ))
+    return dataclasses.replace(row, where=around.where)

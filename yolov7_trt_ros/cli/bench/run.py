@@ -1,0 +1,233 @@
+"""Run the rows of a benchmark one after the other, and write what is there after each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import dataclasses
+from pathlib import Path
+import re
+import sys
+from typing import Any, TYPE_CHECKING
+
+from yolov7_trt_ros.cli import labels, output
+from yolov7_trt_ros.cli.bench import rows as bench_rows
+from yolov7_trt_ros.errors import Yolov7TrtError
+from yolov7_trt_ros.report.accuracy import average_precision as accuracy
+from yolov7_trt_ros.report.bench import (
+    markdown as bench_markdown,
+)
+from yolov7_trt_ros.report.bench import (
+    measure as bench_measure,
+)
+from yolov7_trt_ros.report.bench import (
+    page as bench_page,
+)
+from yolov7_trt_ros.report.bench.row import Accuracy, Bench, BenchRow, Data, Where
+from yolov7_trt_ros.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.cli.bench.power import GpuMemory
+    from yolov7_trt_ros.cli.bench.setup import Labels, RowSpec
+    from yolov7_trt_ros.core.image import ImageView
+    from yolov7_trt_ros.report.bench.measure import BenchPlan, PowerMeter
+
+_FOLDERS = re.compile(r"""(?<![\w./])(?:~|\.{1,2})?/(?!sys/|proc/)(?:[^\s/'",;:()]+/)+""")
+# torch and driver libraries raise these for what is wrong with one row; the others go on.
+_ROW_ERRORS = (Yolov7TrtError, ImportError, OSError, RuntimeError, MemoryError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """All that the rows of a benchmark share."""
+
+    where: Where
+    data: Data
+    pictures: Sequence[ImageView]
+    labels: Labels | None
+    why_no_labels: str
+    batches: Sequence[int]
+    plan: BenchPlan
+    options: bench_rows.OpenOptions
+    meter: PowerMeter
+    gpu_memory: GpuMemory
+
+    @property
+    def plan_s(self) -> float:
+        """How long the measurements of a row take at least: network and frames, each batch."""
+        return 2 * self.plan.seconds * len(self.batches)
+
+
+def run_rows(specs: Sequence[RowSpec], around: Surroundings) -> Iterator[BenchRow]:
+    """Measure each row; one that cannot run says why, and the rest go on."""
+    for number, spec in enumerate(specs, 1):
+        output.say(row_heading(spec, number, len(specs), around.plan_s), file=sys.stderr)
+        row = run_row(spec, around)
+        if row.why_not:
+            output.warn(f'{row.name}: {row.why_not}')
+        yield row
+
+
+def row_heading(spec: RowSpec, number: int, count: int, plan_s: float) -> str:
+    """Return what is said before a row is measured, and how long that takes at least."""
+    return (f'row {number} of {count}: {bench_rows.row_name(spec)} ({Path(spec.model).name}); '
+            f'{plan_s:.0f} s or more, {plan_s * (count - number):.0f} s for the rows after it')
+
+
+def empty_row(spec: RowSpec, around: Surroundings) -> BenchRow:
+    """Return a row of which nothing is measured yet."""
+    return BenchRow(
+        name=bench_rows.row_name(spec), model=Path(spec.model).name, where=around.where,
+        data=around.data, measured=output.now(),
+    )
+
+
+def run_row(spec: RowSpec, around: Surroundings) -> BenchRow:
+    """Measure one row; texts in it name files without their folders."""
+    return publishable(_run_row(spec, around))
+
+
+def _run_row(spec: RowSpec, around: Surroundings) -> BenchRow:
+    empty = empty_row(spec, around)
+    try:
+        with bench_rows.open_row(spec, around.options) as opened:
+            return _measured(empty, spec, opened, around)
+    except _ROW_ERRORS as exc:
+        return dataclasses.replace(
+            empty, why_not=' '.join(str(exc).split()) or type(exc).__name__
+        )
+
+
+def _measured(
+    empty: BenchRow, spec: RowSpec, opened: bench_rows.OpenedRow, around: Surroundings
+) -> BenchRow:
+    detector = opened.detector
+    batches = tuple(
+        bench_measure.measure_batch(
+            detector, around.pictures, batch, around.plan, open_clock=opened.open_clock,
+            meter=around.meter,
+        )
+        for batch in around.batches
+    )
+    gpu_memory_mb = around.gpu_memory.taken_mb() if _is_on_gpu(detector.backend) else None
+    found, why_no_accuracy = _measure_accuracy(opened, around)
+    return dataclasses.replace(
+        empty,
+        name=bench_rows.row_name(spec, opened.precision),
+        engine=detector.backend,
+        precision=opened.precision,
+        size_bytes=opened.size_bytes,
+        network_wh=opened.network_wh,
+        batches=batches,
+        gpu_memory_mb=gpu_memory_mb,
+        accuracy=found,
+        why_no_accuracy=why_no_accuracy,
+        facts=detector.facts(),
+    )
+
+
+def _is_on_gpu(backend: str) -> bool:
+    return '(CPU)' not in backend and '(cpu)' not in backend
+
+
+def _measure_accuracy(
+    opened: bench_rows.OpenedRow, around: Surroundings
+) -> tuple[Accuracy | None, str]:
+    if around.labels is None:
+        return None, around.why_no_labels
+    try:
+        return _evaluate(opened, around.labels), ''
+    except Yolov7TrtError as exc:
+        return None, ' '.join(str(exc).split())
+
+
+def _evaluate(opened: bench_rows.OpenedRow, given: Labels) -> Accuracy:
+    from yolov7_trt_ros.report.accuracy.coco import evaluate_coco
+
+    categories = labels.labelled_categories(
+        given.annotations, opened.detector.spec.class_names
+    )
+    pictures = labels.labelled_pictures(given.annotations)
+    reasons: list[Exception] = []
+    with output.progress_bar('labelled images', len(given.images)) as advance:
+        records = accuracy.detect_labelled(
+            given.images, given.folder, opened.detector, accuracy.accuracy_settings(),
+            categories, pictures=pictures, found=lambda *_: None, failed=reasons.append,
+            advance=advance,
+        )
+    labels.tell_of(pictures)
+    for reason in reasons[:1]:
+        output.warn(f'{len(reasons)} labelled images could not be used, the first: {reason}')
+    result = evaluate_coco(records, given.annotations, given.images, categories)
+    return Accuracy(result['ap50'], result['ap'], len(given.images), len(reasons))
+
+
+def publishable(row: BenchRow) -> BenchRow:
+    """Return a row whose texts name files without their folders; /sys and /proc may stay."""
+    batches = tuple(
+        dataclasses.replace(
+            batch,
+            why_no_network=_without_folders(batch.why_no_network),
+            why_no_end_to_end=_without_folders(batch.why_no_end_to_end),
+            why_no_energy=_without_folders(batch.why_no_energy),
+        )
+        for batch in row.batches
+    )
+    return dataclasses.replace(
+        row, batches=batches,
+        why_not=_without_folders(row.why_not),
+        why_no_accuracy=_without_folders(row.why_no_accuracy),
+        facts={name: _without_folders(text) for name, text in row.facts.items()},
+    )
+
+
+def _without_folders(text: str) -> str:
+    return _FOLDERS.sub('', text)
+
+
+def write_bench(bench: Bench, folder: Path) -> None:
+    """Write `bench.json`, `bench.md` and `bench.html` into a folder, each whole."""
+    write_whole(folder / 'bench.json', bench.to_json())
+    write_whole(folder / 'bench.md', bench_markdown.as_markdown(bench).encode())
+    write_whole(folder / 'bench.html', bench_page.as_html(bench).encode())
+
+
+def collect(
+    rows: Iterator[BenchRow], make_bench: Callable[[Sequence[BenchRow]], Bench], folder: Path
+) -> tuple[Bench, bool]:
+    """
+    Take rows as they come and write all that are there after each.
+
+    Returns
+    -------
+    bench and whether Ctrl-C ended it
+        The rows that were finished are in it.
+
+    """
+    done: list[BenchRow] = []
+    with contextlib.suppress(KeyboardInterrupt):
+        for row in rows:
+            done.append(row)
+            write_bench(make_bench(done), folder)
+        return make_bench(done), False
+    if done:  # what lies there of an earlier run is worth more than no row
+        write_bench(make_bench(done), folder)
+    return make_bench(done), True
+
+
+def settings_record(around: Surroundings) -> dict[str, Any]:
+    """Return how a benchmark was measured, JSON-ready."""
+    latency = bench_measure.LATENCY_SETTINGS
+    return {
+        'letterbox': 'square',
+        'latency settings': f'score {latency.score_threshold}, IoU {latency.iou_threshold}, '
+        f'at most {latency.max_detections} detections',
+        'accuracy settings': f'score {accuracy.SCORE_THRESHOLD}, IoU {accuracy.IOU_THRESHOLD}, '
+        f'several classes a box, at most {accuracy.MAX_DETECTIONS} detections',
+        'seconds': around.plan.seconds,
+        'least runs': around.plan.least_runs,
+        'warm-up': f'{around.plan.seconds / 5:g} s, at least {around.plan.warm_up_runs} runs, '
+        'every picture twice where time allows',
+        'batches': ', '.join(map(str, around.batches)),
+        'CPU threads': around.options.threads or 'one per core',
+    }

@@ -1,0 +1,193 @@
+"""What a benchmark is asked for: its rows, its pictures and its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
+from yolov7_trt_ros.errors import (
+    ImageError,
+    InputError,
+    MissingDependencyError,
+    SettingError,
+)
+from yolov7_trt_ros.report.bench.row import Data
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.image import ImageView
+    from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations
+    from yolov7_trt_ros.report.accuracy.labels import CocoImage
+
+PICTURES = 12
+"""Different pictures that are timed, in turn."""
+MOST_BATCH = 64
+PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
+TORCH_SUFFIXES = ('.pt', '.pth')
+_TORCH_WORDS = ('fp32', 'fp16', 'cpu')
+
+
+@dataclasses.dataclass(frozen=True)
+class RowSpec:
+    """
+    A row that was asked for.
+
+    Attributes
+    ----------
+    name
+        '' for one made of engine, precision and file.
+    model
+        File, or the name of an embedded model.
+    word
+        What stood behind the colon: a precision, or `cpu` for PyTorch; or ''.
+
+    """
+
+    model: str
+    name: str = ''
+    word: str = ''
+
+    @property
+    def kind(self) -> str:
+        """`torch`, `plan`, `built` (TensorRT from ONNX) or `onnx` (ONNX Runtime)."""
+        suffix = Path(self.model).suffix.lower()
+        if suffix in TORCH_SUFFIXES:
+            return 'torch'
+        if suffix in PLAN_SUFFIXES:
+            return 'plan'
+        return 'built' if self.word else 'onnx'
+
+
+def parse_row(text: str, *, named: bool) -> RowSpec:
+    """
+    Return the row of `FILE[:precision]`, or of `NAME=FILE[:precision]` where it is named.
+
+    Raises
+    ------
+    SettingError
+        It is neither, or the precision is not one that the file can have.
+
+    """
+    name, equals, rest = text.partition('=') if named else ('', '', text)
+    if named and (not equals or not name.strip() or not rest):
+        raise SettingError(f'a row is NAME=FILE or NAME=FILE:precision, got {text!r}')
+    model, colon, word = rest.rpartition(':')
+    if not colon or word.lower() not in (*PRECISIONS, *_TORCH_WORDS):
+        model, word = rest, ''
+    if not model:
+        raise SettingError(f'a row needs a file, got {text!r}')
+    row = RowSpec(model, name.strip(), word.lower())
+    allowed = _TORCH_WORDS if row.kind == 'torch' else PRECISIONS
+    if word and row.word not in allowed:
+        raise SettingError(
+            f'{Path(model).name} can be followed by :{", :".join(allowed)}, got :{word}'
+        )
+    return row
+
+
+def parse_batches(text: str) -> tuple[int, ...]:
+    """Return the batch sizes of `1,8`, ascending; raises SettingError."""
+    try:
+        sizes = sorted({int(part) for part in text.split(',')})
+    except ValueError:
+        sizes = []
+    if not sizes or not 1 <= sizes[0] <= sizes[-1] <= MOST_BATCH:
+        raise SettingError(
+            f'batch sizes are numbers of 1 to {MOST_BATCH} with commas, such as 1,8, got {text!r}'
+        )
+    return tuple(sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Labelled images in a folder, and what is computed from them."""
+
+    annotations: CocoAnnotations
+    images: Sequence[CocoImage]
+    folder: Path
+    sha256: str
+
+
+def load_pictures(
+    folder: Path, warn: Callable[[object], None] = output.warn
+) -> tuple[list[ImageView], Data]:
+    """
+    Return pictures from all over a folder, decoded, and what they are.
+
+    Parameters
+    ----------
+    folder
+        Its subfolders are not looked into.
+    warn
+        Told of pictures that cannot be read, and of too few.
+
+    Raises
+    ------
+    InputError
+        There are none that can be read.
+
+    """
+    from yolov7_trt_ros.replay.pictures import find_pictures, load_picture
+
+    if not folder.is_dir():
+        raise InputError(f'--images must be a folder of pictures, got {folder}')
+    files = find_pictures(folder)
+    count = min(PICTURES, len(files))
+    pictures, digest = [], hashlib.sha256()
+    for file in [files[index * len(files) // count] for index in range(count)]:
+        try:
+            pictures.append(load_picture(file))
+        except ImageError as exc:
+            warn(exc)
+        else:
+            digest.update(file.name.encode() + file.read_bytes())
+    if not pictures:
+        raise InputError(f'{folder} holds no pictures that can be read')
+    if len(pictures) < PICTURES:
+        warn(f'{len(pictures)} pictures are timed in turn, {PICTURES} would be better')
+    return pictures, Data(len(pictures), digest.hexdigest())
+
+
+def load_labels(
+    path: Path, folder: Path, limit: int | None = None, *, allow_missing: bool = False,
+    warn: Callable[[object], None] = output.warn,
+) -> Labels:
+    """
+    Return the labelled images of a folder, at most `limit` of them, which may miss some then.
+
+    Raises
+    ------
+    MissingDependencyError
+        pycocotools is not installed.
+    InputError
+        The labels cannot be read, or name images that are not there.
+
+    """
+    from yolov7_trt_ros.cli.labels import find_labelled, open_annotations
+
+    annotations = open_annotations(path, warn)
+    images = find_labelled(
+        annotations, folder, allow_missing=allow_missing or limit is not None, limit=limit,
+        warn=warn,
+    )
+    digest = hashlib.sha256(path.read_bytes())
+    for image in images:
+        digest.update(image.file_name.encode())
+    return Labels(annotations, images, folder, digest.hexdigest())
+
+
+def try_labels(
+    path: Path | None, folder: Path, limit: int | None = None, *, allow_missing: bool = False,
+    warn: Callable[[object], None] = output.warn,
+) -> tuple[Labels | None, str]:
+    """Return labels, or why there are none: not asked for, or pycocotools is missing."""
+    if path is None:
+        return None, 'no labels were given (--annotations)'
+    try:
+        return load_labels(path, folder, limit, allow_missing=allow_missing, warn=warn), ''
+    except MissingDependencyError as exc:
+        return None, str(exc)

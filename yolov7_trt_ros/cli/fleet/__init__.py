@@ -1,0 +1,1 @@
+"""Many recordings by one command, in turn or on Dask."""

@@ -1,0 +1,195 @@
+"""`eval` over many drives: one task a folder of the data set, one average precision over all."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+import posixpath
+from typing import Any, TYPE_CHECKING
+
+from yolov7_trt_ros.cli import arguments, labels, look_arguments, output
+from yolov7_trt_ros.cli.fleet import fleet
+from yolov7_trt_ros.cli.fleet.result import KeptResults, tell_failures, write_results
+from yolov7_trt_ros.cli.work.work_folder import WorkFolder
+from yolov7_trt_ros.cli.work.work_settings import settings_of
+from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.home_folder import expand_home
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.report.accuracy.categories import Categories
+    from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations
+    from yolov7_trt_ros.report.accuracy.labels import CocoImage
+    from yolov7_trt_ros.report.fleet_page import FleetPage
+
+Drives = Mapping[str, Sequence['CocoImage']]
+_WORST = 20
+
+
+def run_drives(args: argparse.Namespace) -> int:
+    """Measure on all drives; the exit status is 1 when one, or a picture, could not be used."""
+    pictures, folder = expand_home(args.images), expand_home(args.output)
+    annotations = labels.open_annotations(args.annotations)
+    images = labels.find_labelled(annotations, pictures, allow_missing=args.allow_missing)
+    drives = group_by_drive(images)
+    with WorkFolder(folder, 'eval', settings_of(args, [args.annotations])) as work:
+        kept = KeptResults(work, {
+            name: [args.annotations, *(pictures / each.file_name for each in of_drive)]
+            for name, of_drive in drives.items()
+        })
+        results = kept.done()
+        tasks = [
+            fleet.Task(name, (name, [each.file_name for each in of_drive]))
+            for name, of_drive in drives.items() if name not in results
+        ]
+        if tasks:
+            with fleet.runner(args) as run:
+                results |= fleet.run_all(run, detect_drive, args, tasks, kept.keep, 'drives')
+        results = {name: results[name] for name in drives}
+        failed = tell_failures(results)
+        for name, result in results.items():
+            for text in (*result.get('failed', ()), *result.get('notes', ())):
+                output.warn(f'{name}: {text}')
+        record, page = _merged(args, annotations, drives, results, failed)
+        write_results(args, work, record, page)
+    return 1 if failed or record['failed_frames'] else 0
+
+
+def group_by_drive(images: Sequence[CocoImage]) -> dict[str, list[CocoImage]]:
+    """Return images by the folder that the annotation file has them in, `label`'s drives."""
+    drives: dict[str, list[CocoImage]] = {}
+    for image in images:
+        drives.setdefault(posixpath.dirname(image.file_name) or '.', []).append(image)
+    return drives
+
+
+@lru_cache(maxsize=1)
+def _annotations(path: Path, _changed_ns: int) -> CocoAnnotations:
+    """Return an annotation file, read once by each worker."""
+    return labels.open_annotations(path, lambda text: None)
+
+
+def detect_drive(
+    args: argparse.Namespace, name: str, files: Sequence[str],
+    show: output.Show = output.no_progress,
+) -> dict[str, Any]:
+    """
+    Detect in the labelled pictures of one drive.
+
+    Returns
+    -------
+    Detections in COCO's result format, and what could not be used.
+
+    """
+    from yolov7_trt_ros.report.accuracy import average_precision as accuracy
+
+    path = expand_home(args.annotations)
+    annotations = _annotations(path, path.stat().st_mtime_ns)
+    wanted = set(files)
+    images = [image for image in annotations.images if image.file_name in wanted]
+    options = arguments.detector_options(args, rectangular=args.rectangular)
+    detector = look_arguments.kept_looking(args, options)
+    categories = annotations.categories_of(detector.spec.class_names)
+    pictures = labels.labelled_pictures(annotations)
+    failed: list[str] = []
+    with show(name, len(images)) as advance:
+        records = accuracy.detect_images(
+            images, expand_home(args.images), detector, accuracy.accuracy_settings(), categories,
+            pictures=pictures, found=lambda detections, timings: None,
+            failed=lambda exc: failed.append(str(exc)), advance=advance,
+        )
+    return {
+        'records': records, 'frames': len(images) - len(failed), 'failed': failed,
+        'notes': list(pictures.notes()), 'classes': list(detector.spec.class_names),
+    }
+
+
+def _merged(
+    args: argparse.Namespace, annotations: CocoAnnotations, drives: Drives,
+    results: Mapping[str, dict[str, Any]], failed: Mapping[str, str],
+) -> tuple[dict[str, Any], FleetPage]:
+    """Return all results as one record and one page: drives with the least AP50 first."""
+    from yolov7_trt_ros.report.accuracy.coco import evaluate_coco
+    from yolov7_trt_ros.report.fleet_page import FleetPage
+
+    whole = {name: each for name, each in results.items() if name not in failed}
+    categories = annotations.categories_of(next(iter(whole.values()))['classes'])
+    every = [image for name in whole for image in drives[name]]
+    found = evaluate_coco(
+        [each for result in whole.values() for each in result['records']], annotations, every,
+        categories,
+    )
+    shown: dict[str, dict[str, Any]] = {
+        name: {'frames': result['frames'], 'failed': result['failed'], **_precision(
+            result['records'], annotations, drives[name], categories)}
+        for name, result in whole.items()
+    }
+    order = sorted(shown, key=lambda name: (
+        shown[name]['ap50'] is None, shown[name]['ap50'] or 0.0, name))
+    worst = _worst_pictures(whole, annotations, drives, categories)
+    frames = sum(each['frames'] for each in whole.values())
+    lost = sum(len(each['failed']) for each in whole.values())
+    record = {
+        'verb': 'eval', **found, 'images': frames, 'failed_frames': lost, 'failed': dict(failed),
+        'worst_frames': [{'file_name': name, 'mistakes': count} for name, count in worst],
+        'drives': shown,
+    }
+    page = FleetPage(
+        f'{Path(args.model).name} on the drives of {args.annotations.name}',
+        'Drives with the least AP50 first.',
+        [('AP50', f'{found["ap50"]:.4f}'), ('AP', f'{found["ap"]:.4f} (IoU 0.50:0.95)'),
+         ('images', f'{frames}, and {lost} that could not be used'),
+         ('drives', f'{len(whole)} of {len(results)}')],
+        ('drive', 'images', 'failed', 'AP50', 'AP'),
+        [(name, str(shown[name]['frames']), str(len(shown[name]['failed'])),
+          *(_number(shown[name][key]) for key in ('ap50', 'ap'))) for name in order],
+        failed, ('picture', 'objects missed, found in excess, or taken for others'),
+        [(name, str(count)) for name, count in worst],
+    )
+    return record, page
+
+
+def _precision(
+    records: Sequence[dict[str, Any]], annotations: CocoAnnotations,
+    images: Sequence[CocoImage], categories: Categories,
+) -> dict[str, float | None]:
+    """Return the average precision of one drive, None where nothing is labelled in it."""
+    from yolov7_trt_ros.report.accuracy.coco import evaluate_coco
+
+    try:
+        found = evaluate_coco(records, annotations, images, categories)
+    except InputError:
+        return {'ap50': None, 'ap': None}
+    return {'ap50': found['ap50'], 'ap': found['ap']}
+
+
+def _worst_pictures(
+    whole: Mapping[str, dict[str, Any]], annotations: CocoAnnotations, drives: Drives,
+    categories: Categories,
+) -> list[tuple[str, int]]:
+    """Return the pictures with most mistakes; those without labels are left out."""
+    from yolov7_trt_ros.report.accuracy.confusion import count_confusions
+
+    counted = []
+    for name, result in whole.items():
+        of_image: dict[int, list[dict[str, Any]]] = {}
+        for each in result['records']:
+            of_image.setdefault(each['image_id'], []).append(each)
+        for image in drives[name]:
+            if annotations.labels[image.image_id]:
+                try:
+                    confusions = count_confusions(
+                        of_image.get(image.image_id, []), annotations, [image], categories)
+                except InputError:  # labels of classes that the model has not
+                    continue
+                mistakes = sum(
+                    count for (truth, found), count in confusions.counts.items() if truth != found
+                )
+                counted.append((image.file_name, mistakes))
+    worst = sorted((each for each in counted if each[1]), key=lambda each: (-each[1], each[0]))
+    return worst[:_WORST]
+
+
+def _number(value: float | None) -> str:
+    return '-' if value is None else f'{value:.4f}'

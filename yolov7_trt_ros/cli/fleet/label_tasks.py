@@ -1,0 +1,284 @@
+"""The two steps of `label` for one recording: look at its frames, then write the chosen ones."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from functools import partial
+import os
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from yolov7_trt_ros.cli import arguments, look_arguments, open_detectors, output
+from yolov7_trt_ros.cli.fleet.drives import plain_part
+from yolov7_trt_ros.cli.model_steps import building
+from yolov7_trt_ros.cli.work.frame_journal import FrameJournal
+from yolov7_trt_ros.errors import InferenceError, InputError
+from yolov7_trt_ros.home_folder import expand_home
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detections import Detections
+    from yolov7_trt_ros.core.detector import Detector, DetectSettings
+    from yolov7_trt_ros.core.image import ImageView
+    from yolov7_trt_ros.replay.frames import BadFrame, Frame
+    from yolov7_trt_ros.replay.sources import FrameSource
+    from yolov7_trt_ros.report.accuracy.label_set import Doubt, LabelledFrame
+
+IMAGES = {'coco': 'images', 'yolo': 'images/train'}
+YOLO_LABELS = 'labels/train'
+_LEAST_SCORE = 0.1
+"""Of either model where two are compared: below the score floor, a drift is no missed object."""
+
+_QUALITY = 95
+
+
+def look_at(
+    args: argparse.Namespace, name: str, path: Path, journal: Path | None = None,
+    show: output.Show = output.no_progress,
+) -> dict[str, Any]:
+    """
+    Detect in all frames of a recording; return what was found, JSON-ready.
+
+    Parameters
+    ----------
+    args
+        Of `label`.
+    name, path
+        The recording: what it is called in the data set, and where it is.
+    journal
+        Keeps each frame as it comes; those of an interrupted run are not detected in again.
+    show
+        Makes a progress bar of a label and a total.
+
+    Returns
+    -------
+    frames (of `LabelledFrame`), classes, backend, failed and warnings.
+
+    Raises
+    ------
+    InputError
+        The recording cannot be used.
+
+    """
+    looker = _Looker(args)
+    frames: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    source = open_source(args, path)
+    with FrameJournal(journal) as kept, show(path.name, source.count) as advance:
+        for item in source:
+            record = looker.look(item, name, kept)
+            (failed if 'error' in record else frames).append(record)
+            advance()
+    reasons = [record['error'] for record in failed]
+    if not frames:
+        told = f': {reasons[0]}' if reasons else ''
+        raise InputError(f'no frame of {path} could be used{told}')
+    return {
+        'frames': frames, 'classes': list(looker.renames.names), 'failed': reasons,
+        'backend': looker.backend, 'warnings': list(source.warnings),
+    }
+
+
+def write_frames(
+    args: argparse.Namespace, path: Path, folder: Path, wanted: dict[str, tuple[str, str]],
+    show: output.Show = output.no_progress,
+) -> dict[str, Any]:
+    """
+    Write the pictures of a recording that are not there yet, with their labels for YOLO tools.
+
+    Parameters
+    ----------
+    args
+        Of `label`.
+    path, folder
+        Where the recording is, and where the data set.
+    wanted
+        Stem of the picture and text of the label file, by source and index (`frame_key`).
+    show
+        Makes a progress bar of a label and a total.
+
+    Raises
+    ------
+    InputError
+        The recording has changed, or a file cannot be written; the pictures before are there.
+
+    """
+    from yolov7_trt_ros.replay.frames import Frame
+
+    missing = {
+        key: named for key, named in wanted.items()
+        if find_picture(folder, args.format, named[0]) is None
+    }
+    count = len(missing)
+    with show(f'pictures of {path.name}', count) as advance:
+        for item in open_source(args, path) if missing else ():
+            named = missing.get(frame_key(item.source, item.index))
+            if named is not None and isinstance(item, Frame):
+                _write_frame(args, item, folder, *named)
+                del missing[frame_key(item.source, item.index)]
+                advance()
+            if not missing:
+                break
+    if missing:
+        raise InputError(
+            f'{path} has changed since its frames were looked at: {len(missing)} are gone'
+        )
+    return {'frames': count}
+
+
+def _plain_name(frame: Frame) -> str:
+    """Return the topic of a bag, or the name of a file, as a part of a name."""
+    name = frame.source if frame.message else os.path.splitext(frame.source)[0]
+    return plain_part(name.strip('/').replace('/', '.')) or 'frame'
+
+
+def frame_key(source: str, index: int) -> str:
+    """Return what tells a frame of a recording from the others."""
+    return f'{index} {source}'
+
+
+def stem_in(form: str, frame: LabelledFrame) -> str:
+    """Return what the picture of a frame is called in a format, without a suffix."""
+    return frame.flat_stem if form == 'yolo' else frame.stem
+
+
+def find_picture(folder: Path, form: str, stem: str) -> Path | None:
+    """Return the picture of a stem (`stem_in`) in a data set, None where it is not there."""
+    for suffix in ('.jpg', '.png'):
+        path = folder / IMAGES[form] / f'{stem}{suffix}'
+        if path.is_file():
+            return path
+    return None
+
+
+def open_source(args: argparse.Namespace, path: Path) -> FrameSource:
+    """Open a recording as the arguments say."""
+    from yolov7_trt_ros.replay.sources import open_frames
+
+    return open_frames(
+        path, topics=args.topics, every=args.every, recursive=args.recursive,
+        outside=expand_home(args.output).resolve(), max_pixels=args.max_pixels,
+    )
+
+
+def _write_frame(
+    args: argparse.Namespace, frame: Frame, folder: Path, stem: str, labels: str
+) -> None:
+    """Write the labels, then the picture: one that is there has its labels."""
+    from yolov7_trt_ros.cli.work.annotated import picture_suffix, write_picture, writing
+    from yolov7_trt_ros.core.preprocess import to_bgr
+    from yolov7_trt_ros.whole_file import write_whole
+
+    pixels = to_bgr(frame.image)
+    text = folder / YOLO_LABELS / f'{stem}.txt'
+    is_new = args.format == 'yolo' and not text.exists()
+    if is_new:
+        with writing(text):
+            write_whole(text, labels.encode())
+    try:
+        write_picture(
+            folder / IMAGES[args.format] / f'{stem}{picture_suffix(pixels)}', pixels,
+            quality=_QUALITY,
+        )
+    except InputError:
+        if is_new:
+            text.unlink()
+        raise
+
+
+class _Looker:
+    """The models of a run, and what they find in frames as labels of the data set."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        from yolov7_trt_ros.bank.class_map import class_names_of
+        from yolov7_trt_ros.report.accuracy.class_renames import ClassRenames
+
+        options = arguments.detector_options(args, rectangular=not args.square)
+        self._detector = look_arguments.kept_looking(args, options)
+        self.backend = self._detector.backend
+        self._floor = arguments.detect_settings(args, self._detector.spec.class_names)
+        self._names = class_names_of(self._detector.spec)
+        self.renames = ClassRenames.of(self._names, args.class_map)
+        self._second: _Second | None = None
+        self._settings = self._floor
+        if args.second_model:
+            options = dataclasses.replace(
+                options, model=args.second_model, class_names='auto', anchors='auto'
+            )
+            second = open_detectors.opened(
+                f'second {options!r}', partial(building.open_model, options)
+            )
+            self._settings = dataclasses.replace(
+                self._floor, score_threshold=min(_LEAST_SCORE, self._floor.score_threshold),
+                class_thresholds=(),
+            )
+            self._second = _Second(second, self._names, self._settings, self._floor)
+
+    def look(
+        self, item: Frame | BadFrame, name: str, kept: FrameJournal
+    ) -> dict[str, Any]:
+        """Return a frame with its labels as a record, or the error that it could not be used."""
+        from yolov7_trt_ros.replay.frames import BadFrame
+
+        if isinstance(item, BadFrame):
+            return {'error': str(item.error)}
+        key = frame_key(item.source, item.index)
+        record = kept.get(key)
+        if record is None:
+            try:
+                record = self._label(item, name).as_record()
+            except InferenceError as exc:
+                record = {'error': f'{item.source} frame {item.index}: {exc}'}
+            kept.add(key, record)
+        return record
+
+    def _label(self, frame: Frame, name: str) -> LabelledFrame:
+        from yolov7_trt_ros.report.accuracy.label_set import label_boxes, LabelledFrame
+
+        image = frame.image.of_stream(f'{frame.path}: {frame.source}')
+        found, _ = self._detector.detect(image, self._settings)
+        doubt = self._second.doubt(frame.image, found) if self._second else None
+        labels = self.renames.apply(_from_floor(found, self._floor), self._floor.iou_threshold)
+        stem = f'{name}/{_plain_name(frame)}_{frame.index:06d}'
+        return LabelledFrame(
+            stem, frame.source, frame.index, frame.stamp_ns, labels.source_wh,
+            label_boxes(labels), doubt,
+        )
+
+
+class _Second:
+    """The second model, by which frames are told hard or easy."""
+
+    def __init__(
+        self, detector: Detector, names: tuple[str, ...], settings: DetectSettings,
+        floor: DetectSettings,
+    ) -> None:
+        from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, moved_ids
+        from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, Comparison
+
+        own = class_names_of(detector.spec)
+        self._detector, self._map = detector, ClassMap(names, own)
+        self._settings = dataclasses.replace(
+            settings, class_ids=moved_ids(settings.class_ids, names, own)
+        )
+        self._comparison = Comparison(CompareSettings(score_threshold=floor.score_threshold))
+
+    def doubt(self, image: ImageView, found: Detections) -> Doubt:
+        """Return how far this model disagrees with what was found."""
+        from yolov7_trt_ros.report.accuracy.label_set import Doubt
+
+        other, _ = self._detector.detect(image, self._settings)
+        difference = self._comparison.add(
+            '', 0, self._map.of_former(found), self._map.of_new(other)
+        )
+        return Doubt(
+            difference.difference.missed, difference.difference.new,
+            round(difference.largest_drift, 5), round(difference.least_iou, 5),
+        )
+
+
+def _from_floor(found: Detections, floor: DetectSettings) -> Detections:
+    """Return the detections that reach the threshold of their class."""
+    from yolov7_trt_ros.core.decode import thresholds_of
+
+    return found.chosen(found.scores >= thresholds_of(found.class_ids, floor))

@@ -1,0 +1,96 @@
+"""What a command over many recordings leaves: drives.json, drives.html and some lines."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+import json
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.cli.fleet.fleet import failures, PAGE_FILE, RESULT_FILE
+from yolov7_trt_ros.cli.work.work_folder import source_facts, WorkFolder
+from yolov7_trt_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.report.fleet_page import FleetPage
+
+
+class KeptResults:
+    """
+    The results of an earlier run of the same command, as long as their recordings are unchanged.
+
+    Parameters
+    ----------
+    work
+        Where they are kept.
+    sources
+        Files and folders of each recording, by name.
+
+    """
+
+    def __init__(self, work: WorkFolder, sources: Mapping[str, Sequence[Path]]) -> None:
+        self._work = work
+        self._facts = {
+            name: [[str(path.resolve()), source_facts(path, work.path)] for path in paths]
+            for name, paths in sources.items()
+        }
+
+    def done(
+        self, is_there: Callable[[str, dict[str, Any]], bool] = lambda name, result: True
+    ) -> dict[str, dict[str, Any]]:
+        """Return what is done by name; `is_there` tells whether its files still are."""
+        found = {}
+        for name, facts in self._facts.items():
+            kept = self._work.done(name)
+            if kept and kept.get('facts') == facts and is_there(name, kept['result']):
+                found[name] = kept['result']
+        return found
+
+    def keep(self, name: str, result: dict[str, Any]) -> None:
+        """Keep a result; a disk that is full costs only that it is not known the next time."""
+        try:
+            self._work.keep(name, {'facts': self._facts[name], 'result': result})
+        except InputError as exc:
+            output.warn(exc)
+
+
+def write_results(
+    args: argparse.Namespace, work: WorkFolder, record: dict[str, Any], page: FleetPage
+) -> None:
+    """Write results and page into the folder, and `--json`; print the summary."""
+    write_files(work, record, page)
+    if args.json:
+        output.write_json(args.json, record)
+    rows = [*page.summary, ('page', str(work.path / PAGE_FILE))]
+    output.say(output.format_table([(name, value) for name, value in rows]),
+               file=output.report_stream(args.json))
+
+
+def write_files(work: WorkFolder, record: dict[str, Any], page: FleetPage) -> None:
+    """Write results and page into the folder."""
+    from yolov7_trt_ros.report.fleet_page import as_html
+
+    text = json.dumps(record, indent=1, ensure_ascii=False) + '\n'
+    work.write(work.path / RESULT_FILE, text.encode())
+    work.write(work.path / PAGE_FILE, as_html(page).encode())
+
+
+def tell_failures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """
+    Warn of each recording without a result; return why, by name.
+
+    Raises
+    ------
+    InputError
+        None has one.
+
+    """
+    failed = failures(results)
+    if failed and len(failed) == len(results):
+        first = next(iter(failed.items()))
+        raise InputError(f'none of {len(results)} recordings has a result; {first[0]}: {first[1]}')
+    for name, reason in failed.items():
+        output.warn(f'{name}: {reason}')
+    return failed

@@ -1,0 +1,1 @@
+"""The steps of the verbs that make models: export, quantize, prune, build."""

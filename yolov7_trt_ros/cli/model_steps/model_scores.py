@@ -1,0 +1,196 @@
+"""Score a changed model: AP50 where there are labels, agreement with the original where not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+import contextlib
+import functools
+from pathlib import Path
+import tempfile
+from typing import Any, Protocol, TYPE_CHECKING, TypeAlias
+
+from yolov7_trt_ros.cli import labels, output
+from yolov7_trt_ros.cli.model_steps.calibration_pictures import FilePictures
+from yolov7_trt_ros.core.class_names import visible
+from yolov7_trt_ros.errors import CalibrationError, InferenceError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detections import Detections
+    from yolov7_trt_ros.core.detector import Detector, DetectSettings
+    from yolov7_trt_ros.core.image import ImageView
+    from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations
+
+OpenModel = Callable[[Path], 'Detector']
+Named: TypeAlias = 'Iterable[tuple[str, ImageView]]'
+
+
+class ModelScore(Protocol):
+    """
+    From a ModelProto to a score.
+
+    Attributes
+    ----------
+    measure
+        What it is, for people: `AP50` or `agreement`.
+    tolerance
+        Scores this near to each other count as equal.
+    used
+        Number of pictures that the last score comes from.
+
+    """
+
+    measure: str
+    tolerance: float
+    used: int
+
+    def __call__(self, model: Any) -> float:
+        """Return the score, 0..1."""
+
+
+class LabelledScore:
+    """
+    AP50 on labelled pictures, as COCO asks for it.
+
+    Parameters
+    ----------
+    pictures
+        Name and pixels; the name is that of the file in the annotations.
+    annotations
+        Their labels.
+    open_model
+        Opens an ONNX file as a detector.
+
+    Raises
+    ------
+    CalibrationError
+        None of the pictures is in the annotations.
+
+    """
+
+    measure = 'AP50'
+    tolerance = 0.001
+
+    def __init__(
+        self, pictures: Named, annotations: CocoAnnotations, open_model: OpenModel
+    ) -> None:
+        self._pictures = pictures
+        self._annotations = annotations
+        self._open_model = open_model
+        self._categories_of = functools.cache(  # told once, however many models are scored
+            functools.partial(labels.labelled_categories, annotations)
+        )
+        self.used = 0
+        self._reader = labels.labelled_pictures(annotations)
+        if isinstance(pictures, FilePictures):
+            pictures.read_with(self._read)
+        self._tell_once = functools.cache(self._tell)
+
+    def __call__(self, model: Any) -> float:
+        """Return AP50."""
+        from yolov7_trt_ros.report.accuracy.coco import coco_records, evaluate_coco
+
+        with _opened(model, self._open_model) as detector:
+            categories = self._categories_of(detector.spec.class_names)
+            found = _detect(detector, self._labelled(), self._pictures)
+        records, images = [], []
+        for name, detections in found:
+            image = self._annotations.image_of(name)
+            if image is not None:
+                images.append(image)
+                records += coco_records(image.image_id, detections, categories)
+        self.used = len(images)
+        if not images:
+            raise CalibrationError(
+                f'none of the pictures to score on is in {self._annotations.path}; its first is '
+                + visible(self._annotations.images[0].file_name)
+            )
+        self._tell_once()
+        return float(evaluate_coco(records, self._annotations, images, categories)['ap50'])
+
+    def _read(self, path: Path) -> ImageView:
+        from yolov7_trt_ros.replay.pictures import load_picture
+
+        image = self._annotations.image_of(path.name)
+        return load_picture(path) if image is None else self._reader.read(image, path)
+
+    def _tell(self) -> None:
+        labels.tell_of(self._reader)
+        labels.tell_of_few(self.used)
+
+    def _labelled(self) -> Named:
+        return (
+            (name, image) for name, image in self._pictures
+            if self._annotations.image_of(name) is not None
+        )
+
+
+class AgreementScore:
+    """
+    Agreement with the detections of a reference, weighted by their scores.
+
+    The first model that is scored is the reference.
+
+    """
+
+    measure = 'agreement'
+    tolerance = 0.005
+
+    def __init__(self, pictures: Named, open_model: OpenModel) -> None:
+        self._pictures = pictures
+        self._open_model = open_model
+        self.used = 0
+        self._reference: list[Detections] | None = None
+
+    def __call__(self, model: Any) -> float:
+        """Return the agreement."""
+        from yolov7_trt_ros.report.compare.agreement import measure_agreement
+
+        with _opened(model, self._open_model) as detector:
+            found = [each for _, each in _detect(detector, self._pictures, self._pictures)]
+        self.used = len(found)
+        if not found:
+            raise CalibrationError('none of the pictures to score on can be used')
+        if self._reference is None:
+            self._reference = found
+        return measure_agreement(self._reference, found).weighted
+
+
+def detect_all(
+    detector: Detector, pictures: Named, settings: DetectSettings
+) -> Iterable[tuple[str, Detections]]:
+    """Yield name and detections of each picture; one the engine fails on has none."""
+    from yolov7_trt_ros.core.detections import Detections
+
+    for name, picture in pictures:
+        try:
+            yield name, detector.detect(picture, settings)[0]
+        except InferenceError:
+            yield name, Detections.empty(picture.size_wh)
+
+
+@contextlib.contextmanager
+def _opened(model: Any, open_model: OpenModel) -> Iterator[Detector]:
+    """Open a ModelProto."""
+    with tempfile.TemporaryDirectory(prefix='yolov7_trt_') as folder:
+        path = Path(folder) / 'model.onnx'
+        path.write_bytes(model.SerializeToString())
+        detector = open_model(path)
+    try:
+        yield detector
+    finally:
+        detector.close()
+
+
+def _detect(
+    detector: Detector, pictures: Named, most: Named
+) -> Sequence[tuple[str, Detections]]:
+    """Return the detections of some pictures; `most` are those that they are among."""
+    from yolov7_trt_ros.report.accuracy.average_precision import accuracy_settings
+
+    found = []
+    count = len(most) if isinstance(most, Sized) else None
+    with output.progress_bar('scoring', count) as advance:
+        for each in detect_all(detector, pictures, accuracy_settings()):
+            found.append(each)
+            advance()
+    return found

@@ -1,0 +1,73 @@
+"""`power serve`: change the power settings of this host for programs in containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import os
+from pathlib import Path
+import signal
+import types
+
+from yolov7_trt_ros.cli.output import say
+from yolov7_trt_ros.emulated_board.machine import Machine
+from yolov7_trt_ros.errors import PowerPermissionError
+from yolov7_trt_ros.power.service.power_service import PowerService
+from yolov7_trt_ros.power.service.socket_files import group_id, open_listener
+from yolov7_trt_ros.power.service.verbs import Grants
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def serve(machine: Machine, path: Path, group: str | None, grants: Grants) -> None:
+    """
+    Serve until SIGINT, SIGTERM or SIGHUP, and put back what clients have changed.
+
+    Parameters
+    ----------
+    machine
+        The host, or an emulated board.
+    path
+        Of the socket.
+    group
+        Name or number of the group that may use it; None: root alone.
+    grants
+        What clients may ask for beyond the least.
+
+    Raises
+    ------
+    PowerError
+        It cannot listen there.
+
+    """
+    if machine.board is None and not machine.runner.is_root:
+        raise PowerPermissionError(
+            'the power service changes the board for others, so it has to run as root'
+        )
+    group_number = None if group is None else group_id(group)
+    service = PowerService(machine.root, machine.runner, grants, say)
+    try:
+        with (
+            open_listener(path.absolute(), group_number, os.environ) as listener,
+            _ended_by_signals(service),
+        ):
+            service.put_back_left()
+            who = 'root' if listener.group is None else f'root and group {listener.group}'
+            say(f'listening at {listener.path} for {who}')
+            service.run(listener)
+    finally:
+        service.close()
+
+
+@contextlib.contextmanager
+def _ended_by_signals(service: PowerService) -> Iterator[None]:
+    """Let a signal end the service; more of them do not disturb it while it puts back."""
+    def stop(_number: int, _frame: types.FrameType | None) -> None:
+        service.stop()
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""One file a verb; its docstring is the help. Heavy imports inside functions."""

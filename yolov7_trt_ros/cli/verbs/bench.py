@@ -1,0 +1,265 @@
+r"""
+Measure models side by side: latency, watts, memory, precision.
+
+Each row is a model in an engine: a PyTorch checkpoint (.pt), an ONNX file (ONNX Runtime on the
+CPU), a TensorRT plan, or an ONNX file with a precision (tiny.onnx:fp16), whose plan is built
+first. The network alone and whole frames (decoded picture in host memory to detections) are timed
+on real pictures in turn, at each batch size; power is metered meanwhile, with whatever this
+machine has. A row that cannot run here says why. Every row carries where it ran, and rows of
+several machines or environments are joined with --merge. The other rows are compared with the
+first. Written are bench.json, bench.md and bench.html, a page on its own.
+
+Examples
+--------
+  yolov7_trt bench --model tiny.onnx --model tiny_int8.onnx --images val2017 -o report
+  yolov7_trt bench --row 'PyTorch=tiny.pt' --row 'FP16=tiny.onnx:fp16' --row 'INT8=int8.plan' \
+      --images val2017 --annotations instances_val2017.json --power auto -o report
+  yolov7_trt bench --merge torch/bench.json tensorrt/bench.json -o report
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import contextlib
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from yolov7_trt_ros.cli import arguments, interruption, output
+from yolov7_trt_ros.cli.model_steps import targets
+from yolov7_trt_ros.errors import PowerError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.cli.bench.run import Surroundings
+    from yolov7_trt_ros.cli.bench.setup import RowSpec
+    from yolov7_trt_ros.power.telemetry.sample import TelemetrySource
+    from yolov7_trt_ros.report.bench.row import Bench, BenchRow
+
+_EXIT_INTERRUPTED = 130
+_DEFAULT_SECONDS = 5.0
+_DEFAULT_TITLE = 'Benchmark'
+
+
+class _AppendRow(argparse.Action):
+    """Keeps rows in the order of the command line, whichever way they are given."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        rows = [*(getattr(namespace, 'rows', None) or []), (option == '--row', values)]
+        namespace.rows = rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.set_defaults(rows=[])
+    parser.add_argument(
+        '--model', '-m', action=_AppendRow, dest='model', metavar='FILE[:PRECISION]',
+        help='a row; :fp32, :fp16, :int8 or :mixed behind an ONNX file has TensorRT run it, '
+        'behind a .pt file :fp16 or :cpu change how PyTorch does',
+    )
+    parser.add_argument(
+        '--row', action=_AppendRow, dest='row', metavar='NAME=FILE[:PRECISION]',
+        help='a row with a name of its own',
+    )
+    parser.add_argument(
+        '--merge', nargs='+', type=Path, metavar='JSON', default=[],
+        help='join earlier results instead of measuring',
+    )
+    parser.add_argument('--images', type=Path, metavar='DIR', help='folder of pictures')
+    parser.add_argument(
+        '--annotations', type=Path, metavar='FILE',
+        help='labels of them in COCO instances format, for average precision',
+    )
+    arguments.add_allow_missing_argument(parser)
+    parser.add_argument('-o', '--output', required=True, type=Path, metavar='DIR',
+                        help='folder for bench.json, bench.md and bench.html')
+    _add_measuring(parser)
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('measuring')
+    group.add_argument(
+        '--power', choices=('auto', 'none'), default='auto',
+        help='meter power with tegrastats, INA3221, NVML or RAPL, whichever is there '
+        '(default: %(default)s)',
+    )
+    group.add_argument(
+        '--seconds', type=float, default=_DEFAULT_SECONDS, metavar='S',
+        help='for each of network, frames and power, at each batch size (default: %(default)s)',
+    )
+    group.add_argument('--batch', default='1,8', metavar='N,N',
+                       help='images at once (default: %(default)s)')
+    group.add_argument('--limit', type=int, metavar='N',
+                       help='labelled images to use at most (default: all)')
+    group.add_argument('--title', default='', help='heading of the pages')
+    group.add_argument('--note', action='append', default=[], metavar='TEXT',
+                       help='a sentence to put under the tables; may be repeated')
+    group.add_argument(
+        '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
+        help='side of the network input, for models that leave it open (default: %(default)s)',
+    )
+    group.add_argument('--threads', type=int, default=0, metavar='N',
+                       help='CPU threads (default: one per core)')
+    group.add_argument(
+        '--in-process', action='store_true',
+        help='measure all rows in this process; the default is one of its own for each, so that '
+        'memory is its own and a crash takes no other row with it',
+    )
+    group.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
+    arguments.add_naming_arguments(parser.add_argument_group('model'))
+    arguments.add_checkpoint_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; the exit status is 1 when no row could run, 130 after Ctrl-C."""
+    folder = expand_home(args.output)
+    targets.check_folder('-o', folder)
+    for name, form in (('bench.json', 'JSON'), ('bench.md', ''), ('bench.html', 'HTML')):
+        targets.check_file('-o', folder / name, form, args.merge)
+    if args.merge:
+        return _merge(args)
+    specs = _check(args)
+    left = '' if args.alone else interruption.NOTHING  # whoever started this one says it
+    with interruption.told(lambda: left), contextlib.ExitStack() as stack:
+        around = _surroundings(args, stack)
+        return _measure(args, specs, around)
+
+
+def _check(args: argparse.Namespace) -> list[RowSpec]:
+    """Return the rows; raises SettingError."""
+    from yolov7_trt_ros.cli.bench.setup import parse_row
+
+    if not args.rows:
+        raise SettingError('give at least one --model FILE or --row NAME=FILE (or --merge JSON)')
+    if args.images is None:
+        raise SettingError('give a folder of pictures with --images')
+    if not 0 < args.seconds < 3600:
+        raise SettingError(f'--seconds must be more than 0 and below 3600, got {args.seconds}')
+    if args.limit is not None and args.limit < 1:
+        raise SettingError(f'--limit must be at least 1, got {args.limit}')
+    return [parse_row(text, named=named) for named, text in args.rows]
+
+
+def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], around: Surroundings) -> int:
+    from yolov7_trt_ros.cli.bench.process import run_rows_apart
+    from yolov7_trt_ros.cli.bench.run import collect, run_row, run_rows, settings_record
+    from yolov7_trt_ros.report.bench.row import Bench
+
+    settings = settings_record(around)
+
+    def make_bench(rows: Sequence[BenchRow]) -> Bench:
+        return Bench(args.title or _DEFAULT_TITLE, settings, tuple(rows), tuple(args.note))
+
+    folder = expand_home(args.output)
+    if args.alone:
+        return _measure_alone(make_bench([run_row(spec, around) for spec in specs]), folder)
+    rows = run_rows(specs, around) if args.in_process else run_rows_apart(args, specs, around)
+    bench, interrupted = collect(rows, make_bench, folder)
+    if interrupted and not bench.rows:
+        raise KeyboardInterrupt(interruption.NOTHING)
+    _show(bench, folder)
+    if interrupted:
+        output.warn(f'interrupted after {len(bench.rows)} of {len(specs)} rows; those are kept')
+        return _EXIT_INTERRUPTED
+    return 0 if any(not row.why_not for row in bench.rows) else 1
+
+
+def _measure_alone(bench: Bench, folder: Path) -> int:
+    """Hand the row of this process to the one that started it."""
+    write_whole(folder / 'bench.json', bench.to_json())
+    return 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.bench.run import write_bench
+    from yolov7_trt_ros.report.bench.json_file import load_bench, merge_benches
+
+    if args.rows or args.images:
+        raise SettingError('--merge joins results; it takes no --model, --row or --images')
+    paths = [expand_home(path) for path in args.merge]
+    bench = merge_benches([(str(path), load_bench(path)) for path in paths], args.title, args.note)
+    folder = expand_home(args.output)
+    write_bench(bench, folder)
+    _show(bench, folder)
+    return 0
+
+
+def _show(bench: Bench, folder: Path) -> None:
+    from yolov7_trt_ros.report.bench.markdown import as_markdown
+
+    output.say(as_markdown(bench))
+    output.say(f'written: {folder / "bench.html"}, bench.md, bench.json')
+
+
+def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surroundings:
+    """Open all that the rows share; the GPU is looked at before anything uses it."""
+    import dataclasses
+
+    from yolov7_trt_ros.cli.bench import setup as bench_setup
+    from yolov7_trt_ros.cli.bench.power import GpuMemory, SourceMeter
+    from yolov7_trt_ros.cli.bench.rows import OpenOptions
+    from yolov7_trt_ros.cli.bench.run import Surroundings
+    from yolov7_trt_ros.cli.bench.where import read_where
+    from yolov7_trt_ros.cli.model_steps.checkpoints import CheckpointOptions
+    from yolov7_trt_ros.report.bench.machine_load import read_load
+    from yolov7_trt_ros.report.bench.measure import BenchPlan
+
+    batches = bench_setup.parse_batches(args.batch)
+    warn = _no_warning if args.alone else output.warn
+    busy = read_load().warning
+    if busy:
+        warn(busy)
+    folder = expand_home(args.images)
+    annotations = args.annotations and expand_home(args.annotations)
+    pictures, data = bench_setup.load_pictures(folder, warn)
+    labels, why_no_labels = bench_setup.try_labels(
+        annotations, folder, args.limit, allow_missing=args.allow_missing, warn=warn
+    )
+    if labels is None and annotations is not None:
+        warn(why_no_labels)
+    if labels is not None:
+        data = dataclasses.replace(
+            data, labelled=len(labels.images), labels_sha256=labels.sha256
+        )
+    gpu_memory = GpuMemory()
+    stack.callback(gpu_memory.close)
+    source = _open_source(args.power, stack)
+    meter = SourceMeter(source, why_none='no power source: --power none')
+    return Surroundings(
+        where=read_where(source, idle_watts=_idle_watts(meter, args), busy=busy),
+        data=data, pictures=pictures, labels=labels, why_no_labels=why_no_labels,
+        batches=batches, plan=BenchPlan(args.seconds),
+        options=OpenOptions(
+            args.size, args.threads, batches[-1], CheckpointOptions.of(args)
+        ),
+        meter=meter, gpu_memory=gpu_memory,
+    )
+
+
+def _no_warning(_: object) -> None:
+    """Say nothing: the process that started this one has said it."""
+
+
+def _open_source(power: str, stack: contextlib.ExitStack) -> TelemetrySource | None:
+    """Return what tells the power here, to be closed with the stack."""
+    if power == 'none':
+        return None
+    from yolov7_trt_ros.power.root.commands import SystemRunner
+    from yolov7_trt_ros.power.telemetry.source import find_source
+
+    source = find_source(runner=SystemRunner())
+    stack.callback(source.close)
+    return source
+
+
+def _idle_watts(meter: Any, args: argparse.Namespace) -> float | None:
+    """Return the power before anything runs; says so where nothing tells it."""
+    if args.power == 'none' or args.alone:
+        return None
+    try:
+        return float(meter.idle().watts)
+    except PowerError as exc:
+        output.warn(exc)
+        return None

@@ -1,0 +1,231 @@
+"""
+Compare the detections of two runs over one drive.
+
+Frames with the same topic and stamp are compared. In each, detections of the same class that
+overlap by --iou or more are partners, the best scores first. A detection with a score of
+--score-threshold or more and no partner is missed (if it is in A) or new (if it is in B). AP50
+takes the detections of A as the labels. Record both bags with a threshold below the one given
+here; else a score that moves across it counts as a detection that has gone.
+
+With --drives A and B are folders of bags, and those of one name are compared; DIR gets drives.json
+and drives.html over all, and the same command goes on where it was interrupted.
+
+The exit status is 0 within the limits, 1 beyond one of them, 2 for wrong usage.
+
+Examples
+--------
+  yolov7_trt replay drive.mcap -o new.mcap --score-threshold 0.1
+  yolov7_trt compare reference.mcap new.mcap
+  yolov7_trt compare reference/ new/ --max-drift 0.1 --min-ap50 0.9 --html page.html --json -
+  yolov7_trt compare references/ replayed/ --drives -o compared/ --workers 8
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolov7_trt_ros.cli import arguments, interruption, output
+from yolov7_trt_ros.cli.bag_pair import BagPair
+from yolov7_trt_ros.cli.fleet import fleet
+from yolov7_trt_ros.cli.model_steps import targets
+from yolov7_trt_ros.core.plain_text import printable
+from yolov7_trt_ros.core.stamps import in_seconds
+from yolov7_trt_ros.core.topics import split_names
+from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.home_folder import expand_home
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.report.compare.limits import Exceeded
+    from yolov7_trt_ros.report.compare.page import CompareContext
+    from yolov7_trt_ros.report.compare.result import ComparisonResult
+
+# Equal to the defaults of CompareSettings and CompareLimits; a test compares them.
+DEFAULTS = {
+    'iou': 0.5, 'score_threshold': 0.25,
+    'max_drift': 0.05, 'min_ap50': 0.95, 'min_matched': 0.98, 'min_frames': 1.0,
+}
+_SHOWN_CLASSES = 12
+_SHOWN_LONE = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        'reference', type=Path, metavar='A', help='reference: bag folder, .mcap or .db3 file'
+    )
+    parser.add_argument('new', type=Path, metavar='B', help='bag to compare with the reference')
+    parser.add_argument(
+        '--topics', type=split_names, default=[], metavar='X,Y',
+        help='detections topics (default: all of both)',
+    )
+    _add_number(parser, 'iou', 'IOU', 'least overlap of partners')
+    _add_number(parser, 'score-threshold', 'S', 'least score of what must have a partner', '-s')
+    limits = parser.add_argument_group('limits')
+    _add_number(limits, 'max-drift', 'D', 'most that the scores of 95 %% of the matched may move')
+    _add_number(limits, 'min-ap50', 'AP', 'least AP50 of B against A')
+    _add_number(limits, 'min-matched', 'P', 'least part matched, of matched, missed and new')
+    _add_number(limits, 'min-frames', 'P', "least part of A's frames that B must have")
+    parser.add_argument(
+        '--drives', action='store_true', help='compare each bag in the folder A with its own in B'
+    )
+    parser.add_argument(
+        '--output', '-o', type=Path, metavar='DIR', help='folder for the results of --drives'
+    )
+    fleet.add_fleet_arguments(parser)
+    arguments.add_json_argument(parser)
+    parser.add_argument(
+        '--html', type=Path, metavar='FILE', help='write a page with the frames to look at'
+    )
+    parser.add_argument(
+        '--images', type=Path, metavar='BAG',
+        help='bag with the images, for the page (default: A or B, if they hold them)',
+    )
+
+
+def _add_number(
+    parser: argparse._ActionsContainer, name: str, metavar: str, told: str, *short: str
+) -> None:
+    parser.add_argument(
+        f'--{name}', *short, type=float, default=DEFAULTS[name.replace('-', '_')],
+        metavar=metavar, help=f'{told}, 0..1 (default: %(default)s)',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; the exit status is 1 beyond a limit, or where a part could not be read."""
+    fleet.check_fleet_arguments(args)
+    if args.drives or args.output is not None or fleet.is_asked_for(args):
+        return _run_many(args)
+    bags_given = [args.reference, args.new, args.images]
+    if args.images is not None and args.html is None:
+        raise SettingError('--images are shown on the page: give --html FILE too')
+    targets.check_json(args.json, bags_given)
+    targets.check_file('--html', args.html, 'HTML', bags_given)
+    with interruption.told():  # all that is written is written at the end
+        return _run(args)
+
+
+def _run_many(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.fleet.compare_drives import run_drives
+
+    if not args.drives or args.output is None:
+        raise SettingError('many drives are compared with --drives and --output DIR')
+    if args.html is not None:
+        raise SettingError(f'the page of many drives is {args.output}/{fleet.PAGE_FILE}: '
+                           'leave --html away')
+    targets.check_folder('--output', args.output)
+    targets.check_json(args.json, made=[args.output])
+    with interruption.told(lambda: f'the same command goes on with {args.output}'):
+        return run_drives(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.compare_pictures import find_holders, read_pictures
+    from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, Comparison
+    from yolov7_trt_ros.report.compare.limits import CompareLimits, exceeded_limits
+    from yolov7_trt_ros.report.compare.page import CompareContext
+
+    settings = CompareSettings(args.iou, args.score_threshold)
+    limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)
+    holders = find_holders(args)
+    bags = BagPair(expand_home(args.reference), expand_home(args.new), args.topics)
+    comparison = Comparison(settings)
+    bags.compare(comparison)
+    result = comparison.result(tuple(bags.class_ids))
+    exceeded = exceeded_limits(result, limits)
+    if not result.has_detections:
+        output.warn(f'no detection of either bag has a score of {settings.score_threshold:g}: '
+                    'nothing but the frames was compared')
+    record = {
+        'reference': str(args.reference), 'new': str(args.new), 'topics': list(bags.topics),
+        'settings': dataclasses.asdict(settings), 'limits': dataclasses.asdict(limits),
+        **result.as_record(), 'damaged': bags.damaged,
+        'exceeded': [dataclasses.asdict(each) for each in exceeded],
+        'within_limits': not exceeded and not bags.damaged,
+        'versions': output.installed_versions(),
+    }
+    output.say(_report(args, result, exceeded, bags.damaged), file=output.report_stream(args.json))
+    if args.json:
+        output.write_json(args.json, record)
+    if args.html:
+        pictures = read_pictures(result.worst, holders)
+        _write_page(args, result, CompareContext(
+            str(args.reference), str(args.new), settings, limits, len(bags.damaged),
+            tuple(bags.class_ids), pictures.found, pictures.why_none, record['versions'],
+            output.now(),
+        ))
+    return 0 if record['within_limits'] else 1
+
+
+# ---- telling
+
+
+def _report(
+    args: argparse.Namespace,
+    result: ComparisonResult,
+    exceeded: Sequence[Exceeded],
+    damaged: Sequence[str],
+) -> str:
+    from yolov7_trt_ros.report.compare.page import summary_rows
+
+    rows = [('reference', str(args.reference)), ('compared', str(args.new)),
+            *summary_rows(result)]
+    parts = [output.format_table(rows)]
+    if result.classes:
+        parts.append('\n'.join(_class_lines(result)))
+    if lines := _frame_lines(result):
+        parts.append('\n'.join(['frames to look at', *lines]))
+    verdict = [f'beyond the limit: {each.text}' for each in exceeded]
+    if damaged:
+        verdict.append(f'{len(damaged)} parts or messages could not be read')
+    parts.append('\n'.join(verdict) or 'within the limits')
+    return '\n\n'.join(parts)
+
+
+def _class_lines(result: ComparisonResult) -> list[str]:
+    """Return the classes as lines, those with most detections in the reference first."""
+    shown = sorted(result.classes, key=lambda each: (-each.reference, each.name))
+    width = max(len('class'), *(len(each.name) for each in shown[:_SHOWN_CLASSES]))
+    lines = [f'{"class":<{width}}     A  matched  missed   new  drift    AP50']
+    for each in shown[:_SHOWN_CLASSES]:
+        ap50 = '     -' if each.ap50 is None else f'{each.ap50:.4f}'
+        counts = each.difference
+        lines.append(
+            f'{printable(each.name):<{width}} {each.reference:5d}  {counts.matched:7d}  '
+            f'{counts.missed:6d} {counts.new:5d}  {each.mean_drift:.4f}  {ap50}'
+        )
+    if len(shown) > _SHOWN_CLASSES:
+        lines.append(f'and {len(shown) - _SHOWN_CLASSES} more classes')
+    return lines
+
+
+def _frame_lines(result: ComparisonResult) -> list[str]:
+    """Return the frames that only one bag has, the first of them, and those that differ most."""
+    frames = result.frames
+    lines = [
+        f'{printable(topic)}  {in_seconds(stamp_ns)}  only in {bag}'
+        for bag, lone in (('A', frames.only_in_reference), ('B', frames.only_in_new))
+        for topic, stamp_ns in lone.first[:_SHOWN_LONE]
+    ]
+    for each in result.worst:
+        counts = each.difference
+        lines.append(
+            f'{printable(each.topic)}  {in_seconds(each.stamp_ns)}  missed {counts.missed}, '
+            f'new {counts.new}, drift up to {each.largest_drift:.4f}, '
+            f'IoU down to {each.least_iou:.4f}'
+        )
+    return lines
+
+
+def _write_page(
+    args: argparse.Namespace, result: ComparisonResult, context: CompareContext
+) -> None:
+    from yolov7_trt_ros.report.compare.page import as_html
+    from yolov7_trt_ros.whole_file import write_whole
+
+    write_whole(expand_home(args.html), as_html(result, context).encode())

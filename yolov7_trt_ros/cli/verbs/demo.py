@@ -1,0 +1,231 @@
+"""
+Watch the detector at work, without any hardware.
+
+Starts the real detector node and two cameras made of photographs (a moving view, one camera in
+rgb8, the other in JPEG) on a ROS 2 domain of its own, records everything into a bag, and leaves
+videos and pictures with the boxes drawn in, the bag and a summary in the output folder.
+The bag holds raw images as JPEG. The time counts from the first image on; Ctrl-C ends it early.
+Where TensorRT runs the model, the first time builds a plan for this GPU, which takes minutes.
+
+The model inside is small. For the photographs it runs at the size at which it is right about
+them; for your own source at 640, with the node's default threshold.
+
+The results of an earlier demo in the output folder are replaced, and nothing else: it is refused
+where other files have their names.
+
+Examples
+--------
+  yolov7_trt demo
+  yolov7_trt demo --source street.mp4 --seconds 30
+  yolov7_trt demo --source drive.mcap --model my_yolov7.onnx -o out_drive
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+import contextlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from yolov7_trt_ros.cli import arguments, interruption
+from yolov7_trt_ros.cli.demo.run import Play, play, Played
+from yolov7_trt_ros.cli.demo.source import (
+    check_photographs,
+    find_source,
+    PHOTOGRAPH_SCORE,
+    PHOTOGRAPH_SIZE_PX,
+    save_photographs,
+)
+from yolov7_trt_ros.cli.demo.summary import CAMERAS, MODEL_NOTE, summarise, table, what_was_made
+from yolov7_trt_ros.cli.model_steps import targets
+from yolov7_trt_ros.cli.work.own_files import OwnFiles
+from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.whole_file import write_whole
+
+_OUTPUTS = ('bag', 'log', 'pictures', 'photographs', 'front.mp4', 'rear.mp4', 'summary.json')
+_NEEDED = (
+    ('rclpy', 'source your ROS 2 setup, or run `make demo` in the source tree'),
+    ('vision_msgs', 'sudo apt install ros-$ROS_DISTRO-vision-msgs, or run `make demo`'),
+    ('rosbags', 'pip install rosbags'),
+    ('rich', 'pip install rich'),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument(
+        '--source', metavar='PATH',
+        help='picture, folder of pictures, video or bag to play (default: photographs that come '
+        'with scikit-image and matplotlib)',
+    )
+    parser.add_argument(
+        '--seconds', type=float, default=20.0, help='how long to play (default: %(default)g)'
+    )
+    parser.add_argument(
+        '--rate', type=float, default=12.0, metavar='HZ',
+        help='images per second of each camera (default: %(default)g)',
+    )
+    parser.add_argument(
+        '--model', '-m', default=arguments.DEFAULT_MODEL, help='model (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--size', type=int, metavar='PX',
+        help='longer side of the network input (default: '
+        f'{arguments.DEFAULT_NETWORK_SIZE}; for the photographs {PHOTOGRAPH_SIZE_PX})',
+    )
+    parser.add_argument(
+        '--score-threshold', '-s', type=float, metavar='S',
+        help=f'least score (default: {arguments.DEFAULT_SCORE_THRESHOLD}; for the photographs '
+        f'{PHOTOGRAPH_SCORE})',
+    )
+    parser.add_argument(
+        '-o', '--output', type=Path, default=Path('out'), metavar='DIR',
+        help='folder to leave the results in (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--domain-id', type=int, default=86,
+        help='ROS domain to stay apart from other robots (default: %(default)d)',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; returns the exit code."""
+    _check(args)
+    source = _find_source(args)
+    if args.model == arguments.DEFAULT_MODEL:
+        print(MODEL_NOTE, flush=True)
+    told = interruption.told(lambda: _left(args.output))
+    with told, interruption.by_sigterm_too(), own_outputs(args.output):
+        summary = _play(args, source)
+        _print_summary(summary, args.output)
+        if summary['interrupted']:
+            raise KeyboardInterrupt
+    return 0 if all(camera['processed'] for camera in summary['cameras'].values()) else 1
+
+
+def _left(output: Path) -> str:
+    """Return what an interrupted demo leaves."""
+    left = [name for name in _OUTPUTS if (output / name).exists()]
+    return f'left in {output}, of the time until then: {", ".join(left)}' if left else (
+        interruption.NOTHING
+    )
+
+
+def _play(args: argparse.Namespace, source: Path | None) -> dict[str, Any]:
+    """Play, and leave the summary with the other results; returns it."""
+    settings = _detector_settings(args, photographs=source is None)
+    played = play(Play(
+        source or save_photographs(args.output / 'photographs'), args.output, args.seconds,
+        args.rate, settings, args.domain_id,
+    ))
+    summary = complete_summary(played) | {
+        'settings': {'seconds': args.seconds, 'rate_hz': args.rate} | settings,
+    }
+    text = json.dumps(summary, indent=2, allow_nan=False)
+    write_whole(args.output / 'summary.json', f'{text}\n'.encode())
+    return summary
+
+
+def _detector_settings(args: argparse.Namespace, *, photographs: bool) -> dict[str, object]:
+    own = photographs and args.model == arguments.DEFAULT_MODEL
+    size = PHOTOGRAPH_SIZE_PX if own else arguments.DEFAULT_NETWORK_SIZE
+    score = PHOTOGRAPH_SCORE if own else arguments.DEFAULT_SCORE_THRESHOLD
+    return {
+        'autostart': True, 'model': args.model,
+        'image_topics': [camera.topic for camera in CAMERAS],
+        'network_size': size if args.size is None else args.size,
+        'score_threshold': score if args.score_threshold is None else args.score_threshold,
+    }
+
+
+def complete_summary(played: Played) -> dict[str, Any]:
+    """Return the summary of the whole, with the rates of the time in which images were played."""
+    summary = summarise(played.record)
+    for camera in summary['cameras'].values():
+        camera['rate_in_hz'] = played.rates_in_hz.get(camera['topic'])
+    return summary | {'seconds': round(played.seconds, 2), 'interrupted': played.interrupted}
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not 1 <= args.seconds <= 3600:
+        raise SettingError(f'--seconds must be within 1..3600, got {args.seconds:g}')
+    if not 0 < args.rate <= 100:
+        raise SettingError(f'--rate must be within 0..100 Hz, got {args.rate:g}')
+    if not 0 <= args.domain_id <= 232:
+        raise SettingError(f'--domain-id must be within 0..232, got {args.domain_id}')
+    if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
+        raise SettingError(f'--score-threshold must be within 0..1, got {args.score_threshold:g}')
+    for module, fix in _NEEDED:
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(f'the demo needs {module}, which is not here; {fix}')
+    from yolov7_trt_ros.engine.checkpoint_export import find_or_export
+
+    find_or_export(args.model)
+    targets.check_folder('--output', args.output)
+
+
+def _find_source(args: argparse.Namespace) -> Path | None:
+    """
+    Return what to play, None for the photographs.
+
+    Raises
+    ------
+    MissingDependencyError
+        The packages that have the photographs are not installed.
+    InputError
+        It cannot be played, or the demo would write over it.
+
+    """
+    if args.source is None:
+        check_photographs()
+        return None
+    given = expand_home(args.source).resolve()
+    for name in _OUTPUTS:
+        if given.is_relative_to((args.output / name).resolve()):
+            raise InputError(
+                f'--source {args.source} is where the demo writes to; give another folder with -o'
+            )
+    return find_source(args.source)
+
+
+@contextlib.contextmanager
+def own_outputs(output: Path) -> Iterator[None]:
+    """
+    Make room in the output folder, and note in the end what was written there.
+
+    Only what an earlier demo wrote is removed.
+
+    Raises
+    ------
+    InputError
+        There are other files where the demo writes; nothing was removed.
+
+    """
+    own = OwnFiles(output)
+    paths = [output / name for name in _OUTPUTS]
+    foreign = [str(path.relative_to(output)) for path in own.foreign(paths)]
+    if foreign:
+        more = f' and {len(foreign) - 1} more' if foreign[1:] else ''
+        raise InputError(
+            f'{output} holds {foreign[0]}{more}, which no demo wrote and which is in the way: '
+            'nothing was touched; move it, or give another folder with -o'
+        )
+    own.remove(paths)
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        own.note(paths)
+
+
+def _print_summary(summary: dict[str, Any], output: Path) -> None:
+    from rich.console import Console
+
+    Console().print(table(summary))
+    for line in what_was_made(summary, output):
+        print(line)

@@ -1,0 +1,341 @@
+"""
+Find objects in pictures, videos, bags and streams, and draw them.
+
+A picture becomes a picture (.jpg) of the same name in the output folder, a video a video (.mp4), a
+bag a folder of pictures. A folder stands for the pictures in it, with --recursive also for those
+in its folders; patterns such as 'day*/*.jpg' are taken in quotes too. Depth topics of bags are
+passed over. What cannot be read is reported and passed over; the exit status is then 1.
+
+A stream is a webcam (0, /dev/video0) or an address (rtsp://, http://). Its latest frame is taken;
+a connection that is lost is tried again for 30 s. Ctrl-C ends it, and its video is finished.
+
+Outputs of an earlier run are replaced; where another file has the name, it is NAME-2 instead.
+
+Examples
+--------
+  yolov7_trt detect street.jpg -o out
+  yolov7_trt detect holiday/ crossing.mp4 -o out --classes person,car --score-threshold 0.4
+  yolov7_trt detect recording/ -o out --topics /camera/image_raw --every 10
+  yolov7_trt detect crossing.mp4 -o out --track bytetrack
+  yolov7_trt detect rtsp://camera.local/stream -o out --show
+  yolov7_trt detect 'day*/*.jpg' -o out --save-txt --save-coco found.json --save-crops
+  yolov7_trt detect street.jpg -o out --model yolov7.onnx --size 1280 --json -
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+from collections.abc import Sequence
+import contextlib
+import glob
+import itertools
+import os
+from pathlib import Path
+import time
+from typing import Any, TYPE_CHECKING
+
+from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, track_arguments
+from yolov7_trt_ros.cli.model_steps import targets
+from yolov7_trt_ros.cli.window import Window
+from yolov7_trt_ros.cli.work.own_mark import is_own
+from yolov7_trt_ros.cli.work.saved_results import Sinks
+from yolov7_trt_ros.core.plain_text import quoted
+from yolov7_trt_ros.core.topics import split_names
+from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detector import Detector, DetectSettings
+    from yolov7_trt_ros.replay.run import Following, RunCounter
+    from yolov7_trt_ros.replay.sources import FrameSource
+
+
+_WIDEST_LINE_PX = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        'paths', nargs='+', metavar='PATH',
+        help='picture, folder of pictures, pattern, video, bag, webcam or address of a stream',
+    )
+    parser.add_argument(
+        '--output', '-o', type=Path, metavar='DIR',
+        help='folder to write to; may be left out with --show',
+    )
+    parser.add_argument(
+        '--every', type=int, default=1, metavar='N',
+        help='take only each N-th frame of videos and bags',
+    )
+    parser.add_argument(
+        '--topics', type=split_names, default=[], metavar='A,B',
+        help='image topics of bags (default: all)',
+    )
+    parser.add_argument(
+        '--recursive', '-r', action='store_true', help='enter the folders in folders too'
+    )
+    _add_result_arguments(parser)
+    arguments.add_max_pixels_argument(parser)
+    arguments.add_detect_arguments(parser)
+    look_arguments.add_look_arguments(parser)
+    track_arguments.add_track_arguments(parser)
+    arguments.add_json_argument(parser)
+
+
+def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('results')
+    group.add_argument(
+        '--show', action='store_true', help='show frames in a window, where there is a display',
+    )
+    group.add_argument(
+        '--save-txt', action='store_true',
+        help='a text file a frame as YOLO tools take it, in DIR/labels: class, centre, size',
+    )
+    group.add_argument(
+        '--save-coco', type=Path, metavar='FILE',
+        help="all in one file in COCO's format, with scores",
+    )
+    group.add_argument(
+        '--save-crops', action='store_true', help='each object as a picture, in DIR/crops/CLASS',
+    )
+    group.add_argument(
+        '--hide-labels', action='store_true', help='draw boxes without class and score',
+    )
+    group.add_argument(
+        '--line-width', type=int, default=0, metavar='PX',
+        help='of the boxes (default: what fits the frame)',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; the exit status is 1 when an input failed."""
+    if args.every < 1:
+        raise SettingError(f'--every must be at least 1, got {args.every}')
+    if not 0 <= args.line_width <= _WIDEST_LINE_PX:
+        raise SettingError(f'--line-width must be within 1..{_WIDEST_LINE_PX}')
+    _check_output(args)
+    args.paths = expand_patterns(args.paths)
+    paths = [expand_home(path) for path in args.paths]
+    targets.check_json(args.json, paths, made=[args.output])
+    targets.check_file('--save-coco', args.save_coco, 'JSON', paths)
+    if args.output is None:
+        return _run(args, None)
+    names = OutputNames(expand_home(args.output), paths, recursive=args.recursive)
+    with interruption.told(names.describe):
+        return _run(args, names)
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    if args.output is not None:
+        targets.check_folder('--output', args.output)
+        return
+    if not args.show:
+        raise SettingError('give a folder to write to, with --output DIR')
+    for flag in ('save_txt', 'save_crops'):
+        if getattr(args, flag):
+            raise SettingError(f'--{flag.replace("_", "-")} needs a folder: give --output DIR')
+
+
+def expand_patterns(paths: Sequence[str]) -> list[str]:
+    """
+    Return paths with each pattern replaced by what it finds, in order.
+
+    Raises
+    ------
+    InputError
+        A pattern finds nothing.
+
+    """
+    from yolov7_trt_ros.replay.file_kinds import natural_key
+
+    expanded: list[str] = []
+    for path in paths:
+        plain = os.path.expanduser(path)
+        if os.path.exists(plain) or not glob.has_magic(plain) or '://' in path:
+            expanded.append(path)
+            continue
+        found = [Path(each) for each in glob.glob(plain, recursive=True)]
+        if not found:
+            raise InputError(f'nothing is named like {quoted(path)}')
+        expanded += map(str, sorted(found, key=natural_key))
+    return expanded
+
+
+def _run(args: argparse.Namespace, names: OutputNames | None) -> int:
+    from yolov7_trt_ros.replay.run import Following, RunCounter
+
+    following = Following(track_arguments.track_options(args))
+    window = Window() if args.show else None
+    options = arguments.detector_options(args, rectangular=not args.square)
+    detector = look_arguments.open_looking(args, options)
+    try:
+        settings = arguments.detect_settings(args, detector.spec.class_names)
+        counter = RunCounter(detector.spec.class_names)
+        start = time.perf_counter()
+        with Sinks.of(args, names, detector.spec.class_names, window) as sinks:
+            inputs = [
+                _detect_input(path, args, detector, settings, counter, following, sinks)
+                for path in args.paths if not sinks.is_ended
+            ]
+        wall_s = time.perf_counter() - start
+    finally:
+        detector.close()
+    summary = counter.summary()
+    rows = [] if names is None else [('output', str(names.folder))]
+    rows += output.summary_rows(summary, wall_s)
+    output.say(output.format_table(rows), file=output.report_stream(args.json))
+    if args.json:
+        record = output.run_record(options, detector.backend, settings, summary)
+        record |= look_arguments.look_record(args, detector) | track_arguments.track_record(args)
+        output.write_json(args.json, {'inputs': inputs, **record})
+    return 1 if summary.failed else 0
+
+
+class OutputNames:
+    """
+    Gives each output a name of its own, never that of an input or of a file that is not ours.
+
+    Parameters
+    ----------
+    folder
+        Where outputs go.
+    inputs
+        Files and folders that are read.
+
+    """
+
+    def __init__(self, folder: Path, inputs: list[Path], *, recursive: bool = False) -> None:
+        self.folder = folder
+        self._taken: set[Path] = set()
+        self._given: list[Path] = []
+        for path in inputs:
+            self._taken.add(path.resolve())
+            if path.is_dir():
+                self._taken.update(self._files_in(path.resolve(), recursive=recursive))
+
+    def take(self, stem: str, suffix: str) -> Path:
+        """Return `stem + suffix` in the folder; `stem-2`, `stem-3` ... where it is taken."""
+        for number in itertools.count(1):
+            number_text = '' if number == 1 else f'-{number}'
+            path = self.folder / f'{stem}{number_text}{suffix}'
+            if path.resolve() not in self._taken and (not _is_there(path) or is_own(path)):
+                break
+        self._taken.add(path.resolve())
+        self._given.append(path)
+        return path
+
+    def describe(self) -> str:
+        """Return what of the outputs is there after an interruption."""
+        count = sum(path.exists() for path in self._given)
+        if not count:
+            return interruption.NOTHING
+        return f'outputs in {self.folder}: {count}'
+
+    def _files_in(self, path: Path, *, recursive: bool) -> set[Path]:
+        """Return what is read of a folder: all but outputs of before in a folder within it."""
+        own = self.folder.resolve()
+        files = path.rglob('*') if recursive else path.iterdir()
+        return {
+            file.resolve() for file in files if own == path or own not in file.resolve().parents
+        }
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _detect_input(
+    path: str,
+    args: argparse.Namespace,
+    detector: Detector,
+    settings: DetectSettings,
+    counter: RunCounter,
+    following: Following,
+    sinks: Sinks,
+) -> dict[str, Any]:
+    """Detect in one input; what it cannot open is counted as failed."""
+    # a stream may go on for days: its frames are remembered for the JSON alone
+    frames: Any = collections.deque(maxlen=None if args.json else 0)
+    record: dict[str, Any] = {'path': path, 'frames': frames, 'failed': []}
+    with contextlib.ExitStack() as stack:
+        try:
+            source = _open_source(path, args, sinks, stack)
+        except InputError as exc:
+            output.warn(exc)
+            counter.fail(exc)
+            return record | {'frames': [], 'failed': [str(exc)]}
+        warned = output.warn_once(source.warnings, 0)
+        warned = _detect_frames(
+            source, detector, settings, counter, following, sinks, record, warned
+        )
+        output.warn_once(source.warnings, warned)
+        record['warnings'] = list(source.warnings)
+    record['frames'] = list(frames)
+    return record
+
+
+def _open_source(
+    path: str, args: argparse.Namespace, sinks: Sinks, stack: contextlib.ExitStack
+) -> FrameSource:
+    """Open an input; while a stream is open, the first Ctrl-C only asks for its end."""
+    from yolov7_trt_ros.replay.file_kinds import kind_of, local_path
+    from yolov7_trt_ros.replay.sources import open_frames
+    from yolov7_trt_ros.replay.streams import is_stream, StreamSource
+
+    if is_stream(path) and not Path(path).is_file():
+        stream = StreamSource(
+            path, max_pixels=args.max_pixels,
+            stopped=lambda: stopping.requested or sinks.is_ended,
+        )
+        stopping = stack.enter_context(interruption.Interruption())
+        return stream
+    # `every` is for streams: of a folder all pictures are wanted
+    streams = kind_of(local_path(path)) != 'pictures'
+    return open_frames(
+        path, topics=args.topics, every=args.every if streams else 1,
+        recursive=args.recursive, outside=sinks.folder, max_pixels=args.max_pixels,
+    )
+
+
+def _detect_frames(
+    source: FrameSource,
+    detector: Detector,
+    settings: DetectSettings,
+    counter: RunCounter,
+    following: Following,
+    sinks: Sinks,
+    record: dict[str, Any],
+    warned: int,
+) -> int:
+    """Detect in the frames of a source; return how many of its warnings were told."""
+    from yolov7_trt_ros.cli.work.annotated import open_writer
+    from yolov7_trt_ros.replay.frames import BadFrame
+    from yolov7_trt_ros.replay.run import detect_frames
+
+    class_names = detector.spec.class_names
+    with (
+        open_writer(source, sinks.names) as writer,
+        output.progress_bar(source.path.name, source.count) as advance,
+    ):
+        for item in detect_frames(source, detector, settings, counter, following):
+            advance()
+            warned = output.warn_once(source.warnings, warned)
+            if isinstance(item, BadFrame):
+                output.warn(item.error)
+                record['failed'].append(str(item.error))
+                continue
+            frame, detections = item
+            written = sinks.take(writer, source.kind, frame, detections)
+            record['frames'].append({
+                'source': frame.source,
+                'index': frame.index,
+                'stamp_ns': frame.stamp_ns,
+                'size_wh': list(detections.source_wh),
+                'output': str(written),
+                'detections': detections.as_records(class_names),
+            })
+            if sinks.is_ended:
+                break
+    return warned

@@ -1,0 +1,246 @@
+"""
+Tell what a model is: form, input, classes, strides, metadata.
+
+Of a TensorRT plan: what it was built from, with what and how, what it takes, and whether it fits
+this machine. With --layers also what TensorRT made of each layer, where it can load the plan.
+
+Examples
+--------
+  yolov7_trt info yolov7-nano
+  yolov7_trt info yolov7.onnx --json -
+  yolov7_trt info yolov7.plan --layers
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import hashlib
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli.model_steps import targets
+from yolov7_trt_ros.core.class_names import first_names
+from yolov7_trt_ros.errors import (
+    InferenceError,
+    MissingDependencyError,
+    ModelFormatError,
+    PlanError,
+    PlanMismatchError,
+)
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.forms.model_spec import ModelSpec
+    from yolov7_trt_ros.engine.plan.plan_file import PlanManifest
+
+_SHOWN_NAMES = 8
+_SHOWN_TEXT = 70
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    arguments.add_model_argument(
+        parser, 'ONNX file of any YOLOv7 export, TensorRT plan, or an embedded model '
+        f'(default: {arguments.DEFAULT_MODEL})',
+    )
+    arguments.add_naming_arguments(parser)
+    parser.add_argument(
+        '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
+        help='network size to try models with that leave it open (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--layers', action='store_true', help='the layers of a plan, as TensorRT built them'
+    )
+    arguments.add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb."""
+    from yolov7_trt_ros.engine.model_files import find_model
+    from yolov7_trt_ros.engine.open import is_plan
+
+    args.model = arguments.chosen_model(args, arguments.DEFAULT_MODEL)
+    path = find_model(args.model)
+    targets.check_json(args.json, [path])
+    if is_plan(path):
+        record, rows = describe_plan(path, layers=args.layers)
+    else:
+        record = _describe_onnx(path, args)
+        rows = _rows(record)
+    if args.json:
+        output.write_json(args.json, record)
+    if args.json != '-':
+        print(output.format_table(rows))
+    return 0
+
+
+def _describe_onnx(path: Path, args: argparse.Namespace) -> dict[str, Any]:
+    from yolov7_trt_ros.engine import DetectorOptions, open_detector
+
+    detector = open_detector(DetectorOptions(
+        model=args.model, backend='onnx', class_names=args.class_names, anchors=args.anchors,
+        network_size=args.size,
+    ))
+    detector.close()
+    return describe(path, detector.spec) | {'backend': detector.backend}
+
+
+def describe_plan(path: Path, *, layers: bool) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """
+    Return what is known of a plan, JSON-ready and as rows for people.
+
+    Raises
+    ------
+    PlanError
+        The manifest is unreadable, or the plan is damaged.
+
+    """
+    from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan
+
+    manifest = read_manifest(path)
+    data = read_plan(path, manifest)
+    record: dict[str, Any] = {
+        'file': str(path), 'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest(),
+        'manifest': None if manifest is None else manifest.to_record(),
+    }
+    if manifest is None:
+        rows = [('plan', f'{path} ({len(data) / 1e6:.1f} MB)'), ('sha256', record['sha256']),
+                ('manifest', 'none: not built with yolov7_trt build')]
+    else:
+        rows = output.manifest_rows(path, manifest)
+        classes = manifest.spec.class_names
+        rows += [
+            ('strides', ', '.join(map(str, manifest.spec.strides))),
+            ('classes', _class_text(classes)),
+            ('fits here', _fit(path, manifest)),
+        ]
+        record['fits_here'] = rows[-1][1]
+        rows += output.evidence_rows(manifest.spec.evidence, manifest.spec.doubts)
+    if layers or manifest is None:
+        rows += _add_facts(path, record, layers=layers)
+    return record, rows
+
+
+def _fit(path: Path, manifest: PlanManifest) -> str:
+    """Return `yes`, what differs and the command that helps, or why it cannot be told."""
+    from yolov7_trt_ros.engine.open import check_fits, find_machine
+    from yolov7_trt_ros.engine.trt.api import TrtApi
+
+    try:
+        check_fits(path, manifest, find_machine(TrtApi.load()))
+    except PlanMismatchError as exc:
+        return f'no: {exc}'
+    except (MissingDependencyError, InferenceError) as exc:
+        return f'cannot be told: {exc}'
+    return 'yes'
+
+
+def _add_facts(path: Path, record: dict[str, Any], *, layers: bool) -> list[tuple[str, str]]:
+    """Ask TensorRT; add to the record what it tells and return the rows."""
+    from yolov7_trt_ros.engine.gpu.plan_facts import load_plan_facts
+
+    try:
+        facts = load_plan_facts(path)
+    except (MissingDependencyError, InferenceError, PlanError) as exc:
+        record['layers'], record['layers_missing'] = None, str(exc)
+        return [('layers' if layers else 'inside', f'TensorRT cannot load it here: {exc}')]
+    record['tensors'] = [str(tensor) for tensor in (*facts.inputs, *facts.outputs)]
+    record['profiles'] = [str(profile) for profile in facts.profiles]
+    record['device_memory_bytes'] = facts.device_memory_bytes
+    rows = [('tensors', '; '.join(record['tensors'])), ('profiles', '; '.join(record['profiles'])),
+            ('memory', f'{facts.device_memory_bytes / 2**20:.1f} MiB for one context')]
+    if layers:
+        record['layers'] = facts.layers
+        rows.append(('layers', str(len(facts.layers))))
+        rows += [(f'  {number}', _layer_text(layer))
+                 for number, layer in enumerate(facts.layers)]
+    return rows
+
+
+def _class_text(names: Sequence[str]) -> str:
+    return f'{len(names)}: {first_names(names, _SHOWN_NAMES)}' if names else 'not told'
+
+
+def _layer_text(layer: dict[str, Any]) -> str:
+    """Return name, kind, and type and format of the first output, as far as they are told."""
+    outputs = layer.get('Outputs') or [{}]
+    told = (layer.get('Name'), layer.get('LayerType'), outputs[0].get('Format/Datatype'))
+    return ', '.join(str(text) for text in told if text)
+
+
+def describe(path: Path, spec: ModelSpec) -> dict[str, Any]:
+    """Return what is known of a model, JSON-ready."""
+    data = path.read_bytes()
+    return {
+        'file': str(path),
+        'bytes': len(data),
+        'sha256': hashlib.sha256(data).hexdigest(),
+        'layout': spec.layout.value,
+        'input': {'name': spec.image.name, 'shape': list(spec.image.shape),
+                  'dtype': spec.image.dtype},
+        'size_wh': list(spec.fixed_wh) if spec.fixed_wh else None,
+        'outputs': list(spec.outputs),
+        'strides': list(spec.strides),
+        'anchors': spec.anchors,
+        'num_classes': spec.num_classes,
+        'class_names': list(spec.class_names),
+        'told_by': list(spec.evidence),
+        'in_doubt': list(spec.doubts),
+        **_onnx_facts(path),
+    }
+
+
+def _onnx_facts(path: Path) -> dict[str, Any]:
+    """Return opset, producer, parameters and metadata; nothing without the onnx package."""
+    from yolov7_trt_ros.onnx_tools.model_file import load_model
+
+    try:
+        model = load_model(path, weights=False)
+    except (MissingDependencyError, ModelFormatError):
+        return {}
+    parameters = 0
+    for tensor in model.graph.initializer:
+        count = 1
+        for dimension in tensor.dims:
+            count *= dimension
+        parameters += count
+    return {
+        'opset': max(
+            (entry.version for entry in model.opset_import if not entry.domain), default=0
+        ),
+        'producer': f'{model.producer_name} {model.producer_version}'.strip(),
+        'parameters': parameters,
+        'metadata': {entry.key: entry.value for entry in model.metadata_props},
+    }
+
+
+def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    shape = ', '.join('?' if dim is None else str(dim) for dim in record['input']['shape'])
+    size = record['size_wh']
+    names = record['class_names']
+    listed = first_names(names, _SHOWN_NAMES)
+    rows = [
+        ('file', f'{record["file"]} ({record["bytes"] / 1e6:.1f} MB)'),
+        ('sha256', record['sha256']),
+        ('layout', f'{record["layout"]} ({", ".join(record["outputs"])})'),
+        ('input', f'{record["input"]["name"]} {record["input"]["dtype"]}[{shape}]'),
+        ('size', f'{size[0]}x{size[1]}, fixed' if size else
+         f'free, in multiples of {record["strides"][-1]}'),
+        ('strides', ', '.join(map(str, record['strides']))),
+        ('classes', f'{"not told" if record["num_classes"] is None else record["num_classes"]}'
+         + (f': {listed}' if listed else '')),
+        ('runs on', record['backend']),
+        *output.evidence_rows(record['told_by'], record['in_doubt']),
+    ]
+    if record['anchors']:
+        heads = [', '.join(f'{w:g}x{h:g}' for w, h in head) for head in record['anchors']]
+        rows.append(('anchors', '; '.join(heads)))
+    if 'opset' in record:
+        rows += [('onnx', f'opset {record["opset"]}, {record["producer"]}'),
+                 ('parameters', f'{record["parameters"]:,}')]
+    for key, value in record.get('metadata', {}).items():
+        text = ' '.join(value.split())
+        rows.append((f'  {key}', text if len(text) <= _SHOWN_TEXT else f'{text[:_SHOWN_TEXT]}...'))
+    return rows

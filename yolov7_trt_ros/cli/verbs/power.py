@@ -1,0 +1,349 @@
+"""
+Read and change the power of the board: modes, clocks, telemetry.
+
+A change counts only when it was read back, and nothing is ever rebooted. Where root is needed it
+goes through `sudo -n`; `permissions` prints the lines that allow it. With --emulate a board is
+emulated for as long as the command runs, and nothing here is touched.
+
+Examples
+--------
+  yolov7_trt power status
+  yolov7_trt power set MAXN
+  yolov7_trt power restore
+  yolov7_trt power --emulate orin_nano_super watch
+  yolov7_trt power --emulate ./nvpmodel.conf modes
+  yolov7_trt power record -o drive.csv --seconds 60
+  yolov7_trt power plot drive.csv -o drive.png
+  yolov7_trt power permissions --install
+  sudo yolov7_trt power serve --group robot
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+import contextlib
+import os
+from pathlib import Path
+import sys
+from typing import Any, TYPE_CHECKING
+
+from yolov7_trt_ros.cli import interruption
+from yolov7_trt_ros.cli.arguments import add_json_argument
+from yolov7_trt_ros.cli.model_steps import targets
+from yolov7_trt_ros.cli.output import format_table, report_stream, warn, write_json
+from yolov7_trt_ros.errors import PowerError
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.emulated_board.machine import Machine
+    from yolov7_trt_ros.power.board_control import BoardControl
+
+# Equal to COMMAND_TIMEOUT_S, whose import takes a moment that `-h` does not have; a test compares.
+DEFAULT_TIMEOUT_S = 20.0
+DEFAULT_PERIOD_S = 0.5
+DEFAULT_SOCKET = Path('/run/yolov7_trt_power.sock')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an action each, and what several of them take."""
+    _add_board_arguments(parser, '', DEFAULT_TIMEOUT_S, dry_run=False)
+    actions = parser.add_subparsers(title='actions', metavar='ACTION', required=True)
+
+    def add(name: str, act: Callable[[argparse.Namespace], int], text: str) -> Any:
+        action = actions.add_parser(name, help=text, description=text)
+        missing = argparse.SUPPRESS  # what came before the action stands
+        _add_board_arguments(action, missing, missing, dry_run=missing)
+        action.set_defaults(act=act)
+        return action
+
+    add_json_argument(add('status', _status, 'show board, mode, clocks and a sample'))
+    add_json_argument(add('modes', _modes, 'list the power modes, the one in force marked'))
+    add('set', _set, 'change the power mode').add_argument(
+        'mode', metavar='MODE', help='name or id'
+    )
+    add('clocks', _clocks, 'lock all clocks with jetson_clocks, or free them').add_argument(
+        'state', choices=('on', 'off', 'restore'),
+        help='off and restore are the same: back to what was before on',
+    )
+    add('restore', _restore, 'put back what a process that was killed has left changed')
+    watch = add('watch', _watch, 'show the telemetry until q or Ctrl-C')
+    watch.add_argument(
+        '--plain', action='store_true',
+        help='one table after the other, as where the output is no terminal or rich is missing',
+    )
+    _add_period(watch)
+    record = add('record', _record, 'write the telemetry to a CSV file')
+    record.add_argument('-o', '--output', required=True, type=Path, metavar='CSV')
+    _add_period(record)
+    plot = add('plot', _plot, 'draw a recorded CSV file (needs matplotlib)')
+    plot.add_argument('csv', type=Path, metavar='CSV')
+    plot.add_argument('-o', '--output', required=True, type=Path, metavar='PNG')
+    permissions = add(
+        'permissions', _permissions, 'print the sudoers lines that let a user do this without root'
+    )
+    permissions.add_argument(
+        '--install', action='store_true',
+        help='check them with visudo and put them into /etc/sudoers.d (run with sudo)',
+    )
+    permissions.add_argument(
+        '--reboot-modes', action='store_true',
+        help='also for power modes that need a reboot: that user can then reboot the board',
+    )
+    permissions.add_argument(
+        '--fan', action='store_true',
+        help="also for the fan: that user can then rewrite the fan's configuration",
+    )
+    _add_serve(add('serve', _serve, 'change this host for containers, through a socket'))
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        '--socket', type=Path, default=DEFAULT_SOCKET, metavar='PATH',
+        help='where to listen (default: %(default)s; a socket of systemd counts before it)',
+    )
+    serve.add_argument(
+        '--group', metavar='NAME', help='the group that may use it (default: root alone)'
+    )
+    serve.add_argument(
+        '--reboot-modes', action='store_true',
+        help='also power modes that need a reboot: nvpmodel itself then refuses them',
+    )
+    serve.add_argument('--fan', action='store_true', help='also the profile of the fan')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one action; returns the exit status. SIGTERM ends it as Ctrl-C does, cleaned up."""
+    with interruption.by_sigterm_too():
+        status: int = args.act(args)
+    return status
+
+
+def _add_board_arguments(
+    parser: argparse.ArgumentParser, emulate: str, timeout_s: Any, *, dry_run: Any
+) -> None:
+    parser.add_argument(
+        '--emulate', default=emulate, metavar='BOARD',
+        help='instead of this machine: nano, tx2, xavier_nx, agx_xavier, agx_orin, agx_orin_32gb, '
+        'orin_nx, orin_nano, orin_nano_super, thor, or the path of an nvpmodel.conf',
+    )
+    parser.add_argument(
+        '--timeout', type=float, default=timeout_s, metavar='S',
+        help=f'longest time that one tool may take (default: {DEFAULT_TIMEOUT_S:g})',
+    )
+    parser.add_argument(
+        '--dry-run', action='store_true', default=dry_run, help='only say what would be done'
+    )
+
+
+def _add_period(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--period', type=float, default=DEFAULT_PERIOD_S, metavar='S',
+        help='between two samples (default: %(default)s; rails are averages over about 0.4 s)',
+    )
+    parser.add_argument(
+        '--seconds', type=float, default=None, metavar='N', help='end by itself after so long'
+    )
+
+
+@contextlib.contextmanager
+def _opened(args: argparse.Namespace) -> Iterator[tuple[Machine, BoardControl]]:
+    """Open what changes this machine, or an emulated one that is gone at the end."""
+    from yolov7_trt_ros.power.board_control import open_control
+
+    with _machine(args) as machine:
+        control = open_control(
+            machine.root, machine.runner, socket=machine.power_socket, dry_run=args.dry_run,
+            timeout_s=args.timeout, report=lambda line: print(f'  {line}'),
+        )
+        with contextlib.closing(control):
+            yield machine, control
+
+
+@contextlib.contextmanager
+def _machine(args: argparse.Namespace) -> Iterator[Machine]:
+    from yolov7_trt_ros.emulated_board.machine import open_machine
+
+    with contextlib.closing(open_machine(args.emulate)) as machine:
+        yield machine
+
+
+def _status(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power.telemetry import open_source, sample_record, sample_rows
+    from yolov7_trt_ros.power.board.machine_facts import machine_facts
+
+    targets.check_json(args.json)
+    with _opened(args) as (machine, control):
+        board = control.board()
+        record: dict[str, Any] = {
+            'board': board.name,
+            'l4t_release': board.l4t_release,
+            'power_mode': _attempt(lambda: _mode_text(control)),
+            'jetson_clocks': _attempt(control.jetson_clocks_state),
+            'fan_profile': _attempt(lambda: control.fan_profile() or 'none can be set'),
+            **machine_facts(machine.root, board),
+        }
+        rows = [(name.replace('_', ' '), str(value)) for name, value in record.items()]
+        try:
+            with open_source(machine) as source:
+                sample = source.read()
+                record |= {'source': source.name, **sample_record(sample)}
+                rows += [('source', source.name), *sample_rows(sample)]
+        except PowerError as exc:
+            warn(exc)
+    print(format_table(rows), file=report_stream(args.json))
+    if args.json:
+        write_json(args.json, record)
+    return 0
+
+
+def _mode_text(control: BoardControl) -> str:
+    mode = control.current_mode()
+    doubt = f'; {mode.contradiction}' if mode.contradiction else ''
+    return f'{mode.name} ({mode.mode_id}){doubt}'
+
+
+def _attempt(look: Callable[[], str]) -> str:
+    """Return what `look` says, or why it cannot; a PC has none of these."""
+    try:
+        return look()
+    except PowerError as exc:
+        return f'unknown ({exc})'
+
+
+def _modes(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power.modes import mode_lines, modes_record
+
+    targets.check_json(args.json)
+    with _opened(args) as (_, control):
+        modes, default_id = control.modes(), control.default_mode_id()
+        try:
+            current_id = control.current_mode().mode_id
+        except PowerError as exc:
+            warn(exc)
+            current_id = None
+    current = next((mode for mode in modes if mode.mode_id == current_id), None)
+    for line in mode_lines(modes, current, default_id):
+        print(line, file=report_stream(args.json))
+    if args.json:
+        write_json(args.json, modes_record(modes, current, default_id))
+    return 0
+
+
+def _set(args: argparse.Namespace) -> int:
+    with _opened(args) as (_, control):
+        mode = control.set_mode(args.mode)
+        control.keep()
+    print(f'power mode: {mode.name} ({mode.mode_id}){", dry run" if args.dry_run else ""}')
+    return 0
+
+
+def _clocks(args: argparse.Namespace) -> int:
+    with _opened(args) as (_, control):
+        print(f'jetson_clocks: {control.set_jetson_clocks(args.state == "on")}')
+        control.keep()
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    """Exit status 1 where something cannot be put back: it stays in the journal."""
+    with _opened(args) as (machine, control):
+        left = control.adopt()
+        control.restore()
+        left += _restore_gpu(machine, dry_run=args.dry_run)
+        if control.journal_problem:
+            return 1
+    print(f'put back: {", ".join(left)}' if left else 'nothing to put back')
+    return 0
+
+
+def _restore_gpu(machine: Machine, *, dry_run: bool) -> tuple[str, ...]:
+    """Put back what was left of a PC's GPU; where nothing was, the GPU is not opened."""
+    from yolov7_trt_ros.power.nvml.gpu import NvmlGpu
+    from yolov7_trt_ros.power.nvml.gpu_journal import GpuJournal
+
+    if machine.nvml is None or not machine.runner.is_root:
+        return ()
+    journal = GpuJournal(machine.root, 'yolov7_trt power')
+    gpu = NvmlGpu(machine.nvml, dry_run=dry_run, journal=journal)
+    with contextlib.closing(gpu):
+        left = gpu.adopt()
+        gpu.restore()
+    return left
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power.telemetry import check_times, open_source, samples, show
+    from yolov7_trt_ros.cli.power.watch import BoardFacts, can_draw, watch
+
+    check_times(args.period, args.seconds)
+    if args.plain or not can_draw(sys.stdout):
+        if sys.stdout.isatty() and not args.plain:
+            warn('for the whole terminal rich is needed, which is not installed: pip install rich')
+        with _machine(args) as machine, open_source(machine) as source:
+            show(source.name, samples(source, args.period, args.seconds))
+        return 0
+    with _opened(args) as (machine, control), open_source(machine) as source:
+        facts = BoardFacts(control, machine.root, source.name)
+        with contextlib.closing(facts):
+            watch(source, lambda: facts.now, args.period, args.seconds)
+    return 0
+
+
+def _record(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power.telemetry import open_source, samples, write_csv
+
+    targets.check_file('--output', args.output, 'CSV')
+    with (
+        interruption.told(), _machine(args) as machine, open_source(machine) as source,
+    ):
+        recorded = write_csv(args.output, samples(source, args.period, args.seconds))
+    mean = '' if recorded.mean_w is None else f', mean {recorded.mean_w:.2f} W'
+    print(f'{recorded.rows} samples over {recorded.seconds:.1f} s{mean}: {args.output}')
+    return 0
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power.telemetry import plot_csv
+
+    form = 'picture' if args.output.suffix.lower() == '.png' else ''
+    targets.check_file('--output', args.output, form, [args.csv])
+    plot_csv(args.csv, args.output)
+    print(args.output)
+    return 0
+
+
+def _permissions(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.power.control import PowerControl
+    from yolov7_trt_ros.power.root.permissions import install_permissions, sudoers_text
+
+    with (
+        _machine(args) as machine,
+        contextlib.closing(
+            PowerControl(machine.root, machine.runner, timeout_s=args.timeout)
+        ) as control,
+    ):
+        user = _calling_user(machine)
+        text = sudoers_text(user, control.privileged_commands(
+            reboot_modes=args.reboot_modes, fan=args.fan
+        ))
+        sys.stdout.write(text)
+        if args.install and not args.dry_run:
+            done = install_permissions(machine.runner, text, machine.root)
+            how = 'checked by visudo' if done.checked else 'not checked: visudo is not installed'
+            print(f'# installed for {user} as {done.path} ({how})')
+    return 0
+
+
+def _calling_user(machine: Machine) -> str:
+    """Return whom the lines are for: who called sudo, where it was called."""
+    return os.environ.get('SUDO_USER') or machine.runner.user
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from yolov7_trt_ros.cli.power.serve import serve
+    from yolov7_trt_ros.power.service.verbs import Grants
+
+    with _machine(args) as machine:
+        serve(machine, args.socket, args.group, Grants(args.reboot_modes, args.fan))
+    return 0

@@ -1,0 +1,240 @@
+"""
+Quantise an ONNX model to int8, or make it mixed float16.
+
+int8 comes as explicit Q/DQ nodes, which ONNX Runtime runs and TensorRT builds
+(`build --precision mixed`). The ranges of the activations are found on pictures like those that
+the robot sees: a folder, a video, a bag, or an .npy array (N, 3, H, W), RGB, uint8 or 0..1. The
+heads stay float, and what --keep finds.
+
+Each result is scored on pictures that did not calibrate it: on AP50 where there are --annotations,
+else on how far its detections agree with those of the float model. --method auto tries all
+methods, then leaves the most sensitive Conv nodes of the best one float, and keeps the winner.
+
+--mixed calibrates nothing: it writes a model whose backbone is float16 and whose heads are
+float32; `build --precision fp16` leaves them so.
+
+Examples
+--------
+  yolov7_trt quantize yolov7-tiny.onnx --images drive.mcap -o yolov7-tiny.int8.onnx
+  yolov7_trt quantize v7.onnx --images val2017 --annotations instances.json -o v7.int8.onnx
+  yolov7_trt quantize v7.onnx --images calib_data.npy --method mse --score-count 0 -o q.onnx
+  yolov7_trt quantize v7.onnx --images pictures --keep 'row(0|1)[.]' -o v7.int8.onnx
+  yolov7_trt quantize yolov7-tiny.onnx --mixed -o yolov7-tiny.mixed.onnx
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from yolov7_trt_ros.cli import arguments, interruption, output
+from yolov7_trt_ros.cli.model_steps import quantisation, targets
+from yolov7_trt_ros.core.plain_text import listed
+from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.home_folder import expand_home
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.cli.model_steps.calibration_pictures import PictureSets
+    from yolov7_trt_ros.cli.model_steps.model_scores import ModelScore
+    from yolov7_trt_ros.cli.model_steps.quantisation import QuantiseOptions
+    from yolov7_trt_ros.model.quantize.tournament import Tournament
+    from yolov7_trt_ros.onnx_tools.graph import FloatModel
+
+DEFAULT_COUNT = 200
+DEFAULT_SCORE_COUNT = 100
+_SHOWN_CONVS = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    arguments.add_model_argument(
+        parser, 'float32 ONNX file of any YOLOv7 export, or an embedded one'
+    )
+    parser.add_argument(
+        '--output', '-o', required=True, type=Path, metavar='ONNX', help='file to write'
+    )
+    parser.add_argument(
+        '--images', type=Path, metavar='PATH',
+        help='pictures to calibrate on: folder, video, bag, or .npy',
+    )
+    parser.add_argument(
+        '--method', choices=('auto', *quantisation.METHODS), default='auto',
+        help='how the ranges of activations are found (default: %(default)s, the best of all)',
+    )
+    parser.add_argument(
+        '--mixed', action='store_true', help='float16 backbone and float32 heads instead of int8'
+    )
+    parser.add_argument(
+        '--keep', metavar='REGEX', help='Conv nodes whose name this finds stay float as well'
+    )
+    _add_picture_arguments(parser)
+    group = parser.add_argument_group('model')
+    arguments.add_naming_arguments(group)
+    group.add_argument(
+        '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
+        help='longer side of the network input, for models that leave it open '
+        '(default: %(default)s)',
+    )
+    group.add_argument(
+        '--weights', choices=('max', 'mse'), default='max',
+        help='how the ranges of weights are found (default: %(default)s)',
+    )
+    group.add_argument(
+        '--threads', type=int, default=0, metavar='N', help='CPU threads (default: one per core)'
+    )
+    arguments.add_json_argument(parser)
+
+
+def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('pictures')
+    group.add_argument(
+        '--count', type=int, default=DEFAULT_COUNT, metavar='N',
+        help='most pictures to calibrate on, spread over the source (default: %(default)s)',
+    )
+    group.add_argument(
+        '--score-count', type=int, default=DEFAULT_SCORE_COUNT, metavar='N',
+        help='most pictures to score on, none of them calibrated on; 0 scores nothing '
+        '(default: %(default)s)',
+    )
+    group.add_argument(
+        '--annotations', type=Path, metavar='FILE',
+        help='labels of the pictures in COCO instances format',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; the exit status is 1 when a picture could not be used."""
+    from yolov7_trt_ros.engine.model_files import find_onnx_model
+
+    _check(args)
+    args.model = arguments.chosen_model(args)
+    path = find_onnx_model(args.model)
+    read = [path, args.images, args.annotations]
+    targets.check_file('--output', args.output, 'ONNX', read)
+    targets.check_json(args.json, [*read, args.output], made=[args.output.parent])
+    with interruption.told(lambda: f'{args.output} was not written'):
+        return _run(args, path)
+
+
+def _run(args: argparse.Namespace, path: Path) -> int:
+    model = quantisation.load_model(path)
+    return _run_mixed(args, model) if args.mixed else _run_int8(args, path, model)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.output.suffix.lower() != '.onnx':
+        raise SettingError(f'--output must end in .onnx, got {args.output}')
+    if args.mixed:
+        if args.method != 'auto' or args.annotations is not None or args.images is not None:
+            raise SettingError(
+                '--mixed calibrates nothing: leave --images, --annotations and --method out'
+            )
+        return
+    if args.images is None:
+        raise SettingError('int8 needs --images to calibrate on; --mixed does without')
+    if args.method == 'auto' and args.score_count == 0:
+        raise SettingError(
+            '--method auto needs scores to choose by: choose a method, or leave --score-count out'
+        )
+
+
+def _run_mixed(args: argparse.Namespace, model: FloatModel) -> int:
+    from yolov7_trt_ros.model.quantize.qdq import describe
+    from yolov7_trt_ros.onnx_tools.half_precision import make_mixed
+    from yolov7_trt_ros.whole_file import write_whole
+
+    kept = quantisation.kept_convs(model, args.keep)
+    mixed = make_mixed(model, kept)
+    describe(mixed, '{"method": "float16 backbone, float32 heads"}')
+    data = mixed.SerializeToString()
+    write_whole(expand_home(args.output), data)
+    rows = [
+        ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
+        ('float16', f'{len(model.convs) - len(kept)} of {len(model.convs)} Conv'),
+        ('float32', listed(kept, _SHOWN_CONVS)),
+    ]
+    print(output.format_table(rows), file=output.report_stream(args.json))
+    if args.json:
+        output.write_json(args.json, {
+            'file': str(args.output), 'size_bytes': len(data), 'method': 'mixed',
+            'float_convs': list(kept), 'versions': output.installed_versions(),
+        })
+    return 0
+
+
+def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
+    from yolov7_trt_ros.cli.model_steps.calibration_pictures import open_pictures
+    from yolov7_trt_ros.whole_file import write_whole
+
+    options = _options(args)
+    quantisation.kept_convs(model, args.keep)  # refuses a pattern before any work
+    pictures = open_pictures(args.images, count=args.count, score_count=args.score_count)
+    score = None
+    if args.score_count:
+        score = quantisation.choose_score(pictures.scoring, args.annotations, options)
+    stream = output.report_stream(args.json)
+    tournament = quantisation.run_quantisation(
+        path, model, pictures, score, options,
+        lambda text: print(f'... {text}', file=stream, flush=True),
+    )
+    used = len(pictures.calibration) - pictures.calibration.failed
+    data = quantisation.serialise_winner(tournament, used, options.weight_range)
+    write_whole(expand_home(args.output), data)
+    rows = [
+        ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
+        ('size', 'as in float32: the weights stay so before their Q/DQ nodes, and are int8 in the '
+         'plan that is built from it'),
+        ('float', listed(tournament.winner.kept, _SHOWN_CONVS)),
+    ]
+    if score is not None:
+        print(_table(tournament, model, pictures, score), file=stream)
+    print(output.format_table(rows), file=stream)
+    if args.json:
+        output.write_json(args.json, {
+            'file': str(args.output), 'size_bytes': len(data),
+            **_record(tournament, pictures, score),
+            'versions': output.installed_versions(),
+        })
+    return 1 if pictures.calibration.failed or pictures.scoring.failed else 0
+
+
+def _options(args: argparse.Namespace) -> QuantiseOptions:
+    return quantisation.QuantiseOptions(
+        method=args.method, keep=args.keep, weight_range=args.weights, network_size=args.size,
+        threads=args.threads, class_names=args.class_names, anchors=args.anchors,
+    )
+
+
+def _table(
+    tournament: Tournament, model: FloatModel, pictures: PictureSets, score: ModelScore
+) -> str:
+    used = len(pictures.calibration) - pictures.calibration.failed
+    rows = list(quantisation.tournament_rows(tournament, len(model.convs), score.measure))
+    relation = 'no picture in both' if pictures.held_out else 'the same one, which flatters'
+    rows.append(('pictures', f'{used} calibrated, {score.used} scored: {relation}'))
+    if tournament.sensitivity:
+        worst = [f'{name} {error:.2g}' for name, error in tournament.sensitivity[:_SHOWN_CONVS]]
+        rows.append(('most sensitive', ', '.join(worst)))
+    return output.format_table(rows)
+
+
+def _record(
+    tournament: Tournament, pictures: PictureSets, score: ModelScore | None
+) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        'winner': quantisation.entry_record(tournament.winner),
+        'calibrated': len(pictures.calibration) - pictures.calibration.failed,
+        'scored': score.used if score else 0,
+        'held_out': pictures.held_out,
+        'undecodable': pictures.calibration.failed + pictures.scoring.failed,
+        'measure': score.measure if score else None,
+    }
+    if score is not None:
+        record['float_score'] = tournament.reference
+        record['entries'] = [quantisation.entry_record(each) for each in tournament.entries]
+        record['sensitivity'] = [
+            {'conv': name, 'error': error} for name, error in tournament.sensitivity
+        ]
+    return record

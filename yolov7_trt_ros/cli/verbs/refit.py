@@ -1,0 +1,134 @@
+"""
+Put new weights into a copy of a TensorRT plan, without a build.
+
+PLAN was built with --refittable, here, and MODEL differs from what it was built from in weights
+alone: a model that was trained further. Another layer, shape or scale of int8 is refused; build a
+plan then. The outputs of the new plan are compared with ONNX Runtime's before it is written: on
+--images, or on noise where there are none.
+
+A node that serves a refittable plan does the same by itself when its model is set to such a model.
+
+Examples
+--------
+  yolov7_trt build v7.onnx -o v7.plan --refittable
+  yolov7_trt refit v7.plan v7_finetuned.onnx -o v8.plan --images pictures
+
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolov7_trt_ros.cli import interruption, output
+from yolov7_trt_ros.cli.arguments import add_json_argument, add_model_argument, chosen_model
+from yolov7_trt_ros.cli.model_steps import building, targets
+from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.home_folder import expand_home
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.core.image import ImageView
+
+DEFAULT_COUNT = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        'plan', type=Path, metavar='PLAN', help='the refittable plan; it stays as it is'
+    )
+    add_model_argument(parser, 'ONNX file with the new weights')
+    parser.add_argument(
+        '--output', '-o', required=True, type=Path, metavar='PLAN',
+        help='file to write, ending in .plan or .engine',
+    )
+    parser.add_argument(
+        '--images', type=Path, metavar='PATH',
+        help='what to compare outputs on: a picture, a folder, a video or a bag',
+    )
+    parser.add_argument(
+        '--count', type=int, default=DEFAULT_COUNT, metavar='N',
+        help='most images to compare on (default: %(default)s)',
+    )
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb."""
+    from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
+    from yolov7_trt_ros.engine.model_files import find_onnx_model
+    from yolov7_trt_ros.engine.open import is_plan
+
+    plan, written = expand_home(args.plan), expand_home(args.output)
+    for flag, path in (('PLAN', plan), ('--output', written)):
+        if not is_plan(path):
+            raise SettingError(f'{flag} must end in {" or ".join(PLAN_SUFFIXES)}, got {path}')
+    onnx = find_onnx_model(chosen_model(args))
+    targets.check_file('--output', written, 'plan', [plan, onnx, args.images])
+    targets.check_json(args.json, [plan, onnx, written], made=[written.parent])
+    images = read_images(args.images, args.count)
+    with interruption.told(lambda: f'{written} was not written'):
+        return _refit(args, plan, onnx, written, images)
+
+
+def _refit(
+    args: argparse.Namespace, plan: Path, onnx: Path, written: Path, images: list[ImageView]
+) -> int:
+    from yolov7_trt_ros.engine.building.refit import refit_plan
+    from yolov7_trt_ros.engine.open import find_machine
+    from yolov7_trt_ros.engine.trt.api import TrtApi
+
+    api = TrtApi.load()
+    with building.BuildDisplay() as display:
+        done = refit_plan(
+            plan, onnx, written, api=api, machine=find_machine(api), report=display.report,
+            cancelled=display.cancelled, images=images,
+        )
+    output.warn_of_doubts(done.manifest.spec)
+    compared = f'{done.images} {"image" if done.images == 1 else "images"}' if images else 'noise'
+    rows = [
+        *output.manifest_rows(written, done.manifest),
+        ('weights', f'{done.changed} of {done.weights} are new'),
+        ('outputs', f'{done.error:.4f} standard deviations off ONNX Runtime at most, {compared}'),
+    ]
+    print(output.format_table(rows), file=output.report_stream(args.json))
+    if args.json:
+        output.write_json(args.json, {
+            'file': str(written), **done.manifest.to_record(), 'changed_weights': done.changed,
+            'largest_error': done.error, 'images': len(images),
+        })
+    return 0
+
+
+def read_images(path: Path | None, count: int) -> list[ImageView]:
+    """
+    Return the first images of a source; none where there is no source.
+
+    Raises
+    ------
+    InputError
+        It cannot be opened, or holds no image that can be read.
+    SettingError
+        `count` is below 1.
+
+    """
+    if count < 1:
+        raise SettingError(f'--count must be at least 1, got {count}')
+    if path is None:
+        return []
+    from yolov7_trt_ros.replay.frames import Frame
+    from yolov7_trt_ros.replay.sources import open_frames
+
+    images: list[ImageView] = []
+    reason = 'it holds no images'
+    for item in open_frames(path):
+        if not isinstance(item, Frame):
+            reason = str(item.error)
+            continue
+        images.append(item.image)
+        if len(images) == count:
+            break
+    if not images:
+        raise InputError(f'--images {path}: {reason}')
+    return images

@@ -1,0 +1,111 @@
+"""
+Watch running nodes live: rates, latency, watts; needs ROS 2.
+
+Listens to /diagnostics, to every topic of vision_msgs/Detection2DArray and to the numbers of
+power nodes, on the ROS domain of the shell; changes nothing. Ctrl-C ends it. Where the output is
+no terminal, one snapshot follows the other. With --once the exit status is 1 when nothing was
+heard within ten seconds.
+
+Examples
+--------
+  yolov7_trt top
+  yolov7_trt top --once
+  yolov7_trt top --topics /front/detections --period 1
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+
+from yolov7_trt_ros.errors import MissingDependencyError, SettingError
+from yolov7_trt_ros.parent_process import ends_with_this_process
+
+_NODE = 'yolov7_trt_ros.nodes.tools.top_node'
+_STOP_S = 5.0
+_LARGEST_DOMAIN = 232
+_PERIODS_S = (0.05, 60.0)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        '--topics', default='', metavar='A,B', help='detections topics (default: all there are)'
+    )
+    parser.add_argument('--once', action='store_true', help='print one snapshot and end')
+    parser.add_argument(
+        '--period', type=float, default=0.5, metavar='S',
+        help='seconds between snapshots (default: %(default)g)',
+    )
+    parser.add_argument(
+        '--domain-id', type=int, metavar='N', help='ROS domain (default: ROS_DOMAIN_ID)'
+    )
+    parser.add_argument(
+        '--use-sim-time', action='store_true', help='take the time from /clock, for latencies'
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the node that shows it; returns its exit status."""
+    environment = _check(args)
+    command = [sys.executable, '-m', _NODE, *_ros_arguments(args)]
+    with subprocess.Popen(command, env=environment) as process:
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            return _status(process.wait())
+        except KeyboardInterrupt:
+            return _status(_interrupt(process))
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _check(args: argparse.Namespace) -> dict[str, str]:
+    """Return the environment of the node."""
+    least, most = _PERIODS_S
+    if not least <= args.period <= most:
+        raise SettingError(f'--period must be within {least:g}..{most:g} s, got {args.period:g}')
+    environment = os.environ | ends_with_this_process()
+    if args.domain_id is not None:
+        if not 0 <= args.domain_id <= _LARGEST_DOMAIN:
+            raise SettingError(
+                f'--domain-id must be within 0..{_LARGEST_DOMAIN}, got {args.domain_id}'
+            )
+        environment['ROS_DOMAIN_ID'] = str(args.domain_id)
+    for module in ('rclpy', 'vision_msgs'):
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(
+                f'top needs {module}, which is not here; source your ROS 2 setup'
+            )
+    environment.setdefault('AMENT_PREFIX_PATH', sys.prefix)
+    return environment
+
+
+def _ros_arguments(args: argparse.Namespace) -> list[str]:
+    values = {
+        'once': str(args.once).lower(), 'period_s': repr(float(args.period)),
+        'use_sim_time': str(args.use_sim_time).lower(),
+    }
+    if args.topics:
+        values['detections_topics'] = f"'{args.topics}'"
+    given = [part for name, value in values.items() for part in ('-p', f'{name}:={value}')]
+    return ['--ros-args', *given]
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> int:
+    """End the node, which Ctrl-C reaches as well where both have the terminal."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def _status(code: int) -> int:
+    """Return an exit status as a shell has it where a signal ended the node."""
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,249 @@
+"""Write annotated frames: pictures one by one, videos as a video, bags as folders of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import os
+from pathlib import Path
+import shutil
+from typing import Any, Protocol, TYPE_CHECKING
+
+from yolov7_trt_ros.cli.work.own_mark import mark_mp4, marked_jpeg, marked_png
+from yolov7_trt_ros.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yolov7_trt_ros.replay.frames import Frame
+    from yolov7_trt_ros.replay.sources import FrameSource
+
+JPEG_QUALITY = 92
+LONGEST_JPEG_SIDE_PX = 65500
+"""Beyond it libjpeg refuses."""
+
+_LEAST_FREE_BYTES = 1 << 20
+_LONGEST_GAP_S = 10.0
+
+
+class Names(Protocol):
+    """Gives each output a name of its own."""
+
+    def take(self, stem: str, suffix: str) -> Path:
+        """Return a path that nothing else has."""
+
+
+class PictureWriter:
+    """
+    Writes each frame as a JPEG file, as PNG where it is too large for one.
+
+    Those of a bag go into a folder of its own, by topic and number; those of a folder lie in the
+    output as they do there.
+
+    """
+
+    def __init__(self, names: Names, source: FrameSource) -> None:
+        self._names = names
+        self._folder = names.take(source.path.stem, '') if source.kind == 'bag' else None
+
+    def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
+        """
+        Write one frame whole; return its file.
+
+        Raises
+        ------
+        InputError
+            It cannot be written, or the disk is full.
+
+        """
+        suffix = picture_suffix(pixels)
+        if self._folder is None:
+            stem = os.path.splitext(frame.source)[0]
+            path = self._names.take(stem, suffix)
+        else:
+            topic = frame.source.strip('/').replace('/', '.')
+            path = self._folder / topic / f'{frame.index:06d}{suffix}'
+        write_picture(path, pixels)
+        return path
+
+    def __enter__(self) -> PictureWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+
+class NoWriter:
+    """Writes nothing, where frames are only shown."""
+
+    def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
+        """Return where the frame came from."""
+        return frame.path
+
+    def __enter__(self) -> NoWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+
+class VideoWriter:
+    """
+    Writes frames into an MP4 file, which appears under its name once it is whole.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fps
+        Frames per second.
+    live
+        Write each frame as often as its time needs, for a stream has no constant rate.
+
+    """
+
+    def __init__(self, path: Path, fps: float, *, live: bool = False) -> None:
+        self._path = path
+        self._live = live
+        from yolov7_trt_ros.whole_file import hidden_beside
+
+        self._partial = hidden_beside(path, '.mp4')
+        self._fps = fps
+        self._writer: Any = None
+        self._frames = 0
+        self.codec = ''
+
+    def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
+        """Write one frame; return the file. Raises InputError where OpenCV cannot write."""
+        import cv2
+
+        from yolov7_trt_ros.report.video_file import open_video
+        from yolov7_trt_ros.whole_file import create_new
+
+        try:
+            if self._writer is None:
+                with writing(self._path):
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                    os.close(create_new(self._partial))  # OpenCV opens it by its name
+                size_wh = pixels.shape[1], pixels.shape[0]
+                self._writer, self.codec = open_video(self._partial, self._fps, size_wh)
+            if not self._writer.isOpened():
+                raise InputError(f'OpenCV cannot write the video {self._path}{self._disk()}')
+            for _ in range(self._copies(frame)):
+                self._writer.write(pixels)
+                self._frames += 1
+        except cv2.error as exc:
+            raise InputError(f'OpenCV cannot write the video {self._path}: {exc.err}') from exc
+        return self._path
+
+    def _copies(self, frame: Frame) -> int:
+        """Return how often a frame is written: more than once after a gap of a stream."""
+        if not self._live:
+            return 1
+        due = round(frame.stamp_ns / 1e9 * self._fps) + 1 - self._frames
+        return max(1, min(due, round(_LONGEST_GAP_S * self._fps)))
+
+    def __enter__(self) -> VideoWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finish the file, or throw it away after an exception."""
+        try:
+            if self._writer is not None:
+                self._writer.release()
+            if self._writer is not None and kind is None:
+                self._check()
+                with writing(self._path):
+                    mark_mp4(self._partial)
+                    os.replace(self._partial, self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        """Compare what was written with the file: OpenCV says nothing of a full disk."""
+        import cv2
+
+        capture = cv2.VideoCapture(str(self._partial))
+        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if found != self._frames:
+            raise InputError(
+                f'cannot write {self._path}: {found} of its {self._frames} frames are in the '
+                f'file that OpenCV wrote{self._disk()}'
+            )
+
+    def _disk(self) -> str:
+        """Tell of a disk that is full, '' for one that is not."""
+        try:
+            free = shutil.disk_usage(self._path.parent).free
+        except OSError:
+            return ''
+        return ': no space left on the disk' if free < _LEAST_FREE_BYTES else ''
+
+
+def open_writer(
+    source: FrameSource, names: Names | None
+) -> PictureWriter | VideoWriter | NoWriter:
+    """Return the writer that fits a source; without names nothing is written."""
+    from yolov7_trt_ros.replay.streams import StreamSource
+
+    if names is None:
+        return NoWriter()
+    if source.kind == 'video':
+        return VideoWriter(
+            names.take(source.path.stem, '.mp4'), source.fps or 30.0,
+            live=isinstance(source, StreamSource),
+        )
+    return PictureWriter(names, source)
+
+
+def picture_suffix(pixels: NDArray[np.uint8]) -> str:
+    """Return `.jpg`, and `.png` for what is too large for that."""
+    return '.png' if max(pixels.shape[:2]) > LONGEST_JPEG_SIDE_PX else '.jpg'
+
+
+def write_picture(
+    path: Path, pixels: NDArray[np.uint8], *, quality: int = JPEG_QUALITY
+) -> None:
+    """
+    Write a marked JPEG or PNG file whole.
+
+    Raises
+    ------
+    InputError
+        It cannot be written, or the disk is full.
+
+    """
+    from yolov7_trt_ros.whole_file import write_whole
+
+    data = _encoded(path, pixels, quality)
+    with writing(path):
+        write_whole(path, data)
+
+
+def _encoded(path: Path, pixels: NDArray[np.uint8], quality: int) -> bytes:
+    import cv2
+
+    try:
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == '.jpg' else []
+        done, data = cv2.imencode(path.suffix, pixels, options)
+    except cv2.error as exc:
+        raise InputError(f'cannot write {path}: {exc.err}') from exc
+    if not done:
+        raise InputError(f'cannot write {path}: OpenCV cannot encode {pixels.shape[1]}x'
+                         f'{pixels.shape[0]} pixels')
+    mark = marked_jpeg if path.suffix == '.jpg' else marked_png
+    return mark(bytes(data))
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into an InputError that names the file."""
+    try:
+        yield
+    except OSError as exc:
+        raise InputError(f'cannot write {path}: {exc.strerror}') from exc

@@ -1,0 +1,249 @@
+"""What `detect` saves beside the drawn frames: YOLO text files, a COCO file, crops."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import json
+from pathlib import Path
+from typing import Any, Protocol, TYPE_CHECKING
+
+from yolov7_trt_ros.cli.work.own_files import OwnFiles
+from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.whole_file import write_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yolov7_trt_ros.cli.verbs.detect import OutputNames
+    from yolov7_trt_ros.cli.window import Window
+    from yolov7_trt_ros.cli.work.annotated import Names
+    from yolov7_trt_ros.core.detections import Detections
+    from yolov7_trt_ros.core.overlay import DrawStyle
+    from yolov7_trt_ros.replay.frames import Frame
+
+LABELS = 'labels'
+
+
+class FrameWriter(Protocol):
+    """Writes drawn frames."""
+
+    def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
+        """Write a frame; return its file."""
+
+
+class Saver(Protocol):
+    """Saves what was found in frames."""
+
+    def add(self, name: str, frame: Frame, found: Detections) -> None:
+        """Save what was found in a frame; the name is without a suffix, and the frame's own."""
+
+    def close(self) -> None:
+        """Finish."""
+
+
+class Sinks:
+    """
+    Where frames and what was found in them go: drawn files, a window, label files, crops.
+
+    Parameters
+    ----------
+    names
+        Of the drawn files; None where none are written.
+    savers
+        What else is saved.
+    style
+        How detections are drawn.
+    window
+        Shows the frames; None for no window.
+    class_names
+        Of the model.
+
+    """
+
+    def __init__(
+        self, names: OutputNames | None, savers: Sequence[Saver], style: DrawStyle,
+        window: Window | None, class_names: tuple[str, ...],
+    ) -> None:
+        self.names = names
+        self._savers, self._style, self._window = savers, style, window
+        self._class_names = class_names
+
+    @classmethod
+    def of(
+        cls, args: argparse.Namespace, names: OutputNames | None, class_names: tuple[str, ...],
+        window: Window | None,
+    ) -> Sinks:
+        """Return what the arguments of `detect` ask for."""
+        from yolov7_trt_ros.core.overlay import DrawStyle
+
+        savers: list[Saver] = []
+        if names is not None and args.save_txt:
+            savers.append(TextSaver(names.folder))
+        if names is not None and args.save_crops:
+            savers.append(CropSaver(names, class_names))
+        if args.save_coco is not None:
+            savers.append(CocoSaver(expand_home(args.save_coco), class_names))
+        style = DrawStyle(not args.hide_labels, args.line_width)
+        return cls(names, savers, style, window, class_names)
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder of the outputs, None where there is none."""
+        return None if self.names is None else self.names.folder.resolve()
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether somebody has closed the window."""
+        return self._window is not None and self._window.closed
+
+    def take(
+        self, writer: FrameWriter, kind: str, frame: Frame, found: Detections
+    ) -> Path:
+        """Draw, write, show and save a frame; return the file with the drawing."""
+        from yolov7_trt_ros.core.overlay import annotated_copy
+
+        canvas = annotated_copy(frame.image, found, self._class_names, self._style)
+        written = writer.write(frame, canvas)
+        if self._window is not None:
+            self._window.show(canvas)
+        name = self._name(written, kind, frame)
+        for saver in self._savers:
+            saver.add(name, frame, found)
+        return written
+
+    def __enter__(self) -> Sinks:
+        """Return the sinks themselves."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Finish all, after an interruption too."""
+        for saver in self._savers:
+            saver.close()
+        if self._window is not None:
+            self._window.close()
+
+    def _name(self, written: Path, kind: str, frame: Frame) -> str:
+        """Return a name for a frame: that of its drawing, with the number in a video."""
+        folder = self.folder
+        path = written.with_suffix('')
+        if folder is not None and path.resolve().is_relative_to(folder):
+            path = path.resolve().relative_to(folder)
+        else:
+            path = Path(path.name)
+        number = f'_{frame.index:06d}' if kind == 'video' else ''
+        return '_'.join(path.parts) + number if kind == 'bag' else f'{path}{number}'
+
+
+class TextSaver:
+    """
+    Writes `labels/NAME.txt`: class id, centre and size as shares of the image, one object a line.
+
+    Files of others are not replaced: `NAME-2.txt` then.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / LABELS
+        self._own = OwnFiles(folder)
+        self._written: list[Path] = []
+
+    def add(self, name: str, frame: Frame, found: Detections) -> None:
+        """Write the file of one frame."""
+        width, height = found.source_wh
+        lines = [
+            f'{class_id} {(left + right) / 2 / width:.6f} {(top + bottom) / 2 / height:.6f} '
+            f'{(right - left) / width:.6f} {(bottom - top) / height:.6f}\n'
+            for class_id, (left, top, right, bottom) in zip(
+                found.class_ids.tolist(), found.boxes_xyxy.tolist(), strict=True
+            )
+        ]
+        path, number = self._folder / f'{name}.txt', 1
+        while path in self._written or (path.exists() and not self._own.is_own(path)):
+            number += 1
+            path = self._folder / f'{name}-{number}.txt'
+        write_whole(path, ''.join(lines).encode())
+        self._written.append(path)
+
+    def close(self) -> None:
+        """Note which files are ours."""
+        if self._written:
+            self._own.note(self._written)
+
+
+class CocoSaver:
+    """Collects one file in COCO's format, with scores: images, annotations, categories."""
+
+    def __init__(self, path: Path, class_names: tuple[str, ...]) -> None:
+        self._path = path
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._categories = [
+            {'id': number, 'name': name} for number, name in enumerate(class_names, 1)
+        ]
+
+    def add(self, name: str, frame: Frame, found: Detections) -> None:
+        """Take what was found in one frame."""
+        image_id = len(self._images) + 1
+        width, height = found.source_wh
+        is_file = frame.path.name == Path(frame.source).name and frame.log_time_ns == 0
+        self._images.append({
+            'id': image_id, 'file_name': frame.source if is_file else f'{name}.jpg',
+            'width': width, 'height': height,
+        })
+        for class_id, score, (left, top, right, bottom) in zip(
+            found.class_ids.tolist(), found.scores.tolist(), found.boxes_xyxy.tolist(),
+            strict=True,
+        ):
+            box = [round(value, 2) for value in (left, top, right - left, bottom - top)]
+            self._annotations.append({
+                'id': len(self._annotations) + 1, 'image_id': image_id,
+                'category_id': class_id + 1, 'bbox': box, 'area': round(box[2] * box[3], 2),
+                'iscrowd': 0, 'score': round(score, 5),
+            })
+
+    def close(self) -> None:
+        """Write the file."""
+        record = {
+            'images': self._images, 'annotations': self._annotations,
+            'categories': self._categories,
+        }
+        write_whole(self._path, json.dumps(record).encode() + b'\n')
+
+
+class CropSaver:
+    """Writes each object as a JPEG: `crops/CLASS/NAME_NUMBER.jpg`."""
+
+    def __init__(self, names: Names, class_names: tuple[str, ...]) -> None:
+        self._names, self._class_names = names, class_names
+
+    def add(self, name: str, frame: Frame, found: Detections) -> None:
+        """Write the crops of one frame."""
+        import numpy as np
+
+        from yolov7_trt_ros.cli.work.annotated import write_picture
+        from yolov7_trt_ros.core.detections import class_name
+        from yolov7_trt_ros.core.preprocess import to_bgr
+
+        pixels = to_bgr(frame.image)
+        for number, (box, class_id) in enumerate(
+            zip(found.boxes_xyxy, found.class_ids.tolist(), strict=True), 1
+        ):
+            left, top = np.floor(np.maximum(box[:2], 0)).astype(int)
+            right, bottom = np.ceil(box[2:]).astype(int)
+            crop = np.ascontiguousarray(pixels[top:bottom, left:right])
+            if crop.size:
+                folder = _file_name(class_name(self._class_names, class_id))
+                write_picture(
+                    self._names.take(f'crops/{folder}/{name}_{number}', '.jpg'), crop
+                )
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _file_name(text: str) -> str:
+    """Return a class name as the name of a folder."""
+    plain = ''.join(each if each.isalnum() or each in ' -_' else '_' for each in text)
+    return plain.strip() or '_'

@@ -1,0 +1,180 @@
+"""A folder that one run fills, and that the same command goes on with when it was interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from pathlib import Path
+import re
+import shutil
+import socket
+import stat
+from types import TracebackType
+from typing import Any
+
+from yolov7_trt_ros.cli.work.annotated import writing
+from yolov7_trt_ros.core.plain_text import quoted
+from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.whole_file import write_whole
+
+STATE = '.yolov7_trt_work'
+_MARK, _LOCK = 'work.json', 'lock'
+_MADE_BY = 'yolov7_trt'
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_LEFT_BEHIND = re.compile(r'\..+\.[0-9a-f]{16}\.tmp')
+"""What `write_whole` leaves of a file when the process is killed."""
+
+_LEFT_BAG = re.compile(r'\..*\.partial-[a-z0-9_]{8}')
+"""The same of a bag."""
+
+
+class WorkFolder:
+    """
+    The mark, the lock and the finished parts of a folder, in `.yolov7_trt_work` within it.
+
+    Parameters
+    ----------
+    folder
+        It is made where it is missing.
+    verb, settings
+        What fills it, JSON-ready: another command is refused.
+
+    Raises
+    ------
+    InputError
+        On entering: the folder holds something and is not ours, was begun in another way, is in
+        use by another run, or cannot be written.
+
+    """
+
+    def __init__(self, folder: Path, verb: str, settings: dict[str, Any]) -> None:
+        self.path = folder
+        self._state = folder / STATE
+        self._settings = json.loads(json.dumps({'verb': verb} | settings))
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> WorkFolder:
+        """Check, lock and mark the folder."""
+        with writing(self.path), contextlib.ExitStack() as stack:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._check_owner()
+            self._state.mkdir(exist_ok=True)
+            stack.enter_context(self._lock())
+            self._check_settings()
+            self.clean()
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let go of the folder."""
+        self._exit.close()
+
+    def state_file(self, key: str, suffix: str = '') -> Path:
+        """Return a file beside the mark, for a key of any length and characters."""
+        return self._state / f'{hashlib.sha256(key.encode()).hexdigest()[:24]}{suffix}'
+
+    def done(self, key: str) -> dict[str, Any] | None:
+        """Return what was kept of a part; None where nothing was, or it cannot be read."""
+        with contextlib.suppress(*_UNREADABLE):
+            record = json.loads(self.state_file(key, '.json').read_text(encoding='utf-8'))
+            if isinstance(record, dict):
+                return record
+        return None
+
+    def keep(self, key: str, record: dict[str, Any]) -> None:
+        """
+        Keep what came of a part.
+
+        Raises
+        ------
+        InputError
+            It cannot be written, or the disk is full.
+
+        """
+        self.write(self.state_file(key, '.json'), json.dumps(record).encode())
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file whole; raises InputError where that cannot be, or the disk is full."""
+        with writing(path):
+            write_whole(path, data)
+
+    def clean(self) -> None:
+        """Remove what killed processes of ours have left half written."""
+        for folder, folders, names in os.walk(self.path):
+            for name in filter(_LEFT_BEHIND.fullmatch, names):
+                Path(folder, name).unlink(missing_ok=True)
+            for name in filter(_LEFT_BAG.fullmatch, folders):
+                shutil.rmtree(Path(folder, name), ignore_errors=True)
+
+    def _check_owner(self) -> None:
+        """Refuse a folder with anything in it that has not our mark."""
+        names = {each.name for each in self.path.iterdir()}
+        begun = {each.name for each in self._state.iterdir()} if STATE in names else set()
+        if names and _MARK not in begun and (names != {STATE} or begun - {_LOCK}):
+            raise InputError(
+                f'{self.path} is not empty and was not made by this command: choose another folder'
+            )
+
+    def _lock(self) -> Any:
+        file = (self._state / _LOCK).open('a+', encoding='utf-8')
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read(200).strip() or 'unknown'
+            file.close()
+            raise InputError(
+                f'{self.path} is in use by another run ({owner}): wait for it, or choose another '
+                'folder'
+            ) from None
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()}')
+        file.flush()
+        return file
+
+    def _check_settings(self) -> None:
+        mark = self._state / _MARK
+        if not mark.exists():
+            write_whole(mark, json.dumps(
+                {'made_by': _MADE_BY, 'settings': self._settings}, indent=1).encode())
+            return
+        try:
+            found = json.loads(mark.read_text(encoding='utf-8'))['settings']
+        except _UNREADABLE as exc:
+            raise InputError(f'{mark} cannot be read: choose another folder') from exc
+        for name in sorted(set(found) | set(self._settings)):
+            before, now = found.get(name), self._settings.get(name)
+            if before != now:
+                raise InputError(
+                    f'{self.path} was begun with {name} {_shown(before)}, not {_shown(now)}: '
+                    'choose another folder, or the settings of before'
+                )
+
+
+def source_facts(path: Path, outside: Path) -> str:
+    """Return a hash of names, sizes and times of a file, or of all in a folder but `outside`."""
+    digest = hashlib.sha256()
+    folder = outside.resolve()
+    for file in [path] if path.is_file() else sorted(path.rglob('*')):
+        if folder not in file.resolve().parents and (found := _stat_of(file)) is not None:
+            digest.update(os.fsencode(file.relative_to(path)))
+            digest.update(f'\0{found.st_size}\0{found.st_mtime_ns}\0'.encode())
+    return digest.hexdigest()
+
+
+def _stat_of(path: Path) -> os.stat_result | None:
+    """Return what is known of a file; None where it is none, or is gone."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found if stat.S_ISREG(found.st_mode) else None
+    return None
+
+
+def _shown(value: Any) -> str:
+    return quoted(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,1 @@
+"""Whether a camera is frozen, dark, over-exposed or late."""

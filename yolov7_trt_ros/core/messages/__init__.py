@@ -1,0 +1,1 @@
+"""Image and detection messages as bytes, without ROS."""

@@ -1,0 +1,1 @@
+"""Which detections of following images are one object."""

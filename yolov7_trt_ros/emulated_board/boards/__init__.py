@@ -1,0 +1,1 @@
+"""The boards that can be emulated, as definitions."""

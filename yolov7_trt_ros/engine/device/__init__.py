@@ -1,0 +1,1 @@
+"""The CUDA device: its context, memory, kernels and uploads."""

@@ -1,0 +1,1 @@
+"""The layers that TensorRT made of a model, and their times."""

@@ -1,0 +1,1 @@
+"""TensorRT plans on disk: manifest, cache, owner, refit."""

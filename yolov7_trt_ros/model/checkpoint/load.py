@@ -1,0 +1,179 @@
+"""Load a detector from any PyTorch checkpoint of YOLOv7, and save one in a form of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import io
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from yolov7_trt_ros.errors import CheckpointError, SettingError
+from yolov7_trt_ros.model.checkpoint.contents import find_model, FORMAT
+from yolov7_trt_ros.model.checkpoint.facts import (
+    Fact,
+    FoundModel,
+    Overrides,
+    read_class_names,
+    tell_anchors,
+    tell_names,
+)
+from yolov7_trt_ros.model.checkpoint.torch_file import open_torch_file
+from yolov7_trt_ros.model.network.architecture import Network
+from yolov7_trt_ros.model.network.fold import deploy_form
+from yolov7_trt_ros.whole_file import write_whole
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A detector, and what was told of its checkpoint and from what."""
+
+    network: Network
+    facts: tuple[Fact, ...]
+
+
+def load_checkpoint(
+    path: Path,
+    *,
+    batch_norm: Literal['fold', 'keep'] = 'fold',
+    overrides: Overrides | None = None,
+) -> LoadedCheckpoint:
+    """
+    Load a detector in deploy form: float32, on the CPU, ready to run; and say what it is.
+
+    Branches are merged, implicit vectors folded and auxiliary maps dropped. Nothing that the file
+    holds is run, and the code it was made with is not needed.
+
+    Parameters
+    ----------
+    path
+        An official checkpoint, a plain state_dict under the published names, or a file of
+        `save_network`.
+    batch_norm
+        `keep` leaves batch norms beside their convolutions, for pruning and training.
+    overrides
+        What takes the place of what the file says or leaves open.
+
+    Raises
+    ------
+    ModelNotFoundError
+        There is no such file.
+    SettingError
+        What is to take the place of what the file says does not fit it.
+    CheckpointError
+        It is damaged, holds code, or is no YOLOv7 detector.
+
+    """
+    overrides = overrides or Overrides()
+    with open_torch_file(path) as value:
+        found = find_model(value, overrides)
+        _check_overrides(found, overrides, path)
+        names = None if overrides.class_names is not None else read_class_names(found.names)
+        source = deploy_form(found.source, fold_batch_norm=batch_norm == 'fold')
+        _check_finite(source.state)
+        facts, num_classes = found.facts, found.num_classes
+        del found, value  # the weights as they are stored: they need not stay
+        network = Network(source.rows, source.state, overrides.anchors or source.anchors, names)
+        _check_classes(network, num_classes)
+    if overrides.class_names is not None:
+        _rename(network, overrides.class_names, path)
+    return LoadedCheckpoint(network, _all_facts(facts, network, overrides, names))
+
+
+def _all_facts(
+    facts: Sequence[Fact], network: Network, overrides: Overrides, names: Sequence[str] | None
+) -> tuple[Fact, ...]:
+    """Return what was told of a checkpoint with what its network tells."""
+    told = {fact.name: fact for fact in facts}
+    if 'weights' not in told:
+        told = {'weights': Fact('weights', 'the only ones', 'there is but one set')} | told
+    if overrides.anchors is not None:
+        told['anchors'] = tell_anchors(network.anchors, 'given')
+    told['strides'] = Fact('strides', ', '.join(map(str, network.strides)), 'its layers')
+    told['class names'] = tell_names(
+        overrides.class_names is not None, names, network.class_names
+    )
+    return tuple(told.values())
+
+
+def load_network(
+    path: Path,
+    *,
+    batch_norm: Literal['fold', 'keep'] = 'fold',
+    class_names: Sequence[str] | None = None,
+) -> Network:
+    """Return the network of `load_checkpoint` alone; errors as there."""
+    return load_checkpoint(
+        path, batch_norm=batch_norm, overrides=Overrides(class_names=class_names)
+    ).network
+
+
+def _check_overrides(found: FoundModel, overrides: Overrides, path: Path) -> None:
+    """Refuse to overrule what the file says itself."""
+    rows, anchors = found.source.rows, overrides.anchors
+    facts = {fact.name: fact for fact in found.facts}
+    for name, asked in (('table', overrides.table), ('activation', overrides.activation)):
+        fact = facts[name]
+        if asked is not None and fact.value != asked:
+            raise SettingError(
+                f'--{name} {asked}: {path} says itself that it is {fact.value} ({fact.source}); '
+                f'--{name} is for plain state_dicts, which do not'
+            )
+    if anchors is not None and len(anchors) != len(found.source.anchors):
+        raise SettingError(
+            f'{path} has {len(found.source.anchors)} maps ({len(rows)} layers), but there are '
+            f'anchors for {len(anchors)}: give three for each map'
+        )
+
+
+def _check_finite(state: Mapping[str, Tensor]) -> None:
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise CheckpointError(
+                f'the weights {name} hold infinite values or NaN: the training failed; take a '
+                'checkpoint of an earlier epoch'
+            )
+
+
+def _rename(network: Network, names: Sequence[str], path: Path) -> None:
+    if len(names) != network.num_classes:
+        raise SettingError(
+            f'{path} has {network.num_classes} classes, but there are {len(names)} '
+            'class names: give one for each'
+        )
+    network.class_names = tuple(names)
+
+
+def _check_classes(network: Network, told: int | None) -> None:
+    if told is not None and told != network.num_classes:
+        raise CheckpointError(
+            f'says that it has {told} classes, but its head has as many values as a detector of '
+            f'{network.num_classes}: it finds more than boxes (key points, masks), or it is '
+            'damaged'
+        )
+
+
+def save_network(network: Network, path: Path) -> None:
+    """
+    Save a network so that `load_network` gives the same again; channels follow from the weights.
+
+    Raises
+    ------
+    OSError
+        The disk is full or the folder cannot be written; no part of the file is left.
+
+    """
+    state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    record = {
+        'format': FORMAT,
+        'rows': [dataclasses.asdict(row) for row in network.rows],
+        'state': state,
+        'anchors': network.anchors,
+        'class_names': list(network.class_names),
+    }
+    buffer = io.BytesIO()
+    torch.save(record, buffer)
+    write_whole(path, buffer.getvalue())

@@ -1,0 +1,1 @@
+"""YOLOv7 in deploy form: layer table, weights, torch modules."""

@@ -1,0 +1,1 @@
+"""Channels chosen, cut out, and the network fitted again."""

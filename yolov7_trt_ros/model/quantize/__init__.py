@@ -1,0 +1,1 @@
+"""Calibration, and Q/DQ pairs where they cost least."""

@@ -1,0 +1,1 @@
+"""Image messages taken below rclpy, in memory of C++."""

@@ -1,0 +1,233 @@
+"""DirectTake: what it needs to take image messages below rclpy, tried before it is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+import time
+from typing import Any
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+
+from yolov7_trt_ros.core.messages.serialized_image import PackedImage, RawImage
+from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.errors import ReceiveError
+from yolov7_trt_ros.nodes import qos
+from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import (
+    ImageMessage,
+    ImageMessageKind,
+    typed_for_cpp,
+)
+from yolov7_trt_ros.nodes.below_rclpy.rcl_door import (
+    MessageInfo,
+    OK,
+    RclDoor,
+    TAKE_FAILED,
+    TakeInfo,
+)
+from yolov7_trt_ros.nodes.echo import describe_error
+
+AUTO, DIRECT, RCLPY = 'auto', 'direct', 'rclpy'
+"""Values of the parameter `receive`."""
+
+CHECK_NAME = '/_receive_check/'
+"""Part of the names of topics that messages to itself are tried on."""
+
+_PATIENCE_S = 2.0
+_PAUSE_S = 0.001
+_CLOCK_TOLERANCE_NS = 10 * NS_PER_S
+_OCTETS = bytes(range(200, 221))
+TYPES = {qos.RAW: Image, qos.COMPRESSED: CompressedImage}
+"""Message types by transport."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DirectTake:
+    """
+    The door to librcl, and what belongs to each transport.
+
+    `types` are rclpy's message types for such subscriptions, `kinds` what is taken into.
+
+    """
+
+    door: RclDoor
+    types: dict[str, Any] = dataclasses.field(default_factory=dict)
+    kinds: dict[str, ImageMessageKind] = dataclasses.field(default_factory=dict)
+
+
+class TakenElsewhere(CallbackGroup):
+    """The executor handles the events of these subscriptions and leaves their messages alone."""
+
+    def can_execute(self, entity: Any) -> bool:
+        """Whether the executor may wait for it."""
+        return not isinstance(entity, Subscription)
+
+    def beginning_execution(self, entity: Any) -> bool:
+        """Whether the executor may begin."""
+        return self.can_execute(entity)
+
+    def ending_execution(self, entity: Any) -> None:
+        """Nothing to do."""
+
+
+def choose_receive(node: Node, wanted: str) -> tuple[DirectTake | None, str]:
+    """
+    Return how to receive images, None for rclpy's own way, and what diagnostics tell of it.
+
+    Parameters
+    ----------
+    node
+        On which a message to itself is tried.
+    wanted
+        Value of the parameter `receive`.
+
+    Raises
+    ------
+    ReceiveError
+        `direct` is asked for and cannot be.
+
+    """
+    if wanted == RCLPY:
+        return None, RCLPY
+    try:
+        return open_direct(node), DIRECT
+    except ReceiveError as exc:
+        if wanted == DIRECT:
+            raise ReceiveError(
+                f'receive: direct cannot be here: {exc}. Set it to auto or rclpy'
+            ) from exc
+        return None, f'{RCLPY}: {exc}'
+
+
+def open_direct(node: Node, patience_s: float = _PATIENCE_S) -> DirectTake:
+    """
+    Open librcl, learn how image messages lie in memory, and try it with messages to itself.
+
+    Raises
+    ------
+    ReceiveError
+        A library is not there, or what was taken is not what was sent.
+
+    """
+    door = RclDoor()
+    direct = DirectTake(door)
+    for transport, kind in TYPES.items():
+        try:
+            direct.types[transport] = typed_for_cpp(kind)
+            direct.kinds[transport] = ImageMessageKind(kind.__name__)
+            with _Loop(node, kind, direct.types[transport]) as loop:
+                _try(door, direct.kinds[transport], loop, patience_s)
+        except ReceiveError:
+            raise
+        except Exception as exc:  # of ROS, as where security forbids the topic
+            raise ReceiveError(f'a message to itself failed: {describe_error(exc)}') from exc
+    return direct
+
+
+class _Loop:
+    """A publisher and a subscription of a topic of the node's own; leaving it takes them down."""
+
+    def __init__(self, node: Node, kind: Any, taken_as: Any) -> None:
+        self._node, self._kind, self._taken_as = node, kind, taken_as
+
+    def __enter__(self) -> _Loop:
+        topic = f'~{CHECK_NAME}{self._kind.__name__.lower()}'
+        self.publisher = self._node.create_publisher(self._kind, topic, QoSProfile(depth=2))
+        try:
+            self.subscription = self._node.create_subscription(
+                self._taken_as, topic, leave_alone, QoSProfile(depth=2),
+                callback_group=TakenElsewhere(),
+            )
+        except BaseException:
+            self._node.destroy_publisher(self.publisher)
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._node.destroy_subscription(self.subscription)
+        self._node.destroy_publisher(self.publisher)
+
+
+def leave_alone(message: Any) -> None:
+    """Take no message: a subscription must have a callback, and this one is never called."""
+
+
+def _try(door: RclDoor, kind: ImageMessageKind, loop: _Loop, patience_s: float) -> None:
+    """Send two messages and compare what is taken, field by field."""
+    due_s = time.monotonic() + patience_s
+    _wait(loop.publisher.get_subscription_count, due_s, 'a message to itself finds no way')
+    infos = []
+    for number in (1, 2):
+        sent = _message(kind.name, number)
+        loop.publisher.publish(sent)
+        message, info = ImageMessage(kind), TakeInfo()
+        _wait(
+            lambda: _take(door, loop.subscription, message, info), due_s,  # noqa: B023  at once
+            'a message to itself has not come back',
+        )
+        infos.append(info.read())
+        _compare(sent, message.lease().read())
+    _check_infos(*infos)
+
+
+def _wait(condition: Callable[[], Any], due_s: float, what: str) -> None:
+    while not condition():
+        if time.monotonic() > due_s:
+            raise ReceiveError(what)
+        time.sleep(_PAUSE_S)
+
+
+def _take(door: RclDoor, subscription: Any, message: ImageMessage, info: TakeInfo) -> bool:
+    handle = subscription.handle
+    with handle:
+        code = door.take(handle.pointer, message.address, info)
+    if code not in (OK, TAKE_FAILED):
+        raise ReceiveError(f'rcl_take gives {code}: {door.error() or "no reason"}')
+    return code == OK
+
+
+def _message(name: str, number: int) -> Any:
+    """Return a message with another value in each field."""
+    message = CompressedImage(format=f'format {number}')
+    if name == 'Image':
+        message = Image(
+            height=3, width=2 + number, encoding=f'encoding {number}', is_bigendian=1, step=7
+        )
+    message.header.stamp.sec, message.header.stamp.nanosec = 1_234_567 + number, 987_654_321
+    message.header.frame_id = f'frame {number} \u00e4'
+    message.data.frombytes(_OCTETS[number:])
+    return message
+
+
+def _compare(sent: Any, taken: RawImage | PackedImage) -> None:
+    header = sent.header
+    expected = {
+        'sec': header.stamp.sec, 'nanosec': header.stamp.nanosec, 'frame_id': header.frame_id,
+    }
+    found = dict(vars(taken.header))
+    for name in vars(taken):
+        if name not in ('header', 'memory'):
+            expected[name], found[name] = getattr(sent, name), getattr(taken, name)
+    expected['data'], found['data'] = bytes(expected['data']), bytes(found['data'])
+    if expected != found:
+        raise ReceiveError(f'a message to itself was read as {found}, expected {expected}')
+
+
+def _check_infos(first: MessageInfo, second: MessageInfo) -> None:
+    """Check what is told of two messages of one publisher; frames are counted by it."""
+    if not first.is_numbered or first.publisher != second.publisher:
+        raise ReceiveError(
+            f'{rclpy_implementation.rclpy_get_rmw_implementation_identifier()} numbers no '
+            'messages, so what was passed over could not be counted'
+        )
+    if second.sequence != first.sequence + 1:
+        raise ReceiveError(f'messages are numbered {first.sequence}, {second.sequence}')
+    now_ns = time.time_ns()
+    for stamp_ns in (first.source_ns, first.received_ns, second.source_ns, second.received_ns):
+        if abs(now_ns - stamp_ns) > _CLOCK_TOLERANCE_NS:
+            raise ReceiveError(f'messages are stamped {stamp_ns} at {now_ns}')

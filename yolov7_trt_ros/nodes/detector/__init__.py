@@ -1,0 +1,1 @@
+"""The detector node and what works inside it."""

@@ -1,0 +1,653 @@
+r"""
+The detector node: image topics in, vision_msgs/Detection2DArray out.
+
+    ros2 run yolov7_trt_ros detector_node --ros-args -p autostart:=true \
+        -p image_topics:=/camera/image_raw
+
+A lifecycle node: configure loads the model, activate subscribes. Inference runs in a thread of its
+own on the latest frame of each topic; callbacks only hand frames over. Where a TensorRT plan has
+to be built first, that runs in a thread of its own too. docs/interfaces.md lists topics,
+parameters and diagnostics.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from functools import partial
+import time
+import traceback
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from yolov7_trt_ros.bank.update.engine_bank import OpenModel
+from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.tracks.tracking import TrackSet
+from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
+from yolov7_trt_ros.nodes import diagnostics
+from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, choose_receive, DirectTake
+from yolov7_trt_ros.nodes.callback_net import failures_of
+from yolov7_trt_ros.nodes.detector.labels import LatchedLabels
+from yolov7_trt_ros.nodes.detector.look_engine import looking, tiling
+from yolov7_trt_ros.nodes.detector.model_update import ModelUpdates
+from yolov7_trt_ros.nodes.detector.more_engines import MoreEngines
+from yolov7_trt_ros.nodes.detector.pause_energy import PauseEnergy
+from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_over_builds, PlanBuild
+from yolov7_trt_ros.nodes.detector.single_shot import SingleShot
+from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.detector_parameters.look import look_options
+from yolov7_trt_ros.nodes.detector_parameters.tile import tile_options
+from yolov7_trt_ros.nodes.detector_parameters.topic import (
+    changed_values,
+    declare_given,
+    describe_new,
+    held_values,
+    idle_topics,
+    is_of_topic,
+    PREFIX,
+)
+from yolov7_trt_ros.nodes.echo import describe_error, echo
+from yolov7_trt_ros.nodes.images.image_stream import ImageStream
+from yolov7_trt_ros.nodes.images.pulled_images import PulledImages
+from yolov7_trt_ros.nodes.images.pushed_images import PushedImages
+from yolov7_trt_ros.nodes.images.stream_set import stream_set, StreamSet
+from yolov7_trt_ros.nodes.images.topic_plan import WantedTopics
+from yolov7_trt_ros.nodes.images.topic_status import topic_status
+from yolov7_trt_ros.nodes.parameter_spec import (
+    declare_parameters,
+    held_parameters,
+    read_parameters,
+    SteadyParameters,
+)
+from yolov7_trt_ros.nodes.process.namesakes import Namesakes
+from yolov7_trt_ros.nodes.process.node_main import end_process, run_node
+from yolov7_trt_ros.nodes.process.process_setup import malloc_text
+from yolov7_trt_ros.nodes.prometheus_file import PROMETHEUS_FILE, PrometheusFile
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
+from yolov7_trt_ros.nodes.topic_names import resolve_names
+from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
+from yolov7_trt_ros.power.telemetry.sample import TelemetrySource
+from yolov7_trt_ros.power.telemetry.source import find_source
+
+_ERROR_SHOWN_NS = 5 * NS_PER_S
+_WARN_PERIOD_S = 5.0
+_PROGRESS_PERIOD_S = 10.0
+_CANCEL_WAIT_S = 1.0
+_LAST_WORDS_S = 1
+_REASON_CHARACTERS = 2000
+DEVICE_LOST_EXIT_CODE = 3
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+ERROR = TransitionCallbackReturn.ERROR
+
+
+class DetectorNode(SteadyParameters, LifecycleNode):
+    """
+    The lifecycle node `detector`.
+
+    configure: reads the parameters, loads and warms the model, creates publishers; FAILURE, with a
+    reason in the log, leaves it unconfigured. Where a plan must be built first it succeeds at once
+    and the model comes later. activate: starts the worker and subscribes, or does so when the
+    model has come. deactivate: unsubscribes and finishes the frame in work. cleanup, shutdown:
+    stop a build and free the model. On error: frees everything and goes back to unconfigured.
+    With the CUDA context lost the node is of no use to a GPU any more: it stays and says so, or
+    ends the process with `DEVICE_LOST_EXIT_CODE`, as `on_device_lost` tells.
+
+    Parameters
+    ----------
+    engine
+        Where detectors come from; tests bring others.
+    power
+        Where the power of the machine is read, for what pauses save.
+    node_arguments
+        For LifecycleNode.
+
+    """
+
+    def __init__(
+        self, *, engine: Engine | None = None,
+        power: Callable[[], TelemetrySource] = find_source, **node_arguments: Any,
+    ) -> None:
+        # What is not declared is refused by `may_have`, but for the parameters of topics.
+        super().__init__('detector', allow_undeclared_parameters=True, **node_arguments)
+        self._engine = engine or Engine()
+        self._looking = self._engine  # looks twice, where the parameters say so
+        self._look_told = ''
+        self._build: PlanBuild | None = None
+        self._build_reason = ''
+        self._detector: Detector | None = None
+        self._settings: parameters.NodeSettings | None = None
+        self._streams: StreamSet | None = None
+        self._worker: DetectionWorker | None = None
+        self._direct: DirectTake | None = None
+        self._receive = ''  # what diagnostics tell of it
+        self._labels = LatchedLabels(self)
+        self._tracks = TrackSet()  # for the node's life: no id is given twice
+        self._fault = ''  # what keeps it from detecting until the next transition
+        self._device_lost = ''  # why CUDA cannot be used again in this process
+        self._last_error = ''
+        self._last_error_ns = -_ERROR_SHOWN_NS
+        self._state = 'unconfigured'
+        self._pause_energy = PauseEnergy(power)
+        self._single_shot = SingleShot(self, self._begin_single_shot, self._end_single_shot)
+        self._updates = ModelUpdates(self, self._engine, self._on_serving, self._hold_model)
+        self._more = MoreEngines(self, self._engine)
+        self._namesakes = Namesakes(self)
+        self._at_end = contextlib.ExitStack()  # what else is closed with the node
+        declare_parameters(self, parameters.PARAMETERS)
+        self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
+        self._prometheus = PrometheusFile(
+            read_parameters(self, [PROMETHEUS_FILE])[PROMETHEUS_FILE.name],
+            self.get_logger().warning, self.get_fully_qualified_name(),
+        )
+        self._at_end.callback(self._prometheus.close)
+        for spec in parameters.TOPIC_PARAMETERS:
+            resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
+        declare_given(self)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._build_ended = self.create_guard_condition(self._on_build_ended)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._second_timer = self.create_timer(
+            1.0, self._every_second, clock=steady_clock()
+        )
+        if self.get_parameter('autostart').value:
+            self._autostart_timer = self.create_timer(
+                0.0, self._autostart, clock=steady_clock()
+            )
+        else:
+            self._tell_what_to_do()
+
+    # Lifecycle ---------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model, or start to build its plan; FAILURE says why in the log."""
+        self._fault = self._device_lost = self._last_error = ''
+        answer = self._attempt('configure', self._configure, FAILURE)
+        if answer != SUCCESS:
+            self._release()
+        return answer
+
+    def _configure(self) -> None:
+        values = read_parameters(self, parameters.PARAMETERS)
+        self._direct, self._receive = choose_receive(self, values['receive'])
+        if values['receive'] == AUTO and self._direct is None:
+            self.get_logger().info(f'images are received through rclpy, {self._receive}')
+        self._streams = stream_set(self, values, self._on_frame_error)
+        self._load_model(values | self._trusted.files_to_open(values))
+        self._state = 'inactive'
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker and subscribe, if the model is there."""
+        answer = self._attempt('activate', self._activate, FAILURE)
+        if answer != SUCCESS:
+            self._stop_worker()
+            self._state = 'inactive'
+        return answer
+
+    def _activate(self) -> None:
+        self._state = 'active'
+        if self._detector is not None:
+            self._start_worker(self._detector)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and finish the frame in work."""
+        return self._attempt('deactivate', self._deactivate, ERROR)
+
+    def _deactivate(self) -> None:
+        self._note_worker_fault()
+        self._stop_worker()
+        self._state = 'inactive'
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop a build, free the model and take the publishers down."""
+        self._fault = self._device_lost
+        self._updates.give_up()
+        self._release()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, from any state."""
+        self._fault = ''
+        self._release()
+        self._state = 'finalized'
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything after a transition that raised; back to unconfigured."""
+        if not self._fault:
+            self._note_fault(f'a transition from {state.label} failed')
+        self._release()
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """Free everything and destroy the node."""
+        self._release()
+        self._at_end.close()
+        super().destroy_node()
+
+    def _attempt(
+        self, what: str, work: Callable[[], None], otherwise: TransitionCallbackReturn
+    ) -> TransitionCallbackReturn:
+        """Do the work of a transition; where that fails, say why and return `otherwise`."""
+        try:
+            work()
+        except Exception as exc:  # rclpy drops it, and the reason with it
+            if not self.context.ok():
+                return otherwise  # a signal took the context away from under it
+            self._note_fault(
+                f'cannot {what}: {_reason(exc)}', device_lost=isinstance(exc, DeviceLostError)
+            )
+            self.get_logger().debug(traceback.format_exc())
+            return otherwise
+        return SUCCESS
+
+    def _autostart(self) -> None:
+        self._autostart_timer.cancel()
+        if self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def _tell_what_to_do(self) -> None:
+        name = self.get_fully_qualified_name()
+        self.get_logger().info(
+            f'lifecycle node, unconfigured: detects nothing until `ros2 lifecycle set {name} '
+            'configure` and then `activate`; to have that done at start: -p autostart:=true'
+        )
+
+    # Model -------------------------------------------------------------------------------------
+
+    def _load_model(self, values: dict[str, Any]) -> None:
+        """Open the detector; where it lacks its plan and may build it, start that."""
+        options = parameters.detector_options(values)
+        self._look_told = ''
+        tiled = tiling(self._engine, tile_options(values))
+        self._looking = looking(tiled, look_options(values), self._tell_look)
+        self._updates.expect(self._looking, options.model)
+        try:
+            detector = self._looking.open_detector(options)
+        except PlanError as exc:
+            if values['on_plan_mismatch'] != parameters.REBUILD:
+                raise
+            self._start_build(options, exc)
+        else:
+            self._use_detector(detector)
+
+    def _tell_look(self, text: str) -> None:
+        """Say what `auto` has chosen; called in whichever thread opens."""
+        self._look_told = text
+        self.get_logger().info(text)
+
+    def _start_build(self, options: DetectorOptions, reason: PlanError) -> None:
+        self.get_logger().warning(f'building a plan, which may take minutes: {reason}')
+        self._build_reason = str(reason)
+        self._build = PlanBuild(self._looking, options, self._build_ended.trigger)
+
+    def _on_build_ended(self) -> None:
+        """Take what a build gave; called in the executor's thread."""
+        build = self._build
+        try:
+            detector = build.take() if build is not None else None
+            if detector is None:
+                return  # the signal of a build that was cancelled since
+            self._use_detector(detector)
+        except Exception as exc:  # of the engine or of ROS: the node tells why it does not detect
+            self._close_detector()
+            self._note_build_fault(exc)
+        self._build = None
+
+    def _note_build_fault(self, error: Exception) -> None:
+        if isinstance(error, DeviceLostError):
+            self._note_fault(f'no detector, restart the node: {error}', device_lost=True)
+        else:
+            self._note_fault(
+                f'no detector: {_reason(error)}. Mend that, then cleanup and configure '
+                f'(a plan was needed: {self._build_reason})'
+            )
+
+    def _use_detector(self, detector: Detector) -> None:
+        """Publish what the model is, and detect if the node is active."""
+        with contextlib.ExitStack() as opened:  # closed where any of this fails
+            opened.callback(detector.close)
+            values = read_parameters(self, parameters.PARAMETERS)
+            self._settings = self._node_settings(values, detector.spec.class_names)
+            self._warn_of_idle_topics(values, held_values(self))
+            bank = self._updates.use(detector, values['model'], parameters.update_limits(values))
+            opened.pop_all()
+            opened.callback(bank.close)  # which closes the detector
+            named = values | self._trusted.files_to_open(values)
+            self._detector = self._more.join(bank, named, self._trusted)
+            opened.pop_all()
+        if self._state == 'active':
+            self._start_worker(self._detector)
+
+    def _on_serving(self, model: OpenModel) -> None:
+        """Say what the model is that serves from now on, and take settings for its classes."""
+        spec, name = model.detector.spec, model.model.name
+        values = held_parameters(self, parameters.PARAMETERS)
+        with contextlib.suppress(SettingError):  # told when it was set; ids are moved by name
+            self._settings = self._node_settings(values, spec.class_names)
+        self._labels.publish(model, self._current_settings().default.detect.score_threshold)
+        log = self.get_logger()
+        log.info(
+            f'model {name}: {spec.layout.value} output, {len(spec.class_names)} class names, '
+            f'{model.detector.backend}'
+        )
+        for doubt in spec.doubts:
+            log.warning(f'model {name}: {doubt}')
+        wire = self._updates.wire
+        if wire is not None and wire.reason:
+            log.warning(f'detections are published as {wire.form}')
+
+    def _hold_model(self, model: str) -> None:
+        """Have the parameter say what serves, where an update was given up."""
+        if self.get_parameter('model').value != model:
+            result = self.set_parameters([Parameter('model', value=model)])[0]
+            if not result.successful:
+                self.get_logger().warning(
+                    f'the parameter model is not what serves: {result.reason}',
+                    throttle_duration_sec=_WARN_PERIOD_S,
+                )
+
+    def _start_worker(self, detector: Detector) -> None:
+        self._stop_worker()  # a single shot may have started one
+        self._fault = self._device_lost
+        assert self._streams is not None  # set by on_configure
+        images: PulledImages | PushedImages = PushedImages(self)
+        if self._direct is not None:
+            images = PulledImages(self, self._direct)
+        self._worker = self._more.new_worker(
+            detector, self._updates, images, self._current_settings, self._on_frame_error,
+            self.context.ok, failures_of(self).note, self._updates.answered, self._tracks,
+        )
+        self._worker.start()
+        self._limit_streams()
+        self._streams.subscribe(images)
+
+    def _limit_streams(self) -> None:
+        """Let frames through or hold them back, by topic, as settings, state and listeners are."""
+        if self._streams is not None and self._settings is not None:
+            self._streams.limit(lambda topic: self._current_settings().of(topic).limits,
+                                self._pause_reason)
+
+    def _pause_reason(self, stream: ImageStream) -> str:
+        if self._state != 'active':
+            return self._state
+        return self._current_settings().pause_reason(stream)
+
+    def _begin_single_shot(self) -> Mapping[str, ImageStream] | str:
+        """Return the streams of a node that is ready to detect in them, or why it is not."""
+        self._note_worker_fault()
+        if self._detector is None or self._streams is None:
+            reason = self._fault or (self._build.progress() if self._build is not None else '')
+            return reason or f'no model is loaded: the node is {self._state}'
+        if self._fault:
+            return self._fault
+        if self._worker is None:
+            self._start_worker(self._detector)
+            self._streams.follow()  # topics of patterns
+        streams = dict(self._streams)
+        return streams or 'there is no image topic at present'
+
+    def _end_single_shot(self) -> None:
+        if self._state == 'inactive':
+            self._stop_worker()
+
+    def _stop_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None and self._streams is not None:
+            try:
+                self._streams.close()
+            finally:
+                worker.stop()
+
+    def _close_detector(self) -> None:
+        detector, self._detector = self._detector, None
+        self._more.forget()
+        if detector is not None:
+            detector.close()
+        self._updates.close()
+
+    def _stop_build(self) -> None:
+        if self._build is not None:
+            if not self._build.cancel(_CANCEL_WAIT_S):
+                self.get_logger().warning('a cancelled build goes on until it can be stopped')
+            self._build = None
+
+    def _release(self) -> None:
+        """Free everything; what fails at that leaves the rest to be freed all the same."""
+        for step in (
+            self._stop_build, self._stop_worker, self._destroy_streams, self._labels.destroy,
+            self._close_detector, self._pause_energy.stop,
+        ):
+            try:
+                step()
+            except Exception as exc:  # of the engine or of ROS
+                failures_of(self).note(f'freeing ({step.__name__.strip("_")})', exc)
+        self._state = 'unconfigured'
+
+    def _destroy_streams(self) -> None:
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams.destroy()
+
+    # Parameters --------------------------------------------------------------------------------
+
+    def _current_settings(self) -> parameters.NodeSettings:
+        assert self._settings is not None  # set by on_configure
+        return self._settings
+
+    def _node_settings(
+        self, values: Mapping[str, Any], class_names: Sequence[str]
+    ) -> parameters.NodeSettings:
+        return parameters.node_settings(values, class_names, held_values(self))
+
+    def set_parameters_atomically(
+        self, parameter_list: list[Parameter[Any]]
+    ) -> SetParametersResult:
+        """Set all or nothing; see `rclpy.node.Node`."""
+        result = super().set_parameters_atomically(parameter_list)
+        if result.successful:
+            describe_new(self, parameter_list)
+        return result
+
+    def may_have(self, name: str) -> bool:
+        """Whether a parameter may be set: it is there, or one of a topic."""
+        return is_of_topic(name) or super().may_have(name)
+
+    def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
+        """Check all, then apply all; nothing is applied when one is refused."""
+        try:
+            self._change({change.name: change.value for change in changes})
+        except SettingError as exc:
+            return SetParametersResult(successful=False, reason=echo(exc, _REASON_CHARACTERS))
+        return SetParametersResult(successful=True)
+
+    def _change(self, changes: dict[str, Any]) -> None:
+        before = held_parameters(self, parameters.PARAMETERS)
+        checked = parameters.check_changes(
+            changes, before, configured=self._state in ('inactive', 'active'),
+            updatable=self._updates.may_become(changes.get('model'), self._state == 'active'),
+        )
+        self._trusted.check(checked)
+        values = before | checked
+        if 'engines' in checked:
+            self._more.check(values, self._trusted)
+        of_topics = changed_values(self, changes, values['image_topics'])
+        updates = self._state in ('inactive', 'active') and values['model'] != before['model']
+        if updates:
+            self._updates.check(values['model'])
+        detector, settings = self._detector, self._settings
+        # Without a model yet, `_use_detector` reads them when it has come.
+        if detector is not None:
+            settings = parameters.node_settings(values, detector.spec.class_names, of_topics)
+            if self._streams is not None and any(name.endswith('_zones') for name in changes):
+                self._streams.check_zones(lambda topic: settings.of(topic).zones)
+        topics = self._check_topics(checked, values)
+        if updates:
+            self._update_model(values, of_topics)
+        if topics is not None and self._streams is not None:
+            self._streams.set_topics(topics)
+        self._settings = settings
+        if detector is not None:
+            self._updates.limit(parameters.update_limits(values))
+        self._limit_streams()
+        if topics is not None:
+            self._warn_of_idle_topics(values, of_topics)
+
+    def _warn_of_idle_topics(
+        self, values: Mapping[str, Any], of_topics: parameters.TopicValues
+    ) -> None:
+        names = resolve_names(self, 'image_topics', values['image_topics'])
+        for topic in idle_topics(of_topics, names):
+            self.get_logger().warning(
+                f'{PREFIX}.{echo(topic, 100)}: is none of the image topics at present, which are '
+                f'{echo(", ".join(each.full for each in names), 300)}'
+            )
+
+    def _update_model(
+        self, values: dict[str, Any], of_topics: parameters.TopicValues
+    ) -> None:
+        """Have another model take the place of the one that serves."""
+        serving = {'model': self._updates.serving}
+        base = (serving | self._trusted.files_to_open(serving))['model']
+        files = self._trusted.files_to_open(values) | {'refit_from': base}
+        self._updates.ask(
+            values['model'],
+            parameters.detector_options(values | files),
+            may_build=values['on_plan_mismatch'] == parameters.REBUILD,
+            fits=partial(parameters.node_settings, values, topics=of_topics),
+        )
+
+    def _check_topics(
+        self, changes: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> WantedTopics | None:
+        """Return other topics, None where they stay; before configure look at names alone."""
+        names = [spec.name for spec in parameters.TOPIC_PARAMETERS if spec.name in changes]
+        if self._streams is None:
+            for name in names:
+                resolve_names(self, name, values[name])
+        elif names:
+            return self._streams.check(values['image_topics'], values['detections_topics'])
+        return None
+
+    # Health ------------------------------------------------------------------------------------
+
+    def _on_frame_error(self, text: str) -> None:
+        """Note an error of one frame; called in the worker's and in the executor's thread."""
+        line = echo(text)
+        self._last_error, self._last_error_ns = line, time.monotonic_ns()
+        self.get_logger().warning(f'frame not used: {line}', throttle_duration_sec=_WARN_PERIOD_S)
+
+    def _note_fault(self, text: str, *, device_lost: bool = False) -> None:
+        line = echo(text, _REASON_CHARACTERS)
+        self._fault = self._last_error = line
+        if device_lost:
+            self._device_lost = line
+        self.get_logger().error(line)
+
+    def _note_worker_fault(self) -> None:
+        if self._worker is not None and self._worker.fault and not self._fault:
+            self._note_fault(self._worker.fault, device_lost=self._worker.device_lost)
+
+    def _follow(self) -> None:
+        try:
+            if self._streams is not None:
+                self._streams.follow()
+            if self._worker is not None and self._streams is not None:
+                self._limit_streams()
+                self._updates.keep_topics([topic for topic, _ in self._streams.items()])
+        except Exception as exc:  # of the middleware: diagnostics must go on all the same
+            failures_of(self).note('looking for publishers', exc)
+
+    def _every_second(self) -> None:
+        self._follow()
+        self._updates.tick()
+        self._note_worker_fault()
+        self._watch_energy()
+        message = DiagnosticArray(status=[
+            self._node_status(), *self._updates.diagnostics(), *self._more.diagnostics(),
+            *self._topic_statuses(),
+        ])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+        self._prometheus.put(message.status)
+        if self._device_lost and self.get_parameter('on_device_lost').value == parameters.EXIT:
+            self._leave()
+
+    def _watch_energy(self) -> None:
+        """Have the energy of work and of pauses measured, where there may be pauses."""
+        streams = self._streams if self._worker is not None and self._state == 'active' else None
+        self._pause_energy.tick(
+            [] if streams is None else list(streams.values()),
+            may_pause=self._settings is not None and self._settings.may_pause,
+        )
+
+    def _leave(self) -> None:
+        """End the process, once everybody has heard the diagnostics."""
+        code = DEVICE_LOST_EXIT_CODE
+        self.get_logger().fatal(f'ending with exit status {code}: {self._device_lost}')
+        self._diagnostics.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))
+        end_process(self, code)
+
+    def _node_status(self) -> Any:
+        facts: dict[str, str] = {}
+        busy = (
+            self._namesakes.problem() or failures_of(self).warning() or self._prometheus.problem
+        )
+        wire = self._updates.wire
+        if wire is not None:
+            facts = self._updates.facts() | {'published as': wire.form}
+        if self._worker is not None:
+            facts |= self._worker.facts()
+            busy = self._worker.hang or busy
+        if self._look_told:
+            facts.setdefault('second look', self._look_told)
+        if self._streams is not None:
+            facts['receive'] = self._receive
+            facts |= diagnostics.removed_facts(self._streams.removed_counts())
+            facts |= self._pause_energy.facts()
+        if self._build is not None:
+            busy = self._build.progress()
+            self.get_logger().info(busy, throttle_duration_sec=_PROGRESS_PERIOD_S)
+        recent = time.monotonic_ns() - self._last_error_ns < _ERROR_SHOWN_NS
+        return diagnostics.node_status(
+            self.get_fully_qualified_name(),
+            self._state,
+            facts | {
+                'malloc': malloc_text(), 'last error': self._last_error or 'none',
+            } | failures_of(self).facts(),
+            error=self._fault or (self._last_error if recent else ''),
+            busy=busy,
+        )
+
+    def _topic_statuses(self) -> list[Any]:
+        if self._worker is None or self._streams is None:
+            return []
+        name, settings = self.get_fully_qualified_name(), self._current_settings()
+        return [
+            topic_status(name, stream, settings.of(topic).zones, time.monotonic_ns())
+            for topic, stream in self._streams.items()
+        ] + diagnostics.passed_over_statuses(name, self._streams.passed_over)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what a transition failed for."""
+    return str(error) if isinstance(error, Yolov7TrtError) else describe_error(error)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code."""
+    return exit_over_builds(run_node(
+        'detector', DetectorNode, args, about=__doc__, table=parameters.PARAMETERS
+    ))
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,80 @@
+"""Have an Engine of the node open what looks twice or at tiles, and build the plans for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from yolov7_trt_ros.bank.looks.look_trial import open_looks
+from yolov7_trt_ros.bank.looks.tiled_look import TiledLook
+from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.looks.look_options import LookOptions
+from yolov7_trt_ros.core.looks.tiles import TileOptions
+from yolov7_trt_ros.engine.looks import look_engines, tiled_engine
+from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.errors import PlanError
+from yolov7_trt_ros.nodes.detector.plan_build import Build, Engine
+
+
+def tiling(engine: Engine, tiles: TileOptions) -> Engine:
+    """Return an Engine whose detectors look at tiles too, where there are any."""
+    if tiles.is_off:
+        return engine
+
+    def open_tiled(options: DetectorOptions) -> Detector:
+        return TiledLook(engine.open_detector(tiled_engine(options, tiles)), tiles)
+
+    def with_tiles(build: Build) -> Build:
+        return lambda options, *arguments: build(tiled_engine(options, tiles), *arguments)
+
+    return Engine(open_tiled, with_tiles(engine.build), with_tiles(engine.build_apart))
+
+
+def looking(engine: Engine, look: LookOptions, say: Callable[[str], None]) -> Engine:
+    """
+    Return an Engine whose detectors look as the options say.
+
+    Parameters
+    ----------
+    engine
+        Opens and builds for one look.
+    look
+        How to look.
+    say
+        Called with what `auto` has chosen and why, in whichever thread opens.
+
+    """
+    if look.is_off:
+        return engine
+
+    def open_twice(options: DetectorOptions) -> Detector:
+        engines = look_engines(options, look)
+        return open_looks(
+            look, say=say,
+            once=partial(engine.open_detector, engines.once),
+            first=partial(engine.open_detector, engines.first),
+            second=partial(engine.open_detector, engines.second),
+        )
+
+    return Engine(
+        open_twice, _building_each(engine, look, engine.build),
+        _building_each(engine, look, engine.build_apart),
+    )
+
+
+def _building_each(engine: Engine, look: LookOptions, build: Build) -> Build:
+    """Return what builds the plans that are not there yet, one after the other."""
+    def build_missing(
+        options: DetectorOptions, report: Callable[[str, float | None], None],
+        cancelled: Callable[[], bool],
+    ) -> Path:
+        plan = Path(options.model)
+        for needed in look_engines(options, look).needed(look):
+            try:
+                engine.open_detector(needed).close()
+            except PlanError:
+                plan = build(needed, report, cancelled)
+        return plan
+
+    return build_missing

@@ -1,0 +1,387 @@
+"""ModelUpdates: the node's part of changing the model while it detects; docs/bank.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import threading
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from yolov7_trt_ros.bank.update.engine_bank import EngineBank, OpenModel
+from yolov7_trt_ros.bank.update.pipelined_bank import PipelinedBank
+from yolov7_trt_ros.bank.update.update_machine import ModelId, Phase, UpdateLimits, UpdateStatus
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.detector import Detector, PipelinedDetector
+from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
+from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.engine.model_files import ModelFile
+from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
+from yolov7_trt_ros.nodes import qos
+from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.detector.plan_build import CandidateOpening, Engine
+from yolov7_trt_ros.nodes.diagnostics import detector_facts, make_status
+from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.process.process_setup import giving_back
+
+_CANCEL_WAIT_S = 1.0
+_NO_MODEL = 'there is no model yet: wait until the node is configured and its plan is built'
+
+
+class ModelUpdates:
+    """
+    Has new models opened, and says what becomes of them: on `~/update`, in services, diagnostics.
+
+    Everything but `answered` and `make` is for the executor's thread.
+
+    Parameters
+    ----------
+    node, engine
+        Whose, and where detectors come from.
+    on_serving
+        Called with the model that serves, when that is another one.
+    on_model
+        Called with what the parameter `model` should hold: what was asked for while an update
+        is under way, else what serves.
+
+    Attributes
+    ----------
+    engine
+        What opens the next model.
+
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        engine: Engine,
+        on_serving: Callable[[OpenModel], None],
+        on_model: Callable[[str], None],
+    ) -> None:
+        self._node, self.engine = node, engine
+        self._on_serving, self._on_model = on_serving, on_model
+        self.bank: EngineBank | None = None
+        self._file: ModelFile | None = None
+        self._opening: tuple[ModelId, CandidateOpening] | None = None
+        self._serving: ModelId | None = None
+        self._wires: Mapping[tuple[str, ...], DetectionsWire] = {}
+        self._lock = threading.Lock()  # of the next one, which two threads use
+        self._since: dict[str, tuple[int, int]] = {}
+        self._told: dict[str, str] = {}
+        self._publisher = node.create_publisher(DiagnosticStatus, '~/update', qos.LATCHED)
+        self._changed = node.create_guard_condition(self._follow)
+        for name, act in (('promote', EngineBank.promote), ('roll_back', EngineBank.roll_back)):
+            node.create_service(Trigger, f'~/{name}', self._service(act))
+
+    # ---- the models
+
+    def expect(self, engine: Engine, model: str) -> None:
+        """Note what is about to open the first model, and its file as it is before."""
+        self.engine, self._file = engine, ModelFile(model)
+
+    def use(self, detector: Detector, model: str, limits: UpdateLimits) -> EngineBank:
+        """Take the detector that serves at first; returns the one to detect with."""
+        kind = PipelinedBank if isinstance(detector, PipelinedDetector) else EngineBank
+        sha256 = self._file.sha256() if self._file is not None else ''
+        self.bank = kind(
+            detector, model, sha256, limits, on_change=self._changed.trigger,
+            close_engine=_close_engine,
+        )
+        self._prepare(detector)
+        self._follow()
+        return self.bank
+
+    def check(self, model: str) -> None:
+        """Raise SettingError where another model cannot be asked for now."""
+        if self.bank is None:
+            raise SettingError(_NO_MODEL)
+        self.bank.check(model)
+
+    @property
+    def serving(self) -> str:
+        """Return the name of the model that serves, '' before there is one."""
+        return self.bank.serving.model.name if self.bank is not None else ''
+
+    def limit(self, limits: UpdateLimits) -> None:
+        """Take other limits."""
+        if self.bank is not None:
+            self.bank.limit(limits)
+
+    def may_become(self, model: object, active: bool) -> bool:
+        """Whether the parameter may become this: of a node that is not active, what serves."""
+        return self.bank is not None and (active or self.bank.serving.model.name == model)
+
+    def ask(
+        self, model: str, options: DetectorOptions, *, may_build: bool,
+        fits: Callable[[tuple[str, ...]], object],
+    ) -> None:
+        """
+        Begin an update, or end one by naming the model that serves.
+
+        Parameters
+        ----------
+        model
+            As it was asked for.
+        options
+            To open it with.
+        may_build
+            Whether its plan may be built.
+        fits
+            Raises SettingError where settings do not hold for these classes; in any thread.
+
+        Raises
+        ------
+        SettingError
+            As `check`.
+
+        """
+        assert self.bank is not None  # `check` says so
+        wanted = self.bank.ask(model)
+        if wanted is not None:
+            self._stop_opening()
+            names = self.bank.serving.detector.spec.class_names
+            self._wires = {names: self._wires[names]}
+            self._node.get_logger().info(f'update: opening {echo(model)}')
+
+            def prepare(detector: Detector) -> None:
+                fits(detector.spec.class_names)
+                self._prepare(detector)
+
+            self._opening = wanted, CandidateOpening(
+                self.engine, options, self._changed.trigger, may_build=may_build,
+                prepare=prepare,
+            )
+        self._changed.trigger()  # not at once: the parameter is about to be set
+
+    def give_up(self) -> None:
+        """Drop a candidate, if there is one."""
+        if self.bank is not None and self.bank.status().phase in (Phase.OPENING, Phase.SHADOW):
+            self.bank.roll_back()
+            self._follow()
+
+    def close(self) -> None:
+        """Stop opening, and close all engines."""
+        self._stop_opening()
+        bank, self.bank, self._serving = self.bank, None, None
+        with self._lock:
+            self._since.clear()
+        if bank is not None:
+            bank.close()
+
+    def tick(self) -> None:
+        """Do what is due by time; once a second."""
+        if self.bank is not None:
+            self.bank.tick()
+            self._follow()
+
+    # ---- for the thread that detects
+
+    def make(self, detections: Detections, header: MessageHeader, class_id_format: str) -> Any:
+        """Return what is published of detections, by the classes of the model that found them."""
+        assert self.bank is not None  # it has found them
+        return self._wire_of(self.bank.spec.class_names).make(
+            detections, header, class_id_format
+        )
+
+    def answered(
+        self, frames: Sequence[tuple[str, int]], has_waiting: Callable[[], bool]
+    ) -> None:
+        """Note which model has answered frames (topic, stamp), and use the time until the next."""
+        bank = self.bank
+        assert bank is not None  # it has answered them
+        number = bank.answered.model.number
+        with self._lock:
+            first = {
+                topic: (number, stamp_ns) for topic, stamp_ns in frames
+                if self._since.get(topic, (0, 0))[0] != number
+            }
+            self._since.update(first)
+        if first:
+            self._changed.trigger()
+        bank.compare_last(has_waiting)
+
+    # ---- what is told
+
+    @property
+    def wire(self) -> DetectionsWire | None:
+        """Return what publishes the detections of the model that serves."""
+        if self.bank is None:
+            return None
+        return self._wire_of(self.bank.serving.detector.spec.class_names)
+
+    def facts(self) -> dict[str, str]:
+        """Return what there is to say about the model that serves."""
+        assert self.bank is not None  # there is a wire
+        serving = self.bank.serving
+        return detector_facts(serving.model.name, serving.detector)
+
+    def diagnostics(self) -> list[DiagnosticStatus]:
+        """Return the status for /diagnostics, none before the first update."""
+        if self.bank is None:
+            return []
+        status = self.bank.status()
+        untouched = status.phase is Phase.STEADY and not status.last
+        return [] if untouched else [self._status(self.bank, status)]
+
+    def keep_topics(self, topics: Sequence[str]) -> None:
+        """Forget what is known of other topics."""
+        with self._lock:
+            self._since = {name: self._since[name] for name in topics if name in self._since}
+
+    # ---- what happens
+
+    def _service(self, act: Callable[[EngineBank], str]) -> Callable[[Any, Any], Any]:
+        def answer(_: Any, response: Any) -> Any:
+            try:
+                if self.bank is None:
+                    raise SettingError(_NO_MODEL)
+                response.success, response.message = True, echo(act(self.bank))
+            except SettingError as exc:
+                response.success, response.message = False, echo(exc)
+            self._follow()
+            return response
+
+        return answer
+
+    def _follow(self) -> None:
+        """Take what was opened, and tell everybody what has changed."""
+        bank = self.bank
+        if bank is None:
+            return
+        self._take_opened(bank)
+        status = bank.status()
+        if self._opening is not None and status.other != self._opening[0]:
+            self._stop_opening()
+        if status.serving != self._serving:
+            self._serving = status.serving
+            self._on_serving(bank.serving)
+        candidate = None if status.phase is Phase.KEPT else status.other
+        self._on_model((candidate or status.serving).name)
+        message = self._status(bank, status)
+        values = {each.key: each.value for each in message.values}
+        if values != self._told:
+            if values['last'] != self._told.get('last', ''):
+                self._log(f'update: {values["last"]}', failed=status.last_failed)
+            self._told = values
+            self._publisher.publish(message)
+
+    def _log(self, text: str, *, failed: bool) -> None:
+        log = self._node.get_logger()
+        if failed:  # rclpy wants a line of code for each severity
+            log.warning(text)
+        else:
+            log.info(text)
+
+    def _take_opened(self, bank: EngineBank) -> None:
+        if self._opening is None:
+            return
+        model, opening = self._opening
+        try:
+            detector = opening.take()
+        except Yolov7TrtError as exc:
+            self._opening = None
+            bank.failed(model, str(exc))
+            return
+        if detector is not None:
+            self._opening = None
+            bank.opened(model, detector, opening.sha256)
+
+    def _prepare(self, detector: Detector) -> None:
+        """Make what detections are published by, before the first of a model are there."""
+        names = detector.spec.class_names
+        if names not in self._wires:
+            self._wires = {**self._wires, names: DetectionsWire(names)}
+
+    def _wire_of(self, names: tuple[str, ...]) -> DetectionsWire:
+        return self._wires.get(names) or DetectionsWire(names)
+
+    def _stop_opening(self) -> None:
+        opening, self._opening = self._opening, None
+        if opening is not None and not opening[1].cancel(_CANCEL_WAIT_S):
+            self._node.get_logger().warning('a cancelled build goes on until it can be stopped')
+
+    # ---- the words
+
+    def _status(self, bank: EngineBank, status: UpdateStatus) -> DiagnosticStatus:
+        progress = self._opening[1].progress() if self._opening is not None else ''
+        with self._lock:
+            since = dict(self._since)
+        failed = status.last_failed and status.phase is Phase.STEADY
+        return make_status(
+            f'{self._node.get_fully_qualified_name()}: update',
+            DiagnosticStatus.WARN if failed else DiagnosticStatus.OK,
+            message_of(status, progress),
+            values_of(status, bank.serving, progress, since),
+        )
+
+
+def _close_engine(detector: Detector) -> None:
+    with giving_back():
+        detector.close()
+
+
+def message_of(status: UpdateStatus, progress: str) -> str:
+    """Return in one sentence how an update stands; `progress` is that of opening."""
+    other = status.other.name if status.other is not None else ''
+    if status.phase is Phase.OPENING:
+        return f'{other}: {progress or "open"}; {status.serving.name} serves'
+    if status.phase is Phase.SHADOW:
+        if status.agreement is None:
+            return f'{other} is not compared yet: that takes frames, and time between them'
+        return (
+            f'{other} is compared: {status.frames} of {status.wanted_frames} frames, '
+            f'{status.detections} of {status.wanted_detections} detections, agreement '
+            f'{status.agreement:.4f}'
+        )
+    if status.phase is Phase.KEPT:
+        return (
+            f'{status.serving.name} serves, {other} is kept for '
+            f'{status.keep_left_ns / NS_PER_S:.0f} s'
+        )
+    return status.last or f'{status.serving.name} serves'
+
+
+def values_of(
+    status: UpdateStatus, serving: OpenModel, progress: str, since: Mapping[str, tuple[int, int]]
+) -> dict[str, str]:
+    """
+    Return what is told of an update.
+
+    Parameters
+    ----------
+    status, progress
+        As for `message_of`.
+    serving
+        The model that serves.
+    since
+        By image topic: the model that has answered last, and the stamp (ns) of its first image.
+
+    """
+    values = {
+        'state': status.phase.value, 'serving': serving.model.name,
+        'number': str(serving.model.number), 'sha256': serving.sha256 or 'unknown',
+    }
+    if status.other is not None:
+        kind = 'kept' if status.phase is Phase.KEPT else 'candidate'
+        values[kind] = status.other.name
+        values[f'{kind} number'] = str(status.other.number)
+    if progress:
+        values['progress'] = progress
+    if status.agreement is not None:
+        values |= {
+            'frames compared': f'{status.frames} of {status.wanted_frames}',
+            'detections compared': f'{status.detections} of {status.wanted_detections}',
+            'agreement': f'{status.agreement:.4f}',
+            'score drift (p95)': f'{status.drift_p95:.4f}',
+            'latency ratio': f'{status.latency_ratio:.2f}',
+        }
+    if status.phase is Phase.KEPT:
+        values['kept for (s)'] = f'{status.keep_left_ns / NS_PER_S:.0f}'
+    values['last'] = status.last
+    for topic, (number, stamp_ns) in sorted(since.items()):
+        seconds, rest_ns = divmod(stamp_ns, NS_PER_S)
+        values[f'since {topic}'] = f'model {number}, {seconds}.{rest_ns:09d}'
+    return values

@@ -1,0 +1,125 @@
+"""SingleShot: the service ~/detect_once, one frame of each topic whatever the node does else."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Mapping
+from functools import partial
+import threading
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from yolov7_trt_ros.core.detections import class_name, Detections
+from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.images.image_stream import ImageStream
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
+
+WAIT_S = 5.0
+_MOST_CHARACTERS = 10_000
+
+
+class SingleShot:
+    """
+    Answers `~/detect_once` when the newest frame of each topic has been detected and published.
+
+    The service waits without holding up the executor, in a callback group of its own. A topic
+    without a frame within `WAIT_S` is said to have none.
+
+    Parameters
+    ----------
+    node
+        Whose service it is.
+    begin
+        Makes ready to detect and returns the streams; or why that cannot be.
+    end
+        Called when all is answered, with whether `begin` had been.
+
+    """
+
+    def __init__(
+        self, node: Node, begin: Callable[[], Mapping[str, ImageStream] | str],
+        end: Callable[[], None],
+    ) -> None:
+        self._node, self._begin, self._end = node, begin, end
+        self._lock = threading.Lock()
+        self._results: dict[str, str] = {}
+        self._wanted: frozenset[str] = frozenset()
+        self._future: Future[None] | None = None
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._timers = MutuallyExclusiveCallbackGroup()
+        self._answered = node.create_guard_condition(self._finish_if_all)
+        node.create_service(
+            Trigger, '~/detect_once', self._serve, callback_group=self._group
+        )
+
+    async def _serve(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        streams = self._begin()
+        if isinstance(streams, str):
+            response.message = streams
+            return response
+        try:
+            await self._detect(streams)
+        finally:
+            for stream in streams.values():
+                stream.gate.ask_no_more()
+            self._end()
+        missing = self._wanted - self._results.keys()
+        parts = [
+            f'{topic}: {self._results.get(topic, f"no image within {WAIT_S:g} s")}'
+            for topic in sorted(self._wanted)
+        ]
+        response.success = not missing and not any(
+            each.startswith('failed') for each in self._results.values()
+        )
+        response.message = echo('; '.join(parts), _MOST_CHARACTERS)
+        return response
+
+    async def _detect(self, streams: Mapping[str, ImageStream]) -> None:
+        """Ask for one frame of each topic, and wait for what comes of them."""
+        self._future = Future()
+        with self._lock:
+            self._results, self._wanted = {}, frozenset(streams)
+        for topic, stream in streams.items():
+            stream.ask(partial(self._note, topic))
+        timer = self._node.create_timer(
+            WAIT_S, self._finish, callback_group=self._timers, clock=steady_clock()
+        )
+        try:
+            await self._future
+        finally:
+            self._node.destroy_timer(timer)
+
+    def _note(self, topic: str, result: str) -> None:
+        with self._lock:
+            self._results[topic] = result
+        self._answered.trigger()
+
+    def _finish_if_all(self) -> None:
+        with self._lock:
+            is_all = self._wanted <= self._results.keys()
+        if is_all:  # not so of a trigger that is left from the call before
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+
+def result_text(
+    detections: Detections, class_names: tuple[str, ...], milliseconds: float
+) -> str:
+    """Return what was found by class name: `3 detections (2 person, 1 dog) in 12.3 ms`."""
+    count = len(detections)
+    names = collections.Counter(
+        class_name(class_names, number) for number in detections.class_ids.tolist()
+    )
+    parts = ', '.join(f'{number} {name}' for name, number in names.most_common())
+    return (
+        f'{count} detection{"" if count == 1 else "s"}{f" ({parts})" if parts else ""} '
+        f'in {milliseconds:.1f} ms'
+    )

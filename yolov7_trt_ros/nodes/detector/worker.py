@@ -1,0 +1,496 @@
+"""DetectionWorker: the thread that runs the detector and publishes what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from functools import partial
+import itertools
+import threading
+import time
+from typing import Any, NamedTuple, Protocol
+
+from rclpy._rclpy_pybind11 import RCLError
+from sensor_msgs.msg import Image
+
+from yolov7_trt_ros.bank.bank_settings import settings_for
+from yolov7_trt_ros.bank.class_map import class_names_of
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.detector import (
+    Detector,
+    DetectSettings,
+    FrameTimings,
+    PipelinedDetector,
+)
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.latency import NS_PER_MS
+from yolov7_trt_ros.core.messages.image_message import view_message
+from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
+from yolov7_trt_ros.core.overlay import annotated_copy, draw_zones
+from yolov7_trt_ros.core.tracks.tracking import Moment, OFF, TrackSet
+from yolov7_trt_ros.core.zones import Zones
+from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
+from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
+from yolov7_trt_ros.nodes.detector.answer_watch import AnswerWatch
+from yolov7_trt_ros.nodes.detector.overlap import Overlap
+from yolov7_trt_ros.nodes.detector.single_shot import result_text
+from yolov7_trt_ros.nodes.detector_parameters.parameters import NodeSettings
+from yolov7_trt_ros.nodes.echo import describe_error
+from yolov7_trt_ros.nodes.images.annotations import annotations_to_msg, load_messages
+from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
+
+MOST_FRAME_ID_CHARACTERS = 1024
+_RECOVERY = 'deactivate, cleanup, configure and activate'
+
+
+class Wire(Protocol):
+    """Makes what is published, in the thread of the worker: see DetectionsWire."""
+
+    def make(self, detections: Detections, header: MessageHeader, class_id_format: str) -> Any:
+        """Return the message or its bytes."""
+
+
+Answered = Callable[[Sequence[tuple[str, int]], Callable[[], bool]], None]
+
+
+class FrameSource(Protocol):
+    """Where frames come from: `PushedImages` or `PulledImages`."""
+
+    def take(
+        self, most: int = 1, wait_ns: int = 0, until: Callable[[], bool] = lambda: False
+    ) -> list[tuple[str, ReceivedFrame]]:
+        """
+        Wait for frames and return them with their topics; empty once closed.
+
+        Empty also where `until` holds, which is looked at first, and after each `wake`.
+
+        """
+
+    def wake(self) -> None:
+        """Have a `take` that waits look again; from any thread."""
+
+    def take_waiting(self, most: int = 1) -> list[tuple[str, ReceivedFrame]]:
+        """Return frames that are there already."""
+
+    def close(self) -> list[ReceivedFrame]:
+        """Wake the worker for good; returns the waiting frames, which are thrown away."""
+
+    def has_waiting(self) -> bool:
+        """Whether a frame waits to be taken; for the worker's thread."""
+
+
+class DetectionWorker:
+    """
+    Takes the latest frames and publishes their detections.
+
+    One frame at a time, or one each of several topics where `max_batch` and the detector allow
+    it. A frame that fails, for whatever reason, is counted and the next one taken. With the device
+    lost the thread ends; `fault` says why. Where a detector has `submit` and `collect`, frames
+    that wait already may be begun while those before are on the GPU (`Overlap`); they are
+    published in the order in which they were taken.
+
+    Parameters
+    ----------
+    detector
+        Used by this thread alone while it runs.
+    wire
+        Makes of detections what is published.
+    slots
+        Where frames come from.
+    settings
+        Called for each frame or batch.
+    on_error
+        Called with one line for each frame that failed, in the worker's thread.
+    is_up
+        Tells whether ROS is still up; not so once a signal has shut it down.
+    on_defect
+        Called with where it was and what was raised, for what is no fault of image or engine.
+    on_answered
+        Called after frames were published, with topic and stamp of each, and what tells whether
+        another frame waits; in the worker's thread.
+    tracks
+        Where objects are; it may be that of a worker before.
+
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        wire: Wire,
+        slots: FrameSource,
+        settings: Callable[[], NodeSettings],
+        on_error: Callable[[str], None],
+        is_up: Callable[[], bool],
+        on_defect: Callable[[str, Exception], None] = lambda *_: None,
+        on_answered: Answered = lambda *_: None,
+        tracks: TrackSet | None = None,
+    ) -> None:
+        self._detector, self._wire, self._slots = detector, wire, slots
+        self._settings, self._on_error, self._is_up = settings, on_error, is_up
+        self._on_defect, self._on_answered = on_defect, on_answered
+        self._tracks = tracks or TrackSet()
+        self._lost: DeviceLostError | None = None
+        self._overlap = Overlap()
+        self._watch = AnswerWatch()
+        self._left: list[list[ReceivedFrame]] = []  # taken, but of other settings than the rest
+        self._pipeline = detector if isinstance(detector, PipelinedDetector) else None
+        self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
+
+    @property
+    def fault(self) -> str:
+        """Why the thread has ended though nobody stopped it, '' while it runs."""
+        if self._lost is not None:
+            return f'detection has stopped, restart the node: {self._lost}'
+        if self._thread.is_alive():
+            return ''
+        return f'the detection thread has ended: {_RECOVERY}'
+
+    @property
+    def device_lost(self) -> bool:
+        """Whether the thread has ended because CUDA is lost to this process."""
+        return self._lost is not None
+
+    def facts(self) -> dict[str, str]:
+        """Return what diagnostics tell of the worker."""
+        return {'frames in flight': self._overlap.text()} if self._pipeline is not None else {}
+
+    @property
+    def hang(self) -> str:
+        """Return that the engine does not answer, '' while it does."""
+        return self._watch.text()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the frame in work, drop what waits, end the thread; streams are closed before."""
+        for frame in self._slots.close():
+            frame.stream.statistics.count('dropped')
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except DeviceLostError as exc:
+            self._lost = exc
+        except RCLError:
+            if self._is_up():
+                raise  # else told to stop by a signal while a frame was in work
+        finally:
+            for frame in itertools.chain(*self._left):  # where an error has ended it
+                frame.stream.statistics.count('dropped')
+
+    def _work(self) -> None:
+        """Process frames until the slots are closed, and those in flight to their end."""
+        flight: Flight | None = None
+        while True:
+            began_ns = time.monotonic_ns()
+            frames = self._take() if flight is None else self._take_beside()
+            if flight is None and not frames:
+                return
+            following = self._begin(frames) if frames else None
+            del frames  # or the memory of their messages is not free for the next ones
+            try:
+                if flight is not None:
+                    self._finish(flight, time.monotonic_ns() - began_ns)
+            except BaseException:
+                self._drop(following)  # nobody will collect it
+                raise
+            flight = following
+
+    def _drop(self, flight: Flight | None) -> None:
+        for each in flight.viewed if flight is not None else ():
+            each.frame.stream.statistics.count('dropped')
+
+    def _take(self) -> list[ReceivedFrame]:
+        """Wait for one frame, or one each of some topics; empty once the slots are closed."""
+        if self._left:
+            return self._left.pop(0)
+        taken = self._slots.take(self._most(), self._settings().batch_max_wait_ns)
+        return [frame for _, frame in taken]
+
+    def _take_beside(self) -> list[ReceivedFrame]:
+        """Return frames that wait, where it is worth it to begin with them now."""
+        if self._pipeline is None or not self._overlap.is_worth_it:
+            return []
+        if self._left:
+            return self._left.pop(0)
+        began_ns = time.monotonic_ns()
+        taken = self._slots.take_waiting(self._most())
+        if taken:
+            self._overlap.note_take(time.monotonic_ns() - began_ns)
+        return [frame for _, frame in taken]
+
+    def _most(self) -> int:
+        return min(self._settings().max_batch, self._detector.max_batch)
+
+    def _process(self, frames: Sequence[ReceivedFrame]) -> None:
+        """Detect in frames of several topics at once; one that fails leaves the others alone."""
+        flight = self._begin(frames)
+        if flight is not None:
+            self._finish(flight)
+
+    def _begin(self, frames: Sequence[ReceivedFrame]) -> Flight | None:
+        """Begin with frames of several topics; None where no image of them can be used."""
+        flight = self._view_all(frames)
+        if flight is not None and self._pipeline is not None:
+            self._watch.ask()
+            try:
+                flight.ticket = self._pipeline.submit(flight.images, flight.detect)
+            except Exception as exc:  # as in _finish: told there, in the order of the frames
+                flight.error = exc
+            finally:
+                self._watch.answer()
+            flight.begun_ns = time.monotonic_ns()
+        return flight
+
+    def _view_all(self, frames: Sequence[ReceivedFrame]) -> Flight | None:
+        """Return frames with their images, None where none can be used."""
+        started_ns = time.monotonic_ns()
+        settings = self._settings()
+        if settings.topics and len(frames) > 1:
+            frames, *self._left[:0] = _alike(frames, settings)
+        viewed = [each for frame in frames if (each := self._view(frame, settings)) is not None]
+        return Flight(viewed, settings, started_ns, time.monotonic_ns()) if viewed else None
+
+    def _finish(self, flight: Flight, beside_ns: int = 0) -> None:
+        """Wait for what was begun and publish it; one that fails leaves the others alone."""
+        try:
+            found, timings = self._collect(flight, beside_ns)
+        except Exception as exc:  # whatever an engine raises, MemoryError too: these frames alone
+            self._process_failed([each.frame for each in flight.viewed], exc)
+            return
+        self._publish_found(flight, found, timings)
+
+    def _publish_found(
+        self, flight: Flight, found: Sequence[Detections], timings: FrameTimings
+    ) -> None:
+        """Publish what was found in the frames of a flight."""
+        stages = _BatchStages(
+            flight.started_ns, flight.viewed_ns, time.monotonic_ns(), timings, len(flight.viewed)
+        )
+        published = [
+            (each, chosen) for each, detections in zip(flight.viewed, found, strict=True)
+            if (chosen := self._publish(each, detections, stages, flight.settings)) is not None
+        ]
+        for each, chosen in published:
+            self._publish_drawn(each, chosen, flight.settings)
+        self._tell_answered([each for each, _ in published])
+
+    def _tell_answered(self, published: Sequence[ViewedFrame]) -> None:
+        stamps = [(each.frame.stream.topic, each.header.stamp_ns) for each in published]
+        try:
+            self._on_answered(stamps, self._slots.has_waiting)
+        except Exception as exc:  # a defect, for the frames are out
+            self._on_defect('after a frame', exc)
+
+    def _collect(
+        self, flight: Flight, beside_ns: int
+    ) -> tuple[list[Detections], FrameTimings]:
+        if flight.error is not None:
+            raise flight.error
+        self._watch.ask()
+        try:
+            if self._pipeline is None:
+                return self._detector.detect_batch(flight.images, flight.detect)
+            found, timings = self._pipeline.collect(flight.ticket)
+        finally:
+            self._watch.answer()
+        self._overlap.note(flight.begun_ns - flight.started_ns, timings.infer_ns, beside_ns)
+        return found, timings
+
+    def _view(self, frame: ReceivedFrame, settings: NodeSettings) -> ViewedFrame | None:
+        """Return a frame with its image, None where it is of no use."""
+        try:
+            message = frame.message.read()
+            _check_frame_id(message.header.frame_id)
+            image = view_message(message, max_pixels=settings.max_image_pixels)
+            frame.stream.note_picture(image, frame.received_ns)
+            image = image.of_stream(frame.stream.topic)
+            return ViewedFrame(frame, message.header, image)
+        except Exception as exc:  # InputError, MemoryError, or a defect that this image shows
+            self._fail(frame, exc)
+            return None
+
+    def _process_failed(self, frames: Sequence[ReceivedFrame], error: Exception) -> None:
+        """Try the frames of a failed batch one by one: only some may be to blame."""
+        if isinstance(error, DeviceLostError):
+            self._lost = error  # known before anybody is told of the frame
+        elif len(frames) > 1:
+            for each in frames:
+                self._process([each])
+            return
+        for each in frames:
+            self._fail(each, error)
+        if self._lost is not None:
+            raise self._lost
+
+    def _fail(self, frame: ReceivedFrame, error: Exception) -> None:
+        """Count a frame as failed and say why; the next one may be better."""
+        if isinstance(error, RCLError) and not self._is_up():
+            raise error
+        frame.stream.statistics.count('failed')
+        frame.stream.gate.tell(f'failed: {describe_error(error)}')
+        self._tell(frame, error, '')
+
+    def _tell(self, frame: ReceivedFrame, error: Exception, what: str) -> None:
+        topic = frame.stream.topic
+        if isinstance(error, (InputError, InferenceError)):
+            self._on_error(f'{topic}: {what}{error}')
+        elif isinstance(error, MemoryError):
+            self._on_error(f'{topic}: {what}out of memory. {error}')
+        else:
+            self._on_error(f'{topic}: {what}{describe_error(error)}')
+            self._on_defect(f'{what}frame of {topic}', error)
+
+    def _publish(
+        self,
+        viewed: ViewedFrame,
+        detections: Detections,
+        stages: _BatchStages,
+        settings: NodeSettings,
+    ) -> Detections | None:
+        """Publish the detections of a frame that count, and count it; None: they are not out."""
+        frame, stream = viewed.frame, viewed.frame.stream
+        try:
+            detections = self._tracked(viewed, detections, settings)
+            if zones := _zones_of(viewed, settings):
+                detections = zones.choose(detections)
+            message = self._wire.make(detections, viewed.header, settings.class_id_format)
+            if not stream.publish(message):  # its topic was removed while the frame was in work
+                stream.statistics.count('dropped')
+                return None
+        except Exception as exc:  # MemoryError, or of ROS
+            self._fail(frame, exc)
+            return None
+        published_ns = time.monotonic_ns()
+        timings = stages.timings
+        stream.statistics.add_processed((
+            ('transport', frame.transport_ns),
+            ('wait', stages.started_ns - frame.received_ns),
+            ('preprocess', stages.viewed_ns - stages.started_ns + timings.preprocess_ns),
+            ('infer', timings.infer_ns),
+            ('postprocess', timings.postprocess_ns),
+            ('publish', published_ns - stages.detected_ns),
+            ('stamp_to_publish', stream.age_ns(viewed.header.stamp_ns)),
+        ), batch=stages.images)
+        if stream.gate.is_awaited:
+            stream.gate.tell(result_text(
+                detections, self._detector.spec.class_names,
+                (published_ns - stages.started_ns) / NS_PER_MS,
+            ))
+        return detections
+
+    def _tracked(
+        self, viewed: ViewedFrame, detections: Detections, settings: NodeSettings
+    ) -> Detections:
+        """Return what is to be published of the detections, with the ids of objects if wanted."""
+        topic = viewed.frame.stream.topic
+        own = settings.of(topic)
+        if own.track.mode == OFF:
+            self._tracks.end(topic)  # or they went on where it is on again
+            return detections
+        spec = self._detector.spec
+        wanted: DetectSettings = own.detect
+        if spec.class_names != own.detect.class_names:  # another model, a moment ago
+            wanted = settings_for(own.detect, class_names_of(spec))
+        return self._tracks.of(topic).follow(
+            detections, Moment(viewed.header.stamp_ns, viewed.frame.received_ns), own.track,
+            wanted, spec.class_names,
+        )
+
+    def _publish_drawn(
+        self, viewed: ViewedFrame, detections: Detections, settings: NodeSettings
+    ) -> None:
+        names, stream = self._detector.spec.class_names, viewed.frame.stream
+
+        def draw() -> Image:
+            canvas = annotated_copy(viewed.image, detections, names)
+            draw_zones(canvas, _zones_of(viewed, settings))
+            return image_to_msg(canvas, header_to_msg(viewed.header))
+
+        def annotate() -> Any:
+            stamp = header_to_msg(viewed.header).stamp
+            return annotations_to_msg(load_messages(), detections, names, stamp)
+
+        if settings.publish_overlay:
+            self._try_to_publish(viewed.frame, 'overlay', partial(stream.publish_overlay, draw))
+        if settings.publish_annotations:
+            self._try_to_publish(
+                viewed.frame, 'annotations', partial(stream.publish_annotations, annotate)
+            )
+
+    def _try_to_publish(
+        self, frame: ReceivedFrame, what: str, publish: Callable[[], None]
+    ) -> None:
+        """Publish what is drawn of a frame; where that fails the detections are out already."""
+        try:
+            publish()
+        except Exception as exc:  # MemoryError, of OpenCV or of ROS
+            if isinstance(exc, RCLError) and not self._is_up():
+                raise
+            self._tell(frame, exc, f'no {what}: ')
+
+
+def _alike(
+    frames: Sequence[ReceivedFrame], settings: NodeSettings
+) -> list[list[ReceivedFrame]]:
+    """Return frames in groups that may run in one batch: of equal settings, in their order."""
+    groups: dict[DetectSettings, list[ReceivedFrame]] = {}
+    for frame in frames:
+        groups.setdefault(settings.of(frame.stream.topic).asked, []).append(frame)
+    return list(groups.values())
+
+
+def _zones_of(viewed: ViewedFrame, settings: NodeSettings) -> Zones:
+    return settings.of(viewed.frame.stream.topic).zones
+
+
+def _check_frame_id(frame_id: str) -> None:
+    """Refuse what would be copied into every detection."""
+    if len(frame_id) > MOST_FRAME_ID_CHARACTERS:
+        raise ImageError(
+            f'frame_id may have {MOST_FRAME_ID_CHARACTERS} characters, got {len(frame_id)}'
+        )
+
+
+class ViewedFrame(NamedTuple):
+    """A frame whose message was read: its header, and its image in place."""
+
+    frame: ReceivedFrame
+    header: MessageHeader
+    image: ImageView
+
+
+@dataclasses.dataclass
+class Flight:
+    """Frames that were begun together; their images live until they are done with."""
+
+    viewed: list[ViewedFrame]
+    settings: NodeSettings
+    started_ns: int
+    viewed_ns: int
+    begun_ns: int = 0
+    ticket: Any = None
+    error: Exception | None = None
+
+    @property
+    def detect(self) -> DetectSettings:
+        """Return what the topic of any of the frames asks for; they are alike in that."""
+        return self.settings.of(self.viewed[0].frame.stream.topic).asked
+
+    @property
+    def images(self) -> list[ImageView]:
+        """Return the images, in the order of the frames."""
+        return [each.image for each in self.viewed]
+
+
+class _BatchStages(NamedTuple):
+    """When the frames of a batch, `images` of them, went through what; monotonic nanoseconds."""
+
+    started_ns: int
+    viewed_ns: int
+    detected_ns: int
+    timings: FrameTimings
+    images: int

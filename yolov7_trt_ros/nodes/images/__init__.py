@@ -1,0 +1,1 @@
+"""Image topics: from the subscription to the next frame for the worker."""

@@ -1,0 +1,1 @@
+"""The power node and what works inside it."""

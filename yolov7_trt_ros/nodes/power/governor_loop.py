@@ -1,0 +1,169 @@
+"""GovernorLoop: feeds samples and frames to the policy, and has its wishes carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import threading
+import time
+
+from yolov7_trt_ros.nodes.power.worker import Job
+from yolov7_trt_ros.power.governor.governor import decide
+from yolov7_trt_ros.power.governor.state import FrameWindow, GovernorState, Limits, Readings
+from yolov7_trt_ros.power.governor.table import ClockState
+from yolov7_trt_ros.power.rails import MW_PER_W
+from yolov7_trt_ros.power.telemetry.sample import BoardSample
+
+_FRAME_STEP_S = 0.05
+"""Frames lead to a decision at most this often."""
+
+
+class GovernorLoop:
+    """
+    Runs the policy while it is on, and has the clock of the GPU held as it says.
+
+    Each sample leads to a decision, and so do frames as they arrive, for a deadline. While a
+    clock is being set nothing is decided and frames are passed over, since they do not belong to
+    one clock.
+
+    Parameters
+    ----------
+    submit_step
+        Has the GPU held at a step of its clock, or let go of (None), in another thread, if the
+        function given along still returns true by then.
+    clock_s
+        Time for the policy.
+
+    """
+
+    def __init__(
+        self,
+        submit_step: Callable[[float | None, Callable[[], bool]], Job],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._submit_step, self._clock_s = submit_step, clock_s
+        self._lock = threading.Lock()
+        self._state: GovernorState | None = None
+        self._job: Job | None = None
+        self._sample: BoardSample | None = None
+        self._decided_s = 0.0
+        self._starts = 0
+        self._reason = 'off'
+        self._problem = ''
+        self._unit = ''
+        self._fault = ''
+
+    @property
+    def fault(self) -> str:
+        """Why it ended by itself, '' where it did not."""
+        return self._fault
+
+    @property
+    def problem(self) -> str:
+        """Return what it does not know, for which it holds still; '' where there is nothing."""
+        return f'the governor holds still: {self._problem}' if self._problem else ''
+
+    def describe(self) -> str:
+        """Return `918 MHz: deadline met`, `clock let go: no frames`, or `off`."""
+        state = self._state
+        if state is None:
+            return self._reason
+        if state.is_released:
+            return f'clock let go: {self._reason}'
+        return f'{state.clocks.gpu_mhz:g} {self._unit}: {self._reason}'
+
+    def start(self, steps: Sequence[float], unit: str) -> None:
+        """
+        Start anew at the highest of these steps, which has been set already.
+
+        A power limit takes the place of the clock where that cannot be held: to the policy it is
+        something else that slows the GPU by its share at most.
+
+        Raises
+        ------
+        SettingError
+            There is none.
+
+        """
+        candidates = [ClockState(step) for step in steps]
+        state = GovernorState.start(candidates, self._clock_s())
+        self._unit = unit
+        self._begin(state, 'starting')
+
+    def stop(self) -> None:
+        """Decide nothing any more."""
+        self._begin(None, 'off')
+
+    def step(self, sample: BoardSample, frames: FrameWindow, limits: Limits) -> None:
+        """Take a sample and the frames since the last call."""
+        with self._lock:
+            self._sample = sample
+            if self._state is not None and not self._is_switching():
+                self._decide(self._state, self._readings(sample, is_new=True), frames, limits)
+
+    def step_frames(
+        self, take: Callable[[], FrameWindow], limits: Callable[[], Limits]
+    ) -> None:
+        """
+        Decide about frames that have just come, unless that was done a moment ago.
+
+        Parameters
+        ----------
+        take
+            Returns the frames since the last call; called only when they are looked at.
+        limits
+            Returns what to keep to; likewise.
+
+        """
+        with self._lock:
+            if self._state is None or self._sample is None:
+                return
+            if self._clock_s() - self._decided_s < _FRAME_STEP_S:
+                return
+            current = limits()
+            if current.governor != 'deadline':
+                return
+            frames = take()
+            if not self._is_switching():
+                readings = self._readings(self._sample, is_new=False)
+                self._decide(self._state, readings, frames, current)
+
+    def _decide(
+        self, state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
+    ) -> None:
+        self._decided_s = readings.time_s
+        self._state, decision = decide(state, readings, frames, limits)
+        self._reason, self._problem = decision.reason, decision.problem
+        if decision.changed:
+            now = self._starts
+            step = None if decision.clocks is None else decision.clocks.gpu_mhz
+            self._job = self._submit_step(step, lambda: self._starts == now)
+
+    def _begin(self, state: GovernorState | None, reason: str) -> None:
+        with self._lock:
+            self._starts += 1
+            self._state, self._job, self._fault, self._reason = state, None, '', reason
+            self._problem = ''
+
+    def _is_switching(self) -> bool:
+        job = self._job
+        if job is None:
+            return False
+        if job.is_done:
+            self._job = None
+            if job.error:
+                self._state, self._reason, self._problem = None, 'ended', ''
+                self._fault = f'the governor has ended: {job.error}'
+        return not job.is_done or bool(job.error)
+
+    def _readings(self, sample: BoardSample, *, is_new: bool) -> Readings:
+        hottest, gpu_load = sample.hottest_c, sample.loads_percent.get('gpu')
+        return Readings(
+            time_s=self._clock_s(),
+            power_w=None if sample.total_mw is None else sample.total_mw / MW_PER_W,
+            temperature_c=None if hottest is None else hottest[1],
+            alarms=sample.alarms,
+            throttled=bool(sample.alarms),
+            is_new=is_new,
+            gpu_load=None if gpu_load is None else gpu_load / 100.0,
+            emc_mhz=float(round(sample.clocks_mhz.get('emc', 0.0), -1)),
+        )

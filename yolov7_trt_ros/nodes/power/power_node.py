@@ -1,0 +1,509 @@
+r"""
+The power node: power mode, clocks and fan of a board through parameters, and its telemetry.
+
+    ros2 run yolov7_trt_ros power_node --ros-args -p emulate:=orin_nano_super
+    ros2 param set /power_manager power_mode MAXN_SUPER
+
+Changes are made in one thread, telemetry is read in another, and what a callback waits for has a
+time limit. `main` spins with two threads: while one waits for a change, the other goes on.
+docs/power.md lists topics, parameters and diagnostics.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+import math
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+import rclpy.logging
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Float32
+from vision_msgs.msg import Detection2DArray
+
+from yolov7_trt_ros.core.messages.serialized_image import read_stamp_ns
+from yolov7_trt_ros.emulated_board.machine import Machine, open_machine
+from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
+from yolov7_trt_ros.nodes.callback_net import failures_of
+from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.parameter_spec import (
+    declare_parameters,
+    read_parameters,
+    SteadyParameters,
+)
+from yolov7_trt_ros.nodes.power import power_parameters as parameters
+from yolov7_trt_ros.nodes.power.board_holding import BoardHolding
+from yolov7_trt_ros.nodes.power.changes import BoardChanges
+from yolov7_trt_ros.nodes.power.deadlines import find_deadlines
+from yolov7_trt_ros.nodes.power.frames import EnergyPerFrame, FrameLog
+from yolov7_trt_ros.nodes.power.governor_loop import GovernorLoop
+from yolov7_trt_ros.nodes.power.power_diagnostics import Health, part_statuses, power_status
+from yolov7_trt_ros.nodes.power.settings import BoardSettings
+from yolov7_trt_ros.nodes.power.worker import Job, PowerWorker, Sampler
+from yolov7_trt_ros.nodes.process.namesakes import Namesakes
+from yolov7_trt_ros.nodes.process.node_main import run_node
+from yolov7_trt_ros.nodes.prometheus_file import PrometheusFile
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
+from yolov7_trt_ros.nodes.topic_names import resolve_topics
+from yolov7_trt_ros.power.board.identity import JETSON
+from yolov7_trt_ros.power.board.machine_facts import machine_facts
+from yolov7_trt_ros.power.board_control import BoardControl, open_control
+from yolov7_trt_ros.power.governor.state import Limits
+from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
+from yolov7_trt_ros.power.nvml.gpu import NvmlGpu
+from yolov7_trt_ros.power.nvml.gpu_journal import GpuJournal
+from yolov7_trt_ros.power.rails import MW_PER_W
+from yolov7_trt_ros.power.telemetry.sample import BoardSample, TelemetrySource
+from yolov7_trt_ros.power.telemetry.source import find_source
+
+NAME = 'power_manager'
+THREADS = 2
+ANSWER_FACTOR = 1.5
+"""Setting a parameter is answered after this many times `tool_timeout_s` at the latest."""
+
+STATUS_PERIOD_S = 1.0
+NOTICE_PERIOD_S = 0.4
+"""How often is looked whether somebody else has set a power mode; that reads no file."""
+
+WATCH_PERIOD_S = 5.0
+"""How often power mode and jetson_clocks are looked at; each look starts a tool of the board."""
+
+_BUSY_S = 1.0
+_STOP_S = 2.0
+_AT_ONCE_S = 5.0
+_MS_PER_S = 1000
+_FLOATS = ('power_w', 'gpu_load', 'temperature_c', 'joules_per_frame')
+
+
+class PowerNode(SteadyParameters):
+    """
+    The node `power_manager`.
+
+    Parameters
+    ----------
+    machine
+        What to read and change; None: as the parameter `emulate` says.
+    status_period_s
+        Between two diagnostics.
+    node_arguments
+        For Node.
+
+    """
+
+    _parts = ExitStack()  # nothing to end until the constructor has come to its end
+    left_changed = False
+
+    def __init__(
+        self, *, machine: Machine | None = None, status_period_s: float = STATUS_PERIOD_S,
+        **node_arguments: Any,
+    ) -> None:
+        super().__init__(NAME, **node_arguments)
+        declare_parameters(self, parameters.PARAMETERS)
+        self._values = read_parameters(self, parameters.PARAMETERS)
+        self._topics = resolve_topics(
+            self, 'detections_topics', self._values['detections_topics']
+        )
+        self._deadlines_ms = find_deadlines(
+            self, self._values['topic_deadlines_ms'], self._topics
+        )
+        with ExitStack() as parts:  # a signal while it starts makes calls of rcl fail
+            self._open_board(machine, parts)
+            self._start_threads(parts)
+            self._create_topics(status_period_s, parts)
+            self.add_on_set_parameters_callback(self._on_set_parameters)
+            self._holding = self._hold_board()
+            self._changes.start()
+            self._sampler.start()
+            self._parts = parts.pop_all()
+
+    def destroy_node(self) -> None:
+        """End the threads, put back what was changed, and destroy the node."""
+        self._parts.close()
+        super().destroy_node()
+
+    # Start and end -----------------------------------------------------------------------------
+
+    def _open_board(self, machine: Machine | None, parts: ExitStack) -> None:
+        self._machine = open_machine(self._values['emulate']) if machine is None else machine
+        parts.callback(self._machine.close)
+        self._control = open_control(
+            self._machine.root, self._machine.runner, socket=self._machine.power_socket,
+            dry_run=self._values['dry_run'], report=self._log_change,
+            timeout_s=self._values['tool_timeout_s'], program='power node',
+        )
+        parts.callback(self._control.close)
+        self._board = self._control.board()
+        self._gpu = self._find_gpu()
+        parts.callback(self._gpu.close)
+        parameters.declare_facts(self, self._find_facts())
+
+    def _start_threads(self, parts: ExitStack) -> None:
+        """Make what changes and watches the board; at the end it stops in the reverse order."""
+        parts.callback(self._put_back)
+        self._watcher, self._worker = PowerWorker('power_watch'), PowerWorker('power_changes')
+        parts.callback(self._watcher.close, 0.0)
+        parts.callback(self._worker.close, self._values['tool_timeout_s'] * ANSWER_FACTOR)
+        self._contradiction = ''
+        self._gpu_left: Job | None = None
+        self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
+        self._watched_s = -math.inf
+        self._logged: set[str] = set()
+        self._namesakes = Namesakes(self)
+        self._governor = GovernorLoop(self._submit_step)
+        parts.callback(self._governor.stop)
+        self._settings = BoardSettings(self._control, self._gpu, self._governor)
+        self._changes = BoardChanges(
+            self._worker, self._settings.apply, self._values,
+            put=self._put_parameter, on_success=self._note_change,
+        )
+        self._frames, self._energy = FrameLog(), EnergyPerFrame()
+        self._joules_per_frame: float | None = None
+        self._sampler = Sampler(
+            self._open_source, lambda: 1.0 / float(self._values['sample_rate_hz']), self._take
+        )
+        parts.callback(self._sampler.stop, _STOP_S)
+
+    def _create_topics(self, status_period_s: float, parts: ExitStack) -> None:
+        self._observing = MutuallyExclusiveCallbackGroup()
+        self._floats = {
+            name: self.create_publisher(Float32, f'~/{name}', 10) for name in _FLOATS
+        }
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._prometheus = PrometheusFile(
+            self._values['prometheus_file'], self.get_logger().warning,
+            self.get_fully_qualified_name(),
+        )
+        parts.callback(self._prometheus.close)
+        self._timer = self.create_timer(
+            status_period_s, self._tell_status, callback_group=self._observing,
+            clock=steady_clock(),
+        )
+        self._notice_timer = self.create_timer(
+            NOTICE_PERIOD_S, self._notice_mode, callback_group=self._observing,
+            clock=steady_clock(),
+        )
+        quality = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+        for name in self._topics:
+            self.create_subscription(
+                Detection2DArray, name.asked, partial(self._on_detections, name.full), quality,
+                raw=True, callback_group=self._observing,
+            )
+
+    def _find_facts(self) -> dict[str, str | Sequence[str]]:
+        """Return the read-only parameters; a machine without power modes has none to tell."""
+        try:
+            modes = [f'{mode.mode_id} {mode.name}' for mode in self._control.modes()]
+        except PowerError as exc:
+            self.get_logger().info(str(exc))
+            modes = []
+        self.get_logger().info(
+            f'board: {self._board.name}; power modes: {", ".join(modes) or "none"}'
+        )
+        return {
+            'board': self._board.name,
+            'l4t_release': self._board.l4t_release,
+            'available_power_modes': modes or [''],
+        }
+
+    def _find_gpu(self) -> GpuClock:
+        """Return the GPU of the board, or of the PC."""
+        if self._board.kind == JETSON or self._machine.nvml is None:
+            return BoardGpuClock(self._control)
+        is_root = self._machine.runner.is_root
+        return NvmlGpu(
+            self._machine.nvml, dry_run=self._values['dry_run'], report=self._log_change,
+            journal=GpuJournal(self._machine.root, 'power node') if is_root else None,
+        )
+
+    def _open_source(self) -> TelemetrySource:
+        source = find_source(
+            self._machine.root, self._machine.runner, environment=self._machine.environment,
+            nvml=self._machine.nvml,
+            interval_ms=max(100, round(_MS_PER_S / float(self._values['sample_rate_hz']))),
+        )
+        self.get_logger().info(f'telemetry from: {source.name}')
+        return source
+
+    def _put_back(self) -> None:
+        # The context may be gone, and with it the way of a node's log to /rosout.
+        log = rclpy.logging.get_logger(f'{NAME}.exit')
+        if not self._changed():
+            return
+        if not self._values['restore_on_exit']:
+            with suppress(PowerError):  # said when the journal was asked for
+                self._control.keep()
+            return
+        log.info(f'putting back: {", ".join(self._changed())}')
+        for part in (self._gpu, self._control):
+            try:
+                _restore(part, log.info)
+            except PowerError as exc:
+                self.left_changed = True
+                log.error(f'not everything was put back: {exc}')
+
+    def _hold_board(self) -> BoardHolding | None:
+        """Return how the board is held; of a PC only what was left of its GPU is put back."""
+        if self._board.kind != JETSON:
+            self._gpu_left = self._take_over_gpu()
+            return None
+        log = self.get_logger()
+        return BoardHolding(
+            self._control, self._worker, restores=lambda: bool(self._values['restore_on_exit']),
+            on_follow=self._start_governor_anew, changed=self._changed,
+            info=log.info, warning=log.warning,
+        )
+
+    def _take_over_gpu(self) -> Job:
+        """Have put back what a process that was killed has left of a PC's GPU."""
+        def take_over() -> str:
+            left = ', '.join(self._gpu.adopt())
+            if left and self._values['restore_on_exit']:
+                self._gpu.restore()
+                self.get_logger().info(f'put back what a process before has left: {left}')
+            return left
+
+        return self._worker.submit('what a process before has left of the GPU', take_over)
+
+    def _changed(self) -> tuple[str, ...]:
+        return self._control.changed + self._gpu.changed
+
+    # Parameters --------------------------------------------------------------------------------
+
+    def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
+        """Answer with what was read back, within the time limit."""
+        asked = {change.name: change.value for change in changes}
+        try:
+            checked = parameters.check_changes(asked, self._values)
+            parameters.policy_limits(self._values | checked)
+            deadlines_ms = find_deadlines(
+                self, (self._values | checked)['topic_deadlines_ms'], self._topics
+            )
+        except SettingError as exc:
+            return SetParametersResult(successful=False, reason=echo(exc))
+        name = next((name for name in checked if name in parameters.BOARD_PARAMETERS), '')
+        if name and not self._changes.is_put(name, checked[name]):
+            timeout_s = self._values['tool_timeout_s'] * ANSWER_FACTOR
+            reason = self._changes.change(name, checked.pop(name), timeout_s, self.context.ok)
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
+        self._values |= checked
+        self._deadlines_ms = deadlines_ms
+        return SetParametersResult(successful=True)
+
+    def _put_parameter(self, name: str, value: Any) -> None:
+        if value != self.get_parameter(name).value:
+            self.set_parameters([Parameter(name, value=value)])
+
+    def _note_change(self, line: str) -> None:
+        """Log what holds now, and look at it anew."""
+        self.get_logger().info(line)
+        self._watch()
+
+    def _submit_step(self, step: float | None, is_wanted: Callable[[], bool]) -> Job:
+        def hold() -> str:
+            if not is_wanted():
+                return 'not'
+            try:
+                return f'{self._gpu.hold(step):g}'
+            except PowerError:
+                with suppress(PowerError):  # that ends the governor, and nobody would let go later
+                    self._gpu.hold(None)
+                raise
+
+        what = 'GPU let go' if step is None else f'GPU at {step:g} {self._gpu.unit}'
+        return self._worker.submit(f'governor: {what}', hold)
+
+    def _notice_mode(self) -> None:
+        """Have a power mode of somebody else followed; the governor starts anew in it."""
+        if self._holding is None:
+            return
+        mode, failed = self._holding.notice()
+        if failed:
+            self.get_logger().error(failed)
+        if mode:
+            self._changes.tell('power_mode', mode)
+            self._watch()
+
+    def _start_governor_anew(self) -> None:
+        if self._values['governor'] != 'off':
+            self._settings.apply('governor', self._values)
+
+    # Telemetry ---------------------------------------------------------------------------------
+
+    def _on_detections(self, topic: str, message: bytes) -> None:
+        now_ns = self.get_clock().now().nanoseconds
+        self._frames.add(read_stamp_ns(message), now_ns, topic)
+        self._governor.step_frames(self._frames.take, self._limits)
+
+    def _limits(self) -> Limits:
+        return parameters.policy_limits(self._values, self._deadlines_ms)
+
+    def _take(self, sample: BoardSample) -> None:
+        """Publish a sample, and let the governor look at it; called in the sampling thread."""
+        self._governor.step(sample, self._frames.take(), self._limits())
+        self._joules_per_frame = self._energy.add(sample, self._frames.count)
+        hottest = sample.hottest_c
+        numbers = {
+            'power_w': None if sample.total_mw is None else sample.total_mw / MW_PER_W,
+            'gpu_load': sample.loads_percent.get('gpu'),
+            'temperature_c': None if hottest is None else hottest[1],
+            'joules_per_frame': self._joules_per_frame,
+        }
+        try:
+            for name, number in numbers.items():
+                if number is not None:
+                    self._floats[name].publish(Float32(data=float(number)))
+        except RCLError:
+            if self.context.ok():
+                raise
+
+    # Health ------------------------------------------------------------------------------------
+
+    def _tell_status(self) -> None:
+        for failed in self._changes.follow_up():
+            self.get_logger().error(failed)
+        if time.monotonic() - self._watched_s >= WATCH_PERIOD_S:
+            self._watch()
+        status = power_status(
+            self.get_fully_qualified_name(), self._sampler.newest,
+            Health(self._facts(), self._find_error(), self._find_warning()),
+        )
+        parts = part_statuses(self.get_fully_qualified_name(), self._sampler.newest)
+        message = DiagnosticArray(status=[status, *parts])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+        self._prometheus.put(message.status)
+
+    def _watch(self) -> None:
+        """Have the mode looked at, unless the look before still hangs."""
+        self._watched_s = time.monotonic()
+        if self._holding is not None:
+            self._holding.ask_again()
+        if self._gpu_error():
+            self._gpu_left = self._take_over_gpu()
+        if self._board.kind == JETSON and self._watcher.current is None:
+            self._watcher.submit('looking at the mode', self._look)
+
+    def _look(self) -> str:
+        self._mode = {
+            'mode': _said(self._look_at_mode),
+            'jetson_clocks': _said(self._control.describe_clock_lock),
+            **machine_facts(self._machine.root, self._board),
+        }
+        return ''
+
+    def _look_at_mode(self) -> str:
+        mode = self._control.current_mode()
+        self._contradiction = mode.contradiction
+        return mode.name
+
+    def _facts(self) -> dict[str, str]:
+        joules = self._joules_per_frame
+        return {
+            'board': self._board.name,
+            'L4T': self._board.l4t_release or 'none',
+            **(self._mode if self._board.kind == JETSON else {}),
+            'source': self._sampler.source_name,
+            'governor': '; '.join(filter(None, (self._governor.describe(), self._gpu.note))),
+            'last change': self._changes.last_change,
+            'changed here': ', '.join(self._changed()) or 'nothing',
+            'dry run': str(self._control.dry_run).lower(),
+            'frames': str(self._frames.count),
+            'frames without a latency': str(self._frames.unknown_count),
+            'joules per frame': 'unknown' if joules is None else f'{joules:.3f}',
+            **failures_of(self).facts(),
+        }
+
+    def _find_error(self) -> str:
+        held = '' if self._holding is None else self._holding.error
+        return (
+            self._worker.fault or self._governor.fault or self._changes.error or held
+            or self._gpu_error()
+        )
+
+    def _gpu_error(self) -> str:
+        """Return why what was left of a PC's GPU could not be taken over, '' for nothing."""
+        job = self._gpu_left
+        return job.error if job is not None and job.is_done else ''
+
+    def _find_warning(self) -> str:
+        if problem := self._namesakes.problem():
+            return problem
+        job = self._worker.current
+        if job is not None and job.age_s > _BUSY_S:
+            return f'{job.what}: in work for {job.age_s:.0f} s'
+        if self._control.journal_problem or self._contradiction:
+            return self._control.journal_problem or self._contradiction
+        if self._governor.problem:
+            self._log_once(self._governor.problem)
+            return self._governor.problem
+        if self._sampler.problem:
+            idle = 'idle: ' if self._sampler.is_idle else ''
+            self.get_logger().warning(f'{idle}{self._sampler.problem}', once=True)
+            return f'{idle}{self._sampler.problem}'
+        return failures_of(self).warning() or self._prometheus.problem
+
+    def _log_once(self, line: str) -> None:
+        if line not in self._logged:
+            self._logged.add(line)
+            self.get_logger().warning(line)
+
+    def _log_change(self, line: str) -> None:
+        """Log what is done to the board; also at the end, when there is no context any more."""
+        if self.context.ok():
+            self.get_logger().info(line)
+        else:
+            rclpy.logging.get_logger(f'{NAME}.exit').info(line)
+
+
+def _restore(part: GpuClock | BoardControl, report: Callable[[str], object]) -> None:
+    """
+    Put back what a part has changed; raises PowerError where that fails.
+
+    What failed at once is tried once more: systemd ends a service with SIGTERM to all processes
+    in it, and again when its main one has ended, which meets the tools that put things back.
+
+    """
+    started_s = time.monotonic()
+    try:
+        part.restore()
+        return
+    except PowerError:
+        if time.monotonic() - started_s > _AT_ONCE_S:
+            raise
+    report('trying once more')
+    part.restore()
+    report('put back at the second try')
+
+
+def _said(look: Callable[[], str]) -> str:
+    try:
+        return look()
+    except Yolov7TrtError as exc:
+        return f'unknown: {exc}'
+
+
+def main(args: list[str] | None = None, machine: Machine | None = None) -> int:
+    """Run the node until it is told to stop; exit code 1 where not all was put back."""
+    nodes: list[PowerNode] = []
+
+    def make() -> PowerNode:
+        nodes.append(PowerNode(machine=machine))
+        return nodes[-1]
+
+    code = run_node(
+        NAME, make, args, threads=THREADS, about=__doc__, table=parameters.PARAMETERS
+    )
+    return code or int(any(node.left_changed for node in nodes))
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

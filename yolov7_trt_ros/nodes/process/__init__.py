@@ -1,0 +1,1 @@
+"""What a node process needs whichever node it runs: start, stop, signals, launch files."""

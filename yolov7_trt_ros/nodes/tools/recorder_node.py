@@ -1,0 +1,311 @@
+r"""
+Records images and their detections into a bag and reports progress as JSON lines.
+
+    python3 -m yolov7_trt_ros.nodes.tools.recorder_node --ros-args -p bag:=out/bag \
+        -p images:="['/front/image_raw']" -p detections:="['/front/detections']"
+
+What `yolov7_trt demo` records with where rosbag2 is not installed; on a robot use `ros2 bag
+record`. Needs rosbags. One JSON object a line on standard output, four times a second and at the
+end: `topics` (messages per topic), `classes` (detections per class and topic), `diagnostics` (the
+latest values per status name). Nothing else is written there, and it goes on recording when nobody
+reads them any more. Where it cannot write any more, as on a full disk, it says so in the log and
+ends with exit status 1; what was written until then stays, without an index.
+
+With `drawn`, a video and pictures of each camera with the boxes drawn in are made meanwhile; the
+JSON tells how many frames are in them.
+
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+import json
+import time
+import types
+from typing import Any, TextIO
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+
+from yolov7_trt_ros.core.messages.image_message import view_message
+from yolov7_trt_ros.core.messages.serialized_image import read_image, read_stamp_ns
+from yolov7_trt_ros.core.preprocess import to_bgr
+from yolov7_trt_ros.errors import BagError, ImageError
+from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.nodes.diagnostics import tell_failures
+from yolov7_trt_ros.nodes.parameter_spec import (
+    declare_parameters,
+    ParameterSpec,
+    read_parameters,
+    SteadyParameters,
+)
+from yolov7_trt_ros.nodes.process.node_main import end_process, run_node
+from yolov7_trt_ros.nodes.process.own_output import take_stdout
+from yolov7_trt_ros.nodes.steady_clock import steady_clock
+from yolov7_trt_ros.nodes.tools.drawn_camera import DrawnCamera
+from yolov7_trt_ros.nodes.topic_names import resolve_topics, TopicName
+from yolov7_trt_ros.replay.bags.detection_message import DETECTIONS_TYPE
+from yolov7_trt_ros.replay.bags.rosbags_adapter import (
+    COMPRESSED_TYPE,
+    IMAGE_TYPE,
+    load_typestore,
+    StoragePlugin,
+    Writer,
+    WriterError,
+)
+
+_REPORT_PERIOD_S = 0.25
+
+PARAMETERS = (
+    ParameterSpec('bag', 'bag', 'Folder to create.', start_only=True),
+    ParameterSpec(
+        'images', 'image_raw',
+        'Image topics: a list, or one text with commas; one that ends in `/compressed` is a '
+        'CompressedImage.', start_only=True,
+    ),
+    ParameterSpec(
+        'detections', 'detections', 'Topics of vision_msgs/Detection2DArray, alike.',
+        start_only=True,
+    ),
+    ParameterSpec(
+        'compress', False, 'Record raw images as JPEG, under TOPIC/compressed: a tenth as much.',
+        start_only=True,
+    ),
+    ParameterSpec(
+        'drawn', '', 'Folder for a video and pictures of each camera with its boxes, named like '
+        'the namespace of its image topic; the two lists belong together. Empty: none.',
+        start_only=True,
+    ),
+    ParameterSpec(
+        'rate_hz', 15.0, 'Frames per second of these videos.', minimum=0.1, maximum=1000.0,
+        start_only=True,
+    ),
+)
+_JPEG_QUALITY = 80
+
+
+class RecorderNode(SteadyParameters):
+    """
+    Writes messages as they arrive, their bytes unchanged.
+
+    `PARAMETERS` are those of the node, fixed at start.
+
+    Parameters
+    ----------
+    reports
+        Where the JSON lines go.
+    node_arguments
+        For Node.
+
+    Raises
+    ------
+    SettingError
+        A parameter cannot be used, or no topic can have that name.
+    BagError
+        The bag exists already or cannot be created.
+
+    """
+
+    _opened = _writing = False  # nothing to end until the constructor has come so far
+    _drawn: Mapping[str, DrawnCamera] = types.MappingProxyType({})
+
+    def __init__(self, *, reports: TextIO, **node_arguments: Any) -> None:
+        super().__init__('recorder', **node_arguments)
+        self._reports: TextIO | None = reports
+        declare_parameters(self, PARAMETERS)
+        values = read_parameters(self, PARAMETERS)
+        images, detections = (
+            resolve_topics(self, name, values[name]) for name in ('images', 'detections')
+        )
+        self._messages: collections.Counter[str] = collections.Counter()
+        self._classes: dict[str, collections.Counter[str]] = {}
+        self._diagnostics: dict[str, dict[str, str]] = {}
+        self._diagnostics_at_s = 0.0
+        self._folder = expand_home(values['bag'])
+        try:
+            self._writer = Writer(
+                self._folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
+            )
+            self._writer.open()
+        except (OSError, WriterError) as exc:
+            raise BagError(f'bag cannot be created: {exc}; choose another folder') from exc
+        self._opened = self._writing = True
+        self._compress = bool(values['compress'])
+        self._drawn = self._open_drawn(values, images, detections)
+        for topic in images:
+            self._record_images(topic)
+        for topic in detections:
+            self._classes[topic.full] = collections.Counter()
+            self._record(
+                topic, Detection2DArray, self._on_detections, ReliabilityPolicy.RELIABLE,
+                self._connect(topic.full, DETECTIONS_TYPE),
+            )
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        self.create_timer(_REPORT_PERIOD_S, self.report, clock=steady_clock())
+        tell_failures(self)
+
+    def destroy_node(self) -> None:
+        """Finish bag and videos, report a last time, and destroy the node."""
+        for camera in set(self._drawn.values()):
+            camera.close()
+        if self._writing:
+            try:
+                self._writer.close()
+            except OSError as exc:
+                self._give_up(exc)
+        if self._opened:
+            self.report()
+        super().destroy_node()
+
+    def report(self) -> None:
+        """Write one JSON line."""
+        if self._reports is None:
+            return
+        line = json.dumps({
+            'topics': self._messages,
+            'classes': self._classes,
+            'diagnostics': self._diagnostics,
+            'diagnostics_at_s': self._diagnostics_at_s,
+            'drawn': {topic: camera.record() for topic, camera in self._drawn.items()},
+        })
+        try:
+            print(line, file=self._reports, flush=True)
+        except OSError as exc:
+            self._reports = None
+            self.get_logger().warning(f'no reports any more, for they cannot be written: {exc}')
+
+    def _open_drawn(
+        self, values: dict[str, Any], images: Sequence[TopicName], detections: Sequence[TopicName]
+    ) -> dict[str, DrawnCamera]:
+        """Return what draws, by the topic of the images and by that of their detections."""
+        drawn: dict[str, DrawnCamera] = {}
+        class_ids: dict[str, int] = {}
+        if not values['drawn']:
+            return drawn
+        for image, found in zip(images, detections, strict=False):
+            drawn[image.full] = drawn[found.full] = DrawnCamera(
+                expand_home(values['drawn']), image.full.split('/')[1], values['rate_hz'],
+                compressed=_is_compressed(image), class_ids=class_ids,
+            )
+        return drawn
+
+    def _connect(self, topic: str, kind: str) -> Any:
+        return self._writer.add_connection(topic, kind, typestore=load_typestore())
+
+    def _record_images(self, topic: TopicName) -> None:
+        """Record an image topic: as it is, or raw images as JPEG."""
+        best_effort = ReliabilityPolicy.BEST_EFFORT
+        if _is_compressed(topic):
+            connection = self._connect(topic.full, COMPRESSED_TYPE)
+            self._record(topic, CompressedImage, self._on_image, best_effort, connection)
+        elif self._compress:
+            connection = self._connect(f'{topic.full}/compressed', COMPRESSED_TYPE)
+            self._record(topic, Image, self._on_raw_image, best_effort, connection)
+        else:
+            connection = self._connect(topic.full, IMAGE_TYPE)
+            self._record(topic, Image, self._on_image, best_effort, connection)
+
+    def _record(
+        self, topic: TopicName, kind: Any, callback: Any, reliability: ReliabilityPolicy,
+        connection: Any,
+    ) -> None:
+        self.create_subscription(
+            kind, topic.asked, functools.partial(callback, topic.full, connection),
+            QoSProfile(depth=10, reliability=reliability), raw=True,
+        )
+
+    def _on_image(self, topic: str, connection: Any, data: bytes) -> None:
+        self._write(topic, connection, data)
+        if topic in self._drawn:
+            self._drawn[topic].add_image(read_stamp_ns(data), data)
+
+    def _on_raw_image(self, topic: str, connection: Any, data: bytes) -> None:
+        try:
+            packed = jpeg_message(data)
+        except (ImageError, cv2.error) as exc:
+            self.get_logger().warning(f'{topic}: an image is not recorded: {exc}')
+            return
+        self._write(topic, connection, packed)
+        if topic in self._drawn:
+            self._drawn[topic].add_image(read_stamp_ns(data), data)
+
+    def _on_detections(self, topic: str, connection: Any, data: bytes) -> None:
+        self._write(topic, connection, data)
+        message = deserialize_message(data, Detection2DArray)
+        self._classes[topic].update(
+            each.results[0].hypothesis.class_id for each in message.detections if each.results
+        )
+        if topic in self._drawn:
+            self._drawn[topic].add_detections(message)
+
+    def _write(self, topic: str, connection: Any, data: bytes) -> None:
+        if not self._writing:
+            return
+        try:
+            self._writer.write(connection, self.get_clock().now().nanoseconds, data)
+        except OSError as exc:
+            self._give_up(exc)
+            return
+        self._messages[topic] += 1
+
+    def _give_up(self, error: OSError) -> None:
+        """End the process, for nothing more can be written."""
+        self._writing = False
+        with contextlib.suppress(OSError):  # it tries to write what it still has
+            self._writer.abort()
+        self.get_logger().fatal(
+            f'cannot record any more into {self._folder}: {error}; make room, or record elsewhere'
+        )
+        end_process(self, 1)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self._diagnostics_at_s = time.time()
+        for status in message.status:
+            self._diagnostics[status.name] = {
+                'message': status.message, **{pair.key: pair.value for pair in status.values}
+            }
+
+
+def _is_compressed(topic: TopicName) -> bool:
+    return bool(topic.full.endswith('/compressed'))
+
+
+def jpeg_message(data: bytes) -> bytes:
+    """
+    Return a serialised sensor_msgs/Image as a serialised CompressedImage.
+
+    Raises
+    ------
+    ImageError
+        The message cannot be read, or not shown as a colour image.
+
+    """
+    raw = read_image(data)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    _, jpeg = cv2.imencode('.jpg', to_bgr(view_message(raw)), quality)
+    message = CompressedImage(
+        format=f'{raw.encoding}; jpeg compressed bgr8', data=array.array('B', jpeg.tobytes())
+    )
+    message.header.frame_id = raw.header.frame_id
+    message.header.stamp.sec, message.header.stamp.nanosec = raw.header.sec, raw.header.nanosec
+    return bytes(serialize_message(message))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Record until told to stop; returns the exit code."""
+    return run_node(
+        'recorder', lambda: RecorderNode(reports=take_stdout()), args, about=__doc__,
+        table=PARAMETERS,
+    )
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

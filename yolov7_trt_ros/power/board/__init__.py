@@ -1,0 +1,1 @@
+"""Which board this is, and where it keeps what it tells of itself."""

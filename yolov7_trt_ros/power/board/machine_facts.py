@@ -1,0 +1,58 @@
+"""What a machine tells of itself besides its power: module, JetPack, time since boot, disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import re
+import shutil
+
+from yolov7_trt_ros.power.board.identity import BoardInfo
+from yolov7_trt_ros.power.board.names import jetpack_name, module_name
+
+_UPTIME = re.compile(r'(\d{1,12})(?:\.\d+)? ', re.ASCII)
+_S_PER_MINUTE, _MINUTES_PER_HOUR, _HOURS_PER_DAY = 60, 60, 24
+_BYTES_PER_GIB = 1024**3
+
+
+def machine_facts(root: Path, board: BoardInfo) -> dict[str, str]:
+    """
+    Return what is known, by what it is; reads files that a dead disk may hang on.
+
+    Parameters
+    ----------
+    root
+        Folder that holds `proc`; its file system is the one whose space is told.
+    board
+        Which board it is.
+
+    """
+    facts = {
+        'module': module_name(board.compatible),
+        'JetPack': jetpack_name(board.l4t_release),
+        'uptime': read_uptime(root),
+        'disk': read_disk(root),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def read_uptime(root: Path) -> str:
+    """Return the time since boot, such as `3 d 04:05`; '' where it cannot be read."""
+    try:
+        match = _UPTIME.match((root / 'proc/uptime').read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError):
+        return ''
+    if match is None:
+        return ''
+    hours, minutes = divmod(int(match[1]) // _S_PER_MINUTE, _MINUTES_PER_HOUR)
+    days, hours = divmod(hours, _HOURS_PER_DAY)
+    return f'{days} d {hours:02}:{minutes:02}'
+
+
+def read_disk(root: Path) -> str:
+    """Return the space of the disk that the root folder is on; '' where it cannot be told."""
+    try:
+        disk = shutil.disk_usage(root)
+    except OSError:
+        return ''
+    free, total = disk.free / _BYTES_PER_GIB, disk.total / _BYTES_PER_GIB
+    return f'{free:.1f} of {total:.1f} GiB free'

@@ -1,0 +1,1 @@
+"""Changes of a board that are recorded before they are made, and put back."""

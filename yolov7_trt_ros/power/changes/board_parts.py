@@ -1,0 +1,154 @@
+"""
+BoardParts: the parts of a board that PowerControl changes, and what takes several of them at once.
+
+A power mode cannot be set while the clocks are locked, a lock hides what a mode promises, and caps
+have to be lifted for both: the ways through that are here. Not safe for several threads.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+import functools
+
+from yolov7_trt_ros.errors import PowerError
+from yolov7_trt_ros.power.changes.records import CLOCK_LOCK, LIMITS, LimitsRecord, LockRecord
+from yolov7_trt_ros.power.changes.undo import UndoList
+from yolov7_trt_ros.power.clocks.clock_files import ClockLimits, find_clocks
+from yolov7_trt_ros.power.clocks.clock_lock import ClockLock
+from yolov7_trt_ros.power.clocks.frequency_caps import FrequencyCaps
+from yolov7_trt_ros.power.fan import FanProfiles
+from yolov7_trt_ros.power.nvpmodel.mode_switch import ModeSwitch
+from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, PowerMode
+from yolov7_trt_ros.power.root.root_access import afterwards, RootAccess
+
+
+class BoardParts:
+    """
+    Mode, lock, caps and fan of a board, and the record of what was changed.
+
+    Parameters
+    ----------
+    access
+        Makes the changes.
+    undo
+        What was changed.
+
+    Attributes
+    ----------
+    access, undo, modes, clock_lock, caps, fan
+        The parts.
+    noted_stamp
+        Of nvpmodel's status file, after the latest mode that was set or noticed here.
+
+    """
+
+    def __init__(self, access: RootAccess, undo: UndoList) -> None:
+        self.access, self.undo = access, undo
+        self.modes = ModeSwitch(access)
+        self.clock_lock = ClockLock(access)
+        self.caps = FrequencyCaps(access, self._note_limits)
+        self.fan = FanProfiles(access, self.modes)
+        self.noted_stamp = self.modes.stamp()
+
+    def shows(self, mode: PowerMode) -> bool:
+        """Whether the board shows the mode, apart from our own caps."""
+        return not self.modes.contradictions(mode, self.caps.own_files)
+
+    def before_mode(self) -> CurrentMode | None:
+        """Return the mode in force, to go back to; None where nothing tells it."""
+        return self.modes.before(self.caps.own_files)
+
+    def switch_mode(self, mode: PowerMode, before: CurrentMode | None) -> CurrentMode:
+        """Change the mode with caps lifted and clocks freed; errors as of `ModeSwitch.switch`."""
+        try:
+            with self.caps.lifted(), self._clocks_freed():
+                return self.modes.switch(mode, before)
+        finally:
+            self.noted_stamp = self.modes.stamp()
+
+    def is_noted(self, mode: PowerMode) -> bool:
+        """Have nvpmodel's status file say what the board is in, where the tool noted another."""
+        with suppress(PowerError):
+            if self.modes.stored() not in (mode, None):
+                self.switch_mode(mode, CurrentMode(mode.name, mode.mode_id))
+        return self.modes.stored() in (mode, None)
+
+    def switch_clock_lock(self, on: bool) -> None:
+        """Lock the clocks or put the baseline back, with caps lifted, within the mode."""
+        with self.caps.lifted():
+            if on:
+                self.clock_lock.turn_on()
+            else:
+                self._turn_lock_off()
+
+    def lock_anew(self) -> None:
+        """Put the baseline back and lock again, over one of the mode in force."""
+        with self.caps.lifted():
+            self._turn_lock_off()
+            self.clock_lock.turn_on()
+
+    def rebase_caps(self, mode: PowerMode) -> None:
+        """Keep caps and holds within a mode that has come into force otherwise."""
+        self.caps.rebase(
+            functools.partial(self.modes.check.limits, mode), may_rise=self.shows(mode)
+        )
+
+    @contextmanager
+    def limits_remembered(self, unit: str) -> Iterator[None]:
+        """Forget the unit's limits after the body where none of ours are left."""
+        try:
+            yield
+        finally:
+            if unit in LIMITS and unit not in self.caps.units:
+                self.undo.forget(LIMITS[unit])
+
+    @contextmanager
+    def _clocks_freed(self) -> Iterator[None]:
+        """Have the clocks free in the body, and locked again after it if they were."""
+        state = self.clock_lock.state()
+        if state == 'off':
+            yield
+            return
+        # Nobody knows what was before someone else's lock, so that one stays during the change,
+        # and is then put at the new mode's caps.
+        is_ours = state != 'uncontrolled'
+        lock = self.clock_lock.turn_on if is_ours else self.clock_lock.lock_again
+        with afterwards(lock):
+            if is_ours:
+                self.clock_lock.turn_off()
+            yield
+
+    def _turn_lock_off(self) -> None:
+        mode = self.modes.stored()
+        was_shown = mode is not None and self.shows(mode)
+        self.clock_lock.turn_off()
+        if mode is not None and was_shown and not self.shows(mode):
+            # The baseline was stored in a mode with other cores.
+            self.modes.switch(mode, CurrentMode(mode.name, mode.mode_id))
+            self.noted_stamp = self.modes.stamp()
+
+    def _note_limits(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
+        """Have what was found in the journal before the first cap of a unit."""
+        mode, lock = self.modes.stored(), self.undo.get(CLOCK_LOCK)
+        if isinstance(lock, LockRecord) and not lock.was_on:
+            found = self._without_lock(unit, found, mode)
+        record = LimitsRecord(None if mode is None else mode.mode_id, dict(found))
+        self.undo.put(LIMITS[unit], record)
+
+    def _without_lock(
+        self, unit: str, found: Mapping[str, ClockLimits], mode: PowerMode | None
+    ) -> dict[str, ClockLimits]:
+        """Return limits with the minimum of before our lock, which is gone when they count."""
+        old = self.undo.get(LIMITS[unit])
+        lowest = dict(old.found) if isinstance(old, LimitsRecord) else {}
+        for clock in find_clocks(self.access.tree, unit):
+            limits = None if mode is None else self.modes.check.limits(mode, clock)
+            if limits is not None:
+                lowest.setdefault(clock.maximum, limits)
+        return {
+            path: ClockLimits(
+                min(limits.minimum_hz, lowest.get(path, limits).minimum_hz), limits.maximum_hz
+            ) for path, limits in found.items()
+        }

@@ -1,0 +1,1 @@
+"""Clocks of the GPU, the CPU and the memory: caps, holds, jetson_clocks."""

@@ -1,0 +1,141 @@
+"""The files of the GPU's and the CPU's clocks: devfreq and cpufreq, each with units of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from yolov7_trt_ros.errors import PowerError, SettingError
+from yolov7_trt_ros.power.clocks.gpu_folders import find_gpu_folders, GPU
+from yolov7_trt_ros.power.sysfs import SysfsTree
+
+UNITS = ('gpu', 'cpu')
+HZ_PER_MHZ = 1_000_000
+HZ_PER_KHZ = 1_000
+
+ROUNDING_HZ = HZ_PER_MHZ
+"""Who asks for 1300 MHz means the 1300.5 MHz of the table."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockFiles:
+    """
+    The files of one clock.
+
+    Attributes
+    ----------
+    minimum, maximum
+        Its limits, to read and write.
+    table
+        The frequencies it can have; it may be absent.
+    unit_hz
+        What a 1 in these files means: 1 for devfreq, 1000 for cpufreq.
+
+    """
+
+    minimum: str
+    maximum: str
+    table: str
+    unit_hz: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockLimits:
+    """Lowest and highest frequency that a clock may take, in hertz."""
+
+    minimum_hz: int
+    maximum_hz: int
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the clock can take one frequency only."""
+        return self.minimum_hz >= self.maximum_hz
+
+
+def find_gpu_clock(tree: SysfsTree) -> ClockFiles | None:
+    """Return the files of the GPU's clock, on Thor its compute part's; None without one."""
+    folders = dict(find_gpu_folders(tree))
+    return _devfreq(folders[GPU]) if GPU in folders else None
+
+
+def find_cpu_clocks(tree: SysfsTree) -> tuple[ClockFiles, ...]:
+    """Return the files of each core that is online; of cores that share a clock the first."""
+    clocks = []
+    seen: set[str] = set()
+    for folder in tree.find('/sys/devices/system/cpu/cpu[0-9]*/cpufreq'):
+        policy = os.path.realpath(tree.real_path(folder))  # cores of a cluster link to one folder
+        if policy not in seen and tree.read_or_empty(f'{folder}/scaling_max_freq'):
+            seen.add(policy)
+            clocks.append(cpufreq_files(folder))
+    return tuple(clocks)
+
+
+def find_clocks(tree: SysfsTree, unit: str) -> tuple[ClockFiles, ...]:
+    """
+    Return the clocks of the 'gpu' or the 'cpu'.
+
+    Raises
+    ------
+    SettingError
+        Neither of the two.
+    PowerError
+        The kernel shows no such clock.
+
+    """
+    if unit not in UNITS:
+        raise SettingError(f'clocks can be capped for {" or ".join(UNITS)}, got {unit!r}')
+    gpu = find_gpu_clock(tree) if unit == 'gpu' else None
+    clocks = find_cpu_clocks(tree) if unit == 'cpu' else (() if gpu is None else (gpu,))
+    if not clocks:
+        where = '/sys/class/devfreq' if unit == 'gpu' else '/sys/devices/system/cpu/*/cpufreq'
+        raise PowerError(
+            f'no clock of the {unit} under {where}: this is not a Jetson, or a container that '
+            'does not show it'
+        )
+    return clocks
+
+
+def read_limits(tree: SysfsTree, clock: ClockFiles) -> ClockLimits:
+    """Return the limits in force."""
+    return ClockLimits(
+        tree.read_int(clock.minimum) * clock.unit_hz, tree.read_int(clock.maximum) * clock.unit_hz
+    )
+
+
+def read_table_hz(tree: SysfsTree, clock: ClockFiles) -> tuple[int, ...]:
+    """Return the frequencies of a clock, rising; () where the kernel does not tell."""
+    words = tree.read_or_empty(clock.table).split()
+    return tuple(sorted({int(word) * clock.unit_hz for word in words if word.isdecimal()}))
+
+
+def round_cap_hz(wanted_hz: float, table_hz: tuple[int, ...], limit_hz: int) -> int:
+    """
+    Return the cap to write: the highest of the table that is not above `wanted_hz` nor the limit.
+
+    Below the table it is the table's lowest; without a table, `wanted_hz` itself.
+
+    >>> round_cap_hz(700e6, (306_000_000, 612_000_000, 918_000_000), 918_000_000)
+    612000000
+    >>> round_cap_hz(5e9, (306_000_000, 612_000_000, 918_000_000), 612_000_000)
+    612000000
+
+    """
+    allowed = [entry for entry in table_hz if entry < limit_hz] + [limit_hz]
+    if not table_hz:
+        return min(round(wanted_hz), limit_hz)
+    fitting = [entry for entry in allowed if entry <= wanted_hz + ROUNDING_HZ]
+    return max(fitting, default=min(allowed))
+
+
+def _devfreq(folder: str) -> ClockFiles:
+    return ClockFiles(
+        f'{folder}/min_freq', f'{folder}/max_freq', f'{folder}/available_frequencies', 1
+    )
+
+
+def cpufreq_files(folder: str) -> ClockFiles:
+    """Return the files of a core's clock; they may be absent while it is off."""
+    return ClockFiles(
+        f'{folder}/scaling_min_freq', f'{folder}/scaling_max_freq',
+        f'{folder}/scaling_available_frequencies', HZ_PER_KHZ,
+    )

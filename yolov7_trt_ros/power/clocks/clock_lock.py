@@ -1,0 +1,275 @@
+"""
+jetson_clocks: locks every clock at the power mode's cap, and puts back what was before.
+
+`jetson_clocks --restore FILE` writes whatever FILE says, as root, to whatever path it names. So
+the baseline lies where only root may write, in /run, and goes with the next boot, as the lock
+itself does.
+
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Literal
+
+from yolov7_trt_ros.errors import PowerCommandError, PowerError, PowerPermissionError
+from yolov7_trt_ros.power.clocks.clock_files import find_cpu_clocks, find_gpu_clock, read_limits
+from yolov7_trt_ros.power.clocks.jetson_clocks import find_refusal, parse_store
+from yolov7_trt_ros.power.root.commands import CommandResult
+from yolov7_trt_ros.power.root.permissions import explain_root_needed
+from yolov7_trt_ros.power.root.root_access import RootAccess
+from yolov7_trt_ros.power.sysfs import SysfsTree
+
+ClockLockState = Literal['on', 'off', 'broken', 'uncontrolled']
+"""
+`on`: locked, and the baseline is there to go back to. `off`: not locked. `broken`: the baseline is
+there, and the board is neither locked nor as the baseline has it: somebody undid a part of the
+lock. `uncontrolled`: locked by someone else, so that there is nothing to go back to.
+"""
+
+BASELINE_FILE = '/run/yolov7_trt_ros_clocks.conf'
+"""What `jetson_clocks --store` wrote before the clocks were locked."""
+
+_TOOL = 'jetson_clocks'
+_CORES = '/sys/devices/system/cpu/'
+_MOST_NAMED = 3
+
+
+class ClockLock:
+    """
+    Locks and frees the clocks with jetson_clocks.
+
+    Parameters
+    ----------
+    access
+        Makes the changes.
+
+    """
+
+    def __init__(self, access: RootAccess) -> None:
+        self._access = access
+        self._tree = access.tree
+
+    def state(self) -> ClockLockState:
+        """
+        Return the state, as the clocks' own limits show it; root is not needed.
+
+        Raises
+        ------
+        PowerError
+            No clock can be read.
+
+        """
+        is_stored = self._tree.exists(BASELINE_FILE)
+        if is_locked(self._tree):
+            return 'on' if is_stored else 'uncontrolled'
+        return 'broken' if is_stored and self._find_unlike_baseline() else 'off'
+
+    def turn_on(self) -> None:
+        """
+        Store the baseline, then lock; read both back. One in use is kept: it is what was before.
+
+        Raises
+        ------
+        PowerError
+            As the tool refused; without a baseline nothing is locked.
+
+        """
+        if self.state() == 'off':
+            self._store()
+        elif not self._access.dry_run:
+            self._read_baseline()  # nothing is locked that could not be undone
+        try:
+            self.lock_again()
+        except PowerError:
+            self._undo_half_a_lock()
+            raise
+
+    def lock_again(self) -> None:
+        """Lock at the limits of now, without touching the baseline."""
+        self._run()
+        if not self._access.dry_run and not is_locked(self._tree):
+            raise PowerCommandError(
+                'jetson_clocks ended without an error, but the clocks are not locked: their '
+                'minimum is below their maximum; another program may set them too'
+            )
+
+    def turn_off(self) -> None:
+        """
+        Put the baseline back and delete it.
+
+        Raises
+        ------
+        PowerCommandError
+            There is no baseline, or the clocks are still locked after it.
+
+        """
+        if not self._access.dry_run and not self._tree.exists(BASELINE_FILE):
+            raise PowerCommandError(
+                f'the clocks are locked, but not by this program: {BASELINE_FILE} is not there, '
+                'so what was before is not known. Free them with the file they were stored in '
+                f'(sudo {_TOOL} --restore FILE), or by a reboot'
+            )
+        if not self._access.dry_run:
+            self._read_baseline()  # a damaged one would be written as root all the same
+        self._run('--restore', self._access.path_on_host(BASELINE_FILE))
+        if not self._access.dry_run:
+            self._check_restored()
+        try:
+            self._delete_baseline()
+        except PowerError as exc:  # the clocks are free; the next lock has to delete it anyway
+            self._access.report(str(exc))
+
+    def clear(self) -> None:
+        """Delete a baseline that is all in force: nothing is locked that it would free."""
+        if self._tree.exists(BASELINE_FILE) and self.state() == 'off':
+            self._delete_baseline()
+
+    def commands(self) -> list[tuple[str, ...]]:
+        """Return what sudo has to allow."""
+        tool, baseline = self._access.require(_TOOL), self._access.path_on_host(BASELINE_FILE)
+        return [
+            (tool,),
+            (tool, '--store', baseline),
+            (tool, '--restore', baseline),
+            self._delete_command(),
+        ]
+
+    def _store(self) -> None:
+        """Store the baseline; a file that is there already is old, since nothing is locked."""
+        if self._tree.exists(BASELINE_FILE):
+            self._delete_baseline()  # the tool would ask whether to overwrite it
+        self._run('--store', self._access.path_on_host(BASELINE_FILE))
+        if not self._access.dry_run and not self._tree.exists(BASELINE_FILE):
+            raise PowerCommandError(
+                f'{_TOOL} --store ended without an error, but {BASELINE_FILE} is not there; '
+                'nothing was locked, since it could not be undone'
+            )
+
+    def _check_restored(self) -> None:
+        if is_locked(self._tree):
+            raise PowerCommandError(
+                f'{_TOOL} --restore ended without an error, but the clocks are still locked: '
+                f'it did nothing, or {BASELINE_FILE} was stored while they were. A reboot frees '
+                'them'
+            )
+        wrong = self._find_unlike_baseline(also_unread=False)
+        if wrong:
+            raise PowerCommandError(
+                f'{_TOOL} --restore ended without an error, but not all is as before: {wrong}. '
+                f'{BASELINE_FILE} is kept; another program may set these too, a reboot frees them'
+            )
+
+    def _find_unlike_baseline(self, *, also_unread: bool = True) -> str:
+        """
+        Return what is not as the baseline has it, '' for nothing; fans apart, which move.
+
+        With `also_unread` a file that this user may not read counts: nobody knows what it holds.
+        """
+        try:
+            stored = self._read_baseline()
+        except PowerError as exc:
+            return str(exc) if also_unread else ''
+        wrong = []
+        for path, real in self._tree.read_all(
+            path for path in stored if not _is_fan(path) and self._is_there(path)
+        ).items():
+            if isinstance(real, str) and real != stored[path]:
+                wrong.append(f'{path} is {real or "empty"}, it was {stored[path]}')
+            elif not isinstance(real, str) and also_unread:
+                wrong.append(str(real))
+        rest = f' and {len(wrong) - _MOST_NAMED} more' if len(wrong) > _MOST_NAMED else ''
+        return '; '.join(wrong[:_MOST_NAMED]) + rest
+
+    def _read_baseline(self) -> dict[str, str]:
+        try:
+            return parse_store(self._tree.read_text(BASELINE_FILE))
+        except PowerError as exc:
+            raise PowerCommandError(
+                f'{BASELINE_FILE}, which says what was before the clocks were locked, cannot be '
+                f'used: {exc}. A reboot frees the clocks and removes it'
+            ) from exc
+
+    def _is_there(self, path: str) -> bool:
+        """Whether the file can hold anything now: a core that is off has no clock."""
+        return not path.startswith(_CORES) or self._tree.exists(path)
+
+    def _undo_half_a_lock(self) -> None:
+        """After a failed lock, put back what it may have set; the failure itself is reported."""
+        with contextlib.suppress(PowerError):
+            self._run('--restore', self._access.path_on_host(BASELINE_FILE))
+            self._check_restored()
+            self._delete_baseline()
+
+    def _delete_baseline(self) -> None:
+        result = self._access.run(*self._delete_command())
+        if result.status != 0:
+            raise PowerCommandError(f'cannot delete {BASELINE_FILE}: {result.last_lines}')
+
+    def _delete_command(self) -> tuple[str, ...]:
+        return (
+            self._access.require('rm'), '-f', self._access.path_on_host(BASELINE_FILE)
+        )
+
+    def _run(self, *arguments: str) -> None:
+        result = self._access.run(_TOOL, *arguments)
+        refusal = find_refusal(result.text)
+        if refusal is not None and refusal.kind == 'permission':
+            raise PowerPermissionError(
+                explain_root_needed(
+                    self._access.runner.user, self._command_of(arguments), refusal.line
+                )
+            )
+        if refusal is not None or result.status != 0:
+            raise PowerCommandError(_explain(result))
+
+    def _command_of(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        return (self._access.require(_TOOL), *arguments)
+
+
+def is_locked(tree: SysfsTree) -> bool:
+    """
+    Whether the GPU and every core that is online can take one frequency only.
+
+    Idle states that are allowed speak against it: jetson_clocks forbids them, and a cap at the
+    minimum, which looks the same otherwise, does not.
+
+    Raises
+    ------
+    PowerError
+        No clock can be read.
+
+    """
+    gpu = find_gpu_clock(tree)
+    clocks = [*find_cpu_clocks(tree), *([] if gpu is None else [gpu])]
+    limits = []
+    failures = []
+    for clock in clocks:
+        try:
+            limits.append(read_limits(tree, clock))
+        except PowerError as exc:  # the GPU of a Thor may hang; the cores tell as well
+            failures.append(str(exc))
+    if not limits:
+        raise PowerError(
+            'no clock can be read, so whether they are locked is not known: '
+            + ('; '.join(failures) or 'the kernel shows none, this is not a Jetson')
+        )
+    return all(limit.is_pinned for limit in limits) and not _allows_idle_states(tree)
+
+
+def _allows_idle_states(tree: SysfsTree) -> bool:
+    """Whether the first core may enter any of its idle states; False where it has none."""
+    switches = tree.find('/sys/devices/system/cpu/cpu0/cpuidle/state*/disable')
+    values = [value for value in tree.read_all(switches).values() if isinstance(value, str)]
+    return any(value == '0' for value in values)
+
+
+def _is_fan(path: str) -> bool:
+    """Whether a stored file is a fan's, which jetson_clocks leaves alone and heat moves."""
+    return 'pwm' in path or '/temp_control' in path
+
+
+def _explain(result: CommandResult) -> str:
+    return (
+        f'{" ".join(result.command)} failed with exit status {result.status}: {result.last_lines}'
+    )

@@ -1,0 +1,1 @@
+"""The governor: which clocks to allow. Pure, no hardware."""

@@ -1,0 +1,198 @@
+"""The governor takes samples and frames into its table, its spread and its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+import math
+import statistics
+
+from yolov7_trt_ros.power.governor.state import (
+    Backoff,
+    FrameWindow,
+    GovernorState,
+    LeftPower,
+    Limits,
+    Readings,
+    TUNING,
+    Workload,
+)
+from yolov7_trt_ros.power.governor.table import ClockState
+
+NEIGHBOURHOOD = 2 * TUNING.neighbours + 1
+_MS_PER_S = 1e3
+_LEAST_MS = 1e-3
+
+
+def learn_power(state: GovernorState, readings: Readings) -> GovernorState:
+    """Note the power of the present state, and how it compares with that of the one before."""
+    settled = readings.time_s - state.since_s >= TUNING.power_settle_s
+    if readings.power_w is None or readings.throttled or not settled or state.is_released:
+        return state
+    table = state.table
+    if state.left_w is not None and _is_same_work(state):
+        now = state.seen_as(state.clocks)
+        table = table.with_power(state.left_w.clocks, now, readings.power_w / state.left_w.power_w)
+    return replace(state, power_w=readings.power_w, table=table, left_w=None)
+
+
+def _is_same_work(state: GovernorState) -> bool:
+    """Return whether what runs now is what ran before the switch: else power tells nothing."""
+    assert state.left_w is not None
+    for source, before in state.left_w.work.items():
+        now = state.now.get(source)
+        if now is None:
+            return False
+        slower = now.share / before.share / state.table.slowdown(before.clocks, now.clocks)
+        if not 1.0 - 2.0 * TUNING.shift <= slower <= 1.0 + TUNING.shift:
+            return False
+    return state.left_w.work.keys() == state.now.keys()
+
+
+def learn_frames(
+    state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
+) -> GovernorState:
+    """Take the frames into outcomes, spread, memory and table."""
+    usable = usable_shares(state, readings, frames, limits)
+    late = [share > 1.0 for _, share in usable] + [True] * frames.dropped
+    state = replace(state, outcomes=(*state.outcomes, *late)[-10:])
+    if readings.throttled:
+        return state
+    for source, share in usable:
+        state = _learn_frame(state, source, share, readings.time_s)
+    return _learn_missing(state, frames.dropped)
+
+
+def _learn_missing(state: GovernorState, dropped: int) -> GovernorState:
+    """Count frames that were never worked on as late ones of the source with most frames."""
+    if not dropped or not state.now:
+        return state
+    busiest = max(state.now.values(), key=lambda one: one.frames)
+    ratios = [TUNING.missing / busiest.share] * dropped
+    return replace(state, spread=state.spread.with_ratios(ratios))
+
+
+def usable_shares(
+    state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
+) -> list[tuple[str, float]]:
+    """Return source and share of the deadline of the frames that began in the present state."""
+    held_s = readings.time_s - state.since_s - TUNING.settle_s
+    found = []
+    for source, latency_ms in frames.by_source:
+        if min(latency_ms / _MS_PER_S, TUNING.stale_s) <= held_s:
+            deadline_ms = limits.deadlines_ms.get(source, limits.deadline_ms)
+            allowed_ms = min(deadline_ms, frames.period_ms or math.inf)
+            found.append((source, max(latency_ms, _LEAST_MS) / allowed_ms))
+    return found
+
+
+def _learn_frame(
+    state: GovernorState, source: str, share: float, now_s: float
+) -> GovernorState:
+    recent = (*state.recent.get(source, ()), share)[-NEIGHBOURHOOD:]
+    state = replace(state, recent={**state.recent, source: recent})
+    if len(recent) < TUNING.neighbours:
+        return state
+    if len(recent) < NEIGHBOURHOOD:
+        if source not in state.now:
+            state = _begin(state, source, recent, now_s)
+        return state
+    median = statistics.median(recent)
+    if not state.jumped and source in state.left:
+        state = _compare(state, source, median)
+    spread = state.spread.with_ratios([recent[TUNING.neighbours] / median])
+    return _remember(replace(state, spread=spread), source, median, 1.0, now_s)
+
+
+def _begin(
+    state: GovernorState, source: str, recent: tuple[float, ...], now_s: float
+) -> GovernorState:
+    """Note what runs after a switch; after a jump, whether it is what ran before."""
+    state = _remember(state, source, statistics.median(recent), len(recent), now_s)
+    if not state.jumped:
+        return state
+    before, now = state.left.get(source), state.now[source]
+    if before is None:
+        return state if state.left else replace(state, jumped=False)
+    expected = state.table.slowdown(before.clocks, now.clocks)
+    state = replace(state, left=_without(state.left, source))
+    if now.share <= before.share * expected * (1.0 + TUNING.shift):
+        return _false_alarm(state)
+    return _caught(state, now_s)
+
+
+def _compare(state: GovernorState, source: str, share: float) -> GovernorState:
+    """Learn how much slower this state is than the one before."""
+    before, after = state.left[source], state.now[source].clocks
+    table = state.table.with_slowness(before.clocks, after, share / before.share)
+    return replace(state, table=table, left=_without(state.left, source))
+
+
+def _false_alarm(state: GovernorState) -> GovernorState:
+    """Note that frames were late which were slow only by chance."""
+    return replace(
+        state, jumped=False, suspects=(), spread=state.spread.with_ratios(state.suspects),
+        false_alarms=min(TUNING.most_patience - TUNING.patience, state.false_alarms + 1),
+    )
+
+
+def _caught(state: GovernorState, now_s: float) -> GovernorState:
+    """Note that the workload grew: be careful for longer; what failed may be tried again."""
+    avoided = {key: Backoff(max(0, one.count - 1)) for key, one in state.avoided.items()}
+    return replace(
+        state, jumped=False, suspects=(), avoided=avoided, caught_s=now_s, false_alarms=0,
+        caution_s=min(TUNING.most_caution_s, 2.0 * caution_now_s(state, now_s)),
+    )
+
+
+def caution_now_s(state: GovernorState, now_s: float) -> float:
+    """Return how far back heavier workloads count."""
+    calm = math.pow(0.5, (now_s - state.caught_s) / TUNING.calm_s)
+    return max(TUNING.caution_s, state.caution_s * calm)
+
+
+def _remember(
+    state: GovernorState, source: str, share: float, frames: float, now_s: float
+) -> GovernorState:
+    """Add frames to the workload that they belong to, a new one if they are unlike all known."""
+    clocks = state.seen_as(state.clocks)
+    alike = [
+        one for one in state.memory
+        if one.source == source and one.clocks == clocks
+        and abs(one.share / share - 1.0) <= TUNING.shift / 2.0
+    ]
+    if alike:
+        old = min(alike, key=lambda one: abs(one.share / share - 1.0))
+        kept = old.frames * math.exp((old.last_s - now_s) / TUNING.weight_s)
+        part = frames / (min(kept, 60.0) + frames)
+        new = Workload(
+            source, clocks, old.share + (share - old.share) * part, kept + frames, now_s
+        )
+    else:
+        old, new = None, Workload(source, clocks, share, frames, now_s)
+    others = (
+        one for one in state.memory
+        if one is not old and now_s - one.last_s < TUNING.memory_s
+    )
+    return replace(state, memory=(*others, new), now={**state.now, source: new})
+
+
+def _without(known: Mapping[str, Workload], source: str) -> dict[str, Workload]:
+    return {key: value for key, value in known.items() if key != source}
+
+
+def moved(state: GovernorState, clocks: ClockState, now_s: float) -> GovernorState:
+    """Return the state after a switch: what is compared with what, and what begins anew."""
+    pending = tuple(
+        share / state.now[source].share
+        for source, shares in state.recent.items() if source in state.now
+        for share in shares[-TUNING.neighbours:]
+    )
+    if not state.jumped:
+        state = replace(state, spread=state.spread.with_ratios(pending))
+    return replace(
+        state, clocks=clocks, since_s=now_s, is_released=False, recent={}, now={},
+        outcomes=(), left=state.now or state.left, suspects=pending if state.jumped else (),
+        left_w=None if state.jumped or state.power_w is None
+        else LeftPower(state.seen_as(state.clocks), state.power_w, state.now), power_w=None,
+    )

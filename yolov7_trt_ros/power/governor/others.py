@@ -1,0 +1,58 @@
+"""Whether others than the detectors use the GPU: then the governor does not lower its clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from yolov7_trt_ros.power.governor.state import (
+    FrameWindow,
+    GovernorState,
+    Others,
+    Readings,
+    TUNING,
+)
+
+_MS_PER_S = 1e3
+_FULL = 0.9
+
+
+def watch_others(
+    state: GovernorState, readings: Readings, frames: FrameWindow
+) -> GovernorState:
+    """
+    Compare the load of the GPU with the time that frames took; a load nobody tells is passed over.
+
+    Latencies hold the way of the image and waiting too, so they explain rather too much.
+
+    """
+    busy_s = state.others.busy_s + sum(frames.latencies_ms) / _MS_PER_S
+    are_unknown = state.others.are_unknown or frames.unknown > 0
+    others = replace(state.others, busy_s=busy_s, are_unknown=are_unknown)
+    if not readings.is_new:
+        return replace(state, others=others)
+    elapsed_s = readings.time_s - others.looked_s
+    is_known = readings.gpu_load is not None and not are_unknown
+    if is_known and elapsed_s > 0 and not state.is_released:
+        others = _judged(state, others, readings, elapsed_s)
+    others = replace(others, busy_s=0.0, are_unknown=False, looked_s=readings.time_s)
+    return replace(state, others=others)
+
+
+def _judged(
+    state: GovernorState, others: Others, readings: Readings, elapsed_s: float
+) -> Others:
+    """Note how long they have been there, or gone."""
+    assert readings.gpu_load is not None
+    unexplained = max(0.0, readings.gpu_load - others.busy_s / elapsed_s)
+    taken = unexplained * state.clocks.gpu_mhz / state.top.gpu_mhz
+    if others.are_there:
+        crosses, needed_s = taken < TUNING.others_leave, TUNING.others_calm_s
+    else:
+        is_full = readings.gpu_load > _FULL and unexplained > 1.0 - _FULL
+        crosses, needed_s = is_full or taken > TUNING.others_enter, TUNING.others_s
+    if not crosses:
+        return replace(others, crossed_s=None)
+    crossed_s = readings.time_s if others.crossed_s is None else others.crossed_s
+    if readings.time_s - crossed_s >= needed_s:
+        return replace(others, are_there=not others.are_there, crossed_s=None)
+    return replace(others, crossed_s=crossed_s)

@@ -1,0 +1,1 @@
+"""The GPU of a PC, through NVML."""

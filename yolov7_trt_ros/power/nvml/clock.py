@@ -1,0 +1,86 @@
+"""
+LockedClock: the clock of a GPU in a PC, capped and held by NVML's locked clocks.
+
+NVML cannot read them back: that a call was accepted has to do, and what another program had locked
+before is lost.
+
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from yolov7_trt_ros.errors import PowerError, SettingError
+from yolov7_trt_ros.power.changes.records import GpuRecord
+from yolov7_trt_ros.power.nvml.limits import NvmlChanges
+
+
+class LockedClock:
+    """
+    Locks the clock of a GPU from Volta on.
+
+    Parameters
+    ----------
+    changes
+        Makes the changes.
+
+    Raises
+    ------
+    PowerError
+        The GPU does not tell which clocks it can have.
+
+    """
+
+    name = 'gpu_locked_clocks'
+    unit = 'MHz'
+    note = ''
+
+    def __init__(self, changes: NvmlChanges) -> None:
+        self._changes = changes
+        self._table = changes.limits.clock_table_mhz()
+        changes.adopt(self.name)
+        if not self._table:
+            raise PowerError(
+                'this GPU does not tell which clocks it can have (nvidia-smi -q -d '
+                'SUPPORTED_CLOCKS shows N/A as well), so its clock cannot be limited here'
+            )
+
+    def steps(self) -> tuple[float, ...]:
+        """Return the clocks there are, MHz, rising."""
+        return tuple(map(float, self._table))
+
+    def limit(self, cap: float | None, hold: float | None) -> float:
+        """
+        Cap the clock, and hold it below the cap; without either it is let go.
+
+        Returns
+        -------
+        float
+            The highest clock allowed now, MHz: rounded down to one there is.
+
+        Raises
+        ------
+        SettingError
+            Not above 0 MHz.
+        PowerError
+            As of `NvmlChanges.make`.
+
+        """
+        wanted = [mhz for mhz in (cap, hold) if mhz is not None]
+        if not all(mhz > 0 for mhz in wanted):
+            raise SettingError(f'a limit of the GPU clock needs to be above 0 MHz: {wanted}')
+        table, most = self._table, min(wanted, default=self._table[-1])
+        highest = max((mhz for mhz in table if mhz <= most), default=table[0])
+        if wanted:
+            lowest = table[0] if hold is None else highest
+            change = partial(self._changes.limits.set_max_clock, highest, lowest)
+            self._changes.make(
+                f'-lgc {lowest},{highest}', change, '-rgc', self.name, GpuRecord(None)
+            )
+        elif self._changes.is_left:
+            self.reset()
+        return float(highest)
+
+    def reset(self) -> None:
+        """Free the clock; errors as of `NvmlChanges.make`."""
+        self._changes.undo('-rgc', self._changes.limits.reset_clocks, self.name)

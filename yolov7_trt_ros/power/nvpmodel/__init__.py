@@ -1,0 +1,1 @@
+"""Power modes: what nvpmodel says, and the change to another mode."""

@@ -1,0 +1,147 @@
+"""
+Parse what nvpmodel says: its answers, its refusals and its status file.
+
+Pure text in, frozen values out. Nothing here takes the exit code into account: nvpmodel returns 0
+for much that it did not do, so a change has to be read back.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import re
+
+from yolov7_trt_ros.errors import PowerFormatError
+from yolov7_trt_ros.power.nvpmodel.values import (
+    CurrentMode,
+    parse_value,
+    Refusal,
+    RefusalKind,
+    VerboseValue,
+    without_prefix,
+)
+
+_LONGEST_EXCERPT = 80
+_MODE_LINE = re.compile(r'NV Power Mode:\s*(\S.*)')
+_FAN_LINE = re.compile(r'NV Fan Mode:\s*(\S.*)')
+_ID_LINE = re.compile(r'\d{1,9}', re.ASCII)
+_PROBLEM = re.compile(r'\bNVPM (?:WARN|ERROR)\b')
+_VERBOSE = re.compile(
+    r'PARAM (?P<parameter>\S+): ARG (?P<argument>\S+): PATH (?P<path>\S+): '
+    r'REAL_VAL: (?P<real>.*?) CONF_VAL: ?(?P<conf>.*)'
+)
+_OLD_PATH = re.compile(r'(/\S+) (\S+)')
+_OLD_VALUE = re.compile(r'value = (.*)')
+_STATUS = re.compile(r'\bpmode:\s*(\d{1,9})\b', re.ASCII)
+_REFUSALS: tuple[tuple[RefusalKind, re.Pattern[str]], ...] = (
+    ('chroot', re.compile(r'running in chroot', re.IGNORECASE)),
+    ('reboot', re.compile(r'reboot required|\brebooting\b', re.IGNORECASE)),
+    ('unknown_mode', re.compile(r'bad power mode', re.IGNORECASE)),
+    ('permission', re.compile(
+        r'error opening .*: (?:1|13)$|permission denied|not permitted|root user'
+        r'|password is required|not allowed to|not in the sudoers', re.IGNORECASE,
+    )),
+    ('error', re.compile(r'\bNVPM ERROR\b|^nvpmodel: |^sudo: ')),
+)
+
+
+def parse_query(text: str) -> CurrentMode:
+    """
+    Parse the output of `nvpmodel -q`, with or without --verbose, stdout and stderr together.
+
+    Raises
+    ------
+    PowerFormatError
+        It does not say a mode: none was ever set, or it is not that output.
+
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for index, line in enumerate(lines):
+        match = _MODE_LINE.search(line)
+        if match is not None:
+            return CurrentMode(
+                match[1], _id_after(lines[index + 1:], line), _find_fan_profile(lines),
+                tuple(filter(_PROBLEM.search, lines)),
+            )
+    raise PowerFormatError(
+        'expected a line "NV Power Mode: NAME" from nvpmodel -q, found '
+        f'{text[:_LONGEST_EXCERPT]!r}; if no mode was ever set, set one: sudo nvpmodel -m ID'
+    )
+
+
+def parse_verbose_values(text: str) -> tuple[VerboseValue, ...]:
+    """Return the settings in `nvpmodel -q --verbose`; none where it prints none."""
+    values: list[VerboseValue] = []
+    path_before: tuple[str, str] | None = None
+    for line in map(without_prefix, text.splitlines()):
+        match = _VERBOSE.fullmatch(line)
+        old_value = _OLD_VALUE.fullmatch(line)
+        if match is not None:
+            values.append(VerboseValue(
+                match['parameter'], match['argument'], match['path'],
+                parse_value(match['real']), parse_value(match['conf']),
+            ))
+        elif old_value is not None and path_before is not None:
+            path, conf = path_before
+            values.append(VerboseValue('', '', path, parse_value(old_value[1]), parse_value(conf)))
+        old_path = _OLD_PATH.fullmatch(line)
+        path_before = (old_path[1], old_path[2]) if old_path is not None else None
+    return tuple(values)
+
+
+def parse_status_file(text: str) -> int:
+    """
+    Parse /var/lib/nvpmodel/status: the id of the mode, which anyone may read.
+
+    In a container nvpmodel writes this file and changes nothing.
+
+    Raises
+    ------
+    PowerFormatError
+        It has no `pmode:`.
+
+    """
+    match = _STATUS.search(text)
+    if match is None:
+        raise PowerFormatError(
+            'expected "pmode:0002" in the status file of nvpmodel, found '
+            f'{text[:_LONGEST_EXCERPT]!r}; set a mode to have it written anew'
+        )
+    return int(match[1])
+
+
+def find_refusal(text: str) -> Refusal | None:
+    """
+    Find out why nvpmodel refused, from its output (stdout and stderr, and sudo's).
+
+    Of several lines the weightiest is returned. None is no proof that it was done.
+
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    for kind, pattern in _REFUSALS:
+        for line in lines:
+            if pattern.search(line):
+                return Refusal(kind, line)
+    return None
+
+
+def _id_after(lines: Iterable[str], mode_line: str) -> int:
+    """Return the id: the next line, or behind lines of stderr that got between."""
+    for line in lines:
+        if _ID_LINE.fullmatch(line):
+            return int(line)
+        if not line.startswith('NVPM'):
+            break
+    raise PowerFormatError(
+        f'expected the id of the mode in the line after {mode_line[:_LONGEST_EXCERPT]!r}, '
+        'found none; run nvpmodel -q by hand'
+    )
+
+
+def _find_fan_profile(lines: Iterable[str]) -> str | None:
+    """Return the fan profile that `nvpmodel -q` names."""
+    for line in lines:
+        match = _FAN_LINE.search(line)
+        if match is not None:
+            return match[1]
+    return None

@@ -1,0 +1,386 @@
+"""
+nvpmodel: the power modes of the board, the one in force, and the change to another.
+
+A change counts only when it was read back: nvpmodel's own word and the files below /sys have both
+to show it, since the tool exits with 0 for much that it did not do. It never gets an answer to a
+question, so nothing is rebooted.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+import dataclasses
+import os
+from typing import NoReturn
+
+from yolov7_trt_ros.errors import (
+    PowerCommandError,
+    PowerError,
+    PowerFormatError,
+    PowerPermissionError,
+    PowerRebootError,
+)
+from yolov7_trt_ros.power.board.identity import find_nvpmodel_conf, nvpmodel_status_file
+from yolov7_trt_ros.power.nvpmodel.answers import find_refusal, parse_query, parse_status_file
+from yolov7_trt_ros.power.nvpmodel.conf import parse_conf, parse_modes_verbose
+from yolov7_trt_ros.power.nvpmodel.mode_check import Deviation, find_heat, ModeCheck
+from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, NvpmodelConf, PowerMode, Refusal
+from yolov7_trt_ros.power.root.commands import CommandResult
+from yolov7_trt_ros.power.root.permissions import explain_root_needed
+from yolov7_trt_ros.power.root.root_access import RootAccess
+
+_TOOL = 'nvpmodel'
+# What else nvpmodel complains of, its board may have come about: the board tells.
+_FINAL = ('reboot', 'unknown_mode')
+
+
+@dataclasses.dataclass(frozen=True)
+class _Before:
+    """What was there before a change."""
+
+    mode_id: int | None
+    deviations: tuple[Deviation, ...]
+
+
+class ModeSwitch:
+    """
+    Reads and changes the power mode with nvpmodel.
+
+    Parameters
+    ----------
+    access
+        Makes the changes.
+
+    """
+
+    def __init__(self, access: RootAccess) -> None:
+        self._access = access
+        self._tree = access.tree
+        self._conf: NvpmodelConf | None = None
+        self.check = ModeCheck(self._tree, self.conf)
+
+    def conf(self) -> NvpmodelConf:
+        """
+        Return the modes, from nvpmodel.conf or, where that cannot be read, from the tool.
+
+        Raises
+        ------
+        PowerError
+            There is neither.
+
+        """
+        if self._conf is None:
+            self._conf = self._read_conf()
+        return self._conf
+
+    def find(self, name_or_id: str) -> PowerMode:
+        """
+        Return the mode with this name or id.
+
+        Raises
+        ------
+        PowerError
+            There is none; the message lists those there are.
+
+        """
+        conf = self.conf()
+        mode = conf.find_mode(name_or_id)
+        if mode is None:
+            known = ', '.join(f'{mode.mode_id} {mode.name}' for mode in conf.modes)
+            raise PowerError(
+                f'this board has no power mode {name_or_id!r}; by id or name it has: {known}'
+            )
+        return mode
+
+    def current(self) -> CurrentMode:
+        """
+        Return what `nvpmodel -q` says, or, without that tool, its status file.
+
+        Raises
+        ------
+        PowerError
+            No mode was ever set, or neither can be read.
+
+        """
+        if self._access.runner.find(_TOOL) is None:
+            return self._current_from_file()
+        result = self._access.runner.run([_TOOL, '-q'], timeout_s=self._access.timeout_s)
+        try:
+            return parse_query(result.text)
+        except PowerFormatError as exc:
+            if result.status == 0:
+                raise
+            raise PowerCommandError(
+                f'{_TOOL} -q failed with exit status {result.status}: {result.last_lines}'
+            ) from exc
+
+    def in_force(self, own: Collection[str] = ()) -> CurrentMode:
+        """
+        Return the mode that the board shows: what `current` says, unless the board contradicts it.
+
+        In a container nvpmodel changes its status file and nothing else, and a status file of its
+        own tells nothing of the host. `contradiction` says what does not fit.
+
+        Parameters
+        ----------
+        own
+            Files of limits that this program has set, which say nothing about the mode.
+
+        Raises
+        ------
+        PowerError
+            As of `current`.
+
+        """
+        told = self.current()
+        mode = self.conf().find_mode(told.mode_id)
+        wrong = 'there is no such mode' if mode is None else _join(self._unexplained(mode, own))
+        if not wrong:
+            return told
+        problem = f'nvpmodel says {told.name} ({told.mode_id}), but {wrong}'
+        shown = self._find_shown(own)
+        if shown is None:
+            return dataclasses.replace(told, contradiction=problem)
+        return CurrentMode(
+            shown.name, shown.mode_id, told.fan_profile, told.problems, problem
+        )
+
+    def before(self, own: Collection[str] = ()) -> CurrentMode | None:
+        """
+        Return the mode in force before a change, to go back to; None where nothing tells it.
+
+        Where nvpmodel says that none was ever set, its status file, the default of its conf and
+        the board are asked.
+
+        """
+        try:
+            return self.in_force(own)
+        except PowerFormatError:
+            pass
+        for mode in filter(None, (self.stored(), self._default_mode())):
+            if not self._unexplained(mode, own):
+                return CurrentMode(mode.name, mode.mode_id)
+        shown = self._find_shown(own)
+        return None if shown is None else CurrentMode(shown.name, shown.mode_id)
+
+    def before_or_default(self) -> CurrentMode | None:
+        """Return the mode in force, or, where nothing tells it, that of the first boot."""
+        default_id = self.conf().default_id
+        default = None if default_id is None else CurrentMode('', default_id)
+        return self.before() or default
+
+    def stored(self) -> PowerMode | None:
+        """Return the mode that nvpmodel's status file names; None where it names none."""
+        path = nvpmodel_status_file(self._tree.root)
+        try:
+            return self.conf().find_mode(parse_status_file(path.read_text('utf-8', 'replace')))
+        except (OSError, PowerError):
+            return None
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what changes whenever nvpmodel sets a mode; () where nothing shows it."""
+        try:
+            found = os.stat(nvpmodel_status_file(self._tree.root))
+        except OSError:
+            return ()
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+
+    def switch(self, mode: PowerMode, now: CurrentMode | None) -> CurrentMode:
+        """
+        Change to the mode and read it back.
+
+        Parameters
+        ----------
+        mode
+            The new one.
+        now
+            What `before` has just returned: asking nvpmodel takes a while.
+
+        Raises
+        ------
+        PowerRebootError
+            Only a reboot would set it; the message says which mask differs.
+        PowerPermissionError
+            Root is needed; the message has the sudoers line.
+        PowerCommandError
+            The tool is missing, hangs, ignores the request in a container, fails, or says done
+            and did nothing.
+
+        """
+        before = _Before(None if now is None else now.mode_id, self.check.deviations(mode))
+        result = self._access.run(_TOOL, '-m', str(mode.mode_id))
+        refusal = find_refusal(result.text)
+        if refusal is not None or result.status != 0:
+            return self._believe_board(mode, before, result, refusal) or self._refuse(
+                mode, now, result, refusal
+            )
+        if self._access.dry_run:
+            self._warn_of_reboot(mode, now)
+            return CurrentMode(mode.name, mode.mode_id)
+        return self._read_back(mode, before)
+
+    def contradictions(self, mode: PowerMode, own: Collection[str] = ()) -> tuple[str, ...]:
+        """Return what below /sys is not as the mode has it, heat and limits held up apart."""
+        return tuple(found.text for found in self._unexplained(mode, own))
+
+    def masks_that_differ(self, now: CurrentMode | None, mode: PowerMode) -> str:
+        """Return `TPC_PG_MASK 240 -> 252`; '' where no mask differs or the modes are unknown."""
+        current = None if now is None else self.conf().find_mode(now.mode_id)
+        masks = {} if current is None else current.masks
+        return ', '.join(
+            f'{name} {masks[name]} -> {wanted}'
+            for name, wanted in mode.masks.items() if masks.get(name, wanted) != wanted
+        )
+
+    def commands(self, *, reboot_modes: bool) -> list[tuple[str, ...]]:
+        """
+        Return what sudo has to allow: each mode by its id.
+
+        Without `reboot_modes` only those with the masks of the mode in force: for the others
+        nvpmodel asks whether to reboot the board, and whoever may run it may answer yes.
+        """
+        tool = self._access.require(_TOOL)
+        now = None if reboot_modes else self.before_or_default()
+        return [
+            (tool, '-m', str(mode.mode_id)) for mode in self.conf().modes
+            if reboot_modes or not self.masks_that_differ(now, mode)
+        ]
+
+    def _read_conf(self) -> NvpmodelConf:
+        path = find_nvpmodel_conf(self._tree.root)
+        if path is not None:
+            try:
+                return parse_conf(path.read_text('utf-8', 'replace'))
+            except OSError:
+                pass  # not for this user to read; the tool tells as well
+        if self._access.runner.find(_TOOL) is None:
+            raise PowerCommandError(
+                f'no power modes: neither /etc/nvpmodel.conf nor the tool {_TOOL} is here; this '
+                'is not a Jetson, or a container without them'
+            )
+        result = self._access.runner.run(
+            [_TOOL, '-p', '--verbose'], timeout_s=self._access.timeout_s
+        )
+        return parse_modes_verbose(result.text)
+
+    def _current_from_file(self) -> CurrentMode:
+        path = nvpmodel_status_file(self._tree.root)
+        try:
+            mode_id = parse_status_file(path.read_text('utf-8', 'replace'))
+        except OSError as exc:
+            raise PowerCommandError(
+                f'the power mode is not known: the tool {_TOOL} is not installed here, and '
+                f'{path} cannot be read ({exc.strerror}); this is not a Jetson, or a container'
+            ) from exc
+        mode = self.conf().find_mode(mode_id)
+        return CurrentMode('unknown' if mode is None else mode.name, mode_id)
+
+    def _default_mode(self) -> PowerMode | None:
+        default = self.conf().default_id
+        return None if default is None else self.conf().find_mode(default)
+
+    def _find_shown(self, own: Collection[str]) -> PowerMode | None:
+        """Return the one mode that the board is like; None where several or none are."""
+        fitting = [mode for mode in self.conf().modes if not self.check.deviations(mode, own)]
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _unexplained(self, mode: PowerMode, own: Collection[str]) -> tuple[Deviation, ...]:
+        """Return the deviations from a mode without those that heat or a lock would explain."""
+        heat = find_heat(self._tree)
+        return tuple(
+            found for found in self.check.deviations(mode, own)
+            if found.is_definite or (found.kind == 'below' and not heat)
+        )
+
+    def _believe_board(
+        self, mode: PowerMode, before: _Before, result: CommandResult, refusal: Refusal | None
+    ) -> CurrentMode | None:
+        """Return the mode where the board shows it whatever the tool said; None otherwise."""
+        if refusal is not None and refusal.kind in _FINAL:
+            return None
+        is_chroot = refusal is not None and refusal.kind == 'chroot'
+        if is_chroot and before.mode_id != mode.mode_id:
+            return None
+        if not before.deviations and before.mode_id != mode.mode_id:
+            return None  # this mode and the one before look alike
+        try:
+            now = self._read_back(mode, before)
+        except PowerError:
+            return None
+        line = result.last_lines if refusal is None else refusal.line
+        self._access.report(
+            f'{_TOOL} -m {mode.mode_id} complained ({line}; exit status {result.status}), but the '
+            f'board shows {mode}'
+        )
+        return now
+
+    def _read_back(self, mode: PowerMode, before: _Before) -> CurrentMode:
+        now = self.current()
+        if now.mode_id != mode.mode_id:
+            raise PowerCommandError(
+                f'{_TOOL} -m {mode.mode_id} ended without an error, but the mode is still '
+                f'{now.name} ({now.mode_id}), expected {mode}'
+            )
+        found = self.check.deviations(mode)
+        heat = find_heat(self._tree)
+        definite = [item for item in found if item.is_definite]
+        lower = [item for item in found if item.kind == 'below']
+        unchanged = bool(lower) and found == before.deviations and before.mode_id != mode.mode_id
+        if definite or unchanged or (lower and not heat):
+            raise PowerCommandError(
+                f'{_TOOL} says the mode is {mode}, but the board does not show it: '
+                f'{_join(definite or lower)}. Either nothing was applied, or another program '
+                'holds these'
+            )
+        for item in found:  # only what heat or a lock explains is left
+            why = f'for heat ({heat})' if item.kind == 'below' else 'another program holds it up'
+            self._access.report(f'{mode} is set, except: {item.text}, {why}')
+        return now
+
+    def _warn_of_reboot(self, mode: PowerMode, now: CurrentMode | None) -> None:
+        masks = self.masks_that_differ(now, mode)
+        if masks:
+            self._access.report(f'{mode} would probably need a reboot: {masks}')
+
+    def _refuse(
+        self,
+        mode: PowerMode,
+        now: CurrentMode | None,
+        result: CommandResult,
+        refusal: Refusal | None,
+    ) -> NoReturn:
+        """Raise the error that fits nvpmodel's words; only an unknown text ends as plain."""
+        kind = 'error' if refusal is None else refusal.kind
+        line = result.last_lines if refusal is None else refusal.line
+        if kind == 'reboot':
+            raise PowerRebootError(self._explain_reboot(mode, now))
+        if kind == 'permission':
+            raise PowerPermissionError(
+                explain_root_needed(self._access.runner.user, result.command[-3:], line)
+            )
+        if kind == 'chroot':
+            raise PowerCommandError(
+                f'{_TOOL} ignored the request for {mode} ({line}): it does nothing inside a '
+                f'container, whatever its rights. On the host run: sudo {_TOOL} -m {mode.mode_id}'
+            )
+        raise PowerCommandError(
+            f'{_TOOL} -m {mode.mode_id} did not set {mode}: {line} (exit status {result.status})'
+        )
+
+    def _explain_reboot(self, mode: PowerMode, now: CurrentMode | None) -> str:
+        masks = self.masks_that_differ(now, mode)
+        why = masks or (
+            'no mask differs; nvpmodel asks so once the GPU was used since the last boot, even '
+            'for the active mode'
+        )
+        came_from = '' if now is None else f' from {now.name} ({now.mode_id})'
+        return (
+            f'changing{came_from} to {mode} needs a reboot ({why}). Nothing was changed, and '
+            f'nothing is ever rebooted from here; when it suits, run sudo {_TOOL} -m '
+            f'{mode.mode_id} and answer yes'
+        )
+
+
+def _join(deviations: Collection[Deviation]) -> str:
+    return '; '.join(found.text for found in deviations)

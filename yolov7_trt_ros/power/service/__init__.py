@@ -1,0 +1,1 @@
+"""The power service of a host, for programs in containers."""

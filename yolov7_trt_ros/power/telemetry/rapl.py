@@ -1,0 +1,206 @@
+"""
+Energy counters of x86 processors (RAPL) below /sys/class/powercap; AMD's are there too.
+
+Since 2020 only root may read them, because they betray what other users compute. They count
+microjoules and start again at 0 after `max_energy_range_uj` (some 260 kJ: about an hour at 70 W).
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import time
+
+from yolov7_trt_ros.errors import PowerError, PowerPermissionError
+from yolov7_trt_ros.power.rails import MW_PER_W, RailPower
+from yolov7_trt_ros.power.sysfs import SysfsTree
+from yolov7_trt_ros.power.telemetry.sample import BoardSample
+
+HOW_TO_GRANT = (
+    'RAPL counts the energy of the processor for root only. To let everybody on this machine read '
+    'it until the next boot: sudo chmod a+r /sys/class/powercap/*/energy_uj'
+)
+
+_ZONES = ('/sys/class/powercap/intel-rapl:*', '/sys/class/powercap/intel-rapl-mmio:*')
+_NS_PER_S = 1e9
+_UJ_PER_J = 1e6
+_SHORTEST_NS = 2_000_000
+"""The counters move about once a millisecond: over less than two, power is a lottery."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RaplZone:
+    """
+    A part of the processor whose energy is counted.
+
+    Attributes
+    ----------
+    name
+        'package-0', its parts 'package-0/core', 'package-0/dram'; 'psys' is the whole platform.
+    path
+        Folder of its files.
+    range_uj
+        The counter starts again after this; 0 where it does not say.
+
+    """
+
+    name: str
+    path: str
+    range_uj: int = 0
+
+    @property
+    def energy_path(self) -> str:
+        """File of the counter."""
+        return f'{self.path}/energy_uj'
+
+    @property
+    def in_total(self) -> bool:
+        """
+        Whether it counts in the total.
+
+        Packages do, and the memory beside them. The other parts are within their package, and
+        psys is left out because many boards do not set it up.
+        """
+        return ('/' not in self.name and self.name != 'psys') or self.name.endswith('/dram')
+
+
+def find_rapl_zones(tree: SysfsTree) -> tuple[RaplZone, ...]:
+    """Find the zones; one that is listed twice (by register and by memory) counts once."""
+    names: dict[str, str] = {}
+    zones: dict[str, RaplZone] = {}
+    for path in tree.find(*_ZONES):
+        try:
+            name = tree.read_text(f'{path}/name')
+        except PowerError:
+            continue
+        parent = names.get(path.rsplit(':', 1)[0])
+        names[path] = name if parent is None else f'{parent}/{name}'
+        zones.setdefault(names[path], RaplZone(names[path], path, _range_uj(tree, path)))
+    return tuple(zones.values())
+
+
+def _range_uj(tree: SysfsTree, path: str) -> int:
+    try:
+        return max(0, tree.read_int(f'{path}/max_energy_range_uj'))
+    except PowerError:
+        return 0
+
+
+@dataclasses.dataclass
+class _Counter:
+    """What a zone has counted so far."""
+
+    zone: RaplZone
+    opened_ns: int
+    last_ns: int
+    last_uj: int
+    sum_uj: int = 0
+    current_mw: float | None = None
+
+    def add(self, time_ns: int, energy_uj: int) -> None:
+        if time_ns - self.last_ns < _SHORTEST_NS:
+            return
+        step_uj = energy_uj - self.last_uj
+        if step_uj < 0:
+            step_uj += self.zone.range_uj
+        if step_uj >= 0:
+            self.sum_uj += step_uj
+            seconds = (time_ns - self.last_ns) / _NS_PER_S
+            self.current_mw = step_uj / _UJ_PER_J / seconds * MW_PER_W
+        self.last_ns, self.last_uj = time_ns, energy_uj
+
+    def power(self) -> RailPower | None:
+        if self.current_mw is None:
+            return None
+        seconds = (self.last_ns - self.opened_ns) / _NS_PER_S
+        return RailPower(self.current_mw, self.sum_uj / _UJ_PER_J / seconds * MW_PER_W)
+
+
+class RaplSource:
+    """
+    Power and energy of the processor. Power is that since the sample before.
+
+    Parameters
+    ----------
+    tree
+        Where to read. It stays open when the source is closed.
+    zones
+        What to read; None: looked for.
+    clock_ns
+        Time of a sample.
+
+    """
+
+    def __init__(
+        self,
+        tree: SysfsTree,
+        zones: tuple[RaplZone, ...] | None = None,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._tree = tree
+        self._zones = find_rapl_zones(tree) if zones is None else zones
+        self._clock_ns = clock_ns
+        self._counters: dict[str, _Counter] = {}
+        self._problems: tuple[str, ...] = ()
+        self._count()
+
+    @property
+    def name(self) -> str:
+        """Short, for logs."""
+        return 'rapl'
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether at least one counter could be read last time."""
+        return bool(self._counters) and len(self._problems) < len(self._zones)
+
+    def read(self) -> BoardSample:
+        """Take a sample; without permission it is empty, and `problems` says what to do."""
+        time_ns, current = self._count()
+        powers = {name: counter.power() for name, counter in current.items()}
+        rails = {name: power for name, power in powers.items() if power is not None}
+        energy_j = {name: counter.sum_uj / _UJ_PER_J for name, counter in current.items()}
+        wanted = [zone.name for zone in self._zones if zone.in_total]
+        return BoardSample(
+            time_ns=time_ns,
+            rails=rails,
+            total_mw=_sum({name: rail.current_mw for name, rail in rails.items()}, wanted),
+            energy_j=energy_j,
+            total_energy_j=_sum(energy_j, wanted),
+            problems=tuple(dict.fromkeys(self._problems)),
+        )
+
+    def close(self) -> None:
+        """Do nothing: the tree is the caller's."""
+
+    def _count(self) -> tuple[int, dict[str, _Counter]]:
+        """Read all counters; returns those that could be read."""
+        texts = self._tree.read_all([zone.energy_path for zone in self._zones])
+        time_ns = self._clock_ns()
+        self._problems = tuple(
+            HOW_TO_GRANT if isinstance(text, PowerPermissionError) else str(text)
+            for text in texts.values() if isinstance(text, PowerError)
+        )
+        read: dict[str, _Counter] = {}
+        for zone in self._zones:
+            text = texts[zone.energy_path]
+            if isinstance(text, str) and text.isdecimal():
+                read[zone.name] = self._add(zone, time_ns, int(text))
+        return time_ns, read
+
+    def _add(self, zone: RaplZone, time_ns: int, energy_uj: int) -> _Counter:
+        counter = self._counters.get(zone.name)
+        if counter is None:
+            counter = _Counter(zone, time_ns, time_ns, energy_uj)
+            self._counters[zone.name] = counter
+        counter.add(time_ns, energy_uj)
+        return counter
+
+
+def _sum(values: Mapping[str, float], wanted: list[str]) -> float | None:
+    """Sum the wanted ones; None if one is missing."""
+    if not wanted or any(name not in values for name in wanted):
+        return None
+    return sum(values[name] for name in wanted)

@@ -1,0 +1,262 @@
+"""Telemetry from a running tegrastats, for boards whose rails are not or not visibly in /sys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import os
+from statistics import fmean
+import subprocess
+import threading
+import time
+
+from yolov7_trt_ros.errors import PowerCommandError, PowerFormatError
+from yolov7_trt_ros.power.telemetry.memory import BoardMemory
+from yolov7_trt_ros.power.telemetry.rail_totals import RailTotals
+from yolov7_trt_ros.power.telemetry.sample import BoardSample
+from yolov7_trt_ros.power.telemetry.tegrastats import parse_line
+from yolov7_trt_ros.power.telemetry.tegrastats_values import TegrastatsSample, UnitUse
+
+INTERVAL_MS = 500
+"""The rails are averages over about 430 ms: faster only repeats them."""
+FIRST_LINE_S = 5.0
+"""The first line comes after one interval; a busy board takes its time to start the tool."""
+RESTART_S = 5.0
+"""A tool that ended is started anew, but not more often than this."""
+
+_END_GRACE_S = 2.0
+_MISSED_LINES = 5
+_MS_PER_S = 1e3
+_LONGEST_EXCERPT = 200
+
+NO_RAILS = (
+    'tegrastats shows no power rail; on several releases it does so for root only: run the node '
+    'as root, or start it with sudo'
+)
+
+
+class _Run:
+    """A running tegrastats and the newest of its lines."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        clock_ns: Callable[[], int],
+        totals: RailTotals,
+    ) -> None:
+        self.newest: BoardSample | None = None
+        self.arrived_s = 0.0
+        self.last_words = 'nothing was printed'
+        self.has_ended = False
+        self.has_news = threading.Condition()
+        self._clock_ns = clock_ns
+        self._totals = totals
+        try:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding='utf-8',
+                errors='replace',
+                env={**os.environ, 'LC_ALL': 'C', **environment},
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise PowerCommandError(f'cannot start {command[0]}: {exc}') from exc
+        self._thread = threading.Thread(target=self._listen, name='tegrastats', daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        if self.process.stdout is not None:  # it is a pipe
+            with self.process.stdout as lines:
+                for line in lines:
+                    self._take(line)
+        self.process.wait()
+        with self.has_news:
+            self.has_ended = True
+            self.has_news.notify_all()
+
+    def _take(self, line: str) -> None:
+        """Keep what the line says; anything but a line of values is kept for an error message."""
+        try:
+            sample = sample_from_tegrastats(parse_line(line), self._clock_ns(), self._totals)
+        except PowerFormatError:
+            self.last_words = line.strip()[:_LONGEST_EXCERPT] or self.last_words
+            return
+        with self.has_news:
+            self.newest, self.arrived_s = sample, time.monotonic()
+            self.has_news.notify_all()
+
+    def wait_first(self, timeout_s: float) -> None:
+        """Wait until there is a line, the tool has ended, or it takes too long."""
+        with self.has_news:
+            self.has_news.wait_for(lambda: self.newest or self.has_ended, timeout_s)
+
+    def end(self) -> None:
+        """Ask the tool to end, then make it."""
+        self.process.terminate()
+        try:
+            self.process.wait(_END_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # else it hangs in the kernel
+                self.process.wait(_END_GRACE_S)
+        self._thread.join(_END_GRACE_S)
+
+
+class TegrastatsSource:
+    """
+    Runs tegrastats and hands out the newest of its lines.
+
+    The time of a sample is that at which its line came, so reading faster than the interval gives
+    the same sample again.
+
+    Parameters
+    ----------
+    command
+        The tool; ' --interval' is added.
+    interval_ms
+        Between two lines.
+    environment
+        Variables for the tool besides this process's own.
+    first_line_s
+        How long the first line may take, beyond the interval.
+    clock_ns
+        Time of a sample.
+
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str] = ('tegrastats',),
+        *,
+        interval_ms: int = INTERVAL_MS,
+        environment: Mapping[str, str] | None = None,
+        first_line_s: float = FIRST_LINE_S,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._command = (*command, '--interval', str(interval_ms))
+        self._interval_s = interval_ms / _MS_PER_S
+        self._environment = dict(environment or {})
+        self._first_line_s = first_line_s
+        self._clock_ns = clock_ns
+        self._totals = RailTotals()
+        self._run: _Run | None = None
+        self._started_s = -RESTART_S
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Short, for logs."""
+        return 'tegrastats'
+
+    def read(self) -> BoardSample:
+        """
+        Return the newest line; waits for the first one only.
+
+        Raises
+        ------
+        PowerCommandError
+            The tool cannot be started, has ended, or gives no line any more.
+
+        """
+        with self._lock:
+            run = self._running()
+            run.wait_first(self._interval_s + self._first_line_s)
+            return self._newest_of(run)
+
+    def close(self) -> None:
+        """End the tool."""
+        with self._lock:
+            if self._run is not None:
+                self._run.end()
+            self._run = None
+
+    def _running(self) -> _Run:
+        """Start the tool, also when it ended some time ago."""
+        now_s = time.monotonic()
+        is_over = self._run is not None and self._run.has_ended
+        if self._run is None or (is_over and now_s - self._started_s >= RESTART_S):
+            self._run = _Run(
+                self._command, self._environment, self._clock_ns, self._totals
+            )
+            self._started_s = now_s
+        return self._run
+
+    def _newest_of(self, run: _Run) -> BoardSample:
+        if run.has_ended:
+            raise PowerCommandError(
+                f'{self._command[0]} ended with status {run.process.returncode}; '
+                f'the last it said: {run.last_words}'
+            )
+        if run.newest is None:
+            raise PowerCommandError(
+                f'{self._command[0]} should give a line each {self._interval_s:g} s and gave '
+                f'none; the last it said: {run.last_words}'
+            )
+        age_s = time.monotonic() - run.arrived_s
+        if age_s > self._interval_s * _MISSED_LINES + self._first_line_s:
+            raise PowerCommandError(
+                f'{self._command[0]} has given no line for {age_s:.0f} s; it hangs, probably in '
+                'the kernel, as a read of the same files would'
+            )
+        return run.newest
+
+
+def sample_from_tegrastats(
+    line: TegrastatsSample, time_ns: int, totals: RailTotals | None = None
+) -> BoardSample:
+    """
+    Turn a parsed line into a sample, without gated sensors and cores that are off.
+
+    Parameters
+    ----------
+    line
+        As parsed.
+    time_ns
+        When it came.
+    totals
+        Knows the rails of the lines before; None: there were none.
+
+    """
+    temperatures = {name: temp for name, temp in line.temperatures_c.items() if temp is not None}
+    units = {**_units(line), **{f'cpu{index}': cpu for index, cpu in enumerate(line.cpus)}}
+    loads = {
+        name: unit.load_percent for name, unit in units.items() if unit.load_percent is not None
+    }
+    cores = [cpu.load_percent for cpu in line.cpus if cpu.load_percent is not None]
+    if cores:
+        loads['cpu'] = fmean(cores)
+    total = (totals or RailTotals()).total(line.rails)
+    reason = total.reason or ('' if line.rails else NO_RAILS)
+    return BoardSample(
+        time_ns=time_ns,
+        rails=dict(line.rails),
+        total_mw=total.milliwatt,
+        temperatures_c=temperatures,
+        clocks_mhz={name: unit.mhz for name, unit in units.items() if unit.mhz is not None},
+        loads_percent=loads,
+        memory=_memory(line),
+        problems=(reason,) if reason else (),
+    )
+
+
+def _memory(line: TegrastatsSample) -> BoardMemory | None:
+    ram, swap = line.ram, line.swap
+    if ram is None:
+        return None
+    return BoardMemory(
+        ram.total_mib, max(0.0, ram.total_mib - ram.used_mib),
+        0.0 if swap is None else swap.total_mib,
+        0.0 if swap is None else max(0.0, swap.total_mib - swap.used_mib),
+        ram.largest_free_mib, ram.largest_free_count,
+    )
+
+
+def _units(line: TegrastatsSample) -> dict[str, UnitUse]:
+    named = {'gpu': line.gpu, 'emc': line.emc}
+    units = {name: unit for name, unit in named.items() if unit is not None and unit.on}
+    return {**units, **{name.lower(): unit for name, unit in line.engines.items() if unit.on}}

@@ -1,0 +1,1 @@
+"""Bags without ROS: MCAP and SQLite files, read and written."""

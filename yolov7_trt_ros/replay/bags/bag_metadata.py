@@ -1,0 +1,74 @@
+"""What the metadata.yaml of a bag folder says: hints, for the files themselves are what counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.replay.bags.rosbags_adapter import DAMAGE, one_line, read_yaml
+
+NAME = 'metadata.yaml'
+_DAMAGE: tuple[type[BaseException], ...] = (*DAMAGE, AttributeError)
+_LARGEST_BYTES = 1 << 21
+"""Of a bag of 200 topics it has about 300 kB; YAML is slow to read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BagMetadata:
+    """
+    What metadata.yaml says.
+
+    Attributes
+    ----------
+    files
+        Names of the storage files, without folders: none can be outside that of the bag.
+    topics
+        Message type by topic.
+    counts
+        Messages by topic.
+
+    """
+
+    files: tuple[str, ...]
+    topics: dict[str, str]
+    counts: dict[str, int]
+
+
+def read_metadata(folder: Path) -> BagMetadata:
+    """
+    Read the metadata.yaml of a bag folder.
+
+    Raises
+    ------
+    BagError
+        It is missing, too large, or not in the form that rosbag2 writes.
+
+    """
+    path = folder / NAME
+    try:
+        with path.open('rb') as file:
+            data = file.read(_LARGEST_BYTES + 1)
+        if len(data) > _LARGEST_BYTES:
+            raise BagError(f'{path} is larger than {_LARGEST_BYTES} bytes, so it is not read')
+        told = read_yaml(data.decode('utf-8-sig'))['rosbag2_bagfile_information']
+        names = told['relative_file_paths'] or []
+        topics = [_topic(entry) for entry in told.get('topics_with_message_count') or []]
+        files = tuple(dict.fromkeys(PurePosixPath(str(name)).name for name in names))
+    except FileNotFoundError as exc:
+        raise BagError(
+            f'{folder} has no {NAME}: the recorder did not end properly'
+        ) from exc
+    except _DAMAGE as exc:
+        raise BagError(f'cannot understand {path}: {one_line(exc)}') from exc
+    counts: dict[str, int] = {}
+    for name, _, count in topics:
+        counts[name] = counts.get(name, 0) + count
+    return BagMetadata(files, {name: kind for name, kind, _ in topics}, counts)
+
+
+def _topic(entry: Any) -> tuple[str, str, int]:
+    """Return name, type and number of messages of one entry."""
+    metadata = entry['topic_metadata']
+    return str(metadata['name']), str(metadata['type']), max(0, int(entry['message_count']))

@@ -1,0 +1,194 @@
+"""Open a bag: its files one by one, whatever metadata.yaml says, and what is amiss with them."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Collection, Iterator, Sequence
+import contextlib
+from pathlib import Path
+import tempfile
+from typing import Protocol
+import weakref
+
+from yolov7_trt_ros.core.plain_text import listed
+from yolov7_trt_ros.errors import BagError, InputError
+from yolov7_trt_ros.replay.bags.bag_metadata import BagMetadata, NAME, read_metadata
+from yolov7_trt_ros.replay.bags.mcap_file import MCAP_MAGIC, McapFile
+from yolov7_trt_ros.replay.bags.rosbags_adapter import RawMessage
+from yolov7_trt_ros.replay.bags.sqlite_file import SQLITE_MAGIC, SqliteFile
+from yolov7_trt_ros.replay.bags.unpacking import unpack_file, ZSTD_MAGIC
+from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES, natural_key, read_head
+
+_PACKED_SUFFIX = '.zstd'
+_SHOWN = 5
+
+
+class BagPart(Protocol):
+    """One file of a bag; `definitions` is the text of each message type it tells, `qos` too."""
+
+    topics: dict[str, str]
+    definitions: dict[str, str]
+    qos: dict[str, str]
+    counts: dict[str, int]
+    warning: str
+
+    def messages(self, topics: Collection[str]) -> Iterator[RawMessage | BagError]:
+        """Yield the messages of some topics in recording order."""
+
+
+class OpenBag:
+    """
+    The files of a bag, opened; nothing of them is kept open.
+
+    Parameters
+    ----------
+    path
+        Bag folder, or a bare .mcap or .db3 file, also compressed as a whole with zstd.
+
+    Attributes
+    ----------
+    parts
+        The files that could be opened, in recording order.
+    topics
+        Message type by topic, of metadata.yaml and of the files.
+    stated
+        Messages by topic that metadata.yaml or the files state, whichever are more.
+    warnings
+        What is not as it should be.
+    errors
+        What is lost.
+
+    Raises
+    ------
+    BagError
+        Missing, no bag, or not one of its files can be read.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.warnings: list[str] = []
+        self.errors: list[BagError] = []
+        if not path.exists():
+            raise BagError(f'no such bag: {path}')
+        metadata = BagMetadata((), {}, {})
+        files = [path]
+        if path.is_dir():
+            try:
+                metadata = read_metadata(path)
+            except BagError as exc:
+                self.warnings.append(str(exc))
+            files = self._choose_files(metadata)
+        self.parts = self._open(files)
+        self.warnings += [part.warning for part in self.parts if part.warning]
+        self.topics = dict(metadata.topics)
+        held: collections.Counter[str] = collections.Counter()
+        for part in self.parts:
+            self.topics |= part.topics
+            held.update(part.counts)
+        self._compare_counts(metadata, held)
+        self.stated = {
+            topic: max(metadata.counts.get(topic, 0), held[topic]) for topic in self.topics
+        }
+
+    def missing(self, topics: Collection[str], found: collections.Counter[str]) -> list[BagError]:
+        """Return an error for each topic of which fewer messages were found than are stated."""
+        return [
+            BagError(
+                f'{self.path}: {topic} should have {self.stated[topic]} messages, '
+                f'{found[topic]} could be read'
+            )
+            for topic in topics
+            if found[topic] < self.stated.get(topic, 0)
+        ]
+
+    def _choose_files(self, metadata: BagMetadata) -> list[Path]:
+        """Return the storage files of a folder: those that metadata.yaml names, else all."""
+        there = _storage_files(self.path)
+        named = [self.path / name for name in metadata.files]
+        lost = [file.name for file in named if not file.is_file()]
+        if not there and not named:
+            raise BagError(
+                f'{self.path} is no bag: neither {NAME} nor .mcap or .db3 files in it'
+            )
+        if not named:
+            return there
+        if lost:
+            self.errors.append(BagError(
+                f'{self.path}: {NAME} names files that are not there: {listed(lost, _SHOWN)}'
+            ))
+            return there
+        others = [file.name for file in there if file not in named]
+        if others:
+            self.warnings.append(
+                f'{self.path}: not read, for {NAME} does not name it: {listed(others, _SHOWN)}'
+            )
+        return named
+
+    def _open(self, files: Sequence[Path]) -> list[BagPart]:
+        parts: list[BagPart] = []
+        for file in files:
+            try:
+                parts.append(_open_file(file))
+            except InputError as exc:
+                self.errors.append(exc if isinstance(exc, BagError) else BagError(str(exc)))
+        if not parts:
+            raise self.errors[0]
+        return parts
+
+    def _compare_counts(self, metadata: BagMetadata, held: collections.Counter[str]) -> None:
+        """Warn where the files hold more than metadata.yaml says."""
+        if not metadata.files:
+            return
+        differ = [topic for topic in held if held[topic] > metadata.counts.get(topic, 0)]
+        if differ:
+            topic = differ[0]
+            self.warnings.append(
+                f'{self.path}: {NAME} is wrong for {len(differ)} of {len(self.topics)} topics: it '
+                f'states {metadata.counts.get(topic, 0)} messages of {topic}, the files hold '
+                f'{held[topic]}; the files are read'
+            )
+
+
+def _storage_files(folder: Path) -> list[Path]:
+    """Return the storage files in a folder, in the order they were recorded."""
+    try:
+        files = sorted(folder.iterdir(), key=natural_key)
+    except OSError as exc:
+        raise BagError(f'cannot read {folder}: {exc.strerror}') from exc
+    found = [file for file in files if file.name.lower().endswith(BAG_SUFFIXES)]
+    names = {file.name for file in found}
+    # `ros2 bag play` leaves what it has unpacked beside the packed file
+    return [
+        file for file in found
+        if not (file.suffix == _PACKED_SUFFIX and file.name.removesuffix(_PACKED_SUFFIX) in names)
+    ]
+
+
+def _open_file(path: Path) -> BagPart:
+    """Open a storage file by what it holds; its suffix does not matter."""
+    head = read_head(path)
+    if head.startswith(ZSTD_MAGIC):
+        return _open_packed(path)
+    if head.startswith(SQLITE_MAGIC):
+        return SqliteFile(path)
+    if head.startswith(MCAP_MAGIC):
+        return McapFile(path)
+    if not any(head):
+        raise BagError(f'{path} is empty: nothing was written to it before the recorder ended')
+    raise BagError(
+        f'{path} is neither an MCAP nor an SQLite file: it starts with {head[:8].hex(" ")}'
+    )
+
+
+def _open_packed(path: Path) -> BagPart:
+    """Open a file that is compressed as a whole: unpacked for as long as the part is used."""
+    with contextlib.ExitStack() as stack:
+        folder = tempfile.TemporaryDirectory(prefix='yolov7_trt_bag_')
+        stack.callback(folder.cleanup)
+        file = unpack_file(path, Path(folder.name))
+        if read_head(file).startswith(ZSTD_MAGIC):
+            raise BagError(f'{path} is compressed twice; unpack it with: zstd -d')
+        part = _open_file(file)
+        weakref.finalize(part, stack.pop_all().close)
+    return part

@@ -1,0 +1,1 @@
+"""Labels, and the average precision of a detector on them."""

@@ -1,0 +1,1 @@
+"""A benchmark: measured, kept as JSON, shown as tables and a page."""

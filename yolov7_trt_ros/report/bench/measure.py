@@ -1,0 +1,247 @@
+"""
+Measure one opened model: latency and frame rate of network and of whole frames, and energy.
+
+The detector, what times its network and what meters power come in as arguments. Pictures are
+shown in turn, from memory; the first runs of each batch size are not counted.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import time
+from typing import Protocol, TypeVar
+
+from yolov7_trt_ros.core.detector import Detector, DetectSettings
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.latency import percentiles_ms
+from yolov7_trt_ros.errors import Yolov7TrtError
+from yolov7_trt_ros.report.bench.row import BatchResult, Energy, Speed
+
+T = TypeVar('T')
+
+HOST_CLOCK = 'host clock'
+NS_PER_S = 1_000_000_000
+LEAST_RUNS = 10
+WARM_UP_RUNS = 5
+LATENCY_SETTINGS = DetectSettings()
+"""What a robot runs with by default, not the low threshold of average precision."""
+
+
+class NetworkClock(Protocol):
+    """Times the network alone, as engine/network_timer.py does."""
+
+    @property
+    def clock(self) -> str:
+        """`host clock` or `CUDA events`."""
+
+    @property
+    def sample(self) -> Callable[[Sequence[ImageView]], list[int]]:
+        """Return what takes images and returns nanoseconds of one or more runs."""
+
+    @property
+    def by_detector(self) -> bool:
+        """Whether it is no more than what the detector says of each frame (`infer_ns`)."""
+
+
+class PowerMeter(Protocol):
+    """Meters power while something runs."""
+
+    def measure(self, work: Callable[[], int]) -> Energy:
+        """
+        Run `work`, which returns how many frames it did, and return what it took.
+
+        Raises
+        ------
+        PowerError
+            Nothing tells power here, or it could not be read.
+
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchPlan:
+    """
+    How long to measure.
+
+    Attributes
+    ----------
+    seconds
+        For each of: network, end to end, energy; at each batch size.
+    least_runs
+        Even if they take longer.
+    warm_up_runs
+        Before the first that counts, at least; and for a fifth of `seconds`, and every picture
+        twice where that takes no longer than `seconds`.
+
+    """
+
+    seconds: float
+    least_runs: int = LEAST_RUNS
+    warm_up_runs: int = WARM_UP_RUNS
+
+
+def measure_batch(
+    detector: Detector,
+    pictures: Sequence[ImageView],
+    batch: int,
+    plan: BenchPlan,
+    *,
+    open_clock: Callable[[int], NetworkClock],
+    meter: PowerMeter,
+) -> BatchResult:
+    """
+    Measure one batch size; what cannot be is None with its reason.
+
+    Parameters
+    ----------
+    detector, pictures
+        What runs end to end, and on what, over and over again.
+    batch
+        Images at once.
+    plan
+        How long to measure.
+    open_clock
+        Returns what times the network at a batch size; raises one of our errors where the model
+        does not take it.
+    meter
+        Power over the frames, end to end.
+
+    """
+    clock, why_no_network = _tried(lambda: open_clock(batch))
+    network: Speed | None = None
+    end_to_end: Speed | None = None
+    if clock is not None and clock.by_detector:
+        both, why_no_end_to_end = _tried(lambda: time_both(detector, pictures, batch, plan))
+        why_no_network = why_no_end_to_end
+        network, end_to_end = both or (None, None)
+    else:
+        if clock is not None:
+            network, why_no_network = _tried(
+                lambda: _speed(clock.sample, pictures, batch, plan, clock.clock)
+            )
+        end_to_end, why_no_end_to_end = _tried(
+            lambda: time_both(detector, pictures, batch, plan)[1]
+        )
+    energy, why_no_energy = None, why_no_end_to_end
+    if end_to_end is not None:
+        energy, why_no_energy = _tried(
+            lambda: meter.measure(lambda: run_frames(detector, pictures, batch, plan.seconds))
+        )
+    return BatchResult(
+        batch, network, end_to_end, energy, why_no_network, why_no_end_to_end, why_no_energy
+    )
+
+
+def _tried(measure: Callable[[], T]) -> tuple[T | None, str]:
+    try:
+        return measure(), ''
+    except Yolov7TrtError as exc:
+        return None, ' '.join(str(exc).split())
+
+
+def time_both(
+    detector: Detector, pictures: Sequence[ImageView], batch: int, plan: BenchPlan
+) -> tuple[Speed, Speed]:
+    """
+    Time frames from image bytes in host memory to Detections, and the network within.
+
+    Returns
+    -------
+    network
+        As the detector says; on a GPU that is the wait for all that it does.
+    end to end
+        By the clock here.
+
+    """
+    infer_ns: list[int] = []
+
+    def sample(images: Sequence[ImageView]) -> list[int]:
+        start = time.perf_counter_ns()
+        _, timings = detector.detect_batch(images, LATENCY_SETTINGS)
+        total_ns = time.perf_counter_ns() - start
+        infer_ns.append(timings.infer_ns)
+        return [total_ns]
+
+    end_to_end = _speed(sample, pictures, batch, plan, HOST_CLOCK)
+    return _as_speed(infer_ns[-end_to_end.runs:], batch, HOST_CLOCK), end_to_end
+
+
+def run_frames(
+    detector: Detector, pictures: Sequence[ImageView], batch: int, seconds: float
+) -> int:
+    """Detect without a pause for a time; return how many images that were."""
+    done = 0
+    end_ns = time.perf_counter_ns() + round(seconds * NS_PER_S)
+    for images in rotation(pictures, batch):
+        detector.detect_batch(images, LATENCY_SETTINGS)
+        done += batch
+        if time.perf_counter_ns() >= end_ns:
+            break
+    return done
+
+
+def rotation(pictures: Sequence[ImageView], batch: int) -> Iterator[list[ImageView]]:
+    """
+    Give batches of pictures in turn, for ever.
+
+    The batches repeat after as many as there are pictures, so that an engine that keeps something
+    for each combination of picture sizes meets no new ones after that.
+
+    """
+    count = len(pictures)
+    starts = [start * batch % count for start in range(count)]
+    batches = [[pictures[(start + i) % count] for i in range(batch)] for start in starts]
+    while True:
+        yield from batches
+
+
+def _speed(
+    sample: Callable[[Sequence[ImageView]], list[int]],
+    pictures: Sequence[ImageView],
+    batch: int,
+    plan: BenchPlan,
+    clock: str,
+) -> Speed:
+    batches = rotation(pictures, batch)
+    _warm_up(sample, batches, plan, rounds=2 * len(pictures))
+    samples_ns = _samples(sample, batches, plan.seconds, plan.least_runs)
+    return _as_speed(samples_ns, batch, clock)
+
+
+def _as_speed(samples_ns: Sequence[int], batch: int, clock: str) -> Speed:
+    fps = batch * len(samples_ns) * NS_PER_S / max(1, sum(samples_ns))
+    return Speed(len(samples_ns), percentiles_ms(samples_ns), round(fps, 2), clock)
+
+
+def _warm_up(
+    sample: Callable[[Sequence[ImageView]], list[int]],
+    batches: Iterator[list[ImageView]],
+    plan: BenchPlan,
+    rounds: int,
+) -> None:
+    """
+    Show every picture twice, as long as that takes no longer than the measurement.
+
+    An engine prepares itself for the size of a picture at its first sight, and captures a graph.
+
+    """
+    done = len(_samples(sample, batches, plan.seconds / 5, plan.warm_up_runs))
+    end_ns = time.perf_counter_ns() + round(plan.seconds * NS_PER_S)
+    while done < rounds and time.perf_counter_ns() < end_ns:
+        sample(next(batches))
+        done += 1
+
+
+def _samples(
+    sample: Callable[[Sequence[ImageView]], list[int]],
+    batches: Iterator[list[ImageView]],
+    seconds: float,
+    least: int,
+) -> list[int]:
+    samples_ns: list[int] = []
+    end_ns = time.perf_counter_ns() + round(seconds * NS_PER_S)
+    while len(samples_ns) < least or time.perf_counter_ns() < end_ns:
+        samples_ns += sample(next(batches))
+    return samples_ns

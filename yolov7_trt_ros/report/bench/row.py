@@ -1,0 +1,255 @@
+"""
+One row of a benchmark: a model in an engine on a machine, measured; and all rows together.
+
+What could not be measured is None with a reason beside it. A record holds names of files, never
+their folders, so that it can be published as it is.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import json
+from typing import Any
+
+from yolov7_trt_ros.core.latency import Percentiles
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """
+    Repeated runs of one batch.
+
+    Attributes
+    ----------
+    runs
+        How many were timed.
+    latency_ms
+        Of one run, whatever its batch.
+    fps
+        Images a second: all images over the sum of all runs.
+    clock
+        What timed them: `host clock` or `CUDA events`.
+
+    """
+
+    runs: int
+    latency_ms: Percentiles
+    fps: float
+    clock: str = 'host clock'
+
+
+@dataclasses.dataclass(frozen=True)
+class Energy:
+    """
+    Power over a run from end to end, that of the whole source: idle power is in it.
+
+    Attributes
+    ----------
+    source
+        `nvml`, `sysfs`, `tegrastats`, `rapl`, or several with plus signs.
+    rails
+        What the total is made of, by the source's names.
+    seconds
+        How long was measured.
+    watts, joules_per_frame
+        Means over that time.
+    clocks_mhz, hottest_c
+        Mean clocks under this load, and the warmest sensor at its end.
+
+    """
+
+    source: str
+    rails: tuple[str, ...]
+    seconds: float
+    watts: float
+    joules_per_frame: float
+    clocks_mhz: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    hottest_c: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchResult:
+    """What was measured with one number of images at once; a `why_no_` tells what was not."""
+
+    batch: int
+    network: Speed | None = None
+    end_to_end: Speed | None = None
+    energy: Energy | None = None
+    why_no_network: str = ''
+    why_no_end_to_end: str = ''
+    why_no_energy: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """Average precision as COCO computes it, and over how many images."""
+
+    ap50: float
+    ap: float
+    images: int
+    failed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """
+    Where a row was measured.
+
+    Attributes
+    ----------
+    machine
+        Short, for tables: the board, the GPU, else the processor.
+    facts
+        Processor, cores, memory, GPU, driver, power mode, power limit, operating system, ...
+    versions
+        Of the packages a result depends on.
+    clocks_mhz
+        Before the first row.
+    idle_watts
+        Before the first row; None where nothing tells power.
+    busy
+        What is to be said of other work on the machine before the first row; '' for none.
+
+    """
+
+    machine: str
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    clocks_mhz: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    idle_watts: float | None = None
+    busy: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """
+    What was shown to the model; rows of different data do not stand in one table.
+
+    Attributes
+    ----------
+    pictures
+        How many different ones were timed, in turn.
+    pictures_sha256
+        Of their names and contents.
+    labelled
+        Images that average precision was computed over; 0 without labels.
+    labels_sha256
+        Of the labels and names of those; '' without.
+
+    """
+
+    pictures: int
+    pictures_sha256: str
+    labelled: int = 0
+    labels_sha256: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchRow:
+    """
+    A model in an engine on a machine.
+
+    Attributes
+    ----------
+    name
+        For people; the first column.
+    model
+        Name of the file.
+    engine
+        `ONNX Runtime 1.23 (CPU)`; '' if it did not open.
+    precision
+        `fp32`, `fp16`, `int8`, `mixed`, ...; '' where it is not known.
+    size_bytes
+        Of the file.
+    network_wh
+        Network input; None if it did not open.
+    batches
+        Results by number of images at once.
+    gpu_memory_mb
+        Taken while it ran, contexts and libraries included; None without a GPU that tells.
+    accuracy
+        None without labels.
+    why_no_accuracy
+        What kept it from being measured.
+    why_not
+        What kept the whole row from running; '' if it ran.
+    facts
+        What the engine tells of itself: memory strategy, graphs, ...
+    measured
+        ISO 8601, UTC.
+
+    """
+
+    name: str
+    model: str
+    where: Where
+    data: Data
+    engine: str = ''
+    precision: str = ''
+    size_bytes: int = 0
+    network_wh: tuple[int, int] | None = None
+    batches: tuple[BatchResult, ...] = ()
+    gpu_memory_mb: float | None = None
+    accuracy: Accuracy | None = None
+    why_no_accuracy: str = ''
+    why_not: str = ''
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    measured: str = ''
+
+    def batch(self, size: int) -> BatchResult:
+        """Return the result of a batch size; an empty one where it was not measured."""
+        found = [result for result in self.batches if result.batch == size]
+        return found[0] if found else BatchResult(size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """
+    A whole benchmark.
+
+    Attributes
+    ----------
+    title, notes
+        Heading of the pages, and sentences of whoever measured.
+    settings
+        How it was measured: seconds, warm-up, thresholds, letterbox; JSON-ready.
+    rows
+        In the order of the tables; the others are compared with the first that ran.
+
+    """
+
+    title: str
+    settings: Mapping[str, Any]
+    rows: tuple[BenchRow, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """All that any row was measured with, ascending."""
+        return tuple(sorted({result.batch for row in self.rows for result in row.batches}))
+
+    def to_json(self) -> bytes:
+        """Return the benchmark as JSON."""
+        rows = [_row_record(row) for row in self.rows]
+        record = {'format': FORMAT, **dataclasses.asdict(self), 'rows': rows}
+        text = json.dumps(record, indent=1, ensure_ascii=False) + '\n'
+        return text.encode(errors='backslashreplace')  # half a surrogate, as JSON writes it
+
+
+def _row_record(row: BenchRow) -> dict[str, Any]:
+    batches = [
+        dataclasses.asdict(each)
+        | {'network': _speed_record(each.network), 'end_to_end': _speed_record(each.end_to_end)}
+        for each in row.batches
+    ]
+    return dataclasses.asdict(row) | {'batches': batches}
+
+
+def _speed_record(speed: Speed | None) -> dict[str, Any] | None:
+    if speed is None:
+        return None
+    return dataclasses.asdict(speed) | {'latency_ms': speed.latency_ms.as_record()}

@@ -1,0 +1,1 @@
+"""The detections of two runs over one recording, compared."""

@@ -1,0 +1,1 @@
+"""What became of the layers of a model in a built engine."""
