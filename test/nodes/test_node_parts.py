@@ -192,6 +192,13 @@ def test_rate_limit_never_admits_more_than_its_rate(gaps, rate):
     assert len(admitted) <= span_s * rate + 2 + 1e-3
 
 
+@pytest.mark.parametrize('boot_ns', [1, NS_PER_S, 10**6 * NS_PER_S])
+def test_rate_limit_is_the_same_however_long_the_machine_is_up(boot_ns):
+    limit = RateLimit()
+    assert limit.admitted_until(boot_ns, 1e-3, 3) == 3
+    assert [limit.admits(boot_ns + each, 1e-3) for each in (0, 1, 2)] == [True, True, False]
+
+
 def test_statistics_count_and_rate():
     statistics = TopicStatistics()
     assert statistics.rates_hz(NS_PER_S) == (0.0, 0.0)

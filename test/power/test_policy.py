@@ -322,6 +322,26 @@ def test_a_gpu_that_others_use_keeps_its_clock():
     assert loop.state.clocks.gpu_mhz < 500.0
 
 
+@pytest.mark.parametrize('start_s', [1.0, 64.0, 2.0**20])
+def test_decisions_do_not_depend_on_how_long_the_machine_is_up(start_s: float) -> None:
+    def clocks_over_time(start_s: float) -> list[ClockState]:
+        loop = Loop(8.0, noise=0.05, period_s=1 / 32)  # exact in a float, however late
+        loop.time_s, loop.state = start_s, GovernorState.start(STATES, start_s)
+        taken = []
+        for step in range(40 * 32):
+            loop.work_ms = 8.0 if step < 20 * 32 else 20.0
+            loop.temperature_c = 85.0 if 400 < step < 500 else 50.0
+            latency_ms = loop.latency_ms()
+            loop.time_s += loop.period_s
+            readings = replace(loop.readings(), gpu_load=min(1.0, latency_ms / 32.0))
+            loop.state, _ = decide(loop.state, readings, FrameWindow((latency_ms,)), loop.limits)
+            taken.append(loop.state.clocks)
+        return taken
+
+    taken = clocks_over_time(start_s)
+    assert taken == clocks_over_time(0.0) and len(set(taken)) > 3
+
+
 # ---- several detectors, and a memory clock that is only read
 
 

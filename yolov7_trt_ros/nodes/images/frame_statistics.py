@@ -185,6 +185,10 @@ class RemovedTopics:
         return total
 
 
+_LONG_AGO_NS = -2**62
+"""Before all times of the monotonic clock, which may have begun a second ago."""
+
+
 class RateLimit:
     """
     Let at most so many frames per second through, evenly spaced.
@@ -200,7 +204,7 @@ class RateLimit:
     """
 
     def __init__(self) -> None:
-        self.due_ns = 0
+        self.due_ns = _LONG_AGO_NS
 
     def admits(self, now_ns: int, max_rate_hz: float) -> bool:
         """Return whether a frame that arrives now is within the rate; 0 means no limit."""

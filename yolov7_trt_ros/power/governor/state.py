@@ -454,6 +454,7 @@ class GovernorState:
             candidates=states, top=states[-1], clocks=states[-1],
             since_s=time_s, last_frame_s=time_s, timed_s=time_s,
             ceiling=Ceiling(max(state.gpu_mhz for state in states), time_s),
+            others=Others(looked_s=time_s),
         )
 
     @property
