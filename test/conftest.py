@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import contextlib
+import faulthandler
 import importlib
 import importlib.util
 import os
@@ -10,6 +12,7 @@ from pathlib import Path
 import signal
 from typing import Any
 
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 import pytest
 
@@ -48,6 +51,19 @@ if importlib.util.find_spec('torch') is None:
     if 'torch' in _REQUIRED:
         raise pytest.UsageError('REQUIRE_TESTS=torch, but torch is not installed')
     collect_ignore_glob.append('*/test_torch_*.py')
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End a process that hangs in C, which no signal of pytest-timeout ends; show its stacks."""
+    hung_s = float(item.config.getini('timeout')) + 120.0
+    faulthandler.dump_traceback_later(
+        hung_s, exit=True, file=item.config.stash[fault_handler_stderr_fd_key]
+    )
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_report_header() -> list[str]:
