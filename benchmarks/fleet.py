@@ -31,7 +31,7 @@ from regression import write_bag
 import skimage.data
 
 from yolov7_trt_ros.cli.fleet.dask_runs import dask_runner
-from yolov7_trt_ros.cli.fleet.fleet import Task
+from yolov7_trt_ros.cli.fleet.tasks import Task
 
 HERE = Path(__file__).parent
 PROGRAM = [sys.executable, '-m', 'yolov7_trt_ros']

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.cli.verbs.detect import OutputNames
+from yolov7_trt_ros.cli.work.output_names import OutputNames
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]

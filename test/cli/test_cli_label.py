@@ -21,9 +21,10 @@ import pytest
 import yaml
 
 from yolov7_trt_ros.cli import output
-from yolov7_trt_ros.cli.fleet import fleet, label_tasks
+from yolov7_trt_ros.cli.fleet import label_tasks
 from yolov7_trt_ros.cli.fleet.drives import name_drives
 from yolov7_trt_ros.cli.fleet.label_folder import LabelFolder
+from yolov7_trt_ros.cli.fleet.runner import open_runner
 from yolov7_trt_ros.cli.main import build_parser, main
 from yolov7_trt_ros.cli.verbs import label
 from yolov7_trt_ros.cli.work.frame_journal import FrameJournal
@@ -260,7 +261,7 @@ def test_a_picture_that_is_replaced_meanwhile_has_no_labels_of_the_one_before(
         ['label', str(source), '-o', str(out), '--format', 'coco', *SIZE])
     args.class_map = {}
     drives = {'source': source}
-    with WorkFolder(out, 'label', {}) as work, fleet.runner(args) as run:
+    with WorkFolder(out, 'label', {}) as work, open_runner(args) as run:
         record = label._look(args, drives, work, run)['source']
         shutil.copy(source / 'coffee.jpg', source / 'astronaut.jpg')
         frames = [LabelledFrame.of_record(each) for each in record['frames']]

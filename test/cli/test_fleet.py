@@ -25,8 +25,9 @@ from rosbags.typesys import get_typestore, Stores
 import skimage.data
 
 from yolov7_trt_ros.cli.fleet import dask_runs as fleet_dask
-from yolov7_trt_ros.cli.fleet.fleet import run_all, Task
 from yolov7_trt_ros.cli.fleet.progress import fleet_progress, progress_text
+from yolov7_trt_ros.cli.fleet.runner import run_all
+from yolov7_trt_ros.cli.fleet.tasks import Task
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.cli.work.work_folder import STATE
 from yolov7_trt_ros.errors import InputError, ModelError

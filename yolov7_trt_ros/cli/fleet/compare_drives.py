@@ -11,9 +11,10 @@ from typing import Any, TYPE_CHECKING
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.cli.bag_pair import BagPair
 from yolov7_trt_ros.cli.compare_pictures import find_holders, read_pictures
-from yolov7_trt_ros.cli.fleet import fleet
 from yolov7_trt_ros.cli.fleet.drives import find_bags
 from yolov7_trt_ros.cli.fleet.result import KeptResults, tell_failures, write_results
+from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
+from yolov7_trt_ros.cli.fleet.tasks import Task
 from yolov7_trt_ros.cli.work.work_folder import WorkFolder
 from yolov7_trt_ros.cli.work.work_settings import settings_of
 from yolov7_trt_ros.errors import InputError
@@ -38,10 +39,10 @@ def run_drives(args: argparse.Namespace) -> int:
     with WorkFolder(folder, 'compare', settings_of(args, [])) as work:
         kept = KeptResults(work, pairs)
         results = kept.done()
-        missing = [fleet.Task(name, pair) for name, pair in pairs.items() if name not in results]
+        missing = [Task(name, pair) for name, pair in pairs.items() if name not in results]
         if missing:
-            with fleet.runner(args) as run:
-                results |= fleet.run_all(run, compare_drive, args, missing, kept.keep, 'drives')
+            with open_runner(args) as run:
+                results |= run_all(run, compare_drive, args, missing, kept.keep, 'drives')
         results |= {
             name: {'error': f'B has no bag of this name in {args.new}'}
             for name in set(firsts) - set(seconds)

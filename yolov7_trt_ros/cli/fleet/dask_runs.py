@@ -15,7 +15,7 @@ import uuid
 
 from yolov7_trt_ros import __version__
 from yolov7_trt_ros.cli.fleet.dask_cluster import local_cluster
-from yolov7_trt_ros.cli.fleet.fleet import Function, guarded, Runner, Task
+from yolov7_trt_ros.cli.fleet.tasks import Function, guarded, Runner, Task
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, Yolov7TrtError
 from yolov7_trt_ros.home_folder import expand_home
 

@@ -10,8 +10,9 @@ import posixpath
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, labels, look_arguments, output
-from yolov7_trt_ros.cli.fleet import fleet
 from yolov7_trt_ros.cli.fleet.result import KeptResults, tell_failures, write_results
+from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
+from yolov7_trt_ros.cli.fleet.tasks import Task
 from yolov7_trt_ros.cli.work.work_folder import WorkFolder
 from yolov7_trt_ros.cli.work.work_settings import settings_of
 from yolov7_trt_ros.errors import InputError
@@ -40,12 +41,12 @@ def run_drives(args: argparse.Namespace) -> int:
         })
         results = kept.done()
         tasks = [
-            fleet.Task(name, (name, [each.file_name for each in of_drive]))
+            Task(name, (name, [each.file_name for each in of_drive]))
             for name, of_drive in drives.items() if name not in results
         ]
         if tasks:
-            with fleet.runner(args) as run:
-                results |= fleet.run_all(run, detect_drive, args, tasks, kept.keep, 'drives')
+            with open_runner(args) as run:
+                results |= run_all(run, detect_drive, args, tasks, kept.keep, 'drives')
         results = {name: results[name] for name in drives}
         failed = tell_failures(results)
         for name, result in results.items():

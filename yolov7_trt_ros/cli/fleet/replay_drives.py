@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, look_arguments, output, track_arguments
-from yolov7_trt_ros.cli.fleet import fleet
 from yolov7_trt_ros.cli.fleet.drives import name_drives
 from yolov7_trt_ros.cli.fleet.result import KeptResults, tell_failures, write_results
+from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
+from yolov7_trt_ros.cli.fleet.tasks import Task
 from yolov7_trt_ros.cli.work.work_folder import WorkFolder
 from yolov7_trt_ros.cli.work.work_settings import settings_of
 from yolov7_trt_ros.errors import InputError
@@ -26,15 +27,15 @@ def run_drives(args: argparse.Namespace) -> int:
     """Replay all bags; the exit status is 1 when one, or an image, could not be used."""
     drives = name_drives([expand_home(path).absolute() for path in args.bags])
     folder = expand_home(args.output).absolute()
-    tasks = [fleet.Task(name, (path, output_of(folder, name))) for name, path in drives.items()]
+    tasks = [Task(name, (path, output_of(folder, name))) for name, path in drives.items()]
     with WorkFolder(folder, 'replay', settings_of(args, [])) as work:
         kept = KeptResults(work, {name: [path] for name, path in drives.items()})
         done = kept.done(partial(_is_whole, folder))
         results = dict(done)
         if len(done) < len(tasks):
-            with fleet.runner(args) as run:
+            with open_runner(args) as run:
                 missing = [task for task in tasks if task.key not in done]
-                results |= fleet.run_all(run, replay_drive, args, missing, kept.keep, 'bags')
+                results |= run_all(run, replay_drive, args, missing, kept.keep, 'bags')
             work.clean()
         results = {name: results[name] for name in drives}
         failed = tell_failures(results)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import output
-from yolov7_trt_ros.cli.fleet.fleet import failures, PAGE_FILE, RESULT_FILE
+from yolov7_trt_ros.cli.fleet.tasks import failures
 from yolov7_trt_ros.cli.work.work_folder import source_facts, WorkFolder
 from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.report.fleet_page import FleetPage
+
+RESULT_FILE, PAGE_FILE = 'drives.json', 'drives.html'
 
 
 class KeptResults:

@@ -31,7 +31,12 @@ from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, output
 from yolov7_trt_ros.cli.bag_pair import BagPair
-from yolov7_trt_ros.cli.fleet import fleet
+from yolov7_trt_ros.cli.fleet.fleet_arguments import (
+    add_fleet_arguments,
+    check_fleet_arguments,
+    uses_dask,
+)
+from yolov7_trt_ros.cli.fleet.result import PAGE_FILE
 from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.core.stamps import in_seconds
@@ -76,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--output', '-o', type=Path, metavar='DIR', help='folder for the results of --drives'
     )
-    fleet.add_fleet_arguments(parser)
+    add_fleet_arguments(parser)
     arguments.add_json_argument(parser)
     parser.add_argument(
         '--html', type=Path, metavar='FILE', help='write a page with the frames to look at'
@@ -98,8 +103,8 @@ def _add_number(
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 beyond a limit, or where a part could not be read."""
-    fleet.check_fleet_arguments(args)
-    if args.drives or args.output is not None or fleet.is_asked_for(args):
+    check_fleet_arguments(args)
+    if args.drives or args.output is not None or uses_dask(args):
         return _run_many(args)
     bags_given = [args.reference, args.new, args.images]
     if args.images is not None and args.html is None:
@@ -116,7 +121,7 @@ def _run_many(args: argparse.Namespace) -> int:
     if not args.drives or args.output is None:
         raise SettingError('many drives are compared with --drives and --output DIR')
     if args.html is not None:
-        raise SettingError(f'the page of many drives is {args.output}/{fleet.PAGE_FILE}: '
+        raise SettingError(f'the page of many drives is {args.output}/{PAGE_FILE}: '
                            'leave --html away')
     targets.check_folder('--output', args.output)
     targets.check_json(args.json, made=[args.output])

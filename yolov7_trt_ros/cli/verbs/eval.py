@@ -26,7 +26,12 @@ import time
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, labels, look_arguments, output
-from yolov7_trt_ros.cli.fleet import fleet
+from yolov7_trt_ros.cli.fleet.fleet_arguments import (
+    add_fleet_arguments,
+    check_fleet_arguments,
+    uses_dask,
+)
+from yolov7_trt_ros.cli.fleet.result import PAGE_FILE
 from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.cli.work.work_settings import model_sha256
 from yolov7_trt_ros.errors import InputError, SettingError
@@ -57,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--output', '-o', type=Path, metavar='DIR',
         help='measure each folder of the pictures by itself too, and keep what is done in DIR',
     )
-    fleet.add_fleet_arguments(parser)
+    add_fleet_arguments(parser)
     arguments.add_json_argument(parser)
     parser.add_argument(
         '--html', type=Path, metavar='FILE',
@@ -69,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when an image could not be used."""
-    fleet.check_fleet_arguments(args)
-    if args.output is not None or fleet.is_asked_for(args):
+    check_fleet_arguments(args)
+    if args.output is not None or uses_dask(args):
         return _run_many(args)
     targets.check_json(args.json, [args.annotations])
     targets.check_file('--html', args.html, 'HTML', [args.annotations])
@@ -84,7 +89,7 @@ def _run_many(args: argparse.Namespace) -> int:
     if args.output is None:
         raise SettingError('--workers and --dask need a folder for the results: --output DIR')
     if args.html is not None:
-        raise SettingError(f'the page of many drives is {args.output}/{fleet.PAGE_FILE}: '
+        raise SettingError(f'the page of many drives is {args.output}/{PAGE_FILE}: '
                            'leave --html away')
     targets.check_folder('--output', args.output)
     targets.check_json(args.json, [args.annotations], made=[args.output])

@@ -28,8 +28,15 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output
-from yolov7_trt_ros.cli.fleet import fleet, label_report
+from yolov7_trt_ros.cli.fleet import label_report
+from yolov7_trt_ros.cli.fleet.fleet_arguments import (
+    add_fleet_arguments,
+    check_fleet_arguments,
+    uses_dask,
+)
 from yolov7_trt_ros.cli.fleet.result import write_files
+from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
+from yolov7_trt_ros.cli.fleet.tasks import failures, Runner, Task
 from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
@@ -79,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
     look_arguments.add_look_arguments(parser)
-    fleet.add_fleet_arguments(parser)
+    add_fleet_arguments(parser)
     arguments.add_json_argument(parser)
 
 
@@ -93,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     for name, value in (('every', args.every), ('most', args.most)):
         if value is not None and value < 1:
             raise SettingError(f'--{name} must be at least 1, got {value}')
-    fleet.check_fleet_arguments(args)
+    check_fleet_arguments(args)
     paths = [local_path(path).absolute() for path in args.paths]
     args.class_map = _class_map(args.class_map)
     folder = expand_home(args.output).absolute()
@@ -123,7 +130,7 @@ def _run(args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder)
     from yolov7_trt_ros.report.accuracy.label_set import hardest_first, LabelledFrame
 
     files = LabelFolder(work, args.format)
-    with fleet.runner(args) as run:
+    with open_runner(args) as run:
         looked = _look(args, drives, work, run)
         for record in looked.values():
             for text in (*record.get('warnings', ()), *label_report.reasons(record)):
@@ -140,13 +147,13 @@ def _run(args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder)
     index = files.index.relative_to(work.path).as_posix()
     result = label_report.label_record(args, index, frames, written, looked)
     label_report.tell(args, files.index, result)
-    if fleet.is_asked_for(args) or len(drives) > 1:
+    if uses_dask(args) or len(drives) > 1:
         write_files(work, result, label_report.label_page(args, result, frames))
     return 1 if any(each['failed'] for each in result['drives'].values()) else 0
 
 
 def _look(
-    args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder, run: fleet.Runner
+    args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder, run: Runner
 ) -> dict[str, dict[str, Any]]:
     """Return what was found in each recording, now or in an earlier run."""
     from yolov7_trt_ros.cli.fleet.label_tasks import look_at
@@ -174,11 +181,11 @@ def _look(
             path.unlink()
 
     missing = [
-        fleet.Task(name, (name, path, journal(name)))
+        Task(name, (name, path, journal(name)))
         for name, path in drives.items() if name not in looked
     ]
     changed: list[str] = []
-    looked |= fleet.run_all(run, look_at, args, missing, keep)
+    looked |= run_all(run, look_at, args, missing, keep)
     looked |= {
         name: {'error': f'{drives[name]} was written to while it was looked at'}
         for name in changed
@@ -188,7 +195,7 @@ def _look(
 
 def _write_pictures(
     args: argparse.Namespace, drives: Mapping[str, Path], facts: Mapping[str, str],
-    frames: list[LabelledFrame], work: WorkFolder, files: LabelFolder, run: fleet.Runner,
+    frames: list[LabelledFrame], work: WorkFolder, files: LabelFolder, run: Runner,
 ) -> int:
     """Write what is missing, then the index of what is there, also where some failed."""
     from yolov7_trt_ros.cli.fleet.label_tasks import frame_key, stem_in, write_frames
@@ -199,17 +206,17 @@ def _write_pictures(
         key = frame_key(frame.source, frame.index)
         wanted[frame.drive][key] = stem_in(args.format, frame), yolo_text(frame)
     tasks = [
-        fleet.Task(name, (drives[name], work.path, of_drive)) for name, of_drive in wanted.items()
+        Task(name, (drives[name], work.path, of_drive)) for name, of_drive in wanted.items()
     ]
     for name in wanted:
         _check_unchanged(drives[name], facts[name], work)
-    results = fleet.run_all(
+    results = run_all(
         run, write_frames, args, tasks, lambda name, result: None, 'recordings written')
     for name in wanted:
         _check_unchanged(drives[name], facts[name], work)
     work.clean()
     written = files.finish()
-    if problems := list(fleet.failures(results).values()):
+    if problems := list(failures(results).values()):
         more = f', and {len(problems) - 1} more recordings' if len(problems) > 1 else ''
         raise InputError(
             f'{problems[0]}{more}; {written} of {len(frames)} pictures are in {work.path}, which '

@@ -25,7 +25,11 @@ from pathlib import Path
 import time
 
 from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, track_arguments
-from yolov7_trt_ros.cli.fleet import fleet
+from yolov7_trt_ros.cli.fleet.fleet_arguments import (
+    add_fleet_arguments,
+    check_fleet_arguments,
+    uses_dask,
+)
 from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError
@@ -53,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_detect_arguments(parser)
     look_arguments.add_look_arguments(parser)
     track_arguments.add_track_arguments(parser)
-    fleet.add_fleet_arguments(parser)
+    add_fleet_arguments(parser)
     arguments.add_json_argument(parser)
 
 
@@ -63,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.file_kinds import local_path
     from yolov7_trt_ros.replay.sources import check_kind
 
-    fleet.check_fleet_arguments(args)
-    if len(args.bags) > 1 or fleet.is_asked_for(args):
+    check_fleet_arguments(args)
+    if len(args.bags) > 1 or uses_dask(args):
         return _run_many(args)
     bag, path = local_path(args.bags[0]), expand_home(args.output)
     targets.check_json(args.json, [bag, path], made=[path.parent])

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from yolov7_trt_ros.cli.verbs.detect import OutputNames
     from yolov7_trt_ros.cli.window import Window
     from yolov7_trt_ros.cli.work.annotated import Names
+    from yolov7_trt_ros.cli.work.output_names import OutputNames
     from yolov7_trt_ros.core.detections import Detections
     from yolov7_trt_ros.core.overlay import DrawStyle
     from yolov7_trt_ros.replay.frames import Frame

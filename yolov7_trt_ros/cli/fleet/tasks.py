@@ -1,0 +1,60 @@
+"""One task a recording: what is run, what it returns, and how an error becomes its result."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import errno
+from typing import Any
+
+from yolov7_trt_ros.errors import InputError, SettingError
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """One recording: its name, and what the function of a verb takes behind the arguments."""
+
+    key: str
+    given: tuple[Any, ...]
+
+
+Function = Callable[..., dict[str, Any]]
+"""Takes the arguments of the verb, what a task gives, and `show`; returns JSON-ready values."""
+
+Runner = Callable[[Function, argparse.Namespace, Sequence[Task]],
+                  Iterator[tuple[str, dict[str, Any]]]]
+
+
+def guarded(
+    function: Function, args: argparse.Namespace, given: Sequence[Any], **more: Any
+) -> dict[str, Any]:
+    """
+    Return what a task has found; what cannot be read or written is its `error`.
+
+    Raises
+    ------
+    SettingError
+        A value of the arguments is wrong, for any recording.
+
+    """
+    try:
+        return function(args, *given, **more)
+    except SettingError:  # wrong for all
+        raise
+    except InputError as exc:
+        return {'error': str(exc), 'disk': _is_disk(exc.__cause__)}
+    except OSError as exc:
+        return {'error': f'{exc.filename or "a file"}: {exc.strerror}', 'disk': _is_disk(exc)}
+
+
+def _is_disk(exc: BaseException | None) -> bool:
+    """Tell whether another machine could do better: a full disk, or one for reading alone."""
+    return isinstance(exc, OSError) and exc.errno in _DISK_ERRORS
+
+
+def failures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return why tasks failed, by name."""
+    return {name: each['error'] for name, each in results.items() if 'error' in each}

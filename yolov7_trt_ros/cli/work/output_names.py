@@ -1,0 +1,62 @@
+"""OutputNames: a name of its own for each output, so that no other file is replaced."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from yolov7_trt_ros.cli import interruption
+from yolov7_trt_ros.cli.work.own_mark import is_own
+
+
+class OutputNames:
+    """
+    Gives each output a name of its own, never that of an input or of a file that is not ours.
+
+    Parameters
+    ----------
+    folder
+        Where outputs go.
+    inputs
+        Files and folders that are read.
+
+    """
+
+    def __init__(self, folder: Path, inputs: list[Path], *, recursive: bool = False) -> None:
+        self.folder = folder
+        self._taken: set[Path] = set()
+        self._given: list[Path] = []
+        for path in inputs:
+            self._taken.add(path.resolve())
+            if path.is_dir():
+                self._taken.update(self._files_in(path.resolve(), recursive=recursive))
+
+    def take(self, stem: str, suffix: str) -> Path:
+        """Return `stem + suffix` in the folder; `stem-2`, `stem-3` ... where it is taken."""
+        for number in itertools.count(1):
+            number_text = '' if number == 1 else f'-{number}'
+            path = self.folder / f'{stem}{number_text}{suffix}'
+            if path.resolve() not in self._taken and (not _is_there(path) or is_own(path)):
+                break
+        self._taken.add(path.resolve())
+        self._given.append(path)
+        return path
+
+    def describe(self) -> str:
+        """Return what of the outputs is there after an interruption."""
+        count = sum(path.exists() for path in self._given)
+        if not count:
+            return interruption.NOTHING
+        return f'outputs in {self.folder}: {count}'
+
+    def _files_in(self, path: Path, *, recursive: bool) -> set[Path]:
+        """Return what is read of a folder: all but outputs of before in a folder within it."""
+        own = self.folder.resolve()
+        files = path.rglob('*') if recursive else path.iterdir()
+        return {
+            file.resolve() for file in files if own == path or own not in file.resolve().parents
+        }
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
