@@ -23,8 +23,8 @@ from typing import Any
 from measured_on import measured_on
 import numpy as np
 
-from yolov7_trt_ros.cli.model_steps.pruning import PruneJob, Pruning
-from yolov7_trt_ros.cli.model_steps.pruning_inputs import load_labels, make_evaluation
+from yolov7_trt_ros.cli.model_steps.prune_inputs import load_labels, make_evaluation
+from yolov7_trt_ros.cli.model_steps.prune_steps import PruneJob, Pruning
 from yolov7_trt_ros.core.class_names import COCO80, COCO80_CATEGORY_IDS
 from yolov7_trt_ros.errors import MissingDependencyError
 from yolov7_trt_ros.model.prune.choose import PruneTarget

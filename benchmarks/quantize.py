@@ -27,7 +27,7 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from yolov7_trt_ros.cli.model_steps import quantisation  # noqa: E402  (its folder was added)
+from yolov7_trt_ros.cli.model_steps import quantize_steps  # noqa: E402  (its folder was added)
 from yolov7_trt_ros.cli.model_steps.calibration_pictures import (  # noqa: E402
     FilePictures,
     PictureSets,
@@ -74,27 +74,27 @@ class ShardPictures:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run the tournament and return its table."""
-    options = quantisation.QuantiseOptions(
+    options = quantize_steps.QuantizeOptions(
         method=args.method, keep=args.keep, weight_range=args.weights, network_size=args.size,
         threads=args.threads,
     )
     path = find_model(args.model)
-    model = quantisation.load_model(path)
+    model = quantize_steps.load_model(path)
     files = find_pictures(args.images)
     scoring = FilePictures([files[index] for index in spread(
         len(files), min(args.limit or len(files), len(files))
     )])
     pictures = PictureSets(ShardPictures(args.train, args.count), scoring, True)
-    score = quantisation.choose_score(scoring, args.annotations, options)
+    score = quantize_steps.choose_score(scoring, args.annotations, options)
     start = time.monotonic()
-    tournament = quantisation.run_quantisation(
+    tournament = quantize_steps.quantize_model(
         path, model, pictures, score, options,
         lambda text: print(f'{time.monotonic() - start:6.0f} s  {text}', flush=True),
     )
-    for row in quantisation.tournament_rows(tournament, len(model.convs), score.measure):
+    for row in quantize_steps.tournament_rows(tournament, len(model.convs), score.measure):
         print(f'{row[0]:<24} {row[1]}')
     if args.output is not None:
-        data = quantisation.serialise_winner(tournament, len(pictures.calibration), args.weights)
+        data = quantize_steps.serialise_winner(tournament, len(pictures.calibration), args.weights)
         args.output.write_bytes(data)
     return {
         'model': path.name,
@@ -105,7 +105,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         'scored_on': f'{len(scoring)} val2017 images, none of them among the former',
         'convs': len(model.convs),
         'float_ap50': tournament.reference,
-        'entries': [quantisation.entry_record(entry) for entry in tournament.entries],
+        'entries': [quantize_steps.entry_record(entry) for entry in tournament.entries],
         'winner': tournament.winner.name,
         'sensitivity': dict(tournament.sensitivity),
         'seconds': round(time.monotonic() - start, 1),
@@ -118,7 +118,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--model', default='yolov7-nano')
-    parser.add_argument('--method', choices=('auto', *quantisation.METHODS), default='auto')
+    parser.add_argument('--method', choices=('auto', *quantize_steps.METHODS), default='auto')
     parser.add_argument('--weights', choices=('max', 'mse'), default='max')
     parser.add_argument('--keep', help='Conv nodes that stay float as well')
     parser.add_argument('--count', type=int, default=300, help='pictures to calibrate on')

@@ -14,6 +14,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from yolov7_trt_ros.cli.bench import machine_facts
 from yolov7_trt_ros.cli.bench import (
     power as bench_power,
 )
@@ -22,9 +23,6 @@ from yolov7_trt_ros.cli.bench import (
 )
 from yolov7_trt_ros.cli.bench import (
     setup as bench_setup,
-)
-from yolov7_trt_ros.cli.bench import (
-    where as bench_where,
 )
 from yolov7_trt_ros.cli.bench.run import publishable
 from yolov7_trt_ros.cli.main import main
@@ -274,7 +272,7 @@ def test_power_of_an_emulated_board() -> None:
         try:
             meter = bench_power.SourceMeter(source, interval_s=0.05)
             energy = meter.measure(lambda: (time.sleep(0.5), 10)[1])
-            where = bench_where.read_where(source, idle_watts=3.0, root=machine.root)
+            where = machine_facts.read_where(source, idle_watts=3.0, root=machine.root)
         finally:
             source.close()
     finally:

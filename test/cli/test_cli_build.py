@@ -16,8 +16,8 @@ import time
 
 import pytest
 
+from yolov7_trt_ros.cli import build_display
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.cli.model_steps import building
 from yolov7_trt_ros.cli.verbs import build
 from yolov7_trt_ros.engine.building.builder import BuildOptions
 from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
@@ -171,8 +171,8 @@ def test_lines_are_never_more_than_5_s_apart(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(building.time, 'monotonic', lambda: now[0])
-    with building.BuildDisplay() as display:
+    monkeypatch.setattr(build_display.time, 'monotonic', lambda: now[0])
+    with build_display.BuildDisplay() as display:
         for _ in range(10):
             display.report('tactics: head.0', 0.25)
             now[0] += 2
@@ -186,7 +186,7 @@ def test_a_bar_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv('FORCE_COLOR', '1')
-    with building.BuildDisplay() as display:
+    with build_display.BuildDisplay() as display:
         display.report('tactics: [head]', None)
         display.report('tactics: [head]', 0.5)
         time.sleep(0.2)
@@ -197,14 +197,14 @@ def test_a_bar_on_a_terminal(
 
 
 def test_ctrl_c_before_a_build_is_as_always() -> None:
-    with pytest.raises(KeyboardInterrupt), building.BuildDisplay():
+    with pytest.raises(KeyboardInterrupt), build_display.BuildDisplay():
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
 
 
 def test_ctrl_c_during_a_build_cancels_it(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), building.BuildDisplay() as display:
+    with pytest.raises(KeyboardInterrupt), build_display.BuildDisplay() as display:
         display.report('build', None)
         assert not display.cancelled()
         os.kill(os.getpid(), signal.SIGINT)
@@ -215,7 +215,7 @@ def test_ctrl_c_during_a_build_cancels_it(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_other_errors_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(PlanError, match='odd'), building.BuildDisplay():
+    with pytest.raises(PlanError, match='odd'), build_display.BuildDisplay():
         raise PlanError('odd')
 
 
@@ -223,7 +223,7 @@ def test_threads_have_no_ctrl_c() -> None:
     done = []
 
     def work() -> None:
-        with building.BuildDisplay():
+        with build_display.BuildDisplay():
             done.append(signal.getsignal(signal.SIGINT))
 
     before = signal.getsignal(signal.SIGINT)

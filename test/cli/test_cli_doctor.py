@@ -13,7 +13,7 @@ import pytest
 
 from yolov7_trt_ros.cli.checks.board import check_board
 from yolov7_trt_ros.cli.checks.gpu import check_gpu
-from yolov7_trt_ros.cli.checks.machine import Check, find_module, Machine, run_command
+from yolov7_trt_ros.cli.checks.host_probe import Check, find_module, Machine, run_command
 from yolov7_trt_ros.cli.checks.packages import check_packages
 from yolov7_trt_ros.cli.checks.ros import check_ros
 from yolov7_trt_ros.cli.checks.transport import check_transport

@@ -12,8 +12,8 @@ import torch
 
 from yolov7_trt_ros.cli.interruption import Interruption
 from yolov7_trt_ros.cli.main import build_parser, main
-from yolov7_trt_ros.cli.model_steps.pruning import Pruning
-from yolov7_trt_ros.cli.model_steps.pruning_inputs import measure_latency_ms
+from yolov7_trt_ros.cli.model_steps.prune_inputs import measure_latency_ms
+from yolov7_trt_ros.cli.model_steps.prune_steps import Pruning
 from yolov7_trt_ros.cli.verbs.prune import prune_job
 from yolov7_trt_ros.engine import DetectorOptions
 from yolov7_trt_ros.engine.open import open_detector

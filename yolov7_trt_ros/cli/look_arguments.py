@@ -7,8 +7,7 @@ from functools import partial
 import sys
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import open_detectors, output
-from yolov7_trt_ros.cli.model_steps import building
+from yolov7_trt_ros.cli import build_display, open_detectors, output
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import SettingError
 
@@ -110,13 +109,13 @@ def open_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector
     look, tiles = look_options(args), tile_options(args)
     told: set[str] = set()
     if not tiles.is_off:
-        return TiledLook(building.open_model(tiled_engine(options, tiles), told), tiles)
+        return TiledLook(build_display.open_model(tiled_engine(options, tiles), told), tiles)
     engines = look_engines(options, look)
     return open_looks(
         look, say=lambda text: output.say(f'yolov7_trt: {text}', file=sys.stderr),
-        once=partial(building.open_model, engines.once, told),
-        first=partial(building.open_model, engines.first, told),
-        second=partial(building.open_model, engines.second, told),
+        once=partial(build_display.open_model, engines.once, told),
+        first=partial(build_display.open_model, engines.first, told),
+        second=partial(build_display.open_model, engines.second, told),
     )
 
 

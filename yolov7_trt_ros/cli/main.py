@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from yolov7_trt_ros import __version__
-from yolov7_trt_ros.cli.flags import FilledText, VerbParser
+from yolov7_trt_ros.cli.verb_parser import FilledText, VerbParser
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.errors import missing_package, SettingError, Yolov7TrtError
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING
 
+from yolov7_trt_ros.cli import build_display
 from yolov7_trt_ros.cli.bench.setup import RowSpec
-from yolov7_trt_ros.cli.model_steps import building, checkpoints
+from yolov7_trt_ros.cli.model_steps import checkpoints
 from yolov7_trt_ros.cli.model_steps.checkpoints import CheckpointOptions
 from yolov7_trt_ros.errors import MissingDependencyError, ModelNotFoundError
 from yolov7_trt_ros.home_folder import expand_home
@@ -124,7 +125,7 @@ def _open_engine(
     from yolov7_trt_ros.engine.model_files import find_model
 
     path = find_model(spec.model)
-    detector = building.open_model(DetectorOptions(
+    detector = build_display.open_model(DetectorOptions(
         model=spec.model,
         backend='onnx' if spec.kind == 'onnx' else 'tensorrt',
         class_names=options.naming.class_names,

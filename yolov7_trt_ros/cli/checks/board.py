@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
+from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING, OK, WARN
 
 _TOOLS = ('nvpmodel', 'jetson_clocks', 'tegrastats')
 _GROUPS = ('video', 'render')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
+from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING, OK, WARN
 from yolov7_trt_ros.errors import InferenceError, MissingDependencyError
 
 if TYPE_CHECKING:

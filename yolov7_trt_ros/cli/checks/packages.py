@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from yolov7_trt_ros import __version__
-from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
+from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING, OK, WARN
 
 _LEAST_PYTHON = (3, 10)
 # module, distributions it may come from, what for, how to get it

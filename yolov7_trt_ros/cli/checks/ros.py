@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 import re
 
-from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
+from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING, OK, WARN
 
 _DEFAULT_RMW = 'rmw_fastrtps_cpp'
 _FIRST_ON_FASTDDS_3 = 9  # of rmw_fastrtps_cpp: Kilted's

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 import xml.etree.ElementTree
 
-from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING, OK, WARN
+from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING, OK, WARN
 from yolov7_trt_ros.cli.checks.ros import reads_old_profile_variable, used_rmw
 
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')

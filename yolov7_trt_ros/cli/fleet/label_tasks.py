@@ -9,9 +9,8 @@ import os
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, look_arguments, open_detectors, output
+from yolov7_trt_ros.cli import arguments, build_display, look_arguments, open_detectors, output
 from yolov7_trt_ros.cli.fleet.drives import plain_part
-from yolov7_trt_ros.cli.model_steps import building
 from yolov7_trt_ros.cli.work.frame_journal import FrameJournal
 from yolov7_trt_ros.errors import InferenceError, InputError
 from yolov7_trt_ros.home_folder import expand_home
@@ -165,7 +164,7 @@ def _write_frame(
     args: argparse.Namespace, frame: Frame, folder: Path, stem: str, labels: str
 ) -> None:
     """Write the labels, then the picture: one that is there has its labels."""
-    from yolov7_trt_ros.cli.work.annotated import picture_suffix, write_picture, writing
+    from yolov7_trt_ros.cli.work.frame_writers import picture_suffix, write_picture, writing
     from yolov7_trt_ros.core.preprocess import to_bgr
     from yolov7_trt_ros.whole_file import write_whole
 
@@ -206,7 +205,7 @@ class _Looker:
                 options, model=args.second_model, class_names='auto', anchors='auto'
             )
             second = open_detectors.opened(
-                f'second {options!r}', partial(building.open_model, options)
+                f'second {options!r}', partial(build_display.open_model, options)
             )
             self._settings = dataclasses.replace(
                 self._floor, score_threshold=min(_LEAST_SCORE, self._floor.score_threshold),

@@ -26,8 +26,7 @@ import contextlib
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, output
-from yolov7_trt_ros.cli.model_steps import targets
+from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.whole_file import write_whole
@@ -115,9 +114,9 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 when no row could run, 130 after Ctrl-C."""
     folder = expand_home(args.output)
-    targets.check_folder('-o', folder)
+    output_paths.check_folder('-o', folder)
     for name, form in (('bench.json', 'JSON'), ('bench.md', ''), ('bench.html', 'HTML')):
-        targets.check_file('-o', folder / name, form, args.merge)
+        output_paths.check_file('-o', folder / name, form, args.merge)
     if args.merge:
         return _merge(args)
     specs = _check(args)
@@ -198,10 +197,10 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
     import dataclasses
 
     from yolov7_trt_ros.cli.bench import setup as bench_setup
+    from yolov7_trt_ros.cli.bench.machine_facts import read_where
     from yolov7_trt_ros.cli.bench.power import GpuMemory, SourceMeter
     from yolov7_trt_ros.cli.bench.rows import OpenOptions
     from yolov7_trt_ros.cli.bench.run import Surroundings
-    from yolov7_trt_ros.cli.bench.where import read_where
     from yolov7_trt_ros.cli.model_steps.checkpoints import CheckpointOptions
     from yolov7_trt_ros.report.bench.machine_load import read_load
     from yolov7_trt_ros.report.bench.measure import BenchPlan

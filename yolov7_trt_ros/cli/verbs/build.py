@@ -32,8 +32,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, output
-from yolov7_trt_ros.cli.model_steps import building, targets
+from yolov7_trt_ros.cli import arguments, build_display, interruption, output, output_paths
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -137,9 +136,9 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError(f'--output must end in {" or ".join(PLAN_SUFFIXES)}, got {plan}')
     args.model = arguments.chosen_model(args)
     onnx = find_onnx_model(args.model)
-    targets.check_file('--output', plan, 'plan', [onnx])
-    targets.check_file('--timing-cache', options.timing_cache, 'timing cache', [onnx, plan])
-    targets.check_json(args.json, [onnx, plan, options.timing_cache], made=[plan.parent])
+    output_paths.check_file('--output', plan, 'plan', [onnx])
+    output_paths.check_file('--timing-cache', options.timing_cache, 'timing cache', [onnx, plan])
+    output_paths.check_json(args.json, [onnx, plan, options.timing_cache], made=[plan.parent])
     with interruption.told(lambda: f'{plan} was not written'):
         return _build(args, onnx, plan, options)
 
@@ -150,7 +149,7 @@ def _build(args: argparse.Namespace, onnx: Path, plan: Path, options: BuildOptio
 
     api = TrtApi.load()
     machine = find_build_machine(api)
-    with building.BuildDisplay() as display:
+    with build_display.BuildDisplay() as display:
         manifest = build_plan(
             onnx, plan, options, api=api, machine=machine, report=display.report,
             cancelled=display.cancelled, max_transitions=args.max_transitions,
@@ -184,7 +183,7 @@ def _report(args: argparse.Namespace, options: BuildOptions) -> int:
     from yolov7_trt_ros.engine.trt.api import TrtApi
 
     onnx = find_onnx_model(arguments.chosen_model(args))
-    targets.check_json(args.json, [onnx])
+    output_paths.check_json(args.json, [onnx])
     report = report_dla(onnx, options, api=TrtApi.load())
     print(output.format_table(report.rows()), file=output.report_stream(args.json))
     if args.json:

@@ -29,7 +29,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, output
+from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
 from yolov7_trt_ros.cli.bag_pair import BagPair
 from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     add_fleet_arguments,
@@ -37,7 +37,6 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     uses_dask,
 )
 from yolov7_trt_ros.cli.fleet.result import PAGE_FILE
-from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.core.stamps import in_seconds
 from yolov7_trt_ros.core.topics import split_names
@@ -109,8 +108,8 @@ def run(args: argparse.Namespace) -> int:
     bags_given = [args.reference, args.new, args.images]
     if args.images is not None and args.html is None:
         raise SettingError('--images are shown on the page: give --html FILE too')
-    targets.check_json(args.json, bags_given)
-    targets.check_file('--html', args.html, 'HTML', bags_given)
+    output_paths.check_json(args.json, bags_given)
+    output_paths.check_file('--html', args.html, 'HTML', bags_given)
     with interruption.told():  # all that is written is written at the end
         return _run(args)
 
@@ -123,8 +122,8 @@ def _run_many(args: argparse.Namespace) -> int:
     if args.html is not None:
         raise SettingError(f'the page of many drives is {args.output}/{PAGE_FILE}: '
                            'leave --html away')
-    targets.check_folder('--output', args.output)
-    targets.check_json(args.json, made=[args.output])
+    output_paths.check_folder('--output', args.output)
+    output_paths.check_json(args.json, made=[args.output])
     with interruption.told(lambda: f'the same command goes on with {args.output}'):
         return run_drives(args)
 

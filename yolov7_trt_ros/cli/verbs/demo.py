@@ -31,7 +31,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from yolov7_trt_ros.cli import arguments, interruption
+from yolov7_trt_ros.cli import arguments, interruption, output_paths
 from yolov7_trt_ros.cli.demo.run import Play, play, Played
 from yolov7_trt_ros.cli.demo.source import (
     check_photographs,
@@ -41,7 +41,6 @@ from yolov7_trt_ros.cli.demo.source import (
     save_photographs,
 )
 from yolov7_trt_ros.cli.demo.summary import CAMERAS, MODEL_NOTE, summarise, table, what_was_made
-from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.cli.work.own_files import OwnFiles
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -166,7 +165,7 @@ def _check(args: argparse.Namespace) -> None:
     from yolov7_trt_ros.engine.checkpoint_export import find_or_export
 
     find_or_export(args.model)
-    targets.check_folder('--output', args.output)
+    output_paths.check_folder('--output', args.output)
 
 
 def _find_source(args: argparse.Namespace) -> Path | None:

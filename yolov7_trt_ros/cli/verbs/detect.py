@@ -35,8 +35,14 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, track_arguments
-from yolov7_trt_ros.cli.model_steps import targets
+from yolov7_trt_ros.cli import (
+    arguments,
+    interruption,
+    look_arguments,
+    output,
+    output_paths,
+    track_arguments,
+)
 from yolov7_trt_ros.cli.window import Window
 from yolov7_trt_ros.cli.work.output_names import OutputNames
 from yolov7_trt_ros.cli.work.saved_results import Sinks
@@ -117,8 +123,8 @@ def run(args: argparse.Namespace) -> int:
     _check_output(args)
     args.paths = expand_patterns(args.paths)
     paths = [expand_home(path) for path in args.paths]
-    targets.check_json(args.json, paths, made=[args.output])
-    targets.check_file('--save-coco', args.save_coco, 'JSON', paths)
+    output_paths.check_json(args.json, paths, made=[args.output])
+    output_paths.check_file('--save-coco', args.save_coco, 'JSON', paths)
     if args.output is None:
         return _run(args, None)
     names = OutputNames(expand_home(args.output), paths, recursive=args.recursive)
@@ -128,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_output(args: argparse.Namespace) -> None:
     if args.output is not None:
-        targets.check_folder('--output', args.output)
+        output_paths.check_folder('--output', args.output)
         return
     if not args.show:
         raise SettingError('give a folder to write to, with --output DIR')
@@ -256,7 +262,7 @@ def _detect_frames(
     warned: int,
 ) -> int:
     """Detect in the frames of a source; return how many of its warnings were told."""
-    from yolov7_trt_ros.cli.work.annotated import open_writer
+    from yolov7_trt_ros.cli.work.frame_writers import open_writer
     from yolov7_trt_ros.replay.frames import BadFrame
     from yolov7_trt_ros.replay.run import detect_frames
 

@@ -18,14 +18,13 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-from yolov7_trt_ros.cli import arguments, output
+from yolov7_trt_ros.cli import arguments, output, output_paths
 from yolov7_trt_ros.cli.checks.board import check_board
 from yolov7_trt_ros.cli.checks.gpu import check_gpu
-from yolov7_trt_ros.cli.checks.machine import Check, Machine, MISSING
+from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING
 from yolov7_trt_ros.cli.checks.packages import check_packages
 from yolov7_trt_ros.cli.checks.ros import check_ros
 from yolov7_trt_ros.cli.checks.transport import check_transport
-from yolov7_trt_ros.cli.model_steps import targets
 
 SUBJECTS = (
     ('Detector', check_packages),
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
-    targets.check_json(args.json)
+    output_paths.check_json(args.json)
     return report(Machine(), args.json)
 
 

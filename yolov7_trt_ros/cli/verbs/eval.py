@@ -25,14 +25,20 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, labels, look_arguments, output
+from yolov7_trt_ros.cli import (
+    arguments,
+    interruption,
+    labels,
+    look_arguments,
+    output,
+    output_paths,
+)
 from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     add_fleet_arguments,
     check_fleet_arguments,
     uses_dask,
 )
 from yolov7_trt_ros.cli.fleet.result import PAGE_FILE
-from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.cli.work.work_settings import model_sha256
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -77,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
     check_fleet_arguments(args)
     if args.output is not None or uses_dask(args):
         return _run_many(args)
-    targets.check_json(args.json, [args.annotations])
-    targets.check_file('--html', args.html, 'HTML', [args.annotations])
+    output_paths.check_json(args.json, [args.annotations])
+    output_paths.check_file('--html', args.html, 'HTML', [args.annotations])
     with interruption.told():
         return _run(args)
 
@@ -91,8 +97,8 @@ def _run_many(args: argparse.Namespace) -> int:
     if args.html is not None:
         raise SettingError(f'the page of many drives is {args.output}/{PAGE_FILE}: '
                            'leave --html away')
-    targets.check_folder('--output', args.output)
-    targets.check_json(args.json, [args.annotations], made=[args.output])
+    output_paths.check_folder('--output', args.output)
+    output_paths.check_json(args.json, [args.annotations], made=[args.output])
     with interruption.told(lambda: f'the same command goes on with {args.output}'):
         return run_drives(args)
 

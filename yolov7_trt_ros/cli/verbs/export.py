@@ -35,8 +35,8 @@ import argparse
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, output
-from yolov7_trt_ros.cli.model_steps import checkpoints, targets
+from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
+from yolov7_trt_ros.cli.model_steps import checkpoints
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -113,8 +113,8 @@ def run(args: argparse.Namespace) -> int:
     if target.suffix.lower() != '.onnx':
         raise SettingError(f'--output must end in .onnx, got {target}')
     kind = check_kind(model, CHECKPOINT, ONNX) if model.exists() else None
-    targets.check_file('--output', target, 'ONNX', [model])
-    targets.check_json(args.json, [model, target], made=[target.parent])
+    output_paths.check_file('--output', target, 'ONNX', [model])
+    output_paths.check_json(args.json, [model, target], made=[target.parent])
     with interruption.told(lambda: f'{target} was not written'):
         named_onnx = kind is None and model.suffix.lower() == '.onnx'
         return _run(args, model, target, is_onnx=kind == ONNX or named_onnx)

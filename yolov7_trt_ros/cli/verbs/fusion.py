@@ -35,8 +35,7 @@ import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, output
-from yolov7_trt_ros.cli.model_steps import building, targets
+from yolov7_trt_ros.cli import arguments, build_display, interruption, output, output_paths
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -126,9 +125,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_targets(args: argparse.Namespace) -> None:
     read = [Path(args.model), args.onnx, args.profile]
-    targets.check_json(args.json, read)
+    output_paths.check_json(args.json, read)
     for flag, form in (('svg', 'SVG'), ('html', 'HTML'), ('save_layers', 'JSON')):
-        targets.check_file(f'--{flag.replace("_", "-")}', getattr(args, flag), form, read)
+        output_paths.check_file(f'--{flag.replace("_", "-")}', getattr(args, flag), form, read)
 
 
 def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:
@@ -174,7 +173,7 @@ def _build(model: Path, args: argparse.Namespace) -> dict[str, Any]:
     from yolov7_trt_ros.engine.layers.built_layers import build_layers
     from yolov7_trt_ros.engine.plan.plan_file import parse_shape
 
-    with building.BuildDisplay() as display:
+    with build_display.BuildDisplay() as display:
         return build_layers(
             model, precision=args.precision, shape=parse_shape(args.shape), report=display.report,
             cancelled=display.cancelled,

@@ -20,8 +20,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, output
-from yolov7_trt_ros.cli.model_steps import targets
+from yolov7_trt_ros.cli import arguments, output, output_paths
 from yolov7_trt_ros.core.class_names import first_names
 from yolov7_trt_ros.errors import (
     InferenceError,
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     args.model = arguments.chosen_model(args, arguments.DEFAULT_MODEL)
     path = find_model(args.model)
-    targets.check_json(args.json, [path])
+    output_paths.check_json(args.json, [path])
     if is_plan(path):
         record, rows = describe_plan(path, layers=args.layers)
     else:

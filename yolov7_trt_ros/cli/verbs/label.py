@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output
+from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, output_paths
 from yolov7_trt_ros.cli.fleet import label_report
 from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     add_fleet_arguments,
@@ -37,7 +37,6 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
 from yolov7_trt_ros.cli.fleet.result import write_files
 from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
 from yolov7_trt_ros.cli.fleet.tasks import failures, Runner, Task
-from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -104,8 +103,8 @@ def run(args: argparse.Namespace) -> int:
     paths = [local_path(path).absolute() for path in args.paths]
     args.class_map = _class_map(args.class_map)
     folder = expand_home(args.output).absolute()
-    targets.check_folder('--output', folder)
-    targets.check_json(args.json, paths, made=[folder])
+    output_paths.check_folder('--output', folder)
+    output_paths.check_json(args.json, paths, made=[folder])
     work = WorkFolder(folder, 'label', settings_of(args, paths))
     with interruption.told(lambda: f'the same command goes on with {folder}'), work:
         return _run(args, name_drives(paths), work)

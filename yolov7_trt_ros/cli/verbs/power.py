@@ -29,9 +29,8 @@ from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import interruption
+from yolov7_trt_ros.cli import interruption, output_paths
 from yolov7_trt_ros.cli.arguments import add_json_argument
-from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.cli.output import format_table, report_stream, warn, write_json
 from yolov7_trt_ros.errors import PowerError
 
@@ -172,7 +171,7 @@ def _status(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power.telemetry import open_source, sample_record, sample_rows
     from yolov7_trt_ros.power.board.machine_facts import machine_facts
 
-    targets.check_json(args.json)
+    output_paths.check_json(args.json)
     with _opened(args) as (machine, control):
         board = control.board()
         record: dict[str, Any] = {
@@ -214,7 +213,7 @@ def _attempt(look: Callable[[], str]) -> str:
 def _modes(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power.modes import mode_lines, modes_record
 
-    targets.check_json(args.json)
+    output_paths.check_json(args.json)
     with _opened(args) as (_, control):
         modes, default_id = control.modes(), control.default_mode_id()
         try:
@@ -293,7 +292,7 @@ def _watch(args: argparse.Namespace) -> int:
 def _record(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power.telemetry import open_source, samples, write_csv
 
-    targets.check_file('--output', args.output, 'CSV')
+    output_paths.check_file('--output', args.output, 'CSV')
     with (
         interruption.told(), _machine(args) as machine, open_source(machine) as source,
     ):
@@ -307,7 +306,7 @@ def _plot(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power.telemetry import plot_csv
 
     form = 'picture' if args.output.suffix.lower() == '.png' else ''
-    targets.check_file('--output', args.output, form, [args.csv])
+    output_paths.check_file('--output', args.output, form, [args.csv])
     plot_csv(args.csv, args.output)
     print(args.output)
     return 0

@@ -29,8 +29,12 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, output
-from yolov7_trt_ros.cli.model_steps import checkpoints, pruning, pruning_inputs, targets
+from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
+from yolov7_trt_ros.cli.model_steps import (
+    checkpoints,
+    prune_inputs,
+    prune_steps,
+)
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -137,13 +141,13 @@ def run(args: argparse.Namespace) -> int:
         return _run(args, job)
 
 
-def _run(args: argparse.Namespace, job: pruning.PruneJob) -> int:
+def _run(args: argparse.Namespace, job: prune_steps.PruneJob) -> int:
     from yolov7_trt_ros.replay.picture_store import PictureStore
 
     evaluate = None
     if args.annotations is not None:
         folder = expand_home(args.eval_images or args.images)
-        evaluate = pruning_inputs.make_evaluation(
+        evaluate = prune_inputs.make_evaluation(
             expand_home(args.annotations), folder, args.size, allow_missing=args.allow_missing
         )
     elif args.eval_images is not None:
@@ -155,7 +159,7 @@ def _run(args: argparse.Namespace, job: pruning.PruneJob) -> int:
         )
         for warning in store.warnings[:3]:
             output.warn(warning)
-        work = pruning.Pruning(
+        work = prune_steps.Pruning(
             job, store, labels=_labels(args, store), evaluate=evaluate,
             say=lambda line: output.say(line, file=output.report_stream(args.json)),
         )
@@ -169,25 +173,25 @@ def _run(args: argparse.Namespace, job: pruning.PruneJob) -> int:
     return 0 if finished else _INTERRUPTED
 
 
-def _check_targets(args: argparse.Namespace, job: pruning.PruneJob) -> None:
+def _check_targets(args: argparse.Namespace, job: prune_steps.PruneJob) -> None:
     read = [job.model, args.images, args.annotations, args.labels]
-    targets.check_file('--output', job.output, 'PyTorch', read)
-    targets.check_file('--onnx', job.onnx, 'ONNX', read)
+    output_paths.check_file('--output', job.output, 'PyTorch', read)
+    output_paths.check_file('--onnx', job.onnx, 'ONNX', read)
     if job.checkpoint_path.exists() and not job.resume and job.recover:
         output.warn(f'{job.checkpoint_path}, an interrupted recovery, is replaced: --resume would '
                     'go on with it')
-    targets.check_file('--checkpoint', job.checkpoint_path, 'PyTorch', read)
-    targets.check_json(args.json, [*read, job.output, job.onnx], made=[job.output.parent])
+    output_paths.check_file('--checkpoint', job.checkpoint_path, 'PyTorch', read)
+    output_paths.check_json(args.json, [*read, job.output, job.onnx], made=[job.output.parent])
 
 
-def _left(job: pruning.PruneJob, started_ns: int) -> str:
+def _left(job: prune_steps.PruneJob, started_ns: int) -> str:
     """Return what an interruption before the recovery leaves."""
     if job.output.exists() and job.output.stat().st_mtime_ns >= started_ns:
         return f'{job.output} has the fitted network, not recovered'
     return interruption.NOTHING
 
 
-def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
+def prune_job(args: argparse.Namespace) -> prune_steps.PruneJob:
     """
     Return what the arguments ask for.
 
@@ -208,7 +212,7 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
         raise SettingError(f'--seed must be within 0..{_MOST_SEED}, got {args.seed}')
     if args.resume and not args.epochs:
         raise SettingError('--resume goes on with the recovery, and --epochs 0 has none')
-    job = pruning.PruneJob(
+    job = prune_steps.PruneJob(
         model=expand_home(arguments.chosen_model(args)),
         output=expand_home(args.output),
         target=PruneTarget(args.flops, args.size_mb, args.latency, args.round_to),
@@ -228,7 +232,7 @@ def prune_job(args: argparse.Namespace) -> pruning.PruneJob:
     return job
 
 
-def _check_files(job: pruning.PruneJob) -> None:
+def _check_files(job: prune_steps.PruneJob) -> None:
     """Refuse to write over the model, and to remove the output with the finished recovery."""
     named = {
         'MODEL': job.model, '--output': job.output, '--onnx': job.onnx,
@@ -246,7 +250,7 @@ def _check_files(job: pruning.PruneJob) -> None:
 def _labels(args: argparse.Namespace, store: PictureStore) -> Any:
     if args.labels is None:
         return None
-    return pruning_inputs.load_labels(expand_home(args.labels), store, args.size)
+    return prune_inputs.load_labels(expand_home(args.labels), store, args.size)
 
 
 def _record(args: argparse.Namespace, report: dict[str, Any], finished: bool) -> dict[str, Any]:

@@ -29,8 +29,8 @@ import argparse
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, output
-from yolov7_trt_ros.cli.model_steps import quantisation, targets
+from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
+from yolov7_trt_ros.cli.model_steps import quantize_steps
 from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -38,7 +38,7 @@ from yolov7_trt_ros.home_folder import expand_home
 if TYPE_CHECKING:
     from yolov7_trt_ros.cli.model_steps.calibration_pictures import PictureSets
     from yolov7_trt_ros.cli.model_steps.model_scores import ModelScore
-    from yolov7_trt_ros.cli.model_steps.quantisation import QuantiseOptions
+    from yolov7_trt_ros.cli.model_steps.quantize_steps import QuantizeOptions
     from yolov7_trt_ros.model.quantize.tournament import Tournament
     from yolov7_trt_ros.onnx_tools.graph import FloatModel
 
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='pictures to calibrate on: folder, video, bag, or .npy',
     )
     parser.add_argument(
-        '--method', choices=('auto', *quantisation.METHODS), default='auto',
+        '--method', choices=('auto', *quantize_steps.METHODS), default='auto',
         help='how the ranges of activations are found (default: %(default)s, the best of all)',
     )
     parser.add_argument(
@@ -112,14 +112,14 @@ def run(args: argparse.Namespace) -> int:
     args.model = arguments.chosen_model(args)
     path = find_onnx_model(args.model)
     read = [path, args.images, args.annotations]
-    targets.check_file('--output', args.output, 'ONNX', read)
-    targets.check_json(args.json, [*read, args.output], made=[args.output.parent])
+    output_paths.check_file('--output', args.output, 'ONNX', read)
+    output_paths.check_json(args.json, [*read, args.output], made=[args.output.parent])
     with interruption.told(lambda: f'{args.output} was not written'):
         return _run(args, path)
 
 
 def _run(args: argparse.Namespace, path: Path) -> int:
-    model = quantisation.load_model(path)
+    model = quantize_steps.load_model(path)
     return _run_mixed(args, model) if args.mixed else _run_int8(args, path, model)
 
 
@@ -145,7 +145,7 @@ def _run_mixed(args: argparse.Namespace, model: FloatModel) -> int:
     from yolov7_trt_ros.onnx_tools.half_precision import make_mixed
     from yolov7_trt_ros.whole_file import write_whole
 
-    kept = quantisation.kept_convs(model, args.keep)
+    kept = quantize_steps.kept_convs(model, args.keep)
     mixed = make_mixed(model, kept)
     describe(mixed, '{"method": "float16 backbone, float32 heads"}')
     data = mixed.SerializeToString()
@@ -169,18 +169,18 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
     from yolov7_trt_ros.whole_file import write_whole
 
     options = _options(args)
-    quantisation.kept_convs(model, args.keep)  # refuses a pattern before any work
+    quantize_steps.kept_convs(model, args.keep)  # refuses a pattern before any work
     pictures = open_pictures(args.images, count=args.count, score_count=args.score_count)
     score = None
     if args.score_count:
-        score = quantisation.choose_score(pictures.scoring, args.annotations, options)
+        score = quantize_steps.choose_score(pictures.scoring, args.annotations, options)
     stream = output.report_stream(args.json)
-    tournament = quantisation.run_quantisation(
+    tournament = quantize_steps.quantize_model(
         path, model, pictures, score, options,
         lambda text: print(f'... {text}', file=stream, flush=True),
     )
     used = len(pictures.calibration) - pictures.calibration.failed
-    data = quantisation.serialise_winner(tournament, used, options.weight_range)
+    data = quantize_steps.serialise_winner(tournament, used, options.weight_range)
     write_whole(expand_home(args.output), data)
     rows = [
         ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
@@ -200,8 +200,8 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
     return 1 if pictures.calibration.failed or pictures.scoring.failed else 0
 
 
-def _options(args: argparse.Namespace) -> QuantiseOptions:
-    return quantisation.QuantiseOptions(
+def _options(args: argparse.Namespace) -> QuantizeOptions:
+    return quantize_steps.QuantizeOptions(
         method=args.method, keep=args.keep, weight_range=args.weights, network_size=args.size,
         threads=args.threads, class_names=args.class_names, anchors=args.anchors,
     )
@@ -211,7 +211,7 @@ def _table(
     tournament: Tournament, model: FloatModel, pictures: PictureSets, score: ModelScore
 ) -> str:
     used = len(pictures.calibration) - pictures.calibration.failed
-    rows = list(quantisation.tournament_rows(tournament, len(model.convs), score.measure))
+    rows = list(quantize_steps.tournament_rows(tournament, len(model.convs), score.measure))
     relation = 'no picture in both' if pictures.held_out else 'the same one, which flatters'
     rows.append(('pictures', f'{used} calibrated, {score.used} scored: {relation}'))
     if tournament.sensitivity:
@@ -224,7 +224,7 @@ def _record(
     tournament: Tournament, pictures: PictureSets, score: ModelScore | None
 ) -> dict[str, Any]:
     record: dict[str, Any] = {
-        'winner': quantisation.entry_record(tournament.winner),
+        'winner': quantize_steps.entry_record(tournament.winner),
         'calibrated': len(pictures.calibration) - pictures.calibration.failed,
         'scored': score.used if score else 0,
         'held_out': pictures.held_out,
@@ -233,7 +233,7 @@ def _record(
     }
     if score is not None:
         record['float_score'] = tournament.reference
-        record['entries'] = [quantisation.entry_record(each) for each in tournament.entries]
+        record['entries'] = [quantize_steps.entry_record(each) for each in tournament.entries]
         record['sensitivity'] = [
             {'conv': name, 'error': error} for name, error in tournament.sensitivity
         ]

@@ -21,9 +21,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.cli import interruption, output
+from yolov7_trt_ros.cli import build_display, interruption, output, output_paths
 from yolov7_trt_ros.cli.arguments import add_json_argument, add_model_argument, chosen_model
-from yolov7_trt_ros.cli.model_steps import building, targets
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -65,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
         if not is_plan(path):
             raise SettingError(f'{flag} must end in {" or ".join(PLAN_SUFFIXES)}, got {path}')
     onnx = find_onnx_model(chosen_model(args))
-    targets.check_file('--output', written, 'plan', [plan, onnx, args.images])
-    targets.check_json(args.json, [plan, onnx, written], made=[written.parent])
+    output_paths.check_file('--output', written, 'plan', [plan, onnx, args.images])
+    output_paths.check_json(args.json, [plan, onnx, written], made=[written.parent])
     images = read_images(args.images, args.count)
     with interruption.told(lambda: f'{written} was not written'):
         return _refit(args, plan, onnx, written, images)
@@ -80,7 +79,7 @@ def _refit(
     from yolov7_trt_ros.engine.trt.api import TrtApi
 
     api = TrtApi.load()
-    with building.BuildDisplay() as display:
+    with build_display.BuildDisplay() as display:
         done = refit_plan(
             plan, onnx, written, api=api, machine=find_machine(api), report=display.report,
             cancelled=display.cancelled, images=images,

@@ -24,13 +24,19 @@ import argparse
 from pathlib import Path
 import time
 
-from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, track_arguments
+from yolov7_trt_ros.cli import (
+    arguments,
+    interruption,
+    look_arguments,
+    output,
+    output_paths,
+    track_arguments,
+)
 from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     add_fleet_arguments,
     check_fleet_arguments,
     uses_dask,
 )
-from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.home_folder import expand_home
@@ -71,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
     if len(args.bags) > 1 or uses_dask(args):
         return _run_many(args)
     bag, path = local_path(args.bags[0]), expand_home(args.output)
-    targets.check_json(args.json, [bag, path], made=[path.parent])
-    targets.check_writable('--output', path, path.parent)
+    output_paths.check_json(args.json, [bag, path], made=[path.parent])
+    output_paths.check_writable('--output', path, path.parent)
     check_output(path, bag, overwrite=args.force)
     check_kind(args.bags[0], 'bag', 'replay')
     with interruption.told(lambda: f'{args.output} was not written'):
@@ -84,8 +90,8 @@ def _run_many(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.file_kinds import local_path
 
     bags, folder = [local_path(bag) for bag in args.bags], expand_home(args.output)
-    targets.check_folder('--output', folder)
-    targets.check_json(args.json, bags, made=[folder])
+    output_paths.check_folder('--output', folder)
+    output_paths.check_json(args.json, bags, made=[folder])
     with interruption.told(lambda: f'the same command goes on with {args.output}'):
         return run_drives(args)
 

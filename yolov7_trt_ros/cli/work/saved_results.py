@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from yolov7_trt_ros.cli.window import Window
-    from yolov7_trt_ros.cli.work.annotated import Names
+    from yolov7_trt_ros.cli.work.frame_writers import Names
     from yolov7_trt_ros.cli.work.output_names import OutputNames
     from yolov7_trt_ros.core.detections import Detections
     from yolov7_trt_ros.core.overlay import DrawStyle
@@ -222,7 +222,7 @@ class CropSaver:
         """Write the crops of one frame."""
         import numpy as np
 
-        from yolov7_trt_ros.cli.work.annotated import write_picture
+        from yolov7_trt_ros.cli.work.frame_writers import write_picture
         from yolov7_trt_ros.core.detections import class_name
         from yolov7_trt_ros.core.preprocess import to_bgr
 

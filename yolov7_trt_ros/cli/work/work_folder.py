@@ -15,7 +15,7 @@ import stat
 from types import TracebackType
 from typing import Any
 
-from yolov7_trt_ros.cli.work.annotated import writing
+from yolov7_trt_ros.cli.work.frame_writers import writing
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.whole_file import write_whole

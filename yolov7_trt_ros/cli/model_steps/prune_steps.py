@@ -13,7 +13,7 @@ from typing import Any, TYPE_CHECKING
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.cli.model_steps import checkpoints
 from yolov7_trt_ros.cli.model_steps.checkpoints import CheckpointOptions
-from yolov7_trt_ros.cli.model_steps.pruning_inputs import (
+from yolov7_trt_ros.cli.model_steps.prune_inputs import (
     Evaluate,
     letterbox_loader,
     measure_latency_ms,

@@ -6,8 +6,8 @@ import argparse
 
 import pytest
 
-from yolov7_trt_ros.cli.flags import OURS, WITHOUT_FLAG
 from yolov7_trt_ros.cli.main import build_parser, main
+from yolov7_trt_ros.cli.verb_parser import OURS, WITHOUT_FLAG
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
@@ -75,7 +75,7 @@ def test_the_table_names_only_options_that_some_verb_has() -> None:
 
 
 def test_an_option_of_a_verb_itself_is_never_advised_against() -> None:
-    from yolov7_trt_ros.cli.flags import advise
+    from yolov7_trt_ros.cli.verb_parser import advise
 
     for parser in verbs().values():
         for option in parser._option_string_actions:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from yolov7_trt_ros.cli import output_paths
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.cli.model_steps import targets
 from yolov7_trt_ros.errors import InputError, SettingError
 
 JPEG = b'\xff\xd8\xff\xe0\x00\x10JFIF'
@@ -111,38 +111,38 @@ def test_results_of_the_same_form_are_replaced(tmp_path: Path) -> None:
     ):
         path = tmp_path / name
         path.write_bytes(data)
-        targets.check_file('-o', path, form)
+        output_paths.check_file('-o', path, form)
 
 
 def test_pipes_and_devices(tmp_path: Path) -> None:
     pipe = tmp_path / 'pipe'
     os.mkfifo(pipe)
-    targets.check_json(str(pipe))
-    targets.check_json('/dev/null')
-    targets.check_json('-')
-    targets.check_json(None)
+    output_paths.check_json(str(pipe))
+    output_paths.check_json('/dev/null')
+    output_paths.check_json('-')
+    output_paths.check_json(None)
     with pytest.raises(SettingError, match='a pipe or a device'):
-        targets.check_file('--html', Path('/dev/null'), 'HTML')
+        output_paths.check_file('--html', Path('/dev/null'), 'HTML')
 
 
 def test_folders_that_will_be_made(tmp_path: Path) -> None:
-    targets.check_file('-o', tmp_path / 'a/b/c.onnx', 'ONNX')
-    targets.check_folder('-o', tmp_path / 'a/b')
+    output_paths.check_file('-o', tmp_path / 'a/b/c.onnx', 'ONNX')
+    output_paths.check_folder('-o', tmp_path / 'a/b')
     (tmp_path / 'file').touch()
     with pytest.raises(InputError, match='is no folder'):
-        targets.check_folder('-o', tmp_path / 'file/b')
+        output_paths.check_folder('-o', tmp_path / 'file/b')
     with pytest.raises(SettingError, match='must be a folder'):
-        targets.check_folder('-o', tmp_path / 'file')
+        output_paths.check_folder('-o', tmp_path / 'file')
     with pytest.raises(InputError, match='cannot be written|is no folder'):
-        targets.check_file('-o', Path('/proc/1/nothing/x.onnx'), 'ONNX')
+        output_paths.check_file('-o', Path('/proc/1/nothing/x.onnx'), 'ONNX')
     assert not (tmp_path / 'a').exists()
 
 
 def test_json_may_lie_where_the_work_makes_a_folder(tmp_path: Path) -> None:
-    targets.check_json(str(tmp_path / 'out/x.json'), made=[tmp_path / 'out'])
-    targets.check_json(str(tmp_path / 'out/deep/x.json'), made=[None, tmp_path / 'out'])
+    output_paths.check_json(str(tmp_path / 'out/x.json'), made=[tmp_path / 'out'])
+    output_paths.check_json(str(tmp_path / 'out/deep/x.json'), made=[None, tmp_path / 'out'])
     with pytest.raises(InputError, match='there is no folder'):
-        targets.check_json(str(tmp_path / 'out2/x.json'), made=[tmp_path / 'out'])
+        output_paths.check_json(str(tmp_path / 'out2/x.json'), made=[tmp_path / 'out'])
     words = ['quantize', 'yolov7-nano', '--mixed', '-o', str(tmp_path / 'new/q.onnx')]
     assert main([*words, '--json', str(tmp_path / 'new/q.json')]) == 0
     assert (tmp_path / 'new/q.json').is_file()

@@ -27,7 +27,7 @@ SENSITIVITY_PICTURES = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantiseOptions:
+class QuantizeOptions:
     """
     How a model is quantised.
 
@@ -115,7 +115,7 @@ def kept_convs(model: FloatModel, keep: str | None) -> tuple[str, ...]:
     return kept
 
 
-def opener(options: QuantiseOptions, *, rectangular: bool) -> Callable[[Path], Detector]:
+def opener(options: QuantizeOptions, *, rectangular: bool) -> Callable[[Path], Detector]:
     """Return what opens an ONNX file on ONNX Runtime."""
     from yolov7_trt_ros.engine import DetectorOptions, open_detector
 
@@ -134,7 +134,7 @@ def opener(options: QuantiseOptions, *, rectangular: bool) -> Callable[[Path], D
 
 
 def choose_score(
-    pictures: Pictures, annotations: Path | None, options: QuantiseOptions
+    pictures: Pictures, annotations: Path | None, options: QuantizeOptions
 ) -> ModelScore:
     """Return AP50, letterboxed to squares, where there are labels; agreement else."""
     if annotations is None:
@@ -152,7 +152,7 @@ class Blobs:
 
     """
 
-    def __init__(self, model: Path, pictures: Pictures, options: QuantiseOptions) -> None:
+    def __init__(self, model: Path, pictures: Pictures, options: QuantizeOptions) -> None:
         detector: Any = opener(options, rectangular=True)(model)
         self._letterbox = detector.letterbox
         self._dtype = detector.spec.image.dtype
@@ -169,12 +169,12 @@ class Blobs:
             yield blob.astype(self._dtype, copy=True)
 
 
-def run_quantisation(
+def quantize_model(
     path: Path,
     model: FloatModel,
     pictures: PictureSets,
     score: ModelScore | None,
-    options: QuantiseOptions,
+    options: QuantizeOptions,
     report: Callable[[str], None],
 ) -> Tournament:
     """
