@@ -245,7 +245,7 @@ def test_pytorch_rows(
 ])
 def test_rows_as_they_are_written(text: str, kind: str, word: str) -> None:
     row = bench_setup.parse_row(text, named=False)
-    assert (row.kind, row.word) == (kind, word)
+    assert (row.kind, row.precision_or_device) == (kind, word)
     assert bench_setup.parse_row(f'A=b={text}', named=True).model.startswith('b=')
 
 

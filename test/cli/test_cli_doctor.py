@@ -13,7 +13,7 @@ import pytest
 
 from yolov7_trt_ros.cli.checks.board import check_board
 from yolov7_trt_ros.cli.checks.gpu import check_gpu
-from yolov7_trt_ros.cli.checks.host_probe import Check, find_module, Machine, run_command
+from yolov7_trt_ros.cli.checks.host_probe import Check, find_module, HostProbe, run_command
 from yolov7_trt_ros.cli.checks.packages import check_packages
 from yolov7_trt_ros.cli.checks.ros import check_ros
 from yolov7_trt_ros.cli.checks.transport import check_transport
@@ -26,9 +26,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def bare(tmp_path: Path) -> Machine:
+def bare(tmp_path: Path) -> HostProbe:
     """Return a machine with nothing but Python."""
-    return Machine(
+    return HostProbe(
         root=tmp_path / 'root', environ={}, run=lambda command: None,
         find_module=lambda name: None, find_version=lambda name: None,
         gpu_questions=lambda: GpuQuestions(find_gpu=lambda: None), python=(3, 10, 12),
@@ -48,10 +48,10 @@ def by_name(checks: Sequence[Check]) -> dict[str, Check]:
     return {check.name: check for check in checks}
 
 
-def with_modules(machine: Machine, **versions: str) -> Machine:
-    folder = machine.prefix / 'lib/python3/site-packages'
+def with_modules(probe: HostProbe, **versions: str) -> HostProbe:
+    folder = probe.prefix / 'lib/python3/site-packages'
     return dataclasses.replace(
-        machine,
+        probe,
         find_module=lambda name: folder / name if name in versions else None,
         find_version=versions.get,
     )
@@ -92,14 +92,14 @@ def test_it_runs_where_numpy_is_missing(tmp_path: Path) -> None:
     assert 'missing NumPy' in done.stdout and 'NVIDIA GPU: not looked at' in done.stdout
 
 
-def test_a_bare_machine_cannot_run_it(bare: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bare_machine_cannot_run_it(bare: HostProbe, capsys: pytest.CaptureFixture[str]) -> None:
     assert report(bare) == 1
     printed = capsys.readouterr().out
     assert '  missing ONNX Runtime: not installed\n          -> pip install onnxruntime' in printed
     assert 'cannot run here: NumPy, OpenCV, ONNX Runtime missing' in printed
 
 
-def test_everything_that_is_not_ok_says_what_to_do(bare: Machine) -> None:
+def test_everything_that_is_not_ok_says_what_to_do(bare: HostProbe) -> None:
     checks = [
         check for subject in (check_packages, check_ros, check_transport, check_gpu)
         for check in subject(bare)
@@ -112,24 +112,24 @@ def test_everything_that_is_not_ok_says_what_to_do(bare: Machine) -> None:
 # ---- packages
 
 
-def test_what_is_required(bare: Machine) -> None:
-    machine = with_modules(bare, numpy='2', cv2='', onnxruntime='1.20')
-    checks = by_name(check_packages(machine))
+def test_what_is_required(bare: HostProbe) -> None:
+    probe = with_modules(bare, numpy='2', cv2='', onnxruntime='1.20')
+    checks = by_name(check_packages(probe))
     assert checks['OpenCV'].found == 'unknown version'
     assert checks['ONNX Runtime'].found == '1.20'
     assert not [c for c in checks.values() if c.required and c.status != 'ok']
     assert checks['rosbags'].status == 'missing'
 
 
-def test_an_old_python(bare: Machine) -> None:
-    machine = dataclasses.replace(bare, python=(3, 8, 10))
-    assert by_name(check_packages(machine))['Python'].status == 'missing'
+def test_an_old_python(bare: HostProbe) -> None:
+    probe = dataclasses.replace(bare, python=(3, 8, 10))
+    assert by_name(check_packages(probe))['Python'].status == 'missing'
 
 
 # ---- ROS
 
 
-def test_ros_installed_but_not_sourced(bare: Machine) -> None:
+def test_ros_installed_but_not_sourced(bare: HostProbe) -> None:
     write(bare.root / 'opt/ros/humble/setup.bash')
     check = by_name(check_ros(bare))['ROS 2']
     assert (check.status, check.fix) == ('missing', 'source /opt/ros/humble/setup.bash')
@@ -140,31 +140,31 @@ def test_ros_installed_but_not_sourced(bare: Machine) -> None:
     ("__slots__ = ['_class_id', '_score', '_pose']", 'Galactic'),
     ("__slots__ = ['_id', '_score', '_pose']", 'Foxy'),
 ])
-def test_vision_msgs_version_and_form(bare: Machine, code: str, form: str) -> None:
+def test_vision_msgs_version_and_form(bare: HostProbe, code: str, form: str) -> None:
     write(bare.prefix / 'share/vision_msgs/package.xml',
           '<package format="3"><name>v</name><version>4.1.1</version></package>')
-    machine = with_modules(bare, vision_msgs='', rclpy='9.1.2')
-    module = machine.find_module('vision_msgs')
+    probe = with_modules(bare, vision_msgs='', rclpy='9.1.2')
+    module = probe.find_module('vision_msgs')
     assert module is not None
     write(module / 'msg/_object_hypothesis_with_pose.py', code)
-    check = by_name(check_ros(machine))['vision_msgs']
+    check = by_name(check_ros(probe))['vision_msgs']
     assert check.status == 'ok'
     assert 'version 4.1.1' in check.found
     assert form in check.found
 
 
-def test_vision_msgs_missing_names_the_package(bare: Machine) -> None:
-    machine = dataclasses.replace(bare, environ={'ROS_DISTRO': 'humble'})
-    check = by_name(check_ros(machine))['vision_msgs']
+def test_vision_msgs_missing_names_the_package(bare: HostProbe) -> None:
+    probe = dataclasses.replace(bare, environ={'ROS_DISTRO': 'humble'})
+    check = by_name(check_ros(probe))['vision_msgs']
     assert check.fix == 'sudo apt install ros-humble-vision-msgs'
 
 
-def test_ament_prefix_path(bare: Machine) -> None:
+def test_ament_prefix_path(bare: HostProbe) -> None:
     prefix = bare.root / 'workspace'
-    machine = dataclasses.replace(bare, environ={'AMENT_PREFIX_PATH': str(prefix)})
-    assert by_name(check_ros(machine))['AMENT_PREFIX_PATH'].status == 'warn'
+    probe = dataclasses.replace(bare, environ={'AMENT_PREFIX_PATH': str(prefix)})
+    assert by_name(check_ros(probe))['AMENT_PREFIX_PATH'].status == 'warn'
     write(prefix / 'share/ament_index/resource_index/packages/yolov7_trt_ros')
-    assert by_name(check_ros(machine))['AMENT_PREFIX_PATH'].status == 'ok'
+    assert by_name(check_ros(probe))['AMENT_PREFIX_PATH'].status == 'ok'
 
 
 # ---- images between processes
@@ -182,11 +182,11 @@ class Node:
 
 
 def test_what_lyrical_has_for_images_in_gpu_memory_is_told_and_not_claimed(
-    bare: Machine, tmp_path: Path
+    bare: HostProbe, tmp_path: Path
 ) -> None:
     def found(*modules: str) -> Check:
-        machine = with_modules(bare, **dict.fromkeys(modules, '1'))
-        return by_name(check_ros(machine))['images in GPU memory']
+        probe = with_modules(bare, **dict.fromkeys(modules, '1'))
+        return by_name(check_ros(probe))['images in GPU memory']
 
     node = write(bare.prefix / 'lib/python3/site-packages/rclpy/node.py', 'class Node: ...')
     assert found('rclpy').found == found().found == (
@@ -214,12 +214,12 @@ def profile(path: Path, segment_bytes: object) -> Path:
                  '</transport_descriptor></transport_descriptors></profiles></dds>')
 
 
-def large_images(machine: Machine, **environ: str) -> Check:
-    machine = dataclasses.replace(machine, environ=environ)
-    return by_name(check_transport(machine))['large images']
+def large_images(probe: HostProbe, **environ: str) -> Check:
+    probe = dataclasses.replace(probe, environ=environ)
+    return by_name(check_transport(probe))['large images']
 
 
-def test_no_profile_says_what_to_export(bare: Machine) -> None:
+def test_no_profile_says_what_to_export(bare: HostProbe) -> None:
     shipped = write(bare.prefix / 'share/yolov7_trt_ros/config/fastdds_large_images.xml')
     check = large_images(bare)
     assert check.status == 'warn'
@@ -229,7 +229,7 @@ def test_no_profile_says_what_to_export(bare: Machine) -> None:
 
 @pytest.mark.parametrize('variable', ['FASTDDS_DEFAULT_PROFILES_FILE',
                                       'FASTRTPS_DEFAULT_PROFILES_FILE'])
-def test_profiles(bare: Machine, tmp_path: Path, variable: str) -> None:
+def test_profiles(bare: HostProbe, tmp_path: Path, variable: str) -> None:
     good = profile(tmp_path / 'good.xml', 32 << 20)
     assert large_images(bare, **{variable: str(good)}).status == 'ok'
     for path, problem in (
@@ -251,7 +251,7 @@ OLD, NEW = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
     ('humble', OLD, NEW), ('jazzy', OLD, NEW), ('kilted', NEW, OLD), ('rolling', NEW, OLD),
 ])
 def test_the_variable_is_that_of_the_distribution(
-    bare: Machine, tmp_path: Path, distro: str, read: str, not_read: str
+    bare: HostProbe, tmp_path: Path, distro: str, read: str, not_read: str
 ) -> None:
     good = str(profile(tmp_path / 'good.xml', 32 << 20))
     check = large_images(bare, ROS_DISTRO=distro)
@@ -264,7 +264,7 @@ def test_the_variable_is_that_of_the_distribution(
 
 @pytest.mark.parametrize(('version', 'read'), [('6.2.7', OLD), ('8.4.2', OLD), ('9.3.1', NEW)])
 def test_the_variable_is_that_of_the_middleware_which_is_there(
-    bare: Machine, tmp_path: Path, version: str, read: str
+    bare: HostProbe, tmp_path: Path, version: str, read: str
 ) -> None:
     write(
         tmp_path / 'ros/share/rmw_fastrtps_cpp/package.xml',
@@ -276,24 +276,24 @@ def test_the_variable_is_that_of_the_middleware_which_is_there(
 
 @pytest.mark.parametrize(('architecture', 'offered'), [('x86_64', True), ('aarch64', False)])
 def test_make_venv_is_named_where_it_works(
-    bare: Machine, architecture: str, offered: bool
+    bare: HostProbe, architecture: str, offered: bool
 ) -> None:
-    machine = dataclasses.replace(bare, architecture=architecture)
-    assert ('make venv' in by_name(check_ros(machine))['ROS 2'].fix) is offered
+    probe = dataclasses.replace(bare, architecture=architecture)
+    assert ('make venv' in by_name(check_ros(probe))['ROS 2'].fix) is offered
 
 
-def test_the_shipped_profile_is_large_enough(bare: Machine) -> None:
+def test_the_shipped_profile_is_large_enough(bare: HostProbe) -> None:
     path = str(REPOSITORY / 'config/fastdds_large_images.xml')
     check = large_images(bare, FASTDDS_DEFAULT_PROFILES_FILE=path,
                          FASTRTPS_DEFAULT_PROFILES_FILE=path)
     assert check == Check('large images', 'ok', f'profile {path}')
 
 
-def test_another_middleware_needs_no_profile(bare: Machine) -> None:
+def test_another_middleware_needs_no_profile(bare: HostProbe) -> None:
     assert large_images(bare, RMW_IMPLEMENTATION='rmw_cyclonedds_cpp').status == 'ok'
 
 
-def test_shared_memory_and_what_is_left_in_it(bare: Machine) -> None:
+def test_shared_memory_and_what_is_left_in_it(bare: HostProbe) -> None:
     assert by_name(check_transport(bare))['/dev/shm'].status == 'missing'
     write(bare.root / 'dev/shm/fastdds_0123', 'x' * 100)
     checks = by_name(check_transport(bare))
@@ -304,20 +304,22 @@ def test_shared_memory_and_what_is_left_in_it(bare: Machine) -> None:
 @pytest.mark.parametrize(('text', 'status'), [
     ('212992\n', 'warn'), ('4194304\n', 'ok'), ('', 'missing'), ('many', 'missing'),
 ])
-def test_socket_buffer(bare: Machine, text: str, status: str) -> None:
+def test_socket_buffer(bare: HostProbe, text: str, status: str) -> None:
     write(bare.root / 'proc/sys/net/core/rmem_max', text)
     assert by_name(check_transport(bare))['net.core.rmem_max'].status == status
 
 
-def test_a_profile_that_does_not_ask_for_the_socket_buffer(bare: Machine, tmp_path: Path) -> None:
+def test_a_profile_that_does_not_ask_for_the_socket_buffer(
+    bare: HostProbe, tmp_path: Path
+) -> None:
     write(bare.root / 'proc/sys/net/core/rmem_max', '4194304')
     shipped = REPOSITORY / 'config/fastdds_large_images.xml'
     for path, status in (
         (profile(tmp_path / 'own.xml', 32 << 20), 'warn'), (shipped, 'ok'),
         (tmp_path / 'missing.xml', 'ok'),
     ):
-        machine = dataclasses.replace(bare, environ={'FASTDDS_DEFAULT_PROFILES_FILE': str(path)})
-        check = by_name(check_transport(machine))['net.core.rmem_max']
+        probe = dataclasses.replace(bare, environ={'FASTDDS_DEFAULT_PROFILES_FILE': str(path)})
+        check = by_name(check_transport(probe))['net.core.rmem_max']
         assert check.status == status
         assert (status == 'warn') == ('receiveBufferSize' in check.fix)
 
@@ -335,7 +337,7 @@ def missing(text: str) -> Callable[..., str]:
     return ask
 
 
-def with_gpu(machine: Machine, tmp_path: Path, **answers: Any) -> Machine:
+def with_gpu(probe: HostProbe, tmp_path: Path, **answers: Any) -> HostProbe:
     """Return a machine with a GPU and all it needs, but for the answers given."""
     cache = PlanCache(tmp_path / 'plans', True, 2, 24 << 20)
     complete = GpuQuestions(
@@ -345,17 +347,17 @@ def with_gpu(machine: Machine, tmp_path: Path, **answers: Any) -> Machine:
     )
     write(tmp_path / 'bin/nvidia-smi', executable=True)
     return dataclasses.replace(
-        machine, environ={'PATH': str(tmp_path / 'bin')},
+        probe, environ={'PATH': str(tmp_path / 'bin')},
         run=lambda command: 'NVIDIA RTX A2000, 550.54' if command[0] == 'nvidia-smi' else None,
         gpu_questions=lambda: dataclasses.replace(complete, **answers),
     )
 
 
-def test_no_gpu_is_one_line_and_no_fault(bare: Machine) -> None:
+def test_no_gpu_is_one_line_and_no_fault(bare: HostProbe) -> None:
     assert check_gpu(bare) == [Check('NVIDIA GPU', 'ok', 'no NVIDIA GPU: the CPU is used')]
 
 
-def test_a_gpu_with_all_it_needs(bare: Machine, tmp_path: Path) -> None:
+def test_a_gpu_with_all_it_needs(bare: HostProbe, tmp_path: Path) -> None:
     checks = by_name(check_gpu(with_gpu(bare, tmp_path)))
     assert {check.status for check in checks.values()} == {'ok'}
     assert {name: check.found for name, check in checks.items()} == {
@@ -373,29 +375,29 @@ def test_a_gpu_with_all_it_needs(bare: Machine, tmp_path: Path) -> None:
     ('compiler', 'kernel compiler', 'nvidia-cuda-nvrtc-cu12', True),
 ])
 def test_a_missing_piece_says_what_to_install(
-    bare: Machine, tmp_path: Path, question: str, name: str, fix: str, required: bool
+    bare: HostProbe, tmp_path: Path, question: str, name: str, fix: str, required: bool
 ) -> None:
-    machine = with_gpu(bare, tmp_path, **{question: missing('libfoo.so: not there')})
-    checks = by_name(check_gpu(machine))
+    probe = with_gpu(bare, tmp_path, **{question: missing('libfoo.so: not there')})
+    checks = by_name(check_gpu(probe))
     assert [each.name for each in checks.values() if each.status != 'ok'] == [name]
     assert checks[name].status == 'missing'
     assert 'libfoo.so: not there' in checks[name].found and fix in checks[name].fix
     assert checks[name].required is required
 
 
-def test_without_tensorrt_nobody_needs_the_compiler(bare: Machine, tmp_path: Path) -> None:
+def test_without_tensorrt_nobody_needs_the_compiler(bare: HostProbe, tmp_path: Path) -> None:
     nothing = missing('no')
-    machine = with_gpu(bare, tmp_path, tensorrt=nothing, compiler=nothing)
-    assert not [check for check in check_gpu(machine) if check.required]
+    probe = with_gpu(bare, tmp_path, tensorrt=nothing, compiler=nothing)
+    assert not [check for check in check_gpu(probe) if check.required]
 
 
-def test_a_plan_cache_that_cannot_be_written(bare: Machine, tmp_path: Path) -> None:
+def test_a_plan_cache_that_cannot_be_written(bare: HostProbe, tmp_path: Path) -> None:
     cache = PlanCache(tmp_path, False, 0, 0)
     check = by_name(check_gpu(with_gpu(bare, tmp_path, plan_cache=lambda: cache)))['plan cache']
     assert check.status == 'warn' and 'XDG_CACHE_HOME' in check.fix
 
 
-def test_a_gpu_out_of_reach(bare: Machine, tmp_path: Path) -> None:
+def test_a_gpu_out_of_reach(bare: HostProbe, tmp_path: Path) -> None:
     (check,) = check_gpu(with_gpu(bare, tmp_path, find_gpu=lambda: None))
     assert check.status == 'warn' and 'RTX A2000' in check.found and '--gpus all' in check.fix
 
@@ -406,21 +408,21 @@ def test_a_gpu_out_of_reach(bare: Machine, tmp_path: Path) -> None:
     assert check.status == 'warn' and '999' in check.found and check.fix
 
 
-def test_no_board_is_one_line(bare: Machine) -> None:
+def test_no_board_is_one_line(bare: HostProbe) -> None:
     assert [check.status for check in check_board(bare)] == ['ok']
 
 
-def test_a_jetson(bare: Machine, tmp_path: Path) -> None:
+def test_a_jetson(bare: HostProbe, tmp_path: Path) -> None:
     write(bare.root / 'proc/device-tree/model', 'NVIDIA Jetson Orin Nano Developer Kit\0')
     write(bare.root / 'etc/nv_tegra_release',
           '# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n')
     for name in ('nvpmodel', 'tegrastats'):
         write(tmp_path / f'bin/{name}', executable=True)
-    machine = dataclasses.replace(
+    probe = dataclasses.replace(
         bare, environ={'PATH': str(tmp_path / 'bin')},
         run=lambda command: 'user video' if command[0] == 'id' else None,
     )
-    checks = by_name(check_board(machine))
+    checks = by_name(check_board(probe))
     assert checks['Jetson board'].found == 'NVIDIA Jetson Orin Nano Developer Kit, L4T 36.4.3'
     assert checks['nvpmodel'].status == checks['tegrastats'].status == 'ok'
     assert checks['jetson_clocks'].status == 'missing'

@@ -26,7 +26,7 @@ from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.report.bench.json_file import load_bench
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.cli.bench.run import Surroundings
+    from yolov7_trt_ros.cli.bench.run import BenchContext
     from yolov7_trt_ros.cli.bench.setup import RowSpec
     from yolov7_trt_ros.report.bench.row import BenchRow
 
@@ -36,15 +36,15 @@ _END_TIMEOUT_S = 10.0
 
 
 def run_rows_apart(
-    args: argparse.Namespace, specs: Sequence[RowSpec], around: Surroundings
+    args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchContext
 ) -> Iterator[BenchRow]:
     """Measure each row in a process of its own; one that cannot run says why."""
     for number, (spec, given) in enumerate(zip(specs, args.rows, strict=True), 1):
-        output.say(row_heading(spec, number, len(specs), around.plan_s), file=sys.stderr)
+        output.say(row_heading(spec, number, len(specs), context.plan_s), file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix='yolov7_trt_bench_') as folder:
             command = child_command(args, given, Path(folder))
             ended = _run(command)
-            row = _read_row(Path(folder), spec, around, ended)
+            row = _read_row(Path(folder), spec, context, ended)
         if row.why_not:
             output.warn(f'{row.name}: {row.why_not}')
         yield row
@@ -92,7 +92,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _read_row(folder: Path, spec: RowSpec, around: Surroundings, ended: int) -> BenchRow:
+def _read_row(folder: Path, spec: RowSpec, context: BenchContext, ended: int) -> BenchRow:
     """Return what a process wrote, as measured here; or why it wrote nothing."""
     try:
         (row,) = load_bench(folder / 'bench.json').rows
@@ -101,8 +101,8 @@ def _read_row(folder: Path, spec: RowSpec, around: Surroundings, ended: int) -> 
             raise KeyboardInterrupt from None
         how = f'signal {-ended}' if ended < 0 else f'status {ended}'
         return publishable(dataclasses.replace(
-            empty_row(spec, around),
+            empty_row(spec, context),
             why_not=f'its process ended with {how} before it had measured; what it printed is '
             'above',
         ))
-    return dataclasses.replace(row, where=around.where)
+    return dataclasses.replace(row, where=context.where)

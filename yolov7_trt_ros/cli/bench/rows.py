@@ -63,8 +63,8 @@ def row_name(spec: RowSpec, precision: str = '') -> str:
     if spec.name:
         return spec.name
     engine = {'torch': 'PyTorch', 'onnx': 'ONNX Runtime'}.get(spec.kind, 'TensorRT')
-    word = {'cpu': 'fp32'}.get(spec.word, spec.word) or precision
-    return ' '.join(part for part in (engine, word.upper(), Path(spec.model).stem) if part)
+    suffix = {'cpu': 'fp32'}.get(spec.precision_or_device, spec.precision_or_device) or precision
+    return ' '.join(part for part in (engine, suffix.upper(), Path(spec.model).stem) if part)
 
 
 @contextlib.contextmanager
@@ -99,7 +99,8 @@ def _open_torch(
             'results with --merge'
         ) from exc
     path = _existing(spec.model)
-    on_gpu = spec.word == 'fp16' or (spec.word != 'cpu' and torch.cuda.is_available())
+    half = spec.precision_or_device == 'fp16'
+    on_gpu = half or (spec.precision_or_device != 'cpu' and torch.cuda.is_available())
     if options.threads:
         torch.set_num_threads(options.threads)
     loaded = checkpoints.load(
@@ -108,13 +109,13 @@ def _open_torch(
     detector: Detector = TorchDetector(
         loaded.network,
         device='cuda' if on_gpu else 'cpu',
-        half=spec.word == 'fp16',
+        half=half,
         network_size=options.network_size,
         rectangular=False,
         told={fact.name: str(fact) for fact in loaded.facts},
     )
     stack.callback(detector.close)
-    precision = 'fp16' if spec.word == 'fp16' else 'fp32'
+    precision = 'fp16' if half else 'fp32'
     return _opened(detector, path, precision, options)
 
 
@@ -133,7 +134,7 @@ def _open_engine(
         network_size=options.network_size,
         rectangular=False,
         threads=options.threads,
-        precision=spec.word or 'fp16',
+        precision=spec.precision_or_device or 'fp16',
         max_batch=options.most_batch if spec.kind == 'built' else 1,
     ))
     stack.callback(detector.close)
@@ -182,9 +183,9 @@ def _opened(
 
 
 def _plan_precision(detector: Detector, spec: RowSpec) -> str:
-    """Return what the plan's manifest says; without one, what stood behind the colon."""
+    """Return what the plan's manifest says; without one, what the row names."""
     told = detector.facts().get('precision', '')
-    return spec.word if told in ('', 'as built') else told
+    return spec.precision_or_device if told in ('', 'as built') else told
 
 
 def _existing(model: str) -> Path:

@@ -38,7 +38,7 @@ _ROW_ERRORS = (Yolov7TrtError, ImportError, OSError, RuntimeError, MemoryError)
 
 
 @dataclasses.dataclass(frozen=True)
-class Surroundings:
+class BenchContext:
     """All that the rows of a benchmark share."""
 
     where: Where
@@ -58,11 +58,11 @@ class Surroundings:
         return 2 * self.plan.seconds * len(self.batches)
 
 
-def run_rows(specs: Sequence[RowSpec], around: Surroundings) -> Iterator[BenchRow]:
+def run_rows(specs: Sequence[RowSpec], context: BenchContext) -> Iterator[BenchRow]:
     """Measure each row; one that cannot run says why, and the rest go on."""
     for number, spec in enumerate(specs, 1):
-        output.say(row_heading(spec, number, len(specs), around.plan_s), file=sys.stderr)
-        row = run_row(spec, around)
+        output.say(row_heading(spec, number, len(specs), context.plan_s), file=sys.stderr)
+        row = run_row(spec, context)
         if row.why_not:
             output.warn(f'{row.name}: {row.why_not}')
         yield row
@@ -74,24 +74,24 @@ def row_heading(spec: RowSpec, number: int, count: int, plan_s: float) -> str:
             f'{plan_s:.0f} s or more, {plan_s * (count - number):.0f} s for the rows after it')
 
 
-def empty_row(spec: RowSpec, around: Surroundings) -> BenchRow:
+def empty_row(spec: RowSpec, context: BenchContext) -> BenchRow:
     """Return a row of which nothing is measured yet."""
     return BenchRow(
-        name=bench_rows.row_name(spec), model=Path(spec.model).name, where=around.where,
-        data=around.data, measured=output.now(),
+        name=bench_rows.row_name(spec), model=Path(spec.model).name, where=context.where,
+        data=context.data, measured=output.now(),
     )
 
 
-def run_row(spec: RowSpec, around: Surroundings) -> BenchRow:
+def run_row(spec: RowSpec, context: BenchContext) -> BenchRow:
     """Measure one row; texts in it name files without their folders."""
-    return publishable(_run_row(spec, around))
+    return publishable(_run_row(spec, context))
 
 
-def _run_row(spec: RowSpec, around: Surroundings) -> BenchRow:
-    empty = empty_row(spec, around)
+def _run_row(spec: RowSpec, context: BenchContext) -> BenchRow:
+    empty = empty_row(spec, context)
     try:
-        with bench_rows.open_row(spec, around.options) as opened:
-            return _measured(empty, spec, opened, around)
+        with bench_rows.open_row(spec, context.options) as opened:
+            return _measured(empty, spec, opened, context)
     except _ROW_ERRORS as exc:
         return dataclasses.replace(
             empty, why_not=' '.join(str(exc).split()) or type(exc).__name__
@@ -99,18 +99,18 @@ def _run_row(spec: RowSpec, around: Surroundings) -> BenchRow:
 
 
 def _measured(
-    empty: BenchRow, spec: RowSpec, opened: bench_rows.OpenedRow, around: Surroundings
+    empty: BenchRow, spec: RowSpec, opened: bench_rows.OpenedRow, context: BenchContext
 ) -> BenchRow:
     detector = opened.detector
     batches = tuple(
         bench_measure.measure_batch(
-            detector, around.pictures, batch, around.plan, open_clock=opened.open_clock,
-            meter=around.meter,
+            detector, context.pictures, batch, context.plan, open_clock=opened.open_clock,
+            meter=context.meter,
         )
-        for batch in around.batches
+        for batch in context.batches
     )
-    gpu_memory_mb = around.gpu_memory.taken_mb() if _is_on_gpu(detector.backend) else None
-    found, why_no_accuracy = _measure_accuracy(opened, around)
+    gpu_memory_mb = context.gpu_memory.taken_mb() if _is_on_gpu(detector.backend) else None
+    found, why_no_accuracy = _measure_accuracy(opened, context)
     return dataclasses.replace(
         empty,
         name=bench_rows.row_name(spec, opened.precision),
@@ -131,12 +131,12 @@ def _is_on_gpu(backend: str) -> bool:
 
 
 def _measure_accuracy(
-    opened: bench_rows.OpenedRow, around: Surroundings
+    opened: bench_rows.OpenedRow, context: BenchContext
 ) -> tuple[Accuracy | None, str]:
-    if around.labels is None:
-        return None, around.why_no_labels
+    if context.labels is None:
+        return None, context.why_no_labels
     try:
-        return _evaluate(opened, around.labels), ''
+        return _evaluate(opened, context.labels), ''
     except Yolov7TrtError as exc:
         return None, ' '.join(str(exc).split())
 
@@ -215,7 +215,7 @@ def collect(
     return make_bench(done), True
 
 
-def settings_record(around: Surroundings) -> dict[str, Any]:
+def settings_record(context: BenchContext) -> dict[str, Any]:
     """Return how a benchmark was measured, JSON-ready."""
     latency = bench_measure.LATENCY_SETTINGS
     return {
@@ -224,10 +224,10 @@ def settings_record(around: Surroundings) -> dict[str, Any]:
         f'at most {latency.max_detections} detections',
         'accuracy settings': f'score {accuracy.SCORE_THRESHOLD}, IoU {accuracy.IOU_THRESHOLD}, '
         f'several classes a box, at most {accuracy.MAX_DETECTIONS} detections',
-        'seconds': around.plan.seconds,
-        'least runs': around.plan.least_runs,
-        'warm-up': f'{around.plan.seconds / 5:g} s, at least {around.plan.warm_up_runs} runs, '
+        'seconds': context.plan.seconds,
+        'least runs': context.plan.least_runs,
+        'warm-up': f'{context.plan.seconds / 5:g} s, at least {context.plan.warm_up_runs} runs, '
         'every picture twice where time allows',
-        'batches': ', '.join(map(str, around.batches)),
-        'CPU threads': around.options.threads or 'one per core',
+        'batches': ', '.join(map(str, context.batches)),
+        'CPU threads': context.options.threads or 'one per core',
     }

@@ -28,7 +28,7 @@ PICTURES = 12
 MOST_BATCH = 64
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 TORCH_SUFFIXES = ('.pt', '.pth')
-_TORCH_WORDS = ('fp32', 'fp16', 'cpu')
+_TORCH_CHOICES = ('fp32', 'fp16', 'cpu')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +42,14 @@ class RowSpec:
         '' for one made of engine, precision and file.
     model
         File, or the name of an embedded model.
-    word
-        What stood behind the colon: a precision, or `cpu` for PyTorch; or ''.
+    precision_or_device
+        The part of the row after the colon: a precision, `cpu` (PyTorch only), or empty.
 
     """
 
     model: str
     name: str = ''
-    word: str = ''
+    precision_or_device: str = ''
 
     @property
     def kind(self) -> str:
@@ -59,7 +59,7 @@ class RowSpec:
             return 'torch'
         if suffix in PLAN_SUFFIXES:
             return 'plan'
-        return 'built' if self.word else 'onnx'
+        return 'built' if self.precision_or_device else 'onnx'
 
 
 def parse_row(text: str, *, named: bool) -> RowSpec:
@@ -75,16 +75,16 @@ def parse_row(text: str, *, named: bool) -> RowSpec:
     name, equals, rest = text.partition('=') if named else ('', '', text)
     if named and (not equals or not name.strip() or not rest):
         raise SettingError(f'a row is NAME=FILE or NAME=FILE:precision, got {text!r}')
-    model, colon, word = rest.rpartition(':')
-    if not colon or word.lower() not in (*PRECISIONS, *_TORCH_WORDS):
-        model, word = rest, ''
+    model, colon, suffix = rest.rpartition(':')
+    if not colon or suffix.lower() not in (*PRECISIONS, *_TORCH_CHOICES):
+        model, suffix = rest, ''
     if not model:
         raise SettingError(f'a row needs a file, got {text!r}')
-    row = RowSpec(model, name.strip(), word.lower())
-    allowed = _TORCH_WORDS if row.kind == 'torch' else PRECISIONS
-    if word and row.word not in allowed:
+    row = RowSpec(model, name.strip(), suffix.lower())
+    allowed = _TORCH_CHOICES if row.kind == 'torch' else PRECISIONS
+    if suffix and row.precision_or_device not in allowed:
         raise SettingError(
-            f'{Path(model).name} can be followed by :{", :".join(allowed)}, got :{word}'
+            f'{Path(model).name} can be followed by :{", :".join(allowed)}, got :{suffix}'
         )
     return row
 

@@ -1,1 +1,1 @@
-"""What `yolov7_trt doctor` looks at, by subject. Each function takes a Machine, returns Checks."""
+"""The checks of `yolov7_trt doctor`, by subject: functions from a HostProbe to Checks."""

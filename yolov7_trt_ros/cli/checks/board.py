@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 
-from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING, OK, WARN
+from yolov7_trt_ros.cli.checks.host_probe import Check, HostProbe, MISSING, OK, WARN
 
 _TOOLS = ('nvpmodel', 'jetson_clocks', 'tegrastats')
 _GROUPS = ('video', 'render')
 
 
-def check_board(machine: Machine) -> list[Check]:
+def check_board(probe: HostProbe) -> list[Check]:
     """Check the board; one line where this is no Jetson."""
-    model = machine.read('/proc/device-tree/model') or ''
-    release = machine.read('/etc/nv_tegra_release') or ''
+    model = probe.read('/proc/device-tree/model') or ''
+    release = probe.read('/etc/nv_tegra_release') or ''
     if 'nvidia' not in model.lower() and not release:
         found = f'none ({model})' if model else 'none'
         return [Check('Jetson board', OK, f'{found}; its tools are not needed')]
     board = Check('Jetson board', OK, f'{model or "unknown"}, {_l4t(release)}')
-    tools = [_tool(machine, name) for name in _TOOLS]
-    return [board, *tools, _groups(machine), _sudo(machine)]
+    tools = [_tool(probe, name) for name in _TOOLS]
+    return [board, *tools, _groups(probe), _sudo(probe)]
 
 
 def _l4t(release: str) -> str:
@@ -28,16 +28,16 @@ def _l4t(release: str) -> str:
     return f'L4T {found.group(1)}.{found.group(2)}' if found else 'L4T release unknown'
 
 
-def _tool(machine: Machine, name: str) -> Check:
-    path = machine.which(name)
+def _tool(probe: HostProbe, name: str) -> Check:
+    path = probe.which(name)
     if path:
         return Check(name, OK, path)
     fix = 'sudo apt install nvidia-l4t-tools nvidia-l4t-nvpmodel'
     return Check(name, MISSING, 'not on PATH', fix)
 
 
-def _groups(machine: Machine) -> Check:
-    mine = (machine.run(('id', '-nG')) or '').split()
+def _groups(probe: HostProbe) -> Check:
+    mine = (probe.run(('id', '-nG')) or '').split()
     absent = [group for group in _GROUPS if group not in mine]
     if not absent or 'root' in mine:
         found = [group for group in mine if group in (*_GROUPS, 'root')]
@@ -46,8 +46,8 @@ def _groups(machine: Machine) -> Check:
                  f'sudo usermod -aG {",".join(absent)} $USER, then log in again')
 
 
-def _sudo(machine: Machine) -> Check:
-    if machine.run(('sudo', '-n', 'true')) is not None:
+def _sudo(probe: HostProbe) -> Check:
+    if probe.run(('sudo', '-n', 'true')) is not None:
         return Check('sudo', OK, 'works without a password')
     return Check('sudo', WARN, 'asks for a password: power modes cannot be set',
                  'allow nvpmodel and jetson_clocks in /etc/sudoers.d')

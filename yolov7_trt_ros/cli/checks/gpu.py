@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING, OK, WARN
+from yolov7_trt_ros.cli.checks.host_probe import Check, HostProbe, MISSING, OK, WARN
 from yolov7_trt_ros.errors import InferenceError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -15,10 +15,10 @@ _QUERY = ('nvidia-smi', '--query-gpu=name,driver_version', '--format=csv,noheade
 _GPU = 'NVIDIA GPU'
 
 
-def check_gpu(machine: Machine) -> list[Check]:
+def check_gpu(probe: HostProbe) -> list[Check]:
     """Check what the GPU engine needs; one line where there is no GPU."""
     try:
-        ask = machine.gpu_questions()
+        ask = probe.gpu_questions()
         gpu = ask.find_gpu()
     except ImportError as exc:
         return [Check(_GPU, WARN, f'not looked at: {exc}', 'first install what is missing above')]
@@ -26,32 +26,32 @@ def check_gpu(machine: Machine) -> list[Check]:
         return [Check(_GPU, WARN, f'{exc}; the CPU is used',
                       'see what nvidia-smi says; restart, or reinstall the driver')]
     if gpu is None:
-        return [_no_gpu(machine)]
+        return [_no_gpu(probe)]
     tensorrt, pycuda = _tensorrt(ask), _pycuda(ask)
     # With both of them there, `auto` takes the GPU, and cannot do without its kernels.
     taken = tensorrt.status == pycuda.status == OK
     return [
-        _device(machine, gpu), tensorrt, pycuda, _compiler(ask, gpu, required=taken),
+        _device(probe, gpu), tensorrt, pycuda, _compiler(ask, gpu, required=taken),
         _cuda_bindings(ask), _plan_cache(ask.plan_cache()),
     ]
 
 
-def _listed(machine: Machine) -> list[str]:
+def _listed(probe: HostProbe) -> list[str]:
     """Return the GPUs that nvidia-smi lists, `name, driver version` each; Jetsons have none."""
-    printed = machine.run(_QUERY) if machine.which('nvidia-smi') else None
+    printed = probe.run(_QUERY) if probe.which('nvidia-smi') else None
     return (printed or '').splitlines()
 
 
-def _no_gpu(machine: Machine) -> Check:
-    listed = '; '.join(_listed(machine))
+def _no_gpu(probe: HostProbe) -> Check:
+    listed = '; '.join(_listed(probe))
     if listed:
         return Check(_GPU, WARN, f'{listed}; but the CUDA driver finds none: the CPU is used',
                      'reinstall the driver; in a container: --gpus all (Jetson: --runtime nvidia)')
     return Check(_GPU, OK, 'no NVIDIA GPU: the CPU is used')
 
 
-def _device(machine: Machine, gpu: Gpu) -> Check:
-    listed = _listed(machine)
+def _device(probe: HostProbe, gpu: Gpu) -> Check:
+    listed = _listed(probe)
     driver = listed[0].rpartition(',')[2].strip() if listed else ''
     return Check(
         _GPU, OK,

@@ -1,4 +1,4 @@
-"""Machine: everything doctor asks the outside, as arguments, so that a test can make one up."""
+"""HostProbe: everything that `doctor` asks of the host, replaceable in tests."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def gpu_questions() -> GpuQuestions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Machine:
+class HostProbe:
     """
     What the checks ask.
 

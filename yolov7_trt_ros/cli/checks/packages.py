@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from yolov7_trt_ros import __version__
-from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING, OK, WARN
+from yolov7_trt_ros.cli.checks.host_probe import Check, HostProbe, MISSING, OK, WARN
 
 _LEAST_PYTHON = (3, 10)
 # module, distributions it may come from, what for, how to get it
@@ -24,17 +24,17 @@ _OPTIONAL = (
 _TITLES = {'numpy': 'NumPy', 'cv2': 'OpenCV', 'onnxruntime': 'ONNX Runtime'}
 
 
-def check_packages(machine: Machine) -> list[Check]:
+def check_packages(probe: HostProbe) -> list[Check]:
     """Check Python, this package, what it needs and what it can use."""
-    checks = [_python(machine), Check('yolov7_trt_ros', OK, __version__), _embedded_model()]
+    checks = [_python(probe), Check('yolov7_trt_ros', OK, __version__), _embedded_model()]
     for module, distributions, fix in _REQUIRED:
-        version = _version(machine, module, distributions)
+        version = _version(probe, module, distributions)
         checks.append(
             Check(_TITLES[module], OK, version, required=True) if version
             else Check(_TITLES[module], MISSING, 'not installed', fix, required=True)
         )
     for module, purpose in _OPTIONAL:
-        version = _version(machine, module, (module,))
+        version = _version(probe, module, (module,))
         checks.append(
             Check(module, OK, version) if version
             else Check(module, MISSING, f'not installed; for {purpose}', f'pip install {module}')
@@ -42,9 +42,9 @@ def check_packages(machine: Machine) -> list[Check]:
     return checks
 
 
-def _python(machine: Machine) -> Check:
-    found = '.'.join(map(str, machine.python))
-    if machine.python[:2] >= _LEAST_PYTHON:
+def _python(probe: HostProbe) -> Check:
+    found = '.'.join(map(str, probe.python))
+    if probe.python[:2] >= _LEAST_PYTHON:
         return Check('Python', OK, found, required=True)
     return Check('Python', MISSING, found, 'install Python 3.10 or later', required=True)
 
@@ -56,9 +56,9 @@ def _embedded_model() -> Check:
     return Check('embedded model', WARN, 'not there', 'reinstall the package, or give --model')
 
 
-def _version(machine: Machine, module: str, distributions: tuple[str, ...]) -> str:
+def _version(probe: HostProbe, module: str, distributions: tuple[str, ...]) -> str:
     """Return the version, `unknown version` where only the module is there, else nothing."""
-    if machine.find_module(module) is None:
+    if probe.find_module(module) is None:
         return ''
-    versions = (machine.find_version(name) for name in distributions)
+    versions = (probe.find_version(name) for name in distributions)
     return next((version for version in versions if version), 'unknown version')

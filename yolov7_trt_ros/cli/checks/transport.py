@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 import xml.etree.ElementTree
 
-from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING, OK, WARN
+from yolov7_trt_ros.cli.checks.host_probe import Check, HostProbe, MISSING, OK, WARN
 from yolov7_trt_ros.cli.checks.ros import reads_old_profile_variable, used_rmw
 
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
@@ -20,20 +20,20 @@ _LEAST_RMEM_BYTES = 4 << 20
 _RMEM_PATH = '/proc/sys/net/core/rmem_max'
 
 
-def check_transport(machine: Machine) -> list[Check]:
+def check_transport(probe: HostProbe) -> list[Check]:
     """Check whether raw camera images will arrive."""
-    return [_profile(machine), _shared_memory(machine), _left_over(machine), _rmem(machine)]
+    return [_profile(probe), _shared_memory(probe), _left_over(probe), _rmem(probe)]
 
 
-def _profile(machine: Machine) -> Check:
+def _profile(probe: HostProbe) -> Check:
     name = 'large images'
-    if 'fastrtps' not in used_rmw(machine):
-        return Check(name, OK, f'{used_rmw(machine)} needs no Fast DDS profile')
-    fix = _export(machine)
-    given = {name: machine.environ[name] for name in PROFILE_VARIABLES if name in machine.environ}
+    if 'fastrtps' not in used_rmw(probe):
+        return Check(name, OK, f'{used_rmw(probe)} needs no Fast DDS profile')
+    fix = _export(probe)
+    given = {name: probe.environ[name] for name in PROFILE_VARIABLES if name in probe.environ}
     if not given:
         return Check(name, WARN, 'no Fast DDS profile set: raw images above 0.5 MB get lost', fix)
-    wanted = _variables(machine)
+    wanted = _variables(probe)
     if not set(given) & set(wanted):
         return Check(name, WARN, f'{", ".join(given)} is set, but Fast DDS here reads '
                      f'{wanted[0]}: raw images above 0.5 MB get lost', fix)
@@ -44,11 +44,11 @@ def _profile(machine: Machine) -> Check:
     return Check(name, OK, f'profile {value}')
 
 
-def _variables(machine: Machine) -> tuple[str, ...]:
+def _variables(probe: HostProbe) -> tuple[str, ...]:
     """Return the variables that Fast DDS here reads; both where that is not known."""
     new, old = PROFILE_VARIABLES
     return {None: PROFILE_VARIABLES, True: (old,), False: (new,)}[
-        reads_old_profile_variable(machine)
+        reads_old_profile_variable(probe)
     ]
 
 
@@ -77,22 +77,22 @@ def _largest(tree: xml.etree.ElementTree.ElementTree[Any], tag: str) -> int:
     return max((int(text) for text in texts if text.isdecimal()), default=0)
 
 
-def _export(machine: Machine) -> str:
+def _export(probe: HostProbe) -> str:
     """Return the command that sets the profile this package comes with."""
-    places = [prefix / 'share/yolov7_trt_ros/config' for prefix in machine.ament_prefixes()]
+    places = [prefix / 'share/yolov7_trt_ros/config' for prefix in probe.ament_prefixes()]
     places.append(Path(__file__).parents[3] / 'config')  # a checkout
     files = (place / PROFILE_NAME for place in places)
     path = next((file for file in files if file.is_file()), None)
     shown = path or f'<prefix>/share/yolov7_trt_ros/config/{PROFILE_NAME}'
-    first, *others = _variables(machine)
+    first, *others = _variables(probe)
     return (
         f'in the shell of the camera and of the node: export {first}={shown}'
         + ''.join(f' (Jazzy and before: {name})' for name in others)
     )
 
 
-def _shared_memory(machine: Machine) -> Check:
-    folder = machine.root / 'dev/shm'
+def _shared_memory(probe: HostProbe) -> Check:
+    folder = probe.root / 'dev/shm'
     try:
         status = os.statvfs(folder)
     except OSError:
@@ -107,9 +107,9 @@ def _shared_memory(machine: Machine) -> Check:
     return Check('/dev/shm', OK, found)
 
 
-def _left_over(machine: Machine) -> Check:
-    files = list((machine.root / 'dev/shm').glob('fastdds_*'))
-    files += list((machine.root / 'dev/shm').glob('fastrtps_*'))
+def _left_over(probe: HostProbe) -> Check:
+    files = list((probe.root / 'dev/shm').glob('fastdds_*'))
+    files += list((probe.root / 'dev/shm').glob('fastrtps_*'))
     sizes = []
     for file in files:
         try:
@@ -126,8 +126,8 @@ def _left_over(machine: Machine) -> Check:
                  'when no ROS process runs: fastdds shm clean')
 
 
-def _rmem(machine: Machine) -> Check:
-    text = machine.read(_RMEM_PATH)
+def _rmem(probe: HostProbe) -> Check:
+    text = probe.read(_RMEM_PATH)
     if text is None or not text.isdigit():
         return Check('net.core.rmem_max', MISSING, f'{_RMEM_PATH} cannot be read')
     size = int(text)
@@ -135,7 +135,7 @@ def _rmem(machine: Machine) -> Check:
         found = f'{size} bytes: large images from other hosts get lost'
         fix = f'sudo sysctl -w net.core.rmem_max={_LEAST_RMEM_BYTES * 4}'
         return Check('net.core.rmem_max', WARN, found, fix)
-    asked = _receive_buffer(machine)
+    asked = _receive_buffer(probe)
     if asked is not None and asked < _LEAST_RMEM_BYTES:
         return Check('net.core.rmem_max', WARN, f'{size} bytes, of which the profile asks for '
                      f'{asked or "none"}: large images from other hosts get lost',
@@ -144,9 +144,9 @@ def _rmem(machine: Machine) -> Check:
     return Check('net.core.rmem_max', OK, f'{size} bytes')
 
 
-def _receive_buffer(machine: Machine) -> int | None:
+def _receive_buffer(probe: HostProbe) -> int | None:
     """Return the bytes that the profile asks the kernel for; None without a readable profile."""
-    paths = [machine.environ[name] for name in PROFILE_VARIABLES if machine.environ.get(name)]
+    paths = [probe.environ[name] for name in PROFILE_VARIABLES if probe.environ.get(name)]
     try:
         trees = [xml.etree.ElementTree.parse(path) for path in paths]
     except (OSError, xml.etree.ElementTree.ParseError):

@@ -32,7 +32,7 @@ from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.cli.bench.run import Surroundings
+    from yolov7_trt_ros.cli.bench.run import BenchContext
     from yolov7_trt_ros.cli.bench.setup import RowSpec
     from yolov7_trt_ros.power.telemetry.sample import TelemetrySource
     from yolov7_trt_ros.report.bench.row import Bench, BenchRow
@@ -122,8 +122,8 @@ def run(args: argparse.Namespace) -> int:
     specs = _check(args)
     left = '' if args.alone else interruption.NOTHING  # whoever started this one says it
     with interruption.told(lambda: left), contextlib.ExitStack() as stack:
-        around = _surroundings(args, stack)
-        return _measure(args, specs, around)
+        context = _open_context(args, stack)
+        return _measure(args, specs, context)
 
 
 def _check(args: argparse.Namespace) -> list[RowSpec]:
@@ -141,20 +141,20 @@ def _check(args: argparse.Namespace) -> list[RowSpec]:
     return [parse_row(text, named=named) for named, text in args.rows]
 
 
-def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], around: Surroundings) -> int:
+def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchContext) -> int:
     from yolov7_trt_ros.cli.bench.process import run_rows_apart
     from yolov7_trt_ros.cli.bench.run import collect, run_row, run_rows, settings_record
     from yolov7_trt_ros.report.bench.row import Bench
 
-    settings = settings_record(around)
+    settings = settings_record(context)
 
     def make_bench(rows: Sequence[BenchRow]) -> Bench:
         return Bench(args.title or _DEFAULT_TITLE, settings, tuple(rows), tuple(args.note))
 
     folder = expand_home(args.output)
     if args.alone:
-        return _measure_alone(make_bench([run_row(spec, around) for spec in specs]), folder)
-    rows = run_rows(specs, around) if args.in_process else run_rows_apart(args, specs, around)
+        return _measure_alone(make_bench([run_row(spec, context) for spec in specs]), folder)
+    rows = run_rows(specs, context) if args.in_process else run_rows_apart(args, specs, context)
     bench, interrupted = collect(rows, make_bench, folder)
     if interrupted and not bench.rows:
         raise KeyboardInterrupt(interruption.NOTHING)
@@ -192,7 +192,7 @@ def _show(bench: Bench, folder: Path) -> None:
     output.say(f'written: {folder / "bench.html"}, bench.md, bench.json')
 
 
-def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surroundings:
+def _open_context(args: argparse.Namespace, stack: contextlib.ExitStack) -> BenchContext:
     """Open all that the rows share; the GPU is looked at before anything uses it."""
     import dataclasses
 
@@ -200,7 +200,7 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
     from yolov7_trt_ros.cli.bench.machine_facts import read_where
     from yolov7_trt_ros.cli.bench.power import GpuMemory, SourceMeter
     from yolov7_trt_ros.cli.bench.rows import OpenOptions
-    from yolov7_trt_ros.cli.bench.run import Surroundings
+    from yolov7_trt_ros.cli.bench.run import BenchContext
     from yolov7_trt_ros.cli.model_steps.checkpoints import CheckpointOptions
     from yolov7_trt_ros.report.bench.machine_load import read_load
     from yolov7_trt_ros.report.bench.measure import BenchPlan
@@ -226,7 +226,7 @@ def _surroundings(args: argparse.Namespace, stack: contextlib.ExitStack) -> Surr
     stack.callback(gpu_memory.close)
     source = _open_source(args.power, stack)
     meter = SourceMeter(source, why_none='no power source: --power none')
-    return Surroundings(
+    return BenchContext(
         where=read_where(source, idle_watts=_idle_watts(meter, args), busy=busy),
         data=data, pictures=pictures, labels=labels, why_no_labels=why_no_labels,
         batches=batches, plan=BenchPlan(args.seconds),

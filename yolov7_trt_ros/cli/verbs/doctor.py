@@ -21,7 +21,7 @@ from typing import Any
 from yolov7_trt_ros.cli import arguments, output, output_paths
 from yolov7_trt_ros.cli.checks.board import check_board
 from yolov7_trt_ros.cli.checks.gpu import check_gpu
-from yolov7_trt_ros.cli.checks.host_probe import Check, Machine, MISSING
+from yolov7_trt_ros.cli.checks.host_probe import Check, HostProbe, MISSING
 from yolov7_trt_ros.cli.checks.packages import check_packages
 from yolov7_trt_ros.cli.checks.ros import check_ros
 from yolov7_trt_ros.cli.checks.transport import check_transport
@@ -43,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
     output_paths.check_json(args.json)
-    return report(Machine(), args.json)
+    return report(HostProbe(), args.json)
 
 
-def report(machine: Machine, json_target: str | None = None) -> int:
+def report(probe: HostProbe, json_target: str | None = None) -> int:
     """Check a machine, print the report, return the exit status."""
-    subjects = [(title, check(machine)) for title, check in SUBJECTS]
+    subjects = [(title, check(probe)) for title, check in SUBJECTS]
     lacking = [
         item for _, checks in subjects for item in checks
         if item.required and item.status == MISSING
