@@ -42,7 +42,8 @@ from yolov7_trt_ros.core.detector import DetectSettings, PipelinedDetector
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.latency import percentiles_ms
 from yolov7_trt_ros.core.messages.serialized_image import SerializedImage
-from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
+from yolov7_trt_ros.engine.open import open_detector
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.detector.team_worker import TeamWorker
 from yolov7_trt_ros.nodes.detector.worker import DetectionWorker

@@ -31,7 +31,7 @@ import kernel_checks as checks  # noqa: E402  (its folder has just been added)
 from yolov7_trt_ros.core.detections import Detections  # noqa: E402
 from yolov7_trt_ros.core.detector import DetectSettings  # noqa: E402
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView  # noqa: E402
-from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, find_machine  # noqa: E402
+from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, find_target  # noqa: E402
 from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector  # noqa: E402
 from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan  # noqa: E402
 from yolov7_trt_ros.engine.trt.api import TrtApi  # noqa: E402
@@ -156,7 +156,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     launcher = GpuLauncher(CudaDevice())
-    result: dict[str, Any] = {'machine': str(find_machine(TrtApi.load()))}
+    result: dict[str, Any] = {'machine': str(find_target(TrtApi.load()))}
     result['letterbox'] = check_letterbox(launcher, args.letterboxes)
     print(result['letterbox'], flush=True)
     result['decoding_and_nms'] = check_decoding(launcher, args.cases)

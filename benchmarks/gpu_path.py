@@ -32,7 +32,7 @@ import pycuda.driver as cuda
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.stable_memory import StableMemory
-from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, find_machine
+from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, find_target
 from yolov7_trt_ros.engine.device.memory import DeviceBuffer, PinnedBuffer
 from yolov7_trt_ros.engine.gpu.frame_layout import copy_rows, image_rows
 from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
@@ -364,7 +364,7 @@ def main() -> None:
     boxes = {f'{w}x{h}': boxes_per_frame(free, images) for (w, h), images in frames.items()}
     photographs.check_boxes(min(boxes.values()), args.least_boxes)
     result: dict[str, Any] = {
-        'machine': str(find_machine(plan.api)),
+        'machine': str(find_target(plan.api)),
         'plan': plan.manifest.to_record() if plan.manifest else None,
         'pictures': photographs.describe(args),
         'boxes_per_frame': boxes,

@@ -32,7 +32,7 @@ from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.messages.image_message import view_message
 from yolov7_trt_ros.core.messages.serialized_image import read_image
-from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / 'test' / 'kernel_host'), str(ROOT / 'test')]

@@ -41,7 +41,7 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.latency import percentiles_ms
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
-from yolov7_trt_ros.engine.open import BACKENDS, MEMORIES, PRECISIONS
+from yolov7_trt_ros.engine.options import BACKENDS, MEMORIES, PRECISIONS
 from yolov7_trt_ros.nodes.process import process_setup
 
 WARM_UP_S, DRAIN_S, MATCH_S, STOP_S = 2.0, 2.5, 30.0, 30.0

@@ -49,7 +49,8 @@ class NotRunError(Exception):
 
 def open_ours(args: argparse.Namespace) -> Run:
     """Return this package's detector on the plan."""
-    from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
+    from yolov7_trt_ros.engine.open import open_detector
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
     return run_detector(open_detector(DetectorOptions(
         model=needed(args.plan, '--plan'), backend='tensorrt', rectangular=False,

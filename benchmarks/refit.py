@@ -34,12 +34,14 @@ from photographs import load_photographs
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine.building import refit
-from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
+from yolov7_trt_ros.engine.building.builder import build_plan
 from yolov7_trt_ros.engine.building.prepared_model import prepare_model, PreparedModel
+from yolov7_trt_ros.engine.device.find_gpu import find_target
 from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
 from yolov7_trt_ros.engine.model_files import find_onnx_model
-from yolov7_trt_ros.engine.open import find_machine
-from yolov7_trt_ros.engine.plan.plan_file import PlanManifest, read_manifest, read_plan, ShapeRange
+from yolov7_trt_ros.engine.plan.plan_file import PlanManifest, read_manifest, read_plan
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.plan.weight_table import changed_weights, stored_arrays
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
@@ -72,7 +74,7 @@ class Case:
 
     def __init__(self, onnx_path: Path, precision: str, folder: Path, args: Any) -> None:
         self.api = TrtApi.load()
-        self.machine = find_machine(self.api)
+        self.machine = find_target(self.api)
         self.onnx, self.precision, self.folder = onnx_path, precision, folder
         self.level = args.opt_level
         self.images = [
@@ -249,7 +251,7 @@ def main() -> int:
                 cases.append(Case(onnx_path, precision, Path(folder), args).run())
             print(json.dumps(cases[-1], indent=1), flush=True)
             save(args.output, {
-                'machine': dataclasses.asdict(find_machine(TrtApi.load())), 'cases': cases,
+                'machine': dataclasses.asdict(find_target(TrtApi.load())), 'cases': cases,
             })
     return 1 if any('failed' in each['serving'] for each in cases) else 0
 

@@ -46,7 +46,8 @@ from yolov7_trt_ros.core.looks.look_options import LookOptions  # noqa: E402
 from yolov7_trt_ros.core.looks.merge_looks import Look, merge_looks  # noqa: E402
 from yolov7_trt_ros.core.looks.tiles import read_tiles, TileOptions  # noqa: E402
 from yolov7_trt_ros.engine.looks import look_engines  # noqa: E402
-from yolov7_trt_ros.engine.open import DetectorOptions, open_detector  # noqa: E402
+from yolov7_trt_ros.engine.open import open_detector  # noqa: E402
+from yolov7_trt_ros.engine.options import DetectorOptions  # noqa: E402
 from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding  # noqa: E402
 from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise  # noqa: E402
 from yolov7_trt_ros.report.accuracy.average_precision import accuracy_settings  # noqa: E402

@@ -35,7 +35,7 @@ from soak_ledger import Counters, Ledger, OUTCOMES
 from soak_report import report, show
 
 from yolov7_trt_ros.core.topics import detections_topics
-from yolov7_trt_ros.engine.open import BACKENDS
+from yolov7_trt_ros.engine.options import BACKENDS
 from yolov7_trt_ros.nodes.process import process_setup
 
 MODEL_S = 900.0  # a TensorRT plan may have to be built

@@ -22,7 +22,8 @@ from measured_on import save
 from yolov7_trt_ros.cli import labels
 from yolov7_trt_ros.core.detector import Detector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.engine import DetectorOptions, open_detector
+from yolov7_trt_ros.engine.open import open_detector
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.replay.pictures import load_picture
 from yolov7_trt_ros.report.accuracy import average_precision as accuracy
 from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations, evaluate_coco

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import onnx
 from onnx import helper, numpy_helper, TensorProto
 
-from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model
+from yolov7_trt_ros.engine.model_files import find_model
+from yolov7_trt_ros.engine.options import DEFAULT_MODEL
 
 Frames = Sequence[NDArray[np.uint8]]
 

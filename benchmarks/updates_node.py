@@ -20,8 +20,9 @@ import sys
 import time
 
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.engine.building.process import build_apart
-from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
+from yolov7_trt_ros.engine.build_process import build_apart
+from yolov7_trt_ros.engine.open import open_detector
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import PlanMissingError
 from yolov7_trt_ros.parent_process import end_with_starter
 

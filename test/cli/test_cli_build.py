@@ -19,8 +19,8 @@ import pytest
 from yolov7_trt_ros.cli import build_display
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.cli.verbs import build
-from yolov7_trt_ros.engine.building.builder import BuildOptions
-from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt import api as trt_api
 from yolov7_trt_ros.errors import BuildError, PlanError, SettingError
 

@@ -144,7 +144,8 @@ def test_quantisation_is_scored_on_classes_of_ones_own(
     pallets: tuple[list[str], Path], tmp_path: Path
 ) -> None:
     from yolov7_trt_ros.cli.model_steps.model_scores import LabelledScore
-    from yolov7_trt_ros.engine import DetectorOptions, open_detector
+    from yolov7_trt_ros.engine.open import open_detector
+    from yolov7_trt_ros.engine.options import DetectorOptions
     from yolov7_trt_ros.replay.pictures import load_picture
     from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations
 

@@ -13,16 +13,12 @@ import pytest
 
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.engine import open as engine_open
+from yolov7_trt_ros.engine.device import find_gpu
 from yolov7_trt_ros.engine.gpu import plan_facts
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan.plan_file import (
-    Machine,
-    manifest_path,
-    PlanManifest,
-    ShapeRange,
-    write_plan,
-)
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
+from yolov7_trt_ros.engine.plan.plan_file import manifest_path, PlanManifest, write_plan
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt import api as trt_api
 from yolov7_trt_ros.errors import PlanError
 
@@ -76,7 +72,7 @@ def test_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 # ---- plans
 
-ORIN = Machine('TensorRT', '8.6.0', '12.2', 'Orin', '8.7')
+ORIN = BuildTarget('TensorRT', '8.6.0', '12.2', 'Orin', '8.7')
 PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))
 IMAGES = TensorInfo('images', (None, 3, None, None), 'float32')
 
@@ -113,14 +109,14 @@ def test_everything_in_a_manifest_is_shown(
 def test_a_plan_of_another_machine(
     plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here = Machine('TensorRT', '10.3.0', '12.6', 'Orin', '8.7')
+    here = BuildTarget('TensorRT', '10.3.0', '12.6', 'Orin', '8.7')
     monkeypatch.setattr(trt_api.TrtApi, 'load', lambda: None)
-    monkeypatch.setattr(engine_open, 'find_machine', lambda api: here)
+    monkeypatch.setattr(find_gpu, 'find_target', lambda api: here)
     assert main(['info', str(plan)]) == 0
     printed = capsys.readouterr().out
     assert 'fits here   no: ' in printed
     assert 'built with TensorRT 8.6.0, here is 10.3.0. Build it again with: yolov7_tr' in printed
-    monkeypatch.setattr(engine_open, 'find_machine', lambda api: ORIN)
+    monkeypatch.setattr(find_gpu, 'find_target', lambda api: ORIN)
     assert main(['info', str(plan), '--json', '-']) == 0
     assert json.loads(capsys.readouterr().out)['fits_here'] == 'yes'
 

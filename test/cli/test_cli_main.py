@@ -146,7 +146,7 @@ def test_a_broken_pipe_is_quiet(command: Command) -> None:
 
 def test_defaults_are_those_of_the_detector() -> None:
     from yolov7_trt_ros.core.detector import DetectSettings
-    from yolov7_trt_ros.engine import DetectorOptions
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
     parser = argparse.ArgumentParser()
     arguments.add_detect_arguments(parser)
@@ -156,11 +156,11 @@ def test_defaults_are_those_of_the_detector() -> None:
 
 
 def test_choices_are_those_of_the_engine() -> None:
-    from yolov7_trt_ros.engine import open as engine_open
+    from yolov7_trt_ros.engine import options
 
-    assert arguments.BACKENDS == engine_open.BACKENDS
-    assert arguments.PRECISIONS == engine_open.PRECISIONS
-    assert arguments.MEMORIES == engine_open.MEMORIES
+    assert arguments.BACKENDS == options.BACKENDS
+    assert arguments.PRECISIONS == options.PRECISIONS
+    assert arguments.MEMORIES == options.MEMORIES
 
 
 def test_the_engine_can_be_chosen() -> None:

@@ -23,10 +23,12 @@ from yolov7_trt_ros.cli.model_steps.calibration_pictures import (
     split_pictures,
 )
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
+from yolov7_trt_ros.engine.building.builder import build_plan
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan.plan_file import Machine, ShapeRange
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import CalibrationError, InputError, SettingError
 from yolov7_trt_ros.replay.pictures import load_picture
@@ -89,7 +91,7 @@ def test_the_real_builder_takes_it(
 ) -> None:
     manifest = build_plan(
         request.getfixturevalue(kind), tmp_path / 'n.plan', BuildOptions(precision, (SMALL,)),
-        api=rtx, machine=Machine(rtx.flavour, rtx.version, '', '', ''),
+        api=rtx, machine=BuildTarget(rtx.flavour, rtx.version, '', '', ''),
         report=lambda phase, fraction: None, cancelled=lambda: False,
     )
     assert manifest.plan_size_bytes > 1_000_000

@@ -14,9 +14,11 @@ import pytest
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.cli.verbs.refit import read_images
 from yolov7_trt_ros.engine.building import refit
-from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
+from yolov7_trt_ros.engine.building.builder import build_plan
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan.plan_file import Machine, PlanManifest, read_manifest
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
+from yolov7_trt_ros.engine.plan.plan_file import PlanManifest, read_manifest
 from yolov7_trt_ros.engine.trt import api as trt_api
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import InputError, RefitError, SettingError
@@ -25,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'engine'))
 
 from tensorrt_surfaces import surface  # noqa: E402, I100  (its folder has just been added)
 
-ORIN = Machine('TensorRT', '8.6.0', '12.2', 'Orin', '8.7')
+ORIN = BuildTarget('TensorRT', '8.6.0', '12.2', 'Orin', '8.7')
 NANO = find_model('yolov7-nano')
 
 
@@ -41,7 +43,7 @@ def build(folder: Path, *, refittable: bool) -> PlanManifest:
 def on_orin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Play TensorRT 8.6 on an Orin."""
     monkeypatch.setattr(TrtApi, 'load', lambda: TrtApi(surface('8.6')))
-    monkeypatch.setattr('yolov7_trt_ros.engine.open.find_machine', lambda api: ORIN)
+    monkeypatch.setattr('yolov7_trt_ros.engine.device.find_gpu.find_target', lambda api: ORIN)
 
 
 @pytest.mark.parametrize(('words', 'status', 'told'), [

@@ -160,7 +160,8 @@ def test_quantisation_is_scored_on_pictures_as_they_were_labelled(
     from yolov7_trt_ros.cli.labels import open_annotations
     from yolov7_trt_ros.cli.model_steps.calibration_pictures import FilePictures
     from yolov7_trt_ros.cli.model_steps.model_scores import LabelledScore
-    from yolov7_trt_ros.engine import DetectorOptions, open_detector
+    from yolov7_trt_ros.engine.open import open_detector
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
     picture = labelled.folder / 'img' / 'a.jpg'
     save_jpeg(picture, bright(), 6)

@@ -15,8 +15,8 @@ from yolov7_trt_ros.cli.main import build_parser, main
 from yolov7_trt_ros.cli.model_steps.prune_inputs import measure_latency_ms
 from yolov7_trt_ros.cli.model_steps.prune_steps import Pruning
 from yolov7_trt_ros.cli.verbs.prune import prune_job
-from yolov7_trt_ros.engine import DetectorOptions
 from yolov7_trt_ros.engine.open import open_detector
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.model.checkpoint.load import load_network, save_network
 from yolov7_trt_ros.model.network.architecture import fold_batch_norms, Network
 from yolov7_trt_ros.model.network.layer_table import Row

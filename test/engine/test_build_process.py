@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from yolov7_trt_ros.engine.building import process as build_process
-from yolov7_trt_ros.engine.building.process import build_apart
-from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.engine import build_process as build_process
+from yolov7_trt_ros.engine.build_process import build_apart
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, DeviceMemoryError, ModelNotFoundError
 
 OPTIONS = DetectorOptions(backend='onnx')
@@ -68,7 +68,7 @@ def test_a_process_that_dies_is_a_build_error(script, told):
 
 @pytest.mark.parametrize('deaf', [False, True])
 def test_cancelling_ends_it_also_where_it_does_not_listen(deaf, tmp_path, monkeypatch):
-    monkeypatch.setattr('yolov7_trt_ros.engine.building.process._TERM_S', 0.2)
+    monkeypatch.setattr('yolov7_trt_ros.engine.build_process._TERM_S', 0.2)
     mark = tmp_path / 'pid'
     script = (
         f'{"signal.signal(signal.SIGTERM, signal.SIG_IGN)" if deaf else ""}\n'
@@ -110,8 +110,8 @@ def test_the_real_process_answers_with_the_reason_of_the_builder(tmp_path):
 def test_it_ends_with_the_process_that_asked(tmp_path):
     mark = tmp_path / 'pid'
     script = (
-        'from yolov7_trt_ros.engine.building.process import build_apart\n'
-        'from yolov7_trt_ros.engine.open import DetectorOptions\n'
+        'from yolov7_trt_ros.engine.build_process import build_apart\n'
+        'from yolov7_trt_ros.engine.options import DetectorOptions\n'
         'import sys\n'
         'inner = ("from yolov7_trt_ros.parent_process import end_with_starter\\n"\n'
         '         "import os, time\\nend_with_starter(os.environ, print)\\n"\n'

@@ -20,19 +20,20 @@ from tensorrt_surfaces import surface
 
 from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.engine.building import builder
-from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions, choose_profiles
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
+from yolov7_trt_ros.engine.building.builder import build_plan, choose_profiles
 from yolov7_trt_ros.engine.model_files import find_model
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
 from yolov7_trt_ros.engine.plan.plan_file import (
-    Machine,
     manifest_path,
     PlanManifest,
     read_manifest,
     read_plan,
-    ShapeRange,
 )
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
-from yolov7_trt_ros.engine.trt.network import BuildSettings
+from yolov7_trt_ros.engine.trt.network import BuildSettings, TrtNetwork
 from yolov7_trt_ros.errors import (
     BuildError,
     ModelFormatError,
@@ -47,8 +48,8 @@ NANO = find_model('yolov7-nano')
 SMALL = ShapeRange((1, 3, 64, 64), (1, 3, 96, 128), (2, 3, 128, 128))
 
 
-def machine_of(api: TrtApi) -> Machine:
-    return Machine(api.flavour, api.version, '', '', '')
+def machine_of(api: TrtApi) -> BuildTarget:
+    return BuildTarget(api.flavour, api.version, '', '', '')
 
 
 def run_build(
@@ -150,7 +151,7 @@ def test_a_refittable_plan_tells_what_it_was_built_from(tmp_path: Path, version:
     """The model is real, TensorRT is not: RTX builds such plans only where there is a GPU."""
     api = TrtApi(surface(version))
     plan, options = tmp_path / 'n.plan', BuildOptions('fp16', (SMALL,), refittable=True)
-    machine = Machine(api.flavour, api.version, '12.2', 'Orin', '8.7')
+    machine = BuildTarget(api.flavour, api.version, '12.2', 'Orin', '8.7')
     manifest = build_plan(
         NANO, plan, options, api=api, machine=machine, report=lambda *_: None,
         cancelled=lambda: False,
@@ -171,7 +172,7 @@ def test_tensorrt_rtx_needs_a_gpu_for_refittable_plans(rtx: TrtApi, tmp_path: Pa
     with pytest.raises(SettingError, match='--refittable: TensorRT-RTX builds such plans only wh'):
         run_build(rtx, NANO, tmp_path / 'n.plan', BuildOptions('fp16', (SMALL,), refittable=True))
     # and that is so: a driver is asked for
-    network = rtx.new_network()
+    network = TrtNetwork(rtx)
     edit = OnnxEdit(NANO)
     edit.widen_casts()
     network.parse(edit.to_bytes(), edit.node_label)
@@ -210,7 +211,7 @@ def test_a_plugin_is_cut_off(rtx: TrtApi, tmp_path: Path, build: BuildModel) -> 
 
 def test_outputs_that_nobody_reads_are_dropped(rtx: TrtApi, tmp_path: Path) -> None:
     """A plain export of torch has the raw heads beside the grid."""
-    network = rtx.new_network()
+    network = TrtNetwork(rtx)
     edit = OnnxEdit(NANO)
     edit.model.graph.output.append(
         helper.make_tensor_value_info('model.77.m.0', TensorProto.FLOAT, tuple('nchw'))
@@ -425,15 +426,15 @@ def test_options_of_a_later_version(tmp_path: Path, build: BuildModel) -> None:
 
 
 def test_the_machine_to_build_for() -> None:
-    def no_gpu(api: TrtApi) -> Machine:
+    def no_gpu(api: TrtApi) -> BuildTarget:
         raise builder.InferenceError('no CUDA device 0')
 
     patch = pytest.MonkeyPatch()
     with patch.context() as context:
-        context.setattr(builder, 'find_machine', no_gpu)
-        assert builder.find_build_machine(TrtApi(surface('RTX'))).gpu_name == ''
+        context.setattr(builder, 'find_target', no_gpu)
+        assert builder.find_build_target(TrtApi(surface('RTX'))).gpu_name == ''
         with pytest.raises(builder.InferenceError, match='no CUDA device'):
-            builder.find_build_machine(TrtApi(surface('8.6')))
+            builder.find_build_target(TrtApi(surface('8.6')))
 
 
 # ---- profiles

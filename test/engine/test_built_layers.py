@@ -14,7 +14,7 @@ from yolov7_trt_ros.engine.layers import built_layers
 from yolov7_trt_ros.engine.layers.built_layers import build_layers, inspect_plan
 from yolov7_trt_ros.engine.layers.layer_log import LayerLog, parse_layer, recorded_layers
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan.plan_file import Shape, ShapeRange
+from yolov7_trt_ros.engine.plan.shape_range import Shape, ShapeRange
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import (
     BuildError,
@@ -84,13 +84,13 @@ def test_the_precision_is_the_one_asked_for(rtx: TrtApi, no_gpu: None) -> None:
 
 
 def test_a_builder_that_tells_nothing(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(built_layers, 'find_build_machine', _machine)
+    monkeypatch.setattr(built_layers, 'find_build_target', _machine)
     with pytest.raises(BuildError, match='told nothing of its layers.*PyCUDA.*--save-layers'):
         build(TrtApi(surface('10')))
 
 
 def test_the_inspector_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(built_layers, 'find_build_machine', _machine)
+    monkeypatch.setattr(built_layers, 'find_build_target', _machine)
     monkeypatch.setattr(built_layers, 'load_layer_information',
                         lambda plan: {'Layers': ['a + b'], 'Bindings': ['images']})
     built = build(TrtApi(surface('8.6')))
@@ -115,9 +115,9 @@ def test_a_plan_where_there_is_no_gpu(tmp_path: Path) -> None:
 
 
 def _machine(api: TrtApi) -> Any:
-    from yolov7_trt_ros.engine.plan.plan_file import Machine
+    from yolov7_trt_ros.engine.plan.build_target import BuildTarget
 
-    return Machine(api.flavour, api.version, '8.0', 'GPU', '')
+    return BuildTarget(api.flavour, api.version, '8.0', 'GPU', '')
 
 
 # ---- the inspector

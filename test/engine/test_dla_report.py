@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions, report_dla
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
+from yolov7_trt_ros.engine.building.builder import build_plan, report_dla
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plan.plan_file import Machine, ShapeRange
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.engine.trt.dla_report import DlaReport, place_layers, PlacedLayer
 from yolov7_trt_ros.errors import BuildError
@@ -69,7 +71,7 @@ def test_a_build_is_refused_before_it_begins(rtx: TrtApi, tmp_path: Path) -> Non
     with pytest.raises(BuildError, match=r'\d+ transitions \(an est.* --max-transitions 4.*Leaky'):
         build_plan(
             NANO, plan, BuildOptions(profiles=(ONE,), dla_core=0), api=rtx,
-            machine=Machine('TensorRT-RTX', rtx.version, '', '', ''),
+            machine=BuildTarget('TensorRT-RTX', rtx.version, '', '', ''),
             report=lambda phase, part: None, cancelled=lambda: False, max_transitions=4,
         )
     assert not plan.exists()

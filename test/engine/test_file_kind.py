@@ -16,7 +16,8 @@ import pytest
 from yolov7_trt_ros.engine import checkpoint_export
 from yolov7_trt_ros.engine.file_kind import check_kind, check_model_file, CHECKPOINT, ONNX
 from yolov7_trt_ros.engine.model_files import find_model, find_onnx_model, load_class_names
-from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
+from yolov7_trt_ros.engine.open import open_detector
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.engine.plain_file import open_plain_file, read_plain_file
 from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError, SettingError
 

@@ -17,20 +17,20 @@ from typing import Any
 import pytest
 
 from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.engine.building.builder import BuildOptions
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
 from yolov7_trt_ros.engine.building.plan_cache import rebuild_options
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
 from yolov7_trt_ros.engine.plan.manifest_values import LARGEST, Values
 from yolov7_trt_ros.engine.plan.plan_file import (
-    differences,
-    Machine,
     manifest_path,
     PlanManifest,
     read_manifest,
     read_plan,
     rebuild_command,
-    ShapeRange,
     write_plan,
 )
+from yolov7_trt_ros.engine.plan.plan_fit import differences
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.plan.weight_table import WeightTable
 from yolov7_trt_ros.errors import BuildError, PlanError, SettingError
 
@@ -38,7 +38,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 INPUTS = 3000
 MOST_S = 60.0  # what is not bounded takes far longer; a loaded machine may take seconds
 MOST_MORE_KIB = 1 << 20
-HERE = Machine('TensorRT', '10.3.0', '12.6', 'Orin', '8.7')
+HERE = BuildTarget('TensorRT', '10.3.0', '12.6', 'Orin', '8.7')
 ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1.5, 1e308, float('nan'), float('inf'), 2**31, 10**4000, '', 'text',
     '\0', '\ud800', 'x' * 10_000, [], {}, [[]], [None], [1, 2], {'a': {}}, [[[[]]]],
@@ -47,7 +47,7 @@ ODD: tuple[Any, ...] = (
 
 def manifest(onnx: str = 'v7.onnx') -> PlanManifest:
     return PlanManifest(
-        machine=Machine('TensorRT', '8.6.0', '12.2', 'Orin', '8.7'), precision='fp16',
+        machine=BuildTarget('TensorRT', '8.6.0', '12.2', 'Orin', '8.7'), precision='fp16',
         profiles=(ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280)),),
         onnx=onnx, onnx_sha256=hashlib.sha256(b'onnx').hexdigest(), plan_sha256='1' * 64,
         plan_size_bytes=4, options=BuildOptions().to_record(), build_seconds=1.5,

@@ -16,9 +16,10 @@ from yolov7_trt_ros.core.boxes import box_iou
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.engine import DetectorOptions, open_detector
-from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, find_model
+from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
+from yolov7_trt_ros.engine.open import open_detector
+from yolov7_trt_ros.engine.options import DEFAULT_MODEL, DetectorOptions
 from yolov7_trt_ros.errors import (
     InferenceError,
     ModelFormatError,

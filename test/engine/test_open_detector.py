@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.core.class_names import COCO80
+from yolov7_trt_ros.core.forms.anchors import choose_anchors
 from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS
-from yolov7_trt_ros.engine import DetectorOptions, open_detector
 from yolov7_trt_ros.engine.model_files import (
     EMBEDDED_MODELS,
     find_model,
     load_class_names,
     OFFICIAL_WEIGHTS,
 )
-from yolov7_trt_ros.engine.open import choose_anchors
+from yolov7_trt_ros.engine.open import open_detector
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import ModelNotFoundError, SettingError
 
 

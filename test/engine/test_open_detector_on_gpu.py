@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 from tensorrt_surfaces import surface
 
-from yolov7_trt_ros.engine import build_needed_plan, DetectorOptions, open_detector, open_or_build
 from yolov7_trt_ros.engine.building.plan_cache import (
     cached_plan,
     needed_profile,
     plan_cache_folder,
 )
 from yolov7_trt_ros.engine.gpu.plan_facts import load_plan_facts
-from yolov7_trt_ros.engine.plan.plan_file import Machine, manifest_path, read_manifest
+from yolov7_trt_ros.engine.open import build_needed_plan, open_detector, open_or_build
+from yolov7_trt_ros.engine.options import DetectorOptions
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
+from yolov7_trt_ros.engine.plan.plan_file import manifest_path, read_manifest
 from yolov7_trt_ros.engine.trt import api as trt_api
 from yolov7_trt_ros.errors import (
     BuildError,
@@ -33,7 +35,7 @@ from yolov7_trt_ros.errors import (
 
 BuildModel = Callable[..., Path]
 CUDA_DEVICE = 'yolov7_trt_ros.engine.device.cuda_device'
-ORIN = Machine('TensorRT', '8.6.0', '12.2', 'Orin', '8.7')
+ORIN = BuildTarget('TensorRT', '8.6.0', '12.2', 'Orin', '8.7')
 
 
 class Detector:
@@ -71,7 +73,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     made = Gpu()
     device: Any = types.ModuleType(CUDA_DEVICE)
     device.has_cuda_device = lambda: made.there
-    device.find_machine = lambda api: made.machine
+    device.find_target = lambda api: made.machine
     detector: Any = types.ModuleType('trt_detector')
     detector.TrtDetector = Detector
     monkeypatch.setitem(sys.modules, CUDA_DEVICE, device)

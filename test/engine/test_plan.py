@@ -17,22 +17,22 @@ import pytest
 
 from yolov7_trt_ros.cli.verbs import build as build_verb
 from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec, OutputLayout, TensorInfo
-from yolov7_trt_ros.engine.building.builder import BuildOptions, PRECISIONS
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
+from yolov7_trt_ros.engine.options import PRECISIONS
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
 from yolov7_trt_ros.engine.plan.plan_file import (
-    differences,
-    Machine,
     manifest_path,
-    parse_shape,
     PlanManifest,
     read_manifest,
     read_plan,
     rebuild_command,
-    ShapeRange,
     write_plan,
 )
+from yolov7_trt_ros.engine.plan.plan_fit import differences
+from yolov7_trt_ros.engine.plan.shape_range import parse_shape, ShapeRange
 from yolov7_trt_ros.errors import BuildError, PlanError, PlanMissingError, SettingError
 
-ORIN = Machine('TensorRT', '8.6.0', '12.2', 'Orin', '8.7')
+ORIN = BuildTarget('TensorRT', '8.6.0', '12.2', 'Orin', '8.7')
 PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))
 SPEC = ModelSpec(
     TensorInfo('images', (None, 3, None, None), 'float32'), OutputLayout.RAW_HEADS,
@@ -40,7 +40,7 @@ SPEC = ModelSpec(
 )
 
 
-def manifest_of(data: bytes, machine: Machine = ORIN, **options: Any) -> PlanManifest:
+def manifest_of(data: bytes, machine: BuildTarget = ORIN, **options: Any) -> PlanManifest:
     return PlanManifest(
         machine=machine, precision='fp16', profiles=(PROFILE,), onnx='my models/v7.onnx',
         onnx_sha256='0' * 64, plan_sha256=hashlib.sha256(data).hexdigest(),
@@ -143,7 +143,7 @@ def test_a_changed_manifest_raises_only_our_error(
         return
 
 
-def machine(**changes: str) -> Machine:
+def machine(**changes: str) -> BuildTarget:
     return dataclasses.replace(ORIN, **changes)
 
 
@@ -167,7 +167,7 @@ OLD_GPU = machine(gpu_name='Xavier', compute_capability='7.2')
     ({'hardware_compatible': True}, OLD_GPU, ('here is Xavier (7.2)',)),
     ({'hardware_compatible': True}, NEWER, ('here is 10.3.0',)),
 ])
-def test_what_differs(options: dict[str, bool], here: Machine, words: tuple[str, ...]) -> None:
+def test_what_differs(options: dict[str, bool], here: BuildTarget, words: tuple[str, ...]) -> None:
     found = differences(manifest_of(b'', **options), here)
     assert len(found) == len(words)
     for text, word in zip(found, words, strict=True):
@@ -175,8 +175,8 @@ def test_what_differs(options: dict[str, bool], here: Machine, words: tuple[str,
 
 
 def test_a_plan_for_any_gpu_fits_all() -> None:
-    built = Machine('TensorRT-RTX', '1.7.1', '', '', '')
-    here = Machine('TensorRT-RTX', '1.7.1', '13.0', 'GeForce RTX 4070', '8.9')
+    built = BuildTarget('TensorRT-RTX', '1.7.1', '', '', '')
+    here = BuildTarget('TensorRT-RTX', '1.7.1', '13.0', 'GeForce RTX 4070', '8.9')
     assert differences(manifest_of(b'', built), here) == []
     assert str(built) == 'TensorRT-RTX 1.7.1 on any GPU it supports'
 

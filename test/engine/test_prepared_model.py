@@ -16,12 +16,13 @@ import onnxruntime
 import pytest
 
 from yolov7_trt_ros.core.forms.model_spec import OutputLayout
-from yolov7_trt_ros.engine.building.builder import BuildOptions
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
 from yolov7_trt_ros.engine.building.prepared_model import prepare_model, PreparedModel
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
+from yolov7_trt_ros.engine.trt.network import TrtNetwork
 from yolov7_trt_ros.errors import BuildError
 from yolov7_trt_ros.onnx_tools.runtime import run_session
 
@@ -83,7 +84,7 @@ def prepare(
 
 def parse(model: PreparedModel, api: TrtApi) -> int:
     """Have the real parser take it; returns the outputs that it found."""
-    network = api.new_network()
+    network = TrtNetwork(api)
     network.parse(model.edit.to_bytes(), model.edit.node_label)
     return int(network._network.num_outputs)
 

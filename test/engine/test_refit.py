@@ -17,20 +17,21 @@ import pytest
 
 from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.engine import build_needed_plan, DetectorOptions
 from yolov7_trt_ros.engine.building import refit
-from yolov7_trt_ros.engine.building.builder import BuildOptions
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
 from yolov7_trt_ros.engine.building.plan_cache import cached_plan, refittable_plan
 from yolov7_trt_ros.engine.building.prepared_model import prepare_model, PreparedModel
 from yolov7_trt_ros.engine.model_files import find_model
+from yolov7_trt_ros.engine.open import build_needed_plan
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.engine.plan.plan_file import (
     manifest_path,
     PlanManifest,
     read_manifest,
     read_plan,
-    ShapeRange,
     write_plan,
 )
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.plan.weight_table import changed_weights, table_of
 from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
 from yolov7_trt_ros.errors import (
@@ -435,7 +436,7 @@ def options(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> DetectorOptions:
     from yolov7_trt_ros.engine import open as opening
 
     monkeypatch.setattr(opening, '_find_tensorrt', lambda *_: bench.api)
-    monkeypatch.setattr(opening, 'find_machine', lambda api: emulated_cuda.MACHINE)
+    monkeypatch.setattr(opening, 'find_target', lambda api: emulated_cuda.MACHINE)
     return DetectorOptions(
         model=str(bench.onnx), precision='fp32', plan_cache=str(bench.folder / 'cache'),
         refit_from=str(bench.plan),

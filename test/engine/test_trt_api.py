@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from tensorrt_surfaces import surface, VERSIONS
 
-from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt import api as trt_api
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
 from yolov7_trt_ros.engine.trt.messages import Messages
-from yolov7_trt_ros.engine.trt.network import BuildSettings
+from yolov7_trt_ros.engine.trt.network import BuildSettings, TrtNetwork
 from yolov7_trt_ros.engine.trt.refitter import refit_engine
 from yolov7_trt_ros.errors import (
     BuildError,
@@ -38,7 +38,7 @@ def build(
 ) -> tuple[bytes, list[Any]]:
     reports: list[Any] = []
     progress = BuildProgress(lambda *state: reports.append(state), lambda: cancelled)
-    network = TrtApi(module).new_network()
+    network = TrtNetwork(TrtApi(module))
     network.parse(b'model', label)
     with progress.reporting():
         data = network.build(settings, progress)
@@ -124,7 +124,7 @@ def test_a_dla_that_is_not_there(version: str) -> None:
                                             (b'of another GPU', b'')])
 def test_timing_cache(version: str, kept: bytes, used: bytes) -> None:
     module = surface(version)
-    network = TrtApi(module).new_network()
+    network = TrtNetwork(TrtApi(module))
     network.build(BuildSettings((PROFILE,), timing_cache=kept), _silent())
     assert module.record['timings'] == used
     assert network.timing_cache == b'timings'
@@ -132,7 +132,7 @@ def test_timing_cache(version: str, kept: bytes, used: bytes) -> None:
 
 def test_rtx_has_no_timing_cache() -> None:
     module = surface('RTX')
-    network = TrtApi(module).new_network()
+    network = TrtNetwork(TrtApi(module))
     network.build(BuildSettings((PROFILE,), timing_cache=b''), _silent())
     assert 'timings' not in module.record
     assert network.timing_cache is None
@@ -158,7 +158,7 @@ def test_parser_errors_name_node_and_operator(version: str) -> None:
     module.parser_errors = [(7, 'head.nms', 'FancyNMS', 'could not find plugin')] * 5
     named = 'label7 (Op)' if version in ('8.5', '8.6') else 'head.nms (FancyNMS)'
     with pytest.raises(BuildError) as caught:
-        TrtApi(module).new_network().parse(b'model', label)
+        TrtNetwork(TrtApi(module)).parse(b'model', label)
     assert str(caught.value).count(f'node {named}: could not find plugin') == 3
     assert str(caught.value).endswith('and 2 more')
 
@@ -166,7 +166,7 @@ def test_parser_errors_name_node_and_operator(version: str) -> None:
 @pytest.mark.parametrize('version', ['8.5', '8.6', '10'])
 def test_layers_kept_in_float32(version: str) -> None:
     module = surface(version)
-    network = TrtApi(module).new_network()
+    network = TrtNetwork(TrtApi(module))
     assert network.keep_float32(r'^head') == ['head.0', 'head.1']
     assert module.record['layers'] == [('head.0', 'FLOAT'), ('head.1', 'FLOAT')]
     with pytest.raises(BuildError, match=r"'neck' finds none of the 4 layers.*head\.1"):
@@ -182,7 +182,7 @@ def test_progress_from_the_log(version: str) -> None:
     progress.read_message = lambda text: (  # type: ignore[method-assign]
         read(text), states.append((progress._phase, progress._fraction))
     )
-    api.new_network().build(BuildSettings((PROFILE,)), progress)
+    TrtNetwork(api).build(BuildSettings((PROFILE,)), progress)
     assert [phase for phase, _ in states[-2:]] == [
         'tactics: backbone.0 + act', 'tactics: head.0'
     ]

@@ -28,7 +28,9 @@ from yolov7_trt_ros.core.image import ENCODINGS, ImageView
 from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan.plan_file import Machine, PlanManifest, ShapeRange
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
+from yolov7_trt_ros.engine.plan.plan_file import PlanManifest
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.errors import (
     DeviceLostError,
     DeviceMemoryError,
@@ -622,7 +624,7 @@ def test_other_forms_are_refused_as_on_the_cpu(
 
 def manifest_of(spec: ModelSpec) -> PlanManifest:
     return PlanManifest(
-        machine=Machine('TensorRT', '8.6.0', '', '', ''), precision='fp32', profiles=FIXED,
+        machine=BuildTarget('TensorRT', '8.6.0', '', '', ''), precision='fp32', profiles=FIXED,
         onnx='m.onnx', onnx_sha256='', plan_sha256='', options={}, spec=spec, created='',
         build_seconds=0.0,
     )

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions
-from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, find_machine
-from yolov7_trt_ros.engine.open import check_fits
-from yolov7_trt_ros.engine.plan.plan_file import read_manifest, ShapeRange
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
+from yolov7_trt_ros.engine.building.builder import build_plan
+from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, find_target
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest
+from yolov7_trt_ros.engine.plan.plan_fit import check_fits
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import PlanError
 
@@ -46,7 +48,7 @@ def plan(api: TrtApi, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
     """Return a function that builds a plan at the lowest effort, once: (onnx, options) -> path."""
     kept = os.environ.get('YOLOV7_GPU_PLANS')
     folder = Path(kept) if kept else tmp_path_factory.mktemp('plans')
-    machine = find_machine(api)
+    machine = find_target(api)
 
     def build(onnx: Path = NANO, name: str = '', **options: Any) -> Path:
         options = {'precision': 'fp16', 'profiles': (PROFILE,), 'opt_level': 0} | options

@@ -15,10 +15,11 @@ from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan.plan_file import read_manifest, ShapeRange
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
-from yolov7_trt_ros.engine.trt.network import BuildSettings
+from yolov7_trt_ros.engine.trt.network import BuildSettings, TrtNetwork
 from yolov7_trt_ros.errors import ModelLayoutError
 from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
 
@@ -75,7 +76,7 @@ def test_a_plan_of_boxes_within_0_and_1_is_refused(
     onnx = form.make(tmp_path)
     with pytest.raises(ModelLayoutError, match='in 0..1'):
         plan(onnx, 'normalised', profiles=(SIZES,))
-    network, edit = api.new_network(), OnnxEdit(onnx)
+    network, edit = TrtNetwork(api), OnnxEdit(onnx)
     network.parse(edit.to_bytes(), edit.node_label)
     settings = BuildSettings(profiles=(SIZES,), opt_level=0)
     data = network.build(settings, BuildProgress(lambda phase, part: None, lambda: False))

@@ -13,10 +13,11 @@ import pytest
 
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.engine import build_needed_plan, DetectorOptions, open_detector
 from yolov7_trt_ros.engine.building.refit import LARGEST_ERROR, refit_plan, Refitted
-from yolov7_trt_ros.engine.device.cuda_device import find_machine
+from yolov7_trt_ros.engine.device.cuda_device import find_target
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
+from yolov7_trt_ros.engine.open import build_needed_plan, open_detector
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.engine.plan.plan_file import manifest_path, read_manifest
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import PlanError, PlanMismatchError, RefitError
@@ -44,7 +45,7 @@ def finetuned(path: Path, seed: int = 0) -> Path:
 
 
 def refitted(api: TrtApi, plan: Path, new: Path, output: Path, **changes: Any) -> Refitted:
-    machine = changes.pop('machine', find_machine(api))
+    machine = changes.pop('machine', find_target(api))
     return refit_plan(
         plan, new, output, api=api, machine=machine, report=lambda *_: None,
         cancelled=lambda: False, **changes,
@@ -112,7 +113,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(
     cut.write_bytes(base.read_bytes()[:-1000])
     manifest_path(cut).write_bytes(manifest_path(base).read_bytes())
     refuse(PlanError, 'truncated', cut, new)
-    foreign = dataclasses.replace(find_machine(api), tensorrt_version='7.1.3')
+    foreign = dataclasses.replace(find_target(api), tensorrt_version='7.1.3')
     refuse(PlanMismatchError, 'here is 7.1.3', base, new, machine=foreign)
 
 

@@ -24,7 +24,8 @@ from yolov7_trt_ros.core.image import ENCODINGS, ImageView
 from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.engine.gpu.trt_detector import TrtDetector
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan, ShapeRange
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.errors import (
     DeviceMemoryError,

@@ -23,10 +23,11 @@ import onnx
 import onnxruntime
 
 from yolov7_trt_ros.core.forms.model_spec import TensorInfo
-from yolov7_trt_ros.engine.plan.plan_file import Machine, ShapeRange
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.errors import InferenceError, PlanError
 
-MACHINE = Machine('TensorRT', '0.0.0', '0.0', 'emulated GPU', '9.0')
+MACHINE = BuildTarget('TensorRT', '0.0.0', '0.0', 'emulated GPU', '9.0')
 
 
 class EmulatedCuda(types.ModuleType):

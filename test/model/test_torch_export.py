@@ -18,10 +18,12 @@ import torch
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.engine import checkpoint_export, DetectorOptions, open_detector
+from yolov7_trt_ros.engine import checkpoint_export
 from yolov7_trt_ros.engine.checkpoint_export import find_or_export
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
+from yolov7_trt_ros.engine.open import open_detector
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import ExportError, ModelFormatError, SettingError
 from yolov7_trt_ros.model.checkpoint.load import load_network
 from yolov7_trt_ros.model.export import verify, verify_layers

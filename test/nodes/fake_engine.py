@@ -8,7 +8,7 @@ from pathlib import Path
 import threading
 
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, PlanMissingError
 from yolov7_trt_ros.nodes.detector.plan_build import Engine
 

@@ -14,7 +14,7 @@ from fake_engine import FakeEngine
 import pytest
 
 from yolov7_trt_ros.cli.demo.start import build_progress
-from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.nodes.detector.plan_build import PlanBuild
 from yolov7_trt_ros.replay.bags.bag_detections import read_detections
 from yolov7_trt_ros.replay.bags.bag_reader import BagReader

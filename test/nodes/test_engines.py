@@ -18,7 +18,8 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from yolov7_trt_ros.bank.team.engine_schedule import Phase
-from yolov7_trt_ros.engine.open import DetectorOptions, open_detector
+from yolov7_trt_ros.engine.open import open_detector
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.nodes.detector.plan_build import Engine
 from yolov7_trt_ros.testing import fake_spec, FakeDetector, make_detections

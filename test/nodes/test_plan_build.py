@@ -14,7 +14,7 @@ from fake_engine import build_threads, FakeEngine
 import pytest
 
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, ModelError, PlanMismatchError
 from yolov7_trt_ros.nodes.detector.plan_build import CandidateOpening, Engine, PlanBuild
 from yolov7_trt_ros.testing import FakeDetector
@@ -107,7 +107,7 @@ def test_a_build_waits_for_one_that_does_not_listen_and_what_that_gives_is_dropp
 def test_a_process_leaves_over_a_build_that_cannot_be_stopped():
     script = (
         'import sys, threading\n'
-        'from yolov7_trt_ros.engine.open import DetectorOptions\n'
+        'from yolov7_trt_ros.engine.options import DetectorOptions\n'
         'from yolov7_trt_ros.nodes.detector.plan_build import (\n'
         '    Engine, PlanBuild, exit_over_builds)\n'
         'wait = threading.Event().wait\n'

@@ -11,7 +11,7 @@ from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
-    from yolov7_trt_ros.engine import DetectorOptions
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
 # Equal to the defaults of DetectSettings and DetectorOptions, whose import takes a moment that
 # `-h` does not have; a test compares them.
@@ -222,7 +222,7 @@ def add_allow_missing_argument(parser: argparse._ActionsContainer) -> None:
 
 def detector_options(args: argparse.Namespace, *, rectangular: bool) -> DetectorOptions:
     """Return what a detector is opened with."""
-    from yolov7_trt_ros.engine import DetectorOptions
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
     return DetectorOptions(
         model=args.model,

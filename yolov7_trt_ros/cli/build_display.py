@@ -16,7 +16,7 @@ from yolov7_trt_ros.errors import BuildError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import Detector
-    from yolov7_trt_ros.engine import DetectorOptions
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
 _LINE_EVERY_S = 3.0
 _EXIT_INTERRUPTED = 130
@@ -30,7 +30,7 @@ def open_model(options: DetectorOptions, told: set[str] | None = None) -> Detect
     not said again.
 
     """
-    from yolov7_trt_ros.engine import open_or_build
+    from yolov7_trt_ros.engine.open import open_or_build
 
     with BuildDisplay() as display:
         detector = open_or_build(options, display.report, display.cancelled)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import Detector
     from yolov7_trt_ros.core.looks.look_options import LookOptions
     from yolov7_trt_ros.core.looks.tiles import TileOptions
-    from yolov7_trt_ros.engine import DetectorOptions
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
 MODES = ('off', 'auto', 'on')  # a test compares them with what LookOptions takes
 OVERLAP = 0.2  # that of TileOptions, which a test compares too

@@ -21,7 +21,7 @@ from yolov7_trt_ros.whole_file import naming, write_whole
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
     from yolov7_trt_ros.core.forms.model_spec import ModelSpec
-    from yolov7_trt_ros.engine import DetectorOptions
+    from yolov7_trt_ros.engine.options import DetectorOptions
     from yolov7_trt_ros.engine.plan.plan_file import PlanManifest
     from yolov7_trt_ros.replay.run import RunSummary
 

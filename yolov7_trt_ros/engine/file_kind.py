@@ -130,6 +130,11 @@ _BY_SUFFIX = {
 """For what the first bytes do not tell."""
 
 
+def is_plan(path: Path) -> bool:
+    """Whether a file is a TensorRT plan, by its name."""
+    return path.suffix.lower() in PLAN_SUFFIXES
+
+
 def check_model_file(path: Path) -> None:
     """
     Refuse a file that is certainly no model that runs here; say what it is and what helps.

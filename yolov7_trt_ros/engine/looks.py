@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from yolov7_trt_ros.core.looks.look_options import AUTO, LookOptions
 from yolov7_trt_ros.core.looks.tiles import TileOptions
-from yolov7_trt_ros.engine.open import DetectorOptions, MAX_BATCH_LIMIT
+from yolov7_trt_ros.engine.options import DetectorOptions, MAX_BATCH_LIMIT
 
 USUAL_TILES = 8
 """For so many tiles a plan is built where their number depends on the image: 1080p in 640x640."""

@@ -9,6 +9,7 @@ import re
 
 from yolov7_trt_ros.core.class_names import COCO80, visible
 from yolov7_trt_ros.engine.file_kind import check_kind, check_model_file, ONNX, PLAN_SUFFIXES
+from yolov7_trt_ros.engine.options import DEFAULT_MODEL
 from yolov7_trt_ros.engine.plain_file import name_of_mode, read_plain_file, sha256_of
 from yolov7_trt_ros.errors import (
     ModelError,
@@ -18,7 +19,6 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.home_folder import expand_home
 
-DEFAULT_MODEL = 'yolov7-nano'
 EMBEDDED_MODELS = {DEFAULT_MODEL: 'yolov7-nano_fp16w.onnx'}
 """Models that come inside the package, by name."""
 OFFICIAL_WEIGHTS = (

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
-import dataclasses
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.core.forms.anchors import parse_anchors
-from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, Anchors
+from yolov7_trt_ros.core.forms.anchors import choose_anchors
 from yolov7_trt_ros.engine.building.plan_cache import (
     cached_plan,
     needed_build,
@@ -19,22 +17,27 @@ from yolov7_trt_ros.engine.building.plan_cache import (
     refittable_plan,
 )
 from yolov7_trt_ros.engine.checkpoint_export import find_or_export
-from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
-from yolov7_trt_ros.engine.model_files import DEFAULT_MODEL, load_class_names
+from yolov7_trt_ros.engine.device.find_gpu import find_target, has_gpu
+from yolov7_trt_ros.engine.file_kind import is_plan
+from yolov7_trt_ros.engine.model_files import load_class_names
+from yolov7_trt_ros.engine.options import (
+    BACKENDS,
+    DetectorOptions,
+    MAX_BATCH_LIMIT,
+    MEMORIES,
+    PRECISIONS,
+)
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
 from yolov7_trt_ros.engine.plan.plan_file import (
-    differences,
-    Machine,
-    PlanManifest,
     read_manifest,
     read_plan,
-    rebuild_command,
 )
+from yolov7_trt_ros.engine.plan.plan_fit import check_fits
 from yolov7_trt_ros.errors import (
     BuildError,
     missing_package,
     MissingDependencyError,
     PlanError,
-    PlanMismatchError,
     PlanMissingError,
     SettingError,
     Yolov7TrtError,
@@ -44,69 +47,6 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.engine.trt.api import TrtApi
 
 _log = logging.getLogger(__name__)
-
-BACKENDS = ('auto', 'tensorrt', 'onnx')
-PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
-MEMORIES = ('auto', 'staged', 'locked', 'mapped', 'direct')
-
-MAX_BATCH_LIMIT = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class DetectorOptions:
-    """
-    What is fixed when a detector is opened.
-
-    Attributes
-    ----------
-    model
-        Path of a model file, or the name of an embedded one. A TensorRT plan ends in `.plan` or
-        `.engine`. A PyTorch checkpoint is exported into the cache first.
-    backend
-        `tensorrt` for the GPU, `onnx` for ONNX Runtime on the CPU, `auto` for the first that is
-        there.
-    class_names
-        `auto` (the model's metadata, COCO for 80 classes), `coco80`, or a text file.
-    anchors
-        `auto`, a name of `ANCHOR_SETS`, or numbers as `parse_anchors` reads them; only models
-        with raw heads need it.
-    network_size
-        Longer side of the network input in pixels; models with a fixed input ignore it.
-    rectangular
-        Letterbox to the smallest rectangle where the model allows it, else to a square.
-    threads
-        CPU threads of the engine; 0 takes one per core.
-    precision
-        Of the plan that TensorRT builds from an ONNX model: `fp32`, `fp16`, `int8` or `mixed`.
-    max_batch
-        Most images that plan takes at once.
-    memory
-        How images reach the GPU: `staged`, `mapped`, `direct`, or `auto` to
-        measure once a machine.
-    cuda_graph
-        Replay the frame's work as one CUDA graph where possible.
-    plan_cache
-        Folder of the plans built from ONNX models; '' for `yolov7_trt_ros/plans` in
-        `$XDG_CACHE_HOME`, or `~/.cache`.
-    refit_from
-        A model that is open with these options: where its plan is refittable, a copy of it gets
-        the weights of `model` if that is enough, in place of a build. '' for none.
-
-    """
-
-    model: str = DEFAULT_MODEL
-    backend: str = 'auto'
-    class_names: str = 'auto'
-    anchors: str = 'auto'
-    network_size: int = 640
-    rectangular: bool = True
-    threads: int = 0
-    precision: str = 'fp16'
-    max_batch: int = 1
-    memory: str = 'auto'
-    cuda_graph: bool = True
-    plan_cache: str = ''
-    refit_from: str = ''
 
 
 def open_detector(options: DetectorOptions) -> Detector:
@@ -162,7 +102,7 @@ def build_needed_plan(
     api = _find_tensorrt(options, path)
     if api is None:
         raise BuildError(f'{path} runs without a plan here: the backend is ONNX Runtime')
-    machine = find_machine(api)
+    machine = find_target(api)
     if is_plan(path):
         plan = path
         onnx, build_options = rebuild_options(path)
@@ -178,7 +118,7 @@ def build_needed_plan(
 
 
 def _refits(
-    onnx: Path, plan: Path, options: DetectorOptions, api: TrtApi, machine: Machine,
+    onnx: Path, plan: Path, options: DetectorOptions, api: TrtApi, machine: BuildTarget,
     report: Callable[[str, float | None], None], cancelled: Callable[[], bool],
 ) -> bool:
     """Write a plan by refitting that of `options.refit_from`; False where it is to be built."""
@@ -219,32 +159,6 @@ def open_or_build(
     return open_detector(options)
 
 
-def is_plan(path: Path) -> bool:
-    """Whether a file is a TensorRT plan, by its name."""
-    return path.suffix.lower() in PLAN_SUFFIXES
-
-
-def choose_anchors(setting: str) -> Anchors | None:
-    """
-    Return the anchors of a setting: a name of `ANCHOR_SETS` or numbers; None for `auto`.
-
-    Raises
-    ------
-    SettingError
-        Neither.
-
-    """
-    if setting in ('', 'auto'):
-        return None
-    if setting in ANCHOR_SETS:
-        return ANCHOR_SETS[setting]
-    try:
-        return parse_anchors(setting)
-    except SettingError as exc:
-        known = ', '.join(ANCHOR_SETS)
-        raise SettingError(f'anchors must be auto or one of {known}, or numbers: {exc}') from exc
-
-
 # ---- which engine
 
 
@@ -270,7 +184,7 @@ def _find_tensorrt(options: DetectorOptions, path: Path) -> TrtApi | None:
                 f'{path} is a TensorRT plan and the backend is onnx: give the ONNX file, or set '
                 'the backend to auto'
             )
-    elif options.backend == 'onnx' or (options.backend == 'auto' and not _has_gpu()):
+    elif options.backend == 'onnx' or (options.backend == 'auto' and not has_gpu()):
         return None
     from yolov7_trt_ros.engine.trt.api import TrtApi
 
@@ -279,37 +193,6 @@ def _find_tensorrt(options: DetectorOptions, path: Path) -> TrtApi | None:
             return TrtApi.load()
         return None
     return TrtApi.load()
-
-
-def _has_gpu() -> bool:
-    """Whether there is a CUDA device, and PyCUDA to use it."""
-    try:
-        from yolov7_trt_ros.engine.device.cuda_device import has_cuda_device
-    except ImportError:  # no PyCUDA, or no driver library
-        return False
-    return has_cuda_device()
-
-
-def find_machine(api: TrtApi) -> Machine:
-    """
-    Return what a plan must fit here.
-
-    Raises
-    ------
-    MissingDependencyError
-        There is no PyCUDA, or no driver.
-    InferenceError
-        There is no GPU.
-
-    """
-    try:
-        from yolov7_trt_ros.engine.device.cuda_device import find_machine as ask_device
-    except ImportError as exc:
-        raise MissingDependencyError(
-            f'TensorRT plans run through PyCUDA, which cannot be imported ({exc}); install it '
-            'with: pip install pycuda; the NVIDIA driver must be there as well'
-        ) from exc
-    return ask_device(api)
 
 
 def _open_onnx(path: Path, options: DetectorOptions) -> Detector:
@@ -334,7 +217,7 @@ def _open_onnx(path: Path, options: DetectorOptions) -> Detector:
 def _open_plan(path: Path, options: DetectorOptions, api: TrtApi) -> Detector:
     class_names = load_class_names(options.class_names)
     anchors = choose_anchors(options.anchors)
-    machine = find_machine(api)
+    machine = find_target(api)
     plan = path if is_plan(path) else cached_plan(path, options, machine)
     manifest = read_manifest(plan)
     if not is_plan(path) and (manifest is None or not plan.is_file()):
@@ -360,13 +243,3 @@ def _open_plan(path: Path, options: DetectorOptions, api: TrtApi) -> Detector:
         cuda_graph=options.cuda_graph,
     )
     return detector
-
-
-def check_fits(plan: Path, manifest: PlanManifest, machine: Machine) -> None:
-    """Raise PlanMismatchError with what differs and the command that builds the plan again."""
-    found = differences(manifest, machine)
-    if found:
-        raise PlanMismatchError(
-            f'the plan {plan} does not fit: {"; ".join(found)}. Build it again with: '
-            + rebuild_command(manifest, plan)
-        )

@@ -122,8 +122,8 @@ def _open_torch(
 def _open_engine(
     spec: RowSpec, options: OpenOptions, stack: contextlib.ExitStack
 ) -> OpenedRow:
-    from yolov7_trt_ros.engine import DetectorOptions
     from yolov7_trt_ros.engine.model_files import find_model
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
     path = find_model(spec.model)
     detector = build_display.open_model(DetectorOptions(

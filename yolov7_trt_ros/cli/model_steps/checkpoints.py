@@ -47,8 +47,8 @@ def load(
         As `load_checkpoint`, and for names and anchors that cannot be used.
 
     """
+    from yolov7_trt_ros.core.forms.anchors import choose_anchors
     from yolov7_trt_ros.engine.model_files import load_class_names
-    from yolov7_trt_ros.engine.open import choose_anchors
     from yolov7_trt_ros.model.checkpoint.facts import Overrides
     from yolov7_trt_ros.model.checkpoint.load import load_checkpoint
 

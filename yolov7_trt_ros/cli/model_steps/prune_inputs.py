@@ -98,8 +98,8 @@ def make_evaluation(
 
 def open_exported(network: Network, folder: Path, size: int) -> Detector:
     """Export a network and open it with ONNX Runtime, letterboxing to a square."""
-    from yolov7_trt_ros.engine import DetectorOptions
     from yolov7_trt_ros.engine.open import open_detector
+    from yolov7_trt_ros.engine.options import DetectorOptions
     from yolov7_trt_ros.model.export.exporter import export_onnx
 
     path = folder / 'network.onnx'

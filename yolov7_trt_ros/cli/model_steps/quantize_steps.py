@@ -117,7 +117,8 @@ def kept_convs(model: FloatModel, keep: str | None) -> tuple[str, ...]:
 
 def opener(options: QuantizeOptions, *, rectangular: bool) -> Callable[[Path], Detector]:
     """Return what opens an ONNX file on ONNX Runtime."""
-    from yolov7_trt_ros.engine import DetectorOptions, open_detector
+    from yolov7_trt_ros.engine.open import open_detector
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
     told: set[str] = set()
 

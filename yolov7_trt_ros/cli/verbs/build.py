@@ -37,8 +37,8 @@ from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.engine.building.builder import BuildOptions
-    from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+    from yolov7_trt_ros.engine.building.build_options import BuildOptions
+    from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,9 +121,8 @@ def _add_builder_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
-    from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
+    from yolov7_trt_ros.engine.file_kind import is_plan, PLAN_SUFFIXES
     from yolov7_trt_ros.engine.model_files import find_onnx_model
-    from yolov7_trt_ros.engine.open import is_plan
 
     options = build_options(args)
     _check_dla_arguments(args)
@@ -144,11 +143,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace, onnx: Path, plan: Path, options: BuildOptions) -> int:
-    from yolov7_trt_ros.engine.building.builder import build_plan, find_build_machine
+    from yolov7_trt_ros.engine.building.builder import build_plan, find_build_target
     from yolov7_trt_ros.engine.trt.api import TrtApi
 
     api = TrtApi.load()
-    machine = find_build_machine(api)
+    machine = find_build_target(api)
     with build_display.BuildDisplay() as display:
         manifest = build_plan(
             onnx, plan, options, api=api, machine=machine, report=display.report,
@@ -202,7 +201,7 @@ def build_options(args: argparse.Namespace) -> BuildOptions:
         A value out of its range, or arguments that contradict each other.
 
     """
-    from yolov7_trt_ros.engine.building.builder import BuildOptions
+    from yolov7_trt_ros.engine.building.build_options import BuildOptions
 
     return BuildOptions(
         precision=_precision(args),
@@ -234,7 +233,7 @@ def _precision(args: argparse.Namespace) -> str:
 
 
 def _profiles(args: argparse.Namespace) -> tuple[ShapeRange, ...]:
-    from yolov7_trt_ros.engine.plan.plan_file import parse_shape, ShapeRange
+    from yolov7_trt_ros.engine.plan.shape_range import parse_shape, ShapeRange
 
     given = {
         name: [parse_shape(text) for text in getattr(args, f'{name}_shapes')]

@@ -150,7 +150,7 @@ def chosen_sizes(
         `--dynamic` names something else than batch and hw, or `--static` is no shape.
 
     """
-    from yolov7_trt_ros.engine.plan.plan_file import parse_shape
+    from yolov7_trt_ros.engine.plan.shape_range import parse_shape
 
     shape = _DEFAULT_SHAPE if args.static is None else parse_shape(args.static)
     if args.dynamic is None:
@@ -225,7 +225,7 @@ def _listed(results: list[Comparison]) -> str:
 
 def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]:
     """Check and copy an ONNX file; return what there is to tell."""
-    from yolov7_trt_ros.engine.open import choose_anchors
+    from yolov7_trt_ros.core.forms.anchors import choose_anchors
     from yolov7_trt_ros.model.export.onnx_input import copy_onnx
 
     if args.table is not None or args.activation is not None:

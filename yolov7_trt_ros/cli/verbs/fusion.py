@@ -132,8 +132,8 @@ def _check_targets(args: argparse.Namespace) -> None:
 
 def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:
     """Return the layers as they are saved, and the ONNX model if one is known."""
+    from yolov7_trt_ros.engine.file_kind import is_plan
     from yolov7_trt_ros.engine.model_files import find_model
-    from yolov7_trt_ros.engine.open import is_plan
     from yolov7_trt_ros.report.fusion.engine_layers import load_layers
 
     onnx = None if args.onnx is None else expand_home(args.onnx)
@@ -158,7 +158,7 @@ def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]
 
 def _measure(plan: Path, shape: str) -> dict[str, Any]:
     from yolov7_trt_ros.engine.layers.layer_times import time_layers
-    from yolov7_trt_ros.engine.plan.plan_file import parse_shape
+    from yolov7_trt_ros.engine.plan.shape_range import parse_shape
 
     return time_layers(plan, parse_shape(shape)).to_record()
 
@@ -171,7 +171,7 @@ def _read_profile(path: Path) -> dict[str, Any]:
 
 def _build(model: Path, args: argparse.Namespace) -> dict[str, Any]:
     from yolov7_trt_ros.engine.layers.built_layers import build_layers
-    from yolov7_trt_ros.engine.plan.plan_file import parse_shape
+    from yolov7_trt_ros.engine.plan.shape_range import parse_shape
 
     with build_display.BuildDisplay() as display:
         return build_layers(

@@ -57,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
+    from yolov7_trt_ros.engine.file_kind import is_plan
     from yolov7_trt_ros.engine.model_files import find_model
-    from yolov7_trt_ros.engine.open import is_plan
 
     args.model = arguments.chosen_model(args, arguments.DEFAULT_MODEL)
     path = find_model(args.model)
@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe_onnx(path: Path, args: argparse.Namespace) -> dict[str, Any]:
-    from yolov7_trt_ros.engine import DetectorOptions, open_detector
+    from yolov7_trt_ros.engine.open import open_detector
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
     detector = open_detector(DetectorOptions(
         model=args.model, backend='onnx', class_names=args.class_names, anchors=args.anchors,
@@ -124,11 +125,12 @@ def describe_plan(path: Path, *, layers: bool) -> tuple[dict[str, Any], list[tup
 
 def _fit(path: Path, manifest: PlanManifest) -> str:
     """Return `yes`, what differs and the command that helps, or why it cannot be told."""
-    from yolov7_trt_ros.engine.open import check_fits, find_machine
+    from yolov7_trt_ros.engine.device.find_gpu import find_target
+    from yolov7_trt_ros.engine.plan.plan_fit import check_fits
     from yolov7_trt_ros.engine.trt.api import TrtApi
 
     try:
-        check_fits(path, manifest, find_machine(TrtApi.load()))
+        check_fits(path, manifest, find_target(TrtApi.load()))
     except PlanMismatchError as exc:
         return f'no: {exc}'
     except (MissingDependencyError, InferenceError) as exc:

@@ -55,9 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
-    from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
+    from yolov7_trt_ros.engine.file_kind import is_plan, PLAN_SUFFIXES
     from yolov7_trt_ros.engine.model_files import find_onnx_model
-    from yolov7_trt_ros.engine.open import is_plan
 
     plan, written = expand_home(args.plan), expand_home(args.output)
     for flag, path in (('PLAN', plan), ('--output', written)):
@@ -75,13 +74,13 @@ def _refit(
     args: argparse.Namespace, plan: Path, onnx: Path, written: Path, images: list[ImageView]
 ) -> int:
     from yolov7_trt_ros.engine.building.refit import refit_plan
-    from yolov7_trt_ros.engine.open import find_machine
+    from yolov7_trt_ros.engine.device.find_gpu import find_target
     from yolov7_trt_ros.engine.trt.api import TrtApi
 
     api = TrtApi.load()
     with build_display.BuildDisplay() as display:
         done = refit_plan(
-            plan, onnx, written, api=api, machine=find_machine(api), report=display.report,
+            plan, onnx, written, api=api, machine=find_target(api), report=display.report,
             cancelled=display.cancelled, images=images,
         )
     output.warn_of_doubts(done.manifest.spec)

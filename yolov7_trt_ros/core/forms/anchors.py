@@ -28,6 +28,27 @@ class ChosenAnchors:
     doubts: tuple[str, ...] = ()
 
 
+def choose_anchors(setting: str) -> Anchors | None:
+    """
+    Return the anchors of a setting: a name of `ANCHOR_SETS` or numbers; None for `auto`.
+
+    Raises
+    ------
+    SettingError
+        Neither.
+
+    """
+    if setting in ('', 'auto'):
+        return None
+    if setting in ANCHOR_SETS:
+        return ANCHOR_SETS[setting]
+    try:
+        return parse_anchors(setting)
+    except SettingError as exc:
+        known = ', '.join(ANCHOR_SETS)
+        raise SettingError(f'anchors must be auto or one of {known}, or numbers: {exc}') from exc
+
+
 def model_anchors(
     given: Anchors | None, metadata: Mapping[str, str], strides: tuple[int, ...]
 ) -> ChosenAnchors:

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import contextlib
-import dataclasses
 import datetime
 import hashlib
 from pathlib import Path
-import re
 import time
-from typing import Any
 
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
 from yolov7_trt_ros.engine.building.prepared_model import prepare_model, PreparedModel
-from yolov7_trt_ros.engine.open import find_machine, PRECISIONS
+from yolov7_trt_ros.engine.device.find_gpu import find_target
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
 from yolov7_trt_ros.engine.plan.owner import read_own_file, TIMING_CACHE
-from yolov7_trt_ros.engine.plan.plan_file import (
-    Machine,
-    PlanManifest,
-    Shape,
-    ShapeRange,
-    write_plan,
-)
+from yolov7_trt_ros.engine.plan.plan_file import PlanManifest, write_plan
+from yolov7_trt_ros.engine.plan.shape_range import Shape, ShapeRange
 from yolov7_trt_ros.engine.plan.weight_table import table_of
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.engine.trt.build_progress import BuildProgress, Report
@@ -39,128 +33,6 @@ from yolov7_trt_ros.whole_file import write_whole
 DEFAULT_PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))
 """Of models that leave batch and size open."""
 
-_OPT_LEVELS = range(6)
-
-
-_JSON_TYPES = {
-    'bool': ('bool',), 'int | None': ('int', 'NoneType'), 'str': ('str',),
-    'str | None': ('str', 'NoneType'), 'Path | None': ('str', 'NoneType'),
-}
-"""What a manifest may have for an option of each type."""
-
-
-@dataclasses.dataclass(frozen=True)
-class BuildOptions:
-    """
-    How a plan is built.
-
-    Attributes
-    ----------
-    precision
-        `fp32` (true float32, no TF32), `fp16`, `int8` (layers between the model's Q/DQ nodes in
-        int8, the rest float32), or `mixed` (int8 where Q/DQ, the rest float16).
-    profiles
-        Input shapes the plan is to take; empty for `DEFAULT_PROFILE`, with what the model is
-        bound to in place.
-    bind_profiles
-        Put what the model is bound to in place of what `profiles` say, instead of refusing.
-    workspace_mib
-        Most GPU memory a layer may use; None leaves it to TensorRT.
-    opt_level
-        Effort, 0..5; None for TensorRT's default, 3.
-    timing_cache
-        File that keeps measurements for the next build; written again after it.
-    dla_core
-        Deep learning accelerator to build for; what it cannot do runs on the GPU.
-    refittable
-        Weights can be exchanged later.
-    keep_fp32
-        Regular expression; nodes whose name it finds stay in float32.
-    version_compatible, hardware_compatible
-        Also for later TensorRT; also for other GPUs from Ampere on. Both cost speed.
-    class_names, anchors
-        As in DetectorOptions: `auto`, or what overrides the model.
-    keep_nms_plugin
-        Leave EfficientNMS_TRT in the network: its thresholds are then fixed.
-    keep_grid
-        Leave the decoding of a grid model in the network, as other programs expect it.
-
-    Raises
-    ------
-    SettingError
-        A value is out of its range.
-
-    """
-
-    precision: str = 'fp16'
-    profiles: tuple[ShapeRange, ...] = ()
-    bind_profiles: bool = False
-    workspace_mib: int | None = None
-    opt_level: int | None = None
-    timing_cache: Path | None = None
-    dla_core: int | None = None
-    refittable: bool = False
-    keep_fp32: str | None = None
-    version_compatible: bool = False
-    hardware_compatible: bool = False
-    class_names: str = 'auto'
-    anchors: str = 'auto'
-    keep_nms_plugin: bool = False
-    keep_grid: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.precision not in PRECISIONS:
-            raise SettingError(
-                f'precision must be one of {", ".join(PRECISIONS)}, got {self.precision!r}'
-            )
-        if self.opt_level is not None and self.opt_level not in _OPT_LEVELS:
-            raise SettingError(f'opt_level must be within 0..5, got {self.opt_level}')
-        if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise SettingError(f'workspace_mib must be at least 1, got {self.workspace_mib}')
-        if self.dla_core is not None and self.dla_core < 0:
-            raise SettingError(f'dla_core must be at least 0, got {self.dla_core}')
-        if self.dla_core is not None and self.precision == 'fp32':
-            raise SettingError('a DLA computes in fp16 or int8: choose one of those precisions')
-        if self.keep_fp32 is not None:
-            try:
-                re.compile(self.keep_fp32)
-            except (re.error, OverflowError, RecursionError) as exc:
-                raise SettingError(f'keep_fp32 is not a regular expression: {exc}') from exc
-
-    def to_record(self) -> dict[str, Any]:
-        """Return what a manifest keeps besides precision and profiles; JSON-ready."""
-        record = dataclasses.asdict(self)
-        for name in ('precision', 'profiles', 'bind_profiles'):  # the manifest has the outcome
-            del record[name]
-        if self.timing_cache is not None:
-            record['timing_cache'] = str(self.timing_cache)
-        return record
-
-    @classmethod
-    def from_manifest(cls, manifest: PlanManifest) -> BuildOptions:
-        """
-        Return the options a plan was built with.
-
-        Raises
-        ------
-        SettingError
-            The manifest has options that this version does not know, or of another type.
-
-        """
-        record = dict(manifest.options)
-        known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(record) - set(known)):
-            raise SettingError(f'the manifest has unknown build options: {", ".join(unknown)}')
-        for name, value in record.items():
-            if type(value).__name__ not in _JSON_TYPES.get(known[name], ()):
-                raise SettingError(
-                    f'the manifest has {value!r} as build option {name}, expected {known[name]}'
-                )
-        if record.get('timing_cache') is not None:
-            record['timing_cache'] = Path(record['timing_cache'])
-        return cls(precision=manifest.precision, profiles=manifest.profiles, **record)
-
 
 def build_plan(
     onnx: Path,
@@ -168,7 +40,7 @@ def build_plan(
     options: BuildOptions,
     *,
     api: TrtApi,
-    machine: Machine,
+    machine: BuildTarget,
     report: Report,
     cancelled: Callable[[], bool],
     max_transitions: int | None = None,
@@ -253,7 +125,7 @@ def _parse(
 ) -> tuple[TrtNetwork, BuildSettings]:
     """Return the network of a model, and what the builder is told."""
     progress.enter('parse')
-    network = api.new_network()
+    network = TrtNetwork(api)
     network.parse(model.edit.to_bytes(), model.edit.node_label)
     network.keep_outputs(model.spec.outputs)
     profiles = choose_profiles(model.spec, options.profiles, bind=options.bind_profiles)
@@ -264,7 +136,7 @@ def _parse(
     )
 
 
-def find_build_machine(api: TrtApi) -> Machine:
+def find_build_target(api: TrtApi) -> BuildTarget:
     """
     Return the machine to build for: this one, or any where TensorRT can build without a GPU.
 
@@ -275,11 +147,11 @@ def find_build_machine(api: TrtApi) -> Machine:
 
     """
     try:
-        return find_machine(api)
+        return find_target(api)
     except (MissingDependencyError, InferenceError):
         if not api.builds_without_gpu:
             raise
-        return Machine(api.flavour, api.version, '', '', '')
+        return BuildTarget(api.flavour, api.version, '', '', '')
 
 
 def choose_profiles(
@@ -320,7 +192,7 @@ def _bind(profile: ShapeRange, spec: ModelSpec) -> ShapeRange:
     return ShapeRange(bound(profile.minimum), bound(profile.optimum), bound(profile.maximum))
 
 
-def _check_abilities(options: BuildOptions, api: TrtApi, machine: Machine) -> None:
+def _check_abilities(options: BuildOptions, api: TrtApi, machine: BuildTarget) -> None:
     """Refuse what this TensorRT does not have, rather than leave it out without a word."""
     if options.refittable and not machine.gpu_name:
         raise SettingError(

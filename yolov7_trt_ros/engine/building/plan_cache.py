@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
 from yolov7_trt_ros.engine.cache_folder import cache_folder
 from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
 from yolov7_trt_ros.engine.model_files import find_model
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.engine.plain_file import sha256_of
-from yolov7_trt_ros.engine.plan.plan_file import (
-    Machine,
-    read_manifest,
-    rebuild_command,
-    ShapeRange,
-)
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest, rebuild_command
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.errors import BuildError, ModelError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
-
-if TYPE_CHECKING:
-    from yolov7_trt_ros.engine.building.builder import BuildOptions
-    from yolov7_trt_ros.engine.open import DetectorOptions
 
 _STRIDE = 32
 _GENERATION = 3
@@ -35,7 +29,7 @@ def plan_cache_folder(setting: str) -> Path:
     return cache_folder('plans')
 
 
-def cached_plan(onnx: Path, options: DetectorOptions, machine: Machine) -> Path:
+def cached_plan(onnx: Path, options: DetectorOptions, machine: BuildTarget) -> Path:
     """
     Return where the plan of an ONNX model lies: another for each content, machine and request.
 
@@ -63,10 +57,8 @@ def needed_profile(options: DetectorOptions) -> ShapeRange:
     return ShapeRange((1, 3, least, least), largest, largest)
 
 
-def needed_build(options: DetectorOptions, machine: Machine) -> BuildOptions:
+def needed_build(options: DetectorOptions, machine: BuildTarget) -> BuildOptions:
     """Return how the plan of `cached_plan` is built; its timing cache is beside it."""
-    from yolov7_trt_ros.engine.building.builder import BuildOptions
-
     key = f'{machine.flavour}_{machine.tensorrt_version}_{machine.gpu_name}'.replace(' ', '-')
     return BuildOptions(
         precision=options.precision,
@@ -78,7 +70,7 @@ def needed_build(options: DetectorOptions, machine: Machine) -> BuildOptions:
     )
 
 
-def refittable_plan(options: DetectorOptions, machine: Machine) -> Path | None:
+def refittable_plan(options: DetectorOptions, machine: BuildTarget) -> Path | None:
     """
     Return the plan of `options.refit_from`, where it may stand in for a build of these options.
 
@@ -110,8 +102,6 @@ def rebuild_options(plan: Path) -> tuple[Path, BuildOptions]:
         The plan has no manifest, or the ONNX file is gone or another by now.
 
     """
-    from yolov7_trt_ros.engine.building.builder import BuildOptions
-
     manifest = read_manifest(plan)
     if manifest is None:
         raise BuildError(

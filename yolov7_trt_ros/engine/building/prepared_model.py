@@ -7,10 +7,11 @@ import hashlib
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
+from yolov7_trt_ros.core.forms.anchors import choose_anchors
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec, OutputLayout, TensorInfo
 from yolov7_trt_ros.core.forms.recognise import recognise_model
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
 from yolov7_trt_ros.engine.model_files import load_class_names
-from yolov7_trt_ros.engine.open import choose_anchors
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
 from yolov7_trt_ros.errors import (
@@ -23,7 +24,6 @@ from yolov7_trt_ros.onnx_tools.nms_plugin import RunnableModel
 from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit, read_model
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.engine.building.builder import BuildOptions
     from yolov7_trt_ros.engine.onnx_probe import ProbedModel
 
 _PROBE_PX = 640

@@ -26,19 +26,19 @@ from yolov7_trt_ros.core.forms.recognise import probe_images
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.letterbox import fit_letterbox
 from yolov7_trt_ros.core.preprocess import Preprocessor
-from yolov7_trt_ros.engine.building.builder import BuildOptions
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
 from yolov7_trt_ros.engine.building.prepared_model import prepare_model, PreparedModel
 from yolov7_trt_ros.engine.gpu.plan_facts import loaded_engine
-from yolov7_trt_ros.engine.open import check_fits
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
 from yolov7_trt_ros.engine.plan.plan_file import (
-    Machine,
     PlanManifest,
     read_manifest,
     read_plan,
     rebuild_command,
-    ShapeRange,
     write_plan,
 )
+from yolov7_trt_ros.engine.plan.plan_fit import check_fits
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.plan.weight_table import (
     changed_weights,
     has_batch_normalization,
@@ -95,7 +95,7 @@ def refit_plan(
     output: Path,
     *,
     api: TrtApi,
-    machine: Machine,
+    machine: BuildTarget,
     report: Report,
     cancelled: Callable[[], bool],
     images: Sequence[ImageView] = (),
@@ -166,7 +166,7 @@ def refit_plan(
 # ---- may it be done
 
 
-def _refittable(plan: Path, machine: Machine) -> tuple[PlanManifest, WeightTable]:
+def _refittable(plan: Path, machine: BuildTarget) -> tuple[PlanManifest, WeightTable]:
     """Return the manifest of a plan that can be refitted here, and the weights that it has."""
     manifest = read_manifest(plan)
     if manifest is None:

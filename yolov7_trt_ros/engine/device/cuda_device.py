@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pycuda.driver as cuda
 
-from yolov7_trt_ros.engine.plan.plan_file import Machine
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
 from yolov7_trt_ros.errors import DeviceLostError, DeviceMemoryError, InferenceError
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def has_cuda_device() -> bool:
         return False
 
 
-def find_machine(api: TrtApi, index: int = 0) -> Machine:
+def find_target(api: TrtApi, index: int = 0) -> BuildTarget:
     """
     Return what a plan must fit here.
 
@@ -172,7 +172,7 @@ def find_machine(api: TrtApi, index: int = 0) -> Machine:
         cuda.init()
         device = cuda.Device(index)
         driver = cuda.get_driver_version()
-        return Machine(
+        return BuildTarget(
             flavour=api.flavour,
             tensorrt_version=api.version,
             cuda_version=f'{driver // 1000}.{driver % 1000 // 10}',

@@ -8,7 +8,7 @@ import math
 
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
-from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.errors import InferenceError, SettingError
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from yolov7_trt_ros.core.forms.model_spec import TensorInfo
-from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan, ShapeRange
+from yolov7_trt_ros.engine.plan.plan_file import read_manifest, read_plan
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.api import TrtApi, TrtEngine
 from yolov7_trt_ros.errors import MissingDependencyError
 

@@ -8,16 +8,13 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
-from yolov7_trt_ros.engine.building.builder import build_plan, BuildOptions, find_build_machine
+from yolov7_trt_ros.engine.building.build_options import BuildOptions
+from yolov7_trt_ros.engine.building.builder import build_plan, find_build_target
 from yolov7_trt_ros.engine.gpu.plan_facts import load_layer_information
 from yolov7_trt_ros.engine.layers.layer_log import recorded_layers
-from yolov7_trt_ros.engine.plan.plan_file import (
-    Machine,
-    PlanManifest,
-    read_manifest,
-    Shape,
-    ShapeRange,
-)
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
+from yolov7_trt_ros.engine.plan.plan_file import PlanManifest, read_manifest
+from yolov7_trt_ros.engine.plan.shape_range import Shape, ShapeRange
 from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.engine.trt.build_progress import Report
 from yolov7_trt_ros.errors import (
@@ -119,7 +116,7 @@ def build_layers(
 
     """
     api = TrtApi.load() if api is None else api
-    machine = find_build_machine(api)
+    machine = find_build_target(api)
     options = BuildOptions(
         precision, (ShapeRange(shape, shape, shape),), bind_profiles=True
     )
@@ -146,7 +143,7 @@ def _inspected(manifest: PlanManifest) -> dict[str, str]:
 
 
 def _source(manifest: PlanManifest) -> dict[str, str]:
-    machine: Machine = manifest.machine
+    machine: BuildTarget = manifest.machine
     return {
         'tensorrt': f'{machine.flavour} {machine.tensorrt_version}',
         'gpu': machine.gpu_name or 'none',

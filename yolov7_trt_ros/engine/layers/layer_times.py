@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from yolov7_trt_ros.engine.gpu.plan_facts import opened_engine
-from yolov7_trt_ros.engine.plan.plan_file import format_shape, Shape
+from yolov7_trt_ros.engine.plan.shape_range import format_shape, Shape
 from yolov7_trt_ros.engine.trt.api import TrtEngine
 from yolov7_trt_ros.errors import SettingError
 

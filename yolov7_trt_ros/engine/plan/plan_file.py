@@ -9,7 +9,7 @@ describes. No TensorRT is needed here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 import hashlib
 import json
@@ -25,8 +25,10 @@ from yolov7_trt_ros.core.forms.model_spec import (
     OutputLayout,
     TensorInfo,
 )
+from yolov7_trt_ros.engine.plan.build_target import BuildTarget
 from yolov7_trt_ros.engine.plan.manifest_values import Values
 from yolov7_trt_ros.engine.plan.owner import MANIFEST, read_own_file
+from yolov7_trt_ros.engine.plan.shape_range import format_shape, Shape, ShapeRange
 from yolov7_trt_ros.engine.plan.weight_table import WeightTable
 from yolov7_trt_ros.errors import (
     BuildError,
@@ -38,88 +40,9 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.whole_file import prepared_file
 
-Shape = tuple[int, int, int, int]
-"""Batch, 3, height, width."""
-
-RTX = 'TensorRT-RTX'
 _FORMAT = 1
 _LARGEST_MANIFEST_BYTES = 1 << 22
 _LARGEST_PLAN_BYTES = 1 << 40
-_OLDEST_VERSION_COMPATIBLE = (8, 6)
-_AMPERE = (8, 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class ShapeRange:
-    """
-    The input shapes (B, 3, H, W) of one optimisation profile: least, tuned for, largest.
-
-    Raises
-    ------
-    SettingError
-        Not 1 <= minimum <= optimum <= maximum in every dimension, or not three channels.
-
-    """
-
-    minimum: Shape
-    optimum: Shape
-    maximum: Shape
-
-    def __post_init__(self) -> None:
-        """Check the order and the channels."""
-        shapes = (self.minimum, self.optimum, self.maximum)
-        sides = list(zip(*shapes, strict=True)) if {len(s) for s in shapes} == {4} else []
-        if not sides or any(not 1 <= low <= best <= high for low, best, high in sides):
-            raise SettingError(
-                'a profile needs 1 <= min <= opt <= max in each of batch, channels, height and '
-                f'width, got {self}'
-            )
-        if {shape[1] for shape in shapes} != {3}:
-            raise SettingError(f'images have 3 channels (batch x 3 x height x width), got {self}')
-
-    def __str__(self) -> str:
-        """Return `1x3x320x320 .. 1x3x640x640 .. 4x3x1280x1280`."""
-        return ' .. '.join(map(format_shape, (self.minimum, self.optimum, self.maximum)))
-
-    def contains(self, shape: Sequence[int]) -> bool:
-        """Whether an input of this shape runs with this profile."""
-        return len(shape) == 4 and all(
-            low <= side <= high
-            for low, side, high in zip(self.minimum, shape, self.maximum, strict=True)
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Machine:
-    """
-    What a plan must fit.
-
-    Attributes
-    ----------
-    flavour
-        `TensorRT` or `TensorRT-RTX`.
-    tensorrt_version
-        Such as `8.6.0`.
-    cuda_version
-        That of the driver, `12.2`; '' where there is none.
-    gpu_name, compute_capability
-        Such as `Orin` and `8.7`; both '' for plans that TensorRT-RTX built for every GPU it knows.
-
-    """
-
-    flavour: str
-    tensorrt_version: str
-    cuda_version: str
-    gpu_name: str
-    compute_capability: str
-
-    def __str__(self) -> str:
-        """Return `TensorRT 8.6.0 on Orin (compute capability 8.7)`."""
-        gpu = (
-            f'{self.gpu_name} (compute capability {self.compute_capability})'
-            if self.gpu_name else 'any GPU it supports'
-        )
-        return f'{self.flavour} {self.tensorrt_version} on {gpu}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +76,7 @@ class PlanManifest:
 
     """
 
-    machine: Machine
+    machine: BuildTarget
     precision: str
     profiles: tuple[ShapeRange, ...]
     onnx: str
@@ -191,7 +114,9 @@ class PlanManifest:
             raise ValueError(f'format {reprlib.repr(values["format"])}, known is {_FORMAT}')
         machine = values.inner('machine')
         return cls(
-            machine=Machine(*(machine.text(field.name) for field in dataclasses.fields(Machine))),
+            machine=BuildTarget(**{
+                field.name: machine.text(field.name) for field in dataclasses.fields(BuildTarget)
+            }),
             precision=values.text('precision'),
             profiles=tuple(map(_profile_from_record, values.inners('profiles'))),
             onnx=values.text('onnx'),
@@ -372,63 +297,6 @@ def _again(manifest: PlanManifest | None, plan_path: Path) -> str:
     return f'; build it again with: {rebuild_command(manifest, plan_path)}'
 
 
-# ---- does it fit
-
-
-def differences(manifest: PlanManifest, machine: Machine) -> list[str]:
-    """
-    Return in what a plan does not fit a machine; empty where it fits.
-
-    The CUDA version is not compared: the driver may be renewed under a plan. A plan built with
-    `version_compatible` fits later TensorRT, one with `hardware_compatible` every GPU from Ampere
-    on, one that TensorRT-RTX built without a GPU all it supports.
-
-    """
-    built = manifest.machine
-    if built.flavour != machine.flavour:
-        return [f'it was built with {built.flavour}, here is {machine.flavour}']
-    found = []
-    if not _version_fits(manifest, machine):
-        found.append(
-            f'it was built with {built.flavour} {built.tensorrt_version}, here is '
-            f'{machine.tensorrt_version}'
-        )
-    if built.compute_capability and not _gpu_fits(manifest, machine):
-        found.append(
-            f'it was built for {built.gpu_name} (compute capability {built.compute_capability}), '
-            f'here is {machine.gpu_name or "no GPU"} ({machine.compute_capability or "none"})'
-        )
-    return found
-
-
-def _version_fits(manifest: PlanManifest, machine: Machine) -> bool:
-    built, here = manifest.machine.tensorrt_version, machine.tensorrt_version
-    if built == here:
-        return True
-    return bool(manifest.options.get('version_compatible')) and (
-        _OLDEST_VERSION_COMPATIBLE <= version_info(built) <= version_info(here)
-    )
-
-
-def _gpu_fits(manifest: PlanManifest, machine: Machine) -> bool:
-    built = manifest.machine
-    if manifest.options.get('hardware_compatible'):
-        return version_info(machine.compute_capability) >= _AMPERE
-    return (built.gpu_name, built.compute_capability) == (
-        machine.gpu_name, machine.compute_capability,
-    )
-
-
-def version_info(text: str) -> tuple[int, ...]:
-    """Return `8.6.0` as (8, 6, 0); what is no number ends it."""
-    numbers = []
-    for part in text.split('.'):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
-
-
 def rebuild_command(manifest: PlanManifest, plan_path: Path) -> str:
     """Return the command line that builds a plan again as it was built."""
     words = ['yolov7_trt', 'build', manifest.onnx, '-o', str(plan_path),
@@ -443,27 +311,3 @@ def rebuild_command(manifest: PlanManifest, plan_path: Path) -> str:
         elif value is not None and value is not False and value not in ('', 'auto'):
             words += [f'{flag}={value}'] if str(value).startswith('-') else [flag, str(value)]
     return shlex.join(words)
-
-
-def format_shape(shape: Sequence[int]) -> str:
-    """Return `1x3x640x640`."""
-    return 'x'.join(map(str, shape))
-
-
-def parse_shape(text: str) -> Shape:
-    """
-    Return the shape of `1x3x640x640`, or of trtexec's `images:1x3x640x640`.
-
-    Raises
-    ------
-    SettingError
-        Not four whole numbers.
-
-    """
-    sides = text.rpartition(':')[2].split('x')
-    if len(sides) != 4 or not all(side.isdecimal() for side in sides):
-        raise SettingError(
-            f'a shape is batch x 3 x height x width, such as 1x3x640x640, got {text!r}'
-        )
-    batch, channels, height, width = map(int, sides)
-    return batch, channels, height, width

@@ -2,7 +2,7 @@
 The one door to TensorRT 8.5, 8.6, 10, 11 and TensorRT-RTX: what differs among them is in here.
 
 Nothing asks for a version number: each difference is a name that is there or not. Building is in
-`trt_network.py`, which is handed the module by this one; nobody else sees it.
+`network.py`, which is given the module by this one; nobody else sees it.
 
 """
 
@@ -12,15 +12,13 @@ from collections.abc import Callable, Sequence
 import importlib
 import json
 from types import ModuleType
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 from yolov7_trt_ros.core.forms.model_spec import TensorInfo
-from yolov7_trt_ros.engine.plan.plan_file import RTX, ShapeRange, version_info
+from yolov7_trt_ros.engine.plan.build_target import RTX, version_info
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.messages import Messages, shared_logger
 from yolov7_trt_ros.errors import InferenceError, MissingDependencyError, PlanError, RefitError
-
-if TYPE_CHECKING:
-    from yolov7_trt_ros.engine.trt.network import TrtNetwork
 
 MODULES = ('tensorrt', 'tensorrt_rtx', 'tensorrt_rtx_bindings')
 """In the order they are tried; the last is what NVIDIA's RTX wheels for CUDA 13 are called."""
@@ -135,20 +133,6 @@ class TrtApi:
         """Make TensorRT's own plugins known; needed before parsing and deserialising."""
         if self.has_plugins:
             self.module.init_libnvinfer_plugins(self.logger, '')
-
-    def new_network(self) -> TrtNetwork:
-        """
-        Return an empty network to parse an ONNX model into and to build.
-
-        Raises
-        ------
-        BuildError
-            No builder can be created: no driver, no GPU.
-
-        """
-        from yolov7_trt_ros.engine.trt.network import TrtNetwork
-
-        return TrtNetwork(self)
 
     def deserialize(self, plan: bytes) -> TrtEngine:
         """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import dataclasses
 from typing import Any
 
-from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.dla_rules import DYNAMIC, is_work, LOADABLES, reason_against
 from yolov7_trt_ros.errors import BuildError
 

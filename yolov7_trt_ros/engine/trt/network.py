@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from yolov7_trt_ros.core.forms.model_spec import TensorInfo
-from yolov7_trt_ros.engine.plan.plan_file import ShapeRange
+from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.engine.trt.api import dtype_name, TrtApi
 from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
 from yolov7_trt_ros.engine.trt.dla_report import DlaReport, place_layers

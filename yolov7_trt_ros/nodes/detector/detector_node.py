@@ -30,7 +30,7 @@ from yolov7_trt_ros.bank.update.engine_bank import OpenModel
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.tracks.tracking import TrackSet
-from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import diagnostics
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, choose_receive, DirectTake

@@ -18,7 +18,7 @@ from yolov7_trt_ros.core.detector import Detector, PipelinedDetector
 from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.engine.model_files import ModelFile
-from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire

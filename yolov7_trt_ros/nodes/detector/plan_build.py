@@ -13,9 +13,10 @@ import time
 from yolov7_trt_ros.bank.update.background import THREAD_NAME
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.engine.building.process import build_apart
+from yolov7_trt_ros.engine.build_process import build_apart
 from yolov7_trt_ros.engine.model_files import ModelFile
-from yolov7_trt_ros.engine.open import build_needed_plan, DetectorOptions, open_detector
+from yolov7_trt_ros.engine.open import build_needed_plan, open_detector
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, ModelError, PlanError, Yolov7TrtError
 from yolov7_trt_ros.nodes.echo import describe_error
 

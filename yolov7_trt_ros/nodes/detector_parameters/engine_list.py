@@ -11,7 +11,7 @@ import yaml
 
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.model_files import EMBEDDED_MODELS
-from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.engine.plain_file import read_plain_file
 from yolov7_trt_ros.errors import ModelError, SettingError
 from yolov7_trt_ros.home_folder import expand_home

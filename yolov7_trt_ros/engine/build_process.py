@@ -22,11 +22,12 @@ import time
 from typing import Any
 
 from yolov7_trt_ros import errors
-from yolov7_trt_ros.engine.open import build_needed_plan, DetectorOptions
+from yolov7_trt_ros.engine.open import build_needed_plan
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, Yolov7TrtError
 from yolov7_trt_ros.parent_process import end_with_starter, ends_with_this_process
 
-COMMAND = (sys.executable, '-m', 'yolov7_trt_ros.engine.building.process')
+COMMAND = (sys.executable, '-m', 'yolov7_trt_ros.engine.build_process')
 LONGEST_S = 7200.0
 """A build that takes longer is ended: nobody waits for it, and it has memory of the GPU."""
 
