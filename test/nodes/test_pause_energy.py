@@ -12,7 +12,7 @@ from ros_probe import Probe
 from seam_camera import Camera, TOPIC
 
 from yolov7_trt_ros.errors import PowerError
-from yolov7_trt_ros.nodes.power.worker import Sampler
+from yolov7_trt_ros.nodes.power.sampler import Sampler
 from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 from yolov7_trt_ros.power.telemetry.source import NullSource

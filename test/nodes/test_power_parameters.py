@@ -13,10 +13,10 @@ import yaml
 
 from yolov7_trt_ros.core.messages.serialized_image import read_stamp_ns
 from yolov7_trt_ros.errors import PowerCommandError, SettingError
+from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.power import power_parameters as parameters
 from yolov7_trt_ros.nodes.power.frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power.governor_loop import GovernorLoop
-from yolov7_trt_ros.nodes.power.worker import Job, PowerWorker
 from yolov7_trt_ros.power.governor.state import FrameWindow, Limits
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
@@ -129,7 +129,7 @@ def test_joules_per_frame_over_a_window() -> None:
 
 
 def test_jobs_are_done_in_order_and_errors_are_theirs() -> None:
-    worker, done = PowerWorker('test'), []
+    worker, done = JobThread('test'), []
 
     def fail() -> str:
         raise PowerCommandError('it hangs')
@@ -150,7 +150,7 @@ def test_jobs_are_done_in_order_and_errors_are_theirs() -> None:
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
 def test_a_defect_in_a_job_is_told_to_who_waits_and_later() -> None:
-    worker = PowerWorker('test')
+    worker = JobThread('test')
 
     def defect() -> str:
         raise ZeroDivisionError

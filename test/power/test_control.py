@@ -13,7 +13,7 @@ from yolov7_trt_ros.errors import (
     PowerPermissionError,
     PowerRebootError,
 )
-from yolov7_trt_ros.power.root.permissions import sudoers_text
+from yolov7_trt_ros.power.root.sudoers import sudoers_text
 
 # Fan
 

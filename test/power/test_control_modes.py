@@ -18,7 +18,7 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.root.commands import SystemRunner, TOOL_FOLDERS
-from yolov7_trt_ros.power.root.permissions import SUDOERS_FILE, sudoers_text
+from yolov7_trt_ros.power.root.sudoers import SUDOERS_FILE, sudoers_text
 
 
 @pytest.mark.parametrize('name', sorted(BOARDS))

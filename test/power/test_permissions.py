@@ -15,9 +15,9 @@ from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.errors import PowerError, PowerPermissionError, SettingError
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.root.commands import SystemRunner, TOOL_FOLDERS
-from yolov7_trt_ros.power.root.permissions import (
+from yolov7_trt_ros.power.root.permissions import install_permissions
+from yolov7_trt_ros.power.root.sudoers import (
     explain_root_needed,
-    install_permissions,
     SUDOERS_FILE,
     sudoers_line,
     sudoers_text,

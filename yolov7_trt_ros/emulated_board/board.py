@@ -27,13 +27,14 @@ from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinitio
 from yolov7_trt_ros.emulated_board.boards.catalogue import find_board
 from yolov7_trt_ros.emulated_board.build_tree import build_tree
 from yolov7_trt_ros.emulated_board.conf_board import board_from_conf, load_conf
+from yolov7_trt_ros.emulated_board.power_modes import apply_mode
 from yolov7_trt_ros.emulated_board.state import (
     BoardState,
     changing_state,
     load_state,
     ROOT_VARIABLE,
 )
-from yolov7_trt_ros.emulated_board.tools import tool_command
+from yolov7_trt_ros.emulated_board.tool_process import tool_command
 from yolov7_trt_ros.emulated_board.tree import read_text, write_text, write_value
 from yolov7_trt_ros.errors import PowerCommandError
 
@@ -298,8 +299,6 @@ def create_board(
 
 def boot(board: EmulatedBoard) -> None:
     """Set the default mode as nvpmodel's service does, and let the readings follow."""
-    from yolov7_trt_ros.emulated_board.nvpmodel_tool import apply_mode
-
     apply_mode(board.root, board.definition.default_mode)
     kernel.settle(board.root)
 

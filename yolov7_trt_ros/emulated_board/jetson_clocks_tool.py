@@ -15,9 +15,9 @@ from yolov7_trt_ros.emulated_board import clocks, kernel
 from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.conf_board import board_of
 from yolov7_trt_ros.emulated_board.conf_text import gpu_folder
-from yolov7_trt_ros.emulated_board.nvpmodel_tool import current_mode
+from yolov7_trt_ros.emulated_board.power_modes import current_mode
 from yolov7_trt_ros.emulated_board.state import load_state
-from yolov7_trt_ros.emulated_board.tools import is_root
+from yolov7_trt_ros.emulated_board.tool_process import is_root
 from yolov7_trt_ros.emulated_board.tree import (
     BPMP_FOLDER,
     CPU_FOLDER,

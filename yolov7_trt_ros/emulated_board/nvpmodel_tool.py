@@ -14,15 +14,21 @@ import sys
 from typing import NamedTuple
 
 from yolov7_trt_ros.emulated_board import kernel
-from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.conf_board import board_of
 from yolov7_trt_ros.emulated_board.conf_reader import Conf, ConfMode, read_conf
+from yolov7_trt_ros.emulated_board.jetson_clocks_tool import release_clocks
+from yolov7_trt_ros.emulated_board.power_modes import (
+    CONF_FILE,
+    current_mode,
+    int_max,
+    STATUS_FILE,
+    stored_mode,
+    write_settings,
+)
 from yolov7_trt_ros.emulated_board.state import BoardState, changing_state, load_state
-from yolov7_trt_ros.emulated_board.tools import is_root, on_board
+from yolov7_trt_ros.emulated_board.tool_process import is_root, on_board
 from yolov7_trt_ros.emulated_board.tree import read_text, write_text, write_value
 
-STATUS_FILE = 'var/lib/nvpmodel/status'
-CONF_FILE = '/etc/nvpmodel.conf'
 ABORTED = 234
 """Exit status after a prompt that nobody answered: -EINVAL as a byte."""
 
@@ -61,23 +67,6 @@ def run_nvpmodel(root: Path, arguments: list[str]) -> int:
         return 255
     conf = read_conf(path.read_text(encoding='utf-8'))
     return _Nvpmodel(root, conf, options).run()
-
-
-def apply_mode(root: Path, mode_id: int) -> None:
-    """Set a mode without any question, as at boot."""
-    conf = read_conf((root / CONF_FILE.lstrip('/')).read_text(encoding='utf-8'))
-    mode = conf.mode(mode_id)
-    if mode is not None:
-        _write_settings(root, conf, mode)
-        write_text(root, STATUS_FILE, f'pmode:{mode_id:04d}\n')
-
-
-def current_mode(root: Path) -> tuple[int, str]:
-    """Return id and name of the mode that the status file names."""
-    conf = read_conf((root / CONF_FILE.lstrip('/')).read_text(encoding='utf-8'))
-    mode_id = _stored_mode(root, conf)
-    mode = conf.mode(mode_id)
-    return mode_id, mode.name if mode is not None else '?'
 
 
 def _read_options(arguments: list[str]) -> _Options | None:
@@ -126,7 +115,7 @@ class _Nvpmodel:
         if options.mode is not None:
             return self._set_mode(options.mode)
         if options.conf_given:
-            return self._set_mode(str(_stored_mode(self._root, self._conf)))
+            return self._set_mode(str(stored_mode(self._root, self._conf)))
         return 0
 
     def _parse(self) -> int:
@@ -183,7 +172,7 @@ class _Nvpmodel:
     def _conf_value(self, param: str, argument: str, value: str) -> str:
         known = self._conf.candidates(param, argument)
         is_clock = bool(known) and known[0].kind == 'CLOCK'
-        return str(_int_max(self._board)) if is_clock and value == '-1' else value
+        return str(int_max(self._board)) if is_clock and value == '-1' else value
 
     def _set_fan(self, profile: str) -> int:
         if self._conf.fan is None:
@@ -232,7 +221,7 @@ class _Nvpmodel:
     def _needs_reboot(self, mode: ConfMode) -> bool:
         if self._state['stale_prompt']:
             return True
-        now = self._conf.mode(_stored_mode(self._root, self._conf))
+        now = self._conf.mode(stored_mode(self._root, self._conf))
         if now is None or now.mode_id == mode.mode_id or self._board.reboot_rule == 'never':
             return False
         return self._board.reboot_rule == 'always' or (
@@ -259,8 +248,6 @@ class _Nvpmodel:
 
     def _reboot(self, mode: ConfMode) -> int:
         """Come up again in the new mode, with everything else as after switching on."""
-        from yolov7_trt_ros.emulated_board.jetson_clocks_tool import release_clocks
-
         release_clocks(self._root, self._board)
         self._apply(mode)
         with changing_state(self._root) as state:
@@ -268,7 +255,7 @@ class _Nvpmodel:
         return 0
 
     def _apply(self, mode: ConfMode) -> None:
-        _write_settings(self._root, self._conf, mode)
+        write_settings(self._root, self._conf, mode)
         self._store(mode)
         kernel.settle(self._root)
 
@@ -277,22 +264,3 @@ def _forget_before_boot(state: BoardState) -> None:
     state['reboots'] += 1
     state['gpu_used'] = False
     state['stale_prompt'] = False
-
-
-def _stored_mode(root: Path, conf: Conf) -> int:
-    digits = read_text(root, STATUS_FILE).rpartition(':')[2]
-    return int(digits) if digits.isdecimal() else conf.default
-
-
-def _int_max(board: BoardDefinition) -> int:
-    return (1 << 63) - 1 if board.l4t[0] >= 36 else (1 << 31) - 1
-
-
-def _write_settings(root: Path, conf: Conf, mode: ConfMode) -> None:
-    """Write all values of a mode in the order of the file; minima come before maxima there."""
-    board = board_of(root, load_state(root))
-    for param, argument, value in mode.settings:
-        item = conf.find_argument(root, param, argument)
-        if item is not None:
-            no_cap = item.kind == 'CLOCK' and value == '-1'
-            write_value(root, item.file, _int_max(board) if no_cap else value)

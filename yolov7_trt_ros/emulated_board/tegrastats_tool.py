@@ -22,7 +22,7 @@ from yolov7_trt_ros.emulated_board import clocks, kernel, physics
 from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.conf_board import board_of
 from yolov7_trt_ros.emulated_board.state import BoardState, FOLDER, load_state
-from yolov7_trt_ros.emulated_board.tools import is_root, tool_command
+from yolov7_trt_ros.emulated_board.tool_process import is_root, tool_command
 from yolov7_trt_ros.emulated_board.tree import CPU_FOLDER, read_number, zone_folder
 
 _PID_FILE = f'{FOLDER}/tegrastats.pid'

@@ -23,6 +23,7 @@ from yolov7_trt_ros.emulated_board.state import (
     ROOT_VARIABLE,
     SUDO_VARIABLE,
 )
+from yolov7_trt_ros.emulated_board.tool_process import is_root, on_board
 from yolov7_trt_ros.emulated_board.tree import read_text, write_fan_status, write_text
 
 
@@ -36,22 +37,6 @@ def main(tool: str, arguments: list[str]) -> int:
         return _find(tool)(root, arguments)
     except KeyboardInterrupt:
         return 130
-
-
-def tool_command(tool: str) -> tuple[str, ...]:
-    """Return the command that runs one of the tools; its arguments follow."""
-    package = str(Path(__file__).resolve().parents[2])
-    code = (
-        f'import sys; sys.path.insert(0, {package!r}); '
-        'from yolov7_trt_ros.emulated_board.tools import main; '
-        f'sys.exit(main({tool!r}, sys.argv[1:]))'
-    )
-    return (sys.executable, '-SE', '-c', code)
-
-
-def is_root(state: BoardState) -> bool:
-    """Whether this tool runs as root, by itself or through sudo."""
-    return state['as_root'] or SUDO_VARIABLE in os.environ
 
 
 def _find(tool: str) -> Callable[[Path, list[str]], int]:
@@ -159,13 +144,6 @@ def _has_visudo() -> bool:
     import shutil  # takes as long as the rest of this tool, which hardly ever needs it
 
     return shutil.which('visudo') is not None
-
-
-def on_board(root: Path, path: str) -> Path:
-    """Return where a path of the board is; a path that is below the root already stays."""
-    if not path.startswith('/') or path.startswith(f'{root}/'):
-        return Path(path)
-    return root / path.lstrip('/')
 
 
 def _tee(root: Path, arguments: list[str]) -> int:

@@ -20,8 +20,6 @@ BWMGR_FOLDER = 'sys/kernel/debug/tegra_bwmgr'
 OVERRIDE_FOLDER = 'sys/kernel/debug/clk/override.emc'
 EMC_DEVFREQ_FOLDER = 'sys/devices/virtual/devfreq/bwmgr'
 FAN_FOLDER_JP4 = 'sys/devices/pwm-fan'
-CRIT_MARGIN = 1.35
-WARN_MARGIN = 1.15
 RPM_PER_PWM = 12
 
 

@@ -11,8 +11,8 @@ from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.engine.plain_file import open_plain_file
 from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
-from yolov7_trt_ros.nodes.power.worker import Job, PowerWorker
 from yolov7_trt_ros.report.diagnostic_metrics import status_samples
 from yolov7_trt_ros.report.prometheus_text import exposition
 from yolov7_trt_ros.whole_file import written_aside
@@ -78,7 +78,7 @@ class PrometheusFile:
     def __init__(self, text: str, warn: Callable[[str], object], node_name: str) -> None:
         self._path, self._warn = read_path(text), warn
         self._mark = f'# Written by the node {node_name} of yolov7_trt_ros\n'.encode()
-        self._worker = PowerWorker('prometheus_file') if self._path is not None else None
+        self._worker = JobThread('prometheus_file') if self._path is not None else None
         self._job: Job | None = None
         self.problem = ''
 

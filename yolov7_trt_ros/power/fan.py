@@ -21,8 +21,8 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.nvpmodel.answers import find_refusal
 from yolov7_trt_ros.power.nvpmodel.mode_switch import ModeSwitch
-from yolov7_trt_ros.power.root.permissions import explain_root_needed
 from yolov7_trt_ros.power.root.root_access import afterwards, RootAccess
+from yolov7_trt_ros.power.root.sudoers import explain_root_needed
 
 FAN_CONF = '/etc/nvfancontrol.conf'
 FAN_STATUS = '/var/lib/nvfancontrol/status'

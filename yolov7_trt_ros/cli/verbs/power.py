@@ -314,7 +314,8 @@ def _plot(args: argparse.Namespace) -> int:
 
 def _permissions(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.power.control import PowerControl
-    from yolov7_trt_ros.power.root.permissions import install_permissions, sudoers_text
+    from yolov7_trt_ros.power.root.permissions import install_permissions
+    from yolov7_trt_ros.power.root.sudoers import sudoers_text
 
     with (
         _machine(args) as machine,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from yolov7_trt_ros.nodes.diagnostics import TELL_PERIOD_S
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
-from yolov7_trt_ros.nodes.power.worker import Sampler
+from yolov7_trt_ros.nodes.power.sampler import Sampler
 from yolov7_trt_ros.power.telemetry.pause_savings import PauseSavings, WorkTally
 from yolov7_trt_ros.power.telemetry.sample import TelemetrySource
 

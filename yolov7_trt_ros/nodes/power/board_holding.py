@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import enum
 
-from yolov7_trt_ros.nodes.power.worker import Job, PowerWorker
+from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.power.board_control import BoardControl
 
 Report = Callable[[str], object]
@@ -52,7 +52,7 @@ class BoardHolding:
     def __init__(
         self,
         control: BoardControl,
-        worker: PowerWorker,
+        worker: JobThread,
         *,
         restores: Callable[[], bool],
         on_follow: Callable[[], object],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.power import power_parameters as parameters
-from yolov7_trt_ros.nodes.power.worker import Job, PowerWorker
 
 
 class BoardChanges:
@@ -33,7 +33,7 @@ class BoardChanges:
 
     def __init__(
         self,
-        worker: PowerWorker,
+        worker: JobThread,
         apply: Callable[[str, dict[str, Any]], str],
         values: dict[str, Any],
         *,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import threading
 import time
 
-from yolov7_trt_ros.nodes.power.worker import Job
+from yolov7_trt_ros.nodes.job_thread import Job
 from yolov7_trt_ros.power.governor.governor import decide
 from yolov7_trt_ros.power.governor.state import FrameWindow, GovernorState, Limits, Readings
 from yolov7_trt_ros.power.governor.table import ClockState

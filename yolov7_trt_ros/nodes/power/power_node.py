@@ -34,6 +34,7 @@ from yolov7_trt_ros.emulated_board.machine import Machine, open_machine
 from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     read_parameters,
@@ -46,8 +47,8 @@ from yolov7_trt_ros.nodes.power.deadlines import find_deadlines
 from yolov7_trt_ros.nodes.power.frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power.governor_loop import GovernorLoop
 from yolov7_trt_ros.nodes.power.power_diagnostics import Health, part_statuses, power_status
+from yolov7_trt_ros.nodes.power.sampler import Sampler
 from yolov7_trt_ros.nodes.power.settings import BoardSettings
-from yolov7_trt_ros.nodes.power.worker import Job, PowerWorker, Sampler
 from yolov7_trt_ros.nodes.process.namesakes import Namesakes
 from yolov7_trt_ros.nodes.process.node_main import run_node
 from yolov7_trt_ros.nodes.prometheus_file import PrometheusFile
@@ -148,7 +149,7 @@ class PowerNode(SteadyParameters):
     def _start_threads(self, parts: ExitStack) -> None:
         """Make what changes and watches the board; at the end it stops in the reverse order."""
         parts.callback(self._put_back)
-        self._watcher, self._worker = PowerWorker('power_watch'), PowerWorker('power_changes')
+        self._watcher, self._worker = JobThread('power_watch'), JobThread('power_changes')
         parts.callback(self._watcher.close, 0.0)
         parts.callback(self._worker.close, self._values['tool_timeout_s'] * ANSWER_FACTOR)
         self._contradiction = ''

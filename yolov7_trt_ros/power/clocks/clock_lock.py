@@ -16,8 +16,8 @@ from yolov7_trt_ros.errors import PowerCommandError, PowerError, PowerPermission
 from yolov7_trt_ros.power.clocks.clock_files import find_cpu_clocks, find_gpu_clock, read_limits
 from yolov7_trt_ros.power.clocks.jetson_clocks import find_refusal, parse_store
 from yolov7_trt_ros.power.root.commands import CommandResult
-from yolov7_trt_ros.power.root.permissions import explain_root_needed
 from yolov7_trt_ros.power.root.root_access import RootAccess
+from yolov7_trt_ros.power.root.sudoers import explain_root_needed
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
 ClockLockState = Literal['on', 'off', 'broken', 'uncontrolled']

@@ -27,8 +27,8 @@ from yolov7_trt_ros.power.nvpmodel.conf import parse_conf, parse_modes_verbose
 from yolov7_trt_ros.power.nvpmodel.mode_check import Deviation, find_heat, ModeCheck
 from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, NvpmodelConf, PowerMode, Refusal
 from yolov7_trt_ros.power.root.commands import CommandResult
-from yolov7_trt_ros.power.root.permissions import explain_root_needed
 from yolov7_trt_ros.power.root.root_access import RootAccess
+from yolov7_trt_ros.power.root.sudoers import explain_root_needed
 
 _TOOL = 'nvpmodel'
 # What else nvpmodel complains of, its board may have come about: the board tells.

@@ -23,7 +23,7 @@ import subprocess
 from typing import Protocol
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError, PowerTimeoutError
-from yolov7_trt_ros.power.root.permissions import explain_root_needed, is_sudoers_user
+from yolov7_trt_ros.power.root.sudoers import explain_root_needed, is_sudoers_user
 
 COMMAND_TIMEOUT_S = 20.0
 """For one tool; `nvpmodel` on a busy board takes several seconds."""

@@ -1,130 +1,16 @@
-"""Threads for what may hang: one that does jobs, one that samples the power of a machine."""
+"""Sampler: reads the telemetry of a machine at a steady rate, in a thread of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-import queue
 import threading
 import time
 
-from yolov7_trt_ros.errors import PowerError, Yolov7TrtError
+from yolov7_trt_ros.errors import PowerError
 from yolov7_trt_ros.power.telemetry.sample import BoardSample, TelemetrySource
 
-_SLICE_S = 0.05
 _HANG_S, _HANG_PERIODS = 10.0, 3.0
 """A sample that takes longer than both together does not come."""
-
-
-class Job:
-    """
-    Something that was given to a `PowerWorker`.
-
-    Attributes
-    ----------
-    what
-        For messages: `power_mode = MAXN`.
-    result, error
-        Valid once it is done; `error` is '' where it succeeded.
-
-    """
-
-    def __init__(self, what: str, work: Callable[[], str]) -> None:
-        self.what = what
-        self.result = ''
-        self.error = ''
-        self._work = work
-        self._done = threading.Event()
-        self._submitted_s = time.monotonic()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it has ended, either way."""
-        return self._done.is_set()
-
-    @property
-    def age_s(self) -> float:
-        """Time since it was given."""
-        return time.monotonic() - self._submitted_s
-
-    def wait(self, timeout_s: float, goes_on: Callable[[], bool]) -> bool:
-        """Wait until it is done, as long as `goes_on`; False when it is not done by then."""
-        end_s = time.monotonic() + timeout_s
-        while goes_on() and (left_s := end_s - time.monotonic()) > 0:
-            if self._done.wait(min(left_s, _SLICE_S)):
-                return True
-        return self.is_done
-
-    def run(self) -> None:
-        """Do it."""
-        self.error = f'{self.what}: the thread of the changes has ended, see the log'  # a defect
-        try:
-            self.result = self._work()
-            self.error = ''
-        except Yolov7TrtError as exc:
-            self.error = str(exc)
-        finally:
-            self._done.set()
-
-    def drop(self) -> None:
-        """End it without doing it."""
-        self.error = f'{self.what}: not done, the node is ending'
-        self._done.set()
-
-
-class PowerWorker:
-    """
-    Does one job after the other in a thread of its own, so that a tool that hangs holds nobody.
-
-    Parameters
-    ----------
-    name
-        Of the thread.
-
-    """
-
-    def __init__(self, name: str) -> None:
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._current: Job | None = None
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    @property
-    def current(self) -> Job | None:
-        """Return the job in work."""
-        return self._current
-
-    @property
-    def fault(self) -> str:
-        """Why no job is done any more though nobody closed this; '' while the thread runs."""
-        if self._thread.is_alive() or self._closing:
-            return ''
-        return 'the thread of the changes has ended by a defect: restart the node'
-
-    def submit(self, what: str, work: Callable[[], str]) -> Job:
-        """Give a job; `work` returns a line about what it did, or raises one of our errors."""
-        job = Job(what, work)
-        if self._closing or self.fault:
-            job.drop()
-        else:
-            self._jobs.put(job)
-        return job
-
-    def close(self, timeout_s: float | None = None) -> bool:
-        """Finish the job in work and drop those that wait; False if it is not done in time."""
-        self._closing = True
-        self._jobs.put(None)
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if self._closing:
-                job.drop()
-                continue
-            self._current = job
-            job.run()
-            self._current = None
 
 
 class Sampler:
