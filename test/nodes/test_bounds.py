@@ -9,7 +9,7 @@ import pytest
 from ros_probe import DetectorProcess, image_msg, jpeg_msg, Probe
 from sensor_msgs.msg import CompressedImage
 
-from yolov7_trt_ros.nodes.diagnostics import node_status
+from yolov7_trt_ros.nodes.detector.detector_status import node_status
 from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.images.image_stream import known_loss
 

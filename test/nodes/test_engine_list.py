@@ -17,7 +17,7 @@ from yolov7_trt_ros.nodes.detector_parameters.engine_list import (
     NamedEngine,
     read_engines,
 )
-from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
+from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 
 DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}
 

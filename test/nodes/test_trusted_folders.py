@@ -9,7 +9,7 @@ import pytest
 from ros_probe import DetectorProcess, Probe
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
+from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 
 EMBEDDED = {
     'model': 'yolov7-nano', 'class_names': 'auto', 'plan_cache': '', 'model_folders': '',

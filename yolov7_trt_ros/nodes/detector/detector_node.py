@@ -32,9 +32,9 @@ from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.tracks.tracking import TrackSet
 from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
-from yolov7_trt_ros.nodes import diagnostics
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, choose_receive, DirectTake
 from yolov7_trt_ros.nodes.callback_net import failures_of
+from yolov7_trt_ros.nodes.detector.detector_status import node_status
 from yolov7_trt_ros.nodes.detector.labels import LatchedLabels
 from yolov7_trt_ros.nodes.detector.look_engine import looking, tiling
 from yolov7_trt_ros.nodes.detector.model_update import ModelUpdates
@@ -55,13 +55,18 @@ from yolov7_trt_ros.nodes.detector_parameters.topic import (
     is_of_topic,
     PREFIX,
 )
+from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
 from yolov7_trt_ros.nodes.images.pulled_images import PulledImages
 from yolov7_trt_ros.nodes.images.pushed_images import PushedImages
 from yolov7_trt_ros.nodes.images.stream_set import stream_set, StreamSet
 from yolov7_trt_ros.nodes.images.topic_plan import WantedTopics
-from yolov7_trt_ros.nodes.images.topic_status import topic_status
+from yolov7_trt_ros.nodes.images.topic_status import (
+    passed_over_statuses,
+    removed_facts,
+    topic_status,
+)
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     held_parameters,
@@ -74,7 +79,6 @@ from yolov7_trt_ros.nodes.process.process_setup import malloc_text
 from yolov7_trt_ros.nodes.prometheus_file import PROMETHEUS_FILE, PrometheusFile
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.topic_names import resolve_names
-from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 from yolov7_trt_ros.power.telemetry.sample import TelemetrySource
 from yolov7_trt_ros.power.telemetry.source import find_source
 
@@ -611,13 +615,13 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             facts.setdefault('second look', self._look_told)
         if self._streams is not None:
             facts['receive'] = self._receive
-            facts |= diagnostics.removed_facts(self._streams.removed_counts())
+            facts |= removed_facts(self._streams.removed_counts())
             facts |= self._pause_energy.facts()
         if self._build is not None:
             busy = self._build.progress()
             self.get_logger().info(busy, throttle_duration_sec=_PROGRESS_PERIOD_S)
         recent = time.monotonic_ns() - self._last_error_ns < _ERROR_SHOWN_NS
-        return diagnostics.node_status(
+        return node_status(
             self.get_fully_qualified_name(),
             self._state,
             facts | {
@@ -634,7 +638,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         return [
             topic_status(name, stream, settings.of(topic).zones, time.monotonic_ns())
             for topic, stream in self._streams.items()
-        ] + diagnostics.passed_over_statuses(name, self._streams.passed_over)
+        ] + passed_over_statuses(name, self._streams.passed_over)
 
 
 def _reason(error: BaseException) -> str:

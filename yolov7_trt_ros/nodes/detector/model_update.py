@@ -22,8 +22,9 @@ from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.detector.detector_status import detector_facts
 from yolov7_trt_ros.nodes.detector.plan_build import CandidateOpening, Engine
-from yolov7_trt_ros.nodes.diagnostics import detector_facts, make_status
+from yolov7_trt_ros.nodes.diagnostics import make_status
 from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.process.process_setup import giving_back
 

@@ -20,9 +20,9 @@ from yolov7_trt_ros.nodes.detector.plan_build import Engine
 from yolov7_trt_ros.nodes.detector.team_worker import TeamWorker
 from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
 from yolov7_trt_ros.nodes.detector_parameters.engine_list import NamedEngine, read_engines
+from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.diagnostics import make_status
 from yolov7_trt_ros.nodes.echo import echo
-from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 
 _NAME = 200
 

@@ -16,8 +16,8 @@ from yolov7_trt_ros.engine.plain_file import read_plain_file
 from yolov7_trt_ros.errors import ModelError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.echo import echo
-from yolov7_trt_ros.nodes.trusted_folders import TrustedFolders
 
 MOST_ENGINES = 8
 _SUFFIXES = ('.yaml', '.yml')

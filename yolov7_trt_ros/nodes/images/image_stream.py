@@ -20,11 +20,11 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.messages.serialized_image import PackedImage, RawImage
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.nodes import qos
-from yolov7_trt_ros.nodes.heard_publisher import HeardPublisher
 from yolov7_trt_ros.nodes.images.annotations import ANNOTATIONS, load_messages
 from yolov7_trt_ros.nodes.images.deaf_subscription import RenewalPauses
 from yolov7_trt_ros.nodes.images.frame_gate import FrameGate
 from yolov7_trt_ros.nodes.images.frame_statistics import Counts, RateLimit, TopicStatistics
+from yolov7_trt_ros.nodes.images.heard_publisher import HeardPublisher
 from yolov7_trt_ros.nodes.images.topic_plan import StreamNames
 from yolov7_trt_ros.nodes.process.process_setup import transport_advice
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+import itertools
+
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from yolov7_trt_ros.core.cameras.state import CameraState, Verdict
@@ -10,6 +13,8 @@ from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.nodes.diagnostics import make_status, TELL_PERIOD_S
 from yolov7_trt_ros.nodes.images.frame_statistics import Counts
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
+
+_MOST_PASSED_OVER = 20
 
 
 def topic_status(
@@ -48,6 +53,23 @@ def topic_status(
         parts.append(f'{in_hz:.1f} Hz in, {out_hz:.1f} Hz out')
     text = '; '.join(filter(None, parts))
     return make_status(f'{node_name}: {stream.topic}', level, text, values)
+
+
+def passed_over_statuses(
+    node_name: str, passed_over: Mapping[str, str]
+) -> list[DiagnosticStatus]:
+    """Return a status for each topic that a pattern found and that cannot be taken."""
+    return [
+        make_status(f'{node_name}: {topic}', DiagnosticStatus.WARN, f'passed over: {reason}', {})
+        for topic, reason in itertools.islice(passed_over.items(), _MOST_PASSED_OVER)
+    ]
+
+
+def removed_facts(counts: Counts) -> dict[str, str]:
+    """Return the counters of topics that were removed; nothing where none had received."""
+    if not counts.received:
+        return {}
+    return {f'removed topics: {name}': str(value) for name, value in vars(counts).items()}
 
 
 def _judge_camera(stream: ImageStream, counts: Counts, now_ns: int) -> Verdict:

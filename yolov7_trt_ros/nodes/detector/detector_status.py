@@ -1,0 +1,46 @@
+"""The status of the detector node on /diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.nodes.diagnostics import make_status
+
+
+def node_status(
+    node_name: str, state: str, facts: Mapping[str, str], *, error: str = '', busy: str = ''
+) -> DiagnosticStatus:
+    """
+    Return the status of the node as a whole.
+
+    Parameters
+    ----------
+    node_name, state
+        Fully qualified name, and the lifecycle state's label.
+    facts
+        Model, backend, what the engine tells, the last error.
+    error
+        What is wrong at present (ERROR), '' for nothing.
+    busy
+        What it does instead of detecting (WARN where there is no error), '' for nothing.
+
+    """
+    level = DiagnosticStatus.OK
+    if error or busy:
+        level = DiagnosticStatus.ERROR if error else DiagnosticStatus.WARN
+    values = {'state': state, **facts}
+    return make_status(f'{node_name}: detector', level, error or busy or state, values)
+
+
+def detector_facts(model: str, detector: Detector) -> dict[str, str]:
+    """Return what there is to say about a model that is loaded."""
+    return {
+        'model': model,
+        'backend': detector.backend,
+        'output layout': detector.spec.layout.value,
+        **({'in doubt': '; '.join(detector.spec.doubts)} if detector.spec.doubts else {}),
+        **detector.facts(),
+    }
