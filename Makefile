@@ -10,7 +10,7 @@
 #   make test WORKERS=0                     one file after the other (for --pdb); else one for each core
 
 # Paths are those below the checkout, which may lie anywhere: names of targets cannot hold blanks or quotes.
-ifeq (,$(wildcard yolov7_trt_ros/whole_file.py))
+ifeq (,$(wildcard yolov7_trt_ros/atomic_file.py))
 $(error run make in the checkout of yolov7_trt_ros, or as: make -C CHECKOUT TARGET)
 endif
 

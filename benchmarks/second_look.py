@@ -36,6 +36,7 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+from yolov7_trt_ros.atomic_file import atomic_write  # noqa: E402
 from yolov7_trt_ros.bank.looks.look_trial import open_looks  # noqa: E402  (its folder was added)
 from yolov7_trt_ros.bank.looks.tiled_look import SURE_SCORE, TiledLook  # noqa: E402
 from yolov7_trt_ros.core.detections import Detections  # noqa: E402
@@ -53,7 +54,6 @@ from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise  # noqa: 
 from yolov7_trt_ros.report.accuracy.average_precision import accuracy_settings  # noqa: E402
 from yolov7_trt_ros.report.accuracy.coco import coco_records, CocoAnnotations  # noqa: E402
 from yolov7_trt_ros.report.compare.detection_match import match_detections  # noqa: E402
-from yolov7_trt_ros.whole_file import write_whole  # noqa: E402
 
 VISION = REPOSITORY.parent / 'shared' / 'data' / 'vision'
 RESULT = REPOSITORY / 'benchmarks' / 'results' / 'second_look.json'
@@ -381,7 +381,7 @@ def widen(source: Path, target: Path) -> None:
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.tensor_type.ClearField('shape')
-    write_whole(target, serialise(model))
+    atomic_write(target, serialise(model))
 
 
 def draw(result: dict[str, Any]) -> None:

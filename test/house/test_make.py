@@ -44,7 +44,7 @@ def copy_tree(checkout: Path) -> Path:
     for folder in ('benchmarks', 'examples', 'test', 'yolov7_trt_ros'):
         (checkout / folder / '__pycache__').mkdir(parents=True)
         (checkout / folder / '__pycache__/x.pyc').touch()
-    shutil.copy(REPOSITORY / 'yolov7_trt_ros/whole_file.py', checkout / 'yolov7_trt_ros')
+    shutil.copy(REPOSITORY / 'yolov7_trt_ros/atomic_file.py', checkout / 'yolov7_trt_ros')
     return checkout
 
 

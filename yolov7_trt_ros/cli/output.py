@@ -14,9 +14,9 @@ import sys
 from typing import Any, TextIO, TYPE_CHECKING
 
 from yolov7_trt_ros import __version__
+from yolov7_trt_ros.atomic_file import atomic_write, naming
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.home_folder import expand_home
-from yolov7_trt_ros.whole_file import naming, write_whole
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
@@ -177,7 +177,7 @@ def write_json(target: str, record: dict[str, Any]) -> None:
         with naming(path):
             path.write_text(text, encoding='utf-8')
     else:
-        write_whole(path, text.encode())
+        atomic_write(path, text.encode())
 
 
 def _escaped(line: str) -> str:

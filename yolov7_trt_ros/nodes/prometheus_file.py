@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from yolov7_trt_ros.atomic_file import temporary_file
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.engine.plain_file import open_plain_file
 from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
@@ -15,7 +16,6 @@ from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.report.diagnostic_metrics import status_samples
 from yolov7_trt_ros.report.prometheus_text import exposition
-from yolov7_trt_ros.whole_file import written_aside
 
 _SLOW_S = 2.0
 _CLOSE_S = 1.0
@@ -118,7 +118,7 @@ class PrometheusFile:
 def _write(path: Path, mark: bytes, data: bytes) -> str:
     try:
         _check_ours(path, mark)
-        with written_aside(path, data, synced=False) as temporary:
+        with temporary_file(path, data, synced=False) as temporary:
             temporary.chmod(_MODE)
             os.replace(temporary, path)
     except OSError as exc:

@@ -10,6 +10,7 @@ import re
 import sys
 from typing import Any, TYPE_CHECKING
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.cli import labels, output
 from yolov7_trt_ros.cli.bench import rows as bench_rows
 from yolov7_trt_ros.errors import Yolov7TrtError
@@ -24,7 +25,6 @@ from yolov7_trt_ros.report.bench import (
     page as bench_page,
 )
 from yolov7_trt_ros.report.bench.row import Accuracy, Bench, BenchRow, Data, Where
-from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.cli.bench.power import GpuMemory
@@ -187,9 +187,9 @@ def _without_folders(text: str) -> str:
 
 def write_bench(bench: Bench, folder: Path) -> None:
     """Write `bench.json`, `bench.md` and `bench.html` into a folder, each whole."""
-    write_whole(folder / 'bench.json', bench.to_json())
-    write_whole(folder / 'bench.md', bench_markdown.as_markdown(bench).encode())
-    write_whole(folder / 'bench.html', bench_page.as_html(bench).encode())
+    atomic_write(folder / 'bench.json', bench.to_json())
+    atomic_write(folder / 'bench.md', bench_markdown.as_markdown(bench).encode())
+    atomic_write(folder / 'bench.html', bench_page.as_html(bench).encode())
 
 
 def collect(

@@ -164,16 +164,16 @@ def _write_frame(
     args: argparse.Namespace, frame: Frame, folder: Path, stem: str, labels: str
 ) -> None:
     """Write the labels, then the picture: one that is there has its labels."""
+    from yolov7_trt_ros.atomic_file import atomic_write
     from yolov7_trt_ros.cli.work.frame_writers import picture_suffix, write_picture, writing
     from yolov7_trt_ros.core.preprocess import to_bgr
-    from yolov7_trt_ros.whole_file import write_whole
 
     pixels = to_bgr(frame.image)
     text = folder / YOLO_LABELS / f'{stem}.txt'
     is_new = args.format == 'yolo' and not text.exists()
     if is_new:
         with writing(text):
-            write_whole(text, labels.encode())
+            atomic_write(text, labels.encode())
     try:
         write_picture(
             folder / IMAGES[args.format] / f'{stem}{picture_suffix(pixels)}', pixels,

@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any, TYPE_CHECKING
 
+from yolov7_trt_ros.atomic_file import naming
 from yolov7_trt_ros.cli.output import format_table
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
 from yolov7_trt_ros.power.rails import MW_PER_W
@@ -19,7 +20,6 @@ from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
 from yolov7_trt_ros.power.telemetry.memory import BoardMemory
 from yolov7_trt_ros.power.telemetry.sample import BoardSample, TelemetrySource
 from yolov7_trt_ros.power.telemetry.source import find_source
-from yolov7_trt_ros.whole_file import naming
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.emulated_board.machine import Machine

@@ -26,10 +26,10 @@ import contextlib
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
-from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.cli.bench.run import BenchContext
@@ -167,7 +167,7 @@ def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchC
 
 def _measure_alone(bench: Bench, folder: Path) -> int:
     """Hand the row of this process to the one that started it."""
-    write_whole(folder / 'bench.json', bench.to_json())
+    atomic_write(folder / 'bench.json', bench.to_json())
     return 0
 
 

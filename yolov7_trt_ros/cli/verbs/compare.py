@@ -229,7 +229,7 @@ def _frame_lines(result: ComparisonResult) -> list[str]:
 def _write_page(
     args: argparse.Namespace, result: ComparisonResult, context: CompareContext
 ) -> None:
+    from yolov7_trt_ros.atomic_file import atomic_write
     from yolov7_trt_ros.report.compare.page import as_html
-    from yolov7_trt_ros.whole_file import write_whole
 
-    write_whole(expand_home(args.html), as_html(result, context).encode())
+    atomic_write(expand_home(args.html), as_html(result, context).encode())

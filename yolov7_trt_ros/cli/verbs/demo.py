@@ -31,6 +31,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.cli import arguments, interruption, output_paths
 from yolov7_trt_ros.cli.demo.run import Play, play, Played
 from yolov7_trt_ros.cli.demo.source import (
@@ -44,7 +45,6 @@ from yolov7_trt_ros.cli.demo.summary import CAMERAS, MODEL_NOTE, summarise, tabl
 from yolov7_trt_ros.cli.work.own_files import OwnFiles
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
-from yolov7_trt_ros.whole_file import write_whole
 
 _OUTPUTS = ('bag', 'log', 'pictures', 'photographs', 'front.mp4', 'rear.mp4', 'summary.json')
 _NEEDED = (
@@ -126,7 +126,7 @@ def _play(args: argparse.Namespace, source: Path | None) -> dict[str, Any]:
         'settings': {'seconds': args.seconds, 'rate_hz': args.rate} | settings,
     }
     text = json.dumps(summary, indent=2, allow_nan=False)
-    write_whole(args.output / 'summary.json', f'{text}\n'.encode())
+    atomic_write(args.output / 'summary.json', f'{text}\n'.encode())
     return summary
 
 

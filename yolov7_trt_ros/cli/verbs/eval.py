@@ -183,10 +183,10 @@ def _report(result: dict[str, Any], images: int, summary: Any, wall_s: float) ->
 
 
 def _write_page(args: argparse.Namespace, found: Evaluation) -> None:
+    from yolov7_trt_ros.atomic_file import atomic_write
     from yolov7_trt_ros.report.accuracy.eval_page import as_html
-    from yolov7_trt_ros.whole_file import write_whole
 
-    write_whole(expand_home(args.html), as_html(found).encode())
+    atomic_write(expand_home(args.html), as_html(found).encode())
 
 
 def _page_rows(

@@ -228,9 +228,9 @@ def _write_pictures(args: argparse.Namespace, report: FusionReport) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from yolov7_trt_ros.whole_file import write_whole
+    from yolov7_trt_ros.atomic_file import atomic_write
 
-    write_whole(expand_home(path), text.encode('utf-8', errors='replace'))
+    atomic_write(expand_home(path), text.encode('utf-8', errors='replace'))
 
 
 def _check(report: FusionReport, min_fused: float | None) -> int:

@@ -141,15 +141,15 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _run_mixed(args: argparse.Namespace, model: FloatModel) -> int:
+    from yolov7_trt_ros.atomic_file import atomic_write
     from yolov7_trt_ros.model.quantize.qdq import describe
     from yolov7_trt_ros.onnx_tools.half_precision import make_mixed
-    from yolov7_trt_ros.whole_file import write_whole
 
     kept = quantize_steps.kept_convs(model, args.keep)
     mixed = make_mixed(model, kept)
     describe(mixed, '{"method": "float16 backbone, float32 heads"}')
     data = mixed.SerializeToString()
-    write_whole(expand_home(args.output), data)
+    atomic_write(expand_home(args.output), data)
     rows = [
         ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
         ('float16', f'{len(model.convs) - len(kept)} of {len(model.convs)} Conv'),
@@ -165,8 +165,8 @@ def _run_mixed(args: argparse.Namespace, model: FloatModel) -> int:
 
 
 def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
+    from yolov7_trt_ros.atomic_file import atomic_write
     from yolov7_trt_ros.cli.model_steps.calibration_pictures import open_pictures
-    from yolov7_trt_ros.whole_file import write_whole
 
     options = _options(args)
     quantize_steps.kept_convs(model, args.keep)  # refuses a pattern before any work
@@ -181,7 +181,7 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
     )
     used = len(pictures.calibration) - pictures.calibration.failed
     data = quantize_steps.serialise_winner(tournament, used, options.weight_range)
-    write_whole(expand_home(args.output), data)
+    atomic_write(expand_home(args.output), data)
     rows = [
         ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
         ('size', 'as in float32: the weights stay so before their Q/DQ nodes, and are int8 in the '

@@ -108,9 +108,9 @@ class VideoWriter:
     def __init__(self, path: Path, fps: float, *, live: bool = False) -> None:
         self._path = path
         self._live = live
-        from yolov7_trt_ros.whole_file import hidden_beside
+        from yolov7_trt_ros.atomic_file import hidden_name
 
-        self._partial = hidden_beside(path, '.mp4')
+        self._partial = hidden_name(path, '.mp4')
         self._fps = fps
         self._writer: Any = None
         self._frames = 0
@@ -120,8 +120,8 @@ class VideoWriter:
         """Write one frame; return the file. Raises InputError where OpenCV cannot write."""
         import cv2
 
+        from yolov7_trt_ros.atomic_file import create_new
         from yolov7_trt_ros.report.video_file import open_video
-        from yolov7_trt_ros.whole_file import create_new
 
         try:
             if self._writer is None:
@@ -218,11 +218,11 @@ def write_picture(
         It cannot be written, or the disk is full.
 
     """
-    from yolov7_trt_ros.whole_file import write_whole
+    from yolov7_trt_ros.atomic_file import atomic_write
 
     data = _encoded(path, pixels, quality)
     with writing(path):
-        write_whole(path, data)
+        atomic_write(path, data)
 
 
 def _encoded(path: Path, pixels: NDArray[np.uint8], quality: int) -> bytes:

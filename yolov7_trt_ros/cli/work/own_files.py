@@ -10,7 +10,7 @@ from pathlib import Path
 import stat
 from typing import Any
 
-from yolov7_trt_ros.whole_file import write_whole
+from yolov7_trt_ros.atomic_file import atomic_write
 
 RECORD = '.yolov7_trt_files.json'
 _MADE_BY = 'yolov7_trt'
@@ -72,7 +72,7 @@ class OwnFiles:
                     self._noted[self._name(file)] = (found.st_size, found.st_mtime_ns)
         kept = {name: each for name, each in self._noted.items() if (self._folder / name).exists()}
         record = {'made_by': _MADE_BY, 'files': kept}
-        write_whole(self._folder / RECORD, json.dumps(record, indent=0).encode() + b'\n')
+        atomic_write(self._folder / RECORD, json.dumps(record, indent=0).encode() + b'\n')
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self._folder)

@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import Any, Protocol, TYPE_CHECKING
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.cli.work.own_files import OwnFiles
 from yolov7_trt_ros.home_folder import expand_home
-from yolov7_trt_ros.whole_file import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,7 +163,7 @@ class TextSaver:
         while path in self._written or (path.exists() and not self._own.is_own(path)):
             number += 1
             path = self._folder / f'{name}-{number}.txt'
-        write_whole(path, ''.join(lines).encode())
+        atomic_write(path, ''.join(lines).encode())
         self._written.append(path)
 
     def close(self) -> None:
@@ -209,7 +209,7 @@ class CocoSaver:
             'images': self._images, 'annotations': self._annotations,
             'categories': self._categories,
         }
-        write_whole(self._path, json.dumps(record).encode() + b'\n')
+        atomic_write(self._path, json.dumps(record).encode() + b'\n')
 
 
 class CropSaver:

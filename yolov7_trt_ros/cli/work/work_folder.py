@@ -15,17 +15,17 @@ import stat
 from types import TracebackType
 from typing import Any
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.cli.work.frame_writers import writing
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import InputError
-from yolov7_trt_ros.whole_file import write_whole
 
 STATE = '.yolov7_trt_work'
 _MARK, _LOCK = 'work.json', 'lock'
 _MADE_BY = 'yolov7_trt'
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _LEFT_BEHIND = re.compile(r'\..+\.[0-9a-f]{16}\.tmp')
-"""What `write_whole` leaves of a file when the process is killed."""
+"""What `atomic_write` leaves of a file when the process is killed."""
 
 _LEFT_BAG = re.compile(r'\..*\.partial-[a-z0-9_]{8}')
 """The same of a bag."""
@@ -102,7 +102,7 @@ class WorkFolder:
     def write(self, path: Path, data: bytes) -> None:
         """Write a file whole; raises InputError where that cannot be, or the disk is full."""
         with writing(path):
-            write_whole(path, data)
+            atomic_write(path, data)
 
     def clean(self) -> None:
         """Remove what killed processes of ours have left half written."""
@@ -141,7 +141,7 @@ class WorkFolder:
     def _check_settings(self) -> None:
         mark = self._state / _MARK
         if not mark.exists():
-            write_whole(mark, json.dumps(
+            atomic_write(mark, json.dumps(
                 {'made_by': _MADE_BY, 'settings': self._settings}, indent=1).encode())
             return
         try:

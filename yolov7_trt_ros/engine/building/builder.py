@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 import time
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.engine.building.build_options import BuildOptions
 from yolov7_trt_ros.engine.building.prepared_model import prepare_model, PreparedModel
@@ -28,7 +29,6 @@ from yolov7_trt_ros.errors import (
     SettingError,
 )
 from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
-from yolov7_trt_ros.whole_file import write_whole
 
 DEFAULT_PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))
 """Of models that leave batch and size open."""
@@ -257,4 +257,4 @@ def _keep_timings(path: Path | None, timings: bytes | None) -> None:
     """Keep timings; a disk that is full by now costs a later build time, not this one its plan."""
     if path is not None and timings is not None:
         with contextlib.suppress(OSError):
-            write_whole(path, timings)
+            atomic_write(path, timings)

@@ -17,9 +17,9 @@ import subprocess
 import tempfile
 from typing import Any
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.engine.plan.owner import KERNEL, read_own_file
 from yolov7_trt_ros.errors import MissingDependencyError, ModelFormatError, UntrustedPlanError
-from yolov7_trt_ros.whole_file import write_whole
 
 SOURCES = ('letterbox', 'collect', 'suppress')
 # Without contraction to fused multiply-adds, scores and IoU equal those of the CPU path exactly.
@@ -57,7 +57,7 @@ def compiled(source: str, architecture: str, folder: Path) -> bytes:
 def _keep(path: Path, code: bytes) -> None:
     """Write the file whole or not at all; a cache that cannot be written costs time only."""
     try:
-        write_whole(path, code)
+        atomic_write(path, code)
     except OSError:
         return
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import statistics
 from typing import Any, NamedTuple
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.engine.plan.owner import MEMORY_CHOICE, read_own_file
 from yolov7_trt_ros.errors import ModelFormatError, UntrustedPlanError
-from yolov7_trt_ros.whole_file import write_whole
 
 MARGIN = 0.15
 """What another strategy has to save, as a share of the usual one's cost."""
@@ -139,7 +139,7 @@ class KeptChoice:
             return
         record = {'format': _FORMAT, 'machine': self._machine, **dataclasses.asdict(choice)}
         try:
-            write_whole(self.path, (json.dumps(record, indent=1) + '\n').encode())
+            atomic_write(self.path, (json.dumps(record, indent=1) + '\n').encode())
         except OSError:
             return
 

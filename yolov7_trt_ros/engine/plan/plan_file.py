@@ -18,6 +18,7 @@ import reprlib
 import shlex
 from typing import Any, cast
 
+from yolov7_trt_ros.atomic_file import staged_file
 from yolov7_trt_ros.core.forms.model_spec import (
     check_input,
     LabelledColumns,
@@ -38,7 +39,6 @@ from yolov7_trt_ros.errors import (
     PlanMissingError,
     SettingError,
 )
-from yolov7_trt_ros.whole_file import prepared_file
 
 _FORMAT = 1
 _LARGEST_MANIFEST_BYTES = 1 << 22
@@ -209,8 +209,8 @@ def write_plan(path: Path, plan_bytes: bytes, manifest: PlanManifest) -> None:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with prepared_file(path, plan_bytes) as replace_plan:
-            with prepared_file(manifest_path(path), record) as replace_manifest:
+        with staged_file(path, plan_bytes) as replace_plan:
+            with staged_file(manifest_path(path), record) as replace_manifest:
                 replace_manifest()
             replace_plan()
     except OSError as exc:

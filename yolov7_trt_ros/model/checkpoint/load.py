@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.errors import CheckpointError, SettingError
 from yolov7_trt_ros.model.checkpoint.contents import find_model, FORMAT
 from yolov7_trt_ros.model.checkpoint.facts import (
@@ -24,7 +25,6 @@ from yolov7_trt_ros.model.checkpoint.facts import (
 from yolov7_trt_ros.model.checkpoint.torch_file import open_torch_file
 from yolov7_trt_ros.model.network.architecture import Network
 from yolov7_trt_ros.model.network.fold import deploy_form
-from yolov7_trt_ros.whole_file import write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,4 +176,4 @@ def save_network(network: Network, path: Path) -> None:
     }
     buffer = io.BytesIO()
     torch.save(record, buffer)
-    write_whole(path, buffer.getvalue())
+    atomic_write(path, buffer.getvalue())

@@ -12,6 +12,7 @@ from typing import Any
 
 from onnx import TensorProto
 
+from yolov7_trt_ros.atomic_file import temporary_file
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.model.export.onnx_decode import write_grid
 from yolov7_trt_ros.model.export.onnx_layers import write_layers
@@ -36,7 +37,6 @@ from yolov7_trt_ros.model.network.architecture import (
     Network,
     round_weights,
 )
-from yolov7_trt_ros.whole_file import written_aside
 
 FORMS = ('grid', 'raw', 'end2end')
 NMS_KINDS = ('trt', 'onnx')
@@ -155,7 +155,7 @@ def export_onnx(
     model = build_model(network, options)
     data = model.SerializeToString()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path, data) as temporary:
+    with temporary_file(path, data) as temporary:
         del data
         if not Outline.of(model).has_nms:
             model = Outline.of(model)  # the weights are in the file

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 import onnx
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.core.forms.grid_values import count_rows
 from yolov7_trt_ros.core.forms.model_spec import (
     Anchors,
@@ -39,7 +40,6 @@ from yolov7_trt_ros.onnx_tools.runtime import (
     run_session,
     session_inputs,
 )
-from yolov7_trt_ros.whole_file import write_whole
 
 _FORMS = {
     OutputLayout.GRID: 'grid', OutputLayout.RAW_HEADS: 'raw', OutputLayout.LABELLED: 'labelled',
@@ -137,7 +137,7 @@ def copy_onnx(
     spec = _bound(model, spec, kept, (declared.shape[0] or shape[0], 3, *image_hw))
     copied = serialise(model)
     _check_same(session, open_session(copied, f'the copy of {source}'), spec, image_hw)
-    write_whole(target, copied)
+    atomic_write(target, copied)
     return OnnxCopy(spec, found, opset_of(model), image_hw if baked else None)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn, Tensor
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.errors import CheckpointError, ModelNotFoundError, SettingError
 from yolov7_trt_ros.model.checkpoint.torch_file import read_torch_file
 from yolov7_trt_ros.model.network.architecture import fold_batch_norms, Network
@@ -28,7 +29,6 @@ from yolov7_trt_ros.model.prune.training_batches import (
     place,
     recolour,
 )
-from yolov7_trt_ros.whole_file import write_whole
 
 _FORMAT = 'yolov7_trt_ros recovery 1'
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -328,7 +328,7 @@ class Recovery:
         }
         buffer = io.BytesIO()
         torch.save(record, buffer)
-        write_whole(path, buffer.getvalue())
+        atomic_write(path, buffer.getvalue())
 
     def resume(self, record: dict[str, Any]) -> None:
         """

@@ -18,9 +18,9 @@ import os
 from pathlib import Path
 import stat
 
+from yolov7_trt_ros.atomic_file import create_new
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
 from yolov7_trt_ros.power.changes.records import LASTING, Record, record_from_json, record_to_json
-from yolov7_trt_ros.whole_file import create_new
 
 FORMAT = 1
 FOLDER = 'yolov7_trt_ros'

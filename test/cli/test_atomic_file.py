@@ -8,13 +8,13 @@ from pathlib import Path
 from damaged_files import full_disk
 import pytest
 
-from yolov7_trt_ros.whole_file import create_new, hidden_beside, write_whole
+from yolov7_trt_ros.atomic_file import atomic_write, create_new, hidden_name
 
 
 def test_a_file_is_replaced_with_the_rights_that_any_new_file_gets(tmp_path: Path) -> None:
     path = tmp_path / 'deep' / 'a.json'
-    write_whole(path, b'old')
-    write_whole(path, b'new')
+    atomic_write(path, b'old')
+    atomic_write(path, b'new')
     assert path.read_bytes() == b'new' and list(path.parent.iterdir()) == [path]
     (tmp_path / 'plain').touch()
     assert path.stat().st_mode == (tmp_path / 'plain').stat().st_mode
@@ -23,26 +23,26 @@ def test_a_file_is_replaced_with_the_rights_that_any_new_file_gets(tmp_path: Pat
 def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / 'other').write_bytes(b'kept')
     (tmp_path / 'a').symlink_to(tmp_path / 'other')
-    write_whole(tmp_path / 'a', b'new')
+    atomic_write(tmp_path / 'a', b'new')
     assert (tmp_path / 'other').read_bytes() == b'kept'
     assert not (tmp_path / 'a').is_symlink()
 
 
 def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path) -> None:
-    write_whole(tmp_path / 'a', b'old')
+    atomic_write(tmp_path / 'a', b'old')
     with full_disk(), pytest.raises(OSError, match='File too large') as caught:
-        write_whole(tmp_path / 'a', bytes(1000))
+        atomic_write(tmp_path / 'a', bytes(1000))
     assert caught.value.filename == str(tmp_path / 'a')
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b'old']
 
 
 def test_the_name_of_what_is_not_finished_is_another_each_time(tmp_path: Path) -> None:
-    assert len({hidden_beside(tmp_path / 'a') for _ in range(100)}) == 100
+    assert len({hidden_name(tmp_path / 'a') for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize('name', ['a' * 255, 'ä' * 127])
 def test_names_as_long_as_they_may_be(tmp_path: Path, name: str) -> None:
-    write_whole(tmp_path / name, b'data')
+    atomic_write(tmp_path / name, b'data')
     assert os.listdir(tmp_path) == [name]
 
 
