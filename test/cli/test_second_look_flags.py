@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+import shutil
 
 import pytest
 
@@ -11,6 +12,7 @@ from yolov7_trt_ros.cli import arguments, look_arguments, open_detectors
 from yolov7_trt_ros.cli.main import build_parser, main
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.looks.look_options import MODES
+from yolov7_trt_ros.engine.model_files import find_model
 
 
 def test_modes_are_those_of_the_options():
@@ -99,14 +101,33 @@ def test_eval_measures_two_looks(shared_data: Path, tmp_path: Path):
     assert 'crops of 128 px an image' in found['twice']['second_look']['told']
 
 
-def test_a_detector_is_kept_for_the_same_looks_alone():
-    """A worker of a Dask scheduler may outlive the run that has opened its detectors."""
-    def kept(*words: str) -> Detector:
-        args = build_parser().parse_args(
-            ['replay', 'in.mcap', '-o', 'out.mcap', '--size', '64', *words])
-        options = arguments.detector_options(args, rectangular=True)
-        return look_arguments.kept_looking(args, options)
+def kept(*words: str) -> Detector:
+    """Return the kept detector of a command; a Dask worker may outlive the run that opened it."""
+    args = build_parser().parse_args(
+        ['replay', 'in.mcap', '-o', 'out.mcap', '--size', '64', *words])
+    options = arguments.detector_options(args, rectangular=True)
+    return look_arguments.kept_looking(args, options)
 
+
+def test_a_detector_is_opened_again_when_its_model_is_replaced(tmp_path: Path):
+    model, names = tmp_path / 'model.onnx', tmp_path / 'names.txt'
+    shutil.copy(find_model('yolov7-nano'), model)
+    names.write_text(''.join(f'one {number}\n' for number in range(80)))
+    words = ['-m', str(model), '--class-names', str(names)]
+    try:
+        first = kept(*words)
+        assert kept(*words) is first
+        shutil.copy(model, tmp_path / 'new.onnx')  # the same bytes: another file
+        (tmp_path / 'new.onnx').replace(model)
+        second = kept(*words)
+        assert second is not first and kept(*words) is second
+        names.write_text(''.join(f'other {number}\n' for number in range(80)))
+        assert kept(*words).spec.class_names[0] == 'other 0'
+    finally:
+        open_detectors.close_all()
+
+
+def test_a_detector_is_kept_for_the_same_looks_alone():
     try:
         whole, tiled = kept(), kept('--tiles', '2x1')
         assert kept() is whole and kept('--tiles', '2x1') is tiled

@@ -120,9 +120,11 @@ def open_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector
 
 
 def kept_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector:
-    """Return what `open_looking` opens, or has opened for the same in this thread before."""
-    key = repr((options, look_options(args), tile_options(args)))
-    return open_detectors.opened(key, partial(open_looking, args, options))
+    """Return the detector of `open_looking`, which this thread may have opened before."""
+    look = look_options(args)
+    key = repr((options, look, tile_options(args)))
+    files = options.model, options.class_names, look.model
+    return open_detectors.opened(key, files, partial(open_looking, args, options))
 
 
 def look_record(args: argparse.Namespace, detector: Detector) -> dict[str, Any]:

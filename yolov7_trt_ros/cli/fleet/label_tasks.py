@@ -205,7 +205,7 @@ class _Looker:
                 options, model=args.second_model, class_names='auto', anchors='auto'
             )
             second = open_detectors.opened(
-                f'second {options!r}', partial(build_display.open_model, options)
+                f'second {options!r}', [options.model], partial(build_display.open_model, options)
             )
             self._settings = dataclasses.replace(
                 self._floor, score_threshold=min(_LEAST_SCORE, self._floor.score_threshold),
