@@ -152,8 +152,7 @@ def _evaluate(opened: bench_rows.OpenedRow, given: Labels) -> Accuracy:
     with output.progress_bar('labelled images', len(given.images)) as advance:
         records = accuracy.detect_labelled(
             given.images, given.folder, opened.detector, accuracy.accuracy_settings(),
-            categories, pictures=pictures, found=lambda *_: None, failed=reasons.append,
-            advance=advance,
+            categories, pictures=pictures, failed=reasons.append, advance=advance,
         )
     labels.tell_of(pictures)
     for reason in reasons[:1]:

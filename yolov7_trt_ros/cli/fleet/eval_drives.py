@@ -95,10 +95,10 @@ def detect_drive(
     pictures = labels.labelled_pictures(annotations)
     failed: list[str] = []
     with show(name, len(images)) as advance:
-        records = accuracy.detect_images(
+        records = accuracy.detect_labelled(
             images, expand_home(args.images), detector, accuracy.accuracy_settings(), categories,
-            pictures=pictures, found=lambda detections, timings: None,
-            failed=lambda exc: failed.append(str(exc)), advance=advance,
+            pictures=pictures, failed=lambda exc: failed.append(str(exc)), advance=advance,
+            is_part=True,
         )
     return {
         'records': records, 'frames': len(images) - len(failed), 'failed': failed,

@@ -84,8 +84,7 @@ def make_evaluation(
                 with output.progress_bar('average precision', len(images)) as advance:
                     records = accuracy.detect_labelled(
                         images, folder, detector, accuracy.accuracy_settings(), categories,
-                        pictures=pictures, found=lambda *_: None, failed=output.warn,
-                        advance=advance,
+                        pictures=pictures, failed=output.warn, advance=advance,
                     )
             finally:
                 detector.close()

@@ -80,9 +80,10 @@ def detect_labelled(
     categories: Categories,
     *,
     pictures: LabelledPictures,
-    found: Callable[[Detections, FrameTimings], None],
+    found: Callable[[Detections, FrameTimings], None] = lambda detections, timings: None,
     failed: Callable[[Exception], None],
     advance: Callable[[], None] = lambda: None,
+    is_part: bool = False,
 ) -> list[dict[str, Any]]:
     """
     Return COCO records; an image that cannot be used counts as one without detections.
@@ -90,17 +91,19 @@ def detect_labelled(
     Parameters
     ----------
     images, folder
-        What is labelled, and where the files are.
+        The labelled images, and the folder of their files.
     detector, settings
-        Finds, and how.
+        The detector, and its settings.
     categories
-        Of its classes.
+        Categories of the detector's classes.
     pictures
-        Reads them; has notes of them afterwards.
+        Reads the images; has notes about them afterwards.
     found, failed
-        Called for each image, one or the other.
+        One of them is called for each image.
     advance
         Called after each image.
+    is_part
+        The images are a part of a data set, which may be without labels or usable images.
 
     Raises
     ------
@@ -108,46 +111,23 @@ def detect_labelled(
         Nothing is labelled in these images, or none of them can be used.
 
     """
-    pictures.annotations.objects_in(images, categories)  # known now rather than after the work
-    reasons: list[Exception] = []
-
-    def count(reason: Exception) -> None:
-        reasons.append(reason)
-        failed(reason)
-
-    records = detect_images(
-        images, folder, detector, settings, categories,
-        pictures=pictures, found=found, failed=count, advance=advance,
-    )
-    if len(reasons) == len(images):
-        raise InputError(
-            f'none of the {len(images)} images in {folder} could be used; the first: {reasons[0]}'
-        ) from reasons[0]
-    return records
-
-
-def detect_images(
-    images: Sequence[CocoImage],
-    folder: Path,
-    detector: Detector,
-    settings: DetectSettings,
-    categories: Categories,
-    *,
-    pictures: LabelledPictures,
-    found: Callable[[Detections, FrameTimings], None],
-    failed: Callable[[Exception], None],
-    advance: Callable[[], None] = lambda: None,
-) -> list[dict[str, Any]]:
-    """Return COCO records as `detect_labelled`, also where nothing is labelled or usable."""
+    if not is_part:
+        pictures.annotations.objects_in(images, categories)  # fails now, not after the work
     records: list[dict[str, Any]] = []
+    reasons: list[Exception] = []
     for image in images:
         try:
             picture = pictures.read(image, folder / image.file_name)
             detections, timings = detector.detect(picture, settings)
         except (ImageError, InferenceError) as exc:
+            reasons.append(exc)
             failed(exc)
         else:
             found(detections, timings)
             records += coco_records(image.image_id, detections, categories)
         advance()
+    if not is_part and len(reasons) == len(images):
+        raise InputError(
+            f'none of the {len(images)} images in {folder} could be used; the first: {reasons[0]}'
+        ) from reasons[0]
     return records
