@@ -11,7 +11,7 @@ import time
 import types
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.cli import exit_status, output
 from yolov7_trt_ros.errors import BuildError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.engine.options import DetectorOptions
 
 _LINE_EVERY_S = 3.0
-_EXIT_INTERRUPTED = 130
 
 
 def open_model(options: DetectorOptions, told: set[str] | None = None) -> Detector:
@@ -88,7 +87,7 @@ class BuildDisplay:
         if self._started_at is None:
             raise KeyboardInterrupt
         if self._cancelled:
-            os._exit(_EXIT_INTERRUPTED)  # plans appear whole or not at all: nothing is left half
+            os._exit(exit_status.INTERRUPTED)  # a plan is written whole or not at all
         self._cancelled = True
         with contextlib.suppress(OSError):
             os.write(2, b'\nyolov7_trt: stopping the build; Ctrl-C again to quit at once\n')

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from yolov7_trt_ros import __version__
+from yolov7_trt_ros.cli import exit_status
 from yolov7_trt_ros.cli.verb_parser import FilledText, VerbParser
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.errors import missing_package, SettingError, Yolov7TrtError
@@ -40,11 +41,6 @@ EXAMPLES = f"""examples:
 {PROGRAM} help VERB explains a verb, with examples.
 """
 
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
@@ -59,22 +55,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except SettingError as exc:
-        return _report(exc, EXIT_USAGE)
+        return _report(exc, exit_status.USAGE)
     except Yolov7TrtError as exc:
-        return _report(exc, EXIT_FAILURE)
+        return _report(exc, exit_status.FAILURE)
     except ImportError as exc:
-        return _report(missing_package(exc), EXIT_FAILURE)
+        return _report(missing_package(exc), exit_status.FAILURE)
     except KeyboardInterrupt as exc:
         if str(exc):  # what is left of the work
             print(f'{PROGRAM}: interrupted: {exc}', file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exit_status.INTERRUPTED
     except BrokenPipeError:
         # the reader of our output has gone; what Python flushes at exit must not complain again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return exit_status.BROKEN_PIPE
     except OSError as exc:
         named = exc.filename is not None and exc.strerror is not None
-        return _report(f'{exc.filename}: {exc.strerror}' if named else exc, EXIT_FAILURE)
+        return _report(f'{exc.filename}: {exc.strerror}' if named else exc, exit_status.FAILURE)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -83,7 +79,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     _complete(parser)
     if not words:
         parser.print_help(sys.stderr)
-        raise SystemExit(EXIT_USAGE)
+        raise SystemExit(exit_status.USAGE)
     return parser.parse_args(words)
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.atomic_file import atomic_write
-from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
+from yolov7_trt_ros.cli import arguments, exit_status, interruption, output, output_paths
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.power.telemetry.sample import TelemetrySource
     from yolov7_trt_ros.report.bench.row import Bench, BenchRow
 
-_EXIT_INTERRUPTED = 130
 _DEFAULT_SECONDS = 5.0
 _DEFAULT_TITLE = 'Benchmark'
 
@@ -161,7 +160,7 @@ def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchC
     _show(bench, folder)
     if interrupted:
         output.warn(f'interrupted after {len(bench.rows)} of {len(specs)} rows; those are kept')
-        return _EXIT_INTERRUPTED
+        return exit_status.INTERRUPTED
     return 0 if any(not row.why_not for row in bench.rows) else 1
 
 

@@ -35,7 +35,14 @@ import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, build_display, interruption, output, output_paths
+from yolov7_trt_ros.cli import (
+    arguments,
+    build_display,
+    exit_status,
+    interruption,
+    output,
+    output_paths,
+)
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -45,7 +52,6 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.report.fusion.timed_layers import TimedLayers
 
 DEFAULT_SHAPE = '1x3x640x640'
-_BELOW = 1
 _SLOWEST = 5
 _MB = 1e6
 
@@ -245,7 +251,7 @@ def _check(report: FusionReport, min_fused: float | None) -> int:
     if share >= min_fused:
         return 0
     output.warn(f'{share:.3f} of the chains are fused, {min_fused} were demanded')
-    return _BELOW
+    return exit_status.FAILURE
 
 
 def _rows(model: str, report: FusionReport) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ from pathlib import Path
 import time
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
+from yolov7_trt_ros.cli import arguments, exit_status, interruption, output, output_paths
 from yolov7_trt_ros.cli.model_steps import (
     checkpoints,
     prune_inputs,
@@ -41,7 +41,6 @@ from yolov7_trt_ros.home_folder import expand_home
 if TYPE_CHECKING:
     from yolov7_trt_ros.replay.picture_store import PictureStore
 
-_INTERRUPTED = 130
 _MOST_SEED = 2**32 - 1
 
 
@@ -170,7 +169,7 @@ def _run(args: argparse.Namespace, job: prune_steps.PruneJob) -> int:
         output.say(told, file=output.report_stream(args.json))
     if args.json:
         output.write_json(args.json, _record(args, work.report, finished))
-    return 0 if finished else _INTERRUPTED
+    return 0 if finished else exit_status.INTERRUPTED
 
 
 def _check_targets(args: argparse.Namespace, job: prune_steps.PruneJob) -> None:
