@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from yolov7_trt_ros.errors import CheckpointError
 from yolov7_trt_ros.model.checkpoint.facts import Fact, FoundModel, read_anchors, tell_anchors
-from yolov7_trt_ros.model.checkpoint.foreign_checkpoint import describe_head, describe_layers
+from yolov7_trt_ros.model.checkpoint.foreign_checkpoint import describe_layers
 from yolov7_trt_ros.model.checkpoint.pickle_names import BoundMethod, StandIn
 from yolov7_trt_ros.model.checkpoint.pickled_modules import (
     child,
@@ -23,6 +23,7 @@ from yolov7_trt_ros.model.checkpoint.state_table import (
 from yolov7_trt_ros.model.checkpoint.stored_tensor import load_tensors, StoredTensor
 from yolov7_trt_ros.model.network.blocks import DOWN_CONVS, PYRAMID_CONVS, PYRAMID_POOLS
 from yolov7_trt_ros.model.network.fold import SourceModel
+from yolov7_trt_ros.model.network.foreign_heads import describe_head
 from yolov7_trt_ros.model.network.layer_table import (
     absolute,
     check_rows,

@@ -14,13 +14,11 @@ from yolov7_trt_ros.model.checkpoint.facts import (
     read_anchors,
     tell_anchors,
 )
-from yolov7_trt_ros.model.checkpoint.foreign_checkpoint import (
-    describe_head_weight,
-    describe_weights,
-)
+from yolov7_trt_ros.model.checkpoint.foreign_checkpoint import describe_weights
 from yolov7_trt_ros.model.checkpoint.stored_tensor import load_tensors, StoredTensor
 from yolov7_trt_ros.model.network.blocks import BATCH_NORM_EPS, DOWN_CONVS, PYRAMID_CONVS
 from yolov7_trt_ros.model.network.fold import check_head_weights, SourceModel
+from yolov7_trt_ros.model.network.foreign_heads import describe_head_weight
 from yolov7_trt_ros.model.network.layer_table import head_strides, Row
 from yolov7_trt_ros.model.network.published import PUBLISHED, published_table, PublishedTable
 

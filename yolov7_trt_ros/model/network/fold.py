@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from yolov7_trt_ros.core.forms.model_spec import Anchors
 from yolov7_trt_ros.errors import CheckpointError
-from yolov7_trt_ros.model.checkpoint.foreign_checkpoint import describe_head_weight
 from yolov7_trt_ros.model.network.blocks import BATCH_NORM_EPS
+from yolov7_trt_ros.model.network.foreign_heads import describe_head_weight
 from yolov7_trt_ros.model.network.layer_table import check_rows, IMAGE, live_rows, Row
 
 _COUNTER = 'num_batches_tracked'
