@@ -9,7 +9,7 @@ from pathlib import Path
 import threading
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.machine import board_machine
+from yolov7_trt_ros.emulated_board.machine import board_host
 from yolov7_trt_ros.power.service.power_service import PowerService
 from yolov7_trt_ros.power.service.socket_files import open_listener
 from yolov7_trt_ros.power.service.verbs import Grants
@@ -21,10 +21,10 @@ from pathlib import Path
 from yolov7_trt_ros.cli.power.serve import serve
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.boards.catalogue import find_board
-from yolov7_trt_ros.emulated_board.machine import board_machine
+from yolov7_trt_ros.emulated_board.machine import board_host
 from yolov7_trt_ros.power.service.verbs import Grants
 board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
-serve(board_machine(board), Path(sys.argv[2]), None, Grants())
+serve(board_host(board), Path(sys.argv[2]), None, Grants())
 """
 
 
@@ -56,9 +56,9 @@ def serving(
 ) -> Iterator[Log]:
     """Serve in threads of this process, and end as the command does."""
     log = Log()
-    machine = board_machine(board)
+    host = board_host(board)
     service = PowerService(
-        machine.root, machine.runner, grants or Grants(), log.add, line_timeout_s=line_timeout_s
+        host.root, host.runner, grants or Grants(), log.add, line_timeout_s=line_timeout_s
     )
     with open_listener(path, group, {**os.environ, 'LISTEN_PID': ''}) as listener:
         service.put_back_left()

@@ -26,7 +26,7 @@ from yolov7_trt_ros.cli.bench import (
 )
 from yolov7_trt_ros.cli.bench.run import publishable
 from yolov7_trt_ros.cli.main import main
-from yolov7_trt_ros.emulated_board.machine import open_machine
+from yolov7_trt_ros.emulated_board.machine import emulate_host
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
@@ -266,17 +266,17 @@ def test_rows_name_files_without_their_folders() -> None:
 
 
 def test_power_of_an_emulated_board() -> None:
-    machine = open_machine('orin_nano_super')
+    host = emulate_host('orin_nano_super')
     try:
-        source = find_source(machine.root, machine.runner, environment=machine.environment)
+        source = find_source(host.root, host.runner, environment=host.environment)
         try:
             meter = bench_power.SourceMeter(source, interval_s=0.05)
             energy = meter.measure(lambda: (time.sleep(0.5), 10)[1])
-            where = machine_facts.read_where(source, idle_watts=3.0, root=machine.root)
+            where = machine_facts.read_where(source, idle_watts=3.0, root=host.root)
         finally:
             source.close()
     finally:
-        machine.close()
+        host.close()
     assert 3.0 < energy.watts < 40.0
     assert energy.joules_per_frame == pytest.approx(energy.watts * energy.seconds / 10, rel=0.1)
     assert energy.clocks_mhz['gpu'] > 100.0

@@ -16,7 +16,7 @@ from yolov7_trt_ros.cli import main
 from yolov7_trt_ros.cli.power import telemetry as power_telemetry
 from yolov7_trt_ros.cli.verbs import power
 from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
-from yolov7_trt_ros.emulated_board.machine import open_machine
+from yolov7_trt_ros.emulated_board.machine import emulate_host
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S
@@ -171,7 +171,7 @@ def test_wrong_values(
 
 def test_an_unknown_board_lists_those_there_are() -> None:
     with pytest.raises(SettingError, match='orin_nano_super, thor, or give'):
-        open_machine('tx9')
+        emulate_host('tx9')
 
 
 @pytest.mark.parametrize(('text', 'reason'), [

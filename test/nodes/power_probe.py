@@ -12,10 +12,11 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from ros_probe import Probe
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
+from yolov7_trt_ros.emulated_board.machine import board_host
 from yolov7_trt_ros.nodes.power.power_node import NAME, PowerNode, THREADS
 from yolov7_trt_ros.nodes.process.node_main import PoolExecutor
 from yolov7_trt_ros.power.control import PowerControl
+from yolov7_trt_ros.power.machine import PowerHost
 
 STATUS = f'/{NAME}: power'
 SERVICE = f'/{NAME}/set_parameters'
@@ -26,16 +27,16 @@ import sys
 from pathlib import Path
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.boards.catalogue import find_board
-from yolov7_trt_ros.emulated_board.machine import board_machine
+from yolov7_trt_ros.emulated_board.machine import board_host
 from yolov7_trt_ros.nodes.power.power_node import main
 board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
-sys.exit(main(sys.argv[2:], board_machine(board)))
+sys.exit(main(sys.argv[2:], board_host(board)))
 """
 
 
 def mode_of(board: EmulatedBoard) -> str:
     """Return the name of the power mode that a board is in."""
-    control = PowerControl(board.root, board_machine(board).runner)
+    control = PowerControl(board.root, board_host(board).runner)
     try:
         return control.current_mode().name
     finally:
@@ -51,7 +52,7 @@ class PowerProbe:
 
     @contextmanager
     def node(
-        self, board: EmulatedBoard | None, machine: Machine | None = None, **parameters: Any
+        self, board: EmulatedBoard | None, host: PowerHost | None = None, **parameters: Any
     ) -> Iterator[PowerNode]:
         """
         Run the node in this process, as `main` does with two threads of its own.
@@ -60,12 +61,12 @@ class PowerProbe:
         seconds. It tells its status more often than it does by itself, so that tests wait less.
 
         """
-        if machine is None:
+        if host is None:
             assert board is not None
-            machine = board_machine(board)
+            host = board_host(board)
         context = self.probe.node.context
         node = PowerNode(
-            machine=machine, status_period_s=STATUS_PERIOD_S, context=context,
+            host=host, status_period_s=STATUS_PERIOD_S, context=context,
             parameter_overrides=[
                 Parameter(name, value=value) for name, value in parameters.items()
             ],

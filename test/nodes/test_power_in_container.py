@@ -11,7 +11,8 @@ from power_probe import PowerProbe
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
+from yolov7_trt_ros.emulated_board.machine import board_host
+from yolov7_trt_ros.power.machine import PowerHost
 from yolov7_trt_ros.power.root.commands import SystemRunner
 
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
@@ -23,7 +24,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / 'power.sock'
 
 
-def container(board: EmulatedBoard, path: Path) -> Machine:
+def container(board: EmulatedBoard, path: Path) -> PowerHost:
     """Return a container's sight of the board: what /sys shows, none of its tools, the socket."""
     root = path.parent / 'container'
     root.mkdir(exist_ok=True)
@@ -31,7 +32,7 @@ def container(board: EmulatedBoard, path: Path) -> Machine:
         if not (root / name).exists():
             (root / name).symlink_to(board.root / name)
     return dataclasses.replace(
-        board_machine(board), root=root, power_socket=path,
+        board_host(board), root=root, power_socket=path,
         runner=SystemRunner(str(root), is_root=True),
     )
 

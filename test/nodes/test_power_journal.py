@@ -12,8 +12,9 @@ import pytest
 from ros_probe import Probe, start_node
 
 from yolov7_trt_ros.cli import main
-from yolov7_trt_ros.emulated_board import machine
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
+from yolov7_trt_ros.emulated_board.machine import board_host
+from yolov7_trt_ros.power import machine
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.root.commands import SystemRunner
 
@@ -74,8 +75,7 @@ def test_without_restore_on_exit_it_is_offered_and_stays(
         )
         assert mode_id(killed) == 2
     assert mode_id(killed) == 2
-    monkeypatch.setattr(machine, 'open_machine', lambda _: machine.board_machine(killed))
-    monkeypatch.setattr(machine.Machine, 'close', lambda _: None)
+    monkeypatch.setattr(machine, 'this_host', lambda: board_host(killed))
     assert main.main(['power', 'restore']) == 0
     assert 'put back: power_mode, jetson_clocks, gpu_max_frequency' in capsys.readouterr().out
     assert mode_id(killed) == 1 and limits_mhz(killed) == (306, 918)
@@ -86,7 +86,7 @@ def test_without_restore_on_exit_it_is_offered_and_stays(
 def test_a_second_node_is_refused_with_the_pid_of_the_first(
     power: PowerProbe, board: EmulatedBoard
 ) -> None:
-    first = PowerControl(board.root, machine.board_machine(board).runner, program='power node')
+    first = PowerControl(board.root, board_host(board).runner, program='power node')
     first.set_mode('15W')
     with power.node(board):
         message, _, _ = power.wait_for_status(

@@ -21,9 +21,10 @@ from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.machine import board_machine, Machine
+from yolov7_trt_ros.emulated_board.machine import board_host, EmulatedHost
 from yolov7_trt_ros.nodes.power.power_node import PowerNode
 from yolov7_trt_ros.power.governor import governor as policy
+from yolov7_trt_ros.power.machine import PowerHost
 from yolov7_trt_ros.power.nvml.gpu import NvmlGpu
 from yolov7_trt_ros.power.nvml.gpu_journal import GpuJournal
 from yolov7_trt_ros.power.root.commands import SystemRunner
@@ -109,8 +110,8 @@ def test_throttling_is_a_warning(power: PowerProbe, board: EmulatedBoard) -> Non
 def test_a_machine_that_tells_nothing_lets_the_node_idle(
     power: PowerProbe, tmp_path: Path
 ) -> None:
-    machine = Machine(tmp_path, SystemRunner(str(tmp_path)))
-    with power.node(None, machine):
+    host = PowerHost(tmp_path, SystemRunner(str(tmp_path)))
+    with power.node(None, host):
         message, values, level = power.wait_for_status(
             lambda message, *_: message.startswith('idle: '), 'idle'
         )
@@ -263,7 +264,7 @@ def test_jetson_clocks_on_and_off(power: PowerProbe, board: EmulatedBoard) -> No
 def test_clocks_that_someone_else_locked_are_left(
     power: PowerProbe, board: EmulatedBoard
 ) -> None:
-    board_machine(board).runner.run(['jetson_clocks'])
+    board_host(board).runner.run(['jetson_clocks'])
     with power.node(board):
         power.wait_for_status(
             lambda _, values, __: values.get('jetson_clocks') == 'uncontrolled', 'the lock'
@@ -603,8 +604,8 @@ def test_on_a_pc_the_governor_locks_the_clock_of_the_gpu(
     power: PowerProbe, tmp_path: Path
 ) -> None:
     nvml = FakeNvml()
-    machine = Machine(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
-    with power.node(None, machine, sample_rate_hz=20.0):
+    host = PowerHost(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
+    with power.node(None, host, sample_rate_hz=20.0):
         assert power.change('gpu_max_freq_mhz', 1500) == 'GPU at most 1500 MHz'
         assert nvml.clocks == (345, 1500)
         assert power.set_parameter('power_budget_w', 100.0) == (True, '')  # it takes 250 W
@@ -625,8 +626,8 @@ def test_on_a_pc_locked_clocks_of_a_killed_node_are_freed_at_the_next_start(
     killed = NvmlGpu(lambda: nvml, journal=GpuJournal(tmp_path, 'killed'))
     killed.hold(1095)
     killed.close()
-    machine = Machine(tmp_path, SystemRunner(str(tmp_path), is_root=True), nvml=lambda: nvml)
-    with power.node(None, machine, restore_on_exit=restores):
+    host = PowerHost(tmp_path, SystemRunner(str(tmp_path), is_root=True), nvml=lambda: nvml)
+    with power.node(None, host, restore_on_exit=restores):
         left = 'nothing' if restores else 'gpu_locked_clocks'
         power.wait_for_status(lambda _, values, __: values['changed here'] == left, left)
         assert (nvml.clocks is None) is restores
@@ -637,8 +638,8 @@ def test_a_governor_that_ends_by_itself_lets_go_of_the_clock(
     power: PowerProbe, tmp_path: Path
 ) -> None:
     nvml = FakeNvml()
-    machine = Machine(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
-    with power.node(None, machine, sample_rate_hz=20.0):
+    host = PowerHost(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
+    with power.node(None, host, sample_rate_hz=20.0):
         assert power.set_parameter('power_budget_w', 1000.0) == (True, '')
         assert power.set_parameter('governor', 'power_budget') == (True, '')
         assert nvml.clocks == (1980, 1980)
@@ -655,8 +656,8 @@ def test_on_a_pc_without_root_the_refusal_says_what_to_run(
 ) -> None:
     nvml = FakeNvml()
     nvml.fails['nvmlDeviceSetGpuLockedClocks'] = NO_PERMISSION
-    machine = Machine(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
-    with power.node(None, machine):
+    host = PowerHost(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
+    with power.node(None, host):
         succeeded, reason = power.set_parameter('governor', 'deadline')
         assert not succeeded and 'sudo nvidia-smi -i 0 -lgc 1980,1980' in reason
         assert power.get('governor') == 'off'
@@ -667,8 +668,8 @@ def test_on_a_pc_with_an_old_gpu_the_governor_limits_its_power(
 ) -> None:
     nvml = FakeNvml()
     nvml.capability = [6, 1]
-    machine = Machine(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
-    with power.node(None, machine, sample_rate_hz=20.0):
+    host = PowerHost(tmp_path, SystemRunner(str(tmp_path)), nvml=lambda: nvml)
+    with power.node(None, host, sample_rate_hz=20.0):
         succeeded, reason = power.set_parameter('gpu_max_freq_mhz', 1500)
         assert not succeeded and 'Volta' in reason
         assert power.set_parameter('power_budget_w', 100.0) == (True, '')  # it takes 250 W
@@ -693,9 +694,9 @@ def test_a_signal_during_the_start_leaves_no_board_behind(
         def find(self, tool: str) -> None:
             context.handle.shutdown()  # as a signal does, when the board is open
 
-    machine = Machine(tmp_path / 'empty', Interrupted(), board=board)
+    host = EmulatedHost(tmp_path / 'empty', Interrupted(), board=board)
     with pytest.raises(RCLError):
-        PowerNode(machine=machine, context=context, namespace='/interrupted')
+        PowerNode(host=host, context=context, namespace='/interrupted')
     assert not board.root.exists()
 
 
@@ -815,6 +816,16 @@ def test_the_process_emulates_a_board_and_removes_it(
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, log.read_text()
     assert not list(tmp_path.glob('emulated_board_*'))
+
+
+def test_without_emulate_the_emulator_is_not_imported() -> None:
+    code = (
+        'import sys; from yolov7_trt_ros.nodes.power import power_node; '
+        'power_node._open_host("").close(); '
+        'print(*(name for name in sys.modules if "emulated_board" in name))'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ''
 
 
 def test_an_unknown_board_is_one_line(log: Path) -> None:

@@ -16,7 +16,7 @@ from power_host import SERVE, serving
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
-from yolov7_trt_ros.emulated_board.machine import board_machine
+from yolov7_trt_ros.emulated_board.machine import board_host
 from yolov7_trt_ros.errors import (
     PowerCommandError,
     PowerError,
@@ -279,15 +279,15 @@ def test_a_look_does_not_wait_for_a_change_in_work(make_board: Make, path: Path)
 def test_without_a_service_the_process_itself_makes_changes(
     orin: EmulatedBoard, path: Path
 ) -> None:
-    machine, lines = board_machine(orin), list[str]()
-    control = open_control(machine.root, machine.runner)
+    host, lines = board_host(orin), list[str]()
+    control = open_control(host.root, host.runner)
     assert isinstance(control, PowerControl)
     control.close()
-    control = open_control(machine.root, machine.runner, socket=path, report=lines.append)
+    control = open_control(host.root, host.runner, socket=path, report=lines.append)
     assert isinstance(control, PowerControl) and 'nobody answers' in lines[0]
     control.close()
     with serving(orin, path):
-        control = open_control(machine.root, machine.runner, socket=path)
+        control = open_control(host.root, host.runner, socket=path)
         assert isinstance(control, RemoteControl)
         control.close()
     with pytest.raises(SettingError):

@@ -10,8 +10,8 @@ import signal
 import types
 
 from yolov7_trt_ros.cli.output import say
-from yolov7_trt_ros.emulated_board.machine import Machine
 from yolov7_trt_ros.errors import PowerPermissionError
+from yolov7_trt_ros.power.machine import PowerHost
 from yolov7_trt_ros.power.service.power_service import PowerService
 from yolov7_trt_ros.power.service.socket_files import group_id, open_listener
 from yolov7_trt_ros.power.service.verbs import Grants
@@ -19,14 +19,14 @@ from yolov7_trt_ros.power.service.verbs import Grants
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def serve(machine: Machine, path: Path, group: str | None, grants: Grants) -> None:
+def serve(host: PowerHost, path: Path, group: str | None, grants: Grants) -> None:
     """
     Serve until SIGINT, SIGTERM or SIGHUP, and put back what clients have changed.
 
     Parameters
     ----------
-    machine
-        The host, or an emulated board.
+    host
+        This machine, or an emulated board.
     path
         Of the socket.
     group
@@ -40,12 +40,12 @@ def serve(machine: Machine, path: Path, group: str | None, grants: Grants) -> No
         It cannot listen there.
 
     """
-    if machine.board is None and not machine.runner.is_root:
+    if not host.is_emulated and not host.runner.is_root:
         raise PowerPermissionError(
             'the power service changes the board for others, so it has to run as root'
         )
     group_number = None if group is None else group_id(group)
-    service = PowerService(machine.root, machine.runner, grants, say)
+    service = PowerService(host.root, host.runner, grants, say)
     try:
         with (
             open_listener(path.absolute(), group_number, os.environ) as listener,

@@ -22,7 +22,7 @@ from yolov7_trt_ros.power.telemetry.sample import BoardSample, TelemetrySource
 from yolov7_trt_ros.power.telemetry.source import find_source
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.emulated_board.machine import Machine
+    from yolov7_trt_ros.power.machine import PowerHost
 
 TIME_COLUMN = 'time (s)'
 WALL_COLUMN = 'unix time (s)'
@@ -44,9 +44,9 @@ class Recorded:
 
 
 @contextlib.contextmanager
-def open_source(machine: Machine) -> Iterator[TelemetrySource]:
+def open_source(host: PowerHost) -> Iterator[TelemetrySource]:
     """Open what tells about the power of a machine."""
-    source = find_source(machine.root, machine.runner, environment=machine.environment)
+    source = find_source(host.root, host.runner, environment=host.environment)
     try:
         yield source
     finally:

@@ -35,8 +35,8 @@ from yolov7_trt_ros.cli.output import format_table, report_stream, warn, write_j
 from yolov7_trt_ros.errors import PowerError
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.emulated_board.machine import Machine
     from yolov7_trt_ros.power.board_control import BoardControl
+    from yolov7_trt_ros.power.machine import PowerHost
 
 # Equal to COMMAND_TIMEOUT_S, whose import takes a moment that `-h` does not have; a test compares.
 DEFAULT_TIMEOUT_S = 20.0
@@ -146,25 +146,33 @@ def _add_period(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def _opened(args: argparse.Namespace) -> Iterator[tuple[Machine, BoardControl]]:
+def _opened(args: argparse.Namespace) -> Iterator[tuple[PowerHost, BoardControl]]:
     """Open what changes this machine, or an emulated one that is gone at the end."""
     from yolov7_trt_ros.power.board_control import open_control
 
-    with _machine(args) as machine:
+    with _host(args) as host:
         control = open_control(
-            machine.root, machine.runner, socket=machine.power_socket, dry_run=args.dry_run,
+            host.root, host.runner, socket=host.power_socket, dry_run=args.dry_run,
             timeout_s=args.timeout, report=lambda line: print(f'  {line}'),
         )
         with contextlib.closing(control):
-            yield machine, control
+            yield host, control
 
 
 @contextlib.contextmanager
-def _machine(args: argparse.Namespace) -> Iterator[Machine]:
-    from yolov7_trt_ros.emulated_board.machine import open_machine
+def _host(args: argparse.Namespace) -> Iterator[PowerHost]:
+    with contextlib.closing(_open_host(args.emulate)) as host:
+        yield host
 
-    with contextlib.closing(open_machine(args.emulate)) as machine:
-        yield machine
+
+def _open_host(emulate: str) -> PowerHost:
+    if emulate:
+        from yolov7_trt_ros.emulated_board.machine import emulate_host
+
+        return emulate_host(emulate)
+    from yolov7_trt_ros.power.machine import this_host
+
+    return this_host()
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -172,7 +180,7 @@ def _status(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.power.board.machine_facts import machine_facts
 
     output_paths.check_json(args.json)
-    with _opened(args) as (machine, control):
+    with _opened(args) as (host, control):
         board = control.board()
         record: dict[str, Any] = {
             'board': board.name,
@@ -180,11 +188,11 @@ def _status(args: argparse.Namespace) -> int:
             'power_mode': _attempt(lambda: _mode_text(control)),
             'jetson_clocks': _attempt(control.jetson_clocks_state),
             'fan_profile': _attempt(lambda: control.fan_profile() or 'none can be set'),
-            **machine_facts(machine.root, board),
+            **machine_facts(host.root, board),
         }
         rows = [(name.replace('_', ' '), str(value)) for name, value in record.items()]
         try:
-            with open_source(machine) as source:
+            with open_source(host) as source:
                 sample = source.read()
                 record |= {'source': source.name, **sample_record(sample)}
                 rows += [('source', source.name), *sample_rows(sample)]
@@ -246,25 +254,25 @@ def _clocks(args: argparse.Namespace) -> int:
 
 def _restore(args: argparse.Namespace) -> int:
     """Exit status 1 where something cannot be put back: it stays in the journal."""
-    with _opened(args) as (machine, control):
+    with _opened(args) as (host, control):
         left = control.adopt()
         control.restore()
-        left += _restore_gpu(machine, dry_run=args.dry_run)
+        left += _restore_gpu(host, dry_run=args.dry_run)
         if control.journal_problem:
             return 1
     print(f'put back: {", ".join(left)}' if left else 'nothing to put back')
     return 0
 
 
-def _restore_gpu(machine: Machine, *, dry_run: bool) -> tuple[str, ...]:
+def _restore_gpu(host: PowerHost, *, dry_run: bool) -> tuple[str, ...]:
     """Put back what was left of a PC's GPU; where nothing was, the GPU is not opened."""
     from yolov7_trt_ros.power.nvml.gpu import NvmlGpu
     from yolov7_trt_ros.power.nvml.gpu_journal import GpuJournal
 
-    if machine.nvml is None or not machine.runner.is_root:
+    if host.nvml is None or not host.runner.is_root:
         return ()
-    journal = GpuJournal(machine.root, 'yolov7_trt power')
-    gpu = NvmlGpu(machine.nvml, dry_run=dry_run, journal=journal)
+    journal = GpuJournal(host.root, 'yolov7_trt power')
+    gpu = NvmlGpu(host.nvml, dry_run=dry_run, journal=journal)
     with contextlib.closing(gpu):
         left = gpu.adopt()
         gpu.restore()
@@ -279,11 +287,11 @@ def _watch(args: argparse.Namespace) -> int:
     if args.plain or not can_draw(sys.stdout):
         if sys.stdout.isatty() and not args.plain:
             warn('for the whole terminal rich is needed, which is not installed: pip install rich')
-        with _machine(args) as machine, open_source(machine) as source:
+        with _host(args) as host, open_source(host) as source:
             show(source.name, samples(source, args.period, args.seconds))
         return 0
-    with _opened(args) as (machine, control), open_source(machine) as source:
-        facts = BoardFacts(control, machine.root, source.name)
+    with _opened(args) as (host, control), open_source(host) as source:
+        facts = BoardFacts(control, host.root, source.name)
         with contextlib.closing(facts):
             watch(source, lambda: facts.now, args.period, args.seconds)
     return 0
@@ -294,7 +302,7 @@ def _record(args: argparse.Namespace) -> int:
 
     output_paths.check_file('--output', args.output, 'CSV')
     with (
-        interruption.told(), _machine(args) as machine, open_source(machine) as source,
+        interruption.told(), _host(args) as host, open_source(host) as source,
     ):
         recorded = write_csv(args.output, samples(source, args.period, args.seconds))
     mean = '' if recorded.mean_w is None else f', mean {recorded.mean_w:.2f} W'
@@ -318,32 +326,32 @@ def _permissions(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.power.root.sudoers import sudoers_text
 
     with (
-        _machine(args) as machine,
+        _host(args) as host,
         contextlib.closing(
-            PowerControl(machine.root, machine.runner, timeout_s=args.timeout)
+            PowerControl(host.root, host.runner, timeout_s=args.timeout)
         ) as control,
     ):
-        user = _calling_user(machine)
+        user = _calling_user(host)
         text = sudoers_text(user, control.privileged_commands(
             reboot_modes=args.reboot_modes, fan=args.fan
         ))
         sys.stdout.write(text)
         if args.install and not args.dry_run:
-            done = install_permissions(machine.runner, text, machine.root)
+            done = install_permissions(host.runner, text, host.root)
             how = 'checked by visudo' if done.checked else 'not checked: visudo is not installed'
             print(f'# installed for {user} as {done.path} ({how})')
     return 0
 
 
-def _calling_user(machine: Machine) -> str:
+def _calling_user(host: PowerHost) -> str:
     """Return whom the lines are for: who called sudo, where it was called."""
-    return os.environ.get('SUDO_USER') or machine.runner.user
+    return os.environ.get('SUDO_USER') or host.runner.user
 
 
 def _serve(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power.serve import serve
     from yolov7_trt_ros.power.service.verbs import Grants
 
-    with _machine(args) as machine:
-        serve(machine, args.socket, args.group, Grants(args.reboot_modes, args.fan))
+    with _host(args) as host:
+        serve(host, args.socket, args.group, Grants(args.reboot_modes, args.fan))
     return 0

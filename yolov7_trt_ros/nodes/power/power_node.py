@@ -30,7 +30,6 @@ from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.messages.serialized_image import read_stamp_ns
-from yolov7_trt_ros.emulated_board.machine import Machine, open_machine
 from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.echo import echo
@@ -59,6 +58,7 @@ from yolov7_trt_ros.power.board.machine_facts import machine_facts
 from yolov7_trt_ros.power.board_control import BoardControl, open_control
 from yolov7_trt_ros.power.governor.state import Limits
 from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
+from yolov7_trt_ros.power.machine import PowerHost, this_host
 from yolov7_trt_ros.power.nvml.gpu import NvmlGpu
 from yolov7_trt_ros.power.nvml.gpu_journal import GpuJournal
 from yolov7_trt_ros.power.rails import MW_PER_W
@@ -90,8 +90,8 @@ class PowerNode(SteadyParameters):
 
     Parameters
     ----------
-    machine
-        What to read and change; None: as the parameter `emulate` says.
+    host
+        The machine to read and change; None: the one that the parameter `emulate` selects.
     status_period_s
         Between two diagnostics.
     node_arguments
@@ -103,7 +103,7 @@ class PowerNode(SteadyParameters):
     left_changed = False
 
     def __init__(
-        self, *, machine: Machine | None = None, status_period_s: float = STATUS_PERIOD_S,
+        self, *, host: PowerHost | None = None, status_period_s: float = STATUS_PERIOD_S,
         **node_arguments: Any,
     ) -> None:
         super().__init__(NAME, **node_arguments)
@@ -116,7 +116,7 @@ class PowerNode(SteadyParameters):
             self, self._values['topic_deadlines_ms'], self._topics
         )
         with ExitStack() as parts:  # a signal while it starts makes calls of rcl fail
-            self._open_board(machine, parts)
+            self._open_board(host, parts)
             self._start_threads(parts)
             self._create_topics(status_period_s, parts)
             self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -132,11 +132,11 @@ class PowerNode(SteadyParameters):
 
     # Start and end -----------------------------------------------------------------------------
 
-    def _open_board(self, machine: Machine | None, parts: ExitStack) -> None:
-        self._machine = open_machine(self._values['emulate']) if machine is None else machine
-        parts.callback(self._machine.close)
+    def _open_board(self, host: PowerHost | None, parts: ExitStack) -> None:
+        self._host = _open_host(self._values['emulate']) if host is None else host
+        parts.callback(self._host.close)
         self._control = open_control(
-            self._machine.root, self._machine.runner, socket=self._machine.power_socket,
+            self._host.root, self._host.runner, socket=self._host.power_socket,
             dry_run=self._values['dry_run'], report=self._log_change,
             timeout_s=self._values['tool_timeout_s'], program='power node',
         )
@@ -216,18 +216,18 @@ class PowerNode(SteadyParameters):
 
     def _find_gpu(self) -> GpuClock:
         """Return the GPU of the board, or of the PC."""
-        if self._board.kind == JETSON or self._machine.nvml is None:
+        if self._board.kind == JETSON or self._host.nvml is None:
             return BoardGpuClock(self._control)
-        is_root = self._machine.runner.is_root
+        is_root = self._host.runner.is_root
         return NvmlGpu(
-            self._machine.nvml, dry_run=self._values['dry_run'], report=self._log_change,
-            journal=GpuJournal(self._machine.root, 'power node') if is_root else None,
+            self._host.nvml, dry_run=self._values['dry_run'], report=self._log_change,
+            journal=GpuJournal(self._host.root, 'power node') if is_root else None,
         )
 
     def _open_source(self) -> TelemetrySource:
         source = find_source(
-            self._machine.root, self._machine.runner, environment=self._machine.environment,
-            nvml=self._machine.nvml,
+            self._host.root, self._host.runner, environment=self._host.environment,
+            nvml=self._host.nvml,
             interval_ms=max(100, round(_MS_PER_S / float(self._values['sample_rate_hz']))),
         )
         self.get_logger().info(f'telemetry from: {source.name}')
@@ -397,7 +397,7 @@ class PowerNode(SteadyParameters):
         self._mode = {
             'mode': _said(self._look_at_mode),
             'jetson_clocks': _said(self._control.describe_clock_lock),
-            **machine_facts(self._machine.root, self._board),
+            **machine_facts(self._host.root, self._board),
         }
         return ''
 
@@ -485,6 +485,14 @@ def _restore(part: GpuClock | BoardControl, report: Callable[[str], object]) -> 
     report('put back at the second try')
 
 
+def _open_host(emulate: str) -> PowerHost:
+    if not emulate:
+        return this_host()
+    from yolov7_trt_ros.emulated_board.machine import emulate_host  # a robot does without
+
+    return emulate_host(emulate)
+
+
 def _said(look: Callable[[], str]) -> str:
     try:
         return look()
@@ -492,12 +500,12 @@ def _said(look: Callable[[], str]) -> str:
         return f'unknown: {exc}'
 
 
-def main(args: list[str] | None = None, machine: Machine | None = None) -> int:
+def main(args: list[str] | None = None, host: PowerHost | None = None) -> int:
     """Run the node until it is told to stop; exit code 1 where not all was put back."""
     nodes: list[PowerNode] = []
 
     def make() -> PowerNode:
-        nodes.append(PowerNode(machine=machine))
+        nodes.append(PowerNode(host=host))
         return nodes[-1]
 
     code = run_node(
