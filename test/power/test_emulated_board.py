@@ -19,7 +19,6 @@ from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.emulated_board.clocks import round_down, round_up
 from yolov7_trt_ros.errors import PowerCommandError
 from yolov7_trt_ros.power.board.identity import JETSON, read_board
-from yolov7_trt_ros.power.clocks.jetson_clocks import parse_show
 from yolov7_trt_ros.power.nvpmodel.answers import parse_query, parse_status_file
 from yolov7_trt_ros.power.nvpmodel.conf import parse_conf
 from yolov7_trt_ros.power.sysfs import SysfsTree
@@ -63,7 +62,7 @@ def test_our_parsers_understand_every_tool(any_board: EmulatedBoard) -> None:
     any_board.step(2)
     show = run(any_board, 'jetson_clocks', '--show')
     assert show.returncode == 0
-    parse_show(show.stdout)
+    assert 'MinFreq=' in show.stdout
 
     for as_root in (True, False):
         any_board.set_options(as_root=as_root)

@@ -8,20 +8,10 @@ from hypothesis import strategies as st
 import pytest
 
 from yolov7_trt_ros.errors import PowerFormatError
-from yolov7_trt_ros.power.nvpmodel.answers import (
-    find_refusal,
-    parse_query,
-    parse_status_file,
-    parse_verbose_values,
-)
+from yolov7_trt_ros.power.nvpmodel.answers import find_refusal, parse_query, parse_status_file
 from yolov7_trt_ros.power.nvpmodel.conf import parse_conf, parse_modes_verbose
-from yolov7_trt_ros.power.nvpmodel.values import (
-    ConfParameter,
-    CurrentMode,
-    Refusal,
-    UNLIMITED,
-    VerboseValue,
-)
+from yolov7_trt_ros.power.nvpmodel.values import ConfParameter, CurrentMode, UNLIMITED
+from yolov7_trt_ros.power.root.tool_refusal import ToolRefusal
 
 DATA = Path(__file__).resolve().parents[1] / 'data' / 'jetson'
 ORIN = (DATA / 'nvpmodel_orin.conf').read_text()
@@ -158,29 +148,6 @@ def test_query_without_a_mode(text):
         parse_query(text)
 
 
-def test_verbose_values():
-    values = parse_verbose_values(QUERY_VERBOSE)
-    assert len(values) == 4
-    assert values[0] == VerboseValue(
-        'CPU_ONLINE', 'CORE_0', '/sys/devices/system/cpu/cpu0/online', 1, 1
-    )
-    assert (values[1].real, values[1].conf) == ('auto', 'on')
-    assert (values[2].real, values[2].conf) == (921600000, UNLIMITED)
-    assert values[3].conf == UNLIMITED
-
-
-def test_verbose_values_of_r28_have_the_path_alone():
-    text = (
-        'NVPM VERB: ACTIVE=MAXN(0)\n'
-        'NVPM VERB: /sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq 0\n'
-        'NVPM VERB: value = 345600\n'
-        'NVPM VERB: value = 7\n'
-    )
-    assert parse_verbose_values(text) == (VerboseValue(
-        '', '', '/sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq', 345600, 0
-    ),)
-
-
 @pytest.mark.parametrize(('text', 'mode_id'), [
     ('pmode:0002', 2), ('pmode:0012\n', 12), ('pmode:0007 fmode:quiet\n', 7),
     ('fmode:fan_mode_quiet pmode: 3', 3),
@@ -219,7 +186,7 @@ def test_status_file_without_mode(text):
     ('NVPM ERROR: something new', 'error', None),
 ])
 def test_refusals_are_found(text, kind, line):
-    assert find_refusal(text) == Refusal(kind, line or text.strip())
+    assert find_refusal(text) == ToolRefusal(kind, line or text.strip())
 
 
 @pytest.mark.parametrize('text', [
@@ -251,11 +218,6 @@ def test_recorded_verbose_query(shared_data):
     (path,) = (shared_data / 'jetson').glob('q_verbose_*.txt')
     text = path.read_text()
     assert parse_query(text) == CurrentMode('25W', 1)
-    values = parse_verbose_values(text)
-    assert len(values) == text.count('REAL_VAL')
-    assert {value.argument for value in values if value.real != value.conf} == {
-        'GPU_PWR_CNTL_EN', 'MIN_FREQ',
-    }
 
 
 def test_confs_with_the_recorded_modes(shared_data):
@@ -296,7 +258,7 @@ def _conf_text(default: str, rows: list[tuple[str, ...]]) -> str:
 
 TEXTS = [ORIN, XAVIER, MODES_VERBOSE, QUERY_VERBOSE, 'pmode:0002 fmode:quiet']
 PARSERS = [
-    parse_conf, parse_modes_verbose, parse_query, parse_verbose_values, parse_status_file,
+    parse_conf, parse_modes_verbose, parse_query, parse_status_file,
     find_refusal,
 ]
 

@@ -777,7 +777,7 @@ def test_energy_is_the_area_below_the_power() -> None:
     counter = EnergyCounter()
     for second, power_mw in ((0, 4_000.0), (1, 8_000.0), (3, 8_000.0)):
         counter.add(BoardSample(second * S, total_mw=power_mw))
-    assert (counter.joules, counter.seconds, counter.gap_s) == (22.0, 3.0, 0.0)
+    assert (counter.joules, counter.seconds) == (22.0, 3.0)
     assert counter.mean_w == pytest.approx(22.0 / 3.0)
     assert counter.joules_per_frame(44) == 0.5
 
@@ -793,7 +793,7 @@ def test_gaps_are_filled_with_the_mean_power_for_the_frames_in_them() -> None:
     counter = EnergyCounter(max_gap_s=2.0)
     for second, power_mw in ((0, 5e3), (1, 5e3), (2, None), (3, 5e3), (13, 5e3), (14, 5e3)):
         counter.add(BoardSample(second * S, total_mw=power_mw))
-    assert (counter.joules, counter.seconds, counter.gap_s) == (10.0, 2.0, 12.0)
+    assert (counter.joules, counter.seconds) == (10.0, 2.0)
     assert counter.joules_per_frame(140) == 0.5
 
 
@@ -806,14 +806,11 @@ def test_a_counter_of_the_hardware_counts_over_any_gap() -> None:
     assert counter.joules == pytest.approx(501.5005)
 
 
-def test_a_new_sum_begins_at_the_newest_sample() -> None:
+def test_without_power_or_frames_there_is_no_energy_per_frame() -> None:
     counter = EnergyCounter()
     assert (counter.mean_w, counter.joules_per_frame(1)) == (None, None)
     counter.add(BoardSample(0, total_mw=2_000.0))
     counter.add(BoardSample(S, total_mw=2_000.0))
-    counter.restart()
-    assert (counter.joules, counter.seconds, counter.mean_w) == (0.0, 0.0, None)
-    counter.add(BoardSample(2 * S, total_mw=2_000.0))
     assert (counter.joules, counter.joules_per_frame(0)) == (2.0, None)
 
 
@@ -832,7 +829,8 @@ def test_energy_is_additive_and_between_least_and_most_power(steps, first_mw, cu
         parts.add(sample)
         if index == cut:
             part_sum_j = parts.joules
-            parts.restart()
+            parts = EnergyCounter()
+            parts.add(sample)
     powers_w = [sample.total_mw / 1e3 for sample in samples]
     assert part_sum_j + parts.joules == pytest.approx(whole.joules, abs=1e-9)
     assert min(powers_w) - 1e-6 <= whole.mean_w <= max(powers_w) + 1e-6

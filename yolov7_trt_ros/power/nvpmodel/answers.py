@@ -12,26 +12,14 @@ from collections.abc import Iterable
 import re
 
 from yolov7_trt_ros.errors import PowerFormatError
-from yolov7_trt_ros.power.nvpmodel.values import (
-    CurrentMode,
-    parse_value,
-    Refusal,
-    RefusalKind,
-    VerboseValue,
-    without_prefix,
-)
+from yolov7_trt_ros.power.nvpmodel.values import CurrentMode
+from yolov7_trt_ros.power.root.tool_refusal import RefusalKind, ToolRefusal
 
 _LONGEST_EXCERPT = 80
 _MODE_LINE = re.compile(r'NV Power Mode:\s*(\S.*)')
 _FAN_LINE = re.compile(r'NV Fan Mode:\s*(\S.*)')
 _ID_LINE = re.compile(r'\d{1,9}', re.ASCII)
 _PROBLEM = re.compile(r'\bNVPM (?:WARN|ERROR)\b')
-_VERBOSE = re.compile(
-    r'PARAM (?P<parameter>\S+): ARG (?P<argument>\S+): PATH (?P<path>\S+): '
-    r'REAL_VAL: (?P<real>.*?) CONF_VAL: ?(?P<conf>.*)'
-)
-_OLD_PATH = re.compile(r'(/\S+) (\S+)')
-_OLD_VALUE = re.compile(r'value = (.*)')
 _STATUS = re.compile(r'\bpmode:\s*(\d{1,9})\b', re.ASCII)
 _REFUSALS: tuple[tuple[RefusalKind, re.Pattern[str]], ...] = (
     ('chroot', re.compile(r'running in chroot', re.IGNORECASE)),
@@ -69,26 +57,6 @@ def parse_query(text: str) -> CurrentMode:
     )
 
 
-def parse_verbose_values(text: str) -> tuple[VerboseValue, ...]:
-    """Return the settings in `nvpmodel -q --verbose`; none where it prints none."""
-    values: list[VerboseValue] = []
-    path_before: tuple[str, str] | None = None
-    for line in map(without_prefix, text.splitlines()):
-        match = _VERBOSE.fullmatch(line)
-        old_value = _OLD_VALUE.fullmatch(line)
-        if match is not None:
-            values.append(VerboseValue(
-                match['parameter'], match['argument'], match['path'],
-                parse_value(match['real']), parse_value(match['conf']),
-            ))
-        elif old_value is not None and path_before is not None:
-            path, conf = path_before
-            values.append(VerboseValue('', '', path, parse_value(old_value[1]), parse_value(conf)))
-        old_path = _OLD_PATH.fullmatch(line)
-        path_before = (old_path[1], old_path[2]) if old_path is not None else None
-    return tuple(values)
-
-
 def parse_status_file(text: str) -> int:
     """
     Parse /var/lib/nvpmodel/status: the id of the mode, which anyone may read.
@@ -110,7 +78,7 @@ def parse_status_file(text: str) -> int:
     return int(match[1])
 
 
-def find_refusal(text: str) -> Refusal | None:
+def find_refusal(text: str) -> ToolRefusal | None:
     """
     Find out why nvpmodel refused, from its output (stdout and stderr, and sudo's).
 
@@ -121,7 +89,7 @@ def find_refusal(text: str) -> Refusal | None:
     for kind, pattern in _REFUSALS:
         for line in lines:
             if pattern.search(line):
-                return Refusal(kind, line)
+                return ToolRefusal(kind, line)
     return None
 
 

@@ -25,10 +25,11 @@ from yolov7_trt_ros.power.board.identity import find_nvpmodel_conf, nvpmodel_sta
 from yolov7_trt_ros.power.nvpmodel.answers import find_refusal, parse_query, parse_status_file
 from yolov7_trt_ros.power.nvpmodel.conf import parse_conf, parse_modes_verbose
 from yolov7_trt_ros.power.nvpmodel.mode_check import Deviation, find_heat, ModeCheck
-from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, NvpmodelConf, PowerMode, Refusal
+from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, NvpmodelConf, PowerMode
 from yolov7_trt_ros.power.root.commands import CommandResult
 from yolov7_trt_ros.power.root.root_access import RootAccess
 from yolov7_trt_ros.power.root.sudoers import explain_root_needed
+from yolov7_trt_ros.power.root.tool_refusal import ToolRefusal
 
 _TOOL = 'nvpmodel'
 # What else nvpmodel complains of, its board may have come about: the board tells.
@@ -294,7 +295,7 @@ class ModeSwitch:
         )
 
     def _believe_board(
-        self, mode: PowerMode, before: _Before, result: CommandResult, refusal: Refusal | None
+        self, mode: PowerMode, before: _Before, result: CommandResult, refusal: ToolRefusal | None
     ) -> CurrentMode | None:
         """Return the mode where the board shows it whatever the tool said; None otherwise."""
         if refusal is not None and refusal.kind in _FINAL:
@@ -348,7 +349,7 @@ class ModeSwitch:
         mode: PowerMode,
         now: CurrentMode | None,
         result: CommandResult,
-        refusal: Refusal | None,
+        refusal: ToolRefusal | None,
     ) -> NoReturn:
         """Raise the error that fits nvpmodel's words; only an unknown text ends as plain."""
         kind = 'error' if refusal is None else refusal.kind

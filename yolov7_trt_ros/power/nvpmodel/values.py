@@ -1,19 +1,16 @@
-"""What nvpmodel's files and answers say: modes, settings, refusals. Frozen values."""
+"""What nvpmodel's files and answers say: modes and settings. Frozen values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
 import re
-from typing import Literal
 
 UNLIMITED = -1
 """Value of a MAX_FREQ without a cap; the tool itself prints INT_MAX or LLONG_MAX for it."""
 
 Value = int | str
 """A setting: a number where it looks like one, else the word (`on`, `auto`)."""
-
-RefusalKind = Literal['chroot', 'reboot', 'unknown_mode', 'permission', 'error']
 
 _PRINTED_UNLIMITED = (2**31 - 1, 2**63 - 1)
 _NEXT_KERNEL = '_KNEXT'
@@ -183,49 +180,6 @@ class CurrentMode:
     fan_profile: str | None = None
     problems: tuple[str, ...] = ()
     contradiction: str = ''
-
-
-@dataclasses.dataclass(frozen=True)
-class VerboseValue:
-    """
-    One setting in `nvpmodel -q --verbose`: what is, and what the mode asks for.
-
-    Attributes
-    ----------
-    parameter, argument
-        '' in R28, which prints only the path.
-    path
-        File.
-    real, conf
-        They differ where the kernel rounds or the file switches by itself (`auto`); UNLIMITED
-        for any of the large numbers that stand for it.
-
-    """
-
-    parameter: str
-    argument: str
-    path: str
-    real: Value
-    conf: Value
-
-
-@dataclasses.dataclass(frozen=True)
-class Refusal:
-    """
-    Why nvpmodel did not do what it was told.
-
-    Attributes
-    ----------
-    kind
-        `chroot` (in a container: ignored, though it says 0), `reboot`, `unknown_mode`,
-        `permission`, or `error` for any other.
-    line
-        The line that says so.
-
-    """
-
-    kind: RefusalKind
-    line: str
 
 
 def parse_value(text: str) -> Value:

@@ -45,11 +45,6 @@ class EnergyCounter:
         return self._seconds
 
     @property
-    def gap_s(self) -> float:
-        """Time for which it is not."""
-        return self._gap_s
-
-    @property
     def mean_w(self) -> float | None:
         """Mean power over the time that counts; None as long as that is none."""
         return self._joules / self._seconds if self._seconds > 0.0 else None
@@ -81,10 +76,6 @@ class EnergyCounter:
         else:
             self._joules += joules
             self._seconds += duration_s
-
-    def restart(self) -> None:
-        """Begin a new sum at the newest sample."""
-        self._joules = self._seconds = self._gap_s = 0.0
 
     def _between(self, last: BoardSample, sample: BoardSample, duration_s: float) -> float | None:
         if last.total_energy_j is not None and sample.total_energy_j is not None:
