@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 import struct
 from typing import Any
@@ -17,6 +18,7 @@ from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.power import power_parameters as parameters
 from yolov7_trt_ros.nodes.power.frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power.governor_loop import GovernorLoop
+from yolov7_trt_ros.nodes.power.power_settings import PowerSettings
 from yolov7_trt_ros.power.governor.state import FrameWindow, Limits
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
@@ -64,9 +66,10 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], reason: str) -> None
 
 
 def test_no_temperature_limit_is_written_as_0() -> None:
-    assert parameters.policy_limits(DEFAULTS).temperature_limit_c == 85.0
-    limits = parameters.policy_limits(DEFAULTS | {'temperature_limit_c': 0.0})
-    assert limits.temperature_limit_c is None
+    settings = PowerSettings(**DEFAULTS)
+    assert settings.limits().temperature_limit_c == 85.0
+    settings = dataclasses.replace(settings, temperature_limit_c=0.0)
+    assert settings.limits().temperature_limit_c is None
 
 
 # ---- frames

@@ -12,10 +12,12 @@ docs/power.md lists topics, parameters and diagnostics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+import dataclasses
 from functools import partial
 import math
+import threading
 import time
 from typing import Any
 
@@ -41,13 +43,18 @@ from yolov7_trt_ros.nodes.parameter_spec import (
 )
 from yolov7_trt_ros.nodes.power import power_parameters as parameters
 from yolov7_trt_ros.nodes.power.board_holding import BoardHolding
-from yolov7_trt_ros.nodes.power.changes import BoardChanges
+from yolov7_trt_ros.nodes.power.changes import (
+    AppliedParameter,
+    BoardActuators,
+    BoardChanges,
+    find_board_change,
+)
 from yolov7_trt_ros.nodes.power.deadlines import find_deadlines
 from yolov7_trt_ros.nodes.power.frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power.governor_loop import GovernorLoop
 from yolov7_trt_ros.nodes.power.power_diagnostics import Health, part_statuses, power_status
+from yolov7_trt_ros.nodes.power.power_settings import ParameterValue, PowerSettings
 from yolov7_trt_ros.nodes.power.sampler import Sampler
-from yolov7_trt_ros.nodes.power.settings import BoardSettings
 from yolov7_trt_ros.nodes.process.namesakes import Namesakes
 from yolov7_trt_ros.nodes.process.node_main import run_node
 from yolov7_trt_ros.nodes.prometheus_file import PrometheusFile
@@ -56,7 +63,6 @@ from yolov7_trt_ros.nodes.topic_names import resolve_topics
 from yolov7_trt_ros.power.board.identity import JETSON
 from yolov7_trt_ros.power.board.machine_facts import machine_facts
 from yolov7_trt_ros.power.board_control import BoardControl, open_control
-from yolov7_trt_ros.power.governor.state import Limits
 from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
 from yolov7_trt_ros.power.machine import PowerHost, this_host
 from yolov7_trt_ros.power.nvml.gpu import NvmlGpu
@@ -108,13 +114,11 @@ class PowerNode(SteadyParameters):
     ) -> None:
         super().__init__(NAME, **node_arguments)
         declare_parameters(self, parameters.PARAMETERS)
-        self._values = read_parameters(self, parameters.PARAMETERS)
-        self._topics = resolve_topics(
-            self, 'detections_topics', self._values['detections_topics']
-        )
-        self._deadlines_ms = find_deadlines(
-            self, self._values['topic_deadlines_ms'], self._topics
-        )
+        settings = PowerSettings(**read_parameters(self, parameters.PARAMETERS))
+        self._topics = resolve_topics(self, 'detections_topics', settings.detections_topics)
+        deadlines_ms = find_deadlines(self, settings.topic_deadlines_ms, self._topics)
+        self._settings = dataclasses.replace(settings, deadlines_ms=deadlines_ms)
+        self._settings_lock = threading.Lock()  # held to replace them; they are read without it
         with ExitStack() as parts:  # a signal while it starts makes calls of rcl fail
             self._open_board(host, parts)
             self._start_threads(parts)
@@ -133,12 +137,12 @@ class PowerNode(SteadyParameters):
     # Start and end -----------------------------------------------------------------------------
 
     def _open_board(self, host: PowerHost | None, parts: ExitStack) -> None:
-        self._host = _open_host(self._values['emulate']) if host is None else host
+        self._host = _open_host(self._settings.emulate) if host is None else host
         parts.callback(self._host.close)
         self._control = open_control(
             self._host.root, self._host.runner, socket=self._host.power_socket,
-            dry_run=self._values['dry_run'], report=self._log_change,
-            timeout_s=self._values['tool_timeout_s'], program='power node',
+            dry_run=self._settings.dry_run, report=self._log_change,
+            timeout_s=self._settings.tool_timeout_s, program='power node',
         )
         parts.callback(self._control.close)
         self._board = self._control.board()
@@ -151,7 +155,7 @@ class PowerNode(SteadyParameters):
         parts.callback(self._put_back)
         self._watcher, self._worker = JobThread('power_watch'), JobThread('power_changes')
         parts.callback(self._watcher.close, 0.0)
-        parts.callback(self._worker.close, self._values['tool_timeout_s'] * ANSWER_FACTOR)
+        parts.callback(self._worker.close, self._settings.tool_timeout_s * ANSWER_FACTOR)
         self._contradiction = ''
         self._gpu_left: Job | None = None
         self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
@@ -160,15 +164,15 @@ class PowerNode(SteadyParameters):
         self._namesakes = Namesakes(self)
         self._governor = GovernorLoop(self._submit_step)
         parts.callback(self._governor.stop)
-        self._settings = BoardSettings(self._control, self._gpu, self._governor)
         self._changes = BoardChanges(
-            self._worker, self._settings.apply, self._values,
-            put=self._put_parameter, on_success=self._note_change,
+            self._worker, BoardActuators(self._control, self._gpu, self._governor),
+            settings=lambda: self._settings, put=self._put_parameter,
+            on_success=self._note_change,
         )
         self._frames, self._energy = FrameLog(), EnergyPerFrame()
         self._joules_per_frame: float | None = None
         self._sampler = Sampler(
-            self._open_source, lambda: 1.0 / float(self._values['sample_rate_hz']), self._take
+            self._open_source, lambda: 1.0 / self._settings.sample_rate_hz, self._take
         )
         parts.callback(self._sampler.stop, _STOP_S)
 
@@ -179,7 +183,7 @@ class PowerNode(SteadyParameters):
         }
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._prometheus = PrometheusFile(
-            self._values['prometheus_file'], self.get_logger().warning,
+            self._settings.prometheus_file, self.get_logger().warning,
             self.get_fully_qualified_name(),
         )
         parts.callback(self._prometheus.close)
@@ -220,7 +224,7 @@ class PowerNode(SteadyParameters):
             return BoardGpuClock(self._control)
         is_root = self._host.runner.is_root
         return NvmlGpu(
-            self._host.nvml, dry_run=self._values['dry_run'], report=self._log_change,
+            self._host.nvml, dry_run=self._settings.dry_run, report=self._log_change,
             journal=GpuJournal(self._host.root, 'power node') if is_root else None,
         )
 
@@ -228,7 +232,7 @@ class PowerNode(SteadyParameters):
         source = find_source(
             self._host.root, self._host.runner, environment=self._host.environment,
             nvml=self._host.nvml,
-            interval_ms=max(100, round(_MS_PER_S / float(self._values['sample_rate_hz']))),
+            interval_ms=max(100, round(_MS_PER_S / self._settings.sample_rate_hz)),
         )
         self.get_logger().info(f'telemetry from: {source.name}')
         return source
@@ -238,7 +242,7 @@ class PowerNode(SteadyParameters):
         log = rclpy.logging.get_logger(f'{NAME}.exit')
         if not self._changed():
             return
-        if not self._values['restore_on_exit']:
+        if not self._settings.restore_on_exit:
             with suppress(PowerError):  # said when the journal was asked for
                 self._control.keep()
             return
@@ -257,16 +261,16 @@ class PowerNode(SteadyParameters):
             return None
         log = self.get_logger()
         return BoardHolding(
-            self._control, self._worker, restores=lambda: bool(self._values['restore_on_exit']),
-            on_follow=self._start_governor_anew, changed=self._changed,
-            info=log.info, warning=log.warning,
+            self._control, self._worker, restores=lambda: self._settings.restore_on_exit,
+            on_follow=lambda: self._changes.restart_governor(self._settings),
+            changed=self._changed, info=log.info, warning=log.warning,
         )
 
     def _take_over_gpu(self) -> Job:
         """Have put back what a process that was killed has left of a PC's GPU."""
         def take_over() -> str:
             left = ', '.join(self._gpu.adopt())
-            if left and self._values['restore_on_exit']:
+            if left and self._settings.restore_on_exit:
                 self._gpu.restore()
                 self.get_logger().info(f'put back what a process before has left: {left}')
             return left
@@ -279,29 +283,38 @@ class PowerNode(SteadyParameters):
     # Parameters --------------------------------------------------------------------------------
 
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
-        """Answer with what was read back, within the time limit."""
-        asked = {change.name: change.value for change in changes}
+        """Change the board if asked to, and answer within the time limit once it is read back."""
         try:
-            checked = parameters.check_changes(asked, self._values)
-            parameters.policy_limits(self._values | checked)
-            deadlines_ms = find_deadlines(
-                self, (self._values | checked)['topic_deadlines_ms'], self._topics
-            )
+            checked = self._check_changes(changes)
+            settings = dataclasses.replace(self._settings, **checked)
+            settings.limits()  # may refuse them
         except SettingError as exc:
             return SetParametersResult(successful=False, reason=echo(exc))
-        name = next((name for name in checked if name in parameters.BOARD_PARAMETERS), '')
-        if name and not self._changes.is_put(name, checked[name]):
-            timeout_s = self._values['tool_timeout_s'] * ANSWER_FACTOR
-            reason = self._changes.change(name, checked.pop(name), timeout_s, self.context.ok)
+        if name := find_board_change(changes):
+            timeout_s = settings.tool_timeout_s * ANSWER_FACTOR
+            reason = self._changes.change(name, settings, timeout_s, self.context.ok)
             if reason:
                 return SetParametersResult(successful=False, reason=reason)
-        self._values |= checked
-        self._deadlines_ms = deadlines_ms
+        self._replace_settings(checked)
         return SetParametersResult(successful=True)
 
-    def _put_parameter(self, name: str, value: Any) -> None:
+    def _check_changes(self, changes: list[Parameter[Any]]) -> dict[str, Any]:
+        asked = {change.name: change.value for change in changes}
+        checked: dict[str, Any] = dict(parameters.check_changes(asked, self._settings))
+        if 'topic_deadlines_ms' in checked:
+            text = checked['topic_deadlines_ms']
+            checked['deadlines_ms'] = find_deadlines(self, text, self._topics)
+        return checked
+
+    def _replace_settings(self, changes: Mapping[str, Any]) -> None:
+        with self._settings_lock:
+            self._settings = dataclasses.replace(self._settings, **changes)
+
+    def _put_parameter(self, name: str, value: ParameterValue) -> None:
+        """Set a parameter to the value that the board has."""
         if value != self.get_parameter(name).value:
-            self.set_parameters([Parameter(name, value=value)])
+            self.set_parameters([AppliedParameter(name, value=value)])
+        self._replace_settings({name: value})
 
     def _note_change(self, line: str) -> None:
         """Log what holds now, and look at it anew."""
@@ -330,26 +343,19 @@ class PowerNode(SteadyParameters):
         if failed:
             self.get_logger().error(failed)
         if mode:
-            self._changes.tell('power_mode', mode)
+            self._changes.follow('power_mode', mode)
             self._watch()
-
-    def _start_governor_anew(self) -> None:
-        if self._values['governor'] != 'off':
-            self._settings.apply('governor', self._values)
 
     # Telemetry ---------------------------------------------------------------------------------
 
     def _on_detections(self, topic: str, message: bytes) -> None:
         now_ns = self.get_clock().now().nanoseconds
         self._frames.add(read_stamp_ns(message), now_ns, topic)
-        self._governor.step_frames(self._frames.take, self._limits)
-
-    def _limits(self) -> Limits:
-        return parameters.policy_limits(self._values, self._deadlines_ms)
+        self._governor.step_frames(self._frames.take, lambda: self._settings.limits())
 
     def _take(self, sample: BoardSample) -> None:
         """Publish a sample, and let the governor look at it; called in the sampling thread."""
-        self._governor.step(sample, self._frames.take(), self._limits())
+        self._governor.step(sample, self._frames.take(), self._settings.limits())
         self._joules_per_frame = self._energy.add(sample, self._frames.count)
         hottest = sample.hottest_c
         numbers = {

@@ -11,8 +11,9 @@ from rclpy.node import Node
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.power.deadlines import LEAST_MS, MOST_MS, read_deadlines
+from yolov7_trt_ros.nodes.power.power_settings import ParameterValue, PowerSettings
 from yolov7_trt_ros.nodes.prometheus_file import PROMETHEUS_FILE
-from yolov7_trt_ros.power.governor.state import GOVERNORS, Limits
+from yolov7_trt_ros.power.governor.state import GOVERNORS
 from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S
 
 _FIXED = 'fixed at start'
@@ -117,8 +118,8 @@ def declare_facts(node: Node, facts: Mapping[str, str | Sequence[str]]) -> None:
 
 
 def check_changes(
-    changes: Mapping[str, Any], values: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+    changes: Mapping[str, Any], settings: PowerSettings | None = None
+) -> dict[str, ParameterValue]:
     """
     Check parameters about to be set; names that are not ours (use_sim_time) are passed over.
 
@@ -126,8 +127,8 @@ def check_changes(
     ----------
     changes
         What is to be set.
-    values
-        What holds: what is fixed at start may be set to that.
+    settings
+        The current parameters: one that is fixed at start may be set to its current value.
 
     Raises
     ------
@@ -135,12 +136,14 @@ def check_changes(
         A value is refused, cannot change any more, or would have to be undone if another failed.
 
     """
-    checked = {}
+    checked: dict[str, ParameterValue] = {}
     for name, value in changes.items():
         spec = BY_NAME.get(name)
         if spec is None:
             continue
-        if not spec.runtime and (values is None or spec.check(value) != values[name]):
+        if not spec.runtime and (
+            settings is None or spec.check(value) != getattr(settings, name)
+        ):
             raise SettingError(f'{name} is fixed at start: start the node with -p {name}:=VALUE')
         checked[name] = spec.check(value)
     board = [name for name in checked if name in BOARD_PARAMETERS]
@@ -150,16 +153,3 @@ def check_changes(
             'the other was made: set them one after the other'
         )
     return checked
-
-
-def policy_limits(
-    values: Mapping[str, Any], deadlines_ms: Mapping[str, float] | None = None
-) -> Limits:
-    """Return what the governor has to keep to; deadlines of topics by their full names."""
-    return Limits(
-        governor=values['governor'],
-        deadline_ms=values['deadline_ms'],
-        power_budget_w=values['power_budget_w'],
-        temperature_limit_c=values['temperature_limit_c'] or None,
-        deadlines_ms=deadlines_ms or {},
-    )
