@@ -47,7 +47,7 @@ from governor_simulation.simulated_trace import (
 from governor_simulation.simulator import Outcome, simulate
 from measured_on import save
 
-from yolov7_trt_ros.power.governor.state import Limits
+from yolov7_trt_ros.power.governor.inputs import Limits
 
 HERE = Path(__file__).resolve().parent
 REFERENCE = 'MAXN_SUPER + jetson_clocks'

@@ -14,7 +14,8 @@ from governor_simulation.simulated_board import (
 )
 from governor_simulation.simulated_trace import Trace
 from yolov7_trt_ros.power.governor.governor import decide
-from yolov7_trt_ros.power.governor.state import FrameWindow, GovernorState, Limits, Readings
+from yolov7_trt_ros.power.governor.inputs import FrameWindow, Limits, Readings
+from yolov7_trt_ros.power.governor.state import GovernorState
 from yolov7_trt_ros.power.governor.table import ClockState
 
 

@@ -25,7 +25,7 @@ from governor_simulation.simulated_board import (
 )
 from governor_simulation.simulated_policies import Policy
 from governor_simulation.simulated_trace import arrivals, Trace
-from yolov7_trt_ros.power.governor.state import FrameWindow, Readings
+from yolov7_trt_ros.power.governor.inputs import FrameWindow, Readings
 from yolov7_trt_ros.power.governor.table import ClockState
 
 SWITCH_S = (0.005, 0.008, 0.001)

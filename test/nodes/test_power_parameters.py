@@ -19,7 +19,7 @@ from yolov7_trt_ros.nodes.power import power_parameters as parameters
 from yolov7_trt_ros.nodes.power.frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power.governor_loop import GovernorLoop
 from yolov7_trt_ros.nodes.power.power_settings import PowerSettings
-from yolov7_trt_ros.power.governor.state import FrameWindow, Limits
+from yolov7_trt_ros.power.governor.inputs import FrameWindow, Limits
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -12,16 +12,16 @@ import pytest
 
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.power.governor.budget import NO_POWER
-from yolov7_trt_ros.power.governor.governor import decide, NO_LATENCY, NO_TEMPERATURE
-from yolov7_trt_ros.power.governor.state import (
+from yolov7_trt_ros.power.governor.governor import (
+    decide,
     Decision,
-    FrameWindow,
-    GovernorState,
-    Limits,
-    Readings,
-    TUNING,
+    NO_LATENCY,
+    NO_TEMPERATURE,
 )
-from yolov7_trt_ros.power.governor.table import ClockState, Spread, SPREAD_FRAMES, Table
+from yolov7_trt_ros.power.governor.inputs import FrameWindow, Limits, Readings
+from yolov7_trt_ros.power.governor.state import GovernorState
+from yolov7_trt_ros.power.governor.table import ClockState, ClockTable, Spread, SPREAD_FRAMES
+from yolov7_trt_ros.power.governor.tuning import TUNING
 
 STATES = tuple(
     ClockState(float(gpu), emc, cpu)
@@ -584,14 +584,14 @@ def test_the_bound_of_an_unseen_state_holds_for_any_mix_of_work(seen, unseen, sh
         slower = (top / now for now, top in zip(state, TOP, strict=True))
         return work_ms * sum(s * f for s, f in zip(share, slower, strict=True))
 
-    bound = Table().slowdown(seen, unseen)
+    bound = ClockTable().slowdown(seen, unseen)
     assert latency_ms(seen) * bound >= latency_ms(unseen) * (1 - 1e-9)
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(clocks, clocks, st.floats(0.01, 100.0)), max_size=20), clocks, clocks)
 def test_no_measurement_makes_the_bound_more_than_the_clocks_allow(measured, known, wanted):
-    table = Table()
+    table = ClockTable()
     for before, after, ratio in measured:
         table = table.with_slowness(before, after, ratio)
     assert 0.0 < table.slowdown(known, wanted) <= wanted.worst_slowdown_from(known)
@@ -599,13 +599,13 @@ def test_no_measurement_makes_the_bound_more_than_the_clocks_allow(measured, kno
 
 def test_a_ratio_that_was_measured_is_counted_on():
     low = STATES[0]
-    table = Table().with_slowness(TOP, low, 2.0).with_power(TOP, low, 0.5)
+    table = ClockTable().with_slowness(TOP, low, 2.0).with_power(TOP, low, 0.5)
     assert 2.0 <= table.slowdown(TOP, low) < 2.1
     assert table.expected_w(low, TOP) == pytest.approx(0.5 * table.expected_w(TOP, TOP))
 
 
 def test_other_work_after_a_switch_does_not_make_lower_clocks_dear():
-    table = Table().with_power(TOP, STATES[0], 1.8)
+    table = ClockTable().with_power(TOP, STATES[0], 1.8)
     assert table.expected_w(STATES[0], TOP) < 1.05 * table.expected_w(TOP, TOP)
 
 

@@ -28,7 +28,7 @@ from governor_simulation.simulated_trace import (
 from governor_simulation.simulator import REPORT_S, simulate, Simulation
 import pytest
 
-from yolov7_trt_ros.power.governor.state import Limits
+from yolov7_trt_ros.power.governor.inputs import Limits
 from yolov7_trt_ros.power.governor.table import ClockState
 
 SILENT = Noise(0.0, 0.0)

@@ -7,7 +7,7 @@ import statistics
 import threading
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.power.governor.state import FrameWindow
+from yolov7_trt_ros.power.governor.inputs import FrameWindow
 from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 

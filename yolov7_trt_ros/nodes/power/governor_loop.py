@@ -8,7 +8,8 @@ import time
 
 from yolov7_trt_ros.nodes.job_thread import Job
 from yolov7_trt_ros.power.governor.governor import decide
-from yolov7_trt_ros.power.governor.state import FrameWindow, GovernorState, Limits, Readings
+from yolov7_trt_ros.power.governor.inputs import FrameWindow, Limits, Readings
+from yolov7_trt_ros.power.governor.state import GovernorState
 from yolov7_trt_ros.power.governor.table import ClockState
 from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.telemetry.sample import BoardSample

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 import dataclasses
 
-from yolov7_trt_ros.power.governor.state import Limits
+from yolov7_trt_ros.power.governor.inputs import Limits
 
 ParameterValue = float | int | bool | str
 

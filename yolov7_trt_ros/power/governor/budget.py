@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from yolov7_trt_ros.power.governor.state import GovernorState, Limits, Readings, TUNING
+from yolov7_trt_ros.power.governor.inputs import Limits, Readings
+from yolov7_trt_ros.power.governor.state import GovernorState
 from yolov7_trt_ros.power.governor.table import ClockState
+from yolov7_trt_ros.power.governor.tuning import TUNING
 
 NO_POWER = 'the power is not readable'
 
 
-def want_budget(
+def choose_for_budget(
     state: GovernorState, readings: Readings, limits: Limits
 ) -> tuple[GovernorState, ClockState, str]:
     """Return the highest clocks whose measured power stays under the budget."""
@@ -39,8 +41,8 @@ def want_budget(
 
 def _likely_w(state: GovernorState, other: ClockState, power_w: float) -> float:
     """Return the power to expect at `other`, from the table and the power now."""
-    now_w = state.table.expected_w(state.seen_as(state.clocks), state.top)
-    return power_w * state.table.expected_w(state.seen_as(other), state.top) / now_w
+    now_w = state.table.expected_w(state.with_emc(state.clocks), state.top)
+    return power_w * state.table.expected_w(state.with_emc(other), state.top) / now_w
 
 
 def _below_budget(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 import math
 
-from yolov7_trt_ros.power.governor.state import Ceiling, GovernorState, Limits, Readings, TUNING
+from yolov7_trt_ros.power.governor.inputs import Limits, Readings
+from yolov7_trt_ros.power.governor.state import Ceiling, GovernorState
+from yolov7_trt_ros.power.governor.tuning import TUNING
 
 
-def move_ceiling(state: GovernorState, readings: Readings, limits: Limits) -> GovernorState:
+def update_ceiling(state: GovernorState, readings: Readings, limits: Limits) -> GovernorState:
     """Lower the ceiling while it is hot or an alarm is up; raise it again when long cool."""
     ceiling, now_s = state.ceiling, readings.time_s
     alarm = bool(readings.alarms)

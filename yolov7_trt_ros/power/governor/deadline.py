@@ -6,28 +6,23 @@ from collections.abc import Iterable
 from dataclasses import replace
 import math
 
+from yolov7_trt_ros.power.governor.inputs import FrameWindow, Limits, Readings
 from yolov7_trt_ros.power.governor.learning import (
     caution_now_s,
     learn_frames,
     NEIGHBOURHOOD,
     usable_shares,
 )
-from yolov7_trt_ros.power.governor.state import (
-    FrameWindow,
-    GovernorState,
-    Limits,
-    Readings,
-    TUNING,
-    Workload,
-)
+from yolov7_trt_ros.power.governor.state import GovernorState, Workload
 from yolov7_trt_ros.power.governor.table import ClockState
+from yolov7_trt_ros.power.governor.tuning import TUNING
 
-Wanted = tuple[GovernorState, ClockState | None, str]
+Choice = tuple[GovernorState, ClockState | None, str]
 
 
-def want_deadline(
+def choose_for_deadline(
     state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
-) -> Wanted:
+) -> Choice:
     """Return the state after these frames, the clocks of least power in time, and why those."""
     now_s = readings.time_s
     surprised = _surprise(state, readings, frames, limits)
@@ -38,7 +33,7 @@ def want_deadline(
     return _choose(state, now_s, limits)
 
 
-def stay_allowed(state: GovernorState, reason: str) -> tuple[ClockState, str]:
+def keep_clocks(state: GovernorState, reason: str) -> tuple[ClockState, str]:
     """Return the present clocks, or the highest below them when the ceiling came down."""
     allowed = state.allowed
     if state.clocks in allowed:
@@ -52,24 +47,24 @@ def _surprise(
     """Return the share of the deadline of a frame that no remembered one explains; 0: none."""
     found = 0.0
     for source, share in usable_shares(state, readings, frames, limits):
-        known = state.now.get(source)
+        known = state.running.get(source)
         if share > 1.0 and known is not None and state.spread.is_new(share / known.share):
             found = max(found, share)
     return found
 
 
-def _jump(state: GovernorState, share: float) -> Wanted:
+def _jump(state: GovernorState, share: float) -> Choice:
     """Go up to where the late frame would have been in time, to the top where that is unknown."""
     top = state.allowed[-1]
     if top == state.clocks:
         return state, top, 'late at the highest allowed clocks'
-    here = state.seen_as(state.clocks)
+    here = state.with_emc(state.clocks)
     latest = max([share, *(max(recent) for recent in state.recent.values())])
     if latest <= 1.0:  # frames that never came tell not how late they would have been
         latest = math.inf
 
     def fits(candidate: ClockState) -> bool:
-        there = state.seen_as(candidate)
+        there = state.with_emc(candidate)
         slowdown = state.table.slowdown(here, there)
         return there in state.table.slowness and (
             latest * slowdown * TUNING.headroom <= 1.0) and not candidate.within(state.clocks)
@@ -78,10 +73,10 @@ def _jump(state: GovernorState, share: float) -> Wanted:
     return replace(state, jumped=True), wanted, 'deadline missed'
 
 
-def _choose(state: GovernorState, now_s: float, limits: Limits) -> Wanted:
+def _choose(state: GovernorState, now_s: float, limits: Limits) -> Choice:
     """Return the clocks of least power that hold the deadlines."""
-    if not state.now:
-        return state, *stay_allowed(state, 'measuring')
+    if not state.running:
+        return state, *keep_clocks(state, 'measuring')
     if state.clocks not in state.allowed:
         return state, state.allowed[-1], 'ceiling'
     if now_s - state.looked_s < TUNING.look_s and now_s - state.since_s > TUNING.look_s:
@@ -107,7 +102,7 @@ def _choose(state: GovernorState, now_s: float, limits: Limits) -> Wanted:
 
 def _rise(
     state: GovernorState, expected: _Expected, now_s: float, allowed: float
-) -> Wanted:
+) -> Choice:
     """Return the cheapest clocks above with fewer late frames."""
     top = state.allowed[-1]
     if state.clocks == top:
@@ -125,24 +120,24 @@ def _may_descend(state: GovernorState, now_s: float) -> bool:
     """Return whether this state is known well enough to leave it for a cheaper one."""
     if all(len(recent) < NEIGHBOURHOOD for recent in state.recent.values()):
         return False
-    return state.left_w is None or now_s - state.since_s > 1.5 * TUNING.power_settle_s
+    return state.previous_power is None or now_s - state.since_s > 1.5 * TUNING.power_settle_s
 
 
 def _is_cheaper(state: GovernorState, one: ClockState) -> bool:
     """Return whether a state saves enough; lower clocks that were measured need not save much."""
-    is_known = one.within(state.clocks) and state.seen_as(one) in state.table.power
+    is_known = one.within(state.clocks) and state.with_emc(one) in state.table.power
     gain = TUNING.least_gain if is_known else TUNING.gain
-    return _w(state, one) <= _w(state, state.clocks) * (1.0 - gain)
+    return _expected_w(state, one) <= _expected_w(state, state.clocks) * (1.0 - gain)
 
 
 def _least_power(
     state: GovernorState, candidates: Iterable[ClockState]
 ) -> ClockState | None:
-    return min(candidates, key=lambda one: (_w(state, one), one), default=None)
+    return min(candidates, key=lambda one: (_expected_w(state, one), one), default=None)
 
 
-def _w(state: GovernorState, clocks: ClockState) -> float:
-    return state.table.expected_w(state.seen_as(clocks), state.top)
+def _expected_w(state: GovernorState, clocks: ClockState) -> float:
+    return state.table.expected_w(state.with_emc(clocks), state.top)
 
 
 class _Expected:
@@ -173,7 +168,7 @@ class _Expected:
         return max(alone / TUNING.present, together)
 
     def _late(self, workloads: list[tuple[Workload, float]], clocks: ClockState) -> float:
-        table, there = self._state.table, self._state.seen_as(clocks)
+        table, there = self._state.table, self._state.with_emc(clocks)
         late = 0.0
         for one, weight in workloads:
             share = one.share * table.slowdown(one.clocks, there)

@@ -21,27 +21,42 @@ workload ends in one state.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from yolov7_trt_ros.power.governor.budget import NO_POWER, want_budget
-from yolov7_trt_ros.power.governor.ceiling import is_heat_unknown, move_ceiling
-from yolov7_trt_ros.power.governor.deadline import stay_allowed, want_deadline, Wanted
-from yolov7_trt_ros.power.governor.learning import learn_power, moved
-from yolov7_trt_ros.power.governor.others import watch_others
-from yolov7_trt_ros.power.governor.state import (
-    Decision,
-    FrameWindow,
-    GovernorState,
-    Limits,
-    Readings,
-    TUNING,
-)
-from yolov7_trt_ros.power.governor.table import ClockState, Table
+from yolov7_trt_ros.power.governor.budget import choose_for_budget, NO_POWER
+from yolov7_trt_ros.power.governor.ceiling import is_heat_unknown, update_ceiling
+from yolov7_trt_ros.power.governor.deadline import Choice, choose_for_deadline, keep_clocks
+from yolov7_trt_ros.power.governor.inputs import FrameWindow, Limits, Readings
+from yolov7_trt_ros.power.governor.learning import after_switch, learn_power
+from yolov7_trt_ros.power.governor.other_load import update_other_load
+from yolov7_trt_ros.power.governor.state import GovernorState
+from yolov7_trt_ros.power.governor.table import ClockState, ClockTable
+from yolov7_trt_ros.power.governor.tuning import TUNING
 
 NO_TEMPERATURE = 'the temperature is not readable'
 NO_LATENCY = 'frames without a latency: their stamps are 0, in the future or over a minute old'
 PROBLEMS = (NO_TEMPERATURE, NO_LATENCY, NO_POWER)
 """Reasons for which nothing is done since something is unknown."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """
+    The clocks to allow from now on, whether they differ from before, and why.
+
+    Parameters
+    ----------
+    clocks
+        None: let go of them, as without a governor.
+    problem
+        What is unknown and keeps the governor from working; '' for nothing.
+
+    """
+
+    clocks: ClockState | None
+    changed: bool
+    reason: str
+    problem: str = ''
 
 
 def decide(
@@ -64,13 +79,13 @@ def decide(
     """
     if limits.governor == 'off':
         return state, Decision(_held(state), False, 'off')
-    state = watch_others(_with_memory_clock(state, readings), readings, frames)
+    state = update_other_load(_with_memory_clock(state, readings), readings, frames)
     if readings.is_new:
-        state = learn_power(move_ceiling(state, readings, limits), readings)
+        state = learn_power(update_ceiling(state, readings, limits), readings)
     if limits.governor == 'power_budget':
-        state, wanted, reason = _within_budget(state, readings, limits)
+        state, wanted, reason = _decide_budget(state, readings, limits)
     else:
-        state, wanted, reason = _in_time(state, readings, frames, limits)
+        state, wanted, reason = _decide_deadline(state, readings, frames, limits)
     return _switch(state, wanted, reason, readings.time_s)
 
 
@@ -86,25 +101,25 @@ def _with_memory_clock(state: GovernorState, readings: Readings) -> GovernorStat
     if read_mhz == state.emc_read_mhz != state.emc_mhz:
         tables = {**state.tables, state.emc_mhz: state.table}
         state = replace(
-            moved(state, state.clocks, readings.time_s), is_released=state.is_released,
-            emc_mhz=read_mhz, table=tables.get(read_mhz, Table()), tables=tables, left={},
-            left_w=None,
+            after_switch(state, state.clocks, readings.time_s), is_released=state.is_released,
+            emc_mhz=read_mhz, table=tables.get(read_mhz, ClockTable()), tables=tables, previous={},
+            previous_power=None,
         )
     return replace(state, emc_read_mhz=read_mhz)
 
 
-def _within_budget(state: GovernorState, readings: Readings, limits: Limits) -> Wanted:
+def _decide_budget(state: GovernorState, readings: Readings, limits: Limits) -> Choice:
     """Return the clocks for a budget, the present ones while it is not known how hot it is."""
     if state.is_released:
         return state, state.allowed[-1], 'starting'
     if is_heat_unknown(readings, limits):
-        return state, *stay_allowed(state, NO_TEMPERATURE)
-    return want_budget(state, readings, limits)
+        return state, *keep_clocks(state, NO_TEMPERATURE)
+    return choose_for_budget(state, readings, limits)
 
 
-def _in_time(
+def _decide_deadline(
     state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
-) -> Wanted:
+) -> Choice:
     """Return the clocks for the deadlines, or what to do where that cannot be known."""
     timed, now_s = bool(frames.latencies_ms or frames.dropped), readings.time_s
     if timed or frames.unknown:
@@ -116,12 +131,12 @@ def _in_time(
         return _hold_still(state, readings, frames, limits)
     if state.is_released:
         return state, state.allowed[-1], 'frames again'
-    if state.others.are_there:
+    if state.other_load.is_present:
         return state, state.allowed[-1], 'others use the GPU'
-    return want_deadline(state, readings, frames, limits)
+    return choose_for_deadline(state, readings, frames, limits)
 
 
-def _without_frames(state: GovernorState) -> Wanted:
+def _without_frames(state: GovernorState) -> Choice:
     """Let go of the clocks, but not above what heat and alarms allow."""
     if state.allowed == state.candidates:
         return state, None, 'no frames'
@@ -130,7 +145,7 @@ def _without_frames(state: GovernorState) -> Wanted:
 
 def _hold_still(
     state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
-) -> Wanted:
+) -> Choice:
     """Keep to what is, as far as the ceiling allows, and say what is not known."""
     if is_heat_unknown(readings, limits):
         reason = NO_TEMPERATURE
@@ -139,7 +154,7 @@ def _hold_still(
         reason = NO_LATENCY if is_blind else 'waiting for a frame'
     if state.is_released and state.allowed == state.candidates:
         return state, None, reason
-    return state, *stay_allowed(state, reason)
+    return state, *keep_clocks(state, reason)
 
 
 def _switch(
@@ -149,6 +164,6 @@ def _switch(
     if wanted == _held(state):
         return state, Decision(wanted, False, reason, problem)
     state = replace(
-        moved(state, wanted or state.top, now_s), is_released=wanted is None
+        after_switch(state, wanted or state.top, now_s), is_released=wanted is None
     )
     return state, Decision(wanted, True, reason, problem)

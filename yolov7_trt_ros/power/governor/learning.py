@@ -7,17 +7,10 @@ from dataclasses import replace
 import math
 import statistics
 
-from yolov7_trt_ros.power.governor.state import (
-    Backoff,
-    FrameWindow,
-    GovernorState,
-    LeftPower,
-    Limits,
-    Readings,
-    TUNING,
-    Workload,
-)
+from yolov7_trt_ros.power.governor.inputs import FrameWindow, Limits, Readings
+from yolov7_trt_ros.power.governor.state import Backoff, GovernorState, PreviousPower, Workload
 from yolov7_trt_ros.power.governor.table import ClockState
+from yolov7_trt_ros.power.governor.tuning import TUNING
 
 NEIGHBOURHOOD = 2 * TUNING.neighbours + 1
 _MS_PER_S = 1e3
@@ -29,24 +22,24 @@ def learn_power(state: GovernorState, readings: Readings) -> GovernorState:
     settled = readings.time_s - state.since_s >= TUNING.power_settle_s
     if readings.power_w is None or readings.throttled or not settled or state.is_released:
         return state
-    table = state.table
-    if state.left_w is not None and _is_same_work(state):
-        now = state.seen_as(state.clocks)
-        table = table.with_power(state.left_w.clocks, now, readings.power_w / state.left_w.power_w)
-    return replace(state, power_w=readings.power_w, table=table, left_w=None)
+    table, before = state.table, state.previous_power
+    if before is not None and _is_same_work(state):
+        now = state.with_emc(state.clocks)
+        table = table.with_power(before.clocks, now, readings.power_w / before.power_w)
+    return replace(state, power_w=readings.power_w, table=table, previous_power=None)
 
 
 def _is_same_work(state: GovernorState) -> bool:
     """Return whether what runs now is what ran before the switch: else power tells nothing."""
-    assert state.left_w is not None
-    for source, before in state.left_w.work.items():
-        now = state.now.get(source)
+    assert state.previous_power is not None
+    for source, before in state.previous_power.work.items():
+        now = state.running.get(source)
         if now is None:
             return False
         slower = now.share / before.share / state.table.slowdown(before.clocks, now.clocks)
         if not 1.0 - 2.0 * TUNING.shift <= slower <= 1.0 + TUNING.shift:
             return False
-    return state.left_w.work.keys() == state.now.keys()
+    return state.previous_power.work.keys() == state.running.keys()
 
 
 def learn_frames(
@@ -65,9 +58,9 @@ def learn_frames(
 
 def _learn_missing(state: GovernorState, dropped: int) -> GovernorState:
     """Count frames that were never worked on as late ones of the source with most frames."""
-    if not dropped or not state.now:
+    if not dropped or not state.running:
         return state
-    busiest = max(state.now.values(), key=lambda one: one.frames)
+    busiest = max(state.running.values(), key=lambda one: one.frames)
     ratios = [TUNING.missing / busiest.share] * dropped
     return replace(state, spread=state.spread.with_ratios(ratios))
 
@@ -94,11 +87,11 @@ def _learn_frame(
     if len(recent) < TUNING.neighbours:
         return state
     if len(recent) < NEIGHBOURHOOD:
-        if source not in state.now:
+        if source not in state.running:
             state = _begin(state, source, recent, now_s)
         return state
     median = statistics.median(recent)
-    if not state.jumped and source in state.left:
+    if not state.jumped and source in state.previous:
         state = _compare(state, source, median)
     spread = state.spread.with_ratios([recent[TUNING.neighbours] / median])
     return _remember(replace(state, spread=spread), source, median, 1.0, now_s)
@@ -111,11 +104,11 @@ def _begin(
     state = _remember(state, source, statistics.median(recent), len(recent), now_s)
     if not state.jumped:
         return state
-    before, now = state.left.get(source), state.now[source]
+    before, now = state.previous.get(source), state.running[source]
     if before is None:
-        return state if state.left else replace(state, jumped=False)
+        return state if state.previous else replace(state, jumped=False)
     expected = state.table.slowdown(before.clocks, now.clocks)
-    state = replace(state, left=_without(state.left, source))
+    state = replace(state, previous=_without(state.previous, source))
     if now.share <= before.share * expected * (1.0 + TUNING.shift):
         return _false_alarm(state)
     return _caught(state, now_s)
@@ -123,9 +116,9 @@ def _begin(
 
 def _compare(state: GovernorState, source: str, share: float) -> GovernorState:
     """Learn how much slower this state is than the one before."""
-    before, after = state.left[source], state.now[source].clocks
+    before, after = state.previous[source], state.running[source].clocks
     table = state.table.with_slowness(before.clocks, after, share / before.share)
-    return replace(state, table=table, left=_without(state.left, source))
+    return replace(state, table=table, previous=_without(state.previous, source))
 
 
 def _false_alarm(state: GovernorState) -> GovernorState:
@@ -155,7 +148,7 @@ def _remember(
     state: GovernorState, source: str, share: float, frames: float, now_s: float
 ) -> GovernorState:
     """Add frames to the workload that they belong to, a new one if they are unlike all known."""
-    clocks = state.seen_as(state.clocks)
+    clocks = state.with_emc(state.clocks)
     alike = [
         one for one in state.memory
         if one.source == source and one.clocks == clocks
@@ -174,25 +167,28 @@ def _remember(
         one for one in state.memory
         if one is not old and now_s - one.last_s < TUNING.memory_s
     )
-    return replace(state, memory=(*others, new), now={**state.now, source: new})
+    return replace(state, memory=(*others, new), running={**state.running, source: new})
 
 
 def _without(known: Mapping[str, Workload], source: str) -> dict[str, Workload]:
     return {key: value for key, value in known.items() if key != source}
 
 
-def moved(state: GovernorState, clocks: ClockState, now_s: float) -> GovernorState:
+def after_switch(state: GovernorState, clocks: ClockState, now_s: float) -> GovernorState:
     """Return the state after a switch: what is compared with what, and what begins anew."""
     pending = tuple(
-        share / state.now[source].share
-        for source, shares in state.recent.items() if source in state.now
+        share / state.running[source].share
+        for source, shares in state.recent.items() if source in state.running
         for share in shares[-TUNING.neighbours:]
     )
     if not state.jumped:
         state = replace(state, spread=state.spread.with_ratios(pending))
+    previous_power = None
+    if not state.jumped and state.power_w is not None:
+        clocks_then = state.with_emc(state.clocks)
+        previous_power = PreviousPower(clocks_then, state.power_w, state.running)
     return replace(
-        state, clocks=clocks, since_s=now_s, is_released=False, recent={}, now={},
-        outcomes=(), left=state.now or state.left, suspects=pending if state.jumped else (),
-        left_w=None if state.jumped or state.power_w is None
-        else LeftPower(state.seen_as(state.clocks), state.power_w, state.now), power_w=None,
+        state, clocks=clocks, since_s=now_s, is_released=False, recent={}, running={},
+        outcomes=(), previous=state.running or state.previous,
+        suspects=pending if state.jumped else (), previous_power=previous_power, power_w=None,
     )

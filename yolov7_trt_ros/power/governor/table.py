@@ -74,7 +74,7 @@ class ClockState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table:
+class ClockTable:
     """
     Clock states that were visited, as ratios to the first of them.
 
@@ -90,7 +90,7 @@ class Table:
     slowness: Mapping[ClockState, float] = field(default_factory=dict)
     power: Mapping[ClockState, float] = field(default_factory=dict)
 
-    def with_slowness(self, before: ClockState, after: ClockState, ratio: float) -> Table:
+    def with_slowness(self, before: ClockState, after: ClockState, ratio: float) -> ClockTable:
         """
         Return the table after frames became slower by `ratio` from one state to another.
 
@@ -101,7 +101,7 @@ class Table:
         bounded = min(max(ratio, least), after.worst_slowdown_from(before))
         return replace(self, slowness=_linked(self.slowness, before, after, bounded))
 
-    def with_power(self, before: ClockState, after: ClockState, ratio: float) -> Table:
+    def with_power(self, before: ClockState, after: ClockState, ratio: float) -> ClockTable:
         """
         Return the table after the power changed by `ratio` from one state to another.
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from yolov7_trt_ros.power.governor.state import (
-    FrameWindow,
-    GovernorState,
-    Others,
-    Readings,
-    TUNING,
-)
+from yolov7_trt_ros.power.governor.inputs import FrameWindow, Readings
+from yolov7_trt_ros.power.governor.state import GovernorState, OtherLoad
+from yolov7_trt_ros.power.governor.tuning import TUNING
 
 _MS_PER_S = 1e3
 _FULL = 0.9
 
 
-def watch_others(
+def update_other_load(
     state: GovernorState, readings: Readings, frames: FrameWindow
 ) -> GovernorState:
     """
@@ -25,27 +21,27 @@ def watch_others(
     Latencies hold the way of the image and waiting too, so they explain rather too much.
 
     """
-    busy_s = state.others.busy_s + sum(frames.latencies_ms) / _MS_PER_S
-    are_unknown = state.others.are_unknown or frames.unknown > 0
-    others = replace(state.others, busy_s=busy_s, are_unknown=are_unknown)
+    busy_s = state.other_load.busy_s + sum(frames.latencies_ms) / _MS_PER_S
+    is_unknown = state.other_load.is_unknown or frames.unknown > 0
+    others = replace(state.other_load, busy_s=busy_s, is_unknown=is_unknown)
     if not readings.is_new:
-        return replace(state, others=others)
+        return replace(state, other_load=others)
     elapsed_s = readings.time_s - others.looked_s
-    is_known = readings.gpu_load is not None and not are_unknown
+    is_known = readings.gpu_load is not None and not is_unknown
     if is_known and elapsed_s > 0 and not state.is_released:
-        others = _judged(state, others, readings, elapsed_s)
-    others = replace(others, busy_s=0.0, are_unknown=False, looked_s=readings.time_s)
-    return replace(state, others=others)
+        others = _update_presence(state, others, readings, elapsed_s)
+    others = replace(others, busy_s=0.0, is_unknown=False, looked_s=readings.time_s)
+    return replace(state, other_load=others)
 
 
-def _judged(
-    state: GovernorState, others: Others, readings: Readings, elapsed_s: float
-) -> Others:
+def _update_presence(
+    state: GovernorState, others: OtherLoad, readings: Readings, elapsed_s: float
+) -> OtherLoad:
     """Note how long they have been there, or gone."""
     assert readings.gpu_load is not None
     unexplained = max(0.0, readings.gpu_load - others.busy_s / elapsed_s)
     taken = unexplained * state.clocks.gpu_mhz / state.top.gpu_mhz
-    if others.are_there:
+    if others.is_present:
         crosses, needed_s = taken < TUNING.others_leave, TUNING.others_calm_s
     else:
         is_full = readings.gpu_load > _FULL and unexplained > 1.0 - _FULL
@@ -54,5 +50,5 @@ def _judged(
         return replace(others, crossed_s=None)
     crossed_s = readings.time_s if others.crossed_s is None else others.crossed_s
     if readings.time_s - crossed_s >= needed_s:
-        return replace(others, are_there=not others.are_there, crossed_s=None)
+        return replace(others, is_present=not others.is_present, crossed_s=None)
     return replace(others, crossed_s=crossed_s)
