@@ -98,7 +98,7 @@ def test_a_defect_while_a_built_model_is_taken_up_is_told(
     probe.wait_until(
         lambda: probe.summary()[0].startswith("no detector: KeyError: 'weights'"), 'the reason'
     )
-    assert node._detector is None and node._build is None
+    assert node._detector is None and not node._loading.progress()
 
 
 def test_a_value_that_was_wrong_at_start_can_be_mended(probe: Probe, engine: FakeEngine) -> None:

@@ -28,19 +28,19 @@ from rclpy.parameter import Parameter
 
 from yolov7_trt_ros.bank.update.engine_bank import OpenModel
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.tracks.tracking import TrackSet
 from yolov7_trt_ros.engine.options import DetectorOptions
-from yolov7_trt_ros.errors import DeviceLostError, PlanError, SettingError, Yolov7TrtError
+from yolov7_trt_ros.errors import DeviceLostError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, choose_receive, DirectTake
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.detector.detector_status import node_status
+from yolov7_trt_ros.nodes.detector.faults import Faults
 from yolov7_trt_ros.nodes.detector.labels import LatchedLabels
-from yolov7_trt_ros.nodes.detector.look_engine import looking, tiling
+from yolov7_trt_ros.nodes.detector.model_loading import ModelLoading
 from yolov7_trt_ros.nodes.detector.model_update import ModelUpdates
 from yolov7_trt_ros.nodes.detector.more_engines import MoreEngines
 from yolov7_trt_ros.nodes.detector.pause_energy import PauseEnergy
-from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_over_builds, PlanBuild
+from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_over_builds
 from yolov7_trt_ros.nodes.detector.single_shot import SingleShot
 from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
 from yolov7_trt_ros.nodes.detector_parameters import parameters
@@ -82,10 +82,8 @@ from yolov7_trt_ros.nodes.topic_names import resolve_names
 from yolov7_trt_ros.power.telemetry.sample import TelemetrySource
 from yolov7_trt_ros.power.telemetry.source import find_source
 
-_ERROR_SHOWN_NS = 5 * NS_PER_S
 _WARN_PERIOD_S = 5.0
 _PROGRESS_PERIOD_S = 10.0
-_CANCEL_WAIT_S = 1.0
 _LAST_WORDS_S = 1
 _REASON_CHARACTERS = 2000
 DEVICE_LOST_EXIT_CODE = 3
@@ -122,11 +120,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     ) -> None:
         # What is not declared is refused by `may_have`, but for the parameters of topics.
         super().__init__('detector', allow_undeclared_parameters=True, **node_arguments)
-        self._engine = engine or Engine()
-        self._looking = self._engine  # looks twice, where the parameters say so
-        self._look_told = ''
-        self._build: PlanBuild | None = None
-        self._build_reason = ''
+        engine = engine or Engine()
         self._detector: Detector | None = None
         self._settings: parameters.NodeSettings | None = None
         self._streams: StreamSet | None = None
@@ -135,15 +129,13 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._receive = ''  # what diagnostics tell of it
         self._labels = LatchedLabels(self)
         self._tracks = TrackSet()  # for the node's life: no id is given twice
-        self._fault = ''  # what keeps it from detecting until the next transition
-        self._device_lost = ''  # why CUDA cannot be used again in this process
-        self._last_error = ''
-        self._last_error_ns = -_ERROR_SHOWN_NS
+        self._faults = Faults(self.get_logger())
         self._state = 'unconfigured'
         self._pause_energy = PauseEnergy(power)
         self._single_shot = SingleShot(self, self._begin_single_shot, self._end_single_shot)
-        self._updates = ModelUpdates(self, self._engine, self._on_serving, self._hold_model)
-        self._more = MoreEngines(self, self._engine)
+        self._updates = ModelUpdates(self, engine, self._on_serving, self._hold_model)
+        self._more = MoreEngines(self, engine)
+        self._loading = ModelLoading(self, engine, self._use_detector, self._on_load_failure)
         self._namesakes = Namesakes(self)
         self._at_end = contextlib.ExitStack()  # what else is closed with the node
         declare_parameters(self, parameters.PARAMETERS)
@@ -157,7 +149,6 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
         declare_given(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._build_ended = self.create_guard_condition(self._on_build_ended)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._second_timer = self.create_timer(
             1.0, self._every_second, clock=steady_clock()
@@ -173,7 +164,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, or start to build its plan; FAILURE says why in the log."""
-        self._fault = self._device_lost = self._last_error = ''
+        self._faults.forget()
         answer = self._attempt('configure', self._configure, FAILURE)
         if answer != SUCCESS:
             self._release()
@@ -184,7 +175,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._direct, self._receive = choose_receive(self, values['receive'])
         if values['receive'] == AUTO and self._direct is None:
             self.get_logger().info(f'images are received through rclpy, {self._receive}')
-        self._streams = stream_set(self, values, self._on_frame_error)
+        self._streams = stream_set(self, values, self._faults.note_frame_error)
         self._load_model(values | self._trusted.files_to_open(values))
         self._state = 'inactive'
 
@@ -206,28 +197,28 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         return self._attempt('deactivate', self._deactivate, ERROR)
 
     def _deactivate(self) -> None:
-        self._note_worker_fault()
+        self._faults.note_worker(self._worker)
         self._stop_worker()
         self._state = 'inactive'
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop a build, free the model and take the publishers down."""
-        self._fault = self._device_lost
+        self._faults.forget_passing()
         self._updates.give_up()
         self._release()
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, from any state."""
-        self._fault = ''
+        self._faults.fault = ''
         self._release()
         self._state = 'finalized'
         return SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything after a transition that raised; back to unconfigured."""
-        if not self._fault:
-            self._note_fault(f'a transition from {state.label} failed')
+        if not self._faults.fault:
+            self._faults.note(f'a transition from {state.label} failed')
         self._release()
         return SUCCESS
 
@@ -246,7 +237,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         except Exception as exc:  # rclpy drops it, and the reason with it
             if not self.context.ok():
                 return otherwise  # a signal took the context away from under it
-            self._note_fault(
+            self._faults.note(
                 f'cannot {what}: {_reason(exc)}', device_lost=isinstance(exc, DeviceLostError)
             )
             self.get_logger().debug(traceback.format_exc())
@@ -268,51 +259,24 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     # Model -------------------------------------------------------------------------------------
 
     def _load_model(self, values: dict[str, Any]) -> None:
-        """Open the detector; where it lacks its plan and may build it, start that."""
+        """Open the detector, or start to build its plan if it lacks one and may be built."""
         options = parameters.detector_options(values)
-        self._look_told = ''
-        tiled = tiling(self._engine, tile_options(values))
-        self._looking = looking(tiled, look_options(values), self._tell_look)
-        self._updates.expect(self._looking, options.model)
-        try:
-            detector = self._looking.open_detector(options)
-        except PlanError as exc:
-            if values['on_plan_mismatch'] != parameters.REBUILD:
-                raise
-            self._start_build(options, exc)
-        else:
+        engine = self._loading.engine_for(tile_options(values), look_options(values))
+        self._updates.expect(engine, options.model)
+        may_build = values['on_plan_mismatch'] == parameters.REBUILD
+        detector = self._loading.open(engine, options, may_build=may_build)
+        if detector is not None:
             self._use_detector(detector)
 
-    def _tell_look(self, text: str) -> None:
-        """Say what `auto` has chosen; called in whichever thread opens."""
-        self._look_told = text
-        self.get_logger().info(text)
-
-    def _start_build(self, options: DetectorOptions, reason: PlanError) -> None:
-        self.get_logger().warning(f'building a plan, which may take minutes: {reason}')
-        self._build_reason = str(reason)
-        self._build = PlanBuild(self._looking, options, self._build_ended.trigger)
-
-    def _on_build_ended(self) -> None:
-        """Take what a build gave; called in the executor's thread."""
-        build = self._build
-        try:
-            detector = build.take() if build is not None else None
-            if detector is None:
-                return  # the signal of a build that was cancelled since
-            self._use_detector(detector)
-        except Exception as exc:  # of the engine or of ROS: the node tells why it does not detect
-            self._close_detector()
-            self._note_build_fault(exc)
-        self._build = None
-
-    def _note_build_fault(self, error: Exception) -> None:
+    def _on_load_failure(self, error: Exception, plan_reason: str) -> None:
+        """Note why there is no detector after a build."""
+        self._close_detector()
         if isinstance(error, DeviceLostError):
-            self._note_fault(f'no detector, restart the node: {error}', device_lost=True)
+            self._faults.note(f'no detector, restart the node: {error}', device_lost=True)
         else:
-            self._note_fault(
+            self._faults.note(
                 f'no detector: {_reason(error)}. Mend that, then cleanup and configure '
-                f'(a plan was needed: {self._build_reason})'
+                f'(a plan was needed: {plan_reason})'
             )
 
     def _use_detector(self, detector: Detector) -> None:
@@ -361,13 +325,13 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _start_worker(self, detector: Detector) -> None:
         self._stop_worker()  # a single shot may have started one
-        self._fault = self._device_lost
+        self._faults.forget_passing()
         assert self._streams is not None  # set by on_configure
         images: PulledImages | PushedImages = PushedImages(self)
         if self._direct is not None:
             images = PulledImages(self, self._direct)
         self._worker = self._more.new_worker(
-            detector, self._updates, images, self._current_settings, self._on_frame_error,
+            detector, self._updates, images, self._current_settings, self._faults.note_frame_error,
             self.context.ok, failures_of(self).note, self._updates.answered, self._tracks,
         )
         self._worker.start()
@@ -387,12 +351,12 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _begin_single_shot(self) -> Mapping[str, ImageStream] | str:
         """Return the streams of a node that is ready to detect in them, or why it is not."""
-        self._note_worker_fault()
+        self._faults.note_worker(self._worker)
         if self._detector is None or self._streams is None:
-            reason = self._fault or (self._build.progress() if self._build is not None else '')
+            reason = self._faults.fault or self._loading.progress()
             return reason or f'no model is loaded: the node is {self._state}'
-        if self._fault:
-            return self._fault
+        if self._faults.fault:
+            return self._faults.fault
         if self._worker is None:
             self._start_worker(self._detector)
             self._streams.follow()  # topics of patterns
@@ -418,16 +382,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             detector.close()
         self._updates.close()
 
-    def _stop_build(self) -> None:
-        if self._build is not None:
-            if not self._build.cancel(_CANCEL_WAIT_S):
-                self.get_logger().warning('a cancelled build goes on until it can be stopped')
-            self._build = None
-
     def _release(self) -> None:
         """Free everything; what fails at that leaves the rest to be freed all the same."""
         for step in (
-            self._stop_build, self._stop_worker, self._destroy_streams, self._labels.destroy,
+            self._loading.stop, self._stop_worker, self._destroy_streams, self._labels.destroy,
             self._close_detector, self._pause_energy.stop,
         ):
             try:
@@ -543,23 +501,6 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     # Health ------------------------------------------------------------------------------------
 
-    def _on_frame_error(self, text: str) -> None:
-        """Note an error of one frame; called in the worker's and in the executor's thread."""
-        line = echo(text)
-        self._last_error, self._last_error_ns = line, time.monotonic_ns()
-        self.get_logger().warning(f'frame not used: {line}', throttle_duration_sec=_WARN_PERIOD_S)
-
-    def _note_fault(self, text: str, *, device_lost: bool = False) -> None:
-        line = echo(text, _REASON_CHARACTERS)
-        self._fault = self._last_error = line
-        if device_lost:
-            self._device_lost = line
-        self.get_logger().error(line)
-
-    def _note_worker_fault(self) -> None:
-        if self._worker is not None and self._worker.fault and not self._fault:
-            self._note_fault(self._worker.fault, device_lost=self._worker.device_lost)
-
     def _follow(self) -> None:
         try:
             if self._streams is not None:
@@ -573,7 +514,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _every_second(self) -> None:
         self._follow()
         self._updates.tick()
-        self._note_worker_fault()
+        self._faults.note_worker(self._worker)
         self._watch_energy()
         message = DiagnosticArray(status=[
             self._node_status(), *self._updates.diagnostics(), *self._more.diagnostics(),
@@ -582,7 +523,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
         self._prometheus.put(message.status)
-        if self._device_lost and self.get_parameter('on_device_lost').value == parameters.EXIT:
+        ends = self.get_parameter('on_device_lost').value == parameters.EXIT
+        if self._faults.device_lost and ends:
             self._leave()
 
     def _watch_energy(self) -> None:
@@ -596,7 +538,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _leave(self) -> None:
         """End the process, once everybody has heard the diagnostics."""
         code = DEVICE_LOST_EXIT_CODE
-        self.get_logger().fatal(f'ending with exit status {code}: {self._device_lost}')
+        self.get_logger().fatal(f'ending with exit status {code}: {self._faults.device_lost}')
         self._diagnostics.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))
         end_process(self, code)
 
@@ -611,23 +553,22 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         if self._worker is not None:
             facts |= self._worker.facts()
             busy = self._worker.hang or busy
-        if self._look_told:
-            facts.setdefault('second look', self._look_told)
+        if self._loading.look:
+            facts.setdefault('second look', self._loading.look)
         if self._streams is not None:
             facts['receive'] = self._receive
             facts |= removed_facts(self._streams.removed_counts())
             facts |= self._pause_energy.facts()
-        if self._build is not None:
-            busy = self._build.progress()
+        if progress := self._loading.progress():
+            busy = progress
             self.get_logger().info(busy, throttle_duration_sec=_PROGRESS_PERIOD_S)
-        recent = time.monotonic_ns() - self._last_error_ns < _ERROR_SHOWN_NS
         return node_status(
             self.get_fully_qualified_name(),
             self._state,
             facts | {
-                'malloc': malloc_text(), 'last error': self._last_error or 'none',
+                'malloc': malloc_text(), 'last error': self._faults.last_error or 'none',
             } | failures_of(self).facts(),
-            error=self._fault or (self._last_error if recent else ''),
+            error=self._faults.text(),
             busy=busy,
         )
 

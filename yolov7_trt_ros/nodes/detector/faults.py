@@ -1,0 +1,72 @@
+"""Faults: why the detector node does not detect, and its last error, for log and diagnostics."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
+from yolov7_trt_ros.nodes.echo import echo
+
+_ERROR_SHOWN_NS = 5 * NS_PER_S
+_WARN_PERIOD_S = 5.0
+_MOST_CHARACTERS = 2000
+
+
+class Faults:
+    """
+    Logs errors and keeps them for diagnostics; for the executor's thread, if not said otherwise.
+
+    Parameters
+    ----------
+    logger
+        Of the node.
+
+    Attributes
+    ----------
+    fault
+        Why the node does not detect until the next transition, '' if nothing prevents it.
+    device_lost
+        Why CUDA cannot be used again in this process, '' if it can.
+    last_error
+        The last fault or error of a frame, '' before the first.
+
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self.fault = self.device_lost = self.last_error = ''
+        self._frame_error_ns = -_ERROR_SHOWN_NS
+
+    def note(self, text: str, *, device_lost: bool = False) -> None:
+        """Note and log a fault."""
+        line = echo(text, _MOST_CHARACTERS)
+        self.fault = self.last_error = line
+        if device_lost:
+            self.device_lost = line
+        self._logger.error(line)
+
+    def note_worker(self, worker: DetectionWorker | None) -> None:
+        """Note the fault of a worker, if it has one and no other is known."""
+        if worker is not None and worker.fault and not self.fault:
+            self.note(worker.fault, device_lost=worker.device_lost)
+
+    def note_frame_error(self, text: str) -> None:
+        """Note and log an error of one frame; for any thread."""
+        line = echo(text)
+        self.last_error, self._frame_error_ns = line, time.monotonic_ns()
+        self._logger.warning(f'frame not used: {line}', throttle_duration_sec=_WARN_PERIOD_S)
+
+    def forget(self) -> None:
+        """Forget all."""
+        self.fault = self.device_lost = self.last_error = ''
+
+    def forget_passing(self) -> None:
+        """Forget the fault, unless the device is lost."""
+        self.fault = self.device_lost
+
+    def text(self) -> str:
+        """Return the present fault or a recent error of a frame, '' if there is none."""
+        recent = time.monotonic_ns() - self._frame_error_ns < _ERROR_SHOWN_NS
+        return self.fault or (self.last_error if recent else '')
