@@ -50,7 +50,7 @@ def test_a_best_effort_subscription_is_made_anew_and_hears(
             Image, TOPIC, QoSProfile(depth=5, reliability=reliability)
         )
         probe.wait_until(lambda: silent_s(probe) >= 3, 'a silence')
-        stream = node._streams[TOPIC]
+        stream = node._configured.streams[TOPIC]
         deaf = stream._subscription
         probe.wait_until(lambda: silent_s(probe) >= 7, 'a longer one, which is still told')
         assert probe.values(TOPIC)['renewed'] == ('0' if reliable else '1')

@@ -137,7 +137,7 @@ def test_images_of_two_topics_are_worked_on_at_the_same_time(probe: Probe, recei
     ) as node:
         probe.wait_for_state('unconfigured')
         assert probe.change_state('configure')
-        try_together(node._detector._schedule)
+        try_together(node._configured.model.detector._schedule)
         assert probe.change_state('activate')
         found = [probe.detections(f'/team/{name}/detections') for name in 'ab']
         publishers = [
@@ -174,7 +174,7 @@ def test_a_second_look_and_another_model_go_with_several_engines_also_of_an_idle
     ) as node:
         probe.wait_for_state('unconfigured')
         assert probe.change_state('configure')
-        try_together(node._detector._schedule)
+        try_together(node._configured.model.detector._schedule)
         assert probe.change_state('activate')
         camera = Camera(probe)
         assert camera.ask() == ['person'] and looks[1].calls

@@ -229,14 +229,14 @@ def test_an_update_waits_for_an_inactive_node(probe: Probe) -> None:
 
 def test_a_saturated_node_compares_nothing_and_says_so(probe: Probe) -> None:
     with Update(probe, FakeEngine(person(), person())) as update:
-        waiting = type(update.node._worker._slots).has_waiting
+        waiting = type(update.node._configured.worker._slots).has_waiting
         try:
-            type(update.node._worker._slots).has_waiting = lambda _: True
+            type(update.node._configured.worker._slots).has_waiting = lambda _: True
             assert probe.set_parameter('model', NEW) == ''
             update.drive(lambda: update.values['state'] == 'shadow', 'the shadow')
             for _ in range(5):
                 update.camera.ask()
             assert 'that takes frames, and time between them' in update.told[-1].message
         finally:
-            type(update.node._worker._slots).has_waiting = waiting
+            type(update.node._configured.worker._slots).has_waiting = waiting
         update.wait('kept')

@@ -96,7 +96,7 @@ def test_removing_a_topic_does_not_wait_for_a_drawing(probe: Probe, cameras, mon
     topics = f'{KEPT},{GONE}'
     with probe.host(FakeEngine(FakeDetector()).seam, autostart=True, image_topics=topics) as node:
         probe.wait_until(cameras[GONE].get_subscription_count, 'the detector')
-        overlay = node._streams[GONE]._overlay
+        overlay = node._configured.streams[GONE]._overlay
         probe.wait_until(lambda: overlay.is_heard, 'who wants overlays')
         send(probe, cameras[GONE])
         probe.wait_until(gate.reached.is_set, 'a drawing')
@@ -105,7 +105,7 @@ def test_removing_a_topic_does_not_wait_for_a_drawing(probe: Probe, cameras, mon
         assert not gate.open.is_set()
         gate.open.set()
         assert probe.change_state('deactivate')
-        assert node._worker is None
+        assert node._configured.worker is None
     probe.node.destroy_subscription(overlays)
 
 
@@ -116,7 +116,8 @@ def test_the_last_detections_of_a_removed_topic_can_still_be_read(probe, cameras
     with Probe() as reader, probe.host(engine, autostart=True, image_topics=topics) as node:
         probe.wait_until(cameras[GONE].get_subscription_count, 'the detector')
         found = reader.detections('/gone/detections')
-        probe.wait_until(node._streams[GONE]._detections.get_subscription_count, 'who reads')
+        publisher = node._configured.streams[GONE]._detections
+        probe.wait_until(publisher.get_subscription_count, 'who reads')
         send(probe, cameras[GONE])
         probe.wait_until(lambda: probe.counts(GONE)['processed'] == 1, 'its detections')
         assert probe.set_parameter('image_topics', KEPT) == ''

@@ -212,11 +212,13 @@ def test_several_engines_and_topics_of_a_pattern_are_asked_again_and_again(
         only_when_subscribed=True, receive=receive,
         **{f'topics.{names[1]}.idle': True},
     ) as node:
-        probe.wait_until(lambda: len(node._streams or ()) == 2, 'both topics')
+        probe.wait_until(
+            lambda: node._configured and len(node._configured.streams) == 2, 'both topics'
+        )
         for count in range(1, 6):
             success, message = detect_once(probe)
             assert success and message.count('0 detections') == 2, message
-            counts = [stream.statistics.counts() for stream in node._streams.values()]
+            counts = [stream.statistics.counts() for stream in node._configured.streams.values()]
             assert [each.processed for each in counts] == [count, count]
     for camera in cameras:
         camera.close()

@@ -43,14 +43,15 @@ def test_what_the_middleware_refuses_is_a_refusal_and_all_is_as_before(probe: Pr
     taken = other.create_subscription(String, '/taken/detections', print, 10)
     with probe.host(FakeEngine(FakeDetector()).seam, autostart=True, image_topics=topic) as node:
         camera = probe.publisher(topic)
-        stream = node._streams[topic]
+        stream = node._configured.streams[topic]
         probe.wait_until(
             lambda: camera.publish(probe.stamp(Image())) or stream.statistics.counts().failed,
             'a frame',
         )
         reason = probe.set_parameter('image_topics', '/new/image_raw, /taken/image_raw')
         assert '/taken/image_raw' in reason or '/taken/detections' in reason
-        assert list(node._streams) == [topic] and node._streams[topic] is stream
+        assert list(node._configured.streams) == [topic]
+        assert node._configured.streams[topic] is stream
         assert not probe.node.count_publishers('/new/detections')
         failed = stream.statistics.counts().failed
         probe.wait_until(
@@ -77,10 +78,10 @@ def test_a_middleware_that_refuses_late_brings_back_what_was_left(
             return create(kind, name, *more, **named)
 
         monkeypatch.setattr(node, 'create_publisher', create_some)
-        stream = node._streams[topic]
+        stream = node._configured.streams[topic]
         reason = probe.set_parameter('image_topics', '/good/image_raw, /bad/image_raw')
         assert 'the middleware refuses it: RuntimeError: no more endpoints' in reason
-        assert dict(node._streams) == {topic: stream}
+        assert dict(node._configured.streams) == {topic: stream}
         probe.wait_until(camera.get_subscription_count, 'the subscription')
         probe.wait_until(lambda: probe.node.count_publishers('/late/detections'), 'its output')
         probe.wait_until(lambda: not probe.node.count_publishers('/good/detections'), 'no other')
@@ -127,7 +128,7 @@ def test_a_name_that_ros_does_not_have_is_passed_over(
         probe.wait_until(
             lambda: 'is no topic name' in probe.summary('/dds/cam-1/image')[0], 'the status'
         )
-        assert list(node._streams) == ['/dds/image_raw']
+        assert list(node._configured.streams) == ['/dds/image_raw']
         assert probe.values().get('callbacks failed') is None
     probe.node.destroy_publisher(camera)
 

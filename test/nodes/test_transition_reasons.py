@@ -53,9 +53,9 @@ def test_activate_tells_and_may_be_tried_again(
 ) -> None:
     assert probe.change_state('configure')
     with monkeypatch.context() as patch:
-        patch.setattr(node._streams, 'subscribe', defect)
+        patch.setattr(node._configured.streams, 'subscribe', defect)
         assert not probe.change_state('activate')
-    assert probe.state() == 'inactive' and node._worker is None
+    assert probe.state() == 'inactive' and node._configured.worker is None
     wait_for(probe, "cannot activate: KeyError: 'weights'")
     assert probe.change_state('activate')
     wait_for(probe, 'active')
@@ -65,12 +65,13 @@ def test_deactivate_tells_and_frees_everything(
     probe: Probe, node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert probe.change_state('configure') and probe.change_state('activate')
+    configured = node._configured
     with monkeypatch.context() as patch:
-        patch.setattr(node._streams, 'close', defect)
+        patch.setattr(configured.streams, 'close', defect)
         assert not probe.change_state('deactivate')
     assert probe.state() == 'unconfigured'
     wait_for(probe, "cannot deactivate: KeyError: 'weights'")
-    assert node._streams is None and node._detector is None
+    assert node._configured is None and not configured.streams and configured.model is None
     assert not any(each.name == 'detection_worker' for each in threading.enumerate())
 
 
@@ -78,11 +79,13 @@ def test_what_cannot_be_freed_leaves_the_rest_to_be_freed(
     probe: Probe, node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert probe.change_state('configure') and probe.change_state('activate')
-    monkeypatch.setattr(node._worker, 'stop', defect)
-    monkeypatch.setattr(node._detector, 'close', defect)
+    configured = node._configured
+    monkeypatch.setattr(configured.worker, 'stop', defect)
+    monkeypatch.setattr(configured.model.detector, 'close', defect)
     assert probe.change_state('shutdown_active')
     assert probe.state() == 'finalized'
-    assert node._streams is None and node._detector is None and node._worker is None
+    assert node._configured is None
+    assert not configured.streams and configured.model is None and configured.worker is None
     assert failures_of(node).count == 2
 
 
@@ -98,7 +101,7 @@ def test_a_defect_while_a_built_model_is_taken_up_is_told(
     probe.wait_until(
         lambda: probe.summary()[0].startswith("no detector: KeyError: 'weights'"), 'the reason'
     )
-    assert node._detector is None and not node._loading.progress()
+    assert node._configured.model is None and not node._loading.progress()
 
 
 def test_a_value_that_was_wrong_at_start_can_be_mended(probe: Probe, engine: FakeEngine) -> None:

@@ -16,11 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 from functools import partial
-import time
 import traceback
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -31,8 +30,9 @@ from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.tracks.tracking import TrackSet
 from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import DeviceLostError, SettingError, Yolov7TrtError
-from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, choose_receive, DirectTake
+from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, choose_receive
 from yolov7_trt_ros.nodes.callback_net import failures_of
+from yolov7_trt_ros.nodes.detector.configured import Configured, LoadedModel
 from yolov7_trt_ros.nodes.detector.detector_status import node_status
 from yolov7_trt_ros.nodes.detector.faults import Faults
 from yolov7_trt_ros.nodes.detector.labels import LatchedLabels
@@ -42,7 +42,7 @@ from yolov7_trt_ros.nodes.detector.more_engines import MoreEngines
 from yolov7_trt_ros.nodes.detector.pause_energy import PauseEnergy
 from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_over_builds
 from yolov7_trt_ros.nodes.detector.single_shot import SingleShot
-from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector.worker import DetectionWorker, FrameSource
 from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.nodes.detector_parameters.look import look_options
 from yolov7_trt_ros.nodes.detector_parameters.tile import tile_options
@@ -58,15 +58,8 @@ from yolov7_trt_ros.nodes.detector_parameters.topic import (
 from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
-from yolov7_trt_ros.nodes.images.pulled_images import PulledImages
-from yolov7_trt_ros.nodes.images.pushed_images import PushedImages
-from yolov7_trt_ros.nodes.images.stream_set import stream_set, StreamSet
+from yolov7_trt_ros.nodes.images.stream_set import stream_set
 from yolov7_trt_ros.nodes.images.topic_plan import WantedTopics
-from yolov7_trt_ros.nodes.images.topic_status import (
-    passed_over_statuses,
-    removed_facts,
-    topic_status,
-)
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     held_parameters,
@@ -86,6 +79,7 @@ _WARN_PERIOD_S = 5.0
 _PROGRESS_PERIOD_S = 10.0
 _LAST_WORDS_S = 1
 _REASON_CHARACTERS = 2000
+_ACTIVE = ('activating', 'active')  # labels of rclpy's
 DEVICE_LOST_EXIT_CODE = 3
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
@@ -121,21 +115,15 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         # What is not declared is refused by `may_have`, but for the parameters of topics.
         super().__init__('detector', allow_undeclared_parameters=True, **node_arguments)
         engine = engine or Engine()
-        self._detector: Detector | None = None
-        self._settings: parameters.NodeSettings | None = None
-        self._streams: StreamSet | None = None
-        self._worker: DetectionWorker | None = None
-        self._direct: DirectTake | None = None
-        self._receive = ''  # what diagnostics tell of it
+        self._configured: Configured | None = None
         self._labels = LatchedLabels(self)
         self._tracks = TrackSet()  # for the node's life: no id is given twice
         self._faults = Faults(self.get_logger())
-        self._state = 'unconfigured'
         self._pause_energy = PauseEnergy(power)
         self._single_shot = SingleShot(self, self._begin_single_shot, self._end_single_shot)
         self._updates = ModelUpdates(self, engine, self._on_serving, self._hold_model)
         self._more = MoreEngines(self, engine)
-        self._loading = ModelLoading(self, engine, self._use_detector, self._on_load_failure)
+        self._loading = ModelLoading(self, engine, self._on_built, self._on_load_failure)
         self._namesakes = Namesakes(self)
         self._at_end = contextlib.ExitStack()  # what else is closed with the node
         declare_parameters(self, parameters.PARAMETERS)
@@ -158,48 +146,45 @@ class DetectorNode(SteadyParameters, LifecycleNode):
                 0.0, self._autostart, clock=steady_clock()
             )
         else:
-            self._tell_what_to_do()
+            self._log_how_to_start()
 
     # Lifecycle ---------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, or start to build its plan; FAILURE says why in the log."""
         self._faults.forget()
-        answer = self._attempt('configure', self._configure, FAILURE)
+        answer = self._run_transition('configure', self._configure, FAILURE)
         if answer != SUCCESS:
             self._release()
         return answer
 
     def _configure(self) -> None:
         values = read_parameters(self, parameters.PARAMETERS)
-        self._direct, self._receive = choose_receive(self, values['receive'])
-        if values['receive'] == AUTO and self._direct is None:
-            self.get_logger().info(f'images are received through rclpy, {self._receive}')
-        self._streams = stream_set(self, values, self._faults.note_frame_error)
-        self._load_model(values | self._trusted.files_to_open(values))
-        self._state = 'inactive'
+        direct, receive = choose_receive(self, values['receive'])
+        if values['receive'] == AUTO and direct is None:
+            self.get_logger().info(f'images are received through rclpy, {receive}')
+        self._configured = Configured(
+            self, stream_set(self, values, self._faults.note_frame_error), direct, receive,
+            new_worker=self._new_worker,
+            pause_reason=lambda: '' if self._is_active else self._state,
+        )
+        self._load_model(self._configured, values | self._trusted.files_to_open(values))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and subscribe, if the model is there."""
-        answer = self._attempt('activate', self._activate, FAILURE)
-        if answer != SUCCESS:
-            self._stop_worker()
-            self._state = 'inactive'
+        answer = self._run_transition('activate', self._start_if_loaded, FAILURE)
+        if answer != SUCCESS and self._configured is not None:
+            self._configured.stop()
         return answer
-
-    def _activate(self) -> None:
-        self._state = 'active'
-        if self._detector is not None:
-            self._start_worker(self._detector)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and finish the frame in work."""
-        return self._attempt('deactivate', self._deactivate, ERROR)
+        return self._run_transition('deactivate', self._deactivate, ERROR)
 
     def _deactivate(self) -> None:
-        self._faults.note_worker(self._worker)
-        self._stop_worker()
-        self._state = 'inactive'
+        if self._configured is not None:
+            self._faults.note_worker(self._configured.worker)
+            self._configured.stop()
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop a build, free the model and take the publishers down."""
@@ -212,7 +197,6 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         """Free everything, from any state."""
         self._faults.fault = ''
         self._release()
-        self._state = 'finalized'
         return SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -228,10 +212,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._at_end.close()
         super().destroy_node()
 
-    def _attempt(
+    def _run_transition(
         self, what: str, work: Callable[[], None], otherwise: TransitionCallbackReturn
     ) -> TransitionCallbackReturn:
-        """Do the work of a transition; where that fails, say why and return `otherwise`."""
+        """Do the work of a transition; if that fails, log why and return `otherwise`."""
         try:
             work()
         except Exception as exc:  # rclpy drops it, and the reason with it
@@ -249,16 +233,25 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         if self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
-    def _tell_what_to_do(self) -> None:
+    def _log_how_to_start(self) -> None:
         name = self.get_fully_qualified_name()
         self.get_logger().info(
             f'lifecycle node, unconfigured: detects nothing until `ros2 lifecycle set {name} '
             'configure` and then `activate`; to have that done at start: -p autostart:=true'
         )
 
+    @property
+    def _state(self) -> str:
+        """Return the label of rclpy's lifecycle state, or of the transition under way."""
+        return str(self._state_machine.current_state[1])
+
+    @property
+    def _is_active(self) -> bool:
+        return self._state in _ACTIVE
+
     # Model -------------------------------------------------------------------------------------
 
-    def _load_model(self, values: dict[str, Any]) -> None:
+    def _load_model(self, configured: Configured, values: dict[str, Any]) -> None:
         """Open the detector, or start to build its plan if it lacks one and may be built."""
         options = parameters.detector_options(values)
         engine = self._loading.engine_for(tile_options(values), look_options(values))
@@ -266,11 +259,16 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         may_build = values['on_plan_mismatch'] == parameters.REBUILD
         detector = self._loading.open(engine, options, may_build=may_build)
         if detector is not None:
-            self._use_detector(detector)
+            self._use_detector(configured, detector)
+
+    def _on_built(self, detector: Detector) -> None:
+        """Take a detector that was opened after its plan was built."""
+        if self._configured is not None:
+            self._use_detector(self._configured, detector)
 
     def _on_load_failure(self, error: Exception, plan_reason: str) -> None:
         """Note why there is no detector after a build."""
-        self._close_detector()
+        self._close_model(self._configured)
         if isinstance(error, DeviceLostError):
             self._faults.note(f'no detector, restart the node: {error}', device_lost=True)
         else:
@@ -279,29 +277,39 @@ class DetectorNode(SteadyParameters, LifecycleNode):
                 f'(a plan was needed: {plan_reason})'
             )
 
-    def _use_detector(self, detector: Detector) -> None:
+    def _use_detector(self, configured: Configured, detector: Detector) -> None:
         """Publish what the model is, and detect if the node is active."""
         with contextlib.ExitStack() as opened:  # closed where any of this fails
             opened.callback(detector.close)
             values = read_parameters(self, parameters.PARAMETERS)
-            self._settings = self._node_settings(values, detector.spec.class_names)
+            settings = self._node_settings(values, detector.spec.class_names)
             self._warn_of_idle_topics(values, held_values(self))
             bank = self._updates.use(detector, values['model'], parameters.update_limits(values))
             opened.pop_all()
             opened.callback(bank.close)  # which closes the detector
             named = values | self._trusted.files_to_open(values)
-            self._detector = self._more.join(bank, named, self._trusted)
+            whole = self._more.join(bank, named, self._trusted)
+            configured.model = LoadedModel(whole, settings)
             opened.pop_all()
-        if self._state == 'active':
-            self._start_worker(self._detector)
+        if self._is_active:
+            self._start_if_loaded()
+
+    def _start_if_loaded(self) -> None:
+        """Start to detect, if the model is open."""
+        configured = self._configured
+        if configured is not None and configured.model is not None:
+            self._faults.forget_passing()
+            configured.start(configured.model)
 
     def _on_serving(self, model: OpenModel) -> None:
         """Say what the model is that serves from now on, and take settings for its classes."""
         spec, name = model.detector.spec, model.model.name
         values = held_parameters(self, parameters.PARAMETERS)
-        with contextlib.suppress(SettingError):  # told when it was set; ids are moved by name
-            self._settings = self._node_settings(values, spec.class_names)
-        self._labels.publish(model, self._current_settings().default.detect.score_threshold)
+        loaded = self._configured.model if self._configured is not None else None
+        if loaded is not None:  # another model than the first
+            with contextlib.suppress(SettingError):  # refused when set; ids are moved by name
+                loaded.settings = self._node_settings(values, spec.class_names)
+        self._labels.publish(model, values['score_threshold'])
         log = self.get_logger()
         log.info(
             f'model {name}: {spec.layout.value} output, {len(spec.class_names)} class names, '
@@ -323,87 +331,59 @@ class DetectorNode(SteadyParameters, LifecycleNode):
                     throttle_duration_sec=_WARN_PERIOD_S,
                 )
 
-    def _start_worker(self, detector: Detector) -> None:
-        self._stop_worker()  # a single shot may have started one
-        self._faults.forget_passing()
-        assert self._streams is not None  # set by on_configure
-        images: PulledImages | PushedImages = PushedImages(self)
-        if self._direct is not None:
-            images = PulledImages(self, self._direct)
-        self._worker = self._more.new_worker(
-            detector, self._updates, images, self._current_settings, self._faults.note_frame_error,
+    def _new_worker(
+        self, detector: Detector, images: FrameSource,
+        settings: Callable[[], parameters.NodeSettings],
+    ) -> DetectionWorker:
+        return self._more.new_worker(
+            detector, self._updates, images, settings, self._faults.note_frame_error,
             self.context.ok, failures_of(self).note, self._updates.answered, self._tracks,
         )
-        self._worker.start()
-        self._limit_streams()
-        self._streams.subscribe(images)
-
-    def _limit_streams(self) -> None:
-        """Let frames through or hold them back, by topic, as settings, state and listeners are."""
-        if self._streams is not None and self._settings is not None:
-            self._streams.limit(lambda topic: self._current_settings().of(topic).limits,
-                                self._pause_reason)
-
-    def _pause_reason(self, stream: ImageStream) -> str:
-        if self._state != 'active':
-            return self._state
-        return self._current_settings().pause_reason(stream)
 
     def _begin_single_shot(self) -> Mapping[str, ImageStream] | str:
         """Return the streams of a node that is ready to detect in them, or why it is not."""
-        self._faults.note_worker(self._worker)
-        if self._detector is None or self._streams is None:
+        configured = self._configured
+        if configured is not None:
+            self._faults.note_worker(configured.worker)
+        if configured is None or configured.model is None:
             reason = self._faults.fault or self._loading.progress()
             return reason or f'no model is loaded: the node is {self._state}'
         if self._faults.fault:
             return self._faults.fault
-        if self._worker is None:
-            self._start_worker(self._detector)
-            self._streams.follow()  # topics of patterns
-        streams = dict(self._streams)
-        return streams or 'there is no image topic at present'
+        if configured.worker is None:
+            self._start_if_loaded()
+            configured.streams.follow()  # topics of patterns
+        return dict(configured.streams) or 'there is no image topic at present'
 
     def _end_single_shot(self) -> None:
-        if self._state == 'inactive':
-            self._stop_worker()
+        if self._configured is not None and not self._is_active:
+            self._configured.stop()
 
-    def _stop_worker(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None and self._streams is not None:
-            try:
-                self._streams.close()
-            finally:
-                worker.stop()
-
-    def _close_detector(self) -> None:
-        detector, self._detector = self._detector, None
+    def _close_model(self, configured: Configured | None) -> None:
         self._more.forget()
-        if detector is not None:
+        if configured is not None and configured.model is not None:
+            detector, configured.model = configured.model.detector, None
             detector.close()
         self._updates.close()
 
     def _release(self) -> None:
-        """Free everything; what fails at that leaves the rest to be freed all the same."""
-        for step in (
-            self._loading.stop, self._stop_worker, self._destroy_streams, self._labels.destroy,
-            self._close_detector, self._pause_energy.stop,
-        ):
+        """Free everything; a step that fails is noted, and the next ones are done all the same."""
+        configured, self._configured = self._configured, None
+        steps: dict[str, Callable[[], object]] = {'the build': self._loading.stop}
+        if configured is not None:
+            steps |= {'the worker': configured.stop, 'topics': configured.streams.destroy}
+        steps |= {
+            'labels': self._labels.destroy,
+            'the model': partial(self._close_model, configured),
+            'the power meter': self._pause_energy.stop,
+        }
+        for what, free in steps.items():
             try:
-                step()
+                free()
             except Exception as exc:  # of the engine or of ROS
-                failures_of(self).note(f'freeing ({step.__name__.strip("_")})', exc)
-        self._state = 'unconfigured'
-
-    def _destroy_streams(self) -> None:
-        streams, self._streams = self._streams, None
-        if streams is not None:
-            streams.destroy()
+                failures_of(self).note(f'freeing {what}', exc)
 
     # Parameters --------------------------------------------------------------------------------
-
-    def _current_settings(self) -> parameters.NodeSettings:
-        assert self._settings is not None  # set by on_configure
-        return self._settings
 
     def _node_settings(
         self, values: Mapping[str, Any], class_names: Sequence[str]
@@ -433,33 +413,36 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _change(self, changes: dict[str, Any]) -> None:
         before = held_parameters(self, parameters.PARAMETERS)
+        configured = self._configured
         checked = parameters.check_changes(
-            changes, before, configured=self._state in ('inactive', 'active'),
-            updatable=self._updates.may_become(changes.get('model'), self._state == 'active'),
+            changes, before, configured=configured is not None,
+            updatable=self._updates.may_become(changes.get('model'), self._is_active),
         )
         self._trusted.check(checked)
         values = before | checked
         if 'engines' in checked:
             self._more.check(values, self._trusted)
         of_topics = changed_values(self, changes, values['image_topics'])
-        updates = self._state in ('inactive', 'active') and values['model'] != before['model']
+        updates = configured is not None and values['model'] != before['model']
         if updates:
             self._updates.check(values['model'])
-        detector, settings = self._detector, self._settings
         # Without a model yet, `_use_detector` reads them when it has come.
-        if detector is not None:
-            settings = parameters.node_settings(values, detector.spec.class_names, of_topics)
-            if self._streams is not None and any(name.endswith('_zones') for name in changes):
-                self._streams.check_zones(lambda topic: settings.of(topic).zones)
+        loaded = configured.model if configured is not None else None
+        new = None
+        if configured is not None and loaded is not None:
+            names = loaded.detector.spec.class_names
+            new = settings = parameters.node_settings(values, names, of_topics)
+            if any(name.endswith('_zones') for name in changes):
+                configured.streams.check_zones(lambda topic: settings.of(topic).zones)
         topics = self._check_topics(checked, values)
         if updates:
             self._update_model(values, of_topics)
-        if topics is not None and self._streams is not None:
-            self._streams.set_topics(topics)
-        self._settings = settings
-        if detector is not None:
+        if configured is not None and topics is not None:
+            configured.streams.set_topics(topics)
+        if configured is not None and loaded is not None and new is not None:
+            loaded.settings = new
             self._updates.limit(parameters.update_limits(values))
-        self._limit_streams()
+            configured.limit()
         if topics is not None:
             self._warn_of_idle_topics(values, of_topics)
 
@@ -492,33 +475,36 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     ) -> WantedTopics | None:
         """Return other topics, None where they stay; before configure look at names alone."""
         names = [spec.name for spec in parameters.TOPIC_PARAMETERS if spec.name in changes]
-        if self._streams is None:
+        if self._configured is None:
             for name in names:
                 resolve_names(self, name, values[name])
         elif names:
-            return self._streams.check(values['image_topics'], values['detections_topics'])
+            return self._configured.streams.check(
+                values['image_topics'], values['detections_topics']
+            )
         return None
 
     # Health ------------------------------------------------------------------------------------
 
-    def _follow(self) -> None:
+    def _sync_with_graph(self, configured: Configured) -> None:
         try:
-            if self._streams is not None:
-                self._streams.follow()
-            if self._worker is not None and self._streams is not None:
-                self._limit_streams()
-                self._updates.keep_topics([topic for topic, _ in self._streams.items()])
+            configured.sync_with_graph()
+            if configured.worker is not None:
+                self._updates.keep_topics(list(configured.streams))
         except Exception as exc:  # of the middleware: diagnostics must go on all the same
             failures_of(self).note('looking for publishers', exc)
 
     def _every_second(self) -> None:
-        self._follow()
+        configured = self._configured
+        if configured is not None:
+            self._sync_with_graph(configured)
         self._updates.tick()
-        self._faults.note_worker(self._worker)
-        self._watch_energy()
+        if configured is not None:
+            self._faults.note_worker(configured.worker)
+            self._watch_energy(configured)
         message = DiagnosticArray(status=[
             self._node_status(), *self._updates.diagnostics(), *self._more.diagnostics(),
-            *self._topic_statuses(),
+            *(configured.topic_statuses() if configured is not None else ()),
         ])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
@@ -527,12 +513,12 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         if self._faults.device_lost and ends:
             self._leave()
 
-    def _watch_energy(self) -> None:
+    def _watch_energy(self, configured: Configured) -> None:
         """Have the energy of work and of pauses measured, where there may be pauses."""
-        streams = self._streams if self._worker is not None and self._state == 'active' else None
+        works = configured.worker is not None and self._is_active
         self._pause_energy.tick(
-            [] if streams is None else list(streams.values()),
-            may_pause=self._settings is not None and self._settings.may_pause,
+            list(configured.streams.values()) if works else [],
+            may_pause=configured.model is not None and configured.model.settings.may_pause,
         )
 
     def _leave(self) -> None:
@@ -542,7 +528,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._diagnostics.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))
         end_process(self, code)
 
-    def _node_status(self) -> Any:
+    def _node_status(self) -> DiagnosticStatus:
+        configured = self._configured
         facts: dict[str, str] = {}
         busy = (
             self._namesakes.problem() or failures_of(self).warning() or self._prometheus.problem
@@ -550,15 +537,14 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         wire = self._updates.wire
         if wire is not None:
             facts = self._updates.facts() | {'published as': wire.form}
-        if self._worker is not None:
-            facts |= self._worker.facts()
-            busy = self._worker.hang or busy
+        worker = configured.worker if configured is not None else None
+        if worker is not None:
+            facts |= worker.facts()
+            busy = worker.hang or busy
         if self._loading.look:
             facts.setdefault('second look', self._loading.look)
-        if self._streams is not None:
-            facts['receive'] = self._receive
-            facts |= removed_facts(self._streams.removed_counts())
-            facts |= self._pause_energy.facts()
+        if configured is not None:
+            facts |= configured.facts() | self._pause_energy.facts()
         if progress := self._loading.progress():
             busy = progress
             self.get_logger().info(busy, throttle_duration_sec=_PROGRESS_PERIOD_S)
@@ -571,15 +557,6 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             error=self._faults.text(),
             busy=busy,
         )
-
-    def _topic_statuses(self) -> list[Any]:
-        if self._worker is None or self._streams is None:
-            return []
-        name, settings = self.get_fully_qualified_name(), self._current_settings()
-        return [
-            topic_status(name, stream, settings.of(topic).zones, time.monotonic_ns())
-            for topic, stream in self._streams.items()
-        ] + passed_over_statuses(name, self._streams.passed_over)
 
 
 def _reason(error: BaseException) -> str:
