@@ -51,6 +51,7 @@ from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.images.frame_statistics import Counts, TopicStatistics
 from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
+from yolov7_trt_ros.records import to_record
 from yolov7_trt_ros.report.bench.machine_load import read_load
 
 SHARES = (0.7, 1.3, 2.2)
@@ -109,7 +110,7 @@ class Row:
             team = {'state': self.detector.text(), 'engines': self.detector.engine_texts()}
         return {
             'images_per_s': round(counts.processed / seconds, 2),
-            'latency_ms': percentiles_ms(latencies).as_record(),
+            'latency_ms': to_record(percentiles_ms(latencies)),
             'counts': {name: value for name, value in vars(counts).items() if value},
             **team,
         }

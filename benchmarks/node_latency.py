@@ -43,6 +43,7 @@ from yolov7_trt_ros.core.latency import percentiles_ms
 from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.engine.options import BACKENDS, MEMORIES, PRECISIONS
 from yolov7_trt_ros.nodes.process import process_setup
+from yolov7_trt_ros.records import to_record
 
 WARM_UP_S, DRAIN_S, MATCH_S, STOP_S = 2.0, 2.5, 30.0, 30.0
 STAGE_WINDOW, ERROR = 512, b'\2'  # of the node's percentiles; level of a status
@@ -159,7 +160,7 @@ class Listener:
         over = min(STAGE_WINDOW, int(values.get('processed', 0)))
         return arrived_ns, {
             'sent': len(sent_ns), 'received': len(boxes), 'lost': len(sent_ns) - len(boxes),
-            'latency_ms': percentiles_ms(latencies_ns).as_record(),
+            'latency_ms': to_record(percentiles_ms(latencies_ns)),
             'images_per_batch': float(values.get('images per batch', 0.0)),
             'boxes_per_frame': round(sum(boxes) / max(1, len(boxes)), 2),
             'node_counts_with_warm_up': {k: int(v) for k, v in values.items() if v.isdigit()},
@@ -239,7 +240,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Frames]]:
     latencies_ns = [arrived - sent for each, _ in results for sent, arrived in each.items()]
     return {
         'node': listener.statuses['/detector: detector'][2], 'node_cpu_percent': cpu_percent,
-        'latency_ms': percentiles_ms(latencies_ns).as_record(),
+        'latency_ms': to_record(percentiles_ms(latencies_ns)),
         'cameras': [each for _, each in results],
     }, [(sent, arrived) for sent, (arrived, _) in zip(sent_ns, results, strict=True)]
 

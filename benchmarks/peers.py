@@ -33,6 +33,7 @@ from yolov7_trt_ros.core.detector import Detector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.latency import percentiles_ms
 from yolov7_trt_ros.errors import Yolov7TrtError
+from yolov7_trt_ros.records import to_record
 from yolov7_trt_ros.report.compare.agreement import measure_agreement
 
 SETTINGS = DetectSettings()
@@ -172,7 +173,7 @@ def measure_size(
     samples_ns = time_in_turns({name: runs[name] for name in found}, frames, count)
     return failed | {
         name: {
-            'latency_ms': percentiles_ms(samples_ns[name]).as_record(),
+            'latency_ms': to_record(percentiles_ms(samples_ns[name])),
             'boxes_per_frame': round(sum(map(len, found[name])) / len(frames), 2),
             'agreement_f1': round(measure_agreement(reference, found[name]).f1, 4),
         }

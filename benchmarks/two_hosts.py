@@ -279,6 +279,7 @@ def measure(run: Run) -> dict[str, Any]:
 def summary(sent: dict[str, Any], seen: dict[str, Any], used_s: float) -> dict[str, Any]:
     """Return counts, latency and CPU time of a run."""
     from yolov7_trt_ros.core.latency import percentiles_ms
+    from yolov7_trt_ros.records import to_record
 
     stamps_ns, values = set(sent['stamps_ns']), seen['values']
     latencies = [at - stamp for stamp, at in seen['detections'] if stamp in stamps_ns]
@@ -290,7 +291,7 @@ def summary(sent: dict[str, Any], seen: dict[str, Any], used_s: float) -> dict[s
         'sent_hz': round((len(stamps_ns) - 1) / span_s, 1),
         'lost_percent': round(100 * (1 - received / len(stamps_ns)), 1),
         'detected': len(latencies), 'reported_as_lost': int(values.get('lost', 0)),
-        'latency_ms': percentiles_ms(latencies).as_record() if latencies else None,
+        'latency_ms': to_record(percentiles_ms(latencies)) if latencies else None,
         'transport_ms': {
             each: float(values[f'transport {each} (ms)'])
             for each in ('p50', 'p99') if f'transport {each} (ms)' in values

@@ -258,8 +258,8 @@ def test_batch_sizes_are_sorted_and_once() -> None:
 def test_rows_name_files_without_their_folders() -> None:
     told = ("the plan /home/someone/x/a.plan does not fit; build: yolov7_trt build '~/m/a.onnx' "
             '-o ../out/a.plan; looked below /sys/class/powercap/x and 1/2')
-    row = publishable(BenchRow('n', 'm', Where('w'), Data(1, ''), why_not=told))
-    assert row.why_not == (
+    row = publishable(BenchRow('n', 'm', Where('w'), Data(1, ''), error=told))
+    assert row.error == (
         "the plan a.plan does not fit; build: yolov7_trt build 'a.onnx' -o a.plan; looked below "
         '/sys/class/powercap/x and 1/2'
     )
@@ -316,7 +316,7 @@ def test_energy_counters_are_shared_out_among_the_frames() -> None:
 def test_without_power_the_reason_is_told() -> None:
     work: Callable[[], int] = lambda: 1  # noqa: E731
     with pytest.raises(PowerError, match='not asked for'):
-        bench_power.SourceMeter(None, why_none='not asked for').measure(work)
+        bench_power.SourceMeter(None, error='not asked for').measure(work)
     with pytest.raises(PowerError, match='no power source.*the driver is silent'):
         bench_power.SourceMeter(CountingSource(counts=False)).measure(work)
 

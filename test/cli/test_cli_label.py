@@ -32,6 +32,7 @@ from yolov7_trt_ros.cli.work.work_folder import STATE, WorkFolder
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.records import from_record
 from yolov7_trt_ros.report.accuracy.class_renames import ClassRenames, parse_renames
 from yolov7_trt_ros.report.accuracy.label_set import FORMATS, LabelledFrame
 
@@ -264,7 +265,7 @@ def test_a_picture_that_is_replaced_meanwhile_has_no_labels_of_the_one_before(
     with WorkFolder(out, 'label', {}) as work, open_runner(args) as run:
         record = label._look(args, drives, work, run)['source']
         shutil.copy(source / 'coffee.jpg', source / 'astronaut.jpg')
-        frames = [LabelledFrame.of_record(each) for each in record['frames']]
+        frames = [from_record(LabelledFrame, each, 'a frame') for each in record['frames']]
         files = LabelFolder(work, 'coco')
         files.begin(frames, record['classes'], {})
         with pytest.raises(InputError, match='has changed since'):

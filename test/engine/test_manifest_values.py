@@ -20,7 +20,6 @@ from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec, OutputL
 from yolov7_trt_ros.engine.building.build_options import BuildOptions
 from yolov7_trt_ros.engine.building.plan_cache import rebuild_options
 from yolov7_trt_ros.engine.plan.build_target import BuildTarget
-from yolov7_trt_ros.engine.plan.manifest_values import LARGEST, Values
 from yolov7_trt_ros.engine.plan.plan_file import (
     manifest_path,
     PlanManifest,
@@ -134,12 +133,16 @@ def test_each_value_of_each_odd_type(tmp_path: Path) -> None:
     (('machine', 'gpu_name'), None, 'gpu_name: expected text'),
     (('machine',), [], 'machine: expected an object'),
     (('profiles', 0, 'minimum'), '1234', 'minimum: expected a list'),
-    (('profiles', 0, 'minimum'), [1, 3, 320], 'a profile needs'),
+    (('profiles', 0, 'minimum'), [1, 3, 320], 'minimum: expected a list of 4 values'),
+    (('profiles', 0, 'minimum'), [1, 3, 999, 320], 'a profile needs'),
+    (('plan_size_bytes',), 2**41, 'plan_size_bytes: expected a whole number within 0..'),
     (('profiles', 0, 'maximum', 0), 2**40, 'maximum: expected a whole number'),
     (('build_seconds',), float('nan'), 'build_seconds: expected a number'),
     (('spec', 'strides'), [], 'strides'),
-    (('spec', 'strides', 0), 0, 'strides: expected a whole number within 1..'),
-    (('spec', 'anchors', 0, 0), [1], 'anchors: expected pairs'),
+    (('spec', 'strides', 0), 0, 'strides: expected numbers above 0'),
+    (('spec', 'strides', 0), -1, 'strides: expected a whole number within 0..'),
+    (('spec', 'anchors', 0, 0), [1], 'anchors: expected a list of 2 values'),
+    (('spec', 'anchors', 0, 0), [1, 0], 'anchors: expected numbers above 0'),
     (('spec', 'class_names', 0), 7, 'class_names: expected text'),
     (('spec', 'boxes_are_centres'), 'no', 'boxes_are_centres: expected true or false'),
     (('spec', 'layout'), 'pose', 'pose'),
@@ -285,11 +288,3 @@ def test_a_plan_that_is_no_file(tmp_path: Path) -> None:
     zero.symlink_to('/dev/zero')
     with pytest.raises(PlanError, match='a device'):
         read_plan(zero, None)
-
-
-def test_the_limits_themselves_are_taken() -> None:
-    values = Values({'n': LARGEST, 'f': 0, 't': '', 's': [None, 0]}, 'the record')
-    assert values.whole('n') == LARGEST and values.number('f') == 0.0
-    assert values.text('t') == '' and values.sides('s') == (None, 0)
-    with pytest.raises(ValueError, match="the record has no 'gone'"):
-        values.text('gone')

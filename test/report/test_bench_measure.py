@@ -98,16 +98,16 @@ def test_events_are_timed_apart_and_with_percentiles() -> None:
     assert {len(widths) for widths in clock.shown} == {4}
     assert len({tuple(widths) for widths in clock.shown}) == 5
     assert result.energy is None
-    assert result.why_no_energy == 'no power source'
+    assert result.energy_error == 'no power source'
 
 
 def test_batches_that_a_model_does_not_take_have_a_reason() -> None:
     meter = Meter()
     result = measure_batch(FakeDetector(), PICTURES, 8, PLAN, open_clock=refused, meter=meter)
     assert (result.network, result.end_to_end, result.energy) == (None, None, None)
-    assert result.why_no_network == 'no batch of 8'
-    assert '8' in result.why_no_end_to_end
-    assert result.why_no_energy == result.why_no_end_to_end
+    assert result.network_error == 'no batch of 8'
+    assert '8' in result.end_to_end_error
+    assert result.energy_error == result.end_to_end_error
     assert not meter.frames
 
 
@@ -117,7 +117,7 @@ def test_engine_that_fails_loses_its_numbers_not_the_benchmark() -> None:
         detector, PICTURES, 1, PLAN, open_clock=lambda _: DetectorClock(), meter=Meter()
     )
     assert result.network is result.end_to_end is None
-    assert result.why_no_network == result.why_no_end_to_end == 'NaN in the output'
+    assert result.network_error == result.end_to_end_error == 'NaN in the output'
 
 
 def test_frames_of_a_batch_count_each() -> None:

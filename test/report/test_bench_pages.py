@@ -43,9 +43,9 @@ def row(name: str, ms: float, ap50: float, *, model: str = 'tiny.onnx', joules: 
         name, model, where, data, engine='TensorRT', precision='fp16', size_bytes=12_400_000,
         network_wh=(640, 640),
         batches=(
-            BatchResult(1, speed(ms), speed(ms + 1), energy, why_no_energy=why),
-            BatchResult(8, speed(ms * 4, 8), why_no_end_to_end='one image at a time',
-                        why_no_energy='one image at a time'),
+            BatchResult(1, speed(ms), speed(ms + 1), energy, energy_error=why),
+            BatchResult(8, speed(ms * 4, 8), end_to_end_error='one image at a time',
+                        energy_error='one image at a time'),
         ),
         gpu_memory_mb=812.0, accuracy=Accuracy(ap50, ap50 / 2, 326),
         measured='2025-01-01T00:00:00+00:00',
@@ -53,7 +53,7 @@ def row(name: str, ms: float, ap50: float, *, model: str = 'tiny.onnx', joules: 
 
 
 def failed(name: str, why: str, model: str = 'tiny.onnx') -> BenchRow:
-    return BenchRow(name, model, HERE, DATA, why_not=why)
+    return BenchRow(name, model, HERE, DATA, error=why)
 
 
 def bench(*rows: BenchRow, title: str = 'Tiny & <fast>') -> Bench:
@@ -108,7 +108,7 @@ def test_markdown_says_what_was_not_measured() -> None:
 
 def test_markdown_without_power_or_labels() -> None:
     bare = dataclasses.replace(row('CPU', 50.0, 0.2, joules=None), accuracy=None,
-                               why_no_accuracy='no labels were given')
+                               accuracy_error='no labels were given')
     markdown = as_markdown(bench(bare))
     assert cells(markdown, 'Summary')['CPU']['W'] == '—'
     whys = re.findall(r'no power source: none of &lt;NVML> \\\| RAPL|no labels were given',
@@ -155,7 +155,7 @@ def test_any_rows_make_pages(rows: tuple[BenchRow, ...]) -> None:
     root = parse(as_html(bench(*rows)))
     shapes = [element for element in root.iter() if element.tag.endswith(('rect', 'circle'))]
     assert all('nan' not in ''.join(shape.attrib.values()) for shape in shapes)
-    assert bool(shapes) == any(not one.why_not for one in rows)
+    assert bool(shapes) == any(not one.error for one in rows)
     assert as_markdown(bench(*rows)).startswith('# Tiny &amp; &lt;fast>\n')
 
 
@@ -232,7 +232,7 @@ def test_rows_of_different_data_are_not_joined(change: dict[str, object], what: 
 
 def test_rows_without_labels_may_join() -> None:
     bare = dataclasses.replace(
-        row('x', 1.0, 0.2, data=Data(12, 'a' * 64)), accuracy=None, why_no_accuracy='none given'
+        row('x', 1.0, 0.2, data=Data(12, 'a' * 64)), accuracy=None, accuracy_error='none given'
     )
     assert len(merge_benches([('a', FULL), ('b', bench(bare))]).rows) == 4
 

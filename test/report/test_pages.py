@@ -66,7 +66,7 @@ def compare_html(pictures: dict[tuple[str, int], SmallPicture] | None = None,
     result = compared(count=count).result((HOSTILE,))
     return compare_page.as_html(result, CompareContext(
         HOSTILE, HOSTILE, class_names=(HOSTILE,), pictures=pictures or {},
-        why_no_pictures=HOSTILE, versions={'numpy': '1'}, made='2026-01-01T00:00:00+00:00',
+        pictures_error=HOSTILE, versions={'numpy': '1'}, made='2026-01-01T00:00:00+00:00',
     ))
 
 
@@ -103,7 +103,7 @@ def bench_html(busy: str = HOSTILE, images: int = 12) -> str:
     row = BenchRow(
         HOSTILE, HOSTILE, Where(HOSTILE, {HOSTILE: HOSTILE}, {'torch': HOSTILE}, busy=busy),
         Data(12, 'a' * 64, images, 'b' * 64), engine=HOSTILE, precision=HOSTILE,
-        network_wh=(640, 640), batches=(BatchResult(1, why_no_energy=HOSTILE),),
+        network_wh=(640, 640), batches=(BatchResult(1, energy_error=HOSTILE),),
         accuracy=Accuracy(0.5, 0.3, images), facts={HOSTILE: HOSTILE},
     )
     return bench_page.as_html(Bench(HOSTILE, {HOSTILE: HOSTILE}, (row,), (HOSTILE,)))

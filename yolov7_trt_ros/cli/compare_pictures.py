@@ -23,7 +23,7 @@ class FramePictures:
     """Pictures by topic of the detections and stamp; a sentence where some are missing."""
 
     found: dict[Key, SmallPicture]
-    why_none: str = ''
+    error: str = ''
 
 
 def find_holders(args: argparse.Namespace) -> list[Path]:

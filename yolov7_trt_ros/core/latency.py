@@ -7,6 +7,8 @@ import dataclasses
 
 import numpy as np
 
+from yolov7_trt_ros.records import with_key
+
 NS_PER_MS = 1_000_000
 
 
@@ -17,11 +19,7 @@ class Percentiles:
     p50: float = 0.0
     p90: float = 0.0
     p99: float = 0.0
-    largest: float = 0.0
-
-    def as_record(self) -> dict[str, float]:
-        """Return the percentiles as a JSON-ready dict; the largest is its `max`."""
-        return {'p50': self.p50, 'p90': self.p90, 'p99': self.p99, 'max': self.largest}
+    largest: float = dataclasses.field(default=0.0, metadata=with_key('max'))
 
 
 def percentiles_ms(samples_ns: Sequence[int]) -> Percentiles:

@@ -8,7 +8,7 @@ of one node (LeakyRelu, Relu, ...) or of several (SiLU as Sigmoid and Mul, Mish)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from yolov7_trt_ros.errors import ModelFormatError
 from yolov7_trt_ros.onnx_tools.graph import Graph
 from yolov7_trt_ros.onnx_tools.model_file import load_model
+from yolov7_trt_ros.records import from_record
 
 ACTIVATIONS = (
     'LeakyRelu', 'Relu', 'Clip', 'PRelu', 'Elu', 'HardSwish', 'HardSigmoid', 'Sigmoid', 'Tanh',
@@ -72,7 +73,7 @@ class Chain:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Chain:
+    def from_record(cls, record: object) -> Chain:
         """
         Return what `to_record` gave.
 
@@ -83,19 +84,13 @@ class Chain:
 
         """
         try:
-            chain = cls(
-                str(record['kind']),
-                tuple(ChainNode(str(node['operator']), tuple(map(str, node['names'])))
-                      for node in record['nodes']),
-                tuple(map(str, record['feeds'])), tuple(map(str, record['also_read_by'])),
-                bool(record['quantised_inside']),
-            )
+            chain = from_record(cls, record, 'a chain')
             if not chain.nodes or not all(node.names for node in chain.nodes):
-                raise TypeError('a chain without nodes, or a node without names')
+                raise ValueError('a chain without nodes, or a node without names')
             return chain
-        except (KeyError, TypeError, AttributeError) as exc:
+        except ValueError as exc:
             raise ModelFormatError(
-                f'"Chains" of the layers is not what --save-layers writes ({exc!r}); save them '
+                f'"Chains" of the layers is not what --save-layers writes ({exc}); save them '
                 'again, or name the model with --onnx'
             ) from exc
 

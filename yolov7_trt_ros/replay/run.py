@@ -12,6 +12,7 @@ from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.latency import Percentiles, percentiles_ms
 from yolov7_trt_ros.core.tracks.tracking import Moment, OFF, TrackOptions, TrackSet
 from yolov7_trt_ros.errors import InferenceError
+from yolov7_trt_ros.records import to_record
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 
 _KEPT_REASONS = 20
@@ -46,10 +47,8 @@ class RunSummary:
 
     def as_record(self) -> dict[str, Any]:
         """Return the summary as a JSON-ready dict."""
-        return dataclasses.asdict(self) | {
-            'reasons': list(self.reasons),
-            'latency_ms': {stage: found.as_record() for stage, found in self.latency_ms.items()},
-        }
+        record: dict[str, Any] = to_record(self)
+        return record
 
 
 class RunCounter:

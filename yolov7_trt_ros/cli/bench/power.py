@@ -26,7 +26,7 @@ class SourceMeter:
     ----------
     source
         Where samples come from; closed by whoever opened it. None: nothing is metered.
-    why_none
+    error
         What to say then.
     interval_s
         Between two samples.
@@ -34,11 +34,11 @@ class SourceMeter:
     """
 
     def __init__(
-        self, source: TelemetrySource | None, *, why_none: str = 'no power source',
+        self, source: TelemetrySource | None, *, error: str = 'no power source',
         interval_s: float = INTERVAL_S,
     ) -> None:
         self._source = source
-        self._why_none = why_none
+        self._error = error
         self._interval_s = interval_s
 
     def measure(self, work: Callable[[], int]) -> Energy:
@@ -52,7 +52,7 @@ class SourceMeter:
 
         """
         if self._source is None:
-            raise PowerError(self._why_none)
+            raise PowerError(self._error)
         try:
             first = self._source.read()
         except PowerError as exc:

@@ -45,8 +45,8 @@ def run_rows_apart(
             command = child_command(args, given, Path(folder))
             ended = _run(command)
             row = _read_row(Path(folder), spec, context, ended)
-        if row.why_not:
-            output.warn(f'{row.name}: {row.why_not}')
+        if row.error:
+            output.warn(f'{row.name}: {row.error}')
         yield row
 
 
@@ -102,7 +102,7 @@ def _read_row(folder: Path, spec: RowSpec, context: BenchContext, ended: int) ->
         how = f'signal {-ended}' if ended < 0 else f'status {ended}'
         return publishable(dataclasses.replace(
             empty_row(spec, context),
-            why_not=f'its process ended with {how} before it had measured; what it printed is '
+            error=f'its process ended with {how} before it had measured; what it printed is '
             'above',
         ))
     return dataclasses.replace(row, where=context.where)

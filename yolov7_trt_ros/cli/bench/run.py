@@ -45,7 +45,7 @@ class BenchContext:
     data: Data
     pictures: Sequence[ImageView]
     labels: Labels | None
-    why_no_labels: str
+    labels_error: str
     batches: Sequence[int]
     plan: BenchPlan
     options: bench_rows.OpenOptions
@@ -63,8 +63,8 @@ def run_rows(specs: Sequence[RowSpec], context: BenchContext) -> Iterator[BenchR
     for number, spec in enumerate(specs, 1):
         output.say(row_heading(spec, number, len(specs), context.plan_s), file=sys.stderr)
         row = run_row(spec, context)
-        if row.why_not:
-            output.warn(f'{row.name}: {row.why_not}')
+        if row.error:
+            output.warn(f'{row.name}: {row.error}')
         yield row
 
 
@@ -94,7 +94,7 @@ def _run_row(spec: RowSpec, context: BenchContext) -> BenchRow:
             return _measured(empty, spec, opened, context)
     except _ROW_ERRORS as exc:
         return dataclasses.replace(
-            empty, why_not=' '.join(str(exc).split()) or type(exc).__name__
+            empty, error=' '.join(str(exc).split()) or type(exc).__name__
         )
 
 
@@ -110,7 +110,7 @@ def _measured(
         for batch in context.batches
     )
     gpu_memory_mb = context.gpu_memory.taken_mb() if _is_on_gpu(detector.backend) else None
-    found, why_no_accuracy = _measure_accuracy(opened, context)
+    found, accuracy_error = _measure_accuracy(opened, context)
     return dataclasses.replace(
         empty,
         name=bench_rows.row_name(spec, opened.precision),
@@ -121,7 +121,7 @@ def _measured(
         batches=batches,
         gpu_memory_mb=gpu_memory_mb,
         accuracy=found,
-        why_no_accuracy=why_no_accuracy,
+        accuracy_error=accuracy_error,
         facts=detector.facts(),
     )
 
@@ -134,7 +134,7 @@ def _measure_accuracy(
     opened: bench_rows.OpenedRow, context: BenchContext
 ) -> tuple[Accuracy | None, str]:
     if context.labels is None:
-        return None, context.why_no_labels
+        return None, context.labels_error
     try:
         return _evaluate(opened, context.labels), ''
     except Yolov7TrtError as exc:
@@ -166,16 +166,16 @@ def publishable(row: BenchRow) -> BenchRow:
     batches = tuple(
         dataclasses.replace(
             batch,
-            why_no_network=_without_folders(batch.why_no_network),
-            why_no_end_to_end=_without_folders(batch.why_no_end_to_end),
-            why_no_energy=_without_folders(batch.why_no_energy),
+            network_error=_without_folders(batch.network_error),
+            end_to_end_error=_without_folders(batch.end_to_end_error),
+            energy_error=_without_folders(batch.energy_error),
         )
         for batch in row.batches
     )
     return dataclasses.replace(
         row, batches=batches,
-        why_not=_without_folders(row.why_not),
-        why_no_accuracy=_without_folders(row.why_no_accuracy),
+        error=_without_folders(row.error),
+        accuracy_error=_without_folders(row.accuracy_error),
         facts={name: _without_folders(text) for name, text in row.facts.items()},
     )
 

@@ -14,6 +14,7 @@ from yolov7_trt_ros.cli.fleet.drives import plain_part
 from yolov7_trt_ros.cli.work.frame_journal import FrameJournal
 from yolov7_trt_ros.errors import InferenceError, InputError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.records import to_record
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detections import Detections
@@ -225,7 +226,7 @@ class _Looker:
         record = kept.get(key)
         if record is None:
             try:
-                record = self._label(item, name).as_record()
+                record = to_record(self._label(item, name))
             except InferenceError as exc:
                 record = {'error': f'{item.source} frame {item.index}: {exc}'}
             kept.add(key, record)

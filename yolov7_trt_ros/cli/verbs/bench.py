@@ -161,7 +161,7 @@ def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchC
     if interrupted:
         output.warn(f'interrupted after {len(bench.rows)} of {len(specs)} rows; those are kept')
         return exit_status.INTERRUPTED
-    return 0 if any(not row.why_not for row in bench.rows) else 1
+    return 0 if any(not row.error for row in bench.rows) else 1
 
 
 def _measure_alone(bench: Bench, folder: Path) -> int:
@@ -212,11 +212,11 @@ def _open_context(args: argparse.Namespace, stack: contextlib.ExitStack) -> Benc
     folder = expand_home(args.images)
     annotations = args.annotations and expand_home(args.annotations)
     pictures, data = bench_setup.load_pictures(folder, warn)
-    labels, why_no_labels = bench_setup.try_labels(
+    labels, labels_error = bench_setup.try_labels(
         annotations, folder, args.limit, allow_missing=args.allow_missing, warn=warn
     )
     if labels is None and annotations is not None:
-        warn(why_no_labels)
+        warn(labels_error)
     if labels is not None:
         data = dataclasses.replace(
             data, labelled=len(labels.images), labels_sha256=labels.sha256
@@ -224,10 +224,10 @@ def _open_context(args: argparse.Namespace, stack: contextlib.ExitStack) -> Benc
     gpu_memory = GpuMemory()
     stack.callback(gpu_memory.close)
     source = _open_source(args.power, stack)
-    meter = SourceMeter(source, why_none='no power source: --power none')
+    meter = SourceMeter(source, error='no power source: --power none')
     return BenchContext(
         where=read_where(source, idle_watts=_idle_watts(meter, args), busy=busy),
-        data=data, pictures=pictures, labels=labels, why_no_labels=why_no_labels,
+        data=data, pictures=pictures, labels=labels, labels_error=labels_error,
         batches=batches, plan=BenchPlan(args.seconds),
         options=OpenOptions(
             args.size, args.threads, batches[-1], CheckpointOptions.of(args)

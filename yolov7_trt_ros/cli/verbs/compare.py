@@ -160,7 +160,7 @@ def _run(args: argparse.Namespace) -> int:
         pictures = read_pictures(result.worst, holders)
         _write_page(args, result, CompareContext(
             str(args.reference), str(args.new), settings, limits, len(bags.damaged),
-            tuple(bags.class_ids), pictures.found, pictures.why_none, record['versions'],
+            tuple(bags.class_ids), pictures.found, pictures.error, record['versions'],
             output.now(),
         ))
     return 0 if record['within_limits'] else 1

@@ -126,6 +126,7 @@ def _class_map(text: str) -> dict[str, str]:
 
 def _run(args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder) -> int:
     from yolov7_trt_ros.cli.fleet.label_folder import LabelFolder
+    from yolov7_trt_ros.records import from_record
     from yolov7_trt_ros.report.accuracy.label_set import hardest_first, LabelledFrame
 
     files = LabelFolder(work, args.format)
@@ -138,7 +139,8 @@ def _run(args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder)
         if not usable:
             raise InputError(f'nothing to label: {next(iter(looked.values()))["error"]}')
         frames = hardest_first([
-            LabelledFrame.of_record(each) for record in usable for each in record['frames']
+            from_record(LabelledFrame, each, 'a frame')
+            for record in usable for each in record['frames']
         ])[:args.most]
         files.begin(frames, usable[0]['classes'], _info(args, usable[0]['backend']))
         facts = {name: record['facts'] for name, record in looked.items()}

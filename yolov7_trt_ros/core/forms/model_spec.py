@@ -7,6 +7,7 @@ import dataclasses
 import enum
 
 from yolov7_trt_ros.errors import ModelLayoutError
+from yolov7_trt_ros.records import with_key
 
 Anchors = tuple[tuple[tuple[float, float], ...], ...]
 """Width and height in network pixels: [head][anchor], heads from the smallest stride up."""
@@ -129,7 +130,7 @@ class ModelSpec:
 
     """
 
-    image: TensorInfo
+    image: TensorInfo = dataclasses.field(metadata=with_key('input'))
     layout: OutputLayout
     outputs: tuple[str, ...]
     class_names: tuple[str, ...]

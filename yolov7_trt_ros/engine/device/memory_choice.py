@@ -16,11 +16,12 @@ import hashlib
 import json
 from pathlib import Path
 import statistics
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.engine.plan.owner import MEMORY_CHOICE, read_own_file
 from yolov7_trt_ros.errors import ModelFormatError, UntrustedPlanError
+from yolov7_trt_ros.records import from_record
 
 MARGIN = 0.15
 """What another strategy has to save, as a share of the usual one's cost."""
@@ -129,9 +130,14 @@ class KeptChoice:
         try:
             octets = read_own_file(self.path, what=MEMORY_CHOICE, most_bytes=_MOST_BYTES)
             record = json.loads(octets)
+            choice = from_record(MemoryChoice, record, 'the choice')
         except (OSError, UntrustedPlanError, ModelFormatError, ValueError, RecursionError):
             return None
-        return self._read(record, possible)
+        if record.get('format') != _FORMAT or record.get('machine') != self._machine:
+            return None
+        if choice.strategy not in possible:
+            return None
+        return dataclasses.replace(choice, why=f'{choice.why.removesuffix(_KEPT)}{_KEPT}')
 
     def save(self, choice: MemoryChoice) -> None:
         """Keep a clear choice; a folder that cannot be written costs the time to measure anew."""
@@ -142,17 +148,3 @@ class KeptChoice:
             atomic_write(self.path, (json.dumps(record, indent=1) + '\n').encode())
         except OSError:
             return
-
-    def _read(self, record: Any, possible: Sequence[str]) -> MemoryChoice | None:
-        if not isinstance(record, dict) or record.get('format') != _FORMAT:
-            return None
-        strategy, why, medians_ms = (record.get(key) for key in ('strategy', 'why', 'medians_ms'))
-        if not (isinstance(strategy, str) and isinstance(why, str)):
-            return None
-        if record.get('machine') != self._machine or strategy not in possible:
-            return None
-        if not isinstance(medians_ms, dict) or not all(
-            isinstance(number, float) for number in medians_ms.values()
-        ):
-            return None
-        return MemoryChoice(strategy, medians_ms, f'{why.removesuffix(_KEPT)}{_KEPT}')

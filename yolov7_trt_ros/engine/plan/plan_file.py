@@ -16,20 +16,13 @@ import json
 from pathlib import Path
 import reprlib
 import shlex
-from typing import Any, cast
+from typing import Annotated, Any
 
 from yolov7_trt_ros.atomic_file import staged_file
-from yolov7_trt_ros.core.forms.model_spec import (
-    check_input,
-    LabelledColumns,
-    ModelSpec,
-    OutputLayout,
-    TensorInfo,
-)
+from yolov7_trt_ros.core.forms.model_spec import check_input, ModelSpec
 from yolov7_trt_ros.engine.plan.build_target import BuildTarget
-from yolov7_trt_ros.engine.plan.manifest_values import Values
 from yolov7_trt_ros.engine.plan.owner import MANIFEST, read_own_file
-from yolov7_trt_ros.engine.plan.shape_range import format_shape, Shape, ShapeRange
+from yolov7_trt_ros.engine.plan.shape_range import format_shape, ShapeRange
 from yolov7_trt_ros.engine.plan.weight_table import WeightTable
 from yolov7_trt_ros.errors import (
     BuildError,
@@ -39,10 +32,12 @@ from yolov7_trt_ros.errors import (
     PlanMissingError,
     SettingError,
 )
+from yolov7_trt_ros.records import from_record, Limits, to_record
 
 _FORMAT = 1
 _LARGEST_MANIFEST_BYTES = 1 << 22
 _LARGEST_PLAN_BYTES = 1 << 40
+_LIMITS = Limits(0, 2**31 - 1, strict_text=True)  # numbers: as TensorRT's dimensions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,97 +81,38 @@ class PlanManifest:
     spec: ModelSpec
     created: str
     build_seconds: float
-    plan_size_bytes: int = 0
+    plan_size_bytes: Annotated[int, Limits(0, _LARGEST_PLAN_BYTES)] = 0
     weights: WeightTable | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the manifest JSON-ready."""
-        record = dataclasses.asdict(self)
-        spec = record['spec']
-        record['spec'] = {
-            'input': spec.pop('image'), **spec, 'layout': self.spec.layout.value,
-        }
-        return {'format': _FORMAT, **record}
+        return {'format': _FORMAT, **to_record(self)}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> PlanManifest:
+    def from_record(cls, record: object) -> PlanManifest:
         """
         Return the manifest of `to_record`.
 
         Raises
         ------
-        ValueError, SettingError
+        ValueError, SettingError, ModelLayoutError
             Not one.
 
         """
-        values = Values(record, 'the manifest')
-        if values['format'] != _FORMAT:
-            raise ValueError(f'format {reprlib.repr(values["format"])}, known is {_FORMAT}')
-        machine = values.inner('machine')
-        return cls(
-            machine=BuildTarget(**{
-                field.name: machine.text(field.name) for field in dataclasses.fields(BuildTarget)
-            }),
-            precision=values.text('precision'),
-            profiles=tuple(map(_profile_from_record, values.inners('profiles'))),
-            onnx=values.text('onnx'),
-            onnx_sha256=values.text('onnx_sha256'),
-            plan_sha256=values.text('plan_sha256'),
-            options=values.options('options'),
-            spec=_spec_from_record(values.inner('spec')),
-            created=values.text('created'),
-            build_seconds=values.number('build_seconds'),
-            plan_size_bytes=values.whole('plan_size_bytes', most=_LARGEST_PLAN_BYTES),
-            weights=_weights_from_record(values),
-        )
+        if isinstance(record, Mapping) and record.get('format') != _FORMAT:
+            raise ValueError(f'format {reprlib.repr(record.get("format"))}, known is {_FORMAT}')
+        manifest = from_record(cls, record, 'the manifest', _LIMITS)
+        _check_spec(manifest.spec)
+        return manifest
 
 
-def _profile_from_record(record: Values) -> ShapeRange:
-    # ShapeRange refuses what has not four sides
-    return ShapeRange(*(
-        cast(Shape, record.wholes(name)) for name in ('minimum', 'optimum', 'maximum')
-    ))
-
-
-def _weights_from_record(record: Values) -> WeightTable | None:
-    """Return the weights; None also where the manifest is older than they are."""
-    if 'weights' not in record or record['weights'] is None:
-        return None
-    table = record.inner('weights')
-    return WeightTable(table.text('graph'), table.named_texts('weights'))
-
-
-def _spec_from_record(record: Values) -> ModelSpec:
-    image = record.inner('input')
-    if not record['strides']:
-        raise ValueError('a model without strides')
-    return ModelSpec(
-        image=check_input([
-            TensorInfo(image.text('name'), image.sides('shape'), image.text('dtype'))
-        ]),
-        layout=OutputLayout(record.text('layout')),
-        outputs=record.texts('outputs'),
-        class_names=record.texts('class_names'),
-        num_classes=None if record['num_classes'] is None else record.whole('num_classes'),
-        strides=record.wholes('strides'),
-        anchors=None if record['anchors'] is None else record.pairs('anchors'),
-        boxes_are_centres=record.flag('boxes_are_centres'),
-        transposed='transposed' in record and record.flag('transposed'),
-        columns=_columns_from_record(record),
-        evidence=record.texts('evidence') if 'evidence' in record else (),
-        doubts=record.texts('doubts') if 'doubts' in record else (),
-    )
-
-
-def _columns_from_record(record: Values) -> LabelledColumns | None:
-    """Return the columns; None also where the manifest is older than they are."""
-    if 'columns' not in record or record['columns'] is None:
-        return None
-    columns = record.inner('columns')
-    return LabelledColumns(
-        columns.whole('box'), columns.whole('score'), columns.whole('label'),
-        None if columns['objectness'] is None else columns.whole('objectness'),
-    )
+def _check_spec(spec: ModelSpec) -> None:
+    """Check what the types of a spec do not say; raises ValueError, ModelLayoutError."""
+    check_input([spec.image])
+    sides = [side for head in spec.anchors or () for anchor in head for side in anchor]
+    for name, numbers in (('strides', spec.strides or (0,)), ('anchors', sides)):
+        if not all(number > 0 for number in numbers):
+            raise ValueError(f'{name}: expected numbers above 0, found {reprlib.repr(numbers)}')
 
 
 # ---- files

@@ -93,19 +93,6 @@ class LabelledFrame:
         """Return the folder of its picture, one a recording."""
         return self.stem.partition('/')[0]
 
-    def as_record(self) -> dict[str, Any]:
-        """Return the frame as a JSON-ready dict, which `of_record` takes."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def of_record(cls, record: dict[str, Any]) -> LabelledFrame:
-        """Return the frame of a dict, also one that was JSON."""
-        return cls(**record | {
-            'size_wh': tuple(record['size_wh']),
-            'boxes': tuple(LabelBox(**each) for each in record['boxes']),
-            'doubt': None if record['doubt'] is None else Doubt(**record['doubt']),
-        })
-
 
 def label_boxes(found: Detections) -> tuple[LabelBox, ...]:
     """Return detections as labels, to 0.01 pixels; what is empty then is left out."""

@@ -14,7 +14,7 @@ PROSE = ('Where', 'How', 'Not measured')
 
 def missing_table(bench: Bench) -> Table:
     """Return what was not measured, and why."""
-    lines = [(row.name, 'everything', row.why_not) for row in bench.rows if row.why_not]
+    lines = [(row.name, 'everything', row.error) for row in bench.rows if row.error]
     names = labels_of(bench)
     for row in ran(bench):
         for result in row.batches:
@@ -22,20 +22,20 @@ def missing_table(bench: Bench) -> Table:
                 (names[id(row)], f'{what}, batch {result.batch}', why)
                 for what, why in _reasons_of(result)
             ]
-        if row.why_no_accuracy:
-            lines.append((names[id(row)], 'AP', row.why_no_accuracy))
+        if row.accuracy_error:
+            lines.append((names[id(row)], 'AP', row.accuracy_error))
     return Table('Not measured', ('row', 'what', 'why'), tuple(_unique(lines)))
 
 
 def _reasons_of(result: BatchResult) -> list[tuple[str, str]]:
     """Return what is missing and why; what hangs together once."""
     found = {
-        result.why_no_energy: 'energy',
-        result.why_no_end_to_end: 'end to end',
-        result.why_no_network: 'network',
+        result.energy_error: 'energy',
+        result.end_to_end_error: 'end to end',
+        result.network_error: 'network',
     }
-    if result.why_no_network == result.why_no_end_to_end:
-        found[result.why_no_network] = 'network and end to end'
+    if result.network_error == result.end_to_end_error:
+        found[result.network_error] = 'network and end to end'
     return [(what, why) for why, what in reversed(found.items()) if why]
 
 

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-import dataclasses
+from collections.abc import Sequence
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from yolov7_trt_ros.core.latency import Percentiles
 from yolov7_trt_ros.errors import InputError
-from yolov7_trt_ros.report.bench.row import (
-    Accuracy,
-    BatchResult,
-    Bench,
-    BenchRow,
-    Data,
-    Energy,
-    FORMAT,
-    Speed,
-    Where,
-)
+from yolov7_trt_ros.records import from_record, Limits
+from yolov7_trt_ros.report.bench.row import Bench, BenchRow, FORMAT
 
-T = TypeVar('T')
+_LIMITS = Limits(-10**15, 10**15)  # larger numbers cannot be drawn
 
 
 def load_bench(path: Path) -> Bench:
@@ -32,110 +21,22 @@ def load_bench(path: Path) -> Bench:
     Raises
     ------
     InputError
-        The file cannot be read or holds no benchmark.
+        The file cannot be read or is not a benchmark.
 
     """
     try:
-        return bench_from_record(json.loads(path.read_bytes()))
+        record = json.loads(path.read_bytes())
+        bench = from_record(Bench, record, 'the benchmark', _LIMITS)
+        if record.get('format') != FORMAT:
+            raise ValueError(f'expected format {FORMAT}, found {record.get("format")!r:.40}')
+        return bench
     except OSError as exc:
         raise InputError(f'cannot read {path}: {exc.strerror}') from exc
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise InputError(
-            f'{path} is not the JSON of a benchmark ({exc!r}); expected what '
+            f'{path} is not the JSON of a benchmark ({exc}); expected what '
             '`yolov7_trt bench ... -o FOLDER` writes as FOLDER/bench.json'
         ) from exc
-
-
-def bench_from_record(record: Mapping[str, Any]) -> Bench:
-    """
-    Return the benchmark of a record.
-
-    Raises
-    ------
-    LookupError, TypeError, ValueError, AttributeError
-        It is none.
-
-    """
-    if record['format'] != FORMAT:
-        raise ValueError(f'format {record["format"]!r}, known is {FORMAT}')
-    rows = tuple(_row(row) for row in record['rows'])
-    notes = tuple(str(note) for note in record['notes'])
-    return Bench(str(record['title']), dict(record['settings']), rows, notes)
-
-
-def _row(record: Mapping[str, Any]) -> BenchRow:
-    network_wh = record['network_wh']
-    return _make(BenchRow, {
-        **record,
-        'where': _make(Where, record['where']),
-        'data': _make(Data, record['data']),
-        'network_wh': None if network_wh is None else (int(network_wh[0]), int(network_wh[1])),
-        'batches': tuple(_batch(batch) for batch in record['batches']),
-        'accuracy': None if record['accuracy'] is None else _make(Accuracy, record['accuracy']),
-    })
-
-
-def _batch(record: Mapping[str, Any]) -> BatchResult:
-    energy = record['energy']
-    return _make(BatchResult, {
-        **record,
-        'network': _speed(record['network']),
-        'end_to_end': _speed(record['end_to_end']),
-        'energy': None if energy is None
-        else _make(Energy, {**energy, 'rails': tuple(energy['rails'])}),
-    })
-
-
-def _speed(record: Mapping[str, Any] | None) -> Speed | None:
-    if record is None:
-        return None
-    return _make(Speed, {**record, 'latency_ms': _percentiles(record['latency_ms'])})
-
-
-def _percentiles(record: Mapping[str, Any]) -> Percentiles:
-    values = {key: value for key, value in record.items() if key != 'max'}
-    return _make(Percentiles, {**values, 'largest': record.get('max', 0.0)})
-
-
-def _make(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
-    """Make one of our values, whose plain fields hold what they say; raises TypeError."""
-    made = kind(**values)
-    for field in dataclasses.fields(made):  # type: ignore[arg-type]
-        holds = _PLAIN.get(str(field.type))
-        value = getattr(made, field.name)
-        if holds is not None and not holds(value):
-            raise TypeError(f'{field.name} must be {field.type}, got {_short(value)}')
-    return made
-
-
-def _short(value: object) -> str:
-    try:
-        return repr(value)[:80]
-    except ValueError:  # an integer of thousands of digits
-        return f'a large {type(value).__name__}'
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is one that can be shown: JSON of Python may hold NaN, and integers any size."""
-    return isinstance(value, (int, float)) and abs(value) <= _LARGEST
-
-
-def _is_mapping(value: Any, holds: Callable[[Any], bool]) -> bool:
-    return isinstance(value, dict) and all(map(holds, value.values()))
-
-
-_LARGEST = 1e15
-_PLAIN: dict[str, Callable[[Any], bool]] = {
-    'str': _is_text, 'int': lambda value: isinstance(value, int) and _is_number(value),
-    'float': _is_number, 'float | None': lambda value: value is None or _is_number(value),
-    'tuple[str, ...]': lambda value: all(map(_is_text, value)),
-    'Mapping[str, str]': lambda value: _is_mapping(value, _is_text),
-    'Mapping[str, float]': lambda value: _is_mapping(value, _is_number),
-}
 
 
 def merge_benches(
@@ -164,9 +65,9 @@ def merge_benches(
         _check_same(what, [(file, key(row)) for file, row in rows])
     for name in _MUST_AGREE_SETTINGS:
         _check_same(name, [(file, str(bench.settings.get(name, ''))) for file, bench in benches])
-    ran = [row for _, row in rows if not row.why_not]
+    ran = [row for _, row in rows if not row.error]
     kept = tuple(
-        row for _, row in rows if not row.why_not or not any(_is_same(row, one) for one in ran)
+        row for _, row in rows if not row.error or not any(_is_same(row, one) for one in ran)
     )
     first = benches[0][1]
     told = dict.fromkeys([*(note for _, bench in benches for note in bench.notes), *notes])

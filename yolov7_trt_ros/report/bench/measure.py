@@ -109,28 +109,28 @@ def measure_batch(
         Power over the frames, end to end.
 
     """
-    clock, why_no_network = _tried(lambda: open_clock(batch))
+    clock, network_error = _tried(lambda: open_clock(batch))
     network: Speed | None = None
     end_to_end: Speed | None = None
     if clock is not None and clock.by_detector:
-        both, why_no_end_to_end = _tried(lambda: time_both(detector, pictures, batch, plan))
-        why_no_network = why_no_end_to_end
+        both, end_to_end_error = _tried(lambda: time_both(detector, pictures, batch, plan))
+        network_error = end_to_end_error
         network, end_to_end = both or (None, None)
     else:
         if clock is not None:
-            network, why_no_network = _tried(
+            network, network_error = _tried(
                 lambda: _speed(clock.sample, pictures, batch, plan, clock.clock)
             )
-        end_to_end, why_no_end_to_end = _tried(
+        end_to_end, end_to_end_error = _tried(
             lambda: time_both(detector, pictures, batch, plan)[1]
         )
-    energy, why_no_energy = None, why_no_end_to_end
+    energy, energy_error = None, end_to_end_error
     if end_to_end is not None:
-        energy, why_no_energy = _tried(
+        energy, energy_error = _tried(
             lambda: meter.measure(lambda: run_frames(detector, pictures, batch, plan.seconds))
         )
     return BatchResult(
-        batch, network, end_to_end, energy, why_no_network, why_no_end_to_end, why_no_energy
+        batch, network, end_to_end, energy, network_error, end_to_end_error, energy_error
     )
 
 

@@ -14,8 +14,15 @@ import json
 from typing import Any
 
 from yolov7_trt_ros.core.latency import Percentiles
+from yolov7_trt_ros.records import to_record, with_key
 
 FORMAT = 1
+
+
+def _keyed(key: str) -> str:
+    """Return a text field, '' by default, that the file has under another key."""
+    text: str = dataclasses.field(default='', metadata=with_key(key))
+    return text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,15 +80,15 @@ class Energy:
 
 @dataclasses.dataclass(frozen=True)
 class BatchResult:
-    """What was measured with one number of images at once; a `why_no_` tells what was not."""
+    """What was measured with one number of images at once; an `_error` says why one is missing."""
 
     batch: int
     network: Speed | None = None
     end_to_end: Speed | None = None
     energy: Energy | None = None
-    why_no_network: str = ''
-    why_no_end_to_end: str = ''
-    why_no_energy: str = ''
+    network_error: str = _keyed('why_no_network')
+    end_to_end_error: str = _keyed('why_no_end_to_end')
+    energy_error: str = _keyed('why_no_energy')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,10 +180,10 @@ class BenchRow:
         Taken while it ran, contexts and libraries included; None without a GPU that tells.
     accuracy
         None without labels.
-    why_no_accuracy
-        What kept it from being measured.
-    why_not
-        What kept the whole row from running; '' if it ran.
+    accuracy_error
+        Why it was not measured.
+    error
+        Why the whole row did not run; '' if it ran.
     facts
         What the engine tells of itself: memory strategy, graphs, ...
     measured
@@ -195,8 +202,8 @@ class BenchRow:
     batches: tuple[BatchResult, ...] = ()
     gpu_memory_mb: float | None = None
     accuracy: Accuracy | None = None
-    why_no_accuracy: str = ''
-    why_not: str = ''
+    accuracy_error: str = _keyed('why_no_accuracy')
+    error: str = _keyed('why_not')
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     measured: str = ''
 
@@ -234,22 +241,5 @@ class Bench:
 
     def to_json(self) -> bytes:
         """Return the benchmark as JSON."""
-        rows = [_row_record(row) for row in self.rows]
-        record = {'format': FORMAT, **dataclasses.asdict(self), 'rows': rows}
-        text = json.dumps(record, indent=1, ensure_ascii=False) + '\n'
-        return text.encode(errors='backslashreplace')  # half a surrogate, as JSON writes it
-
-
-def _row_record(row: BenchRow) -> dict[str, Any]:
-    batches = [
-        dataclasses.asdict(each)
-        | {'network': _speed_record(each.network), 'end_to_end': _speed_record(each.end_to_end)}
-        for each in row.batches
-    ]
-    return dataclasses.asdict(row) | {'batches': batches}
-
-
-def _speed_record(speed: Speed | None) -> dict[str, Any] | None:
-    if speed is None:
-        return None
-    return dataclasses.asdict(speed) | {'latency_ms': speed.latency_ms.as_record()}
+        text = json.dumps({'format': FORMAT, **to_record(self)}, indent=1, ensure_ascii=False)
+        return f'{text}\n'.encode(errors='backslashreplace')  # half a surrogate, as JSON writes it

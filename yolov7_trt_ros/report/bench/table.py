@@ -37,7 +37,7 @@ class Table:
 
 def ran(bench: Bench) -> list[BenchRow]:
     """Return the rows that ran."""
-    return [row for row in bench.rows if not row.why_not]
+    return [row for row in bench.rows if not row.error]
 
 
 def labels_of(bench: Bench) -> dict[int, str]:

@@ -41,7 +41,7 @@ class CompareContext:
         By class id.
     pictures
         Of the frames to look at, as far as there are any.
-    why_no_pictures
+    pictures_error
         Said where some are missing.
     versions, made
         Of what compared, and when.
@@ -55,7 +55,7 @@ class CompareContext:
     damaged: int = 0
     class_names: tuple[str, ...] = ()
     pictures: Mapping[Key, SmallPicture] = dataclasses.field(default_factory=dict)
-    why_no_pictures: str = ''
+    pictures_error: str = ''
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     made: str = ''
 
@@ -137,7 +137,7 @@ def _frames(result: ComparisonResult, context: CompareContext) -> list[str]:
     parts = [paragraph(
         'Worst first; A first, then B. Blue: both runs have it. Red: missed by B. Orange, '
         'dashed: new in B. Where the pointer rests, a box tells its class and score.', 'note')]
-    parts.append(paragraph(context.why_no_pictures, 'note'))
+    parts.append(paragraph(context.pictures_error, 'note'))
     for number, frame in enumerate(result.worst, 1):
         picture = context.pictures.get((frame.topic, frame.stamp_ns))
         parts.append(frame_section(
