@@ -141,7 +141,7 @@ def test_patterns_are_taken_in_order(photographs: Path, tmp_path: Path) -> None:
     assert expand_patterns([str(odd), 'gone.jpg', 'http://a/*']) == [
         str(odd), 'gone.jpg', 'http://a/*',
     ]
-    with pytest.raises(InputError, match='nothing is named like'):
+    with pytest.raises(InputError, match='no file matches'):
         expand_patterns([f'{tmp_path}/*.png'])
 
 

@@ -96,7 +96,7 @@ def test_layers_of_trtexec_alone(tmp_path: Path, capsys: Capture) -> None:
     layers = without_chains(tmp_path / 'layers.json')
     assert main(['fusion', str(layers)]) == 0
     captured = capsys.readouterr()
-    assert 'chains      none known; name the ONNX model with --onnx' in captured.out
+    assert 'chains      none known; give the ONNX model with --onnx' in captured.out
     assert '86 Half, 1 Float' in captured.out
     assert main(['fusion', str(layers), '--min-fused', '0.5']) == 2
     assert '--min-fused needs the chains of the model' in capsys.readouterr().err

@@ -101,7 +101,7 @@ def test_everything_in_a_manifest_is_shown(
         '2026-01-02T03:04:05+00:00, in 61.5 s', 'TensorRT 8.6.0 on Orin (compute capability 8.7)',
         'CUDA        12.2', '1x3x320x320 .. 1x3x640x640 .. 4x3x1280x1280', 'v7.onnx (sha256 aaa',
         'opt_level 0, refittable\n', 'images float32[?, 3, ?, ?]', 'grid (output)', '2: cat, dog',
-        'fits here   cannot be told: TensorRT cannot be imported',
+        'fits here   unknown: TensorRT cannot be imported',
     ):
         assert text in printed
 

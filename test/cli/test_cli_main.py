@@ -38,6 +38,17 @@ def test_help_is_enough_to_use_a_verb(command: Command, verb_name: str) -> None:
     assert '--------' not in done.stdout
 
 
+@pytest.mark.parametrize('verb_name', main.VERBS)
+def test_help_of_every_verb_ends_with_examples(
+    verb_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main.main([verb_name, '-h'])
+    assert caught.value.code == 0
+    examples = capsys.readouterr().out.partition('\nexamples:\n')[2]
+    assert f'  yolov7_trt {verb_name}' in examples and '--------' not in examples
+
+
 def test_help_lists_every_verb(command: Command) -> None:
     done = command('-h')
     assert done.returncode == 0

@@ -222,7 +222,7 @@ def test_workers_of_this_machine(drives: list[str], tmp_path: Path) -> None:
     (['replay', 'a', '-o', 'o', '--workers', '0'], 'at least 1'),
     (['replay', 'a', '-o', 'o', '--workers', '2', '--dask', 'x'], 'one of --workers'),
     (['compare', 'a', 'b', '--workers', '2'], '--drives and --output'),
-    (['compare', 'a', 'b', '--drives', '-o', 'o', '--html', 'p.html'], 'leave --html away'),
+    (['compare', 'a', 'b', '--drives', '-o', 'o', '--html', 'p.html'], 'leave --html out'),
     (['eval', '--images', 'a', '--annotations', 'b', '--workers', '2'], '--output DIR'),
 ])
 def test_what_does_not_go_together(

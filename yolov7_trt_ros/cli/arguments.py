@@ -1,4 +1,4 @@
-"""Arguments that several verbs share: the model, and how to detect. Imports stay light."""
+"""Arguments that several verbs share: model, engine, detection, inputs. Light imports."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ DEFAULT_NETWORK_SIZE = 640
 DEFAULT_PRECISION = 'fp16'
 DEFAULT_MAX_PIXELS = 1 << 26
 LARGEST_MAX_PIXELS = 1 << 28
+LARGEST_DOMAIN_ID = 232
 BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 ACTIVATIONS = ('silu', 'leaky_relu', 'relu')
@@ -32,7 +33,7 @@ _LARGEST_ANCHOR_FILE = 65536
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how a model is opened, but for its letterbox."""
+    """Add the arguments that a model is opened with, without its letterbox."""
     group = parser.add_argument_group('model')
     group.add_argument(
         '--model', '-m', default=DEFAULT_MODEL, metavar='M',
@@ -40,41 +41,53 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         '(default: %(default)s)',
     )
     add_naming_arguments(group)
-    group.add_argument(
-        '--size', type=int, default=DEFAULT_NETWORK_SIZE, metavar='PX',
-        help='longer side of the network input, for models that leave it open '
-        '(default: %(default)s)',
-    )
-    group.add_argument(
-        '--threads', type=int, default=0, metavar='N', help='CPU threads (default: one per core)'
-    )
+    add_size_argument(group)
+    add_threads_argument(group)
     _add_engine_arguments(parser)
 
 
 def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what decides where a model runs, and how it does on a GPU."""
+    """Add where a model runs, and how on a GPU."""
     group = parser.add_argument_group('engine')
     group.add_argument(
         '--backend', choices=BACKENDS, default=BACKENDS[0],
-        help='tensorrt (GPU), onnx (ONNX Runtime, CPU), or the first that is there '
-        '(default: %(default)s)',
+        help='tensorrt (GPU), onnx (ONNX Runtime on the CPU), or auto: the first '
+        'available (default: %(default)s)',
     )
     group.add_argument(
         '--precision', choices=PRECISIONS, default=DEFAULT_PRECISION,
-        help='of the plan that TensorRT builds from an ONNX model when it is first used '
+        help='precision of the plan that TensorRT builds from an ONNX model on first use '
         '(default: %(default)s)',
     )
     group.add_argument(
         '--memory', choices=MEMORIES, default=MEMORIES[0],
-        help='how images reach the GPU (default: measured once on each machine)',
+        help='how images are copied to the GPU (default: auto, measured once per machine)',
     )
     group.add_argument(
-        '--no-cuda-graph', action='store_true', help='launch each step on its own'
+        '--no-cuda-graph', action='store_true', help='launch each kernel by itself'
+    )
+
+
+def add_size_argument(
+    parser: argparse._ActionsContainer,
+    meaning: str = 'longer side of the network input, for models with a free input size',
+) -> None:
+    """Add `--size`."""
+    parser.add_argument(
+        '--size', type=int, default=DEFAULT_NETWORK_SIZE, metavar='PX',
+        help=f'{meaning} (default: %(default)s)',
+    )
+
+
+def add_threads_argument(parser: argparse._ActionsContainer) -> None:
+    """Add `--threads`."""
+    parser.add_argument(
+        '--threads', type=int, default=0, metavar='N', help='CPU threads (default: one per core)'
     )
 
 
 def add_model_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add a model as the first argument without a flag, and `-m` as other verbs take it."""
+    """Add the model as a positional argument, and as `-m` like in other verbs."""
     parser.add_argument('model', nargs='?', metavar='MODEL', help=what)
     parser.add_argument(
         '--model', '-m', dest='named_model', metavar='M', help='the same as MODEL'
@@ -100,7 +113,7 @@ def chosen_model(args: argparse.Namespace, default: str | None = None) -> str:
 
 
 def add_naming_arguments(parser: argparse._ActionsContainer) -> None:
-    """Add what overrides the class names and anchors of a model."""
+    """Add the arguments that override a model's class names and anchors."""
     add_class_names_argument(parser)
     add_anchors_argument(parser)
 
@@ -109,17 +122,17 @@ def add_class_names_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--class-names`."""
     parser.add_argument(
         '--class-names', default='auto', metavar='NAMES',
-        help='auto (what the model says), coco80, or a text file with one name a line',
+        help='auto (names in the model), coco80, or a text file with one name per line',
     )
 
 
 def add_checkpoint_arguments(parser: argparse._ActionsContainer) -> None:
-    """Add what overrules the assumptions about a PyTorch checkpoint."""
-    group = parser.add_argument_group('plain state_dicts, which do not say what they are')
+    """Add the arguments that override the assumptions about a PyTorch checkpoint."""
+    group = parser.add_argument_group('plain state_dicts, which do not store their architecture')
     group.add_argument(
         '--table', metavar='NAME',
-        help='published table of layers, such as yolov7-tiny-silu (default: told from the names '
-        'and shapes of the weights)',
+        help='published table of layers, such as yolov7-tiny-silu (default: found by the '
+        'names and shapes of the weights)',
     )
     group.add_argument(
         '--activation', choices=ACTIVATIONS,
@@ -131,9 +144,9 @@ def add_anchors_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--anchors`."""
     parser.add_argument(
         '--anchors', type=anchor_setting, default='auto', metavar='ANCHORS',
-        help='for models with raw heads that do not say, and in place of those of a checkpoint: '
+        help='anchors of raw heads, if the model has none or to replace those of a checkpoint: '
         'yolov7-tiny, yolov7, yolov7-p6, numbers ("10,13 16,30 ..." from the smallest stride up), '
-        'or a file with them, as cfg/*.yaml has',
+        'or a file with numbers, such as cfg/*.yaml',
     )
 
 
@@ -164,37 +177,76 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model, thresholds and classes, as `detect` and `replay` take them."""
     add_model_arguments(parser)
     group = parser.add_argument_group('detection')
-    group.add_argument(
-        '--score-threshold', '-s', type=float, default=DEFAULT_SCORE_THRESHOLD, metavar='S',
-        help='least score to keep, 0..1 (default: %(default)s)',
-    )
-    group.add_argument(
-        '--iou-threshold', type=float, default=DEFAULT_IOU_THRESHOLD, metavar='IOU',
-        help='overlap above which the weaker of two boxes is dropped (default: %(default)s)',
-    )
-    group.add_argument(
-        '--max-detections', type=int, default=DEFAULT_MAX_DETECTIONS, metavar='N',
-        help='most detections per image (default: %(default)s)',
-    )
+    add_threshold_arguments(group, '-s')
     group.add_argument(
         '--classes', type=split_names, default=[], metavar='A,B',
-        help='classes to keep, names or numbers with commas (default: all)',
+        help='classes to keep: names or numbers, separated by commas (default: all)',
     )
     group.add_argument(
         '--class-thresholds', default='', metavar='A:SCORE,B:SCORE',
-        help='least score of single classes, in place of --score-threshold',
+        help='minimum score of single classes, instead of --score-threshold',
     )
     group.add_argument(
         '--square', action='store_true',
-        help='letterbox to a square; the default is the smallest rectangle the model takes',
+        help='letterbox to a square (default: to the smallest rectangle the model accepts)',
     )
+
+
+def add_threshold_arguments(
+    parser: argparse._ActionsContainer, *short: str,
+    per_image: str = 'maximum number of detections per image',
+) -> None:
+    """Add `--score-threshold`, also by a short name, `--iou-threshold` and `--max-detections`."""
+    parser.add_argument(
+        '--score-threshold', *short, type=float, default=DEFAULT_SCORE_THRESHOLD, metavar='S',
+        help='minimum score to keep, 0..1 (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--iou-threshold', type=float, default=DEFAULT_IOU_THRESHOLD, metavar='IOU',
+        help='IoU above which the lower-scoring of two boxes is removed (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--max-detections', type=int, default=DEFAULT_MAX_DETECTIONS, metavar='N',
+        help=f'{per_image} (default: %(default)s)',
+    )
+
+
+def add_source_arguments(parser: argparse._ActionsContainer, *, every: str) -> None:
+    """Add which frames of pictures, videos and bags are used, with a text for `--every`."""
+    parser.add_argument('--every', type=int, default=1, metavar='N', help=every)
+    add_topics_argument(parser, 'image topics of bags')
+    parser.add_argument(
+        '--recursive', '-r', action='store_true', help='search folders within folders too'
+    )
+
+
+def add_topics_argument(
+    parser: argparse._ActionsContainer, meaning: str, metavar: str = 'A,B'
+) -> None:
+    """Add `--topics`."""
+    parser.add_argument(
+        '--topics', type=split_names, default=[], metavar=metavar,
+        help=f'{meaning} (default: all)',
+    )
+
+
+def check_at_least(flag: str, value: int | None, least: int = 1) -> None:
+    """Raise SettingError for a number that is given and too small."""
+    if value is not None and value < least:
+        raise SettingError(f'{flag} must be at least {least}, got {value}')
+
+
+def check_domain_id(value: int | None) -> None:
+    """Raise SettingError for a number that is given and no ROS domain."""
+    if value is not None and not 0 <= value <= LARGEST_DOMAIN_ID:
+        raise SettingError(f'--domain-id must be within 0..{LARGEST_DOMAIN_ID}, got {value}')
 
 
 def add_max_pixels_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--max-pixels`."""
     parser.add_argument(
         '--max-pixels', type=_pixels, default=DEFAULT_MAX_PIXELS, metavar='N',
-        help='most width x height that a picture is decoded to (default: %(default)s)',
+        help='maximum width x height of a decoded picture (default: %(default)s)',
     )
 
 
@@ -216,12 +268,12 @@ def add_allow_missing_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--allow-missing`."""
     parser.add_argument(
         '--allow-missing', action='store_true',
-        help='measure on the images that are there, when some of the annotations are not',
+        help='measure on the images found, if some of the annotated ones are missing',
     )
 
 
 def detector_options(args: argparse.Namespace, *, rectangular: bool) -> DetectorOptions:
-    """Return what a detector is opened with."""
+    """Return the options to open a detector with."""
     from yolov7_trt_ros.engine.options import DetectorOptions
 
     return DetectorOptions(

@@ -1,4 +1,4 @@
-"""Flags of the second look, and detectors that look so. Imports stay light."""
+"""Arguments of the second look and of tiles, and detectors opened with them. Light imports."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _READS = {'float': float, 'int': int}
 
 
 def add_look_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what has a detector look twice."""
+    """Add the arguments of the second look and of tiles."""
     group = parser.add_argument_group('second look')
     group.add_argument(
         '--second-look', choices=MODES, default=MODES[0],
-        help='look at crops of what is in doubt again: on, or auto to measure both ways and take '
-        'the quicker (default: %(default)s)',
+        help='detect again in crops around doubtful objects: on, or auto (measure with and '
+        'without, use the faster) (default: %(default)s)',
     )
     group.add_argument(
         '--second-look-model', default='', metavar='M',
@@ -36,20 +36,19 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--look', action='append', default=[], metavar='NAME=VALUE',
-        help='how, as the parameters second_look_NAME of the node: first_size, crop_px, '
-        'crop_size, classes, min_score, max_score, object_px, max_crops, budget_ms, full_frames; '
-        'may be repeated',
+        help='option of the second look, as the node parameter second_look_NAME: first_size, '
+        'crop_px, crop_size, classes, min_score, max_score, object_px, max_crops, budget_ms, '
+        'full_frames; may be repeated',
     )
     group = parser.add_argument_group('tiles')
     group.add_argument(
         '--tiles', default='', metavar='CxR',
-        help='look at whole images and at all tiles of them: columns x rows (2x2), or width x '
-        'height in pixels of the image (640x640); not with a second look',
+        help='detect in whole images and in all their tiles: columns x rows (2x2), or tile width '
+        'x height in image pixels (640x640); not with --second-look',
     )
     group.add_argument(
         '--tile-overlap', type=float, default=OVERLAP, metavar='SHARE',
-        help='which share of its sides a tile has in common with the next one '
-        '(default: %(default)s)',
+        help='share of a tile that overlaps the next one (default: %(default)s)',
     )
 
 

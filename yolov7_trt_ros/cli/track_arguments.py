@@ -1,4 +1,4 @@
-"""Flags of track ids, for the verbs that detect in sequences. Imports stay light."""
+"""Arguments of track ids, for the verbs that detect in sequences. Light imports."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ LOST_S, LOW_SCORE = 1.0, 0.1
 
 
 def add_track_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what has objects followed."""
+    """Add the arguments of tracking."""
     group = parser.add_argument_group('track ids')
     group.add_argument(
         '--track', choices=MODES, default=MODES[0],
-        help='give each object of a video, a stream or a topic an id that it keeps: by '
-        'overlapping boxes, or by where they move to and by weak detections too '
-        '(default: %(default)s)',
+        help='give each object in a video, stream or topic a lasting id, with iou (overlapping '
+        'boxes) or bytetrack (predicted motion, weak detections too) (default: %(default)s)',
     )
     group.add_argument(
         '--track-lost', type=float, default=LOST_S, metavar='S',
-        help='how long it may be out of sight and keep the id, in seconds (default: %(default)s)',
+        help='seconds that an object may be out of sight and keep its id (default: %(default)s)',
     )
     group.add_argument(
         '--track-low-score', type=float, default=LOW_SCORE, metavar='S',
-        help='least score of what bytetrack follows it by (default: %(default)s)',
+        help='minimum score of detections that bytetrack follows (default: %(default)s)',
     )
 
 
 def track_options(args: argparse.Namespace) -> TrackOptions:
     """
-    Return how objects are followed.
+    Return the tracking options.
 
     Raises
     ------
@@ -47,7 +46,7 @@ def track_options(args: argparse.Namespace) -> TrackOptions:
 
 
 def track_record(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the JSON of a run tells of it; nothing where it is off."""
+    """Return what the JSON of a run states about tracking; nothing if it is off."""
     import dataclasses
 
     if args.track == MODES[0]:

@@ -4,10 +4,10 @@ Measure models side by side: latency, watts, memory, precision.
 Each row is a model in an engine: a PyTorch checkpoint (.pt), an ONNX file (ONNX Runtime on the
 CPU), a TensorRT plan, or an ONNX file with a precision (tiny.onnx:fp16), whose plan is built
 first. The network alone and whole frames (decoded picture in host memory to detections) are timed
-on real pictures in turn, at each batch size; power is metered meanwhile, with whatever this
-machine has. A row that cannot run here says why. Every row carries where it ran, and rows of
-several machines or environments are joined with --merge. The other rows are compared with the
-first. Written are bench.json, bench.md and bench.html, a page on its own.
+on real pictures in turn, at each batch size, while power is metered with the sensors of this
+machine. A row that cannot run here shows the reason. Each row states where it was measured; rows
+of several machines or environments are joined with --merge. The other rows are compared with the
+first. The results are bench.json, bench.md and bench.html.
 
 Examples
 --------
@@ -42,7 +42,7 @@ _DEFAULT_TITLE = 'Benchmark'
 
 
 class _AppendRow(argparse.Action):
-    """Keeps rows in the order of the command line, whichever way they are given."""
+    """Keeps rows in the order of the command line, from `--model` and `--row`."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         rows = [*(getattr(namespace, 'rows', None) or []), (option == '--row', values)]
@@ -54,12 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(rows=[])
     parser.add_argument(
         '--model', '-m', action=_AppendRow, dest='model', metavar='FILE[:PRECISION]',
-        help='a row; :fp32, :fp16, :int8 or :mixed behind an ONNX file has TensorRT run it, '
-        'behind a .pt file :fp16 or :cpu change how PyTorch does',
+        help='a row; :fp32, :fp16, :int8 or :mixed after an ONNX file selects TensorRT; after a '
+        '.pt file, :fp16 or :cpu changes how PyTorch runs it',
     )
     parser.add_argument(
         '--row', action=_AppendRow, dest='row', metavar='NAME=FILE[:PRECISION]',
-        help='a row with a name of its own',
+        help='a row with a name',
     )
     parser.add_argument(
         '--merge', nargs='+', type=Path, metavar='JSON', default=[],
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--images', type=Path, metavar='DIR', help='folder of pictures')
     parser.add_argument(
         '--annotations', type=Path, metavar='FILE',
-        help='labels of them in COCO instances format, for average precision',
+        help='labels of the pictures in COCO instances format, for average precision',
     )
     arguments.add_allow_missing_argument(parser)
     parser.add_argument('-o', '--output', required=True, type=Path, metavar='DIR',
@@ -80,30 +80,29 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('measuring')
     group.add_argument(
         '--power', choices=('auto', 'none'), default='auto',
-        help='meter power with tegrastats, INA3221, NVML or RAPL, whichever is there '
+        help='meter power with tegrastats, INA3221, NVML or RAPL, whichever is available '
         '(default: %(default)s)',
     )
     group.add_argument(
         '--seconds', type=float, default=_DEFAULT_SECONDS, metavar='S',
-        help='for each of network, frames and power, at each batch size (default: %(default)s)',
+        help='seconds for each of network, frames and power, at each batch size '
+        '(default: %(default)s)',
     )
     group.add_argument('--batch', default='1,8', metavar='N,N',
-                       help='images at once (default: %(default)s)')
+                       help='batch sizes (default: %(default)s)')
     group.add_argument('--limit', type=int, metavar='N',
-                       help='labelled images to use at most (default: all)')
-    group.add_argument('--title', default='', help='heading of the pages')
+                       help='maximum number of labelled images (default: all)')
+    group.add_argument('--title', default='', metavar='TEXT', help='heading of the pages')
     group.add_argument('--note', action='append', default=[], metavar='TEXT',
-                       help='a sentence to put under the tables; may be repeated')
-    group.add_argument(
-        '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
-        help='side of the network input, for models that leave it open (default: %(default)s)',
+                       help='a sentence below the tables; may be repeated')
+    arguments.add_size_argument(
+        group, 'side of the network input, for models with a free input size'
     )
-    group.add_argument('--threads', type=int, default=0, metavar='N',
-                       help='CPU threads (default: one per core)')
+    arguments.add_threads_argument(group)
     group.add_argument(
         '--in-process', action='store_true',
-        help='measure all rows in this process; the default is one of its own for each, so that '
-        'memory is its own and a crash takes no other row with it',
+        help='measure all rows in this process (default: one process per row, so that memory is '
+        'separate and a crash affects one row only)',
     )
     group.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
     arguments.add_naming_arguments(parser.add_argument_group('model'))
@@ -111,7 +110,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; the exit status is 1 when no row could run, 130 after Ctrl-C."""
+    """Run the verb; the exit status is 1 if no row could run, 130 after Ctrl-C."""
     folder = expand_home(args.output)
     output_paths.check_folder('-o', folder)
     for name, form in (('bench.json', 'JSON'), ('bench.md', ''), ('bench.html', 'HTML')):
@@ -119,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     if args.merge:
         return _merge(args)
     specs = _check(args)
-    left = '' if args.alone else interruption.NOTHING  # whoever started this one says it
+    left = '' if args.alone else interruption.NOTHING  # the parent process prints it
     with interruption.told(lambda: left), contextlib.ExitStack() as stack:
         context = _open_context(args, stack)
         return _measure(args, specs, context)
@@ -135,8 +134,7 @@ def _check(args: argparse.Namespace) -> list[RowSpec]:
         raise SettingError('give a folder of pictures with --images')
     if not 0 < args.seconds < 3600:
         raise SettingError(f'--seconds must be more than 0 and below 3600, got {args.seconds}')
-    if args.limit is not None and args.limit < 1:
-        raise SettingError(f'--limit must be at least 1, got {args.limit}')
+    arguments.check_at_least('--limit', args.limit)
     return [parse_row(text, named=named) for named, text in args.rows]
 
 
@@ -159,13 +157,13 @@ def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchC
         raise KeyboardInterrupt(interruption.NOTHING)
     _show(bench, folder)
     if interrupted:
-        output.warn(f'interrupted after {len(bench.rows)} of {len(specs)} rows; those are kept')
+        output.warn(f'interrupted after {len(bench.rows)} of {len(specs)} rows; these are kept')
         return exit_status.INTERRUPTED
     return 0 if any(not row.error for row in bench.rows) else 1
 
 
 def _measure_alone(bench: Bench, folder: Path) -> int:
-    """Hand the row of this process to the one that started it."""
+    """Pass the row of this process to its parent process."""
     atomic_write(folder / 'bench.json', bench.to_json())
     return 0
 
@@ -192,7 +190,7 @@ def _show(bench: Bench, folder: Path) -> None:
 
 
 def _open_context(args: argparse.Namespace, stack: contextlib.ExitStack) -> BenchContext:
-    """Open all that the rows share; the GPU is looked at before anything uses it."""
+    """Open what the rows share; GPU memory is read before anything uses the GPU."""
     import dataclasses
 
     from yolov7_trt_ros.cli.bench import setup as bench_setup
@@ -237,11 +235,11 @@ def _open_context(args: argparse.Namespace, stack: contextlib.ExitStack) -> Benc
 
 
 def _no_warning(_: object) -> None:
-    """Say nothing: the process that started this one has said it."""
+    """Print nothing: the parent process has printed it."""
 
 
 def _open_source(power: str, stack: contextlib.ExitStack) -> TelemetrySource | None:
-    """Return what tells the power here, to be closed with the stack."""
+    """Return the power source of this machine, closed with the stack."""
     if power == 'none':
         return None
     from yolov7_trt_ros.power.root.commands import SystemRunner
@@ -253,7 +251,7 @@ def _open_source(power: str, stack: contextlib.ExitStack) -> TelemetrySource | N
 
 
 def _idle_watts(meter: Any, args: argparse.Namespace) -> float | None:
-    """Return the power before anything runs; says so where nothing tells it."""
+    """Return the power before anything runs; warn if there is no power source."""
     if args.power == 'none' or args.alone:
         return None
     try:

@@ -1,19 +1,19 @@
 """
 Build a TensorRT plan from an ONNX model, for this GPU.
 
-The plan lies beside a manifest, PLAN.json: what it was built from, with what, and what it fits. A
-model that leaves its input open takes 1x3x320x320 to 4x3x1280x1280, tuned for 1x3x640x640, unless
---min, --opt and --max say otherwise; give each of them several times for several profiles. With
---opt alone the plan takes that one shape.
+A manifest, PLAN.json, is written beside the plan: its source, versions, and what it fits. Models
+with a free input size accept 1x3x320x320 to 4x3x1280x1280 and are tuned for 1x3x640x640, unless
+--min, --opt and --max are given; repeat all three for several profiles. With --opt alone the plan
+accepts that one shape.
 
-With --dla-core N --report nothing is built: it is told which layers that accelerator would leave
-to the GPU, what in the model causes it, and how many tensors go between both. --max-transitions
-refuses a build, or fails a report, with more. Where there is no DLA, that is an estimate by what
-NVIDIA documents. Nothing of it was tried on a DLA. Jetson Thor has none.
+With --dla-core N --report nothing is built: it lists the layers that this accelerator would leave
+to the GPU, what in the model causes it, and the number of tensors that go between both. With
+--max-transitions, a build or report with more of them fails. Without a DLA this is an estimate
+from NVIDIA's documentation. None of it was tried on a DLA. Jetson Thor has none.
 
-int8 needs a model with Q/DQ nodes. TensorRT builds for the GPU it finds and needs one;
-TensorRT-RTX builds without a GPU too, then for every one it supports. Ctrl-C stops a build;
-TensorRT 8 only when it is pressed twice.
+int8 needs a model with Q/DQ nodes. TensorRT needs a GPU and builds for that GPU; TensorRT-RTX
+also builds without a GPU, then for every one it supports. Ctrl-C stops a build; TensorRT 8 only
+if pressed twice.
 
 Examples
 --------
@@ -46,11 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_model_argument(parser, 'ONNX file of any YOLOv7 export, or an embedded model')
     parser.add_argument(
         '--output', '-o', '--saveEngine', type=Path, metavar='PLAN',
-        help='file to write, ending in .plan or .engine; needed but for --report',
+        help='file to write, ending in .plan or .engine; not needed with --report',
     )
     _add_precision_arguments(parser)
     group = parser.add_argument_group('input shapes, batch x 3 x height x width')
-    for name, meaning in (('min', 'least'), ('opt', 'tuned for'), ('max', 'largest')):
+    for name, meaning in (('min', 'smallest'), ('opt', 'tuned for'), ('max', 'largest')):
         group.add_argument(
             f'--{name}', f'--{name}Shapes', dest=f'{name}_shapes', action='append', default=[],
             metavar='SHAPE', help=f'{meaning}; also as images:1x3x640x640',
@@ -60,11 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_naming_arguments(group)
     group.add_argument(
         '--keep-nms-plugin', action='store_true',
-        help='leave EfficientNMS_TRT in, with its fixed thresholds',
+        help='keep EfficientNMS_TRT with its fixed thresholds',
     )
     group.add_argument(
         '--keep-grid', action='store_true',
-        help='leave the decoding in, for programs that expect the grid; ours decodes raw maps',
+        help='keep the decoding, for programs that expect the grid; ours decodes raw maps',
     )
     arguments.add_json_argument(parser)
 
@@ -82,38 +82,38 @@ def _add_precision_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--best', action='store_true', help='as --precision mixed')
     group.add_argument(
         '--keep-fp32', metavar='REGEX',
-        help='keep nodes whose name this finds in float32, such as the heads',
+        help='keep nodes whose names match in float32, such as the heads',
     )
 
 
 def _add_builder_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('builder')
     group.add_argument(
-        '--workspace-mib', type=int, metavar='MIB', help='most GPU memory one layer may use'
+        '--workspace-mib', type=int, metavar='MIB', help='maximum GPU memory of one layer'
     )
     group.add_argument(
         '--opt-level', type=int, metavar='0..5',
-        help='effort: lower builds sooner, higher may run faster',
+        help='effort: lower builds faster, higher may run faster',
     )
     group.add_argument(
         '--timing-cache', type=Path, metavar='FILE',
-        help='keep measurements for the next build (TensorRT-RTX has none)',
+        help='file that keeps measurements for the next build (not for TensorRT-RTX)',
     )
     group.add_argument(
         '--dla-core', type=int, metavar='N',
-        help='build for this deep learning accelerator; what it cannot do runs on the GPU',
+        help='build for this deep learning accelerator; other layers run on the GPU',
     )
     group.add_argument(
         '--report', action='store_true',
-        help='tell what would run on the DLA and why the rest does not, and build nothing',
+        help='list the layers that would not run on the DLA, and why; build nothing',
     )
     group.add_argument(
         '--max-transitions', type=int, metavar='N',
-        help='most tensors that may go between DLA and GPU',
+        help='maximum number of tensors that go between DLA and GPU',
     )
     for flag, meaning in (
-        ('--refittable', 'weights can be exchanged later'),
-        ('--version-compatible', 'later TensorRT can load it too'),
+        ('--refittable', 'weights can be replaced later (see refit)'),
+        ('--version-compatible', 'later versions of TensorRT can load it too'),
         ('--hardware-compatible', 'every GPU from Ampere on can run it'),
     ):
         group.add_argument(flag, action='store_true', help=meaning)
@@ -168,15 +168,14 @@ def _check_dla_arguments(args: argparse.Namespace) -> None:
         ) if is_asked
     ]
     if asked and args.dla_core is None:
-        raise SettingError(f'{asked[0]} is about a DLA: give --dla-core too')
-    if args.max_transitions is not None and args.max_transitions < 0:
-        raise SettingError(f'--max-transitions must be at least 0, got {args.max_transitions}')
+        raise SettingError(f'{asked[0]} is for a DLA: give --dla-core too')
+    arguments.check_at_least('--max-transitions', args.max_transitions, 0)
     if args.report and args.output is not None:
         raise SettingError('--report builds nothing: leave out --output')
 
 
 def _report(args: argparse.Namespace, options: BuildOptions) -> int:
-    """Tell what a DLA would run."""
+    """Print which layers a DLA would run."""
     from yolov7_trt_ros.engine.building.builder import report_dla
     from yolov7_trt_ros.engine.model_files import find_onnx_model
     from yolov7_trt_ros.engine.trt.api import TrtApi
@@ -198,7 +197,7 @@ def build_options(args: argparse.Namespace) -> BuildOptions:
     Raises
     ------
     SettingError
-        A value out of its range, or arguments that contradict each other.
+        A value is out of its range, or arguments contradict each other.
 
     """
     from yolov7_trt_ros.engine.building.build_options import BuildOptions

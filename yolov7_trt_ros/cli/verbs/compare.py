@@ -1,16 +1,16 @@
 """
-Compare the detections of two runs over one drive.
+Compare the detections of two runs over one recording.
 
-Frames with the same topic and stamp are compared. In each, detections of the same class that
-overlap by --iou or more are partners, the best scores first. A detection with a score of
---score-threshold or more and no partner is missed (if it is in A) or new (if it is in B). AP50
-takes the detections of A as the labels. Record both bags with a threshold below the one given
-here; else a score that moves across it counts as a detection that has gone.
+Frames with the same topic and stamp are compared. Detections of the same class that overlap by
+--iou or more are matched, the best scores first. A detection with a score of --score-threshold or
+more and without a match is missed (if in A) or new (if in B). AP50 uses the detections of A as
+labels. Record both bags with a threshold below the one given here; otherwise a score that moves
+across it counts as a lost detection.
 
-With --drives A and B are folders of bags, and those of one name are compared; DIR gets drives.json
-and drives.html over all, and the same command goes on where it was interrupted.
+With --drives A and B are folders of bags; bags of the same name are compared. DIR gets
+drives.json and drives.html, and if interrupted, the same command continues.
 
-The exit status is 0 within the limits, 1 beyond one of them, 2 for wrong usage.
+The exit status is 0 within the limits, 1 if one is exceeded, 2 for wrong usage.
 
 Examples
 --------
@@ -39,7 +39,6 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
 from yolov7_trt_ros.cli.fleet.result import PAGE_FILE
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.core.stamps import in_seconds
-from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -63,19 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'reference', type=Path, metavar='A', help='reference: bag folder, .mcap or .db3 file'
     )
     parser.add_argument('new', type=Path, metavar='B', help='bag to compare with the reference')
-    parser.add_argument(
-        '--topics', type=split_names, default=[], metavar='X,Y',
-        help='detections topics (default: all of both)',
-    )
-    _add_number(parser, 'iou', 'IOU', 'least overlap of partners')
-    _add_number(parser, 'score-threshold', 'S', 'least score of what must have a partner', '-s')
+    arguments.add_topics_argument(parser, 'topics of detections', 'X,Y')
+    _add_number(parser, 'iou', 'IOU', 'minimum overlap of matched detections')
+    _add_number(parser, 'score-threshold', 'S', 'minimum score of what must be matched', '-s')
     limits = parser.add_argument_group('limits')
-    _add_number(limits, 'max-drift', 'D', 'most that the scores of 95 %% of the matched may move')
-    _add_number(limits, 'min-ap50', 'AP', 'least AP50 of B against A')
-    _add_number(limits, 'min-matched', 'P', 'least part matched, of matched, missed and new')
-    _add_number(limits, 'min-frames', 'P', "least part of A's frames that B must have")
+    _add_number(limits, 'max-drift', 'D', 'maximum score change of 95 %% of matched detections')
+    _add_number(limits, 'min-ap50', 'AP', 'minimum AP50 of B against A')
+    _add_number(limits, 'min-matched', 'P', 'minimum share of matched in matched, missed and new')
+    _add_number(limits, 'min-frames', 'P', "minimum share of A's frames that B must have")
     parser.add_argument(
-        '--drives', action='store_true', help='compare each bag in the folder A with its own in B'
+        '--drives', action='store_true', help='compare bags of the same name in folders A and B'
     )
     parser.add_argument(
         '--output', '-o', type=Path, metavar='DIR', help='folder for the results of --drives'
@@ -83,34 +79,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fleet_arguments(parser)
     arguments.add_json_argument(parser)
     parser.add_argument(
-        '--html', type=Path, metavar='FILE', help='write a page with the frames to look at'
+        '--html', type=Path, metavar='FILE', help='write a page with the frames that differ most'
     )
     parser.add_argument(
         '--images', type=Path, metavar='BAG',
-        help='bag with the images, for the page (default: A or B, if they hold them)',
+        help='bag with the images for the page (default: A or B, if they have them)',
     )
 
 
 def _add_number(
-    parser: argparse._ActionsContainer, name: str, metavar: str, told: str, *short: str
+    parser: argparse._ActionsContainer, name: str, metavar: str, meaning: str, *short: str
 ) -> None:
     parser.add_argument(
         f'--{name}', *short, type=float, default=DEFAULTS[name.replace('-', '_')],
-        metavar=metavar, help=f'{told}, 0..1 (default: %(default)s)',
+        metavar=metavar, help=f'{meaning}, 0..1 (default: %(default)s)',
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; the exit status is 1 beyond a limit, or where a part could not be read."""
+    """Run the verb; the exit status is 1 if a limit is exceeded or a part could not be read."""
     check_fleet_arguments(args)
     if args.drives or args.output is not None or uses_dask(args):
         return _run_many(args)
     bags_given = [args.reference, args.new, args.images]
     if args.images is not None and args.html is None:
-        raise SettingError('--images are shown on the page: give --html FILE too')
+        raise SettingError('--images are for the page: give --html FILE too')
     output_paths.check_json(args.json, bags_given)
     output_paths.check_file('--html', args.html, 'HTML', bags_given)
-    with interruption.told():  # all that is written is written at the end
+    with interruption.told():  # files are written at the end only
         return _run(args)
 
 
@@ -121,10 +117,10 @@ def _run_many(args: argparse.Namespace) -> int:
         raise SettingError('many drives are compared with --drives and --output DIR')
     if args.html is not None:
         raise SettingError(f'the page of many drives is {args.output}/{PAGE_FILE}: '
-                           'leave --html away')
+                           'leave --html out')
     output_paths.check_folder('--output', args.output)
     output_paths.check_json(args.json, made=[args.output])
-    with interruption.told(lambda: f'the same command goes on with {args.output}'):
+    with interruption.told(lambda: f'the same command continues with {args.output}'):
         return run_drives(args)
 
 
@@ -144,7 +140,7 @@ def _run(args: argparse.Namespace) -> int:
     exceeded = exceeded_limits(result, limits)
     if not result.has_detections:
         output.warn(f'no detection of either bag has a score of {settings.score_threshold:g}: '
-                    'nothing but the frames was compared')
+                    'only the frames were compared')
     record = {
         'reference': str(args.reference), 'new': str(args.new), 'topics': list(bags.topics),
         'settings': dataclasses.asdict(settings), 'limits': dataclasses.asdict(limits),
@@ -166,7 +162,7 @@ def _run(args: argparse.Namespace) -> int:
     return 0 if record['within_limits'] else 1
 
 
-# ---- telling
+# ---- report
 
 
 def _report(

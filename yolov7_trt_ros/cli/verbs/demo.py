@@ -1,17 +1,17 @@
 """
 Watch the detector at work, without any hardware.
 
-Starts the real detector node and two cameras made of photographs (a moving view, one camera in
-rgb8, the other in JPEG) on a ROS 2 domain of its own, records everything into a bag, and leaves
-videos and pictures with the boxes drawn in, the bag and a summary in the output folder.
-The bag holds raw images as JPEG. The time counts from the first image on; Ctrl-C ends it early.
-Where TensorRT runs the model, the first time builds a plan for this GPU, which takes minutes.
+Starts the real detector node and two cameras made from photographs (a moving view, one camera in
+rgb8, the other in JPEG) on a separate ROS 2 domain and records everything into a bag. Videos and
+pictures with boxes, the bag (raw images as JPEG) and a summary are left in the output folder. The
+time counts from the first image; Ctrl-C ends the demo early. If TensorRT runs the model, the
+first run builds a plan for this GPU, which takes minutes.
 
-The model inside is small. For the photographs it runs at the size at which it is right about
+The embedded model is small. For the photographs it runs at the size at which it is right about
 them; for your own source at 640, with the node's default threshold.
 
-The results of an earlier demo in the output folder are replaced, and nothing else: it is refused
-where other files have their names.
+Only the results of an earlier demo are replaced in the output folder: the demo is refused if
+other files have their names.
 
 Examples
 --------
@@ -56,21 +56,23 @@ _NEEDED = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
+    """Add the arguments of this verb."""
     parser.add_argument(
         '--source', metavar='PATH',
         help='picture, folder of pictures, video or bag to play (default: photographs that come '
         'with scikit-image and matplotlib)',
     )
     parser.add_argument(
-        '--seconds', type=float, default=20.0, help='how long to play (default: %(default)g)'
+        '--seconds', type=float, default=20.0, metavar='S',
+        help='how long to play (default: %(default)g)',
     )
     parser.add_argument(
         '--rate', type=float, default=12.0, metavar='HZ',
         help='images per second of each camera (default: %(default)g)',
     )
     parser.add_argument(
-        '--model', '-m', default=arguments.DEFAULT_MODEL, help='model (default: %(default)s)'
+        '--model', '-m', default=arguments.DEFAULT_MODEL, metavar='M',
+        help='model (default: %(default)s)',
     )
     parser.add_argument(
         '--size', type=int, metavar='PX',
@@ -79,21 +81,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--score-threshold', '-s', type=float, metavar='S',
-        help=f'least score (default: {arguments.DEFAULT_SCORE_THRESHOLD}; for the photographs '
+        help=f'minimum score (default: {arguments.DEFAULT_SCORE_THRESHOLD}; for the photographs '
         f'{PHOTOGRAPH_SCORE})',
     )
     parser.add_argument(
         '-o', '--output', type=Path, default=Path('out'), metavar='DIR',
-        help='folder to leave the results in (default: %(default)s)',
+        help='folder for the results (default: %(default)s)',
     )
     parser.add_argument(
-        '--domain-id', type=int, default=86,
-        help='ROS domain to stay apart from other robots (default: %(default)d)',
+        '--domain-id', type=int, default=86, metavar='N',
+        help='ROS domain, apart from other robots (default: %(default)d)',
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; returns the exit code."""
+    """Run the verb; the exit status is 1 if the images of a camera were not processed."""
     _check(args)
     source = _find_source(args)
     if args.model == arguments.DEFAULT_MODEL:
@@ -108,15 +110,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _left(output: Path) -> str:
-    """Return what an interrupted demo leaves."""
+    """Return what an interrupted demo leaves behind."""
     left = [name for name in _OUTPUTS if (output / name).exists()]
-    return f'left in {output}, of the time until then: {", ".join(left)}' if left else (
+    return f'in {output}, up to the interruption: {", ".join(left)}' if left else (
         interruption.NOTHING
     )
 
 
 def _play(args: argparse.Namespace, source: Path | None) -> dict[str, Any]:
-    """Play, and leave the summary with the other results; returns it."""
+    """Play; write and return the summary."""
     settings = _detector_settings(args, photographs=source is None)
     played = play(Play(
         source or save_photographs(args.output / 'photographs'), args.output, args.seconds,
@@ -143,7 +145,7 @@ def _detector_settings(args: argparse.Namespace, *, photographs: bool) -> dict[s
 
 
 def complete_summary(played: Played) -> dict[str, Any]:
-    """Return the summary of the whole, with the rates of the time in which images were played."""
+    """Return the summary, with the camera rates while images were played."""
     summary = summarise(played.record)
     for camera in summary['cameras'].values():
         camera['rate_in_hz'] = played.rates_in_hz.get(camera['topic'])
@@ -155,13 +157,12 @@ def _check(args: argparse.Namespace) -> None:
         raise SettingError(f'--seconds must be within 1..3600, got {args.seconds:g}')
     if not 0 < args.rate <= 100:
         raise SettingError(f'--rate must be within 0..100 Hz, got {args.rate:g}')
-    if not 0 <= args.domain_id <= 232:
-        raise SettingError(f'--domain-id must be within 0..232, got {args.domain_id}')
+    arguments.check_domain_id(args.domain_id)
     if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
         raise SettingError(f'--score-threshold must be within 0..1, got {args.score_threshold:g}')
     for module, fix in _NEEDED:
         if importlib.util.find_spec(module) is None:
-            raise MissingDependencyError(f'the demo needs {module}, which is not here; {fix}')
+            raise MissingDependencyError(f'the demo needs {module}, which is not installed; {fix}')
     from yolov7_trt_ros.engine.checkpoint_export import find_or_export
 
     find_or_export(args.model)
@@ -170,7 +171,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _find_source(args: argparse.Namespace) -> Path | None:
     """
-    Return what to play, None for the photographs.
+    Return the source to play, None for the photographs.
 
     Raises
     ------
@@ -187,7 +188,7 @@ def _find_source(args: argparse.Namespace) -> Path | None:
     for name in _OUTPUTS:
         if given.is_relative_to((args.output / name).resolve()):
             raise InputError(
-                f'--source {args.source} is where the demo writes to; give another folder with -o'
+                f'--source {args.source} is where the demo writes; give another folder with -o'
             )
     return find_source(args.source)
 
@@ -195,14 +196,12 @@ def _find_source(args: argparse.Namespace) -> Path | None:
 @contextlib.contextmanager
 def own_outputs(output: Path) -> Iterator[None]:
     """
-    Make room in the output folder, and note in the end what was written there.
-
-    Only what an earlier demo wrote is removed.
+    Clear the output folder of an earlier demo, and record at the end what was written.
 
     Raises
     ------
     InputError
-        There are other files where the demo writes; nothing was removed.
+        Other files are where the demo writes; nothing was removed.
 
     """
     own = OwnFiles(output)
@@ -212,7 +211,7 @@ def own_outputs(output: Path) -> Iterator[None]:
         more = f' and {len(foreign) - 1} more' if foreign[1:] else ''
         raise InputError(
             f'{output} holds {foreign[0]}{more}, which no demo wrote and which is in the way: '
-            'nothing was touched; move it, or give another folder with -o'
+            'nothing was changed; move it, or give another folder with -o'
         )
     own.remove(paths)
     output.mkdir(parents=True, exist_ok=True)

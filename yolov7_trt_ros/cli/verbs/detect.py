@@ -1,15 +1,15 @@
 """
 Find objects in pictures, videos, bags and streams, and draw them.
 
-A picture becomes a picture (.jpg) of the same name in the output folder, a video a video (.mp4), a
-bag a folder of pictures. A folder stands for the pictures in it, with --recursive also for those
-in its folders; patterns such as 'day*/*.jpg' are taken in quotes too. Depth topics of bags are
-passed over. What cannot be read is reported and passed over; the exit status is then 1.
+For a picture a picture (.jpg) of the same name is written to the output folder, for a video a
+video (.mp4), for a bag a folder of pictures. A folder means the pictures in it, with --recursive
+also those in its subfolders; quoted patterns such as 'day*/*.jpg' are expanded. Depth topics of
+bags are skipped. Inputs that cannot be read are reported and skipped; the exit status is then 1.
 
-A stream is a webcam (0, /dev/video0) or an address (rtsp://, http://). Its latest frame is taken;
-a connection that is lost is tried again for 30 s. Ctrl-C ends it, and its video is finished.
+A stream is a webcam (0, /dev/video0) or an address (rtsp://, http://). Only its latest frame is
+used; a lost connection is retried for 30 s. Ctrl-C stops it and finishes its video.
 
-Outputs of an earlier run are replaced; where another file has the name, it is NAME-2 instead.
+Outputs of an earlier run are replaced; if another file has the name, NAME-2 is used instead.
 
 Examples
 --------
@@ -47,7 +47,6 @@ from yolov7_trt_ros.cli.window import Window
 from yolov7_trt_ros.cli.work.output_names import OutputNames
 from yolov7_trt_ros.cli.work.saved_results import Sinks
 from yolov7_trt_ros.core.plain_text import quoted
-from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -68,19 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--output', '-o', type=Path, metavar='DIR',
-        help='folder to write to; may be left out with --show',
+        help='folder to write to; optional with --show',
     )
-    parser.add_argument(
-        '--every', type=int, default=1, metavar='N',
-        help='take only each N-th frame of videos and bags',
-    )
-    parser.add_argument(
-        '--topics', type=split_names, default=[], metavar='A,B',
-        help='image topics of bags (default: all)',
-    )
-    parser.add_argument(
-        '--recursive', '-r', action='store_true', help='enter the folders in folders too'
-    )
+    arguments.add_source_arguments(parser, every='use every N-th frame of videos and bags')
     _add_result_arguments(parser)
     arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
@@ -92,32 +81,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('results')
     group.add_argument(
-        '--show', action='store_true', help='show frames in a window, where there is a display',
+        '--show', action='store_true', help='show the frames in a window; needs a display',
     )
     group.add_argument(
         '--save-txt', action='store_true',
-        help='a text file a frame as YOLO tools take it, in DIR/labels: class, centre, size',
+        help='write DIR/labels: one text file per frame in the YOLO format (class, centre, size)',
     )
     group.add_argument(
         '--save-coco', type=Path, metavar='FILE',
-        help="all in one file in COCO's format, with scores",
+        help='write all detections to one COCO file, with scores',
     )
     group.add_argument(
-        '--save-crops', action='store_true', help='each object as a picture, in DIR/crops/CLASS',
+        '--save-crops', action='store_true',
+        help='write each object as a picture in DIR/crops/CLASS',
     )
     group.add_argument(
         '--hide-labels', action='store_true', help='draw boxes without class and score',
     )
     group.add_argument(
         '--line-width', type=int, default=0, metavar='PX',
-        help='of the boxes (default: what fits the frame)',
+        help='line width of the boxes (default: fits the frame)',
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; the exit status is 1 when an input failed."""
-    if args.every < 1:
-        raise SettingError(f'--every must be at least 1, got {args.every}')
+    """Run the verb; the exit status is 1 if an input failed."""
+    arguments.check_at_least('--every', args.every)
     if not 0 <= args.line_width <= _WIDEST_LINE_PX:
         raise SettingError(f'--line-width must be within 1..{_WIDEST_LINE_PX}')
     _check_output(args)
@@ -145,12 +134,12 @@ def _check_output(args: argparse.Namespace) -> None:
 
 def expand_patterns(paths: Sequence[str]) -> list[str]:
     """
-    Return paths with each pattern replaced by what it finds, in order.
+    Return paths with each pattern replaced by the files it matches, in order.
 
     Raises
     ------
     InputError
-        A pattern finds nothing.
+        A pattern matches nothing.
 
     """
     from yolov7_trt_ros.replay.file_kinds import natural_key
@@ -163,7 +152,7 @@ def expand_patterns(paths: Sequence[str]) -> list[str]:
             continue
         found = [Path(each) for each in glob.glob(plain, recursive=True)]
         if not found:
-            raise InputError(f'nothing is named like {quoted(path)}')
+            raise InputError(f'no file matches {quoted(path)}')
         expanded += map(str, sorted(found, key=natural_key))
     return expanded
 
@@ -207,8 +196,8 @@ def _detect_input(
     following: Following,
     sinks: Sinks,
 ) -> dict[str, Any]:
-    """Detect in one input; what it cannot open is counted as failed."""
-    # a stream may go on for days: its frames are remembered for the JSON alone
+    """Detect in one input; one that cannot be opened is counted as failed."""
+    # a stream may run for days: its frames are kept for the JSON only
     frames: Any = collections.deque(maxlen=None if args.json else 0)
     record: dict[str, Any] = {'path': path, 'frames': frames, 'failed': []}
     with contextlib.ExitStack() as stack:
@@ -231,7 +220,7 @@ def _detect_input(
 def _open_source(
     path: str, args: argparse.Namespace, sinks: Sinks, stack: contextlib.ExitStack
 ) -> FrameSource:
-    """Open an input; while a stream is open, the first Ctrl-C only asks for its end."""
+    """Open an input; while a stream is open, the first Ctrl-C only requests its end."""
     from yolov7_trt_ros.replay.file_kinds import kind_of, local_path
     from yolov7_trt_ros.replay.sources import open_frames
     from yolov7_trt_ros.replay.streams import is_stream, StreamSource
@@ -243,7 +232,7 @@ def _open_source(
         )
         stopping = stack.enter_context(interruption.Interruption())
         return stream
-    # `every` is for streams: of a folder all pictures are wanted
+    # `every` is for sequences: all pictures of a folder are used
     streams = kind_of(local_path(path)) != 'pictures'
     return open_frames(
         path, topics=args.topics, every=args.every if streams else 1,
@@ -261,7 +250,7 @@ def _detect_frames(
     record: dict[str, Any],
     warned: int,
 ) -> int:
-    """Detect in the frames of a source; return how many of its warnings were told."""
+    """Detect in the frames of a source; return how many of its warnings were printed."""
     from yolov7_trt_ros.cli.work.frame_writers import open_writer
     from yolov7_trt_ros.replay.frames import BadFrame
     from yolov7_trt_ros.replay.run import detect_frames

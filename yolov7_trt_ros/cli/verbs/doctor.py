@@ -1,8 +1,8 @@
 """
-Tell what this machine has, what is missing, and how to get it.
+Show what this machine has, what is missing, and how to get it.
 
-One line each: ok, warn or missing, and below it what to do. Nothing is changed. The exit status is
-1 where something is missing that the detector cannot run without.
+One line per check: ok, warn or missing, and below it what to do. Nothing is changed. The exit
+status is 1 if something is missing that the detector needs.
 
 Examples
 --------
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report(probe: HostProbe, json_target: str | None = None) -> int:
-    """Check a machine, print the report, return the exit status."""
+    """Check a host, print the report, return the exit status."""
     subjects = [(title, check(probe)) for title, check in SUBJECTS]
     lacking = [
         item for _, checks in subjects for item in checks

@@ -1,13 +1,13 @@
 """
 Measure a model's average precision on labelled pictures.
 
-Labels are in COCO's format, and AP is measured as COCO asks for it: score threshold 0.001,
-several classes per box, NMS at IoU 0.65, at most 300 detections an image, computed by pycocotools.
-The letterbox is a square unless --rectangular. --html draws precision over recall and tells which
-class was taken for which.
+Labels are in the COCO format, and AP is measured as COCO defines it: score threshold 0.001,
+several classes per box, NMS at IoU 0.65, at most 300 detections per image, computed by
+pycocotools. The letterbox is a square unless --rectangular is given. --html shows precision over
+recall and a confusion matrix.
 
-With --output DIR the folders of the pictures are drives: DIR gets drives.json and drives.html, and
-the same command goes on where it was interrupted.
+With --output DIR each folder of the pictures is a drive: DIR gets drives.json and drives.html,
+and if interrupted, the same command continues.
 
 Examples
 --------
@@ -62,11 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_allow_missing_argument(parser)
     parser.add_argument(
         '--rectangular', action='store_true',
-        help='letterbox to the smallest rectangle the model takes, as the node does',
+        help='letterbox to the smallest rectangle that the model accepts, like the node',
     )
     parser.add_argument(
         '--output', '-o', type=Path, metavar='DIR',
-        help='measure each folder of the pictures by itself too, and keep what is done in DIR',
+        help='also measure each folder of the pictures by itself; results go to DIR',
     )
     add_fleet_arguments(parser)
     arguments.add_json_argument(parser)
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; the exit status is 1 when an image could not be used."""
+    """Run the verb; the exit status is 1 if an image could not be used."""
     check_fleet_arguments(args)
     if args.output is not None or uses_dask(args):
         return _run_many(args)
@@ -96,10 +96,10 @@ def _run_many(args: argparse.Namespace) -> int:
         raise SettingError('--workers and --dask need a folder for the results: --output DIR')
     if args.html is not None:
         raise SettingError(f'the page of many drives is {args.output}/{PAGE_FILE}: '
-                           'leave --html away')
+                           'leave --html out')
     output_paths.check_folder('--output', args.output)
     output_paths.check_json(args.json, [args.annotations], made=[args.output])
-    with interruption.told(lambda: f'the same command goes on with {args.output}'):
+    with interruption.told(lambda: f'the same command continues with {args.output}'):
         return run_drives(args)
 
 
@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         images = labels.find_labelled(annotations, folder, allow_missing=args.allow_missing)
     except InputError:
-        check_kind(folder, 'pictures', 'eval')  # a bag or a video is told as such
+        check_kind(folder, 'pictures', 'eval')  # a bag or a video gets its own message
         raise
     pictures = labels.labelled_pictures(annotations)
     options = arguments.detector_options(args, rectangular=args.rectangular)

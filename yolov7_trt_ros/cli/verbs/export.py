@@ -2,21 +2,20 @@
 Export a PyTorch checkpoint of YOLOv7 as ONNX.
 
 Takes the official checkpoints (yolov7-tiny, yolov7, yolov7x, w6, e6, d6, e6e; training and deploy
-forms), plain state_dicts and our own network files. Nothing that a checkpoint holds is run: one
-with code in it is refused. Branches are merged, implicit vectors and batch norms folded, auxiliary
+forms), plain state_dicts and our own network files. Code in a checkpoint is never run: the
+checkpoint is refused. Branches are merged, implicit vectors and batch norms folded, auxiliary
 maps dropped.
 
-What the checkpoint was told to be is printed, and from what: table of layers, activation, averaged
-weights, anchors, class names. A plain state_dict does not tell its activation: the published one
-is assumed, unless --table or --activation say otherwise.
+What was found about the checkpoint is printed with its source: table of layers, activation,
+averaged weights, anchors, class names. A plain state_dict does not store its activation: the
+published one is assumed, unless --table or --activation is given.
 
-Batch, height and width are free unless --dynamic or --static say otherwise. The ONNX model is
-compared with the network on three inputs before it is written; nothing is written where they
-differ by more than 0.0001 (relative). Networks that make roundings large are compared with float64
-and layer by layer.
+Batch, height and width are free unless --dynamic or --static is given. The ONNX model is compared
+with the network on three inputs before it is written; nothing is written if they differ by more
+than 0.0001 (relative). Networks that amplify rounding are compared in float64 and layer by layer.
 
-An ONNX file is taken too: it is checked and copied with the sizes that it truly runs at, for the
-official exporter declares sizes free whose grid is made for one.
+An ONNX file is checked and copied with the sizes that it really supports, because the official
+exporter declares free sizes for models whose grid has a fixed size.
 
 Examples
 --------
@@ -60,15 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--opset', type=int, metavar='11..20',
-        help=f'version of the operators (default: {DEFAULT_OPSET})',
+        help=f'ONNX operator set (default: {DEFAULT_OPSET})',
     )
     parser.add_argument(
         '--dynamic', metavar='batch,hw',
-        help='what is free: batch, hw (height and width), or both (default: both, unless --static '
-        'is given)',
+        help='free dimensions: batch, hw (height and width), or both (default: both, unless '
+        '--static is given)',
     )
     parser.add_argument(
-        '--static', metavar='1x3x640x640', help='sizes that are fixed, where not in --dynamic'
+        '--static', metavar='1x3x640x640', help='fixed sizes, for dimensions not in --dynamic'
     )
     parser.add_argument(
         '--form', choices=FORMS,
@@ -76,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--half-weights', action='store_true',
-        help='store weights rounded to float16: half the file; what computes stays float32',
+        help='store weights rounded to float16: half the file size; computation stays float32',
     )
     arguments.add_naming_arguments(parser)
     arguments.add_checkpoint_arguments(parser)
@@ -91,17 +90,8 @@ def _add_nms_arguments(parser: argparse.ArgumentParser) -> None:
         help="trt: TensorRT's plugin EfficientNMS_TRT; onnx: the standard NonMaxSuppression "
         '(default: %(default)s)',
     )
-    group.add_argument(
-        '--score-threshold', type=float, default=arguments.DEFAULT_SCORE_THRESHOLD, metavar='S',
-        help='least score to keep, 0..1 (default: %(default)s)',
-    )
-    group.add_argument(
-        '--iou-threshold', type=float, default=arguments.DEFAULT_IOU_THRESHOLD, metavar='IOU',
-        help='overlap above which the weaker of two boxes is dropped (default: %(default)s)',
-    )
-    group.add_argument(
-        '--max-detections', type=int, default=arguments.DEFAULT_MAX_DETECTIONS, metavar='N',
-        help='most detections per image; with --nms onnx per class (default: %(default)s)',
+    arguments.add_threshold_arguments(
+        group, per_image='maximum number of detections per image, with --nms onnx per class'
     )
 
 
@@ -142,7 +132,7 @@ def chosen_sizes(
     args: argparse.Namespace,
 ) -> tuple[frozenset[str], tuple[int, int, int, int]]:
     """
-    Return what is free, and the sizes of what is not.
+    Return the free dimensions, and the sizes of the fixed ones.
 
     Raises
     ------
@@ -162,7 +152,7 @@ def chosen_sizes(
 
 
 def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]:
-    """Export a checkpoint; return what there is to tell."""
+    """Export a checkpoint; return the record of it."""
     from yolov7_trt_ros.model.export.exporter import estimate_memory_bytes, export_onnx
     from yolov7_trt_ros.model.export.onnx_nms import NmsSettings
 
@@ -202,13 +192,13 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
 
 
 def _warn_of_rounding(results: list[Comparison]) -> None:
-    """Warn of a network whose outputs tell little, though each of its layers is right."""
+    """Warn of a network whose outputs show little, though each of its layers is right."""
     alone = [result for result in results if result.layers is not None]
     if alone:
         output.warn(
-            f'the outputs of this network tell little of the export ({alone[0]}): it makes '
-            'roundings large, or its outputs are at their ends; each layer was compared by itself '
-            'and is right. Results can differ between machines as much as that'
+            f'the outputs of this network say little about the export ({alone[0]}): it '
+            'amplifies rounding, or its outputs are saturated; each layer was compared by itself '
+            'and is right. Results can differ by as much between machines'
         )
 
 
@@ -224,7 +214,7 @@ def _listed(results: list[Comparison]) -> str:
 
 
 def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]:
-    """Check and copy an ONNX file; return what there is to tell."""
+    """Check and copy an ONNX file; return the record of it."""
     from yolov7_trt_ros.core.forms.anchors import choose_anchors
     from yolov7_trt_ros.model.export.onnx_input import copy_onnx
 
@@ -234,7 +224,7 @@ def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]
         raise SettingError('--half-weights is for checkpoints; an ONNX file keeps its weights')
     if args.opset is not None:
         raise SettingError(
-            'an ONNX file keeps its opset; for another one export the checkpoint it was made from'
+            'an ONNX file keeps its opset; for another one, export the checkpoint it was made from'
         )
     dynamic, shape = chosen_sizes(args)
     asked = args.dynamic is not None or args.static is not None
@@ -245,8 +235,8 @@ def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]
     output.warn_of_doubts(copy.spec)
     if copy.baked_hw is not None:
         output.warn(
-            f'{model} declares height and width free, but its grid is made for '
-            f'{copy.baked_hw[0]}x{copy.baked_hw[1]}: the copy is fixed to that'
+            f'{model} declares height and width free, but its grid is fixed to '
+            f'{copy.baked_hw[0]}x{copy.baked_hw[1]}: so is the copy'
         )
     return {
         'onnx': str(target),

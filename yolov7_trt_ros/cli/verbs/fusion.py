@@ -1,20 +1,20 @@
 """
-Tell which layers of a model TensorRT fused.
+Show which layers of a model TensorRT fused.
 
-A chain is a convolution with the activation, batch normalisation or residual sum behind it. This
-tells which chains became one layer, and of the others what is seen there. It also tells the
-precision of each layer, as far as TensorRT tells it, the reformats in between, and the bytes that
-all layers read and write, which fusion and INT8 should make fewer. The exit status is 1 where less
-than --min-fused of the chains are fused; without that option nothing is demanded.
+A chain is a convolution with the activation, batch normalisation or residual sum after it. The
+report shows which chains became one layer, and the visible reasons for the others. It also shows
+the precision of each layer as far as TensorRT states it, the reformats in between, and the bytes
+that all layers read and write, which fusion and INT8 should reduce. The exit status is 1 if less
+than --min-fused of the chains are fused.
 
 MODEL is a plan (read with TensorRT's engine inspector, on the GPU it is for), a JSON file of
-layers (of --save-layers, or of trtexec --exportLayerInfo), or an ONNX model, which is built first.
-Without a GPU, TensorRT-RTX builds too, and its builder tells of the layers. The chains are those
-of the ONNX model: --onnx, else the one the plan's manifest names, else those in the saved layers.
+layers (from --save-layers or trtexec --exportLayerInfo), or an ONNX model, which is built first;
+TensorRT-RTX also builds without a GPU. The chains are those of the ONNX model: --onnx, else the
+model in the plan's manifest, else those in the saved layers.
 
-With --time a plan runs on noise and TensorRT's profiler tells how long each layer takes: whether
-INT8 pays, and what it loses to reformats and to layers that stayed float. It waits between layers,
-so their sum is more than the network takes.
+With --time the plan runs on noise and TensorRT's profiler times each layer: whether INT8 pays
+off, and what reformats and float layers cost. It waits between layers, so the sum is longer than
+the network takes.
 
 Examples
 --------
@@ -64,40 +64,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--min-fused', type=float, metavar='SHARE',
-        help='least share of chains that are one layer, 0..1; below it the exit status is 1',
+        help='minimum share of fused chains, 0..1; below it the exit status is 1',
     )
     group = parser.add_argument_group('building an ONNX model')
     group.add_argument(
         '--precision', choices=arguments.PRECISIONS, default=arguments.DEFAULT_PRECISION,
-        help='of the plan (default: %(default)s)',
+        help='precision of the plan (default: %(default)s)',
     )
     group.add_argument(
         '--shape', default=DEFAULT_SHAPE, metavar='SHAPE',
-        help='of the input, where the model leaves it open (default: %(default)s)',
+        help='input shape, for models with a free input size (default: %(default)s)',
     )
     group = parser.add_argument_group('time')
     group.add_argument(
         '--time', metavar='SHAPE',
-        help='run the plan at this shape, 8x3x640x640, and time each layer',
+        help='run the plan at this shape, such as 8x3x640x640, and time each layer',
     )
     group.add_argument(
         '--profile', type=Path, metavar='FILE',
-        help='times of the layers that trtexec --exportProfile wrote',
+        help='layer times that trtexec --exportProfile wrote',
     )
     group = parser.add_argument_group('results')
-    group.add_argument('--svg', type=Path, metavar='FILE', help='draw the layers')
+    group.add_argument('--svg', type=Path, metavar='FILE', help='write a drawing of the layers')
     group.add_argument(
-        '--html', type=Path, metavar='FILE', help='write a page: drawing with zoom, tables'
+        '--html', type=Path, metavar='FILE', help='write a page with zoomable drawing and tables'
     )
     group.add_argument(
         '--save-layers', type=Path, metavar='FILE',
-        help='keep the layers and the chains as JSON, to be read by this verb anywhere',
+        help='write layers and chains as JSON, which this verb reads on any machine',
     )
     arguments.add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; the exit status is 1 where too few chains are fused."""
+    """Run the verb; the exit status is 1 if too few chains are fused."""
     from yolov7_trt_ros.report.fusion.engine_layers import parse_layers
     from yolov7_trt_ros.report.fusion.fusion_report import make_report
     from yolov7_trt_ros.report.fusion.timed_layers import match_times
@@ -106,19 +106,19 @@ def run(args: argparse.Namespace) -> int:
     if args.min_fused is not None and not 0 <= args.min_fused <= 1:
         raise SettingError(f'--min-fused must be within 0..1, got {args.min_fused}')
     if args.time and args.profile:
-        raise SettingError('--time measures what --profile reads: give one of them')
+        raise SettingError('give only one of --time and --profile')
     _check_targets(args)
     with interruption.told():  # while it builds or times
         record, onnx = _read_layers(args)
     if args.profile:
         record |= {'Times': _read_profile(args.profile)}
     chains = _find_chains(record, onnx)
-    if args.save_layers is not None:  # first: made on a GPU machine, it is worth most
+    if args.save_layers is not None:  # first: it needed a GPU machine
         kept = record | {'Chains': [chain.to_record() for chain in chains]}
         _write(args.save_layers, json.dumps(kept, indent=1) + '\n')
     layers = parse_layers(record['Layers'])
     if layers and not any(layer.layer_type for layer in layers):
-        output.warn('the layers are names only, so types and precisions are not told: build the '
+        output.warn('the layers are names only, types and precisions are unknown: build the '
                     'plan with yolov7_trt build, or trtexec --profilingVerbosity=detailed')
     times = match_times(record['Times'], layers) if isinstance(record.get('Times'), dict) else None
     report = make_report(layers, chains, _texts(record.get('Source')), times)
@@ -148,7 +148,7 @@ def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]
     model = path if saved else find_model(args.model)
     if args.time and (saved or not is_plan(model)):
         raise SettingError(
-            f'--time needs a plan to run, and {model} is none; build one with yolov7_trt build'
+            f'--time needs a plan to run, not {model}; build one with yolov7_trt build'
         )
     if saved:
         return load_layers(path), onnx
@@ -200,8 +200,8 @@ def _onnx_of(plan: Path) -> Path | None:
     except (OSError, ModelFormatError):
         same = False
     if not same:
-        output.warn(f'{onnx}, from which {plan} was built, is not there or was changed: no chains '
-                    'are told; name it with --onnx')
+        output.warn(f'{onnx}, from which {plan} was built, is missing or was changed: no chains '
+                    'are shown; give it with --onnx')
         return None
     return onnx
 
@@ -213,7 +213,7 @@ def _find_chains(record: dict[str, Any], onnx: Path | None) -> Sequence[Chain]:
         return load_chains(onnx)
     saved = record.get('Chains', [])
     if not isinstance(saved, list):
-        raise ModelFormatError('"Chains" of the layers is no list; save them again')
+        raise ModelFormatError('"Chains" of the layers is not a list; save them again')
     return [Chain.from_record(chain) for chain in saved]
 
 
@@ -245,12 +245,12 @@ def _check(report: FusionReport, min_fused: float | None) -> int:
     share = report.fused_share
     if share is None:
         raise SettingError(
-            '--min-fused needs the chains of the model, and none are known: name the ONNX model '
-            'that the engine was built from with --onnx'
+            '--min-fused needs the chains of the model, and none are known: give the ONNX '
+            'model that the engine was built from with --onnx'
         )
     if share >= min_fused:
         return 0
-    output.warn(f'{share:.3f} of the chains are fused, {min_fused} were demanded')
+    output.warn(f'{share:.3f} of the chains are fused, {min_fused} were required')
     return exit_status.FAILURE
 
 
@@ -289,7 +289,7 @@ def _chain_rows(report: FusionReport) -> list[tuple[str, str]]:
 
     share = report.fused_share
     if share is None:
-        return [('chains', 'none known; name the ONNX model with --onnx')]
+        return [('chains', 'none known; give the ONNX model with --onnx')]
     rows = [('fused', f'{report.fused} of {len(report.fates)} chains ({share:.3f})')]
     rows += [(f'  {label}', f'{fused} of {total}')
              for label, (fused, total) in report.by_reader().items() if total]
@@ -301,7 +301,7 @@ def _chain_rows(report: FusionReport) -> list[tuple[str, str]]:
 def _reformats(report: FusionReport) -> str:
     from yolov7_trt_ros.report.fusion.fusion_report import describe_change
 
-    changes = collections.Counter(describe_change(layer) or 'not told'
+    changes = collections.Counter(describe_change(layer) or 'unknown'
                                   for layer in report.reformats)
     listed = '; '.join(f'{count} x {change}' for change, count in changes.most_common())
     return f'{len(report.reformats)}' + (f': {listed}' if listed else '')
@@ -310,7 +310,7 @@ def _reformats(report: FusionReport) -> str:
 def _traffic(report: FusionReport) -> str:
     moved = report.traffic()
     if not moved:
-        return 'not told'
+        return 'unknown'
     parts = ', '.join(f'{size / _MB:.1f} {kind}' for kind, size in moved.items() if size)
     return f'{sum(moved.values()) / _MB:.1f} MB read and written, without weights: {parts}'
 

@@ -1,8 +1,8 @@
 """
-Tell what a model is: form, input, classes, strides, metadata.
+Show what a model is: form, input, classes, strides, metadata.
 
-Of a TensorRT plan: what it was built from, with what and how, what it takes, and whether it fits
-this machine. With --layers also what TensorRT made of each layer, where it can load the plan.
+For a TensorRT plan: its source, versions and options, the inputs it accepts, and whether it fits
+this machine. With --layers also the layers that TensorRT built, if it can load the plan.
 
 Examples
 --------
@@ -45,12 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f'(default: {arguments.DEFAULT_MODEL})',
     )
     arguments.add_naming_arguments(parser)
+    arguments.add_size_argument(parser)
     parser.add_argument(
-        '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
-        help='network size to try models with that leave it open (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--layers', action='store_true', help='the layers of a plan, as TensorRT built them'
+        '--layers', action='store_true', help='show the layers of a plan, as TensorRT built them'
     )
     arguments.add_json_argument(parser)
 
@@ -89,7 +86,7 @@ def _describe_onnx(path: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def describe_plan(path: Path, *, layers: bool) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """
-    Return what is known of a plan, JSON-ready and as rows for people.
+    Return the facts of a plan, JSON-ready and as table rows.
 
     Raises
     ------
@@ -124,7 +121,7 @@ def describe_plan(path: Path, *, layers: bool) -> tuple[dict[str, Any], list[tup
 
 
 def _fit(path: Path, manifest: PlanManifest) -> str:
-    """Return `yes`, what differs and the command that helps, or why it cannot be told."""
+    """Return `yes`, or what differs and the command to run, or why it is unknown."""
     from yolov7_trt_ros.engine.device.find_gpu import find_target
     from yolov7_trt_ros.engine.plan.plan_fit import check_fits
     from yolov7_trt_ros.engine.trt.api import TrtApi
@@ -134,12 +131,12 @@ def _fit(path: Path, manifest: PlanManifest) -> str:
     except PlanMismatchError as exc:
         return f'no: {exc}'
     except (MissingDependencyError, InferenceError) as exc:
-        return f'cannot be told: {exc}'
+        return f'unknown: {exc}'
     return 'yes'
 
 
 def _add_facts(path: Path, record: dict[str, Any], *, layers: bool) -> list[tuple[str, str]]:
-    """Ask TensorRT; add to the record what it tells and return the rows."""
+    """Add the facts from TensorRT to the record; return their rows."""
     from yolov7_trt_ros.engine.gpu.plan_facts import load_plan_facts
 
     try:
@@ -161,18 +158,18 @@ def _add_facts(path: Path, record: dict[str, Any], *, layers: bool) -> list[tupl
 
 
 def _class_text(names: Sequence[str]) -> str:
-    return f'{len(names)}: {first_names(names, _SHOWN_NAMES)}' if names else 'not told'
+    return f'{len(names)}: {first_names(names, _SHOWN_NAMES)}' if names else 'unknown'
 
 
 def _layer_text(layer: dict[str, Any]) -> str:
-    """Return name, kind, and type and format of the first output, as far as they are told."""
+    """Return name, kind, and type and format of the first output, as far as known."""
     outputs = layer.get('Outputs') or [{}]
-    told = (layer.get('Name'), layer.get('LayerType'), outputs[0].get('Format/Datatype'))
-    return ', '.join(str(text) for text in told if text)
+    known = (layer.get('Name'), layer.get('LayerType'), outputs[0].get('Format/Datatype'))
+    return ', '.join(str(text) for text in known if text)
 
 
 def describe(path: Path, spec: ModelSpec) -> dict[str, Any]:
-    """Return what is known of a model, JSON-ready."""
+    """Return the facts of a model, JSON-ready."""
     data = path.read_bytes()
     return {
         'file': str(path),
@@ -230,7 +227,7 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         ('size', f'{size[0]}x{size[1]}, fixed' if size else
          f'free, in multiples of {record["strides"][-1]}'),
         ('strides', ', '.join(map(str, record['strides']))),
-        ('classes', f'{"not told" if record["num_classes"] is None else record["num_classes"]}'
+        ('classes', f'{"unknown" if record["num_classes"] is None else record["num_classes"]}'
          + (f': {listed}' if listed else '')),
         ('runs on', record['backend']),
         *output.evidence_rows(record['told_by'], record['in_doubt']),

@@ -1,14 +1,14 @@
 """
-Make a labelled data set of recordings.
+Make a labelled data set from recordings.
 
-It is to be corrected by a person, and to train with. Pictures lie beside the labels: --format coco
-writes images/ and annotations/instances_default.json, --format yolo writes images/train,
-labels/train and data.yaml. With --second-model the frames on which the two models agree least come
-first, in the COCO file and in hardest_first.txt.
+It is meant to be corrected by a person, then used for training. Pictures and labels lie side by
+side: --format coco writes images/ and annotations/instances_default.json, --format yolo writes
+images/train, labels/train and data.yaml. With --second-model, the frames on which the two models
+agree least come first, in the COCO file and in hardest_first.txt.
 
-The same command goes on where it was interrupted. A folder that is not its own is refused, and
-label files that somebody has changed are not replaced. What cannot be read is reported and passed
-over; the exit status is then 1.
+If interrupted, the same command continues. A folder that it did not make is refused, and label
+files that were edited are not replaced. Inputs that cannot be read are reported and skipped; the
+exit status is then 1.
 
 Examples
 --------
@@ -37,7 +37,6 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
 from yolov7_trt_ros.cli.fleet.result import write_files
 from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
 from yolov7_trt_ros.cli.fleet.tasks import failures, Runner, Task
-from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.cli.work.work_folder import WorkFolder
     from yolov7_trt_ros.report.accuracy.label_set import LabelledFrame
 
-FORMATS = ('coco', 'yolo')  # a test compares them with what the writer knows
+FORMATS = ('coco', 'yolo')  # a test compares them with those of the writer
 _LARGEST_MAP_BYTES = 1 << 20
 
 
@@ -57,31 +56,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--output', '-o', required=True, type=Path, metavar='DATASET',
-        help='folder of the data set: a new or empty one, or one to go on with',
+        help='folder of the data set: new, empty, or one to continue',
     )
     parser.add_argument(
-        '--format', required=True, choices=FORMATS, help='of the labels',
+        '--format', required=True, choices=FORMATS, help='format of the labels',
     )
     parser.add_argument(
         '--class-map', default='', metavar='A=B,C=D',
-        help='what classes are called in the data set, or a file with one A=B a line; several may '
-        "become one, 'A=' leaves one out, '*=' all that are not named",
+        help='class names in the data set, or a file with one A=B per line; several classes may '
+        "get one name, 'A=' removes a class, '*=' all classes not named",
     )
     parser.add_argument(
         '--second-model', default='', metavar='M',
-        help='model to find hard frames with: those on which it disagrees come first',
+        help='model to find hard frames with: frames on which it disagrees come first',
     )
     parser.add_argument(
-        '--most', type=int, metavar='N', help='write the first N frames alone (default: all)'
+        '--most', type=int, metavar='N', help='write only the first N frames (default: all)'
     )
-    parser.add_argument('--every', type=int, default=1, metavar='N', help='take each N-th frame')
-    parser.add_argument(
-        '--topics', type=split_names, default=[], metavar='A,B',
-        help='image topics of bags (default: all)',
-    )
-    parser.add_argument(
-        '--recursive', '-r', action='store_true', help='enter the folders in folders too'
-    )
+    arguments.add_source_arguments(parser, every='use every N-th frame')
     arguments.add_max_pixels_argument(parser)
     arguments.add_detect_arguments(parser)
     look_arguments.add_look_arguments(parser)
@@ -90,15 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; the exit status is 1 when a recording or frame could not be used."""
+    """Run the verb; the exit status is 1 if a recording or frame could not be used."""
     from yolov7_trt_ros.cli.fleet.drives import name_drives
     from yolov7_trt_ros.cli.work.work_folder import WorkFolder
     from yolov7_trt_ros.cli.work.work_settings import settings_of
     from yolov7_trt_ros.replay.file_kinds import local_path
 
-    for name, value in (('every', args.every), ('most', args.most)):
-        if value is not None and value < 1:
-            raise SettingError(f'--{name} must be at least 1, got {value}')
+    arguments.check_at_least('--every', args.every)
+    arguments.check_at_least('--most', args.most)
     check_fleet_arguments(args)
     paths = [local_path(path).absolute() for path in args.paths]
     args.class_map = _class_map(args.class_map)
@@ -106,12 +97,12 @@ def run(args: argparse.Namespace) -> int:
     output_paths.check_folder('--output', folder)
     output_paths.check_json(args.json, paths, made=[folder])
     work = WorkFolder(folder, 'label', settings_of(args, paths))
-    with interruption.told(lambda: f'the same command goes on with {folder}'), work:
+    with interruption.told(lambda: f'the same command continues with {folder}'), work:
         return _run(args, name_drives(paths), work)
 
 
 def _class_map(text: str) -> dict[str, str]:
-    """Return the renames of `--class-map`, be they in a file."""
+    """Return the renames of `--class-map`, which may be in a file."""
     from yolov7_trt_ros.engine.plain_file import read_plain_file
     from yolov7_trt_ros.report.accuracy.class_renames import parse_renames
 
@@ -156,7 +147,7 @@ def _run(args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder)
 def _look(
     args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder, run: Runner
 ) -> dict[str, dict[str, Any]]:
-    """Return what was found in each recording, now or in an earlier run."""
+    """Return the detections of each recording, from this run or an earlier one."""
     from yolov7_trt_ros.cli.fleet.label_tasks import look_at
     from yolov7_trt_ros.cli.work.work_folder import source_facts
 
@@ -168,7 +159,7 @@ def _look(
             _check_unchanged(path, record['facts'], work)
             looked[name] = record
 
-    # what is looked at twice depends on the frames before: all or nothing is kept of it
+    # a second look depends on the frames before it: all or nothing of a recording is kept
     def journal(name: str) -> Path | None:
         return None if args.second_look != 'off' else work.state_file(
             f'{name} {facts[name]}', '.jsonl')
@@ -188,7 +179,7 @@ def _look(
     changed: list[str] = []
     looked |= run_all(run, look_at, args, missing, keep)
     looked |= {
-        name: {'error': f'{drives[name]} was written to while it was looked at'}
+        name: {'error': f'{drives[name]} was written to while it was read'}
         for name in changed
     }
     return {name: looked[name] | {'facts': facts[name]} for name in drives}
@@ -198,7 +189,7 @@ def _write_pictures(
     args: argparse.Namespace, drives: Mapping[str, Path], facts: Mapping[str, str],
     frames: list[LabelledFrame], work: WorkFolder, files: LabelFolder, run: Runner,
 ) -> int:
-    """Write what is missing, then the index of what is there, also where some failed."""
+    """Write the missing pictures, then the index of all that exist, even if some failed."""
     from yolov7_trt_ros.cli.fleet.label_tasks import frame_key, stem_in, write_frames
     from yolov7_trt_ros.report.accuracy.label_set import yolo_text
 
@@ -221,7 +212,7 @@ def _write_pictures(
         more = f', and {len(problems) - 1} more recordings' if len(problems) > 1 else ''
         raise InputError(
             f'{problems[0]}{more}; {written} of {len(frames)} pictures are in {work.path}, which '
-            'can be used as it is. The same command goes on'
+            'can be used as it is. The same command continues'
         )
     return written
 
@@ -231,12 +222,12 @@ def _check_unchanged(path: Path, facts: str, work: WorkFolder) -> None:
 
     if source_facts(path, work.path) != facts:
         raise InputError(
-            f'{path} has changed since {work.path} was begun: choose another folder'
+            f'{path} has changed since {work.path} was started: choose another folder'
         )
 
 
 def _info(args: argparse.Namespace, backend: str) -> dict[str, Any]:
-    """Return what COCO's file tells of how it was made: nothing that changes from run to run."""
+    """Return how the COCO file was made: nothing that changes from run to run."""
     return {
         'description': 'made by yolov7_trt label, not checked by a person',
         'model': args.model, 'second_model': args.second_model, 'backend': backend,

@@ -1,16 +1,15 @@
 """
 Cut channels out of a network and let it recover without labels.
 
-Which channels go follows from how much the maps of the network would change; then the weights that
-are left are fitted to the original's values, layer after layer, and at last the network learns to
-give the original's maps on the pictures, which need no labels. One target decides how far it goes:
---flops (share of the multiply-accumulates that stays), --size-mb (float32 weights in 10^6 bytes),
-or --latency (milliseconds of the network in ONNX Runtime on this machine). Channels go in blocks
-of 8, at least a quarter of each layer stays.
+Channels are chosen by how little the network's output maps change without them. The remaining
+weights are then fitted layer by layer to the values of the original, and finally the network is
+trained to reproduce the original's maps on the pictures, which need no labels. One target decides
+how much is cut: --flops (share of multiply-accumulates to keep), --size-mb (float32 weights in
+10^6 bytes), or --latency (milliseconds of the network in ONNX Runtime on this machine). Channels
+are cut in blocks of 8; at least a quarter of each layer stays.
 
-Ctrl-C in the recovery keeps what was learnt; --resume with the same arguments goes on from there.
-With --annotations the average precision of the original, after the cut, after the fit and after
-the recovery is measured.
+Ctrl-C during the recovery saves the progress; --resume with the same arguments continues. With
+--annotations the average precision is measured before the cut, and after cut, fit and recovery.
 
 Examples
 --------
@@ -48,35 +47,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     arguments.add_model_argument(parser, 'PyTorch checkpoint of YOLOv7')
     parser.add_argument(
-        '--output', '-o', required=True, type=Path, metavar='FILE', help='pruned network, a .pt'
+        '--output', '-o', required=True, type=Path, metavar='FILE', help='pruned network (.pt)'
     )
-    parser.add_argument('--onnx', type=Path, metavar='FILE', help='write it as ONNX too')
+    parser.add_argument('--onnx', type=Path, metavar='FILE', help='also write it as ONNX')
     parser.add_argument(
         '--round-to', type=int, default=8, metavar='N',
-        help='what is left of a layer is a multiple of N channels: 8 for FP16, 32 for INT8 on '
-        'TensorRT (default: %(default)s)',
+        help='keep a multiple of N channels in each layer: 8 for FP16, 32 for INT8 on TensorRT '
+        '(default: %(default)s)',
     )
     arguments.add_naming_arguments(parser)
     arguments.add_checkpoint_arguments(parser)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument(
-        '--flops', type=float, metavar='SHARE', help='multiply-accumulates that stay, 0..1'
+        '--flops', type=float, metavar='SHARE', help='share of multiply-accumulates to keep, 0..1'
     )
     target.add_argument('--size-mb', type=float, metavar='MB', help='size of the float32 weights')
     target.add_argument(
-        '--latency', type=float, metavar='MS', help='time of the network in ONNX Runtime here'
+        '--latency', type=float, metavar='MS', help='time of the network in ONNX Runtime'
     )
     group = parser.add_argument_group('pictures')
     group.add_argument(
         '--images', required=True, type=Path, metavar='PATH', help='folder, video or bag'
     )
     group.add_argument(
-        '--every', type=int, default=1, metavar='N', help='take only each n-th picture or frame'
+        '--every', type=int, default=1, metavar='N', help='use every N-th picture or frame'
     )
-    group.add_argument(
-        '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
-        help='side of the network input (default: %(default)s)',
-    )
+    arguments.add_size_argument(group, 'side of the network input')
     _add_recovery_arguments(parser)
     group = parser.add_argument_group('average precision')
     group.add_argument(
@@ -93,10 +89,11 @@ def _add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('recovery')
     group.add_argument(
         '--epochs', type=int, default=30, metavar='N',
-        help='times through the pictures; 0 ends after the fit (default: %(default)s)',
+        help='passes over the pictures; 0 ends after the fit (default: %(default)s)',
     )
     group.add_argument(
-        '--minutes', type=float, metavar='M', help='end by then, with the schedule fitted to it'
+        '--minutes', type=float, metavar='M',
+        help='time limit of the recovery, with the schedule fitted to it',
     )
     group.add_argument(
         '--batch', type=int, default=32, metavar='B',
@@ -104,25 +101,25 @@ def _add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--device', choices=('auto', 'cpu', 'cuda'), default='auto',
-        help='where to compute (default: the GPU where there is one)',
+        help='device to train on (default: the GPU if there is one)',
     )
-    group.add_argument('--amp', action='store_true', help='mixed precision, on a GPU')
+    group.add_argument('--amp', action='store_true', help='train in mixed precision, on a GPU')
     group.add_argument(
         '--labels', type=Path, metavar='FILE',
-        help='labels of --images in COCO instances format, learnt as well',
+        help='labels of --images in COCO instances format, to train on as well',
     )
     group.add_argument(
-        '--seed', type=int, default=0, metavar='N', help='start of all random numbers'
+        '--seed', type=int, default=0, metavar='N', help='seed of all random numbers'
     )
     group.add_argument(
         '--checkpoint', type=Path, metavar='FILE',
-        help='where an interrupted recovery is kept (default: beside the output)',
+        help='file of an interrupted recovery (default: beside the output)',
     )
-    group.add_argument('--resume', action='store_true', help='go on from the checkpoint')
+    group.add_argument('--resume', action='store_true', help='continue from the checkpoint')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; the exit status is 130 when it was interrupted."""
+    """Run the verb; the exit status is 130 if it was interrupted."""
     from yolov7_trt_ros.engine.file_kind import check_kind, CHECKPOINT
 
     try:
@@ -152,7 +149,7 @@ def _run(args: argparse.Namespace, job: prune_steps.PruneJob) -> int:
     elif args.eval_images is not None:
         raise SettingError('--eval-images needs --annotations')
     with PictureStore(args.images, every=args.every) as store, contextlib.ExitStack() as stack:
-        # signals are taken over when the recovery first asks: before, nothing is there to keep
+        # signals are handled from the first step of the recovery: before, there is nothing to keep
         stopping = functools.cache(
             lambda: stack.enter_context(interruption.Interruption())
         )
@@ -178,13 +175,13 @@ def _check_targets(args: argparse.Namespace, job: prune_steps.PruneJob) -> None:
     output_paths.check_file('--onnx', job.onnx, 'ONNX', read)
     if job.checkpoint_path.exists() and not job.resume and job.recover:
         output.warn(f'{job.checkpoint_path}, an interrupted recovery, is replaced: --resume would '
-                    'go on with it')
+                    'continue it')
     output_paths.check_file('--checkpoint', job.checkpoint_path, 'PyTorch', read)
     output_paths.check_json(args.json, [*read, job.output, job.onnx], made=[job.output.parent])
 
 
 def _left(job: prune_steps.PruneJob, started_ns: int) -> str:
-    """Return what an interruption before the recovery leaves."""
+    """Return what an interruption before the recovery leaves behind."""
     if job.output.exists() and job.output.stat().st_mtime_ns >= started_ns:
         return f'{job.output} has the fitted network, not recovered'
     return interruption.NOTHING
@@ -192,7 +189,7 @@ def _left(job: prune_steps.PruneJob, started_ns: int) -> str:
 
 def prune_job(args: argparse.Namespace) -> prune_steps.PruneJob:
     """
-    Return what the arguments ask for.
+    Return the job of the arguments.
 
     Raises
     ------
@@ -203,14 +200,12 @@ def prune_job(args: argparse.Namespace) -> prune_steps.PruneJob:
     from yolov7_trt_ros.model.prune.choose import PruneTarget
     from yolov7_trt_ros.model.prune.distill import RecoverySettings
 
-    if args.epochs < 0:
-        raise SettingError(f'--epochs must be at least 0, got {args.epochs}')
-    if args.every < 1:
-        raise SettingError(f'--every must be at least 1, got {args.every}')
+    arguments.check_at_least('--epochs', args.epochs, 0)
+    arguments.check_at_least('--every', args.every)
     if not 0 <= args.seed <= _MOST_SEED:
         raise SettingError(f'--seed must be within 0..{_MOST_SEED}, got {args.seed}')
     if args.resume and not args.epochs:
-        raise SettingError('--resume goes on with the recovery, and --epochs 0 has none')
+        raise SettingError('--resume continues the recovery, and --epochs 0 has none')
     job = prune_steps.PruneJob(
         model=expand_home(arguments.chosen_model(args)),
         output=expand_home(args.output),
@@ -232,7 +227,7 @@ def prune_job(args: argparse.Namespace) -> prune_steps.PruneJob:
 
 
 def _check_files(job: prune_steps.PruneJob) -> None:
-    """Refuse to write over the model, and to remove the output with the finished recovery."""
+    """Check that no two of the files are the same."""
     named = {
         'MODEL': job.model, '--output': job.output, '--onnx': job.onnx,
         '--checkpoint': job.checkpoint_path,

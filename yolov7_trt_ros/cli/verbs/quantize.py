@@ -1,17 +1,17 @@
 """
 Quantise an ONNX model to int8, or make it mixed float16.
 
-int8 comes as explicit Q/DQ nodes, which ONNX Runtime runs and TensorRT builds
-(`build --precision mixed`). The ranges of the activations are found on pictures like those that
-the robot sees: a folder, a video, a bag, or an .npy array (N, 3, H, W), RGB, uint8 or 0..1. The
-heads stay float, and what --keep finds.
+The int8 model has explicit Q/DQ nodes, which ONNX Runtime runs and TensorRT builds (`build
+--precision mixed`). Activation ranges are calibrated on pictures like those that the robot sees:
+a folder, a video, a bag, or an .npy array (N, 3, H, W), RGB, uint8 or 0..1. The heads and the
+nodes that match --keep stay float.
 
-Each result is scored on pictures that did not calibrate it: on AP50 where there are --annotations,
-else on how far its detections agree with those of the float model. --method auto tries all
-methods, then leaves the most sensitive Conv nodes of the best one float, and keeps the winner.
+Each result is scored on held-out pictures: by AP50 if --annotations are given, otherwise by the
+agreement of its detections with those of the float model. --method auto tries all methods, then
+keeps the most sensitive Conv nodes of the best one float, and writes the winner.
 
---mixed calibrates nothing: it writes a model whose backbone is float16 and whose heads are
-float32; `build --precision fp16` leaves them so.
+--mixed needs no calibration: it writes a model with a float16 backbone and float32 heads, which
+`build --precision fp16` leaves unchanged.
 
 Examples
 --------
@@ -50,7 +50,7 @@ _SHOWN_CONVS = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     arguments.add_model_argument(
-        parser, 'float32 ONNX file of any YOLOv7 export, or an embedded one'
+        parser, 'float32 ONNX file of any YOLOv7 export, or an embedded model'
     )
     parser.add_argument(
         '--output', '-o', required=True, type=Path, metavar='ONNX', help='file to write'
@@ -61,29 +61,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--method', choices=('auto', *quantize_steps.METHODS), default='auto',
-        help='how the ranges of activations are found (default: %(default)s, the best of all)',
+        help='calibration method of activation ranges (default: %(default)s, the best of all)',
     )
     parser.add_argument(
         '--mixed', action='store_true', help='float16 backbone and float32 heads instead of int8'
     )
     parser.add_argument(
-        '--keep', metavar='REGEX', help='Conv nodes whose name this finds stay float as well'
+        '--keep', metavar='REGEX', help='Conv nodes whose names match stay float as well'
     )
     _add_picture_arguments(parser)
     group = parser.add_argument_group('model')
     arguments.add_naming_arguments(group)
-    group.add_argument(
-        '--size', type=int, default=arguments.DEFAULT_NETWORK_SIZE, metavar='PX',
-        help='longer side of the network input, for models that leave it open '
-        '(default: %(default)s)',
-    )
+    arguments.add_size_argument(group)
     group.add_argument(
         '--weights', choices=('max', 'mse'), default='max',
-        help='how the ranges of weights are found (default: %(default)s)',
+        help='how the ranges of weights are chosen (default: %(default)s)',
     )
-    group.add_argument(
-        '--threads', type=int, default=0, metavar='N', help='CPU threads (default: one per core)'
-    )
+    arguments.add_threads_argument(group)
     arguments.add_json_argument(parser)
 
 
@@ -91,11 +85,12 @@ def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('pictures')
     group.add_argument(
         '--count', type=int, default=DEFAULT_COUNT, metavar='N',
-        help='most pictures to calibrate on, spread over the source (default: %(default)s)',
+        help='maximum number of calibration pictures, spread over the source '
+        '(default: %(default)s)',
     )
     group.add_argument(
         '--score-count', type=int, default=DEFAULT_SCORE_COUNT, metavar='N',
-        help='most pictures to score on, none of them calibrated on; 0 scores nothing '
+        help='maximum number of held-out pictures for scores; 0 for no scores '
         '(default: %(default)s)',
     )
     group.add_argument(
@@ -105,7 +100,7 @@ def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; the exit status is 1 when a picture could not be used."""
+    """Run the verb; the exit status is 1 if a picture could not be used."""
     from yolov7_trt_ros.engine.model_files import find_onnx_model
 
     _check(args)
@@ -129,14 +124,14 @@ def _check(args: argparse.Namespace) -> None:
     if args.mixed:
         if args.method != 'auto' or args.annotations is not None or args.images is not None:
             raise SettingError(
-                '--mixed calibrates nothing: leave --images, --annotations and --method out'
+                '--mixed needs no calibration: leave out --images, --annotations and --method'
             )
         return
     if args.images is None:
-        raise SettingError('int8 needs --images to calibrate on; --mixed does without')
+        raise SettingError('int8 needs --images to calibrate on; --mixed does not')
     if args.method == 'auto' and args.score_count == 0:
         raise SettingError(
-            '--method auto needs scores to choose by: choose a method, or leave --score-count out'
+            '--method auto needs scores: choose a method, or leave out --score-count'
         )
 
 
@@ -169,7 +164,7 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
     from yolov7_trt_ros.cli.model_steps.calibration_pictures import open_pictures
 
     options = _options(args)
-    quantize_steps.kept_convs(model, args.keep)  # refuses a pattern before any work
+    quantize_steps.kept_convs(model, args.keep)  # raises for a bad pattern before any work
     pictures = open_pictures(args.images, count=args.count, score_count=args.score_count)
     score = None
     if args.score_count:
@@ -184,8 +179,8 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
     atomic_write(expand_home(args.output), data)
     rows = [
         ('written', f'{args.output} ({len(data) / 1e6:.1f} MB)'),
-        ('size', 'as in float32: the weights stay so before their Q/DQ nodes, and are int8 in the '
-         'plan that is built from it'),
+        ('size', 'as in float32: weights are float32 before their Q/DQ nodes, and int8 in a plan '
+         'built from it'),
         ('float', listed(tournament.winner.kept, _SHOWN_CONVS)),
     ]
     if score is not None:
@@ -212,7 +207,7 @@ def _table(
 ) -> str:
     used = len(pictures.calibration) - pictures.calibration.failed
     rows = list(quantize_steps.tournament_rows(tournament, len(model.convs), score.measure))
-    relation = 'no picture in both' if pictures.held_out else 'the same one, which flatters'
+    relation = 'no picture in both' if pictures.held_out else 'the same one, which is optimistic'
     rows.append(('pictures', f'{used} calibrated, {score.used} scored: {relation}'))
     if tournament.sensitivity:
         worst = [f'{name} {error:.2g}' for name, error in tournament.sensitivity[:_SHOWN_CONVS]]

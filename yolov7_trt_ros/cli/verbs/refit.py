@@ -1,12 +1,12 @@
 """
 Put new weights into a copy of a TensorRT plan, without a build.
 
-PLAN was built with --refittable, here, and MODEL differs from what it was built from in weights
-alone: a model that was trained further. Another layer, shape or scale of int8 is refused; build a
-plan then. The outputs of the new plan are compared with ONNX Runtime's before it is written: on
---images, or on noise where there are none.
+PLAN was built here with --refittable, and MODEL differs from its source only in weights, such as
+after further training. Another layer, shape or int8 scale is refused; build a plan then. The
+outputs of the new plan are compared with those of ONNX Runtime before it is written: on --images,
+or on noise without them.
 
-A node that serves a refittable plan does the same by itself when its model is set to such a model.
+A node that serves a refittable plan does the same when its model is set to such a model.
 
 Examples
 --------
@@ -22,7 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import build_display, interruption, output, output_paths
-from yolov7_trt_ros.cli.arguments import add_json_argument, add_model_argument, chosen_model
+from yolov7_trt_ros.cli.arguments import (
+    add_json_argument,
+    add_model_argument,
+    check_at_least,
+    chosen_model,
+)
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -35,7 +40,7 @@ DEFAULT_COUNT = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument(
-        'plan', type=Path, metavar='PLAN', help='the refittable plan; it stays as it is'
+        'plan', type=Path, metavar='PLAN', help='the refittable plan; it is not changed'
     )
     add_model_argument(parser, 'ONNX file with the new weights')
     parser.add_argument(
@@ -44,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--images', type=Path, metavar='PATH',
-        help='what to compare outputs on: a picture, a folder, a video or a bag',
+        help='images to compare outputs on: a picture, folder, video or bag',
     )
     parser.add_argument(
         '--count', type=int, default=DEFAULT_COUNT, metavar='N',
-        help='most images to compare on (default: %(default)s)',
+        help='maximum number of images to compare (default: %(default)s)',
     )
     add_json_argument(parser)
 
@@ -101,7 +106,7 @@ def _refit(
 
 def read_images(path: Path | None, count: int) -> list[ImageView]:
     """
-    Return the first images of a source; none where there is no source.
+    Return the first images of a source, none without a source.
 
     Raises
     ------
@@ -111,8 +116,7 @@ def read_images(path: Path | None, count: int) -> list[ImageView]:
         `count` is below 1.
 
     """
-    if count < 1:
-        raise SettingError(f'--count must be at least 1, got {count}')
+    check_at_least('--count', count)
     if path is None:
         return []
     from yolov7_trt_ros.replay.frames import Frame

@@ -1,13 +1,13 @@
 """
 Detect in the images of a bag, and write the detections to a bag.
 
-Input is a bag folder or a bare .mcap or .db3 file; half-written ones are read as far as they go.
-Topics whose first message is depth are passed over.
-Output is vision_msgs/Detection2DArray on `detections` in the namespace of each image topic, with
-the header and the time of recording of its image: what the detector node would have published.
+The input is a bag folder, or a .mcap or .db3 file; incomplete files are read as far as possible.
+Topics whose first message is a depth image are skipped. The output is
+vision_msgs/Detection2DArray on `detections` in the namespace of each image topic, with the header
+and recording time of its image, as the detector node would have published it.
 
-Of several bags, or with --workers or --dask, OUT is a folder with OUT/NAME.mcap of each, and
-drives.json and drives.html over all; the same command goes on where it was interrupted.
+For several bags, or with --workers or --dask, OUT is a folder: it gets OUT/NAME.mcap per bag,
+drives.json and drives.html. If interrupted, the same command continues.
 
 Examples
 --------
@@ -37,7 +37,6 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     check_fleet_arguments,
     uses_dask,
 )
-from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -45,18 +44,15 @@ from yolov7_trt_ros.home_folder import expand_home
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument(
-        'bags', nargs='+', metavar='IN', help='bag folder, .mcap or .db3 file; several'
+        'bags', nargs='+', metavar='IN', help='bag folder, .mcap or .db3 file'
     )
     parser.add_argument(
         '--output', '-o', required=True, type=Path, metavar='OUT',
         help='file ending in .mcap, or a bag folder',
     )
+    arguments.add_topics_argument(parser, 'image topics')
     parser.add_argument(
-        '--topics', type=split_names, default=[], metavar='A,B',
-        help='image topics (default: all)',
-    )
-    parser.add_argument(
-        '--with-images', action='store_true', help='copy the images as well, unchanged'
+        '--with-images', action='store_true', help='also copy the images, unchanged'
     )
     parser.add_argument('--force', action='store_true', help='replace an existing output')
     arguments.add_max_pixels_argument(parser)
@@ -68,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; the exit status is 1 when an image could not be used."""
+    """Run the verb; the exit status is 1 if an image could not be used."""
     from yolov7_trt_ros.replay.bags.bag_writer import check_output
     from yolov7_trt_ros.replay.file_kinds import local_path
     from yolov7_trt_ros.replay.sources import check_kind
@@ -92,7 +88,7 @@ def _run_many(args: argparse.Namespace) -> int:
     bags, folder = [local_path(bag) for bag in args.bags], expand_home(args.output)
     output_paths.check_folder('--output', folder)
     output_paths.check_json(args.json, bags, made=[folder])
-    with interruption.told(lambda: f'the same command goes on with {args.output}'):
+    with interruption.told(lambda: f'the same command continues with {args.output}'):
         return run_drives(args)
 
 

@@ -1,10 +1,10 @@
 """
 Watch running nodes live: rates, latency, watts; needs ROS 2.
 
-Listens to /diagnostics, to every topic of vision_msgs/Detection2DArray and to the numbers of
-power nodes, on the ROS domain of the shell; changes nothing. Ctrl-C ends it. Where the output is
-no terminal, one snapshot follows the other. With --once the exit status is 1 when nothing was
-heard within ten seconds.
+Listens to /diagnostics, to every topic of vision_msgs/Detection2DArray and to the values of power
+nodes, on the ROS domain of the shell; changes nothing. Ctrl-C ends it. If the output is not a
+terminal, snapshots are printed one after another. With --once the exit status is 1 if nothing was
+received within ten seconds.
 
 Examples
 --------
@@ -23,19 +23,19 @@ import signal
 import subprocess
 import sys
 
+from yolov7_trt_ros.cli.arguments import check_domain_id
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 from yolov7_trt_ros.parent_process import ends_with_this_process
 
 _NODE = 'yolov7_trt_ros.nodes.tools.top_node'
 _STOP_S = 5.0
-_LARGEST_DOMAIN = 232
 _PERIODS_S = (0.05, 60.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument(
-        '--topics', default='', metavar='A,B', help='detections topics (default: all there are)'
+        '--topics', default='', metavar='A,B', help='topics of detections (default: all)'
     )
     parser.add_argument('--once', action='store_true', help='print one snapshot and end')
     parser.add_argument(
@@ -46,12 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--domain-id', type=int, metavar='N', help='ROS domain (default: ROS_DOMAIN_ID)'
     )
     parser.add_argument(
-        '--use-sim-time', action='store_true', help='take the time from /clock, for latencies'
+        '--use-sim-time', action='store_true', help='use the time of /clock, for latencies'
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the node that shows it; returns its exit status."""
+    """Run the node that prints the snapshots; return its exit status."""
     environment = _check(args)
     command = [sys.executable, '-m', _NODE, *_ros_arguments(args)]
     with subprocess.Popen(command, env=environment) as process:
@@ -70,16 +70,13 @@ def _check(args: argparse.Namespace) -> dict[str, str]:
     if not least <= args.period <= most:
         raise SettingError(f'--period must be within {least:g}..{most:g} s, got {args.period:g}')
     environment = os.environ | ends_with_this_process()
+    check_domain_id(args.domain_id)
     if args.domain_id is not None:
-        if not 0 <= args.domain_id <= _LARGEST_DOMAIN:
-            raise SettingError(
-                f'--domain-id must be within 0..{_LARGEST_DOMAIN}, got {args.domain_id}'
-            )
         environment['ROS_DOMAIN_ID'] = str(args.domain_id)
     for module in ('rclpy', 'vision_msgs'):
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(
-                f'top needs {module}, which is not here; source your ROS 2 setup'
+                f'top needs {module}, which is not installed; source your ROS 2 setup'
             )
     environment.setdefault('AMENT_PREFIX_PATH', sys.prefix)
     return environment
@@ -97,7 +94,7 @@ def _ros_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> int:
-    """End the node, which Ctrl-C reaches as well where both have the terminal."""
+    """End the node, which also gets Ctrl-C if both share the terminal."""
     process.send_signal(signal.SIGINT)
     try:
         return process.wait(_STOP_S)
@@ -107,5 +104,5 @@ def _interrupt(process: subprocess.Popen[bytes]) -> int:
 
 
 def _status(code: int) -> int:
-    """Return an exit status as a shell has it where a signal ended the node."""
+    """Return the exit status that a shell gives if a signal ended the node."""
     return code if code >= 0 else 128 - code
