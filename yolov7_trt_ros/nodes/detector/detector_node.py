@@ -28,7 +28,6 @@ from rclpy.parameter import Parameter
 from yolov7_trt_ros.bank.update.engine_bank import OpenModel
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.tracks.tracking import TrackSet
-from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import DeviceLostError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, choose_receive
 from yolov7_trt_ros.nodes.callback_net import failures_of

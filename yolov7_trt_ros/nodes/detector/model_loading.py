@@ -9,7 +9,7 @@ from rclpy.node import Node
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.looks.look_options import LookOptions
 from yolov7_trt_ros.core.looks.tiles import TileOptions
-from yolov7_trt_ros.engine.open import DetectorOptions
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import PlanError
 from yolov7_trt_ros.nodes.detector.look_engine import looking, tiling
 from yolov7_trt_ros.nodes.detector.plan_build import Engine, PlanBuild

@@ -153,7 +153,7 @@ class GovernorState:
         When a cheaper state was last looked for.
     last_frame_s, timed_s
         When a frame last came, and one with a latency.
-    others
+    other_load
         What others take of the GPU.
 
     """
@@ -206,7 +206,7 @@ class GovernorState:
             candidates=states, top=states[-1], clocks=states[-1],
             since_s=time_s, last_frame_s=time_s, timed_s=time_s,
             ceiling=Ceiling(max(state.gpu_mhz for state in states), time_s),
-            others=Others(looked_s=time_s),
+            other_load=OtherLoad(looked_s=time_s),
         )
 
     @property
