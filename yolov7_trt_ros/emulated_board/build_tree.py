@@ -1,4 +1,4 @@
-"""Makes the files of an emulated board that has just been switched on."""
+"""Make the files of an emulated board that has just been switched on."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-A board made from somebody's nvpmodel.conf: its modes and files on the nearest board there is.
+An emulated board from a given nvpmodel.conf: its modes and files on the most similar board.
 
 Which family that is, is told by the folder of the GPU; which board of it by the name of the file
 as NVIDIA has it, else by the cores and the highest caps. Clock tables, rails and sensors are those

@@ -1,5 +1,5 @@
 """
-Writes a board's nvpmodel.conf in NVIDIA's grammar: the text is ours, made from the definitions.
+Write a board's nvpmodel.conf in NVIDIA's grammar, from our definitions.
 
 The order of parameters and settings is that in which a board reports them.
 

@@ -1,5 +1,5 @@
 """
-The kernel and the silicon of an emulated board: time passes, clocks, power and heat follow.
+The kernel and hardware of an emulated board: as time passes, clocks, power and heat follow.
 
 `settle` makes of written files what a kernel would; `step` lets time pass and shows the result.
 Both hold the board's lock, so any process may call them.

@@ -1,5 +1,5 @@
 """
-The emulated ``nvpmodel``: reads the board's nvpmodel.conf and says what the real one says.
+The emulated ``nvpmodel``: reads the board's nvpmodel.conf and answers as the real one does.
 
 Recorded: the lines of -q and -m, the reboot prompt and its exit status 234, the refusal in a
 container, exit status 0 in spite of NVPM ERROR lines for callers that are not root. Not recorded

@@ -1,4 +1,4 @@
-"""The power mode of an emulated board: which one is stored, and how one is applied."""
+"""The power mode of an emulated board: read the stored one, apply another."""
 
 from __future__ import annotations
 

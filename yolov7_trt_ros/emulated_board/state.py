@@ -1,5 +1,5 @@
 """
-State of an emulated board that no file of a real board holds, shared by all its processes.
+State of an emulated board that no file of a real board holds; all its processes share it.
 
 It is one JSON file below the board's root, ``run/emulated_board/state.json``; whoever changes it
 holds the lock beside it.

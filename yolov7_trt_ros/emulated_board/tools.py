@@ -1,5 +1,5 @@
 """
-Entry of the emulated executables, with ``sudo`` and what it may start, and the fan's service.
+Entry point of the emulated tools, with ``sudo``, ``systemctl`` and ``nvfancontrol``.
 
 ``sudo`` starts the emulated tools and, of the real ones, only what writes files of the board:
 ``tee``, ``cat``, ``rm`` and ``install``, whose paths it looks for below the board's root.

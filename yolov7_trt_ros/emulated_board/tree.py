@@ -1,5 +1,5 @@
 """
-The files of an emulated board below its root folder, and how they are read and replaced.
+The files of an emulated board below its root folder: their paths, reading and replacing them.
 
 Paths are relative to the root: 'sys/class/thermal/thermal_zone0/temp'.
 

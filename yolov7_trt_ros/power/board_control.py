@@ -1,8 +1,8 @@
 """
-BoardControl: what changes a board's power settings, in this process or through the host's service.
+BoardControl: the interface that changes a board's power settings, here or through a service.
 
 `power.control.PowerControl` does it here; `power.remote_control.RemoteControl` asks the service
-that `yolov7_trt power serve` is on the host of a container.
+`yolov7_trt power serve` on the host of a container.
 
 """
 
@@ -22,7 +22,7 @@ from yolov7_trt_ros.power.service.remote_control import RemoteControl
 
 
 class BoardControl(Protocol):
-    """Changes a board and undoes it; each method does what that of `PowerControl` does."""
+    """Changes a board and undoes it; `PowerControl` documents each method."""
 
     @property
     def dry_run(self) -> bool:
@@ -30,11 +30,11 @@ class BoardControl(Protocol):
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """Return what `restore` would put back."""
+        """Return the names of the changes to restore."""
 
     @property
     def journal_problem(self) -> str:
-        """Return what was wrong with the journal that was found, or nothing."""
+        """Return the defect of the journal that was found, '' for none."""
 
     @property
     def holds_journal(self) -> bool:
@@ -42,7 +42,7 @@ class BoardControl(Protocol):
 
     @property
     def foreign_modes(self) -> int:
-        """How often somebody else has set a power mode, as far as it was noticed."""
+        """Number of power modes set by other programs, as far as detected."""
 
     def board(self) -> BoardInfo:
         """Return which board this is."""
@@ -51,10 +51,10 @@ class BoardControl(Protocol):
         """Return the power modes of the board."""
 
     def default_mode_id(self) -> int | None:
-        """Return the mode of the first boot; None where nothing tells it."""
+        """Return the mode of the first boot; None if unknown."""
 
     def current_mode(self) -> CurrentMode:
-        """Return the power mode in force, as the board shows it."""
+        """Return the current power mode, as the board shows it."""
 
     def set_mode(self, name_or_id: str) -> CurrentMode:
         """Change the power mode, and read it back."""
@@ -63,48 +63,48 @@ class BoardControl(Protocol):
         """Return whether the clocks are locked, and by whom."""
 
     def set_jetson_clocks(self, on: bool) -> ClockLockState:
-        """Lock the clocks, or put back what was before."""
+        """Lock the clocks, or restore the state before."""
 
     def describe_clock_lock(self) -> str:
-        """Return the state, and which clocks a cap or hold of ours keeps below the lock."""
+        """Return the state, and the clocks that a cap or hold of ours keeps below the lock."""
 
     def gpu_frequencies_mhz(self) -> tuple[float, ...]:
-        """Return the clocks the GPU can have in this power mode, rising."""
+        """Return the GPU clocks that this power mode allows, ascending."""
 
     def cpu_frequencies_mhz(self) -> tuple[float, ...]:
-        """Return the clocks the CPU can have in this power mode, rising."""
+        """Return the CPU clocks that this power mode allows, ascending."""
 
     def set_max_frequency(self, unit: str, mhz: float | None) -> float:
-        """Cap the clock of the 'gpu' or the 'cpu'; None takes the cap away."""
+        """Cap the clock of the 'gpu' or the 'cpu'; None removes the cap."""
 
     def hold_frequency(
         self, unit: str, mhz: float | None, *, cap_only: bool = False
     ) -> float:
-        """Keep the clock of the 'gpu' or the 'cpu' at one frequency; None lets go of it."""
+        """Keep the clock of the 'gpu' or the 'cpu' at one frequency; None releases it."""
 
     def fan_profile(self) -> str | None:
-        """Return the fan's profile; None where none can be set."""
+        """Return the fan profile; None if the board has none."""
 
     def set_fan_profile(self, name: str) -> str:
-        """Set the fan's profile, and read it back."""
+        """Set the fan profile, and read it back."""
 
     def mode_was_changed(self) -> bool:
-        """Whether nvpmodel has set a mode since the last change here; takes no time."""
+        """Whether nvpmodel has set a mode since our last change; fast."""
 
     def follow_mode(self) -> str:
-        """Keep caps, holds and lock within a mode that somebody else has set; return its name."""
+        """Fit caps, holds and lock to a mode set by another program; returns its name."""
 
     def adopt(self) -> tuple[str, ...]:
-        """Take the journal, and with it what a process that has ended did not put back."""
+        """Take the journal, with the changes that an ended process did not restore."""
 
     def restore(self) -> None:
-        """Put back what was there before the first change of each kind, latest first."""
+        """Restore the state before the first change of each kind, latest first."""
 
     def keep(self) -> None:
-        """Leave what was changed here as it is: nobody is to put it back."""
+        """Keep our changes: they are not to be restored."""
 
     def close(self) -> None:
-        """Let go of the board; nothing is put back here."""
+        """Release the board; this restores nothing."""
 
 
 def open_control(
@@ -118,14 +118,14 @@ def open_control(
     program: str = 'yolov7_trt power',
 ) -> BoardControl:
     """
-    Return what changes the board: the host's service where it answers, else this process.
+    Return the control of the board: through the host's service if it answers, else direct.
 
     Parameters
     ----------
     socket
-        Of the service; None: there is none. A socket that refuses is told to `report`.
+        Socket of the service; None: none. A socket that refuses is reported.
     root, runner, dry_run, report, timeout_s, program
-        As of `PowerControl`.
+        See `PowerControl`.
 
     """
     if socket is not None:

@@ -1,10 +1,9 @@
 """
-PowerControl: power mode, jetson_clocks, clock limits and fan of a board, and the way back.
+PowerControl: sets power mode, jetson_clocks, clock limits and fan of a board, and restores them.
 
-Each change is read back before it counts, and what was there before the first change of a kind is
-in the journal before it is made; `restore` puts all of it back, latest first, also what a process
-that was killed has left. In a dry run nothing is changed, and the report says what would be.
-Nothing is ever rebooted.
+Each change is read back before it counts. The state before the first change of each kind is
+written to the journal first; `restore` restores it, latest first, also the changes of a killed
+process. A dry run changes nothing and reports what would be done. Nothing is ever rebooted.
 
 """
 
@@ -44,7 +43,7 @@ R = TypeVar('R')
 def _one_at_a_time(
     method: Callable[Concatenate[PowerControl, P], R],
 ) -> Callable[Concatenate[PowerControl, P], R]:
-    """Let one thread at a time into a method that changes the board, with the journal open."""
+    """Run a method that changes the board in one thread at a time, with the journal open."""
 
     @functools.wraps(method)
     def guarded(self: PowerControl, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -57,10 +56,10 @@ def _one_at_a_time(
 
 class PowerControl:
     """
-    Changes the power settings of a board, and undoes it.
+    Changes the power settings of a board, and restores them.
 
-    Every method may take as long as the tools do, up to `timeout_s` each: call them away from a
-    ROS executor. Safe for use by several threads, one of which waits for the other.
+    Every method may take as long as its tools, up to `timeout_s` each: do not call them in a ROS
+    executor. Thread-safe: a second thread waits for the first.
 
     Parameters
     ----------
@@ -69,13 +68,13 @@ class PowerControl:
     runner
         Runs nvpmodel, jetson_clocks, sudo.
     dry_run
-        Change nothing; `report` says what would be done.
+        Change nothing; report what would be done.
     report
-        Is told each change, a line each.
+        Called with a line about each change.
     timeout_s
-        The longest that one tool may take.
+        Time limit of one tool.
     program
-        What the journal calls this process.
+        Name of this process in the journal.
 
     """
 
@@ -110,7 +109,7 @@ class PowerControl:
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """Return what `restore` would put back, in the order of the first change of each."""
+        """Return the names of the changes to restore, in the order of the first of each."""
         return self._undo.names
 
     def board(self) -> BoardInfo:
@@ -124,23 +123,23 @@ class PowerControl:
         Raises
         ------
         PowerError
-            It has none, or they cannot be read.
+            The board has none, or they cannot be read.
 
         """
         return self._modes.conf().modes
 
     def default_mode_id(self) -> int | None:
-        """Return the mode of the first boot; None where nothing tells it."""
+        """Return the mode of the first boot; None if unknown."""
         return self._modes.conf().default_id
 
     def masks_that_differ(self, name_or_id: str) -> str:
         """
-        Return `TPC_PG_MASK 240 -> 252` where a change to a mode needs a reboot, '' where not.
+        Return `TPC_PG_MASK 240 -> 252` if a change to the mode needs a reboot, else ''.
 
         Raises
         ------
         PowerError
-            No such mode; the message lists those there are.
+            No such mode; the message lists the available ones.
 
         """
         mode = self._modes.find(name_or_id)
@@ -148,9 +147,9 @@ class PowerControl:
 
     def current_mode(self) -> CurrentMode:
         """
-        Return the power mode in force, as the board shows it.
+        Return the current power mode, as the board shows it.
 
-        `contradiction` has what nvpmodel says and the board does not show.
+        `contradiction` is what nvpmodel reports and the board does not show.
 
         Raises
         ------
@@ -167,19 +166,19 @@ class PowerControl:
         """
         Change the power mode, and read it back.
 
-        Caps and holds are lifted and locked clocks freed for the change, and put back within the
-        new mode's limits after it, also when it fails. Nothing runs if the mode is in force.
+        Caps, holds and locks are removed for the change and applied again within the new mode's
+        limits, also if it fails. Nothing runs if the mode is the current one.
 
         Raises
         ------
         PowerError
-            No such mode; the message lists those there are.
+            No such mode; the message lists the available ones.
         PowerRebootError
-            Only a reboot would set it; the message says which mask differs.
+            It needs a reboot; the message names the mask that differs.
         PowerPermissionError
             Root is needed; the message has the sudoers line.
         PowerCommandError
-            The tool is missing, hangs, refuses, or said done and did nothing.
+            The tool is missing, hangs, refuses, or reported success without effect.
 
         """
         mode = self._modes.find(name_or_id)
@@ -197,9 +196,9 @@ class PowerControl:
 
     def jetson_clocks_state(self) -> ClockLockState:
         """
-        Return `on`, `off`, `broken` or `uncontrolled`: locked by someone else.
+        Return `on`, `off`, `broken` or `uncontrolled`: locked by another program.
 
-        Broken: somebody undid a part of our lock. It can be locked again, or put back in whole.
+        Broken: another program undid a part of our lock. Locking or restoring repairs it.
 
         Raises
         ------
@@ -212,14 +211,14 @@ class PowerControl:
     @_one_at_a_time
     def set_jetson_clocks(self, on: bool) -> ClockLockState:
         """
-        Lock the clocks at the mode's caps with jetson_clocks, or put back what was before.
+        Lock the clocks at the mode's limits with jetson_clocks, or restore the state before.
 
-        Clocks that someone else has locked are left so; they count as on.
+        Clocks locked by another program stay locked; they count as on.
 
         Raises
         ------
         PowerCommandError
-            Off is asked for, but someone else has locked them; or the tool failed.
+            They cannot be unlocked since another program locked them, or the tool failed.
         PowerPermissionError
             Root is needed; the message has the sudoers line.
 
@@ -234,22 +233,22 @@ class PowerControl:
         return self._clock_lock.state()
 
     def describe_clock_lock(self) -> str:
-        """Return the state, and which clocks a cap or hold of ours keeps below the lock."""
+        """Return the state, and the clocks that a cap or hold of ours keeps below the lock."""
         state, units = self._clock_lock.state(), ' and '.join(self._caps.units).upper()
         return f'{state}, {units} kept lower' if units and state == 'on' else state
 
     def gpu_frequencies_mhz(self) -> tuple[float, ...]:
-        """Return the clocks the GPU can have in this power mode, rising."""
+        """Return the GPU clocks that this power mode allows, ascending."""
         return self._caps.frequencies_mhz('gpu')
 
     def cpu_frequencies_mhz(self) -> tuple[float, ...]:
-        """Return the clocks the CPU can have in this power mode, rising."""
+        """Return the CPU clocks that this power mode allows, ascending."""
         return self._caps.frequencies_mhz('cpu')
 
     @_one_at_a_time
     def set_max_frequency(self, unit: str, mhz: float | None) -> float:
         """
-        Cap the clock of the 'gpu' or the 'cpu', within the power mode; None takes the cap away.
+        Cap the clock of the 'gpu' or the 'cpu', within the power mode; None removes the cap.
 
         Returns
         -------
@@ -259,9 +258,9 @@ class PowerControl:
         Raises
         ------
         SettingError
-            Another unit, or not above 0 MHz.
+            Unknown unit, or not above 0 MHz.
         PowerError
-            There is no such clock, or it did not take the cap.
+            There is no such clock, or the cap had no effect.
 
         """
         with self._parts.limits_remembered(unit):
@@ -272,10 +271,10 @@ class PowerControl:
         self, unit: str, mhz: float | None, *, cap_only: bool = False
     ) -> float:
         """
-        Keep the clock of the 'gpu' or the 'cpu' at one frequency; None lets go of it.
+        Keep the clock of the 'gpu' or the 'cpu' at one frequency; None releases it.
 
-        It is never above the power mode's limit nor the cap of `set_max_frequency`, which comes
-        back into force after it.
+        It is never above the power mode's limit, nor above the cap of `set_max_frequency`, which
+        applies again after it.
 
         Parameters
         ----------
@@ -284,30 +283,30 @@ class PowerControl:
         mhz
             Rounded down to the table.
         cap_only
-            Set the maximum alone, where the minimum cannot be written: the clock may go below.
+            Set only the maximum, if the minimum cannot be written: the clock may be lower.
 
         Returns
         -------
         float
-            The highest frequency allowed now, MHz, read back; errors as of `set_max_frequency`.
+            The highest frequency allowed now, MHz, read back; errors as `set_max_frequency`.
 
         """
         with self._parts.limits_remembered(unit):
             return self._caps.hold(unit, mhz, cap_only=cap_only)
 
     def fan_profile(self) -> str | None:
-        """Return the fan's profile; None where none can be set."""
+        """Return the fan profile; None if the board has none."""
         return self._fan.current()
 
     @_one_at_a_time
     def set_fan_profile(self, name: str) -> str:
         """
-        Set the fan's profile, and read it back.
+        Set the fan profile, and read it back.
 
         Raises
         ------
         PowerError
-            No such profile (the message lists them), or as for `set_mode`.
+            No such profile (the message lists them), or as `set_mode`.
 
         """
         self._undo.touch(FAN_PROFILE)
@@ -320,7 +319,7 @@ class PowerControl:
 
     @property
     def journal_problem(self) -> str:
-        """Return what was wrong with the journal that was found, or nothing."""
+        """Return the defect of the journal that was found, '' for none."""
         return self._journal.problem
 
     @property
@@ -330,52 +329,52 @@ class PowerControl:
 
     @property
     def foreign_modes(self) -> int:
-        """How often somebody else has set a power mode, as far as it was noticed."""
+        """Number of power modes set by other programs, as far as detected."""
         return self._foreign.count
 
     def mode_was_changed(self) -> bool:
-        """Whether nvpmodel has set a mode since the last change here; takes no time."""
+        """Whether nvpmodel has set a mode since our last change; fast."""
         return self._foreign.is_new
 
     def mode_stamps(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return what tells one setting of a mode by nvpmodel from the next: as noted, and now."""
+        """Return the stamps of the last mode that nvpmodel set: the noted one, and the current."""
         return self._parts.noted_stamp, self._modes.stamp()
 
     @_one_at_a_time
     def follow_mode(self) -> str:
-        """Keep caps, holds and lock within a mode that somebody else has set; return its name."""
+        """Fit caps, holds and lock to a mode set by another program; returns its name."""
         mode = self._modes.stored()  # _enter has done it
         return '' if mode is None else mode.name
 
     @_one_at_a_time
     def adopt(self) -> tuple[str, ...]:
         """
-        Take the journal, and with it what a process that has ended did not put back.
+        Take the journal, with the changes that an ended process did not restore.
 
         Returns
         -------
         tuple
-            The names of that; `restore` puts it back.
+            Names of these changes; `restore` restores them.
 
         Raises
         ------
         PowerError
-            Another process has the journal; the message has its id.
+            Another process has the journal; the message gives its pid.
 
         """
         return self._undo.names
 
     def restore(self) -> None:
         """
-        Put back what was there before the first change of each kind, latest first.
+        Restore the state before the first change of each kind, latest first.
 
-        Harmless when called again. What could not be put back stays remembered for the next call,
-        and in the journal.
+        May be called again. What could not be restored is kept for the next call, and in the
+        journal.
 
         Raises
         ------
         PowerError
-            Something could not be put back; everything else was.
+            Something could not be restored; everything else was.
 
         """
         with self._lock:
@@ -385,21 +384,21 @@ class PowerControl:
 
     @_one_at_a_time
     def keep(self) -> None:
-        """Leave what was changed here as it is: nobody is to put it back."""
+        """Keep our changes: they are not to be restored."""
         self._undo.keep()
 
     def privileged_commands(
         self, *, reboot_modes: bool = False, fan: bool = False
     ) -> tuple[tuple[str, ...], ...]:
         """
-        Return each command that sudo has to allow a user who is not root, by absolute path.
+        Return the commands, by absolute path, that sudo has to allow a user without root.
 
         Parameters
         ----------
         reboot_modes
-            Also for power modes that need a reboot, which that user can then bring about.
+            Also for power modes that need a reboot: that user can then reboot the board.
         fan
-            Also for the fan's profile, with which that user can rewrite the fan's configuration.
+            Also for the fan profile: that user can then rewrite the fan's configuration.
 
         Raises
         ------
@@ -415,15 +414,15 @@ class PowerControl:
 
     def close(self) -> None:
         """
-        End the thread that reads files, and let go of the journal.
+        End the thread that reads files, and release the journal.
 
-        Nothing is put back: what is still changed then stays in the journal for the next start.
+        Nothing is restored: remaining changes stay in the journal for the next start.
         """
         self._tree.close()
         self._journal.close()
 
     def _enter(self) -> None:
-        """Have the journal, and know of what others have done since."""
+        """Take the journal, and follow the changes of other programs."""
         if self.dry_run:
             return
         if not self._journal.is_held:
@@ -440,7 +439,7 @@ class PowerControl:
     def _switch_mode_from(
         self, previous: PowerMode, mode: PowerMode, before: CurrentMode | None
     ) -> CurrentMode:
-        """Change the mode, with the one before in the journal, also when that fails half-way."""
+        """Change the mode, with the previous one in the journal even if that fails half-way."""
         old = self._undo.get(POWER_MODE)
         earlier = old if isinstance(old, ModeRecord) else ModeRecord(previous.mode_id, ())
         wrong = self._modes.contradictions(previous, self._caps.own_files)

@@ -1,9 +1,9 @@
 """
-The fan's profile, such as `quiet` or `cool`.
+Read and set the fan profile, such as `quiet` or `cool`.
 
 On JetPack 4 and on Xaviers nvpmodel sets it (`nvpmodel -d quiet`). From JetPack 5 on it is the
-default in /etc/nvfancontrol.conf, which the service nvfancontrol reads when it starts, unless its
-status file holds another; so that file goes, and the service is started anew.
+default in /etc/nvfancontrol.conf. The service nvfancontrol reads it at its start unless its status
+file names another; so that file is deleted and the service restarted.
 
 """
 
@@ -39,16 +39,16 @@ _STATUS = re.compile(r'FAN\d*:FAN_PROFILE:([\w-]+)')
 
 class FanProfiles:
     """
-    Reads and changes the fan's profile.
+    Reads and changes the fan profile.
 
     Parameters
     ----------
     access
         Makes the changes.
     modes
-        Knows what nvpmodel says of the fan.
+        Read the fan profile of nvpmodel.
     sleep
-        Waits between two looks at what the service did, in seconds.
+        Waits between two checks of the service's status, in seconds.
 
     """
 
@@ -61,13 +61,13 @@ class FanProfiles:
         self._sleep = sleep
 
     def profiles(self) -> tuple[str, ...]:
-        """Return the names of the profiles there are; () on a board where none can be set."""
+        """Return the names of the available profiles; () if none can be set."""
         if self._has_service():
             return tuple(dict.fromkeys(_PROFILE.findall(self._tree.read_text(FAN_CONF))))
         return NVPMODEL_PROFILES if self._nvpmodel_profile() is not None else ()
 
     def current(self) -> str | None:
-        """Return the profile in force; None on a board where none can be set."""
+        """Return the current profile; None if none can be set."""
         if not self._has_service():
             return self._nvpmodel_profile()
         for path, pattern, group in ((FAN_STATUS, _STATUS, 1), (FAN_CONF, _DEFAULT, 2)):
@@ -87,7 +87,7 @@ class FanProfiles:
         PowerPermissionError
             Root is needed.
         PowerCommandError
-            It was not taken.
+            It had no effect.
 
         """
         known = self.profiles()
@@ -106,7 +106,7 @@ class FanProfiles:
         return name
 
     def commands(self) -> list[tuple[str, ...]]:
-        """Return what sudo has to allow; nothing on a board where none can be set."""
+        """Return the commands that sudo has to allow; () if no profile can be set."""
         if not self._has_service():
             return [self._nvpmodel_command(name) for name in self.profiles()]
         if self._access.runner.find('systemctl') is None:
@@ -142,7 +142,7 @@ class FanProfiles:
             )
 
     def _set_through_service(self, name: str) -> None:
-        """Change the default while the service is stopped, and start it whatever happens."""
+        """Change the default while the service is stopped; start it again in any case."""
         text = self._tree.read_text(FAN_CONF) + '\n'
         changed = _DEFAULT.sub(lambda match: match.group(1) + name, text)
         self._must('systemctl', 'stop', _SERVICE)
@@ -151,7 +151,7 @@ class FanProfiles:
             self._must(*self._delete_command())
 
     def _was_taken(self, name: str) -> bool:
-        """Look until the service has noted the profile; it writes that file after its start."""
+        """Wait until the service has noted the profile, which it does after its start."""
         for _ in range(round(_READ_BACK_S / _POLL_S)):
             if self.current() == name:
                 return True

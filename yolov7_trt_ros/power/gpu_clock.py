@@ -1,8 +1,8 @@
 """
-GpuClock: what the governor turns on a GPU, on whatever machine: its clock, else its power limit.
+GpuClock: the clock of a GPU, or its power limit, as the governor sets it on any machine.
 
-On a board through a BoardControl; where the minimum cannot be written, the clock is only capped,
-and `note` says so. `power.nvml_gpu` has that of a PC.
+On a board through a BoardControl: if the minimum cannot be written, the clock is only capped, and
+`note` says so. `power.nvml.gpu` has the GPU of a PC.
 
 """
 
@@ -18,34 +18,34 @@ class GpuClock(Protocol):
     """
     Caps the clock of a GPU, and holds it below the cap.
 
-    Where the clock cannot be held, steps are those of what slows the GPU otherwise. To be
-    called away from a ROS executor: the tools behind it may take long.
+    If the clock cannot be held, the steps are those of the power limit. Not to be called in a ROS
+    executor: the tools behind it may be slow.
 
     """
 
     @property
     def unit(self) -> str:
-        """Of the steps: MHz or W; known after the first call."""
+        """Unit of the steps: MHz or W; known after the first call."""
 
     @property
     def note(self) -> str:
-        """Say what is not as it was asked for; '' for nothing."""
+        """Return how the result differs from the request; '' for not at all."""
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """Return what `restore` would put back."""
+        """Return the names of the changes to restore."""
 
     def adopt(self) -> tuple[str, ...]:
         """Take over what a process that has ended has left, and return what that is."""
 
     def steps(self) -> tuple[float, ...]:
-        """Return the steps there are, rising."""
+        """Return the available steps, ascending."""
 
     def set_cap(self, mhz: float | None) -> float:
-        """Limit the clock; None takes the limit away. Returns the highest step allowed now."""
+        """Limit the clock; None removes the limit. Returns the highest step allowed now."""
 
     def hold(self, step: float | None) -> float:
-        """Keep to one step, no higher than the cap; None lets go. Returns as `set_cap`."""
+        """Hold one step, at most the cap; None releases it. Returns as `set_cap`."""
 
     def restore(self) -> None:
         """Put back what was before."""
@@ -81,7 +81,7 @@ class BoardGpuClock:
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """Nothing: the control knows."""
+        """Return nothing: the control takes over the changes."""
         return ()
 
     def adopt(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class BoardGpuClock:
         return self._control.gpu_frequencies_mhz()
 
     def set_cap(self, mhz: float | None) -> float:
-        """Limit the clock; errors as of `PowerControl.set_max_frequency`."""
+        """Limit the clock; errors as `PowerControl.set_max_frequency`."""
         return self._control.set_max_frequency('gpu', mhz)
 
     def hold(self, step: float | None) -> float:

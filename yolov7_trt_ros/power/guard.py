@@ -1,5 +1,5 @@
 """
-Calls that may never return, made in a thread of their own and left behind when they hang.
+Make calls that may hang in a thread of their own, and abandon those that do.
 
 Some files below /sys call into a driver, and a driver in trouble does not answer: the reading
 thread then sleeps in the kernel (state D), where no signal and no time-out reaches it. On Jetson
@@ -108,7 +108,7 @@ class CallGuard:
     Parameters
     ----------
     timeout_s
-        How long one call may take.
+        Time limit of one call.
 
     """
 
@@ -153,7 +153,7 @@ class CallGuard:
         return outcome
 
     def call_all(self, calls: Mapping[str, Callable[[], T]]) -> dict[str, T | PowerError]:
-        """Make several calls one after the other; an error stands in its own call's place."""
+        """Make several calls in order; a call that fails returns its error."""
         outcomes: dict[str, T | PowerError] = {}
         with self._turn:
             left = dict(calls)
@@ -171,7 +171,7 @@ class CallGuard:
             self._worker = None
 
     def _skip_hanging(self, calls: dict[str, Callable[[], T]]) -> dict[str, PowerError]:
-        """Take the calls known to hang out of these."""
+        """Remove the calls known to hang."""
         with self._lock:
             hanging = {name: since for name, since in self._hanging.items() if name in calls}
         for name in hanging:
@@ -180,7 +180,7 @@ class CallGuard:
         return {name: _still_hanging(name, now_s - since_s) for name, since_s in hanging.items()}
 
     def _run(self, calls: Mapping[str, Callable[[], T]]) -> dict[str, T | PowerError]:
-        """Run these until they are done or one hangs; returns what is known by then."""
+        """Run calls until they are done or one hangs; returns the outcomes so far."""
         if not calls:
             return {}
         if self._worker is None or not self._worker.is_alive:

@@ -1,4 +1,4 @@
-"""Power of the supply rails of a board: now, on average, and the largest."""
+"""Power of the supply rails of a board: current, average and largest."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class RailPower:
     Attributes
     ----------
     current_mw
-        Now. The sensor of a Jetson itself averages over about 430 ms.
+        Current value. The sensor of a Jetson averages over about 430 ms.
     average_mw
-        Mean since the source was opened, or tegrastats started; None where it is not told.
+        Mean since the source was opened, or tegrastats started; None if unknown.
     max_mw
-        Largest since then; tegrastats tells it since R39.2, else None.
+        Largest since then; tegrastats prints it since R39.2, else None.
 
     """
 

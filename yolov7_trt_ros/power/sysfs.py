@@ -1,9 +1,9 @@
 """
-Files of the kernel below a root folder: read and written with a time-out, found by pattern.
+Read, write and find files of the kernel below a root folder, with a time limit.
 
-Paths are those on the board ('/sys/class/thermal/...'); the root folder in front of them is '/'
-there, and any other folder for an emulated board or a test. Whatever goes wrong is a PowerError
-that says which file and why.
+Paths are those on the board ('/sys/class/thermal/...'). The root folder in front of them is '/' on
+a board, and another one for an emulated board or a test. Every failure is a PowerError that names
+the file and the reason.
 
 """
 
@@ -21,7 +21,7 @@ from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionE
 from yolov7_trt_ros.power.guard import CALL_TIMEOUT_S, CallGuard
 
 MAX_TEXT_BYTES = 1 << 20
-"""More is never read of one file; /proc/stat of a large server has about 100 kB."""
+"""Limit of one read; /proc/stat of a large server has about 100 kB."""
 
 _DENIED = (errno.EACCES, errno.EPERM)
 
@@ -30,15 +30,15 @@ class SysfsTree:
     """
     The kernel's files below a root folder.
 
-    Safe for use by several threads. A file whose driver does not answer costs its reader the
-    time-out once and nothing after that; see `power.guard`.
+    Thread-safe. A file whose driver does not answer costs its reader the time limit once, and no
+    time after that; see `power.guard`.
 
     Parameters
     ----------
     root
         Folder that holds `sys` and `proc`.
     timeout_s
-        How long one file may take.
+        Time limit of one file.
 
     """
 
@@ -57,16 +57,16 @@ class SysfsTree:
         return self._guard.hanging
 
     def real_path(self, path: str) -> Path:
-        """Return where a path of the board lies on this machine."""
+        """Return the path on this machine of a path on the board."""
         return self._root / path.lstrip('/')
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file or folder that this user may see."""
+        """Whether a file or folder exists that this user may see."""
         return os.path.exists(self.real_path(path))
 
     def find(self, *patterns: str) -> tuple[str, ...]:
         """
-        Return the paths on the board that fit a shell pattern.
+        Return the paths on the board that match shell patterns.
 
         In the order of the patterns, and of the numbers in the names for one pattern: hwmon2
         before hwmon10.
@@ -79,7 +79,7 @@ class SysfsTree:
 
     def read_text(self, path: str) -> str:
         """
-        Read a file, without the white space and NUL characters around its text.
+        Read a file, without white space and NUL characters around its text.
 
         Raises
         ------
@@ -120,9 +120,9 @@ class SysfsTree:
 
     def read_all(self, paths: Iterable[str]) -> dict[str, str | PowerError]:
         """
-        Read many files in one go; an error stands in its own file's place.
+        Read many files at once; a file that fails returns its error.
 
-        This takes one change of threads for all of them, `read_text` one for each.
+        It changes threads once for all of them; `read_text` does for each.
         """
         calls = {path: partial(_read, self.real_path(path), path) for path in paths}
         return self._guard.call_all(calls)
@@ -136,8 +136,8 @@ class SysfsTree:
         PowerPermissionError
             This user may not write it, or /sys is mounted read-only, as it is in containers.
         PowerError
-            There is no such file, the kernel refuses the value, or it hangs (and may then still
-            come into effect later).
+            There is no such file, the kernel refuses the value, or it hangs (and may still take
+            effect later).
 
         """
         self._guard.call(path, partial(_write, self.real_path(path), path, text))
@@ -173,14 +173,14 @@ def _write(real_path: Path, path: str, text: str) -> None:
 
 def explain_os_error(error: OSError, path: str, doing: str) -> PowerError:
     """
-    Turn what the kernel answered into an error of ours.
+    Return our error for an error of the kernel.
 
     Parameters
     ----------
     error
         As caught.
     path
-        Of the file, on the board.
+        Path of the file on the board.
     doing
         'read', or "write '3' to".
 

@@ -1,4 +1,4 @@
-"""The power modes of a board for `power modes`: in a line each, and for JSON."""
+"""The power modes of a board for `power modes`: one line each, and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `power watch` shows on a terminal: a snapshot of a board as lines of styled text."""
+"""The screen of `power watch`: a snapshot of a board as lines of styled text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`power watch` on a whole terminal: drawn by rich, ended by `q` or Ctrl-C, always put back."""
+"""`power watch` on the whole terminal: drawn by rich, ended by `q` or Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form in which an emulated board is described: modes, rails, sensors; with its clocks."""
+"""Definition of an emulated board: modes, rails, sensors and clocks."""
 
 from __future__ import annotations
 

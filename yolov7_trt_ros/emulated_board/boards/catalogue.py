@@ -1,5 +1,5 @@
 """
-What each emulated board is: its clocks, power modes, rails and sensors.
+The emulated boards by name: clocks, power modes, rails and sensors of each.
 
 Names, ids, masks, caps and frequency tables are those recorded on boards. What no recording shows
 is our own estimate: the tables of memory clocks, of Thor the lowest clocks (of all only the number

@@ -1,4 +1,4 @@
-"""The form in which the clocks of an emulated board are described: GPU, CPU, memory."""
+"""Definition of the clocks of an emulated board: GPU, CPU, memory."""
 
 from __future__ import annotations
 

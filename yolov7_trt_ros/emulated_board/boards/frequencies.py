@@ -1,4 +1,4 @@
-"""Frequency tables of clocks in short."""
+"""Frequency tables in a short form."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The power node and what works inside it."""
+"""The power node and its parts."""

@@ -1,4 +1,4 @@
-"""BoardHolding: how far the power node has the board in its hands, alone and up to date."""
+"""BoardHolding: takes exclusive control of the board, and follows power modes that others set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deadlines of single topics, as a parameter writes them: `/front/detections:50`."""
+"""Deadlines of single topics, as a parameter lists them: `/front/detections:50`."""
 
 from __future__ import annotations
 

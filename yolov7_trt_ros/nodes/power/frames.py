@@ -1,4 +1,4 @@
-"""What a detector beside the power node does: its frames, their latencies, energy of each."""
+"""The frames of the detectors next to the power node: count, latency, energy per frame."""
 
 from __future__ import annotations
 

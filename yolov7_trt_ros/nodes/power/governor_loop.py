@@ -1,4 +1,4 @@
-"""GovernorLoop: feeds samples and frames to the policy, and has its wishes carried out."""
+"""GovernorLoop: passes samples and frames to the governor, and applies its decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The diagnostic statuses of the power node: one of the whole, and one of each part."""
+"""The diagnostic statuses of the power node: one for the whole, and one for each part."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Which board this is, and where it keeps what it tells of itself."""
+"""Which board this is, and the files of its sensors."""

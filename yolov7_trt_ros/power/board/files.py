@@ -1,9 +1,9 @@
 """
-Where a board keeps what it tells of itself below /sys: rails, clocks, loads, heat, alarms, fan.
+Find a board's files below /sys: rails, clocks, loads, temperatures, alarms, fan.
 
-The places differ between JetPack 4 (kernel 4.9: iio), 5 and 6 (hwmon), 7 (Thor), and a PC; each
-function that finds something looks at all that are known. Nothing here reads a clock or a sensor,
-only names and labels: those reads cannot hang.
+The paths differ between JetPack 4 (kernel 4.9: iio), 5 and 6 (hwmon), 7 (Thor), and a PC; each
+function tries all known ones. Only names and labels are read here, no clock or sensor: those reads
+cannot hang.
 
 """
 
@@ -48,7 +48,7 @@ _EMC_ACTIVITIES = (
 # Video, JPEG, image and deep-learning engines; a kernel that lets them be set has devfreq folders.
 _ENGINE = re.compile(r'(?:.*\.)?((?:vic|nvenc|nvdec|nvjpg|nvdla|ofa|pva)\d*)', re.ASCII)
 _THERMAL = ('/sys/class/thermal', '/sys/devices/virtual/thermal')
-# Names of cooling devices whose state above 0 means that something runs slower than asked.
+# Cooling devices whose state above 0 means that something is throttled.
 _THROTTLING = re.compile(r'throttle|alert|balanced', re.IGNORECASE)
 
 
@@ -63,7 +63,7 @@ class Gauge:
 
 @dataclasses.dataclass(frozen=True)
 class BoardFiles:
-    """All that was found on a board; see the functions of this module."""
+    """The files found on a board; see the functions of this module."""
 
     rails: tuple[RailFiles, ...]
     alarms: tuple[AlarmFile, ...]
@@ -92,7 +92,7 @@ class BoardFiles:
 
 
 def find_board_files(tree: SysfsTree) -> BoardFiles:
-    """Look for everything once; hwmon numbers change with each boot, not while it runs."""
+    """Find all files; hwmon numbers change only at boot."""
     gpu_folders = find_gpu_folders(tree)
     return BoardFiles(
         rails=find_rails(tree),
@@ -129,7 +129,7 @@ def _emc_clock(tree: SysfsTree) -> tuple[Gauge, ...]:
 
 
 def _engine_clocks(tree: SysfsTree) -> tuple[Gauge, ...]:
-    """Find the clocks of the engines beside the GPU; those that are idle keep their last one."""
+    """Find the clocks of the other engines; an idle one shows its last clock."""
     gauges: dict[str, Gauge] = {}
     for folder in tree.find('/sys/class/devfreq/*'):
         match = _ENGINE.fullmatch(folder.rsplit('/', 1)[1])
@@ -140,7 +140,7 @@ def _engine_clocks(tree: SysfsTree) -> tuple[Gauge, ...]:
 
 
 def _cpu_clocks(tree: SysfsTree) -> tuple[Gauge, ...]:
-    """Of all cores, also those that are off now: they have the file again when they are on."""
+    """Find the clocks of all cores, also of offline ones: their files appear when they are on."""
     folders = tree.find('/sys/devices/system/cpu/cpu[0-9]*')
     return tuple(
         Gauge(folder.rsplit('/', 1)[1], f'{folder}/cpufreq/scaling_cur_freq', 1e-3)
@@ -156,7 +156,7 @@ def _throttling(tree: SysfsTree) -> Iterator[AlarmFile]:
 
 
 def _find_temperatures(tree: SysfsTree) -> tuple[Gauge, ...]:
-    """Find the thermal zones; a second one of the same name gets a '_2' behind it."""
+    """Find the thermal zones; a second one of the same name gets the suffix '_2'."""
     gauges: dict[str, Gauge] = {}
     for folder in _numbered(tree, 'thermal_zone'):
         kind = tree.read_or_empty(f'{folder}/type') or folder.rsplit('/', 1)[1]
@@ -166,7 +166,7 @@ def _find_temperatures(tree: SysfsTree) -> tuple[Gauge, ...]:
 
 
 def _unique(name: str, taken: Container[str]) -> str:
-    """Return the name, with a number behind it where it is taken."""
+    """Return the name, with a number appended if it is taken."""
     unique, count = name, 1
     while unique in taken:
         count += 1
@@ -190,7 +190,7 @@ def _find_tachometer(tree: SysfsTree) -> tuple[Gauge, ...]:
 
 
 def _numbered(tree: SysfsTree, kind: str) -> tuple[str, ...]:
-    """Folders of the thermal framework: thermal_zone0, thermal_zone1 ..."""
+    """Return folders of the thermal framework: thermal_zone0, thermal_zone1 ..."""
     for parent in _THERMAL:
         found = tree.find(f'{parent}/{kind}[0-9]*')
         if found:

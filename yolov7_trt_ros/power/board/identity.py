@@ -1,7 +1,7 @@
 """
-Which board this is, from files below a root folder: model, SoC, L4T release, nvpmodel's files.
+Identify a board by files below a root folder: model, SoC, L4T release, nvpmodel's files.
 
-Every file may be absent, as on a PC, or cut off by a container; then the field says so.
+Every file may be absent, as on a PC or in a container; then its field is empty.
 
 """
 
@@ -24,14 +24,14 @@ _MOST_LINKS = 8
 @dataclasses.dataclass(frozen=True)
 class BoardInfo:
     """
-    What is known of the board.
+    The identity of a board.
 
     Attributes
     ----------
     name
-        As the device tree or the mainboard has it: `NVIDIA Jetson Orin Nano ...`.
+        Name in the device tree or of the mainboard: `NVIDIA Jetson Orin Nano ...`.
     l4t_release
-        `36.4.3`; '' where it is not known or not a Jetson.
+        `36.4.3`; '' if unknown or no Jetson.
     kind
         `jetson` or `other`.
     soc
@@ -49,7 +49,7 @@ class BoardInfo:
 
 
 def read_board(root: Path = Path('/')) -> BoardInfo:
-    """Return what the files below `root` tell of the board; never raises for their absence."""
+    """Identify the board by the files below `root`; a missing file is no error."""
     compatible = _read_tree_strings(root, 'compatible')
     socs = [match.group(1) for text in compatible if (match := _SOC.fullmatch(text))]
     release = _read_release(root)
@@ -67,8 +67,8 @@ def find_nvpmodel_conf(root: Path = Path('/')) -> Path | None:
     """
     Return the nvpmodel configuration in use; None without one.
 
-    /etc/nvpmodel.conf is a link into /etc/nvpmodel/; it is followed inside `root`. Where it is
-    absent, the file that nvpmodel noted in /var/lib/nvpmodel/conf_file_path is taken.
+    /etc/nvpmodel.conf is a link into /etc/nvpmodel/, followed inside `root`. If it is absent, the
+    file noted by nvpmodel in /var/lib/nvpmodel/conf_file_path is used.
 
     """
     noted = _read_text(root / 'var/lib/nvpmodel/conf_file_path').strip()
@@ -80,7 +80,7 @@ def find_nvpmodel_conf(root: Path = Path('/')) -> Path | None:
 
 
 def nvpmodel_status_file(root: Path = Path('/')) -> Path:
-    """Return where nvpmodel keeps the id of the mode: `pmode:0002`; any user may read it."""
+    """Return the file in which nvpmodel keeps the mode id: `pmode:0002`; any user may read it."""
     return root / 'var/lib/nvpmodel/status'
 
 
@@ -105,7 +105,7 @@ def _read_release(root: Path) -> str:
 
 
 def _package_record(text: str) -> str:
-    """Return the record of nvidia-l4t-core out of dpkg's list."""
+    """Return the record of nvidia-l4t-core in dpkg's list."""
     _, found, rest = text.partition('Package: nvidia-l4t-core\n')
     return found + rest.partition('\n\n')[0]
 
@@ -137,7 +137,7 @@ def _read_text(path: Path) -> str:
 
 
 def _follow(root: Path, path: Path) -> Path | None:
-    """Follow links as they would lead if `root` were /; None for a circle or a broken link."""
+    """Follow links as if `root` were /; None for a circular or broken link."""
     for _ in range(_MOST_LINKS):
         try:
             if not path.is_symlink():
@@ -150,5 +150,5 @@ def _follow(root: Path, path: Path) -> Path | None:
 
 
 def _inside(root: Path, path: Path) -> Path:
-    """Return where an absolute path of the board lies; one that names the root already stays."""
+    """Return an absolute path of the board below the root; one below it already is unchanged."""
     return path if path.is_relative_to(root) else root / str(path).lstrip('/')

@@ -1,4 +1,4 @@
-"""What a machine tells of itself besides its power: module, JetPack, time since boot, disk."""
+"""Facts about a machine besides its power: module, JetPack, time since boot, disk space."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BYTES_PER_GIB = 1024**3
 
 def machine_facts(root: Path, board: BoardInfo) -> dict[str, str]:
     """
-    Return what is known, by what it is; reads files that a dead disk may hang on.
+    Return facts by name; reads files, which may hang on a failing disk.
 
     Parameters
     ----------
     root
-        Folder that holds `proc`; its file system is the one whose space is told.
+        Folder that holds `proc`; the free space is that of its file system.
     board
         Which board it is.
 
@@ -49,7 +49,7 @@ def read_uptime(root: Path) -> str:
 
 
 def read_disk(root: Path) -> str:
-    """Return the space of the disk that the root folder is on; '' where it cannot be told."""
+    """Return the space of the disk that the root folder is on; '' if unknown."""
     try:
         disk = shutil.disk_usage(root)
     except OSError:

@@ -1,4 +1,4 @@
-"""Names that people know a Jetson by: its module, and the JetPack of its release of Linux."""
+"""Common names of a Jetson: its module, and the JetPack version of its L4T release."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GENERATIONS = {'32': '4', '34': '5', '35': '5', '36': '6', '38': '7', '39': '7'
 
 def module_name(compatible: Iterable[str]) -> str:
     """
-    Return the name of a module by the device tree's list; '' for one that is not known.
+    Return the name of a module by the device tree's list; '' if unknown.
 
     >>> module_name(['nvidia,p3768-0000+p3767-0005-super', 'nvidia,tegra234'])
     'Jetson Orin Nano 8GB'
@@ -44,7 +44,7 @@ def module_name(compatible: Iterable[str]) -> str:
 
 def jetpack_name(l4t_release: str) -> str:
     """
-    Return the version of JetPack, of a release that is not listed its generation; '' for none.
+    Return the version of JetPack; for an unlisted release its generation, '' for none.
 
     >>> jetpack_name('36.4.3'), jetpack_name('36.9'), jetpack_name('')
     ('6.2', '6.x', '')

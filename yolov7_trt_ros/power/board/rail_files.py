@@ -1,4 +1,4 @@
-"""Where a board keeps its power rails and their alarms: INA3221, INA238, event counts."""
+"""Find the files of power rails and their alarms: INA3221, INA238, event counts."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Changes of a board that are recorded before they are made, and put back."""
+"""Changes of a board: recorded before they are made, and restored later."""

@@ -1,8 +1,8 @@
 """
-BoardParts: the parts of a board that PowerControl changes, and what takes several of them at once.
+BoardParts: the parts of a board that PowerControl changes, and changes that affect several.
 
-A power mode cannot be set while the clocks are locked, a lock hides what a mode promises, and caps
-have to be lifted for both: the ways through that are here. Not safe for several threads.
+A power mode cannot be set while the clocks are locked, a lock hides the limits of a mode, and both
+need caps removed: the sequences for that are here. Not thread-safe.
 
 """
 
@@ -26,21 +26,21 @@ from yolov7_trt_ros.power.root.root_access import afterwards, RootAccess
 
 class BoardParts:
     """
-    Mode, lock, caps and fan of a board, and the record of what was changed.
+    Mode, lock, caps and fan of a board, and the list of their changes.
 
     Parameters
     ----------
     access
         Makes the changes.
     undo
-        What was changed.
+        The changes.
 
     Attributes
     ----------
     access, undo, modes, clock_lock, caps, fan
         The parts.
     noted_stamp
-        Of nvpmodel's status file, after the latest mode that was set or noticed here.
+        Stamp of nvpmodel's status file at the latest mode that was set or noticed here.
 
     """
 
@@ -57,11 +57,11 @@ class BoardParts:
         return not self.modes.contradictions(mode, self.caps.own_files)
 
     def before_mode(self) -> CurrentMode | None:
-        """Return the mode in force, to go back to; None where nothing tells it."""
+        """Return the current mode, to restore it later; None if unknown."""
         return self.modes.before(self.caps.own_files)
 
     def switch_mode(self, mode: PowerMode, before: CurrentMode | None) -> CurrentMode:
-        """Change the mode with caps lifted and clocks freed; errors as of `ModeSwitch.switch`."""
+        """Change the mode with caps and lock removed; errors as `ModeSwitch.switch`."""
         try:
             with self.caps.lifted(), self._clocks_freed():
                 return self.modes.switch(mode, before)
@@ -69,14 +69,14 @@ class BoardParts:
             self.noted_stamp = self.modes.stamp()
 
     def is_noted(self, mode: PowerMode) -> bool:
-        """Have nvpmodel's status file say what the board is in, where the tool noted another."""
+        """Correct nvpmodel's status file if it names another mode than the board is in."""
         with suppress(PowerError):
             if self.modes.stored() not in (mode, None):
                 self.switch_mode(mode, CurrentMode(mode.name, mode.mode_id))
         return self.modes.stored() in (mode, None)
 
     def switch_clock_lock(self, on: bool) -> None:
-        """Lock the clocks or put the baseline back, with caps lifted, within the mode."""
+        """Lock the clocks or restore the baseline, with caps removed, within the mode."""
         with self.caps.lifted():
             if on:
                 self.clock_lock.turn_on()
@@ -84,20 +84,20 @@ class BoardParts:
                 self._turn_lock_off()
 
     def lock_anew(self) -> None:
-        """Put the baseline back and lock again, over one of the mode in force."""
+        """Restore the baseline and lock again, with a baseline of the current mode."""
         with self.caps.lifted():
             self._turn_lock_off()
             self.clock_lock.turn_on()
 
     def rebase_caps(self, mode: PowerMode) -> None:
-        """Keep caps and holds within a mode that has come into force otherwise."""
+        """Fit caps and holds to a mode that was not set here."""
         self.caps.rebase(
             functools.partial(self.modes.check.limits, mode), may_rise=self.shows(mode)
         )
 
     @contextmanager
     def limits_remembered(self, unit: str) -> Iterator[None]:
-        """Forget the unit's limits after the body where none of ours are left."""
+        """Forget the unit's limits after the body if none of ours remain."""
         try:
             yield
         finally:
@@ -106,13 +106,13 @@ class BoardParts:
 
     @contextmanager
     def _clocks_freed(self) -> Iterator[None]:
-        """Have the clocks free in the body, and locked again after it if they were."""
+        """Unlock the clocks for the body, and lock them again after it if they were."""
         state = self.clock_lock.state()
         if state == 'off':
             yield
             return
-        # Nobody knows what was before someone else's lock, so that one stays during the change,
-        # and is then put at the new mode's caps.
+        # The state before a foreign lock is unknown, so that lock stays during the change and is
+        # then moved to the limits of the new mode.
         is_ours = state != 'uncontrolled'
         lock = self.clock_lock.turn_on if is_ours else self.clock_lock.lock_again
         with afterwards(lock):
@@ -130,7 +130,7 @@ class BoardParts:
             self.noted_stamp = self.modes.stamp()
 
     def _note_limits(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
-        """Have what was found in the journal before the first cap of a unit."""
+        """Write the limits found to the journal before the first cap of a unit."""
         mode, lock = self.modes.stored(), self.undo.get(CLOCK_LOCK)
         if isinstance(lock, LockRecord) and not lock.was_on:
             found = self._without_lock(unit, found, mode)
@@ -140,7 +140,7 @@ class BoardParts:
     def _without_lock(
         self, unit: str, found: Mapping[str, ClockLimits], mode: PowerMode | None
     ) -> dict[str, ClockLimits]:
-        """Return limits with the minimum of before our lock, which is gone when they count."""
+        """Return limits with the minimum before our lock, which is removed when they apply."""
         old = self.undo.get(LIMITS[unit])
         lowest = dict(old.found) if isinstance(old, LimitsRecord) else {}
         for clock in find_clocks(self.access.tree, unit):

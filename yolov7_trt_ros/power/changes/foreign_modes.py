@@ -1,4 +1,4 @@
-"""Noticing that somebody else has set a power mode, and keeping our own changes within it."""
+"""Detect a power mode set by another program, and keep our own changes within it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from yolov7_trt_ros.power.changes.records import CLOCK_LOCK, LockRecord, ModeRec
 
 class ForeignModes:
     """
-    Compares the stamp of nvpmodel's status file with the one of the latest change here.
+    Compares the stamp of nvpmodel's status file with that of our latest change.
 
     Parameters
     ----------
     parts
-        The board, and what was changed on it.
+        The parts of the board, and their changes.
 
     """
 
@@ -23,16 +23,16 @@ class ForeignModes:
 
     @property
     def count(self) -> int:
-        """How often somebody else has set a power mode, as far as it was followed."""
+        """Number of power modes set by other programs that were followed."""
         return self._count
 
     @property
     def is_new(self) -> bool:
-        """Whether nvpmodel has set a mode since the latest change here; takes no time."""
+        """Whether nvpmodel has set a mode since our latest change; fast."""
         return self._parts.modes.stamp() != self._parts.noted_stamp
 
     def follow(self) -> None:
-        """Keep to the mode that somebody else has set, and leave it so at the end."""
+        """Fit our changes to a mode set by another program; that mode stays at the end."""
         parts = self._parts
         parts.noted_stamp = parts.modes.stamp()
         self._count += 1

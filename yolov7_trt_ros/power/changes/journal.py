@@ -1,9 +1,9 @@
 """
-The journal of a board: what was before the changes of a process that is still to put them back.
+The journal of a board: the state before the changes of a process that still has to undo them.
 
-It is written and on the disk before the first change, so that after a SIGKILL the next start knows
-what was whose. As root it lies in /run, which goes with the boot, otherwise in the user's state
-folder. One process at a time holds its lock; the kernel lets go of it however that process ends.
+It is on the disk before the first change, so that after a SIGKILL the next start can restore the
+state. As root it is in /run, which a boot empties, otherwise in the user's state folder. One
+process at a time holds its lock; the kernel releases the lock when that process ends.
 
 """
 
@@ -26,7 +26,7 @@ FORMAT = 1
 FOLDER = 'yolov7_trt_ros'
 RUN_FOLDER = f'/run/{FOLDER}'
 MAX_BYTES = 1 << 16
-"""No more than this is read, and a board with 128 cores needs about half of it."""
+"""Limit of a read; a board with 128 cores needs about half of it."""
 
 _BOOT_ID = 'proc/sys/kernel/random/boot_id'
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -35,7 +35,7 @@ _START_FIELD = 19  # of /proc/PID/stat behind the name: when the process started
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-    """The process that a journal is of: its id, when it started, and what it is."""
+    """The process that owns a journal: its pid, start time and program."""
 
     pid: int
     start_ticks: int
@@ -58,13 +58,13 @@ class Journal:
     Parameters
     ----------
     root
-        Folder that stands for `/`.
+        Root folder: `/`, or another in a test.
     is_root
-        Whether changes are made as root, and not through sudo.
+        Whether changes are made as root, not through sudo.
     program
-        Who writes it, for messages: `power node`.
+        Name of this program in messages: `power node`.
     name
-        Of its files: `power` for a board.
+        Name of the files: `power` for a board.
 
     """
 
@@ -87,7 +87,7 @@ class Journal:
 
     @property
     def problem(self) -> str:
-        """Return what was wrong with the journal that was found, or nothing."""
+        """Return the defect of the journal that was found, '' for none."""
         return self._problem
 
     @property
@@ -97,14 +97,14 @@ class Journal:
 
     def acquire(self) -> dict[str, Record]:
         """
-        Take the lock, and return the records that a process before left behind.
+        Take the lock, and return the records of an earlier process.
 
-        A journal that is damaged, or not written by this user, is moved aside; `problem` says so.
+        A journal that is damaged, or not of this user, is moved aside; see `problem`.
 
         Raises
         ------
         PowerError
-            Another process has the lock (its id is named), or the folder cannot be used.
+            Another process has the lock (the message gives its pid), or the folder is unusable.
 
         """
         if self._lock is not None:
@@ -124,12 +124,12 @@ class Journal:
 
     def write(self, records: Mapping[str, Record]) -> None:
         """
-        Have these records on the disk; without any the journal goes.
+        Write these records to disk; without any the journal is deleted.
 
         Raises
         ------
         PowerError
-            It cannot be written: then nothing may be changed.
+            It cannot be written: nothing may be changed then.
 
         """
         if self._lock is None:
@@ -147,7 +147,7 @@ class Journal:
         self._written = dict(records)
 
     def close(self) -> None:
-        """Let go of the lock; what is written stays."""
+        """Release the lock; the file stays."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -178,7 +178,7 @@ class Journal:
         return lock
 
     def _refuse_beside_root(self) -> None:
-        """Refuse to change what a process of root has changed and is to put back."""
+        """Refuse a board that a process of root has changed and still has to restore."""
         path = self._root / RUN_FOLDER.lstrip('/') / self.path.name
         if self._is_root:
             return
@@ -186,7 +186,7 @@ class Journal:
             text, found = _read_bounded(path)
             owner, boot, records = _parse(text)
         except (PowerError, OSError):
-            return  # none, or whose it is cannot be told; root's next start says so
+            return  # none, or unreadable: root's next start reports it
         if found.st_uid == 0 and records and owner.is_alive:
             raise _busy(f'{owner}, as root', path)
         if found.st_uid == 0 and records and boot == self._boot_id():
@@ -203,7 +203,7 @@ class Journal:
         if not _is_ours(found):
             raise PowerFormatError('this user did not write it alone')
         _, boot, records = _parse(text)
-        if boot != self._boot_id():  # caps and locks went with the boot
+        if boot != self._boot_id():  # a boot ends caps and locks
             records = {name: records[name] for name in records if name in LASTING}
         return records
 
@@ -244,7 +244,7 @@ class Journal:
 
 
 def _read_bounded(path: Path) -> tuple[str, os.stat_result]:
-    """Read a plain file, whatever may lie there instead."""
+    """Read a regular file; anything else at the path is an error."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, 'rb') as file:
         found = os.fstat(file.fileno())
@@ -277,7 +277,7 @@ def _parse(text: str) -> tuple[Owner, str, dict[str, Record]]:
 
 
 def _state_folder() -> str:
-    """Return $XDG_STATE_HOME, or what stands for it."""
+    """Return $XDG_STATE_HOME, or its default."""
     given = os.environ.get('XDG_STATE_HOME', '')
     return given if given.startswith('/') else os.path.expanduser('~/.local/state')
 
@@ -287,7 +287,7 @@ def _is_ours(found: os.stat_result) -> bool:
 
 
 def _start_ticks(pid: int) -> int:
-    """Return when a process started; 0 where there is none."""
+    """Return the start time of a process in ticks; 0 without one."""
     try:
         text = Path(f'/proc/{pid}/stat').read_text('utf-8', 'replace')
         return int(text.rpartition(')')[2].split()[_START_FIELD])
@@ -296,7 +296,7 @@ def _start_ticks(pid: int) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the names of the folder on the disk too, where its file system can."""
+    """Write the folder itself to disk, if its file system can."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):

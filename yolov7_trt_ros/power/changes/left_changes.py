@@ -1,4 +1,4 @@
-"""Taking over what a process that has ended did not put back, and putting changes back."""
+"""Take over the changes that an ended process did not undo, and undo changes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from yolov7_trt_ros.power.changes.records import (
 
 class LeftChanges:
     """
-    The way from the records of the journal back to what was before.
+    Restores the state in the records of the journal.
 
     Parameters
     ----------
     parts
         The board, and the records.
     journal
-        Where the records of a process before are.
+        Holds the records of an earlier process.
 
     """
 
@@ -35,12 +35,12 @@ class LeftChanges:
 
     def take(self) -> None:
         """
-        Take the journal, and into the undo list what is in it and still holds.
+        Take the journal, and add its records that still apply to the undo list.
 
         Raises
         ------
         PowerError
-            Another process has the journal; the message has its id.
+            Another process has the journal; the message gives its pid.
 
         """
         left = self._journal.acquire()
@@ -57,7 +57,7 @@ class LeftChanges:
         undo.save()
 
     def put_back(self, name: str, record: Record) -> None:
-        """Put back what a record says; PowerError where that fails."""
+        """Restore the state of a record; raises PowerError if that fails."""
         if isinstance(record, ModeRecord):
             self._put_back_mode(record.was)
         elif isinstance(record, LockRecord):
@@ -79,7 +79,7 @@ class LeftChanges:
             if isinstance(limits, LimitsRecord):
                 try:
                     self._adopt_limits(unit, limits)
-                except PowerError as exc:  # asked again when they are to be put back
+                except PowerError as exc:  # tried again when they are restored
                     self._parts.access.report(
                         f'the limits of the {unit} cannot be looked at: {exc}'
                     )
@@ -91,7 +91,7 @@ class LeftChanges:
             self._parts.rebase_caps(mode)
 
     def _is_outdated(self, record: Record) -> bool:
-        """Whether somebody has set something else since the process ended."""
+        """Whether another program has changed it since the process ended."""
         if isinstance(record, ModeRecord):
             mode = self._parts.modes.stored()
             return mode is not None and mode.mode_id not in (record.was, *record.set_to)

@@ -1,4 +1,4 @@
-"""What the journal says of each change: what was before it, and what was set, as frozen values."""
+"""Records of the journal: the value before each change and the value set, frozen."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from yolov7_trt_ros.power.clocks.clock_files import ClockLimits
 POWER_MODE, CLOCK_LOCK, FAN_PROFILE = 'power_mode', 'jetson_clocks', 'fan_profile'
 LIMITS = {'gpu': 'gpu_max_frequency', 'cpu': 'cpu_max_frequency'}
 GPU_RECORDS = ('gpu_locked_clocks', 'gpu_power_limit')
-"""Of a GPU in a PC, in a journal of its own."""
+"""The change of a PC's GPU, in a journal of its own."""
 LASTING = (POWER_MODE, FAN_PROFILE)
-"""Changes that are still there after the next boot."""
+"""Changes that outlast a boot."""
 
 _MOST_ITEMS = 256
 _LONGEST_TEXT = 256
@@ -25,13 +25,13 @@ _HIGHEST_MW = 10**8
 
 @dataclasses.dataclass(frozen=True)
 class ModeRecord:
-    """The id of the power mode before, and those that may have been set."""
+    """The id of the previous power mode, and of those that may have been set."""
 
     was: int
     set_to: tuple[int, ...]
 
     def with_set(self, mode_id: int) -> ModeRecord:
-        """Return the record once this mode may have been set too."""
+        """Return the record with another mode that may have been set."""
         return ModeRecord(self.was, tuple(dict.fromkeys((*self.set_to, mode_id))))
 
 
@@ -44,7 +44,7 @@ class LockRecord:
 
 @dataclasses.dataclass(frozen=True)
 class FanRecord:
-    """The profile of the fan before, and those that may have been set."""
+    """The previous fan profile, and those that may have been set."""
 
     was: str
     set_to: tuple[str, ...]
@@ -52,7 +52,7 @@ class FanRecord:
 
 @dataclasses.dataclass(frozen=True)
 class LimitsRecord:
-    """The limits of each clock before, by the file of its maximum, and in which power mode."""
+    """The previous limits of each clock, by the file of its maximum, and their power mode."""
 
     mode_id: int | None
     found: Mapping[str, ClockLimits]
@@ -60,7 +60,7 @@ class LimitsRecord:
 
 @dataclasses.dataclass(frozen=True)
 class GpuRecord:
-    """The power limit of a PC's GPU before, mW; None where its clocks were locked, from free."""
+    """The previous power limit of a PC's GPU, mW; None: its clocks were locked instead."""
 
     was_mw: int | None
 
@@ -69,7 +69,7 @@ Record = ModeRecord | LockRecord | FanRecord | LimitsRecord | GpuRecord
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
-    """Return what is written of a record."""
+    """Return a record for JSON."""
     if isinstance(record, LockRecord):
         return {'was': record.was_on}
     if isinstance(record, GpuRecord):
@@ -88,7 +88,7 @@ def record_from_json(name: str, value: object) -> Record:
     Raises
     ------
     PowerFormatError
-        It is none of this name.
+        It is not a record of this name.
 
     """
     fields = value if isinstance(value, dict) else {}

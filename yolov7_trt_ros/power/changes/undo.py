@@ -1,4 +1,4 @@
-"""What was changed and what was before it: on the disk before the change, and the way back."""
+"""UndoList: the values before each change, on disk before it is made, and how to undo it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from yolov7_trt_ros.power.root.root_access import Report
 
 class UndoList:
     """
-    The record of each kind of change; for the caller's thread or lock.
+    The record of each kind of change; not thread-safe.
 
     Parameters
     ----------
     report
-        Is told what could not be put back, a line each.
+        Called with a line about each change that could not be restored.
     journal
-        Keeps the records; None in a dry run, where nothing is changed.
+        Keeps the records; None in a dry run.
 
     """
 
@@ -31,11 +31,11 @@ class UndoList:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return what would be put back, in the order of the first change of each."""
+        """Return the names of the changes to restore, in the order of the first of each."""
         return tuple(self._records)
 
     def get(self, name: str) -> Record | None:
-        """Return the record of a change; None where there is none."""
+        """Return the record of a change; None without one."""
         return self._records.get(name)
 
     def adopt(self, name: str, record: Record) -> None:
@@ -43,17 +43,17 @@ class UndoList:
         self._records[name] = record
 
     def touch(self, name: str) -> None:
-        """Note that this process was told what this is to be, whatever was left behind."""
+        """Note that this process now sets this value, whatever an earlier one left."""
         self._ours.add(name)
 
     def put(self, name: str, record: Record) -> None:
         """
-        Have the record of a change on the disk; to be called before the change.
+        Write the record of a change to disk; to be called before the change.
 
         Raises
         ------
         PowerError
-            It cannot be written: then nothing may be changed.
+            It cannot be written: nothing may be changed then.
 
         """
         before = dict(self._records)
@@ -66,24 +66,24 @@ class UndoList:
             raise
 
     def forget(self, name: str) -> None:
-        """Forget a change that is undone already; one that is not known is passed over."""
+        """Forget a change that is undone; an unknown name is ignored."""
         if self._records.pop(name, None) is not None:
             self.save()
 
     def keep(self) -> None:
-        """Forget what this process changed: it stays. What one before left behind is kept."""
+        """Forget the changes of this process: they stay. Those of an earlier one are kept."""
         for name in self._ours & set(self._records):
             del self._records[name]
         self.save()
 
     def run(self, undo: Callable[[str, Record], object]) -> None:
         """
-        Put everything back, latest first; what could not be stays for the next call.
+        Restore all changes, latest first; those that fail are kept for the next call.
 
         Raises
         ------
         PowerError
-            Something could not be put back; everything else was.
+            Something could not be restored; everything else was.
 
         """
         failures = []
@@ -105,7 +105,7 @@ class UndoList:
             self._journal.write(self._records)
 
     def save(self) -> None:
-        """Have what is left on the disk; what was put back stays so if that fails."""
+        """Write the remaining records to disk; restored changes stay restored if that fails."""
         if self._journal is None or not self._journal.is_held:
             return
         try:

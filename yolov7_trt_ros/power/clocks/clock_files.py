@@ -1,4 +1,4 @@
-"""The files of the GPU's and the CPU's clocks: devfreq and cpufreq, each with units of its own."""
+"""The files of the GPU's and the CPU's clocks: devfreq and cpufreq, each in its own unit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HZ_PER_MHZ = 1_000_000
 HZ_PER_KHZ = 1_000
 
 ROUNDING_HZ = HZ_PER_MHZ
-"""Who asks for 1300 MHz means the 1300.5 MHz of the table."""
+"""A request of 1300 MHz means the 1300.5 MHz of the table."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class ClockFiles:
     minimum, maximum
         Its limits, to read and write.
     table
-        The frequencies it can have; it may be absent.
+        File of the available frequencies; it may be absent.
     unit_hz
-        What a 1 in these files means: 1 for devfreq, 1000 for cpufreq.
+        Unit of these files in Hz: 1 for devfreq, 1000 for cpufreq.
 
     """
 
@@ -48,18 +48,18 @@ class ClockLimits:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the clock can take one frequency only."""
+        """Whether the clock is limited to one frequency."""
         return self.minimum_hz >= self.maximum_hz
 
 
 def find_gpu_clock(tree: SysfsTree) -> ClockFiles | None:
-    """Return the files of the GPU's clock, on Thor its compute part's; None without one."""
+    """Return the files of the GPU's clock (on Thor of its compute part); None without one."""
     folders = dict(find_gpu_folders(tree))
     return _devfreq(folders[GPU]) if GPU in folders else None
 
 
 def find_cpu_clocks(tree: SysfsTree) -> tuple[ClockFiles, ...]:
-    """Return the files of each core that is online; of cores that share a clock the first."""
+    """Return the files of each online core; only the first of cores that share a clock."""
     clocks = []
     seen: set[str] = set()
     for folder in tree.find('/sys/devices/system/cpu/cpu[0-9]*/cpufreq'):
@@ -77,7 +77,7 @@ def find_clocks(tree: SysfsTree, unit: str) -> tuple[ClockFiles, ...]:
     Raises
     ------
     SettingError
-        Neither of the two.
+        Another unit.
     PowerError
         The kernel shows no such clock.
 
@@ -96,21 +96,21 @@ def find_clocks(tree: SysfsTree, unit: str) -> tuple[ClockFiles, ...]:
 
 
 def read_limits(tree: SysfsTree, clock: ClockFiles) -> ClockLimits:
-    """Return the limits in force."""
+    """Return the current limits."""
     return ClockLimits(
         tree.read_int(clock.minimum) * clock.unit_hz, tree.read_int(clock.maximum) * clock.unit_hz
     )
 
 
 def read_table_hz(tree: SysfsTree, clock: ClockFiles) -> tuple[int, ...]:
-    """Return the frequencies of a clock, rising; () where the kernel does not tell."""
+    """Return the frequencies of a clock, ascending; () if the kernel does not list them."""
     words = tree.read_or_empty(clock.table).split()
     return tuple(sorted({int(word) * clock.unit_hz for word in words if word.isdecimal()}))
 
 
 def round_cap_hz(wanted_hz: float, table_hz: tuple[int, ...], limit_hz: int) -> int:
     """
-    Return the cap to write: the highest of the table that is not above `wanted_hz` nor the limit.
+    Return the cap to write: the highest in the table that is at most `wanted_hz` and the limit.
 
     Below the table it is the table's lowest; without a table, `wanted_hz` itself.
 
@@ -134,7 +134,7 @@ def _devfreq(folder: str) -> ClockFiles:
 
 
 def cpufreq_files(folder: str) -> ClockFiles:
-    """Return the files of a core's clock; they may be absent while it is off."""
+    """Return the files of a core's clock; they may be absent while the core is offline."""
     return ClockFiles(
         f'{folder}/scaling_min_freq', f'{folder}/scaling_max_freq',
         f'{folder}/scaling_available_frequencies', HZ_PER_KHZ,

@@ -1,9 +1,8 @@
 """
-jetson_clocks: locks every clock at the power mode's cap, and puts back what was before.
+jetson_clocks: lock every clock at the limit of the power mode, and restore the state before.
 
-`jetson_clocks --restore FILE` writes whatever FILE says, as root, to whatever path it names. So
-the baseline lies where only root may write, in /run, and goes with the next boot, as the lock
-itself does.
+`jetson_clocks --restore FILE` writes any value to any path that FILE lists, as root. So the
+baseline is in /run, where only root may write, and is lost at the next boot, as the lock is.
 
 """
 
@@ -22,13 +21,13 @@ from yolov7_trt_ros.power.sysfs import SysfsTree
 
 ClockLockState = Literal['on', 'off', 'broken', 'uncontrolled']
 """
-`on`: locked, and the baseline is there to go back to. `off`: not locked. `broken`: the baseline is
-there, and the board is neither locked nor as the baseline has it: somebody undid a part of the
-lock. `uncontrolled`: locked by someone else, so that there is nothing to go back to.
+`on`: locked, with a baseline to restore. `off`: not locked. `broken`: there is a baseline, but the
+board neither is locked nor matches it: another program undid a part of the lock. `uncontrolled`:
+locked by another program, so there is no baseline.
 """
 
 BASELINE_FILE = '/run/yolov7_trt_ros_clocks.conf'
-"""What `jetson_clocks --store` wrote before the clocks were locked."""
+"""The baseline: written by `jetson_clocks --store` before the clocks were locked."""
 
 _TOOL = 'jetson_clocks'
 _CORES = '/sys/devices/system/cpu/'
@@ -37,7 +36,7 @@ _MOST_NAMED = 3
 
 class ClockLock:
     """
-    Locks and frees the clocks with jetson_clocks.
+    Locks and unlocks the clocks with jetson_clocks.
 
     Parameters
     ----------
@@ -52,7 +51,7 @@ class ClockLock:
 
     def state(self) -> ClockLockState:
         """
-        Return the state, as the clocks' own limits show it; root is not needed.
+        Return the state as the limits of the clocks show it; root is not needed.
 
         Raises
         ------
@@ -67,18 +66,18 @@ class ClockLock:
 
     def turn_on(self) -> None:
         """
-        Store the baseline, then lock; read both back. One in use is kept: it is what was before.
+        Store the baseline, then lock; read both back. An existing baseline is kept.
 
         Raises
         ------
         PowerError
-            As the tool refused; without a baseline nothing is locked.
+            The tool refused; without a baseline nothing is locked.
 
         """
         if self.state() == 'off':
             self._store()
         elif not self._access.dry_run:
-            self._read_baseline()  # nothing is locked that could not be undone
+            self._read_baseline()  # only a lock that can be undone is set
         try:
             self.lock_again()
         except PowerError:
@@ -86,7 +85,7 @@ class ClockLock:
             raise
 
     def lock_again(self) -> None:
-        """Lock at the limits of now, without touching the baseline."""
+        """Lock at the current limits, without changing the baseline."""
         self._run()
         if not self._access.dry_run and not is_locked(self._tree):
             raise PowerCommandError(
@@ -96,7 +95,7 @@ class ClockLock:
 
     def turn_off(self) -> None:
         """
-        Put the baseline back and delete it.
+        Restore the baseline and delete it.
 
         Raises
         ------
@@ -121,12 +120,12 @@ class ClockLock:
             self._access.report(str(exc))
 
     def clear(self) -> None:
-        """Delete a baseline that is all in force: nothing is locked that it would free."""
+        """Delete a baseline that the board matches: there is no lock to undo."""
         if self._tree.exists(BASELINE_FILE) and self.state() == 'off':
             self._delete_baseline()
 
     def commands(self) -> list[tuple[str, ...]]:
-        """Return what sudo has to allow."""
+        """Return the commands that sudo has to allow."""
         tool, baseline = self._access.require(_TOOL), self._access.path_on_host(BASELINE_FILE)
         return [
             (tool,),
@@ -136,7 +135,7 @@ class ClockLock:
         ]
 
     def _store(self) -> None:
-        """Store the baseline; a file that is there already is old, since nothing is locked."""
+        """Store the baseline; an existing file is outdated, since nothing is locked."""
         if self._tree.exists(BASELINE_FILE):
             self._delete_baseline()  # the tool would ask whether to overwrite it
         self._run('--store', self._access.path_on_host(BASELINE_FILE))
@@ -162,9 +161,9 @@ class ClockLock:
 
     def _find_unlike_baseline(self, *, also_unread: bool = True) -> str:
         """
-        Return what is not as the baseline has it, '' for nothing; fans apart, which move.
+        Return how the board differs from the baseline, '' if not at all; fans are left out.
 
-        With `also_unread` a file that this user may not read counts: nobody knows what it holds.
+        With `also_unread` a file that this user may not read counts as a difference.
         """
         try:
             stored = self._read_baseline()
@@ -191,11 +190,11 @@ class ClockLock:
             ) from exc
 
     def _is_there(self, path: str) -> bool:
-        """Whether the file can hold anything now: a core that is off has no clock."""
+        """Whether the file can have a value now: an offline core has no clock."""
         return not path.startswith(_CORES) or self._tree.exists(path)
 
     def _undo_half_a_lock(self) -> None:
-        """After a failed lock, put back what it may have set; the failure itself is reported."""
+        """After a failed lock, restore what it may have set; its failure is reported."""
         with contextlib.suppress(PowerError):
             self._run('--restore', self._access.path_on_host(BASELINE_FILE))
             self._check_restored()
@@ -229,10 +228,10 @@ class ClockLock:
 
 def is_locked(tree: SysfsTree) -> bool:
     """
-    Whether the GPU and every core that is online can take one frequency only.
+    Whether the GPU and every online core are limited to one frequency.
 
-    Idle states that are allowed speak against it: jetson_clocks forbids them, and a cap at the
-    minimum, which looks the same otherwise, does not.
+    Not if idle states are allowed: jetson_clocks forbids them, and a cap at the minimum, which
+    looks the same otherwise, does not.
 
     Raises
     ------
@@ -247,7 +246,7 @@ def is_locked(tree: SysfsTree) -> bool:
     for clock in clocks:
         try:
             limits.append(read_limits(tree, clock))
-        except PowerError as exc:  # the GPU of a Thor may hang; the cores tell as well
+        except PowerError as exc:  # the GPU of a Thor may hang; the cores are enough
             failures.append(str(exc))
     if not limits:
         raise PowerError(
@@ -258,14 +257,14 @@ def is_locked(tree: SysfsTree) -> bool:
 
 
 def _allows_idle_states(tree: SysfsTree) -> bool:
-    """Whether the first core may enter any of its idle states; False where it has none."""
+    """Whether the first core may enter one of its idle states; False without any."""
     switches = tree.find('/sys/devices/system/cpu/cpu0/cpuidle/state*/disable')
     values = [value for value in tree.read_all(switches).values() if isinstance(value, str)]
     return any(value == '0' for value in values)
 
 
 def _is_fan(path: str) -> bool:
-    """Whether a stored file is a fan's, which jetson_clocks leaves alone and heat moves."""
+    """Whether a stored file is of a fan: jetson_clocks leaves it alone, and heat changes it."""
     return 'pwm' in path or '/temp_control' in path
 
 

@@ -1,10 +1,10 @@
 """
-Caps and holds of the GPU's and the CPU's clock, through devfreq and cpufreq, and their removal.
+Cap and hold the clocks of GPU and CPU, through devfreq and cpufreq, and remove these limits.
 
 A cap limits the clock, a hold keeps it at one frequency (minimum = maximum) below the cap. Neither
-goes above what the power mode allows: the limit found before the first of them. Both are rounded
-down to the clock's table, since the kernel would round silently, and read back. The kernel refuses
-a minimum above the maximum, so lowering writes the minimum first and raising the maximum.
+exceeds the limit of the power mode, which was found before the first of them. Both are rounded
+down to the clock's table, since the kernel rounds silently, and read back. The kernel refuses a
+minimum above the maximum: to lower them the minimum is written first, to raise them the maximum.
 
 """
 
@@ -32,20 +32,20 @@ from yolov7_trt_ros.power.root.root_access import afterwards, RootAccess
 
 @dataclasses.dataclass(frozen=True)
 class _Cap:
-    """What was found before the first cap or hold, and what was written by the latest."""
+    """The limits found before the first cap or hold, and those written by the latest."""
 
     found: ClockLimits
     written: ClockLimits
 
     @property
     def raised_minimum(self) -> bool:
-        """Whether the clock is held above its lowest."""
+        """Whether the clock is held above its lowest frequency."""
         return self.written.minimum_hz > self.found.minimum_hz
 
 
 @dataclasses.dataclass(frozen=True)
 class _Request:
-    """What is asked of a unit; `pins` where a hold writes the minimum too."""
+    """The requested limits of a unit; `pins`: a hold also writes the minimum."""
 
     cap_mhz: float | None = None
     hold_mhz: float | None = None
@@ -53,12 +53,12 @@ class _Request:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to be done."""
+        """Whether nothing is requested."""
         return self.cap_mhz is None and self.hold_mhz is None
 
 
 def _either(old: _Cap | None, new: _Cap) -> _Cap:
-    """Return the cap to remember while it is not known which of the two is in force."""
+    """Return the cap to remember while either of the two may be in force."""
     if old is None or old.written.maximum_hz <= new.written.maximum_hz:
         return new
     return _Cap(new.found, old.written)
@@ -66,15 +66,15 @@ def _either(old: _Cap | None, new: _Cap) -> _Cap:
 
 class FrequencyCaps:
     """
-    The caps and holds in force; it remembers what was there before each.
+    The current caps and holds, and the limits before each.
 
     Parameters
     ----------
     access
         Makes the changes.
     note
-        Is told the unit, and the limits found before the first cap or hold of each clock by the
-        file of its maximum, before anything is written.
+        Called before anything is written, with the unit and the limits found before the first cap
+        or hold of each clock, by the file of its maximum.
 
     """
 
@@ -101,7 +101,7 @@ class FrequencyCaps:
         )
 
     def frequencies_mhz(self, unit: str) -> tuple[float, ...]:
-        """Return the frequencies the unit's clock can have and the power mode allows, rising."""
+        """Return the frequencies of the unit that the power mode allows, ascending."""
         clock = find_clocks(self._tree, unit)[0]
         limit_hz = self._limit(unit, clock).maximum_hz
         table_hz = read_table_hz(self._tree, clock)
@@ -109,7 +109,7 @@ class FrequencyCaps:
 
     def set_cap(self, unit: str, mhz: float | None) -> float:
         """
-        Cap the unit's clock; None takes the cap away.
+        Cap the unit's clock; None removes the cap.
 
         Returns
         -------
@@ -121,7 +121,7 @@ class FrequencyCaps:
         SettingError
             Not above 0 MHz.
         PowerError
-            There is no such clock, or it did not take the cap.
+            There is no such clock, or the cap had no effect.
 
         """
         _check_mhz(unit, mhz)
@@ -129,14 +129,14 @@ class FrequencyCaps:
 
     def hold(self, unit: str, mhz: float | None, *, cap_only: bool = False) -> float:
         """
-        Keep the unit's clock at one frequency, never above its cap; None lets go of it.
+        Hold the unit's clock at one frequency, at most its cap; None releases it.
 
-        With `cap_only` the minimum is left alone, and the clock may go below.
+        With `cap_only` the minimum is not written, and the clock may be lower.
 
         Returns
         -------
         float
-            As of `set_cap`, with the same errors.
+            As `set_cap`, with the same errors.
 
         """
         _check_mhz(unit, mhz)
@@ -145,12 +145,12 @@ class FrequencyCaps:
 
     def lift(self, unit: str) -> None:
         """
-        Put back what was there before the first cap or hold; nothing to do without one.
+        Restore the limits before the first cap or hold; does nothing without one.
 
         Raises
         ------
         PowerError
-            A clock cannot be read or written; the others were put back.
+            A clock cannot be read or written; the others were restored.
 
         """
         failures = []
@@ -172,7 +172,7 @@ class FrequencyCaps:
         del self._caps[unit][clock]
 
     def adopt(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
-        """Take over the caps of a process that has ended; `found` as `note` is told it."""
+        """Take over the caps of an ended process; `found` is as for `note`."""
         self._caps[unit] = {
             clock: _Cap(found[clock.maximum], read_limits(self._tree, clock))
             for clock in find_clocks(self._tree, unit) if clock.maximum in found
@@ -182,14 +182,14 @@ class FrequencyCaps:
         self, limits_of: Callable[[ClockFiles], ClockLimits | None], *, may_rise: bool
     ) -> None:
         """
-        Keep to the limits of another power mode, which somebody else has set.
+        Apply the limits of another power mode, set by another program.
 
         Parameters
         ----------
         limits_of
-            Returns the limits that the mode gives a clock; None where it does not say.
+            Returns the limits of a clock in the mode; None if it sets none.
         may_rise
-            Whether these may be above those found before.
+            Whether they may be above those found before.
 
         """
         for unit in self.units:
@@ -206,7 +206,7 @@ class FrequencyCaps:
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """Have no cap or hold in the body, where others set limits; then again within those."""
+        """Remove caps and holds for the body, which sets limits; then apply them again."""
         requests = dict(self._requests)
 
         def cap_again() -> None:
@@ -219,7 +219,7 @@ class FrequencyCaps:
             yield
 
     def commands(self) -> list[tuple[str, ...]]:
-        """Return what sudo has to allow: writing the two limits of the GPU and of each core."""
+        """Return the commands that sudo has to allow: write the limits of the GPU and each core."""
         gpu = find_gpu_clock(self._tree)
         folders = self._tree.find('/sys/devices/system/cpu/cpu[0-9]*')
         clocks = [] if gpu is None else [gpu]
@@ -233,7 +233,7 @@ class FrequencyCaps:
         return self._requests.get(unit, _Request())
 
     def _request(self, unit: str, request: _Request) -> float:
-        """Carry out what is asked of a unit now; returns its highest frequency, read back."""
+        """Apply the request to a unit; returns its highest frequency, read back."""
         if request.is_empty:
             self.lift(unit)
             return self._highest_mhz(unit)
@@ -274,7 +274,7 @@ class FrequencyCaps:
         return read_limits(self._tree, clock) if back is None else back
 
     def _way_back(self, clock: ClockFiles, cap: _Cap) -> ClockLimits | None:
-        """Return the limits there would be without the cap; None where nothing of it is left."""
+        """Return the limits without the cap; None if nothing of the cap remains."""
         if self._access.dry_run:
             return cap.found
         try:
@@ -290,12 +290,12 @@ class FrequencyCaps:
         return None
 
     def _is_offline(self, clock: ClockFiles) -> bool:
-        """Whether the clock is of a core that is off, and so has no limits."""
+        """Whether the clock is of an offline core, and so has no limits."""
         core = clock.maximum.partition('/cpufreq')[0]
         return core != clock.maximum and self._tree.read_or_empty(f'{core}/online') == '0'
 
     def _is_still_ours(self, now: ClockLimits, cap: _Cap) -> bool:
-        """Whether nobody has set the limits since; heat can only have lowered them."""
+        """Whether no other program has set the limits since; heat may have lowered them."""
         if now.maximum_hz > cap.written.maximum_hz:
             return False
         # Heat lowers the maximum, and the minimum with it; a minimum below that was written.
@@ -313,8 +313,8 @@ class FrequencyCaps:
     def _write(self, clock: ClockFiles, new: ClockLimits, last_maximum_hz: int) -> None:
         """Write the limits, in the order the kernel accepts, and read back."""
         old = read_limits(self._tree, clock)
-        # Heat lowers what is read, not what was set: the maximum is always written, and what was
-        # written last decides about the order.
+        # Heat lowers the value read, not the value set: the maximum is always written, and the
+        # value written last decides the order.
         is_cut = old.maximum_hz < last_maximum_hz
         paths = [(clock.maximum, new.maximum_hz)]
         if new.minimum_hz != old.minimum_hz or (new.is_pinned and is_cut):
@@ -335,7 +335,7 @@ class FrequencyCaps:
 
 
 def _rebased(found: ClockLimits, limits: ClockLimits | None, may_rise: bool) -> ClockLimits:
-    """Return the limits to go back to when the mode has become another."""
+    """Return the limits to restore after a change of the mode."""
     if limits is None:
         return found
     maximum_hz = limits.maximum_hz if may_rise else min(limits.maximum_hz, found.maximum_hz)

@@ -1,4 +1,4 @@
-"""Where the kernel has the clocks of the GPU: its devfreq folders, by name."""
+"""Find the devfreq folders of the GPU's clocks, by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
 GPU = 'gpu'
-"""Name of the folder whose clock counts; Thor has another one, for the video part."""
+"""Folder of the compute part's clock; Thor has another one, for the video part."""
 
 _CHIPS = ('gpu', 'gv11b', 'gp10b', 'ga10b', 'gb10b', 'gm20b')
 _NAME = re.compile(rf'(?:.*\.)?(?:{"|".join(_CHIPS)})|gpu-.*')

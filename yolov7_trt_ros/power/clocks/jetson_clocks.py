@@ -1,5 +1,5 @@
 """
-Parse what `jetson_clocks` prints when it refuses, and what `jetson_clocks --store` writes.
+Parse the refusals of `jetson_clocks`, and the file of `jetson_clocks --store`.
 
 Pure text in, frozen values out.
 
@@ -28,7 +28,7 @@ _REFUSALS: tuple[tuple[RefusalKind, re.Pattern[str]], ...] = (
 
 def parse_store(text: str) -> dict[str, str]:
     """
-    Parse a file of `jetson_clocks --store`: lines `path:value`.
+    Parse a file of `jetson_clocks --store`: lines of `path:value`.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def parse_store(text: str) -> dict[str, str]:
     Raises
     ------
     PowerFormatError
-        A line has another form, or there is none.
+        A line has another form, or there are no lines.
 
     """
     values: dict[str, str] = {}
@@ -60,7 +60,7 @@ def parse_store(text: str) -> dict[str, str]:
 
 
 def find_refusal(text: str) -> ToolRefusal | None:
-    """Find the line with which jetson_clocks (or sudo) says that it did nothing, if any."""
+    """Find the line in which jetson_clocks (or sudo) refuses, if any."""
     for line in map(str.strip, _COLOUR.sub('', text).splitlines()):
         for kind, pattern in _REFUSALS:
             if pattern.search(line):

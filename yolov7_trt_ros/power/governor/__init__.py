@@ -1,1 +1,1 @@
-"""The governor: which clocks to allow. Pure, no hardware."""
+"""The governor: chooses clocks. Pure, no hardware."""

@@ -1,4 +1,4 @@
-"""The governor's power_budget mode: the highest clocks whose power stays under a budget."""
+"""The governor's power_budget mode: the highest clocks that stay under a power budget."""
 
 from __future__ import annotations
 

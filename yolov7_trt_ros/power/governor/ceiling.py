@@ -1,4 +1,4 @@
-"""The ceiling above the governor's clocks: temperature and alarms lower it, coolness raises it."""
+"""The ceiling of the governor's clocks: heat and alarms lower it, cooling raises it again."""
 
 from __future__ import annotations
 

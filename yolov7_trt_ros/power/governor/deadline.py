@@ -1,4 +1,4 @@
-"""The governor's deadline mode: the clocks of least power that hold the deadlines."""
+"""The governor's deadline mode: the clocks of least power that meet the deadlines."""
 
 from __future__ import annotations
 

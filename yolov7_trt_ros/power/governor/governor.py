@@ -1,5 +1,5 @@
 """
-The governor: which clocks to allow, from power samples and frame timings. Pure, no hardware.
+The governor: chooses clocks from power samples and frame timings. Pure, no hardware.
 
 `decide` is called for every new frame timing (or every sample) and returns a new state and the
 wanted clocks. Two modes:

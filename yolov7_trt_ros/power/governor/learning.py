@@ -1,4 +1,4 @@
-"""The governor takes samples and frames into its table, its spread and its memory."""
+"""Learn from samples and frames: update the governor's table, spread and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether others than the detectors use the GPU: then the governor does not lower its clock."""
+"""Detect other programs that use the GPU; while they do, the governor does not lower its clock."""
 
 from __future__ import annotations
 

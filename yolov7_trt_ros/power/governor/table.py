@@ -1,5 +1,5 @@
 """
-What the governor learns of clock states: how much slower each is, and how much power it takes.
+ClockTable: the latency and power of clock states, as learned. Spread: the scatter of latencies.
 
 No formula in the clocks predicts how long a frame takes: a fit in 1/f that does not know the
 memory clock misses every fourth deadline, and a term in 1/f_emc does not repair it. So there is a

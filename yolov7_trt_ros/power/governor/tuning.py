@@ -1,4 +1,4 @@
-"""The governor's tuning: times and shares that no board changes."""
+"""The governor's tuning: times and shares, the same for every board."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-LockedClock: the clock of a GPU in a PC, capped and held by NVML's locked clocks.
+LockedClock: caps and holds the clock of a PC's GPU by the locked clocks of NVML.
 
-NVML cannot read them back: that a call was accepted has to do, and what another program had locked
-before is lost.
+NVML cannot read them back: a change counts once the call was accepted, and a previous lock by
+another program is lost.
 
 """
 
@@ -27,7 +27,7 @@ class LockedClock:
     Raises
     ------
     PowerError
-        The GPU does not tell which clocks it can have.
+        The GPU does not list its clocks.
 
     """
 
@@ -46,24 +46,24 @@ class LockedClock:
             )
 
     def steps(self) -> tuple[float, ...]:
-        """Return the clocks there are, MHz, rising."""
+        """Return the available clocks, MHz, ascending."""
         return tuple(map(float, self._table))
 
     def limit(self, cap: float | None, hold: float | None) -> float:
         """
-        Cap the clock, and hold it below the cap; without either it is let go.
+        Cap the clock, and hold it below the cap; without both it is released.
 
         Returns
         -------
         float
-            The highest clock allowed now, MHz: rounded down to one there is.
+            The highest clock allowed now, MHz: rounded down to an available one.
 
         Raises
         ------
         SettingError
             Not above 0 MHz.
         PowerError
-            As of `NvmlChanges.make`.
+            As `NvmlChanges.make`.
 
         """
         wanted = [mhz for mhz in (cap, hold) if mhz is not None]
@@ -82,5 +82,5 @@ class LockedClock:
         return float(highest)
 
     def reset(self) -> None:
-        """Free the clock; errors as of `NvmlChanges.make`."""
+        """Release the clock; errors as `NvmlChanges.make`."""
         self._changes.undo('-rgc', self._changes.limits.reset_clocks, self.name)

@@ -1,4 +1,4 @@
-"""NvmlGpu: the GPU of a PC as the governor uses it; its clock is locked or its power limited."""
+"""NvmlGpu: a PC's GPU for the governor, which locks its clock or limits its power."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolov7_trt_ros.power.nvml.power_limit import PowerLimit
 from yolov7_trt_ros.power.root.root_access import ignore, Report
 
 STEPS = 12
-"""The governor gets this many clocks of the hundred or so that there are."""
+"""Number of clocks for the governor, out of about a hundred."""
 
 
 class NvmlGpu:
@@ -29,13 +29,13 @@ class NvmlGpu:
     index
         Number of the GPU, as nvidia-smi counts.
     dry_run
-        Change nothing; `report` says what would be done.
+        Change nothing; report what would be done.
     report
-        Is told each change, a line each.
+        Called with a line about each change.
     timeout_s
-        How long one call may take.
+        Time limit of one call.
     journal
-        Has what was before each change, for the start after a SIGKILL; None: there is none.
+        Keeps the state before each change, for the start after a SIGKILL; None: no journal.
 
     """
 
@@ -55,28 +55,28 @@ class NvmlGpu:
 
     @property
     def unit(self) -> str:
-        """MHz, or W where the clock cannot be locked; known after the first call."""
+        """MHz, or W if the clock cannot be locked; known after the first call."""
         return LockedClock.unit if self._knob is None else self._knob.unit
 
     @property
     def note(self) -> str:
-        """Return what is not as it was asked for; '' for nothing."""
+        """Return how the result differs from the request; '' for not at all."""
         return '' if self._knob is None else self._knob.note
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """Return what `restore` would put back."""
+        """Return the names of the changes to restore."""
         is_left = self._changes is not None and self._changes.is_left
         return (self._knob.name,) if is_left and self._knob is not None else ()
 
     def adopt(self) -> tuple[str, ...]:
         """
-        Take over what a process that has ended has left; `restore` puts it back.
+        Take over the change of an ended process; `restore` undoes it.
 
         Raises
         ------
         PowerError
-            Another process changes the GPU; the message has its id.
+            Another process changes the GPU; the message gives its pid.
 
         """
         if self._journal is not None and self._journal.is_there and not self._dry_run:
@@ -84,7 +84,7 @@ class NvmlGpu:
         return self.changed
 
     def steps(self) -> tuple[float, ...]:
-        """Return steps spread evenly over those of the GPU, its lowest and highest included."""
+        """Return steps evenly spread over those of the GPU, including the lowest and highest."""
         steps = self._open().steps()
         count, last = min(STEPS, len(steps)), len(steps) - 1
         places = {round(number * last / max(1, count - 1)) for number in range(count)}
@@ -92,21 +92,21 @@ class NvmlGpu:
 
     def set_cap(self, mhz: float | None) -> float:
         """
-        Limit the clock; None takes the limit away.
+        Limit the clock; None removes the limit.
 
         Returns
         -------
         float
-            The highest step allowed now: of a clock not read back.
+            The highest step allowed now; a clock is not read back.
 
         Raises
         ------
         SettingError
             Not above 0 MHz.
         PowerPermissionError
-            Not root; the message has the command for it.
+            Not root; the message gives the command to use.
         PowerError
-            This GPU does not have it; the message says what it has.
+            The GPU does not support it; the message says what it supports.
 
         """
         highest = self._open().limit(mhz, self._hold)
@@ -114,26 +114,26 @@ class NvmlGpu:
         return highest
 
     def hold(self, step: float | None) -> float:
-        """Keep to one step, no higher than the cap; otherwise as `set_cap`."""
+        """Hold one step, at most the cap; otherwise as `set_cap`."""
         highest = self._open().limit(self._cap, step)
         self._hold = step
         return highest
 
     def restore(self) -> None:
         """
-        Free the clock or put the power limit back, if it was changed here.
+        Release the clock or restore the power limit, if it was changed here.
 
         Raises
         ------
         PowerError
-            The GPU is lost, or root is needed by now.
+            The GPU is lost, or root is needed.
 
         """
         if self.changed and self._knob is not None:
             self._knob.reset()
 
     def close(self) -> None:
-        """Let go of the GPU and of the journal."""
+        """Release the GPU and the journal."""
         if self._device is not None:
             self._device.close()
         if self._journal is not None:

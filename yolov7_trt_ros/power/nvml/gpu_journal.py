@@ -1,8 +1,8 @@
 """
-GpuJournal: what was before the changes of a PC's GPU, on the disk before they are made.
+GpuJournal: the values before the changes of a PC's GPU, on disk before they are made.
 
-A file and a lock of its own beside those of the board: one process at a time changes the GPU.
-After a boot there is nothing to put back, since NVML's settings do not last.
+Its file and lock are separate from those of the board: one process at a time changes the GPU.
+NVML's settings end with a boot, so nothing is to be restored after it.
 
 """
 
@@ -18,14 +18,14 @@ _NAME = 'gpu'
 
 class GpuJournal:
     """
-    The record of the one change that a GPU may have: locked clocks, or a power limit.
+    The record of the one change of a GPU: locked clocks, or a power limit.
 
     Parameters
     ----------
     root
-        Folder that stands for `/`.
+        Root folder: `/`, or another in a test.
     program
-        Who writes it, for messages: root, since nobody else can change a GPU.
+        Name of this program in messages.
 
     """
 
@@ -35,22 +35,22 @@ class GpuJournal:
 
     @property
     def problem(self) -> str:
-        """Return what was wrong with the journal that was found, or nothing."""
+        """Return the defect of the journal that was found, '' for none."""
         return self._journal.problem
 
     @property
     def is_there(self) -> bool:
-        """Whether somebody has changed the GPU and not put it back yet."""
+        """Whether a process has changed the GPU and not restored it yet."""
         return self._journal.path.exists()
 
     def take(self) -> dict[str, GpuRecord]:
         """
-        Take the journal, and return what a process before has left, by its name.
+        Take the journal, and return the change of an earlier process, by its name.
 
         Raises
         ------
         PowerError
-            Another process has it; the message has its id.
+            Another process has it; the message gives its pid.
 
         """
         if not self._journal.is_held:
@@ -62,7 +62,7 @@ class GpuJournal:
 
     def put(self, name: str, record: GpuRecord) -> None:
         """
-        Have on the disk what was before, unless an earlier record says it; before the change.
+        Write the state before a change to disk, unless an earlier record has it.
 
         Raises
         ------
@@ -76,10 +76,10 @@ class GpuJournal:
         self._records = records
 
     def forget(self, name: str) -> None:
-        """Forget a change that is undone; PowerError where the journal cannot be written."""
+        """Forget a change that is undone; raises PowerError if the journal cannot be written."""
         if self._records.pop(name, None) is not None:
             self._journal.write(self._records)
 
     def close(self) -> None:
-        """Let go of the lock; what is written stays."""
+        """Release the lock; the file stays."""
         self._journal.close()

@@ -1,10 +1,10 @@
 """
-A GPU in a PC and the library that knows it: NVML, NVIDIA's management library (nvidia-ml-py).
+Load NVML, NVIDIA's management library (nvidia-ml-py), and open a PC's GPU with it.
 
-The library is imported when it is used and handed in as an argument, so that nothing here needs
-it and tests can bring a stand-in. Its errors carry a number in `value`; they are turned into ours
-where they come in. Jetsons up to JetPack 6 have no such library; on Orin with JetPack 7.2 most
-questions are answered with 'not supported', on Thor it knows the load of the GPU.
+The library is imported when it is used and passed as an argument, so it is optional here and tests
+can pass a fake. Its errors have a number in `value`, and are converted into ours. Jetsons up to
+JetPack 6 have no such library; on Orin with JetPack 7.2 it answers most queries with 'not
+supported', on Thor it knows the load of the GPU.
 
 """
 
@@ -60,7 +60,7 @@ def load_nvml() -> ModuleType:
 
 class NvmlDevice:
     """
-    One GPU and the library that knows it; all calls have a time-out.
+    One GPU, through the library; all calls have a time limit.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class NvmlDevice:
     index
         Number of the GPU, as nvidia-smi counts.
     timeout_s
-        How long reading everything may take.
+        Time limit of a complete reading.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class NvmlDevice:
             raise
 
     def guarded(self, name: str, function: Callable[[], T]) -> T:
-        """Run a function that asks this GPU, with the time-out."""
+        """Run a function that queries this GPU, with the time limit."""
         return self._guard.call(f'NVML ({name})', function)
 
     def demand(self, function: str, *arguments: object) -> Any:
@@ -109,17 +109,17 @@ class NvmlDevice:
         Raises
         ------
         PowerCommandError
-            This GPU, driver or version of pynvml does not have it.
+            This GPU, driver or version of pynvml does not support it.
         PowerPermissionError
             Root is needed.
         PowerError
-            Anything else: the GPU is lost, the driver is gone.
+            Any other error: the GPU is lost, the driver not loaded.
 
         """
         return self._call_library(function, self._handle, *arguments)
 
     def ask(self, function: str, *arguments: object) -> Any:
-        """Call a function as `demand` does; None where it is not there."""
+        """Call a function as `demand` does; None if it is not supported."""
         with contextlib.suppress(AbsentError):
             return self.demand(function, *arguments)
         return None
@@ -129,11 +129,11 @@ class NvmlDevice:
         return getattr(self._library, name)
 
     def close(self) -> None:
-        """Let go of the library; twice is harmless."""
+        """Release the library; may be called twice."""
         if not self._is_open:
             return
         self._is_open = False
-        with contextlib.suppress(PowerError):  # a driver that is gone needs no goodbye
+        with contextlib.suppress(PowerError):  # the driver may be unloaded
             self.guarded('closing', partial(self._call_library, 'nvmlShutdown'))
         self._guard.close()
 
@@ -148,11 +148,11 @@ class NvmlDevice:
 
 
 class AbsentError(PowerCommandError):
-    """A function that this GPU, driver or version of pynvml does not have."""
+    """A function that this GPU, driver or version of pynvml does not support."""
 
 
 def _explain(error: Any, function: str) -> PowerError:
-    """Turn an error of NVML into ours."""
+    """Return our error for an error of NVML."""
     if error.value in _ABSENT:
         return AbsentError(f'{function}: {error} ({error.value}); not with this GPU or driver')
     if error.value == _NO_PERMISSION:

@@ -1,4 +1,4 @@
-"""Clock and power limits of a GPU in a PC, through NVML; or only saying what would be done."""
+"""Set the clock and power limits of a PC's GPU through NVML; report them only in a dry run."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class NvmlLimits:
         self._device = device
 
     def can_lock_clocks(self) -> bool:
-        """Whether its clocks can be locked: from Volta on, and where it does not tell which."""
+        """Whether its clocks can be locked: from Volta on, and if its generation is unknown."""
         capability = self._ask('nvmlDeviceGetCudaComputeCapability')
         return capability is None or tuple(capability) >= FIRST_THAT_LOCKS_CLOCKS
 
     def clock_table_mhz(self) -> tuple[int, ...]:
-        """Return the clocks at the highest clock of the memory, rising; () if it does not tell."""
+        """Return the clocks at the highest memory clock, ascending; () if they are not listed."""
         memory_mhz = self._ask('nvmlDeviceGetSupportedMemoryClocks')
         if not memory_mhz:
             return ()
@@ -45,35 +45,35 @@ class NvmlLimits:
 
     def set_max_clock(self, mhz: int, min_mhz: int = 0) -> None:
         """
-        Keep the clock of the GPU within limits; NVML cannot read back which.
+        Keep the clock of the GPU within limits; NVML cannot read them back.
 
         Raises
         ------
         PowerPermissionError
             Root is needed.
         PowerCommandError
-            This GPU does not have it.
+            The GPU does not support it.
 
         """
         self._set('nvmlDeviceSetGpuLockedClocks', min_mhz, mhz)
 
     def reset_clocks(self) -> None:
-        """Take the limits of the clock away; errors as for `set_max_clock`."""
+        """Remove the limits of the clock; errors as `set_max_clock`."""
         self._set('nvmlDeviceResetGpuLockedClocks')
 
     def power_limit_mw(self) -> int | None:
-        """Return the power limit that holds; None where this GPU has none."""
+        """Return the current power limit; None if this GPU has none."""
         limit: int | None = self._ask('nvmlDeviceGetPowerManagementLimit')
         return limit
 
     def least_power_limit_mw(self) -> int | None:
-        """Return the lowest power limit that can be set; None where this GPU has none."""
+        """Return the lowest power limit that can be set; None if this GPU has none."""
         limits = self._ask('nvmlDeviceGetPowerManagementLimitConstraints')
         return None if limits is None else int(limits[0])
 
     def set_power_limit(self, limit_mw: int) -> None:
         """
-        Set the power limit and read it back; errors as for `set_max_clock`.
+        Set the power limit and read it back; errors as `set_max_clock`.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class NvmlLimits:
 
 class NvmlChanges:
     """
-    Makes changes of a GPU, says them in the words of nvidia-smi, and knows whether one is left.
+    Makes changes of a GPU, reports them as nvidia-smi commands, and tracks whether one is left.
 
     Parameters
     ----------
@@ -107,11 +107,11 @@ class NvmlChanges:
     index
         Number of the GPU, as nvidia-smi counts.
     dry_run
-        Change nothing; `report` says what would be done.
+        Change nothing; report what would be done.
     report
-        Is told each change, a line each.
+        Called with a line about each change.
     journal
-        Has what was before each change; None: nobody puts back after a SIGKILL.
+        Keeps the state before each change; None: a SIGKILL leaves the change.
 
     """
 
@@ -126,11 +126,11 @@ class NvmlChanges:
 
     @property
     def is_left(self) -> bool:
-        """Whether something may have to be undone; also after a call that hung, and may go on."""
+        """Whether a change may have to be undone; also after a call that hung."""
         return self._is_left
 
     def adopt(self, name: str) -> GpuRecord | None:
-        """Take over a change of a process that has ended; None where there is none."""
+        """Take over the change of an ended process; None without one."""
         record = None if self._journal is None else self._journal.take().get(name)
         self._is_left |= record is not None
         return record
@@ -140,16 +140,16 @@ class NvmlChanges:
         before: GpuRecord,
     ) -> None:
         """
-        Make a change that nvidia-smi makes with these options, and undoes with the others.
+        Make a change, given the options of nvidia-smi that make and undo it.
 
-        Its name, and what was before the first of them, are in the journal before it is made.
+        Its name and the state before it are written to the journal first.
 
         Raises
         ------
         PowerPermissionError
-            Not root; the message has the commands.
+            Not root; the message gives the commands to use.
         PowerCommandError
-            This GPU does not have it.
+            The GPU does not support it.
         PowerError
             The GPU is lost, or its driver hangs.
 
@@ -171,7 +171,7 @@ class NvmlChanges:
             raise
 
     def undo(self, options: str, change: Callable[[], None], name: str) -> None:
-        """Take the changes away; errors as of `make`."""
+        """Undo the change; errors as `make`."""
         try:
             self._carry_out(options, change)
         except PowerPermissionError as exc:
@@ -181,7 +181,7 @@ class NvmlChanges:
         self._settle(name, False)
 
     def _settle(self, name: str, is_left: bool) -> None:
-        """Note whether a change is left, after one that did not come about or was undone."""
+        """Note whether a change is left, after one that failed or was undone."""
         self._is_left = is_left
         if not is_left and self._journal is not None:
             self._journal.forget(name)

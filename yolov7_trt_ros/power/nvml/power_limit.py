@@ -1,8 +1,8 @@
 """
-PowerLimit: what the governor has of a GPU in a PC that cannot lock its clock: its power limit.
+PowerLimit: limits the power of a PC's GPU whose clock cannot be locked, for the governor.
 
-A lower limit slows only frames that would draw more, and how much is measured like everything else
-that the governor learns. The limit is never set above the one that was found.
+A lower limit slows only frames that would draw more power; the governor measures how much. The
+limit is never set above the one that was found.
 
 """
 
@@ -29,7 +29,7 @@ class PowerLimit:
     Raises
     ------
     PowerCommandError
-        It has no power limit that can be set either.
+        Its power limit cannot be set either.
 
     """
 
@@ -46,20 +46,20 @@ class PowerLimit:
                 'this GPU can neither lock its clock, being older than Volta, nor limit its power '
                 '(nvidia-smi -q -d POWER shows N/A), so nothing can be governed here'
             )
-        left = changes.adopt(self.name)  # what is found now may be what that process has set
+        left = changes.adopt(self.name)  # the current limit may be set by that process
         self._found_mw = found_mw if left is None or left.was_mw is None else left.was_mw
         self._found_w = self._found_mw / MW_PER_W
         self._least_w = math.ceil(least_mw / MW_PER_W)
 
     def steps(self) -> tuple[float, ...]:
-        """Return the limits there are, W, rising: whole ones, and the one that was found."""
+        """Return the available limits, W, ascending: whole ones, and the one that was found."""
         found_w = self._found_w
         whole = [float(watt) for watt in range(self._least_w, int(found_w) + 1) if watt < found_w]
         return (*whole, found_w)
 
     def limit(self, cap: float | None, hold: float | None) -> float:
         """
-        Hold the power limit; None lets go of it.
+        Set the power limit; None restores the one that was found.
 
         Returns
         -------
@@ -69,9 +69,9 @@ class PowerLimit:
         Raises
         ------
         PowerCommandError
-            A cap of the clock is asked for, or another limit was read back.
+            A cap of the clock is requested, or another limit was read back.
         PowerError
-            As of `NvmlChanges.make`.
+            As `NvmlChanges.make`.
 
         """
         if cap is not None:
@@ -93,6 +93,6 @@ class PowerLimit:
         return found_w
 
     def reset(self) -> None:
-        """Put the limit back that was found; errors as of `limit`."""
+        """Restore the limit that was found; errors as `limit`."""
         change = partial(self._changes.limits.set_power_limit, self._found_mw)
         self._changes.undo(f'-pl {self._found_w:g}', change, self.name)

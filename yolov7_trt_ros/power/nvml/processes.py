@@ -1,4 +1,4 @@
-"""Which programs use the GPU of a PC, and how much of its memory each has."""
+"""The programs that use the GPU of a PC, and the GPU memory of each."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read_processes(device: NvmlDevice, root: Path = Path('/')) -> dict[str, floa
     Returns
     -------
     dict
-        By `4711 python3`, or `4711` where its name is hidden, as from within a container. None
-        where the driver does not tell.
+        By `4711 python3`, or `4711` if its name is hidden, as in a container. None if the driver
+        does not report it.
 
     """
     found: dict[int, float | None] = {}

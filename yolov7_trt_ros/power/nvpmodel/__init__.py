@@ -1,1 +1,1 @@
-"""Power modes: what nvpmodel says, and the change to another mode."""
+"""Power modes: nvpmodel's answers, and the change to another mode."""

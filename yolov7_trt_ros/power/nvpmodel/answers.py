@@ -1,5 +1,5 @@
 """
-Parse what nvpmodel says: its answers, its refusals and its status file.
+Parse the output of nvpmodel (answers and refusals) and its status file.
 
 Pure text in, frozen values out. Nothing here takes the exit code into account: nvpmodel returns 0
 for much that it did not do, so a change has to be read back.

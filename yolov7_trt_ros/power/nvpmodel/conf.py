@@ -1,5 +1,5 @@
 """
-Parse nvpmodel's conf file, and `nvpmodel -p --verbose`, which tells it as it was understood.
+Parse nvpmodel's configuration file, and the output of `nvpmodel -p --verbose`.
 
 Pure text in, frozen values out.
 

@@ -1,5 +1,5 @@
 """
-Whether the files of the board are as a power mode has them.
+Check whether the files of the board match a power mode.
 
 Compared are the cores and the limits of CPU and GPU, which any user may read, and the caps of the
 other clocks where they can be read. A mode without a cap promises the top of the clock's table.
@@ -88,7 +88,7 @@ class ModeCheck:
 
     def limits(self, mode: PowerMode, clock: ClockFiles) -> ClockLimits | None:
         """
-        Return the limits that the mode gives a clock; None where it does not say.
+        Return the limits of a clock in the mode; None if it sets none.
 
         Where the kernel may have rounded to either side, what is in force counts, else the lower.
         """

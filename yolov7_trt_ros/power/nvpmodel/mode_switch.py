@@ -1,5 +1,5 @@
 """
-nvpmodel: the power modes of the board, the one in force, and the change to another.
+nvpmodel: read the power modes of the board and the current one, and change it.
 
 A change counts only when it was read back: nvpmodel's own word and the files below /sys have both
 to show it, since the tool exits with 0 for much that it did not do. It never gets an answer to a
@@ -201,7 +201,7 @@ class ModeSwitch:
         Raises
         ------
         PowerRebootError
-            Only a reboot would set it; the message says which mask differs.
+            It needs a reboot; the message names the mask that differs.
         PowerPermissionError
             Root is needed; the message has the sudoers line.
         PowerCommandError

@@ -1,4 +1,4 @@
-"""What nvpmodel's files and answers say: modes and settings. Frozen values."""
+"""Power modes and settings from nvpmodel's files and answers, as frozen values."""
 
 from __future__ import annotations
 

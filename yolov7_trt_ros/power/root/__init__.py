@@ -1,1 +1,1 @@
-"""What needs root: tools, files below /sys, and the lines of sudoers for them."""
+"""Actions that need root: tools, files below /sys, and the sudoers lines for them."""

@@ -1,5 +1,5 @@
 """
-Runs the board's power tools: stdin at its end, a time limit, `sudo -n` where root is needed.
+Run the board's power tools: no input, a time limit, `sudo -n` if root is needed.
 
 A tool that asks something gets no answer, so nothing here ever agrees to a reboot or to
 overwriting a file. A tool runs in a session of its own: Ctrl-C in the terminal ends the caller,

@@ -1,5 +1,5 @@
 """
-Installs the sudoers lines of this package in /etc/sudoers.d.
+Install the sudoers lines of this package in /etc/sudoers.d.
 
 Sudo reads every file there whose name has no dot, and one with a syntax error locks everybody out
 of sudo: a file is checked before it goes there.

@@ -1,5 +1,5 @@
 """
-What needs root, in one place: running a tool, writing a file below /sys; or only saying so.
+RootAccess: runs tools and writes files below /sys as root, or only reports it in a dry run.
 
 As root a file is written directly, otherwise through `sudo -n tee FILE`, which a sudoers line can
 allow for exactly this file.
@@ -60,9 +60,9 @@ class RootAccess:
     dry_run
         Change nothing, report what would be done.
     report
-        Is told each change.
+        Called with a line about each change.
     timeout_s
-        The longest that one tool may take.
+        Time limit of one tool.
 
     """
 

@@ -1,4 +1,4 @@
-"""ToolRefusal: why a tool of the board did not do what it was asked to."""
+"""ToolRefusal: why a tool of the board refused a request."""
 
 from __future__ import annotations
 

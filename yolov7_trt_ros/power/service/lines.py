@@ -1,4 +1,4 @@
-"""Lines of JSON over a socket, each bounded in length and in the time it may take."""
+"""Lines of JSON over a socket, each limited in length and time."""
 
 from __future__ import annotations
 

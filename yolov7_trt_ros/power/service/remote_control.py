@@ -1,5 +1,5 @@
 """
-RemoteControl: a board's power settings, through the power service of the host of this container.
+RemoteControl: changes a board's power settings from a container, through the host's service.
 
 Three connections, so that a look at the board does not wait for a change in work: one for changes,
 one for looks, one for what has to be told at once. What was changed belongs to the first of them:
@@ -162,11 +162,11 @@ class RemoteControl:
     path
         Of the service's socket.
     dry_run
-        Change nothing; `report` says what would be done.
+        Change nothing; report what would be done.
     report
-        Is told each change, a line each.
+        Called with a line about each change.
     timeout_s
-        The longest that one tool may take.
+        Time limit of one tool.
     program
         What the service calls this process.
 
@@ -210,7 +210,7 @@ class RemoteControl:
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """Return what `restore` would put back, in the order of the first change of each."""
+        """Return the names of the changes to restore, in the order of the first of each."""
         return self._changes.state.changed
 
     @property
@@ -230,7 +230,7 @@ class RemoteControl:
 
     @property
     def foreign_modes(self) -> int:
-        """How often somebody else has set a power mode, as far as it was noticed."""
+        """Number of power modes set by other programs, as far as detected."""
         return self._foreign_before + self._changes.state.foreign_modes
 
     def board(self) -> BoardInfo:
@@ -242,11 +242,11 @@ class RemoteControl:
         return tuple(map(mode_from_json, expect(self._look('modes'), list, 'the modes')))
 
     def default_mode_id(self) -> int | None:
-        """Return the mode of the first boot; None where nothing tells it."""
+        """Return the mode of the first boot; None if unknown."""
         return optional(self._look('default_mode_id'), int, 'the default mode')
 
     def current_mode(self) -> CurrentMode:
-        """Return the power mode in force, as the board shows it."""
+        """Return the current power mode, as the board shows it."""
         return current_mode_from_json(self._look_beside_changes('current_mode'))
 
     def set_mode(self, name_or_id: str) -> CurrentMode:
@@ -254,7 +254,7 @@ class RemoteControl:
         return current_mode_from_json(self._change('set_mode', name_or_id))
 
     def jetson_clocks_state(self) -> ClockLockState:
-        """Return `on`, `off`, `broken` or `uncontrolled`: locked by someone else."""
+        """Return `on`, `off`, `broken` or `uncontrolled`: locked by another program."""
         return _lock_state(self._look_beside_changes('jetson_clocks_state'))
 
     def set_jetson_clocks(self, on: bool) -> ClockLockState:
@@ -262,33 +262,33 @@ class RemoteControl:
         return _lock_state(self._change('set_jetson_clocks', on))
 
     def describe_clock_lock(self) -> str:
-        """Return the state, and which clocks a cap or hold of ours keeps below the lock."""
+        """Return the state, and the clocks that a cap or hold of ours keeps below the lock."""
         return expect(self._look_beside_changes('describe_clock_lock'), str, 'the lock')
 
     def gpu_frequencies_mhz(self) -> tuple[float, ...]:
-        """Return the clocks the GPU can have in this power mode, rising."""
+        """Return the GPU clocks that this power mode allows, ascending."""
         return expect_list(self._look('gpu_frequencies_mhz'), float, 'the clocks')
 
     def cpu_frequencies_mhz(self) -> tuple[float, ...]:
-        """Return the clocks the CPU can have in this power mode, rising."""
+        """Return the CPU clocks that this power mode allows, ascending."""
         return expect_list(self._look('cpu_frequencies_mhz'), float, 'the clocks')
 
     def set_max_frequency(self, unit: str, mhz: float | None) -> float:
-        """Cap the clock of the 'gpu' or the 'cpu'; None takes the cap away."""
+        """Cap the clock of the 'gpu' or the 'cpu'; None removes the cap."""
         return expect(self._change('set_max_frequency', unit, mhz), float, 'the clock')
 
     def hold_frequency(
         self, unit: str, mhz: float | None, *, cap_only: bool = False
     ) -> float:
-        """Keep the clock of the 'gpu' or the 'cpu' at one frequency; None lets go of it."""
+        """Keep the clock of the 'gpu' or the 'cpu' at one frequency; None releases it."""
         return expect(self._change('hold_frequency', unit, mhz, cap_only), float, 'the clock')
 
     def fan_profile(self) -> str | None:
-        """Return the fan's profile; None where none can be set."""
+        """Return the fan profile; None if the board has none."""
         return optional(self._look('fan_profile'), str, 'the fan profile')
 
     def set_fan_profile(self, name: str) -> str:
-        """Set the fan's profile, and read it back."""
+        """Set the fan profile, and read it back."""
         return expect(self._change('set_fan_profile', name), str, 'the fan profile')
 
     def mode_was_changed(self) -> bool:
@@ -305,7 +305,7 @@ class RemoteControl:
         return is_anew or self._notices.state.stamp != self._changes.state.noted_stamp
 
     def follow_mode(self) -> str:
-        """Keep caps, holds and lock within a mode that somebody else has set; return its name."""
+        """Fit caps, holds and lock to a mode set by another program; returns its name."""
         return expect(self._change('follow_mode'), str, 'the power mode')
 
     def adopt(self) -> tuple[str, ...]:
@@ -313,12 +313,12 @@ class RemoteControl:
         return expect_list(self._change('adopt'), str, 'what was left')
 
     def restore(self) -> None:
-        """Put back what was there before the first change of each kind, latest first."""
+        """Restore the state before the first change of each kind, latest first."""
         if self._changes.state.changed:
             self._change('restore')
 
     def keep(self) -> None:
-        """Leave what was changed here as it is: nobody is to put it back."""
+        """Keep our changes: they are not to be restored."""
         self._change('keep')
 
     def close(self) -> None:

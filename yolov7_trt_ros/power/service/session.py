@@ -1,4 +1,4 @@
-"""One client of the power service: its requests one after the other, and what it leaves."""
+"""Session: one client of the power service, whose requests are handled one after the other."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Session:
     grants
         What it may ask for beyond the least.
     log
-        Is told each change and each refusal, a line each.
+        Called with a line about each change and each refusal.
     line_timeout_s
         How long the first request, the rest of any, and the reading of a reply may take.
 

@@ -1,5 +1,5 @@
 """
-The socket of the power service: made, replaced, taken from systemd; who is at its other end.
+The socket of the power service: create, replace or take it from systemd; identify the peer.
 
 Beside the socket lies a file of its name with `.lock`. It is locked while the service runs, and
 holds the number of the socket that was made, so that none but one of this service is ever

@@ -1,4 +1,4 @@
-"""What goes between the power service and its clients: limits, modes, boards, errors, as JSON."""
+"""Values exchanged by the power service and its clients as JSON: limits, modes, boards, errors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ServiceState:
     journal_problem
         What was wrong with the journal that was found, '' for nothing.
     foreign_modes
-        How often somebody else has set a power mode in this session.
+        Number of power modes set by other programs in this session.
     noted_stamp, stamp
         Of nvpmodel's status file: when this session looked last, and now.
 

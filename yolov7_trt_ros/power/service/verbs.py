@@ -1,5 +1,5 @@
 """
-What a client of the power service may ask: these verbs, each with checked arguments, nothing else.
+The requests that the power service accepts, each with checked arguments.
 
 They change what the lines of `yolov7_trt power permissions` let a user change, and no more: power
 modes that need no reboot, the lock of the clocks, limits of GPU and CPU within the mode. There is

@@ -1,1 +1,1 @@
-"""What a machine tells of its power, loads and heat."""
+"""Telemetry of a machine: power, loads and temperatures."""

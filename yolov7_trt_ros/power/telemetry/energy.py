@@ -1,4 +1,4 @@
-"""Energy between samples: from the hardware's counters, else by integrating power over time."""
+"""Energy between samples: from hardware counters, else by integrating power over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory of a board: RAM, swap, the largest free block, and when it is about to run out."""
+"""Memory of a board: RAM, swap, the largest free block, and a warning before it runs out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pause of a detector saves: its power while it detects, less that while it does not."""
+"""Power saved by pausing a detector: its power while it detects, less its power while paused."""
 
 from __future__ import annotations
 

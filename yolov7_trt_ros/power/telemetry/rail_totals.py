@@ -1,5 +1,5 @@
 """
-Power of a whole board from its rails: which of them feeds which, by board, as a table.
+Total power of a board from its rails, by a table of which rail feeds which.
 
 A rail that another one feeds is measured twice and must not be added; a rail that is missing must
 not make the total smaller. So the board is told by the names of its rails, which are remembered,

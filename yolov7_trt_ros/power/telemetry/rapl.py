@@ -1,5 +1,5 @@
 """
-Energy counters of x86 processors (RAPL) below /sys/class/powercap; AMD's are there too.
+Energy counters of x86 processors (RAPL; Intel and AMD) below /sys/class/powercap.
 
 Since 2020 only root may read them, because they betray what other users compute. They count
 microjoules and start again at 0 after `max_energy_range_uj` (some 260 kJ: about an hour at 70 W).

@@ -1,4 +1,4 @@
-"""What a board tells about itself at one moment, whichever way it was read."""
+"""BoardSample: the telemetry of a board at one moment, from any source."""
 
 from __future__ import annotations
 

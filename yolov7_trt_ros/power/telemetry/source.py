@@ -1,5 +1,5 @@
 """
-The one way to telemetry: finds what a machine can tell about its power and reads it all at once.
+Find the telemetry sources of a machine, and read them together.
 
 What is used, in this order: the kernel's files of a Jetson; tegrastats beside them where those
 have no power rail; NVML and RAPL on a PC. A machine with none of these gets a source whose read
@@ -176,7 +176,7 @@ def find_source(
     interval_ms
         Between two lines of tegrastats.
     timeout_s
-        How long one file may take.
+        Time limit of one file.
     environment
         Variables for tegrastats.
     clock_ns

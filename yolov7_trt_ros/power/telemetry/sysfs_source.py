@@ -1,4 +1,4 @@
-"""Telemetry from the kernel's own files, without any tool and mostly without root."""
+"""Telemetry from the kernel's files, without any tool and mostly without root."""
 
 from __future__ import annotations
 

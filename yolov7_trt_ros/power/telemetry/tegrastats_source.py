@@ -1,4 +1,4 @@
-"""Telemetry from a running tegrastats, for boards whose rails are not or not visibly in /sys."""
+"""Telemetry from a running tegrastats, for boards whose rails /sys shows not at all or in part."""
 
 from __future__ import annotations
 

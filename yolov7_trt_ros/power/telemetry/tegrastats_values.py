@@ -1,4 +1,4 @@
-"""What a line of tegrastats says, as frozen values."""
+"""The values in a line of tegrastats, frozen."""
 
 from __future__ import annotations
 
