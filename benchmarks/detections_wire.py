@@ -30,7 +30,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, header_to_msg
-from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.process import process_setup
 
 HEADER = MessageHeader(1_700_000_000, 123_456_789, 'camera_front')

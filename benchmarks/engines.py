@@ -44,9 +44,9 @@ from yolov7_trt_ros.core.latency import percentiles_ms
 from yolov7_trt_ros.core.messages.serialized_image import SerializedImage
 from yolov7_trt_ros.engine.open import open_detector
 from yolov7_trt_ros.engine.options import DetectorOptions
-from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
-from yolov7_trt_ros.nodes.detector.team_worker import TeamWorker
-from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.detector.worker.team_worker import TeamWorker
 from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.images.frame_statistics import Counts, TopicStatistics

@@ -14,7 +14,7 @@ from seam_camera import Camera, TOPIC
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.overlay import class_colour
-from yolov7_trt_ros.nodes.detector import worker
+from yolov7_trt_ros.nodes.detector.worker import detection_worker
 from yolov7_trt_ros.nodes.images.annotations import annotations_to_msg
 from yolov7_trt_ros.testing import FakeDetector, make_detections
 
@@ -104,7 +104,7 @@ def test_they_are_published_below_the_detections_while_somebody_subscribes(
     stand_in = SimpleNamespace(ImageAnnotations=Detection2DArray)
     monkeypatch.setitem(sys.modules, 'foxglove_msgs', SimpleNamespace(msg=stand_in))
     monkeypatch.setitem(sys.modules, 'foxglove_msgs.msg', stand_in)
-    monkeypatch.setattr(worker, 'annotations_to_msg', make)
+    monkeypatch.setattr(detection_worker, 'annotations_to_msg', make)
     camera = Camera(probe)
     engine = FakeEngine(FakeDetector([FOUND] * 100)).seam
     settings = {'image_topics': TOPIC, 'publish_annotations': True, 'autostart': True}

@@ -18,7 +18,7 @@ from yolov7_trt_ros.core.messages.detection_cdr import DetectionsToCdr, Field
 from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.conversions import DetectionsToMsg, header_to_msg
-from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire, read_layout
+from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire, read_layout
 
 TYPES = (Detection2DArray, Detection2D, ObjectHypothesisWithPose)
 LAYOUT = read_layout(TYPES)
@@ -185,7 +185,7 @@ def test_messages_where_the_layout_cannot_be_read():
 
 def test_messages_where_another_middleware_serialises_otherwise(monkeypatch):
     monkeypatch.setattr(
-        'yolov7_trt_ros.nodes.detector.detections_wire.serialize_message',
+        'yolov7_trt_ros.nodes.detector.worker.detections_wire.serialize_message',
         lambda message: b'\0\7\0\0' + serialize_message(message)[4:],
     )
     wire = DetectionsWire(NAMES)

@@ -14,7 +14,7 @@ from rclpy.qos import qos_profile_sensor_data
 from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
 
-from yolov7_trt_ros.nodes.detector import worker
+from yolov7_trt_ros.nodes.detector.worker import detection_worker
 from yolov7_trt_ros.nodes.images import stream_set
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
 from yolov7_trt_ros.nodes.images.topic_plan import plan_streams, wanted_topics
@@ -85,13 +85,13 @@ def removed(probe: Probe) -> tuple[int, int, int]:
 
 def test_removing_a_topic_does_not_wait_for_a_drawing(probe: Probe, cameras, monkeypatch):
     gate = Gate()
-    draw = worker.annotated_copy
+    draw = detection_worker.annotated_copy
 
     def held(*arguments):
         gate.pass_through()
         return draw(*arguments)
 
-    monkeypatch.setattr(worker, 'annotated_copy', held)
+    monkeypatch.setattr(detection_worker, 'annotated_copy', held)
     overlays = probe.node.create_subscription(Image, '/gone/detections/overlay', print, OVERLAY)
     topics = f'{KEPT},{GONE}'
     with probe.host(FakeEngine(FakeDetector()).seam, autostart=True, image_topics=topics) as node:

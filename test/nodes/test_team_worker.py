@@ -17,8 +17,8 @@ from yolov7_trt_ros.bank.team.engine_team import EngineTeam
 from yolov7_trt_ros.bank.update.engine_bank import EngineBank, OpenModel
 from yolov7_trt_ros.bank.update.update_machine import ModelId
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
-from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
-from yolov7_trt_ros.nodes.detector.team_worker import TeamWorker
+from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
+from yolov7_trt_ros.nodes.detector.worker.team_worker import TeamWorker
 from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.testing import FakeDetector
 

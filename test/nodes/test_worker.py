@@ -20,9 +20,9 @@ from yolov7_trt_ros.core.messages.serialized_image import SerializedImage
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
-from yolov7_trt_ros.nodes.detector.answer_watch import AnswerWatch
-from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
-from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector.worker.answer_watch import AnswerWatch
+from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.nodes.images.frame_gate import FrameGate
 from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots

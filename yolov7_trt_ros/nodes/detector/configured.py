@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import DirectTake
-from yolov7_trt_ros.nodes.detector.worker import DetectionWorker, FrameSource
+from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker, FrameSource
 from yolov7_trt_ros.nodes.detector_parameters.parameters import NodeSettings
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
 from yolov7_trt_ros.nodes.images.pulled_images import PulledImages
@@ -105,11 +105,22 @@ class Configured:
 
         self.streams.limit(lambda topic: model.settings.of(topic).limits, reason)
 
+    def replace_settings(self, settings: NodeSettings) -> None:
+        """Use other settings from the next frame on; none before the model is open."""
+        if self.model is not None:
+            self.model.settings = settings
+            self.limit()
+
     def sync_with_graph(self) -> None:
         """Adapt to the publishers and subscribers that there are; about once a second."""
         self.streams.follow()
         if self.worker is not None:
             self.limit()
+
+    @property
+    def may_pause(self) -> bool:
+        """Whether the settings let nothing be detected in a topic at times."""
+        return self.model is not None and self.model.settings.may_pause
 
     def facts(self) -> dict[str, str]:
         """Return what diagnostics report of images in general."""

@@ -13,7 +13,7 @@ parameters and diagnostics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import contextlib
 from functools import partial
 import traceback
@@ -28,37 +28,33 @@ from rclpy.parameter import Parameter
 from yolov7_trt_ros.bank.update.engine_bank import OpenModel
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.core.tracks.tracking import TrackSet
-from yolov7_trt_ros.errors import DeviceLostError, SettingError, Yolov7TrtError
+from yolov7_trt_ros.errors import DeviceLostError, SettingError
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, choose_receive
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.detector.configured import Configured, LoadedModel
-from yolov7_trt_ros.nodes.detector.detector_status import node_status
+from yolov7_trt_ros.nodes.detector.detector_status import log_model, node_status
 from yolov7_trt_ros.nodes.detector.faults import Faults
 from yolov7_trt_ros.nodes.detector.labels import LatchedLabels
 from yolov7_trt_ros.nodes.detector.model_loading import ModelLoading
 from yolov7_trt_ros.nodes.detector.model_update import ModelUpdates
 from yolov7_trt_ros.nodes.detector.more_engines import MoreEngines
+from yolov7_trt_ros.nodes.detector.parameter_changes import ParameterChanges
 from yolov7_trt_ros.nodes.detector.pause_energy import PauseEnergy
 from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_over_builds
 from yolov7_trt_ros.nodes.detector.single_shot import SingleShot
-from yolov7_trt_ros.nodes.detector.worker import DetectionWorker, FrameSource
+from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker, FrameSource
 from yolov7_trt_ros.nodes.detector_parameters import parameters
-from yolov7_trt_ros.nodes.detector_parameters.look import look_options
-from yolov7_trt_ros.nodes.detector_parameters.tile import tile_options
 from yolov7_trt_ros.nodes.detector_parameters.topic import (
-    changed_values,
     declare_given,
     describe_new,
     held_values,
-    idle_topics,
     is_of_topic,
-    PREFIX,
+    warn_of_idle_topics,
 )
 from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
-from yolov7_trt_ros.nodes.echo import describe_error, echo
+from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
 from yolov7_trt_ros.nodes.images.stream_set import stream_set
-from yolov7_trt_ros.nodes.images.topic_plan import WantedTopics
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     held_parameters,
@@ -74,7 +70,6 @@ from yolov7_trt_ros.nodes.topic_names import resolve_names
 from yolov7_trt_ros.power.telemetry.sample import TelemetrySource
 from yolov7_trt_ros.power.telemetry.source import find_source
 
-_WARN_PERIOD_S = 5.0
 _PROGRESS_PERIOD_S = 10.0
 _LAST_WORDS_S = 1
 _REASON_CHARACTERS = 2000
@@ -120,30 +115,25 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._faults = Faults(self.get_logger())
         self._pause_energy = PauseEnergy(power)
         self._single_shot = SingleShot(self, self._begin_single_shot, self._end_single_shot)
-        self._updates = ModelUpdates(self, engine, self._on_serving, self._hold_model)
+        self._updates = ModelUpdates(self, engine, self._on_serving)
         self._more = MoreEngines(self, engine)
-        self._loading = ModelLoading(self, engine, self._on_built, self._on_load_failure)
+        self._loading = ModelLoading(self, engine, self._updates.expect, self._on_load_failure)
         self._namesakes = Namesakes(self)
-        self._at_end = contextlib.ExitStack()  # what else is closed with the node
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
+        self._changes = ParameterChanges(self, self._updates, self._more, self._trusted)
         self._prometheus = PrometheusFile(
             read_parameters(self, [PROMETHEUS_FILE])[PROMETHEUS_FILE.name],
             self.get_logger().warning, self.get_fully_qualified_name(),
         )
-        self._at_end.callback(self._prometheus.close)
         for spec in parameters.TOPIC_PARAMETERS:
             resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
         declare_given(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._second_timer = self.create_timer(
-            1.0, self._every_second, clock=steady_clock()
-        )
+        self._second_timer = self.create_timer(1.0, self._every_second, clock=steady_clock())
         if self.get_parameter('autostart').value:
-            self._autostart_timer = self.create_timer(
-                0.0, self._autostart, clock=steady_clock()
-            )
+            self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady_clock())
         else:
             self._log_how_to_start()
 
@@ -167,7 +157,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             new_worker=self._new_worker,
             pause_reason=lambda: '' if self._is_active else self._state,
         )
-        self._load_model(self._configured, values | self._trusted.files_to_open(values))
+        self._loading.load(
+            values | self._trusted.files_to_open(values),
+            partial(self._use_detector, self._configured),
+        )
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and subscribe, if the model is there."""
@@ -208,7 +201,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def destroy_node(self) -> None:
         """Free everything and destroy the node."""
         self._release()
-        self._at_end.close()
+        self._prometheus.close()
         super().destroy_node()
 
     def _run_transition(
@@ -220,9 +213,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         except Exception as exc:  # rclpy drops it, and the reason with it
             if not self.context.ok():
                 return otherwise  # a signal took the context away from under it
-            self._faults.note(
-                f'cannot {what}: {_reason(exc)}', device_lost=isinstance(exc, DeviceLostError)
-            )
+            self._faults.note_failure(f'cannot {what}', exc)
             self.get_logger().debug(traceback.format_exc())
             return otherwise
         return SUCCESS
@@ -250,30 +241,15 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     # Model -------------------------------------------------------------------------------------
 
-    def _load_model(self, configured: Configured, values: dict[str, Any]) -> None:
-        """Open the detector, or start to build its plan if it lacks one and may be built."""
-        options = parameters.detector_options(values)
-        engine = self._loading.engine_for(tile_options(values), look_options(values))
-        self._updates.expect(engine, options.model)
-        may_build = values['on_plan_mismatch'] == parameters.REBUILD
-        detector = self._loading.open(engine, options, may_build=may_build)
-        if detector is not None:
-            self._use_detector(configured, detector)
-
-    def _on_built(self, detector: Detector) -> None:
-        """Take a detector that was opened after its plan was built."""
-        if self._configured is not None:
-            self._use_detector(self._configured, detector)
-
     def _on_load_failure(self, error: Exception, plan_reason: str) -> None:
         """Note why there is no detector after a build."""
         self._close_model(self._configured)
         if isinstance(error, DeviceLostError):
-            self._faults.note(f'no detector, restart the node: {error}', device_lost=True)
+            self._faults.note_failure('no detector, restart the node', error)
         else:
-            self._faults.note(
-                f'no detector: {_reason(error)}. Mend that, then cleanup and configure '
-                f'(a plan was needed: {plan_reason})'
+            self._faults.note_failure(
+                'no detector', error,
+                f'. Mend that, then cleanup and configure (a plan was needed: {plan_reason})',
             )
 
     def _use_detector(self, configured: Configured, detector: Detector) -> None:
@@ -281,8 +257,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         with contextlib.ExitStack() as opened:  # closed where any of this fails
             opened.callback(detector.close)
             values = read_parameters(self, parameters.PARAMETERS)
-            settings = self._node_settings(values, detector.spec.class_names)
-            self._warn_of_idle_topics(values, held_values(self))
+            of_topics = held_values(self)
+            settings = parameters.node_settings(values, detector.spec.class_names, of_topics)
+            warn_of_idle_topics(self, of_topics, values['image_topics'])
             bank = self._updates.use(detector, values['model'], parameters.update_limits(values))
             opened.pop_all()
             opened.callback(bank.close)  # which closes the detector
@@ -302,33 +279,14 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _on_serving(self, model: OpenModel) -> None:
         """Say what the model is that serves from now on, and take settings for its classes."""
-        spec, name = model.detector.spec, model.model.name
         values = held_parameters(self, parameters.PARAMETERS)
         loaded = self._configured.model if self._configured is not None else None
         if loaded is not None:  # another model than the first
             with contextlib.suppress(SettingError):  # refused when set; ids are moved by name
-                loaded.settings = self._node_settings(values, spec.class_names)
+                names = model.detector.spec.class_names
+                loaded.settings = parameters.node_settings(values, names, held_values(self))
         self._labels.publish(model, values['score_threshold'])
-        log = self.get_logger()
-        log.info(
-            f'model {name}: {spec.layout.value} output, {len(spec.class_names)} class names, '
-            f'{model.detector.backend}'
-        )
-        for doubt in spec.doubts:
-            log.warning(f'model {name}: {doubt}')
-        wire = self._updates.wire
-        if wire is not None and wire.reason:
-            log.warning(f'detections are published as {wire.form}')
-
-    def _hold_model(self, model: str) -> None:
-        """Have the parameter say what serves, where an update was given up."""
-        if self.get_parameter('model').value != model:
-            result = self.set_parameters([Parameter('model', value=model)])[0]
-            if not result.successful:
-                self.get_logger().warning(
-                    f'the parameter model is not what serves: {result.reason}',
-                    throttle_duration_sec=_WARN_PERIOD_S,
-                )
+        log_model(self.get_logger(), model, self._updates.wire)
 
     def _new_worker(
         self, detector: Detector, images: FrameSource,
@@ -384,11 +342,6 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     # Parameters --------------------------------------------------------------------------------
 
-    def _node_settings(
-        self, values: Mapping[str, Any], class_names: Sequence[str]
-    ) -> parameters.NodeSettings:
-        return parameters.node_settings(values, class_names, held_values(self))
-
     def set_parameters_atomically(
         self, parameter_list: list[Parameter[Any]]
     ) -> SetParametersResult:
@@ -405,83 +358,13 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         """Check all, then apply all; nothing is applied when one is refused."""
         try:
-            self._change({change.name: change.value for change in changes})
+            self._changes.apply(
+                {change.name: change.value for change in changes}, self._configured,
+                active=self._is_active,
+            )
         except SettingError as exc:
             return SetParametersResult(successful=False, reason=echo(exc, _REASON_CHARACTERS))
         return SetParametersResult(successful=True)
-
-    def _change(self, changes: dict[str, Any]) -> None:
-        before = held_parameters(self, parameters.PARAMETERS)
-        configured = self._configured
-        checked = parameters.check_changes(
-            changes, before, configured=configured is not None,
-            updatable=self._updates.may_become(changes.get('model'), self._is_active),
-        )
-        self._trusted.check(checked)
-        values = before | checked
-        if 'engines' in checked:
-            self._more.check(values, self._trusted)
-        of_topics = changed_values(self, changes, values['image_topics'])
-        updates = configured is not None and values['model'] != before['model']
-        if updates:
-            self._updates.check(values['model'])
-        # Without a model yet, `_use_detector` reads them when it has come.
-        loaded = configured.model if configured is not None else None
-        new = None
-        if configured is not None and loaded is not None:
-            names = loaded.detector.spec.class_names
-            new = settings = parameters.node_settings(values, names, of_topics)
-            if any(name.endswith('_zones') for name in changes):
-                configured.streams.check_zones(lambda topic: settings.of(topic).zones)
-        topics = self._check_topics(checked, values)
-        if updates:
-            self._update_model(values, of_topics)
-        if configured is not None and topics is not None:
-            configured.streams.set_topics(topics)
-        if configured is not None and loaded is not None and new is not None:
-            loaded.settings = new
-            self._updates.limit(parameters.update_limits(values))
-            configured.limit()
-        if topics is not None:
-            self._warn_of_idle_topics(values, of_topics)
-
-    def _warn_of_idle_topics(
-        self, values: Mapping[str, Any], of_topics: parameters.TopicValues
-    ) -> None:
-        names = resolve_names(self, 'image_topics', values['image_topics'])
-        for topic in idle_topics(of_topics, names):
-            self.get_logger().warning(
-                f'{PREFIX}.{echo(topic, 100)}: is none of the image topics at present, which are '
-                f'{echo(", ".join(each.full for each in names), 300)}'
-            )
-
-    def _update_model(
-        self, values: dict[str, Any], of_topics: parameters.TopicValues
-    ) -> None:
-        """Have another model take the place of the one that serves."""
-        serving = {'model': self._updates.serving}
-        base = (serving | self._trusted.files_to_open(serving))['model']
-        files = self._trusted.files_to_open(values) | {'refit_from': base}
-        self._updates.ask(
-            values['model'],
-            parameters.detector_options(values | files),
-            may_build=values['on_plan_mismatch'] == parameters.REBUILD,
-            fits=partial(parameters.node_settings, values, topics=of_topics),
-        )
-
-    def _check_topics(
-        self, changes: Mapping[str, Any], values: Mapping[str, Any]
-    ) -> WantedTopics | None:
-        """Return other topics, None where they stay; before configure look at names alone."""
-        names = [spec.name for spec in parameters.TOPIC_PARAMETERS if spec.name in changes]
-        if self._configured is None:
-            for name in names:
-                resolve_names(self, name, values[name])
-        elif names:
-            return self._configured.streams.check(
-                values['image_topics'], values['detections_topics']
-            )
-        return None
 
     # Health ------------------------------------------------------------------------------------
 
@@ -500,7 +383,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._updates.tick()
         if configured is not None:
             self._faults.note_worker(configured.worker)
-            self._watch_energy(configured)
+            works = configured.worker is not None and self._is_active
+            streams = list(configured.streams.values()) if works else []
+            self._pause_energy.tick(streams, may_pause=configured.may_pause)
         message = DiagnosticArray(status=[
             self._node_status(), *self._updates.diagnostics(), *self._more.diagnostics(),
             *(configured.topic_statuses() if configured is not None else ()),
@@ -511,14 +396,6 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         ends = self.get_parameter('on_device_lost').value == parameters.EXIT
         if self._faults.device_lost and ends:
             self._leave()
-
-    def _watch_energy(self, configured: Configured) -> None:
-        """Have the energy of work and of pauses measured, where there may be pauses."""
-        works = configured.worker is not None and self._is_active
-        self._pause_energy.tick(
-            list(configured.streams.values()) if works else [],
-            may_pause=configured.model is not None and configured.model.settings.may_pause,
-        )
 
     def _leave(self) -> None:
         """End the process, once everybody has heard the diagnostics."""
@@ -556,11 +433,6 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             error=self._faults.text(),
             busy=busy,
         )
-
-
-def _reason(error: BaseException) -> str:
-    """Return what a transition failed for."""
-    return str(error) if isinstance(error, Yolov7TrtError) else describe_error(error)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,12 +1,15 @@
-"""The status of the detector node on /diagnostics."""
+"""What the detector node reports about itself and its model, on /diagnostics and in the log."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from yolov7_trt_ros.bank.update.engine_bank import OpenModel
 from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.diagnostics import make_status
 
 
@@ -44,3 +47,16 @@ def detector_facts(model: str, detector: Detector) -> dict[str, str]:
         **({'in doubt': '; '.join(detector.spec.doubts)} if detector.spec.doubts else {}),
         **detector.facts(),
     }
+
+
+def log_model(logger: Any, model: OpenModel, wire: DetectionsWire | None) -> None:
+    """Log what the model is that serves from now on, and what is doubtful about it."""
+    spec, name = model.detector.spec, model.model.name
+    logger.info(
+        f'model {name}: {spec.layout.value} output, {len(spec.class_names)} class names, '
+        f'{model.detector.backend}'
+    )
+    for doubt in spec.doubts:
+        logger.warning(f'model {name}: {doubt}')
+    if wire is not None and wire.reason:
+        logger.warning(f'detections are published as {wire.form}')

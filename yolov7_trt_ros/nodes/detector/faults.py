@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 from yolov7_trt_ros.core.stamps import NS_PER_S
-from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
-from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.errors import DeviceLostError, Yolov7TrtError
+from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
+from yolov7_trt_ros.nodes.echo import describe_error, echo
 
 _ERROR_SHOWN_NS = 5 * NS_PER_S
 _WARN_PERIOD_S = 5.0
@@ -46,6 +47,11 @@ class Faults:
         if device_lost:
             self.device_lost = line
         self._logger.error(line)
+
+    def note_failure(self, what: str, error: BaseException, hint: str = '') -> None:
+        """Note that something failed, and what it raised."""
+        reason = str(error) if isinstance(error, Yolov7TrtError) else describe_error(error)
+        self.note(f'{what}: {reason}{hint}', device_lost=isinstance(error, DeviceLostError))
 
     def note_worker(self, worker: DetectionWorker | None) -> None:
         """Note the fault of a worker, if it has one and no other is known."""

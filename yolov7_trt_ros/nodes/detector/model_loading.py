@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rclpy.node import Node
 
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.core.looks.look_options import LookOptions
-from yolov7_trt_ros.core.looks.tiles import TileOptions
 from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import PlanError
 from yolov7_trt_ros.nodes.detector.look_engine import looking, tiling
 from yolov7_trt_ros.nodes.detector.plan_build import Engine, PlanBuild
+from yolov7_trt_ros.nodes.detector_parameters.look import look_options
+from yolov7_trt_ros.nodes.detector_parameters.parameters import detector_options, REBUILD
+from yolov7_trt_ros.nodes.detector_parameters.tile import tile_options
 
 _CANCEL_WAIT_S = 1.0
 
@@ -25,10 +27,10 @@ class ModelLoading:
     ----------
     node, engine
         The node, and where detectors come from.
-    on_open
-        Called with a detector that was opened after a build.
+    on_engine
+        Called before a model is opened, with what opens it, and its path or name.
     on_failure
-        Called with what the build or `on_open` raised, and why a plan was needed.
+        Called with what a build, or using its detector, raised; and why a plan was needed.
 
     Attributes
     ----------
@@ -38,26 +40,27 @@ class ModelLoading:
     """
 
     def __init__(
-        self, node: Node, engine: Engine, on_open: Callable[[Detector], None],
+        self, node: Node, engine: Engine, on_engine: Callable[[Engine, str], None],
         on_failure: Callable[[Exception, str], None],
     ) -> None:
         self._node, self._engine = node, engine
-        self._on_open, self._on_failure = on_open, on_failure
+        self._on_engine, self._on_failure = on_engine, on_failure
+        self._use: Callable[[Detector], None] = lambda detector: None
         self._build: PlanBuild | None = None
         self._build_reason = ''
         self._build_ended = node.create_guard_condition(self._on_build_ended)
         self.look = ''
 
-    def engine_for(self, tiles: TileOptions, look: LookOptions) -> Engine:
-        """Return what opens and builds detectors that look as the options say."""
-        self.look = ''
-        return looking(tiling(self._engine, tiles), look, self._note_look)
-
-    def open(
-        self, engine: Engine, options: DetectorOptions, *, may_build: bool
-    ) -> Detector | None:
+    def load(self, values: Mapping[str, Any], use: Callable[[Detector], None]) -> None:
         """
-        Return the detector; None if a plan is built first, and `on_open` gets it.
+        Open the model, or begin to build its plan if that is missing or does not fit.
+
+        Parameters
+        ----------
+        values
+            Of the node's parameters, with paths to open.
+        use
+            Called with the detector, at once or after the build.
 
         Raises
         ------
@@ -65,15 +68,24 @@ class ModelLoading:
             The model cannot be opened; or its plan does not fit and may not be built.
 
         """
+        options = detector_options(values)
+        self.look, self._use = '', use
+        tiled = tiling(self._engine, tile_options(values))
+        engine = looking(tiled, look_options(values), self._note_look)
+        self._on_engine(engine, options.model)
         try:
-            return engine.open_detector(options)
+            detector = engine.open_detector(options)
         except PlanError as exc:
-            if not may_build:
+            if values['on_plan_mismatch'] != REBUILD:
                 raise
-            self._node.get_logger().warning(f'building a plan, which may take minutes: {exc}')
-            self._build_reason = str(exc)
-            self._build = PlanBuild(engine, options, self._build_ended.trigger)
-        return None
+            self._start_build(engine, options, str(exc))
+        else:
+            use(detector)
+
+    def _start_build(self, engine: Engine, options: DetectorOptions, reason: str) -> None:
+        self._node.get_logger().warning(f'building a plan, which may take minutes: {reason}')
+        self._build_reason = reason
+        self._build = PlanBuild(engine, options, self._build_ended.trigger)
 
     def progress(self) -> str:
         """Return how far the build is, '' if none runs."""
@@ -95,7 +107,7 @@ class ModelLoading:
             detector = self._build.take() if self._build is not None else None
             if detector is None:
                 return  # the signal of a build that was cancelled since
-            self._on_open(detector)
+            self._use(detector)
         except Exception as exc:  # of the engine or of ROS: the node reports why
             self._on_failure(exc, self._build_reason)
         self._build = None

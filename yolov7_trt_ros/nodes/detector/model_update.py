@@ -8,6 +8,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from yolov7_trt_ros.bank.update.engine_bank import EngineBank, OpenModel
@@ -21,14 +22,15 @@ from yolov7_trt_ros.engine.model_files import ModelFile
 from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import qos
-from yolov7_trt_ros.nodes.detector.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.detector.detector_status import detector_facts
 from yolov7_trt_ros.nodes.detector.plan_build import CandidateOpening, Engine
+from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.diagnostics import make_status
 from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.process.process_setup import giving_back
 
 _CANCEL_WAIT_S = 1.0
+_WARN_PERIOD_S = 5.0
 _NO_MODEL = 'there is no model yet: wait until the node is configured and its plan is built'
 
 
@@ -44,9 +46,6 @@ class ModelUpdates:
         Whose, and where detectors come from.
     on_serving
         Called with the model that serves, when that is another one.
-    on_model
-        Called with what the parameter `model` should hold: what was asked for while an update
-        is under way, else what serves.
 
     Attributes
     ----------
@@ -56,14 +55,9 @@ class ModelUpdates:
     """
 
     def __init__(
-        self,
-        node: Node,
-        engine: Engine,
-        on_serving: Callable[[OpenModel], None],
-        on_model: Callable[[str], None],
+        self, node: Node, engine: Engine, on_serving: Callable[[OpenModel], None]
     ) -> None:
-        self._node, self.engine = node, engine
-        self._on_serving, self._on_model = on_serving, on_model
+        self._node, self.engine, self._on_serving = node, engine, on_serving
         self.bank: EngineBank | None = None
         self._file: ModelFile | None = None
         self._opening: tuple[ModelId, CandidateOpening] | None = None
@@ -260,7 +254,7 @@ class ModelUpdates:
             self._serving = status.serving
             self._on_serving(bank.serving)
         candidate = None if status.phase is Phase.KEPT else status.other
-        self._on_model((candidate or status.serving).name)
+        self._hold_model((candidate or status.serving).name)
         message = self._status(bank, status)
         values = {each.key: each.value for each in message.values}
         if values != self._told:
@@ -268,6 +262,16 @@ class ModelUpdates:
                 self._log(f'update: {values["last"]}', failed=status.last_failed)
             self._told = values
             self._publisher.publish(message)
+
+    def _hold_model(self, model: str) -> None:
+        """Set the parameter to the model that was asked for or, after a failed update, serves."""
+        if self._node.get_parameter('model').value != model:
+            result = self._node.set_parameters([Parameter('model', value=model)])[0]
+            if not result.successful:
+                self._node.get_logger().warning(
+                    f'the parameter model is not what serves: {result.reason}',
+                    throttle_duration_sec=_WARN_PERIOD_S,
+                )
 
     def _log(self, text: str, *, failed: bool) -> None:
         log = self._node.get_logger()

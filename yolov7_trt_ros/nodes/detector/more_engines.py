@@ -17,8 +17,8 @@ from yolov7_trt_ros.bank.update.pipelined_bank import PipelinedBank
 from yolov7_trt_ros.bank.update.update_machine import ModelId
 from yolov7_trt_ros.errors import PlanError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes.detector.plan_build import Engine
-from yolov7_trt_ros.nodes.detector.team_worker import TeamWorker
-from yolov7_trt_ros.nodes.detector.worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector.worker.team_worker import TeamWorker
 from yolov7_trt_ros.nodes.detector_parameters.engine_list import NamedEngine, read_engines
 from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.diagnostics import make_status

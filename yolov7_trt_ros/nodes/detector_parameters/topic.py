@@ -119,9 +119,15 @@ def describe_new(node: Node, parameters: Iterable[Parameter[Any]]) -> None:
             node.set_descriptor(each.name, _split(node, each.name)[1].descriptor())
 
 
-def idle_topics(values: TopicValues, image_topics: Sequence[TopicName]) -> list[str]:
-    """Return the topics that have values and are not, and cannot become, an image topic."""
-    return [topic for topic in values if not _is_among(topic, image_topics)]
+def warn_of_idle_topics(node: Node, values: TopicValues, image_topics: str) -> None:
+    """Warn of topics that have values and neither are nor can become an image topic."""
+    names = resolve_names(node, 'image_topics', image_topics)
+    for topic in values:
+        if not _is_among(topic, names):
+            node.get_logger().warning(
+                f'{PREFIX}.{echo(topic, 100)}: is none of the image topics at present, which are '
+                f'{echo(", ".join(each.full for each in names), 300)}'
+            )
 
 
 def _split(node: Node, name: str) -> tuple[TopicName, ParameterSpec]:

@@ -31,9 +31,9 @@ from yolov7_trt_ros.core.tracks.tracking import Moment, OFF, TrackSet
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
 from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
-from yolov7_trt_ros.nodes.detector.answer_watch import AnswerWatch
-from yolov7_trt_ros.nodes.detector.overlap import Overlap
 from yolov7_trt_ros.nodes.detector.single_shot import result_text
+from yolov7_trt_ros.nodes.detector.worker.answer_watch import AnswerWatch
+from yolov7_trt_ros.nodes.detector.worker.overlap import Overlap
 from yolov7_trt_ros.nodes.detector_parameters.parameters import NodeSettings
 from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.images.annotations import annotations_to_msg, load_messages
