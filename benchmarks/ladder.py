@@ -110,7 +110,7 @@ def draw(panels: list[tuple[str, list[Rung]]]) -> str:
     for heading, rungs in panels:
         groups = [
             (name, [
-                Bar(each.way, each.median_ms, told=f'{each.median_ms:.2f} ms')
+                Bar(each.way, each.median_ms, label=f'{each.median_ms:.2f} ms')
                 for each in rungs if each.name == name
             ])
             for name in dict.fromkeys(each.name for each in rungs)

@@ -15,7 +15,7 @@ import pytest
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, Comparison
+from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
 from yolov7_trt_ros.report.compare.detection_match import match_detections
 from yolov7_trt_ros.report.compare.frame_pairs import pair_frames
 from yolov7_trt_ros.report.compare.limits import CompareLimits, exceeded_limits
@@ -72,7 +72,7 @@ def random_drive(seed: int, frames: int = 60) -> list[tuple[Detections, Detectio
 def compare(
     drive: Sequence[tuple[Detections, Detections]], settings: CompareSettings | None = None
 ) -> ComparisonResult:
-    comparison = Comparison(settings or CompareSettings())
+    comparison = RunComparison(settings or CompareSettings())
     for number, (reference, new) in enumerate(drive):
         comparison.add('/camera/detections', number, reference, new)
     return comparison.result(NAMES)
@@ -276,7 +276,7 @@ def test_percentiles_of_counted_values() -> None:
 
 
 def test_memory_does_not_grow_with_the_frames() -> None:
-    comparison = Comparison(CompareSettings())
+    comparison = RunComparison(CompareSettings())
     drive = random_drive(5, 20)
 
     def add(times: int) -> int:
@@ -365,7 +365,7 @@ def test_a_frame_that_waited_too_long_is_given_up() -> None:
 def test_each_limit_is_told_when_it_is_passed() -> None:
     drive = [(found(([0, 0, 10, 10], 0.9, 0), ([50, 0, 60, 10], 0.9, 1)),
               found(([0, 0, 10, 10], 0.8, 0)))]
-    comparison = Comparison(CompareSettings())
+    comparison = RunComparison(CompareSettings())
     comparison.add('/a', 1, *drive[0])
     comparison.add_lone('/a', 2, in_reference=True)
     comparison.add_lone('/a', 3, in_reference=False)
@@ -390,7 +390,7 @@ def test_values_out_of_their_range() -> None:
 
 
 def test_the_page_is_whole_and_escapes_names() -> None:
-    comparison = Comparison(CompareSettings())
+    comparison = RunComparison(CompareSettings())
     for number, (reference, new) in enumerate(random_drive(2)):
         comparison.add('/cam<era>/detections', number, reference, new)
     comparison.add_lone('/a', 7, in_reference=False)

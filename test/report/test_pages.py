@@ -25,7 +25,7 @@ from yolov7_trt_ros.report.bench.json_file import load_bench
 from yolov7_trt_ros.report.bench.markdown import as_markdown
 from yolov7_trt_ros.report.bench.row import Accuracy, BatchResult, Bench, BenchRow, Data, Where
 from yolov7_trt_ros.report.compare import page as compare_page
-from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, Comparison
+from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
 from yolov7_trt_ros.report.compare.frame_drawing import (
     MOST_BOXES,
     MOST_JPEG_BYTES,
@@ -53,8 +53,8 @@ def boxes(count: int, shift_px: float = 0.0, seed: int = 1) -> Detections:
     )
 
 
-def compared(frames: int = 12, count: int = 5) -> Comparison:
-    comparison = Comparison(CompareSettings())
+def compared(frames: int = 12, count: int = 5) -> RunComparison:
+    comparison = RunComparison(CompareSettings())
     for number in range(frames):
         comparison.add(HOSTILE, number, boxes(count), boxes(count, 2.0 + 500 * (number % 2)))
     comparison.add_lone(HOSTILE, 99, in_reference=True)
@@ -210,7 +210,7 @@ def test_a_frame_with_many_boxes_is_bounded_and_says_so() -> None:
 
 
 def test_lost_and_new_boxes_are_marked() -> None:
-    comparison = Comparison(CompareSettings())
+    comparison = RunComparison(CompareSettings())
     one = np.array([[0, 0, 50, 50]], np.float32)
     reference = Detections(np.concatenate([one, one + 200]), np.array([0.9, 0.8], np.float32),
                            np.array([0, 1], np.int32), (0, 0))

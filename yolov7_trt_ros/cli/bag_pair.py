@@ -12,7 +12,7 @@ from yolov7_trt_ros.errors import BagError, InputError
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.replay.bags.bag_detections import DetectionFrame, DetectionReader
-    from yolov7_trt_ros.report.compare.detection_compare import Comparison
+    from yolov7_trt_ros.report.compare.detection_compare import RunComparison
 
 
 class BagPair:
@@ -36,7 +36,7 @@ class BagPair:
         first, second = self._readers
         self.topics = tuple(topic for topic in first.topics if topic in second.topics)
 
-    def compare(self, comparison: Comparison) -> None:
+    def compare(self, comparison: RunComparison) -> None:
         """
         Compare all frames.
 
@@ -85,7 +85,7 @@ class BagPair:
                 yield item
 
     def _add_others(
-        self, reader: DetectionReader, comparison: Comparison, *, in_reference: bool
+        self, reader: DetectionReader, comparison: RunComparison, *, in_reference: bool
     ) -> None:
         """Count the frames on topics that the other bag does not have."""
         others = [topic for topic in reader.topics if topic not in self.topics]

@@ -244,8 +244,8 @@ def decode_compressed(
         channel of which nobody says what it is.
 
     """
-    told = parse_format(format_text)
-    content = told.content()
+    parsed = parse_format(format_text)
+    content = parsed.content()
     buffer = view_bytes(data)
     try:
         header = read_header(buffer, max_pixels=max_pixels)
@@ -256,7 +256,7 @@ def decode_compressed(
             f'compressed image of JPEG 2000, expected JPEG or PNG: with OpenCV {cv2.__version__} '
             'a damaged one ends the process'
         )
-    if header.is_grey_16 and not told.is_grey_16:
+    if header.is_grey_16 and not parsed.is_grey_16:
         raise ImageError(
             f'compressed image of format {quoted(format_text)} has one channel of 16 bits, as '
             'depth images have; a grey picture says mono16'
@@ -267,9 +267,9 @@ def decode_compressed(
     if content is Content.RGB_AS_BGR:
         return ImageView.from_array(pixels, 'rgb8')
     if content is Content.MOSAIC and (mosaic := _single_plane(pixels)) is not None:
-        return ImageView.from_array(mosaic, f'bayer_{told.bayer_order}8')
+        return ImageView.from_array(mosaic, f'bayer_{parsed.bayer_order}8')
     if pixels.ndim == 2:
-        raise told.unknown_channel()
+        raise parsed.unknown_channel()
     return ImageView.from_array(pixels)
 
 

@@ -150,8 +150,8 @@ def figure(inner: str, caption: str) -> str:
 
 def footer(made: str, versions: Mapping[str, str]) -> str:
     """Return when the page was made, as text, and with which versions; '' for neither."""
-    told = ', '.join(f'{name} {version}' for name, version in versions.items())
-    parts = [f'Made {made}'] * bool(made) + [f'with {told}'] * bool(told)
+    listed = ', '.join(f'{name} {version}' for name, version in versions.items())
+    parts = [f'Made {made}'] * bool(made) + [f'with {listed}'] * bool(listed)
     return f'<footer class="note">{safe(" ".join(parts))}</footer>' if parts else ''
 
 

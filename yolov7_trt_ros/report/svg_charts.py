@@ -16,6 +16,7 @@ from yolov7_trt_ros.report.svg_parts import (
     linear_ticks,
     log_range,
     log_ticks,
+    shortened,
     text,
     upright_text,
     WIDTH_PX,
@@ -25,6 +26,7 @@ _BUBBLES_HEIGHT_PX = 420
 _MARGIN_LEFT, _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 64, 24, 20, 52
 _LEAST_RADIUS, _LARGEST_RADIUS = 6.0, 34.0
 _LABEL_WIDTH = 260
+_LABEL_CHARACTERS = int((_LABEL_WIDTH - 16) / CHARACTER_PX)
 _BARS_RIGHT = WIDTH_PX - 150
 _LARGEST_RATIO = 40.0
 _BAR_HEIGHT, _BAR_GAP, _GROUP_GAP = 15, 3, 12
@@ -43,8 +45,7 @@ class Bubble:
     x: float
     y: float
     size: float | None = None
-    told: str = ''
-    """Shown where the pointer rests."""
+    tooltip: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +61,15 @@ class Bar:
         Its length.
     marks
         Further values at which the whisker has a stroke, ascending.
-    told
-        Text behind it.
+    label
+        Text after it.
 
     """
 
     kind: str
     value: float
     marks: tuple[float, ...] = ()
-    told: str = ''
+    label: str = ''
 
 
 def bubbles(
@@ -127,7 +128,7 @@ def _circles(points: Sequence[Bubble], placed: Sequence[tuple[float, float]]) ->
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{colour}" '
             f'fill-opacity="0.35" stroke="{colour}" stroke-width="1.5">'
-            f'<title>{safe(points[index].told or points[index].name)}</title></circle>'
+            f'<title>{safe(points[index].tooltip or points[index].name)}</title></circle>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>'
         )
     return parts + _names(points, placed, largest)
@@ -200,8 +201,8 @@ def bars(groups: Sequence[tuple[str, Sequence[Bar]]], *, title: str, unit: str) 
     top = y
     for name, group in groups:
         height = len(group) * (_BAR_HEIGHT + _BAR_GAP)
-        parts.append(text(_LABEL_WIDTH - 10, y + height / 2 + 3, _shortened(name), 'name', 'end',
-                          told=name))
+        label = shortened(name, _LABEL_CHARACTERS)
+        parts.append(text(_LABEL_WIDTH - 10, y + height / 2 + 3, label, 'name', 'end', name))
         for bar in group:
             parts += _bar(bar, y, axis, COLOURS[kinds.index(bar.kind) % len(COLOURS)])
             y += _BAR_HEIGHT + _BAR_GAP
@@ -249,14 +250,14 @@ def _bar(bar: Bar, y: float, axis: _BarAxis, colour: str) -> list[str]:
     parts = [
         f'<rect x="{_LABEL_WIDTH}" y="{y:.1f}" width="{max(1.0, end - _LABEL_WIDTH):.1f}" '
         f'height="{_BAR_HEIGHT}" rx="2" fill="{colour}" fill-opacity="0.8">'
-        f'<title>{safe(bar.told or bar.kind)}</title></rect>'
+        f'<title>{safe(bar.label or bar.kind)}</title></rect>'
     ]
     for mark in bar.marks:
         x = axis.at(mark)
         parts += [line(end, middle, x, middle, 'whisker'),
                   line(x, middle - 4, x, middle + 4, 'whisker')]
         end = max(end, x)
-    return [*parts, text(end + 6, middle + 4, bar.told, 'value', 'start')]
+    return [*parts, text(end + 6, middle + 4, bar.label, 'value', 'start')]
 
 
 def _legend(kinds: Sequence[str]) -> list[str]:
@@ -267,10 +268,3 @@ def _legend(kinds: Sequence[str]) -> list[str]:
                   text(x + 18, 14, kind, 'value', 'start')]
         x += 40 + len(kind) * CHARACTER_PX
     return parts
-
-
-def _shortened(name: str) -> str:
-    """Cut the middle out of a long name: names of rows differ at their ends."""
-    most = int((_LABEL_WIDTH - 16) / CHARACTER_PX)
-    half = (most - 1) // 2
-    return name if len(name) <= most else f'{name[:half]}…{name[-half:]}'

@@ -49,6 +49,12 @@ def linear_ticks(low: float, high: float) -> list[float]:
     return [float(f'{(first + index) * step:.10g}') for index in range(count)]
 
 
+def shortened(text: str, most: int) -> str:
+    """Cut the middle out of a text of more than `most` characters: names differ at their ends."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f'{text[:half]}…{text[-half:]}'
+
+
 def as_svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     """Return a picture of some parts; the title is for screen readers."""
     body = '\n'.join(parts)
@@ -63,9 +69,9 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def text(x: float, y: float, shown: str, kind: str, anchor: str, told: str = '') -> str:
-    """Return a text at an anchor: start, middle, end; `told` where the pointer rests."""
-    full = f'<title>{safe(told)}</title>' if told else ''
+def text(x: float, y: float, shown: str, kind: str, anchor: str, tooltip: str = '') -> str:
+    """Return a text at an anchor: start, middle, end; with a tooltip."""
+    full = f'<title>{safe(tooltip)}</title>' if tooltip else ''
     return (f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
             f'{safe(shown)}{full}</text>')
 

@@ -62,8 +62,8 @@ class LookTimes:
         """Whether two looks are quicker even with so many crops; without any there is one look."""
         return crops > 0 and self.twice(crops) < PAYS_BELOW * self.once
 
-    def told(self, crops: int) -> str:
-        """Return both ways in a sentence."""
+    def describe(self, crops: int) -> str:
+        """Return the times of one look and of two, as text."""
         once = f'one look takes {self.once / NS_PER_MS:.1f} ms'
         if not crops:
             return f'{once}, and a crop {self.crop / NS_PER_MS:.1f} ms, over second_look_budget_ms'
@@ -109,15 +109,15 @@ def open_looks(
         alone = _opened(once, opened)
         times = measure_looks(alone, *pair, options, clock)
         crops = times.crops_in(options)
-        told = times.told(crops)
+        reason = times.describe(crops)
         if not times.pays(crops):
-            say(f'the second look is off, for it does not pay: {told}')
+            say(f'the second look is off, for it does not pay: {reason}')
             kept: Detector = alone
             unused: tuple[Detector, ...] = pair
         else:
-            say(f'the second look is on: {told}')
+            say(f'the second look is on: {reason}')
             kept, unused = look_twice(
-                *pair, options, crop_ns=times.crop, told=told, clock=clock
+                *pair, options, crop_ns=times.crop, reason=reason, clock=clock
             ), (alone,)
         for each in unused:
             each.close()

@@ -49,7 +49,7 @@ class SecondLook(BatchDetector):
         Which objects are looked at again, and how often.
     crop_ns
         What a crop takes, as it was measured; 0 where it was not.
-    told
+    reason
         Why it looks twice, for people.
     clock
         Monotonic nanoseconds.
@@ -63,10 +63,10 @@ class SecondLook(BatchDetector):
 
     def __init__(
         self, first: Detector, second: Detector, options: LookOptions, *, crop_ns: int = 0,
-        told: str = '', clock: Callable[[], int] = time.perf_counter_ns,
+        reason: str = '', clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self._first, self._second, self._options = first, second, options
-        self._told, self._clock = told, clock
+        self._reason, self._clock = reason, clock
         self._class_ids = find_class_ids(options.classes, first.spec.class_names)
         self._settings = LookSettings(first.spec, second.spec, options)
         self._shape = CropShape(options.crop_px, options.margin_px)
@@ -119,7 +119,7 @@ class SecondLook(BatchDetector):
             + (f', {self._budget.crop_ms:.1f} ms each' if self._budget.crop_ms else '')
             + (f', {self._cut_short} images of {self._images} had no time for more'
                if self._cut_short else '')
-            + (f'; {self._told}' if self._told else '')
+            + (f'; {self._reason}' if self._reason else '')
         )
         return facts
 

@@ -13,7 +13,7 @@ from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, missing_clas
 from yolov7_trt_ros.bank.team.engine_lane import Attempt, EngineLane, Found, Run, Ticket
 from yolov7_trt_ros.bank.team.engine_schedule import EngineSchedule, FIRST
 from yolov7_trt_ros.bank.update.background import Background, BackgroundThread
-from yolov7_trt_ros.bank.update.engine_bank import EngineBank, OpenModel, told
+from yolov7_trt_ros.bank.update.engine_bank import EngineBank, error_text, OpenModel
 from yolov7_trt_ros.core.detector import BatchDetector, DetectSettings
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.core.image import ImageView
@@ -296,7 +296,7 @@ class EngineTeam(BatchDetector):
     def _blame(self, engine: int, error: Exception) -> None:
         with self._lock:
             self._schedule.fail(
-                engine, f'it failed: {told(error)}', self._clock(),
+                engine, f'it failed: {error_text(error)}', self._clock(),
                 for_good=isinstance(error, DeviceLostError),
             )
 

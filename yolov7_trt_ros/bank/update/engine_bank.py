@@ -13,7 +13,7 @@ from yolov7_trt_ros.bank.bank_settings import judged_score, settings_for
 from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, missing_classes
 from yolov7_trt_ros.bank.looks.in_parts import detect_in_parts
 from yolov7_trt_ros.bank.update.background import Background, BackgroundThread
-from yolov7_trt_ros.bank.update.shadow_tally import compare, Comparison
+from yolov7_trt_ros.bank.update.shadow_tally import compare, FrameComparison
 from yolov7_trt_ros.bank.update.update_machine import (
     IMMEDIATE,
     ModelId,
@@ -244,7 +244,7 @@ class EngineBank(BatchDetector):
             self._end(engine)
             raise
         self._end(engine, lambda machine: machine.substituted(
-            failed.model, f'it failed: {told(error)}'
+            failed.model, f'it failed: {error_text(error)}'
         ))
         return engine, found, timings
 
@@ -350,11 +350,11 @@ class EngineBank(BatchDetector):
                 served_ns=served.took_ns, candidate_ns=timings.total_ns,
             )
         except Exception as exc:  # whatever an engine raises: the candidate is to blame
-            self._end_comparison(candidate, f'it failed on a frame: {told(exc)}')
+            self._end_comparison(candidate, f'it failed on a frame: {error_text(exc)}')
         else:
             self._end_comparison(candidate, outcome)
 
-    def _end_comparison(self, candidate: OpenModel, outcome: Comparison | str) -> None:
+    def _end_comparison(self, candidate: OpenModel, outcome: FrameComparison | str) -> None:
         self._end(candidate, lambda machine: machine.end_comparison(
             candidate.model, outcome, self._clock()
         ))
@@ -419,6 +419,6 @@ class EngineBank(BatchDetector):
         return unused
 
 
-def told(error: Exception) -> str:
-    """Return what there is to say of an error: ours as they are, others with their kind."""
+def error_text(error: Exception) -> str:
+    """Return the message of an error; of those that are not ours with the type."""
     return str(error) if isinstance(error, Yolov7TrtError) else f'{type(error).__name__}: {error}'

@@ -29,7 +29,7 @@ _QUICK_PERCENT = 10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Comparison:
+class FrameComparison:
     """
     What differs in one frame, or one batch of frames, and how long both models took for it.
 
@@ -72,7 +72,7 @@ def compare(
     *,
     served_ns: int,
     candidate_ns: int,
-) -> Comparison:
+) -> FrameComparison:
     """
     Compare the detections of two models in the same frames, as the verb `compare` does.
 
@@ -98,7 +98,7 @@ def compare(
         drift.append(np.abs(pairs.drift))
         for number, each in class_differences(reference, new, match, pairs, least).items():
             differences[class_name(classes.former, number)] += each
-    return Comparison(
+    return FrameComparison(
         dict(differences), np.concatenate(drift), served_ns, candidate_ns, len(served)
     )
 
@@ -116,7 +116,7 @@ class ShadowTally:
             collections.deque(maxlen=_TIMED_FRAMES)
         )
 
-    def add(self, comparison: Comparison) -> None:
+    def add(self, comparison: FrameComparison) -> None:
         """Add one."""
         self.frames += comparison.frames
         for name, difference in comparison.differences.items():

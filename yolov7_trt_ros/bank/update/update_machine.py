@@ -12,7 +12,7 @@ import dataclasses
 import enum
 
 from yolov7_trt_ros.bank.update.latency_watch import LatencyWatch
-from yolov7_trt_ros.bank.update.shadow_tally import Comparison, ShadowTally
+from yolov7_trt_ros.bank.update.shadow_tally import FrameComparison, ShadowTally
 from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.errors import SettingError
 
@@ -283,7 +283,7 @@ class UpdateMachine:
         self._comparing_since_ns = now_ns
         return self.other
 
-    def end_comparison(self, model: ModelId, outcome: Comparison | str, now_ns: int) -> None:
+    def end_comparison(self, model: ModelId, outcome: FrameComparison | str, now_ns: int) -> None:
         """Take what came out of a comparison, or why the candidate failed at it."""
         if self.phase is not Phase.SHADOW or model != self.other:
             return

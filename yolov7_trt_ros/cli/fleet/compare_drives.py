@@ -66,14 +66,14 @@ def compare_drive(
         One cannot be used, or they have no frame in common.
 
     """
-    from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, Comparison
+    from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
     from yolov7_trt_ros.report.compare.limits import CompareLimits, exceeded_limits
 
     warnings: list[str] = []
     bags = BagPair(
         reference, new, args.topics, warn=lambda text: warnings.append(str(text)), show=show
     )
-    comparison = Comparison(CompareSettings(args.iou, args.score_threshold))
+    comparison = RunComparison(CompareSettings(args.iou, args.score_threshold))
     bags.compare(comparison)
     names = tuple(bags.class_ids)
     result = comparison.result(names)

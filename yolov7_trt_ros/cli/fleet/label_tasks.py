@@ -254,14 +254,14 @@ class _Second:
         floor: DetectSettings,
     ) -> None:
         from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, moved_ids
-        from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, Comparison
+        from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
 
         own = class_names_of(detector.spec)
         self._detector, self._map = detector, ClassMap(names, own)
         self._settings = dataclasses.replace(
             settings, class_ids=moved_ids(settings.class_ids, names, own)
         )
-        self._comparison = Comparison(CompareSettings(score_threshold=floor.score_threshold))
+        self._comparison = RunComparison(CompareSettings(score_threshold=floor.score_threshold))
 
     def doubt(self, image: ImageView, found: Detections) -> Doubt:
         """Return how far this model disagrees with what was found."""

@@ -126,7 +126,7 @@ def _run_many(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.compare_pictures import find_holders, read_pictures
-    from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, Comparison
+    from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
     from yolov7_trt_ros.report.compare.limits import CompareLimits, exceeded_limits
     from yolov7_trt_ros.report.compare.page import CompareContext
 
@@ -134,7 +134,7 @@ def _run(args: argparse.Namespace) -> int:
     limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)
     holders = find_holders(args)
     bags = BagPair(expand_home(args.reference), expand_home(args.new), args.topics)
-    comparison = Comparison(settings)
+    comparison = RunComparison(settings)
     bags.compare(comparison)
     result = comparison.result(tuple(bags.class_ids))
     exceeded = exceeded_limits(result, limits)

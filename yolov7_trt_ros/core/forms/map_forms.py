@@ -145,14 +145,14 @@ def as_end2end_ort(tried: Tried) -> Form | None:
 
 
 def _finished_form(tried: Tried, layout: OutputLayout, outputs: list[TensorInfo]) -> Form:
-    strides, told = told_strides(tried.metadata)
+    strides, source = told_strides(tried.metadata)
     return Form(layout, outputs, strides, evidence=(
-        'NMS inside: scores, classes and boxes are checked in every frame', told,
+        'NMS inside: scores, classes and boxes are checked in every frame', source,
     ))
 
 
 def told_strides(metadata: Mapping[str, str]) -> tuple[tuple[int, ...], str]:
-    """Return the strides whose largest the metadata tells, and what they were told by."""
+    """Return the strides whose largest the metadata tells, and their source."""
     text = metadata.get('stride', '')
     numbers = [int(word) for word in text.replace(',', ' ').strip('[]() ').split()[:8]
                if word.isdecimal() and len(word) < 5]

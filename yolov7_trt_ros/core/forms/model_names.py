@@ -77,9 +77,9 @@ def choose_names(
                 'objectness, as YOLOv8 and later have them, which this package does not read'
             )
         raise ModelLayoutError(message)
-    told = repeated_note(names)
+    note = repeated_note(names)
     return ChosenNames(
-        names, f'{len(names)} classes, named by {origin}', (told,) if told else ()
+        names, f'{len(names)} classes, named by {origin}', (note,) if note else ()
     )
 
 

@@ -166,8 +166,8 @@ def _labelled_rows(tried: Tried, rows: NDArray[Any], reading: Reading) -> Form |
     """Return the form where one column holds whole numbers, as classes do."""
     for first in range(reading.values - 3):
         others = [c for c in range(reading.values) if not first <= c < first + 4]
-        told = _tell_columns(rows, others)
-        if told is None:
+        found = _tell_columns(rows, others)
+        if found is None:
             continue
         boxes = _find_boxes(tried, rows[:, first:first + 4], reading)
         if boxes is None or boxes.coding not in _USABLE:
@@ -176,9 +176,9 @@ def _labelled_rows(tried: Tried, rows: NDArray[Any], reading: Reading) -> Form |
             raise tried.refuse(
                 f'the model gives a box, a score and a label a row, and boxes as {boxes}'
             )
-        if _is_constant_class(tried, rows[:, told.label], boxes, reading):
+        if _is_constant_class(tried, rows[:, found.label], boxes, reading):
             return None
-        columns = dataclasses.replace(told, box=first)
+        columns = dataclasses.replace(found, box=first)
         return _labelled_form(tried, [reading.tensor], reading, boxes, columns)
     return None
 
@@ -315,9 +315,9 @@ def _check_pair(
     tried: Tried, found: FoundBoxes, scores: NDArray[Any], told_centres: bool | None
 ) -> None:
     if told_centres is not None and told_centres is not (found.coding is BoxCoding.CENTRES):
-        told = BoxCoding.CENTRES if told_centres else BoxCoding.CORNERS
+        expected = BoxCoding.CENTRES if told_centres else BoxCoding.CORNERS
         raise tried.refuse(
-            f'the NMS plugin takes boxes as {told.value}, but they are {found.coding.value}'
+            f'the NMS plugin takes boxes as {expected.value}, but they are {found.coding.value}'
         )
     if not are_scores(scores):
         raise tried.refuse(

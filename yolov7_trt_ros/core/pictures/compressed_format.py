@@ -120,10 +120,10 @@ def parse_format(text: str) -> CompressedFormat:
     """Take a format apart; whatever it is, this finds a meaning."""
     source, separator, rest = (part.strip().lower() for part in text[:200].partition(';'))
     if not separator:  # a codec alone, or, from careless senders, an encoding alone
-        told = (source.removeprefix('image/').split() or [''])[0]
-        if told in _NOT_ENCODINGS or told.startswith('compresseddepth'):
-            return CompressedFormat(text, '', told, '')
-        return CompressedFormat(text, told, '', '')
+        name = (source.removeprefix('image/').split() or [''])[0]
+        if name in _NOT_ENCODINGS or name.startswith('compresseddepth'):
+            return CompressedFormat(text, '', name, '')
+        return CompressedFormat(text, name, '', '')
     codec = (rest.split() or [''])[0]
     target = (rest.partition('compressed ')[2].split() or [''])[0]
     return CompressedFormat(text, source, codec, target)

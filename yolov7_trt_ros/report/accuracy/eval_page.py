@@ -116,7 +116,7 @@ def _curves(classes: Sequence[ClassPrecision]) -> str:
     others = len(order) - len(entries) + 1
     caption = 'IoU 0.5. The area below a curve is its AP50.'
     if others > 0:
-        caption += f' Thin lines: {others} other classes, told where the pointer rests.'
+        caption += f' Thin lines: {others} other classes, named in tooltips.'
     if len(classes) > len(order):
         caption += f' {len(classes) - len(order)} more are in the table alone.'
     svg = as_svg(*_CHART_WH, 'Precision over recall', parts + _legend(entries))
@@ -149,8 +149,8 @@ def _curve(precision: NDArray[np.float64], style: str, name: str) -> str:
         '{:.1f},{:.1f}'.format(*_at(index / (len(precision) - 1), float(precision[index])))
         for index in kept
     )
-    told = f'{name}: AP50 {precision.mean():.3f}'
-    return f'<polyline points="{points}" {style}><title>{safe(told)}</title></polyline>'
+    tooltip = f'{name}: AP50 {precision.mean():.3f}'
+    return f'<polyline points="{points}" {style}><title>{safe(tooltip)}</title></polyline>'
 
 
 def _legend(entries: Sequence[tuple[str, float, str]]) -> list[str]:
@@ -218,10 +218,10 @@ def _mistakes(confusions: Confusions) -> str:
         for truth, found, count in mistakes[:_MOST_MISTAKES]
     ]
     more = len(mistakes) - len(rows)
-    told = f'{more} more pairs are rarer.' if more else ''
+    note = f'{more} more pairs are rarer.' if more else ''
     return '<h3>Taken for another class most often</h3>\n' + table(
         ('labelled', 'found', 'times', 'of its labels'), rows, name='mistakes',
-    ) + paragraph(told, 'note')
+    ) + paragraph(note, 'note')
 
 
 # ---- classes

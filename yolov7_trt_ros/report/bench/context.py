@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from yolov7_trt_ros.report.accuracy.average_precision import few_images_note
 from yolov7_trt_ros.report.bench.row import BatchResult, Bench, BenchRow
-from yolov7_trt_ros.report.bench.table import ABSENT, labels_of, ran, Table
+from yolov7_trt_ros.report.bench.table import ABSENT, BenchTable, labels_of, ran
 
 PROSE = ('Where', 'How', 'Not measured')
 """Titles of the tables that hold text, not numbers."""
 
 
-def missing_table(bench: Bench) -> Table:
+def missing_table(bench: Bench) -> BenchTable:
     """Return what was not measured, and why."""
     lines = [(row.name, 'everything', row.error) for row in bench.rows if row.error]
     names = labels_of(bench)
@@ -24,7 +24,7 @@ def missing_table(bench: Bench) -> Table:
             ]
         if row.accuracy_error:
             lines.append((names[id(row)], 'AP', row.accuracy_error))
-    return Table('Not measured', ('row', 'what', 'why'), tuple(_unique(lines)))
+    return BenchTable('Not measured', ('row', 'what', 'why'), tuple(_unique(lines)))
 
 
 def _reasons_of(result: BatchResult) -> list[tuple[str, str]]:
@@ -53,15 +53,15 @@ def warnings_of(bench: Bench) -> list[str]:
     busy: dict[str, list[str]] = {}
     for row in rows:
         busy.setdefault(row.where.busy, []).append(row.name)
-    told = [
+    texts = [
         text if len(busy) == 1 else f'{", ".join(names)}: {text}'
         for text, names in busy.items() if text
     ]
     few = {few_images_note(row.accuracy.images) for row in rows if row.accuracy is not None}
-    return told + sorted(few - {''})
+    return texts + sorted(few - {''})
 
 
-def where_table(bench: Bench) -> Table:
+def where_table(bench: Bench) -> BenchTable:
     """Return where the rows ran, one line for each different place."""
     places: dict[str, tuple[BenchRow, list[str]]] = {}
     for row in bench.rows:
@@ -73,12 +73,12 @@ def where_table(bench: Bench) -> Table:
         versions = ', '.join(f'{name} {value}' for name, value in where.versions.items())
         clocks = ', '.join(f'{name} {value:g}' for name, value in where.clocks_mhz.items())
         lines.append((', '.join(names), facts, versions, clocks or ABSENT, row.measured))
-    return Table(
+    return BenchTable(
         'Where', ('rows', 'machine', 'versions', 'clocks MHz before', 'measured'), tuple(lines)
     )
 
 
-def how_table(bench: Bench) -> Table:
+def how_table(bench: Bench) -> BenchTable:
     """Return the settings."""
     data = bench.rows[0].data if bench.rows else None
     lines = [(name, str(value)) for name, value in bench.settings.items()]
@@ -92,4 +92,4 @@ def how_table(bench: Bench) -> Table:
     )
     if networks:
         lines.append(('network input', ', '.join(networks)))
-    return Table('How', ('setting', 'value'), tuple(lines))
+    return BenchTable('How', ('setting', 'value'), tuple(lines))

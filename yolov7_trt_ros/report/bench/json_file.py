@@ -70,8 +70,8 @@ def merge_benches(
         row for _, row in rows if not row.error or not any(_is_same(row, one) for one in ran)
     )
     first = benches[0][1]
-    told = dict.fromkeys([*(note for _, bench in benches for note in bench.notes), *notes])
-    return Bench(title or first.title, first.settings, kept, tuple(told))
+    every_note = dict.fromkeys([*(note for _, bench in benches for note in bench.notes), *notes])
+    return Bench(title or first.title, first.settings, kept, tuple(every_note))
 
 
 def _is_same(failed: BenchRow, ran: BenchRow) -> bool:
@@ -92,11 +92,11 @@ _MUST_AGREE_SETTINGS = ('letterbox', 'latency settings', 'accuracy settings')
 
 
 def _check_same(what: str, found: Sequence[tuple[str, str]]) -> None:
-    told = [(file, value) for file, value in found if value]
-    for file, value in told:
-        if value != told[0][1]:
+    known = [(file, value) for file, value in found if value]
+    for file, value in known:
+        if value != known[0][1]:
             raise InputError(
-                f'rows of different {what} do not stand in one table: {told[0][0]} has '
-                f'{told[0][1]}, {file} has {value}; measure them again with the same '
+                f'rows of different {what} do not stand in one table: {known[0][0]} has '
+                f'{known[0][1]}, {file} has {value}; measure them again with the same '
                 'ones'
             )

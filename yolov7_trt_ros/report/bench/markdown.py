@@ -12,15 +12,15 @@ from yolov7_trt_ros.report.bench.context import (
 )
 from yolov7_trt_ros.report.bench.row import Bench
 from yolov7_trt_ros.report.bench.table import (
+    BenchTable,
     energy_table,
     latency_table,
     summary_table,
-    Table,
     throughput_table,
 )
 
 
-def all_tables(bench: Bench) -> list[Table]:
+def all_tables(bench: Bench) -> list[BenchTable]:
     """Return every table that has rows."""
     tables = [summary_table(bench), latency_table(bench), throughput_table(bench),
               energy_table(bench), missing_table(bench), where_table(bench), how_table(bench)]
@@ -38,7 +38,7 @@ def as_markdown(bench: Bench) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
-def _markdown_table(table: Table) -> str:
+def _markdown_table(table: BenchTable) -> str:
     text = table.title in PROSE
     rule = ['---'] + ['---' if text else '---:'] * (len(table.header) - 1)
     lines = [table.header, tuple(rule), *table.rows]

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from yolov7_trt_ros.report.bench.context import PROSE, warnings_of
 from yolov7_trt_ros.report.bench.markdown import all_tables
 from yolov7_trt_ros.report.bench.row import Bench, BenchRow, Speed
-from yolov7_trt_ros.report.bench.table import labels_of, milliseconds, ran, Table
+from yolov7_trt_ros.report.bench.table import BenchTable, labels_of, milliseconds, ran
 from yolov7_trt_ros.report.page import figure, heading, make_page, paragraph, safe, table
 from yolov7_trt_ros.report.svg_charts import Bar, bars, Bubble, bubbles
 
 
 def as_html(bench: Bench) -> str:
     """Return the page; it is well-formed XML too."""
-    summary, *others = all_tables(bench) or [Table('Summary', (), ())]
+    summary, *others = all_tables(bench) or [BenchTable('Summary', (), ())]
     return make_page(bench.title, [
         *(paragraph(text, 'warning') for text in warnings_of(bench)),
         _table(summary),
@@ -23,7 +23,7 @@ def as_html(bench: Bench) -> str:
     ])
 
 
-def _table(found: Table) -> str:
+def _table(found: BenchTable) -> str:
     if not found.rows:
         return ''
     kind = 'text' if found.title in PROSE else ''
@@ -52,10 +52,10 @@ def _trade_chart(rows: Sequence[BenchRow], names: dict[int, str]) -> str:
         if speed is None or row.accuracy is None or speed.latency_ms.p50 <= 0:
             continue
         joules = energy.joules_per_frame if energy else None
-        told = f'{names[id(row)]}: {milliseconds(speed.latency_ms.p50)} ms, AP50 ' \
+        tooltip = f'{names[id(row)]}: {milliseconds(speed.latency_ms.p50)} ms, AP50 ' \
                f'{row.accuracy.ap50:.4f}' + (f', {joules * 1e3:.1f} mJ' if joules else '')
         points.append(Bubble(names[id(row)], speed.latency_ms.p50, row.accuracy.ap50, joules,
-                             told))
+                             tooltip))
     if not points:
         return ''
     metered = any(point.size is not None for point in points)
@@ -78,7 +78,7 @@ def _latency_chart(rows: Sequence[BenchRow], names: dict[int, str]) -> str:
 
 def _speed_chart(rows: Sequence[BenchRow], names: dict[int, str], batch: int) -> str:
     groups = _timed_groups(rows, names, batch, lambda kind, speed: Bar(
-        kind, speed.fps, told=f'{speed.fps:.{1 if speed.fps < 1000 else 0}f}'))
+        kind, speed.fps, label=f'{speed.fps:.{1 if speed.fps < 1000 else 0}f}'))
     if not groups:
         return ''
     svg = bars(groups, title=f'Images a second at batch {batch}', unit='images a second')
@@ -110,7 +110,7 @@ def _energy_chart(
     for row in rows:
         found = [
             Bar(f'batch {size}', energy.joules_per_frame * 1e3,
-                told=f'{energy.joules_per_frame * 1e3:.1f} mJ at {energy.watts:.0f} W')
+                label=f'{energy.joules_per_frame * 1e3:.1f} mJ at {energy.watts:.0f} W')
             for size in sizes if (energy := row.batch(size).energy) is not None
         ]
         if found:

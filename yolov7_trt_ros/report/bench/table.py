@@ -14,7 +14,7 @@ _MJ_PER_J = 1e3
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class BenchTable:
     """
     A table of text.
 
@@ -52,7 +52,7 @@ def labels_of(bench: Bench) -> dict[int, str]:
 # ---- what was measured
 
 
-def summary_table(bench: Bench) -> Table:
+def summary_table(bench: Bench) -> BenchTable:
     """Return one line a row: size, latency, frame rate, energy, AP, and against the first row."""
     most = max(bench.batch_sizes, default=1)
     header = (
@@ -61,7 +61,7 @@ def summary_table(bench: Bench) -> Table:
     )
     rows, names = ran(bench), labels_of(bench)
     lines = tuple(_summary_line(row, rows[0], names[id(row)], most) for row in rows)
-    return Table('Summary', header, lines, _summary_notes(rows, most))
+    return BenchTable('Summary', header, lines, _summary_notes(rows, most))
 
 
 def _summary_line(row: BenchRow, first: BenchRow, name: str, most: int) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ def _ap_change(row: BenchRow, first: BenchRow) -> str:
     return f'{row.accuracy.ap50 - first.accuracy.ap50:+.4f}'
 
 
-def latency_table(bench: Bench) -> Table:
+def latency_table(bench: Bench) -> BenchTable:
     """Return percentiles of network and whole frames, by batch size."""
     header = ('row', 'batch', 'network p50', 'p90', 'p99', 'clock', 'end to end p50', 'p90',
               'p99', 'runs')
@@ -151,7 +151,7 @@ def latency_table(bench: Bench) -> Table:
         *_percentiles(row.batch(batch).end_to_end),
         _runs(row.batch(batch).network, row.batch(batch).end_to_end),
     ))
-    return Table('Latency, ms a run', header, lines, (
+    return BenchTable('Latency, ms a run', header, lines, (
         'Network: the engine alone, without letterbox and decoding; by CUDA events for TensorRT, '
         'by the host clock for the others, which for PyTorch on a GPU holds its copies to and '
         'from there. End to end: from a decoded picture in host memory to detections, one batch '
@@ -159,7 +159,7 @@ def latency_table(bench: Bench) -> Table:
     ))
 
 
-def throughput_table(bench: Bench) -> Table:
+def throughput_table(bench: Bench) -> BenchTable:
     """Return images a second, by batch size."""
     sizes = bench.batch_sizes
     header = ('row', *(f'{what}, batch {size}' for size in sizes
@@ -170,16 +170,16 @@ def throughput_table(bench: Bench) -> Table:
                            for speed in (row.batch(size).network, row.batch(size).end_to_end)))
         for row in ran(bench)
     )
-    return Table('Images a second', header, lines)
+    return BenchTable('Images a second', header, lines)
 
 
-def energy_table(bench: Bench) -> Table:
+def energy_table(bench: Bench) -> BenchTable:
     """Return power and energy of whole frames, by batch size."""
     header = ('row', 'batch', 'W', 'idle W', 'mJ a frame', 'source', 'rails', 's',
               'GPU clock MHz', 'hottest °C')
     lines = _by_batch(bench, _energy_line)
     metered = tuple(line for line in lines if line[2] != ABSENT)
-    return Table('Energy, end to end', header, metered or _no_power_line(bench, header))
+    return BenchTable('Energy, end to end', header, metered or _no_power_line(bench, header))
 
 
 def _energy_line(row: BenchRow, batch: int) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class CompareSettings:
             )
 
 
-class Comparison:
+class RunComparison:
     """
     Collects the differences of frames; its memory does not grow with their number.
 

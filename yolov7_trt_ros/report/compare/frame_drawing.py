@@ -112,12 +112,12 @@ def draw_pair(
         ground = _ground(picture, size_wh, name, is_first=side == 'A')
         inner = [ground, *_boxes(detections, chosen, alone, kind, class_names, size_wh)]
         more = int((~alone | (detections.scores >= boxes.sure_score)).sum()) - len(chosen)
-        told = f'{side}: {len(chosen)} box{"es" if len(chosen) != 1 else ""}'
-        told += f' shown, {more} more' if more else ''
+        caption = f'{side}: {len(chosen)} box{"es" if len(chosen) != 1 else ""}'
+        caption += f' shown, {more} more' if more else ''
         drawn.append(
             f'<figure><svg viewBox="0 0 {size_wh[0]} {size_wh[1]}" role="img" '
-            f'xmlns="http://www.w3.org/2000/svg"><title>{safe(told)}</title>{"".join(inner)}'
-            f'</svg><figcaption>{safe(told)}</figcaption></figure>'
+            f'xmlns="http://www.w3.org/2000/svg"><title>{safe(caption)}</title>{"".join(inner)}'
+            f'</svg><figcaption>{safe(caption)}</figcaption></figure>'
         )
     return f'<div class="pair">{"".join(drawn)}</div>'
 
@@ -155,22 +155,22 @@ def _boxes(
     for index in chosen:
         state = kind if alone[index] else 'matched'
         left, top, right, bottom = corners[index]
-        told = _label(detections, index, class_names)
+        label = _label(detections, index, class_names)
         yield (f'<rect class="{state}" x="{left:.1f}" y="{top:.1f}" '
                f'width="{max(right - left, 0):.1f}" height="{max(bottom - top, 0):.1f}">'
-               f'<title>{safe(told)}, {state}</title></rect>')
+               f'<title>{safe(label)}, {state}</title></rect>')
         if alone[index] or len(chosen) <= _MOST_LABELLED:
-            labels += _labels(told, state, (round(left), round(top)), size_wh, taken)
+            labels += _labels(label, state, (round(left), round(top)), size_wh, taken)
     yield from labels
 
 
 def _labels(
-    told: str, state: str, corner_xy: tuple[int, int], size_wh: tuple[int, int],
+    label: str, state: str, corner_xy: tuple[int, int], size_wh: tuple[int, int],
     taken: list[Rectangle],
 ) -> list[str]:
     """Return the label of a box, none where it would cover another; `taken` is added to."""
     text_px = max(size_wh) / 46
-    label_wh = round(0.58 * text_px * (len(told) + 1)), round(1.35 * text_px)
+    label_wh = round(0.58 * text_px * (len(label) + 1)), round(1.35 * text_px)
     x, y = place_label(size_wh, corner_xy, label_wh, taken)
     place = (x, y, x + label_wh[0], y + label_wh[1])
     if any(overlap(place, each) for each in taken):
@@ -179,7 +179,7 @@ def _labels(
     return [
         f'<rect class="label {state}" x="{x}" y="{y}" width="{label_wh[0]}" '
         f'height="{label_wh[1]}"/><text x="{x + 0.28 * text_px:.1f}" '
-        f'y="{y + 1.02 * text_px:.1f}" style="font-size:{text_px:.1f}px">{safe(told)}</text>'
+        f'y="{y + 1.02 * text_px:.1f}" style="font-size:{text_px:.1f}px">{safe(label)}</text>'
     ]
 
 

@@ -84,8 +84,8 @@ class CheckedLimit:
     def exceeded(self) -> Exceeded:
         """Return it as a limit that does not hold."""
         side = 'over' if self.is_most else 'under'
-        told = f'{self.what} {self.value:.4f} is {side} {self.option} {self.limit:g}'
-        return Exceeded(self.option, self.limit, self.value, told)
+        text = f'{self.what} {self.value:.4f} is {side} {self.option} {self.limit:g}'
+        return Exceeded(self.option, self.limit, self.value, text)
 
 
 def check_limits(result: ComparisonResult, limits: CompareLimits) -> list[CheckedLimit]:

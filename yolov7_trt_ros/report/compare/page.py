@@ -103,10 +103,10 @@ def _none() -> str:
 def _verdict(result: ComparisonResult, context: CompareContext) -> str:
     beyond = [each.exceeded.text for each in check_limits(result, context.limits)
               if not each.holds]
-    told = [paragraph(f'Beyond the limit: {text}', 'bad') for text in beyond]
+    lines = [paragraph(f'Beyond the limit: {text}', 'bad') for text in beyond]
     if context.damaged:
-        told.append(paragraph(f'{context.damaged} parts or messages could not be read', 'bad'))
-    return '\n'.join(told) or paragraph('Within the limits', 'good')
+        lines.append(paragraph(f'{context.damaged} parts or messages could not be read', 'bad'))
+    return '\n'.join(lines) or paragraph('Within the limits', 'good')
 
 
 def _limits(result: ComparisonResult, limits: CompareLimits) -> str:
@@ -218,12 +218,12 @@ def _drift_chart(result: ComparisonResult, limit: float) -> str:
     for value, kind, row in ((limit, 'limit', 12), (result.drift.p95, 'found', 27)):
         if value <= end:
             x = WIDTH_PX * value / end
-            told = f'limit {value:g}' if kind == 'limit' else f'95 % within {value:.4f}'
+            label = f'limit {value:g}' if kind == 'limit' else f'95 % within {value:.4f}'
             anchor, shift = ('start', 5) if x < WIDTH_PX * 0.7 else ('end', -5)
             parts += [line(x, row - 10, x, bottom, kind),
-                      text(x + shift, row, told, 'name', anchor)]
+                      text(x + shift, row, label, 'name', anchor)]
     parts += [text(0, bottom + 17, '0', 'tick', 'start'),
               text(WIDTH_PX, bottom + 17, f'{end:.2f}', 'tick', 'end'),
               text(WIDTH_PX / 2, bottom + 34, 'how far scores moved', 'axis', 'middle')]
-    told = f'The tallest bar stands for {tallest} detections.'
-    return figure(as_svg(WIDTH_PX, _CHART_H, 'Score drift', parts), told)
+    caption = f'The tallest bar stands for {tallest} detections.'
+    return figure(as_svg(WIDTH_PX, _CHART_H, 'Score drift', parts), caption)

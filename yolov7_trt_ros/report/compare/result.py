@@ -8,7 +8,7 @@ from typing import Any
 from yolov7_trt_ros.core.detections import Detections
 
 WORST_FRAMES = 10
-"""How many frames are told of."""
+"""How many frames a result lists."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ class IouSummary:
 @dataclasses.dataclass(frozen=True)
 class ComparisonResult:
     """
-    What `Comparison` has found.
+    What `RunComparison` has found.
 
     Attributes
     ----------

@@ -27,6 +27,7 @@ from yolov7_trt_ros.report.fusion.layout import (
     NODE_HEIGHT_PX,
     NODE_WIDTH_PX,
 )
+from yolov7_trt_ros.report.svg_parts import shortened
 
 COLOURS = {
     'Int8': '#f4b942', 'FP8': '#f7dc6f', 'Int4': '#e59866', 'FP4': '#f0b27a',
@@ -94,7 +95,8 @@ def _node(
     stroke, stroke_px = (_APART, 2.4) if apart else (_INK, 2.0 if fused else 0.8)
     dash = ' stroke-dasharray="5 3"' if small else ''
     radius = 4 if layer.kind == CONVOLUTION else NODE_HEIGHT_PX / 2
-    name = _shorten(short_name(layer), _NAME_CHARACTERS)
+    second_line = shortened(visible(_second_line(layer)), _KIND_CHARACTERS)
+    name = shortened(visible(short_name(layer)), _NAME_CHARACTERS)
     return (
         f'<g id="layer-{layer.number}"><title>{escape(_tooltip(layer))}</title>'
         f'<rect class="layer{" apart" if apart else ""}" x="{x:.1f}" y="{y:.1f}" '
@@ -104,7 +106,7 @@ def _node(
         f'<text x="{x + NODE_WIDTH_PX / 2:.1f}" y="{y + 17:.1f}" text-anchor="middle" '
         f'font-weight="bold" fill="{_INK}">{escape(name)}</text>'
         f'<text x="{x + NODE_WIDTH_PX / 2:.1f}" y="{y + 31:.1f}" text-anchor="middle" '
-        f'fill="{_INK}">{escape(_shorten(_second_line(layer), _KIND_CHARACTERS))}</text></g>\n'
+        f'fill="{_INK}">{escape(second_line)}</text></g>\n'
     )
 
 
@@ -133,21 +135,12 @@ def _tooltip(layer: EngineLayer) -> str:
     for label, tensors in (('in', layer.inputs), ('out', layer.outputs)):
         lines += [f'{label} {each.name} {each.dtype} {"x".join(map(str, each.shape))} '
                   f'{each.layout}'.rstrip() for each in tensors]
-    return '\n'.join(printable(line) for line in lines if line)
+    return '\n'.join(visible(line) for line in lines if line)
 
 
-def printable(text: str) -> str:
+def visible(text: str) -> str:
     """Leave out what XML does not take; TensorRT separates names with control characters."""
     return ''.join(character for character in text if character.isprintable())
-
-
-def _shorten(text: str, characters: int) -> str:
-    """Cut the middle out of a long text: names differ at their ends."""
-    text = printable(text)
-    if len(text) <= characters:
-        return text
-    half = (characters - 1) // 2
-    return f'{text[:half]}…{text[-half:]}'
 
 
 def _edge(edge: Edge) -> str:
@@ -162,7 +155,7 @@ def _edge(edge: Edge) -> str:
         x, y = next_x, next_y
     return (f'<path d="{" ".join(path)}" fill="none" class="edge" '
             f'stroke="{_EDGE}" stroke-width="1.3">'
-            f'<title>{escape(printable(edge.tensor))}</title></path>\n')
+            f'<title>{escape(visible(edge.tensor))}</title></path>\n')
 
 
 def _legend(report: FusionReport) -> list[str]:
@@ -196,4 +189,4 @@ def _swatch(x: float, label: str, style: str) -> Sequence[str]:
 
 def _text(x: float, y: float, text: str, *, size: int, weight: str = 'normal') -> str:
     return (f'<text x="{x:.0f}" y="{y:.0f}" font-size="{size}" font-weight="{weight}" '
-            f'fill="{_INK}">{escape(printable(text))}</text>\n')
+            f'fill="{_INK}">{escape(visible(text))}</text>\n')

@@ -8,7 +8,7 @@ nodes in the layers' names ("a + PWN(b)") or in their metadata ("[ONNX Layer: a]
 TensorRT 8 tells no formats ("N/A due to dynamic shapes") where a side of the network is free. Then
 the types of some tensors still follow from the layers around them: from the kernels of
 convolutions, whose names tell what goes in and comes out, and from constants. Nothing is guessed:
-what does not follow stays not told.
+what does not follow stays unknown.
 
 """
 
@@ -62,7 +62,7 @@ _DELIMITERS = re.compile(r' \+ |\+| \|\| | -> |, |\.\.\.|[(){}\[\]\s]')
 
 @dataclasses.dataclass(frozen=True)
 class LayerTensor:
-    """A tensor that a layer reads or writes; type and shape as far as they are told."""
+    """A tensor that a layer reads or writes; type and shape as far as they are known."""
 
     name: str
     dtype: str = ''
@@ -71,7 +71,7 @@ class LayerTensor:
 
     @property
     def size_bytes(self) -> int | None:
-        """Return what it holds; None where type or a side is not told."""
+        """Return what it holds; None if type or a side is unknown."""
         bits = _BITS.get(self.dtype)
         if bits is None or not self.shape or min(self.shape) < 0:
             return None
@@ -93,13 +93,13 @@ class EngineLayer:
         One of the constants of this module.
     precision
         What it computes in: `Int8`, `Half`, `Float`, ...; of a reformat, what it writes. '' where
-        that is not told and does not follow.
+        that is unknown.
     words
         Every word that names an ONNX node, if one is called so.
     operations
         What a kernel of TensorRT's compiler says it does, `('Corr', 'Mul', 'Max')`.
     activation
-        What a convolution applies to its result, `LEAKY_RELU`; '' for none or not told.
+        What a convolution applies to its result, `LEAKY_RELU`; '' for none or unknown.
     tactic
         Name of the kernel.
 
@@ -186,34 +186,34 @@ def read_json(path: Path, what: str, expected: str) -> Any:
 
 def parse_layers(layers: Sequence[Mapping[str, Any] | str]) -> tuple[EngineLayer, ...]:
     """Return layers as TensorRT tells them, dicts or names, in its order."""
-    told = [{'Name': layer} if isinstance(layer, str) else layer for layer in layers]
-    parsed = [_parse_layer(number, layer) for number, layer in enumerate(told)]
-    types = _known_types(parsed, told)
+    records = [{'Name': layer} if isinstance(layer, str) else layer for layer in layers]
+    parsed = [_parse_layer(number, layer) for number, layer in enumerate(records)]
+    types = _known_types(parsed, records)
     return tuple(_with_types(layer, types) for layer in parsed)
 
 
-def _parse_layer(number: int, told: Mapping[str, Any]) -> EngineLayer:
-    name, layer_type = str(told.get('Name', '')), str(told.get('LayerType', ''))
-    metadata = str(told.get('Metadata', ''))
-    inputs, outputs = (_tensors(told.get(key)) for key in ('Inputs', 'Outputs'))
+def _parse_layer(number: int, record: Mapping[str, Any]) -> EngineLayer:
+    name, layer_type = str(record.get('Name', '')), str(record.get('LayerType', ''))
+    metadata = str(record.get('Metadata', ''))
+    inputs, outputs = (_tensors(record.get(key)) for key in ('Inputs', 'Outputs'))
     kernel = _KERNEL.match(name)
     operations = tuple(re.findall('[A-Z][a-z]*', kernel[1])) if kernel else ()
-    activation = str(told.get('Activation', ''))
+    activation = str(record.get('Activation', ''))
     words = _words(name, metadata)
-    tactic = str(told.get('TacticName', ''))
-    kind = _kind(name, layer_type, operations, words, str(told.get('Origin', '')))
+    tactic = str(record.get('TacticName', ''))
+    kind = _kind(name, layer_type, operations, words, str(record.get('Origin', '')))
     if 'fusion' in layer_type and kind == OTHER and _CONVOLUTION_TACTIC.search(tactic):
         kind = CONVOLUTION
     return EngineLayer(
-        number, name, layer_type, kind, _precision(told, kind, inputs, outputs), inputs, outputs,
+        number, name, layer_type, kind, _precision(record, kind, inputs, outputs), inputs, outputs,
         words, operations, '' if activation == 'NONE' else activation,
-        tactic, str(told.get('Origin', '')), metadata,
+        tactic, str(record.get('Origin', '')), metadata,
     )
 
 
-def _tensors(told: Any) -> tuple[LayerTensor, ...]:
+def _tensors(record: Any) -> tuple[LayerTensor, ...]:
     tensors = []
-    for each in told if isinstance(told, list) else ():
+    for each in record if isinstance(record, list) else ():
         if not isinstance(each, dict):
             tensors.append(LayerTensor(str(each)))
             continue
@@ -228,11 +228,11 @@ def _tensors(told: Any) -> tuple[LayerTensor, ...]:
 
 
 def _known_types(
-    layers: Sequence[EngineLayer], told: Sequence[Mapping[str, Any]]
+    layers: Sequence[EngineLayer], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, str]:
-    """Return the types of tensors that are told of somewhere, or follow from who works on them."""
+    """Return the types of tensors that are recorded, or follow from the layers that use them."""
     found: dict[str, set[str]] = {}
-    for layer, words in zip(layers, told, strict=True):
+    for layer, words in zip(layers, records, strict=True):
         first, *_ = *layer.inputs, LayerTensor('')
         for tensor, dtype in (
             *((tensor, tensor.dtype) for tensor in (*layer.inputs, *layer.outputs)),
@@ -249,12 +249,12 @@ def _known_types(
     return types
 
 
-def _end_types(layer: EngineLayer, told: Mapping[str, Any]) -> tuple[str, str]:
+def _end_types(layer: EngineLayer, record: Mapping[str, Any]) -> tuple[str, str]:
     """Return the types of the first input and the first output, as far as they must be."""
     if layer.kind == CONVOLUTION and (ends := _TACTIC_ENDS.search(layer.tactic)):
         return _SHORT_TYPES[ends[1]], _SHORT_TYPES[ends[2]]
     if layer.layer_type == 'Constant':
-        return '', _weight_type(told)
+        return '', _weight_type(record)
     return '', ''
 
 
@@ -331,20 +331,20 @@ def _kind(
 
 
 def _precision(
-    told: Mapping[str, Any], kind: str, inputs: Sequence[LayerTensor],
+    record: Mapping[str, Any], kind: str, inputs: Sequence[LayerTensor],
     outputs: Sequence[LayerTensor],
 ) -> str:
     """Return what a layer computes in: what it says, its weights, its tensors, its kernel."""
     if kind == SYNC:
         return ''
-    candidates = [find_type(str(told.get('Precision', ''))), _weight_type(told)]
+    candidates = [find_type(str(record.get('Precision', ''))), _weight_type(record)]
     tensors = outputs if kind in (REFORMAT, QUANTISE) else (*inputs, *outputs)
     candidates += [tensor.dtype for tensor in tensors]
-    tactic = str(told.get('TacticName', ''))
+    tactic = str(record.get('TacticName', ''))
     candidates += [name for name, pattern in _TACTIC_TYPES.items() if re.search(pattern, tactic)]
     return next((each for each in candidates if each), '')
 
 
-def _weight_type(told: Mapping[str, Any]) -> str:
-    weights = told.get('Weights', told.get('weights'))
+def _weight_type(record: Mapping[str, Any]) -> str:
+    weights = record.get('Weights', record.get('weights'))
     return find_type(str(weights.get('Type', ''))) if isinstance(weights, dict) else ''

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from yolov7_trt_ros.report.fusion.chain_fate import ChainFate, FUSED
-from yolov7_trt_ros.report.fusion.drawing import colour_of, draw_layers, printable
+from yolov7_trt_ros.report.fusion.drawing import colour_of, draw_layers, visible
 from yolov7_trt_ros.report.fusion.engine_layers import EngineLayer, SYNC
 from yolov7_trt_ros.report.fusion.fusion_report import (
     describe_change,
@@ -125,8 +125,8 @@ _BUTTONS = (('larger', '+', 'larger'), ('smaller', '−', 'smaller'),
 def as_page(report: FusionReport) -> str:
     """Return the page; everything that a file of layers says in it is escaped."""
     title = report.source.get('onnx') or report.source.get('plan') or 'an engine'
-    return make_page(f'How TensorRT fused {printable(title)}', [
-        paragraph(printable(describe_source(report.source)), 'soft'), paragraph(_WHAT, 'note'),
+    return make_page(f'How TensorRT fused {visible(title)}', [
+        paragraph(visible(describe_source(report.source)), 'soft'), paragraph(_WHAT, 'note'),
         _cards(report),
         _reasons(report) if report.fates else
         paragraph('The ONNX model is not known, so no chains are told: name it with --onnx.'),
@@ -162,7 +162,7 @@ def _picture(report: FusionReport) -> str:
         f'<span><i style="background:{colour_of("" if name == "not told" else name)}"></i>'
         f'{count} in {safe(name)}</span>' for name, count in report.precisions.items()
     )
-    key += ''.join(f'<span><i class="{kind}"></i>{safe(told)}</span>' for kind, told in (
+    key += ''.join(f'<span><i class="{kind}"></i>{safe(label)}</span>' for kind, label in (
         ('fused', 'fused chain'), ('apart', 'chain apart'), ('dashed', 'reformat')))
     buttons = ''.join(f'<button value="{act}" aria-label="{name}">{shown}</button>'
                       for act, shown, name in _BUTTONS)
@@ -179,7 +179,7 @@ def _reasons(report: FusionReport) -> str:
     groups = report.unfused()
     if not groups:
         return heading('Every chain is fused')
-    rows = [(str(len(fates)), printable(reason), _linked(fates))
+    rows = [(str(len(fates)), visible(reason), _linked(fates))
             for reason, fates in groups.items()]
     return heading('Why chains came apart') + table(
         ('chains', 'what is seen', 'convolutions'), rows, kind='text', name='reasons')
@@ -188,13 +188,13 @@ def _reasons(report: FusionReport) -> str:
 def _linked(fates: Sequence[ChainFate]) -> Html:
     """Return the names of chains, each leading to its first layer in the picture."""
     return Html(', '.join(
-        _link(fate.layers[0], fate.chain.name) if fate.layers else safe(printable(fate.chain.name))
+        _link(fate.layers[0], fate.chain.name) if fate.layers else safe(visible(fate.chain.name))
         for fate in fates
     ))
 
 
 def _link(number: int, shown: str) -> str:
-    return f'<a href="#layer-{number}">{safe(printable(shown))}</a>'
+    return f'<a href="#layer-{number}">{safe(visible(shown))}</a>'
 
 
 def _chains(report: FusionReport) -> str:
@@ -213,20 +213,20 @@ def _chain_row(fate: ChainFate) -> tuple[str, ...]:
         became += f' ({fate.detail})'
     kind = '' if fate.state == FUSED else ' class="bad"'
     return (
-        printable(fate.chain.name), printable(fate.chain.kind),
-        Html(f'<span{kind}>{safe(printable(became))}</span>'), printable(fate.precision),
+        visible(fate.chain.name), visible(fate.chain.kind),
+        Html(f'<span{kind}>{safe(visible(became))}</span>'), visible(fate.precision),
         Html(', '.join(_link(number, str(number)) for number in fate.layers)),
-        printable(', '.join(fate.chain.feeds)),
+        visible(', '.join(fate.chain.feeds)),
     )
 
 
 def _times(times: TimedLayers) -> str:
     total = times.total_ms or 1.0
     rows = [
-        (printable(label), str(count), f'{time_ms:.4f}', f'{time_ms / total:.1%}')
+        (visible(label), str(count), f'{time_ms:.4f}', f'{time_ms / total:.1%}')
         for label, (count, time_ms) in times.by_label().items()
     ]
-    return (heading('Where the time goes') + paragraph(printable(describe_run(times)), 'soft')
+    return (heading('Where the time goes') + paragraph(visible(describe_run(times)), 'soft')
             + table(('sort', 'layers', 'ms', 'share'), rows, name='times'))
 
 
@@ -246,7 +246,7 @@ def _layers(report: FusionReport) -> str:
 def _layer_row(layer: EngineLayer) -> tuple[str, ...]:
     kind = f'{layer.kind}: {describe_change(layer)}' if layer.kind == 'reformat' else layer.kind
     swatch = Html(f'<span class="swatch" style="background:{colour_of(layer.precision)}">'
-                  f'{safe(printable(layer.precision or "not told"))}</span>')
+                  f'{safe(visible(layer.precision or "not told"))}</span>')
     tensors = [
         ', '.join(f'{each.dtype} {"x".join(map(str, each.shape))}'.strip() or each.name
                   for each in group)
@@ -254,7 +254,7 @@ def _layer_row(layer: EngineLayer) -> tuple[str, ...]:
     ]
     number = str(layer.number)
     return (
-        number if layer.kind == SYNC else Html(_link(layer.number, number)), printable(layer.name),
-        printable(layer.layer_type), printable(kind), swatch, *map(printable, tensors),
-        printable(layer.tactic),
+        number if layer.kind == SYNC else Html(_link(layer.number, number)), visible(layer.name),
+        visible(layer.layer_type), visible(kind), swatch, *map(visible, tensors),
+        visible(layer.tactic),
     )

@@ -117,14 +117,14 @@ def match_times(record: Mapping[str, Any], layers: Sequence[EngineLayer]) -> Tim
 
 def describe_run(times: TimedLayers) -> str:
     """Return sum and conditions in one line."""
-    told = times.conditions
+    conditions = times.conditions
     parts = [f'{times.total_ms:.3f} ms in {len(times.layers)} layers']
-    if isinstance(told.get('network_ms'), (int, float)):
-        parts.append(f'{told["network_ms"]:.3f} ms without the profiler')
-    if 'shape' in told:
-        parts.append(str(told['shape']))
-    if 'runs' in told:
-        parts.append(f'{told["runs"]} runs')
+    if isinstance(conditions.get('network_ms'), (int, float)):
+        parts.append(f'{conditions["network_ms"]:.3f} ms without the profiler')
+    if 'shape' in conditions:
+        parts.append(str(conditions['shape']))
+    if 'runs' in conditions:
+        parts.append(f'{conditions["runs"]} runs')
     return ', '.join(parts)
 
 
@@ -140,12 +140,12 @@ def load_profile(path: Path) -> dict[str, Any]:
         It is not such a file.
 
     """
-    told = read_json(path, 'profile', _EXPECTED)
-    if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
+    entries = read_json(path, 'profile', _EXPECTED)
+    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
         raise ModelFormatError(f'{path} is no list of layers; {_EXPECTED}')
-    runs = [each['count'] for each in told if isinstance(each.get('count'), int)]
+    runs = [each['count'] for each in entries if isinstance(each.get('count'), int)]
     record: dict[str, Any] = {'runs': runs[0]} if runs else {}
-    record['layers'] = [each for each in told if 'name' in each]
+    record['layers'] = [each for each in entries if 'name' in each]
     for entry in _entries(record):
         _name_and_time(entry)
     return record
