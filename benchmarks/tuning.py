@@ -57,7 +57,7 @@ def precision(
     )
     if failures:
         raise failures[0]
-    labels.tell_of(pictures)
+    labels.warn_of_notes(pictures)
     result = evaluate_coco(records, annotations, images, categories)
     return {'ap': round(result['ap'], 4), 'ap50': round(result['ap50'], 4)}
 

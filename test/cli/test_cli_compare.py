@@ -310,7 +310,7 @@ def check_pictures(
     """Check that frames to look at have their pictures where a bag has them."""
     page = folder / 'page.html'
     compare(first, second, '--html', page)
-    assert 'the bags hold no images: --images BAG shows them' in page.read_text()
+    assert 'the bags contain no images: give them with --images BAG' in page.read_text()
     compare(first, second, '--html', page, '--images', folder / 'drive')
     text = page.read_text()
     assert 'no picture' not in text

@@ -39,7 +39,7 @@ def test_every_verb_looks_at_json_before_its_work(
     Path('folder').mkdir()
     for target, message in (
         ('gone/x.json', 'there is no folder gone'), ('photo.jpg/x.json', 'no folder'),
-        ('folder', 'is a folder'), ('photo.jpg', 'would replace a file that is no JSON'),
+        ('folder', 'is a folder'), ('photo.jpg', 'would replace a file that is not JSON'),
     ):
         assert main([*words, '--json', target]) in (1, 2)
         printed = capsys.readouterr()
@@ -129,11 +129,11 @@ def test_folders_that_will_be_made(tmp_path: Path) -> None:
     output_paths.check_file('-o', tmp_path / 'a/b/c.onnx', 'ONNX')
     output_paths.check_folder('-o', tmp_path / 'a/b')
     (tmp_path / 'file').touch()
-    with pytest.raises(InputError, match='is no folder'):
+    with pytest.raises(InputError, match='is not a folder'):
         output_paths.check_folder('-o', tmp_path / 'file/b')
     with pytest.raises(SettingError, match='must be a folder'):
         output_paths.check_folder('-o', tmp_path / 'file')
-    with pytest.raises(InputError, match='cannot be written|is no folder'):
+    with pytest.raises(InputError, match='cannot be written|is not a folder'):
         output_paths.check_file('-o', Path('/proc/1/nothing/x.onnx'), 'ONNX')
     assert not (tmp_path / 'a').exists()
 

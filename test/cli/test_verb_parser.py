@@ -22,7 +22,7 @@ def verbs() -> dict[str, argparse.ArgumentParser]:
     ('detect a.jpg -o out --conf_thres 0.3', ['for --conf_thres give --score-threshold']),
     ('detect a.jpg -o out --imgsz 640', ['for --imgsz give --size']),
     ('detect --source a.jpg --weights yolov7.pt --conf-thres 0.25 --img-size 640 --device 0', [
-        'what --source would name is given without a flag: PATH', 'for --weights give --model',
+        'give the value of --source without a flag, as PATH', 'for --weights give --model',
         'for --conf-thres give --score-threshold', 'for --img-size give --size',
         'for --device give --backend',
     ]),

@@ -1,4 +1,4 @@
-"""Two bags of detections, read side by side for a comparison."""
+"""BagPair: two bags of detections, read side by side for a comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BagPair:
-    """Both bags: what is read of them, and what could not be read."""
+    """Two bags of detections: the frames that are compared, and what could not be read."""
 
     def __init__(
         self, reference: Path, new: Path, topics: Sequence[str],
@@ -69,14 +69,14 @@ class BagPair:
         if not compared:
             raise InputError(
                 f'{first.path} and {second.path} have no frame in common, by topic and stamp: '
-                f'{_told(first, spans[0])}; {_told(second, spans[1])}. '
+                f'{_describe(first, spans[0])}; {_describe(second, spans[1])}. '
                 'Both must come from one recording'
             )
 
     def _frames(
         self, reader: DetectionReader, topics: Sequence[str]
     ) -> Iterator[DetectionFrame]:
-        """Yield the frames; what is damaged is told and remembered."""
+        """Yield the frames; warn of damaged parts and remember them."""
         for item in reader.frames(topics):
             if isinstance(item, BagError):
                 self._warn(item)
@@ -97,7 +97,7 @@ class BagPair:
 
 
 class _Span:
-    """First and last stamp of the frames that pass."""
+    """First and last stamp of the frames that pass through."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -111,7 +111,7 @@ class _Span:
             yield frame
 
 
-def _told(reader: DetectionReader, span: _Span) -> str:
+def _describe(reader: DetectionReader, span: _Span) -> str:
     if not span.count:
         return f'{reader.path} has none on {", ".join(reader.topics)} that the other has too'
     return (f'{reader.path} has {span.count} with stamps {in_seconds(span.first_ns)} to '

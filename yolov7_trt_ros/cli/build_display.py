@@ -1,4 +1,4 @@
-"""Show a build that may take many minutes, and let Ctrl-C end it."""
+"""Show the progress of a build, which may take minutes, and let Ctrl-C end it."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 _LINE_EVERY_S = 3.0
 
 
-def open_model(options: DetectorOptions, told: set[str] | None = None) -> Detector:
+def open_model(options: DetectorOptions, warned: set[str] | None = None) -> Detector:
     """
-    Open a detector, and say on stderr what was assumed of its model.
+    Open a detector, and warn on stderr of what was assumed about its model.
 
-    The plan that it may need is built first, with its progress on stderr. What is in `told` is
-    not said again.
+    A plan that it needs is built first, with progress on stderr. Warnings in `warned` are not
+    repeated.
 
     """
     from yolov7_trt_ros.engine.open import open_or_build
 
     with BuildDisplay() as display:
         detector = open_or_build(options, display.report, display.cancelled)
-    output.warn_of_doubts(detector.spec, told)
+    output.warn_of_doubts(detector.spec, warned)
     return detector
 
 
 class BuildDisplay:
     """
-    A bar on stderr where that is a terminal and rich is installed, a line every few seconds else.
+    A bar if stderr is a terminal and rich is installed, otherwise a line every few seconds.
 
-    Nothing is shown until the first report. While it is open, Ctrl-C cancels the build that was
-    reported; a second one ends the process, for TensorRT 8 cannot be stopped while it builds.
+    Nothing is shown until the first report. While open, Ctrl-C cancels the reported build; a
+    second one ends the process, because TensorRT 8 cannot be stopped while it builds.
 
     """
 
@@ -53,7 +53,7 @@ class BuildDisplay:
         self._handler: Any = None
 
     def __enter__(self) -> BuildDisplay:
-        """Take Ctrl-C over."""
+        """Handle Ctrl-C from here."""
         if threading.current_thread() is threading.main_thread():
             self._handler = signal.signal(signal.SIGINT, self._interrupt)
         return self
@@ -64,7 +64,7 @@ class BuildDisplay:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
-        """Give Ctrl-C back; a build that it cancelled ends as any interrupted command."""
+        """Restore Ctrl-C; a cancelled build ends like any interrupted command."""
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
         if self._shown is not None:
@@ -73,7 +73,7 @@ class BuildDisplay:
             raise KeyboardInterrupt from error
 
     def report(self, phase: str, fraction: float | None) -> None:
-        """Show where the build is."""
+        """Show the progress of the build."""
         if self._shown is None:
             self._started_at = time.monotonic()
             self._shown = _make_view()
@@ -94,7 +94,7 @@ class BuildDisplay:
 
 
 class _Bar:
-    """A bar of rich's."""
+    """A progress bar of rich."""
 
     def __init__(self, console: Any) -> None:
         from rich.progress import (
@@ -113,14 +113,14 @@ class _Bar:
         self._progress.start()
 
     def show(self, phase: str, fraction: float | None) -> None:
-        """Move the bar; it only pulses where the part done is unknown."""
+        """Move the bar; it only pulses if the fraction is unknown."""
         self._progress.update(
             self._task, description=phase, completed=fraction or 0.0,
             total=None if fraction is None else 1.0,
         )
 
     def close(self) -> None:
-        """Take the bar off the terminal."""
+        """Remove the bar from the terminal."""
         self._progress.stop()
 
 
@@ -132,7 +132,7 @@ class _Lines:
         self._printed_at = -_LINE_EVERY_S
 
     def show(self, phase: str, fraction: float | None) -> None:
-        """Print a line if it is time for one."""
+        """Print a line, unless the last one is recent."""
         now = time.monotonic()
         if now - self._printed_at < _LINE_EVERY_S:
             return
@@ -141,7 +141,7 @@ class _Lines:
         print(f'building, {now - self._start:.0f} s: {phase}{part}', file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the lines where they are."""
+        """Do nothing: the lines stay."""
 
 
 def _make_view() -> _Bar | _Lines:

@@ -1,4 +1,4 @@
-"""The pictures of the frames to look at, for the page of `compare`."""
+"""The pictures of the frames that differ most, for the page of `compare`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from yolov7_trt_ros.report.compare.result import FrameDifference
 
 @dataclasses.dataclass(frozen=True)
 class FramePictures:
-    """Pictures by topic of the detections and stamp; a sentence where some are missing."""
+    """Pictures by detections topic and stamp; a sentence if some are missing."""
 
     found: dict[Key, SmallPicture]
     error: str = ''
@@ -28,12 +28,12 @@ class FramePictures:
 
 def find_holders(args: argparse.Namespace) -> list[Path]:
     """
-    Return the bags that hold images, those given by --images alone if it was given.
+    Return the bags that contain images; only that of --images if given.
 
     Raises
     ------
     BagError
-        That of --images holds none.
+        That of --images contains none.
 
     """
     if args.html is None:
@@ -44,7 +44,7 @@ def find_holders(args: argparse.Namespace) -> list[Path]:
     for path in dict.fromkeys((expand_home(args.reference), expand_home(args.new))):
         try:
             found.append(BagReader(path).path)
-        except InputError:  # told where its detections are read, if it is damaged
+        except InputError:  # if it is damaged, reading its detections reports it
             continue
     return found
 
@@ -62,12 +62,12 @@ def read_pictures(worst: Sequence[FrameDifference], holders: Sequence[Path]) -> 
         return FramePictures(found)
     where = ' and '.join(map(str, holders))
     why = (f'{len(missing)} of these frames have no picture in {where}' if holders else
-           'the bags hold no images: --images BAG shows them')
-    return FramePictures(found, f'Boxes alone where there is no picture: {why}.')
+           'the bags contain no images: give them with --images BAG')
+    return FramePictures(found, f'Frames without a picture show boxes only: {why}.')
 
 
 def _read_from(path: Path, wanted: set[Key]) -> dict[Key, SmallPicture]:
-    """Return those of the wanted pictures that a bag has."""
+    """Return the wanted pictures that a bag has."""
     try:
         carried = BagReader(path).topics
         topics = {

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do: end the work and tell what is left of it, or ask it to stop."""
+"""Ctrl-C and SIGTERM: end the work and say what is left of it, or request its end."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-NOTHING = 'nothing was written'
+NOTHING_WRITTEN = 'nothing was written'
 
 
 @contextlib.contextmanager
-def told(left: Callable[[], str] = lambda: NOTHING) -> Iterator[None]:
+def explain(message: Callable[[], str] = lambda: NOTHING_WRITTEN) -> Iterator[None]:
     """
-    Let the KeyboardInterrupt that ends the work say what is left of it.
+    Add to a KeyboardInterrupt what is left of the work.
 
     Parameters
     ----------
     left
-        Gives a sentence without a full stop, `nothing was written`.
+        Returns a sentence without a full stop, such as `nothing was written`.
 
     """
     try:
         yield
     except KeyboardInterrupt as exc:
-        raise KeyboardInterrupt(str(exc) or left()) from exc
+        raise KeyboardInterrupt(str(exc) or message()) from exc
 
 
 @contextlib.contextmanager
 def by_sigterm_too() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, with all that is to be done at the end."""
+    """Let SIGTERM end the work as Ctrl-C does, with its clean-up."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
@@ -48,9 +48,9 @@ def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:
 
 class Interruption:
     """
-    While open, the first Ctrl-C or SIGTERM is noted and the second one ends the process.
+    While open, the first Ctrl-C or SIGTERM is recorded and the second one ends the process.
 
-    Outside the main thread, where signals cannot be taken over, nothing is noted.
+    Outside the main thread, which alone gets signals, nothing is recorded.
 
     """
 
@@ -60,11 +60,11 @@ class Interruption:
 
     @property
     def requested(self) -> bool:
-        """Whether somebody wants an end."""
+        """Whether an end was requested."""
         return self._requested
 
     def __enter__(self) -> Interruption:
-        """Take the signals over."""
+        """Install the signal handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 self._previous[number] = signal.signal(number, self._note)
@@ -76,7 +76,7 @@ class Interruption:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         self._restore()
 
     def _note(self, number: int, frame: types.FrameType | None) -> None:

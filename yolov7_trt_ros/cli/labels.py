@@ -1,4 +1,4 @@
-"""Open labels for the verbs that measure with them, and print what is to be said of them."""
+"""Open labels for the verbs that measure with them, and print their warnings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_annotations(
     path: Path, warn: Callable[[object], None] = output.warn
 ) -> CocoAnnotations:
     """
-    Read an annotation file; warn of what was taken in another way than it is written.
+    Read an annotation file; warn of what was not read as written.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def open_annotations(
     from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations
 
     annotations = CocoAnnotations(expand_home(path))
-    _tell(annotations.warnings, warn)
+    _warn_each(annotations.warnings, warn)
     return annotations
 
 
@@ -46,7 +46,7 @@ def find_labelled(
     warn: Callable[[object], None] = output.warn,
 ) -> list[CocoImage]:
     """
-    Return the images that are there, at most `limit` of them; warn where they are few.
+    Return the images that exist, at most `limit` of them; warn if they are few.
 
     Raises
     ------
@@ -57,48 +57,48 @@ def find_labelled(
     from yolov7_trt_ros.report.accuracy.average_precision import find_images
 
     images = find_images(annotations, folder, allow_missing=allow_missing)[:limit]
-    tell_of_few(len(images), warn)
+    warn_of_few(len(images), warn)
     return images
 
 
-def tell_of_few(images: int, warn: Callable[[object], None] = output.warn) -> None:
-    """Warn where an average precision comes from few images."""
+def warn_of_few(images: int, warn: Callable[[object], None] = output.warn) -> None:
+    """Warn if an average precision comes from few images."""
     from yolov7_trt_ros.report.accuracy.average_precision import few_images_note
 
-    if told := few_images_note(images):
-        warn(told)
+    if note := few_images_note(images):
+        warn(note)
 
 
 def labelled_categories(
     annotations: CocoAnnotations, class_names: tuple[str, ...]
 ) -> Categories:
     """
-    Return which labelled category each class of a model is; warn of those that none is.
+    Return the labelled category of each class of a model; warn of classes without one.
 
     Raises
     ------
     ModelLayoutError
-        None of the names is a category.
+        No class name is a category.
 
     """
     categories = annotations.categories_of(class_names)
-    _tell(categories.warnings())
+    _warn_each(categories.warnings())
     return categories
 
 
 def labelled_pictures(annotations: CocoAnnotations) -> LabelledPictures:
-    """Return what reads the pictures of an annotation file as they were labelled."""
+    """Return a reader for the pictures of an annotation file, oriented as labelled."""
     from yolov7_trt_ros.replay.pictures import load_picture
     from yolov7_trt_ros.report.accuracy.labelled_pictures import LabelledPictures
 
     return LabelledPictures(annotations, load_picture)
 
 
-def tell_of(pictures: LabelledPictures) -> None:
-    """Warn of what was noticed while pictures were read."""
-    _tell(pictures.notes())
+def warn_of_notes(pictures: LabelledPictures) -> None:
+    """Warn of what was noticed while reading pictures."""
+    _warn_each(pictures.notes())
 
 
-def _tell(notes: Sequence[str], warn: Callable[[object], None] = output.warn) -> None:
+def _warn_each(notes: Sequence[str], warn: Callable[[object], None] = output.warn) -> None:
     for note in notes:
         warn(note)

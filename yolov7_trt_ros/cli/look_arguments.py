@@ -54,12 +54,12 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
 
 def look_options(args: argparse.Namespace) -> LookOptions:
     """
-    Return how to look.
+    Return the options of the second look.
 
     Raises
     ------
     SettingError
-        A name or value that is none, or that does not fit the others.
+        A name or value is unknown, or does not fit the others.
 
     """
     import dataclasses
@@ -84,12 +84,12 @@ def look_options(args: argparse.Namespace) -> LookOptions:
 
 def tile_options(args: argparse.Namespace) -> TileOptions:
     """
-    Return into which tiles images are cut.
+    Return the tiles of the arguments.
 
     Raises
     ------
     SettingError
-        What is none, or does not go together with a second look.
+        They are invalid, or combined with a second look.
 
     """
     from yolov7_trt_ros.core.looks.tiles import read_tiles, TileOptions
@@ -100,21 +100,21 @@ def tile_options(args: argparse.Namespace) -> TileOptions:
 
 
 def open_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector:
-    """Open a detector that looks as the arguments say; what `auto` chose is said on stderr."""
+    """Open the detector of the arguments; the choice of `auto` is printed on stderr."""
     from yolov7_trt_ros.bank.looks.look_trial import open_looks
     from yolov7_trt_ros.bank.looks.tiled_look import TiledLook
     from yolov7_trt_ros.engine.looks import look_engines, tiled_engine
 
     look, tiles = look_options(args), tile_options(args)
-    told: set[str] = set()
+    warned: set[str] = set()
     if not tiles.is_off:
-        return TiledLook(build_display.open_model(tiled_engine(options, tiles), told), tiles)
+        return TiledLook(build_display.open_model(tiled_engine(options, tiles), warned), tiles)
     engines = look_engines(options, look)
     return open_looks(
         look, say=lambda text: output.say(f'yolov7_trt: {text}', file=sys.stderr),
-        once=partial(build_display.open_model, engines.once, told),
-        first=partial(build_display.open_model, engines.first, told),
-        second=partial(build_display.open_model, engines.second, told),
+        once=partial(build_display.open_model, engines.once, warned),
+        first=partial(build_display.open_model, engines.first, warned),
+        second=partial(build_display.open_model, engines.second, warned),
     )
 
 
@@ -127,15 +127,15 @@ def kept_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector
 
 
 def look_record(args: argparse.Namespace, detector: Detector) -> dict[str, Any]:
-    """Return what the JSON of a run tells of a second look or of tiles; nothing without."""
+    """Return what the JSON of a run states about second look or tiles; nothing without."""
     import dataclasses
 
     tiles = tile_options(args)
     if not tiles.is_off:
-        told = detector.facts().get('tiles', '')
-        return {'tiles': {'layout': tiles.text, 'overlap': tiles.overlap, 'told': told}}
+        status = detector.facts().get('tiles', '')
+        return {'tiles': {'layout': tiles.text, 'overlap': tiles.overlap, 'told': status}}
     look = look_options(args)
     if look.is_off:
         return {}
-    told = detector.facts().get('second look', 'auto looks once')
-    return {'second_look': dataclasses.asdict(look) | {'told': told}}
+    status = detector.facts().get('second look', 'auto looks once')
+    return {'second_look': dataclasses.asdict(look) | {'told': status}}

@@ -26,9 +26,9 @@ PURPOSES = {
 }
 VERBS = tuple(verb for verbs in PURPOSES.values() for verb in verbs)
 """
-Each is a module of this folder with `add_arguments(parser)` and `run(args) -> exit status`.
+Each is a module in `verbs/` with `add_arguments(parser)` and `run(args) -> exit status`.
 
-Its docstring is its help: first line, then the rest, and from a line `Examples` on the epilog.
+Its docstring is its help: the first line, the rest, and from a line `Examples` on the epilog.
 """
 
 HELP = 'help'
@@ -44,7 +44,7 @@ EXAMPLES = f"""examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # our own errors say what is wrong
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # our own errors state the cause
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     try:
         words = list(sys.argv[1:] if argv is None else argv)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f'{PROGRAM}: interrupted: {exc}', file=sys.stderr)
         return exit_status.INTERRUPTED
     except BrokenPipeError:
-        # the reader of our output has gone; what Python flushes at exit must not complain again
+        # the reader of our output is gone; flushing at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_status.BROKEN_PIPE
     except OSError as exc:
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Return the parsed command line; without a verb the list of verbs is the complaint."""
+    """Return the parsed command line; without a verb, print the verbs and exit."""
     parser = build_parser()
     _complete(parser)
     if not words:
@@ -84,7 +84,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks for completions, where argcomplete is installed."""
+    """Answer a shell that asks for completions, if argcomplete is installed."""
     if '_ARGCOMPLETE' in os.environ:
         with contextlib.suppress(ImportError):
             import argcomplete
@@ -122,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 class _MainParser(argparse.ArgumentParser):
     """
-    Lists the verbs by their purpose.
+    Lists the verbs by purpose.
 
     Attributes
     ----------
@@ -147,14 +147,14 @@ class _MainParser(argparse.ArgumentParser):
 
 
 def split_help(docstring: str) -> tuple[str, str, str]:
-    """Return first line, description and, from a line `Examples` on, epilog of a docstring."""
+    """Return first line, description and (from a line `Examples` on) epilog of a docstring."""
     description, heading, examples = docstring.strip().partition('\nExamples\n')
     examples = f'examples:\n{examples.removeprefix("--------").strip(chr(10))}' if heading else ''
     return description.splitlines()[0].rstrip('.') if description else '', description, examples
 
 
 def _load_verb(verb: str) -> ModuleType | None:
-    """Import a verb; None where its file is not there."""
+    """Import a verb; None if its file does not exist."""
     name = f'{__package__}.verbs.{verb}'
     try:
         return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""What the verbs print: warnings, progress, tables, JSON."""
+"""Output of the verbs: warnings, progress, tables, JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _VERSIONS_OF = ('numpy', 'opencv-python-headless', 'opencv-python', 'onnxruntime
 
 
 Show = Callable[[str, int | None], contextlib.AbstractContextManager[Callable[[], None]]]
-"""Makes a progress bar of a label and a total."""
+"""Makes a progress bar from a label and a total."""
 
 
 def warn(text: object) -> None:
@@ -38,31 +38,31 @@ def warn(text: object) -> None:
     say(f'yolov7_trt: warning: {" ".join(str(text).split())}', file=sys.stderr)
 
 
-def warn_once(warnings: Sequence[str], told: int) -> int:
-    """Print the warnings that have come since so many were told; return how many there are."""
-    for text in warnings[told:]:
+def warn_once(warnings: Sequence[str], reported: int) -> int:
+    """Print the warnings after the first `reported` ones; return their number."""
+    for text in warnings[reported:]:
         warn(text)
     return len(warnings)
 
 
 def say(text: object, *, file: TextIO | None = None) -> None:
-    """Print lines for people: what others named cannot make the terminal do anything."""
+    """Print lines for people, without control characters from foreign names."""
     shown = '\n'.join(map(printable, str(text).split('\n')))
     print(shown, file=file or sys.stdout, flush=True)
 
 
 @contextlib.contextmanager
 def no_progress(_label: str, _total: int | None) -> Iterator[Callable[[], None]]:
-    """Show nothing, as a worker does."""
+    """Show nothing, for workers."""
     yield lambda: None
 
 
 @contextlib.contextmanager
 def progress_bar(label: str, total: int | None) -> Iterator[Callable[[], None]]:
     """
-    Show a bar on stderr and give a function that moves it one on.
+    Show a bar on stderr and yield a function that advances it by one.
 
-    Nothing is shown where stderr is no terminal or rich is not installed.
+    Nothing is shown if stderr is not a terminal or rich is not installed.
 
     """
     try:
@@ -90,7 +90,7 @@ def progress_bar(label: str, total: int | None) -> Iterator[Callable[[], None]]:
 
 
 def format_table(rows: Sequence[tuple[str, str]]) -> str:
-    """Return rows of name and value, values aligned, fit for a terminal."""
+    """Return rows of name and value as text, values aligned."""
     width = max((len(name) for name, _ in rows), default=0)
     return '\n'.join(
         f'{printable(name):<{width}}  {printable(value)}'.rstrip() for name, value in rows
@@ -98,7 +98,7 @@ def format_table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def summary_rows(summary: RunSummary, wall_s: float) -> list[tuple[str, str]]:
-    """Return the rows that tell of a run."""
+    """Return the table rows of a run."""
     found = ', '.join(f'{name} {count}' for name, count in summary.detections_per_class.items())
     rows = [('frames', str(summary.frames)), ('failed', str(summary.failed)),
             ('detections', f'{sum(summary.detections_per_class.values())}'
@@ -114,7 +114,7 @@ def summary_rows(summary: RunSummary, wall_s: float) -> list[tuple[str, str]]:
 
 
 def manifest_rows(plan: Path, manifest: PlanManifest) -> list[tuple[str, str]]:
-    """Return the rows that tell of a plan."""
+    """Return the table rows of a plan."""
     spec = manifest.spec
     rows = [
         ('plan', f'{plan} ({manifest.plan_size_bytes / 1e6:.1f} MB)'),
@@ -133,32 +133,32 @@ def manifest_rows(plan: Path, manifest: PlanManifest) -> list[tuple[str, str]]:
         ('input', str(spec.image)),
         ('layout', f'{spec.layout.value} ({", ".join(spec.outputs)})'),
         ('onnx', f'{manifest.onnx} (sha256 {manifest.onnx_sha256[:16]}...)'),
-        ('options', _listed_options(manifest.options) or 'the defaults'),
+        ('options', _options_text(manifest.options) or 'the defaults'),
     ]
     if manifest.weights is not None:
-        rows.append(('refit', f'takes a model of the same layers, {len(manifest.weights.weights)} '
-                     'stored tensors'))
+        rows.append(('refit', 'accepts a model with the same layers, '
+                     f'{len(manifest.weights.weights)} stored tensors'))
     return rows
 
 
-def warn_of_doubts(spec: ModelSpec, told: set[str] | None = None) -> None:
-    """Say what was assumed of a model, but for what was told before; `told` is added to."""
-    told = set() if told is None else told
+def warn_of_doubts(spec: ModelSpec, reported: set[str] | None = None) -> None:
+    """Warn of what was assumed about a model, once each; `reported` is extended."""
+    reported = set() if reported is None else reported
     for doubt in spec.doubts:
-        if doubt not in told:
+        if doubt not in reported:
             warn(doubt)
-            told.add(doubt)
+            reported.add(doubt)
 
 
 def evidence_rows(evidence: Sequence[str], doubts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the rows that tell what a model was told by, and what was assumed of it."""
+    """Return the table rows of how a model was recognised, and what was assumed of it."""
     return [
-        *(('told by' if not number else '', text) for number, text in enumerate(evidence)),
-        *(('in doubt' if not number else '', text) for number, text in enumerate(doubts)),
+        *(('evidence' if not number else '', text) for number, text in enumerate(evidence)),
+        *(('assumed' if not number else '', text) for number, text in enumerate(doubts)),
     ]
 
 
-def _listed_options(options: dict[str, Any]) -> str:
+def _options_text(options: dict[str, Any]) -> str:
     return ', '.join(
         name if value is True else f'{name} {value}'
         for name, value in options.items()
@@ -167,7 +167,7 @@ def _listed_options(options: dict[str, Any]) -> str:
 
 
 def write_json(target: str, record: dict[str, Any]) -> None:
-    """Write a record to a file, to a pipe or device that is there, or to stdout for `-`."""
+    """Write a record to a file, to an existing pipe or device, or to stdout for `-`."""
     lines = json.dumps(record, indent=2, ensure_ascii=False).split('\n')
     text = '\n'.join(map(_escaped, lines)) + '\n'
     path = expand_home(target)
@@ -181,7 +181,7 @@ def write_json(target: str, record: dict[str, Any]) -> None:
 
 
 def _escaped(line: str) -> str:
-    """Return a line of JSON, escaped where a terminal would act upon it."""
+    """Return a line of JSON, with control characters escaped."""
     if line.isprintable():
         return line
     return ''.join(
@@ -190,14 +190,14 @@ def _escaped(line: str) -> str:
 
 
 def report_stream(json_target: str | None) -> TextIO:
-    """Return where text for people goes: stderr while JSON has stdout."""
+    """Return the stream for text: stderr if JSON goes to stdout."""
     return sys.stderr if json_target == '-' else sys.stdout
 
 
 def run_record(
     options: DetectorOptions, backend: str, settings: DetectSettings, summary: RunSummary
 ) -> dict[str, Any]:
-    """Return what the JSON of every run has: model, settings, summary, versions."""
+    """Return the common part of each run's JSON: model, settings, summary, versions."""
     shown = dataclasses.asdict(settings)
     if settings.class_ids is not None:
         shown['class_ids'] = sorted(settings.class_ids)
@@ -210,7 +210,7 @@ def run_record(
 
 
 def now() -> str:
-    """Return the time, ISO 8601 in UTC."""
+    """Return the current time, ISO 8601 in UTC."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')
 
 

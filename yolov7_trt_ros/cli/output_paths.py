@@ -1,4 +1,4 @@
-"""Where results are to go: checked before any work, and so that nothing of the user's is lost."""
+"""Check the files and folders to write, before any work: no foreign file is replaced."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
 _BEGINS = {'JSON': (b'{', b'['), 'HTML': (b'<',), 'SVG': (b'<',), 'CSV': (b'time (s)',)}
-"""How texts begin that may be replaced by another of their form; blanks before it are skipped."""
-_LOOKED_AT_BYTES = 64
+"""How a text begins that may be replaced by one of the same form; leading blanks are skipped."""
+_HEAD_BYTES = 64
 
 
 def check_json(
     target: str | None, inputs: Iterable[Path | None] = (), *, made: Iterable[Path | None] = ()
 ) -> None:
     """
-    Check what `--json` was given: stdout, a pipe, or a file in a folder that is there.
+    Check the target of `--json`: stdout, a pipe, or a file in an existing folder.
 
     Parameters
     ----------
     target
-        None where it was not given.
+        None if it was not given.
     inputs
-        As `check_file` takes them.
+        As in `check_file`.
     made
-        Folders that the work makes; the file may lie there.
+        Folders that the work creates; the file may be in them.
 
     Raises
     ------
     SettingError, InputError
-        As `check_file`; InputError also where there is no such folder.
+        As in `check_file`; InputError also if there is no such folder.
 
     """
     if target is None or target == '-':
@@ -53,26 +53,26 @@ def check_file(
     flag: str, path: Path | None, form: str, inputs: Iterable[Path | None] = ()
 ) -> None:
     """
-    Check a file to write; folders above it that are missing will be made.
+    Check a file to write; missing folders above it will be created.
 
     Parameters
     ----------
     flag
         The option, for the message.
     path
-        What it was given; None where it was not.
+        Its value; None if it was not given.
     form
         JSON, HTML, SVG, CSV, ONNX, PyTorch, plan, timing cache or picture: only a file that may
-        be one is replaced. '' for others.
+        have this form is replaced. '' for any.
     inputs
-        Files that are read, and so must not be written.
+        Files that are read and so must not be written.
 
     Raises
     ------
     SettingError
         It is one of the inputs, a folder, a pipe or a device.
     InputError
-        It cannot be written, or another file has the name.
+        It cannot be written, or is a file of another form.
 
     """
     if path is None:
@@ -88,7 +88,7 @@ def check_file(
         found = 'a folder' if path.is_dir() else 'a pipe or a device'
         raise SettingError(f'{flag} must be a file; {path} is {found}')
     if not os.access(path, os.W_OK):
-        raise InputError(f'{flag} {path}: the file that is there cannot be written')
+        raise InputError(f'{flag} {path}: the existing file cannot be written')
     if form and (found := _other_form(path, form)):
         raise InputError(
             f'{flag} {path} would replace {found}: choose another name, or remove it first'
@@ -97,7 +97,7 @@ def check_file(
 
 def check_folder(flag: str, path: Path) -> None:
     """
-    Check a folder to write to; it is made with all above it.
+    Check a folder to write to; it is created with its parents.
 
     Raises
     ------
@@ -109,17 +109,17 @@ def check_folder(flag: str, path: Path) -> None:
     """
     path = expand_home(path)
     if path.exists() and not path.is_dir():
-        raise SettingError(f'{flag} must be a folder; {path} is none')
+        raise SettingError(f'{flag} must be a folder; {path} is not')
     check_writable(flag, path, path)
 
 
 def _other_form(path: Path, form: str) -> str:
-    """Return what a file is that is certainly not of a form; '' where it may be."""
+    """Return what a file is, if certainly not of the form; '' if it may be."""
     with path.open('rb') as file:
-        head = file.read(_LOOKED_AT_BYTES).removeprefix(b'\xef\xbb\xbf').lstrip(b' \t\r\n')
+        head = file.read(_HEAD_BYTES).removeprefix(b'\xef\xbb\xbf').lstrip(b' \t\r\n')
         if form in _BEGINS:
             fits = not head or head.startswith(_BEGINS[form])
-            return '' if fits else f'a file that is no {form}'
+            return '' if fits else f'a file that is not {form}'
         from yolov7_trt_ros.engine import file_kind
 
         file.seek(0)
@@ -133,18 +133,18 @@ def _other_form(path: Path, form: str) -> str:
 
 def check_writable(flag: str, path: Path, folder: Path) -> None:
     """
-    Check the last folder that is there, of those that would be made.
+    Check the lowest existing folder above a path to create.
 
     Raises
     ------
     InputError
-        Nothing can be written in it.
+        It cannot be written to.
 
     """
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise InputError(f'{flag} {path}: {there} is no folder')
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f'{flag} {path}: the folder {there} cannot be written')
+    parent = folder
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        raise InputError(f'{flag} {path}: {parent} is not a folder')
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f'{flag} {path}: the folder {parent} cannot be written')

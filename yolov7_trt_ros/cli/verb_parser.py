@@ -1,4 +1,4 @@
-"""A parser that knows the options of other tools, and says which of ours do the same."""
+"""VerbParser: knows the options of other tools, and names ours that do the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import textwrap
 from typing import Any, NoReturn
 
 WITHOUT_FLAG = ''
-"""In place of an option: the verb takes it as its first argument."""
+"""Instead of an option: the first positional argument of the verb."""
 
 _MODEL = ('--model', WITHOUT_FLAG)
 _INPUT = ('--source', '--images', WITHOUT_FLAG)
@@ -54,11 +54,11 @@ OURS: dict[str, tuple[str, ...]] = {
     '--vid-stride': ('--every',), '--stride': ('--every',), '--exist-ok': ('--force',),
     '--overwrite': ('--force',), '--workers': ('--threads',), '--fps': ('--rate',),
 }
-"""Options of the YOLO repositories, of Ultralytics and of trtexec, and which of ours to try."""
+"""Options of the YOLO repositories, Ultralytics and trtexec, with ours that may match."""
 
 
 class FilledText(argparse.RawDescriptionHelpFormatter):
-    """Fits paragraphs to the terminal, and leaves what is indented, such as examples, as it is."""
+    """Wraps paragraphs to the terminal; indented text such as examples stays unchanged."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         blocks = [
@@ -69,7 +69,7 @@ class FilledText(argparse.RawDescriptionHelpFormatter):
 
 
 class VerbParser(argparse.ArgumentParser):
-    """Ends a complaint about the command line with the option that was probably meant."""
+    """Adds the option that was probably meant to usage errors."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,7 +78,7 @@ class VerbParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Parse, and complain of what is left with the usage of this verb."""
+        """Parse; report unknown arguments with the usage of this verb."""
         self._words = sys.argv[1:] if args is None else list(args)
         found, left = super().parse_known_args(self._words, namespace)
         if left:
@@ -86,12 +86,12 @@ class VerbParser(argparse.ArgumentParser):
         return found, left
 
     def error(self, message: str) -> NoReturn:
-        """Print usage, message and advice on stderr; the exit status is 2."""
+        """Print usage, message and advice on stderr; exit with status 2."""
         super().error('; '.join([message, *advise(self, self._words)]))
 
 
 def advise(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
-    """Return a sentence for each option that the parser lacks and something is known of."""
+    """Return a sentence for each unknown option that has a known equivalent."""
     known = list(parser._option_string_actions)
     flags = dict.fromkeys(word.partition('=')[0] for word in words if word.startswith('-'))
     return [
@@ -101,7 +101,7 @@ def advise(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
 
 
 def _is_taken(flag: str, known: Sequence[str]) -> bool:
-    """Whether a parser takes an option, be it shortened or with its value behind it."""
+    """Whether the parser accepts an option, also shortened or with its value attached."""
     if flag.startswith('--'):
         return any(option.startswith(flag) for option in known)
     return flag[:2] in known or not flag[1:2].isalpha()
@@ -114,13 +114,13 @@ def _advice(parser: argparse.ArgumentParser, flag: str, known: Sequence[str]) ->
             return f'for {flag} give {ours}'
         first = _first_argument(parser)
         if ours == WITHOUT_FLAG and first:
-            return f'what {flag} would name is given without a flag: {first}'
+            return f'give the value of {flag} without a flag, as {first}'
     near = difflib.get_close_matches(dashed, known, n=1, cutoff=0.75)
     return f'did you mean {near[0]} for {flag}?' if near else ''
 
 
 def _first_argument(parser: argparse.ArgumentParser) -> str:
-    """Return the name of the first argument without a flag, '' where there is none."""
+    """Return the name of the first positional argument, '' if there is none."""
     for action in parser._actions:
         if not action.option_strings and not isinstance(action, argparse._SubParsersAction):
             return str(action.metavar or action.dest)

@@ -1,4 +1,4 @@
-"""A window with the frames as they are detected in, where there is a display."""
+"""Window: shows the frames with their detections, on a display."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _END_KEYS = (ord('q'), ord('Q'), 27)
 
 class Window:
     """
-    Shows frames; `q`, Esc or closing it asks for an end.
+    Shows frames; `q`, Esc or closing it requests the end.
 
     Raises
     ------
@@ -35,7 +35,7 @@ class Window:
         if not os.environ.get('DISPLAY') and not os.environ.get('WAYLAND_DISPLAY'):
             raise SettingError(
                 '--show needs a display, and neither DISPLAY nor WAYLAND_DISPLAY is set here; '
-                'leave it out and look at what -o DIR gets'
+                'leave it out and use -o DIR'
             )
         self.closed = False
         self._sized = False
@@ -43,12 +43,12 @@ class Window:
             cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL)
         except cv2.error as exc:
             raise MissingDependencyError(
-                '--show needs an OpenCV with windows, and this one has none: pip uninstall '
+                '--show needs an OpenCV with window support, which this one lacks: pip uninstall '
                 'opencv-python-headless, then pip install opencv-python'
             ) from exc
 
     def show(self, pixels: NDArray[np.uint8]) -> None:
-        """Show a frame, and take note of keys."""
+        """Show a frame, and read keys."""
         import cv2
 
         if not self._sized:
@@ -62,7 +62,7 @@ class Window:
         self.closed = self.closed or key in _END_KEYS or not visible
 
     def close(self) -> None:
-        """Take the window off the screen."""
+        """Close the window."""
         import cv2
 
         cv2.destroyAllWindows()

@@ -62,9 +62,9 @@ def child_command(
         '--size': args.size, '--threads': args.threads, '--class-names': args.class_names,
         '--anchors': args.anchors, '--table': args.table, '--activation': args.activation,
     }
-    told = [f'{name}={value}' for name, value in options.items() if value is not None]
+    given_options = [f'{name}={value}' for name, value in options.items() if value is not None]
     flags = [ALONE, *(['--allow-missing'] if args.allow_missing else [])]
-    return [sys.executable, '-m', 'yolov7_trt_ros', 'bench', *flags, *told]
+    return [sys.executable, '-m', 'yolov7_trt_ros', 'bench', *flags, *given_options]
 
 
 def _run(command: Sequence[str]) -> int:

@@ -154,7 +154,7 @@ def _evaluate(opened: bench_rows.OpenedRow, given: Labels) -> Accuracy:
             given.images, given.folder, opened.detector, accuracy.accuracy_settings(),
             categories, pictures=pictures, failed=reasons.append, advance=advance,
         )
-    labels.tell_of(pictures)
+    labels.warn_of_notes(pictures)
     for reason in reasons[:1]:
         output.warn(f'{len(reasons)} labelled images could not be used, the first: {reason}')
     result = evaluate_coco(records, given.annotations, given.images, categories)

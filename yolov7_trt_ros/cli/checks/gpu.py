@@ -36,14 +36,14 @@ def check_gpu(probe: HostProbe) -> list[Check]:
     ]
 
 
-def _listed(probe: HostProbe) -> list[str]:
+def _smi_gpus(probe: HostProbe) -> list[str]:
     """Return the GPUs that nvidia-smi lists, `name, driver version` each; Jetsons have none."""
     printed = probe.run(_QUERY) if probe.which('nvidia-smi') else None
     return (printed or '').splitlines()
 
 
 def _no_gpu(probe: HostProbe) -> Check:
-    listed = '; '.join(_listed(probe))
+    listed = '; '.join(_smi_gpus(probe))
     if listed:
         return Check(_GPU, WARN, f'{listed}; but the CUDA driver finds none: the CPU is used',
                      'reinstall the driver; in a container: --gpus all (Jetson: --runtime nvidia)')
@@ -51,7 +51,7 @@ def _no_gpu(probe: HostProbe) -> Check:
 
 
 def _device(probe: HostProbe, gpu: Gpu) -> Check:
-    listed = _listed(probe)
+    listed = _smi_gpus(probe)
     driver = listed[0].rpartition(',')[2].strip() if listed else ''
     return Check(
         _GPU, OK,

@@ -12,7 +12,7 @@ from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.cli.bag_pair import BagPair
 from yolov7_trt_ros.cli.compare_pictures import find_holders, read_pictures
 from yolov7_trt_ros.cli.fleet.drives import find_bags
-from yolov7_trt_ros.cli.fleet.result import KeptResults, tell_failures, write_results
+from yolov7_trt_ros.cli.fleet.result import KeptResults, warn_of_failures, write_results
 from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
 from yolov7_trt_ros.cli.fleet.tasks import Task
 from yolov7_trt_ros.cli.work.work_folder import WorkFolder
@@ -48,7 +48,7 @@ def run_drives(args: argparse.Namespace) -> int:
             for name in set(firsts) - set(seconds)
         }
         results = {name: results[name] for name in firsts}
-        failed = tell_failures(results)
+        failed = warn_of_failures(results)
         record, page = _merged(args, pairs, results, failed)
         write_results(args, work, record, page)
     return 1 if failed or record['beyond'] else 0
@@ -94,7 +94,7 @@ def _boxes(frame: FrameDifference) -> list[dict[str, Any]]:
     ]
 
 
-def _frame(told: dict[str, Any], boxes: Sequence[dict[str, Any]]) -> FrameDifference:
+def _frame(record: dict[str, Any], boxes: Sequence[dict[str, Any]]) -> FrameDifference:
     """Return a frame of its record and its boxes."""
     import numpy as np
 
@@ -108,9 +108,9 @@ def _frame(told: dict[str, Any], boxes: Sequence[dict[str, Any]]) -> FrameDiffer
         ) for each in boxes
     )
     return FrameDifference(
-        told['topic'], told['stamp_ns'],
-        Difference(told['matched'], told['missed'], told['new']),
-        told['largest_drift'], told['least_iou'], reference, found,
+        record['topic'], record['stamp_ns'],
+        Difference(record['matched'], record['missed'], record['new']),
+        record['largest_drift'], record['least_iou'], reference, found,
     )
 
 
@@ -130,8 +130,8 @@ def _merged(
     frames = sum(each['frames']['compared'] for each in whole.values())
     beyond = [name for name in order if not whole[name]['within_limits']]
     worst = sorted(
-        ((name, _frame(told, boxes)) for name, each in whole.items()
-         for told, boxes in zip(each['worst_frames'], each['drawn'], strict=True)),
+        ((name, _frame(record, boxes)) for name, each in whole.items()
+         for record, boxes in zip(each['worst_frames'], each['drawn'], strict=True)),
         key=lambda pair: (*pair[1].rank, pair[0]),
     )[:_WORST]
     record = {

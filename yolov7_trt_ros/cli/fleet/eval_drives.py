@@ -10,7 +10,7 @@ import posixpath
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, labels, look_arguments, output
-from yolov7_trt_ros.cli.fleet.result import KeptResults, tell_failures, write_results
+from yolov7_trt_ros.cli.fleet.result import KeptResults, warn_of_failures, write_results
 from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
 from yolov7_trt_ros.cli.fleet.tasks import Task
 from yolov7_trt_ros.cli.work.work_folder import WorkFolder
@@ -48,7 +48,7 @@ def run_drives(args: argparse.Namespace) -> int:
             with open_runner(args) as run:
                 results |= run_all(run, detect_drive, args, tasks, kept.keep, 'drives')
         results = {name: results[name] for name in drives}
-        failed = tell_failures(results)
+        failed = warn_of_failures(results)
         for name, result in results.items():
             for text in (*result.get('failed', ()), *result.get('notes', ())):
                 output.warn(f'{name}: {text}')

@@ -45,7 +45,7 @@ def label_record(
     }
 
 
-def tell(args: argparse.Namespace, index: Path, record: dict[str, Any]) -> None:
+def print_report(args: argparse.Namespace, index: Path, record: dict[str, Any]) -> None:
     """Print what was made, and write `--json`."""
     labels = list(record['labels'].items())
     shown = ', '.join(f'{name} {count}' for name, count in labels[:_SHOWN_CLASSES])

@@ -71,8 +71,8 @@ def look_at(
             advance()
     reasons = [record['error'] for record in failed]
     if not frames:
-        told = f': {reasons[0]}' if reasons else ''
-        raise InputError(f'no frame of {path} could be used{told}')
+        reason = f': {reasons[0]}' if reasons else ''
+        raise InputError(f'no frame of {path} could be used{reason}')
     return {
         'frames': frames, 'classes': list(looker.renames.names), 'failed': reasons,
         'backend': looker.backend, 'warnings': list(source.warnings),

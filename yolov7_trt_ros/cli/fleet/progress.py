@@ -41,7 +41,7 @@ def fleet_progress(
         now = clock()
         if total and (now - last >= _EVERY_S[on_terminal] or done == total):
             last = now
-            _tell(progress_text(done, failed, frames, total, label, now - start), on_terminal)
+            _show(progress_text(done, failed, frames, total, label, now - start), on_terminal)
 
     try:
         yield advance
@@ -71,7 +71,7 @@ def _frames(result: dict[str, Any]) -> int:
     return found if isinstance(found, int) else len(found)
 
 
-def _tell(text: str, on_terminal: bool) -> None:
+def _show(text: str, on_terminal: bool) -> None:
     end = '' if on_terminal else '\n'
     print(f'\r\033[K{text}' if on_terminal else f'yolov7_trt: {text}', file=sys.stderr, end=end,
           flush=True)

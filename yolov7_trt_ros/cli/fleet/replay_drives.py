@@ -11,7 +11,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, look_arguments, output, track_arguments
 from yolov7_trt_ros.cli.fleet.drives import name_drives
-from yolov7_trt_ros.cli.fleet.result import KeptResults, tell_failures, write_results
+from yolov7_trt_ros.cli.fleet.result import KeptResults, warn_of_failures, write_results
 from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
 from yolov7_trt_ros.cli.fleet.tasks import Task
 from yolov7_trt_ros.cli.work.work_folder import WorkFolder
@@ -38,7 +38,7 @@ def run_drives(args: argparse.Namespace) -> int:
                 results |= run_all(run, replay_drive, args, missing, kept.keep, 'bags')
             work.clean()
         results = {name: results[name] for name in drives}
-        failed = tell_failures(results)
+        failed = warn_of_failures(results)
         record, page = _merged(results, failed)
         write_results(args, work, record, page)
     return 1 if failed or record['failed_frames'] else 0
@@ -113,12 +113,12 @@ def _merged(
         'detections_per_class': dict(sorted(classes.items(), key=_most_first)),
         'failed': dict(failed), 'worst': order[:10], 'drives': whole,
     }
-    told = ', '.join(f'{name} {count}' for name, count in record['detections_per_class'].items())
+    counts = ', '.join(f'{name} {count}' for name, count in record['detections_per_class'].items())
     page = FleetPage(
         'Detections of many bags', 'Bags with most images that could not be used first.',
         [('bags', f'{len(whole)} of {len(results)}'), ('frames', str(frames)),
          ('failed', f'{lost} images, {len(failed)} bags'),
-         ('detections', f'{classes.total()}' + (f' ({told})' if told else ''))],
+         ('detections', f'{classes.total()}' + (f' ({counts})' if counts else ''))],
         ('bag', 'frames', 'failed', 'detections'),
         [(name, str(whole[name]['frames']), str(whole[name]['failed']),
           str(sum(whole[name]['detections_per_class'].values()))) for name in order],

@@ -79,7 +79,7 @@ def write_files(work: WorkFolder, record: dict[str, Any], page: FleetPage) -> No
     work.write(work.path / PAGE_FILE, as_html(page).encode())
 
 
-def tell_failures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def warn_of_failures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """
     Warn of each recording without a result; return why, by name.
 

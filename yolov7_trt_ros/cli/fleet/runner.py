@@ -58,8 +58,8 @@ def run_all(
 
     """
     found: dict[str, dict[str, Any]] = {}
-    told = uses_dask(args) or len(tasks) > 1
-    with fleet_progress(len(tasks) if told else 0, label) as progress:
+    is_shown = uses_dask(args) or len(tasks) > 1
+    with fleet_progress(len(tasks) if is_shown else 0, label) as progress:
         for key, result in run(function, args, tasks):
             if 'error' not in result:
                 keep(key, result)

@@ -83,7 +83,7 @@ class LabelledScore:
         self._reader = labels.labelled_pictures(annotations)
         if isinstance(pictures, FilePictures):
             pictures.read_with(self._read)
-        self._tell_once = functools.cache(self._tell)
+        self._warn_once = functools.cache(self._warn_of_notes)
 
     def __call__(self, model: Any) -> float:
         """Return AP50."""
@@ -104,7 +104,7 @@ class LabelledScore:
                 f'none of the pictures to score on is in {self._annotations.path}; its first is '
                 + visible(self._annotations.images[0].file_name)
             )
-        self._tell_once()
+        self._warn_once()
         return float(evaluate_coco(records, self._annotations, images, categories)['ap50'])
 
     def _read(self, path: Path) -> ImageView:
@@ -113,9 +113,9 @@ class LabelledScore:
         image = self._annotations.image_of(path.name)
         return load_picture(path) if image is None else self._reader.read(image, path)
 
-    def _tell(self) -> None:
-        labels.tell_of(self._reader)
-        labels.tell_of_few(self.used)
+    def _warn_of_notes(self) -> None:
+        labels.warn_of_notes(self._reader)
+        labels.warn_of_few(self.used)
 
     def _labelled(self) -> Named:
         return (

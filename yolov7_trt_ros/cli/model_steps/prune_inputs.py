@@ -88,7 +88,7 @@ def make_evaluation(
                     )
             finally:
                 detector.close()
-        labels.tell_of(pictures)
+        labels.warn_of_notes(pictures)
         result = coco.evaluate_coco(records, found, images, categories)
         return {'ap': result['ap'], 'ap50': result['ap50'], 'images': len(images)}
 

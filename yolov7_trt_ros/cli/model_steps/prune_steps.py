@@ -246,7 +246,7 @@ class Pruning:
 
         def end_epoch(epoch: EpochReport) -> None:
             nonlocal saved_at
-            self._tell(epoch)
+            self._report_epoch(epoch)
             if time.monotonic() - saved_at > _SAVE_EVERY_S or self._is_slow(epoch, recovery):
                 save()
                 self._save(recovery.result)
@@ -293,7 +293,7 @@ class Pruning:
         seconds = recovery.order.steps_per_epoch * self._job.settings.batch / epoch.images_per_s
         return bool(seconds > _SAVE_EVERY_S)
 
-    def _tell(self, epoch: EpochReport) -> None:
+    def _report_epoch(self, epoch: EpochReport) -> None:
         self.report['epochs'].append(dataclasses.asdict(epoch))
         parts = ', '.join(f'{name} {value:.4f}' for name, value in epoch.parts.items())
         self._say(

@@ -120,7 +120,7 @@ def opener(options: QuantizeOptions, *, rectangular: bool) -> Callable[[Path], D
     from yolov7_trt_ros.engine.open import open_detector
     from yolov7_trt_ros.engine.options import DetectorOptions
 
-    told: set[str] = set()
+    warned: set[str] = set()
 
     def open_model(path: Path) -> Detector:
         detector = open_detector(DetectorOptions(
@@ -128,7 +128,7 @@ def opener(options: QuantizeOptions, *, rectangular: bool) -> Callable[[Path], D
             rectangular=rectangular, threads=options.threads, class_names=options.class_names,
             anchors=options.anchors,
         ))
-        output.warn_of_doubts(detector.spec, told)
+        output.warn_of_doubts(detector.spec, warned)
         return detector
 
     return open_model

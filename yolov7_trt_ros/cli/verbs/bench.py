@@ -118,8 +118,8 @@ def run(args: argparse.Namespace) -> int:
     if args.merge:
         return _merge(args)
     specs = _check(args)
-    left = '' if args.alone else interruption.NOTHING  # the parent process prints it
-    with interruption.told(lambda: left), contextlib.ExitStack() as stack:
+    left = '' if args.alone else interruption.NOTHING_WRITTEN  # the parent process prints it
+    with interruption.explain(lambda: left), contextlib.ExitStack() as stack:
         context = _open_context(args, stack)
         return _measure(args, specs, context)
 
@@ -154,7 +154,7 @@ def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchC
     rows = run_rows(specs, context) if args.in_process else run_rows_apart(args, specs, context)
     bench, interrupted = collect(rows, make_bench, folder)
     if interrupted and not bench.rows:
-        raise KeyboardInterrupt(interruption.NOTHING)
+        raise KeyboardInterrupt(interruption.NOTHING_WRITTEN)
     _show(bench, folder)
     if interrupted:
         output.warn(f'interrupted after {len(bench.rows)} of {len(specs)} rows; these are kept')

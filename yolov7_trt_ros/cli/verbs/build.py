@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     output_paths.check_file('--output', plan, 'plan', [onnx])
     output_paths.check_file('--timing-cache', options.timing_cache, 'timing cache', [onnx, plan])
     output_paths.check_json(args.json, [onnx, plan, options.timing_cache], made=[plan.parent])
-    with interruption.told(lambda: f'{plan} was not written'):
+    with interruption.explain(lambda: f'{plan} was not written'):
         return _build(args, onnx, plan, options)
 
 

@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError('--images are for the page: give --html FILE too')
     output_paths.check_json(args.json, bags_given)
     output_paths.check_file('--html', args.html, 'HTML', bags_given)
-    with interruption.told():  # files are written at the end only
+    with interruption.explain():  # files are written at the end only
         return _run(args)
 
 
@@ -120,7 +120,7 @@ def _run_many(args: argparse.Namespace) -> int:
                            'leave --html out')
     output_paths.check_folder('--output', args.output)
     output_paths.check_json(args.json, made=[args.output])
-    with interruption.told(lambda: f'the same command continues with {args.output}'):
+    with interruption.explain(lambda: f'the same command continues with {args.output}'):
         return run_drives(args)
 
 

@@ -100,8 +100,8 @@ def run(args: argparse.Namespace) -> int:
     source = _find_source(args)
     if args.model == arguments.DEFAULT_MODEL:
         print(MODEL_NOTE, flush=True)
-    told = interruption.told(lambda: _left(args.output))
-    with told, interruption.by_sigterm_too(), own_outputs(args.output):
+    explained = interruption.explain(lambda: _left(args.output))
+    with explained, interruption.by_sigterm_too(), own_outputs(args.output):
         summary = _play(args, source)
         _print_summary(summary, args.output)
         if summary['interrupted']:
@@ -113,7 +113,7 @@ def _left(output: Path) -> str:
     """Return what an interrupted demo leaves behind."""
     left = [name for name in _OUTPUTS if (output / name).exists()]
     return f'in {output}, up to the interruption: {", ".join(left)}' if left else (
-        interruption.NOTHING
+        interruption.NOTHING_WRITTEN
     )
 
 

@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         return _run(args, None)
     names = OutputNames(expand_home(args.output), paths, recursive=args.recursive)
-    with interruption.told(names.describe):
+    with interruption.explain(names.describe):
         return _run(args, names)
 
 

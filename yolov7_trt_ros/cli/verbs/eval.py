@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         return _run_many(args)
     output_paths.check_json(args.json, [args.annotations])
     output_paths.check_file('--html', args.html, 'HTML', [args.annotations])
-    with interruption.told():
+    with interruption.explain():
         return _run(args)
 
 
@@ -99,7 +99,7 @@ def _run_many(args: argparse.Namespace) -> int:
                            'leave --html out')
     output_paths.check_folder('--output', args.output)
     output_paths.check_json(args.json, [args.annotations], made=[args.output])
-    with interruption.told(lambda: f'the same command continues with {args.output}'):
+    with interruption.explain(lambda: f'the same command continues with {args.output}'):
         return run_drives(args)
 
 
@@ -134,7 +134,7 @@ def _run(args: argparse.Namespace) -> int:
         wall_s = time.perf_counter() - start
     finally:
         detector.close()
-    labels.tell_of(pictures)
+    labels.warn_of_notes(pictures)
     classes = class_precisions(records, annotations, images, categories)
     result = precision_record(classes) | {'categories_left_out': list(categories.left_out)}
     summary = counter.summary()

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     kind = check_kind(model, CHECKPOINT, ONNX) if model.exists() else None
     output_paths.check_file('--output', target, 'ONNX', [model])
     output_paths.check_json(args.json, [model, target], made=[target.parent])
-    with interruption.told(lambda: f'{target} was not written'):
+    with interruption.explain(lambda: f'{target} was not written'):
         named_onnx = kind is None and model.suffix.lower() == '.onnx'
         return _run(args, model, target, is_onnx=kind == ONNX or named_onnx)
 
@@ -180,7 +180,7 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
         'form': f'{form} ({args.nms})' if form == 'end2end' else form,
         'network': _describe(network),
         'free': ', '.join(sorted(dynamic)) or 'nothing',
-        'compared_with_PyTorch': _listed(results),
+        'compared_with_PyTorch': _as_text(results),
         'worst_relative_error': max(result.relative_error for result in results),
         'comparisons': [
             {'shape': list(result.shape), 'output': result.output,
@@ -209,7 +209,7 @@ def _describe(network: Network) -> str:
             f'{network.num_classes} classes, strides {strides}')
 
 
-def _listed(results: list[Comparison]) -> str:
+def _as_text(results: list[Comparison]) -> str:
     return '; '.join(map(str, results))
 
 

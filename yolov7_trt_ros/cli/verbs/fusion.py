@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if args.time and args.profile:
         raise SettingError('give only one of --time and --profile')
     _check_targets(args)
-    with interruption.told():  # while it builds or times
+    with interruption.explain():  # while it builds or times
         record, onnx = _read_layers(args)
     if args.profile:
         record |= {'Times': _read_profile(args.profile)}

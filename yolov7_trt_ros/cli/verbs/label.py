@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     output_paths.check_folder('--output', folder)
     output_paths.check_json(args.json, paths, made=[folder])
     work = WorkFolder(folder, 'label', settings_of(args, paths))
-    with interruption.told(lambda: f'the same command continues with {folder}'), work:
+    with interruption.explain(lambda: f'the same command continues with {folder}'), work:
         return _run(args, name_drives(paths), work)
 
 
@@ -138,7 +138,7 @@ def _run(args: argparse.Namespace, drives: Mapping[str, Path], work: WorkFolder)
         written = _write_pictures(args, drives, facts, frames, work, files, run)
     index = files.index.relative_to(work.path).as_posix()
     result = label_report.label_record(args, index, frames, written, looked)
-    label_report.tell(args, files.index, result)
+    label_report.print_report(args, files.index, result)
     if uses_dask(args) or len(drives) > 1:
         write_files(work, result, label_report.label_page(args, result, frames))
     return 1 if any(each['failed'] for each in result['drives'].values()) else 0

@@ -302,7 +302,7 @@ def _record(args: argparse.Namespace) -> int:
 
     output_paths.check_file('--output', args.output, 'CSV')
     with (
-        interruption.told(), _host(args) as host, open_source(host) as source,
+        interruption.explain(), _host(args) as host, open_source(host) as source,
     ):
         recorded = write_csv(args.output, samples(source, args.period, args.seconds))
     mean = '' if recorded.mean_w is None else f', mean {recorded.mean_w:.2f} W'

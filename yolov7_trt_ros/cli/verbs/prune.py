@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
         check_kind(job.model, CHECKPOINT)
     _check_targets(args, job)
     started_ns = time.time_ns()
-    with interruption.told(lambda: _left(job, started_ns)):
+    with interruption.explain(lambda: _left(job, started_ns)):
         return _run(args, job)
 
 
@@ -162,8 +162,8 @@ def _run(args: argparse.Namespace, job: prune_steps.PruneJob) -> int:
         finished = work.run(lambda: stopping().requested)
     if finished:
         written = [job.output] if job.onnx is None else [job.output, job.onnx]
-        told = f'written: {", ".join(map(str, written))}'
-        output.say(told, file=output.report_stream(args.json))
+        message = f'written: {", ".join(map(str, written))}'
+        output.say(message, file=output.report_stream(args.json))
     if args.json:
         output.write_json(args.json, _record(args, work.report, finished))
     return 0 if finished else exit_status.INTERRUPTED
@@ -184,7 +184,7 @@ def _left(job: prune_steps.PruneJob, started_ns: int) -> str:
     """Return what an interruption before the recovery leaves behind."""
     if job.output.exists() and job.output.stat().st_mtime_ns >= started_ns:
         return f'{job.output} has the fitted network, not recovered'
-    return interruption.NOTHING
+    return interruption.NOTHING_WRITTEN
 
 
 def prune_job(args: argparse.Namespace) -> prune_steps.PruneJob:

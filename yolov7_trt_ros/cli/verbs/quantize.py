@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     read = [path, args.images, args.annotations]
     output_paths.check_file('--output', args.output, 'ONNX', read)
     output_paths.check_json(args.json, [*read, args.output], made=[args.output.parent])
-    with interruption.told(lambda: f'{args.output} was not written'):
+    with interruption.explain(lambda: f'{args.output} was not written'):
         return _run(args, path)
 
 

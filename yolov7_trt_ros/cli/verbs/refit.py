@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     output_paths.check_file('--output', written, 'plan', [plan, onnx, args.images])
     output_paths.check_json(args.json, [plan, onnx, written], made=[written.parent])
     images = read_images(args.images, args.count)
-    with interruption.told(lambda: f'{written} was not written'):
+    with interruption.explain(lambda: f'{written} was not written'):
         return _refit(args, plan, onnx, written, images)
 
 

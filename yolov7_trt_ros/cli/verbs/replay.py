@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     output_paths.check_writable('--output', path, path.parent)
     check_output(path, bag, overwrite=args.force)
     check_kind(args.bags[0], 'bag', 'replay')
-    with interruption.told(lambda: f'{args.output} was not written'):
+    with interruption.explain(lambda: f'{args.output} was not written'):
         return _run(args, bag)
 
 
@@ -88,7 +88,7 @@ def _run_many(args: argparse.Namespace) -> int:
     bags, folder = [local_path(bag) for bag in args.bags], expand_home(args.output)
     output_paths.check_folder('--output', folder)
     output_paths.check_json(args.json, bags, made=[folder])
-    with interruption.told(lambda: f'the same command continues with {args.output}'):
+    with interruption.explain(lambda: f'the same command continues with {args.output}'):
         return run_drives(args)
 
 

@@ -46,7 +46,7 @@ class OutputNames:
         """Return what of the outputs is there after an interruption."""
         count = sum(path.exists() for path in self._given)
         if not count:
-            return interruption.NOTHING
+            return interruption.NOTHING_WRITTEN
         return f'outputs in {self.folder}: {count}'
 
     def _files_in(self, path: Path, *, recursive: bool) -> set[Path]:
