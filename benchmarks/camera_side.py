@@ -26,8 +26,7 @@ from typing import Any
 
 from measured_on import save
 
-from yolov7_trt_ros.core.latency import NS_PER_MS
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 from yolov7_trt_ros.nodes.process import process_setup
 
 TOPIC, RATE_HZ, WARM_UP = 'camera_side', 15.0, 15

@@ -42,6 +42,7 @@ from yolov7_trt_ros.core.detector import DetectSettings, PipelinedDetector
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.latency import percentiles_ms
 from yolov7_trt_ros.core.messages.serialized_image import SerializedImage
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.engine.open import open_detector
 from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
@@ -58,7 +59,6 @@ SHARES = (0.7, 1.3, 2.2)
 DECIDED = (Phase.TOGETHER, Phase.RESTING)
 DEFAULT_ENGINE = 'yolov7-nano,backend=onnx,threads=1'
 DEFAULT_INSTEAD = 'yolov7-nano,backend=onnx,threads=2'
-NS_PER_S = 1_000_000_000
 _OUTPUT = Path(__file__).resolve().parent / 'results' / 'engines.json'
 
 

@@ -32,7 +32,7 @@ from yolov7_trt_ros.core.decode import decode_outputs, select_detections
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.preprocess import Preprocessor
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.core.zones import read_zones, Zones
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector

@@ -40,7 +40,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.latency import percentiles_ms
-from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
+from yolov7_trt_ros.core.units import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.engine.options import BACKENDS, MEMORIES, PRECISIONS
 from yolov7_trt_ros.nodes.process import process_setup
 from yolov7_trt_ros.records import to_record

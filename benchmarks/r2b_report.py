@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-_NS_PER_MS, _MS_PER_S = 1e6, 1000.0
+from yolov7_trt_ros.core.units import MS_PER_S, NS_PER_MS
+
 _LEAST_FRAMES = 3
 
 
@@ -41,15 +42,15 @@ def r2b_record(sent_ns: Sequence[int], arrived_ns: Mapping[int, int]) -> dict[st
     """
     if len(sent_ns) < _LEAST_FRAMES or len(arrived_ns) < _LEAST_FRAMES:
         raise SystemExit(f'{len(arrived_ns)} frames are too few for --r2b-json')
-    sent_ms = np.array(sent_ns, np.float64) / _NS_PER_MS
-    ended_ms = np.sort(np.array(list(arrived_ns.values()), np.float64)) / _NS_PER_MS
-    latencies = [(arrived_ns[ns] - ns) / _NS_PER_MS for ns in sent_ns if ns in arrived_ns]
+    sent_ms = np.array(sent_ns, np.float64) / NS_PER_MS
+    ended_ms = np.sort(np.array(list(arrived_ns.values()), np.float64)) / NS_PER_MS
+    latencies = [(arrived_ns[ns] - ns) / NS_PER_MS for ns in sent_ns if ns in arrived_ns]
     jitter = np.abs(np.diff(np.diff(ended_ms)))
     lasted_ms = ended_ms[-1] - ended_ms[0]
     values = {
         'RECEIVED_DURATION': lasted_ms,
-        'MEAN_PLAYBACK_FRAME_RATE': len(sent_ms) / (sent_ms[-1] - sent_ms[0]) * _MS_PER_S,
-        'MEAN_FRAME_RATE': len(ended_ms) / lasted_ms * _MS_PER_S,
+        'MEAN_PLAYBACK_FRAME_RATE': len(sent_ms) / (sent_ms[-1] - sent_ms[0]) * MS_PER_S,
+        'MEAN_FRAME_RATE': len(ended_ms) / lasted_ms * MS_PER_S,
         'NUM_MISSED_FRAMES': len(sent_ms) - len(ended_ms),
         'NUM_FRAMES_SENT': len(sent_ms),
         'FIRST_SENT_RECEIVED_LATENCY': ended_ms[0] - sent_ms[0],

@@ -32,10 +32,11 @@ from typing import Any
 from measured_on import save
 import transport
 
+from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
+
 WAYS = ('take_message', 'rclpy', 'direct')
 SETTLE_S = 6.0
 MEASURED = ('cpu_ms', 'take_ms', 'latency_ms')
-NS_PER_MS, NS_PER_S = 10**6, 10**9
 
 
 class Notes:

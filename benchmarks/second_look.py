@@ -46,6 +46,7 @@ from yolov7_trt_ros.core.looks.crops import CropShape, cut, tile  # noqa: E402
 from yolov7_trt_ros.core.looks.look_options import LookOptions  # noqa: E402
 from yolov7_trt_ros.core.looks.merge_looks import Look, merge_looks  # noqa: E402
 from yolov7_trt_ros.core.looks.tiles import read_tiles, TileOptions  # noqa: E402
+from yolov7_trt_ros.core.units import NS_PER_MS  # noqa: E402
 from yolov7_trt_ros.engine.looks import look_engines  # noqa: E402
 from yolov7_trt_ros.engine.open import open_detector  # noqa: E402
 from yolov7_trt_ros.engine.options import DetectorOptions  # noqa: E402
@@ -62,7 +63,6 @@ PICTURE = REPOSITORY / 'docs' / 'images' / 'second_look.png'
 NANO = VISION / 'models' / 'yolox_nano_rows3_fp16w.onnx'
 REFERENCE = 'whole frame, 640'
 SQUARE = 'whole frame, 640 square'
-_NS_PER_MS = 1e6
 _SURE, _MATCH_IOU = 0.25, 0.5
 
 
@@ -204,7 +204,7 @@ def run(
             way = ways[(number + place) % len(ways)]
             began = time.process_time_ns()
             detections, _ = way.detector.detect(image, settings)
-            took_ms[way.name].append((time.process_time_ns() - began) / _NS_PER_MS)
+            took_ms[way.name].append((time.process_time_ns() - began) / NS_PER_MS)
             found[way.name][key] = detections
         if number % 20 == 0:
             print(f'{number} pictures', file=sys.stderr, flush=True)

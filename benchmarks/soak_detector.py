@@ -27,7 +27,7 @@ from sensor_msgs.msg import Image
 from soak_ledger import COUNTERS, Ledger
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 
 PATIENCE_S = 120.0
 """

@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 from soak_detector import PATIENCE_S
 from std_msgs.msg import String
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 
 if TYPE_CHECKING:
     from soak import Soak

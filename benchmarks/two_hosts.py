@@ -32,9 +32,10 @@ from typing import Any
 from hosts import Hosts, HostsError
 from measured_on import save
 
+from yolov7_trt_ros.core.units import NS_PER_S
+
 TOPIC, STATUS = '/camera/image_raw', '/detector: /camera/image_raw'
 START_S, DRAIN_S, STOP_S, RECOVERY_S = 120.0, 3.0, 20.0, 45.0
-NS_PER_S = 10**9
 OURS = Path(__file__).resolve().parents[1] / 'config' / 'fastdds_large_images.xml'
 _NO_CHANGE = (
     '<dds xmlns="http://www.eprosima.com"><profiles><data_writer profile_name="nobody"/>'

@@ -12,7 +12,7 @@ from yolov7_trt_ros.bank.update.update_machine import ModelId, UpdateLimits
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.testing import fake_spec, FakeDetector, make_detections
 

@@ -13,7 +13,7 @@ from yolov7_trt_ros.bank.class_map import missing_classes
 from yolov7_trt_ros.bank.update.background import BackgroundThread
 from yolov7_trt_ros.bank.update.engine_bank import EngineBank
 from yolov7_trt_ros.bank.update.update_machine import HANGS_NS, UpdateLimits
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, SettingError
 from yolov7_trt_ros.testing import fake_spec, make_detections
 

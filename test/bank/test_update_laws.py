@@ -9,7 +9,7 @@ from hypothesis.stateful import invariant, precondition, rule, RuleBasedStateMac
 import pytest
 
 from yolov7_trt_ros.bank.update.update_machine import ModelId, UpdateLimits
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import InferenceError, SettingError
 
 KEEP_S = 10

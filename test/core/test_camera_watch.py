@@ -12,7 +12,7 @@ import pytest
 from yolov7_trt_ros.core.cameras.state import CameraState, WatchLimits
 from yolov7_trt_ros.core.cameras.watch import CameraWatch, LEAST_GAP_NS, sample_pixels
 from yolov7_trt_ros.core.image import ENCODINGS, ImageView, PixelLayout
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import SettingError
 
 LIMITS = WatchLimits(frozen_frames=6)

@@ -15,7 +15,6 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.forms import assignment
 from yolov7_trt_ros.core.forms.assignment import assign, MOST_EXACT
-from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.tracks.track_motion import PLACE_SHARE, SPEED_SHARE, STEP_S, TrackMotion
 from yolov7_trt_ros.core.tracks.tracking import (
     Moment,
@@ -24,6 +23,7 @@ from yolov7_trt_ros.core.tracks.tracking import (
     TrackOptions,
     TrackSet,
 )
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.testing import make_detections
 

@@ -12,7 +12,7 @@ from seam_camera import Camera, TOPIC
 from std_srvs.srv import Trigger
 from vision_msgs.msg import LabelInfo, VisionInfo
 
-from yolov7_trt_ros.core.stamps import stamp_to_ns
+from yolov7_trt_ros.core.units import stamp_to_ns
 from yolov7_trt_ros.errors import BuildError, InferenceError, ModelLayoutError
 from yolov7_trt_ros.testing import fake_spec, FakeDetector, make_detections
 

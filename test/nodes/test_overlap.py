@@ -9,11 +9,10 @@ import pytest
 from test_worker import Bench, FOUND
 
 from yolov7_trt_ros.core.detector import FrameTimings, PipelinedDetector
+from yolov7_trt_ros.core.units import NS_PER_MS
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 from yolov7_trt_ros.nodes.detector.worker.overlap import Overlap
 from yolov7_trt_ros.testing import FakeDetector
-
-NS_PER_MS = 10**6
 
 
 class FakePipeline(FakeDetector):

@@ -14,6 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_probe import Probe
 from sensor_msgs.msg import Image
 
+from yolov7_trt_ros.core.units import NS_PER_MS
 from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import TakenMessage
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import DirectTake, open_direct
 from yolov7_trt_ros.nodes.below_rclpy.rcl_door import RclDoor, TAKE_FAILED
@@ -22,7 +23,6 @@ from yolov7_trt_ros.nodes.images.pulled_images import PulledImages
 from yolov7_trt_ros.nodes.images.topic_plan import plan_streams, wanted_topics
 
 LONG_S = 600
-NS_PER_MS = 10**6
 
 
 class Cameras:

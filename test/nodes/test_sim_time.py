@@ -20,11 +20,11 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.cli.main import main
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.nodes.tools.image_player_node import ImagePlayerNode
 from yolov7_trt_ros.replay.bags.rosbags_adapter import COMPRESSED_TYPE, IMAGE_TYPE, load_typestore
 
-NS_PER_S = 10**9
 TOPICS = {'/front/image_raw': IMAGE_TYPE, '/rear/image_raw/compressed': COMPRESSED_TYPE}
 OUTPUTS = ('/front/detections', '/rear/detections')
 START_NS = 1_600_000_000 * NS_PER_S  # years ago, so that no other clock is taken for it

@@ -17,7 +17,7 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.messages import serialized_image
 from yolov7_trt_ros.core.messages.serialized_image import SerializedImage
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 from yolov7_trt_ros.nodes.detector.worker.answer_watch import AnswerWatch

@@ -13,10 +13,11 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
+from yolov7_trt_ros.core.units import NS_PER_S
+
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
-NS_PER_S = 1_000_000_000
 PERIOD_NS = 33_000_000
 
 

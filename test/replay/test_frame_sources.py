@@ -7,12 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import ImageError, InputError, MissingDependencyError, SettingError
 from yolov7_trt_ros.replay.file_kinds import kind_of
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 from yolov7_trt_ros.replay.sources import open_frames
-
-NS_PER_S = 1_000_000_000
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:

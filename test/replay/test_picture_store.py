@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import ImageError, InputError
 from yolov7_trt_ros.replay.picture_store import PictureStore
-
-NS_PER_S = 1_000_000_000
 
 
 def grey(level: int) -> np.ndarray:

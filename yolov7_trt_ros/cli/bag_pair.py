@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import output
-from yolov7_trt_ros.core.stamps import in_seconds
+from yolov7_trt_ros.core.units import in_seconds
 from yolov7_trt_ros.errors import BagError, InputError
 
 if TYPE_CHECKING:

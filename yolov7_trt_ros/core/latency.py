@@ -7,9 +7,8 @@ import dataclasses
 
 import numpy as np
 
+from yolov7_trt_ros.core.units import NS_PER_MS
 from yolov7_trt_ros.records import with_key
-
-NS_PER_MS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 
 from yolov7_trt_ros.core.image import check_size, DEFAULT_MAX_DECODED_PIXELS, ImageView
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 
-NS_PER_MS = 1_000_000
 _DEFAULT_FPS = 30.0
 # Containers state the number of frames roughly; a video that ends before this share is cut off.
 _COMPLETE_SHARE = 0.9

@@ -8,7 +8,7 @@ import dataclasses
 import statistics
 from typing import NamedTuple
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 
 SPARK_S = 30
 RATE_WINDOW_S = 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 import itertools
 
-from yolov7_trt_ros.core.latency import NS_PER_MS
 from yolov7_trt_ros.core.looks.crops import Crop
+from yolov7_trt_ros.core.units import NS_PER_MS
 
 _NEWEST = 0.2
 """Share of the newest crops in the running mean."""

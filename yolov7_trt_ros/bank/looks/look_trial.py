@@ -15,10 +15,9 @@ from yolov7_trt_ros.bank.looks.in_parts import detect_in_parts
 from yolov7_trt_ros.bank.looks.second_look import look_twice
 from yolov7_trt_ros.core.detector import Detector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.latency import NS_PER_MS
 from yolov7_trt_ros.core.looks.crops import Crop, cut
 from yolov7_trt_ros.core.looks.look_options import LookOptions, ON
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 
 TRIED_WH = (1280, 720)
 """Size of the image that is looked at: what cameras of robots send."""

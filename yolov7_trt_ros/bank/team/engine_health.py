@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 
 FIRST_PAUSE_NS = 10 * NS_PER_S
 LONGEST_PAUSE_NS = 600 * NS_PER_S

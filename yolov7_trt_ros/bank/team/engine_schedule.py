@@ -17,8 +17,7 @@ import enum
 from yolov7_trt_ros.bank.team.engine_health import EngineHealth, pause_ns
 from yolov7_trt_ros.bank.team.engine_times import EngineTimes
 from yolov7_trt_ros.bank.team.latency_trial import LatencyTrial
-from yolov7_trt_ros.core.latency import NS_PER_MS
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 
 FIRST = 0
 """The engine that all others are measured by."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable
 
-from yolov7_trt_ros.core.latency import NS_PER_MS
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 
 LEAST_ALONE = 100
 _ALONE, _TOGETHER = 200, 500

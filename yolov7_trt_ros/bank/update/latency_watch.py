@@ -7,6 +7,8 @@ from collections.abc import Hashable
 
 import numpy as np
 
+from yolov7_trt_ros.core.units import NS_PER_MS
+
 _SAMPLES = 200
 _LEAST_SAMPLES = 20
 _MOST_KINDS = 32
@@ -59,8 +61,9 @@ class LatencyWatch:
         if self._slow.count(True) < _SLOW:
             return ''
         return (
-            f'{_SLOW} of its last {len(self._slow)} frames took over {limit_ns / 1e6:.1f} ms, '
-            'which is update_max_latency_ratio times what the former model took'
+            f'{_SLOW} of its last {len(self._slow)} frames took over '
+            f'{limit_ns / NS_PER_MS:.1f} ms, which is '
+            'update_max_latency_ratio times what the former model took'
         )
 
     def forget(self) -> None:

@@ -13,7 +13,7 @@ import enum
 
 from yolov7_trt_ros.bank.update.latency_watch import LatencyWatch
 from yolov7_trt_ros.bank.update.shadow_tally import FrameComparison, ShadowTally
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import SettingError
 
 SHADOW, IMMEDIATE, OFF = 'shadow', 'immediate', 'off'

@@ -14,6 +14,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.atomic_file import naming
 from yolov7_trt_ros.cli.output import format_table
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
 from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
@@ -28,7 +29,6 @@ TIME_COLUMN = 'time (s)'
 WALL_COLUMN = 'unix time (s)'
 """As the stamps of a bag and of ROS messages: seconds since 1970."""
 
-_NS_PER_S = 1e9
 _ROUNDING_S = 1e-6  # three times 0.1 s is not 0.3 s
 _CLEAR = '\x1b[H\x1b[2J'
 _PANELS = (('W', 'power (W)'), ('C', 'temperature (C)'), ('MHz', 'clock (MHz)'), ('%', 'load (%)'))
@@ -169,12 +169,12 @@ def write_csv(path: Path, recorded: Iterable[BoardSample]) -> Recorded:
                 file.flush()
                 energy.add(sample)
                 rows, last_ns = rows + 1, sample.time_ns
-    return Recorded(rows, (last_ns - first.time_ns) / _NS_PER_S, energy.mean_w)
+    return Recorded(rows, (last_ns - first.time_ns) / NS_PER_S, energy.mean_w)
 
 
 def _csv_row(sample: BoardSample, first_ns: int) -> dict[str, str]:
     row = {name: f'{value:.3f}' for name, value in sample_columns(sample).items()}
-    seconds = (sample.time_ns - first_ns) / _NS_PER_S
+    seconds = (sample.time_ns - first_ns) / NS_PER_S
     return {
         TIME_COLUMN: f'{seconds:.3f}', WALL_COLUMN: f'{wall_clock_s(sample):.3f}', **row,
         'alarms': '; '.join((*sample.alarms, *sample.warnings)),
@@ -184,7 +184,7 @@ def _csv_row(sample: BoardSample, first_ns: int) -> dict[str, str]:
 def wall_clock_s(sample: BoardSample) -> float:
     """Return when a sample was taken, by the wall clock as it is set now."""
     age_ns = time.monotonic_ns() - sample.time_ns
-    return (time.time_ns() - age_ns) / _NS_PER_S
+    return (time.time_ns() - age_ns) / NS_PER_S
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:

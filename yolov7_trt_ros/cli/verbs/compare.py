@@ -38,7 +38,7 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
 )
 from yolov7_trt_ros.cli.fleet.result import PAGE_FILE
 from yolov7_trt_ros.core.plain_text import printable
-from yolov7_trt_ros.core.stamps import in_seconds
+from yolov7_trt_ros.core.units import in_seconds
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
 

@@ -10,6 +10,7 @@ import shutil
 from typing import Any, Protocol, TYPE_CHECKING
 
 from yolov7_trt_ros.cli.work.own_mark import mark_mp4, marked_jpeg, marked_png
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class VideoWriter:
         """Return how often a frame is written: more than once after a gap of a stream."""
         if not self._live:
             return 1
-        due = round(frame.stamp_ns / 1e9 * self._fps) + 1 - self._frames
+        due = round(frame.stamp_ns / NS_PER_S * self._fps) + 1 - self._frames
         return max(1, min(due, round(_LONGEST_GAP_S * self._fps)))
 
     def __enter__(self) -> VideoWriter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from yolov7_trt_ros.core.cameras.state import WatchLimits
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 
 _BACK_SHOWN_NS = 5 * NS_PER_S
 _FIRST_WINDOWS = 5
@@ -86,7 +86,7 @@ class CameraStamps:
         if self._unset:
             facts['behind the clock (ms)'] = 'unknown: stamps are 0'
         elif self._offset_ns is not None:
-            facts['behind the clock (ms)'] = f'{self._offset_ns / 1e6:.1f}'
+            facts['behind the clock (ms)'] = f'{self._offset_ns / NS_PER_MS:.1f}'
         return facts
 
 

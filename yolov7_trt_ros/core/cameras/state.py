@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import SettingError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from yolov7_trt_ros.core.cameras.stamps import CameraStamps
 from yolov7_trt_ros.core.cameras.state import CameraState, Verdict, WatchLimits
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 
 _ROWS, _COLUMNS = 12, 16
 _BLACK, _WHITE = bytes(range(17)), bytes(range(250, 256))

@@ -13,7 +13,7 @@ import dataclasses
 import struct
 
 from yolov7_trt_ros.core.stable_memory import StableMemory
-from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
+from yolov7_trt_ros.core.units import NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.errors import ImageError
 
 _BYTE_ORDERS = {0: '>', 1: '<'}

@@ -16,8 +16,8 @@ from yolov7_trt_ros.core.decode import thresholds_of
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.forms.assignment import assign, Indices
-from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.tracks.track_motion import TrackMotion
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import SettingError
 
 OFF, IOU, BYTETRACK = 'off', 'iou', 'bytetrack'

@@ -19,6 +19,7 @@ import statistics
 from typing import NamedTuple
 
 from yolov7_trt_ros.atomic_file import atomic_write
+from yolov7_trt_ros.core.units import MS_PER_S
 from yolov7_trt_ros.engine.plan.owner import MEMORY_CHOICE, read_own_file
 from yolov7_trt_ros.errors import ModelFormatError, UntrustedPlanError
 from yolov7_trt_ros.records import from_record
@@ -29,7 +30,6 @@ ROUNDS_WON = 0.8
 """In how many rounds, as a share."""
 _FORMAT = 2
 _MOST_BYTES = 1 << 14
-_MS_PER_S = 1e3
 _KEPT = ', as measured at an earlier start'
 
 
@@ -83,7 +83,7 @@ def decide(usual: str, samples: Mapping[str, Sequence[UploadSample]]) -> MemoryC
 
     """
     medians_ms = {
-        name: round(statistics.median(each.whole_s for each in taken) * _MS_PER_S, 4)
+        name: round(statistics.median(each.whole_s for each in taken) * MS_PER_S, 4)
         for name, taken in samples.items()
     }
     ratios = {

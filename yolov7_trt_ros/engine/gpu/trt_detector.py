@@ -25,6 +25,7 @@ from yolov7_trt_ros.core.image import ImageView, PixelLayout
 from yolov7_trt_ros.core.letterbox import Letterbox
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.core.stable_memory import StableMemory
+from yolov7_trt_ros.core.units import MS_PER_S, NS_PER_MS
 from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, LOST_CURE
 from yolov7_trt_ros.engine.device.kernels import Kernels
 from yolov7_trt_ros.engine.device.memory import DeviceBuffer
@@ -52,8 +53,6 @@ _MEASURED_ROUNDS = 24
 _WARM_UP_ROUNDS = 4
 _LEAST_BAYER = 3
 _NETWORK_WARM_UP = 3
-_NS_PER_MS = 1e6
-_MS_PER_S = 1e3
 
 
 @dataclasses.dataclass(eq=False)
@@ -379,7 +378,7 @@ class TrtDetector:
 
             try:
                 times = event_times_ms(network, self._stream, repeats, _NETWORK_WARM_UP)
-                return [round(time_ms * _NS_PER_MS) for time_ms in times]
+                return [round(time_ms * NS_PER_MS) for time_ms in times]
             finally:
                 self._stream.synchronize()
                 del kept  # the GPU has read them
@@ -491,7 +490,7 @@ class TrtDetector:
             ended.record(self._stream)
             self._stream.synchronize()
             whole_s = time.perf_counter() - start
-            return UploadSample(whole_s, ended.time_since(begun) / _MS_PER_S)
+            return UploadSample(whole_s, ended.time_since(begun) / MS_PER_S)
 
         return upload
 

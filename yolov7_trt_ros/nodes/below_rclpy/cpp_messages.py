@@ -17,7 +17,7 @@ import weakref
 
 from yolov7_trt_ros.core.messages.serialized_image import MessageHeader, PackedImage, RawImage
 from yolov7_trt_ros.core.stable_memory import StableMemory
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import ReceiveError
 from yolov7_trt_ros.nodes.below_rclpy.message_layout import MessageLayout, read_layout
 from yolov7_trt_ros.nodes.below_rclpy.rcl_door import find_function, open_library

@@ -15,7 +15,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.core.messages.serialized_image import PackedImage, RawImage
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import ReceiveError
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import (

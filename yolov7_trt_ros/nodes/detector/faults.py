@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import DeviceLostError, Yolov7TrtError
 from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
 from yolov7_trt_ros.nodes.echo import describe_error, echo

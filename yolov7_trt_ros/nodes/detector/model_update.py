@@ -17,7 +17,7 @@ from yolov7_trt_ros.bank.update.update_machine import ModelId, Phase, UpdateLimi
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, PipelinedDetector
 from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.engine.model_files import ModelFile
 from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError

@@ -12,7 +12,7 @@ import time
 
 from yolov7_trt_ros.bank.update.background import THREAD_NAME
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.engine.build_process import build_apart
 from yolov7_trt_ros.engine.model_files import ModelFile
 from yolov7_trt_ros.engine.open import build_needed_plan, open_detector

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Generic, TypeVar
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 
 T = TypeVar('T')
 

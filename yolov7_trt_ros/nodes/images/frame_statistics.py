@@ -8,7 +8,7 @@ import dataclasses
 import threading
 
 from yolov7_trt_ros.core.latency import percentiles_ms
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 
 _WINDOW = 512
 STAGES = ('transport', 'wait', 'preprocess', 'infer', 'postprocess', 'publish', 'stamp_to_publish')

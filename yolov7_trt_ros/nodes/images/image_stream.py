@@ -18,7 +18,7 @@ from yolov7_trt_ros.core.cameras.state import WatchLimits
 from yolov7_trt_ros.core.cameras.watch import CameraWatch
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.messages.serialized_image import PackedImage, RawImage
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.images.annotations import ANNOTATIONS, load_messages
 from yolov7_trt_ros.nodes.images.deaf_subscription import RenewalPauses

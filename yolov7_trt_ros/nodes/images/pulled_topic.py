@@ -9,7 +9,7 @@ from typing import Any
 from rclpy.exceptions import InvalidHandle
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import ReceiveError
 from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import (
     ImageMessage,

@@ -9,8 +9,8 @@ from typing import Any
 from rclpy.exceptions import NameValidationException
 from rclpy.lifecycle import LifecycleNode
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
 from yolov7_trt_ros.core.topics import matching_topics
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes import qos

@@ -8,7 +8,7 @@ import itertools
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from yolov7_trt_ros.core.cameras.state import CameraState, Verdict
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.nodes.diagnostics import make_status, TELL_PERIOD_S
 from yolov7_trt_ros.nodes.images.frame_statistics import Counts

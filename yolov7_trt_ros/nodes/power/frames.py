@@ -6,7 +6,7 @@ import collections
 import statistics
 import threading
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 from yolov7_trt_ros.power.governor.inputs import FrameWindow
 from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
@@ -14,7 +14,6 @@ from yolov7_trt_ros.power.telemetry.sample import BoardSample
 WINDOW_S = 10.0
 """Over what time joules a frame are taken: the power of a Jetson is averaged over 0.4 s."""
 
-_NS_PER_MS = 1e6
 _LATEST_MS = 60_000.0
 _MOST_KEPT = 10_000
 
@@ -91,7 +90,7 @@ class FrameLog:
 
     def add(self, stamp_ns: int, now_ns: int, topic: str = '') -> None:
         """Count a frame; a stamp of 0, in the future or over a minute old gives no latency."""
-        latency_ms = (now_ns - stamp_ns) / _NS_PER_MS
+        latency_ms = (now_ns - stamp_ns) / NS_PER_MS
         with self._lock:
             self._count += 1
             if stamp_ns and 0 <= latency_ms < _LATEST_MS:

@@ -32,6 +32,7 @@ from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.messages.serialized_image import read_stamp_ns
+from yolov7_trt_ros.core.units import MS_PER_S
 from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.echo import echo
@@ -86,7 +87,6 @@ WATCH_PERIOD_S = 5.0
 _BUSY_S = 1.0
 _STOP_S = 2.0
 _AT_ONCE_S = 5.0
-_MS_PER_S = 1000
 _FLOATS = ('power_w', 'gpu_load', 'temperature_c', 'joules_per_frame')
 
 
@@ -232,7 +232,7 @@ class PowerNode(SteadyParameters):
         source = find_source(
             self._host.root, self._host.runner, environment=self._host.environment,
             nvml=self._host.nvml,
-            interval_ms=max(100, round(_MS_PER_S / self._settings.sample_rate_hz)),
+            interval_ms=max(100, round(MS_PER_S / self._settings.sample_rate_hz)),
         )
         self.get_logger().info(f'telemetry from: {source.name}')
         return source

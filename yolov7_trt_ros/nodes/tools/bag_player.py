@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.replay.bags.bag_reader import BagReader

@@ -15,7 +15,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.messages.image_message import view_message
 from yolov7_trt_ros.core.messages.serialized_image import read_compressed_image, read_image
 from yolov7_trt_ros.core.overlay import annotated_copy
-from yolov7_trt_ros.core.stamps import stamp_to_ns
+from yolov7_trt_ros.core.units import stamp_to_ns
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.replay.bags.bag_detections import detections_of
 from yolov7_trt_ros.report.video_file import open_video

@@ -26,7 +26,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
-from yolov7_trt_ros.core.stamps import NS_PER_S, stamp_to_ns
+from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S, stamp_to_ns
 from yolov7_trt_ros.nodes.diagnostics import tell_failures
 from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.parameter_spec import (
@@ -54,7 +54,6 @@ _HARDWARE_ID = 'yolov7_trt_ros'
 _DETECTIONS, _FLOAT = 'vision_msgs/msg/Detection2DArray', 'std_msgs/msg/Float32'
 _LONGEST_LATENCY_NS = 60 * NS_PER_S
 _QOS = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
-_NS_PER_MS = 1_000_000
 _STYLES = {'title': 'bold', 'head': 'cyan', 'plain': '', 'warn': 'yellow', 'error': 'bold red'}
 _PLAIN_WIDTH = 160
 _CLEAR = '\x1b[H\x1b[2J'
@@ -180,7 +179,7 @@ class TopNode(SteadyParameters):
         latency_ns = self.get_clock().now().nanoseconds - stamp_ns
         if stamp_ns == 0 or not 0 <= latency_ns <= _LONGEST_LATENCY_NS:
             return None
-        return float(latency_ns / _NS_PER_MS)
+        return float(latency_ns / NS_PER_MS)
 
     def _hear(self) -> None:
         if self._heard_s is None:

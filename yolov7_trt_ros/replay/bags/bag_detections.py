@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.stamps import stamp_to_ns
+from yolov7_trt_ros.core.units import stamp_to_ns
 from yolov7_trt_ros.errors import BagError
 from yolov7_trt_ros.replay.bags.bag_parts import OpenBag
 from yolov7_trt_ros.replay.bags.detection_message import DETECTIONS_TYPE

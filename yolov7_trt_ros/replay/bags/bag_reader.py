@@ -9,7 +9,7 @@ from typing import Any
 
 from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS
 from yolov7_trt_ros.core.messages.image_message import view_message
-from yolov7_trt_ros.core.stamps import is_proper_stamp, stamp_to_ns
+from yolov7_trt_ros.core.units import is_proper_stamp, stamp_to_ns
 from yolov7_trt_ros.errors import BagError, ImageError
 from yolov7_trt_ros.replay.bags.bag_parts import OpenBag
 from yolov7_trt_ros.replay.bags.depth_topics import find_depth

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from yolov7_trt_ros.core.detections import class_name, Detections, track_text
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore
 
 DETECTIONS_TYPE = 'vision_msgs/msg/Detection2DArray'

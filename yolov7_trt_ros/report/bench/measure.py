@@ -16,13 +16,13 @@ from typing import Protocol, TypeVar
 from yolov7_trt_ros.core.detector import Detector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.latency import percentiles_ms
+from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.report.bench.row import BatchResult, Energy, Speed
 
 T = TypeVar('T')
 
 HOST_CLOCK = 'host clock'
-NS_PER_S = 1_000_000_000
 LEAST_RUNS = 10
 WARM_UP_RUNS = 5
 LATENCY_SETTINGS = DetectSettings()

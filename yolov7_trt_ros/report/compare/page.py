@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 
-from yolov7_trt_ros.core.stamps import in_seconds
+from yolov7_trt_ros.core.units import in_seconds
 from yolov7_trt_ros.report.compare.detection_compare import CompareSettings
 from yolov7_trt_ros.report.compare.detection_match import match_detections
 from yolov7_trt_ros.report.compare.frame_drawing import draw_pair, FrameBoxes, SmallPicture, STYLE

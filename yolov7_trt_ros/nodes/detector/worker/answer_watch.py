@@ -6,7 +6,7 @@ from collections.abc import Callable
 import time
 
 from yolov7_trt_ros.bank.team.engine_schedule import hang_limit_ns
-from yolov7_trt_ros.core.stamps import NS_PER_S
+from yolov7_trt_ros.core.units import NS_PER_S
 
 
 class AnswerWatch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yolov7_trt_ros.core.latency import NS_PER_MS
+from yolov7_trt_ros.core.units import NS_PER_MS
 
 _NEWEST = 0.1
 """Share of the newest frame in the running means."""

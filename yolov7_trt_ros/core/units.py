@@ -1,10 +1,12 @@
-"""Header stamps as nanoseconds."""
+"""Factors between units of time, and header stamps as nanoseconds."""
 
 from __future__ import annotations
 
 from typing import Any
 
 NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+MS_PER_S = 1_000
 
 
 def stamp_to_ns(stamp: Any) -> int:
