@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 import dataclasses
 
-MW_PER_W = 1000.0
-
 
 @dataclasses.dataclass(frozen=True)
 class RailPower:

@@ -16,11 +16,11 @@ from yolov7_trt_ros.atomic_file import naming
 from yolov7_trt_ros.cli.output import format_table
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
-from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
 from yolov7_trt_ros.power.telemetry.memory import BoardMemory
 from yolov7_trt_ros.power.telemetry.sample import BoardSample, TelemetrySource
 from yolov7_trt_ros.power.telemetry.source import find_source
+from yolov7_trt_ros.power.units import MW_PER_W
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.power.machine import PowerHost

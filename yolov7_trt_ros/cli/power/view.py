@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 
 from yolov7_trt_ros.core.plain_text import printable
-from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
+from yolov7_trt_ros.power.units import MW_PER_W
 from yolov7_trt_ros.report.top_view import BLOCKS, sparkline
 
 HISTORY = 240

@@ -11,8 +11,8 @@ from yolov7_trt_ros.power.governor.governor import decide
 from yolov7_trt_ros.power.governor.inputs import FrameWindow, Limits, Readings
 from yolov7_trt_ros.power.governor.state import GovernorState
 from yolov7_trt_ros.power.governor.table import ClockState
-from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
+from yolov7_trt_ros.power.units import MW_PER_W
 
 _FRAME_STEP_S = 0.05
 """Frames lead to a decision at most this often."""

@@ -8,8 +8,8 @@ import dataclasses
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from yolov7_trt_ros.nodes.diagnostics import make_status
-from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
+from yolov7_trt_ros.power.units import MW_PER_W
 
 
 @dataclasses.dataclass(frozen=True)

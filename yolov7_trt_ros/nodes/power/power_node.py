@@ -68,9 +68,9 @@ from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
 from yolov7_trt_ros.power.machine import PowerHost, this_host
 from yolov7_trt_ros.power.nvml.gpu import NvmlGpu
 from yolov7_trt_ros.power.nvml.gpu_journal import GpuJournal
-from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.telemetry.sample import BoardSample, TelemetrySource
 from yolov7_trt_ros.power.telemetry.source import find_source
+from yolov7_trt_ros.power.units import MW_PER_W
 
 NAME = 'power_manager'
 THREADS = 2

@@ -11,9 +11,9 @@ from yolov7_trt_ros.power.governor.inputs import FrameWindow, Limits, Readings
 from yolov7_trt_ros.power.governor.state import Backoff, GovernorState, PreviousPower, Workload
 from yolov7_trt_ros.power.governor.table import ClockState
 from yolov7_trt_ros.power.governor.tuning import TUNING
+from yolov7_trt_ros.power.units import MS_PER_S
 
 NEIGHBOURHOOD = 2 * TUNING.neighbours + 1
-_MS_PER_S = 1e3
 _LEAST_MS = 1e-3
 
 
@@ -72,7 +72,7 @@ def usable_shares(
     held_s = readings.time_s - state.since_s - TUNING.settle_s
     found = []
     for source, latency_ms in frames.by_source:
-        if min(latency_ms / _MS_PER_S, TUNING.stale_s) <= held_s:
+        if min(latency_ms / MS_PER_S, TUNING.stale_s) <= held_s:
             deadline_ms = limits.deadlines_ms.get(source, limits.deadline_ms)
             allowed_ms = min(deadline_ms, frames.period_ms or math.inf)
             found.append((source, max(latency_ms, _LEAST_MS) / allowed_ms))

@@ -7,8 +7,8 @@ from dataclasses import replace
 from yolov7_trt_ros.power.governor.inputs import FrameWindow, Readings
 from yolov7_trt_ros.power.governor.state import GovernorState, OtherLoad
 from yolov7_trt_ros.power.governor.tuning import TUNING
+from yolov7_trt_ros.power.units import MS_PER_S
 
-_MS_PER_S = 1e3
 _FULL = 0.9
 
 
@@ -21,7 +21,7 @@ def update_other_load(
     Latencies hold the way of the image and waiting too, so they explain rather too much.
 
     """
-    busy_s = state.other_load.busy_s + sum(frames.latencies_ms) / _MS_PER_S
+    busy_s = state.other_load.busy_s + sum(frames.latencies_ms) / MS_PER_S
     is_unknown = state.other_load.is_unknown or frames.unknown > 0
     others = replace(state.other_load, busy_s=busy_s, is_unknown=is_unknown)
     if not readings.is_new:

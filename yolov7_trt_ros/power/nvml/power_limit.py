@@ -14,7 +14,7 @@ import math
 from yolov7_trt_ros.errors import PowerCommandError
 from yolov7_trt_ros.power.changes.records import GpuRecord
 from yolov7_trt_ros.power.nvml.limits import NvmlChanges
-from yolov7_trt_ros.power.rails import MW_PER_W
+from yolov7_trt_ros.power.units import MW_PER_W
 
 
 class PowerLimit:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from yolov7_trt_ros.power.rails import MW_PER_W
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
+from yolov7_trt_ros.power.units import MW_PER_W, NS_PER_S
 
-NS_PER_S = 1_000_000_000
 MAX_GAP_S = 10.0
 """Between samples further apart than this, power is not known well enough to integrate it."""
 

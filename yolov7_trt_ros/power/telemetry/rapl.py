@@ -13,9 +13,10 @@ import dataclasses
 import time
 
 from yolov7_trt_ros.errors import PowerError, PowerPermissionError
-from yolov7_trt_ros.power.rails import MW_PER_W, RailPower
+from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.sysfs import SysfsTree
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
+from yolov7_trt_ros.power.units import MW_PER_W, NS_PER_S
 
 HOW_TO_GRANT = (
     'RAPL counts the energy of the processor for root only. To let everybody on this machine read '
@@ -23,7 +24,6 @@ HOW_TO_GRANT = (
 )
 
 _ZONES = ('/sys/class/powercap/intel-rapl:*', '/sys/class/powercap/intel-rapl-mmio:*')
-_NS_PER_S = 1e9
 _UJ_PER_J = 1e6
 _SHORTEST_NS = 2_000_000
 """The counters move about once a millisecond: over less than two, power is a lottery."""
@@ -106,14 +106,14 @@ class _Counter:
             step_uj += self.zone.range_uj
         if step_uj >= 0:
             self.sum_uj += step_uj
-            seconds = (time_ns - self.last_ns) / _NS_PER_S
+            seconds = (time_ns - self.last_ns) / NS_PER_S
             self.current_mw = step_uj / _UJ_PER_J / seconds * MW_PER_W
         self.last_ns, self.last_uj = time_ns, energy_uj
 
     def power(self) -> RailPower | None:
         if self.current_mw is None:
             return None
-        seconds = (self.last_ns - self.opened_ns) / _NS_PER_S
+        seconds = (self.last_ns - self.opened_ns) / NS_PER_S
         return RailPower(self.current_mw, self.sum_uj / _UJ_PER_J / seconds * MW_PER_W)
 
 

@@ -16,6 +16,7 @@ from yolov7_trt_ros.power.telemetry.rail_totals import RailTotals
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 from yolov7_trt_ros.power.telemetry.tegrastats import parse_line
 from yolov7_trt_ros.power.telemetry.tegrastats_values import TegrastatsSample, UnitUse
+from yolov7_trt_ros.power.units import MS_PER_S
 
 INTERVAL_MS = 500
 """The rails are averages over about 430 ms: faster only repeats them."""
@@ -26,7 +27,6 @@ RESTART_S = 5.0
 
 _END_GRACE_S = 2.0
 _MISSED_LINES = 5
-_MS_PER_S = 1e3
 _LONGEST_EXCERPT = 200
 
 NO_RAILS = (
@@ -139,7 +139,7 @@ class TegrastatsSource:
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._command = (*command, '--interval', str(interval_ms))
-        self._interval_s = interval_ms / _MS_PER_S
+        self._interval_s = interval_ms / MS_PER_S
         self._environment = dict(environment or {})
         self._first_line_s = first_line_s
         self._clock_ns = clock_ns
