@@ -282,10 +282,10 @@ def test_detect_interrupted(tmp_path: Path, many: Path) -> None:
 
 
 def test_the_verb_says_it_unless_the_work_did(capsys: pytest.CaptureFixture[str]) -> None:
-    from yolov7_trt_ros.cli.interruption import told
+    from yolov7_trt_ros.cli.interruption import explain
 
     for raised, printed in ((KeyboardInterrupt(), 'x'), (KeyboardInterrupt('y'), 'y')):
-        with pytest.raises(KeyboardInterrupt, match=printed), told(lambda: 'x'):
+        with pytest.raises(KeyboardInterrupt, match=printed), explain(lambda: 'x'):
             raise raised
 
 

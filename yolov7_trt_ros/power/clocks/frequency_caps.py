@@ -219,7 +219,7 @@ class FrequencyCaps:
             yield
 
     def commands(self) -> list[tuple[str, ...]]:
-        """Return the commands that sudo has to allow: write the limits of the GPU and each core."""
+        """Return the commands that sudo has to allow: write the limits of GPU and cores."""
         gpu = find_gpu_clock(self._tree)
         folders = self._tree.find('/sys/devices/system/cpu/cpu[0-9]*')
         clocks = [] if gpu is None else [gpu]
