@@ -33,9 +33,9 @@ import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
-from soak_cameras import JPEG, make_messages
-from soak_detector import Detector, Meter, stamp_ns, Stuck
-from soak_ledger import Ledger, OUTCOMES
+from soak_parts.cameras import JPEG, make_messages
+from soak_parts.detector import Detector, Meter, stamp_ns, Stuck
+from soak_parts.ledger import Ledger, OUTCOMES
 
 SIZE_WH = (160, 120)
 TOPICS = {'/hostile/raw': Image, '/hostile/jpeg/compressed': CompressedImage}

@@ -4,13 +4,14 @@ Run the detector node under load and faults, and check that it stays exact and d
     python benchmarks/soak.py --minutes 30 --cameras 4 --rate 5 --seed 1
 
 The node is a process of its own; cameras of different sizes and encodings send from here. Faults
-come in rounds (soak_faults.py: every kind once a round, order and details drawn from the seed).
-Checked all along: detections come for images that were sent, for none twice; services answer in
-time, and after each fault every camera is served again in time. Checked at quiet moments (cameras
-paused, all processed), per topic and exactly: received = processed + failed + dropped + skipped,
-processed = detections heard here, failed = corrupt images that reached the node. At the end: the
-sums over all lifecycle periods, and no growth of memory, threads and file descriptors (medians of
-the first and the last third; tolerances in soak_ledger.py). Exit status 1 on any violation.
+come in rounds: every kind once a round, order and details drawn from the seed
+(soak_parts/faults.py). Checked continuously: detections belong to images that were sent, none is
+published twice; services answer in time, and after each fault every camera is served again in
+time. Checked at quiet moments (cameras paused, all processed), per topic and exactly: received =
+processed + failed + dropped + skipped, processed = detections heard here, failed = corrupt images
+that reached the node. At the end: the sums over all lifecycle periods, and no growth of memory,
+threads and file descriptors (medians of the first and the last third; tolerances in
+soak_parts/ledger.py). Exit status 1 on any violation.
 
 """
 
@@ -19,255 +20,67 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 import faulthandler
-import os
 from pathlib import Path
 import random
 import sys
 import tempfile
 import time
-from typing import Any
 
 from measured_on import save
-from soak_cameras import Camera, ENCODINGS, Mode, SIZES_WH
-from soak_detector import Detector, Meter, PATIENCE_S, Stuck
-from soak_faults import draw_round, FAULTS
-from soak_ledger import Counters, Ledger, OUTCOMES
-from soak_report import report, show
+from soak_parts.detector import Stuck
+from soak_parts.faults import draw_round, FAULTS
+from soak_parts.report import report, show
+from soak_parts.soaked_node import isolate, MODEL_S, Soak
 
-from yolov7_trt_ros.core.topics import detections_topics
 from yolov7_trt_ros.engine.options import BACKENDS
 from yolov7_trt_ros.nodes.process import process_setup
 
-MODEL_S = 900.0  # a TensorRT plan may have to be built
-IN_TRANSIT_S = 0.3
-METER_S = 1.0
 ROUND_S = 1800.0  # at most, else something hangs
 MOST_VIOLATIONS = 50
-MODES = tuple(Mode(each, reliable=False) for each in ENCODINGS)
 
 
-class Soak:
-    """The detector, its cameras, and what the faults need of them."""
+def run(soak: Soak, seconds: float, seed: int, *, rounds: int = 0) -> None:
+    """Make faults for a time, or a number of rounds; Stuck or not, take everything down."""
+    try:
+        soak.start_cameras()
+        _run_rounds(soak, soak.started + seconds, seed, rounds)
+        soak.pause(True)
+        soak.ledger.end_period(soak.detector.counters(), soak.detector.removed())
+        soak.ledger.violations += soak.ledger.check_totals()
+    except Stuck as exc:
+        soak.ledger.violations.append(f'stuck: {exc}')
+    finally:
+        soak.stop_cameras()
+        soak.ledger.violations += soak.detector.stop()
 
-    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
-        self.folder, self.ledger = folder, Ledger()
-        self.cameras: list[Camera] = []
-        self.guest_topic = '/soak/guest/image_raw'
-        self._guests: list[Camera] = []
-        self.recordings, self.quiet_checks, self.slowest_recovery_s = 0, 0, 0.0
-        self._rate_hz, self.model = args.rate, args.model
-        self.events: list[dict[str, Any]] = []
-        self.series: list[dict[str, float]] = []
-        self._metered = self.started = time.monotonic()
-        topics = [f'/soak/cam{index}/image_raw' for index in range(args.cameras)]
-        topics[-1] += '/compressed'
-        self.pattern = f'/soak/*/image_raw,{topics[-1]}'
-        self.outputs = dict(zip(topics, detections_topics(topics), strict=True))
-        self.detector = Detector(
-            folder,
-            {'autostart': True, 'image_topics': ','.join(topics), 'network_size': 160,
-             'threads': 1, 'model_folders': folder / 'models', 'backend': args.backend,
-             'model': args.model},
-            self.ledger, self._idle,
-        )
-        self.meter = Meter(self.detector.process.pid)
 
-    # ---- the cameras
-
-    def start_cameras(self) -> None:
-        """Listen to all detections, then bring up the cameras."""
-        for index, (topic, output) in enumerate(self.outputs.items()):
-            self.detector.listen(topic, output, overlay=index == 0)
-            self.ledger.begin(topic)
-        self.detector.listen(
-            self.guest_topic, detections_topics([self.guest_topic])[0], overlay=False
-        )
-        self.detector.wait_until_up(MODEL_S)
-        self._on_cpu = self.detector.values()['backend'].startswith('ONNX')
-        for index, topic in enumerate(self.outputs):
-            last = index == len(self.outputs) - 1
-            mode = MODES[-1] if last else MODES[index % (len(MODES) - 1)]
-            size_wh = SIZES_WH[index % len(SIZES_WH)]
-            self.cameras.append(self._camera(f'camera{index}', topic, size_wh, mode))
-        self.await_detections()
-        self.series.clear()  # of a process that was starting
-
-    def add_guest(self, size_wh: tuple[int, int], mode: Mode) -> Camera:
-        """Bring up one more camera."""
-        self._guests.append(self._camera('guest', self.guest_topic, size_wh, mode))
-        return self._guests[0]
-
-    def remove_guest(self) -> None:
-        """Take it down again."""
-        for guest in self._guests:
-            guest.stop()
-        self._guests.clear()
-
-    def stop_cameras(self) -> None:
-        """Take all cameras down."""
-        self.remove_guest()
-        for camera in self.cameras:
-            camera.stop()
-
-    def _camera(self, name: str, topic: str, size_wh: tuple[int, int], mode: Mode) -> Camera:
-        return Camera(name, topic, size_wh, mode, rate_hz=self._rate_hz, ledger=self.ledger)
-
-    def _idle(self) -> None:
-        """Do what is due while something is waited for: publish, and read the meter."""
-        for camera in (*self.cameras, *self._guests):
-            camera.publish_if_due()
-        now = time.monotonic()
-        if now - self._metered >= METER_S and self.detector.process.poll() is None:
-            self._metered = now
-            self.series.append({'at_s': round(now - self.started, 1), **self.meter.read()})
-
-    # ---- what faults do and wait for
-
-    def set_parameter(self, name: str, value: Any) -> None:
-        """Set a parameter that must be taken."""
-        reason = self.detector.set_parameter(name, value)
-        if reason or self.detector.get(name) != value:
-            self.ledger.violations.append(f'{name} {value!r} was refused or not taken: {reason}')
-
-    def set_topics(self, topics: Sequence[str], leaving: Sequence[str] = ()) -> None:
-        """Set image_topics; tells the ledger which streams end and begin."""
-        present = self.ledger.present
-        for topic in (present | set(leaving)) - set(topics):
-            self.ledger.remove(topic)
-        for topic in set(topics) - present:
-            self.ledger.begin(topic)
-        self.set_parameter('image_topics', ','.join(topics))
-
-    def change_state(self, transition: str) -> None:
-        """Make a transition that must succeed."""
-        if not self.detector.change_state(transition):
-            raise Stuck(f'{transition} failed')
-
-    def take_down(self) -> None:
-        """Account for this period, then deactivate and clean up; the cameras go on."""
-        self.check_quiet('before cleanup')
-        self._pause(True)
-        self.ledger.end_period(self.detector.counters(), self.detector.removed())
-        self.change_state('deactivate')
-        self._pause(False)
-        self.change_state('cleanup')
-
-    def bring_up(self) -> None:
-        """Configure and activate."""
-        for topic in self.outputs:
-            self.ledger.begin(topic)
-        self.change_state('configure')
-        self.change_state('activate')
-        if not self._on_cpu:
-            self.detector.wait_for_model(MODEL_S)
-
-    def await_detections(self, cameras: Sequence[Camera] = ()) -> None:
-        """Wait until each camera has had detections for an image sent from now on."""
-        since_ns, started = time.time_ns(), time.monotonic()
-        for camera in cameras or self.cameras:
-            self.detector.spin_until(
-                lambda topic=camera.topic: self.detector.last_stamp_ns.get(topic, 0) > since_ns,
-                PATIENCE_S, f'detections of {camera.topic}',
-            )
-        self.slowest_recovery_s = max(self.slowest_recovery_s, time.monotonic() - started)
-
-    def quiet_counters(self, topics: Sequence[str]) -> list[dict[str, int]]:
-        """Return the counters of topics on which nobody sends, once all is processed."""
-        def all_processed() -> bool:
-            counters = self.detector.counters()
-            return all(in_work(counters.get(topic)) == 0 for topic in topics)
-
-        self._await_statuses(all_processed)
-        return [self.detector.counters()[topic] for topic in topics]
-
-    def check_quiet(self, where: str) -> None:
-        """Pause the cameras and check that everything adds up, in a moment at least."""
-        self._pause(True)
-        wrong = ['nothing was heard']
-
-        def adds_up() -> bool:
-            wrong[:] = self.ledger.check_quiet(self.detector.counters(), self.detector.removed())
-            return not wrong
-
-        try:
-            self._await_statuses(adds_up)
-        except Stuck:
-            self.ledger.violations += [f'{where}: {each}' for each in wrong]
-        self.quiet_checks += 1
-        self._pause(False)
-
-    def _await_statuses(self, condition: Any) -> None:
-        """Wait for diagnostics, made when nothing was in transit any more, that fulfil it."""
-        self.detector.spin(IN_TRANSIT_S)
-        since_ns = time.monotonic_ns()
-        self.detector.spin_until(
-            lambda: self.detector.statuses_ns > since_ns and condition(),
-            PATIENCE_S, 'counters',
-        )
-
-    def _pause(self, paused: bool) -> None:
-        for camera in (*self.cameras, *self._guests):
-            camera.paused = paused
-
-    # ---- the whole
-
-    def run(self, seconds: float, seed: int, *, rounds: int = 0) -> None:
-        """Make faults for a time, or a number of rounds; Stuck or not, take everything down."""
-        try:
-            self.start_cameras()
-            self._run_rounds(self.started + seconds, seed, rounds)
-            self._pause(True)
-            self.ledger.end_period(self.detector.counters(), self.detector.removed())
-            self.ledger.violations += self.ledger.check_totals()
-        except Stuck as exc:
-            self.ledger.violations.append(f'stuck: {exc}')
-        finally:
-            self.stop_cameras()
-            self.ledger.violations += self.detector.stop()
-
-    def _run_rounds(self, end: float, seed: int, rounds: int) -> None:
-        """Make rounds of faults; ends with a quiet check."""
-        number, dwell = 0, not rounds
-        while number < rounds or not rounds:
-            for name, rng in draw_round(seed, number):
-                if dwell and time.monotonic() >= end:
-                    break
-                self._make_fault(name, rng)
-                if dwell:
-                    self.detector.spin(rng.uniform(0.5, 2.0))
-            number += 1
-            self.check_quiet(f'after round {number}')
+def _run_rounds(soak: Soak, end: float, seed: int, rounds: int) -> None:
+    """Make rounds of faults; ends with a quiet check."""
+    number, dwell = 0, not rounds
+    while number < rounds or not rounds:
+        for name, rng in draw_round(seed, number):
             if dwell and time.monotonic() >= end:
-                return
-
-    def _make_fault(self, name: str, rng: random.Random) -> None:
-        """Make one fault, note it, and see that every camera is served again."""
-        began = time.monotonic()
-        details = FAULTS[name](self, rng)
-        self.await_detections()
-        self.events.append({
-            'at_s': round(began - self.started, 1), 'fault': name, 'details': details,
-            'seconds': round(time.monotonic() - began, 1),
-        })
-        if len(self.ledger.violations) > MOST_VIOLATIONS:
-            raise Stuck('too many violations')
+                break
+            _make_fault(soak, name, rng)
+            if dwell:
+                soak.detector.spin(rng.uniform(0.5, 2.0))
+        number += 1
+        soak.check_quiet(f'after round {number}')
+        if dwell and time.monotonic() >= end:
+            return
 
 
-def in_work(counters: Counters | None) -> int:
-    """Return how many frames wait or are in work, by the counters."""
-    if counters is None:
-        return -1
-    return counters['received'] - sum(counters[name] for name in OUTCOMES)
-
-
-def isolate(folder: Path) -> None:
-    """Keep to a ROS domain of our own on this machine."""
-    for name in process_setup.PROFILE_VARIABLES:
-        os.environ.pop(name, None)
-    os.environ |= process_setup.large_image_environment(os.environ) | {
-        'ROS_DOMAIN_ID': str(1 + os.getpid() % 19), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-        'ROS_LOG_DIR': str(folder / 'ros_log'),
-    }
+def _make_fault(soak: Soak, name: str, rng: random.Random) -> None:
+    """Make one fault, note it, and see that every camera is served again."""
+    began = time.monotonic()
+    details = FAULTS[name](soak, rng)
+    soak.await_detections()
+    soak.events.append({
+        'at_s': round(began - soak.started, 1), 'fault': name, 'details': details,
+        'seconds': round(time.monotonic() - began, 1),
+    })
+    if len(soak.ledger.violations) > MOST_VIOLATIONS:
+        raise Stuck('too many violations')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -292,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix='soak') as folder:
         isolate(Path(folder))
         soak = Soak(args, Path(folder))
-        soak.run(args.minutes * 60, args.seed, rounds=args.rounds)
+        run(soak, args.minutes * 60, args.seed, rounds=args.rounds)
         result = report(soak)
         if result['violations']:
             log = args.output.with_suffix('.log')

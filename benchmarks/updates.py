@@ -1,19 +1,19 @@
 """
-Change the detector's model again and again while cameras send, and see that nobody notices.
+Change the detector's model repeatedly while cameras send, and check that no image is lost.
 
     python benchmarks/updates.py --updates 100 --cameras 2 --rate 30
 
-Two parts, with the embedded model and others made of it (updates_models.py), on the CPU. First
-`updates` good models, each opened, compared, served, and the former one let go; every tenth is
-rolled back. After each, nothing is changed for as long: what an update does to the gaps between
-detections, and to images that get none, is told beside that, under the same load. Then bad
-candidates of every kind, and builds that are killed in each phase (updates_node.py): each must
-leave the model that serves. At the end: received = processed + failed + dropped, every detection
-that of one image, none failed; over the good updates memory grows by less than 1 %, threads and
-file descriptors do not. Exit status 1 on any violation.
+There are two parts, on the CPU, with the embedded model and models made from it
+(updates_parts/models.py). The first changes to `updates` good models; each is opened, compared and
+served, and the former one is closed; every tenth is rolled back. After each, the same load runs
+without a change for as long, so that gaps between detections and images without detections can be
+compared. The second tries bad candidates of every kind, and builds that are killed in each phase
+(updates_parts/node.py); the serving model must stay. At the end: received = processed + failed +
+dropped, each detection belongs to one image, none failed; over the good updates memory grows by
+less than 1 %, threads and file descriptors do not. Exit status 1 on any violation.
 
-With --plan all is done on the GPU, where each good model is new, so that its plan comes from a
-refit; bad ones are left out.
+With --plan all runs on the GPU. Each good model is new then, so that its plan comes from a refit;
+bad ones are left out.
 
 """
 
@@ -37,13 +37,13 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from measured_on import save
 from photographs import load_photographs
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from soak import isolate
-from soak_cameras import Camera, FRAMES, Mode
-from soak_detector import Detector, Meter, Stuck
-from soak_ledger import judge_growth, Ledger, Tolerance, TOLERANCES
+from soak_parts.cameras import Camera, FRAMES, Mode
+from soak_parts.detector import Detector, Meter, Stuck
+from soak_parts.ledger import judge_growth, Ledger, Tolerance, TOLERANCES
+from soak_parts.soaked_node import isolate
 from std_srvs.srv import Trigger
-from updates_models import good, write_bad
-from updates_node import PHASES
+from updates_parts.models import good, write_bad
+from updates_parts.node import PHASES
 
 from yolov7_trt_ros.core.topics import detections_topics
 
@@ -59,7 +59,7 @@ METER_S = 0.5
 MOST_GROWTH = 0.01  # of the memory
 _LOG_CHARACTERS = 4000
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-STAND_IN = (sys.executable, str(Path(__file__).resolve().with_name('updates_node.py')))
+STAND_IN = (sys.executable, str(Path(__file__).resolve().parent / 'updates_parts/node.py'))
 
 
 class Watched(Detector):

@@ -18,7 +18,6 @@ import onnx
 from onnx import helper, numpy_helper, TensorProto
 import onnx_models
 
-NETWORK_WH = (96, 64)
 CLASSES = 3
 VALUES = 5 + CLASSES
 CELLS = sum(96 // s * (64 // s) for s in (8, 16, 32))

@@ -9,8 +9,6 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, TensorProto
 
-SIZE_PX = 32
-
 
 class NetworkWriter:
     """Writes nodes one after the other; each method returns the name of its output."""

@@ -83,10 +83,6 @@ class EmulatedCuda(types.ModuleType):
         """Copy in stream order."""
         stream.do(lambda: self.memcpy_htod(address, array))
 
-    def memcpy_dtoh_async(self, array: np.ndarray, address: int, stream: Stream) -> None:
-        """Copy in stream order."""
-        stream.do(lambda: ctypes.memmove(array.ctypes.data, address, array.nbytes))
-
 
 class State:
     """The device: memory in use, its limit, streams, and whether it broke."""

@@ -18,9 +18,9 @@ FINE = {'received': 4, 'processed': 2, 'failed': 1, 'dropped': 1, 'skipped': 0}
 @pytest.fixture
 def soak_ledger(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import soak_ledger
+    from soak_parts import ledger
 
-    return soak_ledger
+    return ledger
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_one_round_of_all_faults(tmp_path):
 
 def test_a_seed_draws_the_same_faults_again(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from soak_faults import draw_round, FAULTS
+    from soak_parts.faults import draw_round, FAULTS
 
     def drawn(seed: int, number: int) -> list[tuple[str, float]]:
         return [(name, rng.random()) for name, rng in draw_round(seed, number)]
@@ -158,17 +158,17 @@ def test_growth_is_that_of_the_medians_of_the_outer_thirds(soak_ledger, values, 
 
 def test_every_way_to_spoil_an_image_makes_it_useless(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import soak_cameras
+    from soak_parts import cameras
 
     from yolov7_trt_ros.core.messages.image_message import view_message
     from yolov7_trt_ros.errors import InputError
 
-    for encoding in soak_cameras.ENCODINGS:
-        jpeg = encoding == soak_cameras.JPEG
-        for kind in soak_cameras.CORRUPT_JPEG if jpeg else soak_cameras.CORRUPT_RAW:
-            message = soak_cameras.make_messages((320, 240), encoding)[0]
+    for encoding in cameras.ENCODINGS:
+        jpeg = encoding == cameras.JPEG
+        for kind in cameras.CORRUPT_JPEG if jpeg else cameras.CORRUPT_RAW:
+            message = cameras.make_messages((320, 240), encoding)[0]
             assert view_message(message).size_wh == (320, 240)
-            soak_cameras.spoil(message, kind)
+            cameras.spoil(message, kind)
             with pytest.raises(InputError):
                 view_message(message)
 

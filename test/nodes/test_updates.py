@@ -70,7 +70,7 @@ def test_the_node_may_be_ended_in_each_phase(
     name, parameters = PHASES[state]
     model = shutil.copy(find_model('yolov7-nano'), tmp_path / name)
     process = DetectorProcess(
-        log, command=[sys.executable, str(BENCHMARKS / 'updates_node.py')], autostart=True,
+        log, command=[sys.executable, str(BENCHMARKS / 'updates_parts/node.py')], autostart=True,
         network_size=64, backend='onnx', model_folders=tmp_path, **parameters,
     )
     told: list[DiagnosticStatus] = []

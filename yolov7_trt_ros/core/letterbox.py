@@ -61,12 +61,6 @@ class Letterbox:
         boxes = (boxes_xyxy - offset) / scale
         return np.clip(boxes, 0.0, np.array(self.source_wh * 2, np.float64)).astype(np.float32)
 
-    def to_network(self, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map boxes (n, 4) from source pixels to network pixels; a new float32 array."""
-        offset = np.array(self.offset_xy * 2, np.float64)
-        scale = np.array(self.scale_xy * 2, np.float64)
-        return (boxes_xyxy * scale + offset).astype(np.float32)
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AxisSamples:

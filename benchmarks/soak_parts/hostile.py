@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 import random
 import time
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters
@@ -15,13 +15,11 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
-from soak_detector import PATIENCE_S
 from std_msgs.msg import String
 
+from soak_parts.detector import PATIENCE_S
+from soak_parts.soaked_node import Soak
 from yolov7_trt_ros.core.units import NS_PER_S
-
-if TYPE_CHECKING:
-    from soak import Soak
 
 LONG_NAME = '/soak/long/' + 'a' * 200
 STRANGE_MESSAGES = 8

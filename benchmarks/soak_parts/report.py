@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
-from soak_detector import PATIENCE_S
-from soak_faults import FAULTS
-from soak_ledger import judge_growth, TOLERANCES
-
-if TYPE_CHECKING:
-    from soak import Soak
+from soak_parts.detector import PATIENCE_S
+from soak_parts.faults import FAULTS
+from soak_parts.ledger import judge_growth, TOLERANCES
+from soak_parts.soaked_node import Soak
 
 SERIES_POINTS = 200
 MOST_WARM_UP_SAMPLES = 120

@@ -5,8 +5,8 @@ There is no TensorRT where only a CPU is: a model whose name begins with `unbuil
 until a build has been through its phases, one file a phase, so that the build can be killed in
 each. All else is the node as it is.
 
-    python benchmarks/updates_node.py --ros-args ...
-    python benchmarks/updates_node.py --build       the process that builds
+    python benchmarks/updates_parts/node.py --ros-args ...
+    python benchmarks/updates_parts/node.py --build       the process that builds
 
 """
 

@@ -9,24 +9,21 @@ from pathlib import Path
 import random
 import shutil
 import time
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
-from soak_cameras import Camera, CORRUPT_JPEG, CORRUPT_RAW, ENCODINGS, JPEG, Mode, SIZES_WH
-from soak_detector import PATIENCE_S, start_node
-from soak_hostile import (
+from soak_parts.cameras import Camera, CORRUPT_JPEG, CORRUPT_RAW, ENCODINGS, JPEG, Mode, SIZES_WH
+from soak_parts.detector import PATIENCE_S, start_node
+from soak_parts.hostile import (
     expect_refused,
     impossible_topics,
     odd_clocks,
     odd_requests,
     strangers,
 )
-from soak_ledger import Counters
-
+from soak_parts.ledger import Counters
+from soak_parts.soaked_node import Soak
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.engine.model_files import find_model
-
-if TYPE_CHECKING:
-    from soak import Soak
 
 DISK_BYTES = 3 << 20
 _OTHER = 'other model '  # begins the class names of another model

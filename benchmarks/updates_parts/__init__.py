@@ -1,0 +1,1 @@
+"""The parts of updates.py: models good and bad, and the node with builds that only pretend."""
