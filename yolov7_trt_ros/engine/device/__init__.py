@@ -1,1 +1,1 @@
-"""The CUDA device: its context, memory, kernels and uploads."""
+"""The CUDA device: its context, memory and kernels."""

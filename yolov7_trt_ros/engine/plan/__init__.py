@@ -1,1 +1,1 @@
-"""TensorRT plans on disk: manifest, cache, owner, refit."""
+"""TensorRT plans on disk: manifest, owner, what they fit."""
