@@ -28,11 +28,11 @@ def serve(host: PowerHost, path: Path, group: str | None, grants: Grants) -> Non
     host
         This machine, or an emulated board.
     path
-        Of the socket.
+        Path of the socket.
     group
-        Name or number of the group that may use it; None: root alone.
+        Name or number of the group that may use it; None: root only.
     grants
-        What clients may ask for beyond the least.
+        Requests that are allowed in addition to the basic ones.
 
     Raises
     ------

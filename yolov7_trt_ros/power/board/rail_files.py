@@ -145,7 +145,7 @@ def _over_current_counts(tree: SysfsTree) -> Iterator[AlarmFile]:
 
 
 def find_rail_window_ms(tree: SysfsTree) -> int | None:
-    """Return over what time the power is averaged; None where the chip does not say."""
+    """Return the averaging time of the power; None if unknown."""
     for folder in _chips(tree, 'ina3221', _INA3221):
         text = tree.read_or_empty(f'{folder}/update_interval')
         if text.isdigit():

@@ -15,14 +15,14 @@ _SHOWN = 40
 
 class LineSocket:
     """
-    A connected socket that speaks JSON objects, one a line.
+    A connected socket that carries JSON objects, one per line.
 
     Parameters
     ----------
     connection
-        It is closed with this.
+        Closed with this object.
     longest_bytes
-        Of a line that is read, its end included.
+        Length limit of a line that is read, including its end.
 
     """
 
@@ -38,16 +38,16 @@ class LineSocket:
         Parameters
         ----------
         wait_s
-            How long its first byte may take; None: for ever.
+            Time limit of its first byte; None: no limit.
         line_s
-            How long the rest of the line may take.
+            Time limit of the rest of the line.
 
         Raises
         ------
         PowerTimeoutError
-            It did not come in time.
+            It did not arrive in time.
         PowerFormatError
-            It is too long, cut off, or no JSON object.
+            It is too long, truncated, or no JSON object.
         OSError
             The connection is broken.
 
@@ -77,7 +77,7 @@ class LineSocket:
         Raises
         ------
         PowerFormatError
-            It is too long, or has a number that JSON has not; nothing was sent.
+            It is too long, or has a number that JSON cannot hold; nothing was sent.
         OSError
             The connection is broken, or the other side does not read it.
 
@@ -92,7 +92,7 @@ class LineSocket:
         self.connection.sendall(data)
 
     def close(self) -> None:
-        """Close the connection; twice is harmless."""
+        """Close the connection; may be called twice."""
         self.connection.close()
 
     def _receive(self, end_s: float | None) -> bytes:

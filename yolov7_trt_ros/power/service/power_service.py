@@ -1,10 +1,9 @@
 """
 PowerService: changes the power settings of this host for programs in containers.
 
-Listens at a socket that root and one group may use. Each client gets a session of its own, with
-bounded requests and time limits; see `power.service_verbs` for what it may ask. The journal lies
-here, on the host: what a client has changed is put back when its connection ends, and what this
-service itself left, having been killed, when it starts anew.
+Listens at a socket that root and one group may use. Each client gets its own session, with limits
+of size and time; `power.service.verbs` lists the requests. The journal is on the host: the changes
+of a client are restored when its connection ends, those of a killed service at its next start.
 
 """
 
@@ -30,7 +29,7 @@ from yolov7_trt_ros.power.service.values import LONGEST_REQUEST_BYTES
 from yolov7_trt_ros.power.service.verbs import Grants
 
 MOST_SESSIONS = 32
-"""A power node takes three."""
+"""A power node opens three."""
 LINE_TIMEOUT_S = 5.0
 
 _QUIET_S = 1.0
@@ -39,18 +38,18 @@ _PAUSE_S = 0.1
 
 class PowerService:
     """
-    Accepts clients until it is told to stop.
+    Accepts clients until `stop`.
 
     Parameters
     ----------
     root, runner
-        The host, as of PowerControl.
+        The host; see PowerControl.
     grants
-        What clients may ask for beyond the least.
+        Requests that are allowed in addition to the basic ones.
     log
-        Is told who connects, changes and is refused, a line each; by several threads.
+        Called with a line about each connection, change and refusal; by several threads.
     line_timeout_s
-        How long the first request, the rest of any, and the reading of a reply may take.
+        Time limit of the first request, the rest of each, and the reading of a reply.
 
     """
 
@@ -68,7 +67,7 @@ class PowerService:
         self._refused_s = -_QUIET_S
 
     def put_back_left(self) -> None:
-        """Put back what this service did not, before it was killed."""
+        """Restore the changes that this service left when it was killed."""
         control = self._make_control('power service', False, COMMAND_TIMEOUT_S, self._log)
         try:
             left = control.adopt()
@@ -81,7 +80,7 @@ class PowerService:
             control.close()
 
     def run(self, listener: Listener) -> None:
-        """Serve until `stop`; what clients have changed is put back before this returns."""
+        """Serve until `stop`; the changes of clients are restored before this returns."""
         try:
             while not self._stopping:
                 waited = [listener.socket.fileno(), self._wake_read]
@@ -91,12 +90,12 @@ class PowerService:
             self._end_sessions()
 
     def stop(self) -> None:
-        """Let `run` come to its end; also from a signal handler, and more than once."""
+        """End `run`; may be called in a signal handler, and more than once."""
         self._stopping = True
         os.write(self._wake_write, b'.')
 
     def close(self) -> None:
-        """Let go of what is left; after `run`."""
+        """Release resources; after `run`."""
         os.close(self._wake_read)
         os.close(self._wake_write)
 
@@ -111,7 +110,7 @@ class PowerService:
     def _accept(self, listener: Listener) -> None:
         try:
             connection, _ = listener.socket.accept()
-        except OSError as exc:  # it has gone already, or there are no descriptors left
+        except OSError as exc:  # it is closed already, or no descriptors are free
             self._refuse(None, f'a connection could not be taken: {exc}')
             time.sleep(_PAUSE_S)
             return
@@ -134,7 +133,7 @@ class PowerService:
         return '' if count < MOST_SESSIONS else f'{MOST_SESSIONS} clients are connected already'
 
     def _refuse(self, connection: socket.socket | None, text: str) -> None:
-        """Say why in one reply; many refusals in a row are one line of the log a second."""
+        """Reply with the reason; the log gets at most one line a second about refusals."""
         self._refused += 1
         if time.monotonic() - self._refused_s >= _QUIET_S:
             self._log(f'refused {self._refused}, the last: {text}')
@@ -165,7 +164,7 @@ class PowerService:
         with self._lock:
             sessions = dict(self._sessions)
         for lines in sessions.values():
-            with contextlib.suppress(OSError):  # it has ended by itself
+            with contextlib.suppress(OSError):  # it ended by itself
                 lines.connection.shutdown(socket.SHUT_RDWR)
         for thread in sessions:
             thread.join()

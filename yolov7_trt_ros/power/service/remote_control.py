@@ -1,10 +1,10 @@
 """
 RemoteControl: changes a board's power settings from a container, through the host's service.
 
-Three connections, so that a look at the board does not wait for a change in work: one for changes,
-one for looks, one for what has to be told at once. What was changed belongs to the first of them:
-so the mode and the lock are asked for there too once something was changed.
-When the service ends, it puts that back; it is connected to anew by the next call.
+Three connections, so that reading the board does not wait for a running change: one for changes,
+one for reading, one for requests that have to be fast. Changes belong to the first one, so after a
+change it also reads the mode and the lock. When the service ends, it restores the changes; the
+next call connects again.
 
 """
 
@@ -54,18 +54,18 @@ _LOOK_TOOLS = 3
 
 class _Channel:
     """
-    One connection to the service, made when it is used.
+    One connection to the service, opened when it is used.
 
     Parameters
     ----------
     path
-        Of the socket.
+        Path of the socket.
     begin
         Arguments of the first request.
     report
-        Is told what the service did.
+        Called with a line about each action of the service.
     timeout_s
-        How long a reply may take.
+        Time limit of a reply.
 
     """
 
@@ -79,12 +79,12 @@ class _Channel:
 
     def ask(self, verb: str, *arguments: Any) -> Any:
         """
-        Ask for something and return its value; `state` is then that of the session.
+        Send a request and return its value; `state` is then that of the session.
 
         Raises
         ------
         PowerError
-            As the service says; or it does not answer.
+            The error of the service, or it does not answer.
 
         """
         with self._lock:
@@ -138,7 +138,7 @@ class _Channel:
         return reply.get('value')
 
     def _is_broken(self, lines: LineSocket) -> bool:
-        """Whether the service has gone since the last reply."""
+        """Whether the service has closed the connection since the last reply."""
         lines.connection.setblocking(False)
         try:
             return lines.connection.recv(1, socket.MSG_PEEK) is not None
@@ -155,12 +155,12 @@ class _Channel:
 
 class RemoteControl:
     """
-    Does what `PowerControl` does, on the host; the journal lies there.
+    Does what `PowerControl` does, on the host, which has the journal.
 
     Parameters
     ----------
     path
-        Of the service's socket.
+        Path of the service's socket.
     dry_run
         Change nothing; report what would be done.
     report
@@ -168,7 +168,7 @@ class RemoteControl:
     timeout_s
         Time limit of one tool.
     program
-        What the service calls this process.
+        Name of this process for the service.
 
     Raises
     ------
@@ -197,7 +197,7 @@ class RemoteControl:
         self._lost: set[str] = set()
         self._blind_until_s = 0.0
         try:
-            for channel in self._channels:  # no crowd of others can then take their places
+            for channel in self._channels:  # so that other clients cannot take their places
                 channel.ask('state')
         except PowerError:
             self.close()
@@ -215,7 +215,7 @@ class RemoteControl:
 
     @property
     def journal_problem(self) -> str:
-        """Return what was wrong with the host's journal, or what the service has put back."""
+        """Return the defect of the host's journal, or what a new service has restored."""
         if self._lost:
             return (
                 'the power service of the host was started anew and has put back '
@@ -238,7 +238,7 @@ class RemoteControl:
         return board_from_json(self._look('board'))
 
     def modes(self) -> tuple[PowerMode, ...]:
-        """Return the power modes of the board; errors as of `PowerControl`, here and below."""
+        """Return the power modes of the board; errors as `PowerControl`, here and below."""
         return tuple(map(mode_from_json, expect(self._look('modes'), list, 'the modes')))
 
     def default_mode_id(self) -> int | None:
@@ -258,7 +258,7 @@ class RemoteControl:
         return _lock_state(self._look_beside_changes('jetson_clocks_state'))
 
     def set_jetson_clocks(self, on: bool) -> ClockLockState:
-        """Lock the clocks at the mode's caps, or put back what was before."""
+        """Lock the clocks at the mode's limits, or restore the state before."""
         return _lock_state(self._change('set_jetson_clocks', on))
 
     def describe_clock_lock(self) -> str:
@@ -300,7 +300,7 @@ class RemoteControl:
             self._notices.ask('state')
         except PowerError:
             self._blind_until_s = time.monotonic() + _RETRY_S
-            return bool(self.changed)  # to follow the mode then tells what has become of it
+            return bool(self.changed)  # following the mode then shows its effect
         is_anew = 0 < begins < self._notices.begins
         return is_anew or self._notices.state.stamp != self._changes.state.noted_stamp
 
@@ -309,7 +309,7 @@ class RemoteControl:
         return expect(self._change('follow_mode'), str, 'the power mode')
 
     def adopt(self) -> tuple[str, ...]:
-        """Take the host's journal, and with it what a process that has ended did not put back."""
+        """Take the host's journal, with the changes that an ended process did not restore."""
         return expect_list(self._change('adopt'), str, 'what was left')
 
     def restore(self) -> None:
@@ -322,7 +322,7 @@ class RemoteControl:
         self._change('keep')
 
     def close(self) -> None:
-        """End the connections: the service puts back what was changed and not kept."""
+        """End the connections: the service restores changes that were not kept."""
         for channel in self._channels:
             channel.close()
 
@@ -330,7 +330,7 @@ class RemoteControl:
         return self._looks.ask(verb)
 
     def _look_beside_changes(self, verb: str) -> Any:
-        """Look where caps and locks of ours are known as such, or they would contradict a mode."""
+        """Read through the session that has our caps and locks: they may contradict a mode."""
         return self._change(verb) if self.changed else self._look(verb)
 
     def _change(self, verb: str, *arguments: Any) -> Any:

@@ -27,30 +27,30 @@ _MOST_LINES = 100
 _LONGEST_LINE = 500
 
 MakeControl = Callable[[str, bool, float, Report], PowerControl]
-"""Makes a PowerControl: program, dry run, time limit of a tool, where its lines go."""
+"""Makes a PowerControl from program, dry run, time limit of a tool, and report."""
 
 
 class Session:
     """
-    A client, with a PowerControl of its own: it is to the journal what a process of its own is.
+    A client, with its own PowerControl: for the journal it is a separate process.
 
-    When the connection ends, for whatever reason, what it has changed is put back, unless it has
-    said `keep` since.
+    When the connection ends, for any reason, its changes are restored, unless it has sent `keep`
+    since.
 
     Parameters
     ----------
     lines
         Its connection; it is closed at the end.
     peer
-        Who it is.
+        The client.
     make_control
         Makes its PowerControl.
     grants
-        What it may ask for beyond the least.
+        Requests that are allowed in addition to the basic ones.
     log
         Called with a line about each change and each refusal.
     line_timeout_s
-        How long the first request, the rest of any, and the reading of a reply may take.
+        Time limit of the first request, the rest of each, and the reading of a reply.
 
     """
 
@@ -65,10 +65,10 @@ class Session:
         self._said: list[str] = []
 
     def run(self) -> None:
-        """Answer until the connection ends, then put back."""
+        """Answer until the connection ends, then restore the changes."""
         try:
             self._answer_all()
-        except OSError as exc:  # the client has gone while it was answered
+        except OSError as exc:  # the client closed the connection during the answer
             self._log(f'{self._peer}: the connection broke: {exc}')
         finally:
             self._lines.close()
@@ -85,7 +85,7 @@ class Session:
             self._reply(error_to_json(exc))
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the reply to a request; PowerFormatError where nobody could mean it."""
+        """Return the reply to a request; raises PowerFormatError if it is malformed."""
         name = expect(request.get('verb'), str, 'the verb')
         arguments = tuple(expect(request.get('arguments'), list, 'the arguments'))
         if set(request) != {'verb', 'arguments'}:

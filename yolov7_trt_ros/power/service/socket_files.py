@@ -1,9 +1,8 @@
 """
 The socket of the power service: create, replace or take it from systemd; identify the peer.
 
-Beside the socket lies a file of its name with `.lock`. It is locked while the service runs, and
-holds the number of the socket that was made, so that none but one of this service is ever
-replaced.
+Next to the socket is a file with the suffix `.lock`. It is locked while the service runs, and
+holds the identity of its socket, so that only a socket of this service is ever replaced.
 
 """
 
@@ -26,10 +25,10 @@ DEFAULT_SOCKET = Path('/run/yolov7_trt_power.sock')
 SOCKET_VARIABLE = 'YOLOV7_TRT_POWER_SOCKET'
 """Names another socket to clients; empty: none."""
 
-_SYSTEMD_SOCKET = 3  # the first descriptor that systemd hands over
+_SYSTEMD_SOCKET = 3  # the first descriptor that systemd passes
 _BACKLOG = 32
 _MODE_OF_GROUP, _MODE_OF_ROOT = 0o660, 0o600
-_SO_PEERGROUPS = 59  # not in Python's socket; Linux 4.13 and newer, but for a few processors
+_SO_PEERGROUPS = 59  # not in Python's socket; Linux 4.13 and newer, on most processors
 _CREDENTIALS = struct.Struct('3i')
 _MOST_GROUPS = 1024
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -37,7 +36,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """Who is at the other end of a connection, by the kernel's word, and what it calls itself."""
+    """The peer of a connection as the kernel reports it, and the name that it gives."""
 
     pid: int
     uid: int
@@ -50,13 +49,13 @@ class Peer:
         return f'pid {self.pid}, uid {self.uid}{name}'
 
     def may_use(self, group: int | None) -> bool:
-        """Whether this is root, the service's own user, or in the socket's group."""
+        """Whether it is root, the user of the service, or in the group of the socket."""
         return self.uid in (0, os.geteuid()) or (group is not None and group in self.gids)
 
 
 @dataclasses.dataclass(frozen=True)
 class Listener:
-    """A listening socket, its path, and the group that may use it; None: root alone."""
+    """A listening socket, its path, and the group that may use it; None: root only."""
 
     socket: socket.socket
     path: str
@@ -64,7 +63,7 @@ class Listener:
 
 
 def find_socket(environment: Mapping[str, str]) -> Path | None:
-    """Return the socket of a power service on this machine; None where there is none."""
+    """Return the socket of a power service on this machine; None without one."""
     path = Path(environment.get(SOCKET_VARIABLE, str(DEFAULT_SOCKET)))
     try:
         return path if path.is_absolute() and path.is_socket() else None
@@ -92,7 +91,7 @@ def group_id(name: str) -> int:
 
 def read_peer(connection: socket.socket) -> Peer:
     """
-    Return who has connected.
+    Return the peer of a connection.
 
     Raises
     ------
@@ -110,23 +109,23 @@ def open_listener(
     path: Path, group: int | None, environment: Mapping[str, str]
 ) -> Iterator[Listener]:
     """
-    Listen at a path, or where systemd does already; at the end an own socket is removed.
+    Listen at a path, or take the socket of systemd; at the end our own socket is removed.
 
     Parameters
     ----------
     path
-        Of the socket; its folder must be one that nobody else may write.
+        Path of the socket; no other user may have write access to its folder.
     group
-        Who may use it besides root; of a socket of systemd its own group counts.
+        Group that may use it in addition to root; a socket of systemd has its own.
     environment
-        Where systemd says that it hands a socket over.
+        Variables, by which systemd announces its socket.
 
     Raises
     ------
     PowerError
-        Another service listens there, or what is there was not made by this one.
+        Another service listens there, or the path exists and is not of this service.
     PowerPermissionError
-        The folder is not safe, or not for this user to write.
+        The folder is not safe, or this user may not write to it.
 
     """
     if environment.get('LISTEN_PID') == str(os.getpid()):
@@ -153,7 +152,7 @@ def _read_groups(connection: socket.socket, pid: int) -> tuple[int, ...]:
 
 
 def _read_groups_of_process(pid: int) -> tuple[int, ...]:
-    """Return the groups of a process on a kernel that does not tell those of a connection."""
+    """Return the groups of a process, for kernels that do not report those of a peer."""
     try:
         text = Path(f'/proc/{pid}/status').read_text('utf-8', 'replace')
     except OSError:
@@ -178,7 +177,7 @@ def _take_from_systemd(environment: Mapping[str, str]) -> Iterator[Listener]:
 
 
 def _lock(path: Path) -> int:
-    """Take the lock beside the socket."""
+    """Take the lock next to the socket."""
     _check_folder(path.parent)
     lock_path = _beside(path, '.lock')
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -234,7 +233,7 @@ def _listen(path: Path, group: int | None, lock: int) -> Iterator[Listener]:
 
 
 def _remove_stale(path: Path, lock: int) -> None:
-    """Remove what a service that was killed has left, and nothing else."""
+    """Remove the socket of a killed service, and nothing else."""
     found = _identity(path)
     if not found:
         return
@@ -247,14 +246,14 @@ def _remove_stale(path: Path, lock: int) -> None:
 
 
 def _remove_socket(path: Path) -> None:
-    """Remove a socket that is only ever made under the lock."""
+    """Remove our socket, which is created only under the lock."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             path.unlink()
 
 
 def _identity(path: Path) -> str:
-    """Return what tells one file from every other; '' where there is none."""
+    """Return the identity of a file; '' without one."""
     try:
         found = os.lstat(path)
     except OSError:

@@ -22,7 +22,7 @@ from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, PowerMode
 PROTOCOL = 1
 LONGEST_REQUEST_BYTES = 1024
 LONGEST_REPLY_BYTES = 1 << 18
-"""The modes of a board take most: about 30 kB on an AGX Orin."""
+"""The modes of a board are the largest reply: about 30 kB on an AGX Orin."""
 
 _LONGEST_MESSAGE = 4000
 _ERRORS: dict[str, type[Yolov7TrtError]] = {
@@ -38,20 +38,20 @@ T = TypeVar('T')
 @dataclasses.dataclass(frozen=True)
 class ServiceState:
     """
-    What every reply tells beside its value.
+    The state of a session, in every reply.
 
     Attributes
     ----------
     changed
-        What this session would put back.
+        Changes that this session would restore.
     holds_journal
         Whether this session, and no other, changes the board.
     journal_problem
-        What was wrong with the journal that was found, '' for nothing.
+        Defect of the journal that was found, '' for none.
     foreign_modes
         Number of power modes set by other programs in this session.
     noted_stamp, stamp
-        Of nvpmodel's status file: when this session looked last, and now.
+        Stamps of nvpmodel's status file: as noted by this session, and the current one.
 
     """
 
@@ -65,12 +65,12 @@ class ServiceState:
 
 def expect(value: Any, kind: type[T], what: str) -> T:
     """
-    Return a value that has to be of a kind; a bool is no number, a whole number is a float.
+    Return a value of a type; a bool is no number, an integer is accepted for a float.
 
     Raises
     ------
     PowerFormatError
-        It is of another.
+        It is of another type.
 
     """
     if kind is float and type(value) is int:
@@ -82,17 +82,17 @@ def expect(value: Any, kind: type[T], what: str) -> T:
 
 
 def expect_list(value: Any, kind: type[T], what: str) -> tuple[T, ...]:
-    """Return a list of values of a kind as a tuple; PowerFormatError for anything else."""
+    """Return a list of values of a type as a tuple; raises PowerFormatError otherwise."""
     return tuple(expect(item, kind, what) for item in expect(value, list, what))
 
 
 def optional(value: Any, kind: type[T], what: str) -> T | None:
-    """Return None or a value of a kind; PowerFormatError for anything else."""
+    """Return None or a value of a type; raises PowerFormatError otherwise."""
     return None if value is None else expect(value, kind, what)
 
 
 def state_from_json(value: Any) -> ServiceState:
-    """Return a state out of a reply; PowerFormatError where it is none."""
+    """Return the state in a reply; raises PowerFormatError if it is malformed."""
     fields = expect(value, dict, 'the state')
     return ServiceState(
         changed=expect_list(fields.get('changed'), str, 'changed'),
@@ -105,7 +105,7 @@ def state_from_json(value: Any) -> ServiceState:
 
 
 def board_from_json(value: Any) -> BoardInfo:
-    """Return a board out of a reply; PowerFormatError where it is none."""
+    """Return the board in a reply; raises PowerFormatError if it is malformed."""
     fields = expect(value, dict, 'the board')
     texts = {
         name: expect(fields.get(name), str, name)
@@ -121,7 +121,7 @@ def mode_to_json(mode: PowerMode) -> dict[str, Any]:
 
 
 def mode_from_json(value: Any) -> PowerMode:
-    """Return a power mode out of a reply; PowerFormatError where it is none."""
+    """Return the power mode in a reply; raises PowerFormatError if it is malformed."""
     fields = expect(value, dict, 'a power mode')
     settings = {}
     for item in expect_list(fields.get('settings'), list, 'settings'):
@@ -135,7 +135,7 @@ def mode_from_json(value: Any) -> PowerMode:
 
 
 def current_mode_from_json(value: Any) -> CurrentMode:
-    """Return the mode in force out of a reply; PowerFormatError where it is none."""
+    """Return the current mode in a reply; raises PowerFormatError if it is malformed."""
     fields = expect(value, dict, 'the power mode in force')
     return CurrentMode(
         expect(fields.get('name'), str, 'name'),
@@ -147,7 +147,7 @@ def current_mode_from_json(value: Any) -> CurrentMode:
 
 
 def error_to_json(error: Yolov7TrtError) -> dict[str, str]:
-    """Return an error for a reply: the nearest of the kinds that clients know."""
+    """Return an error for a reply, as the nearest type that clients know."""
     kinds = (kind.__name__ for kind in type(error).__mro__)
     return {
         'error': next((name for name in kinds if name in _ERRORS), PowerError.__name__),
@@ -156,6 +156,6 @@ def error_to_json(error: Yolov7TrtError) -> dict[str, str]:
 
 
 def error_from_json(fields: dict[str, Any]) -> Yolov7TrtError:
-    """Return the error that a reply tells of."""
+    """Return the error in a reply."""
     kind = _ERRORS.get(str(fields.get('error')), PowerError)
     return kind(expect(fields.get('message'), str, 'message'))

@@ -1,9 +1,9 @@
 """
 The requests that the power service accepts, each with checked arguments.
 
-They change what the lines of `yolov7_trt power permissions` let a user change, and no more: power
-modes that need no reboot, the lock of the clocks, limits of GPU and CPU within the mode. There is
-no verb that names a file or a command.
+They change only what the lines of `yolov7_trt power permissions` allow a user: power modes that
+need no reboot, the lock of the clocks, limits of GPU and CPU within the mode. No request names a
+file or a command.
 
 """
 
@@ -25,14 +25,14 @@ _HIGHEST_MHZ = 100_000.0
 @dataclasses.dataclass(frozen=True)
 class Grants:
     """
-    What is allowed beyond the least.
+    Additional permissions.
 
     Attributes
     ----------
     reboot_modes
-        Also power modes that need a reboot, which nvpmodel then refuses by itself.
+        Also power modes that need a reboot, which nvpmodel itself then refuses.
     fan
-        Also the fan's profile.
+        Also the fan profile.
 
     """
 
@@ -42,14 +42,14 @@ class Grants:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A board, what is allowed on it, and the arguments of a request."""
+    """A request: the board, the permissions, and the arguments."""
 
     control: PowerControl
     grants: Grants
     arguments: tuple[Any, ...]
 
     def text(self, place: int = 0) -> str:
-        """Return an argument that is a short printable text."""
+        """Return an argument; raises PowerFormatError unless it is a short printable text."""
         text = expect(self.arguments[place], str, 'the argument')
         if not text.isprintable() or not 0 < len(text) <= _LONGEST_TEXT:
             raise PowerFormatError(f'expected a short printable text, found {text!r:.80}')
@@ -77,16 +77,16 @@ class Call:
 @dataclasses.dataclass(frozen=True)
 class Verb:
     """
-    Something that can be asked for.
+    A request that can be made.
 
     Attributes
     ----------
     count
-        How many arguments it takes.
+        Number of arguments.
     act
-        Does it; returns what JSON can hold.
+        Carries it out; returns a value for JSON.
     changes
-        Whether the board may be another after it.
+        Whether it may change the board.
 
     """
 
@@ -96,7 +96,7 @@ class Verb:
 
 
 def state_of(control: PowerControl) -> ServiceState:
-    """Return what every reply tells of a session; takes no lock and starts no tool."""
+    """Return the state of a session; takes no lock and starts no tool."""
     noted, now = control.mode_stamps()
     return ServiceState(
         control.changed, control.holds_journal, control.journal_problem, control.foreign_modes,

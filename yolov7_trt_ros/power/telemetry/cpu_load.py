@@ -13,7 +13,7 @@ _LINE = re.compile(r'^(cpu\d*)((?:[ \t]+\d+){4,})[ \t]*$', re.MULTILINE)
 
 @dataclasses.dataclass(frozen=True)
 class CpuTicks:
-    """Time that a core has spent since the start, in ticks of the kernel."""
+    """Time of a core since its start, in ticks of the kernel."""
 
     busy: int
     idle: int
@@ -26,12 +26,12 @@ def parse_cpu_ticks(text: str) -> dict[str, CpuTicks]:
     Returns
     -------
     dict
-        'cpu' for all together and 'cpu0'... for the cores that are on.
+        'cpu' for all together and 'cpu0'... for the online cores.
 
     Raises
     ------
     PowerFormatError
-        There is no line of a processor in it.
+        It has no line of a processor.
 
     """
     ticks = {name: _ticks_of(numbers.split()) for name, numbers in _LINE.findall(text)}
@@ -43,7 +43,7 @@ def parse_cpu_ticks(text: str) -> dict[str, CpuTicks]:
 
 
 def _ticks_of(numbers: list[str]) -> CpuTicks:
-    """Order: user nice system idle iowait irq softirq steal; guests are in user already."""
+    """Parse: user nice system idle iowait irq softirq steal; user includes guests."""
     values = [int(number) for number in numbers[:8]]
     idle = sum(values[3:5])  # waiting for a disk is idle time too
     return CpuTicks(busy=sum(values) - idle, idle=idle)
@@ -55,8 +55,7 @@ def cpu_loads_percent(
     """
     Return the loads between two readings, 0 to 100.
 
-    Cores that have been switched on in between are left out, and so is everything when no tick
-    has passed.
+    Cores that came online in between are left out, and so is everything if no tick has passed.
     """
     loads: dict[str, float] = {}
     for name in now.keys() & before.keys():

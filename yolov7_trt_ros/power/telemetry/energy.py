@@ -52,8 +52,8 @@ class EnergyCounter:
         """
         Return the energy of one of the frames processed since the start.
 
-        It includes what the board takes without them. None without frames or energy. Frames are
-        taken to be spread evenly: those in gaps are counted with the mean power of the rest.
+        It includes the power of the idle board. None without frames or energy. Frames are
+        assumed to be spread evenly: those in gaps count with the mean power of the rest.
         """
         mean_w = self.mean_w
         if frames <= 0 or mean_w is None:
@@ -79,7 +79,7 @@ class EnergyCounter:
     def _between(self, last: BoardSample, sample: BoardSample, duration_s: float) -> float | None:
         if last.total_energy_j is not None and sample.total_energy_j is not None:
             counted_j = sample.total_energy_j - last.total_energy_j
-            if counted_j >= 0.0:  # else the source was opened anew in between
+            if counted_j >= 0.0:  # else the source was reopened in between
                 return counted_j
         if last.total_mw is None or sample.total_mw is None or duration_s > self._max_gap_s:
             return None

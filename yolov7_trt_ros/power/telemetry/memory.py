@@ -7,7 +7,7 @@ import re
 import resource
 
 LOW_RAM = 0.05
-"""Share of the RAM below which what is available is nearly nothing."""
+"""Share of the RAM below which the available memory is nearly nothing."""
 LOW_RAM_AND_SWAP = 0.1
 """The same of RAM and swap together, by the RAM."""
 
@@ -25,14 +25,14 @@ class BoardMemory:
     Attributes
     ----------
     total_mib
-        RAM that the kernel has.
+        RAM of the kernel.
     available_mib
-        Of it, what a program could still get without swapping.
+        RAM that a program can still get without swapping.
     swap_total_mib, swap_free_mib
         0 without swap.
     largest_free_mib, largest_free_count
-        Size of the largest free blocks, and how many there are; None where it is not told. The
-        GPU's driver needs large ones.
+        Size and number of the largest free blocks; None if unknown. The GPU's driver needs large
+        ones.
 
     """
 
@@ -55,7 +55,7 @@ class BoardMemory:
 
     @property
     def warning(self) -> str:
-        """Return what is nearly full, before the kernel ends processes; '' for nothing."""
+        """Return a warning if memory is nearly full, before the kernel ends processes."""
         left_mib = self.available_mib + self.swap_free_mib
         if (self.available_mib >= LOW_RAM * self.total_mib
                 and left_mib >= LOW_RAM_AND_SWAP * self.total_mib):
@@ -74,7 +74,7 @@ def parse_memory(meminfo: str, buddyinfo: str = '') -> BoardMemory | None:
     Returns
     -------
     BoardMemory or None
-        None where the first does not tell how much RAM there is and is available.
+        None if meminfo lacks the total or the available RAM.
 
     """
     mib = {name: int(kib) / _KIB_PER_MIB for name, kib in _MEMINFO.findall(meminfo)}
@@ -87,7 +87,7 @@ def parse_memory(meminfo: str, buddyinfo: str = '') -> BoardMemory | None:
 
 
 def _largest_block(buddyinfo: str) -> tuple[float, int] | tuple[None, None]:
-    """Return size and number of the largest free blocks: a column each doubling of a page."""
+    """Return size and number of the largest free blocks; each column doubles the size."""
     columns = [[int(count) for count in counts.split()] for counts in _ZONE.findall(buddyinfo)]
     sums = [sum(zone[order] for zone in columns if order < len(zone))
             for order in range(max(map(len, columns), default=0))]

@@ -12,8 +12,8 @@ from yolov7_trt_ros.power.nvml.processes import read_processes
 from yolov7_trt_ros.power.rails import RailPower, RunningMeans
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
-# Bits of the reasons for a lower clock that are a danger. Being idle, a locked clock, and keeping
-# to the power limit (4) are not.
+# Bits of the reasons for a lower clock that are alarms. Idle, a locked clock, and the power limit
+# (4) are not.
 _SLOWDOWNS = {
     0x08: 'the GPU slows down in hardware (heat, or its power supply)',
     0x20: 'the GPU slows down for heat (driver)',
@@ -42,15 +42,15 @@ class NvmlSource:
     """
     Power, energy, temperature, clocks, loads and programs of one GPU.
 
-    NVML's power is a mean over up to a second; where the GPU counts its energy (Volta and newer),
+    NVML's power is a mean over up to a second; if the GPU counts its energy (Volta and newer),
     `energy_j` is exact.
 
     Parameters
     ----------
     device
-        The GPU; it is closed with the source.
+        The GPU; closed with the source.
     with_power
-        False where other sensors measure the same power already (Thor).
+        False if other sensors already measure the same power (Thor).
     clock_ns
         Time of a sample.
 
@@ -71,7 +71,7 @@ class NvmlSource:
 
     @property
     def name(self) -> str:
-        """Short, for logs."""
+        """Short name for logs."""
         return 'nvml'
 
     def read(self) -> BoardSample:
@@ -81,7 +81,7 @@ class NvmlSource:
         Raises
         ------
         PowerError
-            The GPU is lost, or its driver hangs or is gone.
+            The GPU is lost, or its driver hangs or was unloaded.
 
         """
         answers: _Answers = self._device.guarded('reading', self._ask_all)
@@ -105,7 +105,7 @@ class NvmlSource:
         )
 
     def close(self) -> None:
-        """Let go of the GPU."""
+        """Release the GPU."""
         self._device.close()
 
     def _ask_all(self) -> _Answers:
@@ -139,7 +139,7 @@ class NvmlSource:
         return self._means.add({'gpu': float(answers.power_mw)})
 
     def _energy_j(self, answers: _Answers) -> dict[str, float]:
-        """Count from the first answer on; NVML counts since the driver was loaded."""
+        """Return the energy since the first answer; NVML counts since the driver was loaded."""
         if not self._with_power or answers.energy_mj is None:
             return {}
         if self._first_mj is None:

@@ -9,23 +9,23 @@ from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
 LEAST_INTERVALS = 5
-"""Of each kind, before anything is said: power varies from one to the next."""
+"""Number of intervals of each kind before a result: power varies between them."""
 
 _SURE = 2.0
-"""How many standard errors a difference must have to be one."""
+"""Number of standard errors from which a difference is significant."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkTally:
     """
-    What a detector had done up to a moment.
+    The work of a detector up to a moment.
 
     Attributes
     ----------
     processed, skipped
-        Frames since the start: detected in, and passed over.
+        Frames since the start: with detection, and skipped.
     paused, working
-        Whether all topics are paused, and whether none is; neither where some are.
+        Whether all topics are paused, and whether none is; neither if some are.
 
     """
 
@@ -36,7 +36,7 @@ class WorkTally:
 
 
 class _Kind:
-    """The mean power of intervals of one kind, in watts, and how sure it is."""
+    """The mean power of intervals of one kind, in watts, and its uncertainty."""
 
     def __init__(self) -> None:
         self.count, self.seconds, self.joules, self.frames = 0, 0.0, 0.0, 0
@@ -58,7 +58,7 @@ class _Kind:
 
     @property
     def mean_w(self) -> float:
-        """Return the mean power; of some intervals at least."""
+        """Return the mean power; needs at least one interval."""
         return self.joules / self.seconds
 
     @property
@@ -73,10 +73,10 @@ class PauseSavings:
     """
     Compares the power of a machine while a detector works with that while it is paused.
 
-    An interval between two samples counts as work where frames were processed and no topic is
-    paused, as a pause where images arrived and every one was passed over. The first interval
-    after each change counts as neither, nor does one whose energy is not known. The power is
-    that of the whole machine as far as it is measured, whatever else runs on it.
+    An interval between two samples counts as work if frames were processed and no topic is
+    paused, as a pause if images arrived and all were skipped. The first interval after each
+    change counts as neither, nor does one without known energy. The power is that of the whole
+    machine as far as it is measured, including other programs.
 
     """
 
@@ -87,7 +87,7 @@ class PauseSavings:
         self._work, self._pause = _Kind(), _Kind()
 
     def add(self, sample: BoardSample, tally: WorkTally) -> None:
-        """Take the newest sample, and what was done up to about then; an old one is ignored."""
+        """Take the newest sample, and the work up to about its time; an old one is ignored."""
         last = self._last
         if last is not None and sample.time_ns <= last[0].time_ns:
             return
@@ -111,7 +111,7 @@ class PauseSavings:
         return None
 
     def facts(self) -> dict[str, str]:
-        """Return what is known, by its name with the unit; what is not says why."""
+        """Return the results by name with unit; an unknown one gives the reason."""
         work, pause = self._work, self._pause
         facts = {
             'power while detecting (W)': _power_text(work, 'frames were detected in'),
@@ -128,7 +128,7 @@ class PauseSavings:
         }
 
     def _unsure(self) -> str:
-        """Return why the difference of both is not known, '' where it is."""
+        """Return why the difference of both is unknown, '' if it is known."""
         if not (self._work.is_known and self._pause.is_known):
             return 'unknown'
         difference_w = self._work.mean_w - self._pause.mean_w

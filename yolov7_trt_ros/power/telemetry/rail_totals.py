@@ -1,9 +1,9 @@
 """
 Total power of a board from its rails, by a table of which rail feeds which.
 
-A rail that another one feeds is measured twice and must not be added; a rail that is missing must
-not make the total smaller. So the board is told by the names of its rails, which are remembered,
-and the total is that of its inputs or not known.
+A rail that another one feeds is measured twice and must not be added; a missing rail must not
+reduce the total. So the board is identified by the names of its rails, which are remembered, and
+the total is that of its inputs, or unknown.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class RailTree:
     Attributes
     ----------
     inputs
-        Rails that together carry all its power.
+        Rails that together carry all the power.
     fed
-        Rails behind one of the inputs.
+        Rails that an input feeds.
 
     """
 
@@ -32,7 +32,7 @@ class RailTree:
     fed: tuple[str, ...] = ()
 
     def count(self, names: Iterable[str]) -> int:
-        """Return how many of the names are rails of this board."""
+        """Return the number of names that are rails of this board."""
         return len({*self.inputs, *self.fed}.intersection(names))
 
 
@@ -48,14 +48,14 @@ RAIL_TREES: Mapping[str, RailTree] = {
         ('VDD_GPU_SOC', 'VDD_CPU_CV', 'VIN_SYS_5V0'), ('VDDQ_VDD2_1V8AO',)),
     'AGX Thor': RailTree(('VIN',), ('VDD_GPU', 'VDD_CPU_SOC_MSS', 'VIN_SYS_5V0')),
 }
-"""Rails of the boards that are recorded, as NVIDIA names them."""
+"""Rails of the recorded boards, by NVIDIA's names."""
 
 _NAMES = {name for tree in RAIL_TREES.values() for name in (*tree.inputs, *tree.fed)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Total:
-    """Power of the whole board in mW, or why it is not known; no rails at all need no reason."""
+    """Power of the whole board in mW, or why it is unknown; without rails there is no reason."""
 
     milliwatt: float | None
     reason: str = ''
@@ -63,12 +63,12 @@ class Total:
 
 class RailTotals:
     """
-    Adds up the rails of one board, and remembers which it has.
+    Adds up the rails of one board, and remembers their names.
 
     Parameters
     ----------
     names
-        Rails that are known to be there.
+        Rails known to exist.
 
     """
 
@@ -76,7 +76,7 @@ class RailTotals:
         self._names = set(names) & _NAMES
 
     def total(self, rails: Mapping[str, RailPower]) -> Total:
-        """Return the power of the whole board from the rails that were read now."""
+        """Return the power of the whole board from the rails of one reading."""
         self._names |= rails.keys() & _NAMES
         if not self._names and not rails:
             return Total(None)
@@ -93,7 +93,7 @@ class RailTotals:
 
 
 def find_inputs(names: Iterable[str]) -> tuple[str, ...] | None:
-    """Return the inputs of the board with such rails; None where none or several fit best."""
+    """Return the inputs of the board with these rails; None if none or several match best."""
     known = set(names)
     most = max(tree.count(known) for tree in RAIL_TREES.values())
     found = {tree.inputs for tree in RAIL_TREES.values() if tree.count(known) == most > 0}

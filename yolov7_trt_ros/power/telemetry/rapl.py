@@ -1,7 +1,7 @@
 """
 Energy counters of x86 processors (RAPL; Intel and AMD) below /sys/class/powercap.
 
-Since 2020 only root may read them, because they betray what other users compute. They count
+Since 2020 only root may read them, because they leak what other users compute. They count
 microjoules and start again at 0 after `max_energy_range_uj` (some 260 kJ: about an hour at 70 W).
 
 """
@@ -26,13 +26,13 @@ HOW_TO_GRANT = (
 _ZONES = ('/sys/class/powercap/intel-rapl:*', '/sys/class/powercap/intel-rapl-mmio:*')
 _UJ_PER_J = 1e6
 _SHORTEST_NS = 2_000_000
-"""The counters move about once a millisecond: over less than two, power is a lottery."""
+"""The counters advance about once a millisecond: in less than two, power is random."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RaplZone:
     """
-    A part of the processor whose energy is counted.
+    A part of the processor with an energy counter.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class RaplZone:
     path
         Folder of its files.
     range_uj
-        The counter starts again after this; 0 where it does not say.
+        The counter wraps after this; 0 if unknown.
 
     """
 
@@ -57,16 +57,16 @@ class RaplZone:
     @property
     def in_total(self) -> bool:
         """
-        Whether it counts in the total.
+        Whether it is part of the total.
 
-        Packages do, and the memory beside them. The other parts are within their package, and
-        psys is left out because many boards do not set it up.
+        Packages are, and the memory next to them. Other parts are inside their package, and psys
+        is left out because many boards do not configure it.
         """
         return ('/' not in self.name and self.name != 'psys') or self.name.endswith('/dram')
 
 
 def find_rapl_zones(tree: SysfsTree) -> tuple[RaplZone, ...]:
-    """Find the zones; one that is listed twice (by register and by memory) counts once."""
+    """Find the zones; one listed twice (by register and by memory) counts once."""
     names: dict[str, str] = {}
     zones: dict[str, RaplZone] = {}
     for path in tree.find(*_ZONES):
@@ -89,7 +89,7 @@ def _range_uj(tree: SysfsTree, path: str) -> int:
 
 @dataclasses.dataclass
 class _Counter:
-    """What a zone has counted so far."""
+    """The count of a zone so far."""
 
     zone: RaplZone
     opened_ns: int
@@ -119,14 +119,14 @@ class _Counter:
 
 class RaplSource:
     """
-    Power and energy of the processor. Power is that since the sample before.
+    Power and energy of the processor. Power is the mean since the previous sample.
 
     Parameters
     ----------
     tree
-        Where to read. It stays open when the source is closed.
+        Where to read; not closed with the source.
     zones
-        What to read; None: looked for.
+        What to read; None: find it.
     clock_ns
         Time of a sample.
 
@@ -148,16 +148,16 @@ class RaplSource:
 
     @property
     def name(self) -> str:
-        """Short, for logs."""
+        """Short name for logs."""
         return 'rapl'
 
     @property
     def is_readable(self) -> bool:
-        """Whether at least one counter could be read last time."""
+        """Whether at least one counter could be read the last time."""
         return bool(self._counters) and len(self._problems) < len(self._zones)
 
     def read(self) -> BoardSample:
-        """Take a sample; without permission it is empty, and `problems` says what to do."""
+        """Take a sample; without permission it is empty, and `problems` gives the remedy."""
         time_ns, current = self._count()
         powers = {name: counter.power() for name, counter in current.items()}
         rails = {name: power for name, power in powers.items() if power is not None}

@@ -9,46 +9,46 @@ from typing import Any, Protocol
 from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.telemetry.memory import BoardMemory
 
-# These sensors are not wired up to a place that warms up: PMIC reads 100 C at all times.
+# Sensors that do not follow the heat: PMIC always reads 100 C.
 _NOT_A_TEMPERATURE = ('PMIC',)
 
 
 @dataclasses.dataclass(frozen=True)
 class BoardSample:
     """
-    A board at one moment; what it does not have or show is left out.
+    A board at one moment; values that it does not have or show are left out.
 
     Attributes
     ----------
     time_ns
-        Of the source's clock, time.monotonic_ns unless another was given.
+        Time of the source's clock, time.monotonic_ns unless another was given.
     rails
         Power by the board's name of the rail: 'VDD_IN', 'VDD_GPU_SOC', 'gpu' (NVML), 'package-0'
-        (RAPL). Means and largest values are those since the source was opened.
+        (RAPL). Means and largest values are since the source was opened.
     total_mw
-        Of the rails that feed the others (`power.rail_totals`). None when one of them could not
-        be read, or which they are is not known.
+        Power of the rails that feed the others (`power.telemetry.rail_totals`). None if one of
+        them could not be read, or they are unknown.
     temperatures_c
-        By the board's name of the sensor without '-therm(al)'. Sensors of parts that are switched
-        off are left out.
+        By the board's name of the sensor without '-therm(al)'. Sensors of parts without power are
+        left out.
     clocks_mhz
         'gpu', 'emc', 'cpu0'..., other names as on the board.
     loads_percent
-        'gpu', 'emc', 'cpu' (all cores that are on), 'cpu0'...; 0 to 100.
+        'gpu', 'emc', 'cpu' (all online cores), 'cpu0'...; 0 to 100.
     alarms
-        Over-current and throttling that hold now or happened since the sample before.
+        Over-current and throttling, current or since the previous sample.
     fan_percent, fan_rpm
-        Drive of the fan, of its full one; its speed, where a board measures it.
+        Drive of the fan in percent of full; its speed, if the board measures it.
     memory
         RAM and swap.
     gpu_processes_mib
-        Programs that use the GPU, `4711 python3`, and its memory that each has; None where that
-        is not told. Only where NVML is asked.
+        GPU memory of each program that uses the GPU, `4711 python3`; None if unknown. Only with
+        NVML.
     energy_j
-        By rail, since the source was opened, where the hardware counts it; the same for
+        Energy by rail since the source was opened, if the hardware counts it; the same for
         `total_energy_j`.
     problems
-        What could not be read and why: a hanging driver, a missing permission.
+        Values that could not be read, and why: a hanging driver, a missing permission.
 
     """
 
@@ -69,7 +69,7 @@ class BoardSample:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return what is close to going wrong: memory that is nearly full."""
+        """Return warnings: memory that is nearly full."""
         return (self.memory.warning,) if self.memory is not None and self.memory.warning else ()
 
     @property
@@ -82,7 +82,7 @@ class BoardSample:
 
     @property
     def hottest_c(self) -> tuple[str, float] | None:
-        """Name and temperature of the hottest sensor that follows the heat; None without any."""
+        """Name and temperature of the hottest sensor that follows the heat; None without one."""
         real = {
             name: value
             for name, value in self.temperatures_c.items()
@@ -92,42 +92,42 @@ class BoardSample:
 
 
 class TelemetrySource(Protocol):
-    """Where samples come from."""
+    """A source of samples."""
 
     @property
     def name(self) -> str:
-        """Short, for logs: 'sysfs', 'tegrastats', 'nvml+rapl', 'none'."""
+        """Short name for logs: 'sysfs', 'tegrastats', 'nvml+rapl', 'none'."""
 
     def read(self) -> BoardSample:
         """
-        Take a sample; never waits longer than its time-outs.
+        Take a sample within the time limits.
 
         Raises
         ------
         PowerError
-            Nothing at all can be read; parts that cannot are in `problems` instead.
+            Nothing can be read; single parts that cannot are in `problems` instead.
 
         """
 
     def close(self) -> None:
-        """End its threads and tools; twice is harmless."""
+        """End its threads and tools; may be called twice."""
 
 
 def merge_samples(
     power_samples: Sequence[BoardSample], other_samples: Sequence[BoardSample] = ()
 ) -> BoardSample:
     """
-    Merge samples that several sources took at about the same time into one.
+    Merge the samples of several sources, taken at about the same time.
 
-    Where two have a value of the same name, the earlier one counts.
+    If two have a value of the same name, the earlier one counts.
 
     Parameters
     ----------
     power_samples
-        Of sources that measure different parts of the board: their totals are added, and if one
-        has none now, there is none.
+        Samples of sources that measure different parts of the board: their totals are added;
+        without one of them there is no total.
     other_samples
-        Of sources that tell the rest; their totals do not count.
+        Samples of sources for the rest; their totals do not count.
 
     """
     samples = (*power_samples, *other_samples)

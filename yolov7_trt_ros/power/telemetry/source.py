@@ -1,9 +1,9 @@
 """
 Find the telemetry sources of a machine, and read them together.
 
-What is used, in this order: the kernel's files of a Jetson; tegrastats beside them where those
-have no power rail; NVML and RAPL on a PC. A machine with none of these gets a source whose read
-says what was looked for.
+Sources, in this order: the kernel's files of a Jetson; also tegrastats if these have no power
+rail; NVML and RAPL on a PC. A machine with none of these gets a source whose read reports what was
+looked for.
 
 """
 
@@ -37,20 +37,20 @@ _NVIDIA_DRIVER = '/proc/driver/nvidia/version'
 
 
 class ToolFinder(Protocol):
-    """The part of a `power.commands.CommandRunner` that is needed here."""
+    """The part of a `power.root.commands.CommandRunner` that is needed here."""
 
     def find(self, tool: str) -> Path | None:
-        """Return where a tool lies; None when it is not installed."""
+        """Return the path of a tool; None if it is not installed."""
 
 
 class NullSource:
     """
-    For a machine that tells nothing about its power.
+    The source of a machine without any power sensor.
 
     Parameters
     ----------
     findings
-        What was looked for and what came of it, one sentence each.
+        What was looked for, and the result, one sentence each.
 
     """
 
@@ -59,17 +59,17 @@ class NullSource:
 
     @property
     def name(self) -> str:
-        """Short, for logs."""
+        """Short name for logs."""
         return 'none'
 
     def read(self) -> BoardSample:
         """
-        Never return.
+        Raise always.
 
         Raises
         ------
         PowerError
-            What was looked for.
+            Lists what was looked for.
 
         """
         found = '; '.join(self._findings)
@@ -81,10 +81,10 @@ class NullSource:
 
 class CombinedSource:
     """
-    Reads several sources and merges what they say.
+    Reads several sources and merges their samples.
 
-    One that fails leaves its reason in `problems`; while one of those that measure power fails,
-    there is no total.
+    The reason of one that fails is in `problems`; while a source of power fails, there is no
+    total.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ class CombinedSource:
     others
         Sources for the rest. All sources are closed with this one.
     problems
-        For every sample: what keeps other parts from being measured.
+        Added to every sample: why other parts are not measured.
     clock_ns
-        Time of a sample of which all power sources failed.
+        Time of a sample whose power sources all failed.
 
     """
 
@@ -160,7 +160,7 @@ def find_source(
     clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> TelemetrySource:
     """
-    Find what tells about the power of this machine.
+    Find the sources of telemetry of this machine.
 
     Parameters
     ----------
@@ -169,10 +169,10 @@ def find_source(
     runner
         Finds tegrastats; None: it is not used.
     nvml
-        Returns the module pynvml or raises MissingDependencyError. None: the real one, or none
-        at all when `root` is not '/', since that is another machine than the GPU is in.
+        Returns the module pynvml or raises MissingDependencyError. None: the real one; without
+        NVML if `root` is not '/', since the GPU is not in that machine.
     gpu_index
-        Which GPU NVML is asked about.
+        Number of the GPU in NVML.
     interval_ms
         Between two lines of tegrastats.
     timeout_s
@@ -185,7 +185,7 @@ def find_source(
     Returns
     -------
     TelemetrySource
-        The caller closes it. A `NullSource` where nothing was found.
+        The caller closes it. A `NullSource` if nothing was found.
 
     """
     search = _Search(SysfsTree(root, timeout_s), clock_ns)
@@ -224,7 +224,7 @@ class _Search:
     def jetson(
         self, files: BoardFiles, nvml: Callable[[], ModuleType] | None, gpu_index: int
     ) -> TelemetrySource:
-        """Take the kernel's files; Thor's have no load of the GPU, which NVML knows there."""
+        """Take the kernel's files; on Thor NVML adds the load of the GPU."""
         sysfs = self.sysfs(files, expect_rails=True)
         if files.loads or not files.gpu_folders:
             return sysfs
@@ -237,7 +237,7 @@ class _Search:
     def computer(
         self, files: BoardFiles, nvml: Callable[[], ModuleType] | None, gpu_index: int
     ) -> TelemetrySource:
-        """Take the GPU and the processor of a PC, as far as they tell."""
+        """Take the GPU and the processor of a PC, as far as they can be measured."""
         device = self._open_gpu(nvml, gpu_index)
         power: list[TelemetrySource] = []
         if device is not None:
@@ -269,7 +269,7 @@ class _Search:
             return None
 
     def _missing_gpu(self) -> list[str]:
-        """Say why the GPU is not measured, where there is one."""
+        """Return why the GPU, if there is one, is not measured."""
         return self.findings[-1:] if self.tree.exists(_NVIDIA_DRIVER) else []
 
     def _find_rapl(self) -> RaplSource | None:

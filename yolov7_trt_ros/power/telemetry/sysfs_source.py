@@ -20,15 +20,15 @@ PROC_STAT = '/proc/stat'
 MEMINFO = '/proc/meminfo'
 BUDDYINFO = '/proc/buddyinfo'
 COLDEST_C = -200.0
-"""Sensors of parts that are switched off read -256 C on some releases."""
+"""Sensors of parts without power read -256 C on some releases."""
 NO_RAILS = (
     'no power rail found: neither an INA3221 below /sys/bus/i2c/drivers/ina3221x (JetPack 4) or '
     'ina3221 (5 and later) nor one in /sys/class/hwmon; is its driver loaded?'
 )
 
 _KHZ_PER_MHZ = 1000.0
-_GATED = re.compile('(?:gpu|cv)', re.IGNORECASE)  # parts that are switched off while idle
-_DIGITS = 3  # the kernel's own: kHz, mC, microwatt
+_GATED = re.compile('(?:gpu|cv)', re.IGNORECASE)  # parts without power while idle
+_DIGITS = 3  # the kernel's units: kHz, mC, microwatt
 
 
 class SysfsSource:
@@ -36,15 +36,15 @@ class SysfsSource:
     Reads rails, clocks, loads, temperatures, alarms and the fan below a root folder.
 
     The power of a rail is the newest reading of its INA3221: an average over `rail_window_ms`
-    (about 430 on a Jetson), so samples taken faster than that repeat themselves. Loads of the
-    cores are those since the sample before (the first: since the source was opened).
+    (about 430 on a Jetson), so faster samples repeat values. Loads of the cores are since the
+    previous sample (the first: since the source was opened).
 
     Parameters
     ----------
     tree
-        Where to read; it is closed with the source.
+        Where to read; closed with the source.
     files
-        What to read; None: looked for.
+        What to read; None: find it.
     expect_rails
         Whether a board without any power rail is a problem.
     clock_ns
@@ -76,21 +76,21 @@ class SysfsSource:
 
     @property
     def name(self) -> str:
-        """Short, for logs."""
+        """Short name for logs."""
         return 'sysfs'
 
     @property
     def files(self) -> BoardFiles:
-        """Return what was found on this board."""
+        """Return the files found on this board."""
         return self._files
 
     @property
     def rail_window_ms(self) -> int | None:
-        """Over what time the rails' power is averaged; None where the chip does not say."""
+        """Averaging time of the rails' power; None if unknown."""
         return self._files.rail_window_ms
 
     def read(self) -> BoardSample:
-        """Take a sample; what cannot be read is missing, and in `problems` if it matters."""
+        """Take a sample; unreadable values are missing, and in `problems` if relevant."""
         texts = self._tree.read_all(self._paths)
         time_ns = self._clock_ns()
         values = _numbers_in(texts)
@@ -132,7 +132,7 @@ class SysfsSource:
     def _clocks_mhz(
         self, values: Mapping[str, float], ticks: Mapping[str, CpuTicks]
     ) -> dict[str, float]:
-        """Leave out cores that are off; some kernels keep the last clock of those."""
+        """Leave out offline cores, since some kernels keep their last clock."""
         clocks = _scaled(self._files.clocks, values)
         return {
             name: clock for name, clock in clocks.items()
@@ -140,7 +140,7 @@ class SysfsSource:
         }
 
     def _gpu_emc_loads(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Return loads; EMC's activity is given as the clock at which it would be all busy."""
+        """Return loads; the activity of EMC is the clock at which it would be fully busy."""
         loads = _scaled(self._files.loads, values)
         activity_khz = values.get(self._files.emc_activity)
         clock_mhz = _scaled(self._files.clocks, values).get('emc', 0.0)
@@ -149,7 +149,7 @@ class SysfsSource:
         return {name: min(100.0, max(0.0, load)) for name, load in loads.items()}
 
     def _cpu_loads(self, ticks: dict[str, CpuTicks]) -> dict[str, float]:
-        """Keep the loads of before while no tick (of 10 ms) has passed."""
+        """Return the loads, the previous ones while no tick (of 10 ms) has passed."""
         loads = cpu_loads_percent(self._ticks, ticks)
         if loads or not ticks:
             self._ticks, self._loads_percent = ticks or self._ticks, loads
@@ -172,7 +172,7 @@ class SysfsSource:
         return value > 0.0
 
     def _lost_sensors(self, temperatures_c: Mapping[str, float]) -> str:
-        """Say which sensors were read before and are not now, but those that are gated."""
+        """Return which sensors no longer answer, apart from gated ones."""
         self._warm |= temperatures_c.keys()
         lost = sorted(name for name in self._warm - temperatures_c.keys()
                       if not _GATED.match(name))
@@ -180,9 +180,9 @@ class SysfsSource:
 
     def _problems(self, texts: Mapping[str, str | PowerError]) -> tuple[str, ...]:
         """
-        Say what is missing against expectation.
+        Return which expected values are missing.
 
-        Gated sensors and cores that are off fail to read too, and that is no problem.
+        Gated sensors and offline cores also fail to read, which is no problem.
         """
         hanging = self._tree.hanging
         problems = []
@@ -215,7 +215,7 @@ def _text_of(texts: Mapping[str, str | PowerError], path: str) -> str:
 
 
 def _number(text: str) -> float | None:
-    """Whole numbers, as the kernel writes them."""
+    """Parse an integer, as the kernel writes it."""
     return float(text) if text.removeprefix('-').isdecimal() else None
 
 

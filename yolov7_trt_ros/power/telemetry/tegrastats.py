@@ -1,8 +1,8 @@
 """
 Parse a line of tegrastats, from the Jetson TX1 (L4T R24) to Thor (R39.2).
 
-The line has no fixed order and grows with each release, so it is read token by token; what is
-not understood is kept word for word. Known forms, all optional but one of the first two:
+The line has no fixed order and grows with each release, so it is read token by token; unknown text
+is kept. Known forms, of which one of the first two is required:
 
     RAM 4412/7772MB (lfb 237x4MB)  SWAP 5/1982MB (cached 1MB)  IRAM 0/252kB(lfb 252kB)
     CPU [9%@1190,off]  cpu [17%,13%]@408
@@ -42,7 +42,7 @@ def parse_line(text: str) -> TegrastatsSample:
     Raises
     ------
     PowerFormatError
-        The text has neither `RAM used/total` nor `CPU [...]`, so it is no line of tegrastats.
+        It has neither `RAM used/total` nor `CPU [...]`, so it is no line of tegrastats.
 
     """
     draft = _Draft()
@@ -66,7 +66,7 @@ def parse_line(text: str) -> TegrastatsSample:
 
 @dataclasses.dataclass
 class _Draft:
-    """A sample while its line is read. Each take_ method is False for a token it cannot use."""
+    """A sample while its line is read. A take_ method returns False for an unsuitable token."""
 
     time: datetime.datetime | None = None
     memories: dict[str, MemoryUse] = dataclasses.field(default_factory=dict)
@@ -98,7 +98,7 @@ class _Draft:
         )
 
     def add_unknown(self, word: str, *, joined: bool) -> None:
-        """Keep a word, behind the one before it where that was unknown too."""
+        """Keep a word, joined to the previous one if that was unknown too."""
         if joined:
             word = f'{self.unknown.pop()} {word}'
         self.unknown.append(word)
@@ -185,7 +185,7 @@ class _Draft:
 
 
 def _take_token(draft: _Draft, text: str, start: int) -> int | None:
-    """Let the first kind of token that fits at `start` have it; return where it ends."""
+    """Take the first kind of token that matches at `start`; returns its end."""
     for pattern, take in _TOKENS:
         match = pattern.match(text, start)
         if match is not None and take(draft, match):
@@ -194,7 +194,7 @@ def _take_token(draft: _Draft, text: str, start: int) -> int | None:
 
 
 def _parse_use(text: str) -> UnitUse | None:
-    """Parse `off`, `l%`, `l%@f`, `l%@[f,f]`, `@f` or `@[f,f]`; None where it is none of these."""
+    """Parse `off`, `l%`, `l%@f`, `l%@[f,f]`, `@f` or `@[f,f]`; None for anything else."""
     if text == 'off':
         return UnitUse(on=False)
     match = _USE.fullmatch(text)
@@ -218,7 +218,7 @@ def _ungated(text: str) -> float | None:
     return celsius if celsius > GATED_BELOW_C else None
 
 
-# Bounded, so that no number of a damaged line is too long for int and float.
+# Limited, so that no number of a damaged line is too long for int and float.
 _N = r'\d{1,15}(?:\.\d{1,9})?'
 _END = r'(?=\s|$)'
 _WORD = re.compile(r'\S+')

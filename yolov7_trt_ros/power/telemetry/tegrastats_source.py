@@ -19,11 +19,11 @@ from yolov7_trt_ros.power.telemetry.tegrastats_values import TegrastatsSample, U
 from yolov7_trt_ros.power.units import MS_PER_S
 
 INTERVAL_MS = 500
-"""The rails are averages over about 430 ms: faster only repeats them."""
+"""The rails are averages over about 430 ms: faster lines repeat them."""
 FIRST_LINE_S = 5.0
-"""The first line comes after one interval; a busy board takes its time to start the tool."""
+"""The first line comes after one interval; a busy board starts the tool slowly."""
 RESTART_S = 5.0
-"""A tool that ended is started anew, but not more often than this."""
+"""Least time between two starts of a tool that ended."""
 
 _END_GRACE_S = 2.0
 _MISSED_LINES = 5
@@ -80,7 +80,7 @@ class _Run:
             self.has_news.notify_all()
 
     def _take(self, line: str) -> None:
-        """Keep what the line says; anything but a line of values is kept for an error message."""
+        """Parse and keep a line; any other text is kept for an error message."""
         try:
             sample = sample_from_tegrastats(parse_line(line), self._clock_ns(), self._totals)
         except PowerFormatError:
@@ -91,12 +91,12 @@ class _Run:
             self.has_news.notify_all()
 
     def wait_first(self, timeout_s: float) -> None:
-        """Wait until there is a line, the tool has ended, or it takes too long."""
+        """Wait for the first line, the end of the tool, or the time limit."""
         with self.has_news:
             self.has_news.wait_for(lambda: self.newest or self.has_ended, timeout_s)
 
     def end(self) -> None:
-        """Ask the tool to end, then make it."""
+        """Terminate the tool, then kill it."""
         self.process.terminate()
         try:
             self.process.wait(_END_GRACE_S)
@@ -109,10 +109,10 @@ class _Run:
 
 class TegrastatsSource:
     """
-    Runs tegrastats and hands out the newest of its lines.
+    Runs tegrastats and returns the newest of its lines.
 
-    The time of a sample is that at which its line came, so reading faster than the interval gives
-    the same sample again.
+    The time of a sample is that of its line, so reading faster than the interval repeats a
+    sample.
 
     Parameters
     ----------
@@ -121,9 +121,9 @@ class TegrastatsSource:
     interval_ms
         Between two lines.
     environment
-        Variables for the tool besides this process's own.
+        Variables for the tool in addition to those of this process.
     first_line_s
-        How long the first line may take, beyond the interval.
+        Time limit of the first line, after the interval.
     clock_ns
         Time of a sample.
 
@@ -150,17 +150,17 @@ class TegrastatsSource:
 
     @property
     def name(self) -> str:
-        """Short, for logs."""
+        """Short name for logs."""
         return 'tegrastats'
 
     def read(self) -> BoardSample:
         """
-        Return the newest line; waits for the first one only.
+        Return the newest line; waits only for the first one.
 
         Raises
         ------
         PowerCommandError
-            The tool cannot be started, has ended, or gives no line any more.
+            The tool cannot be started, has ended, or prints no more lines.
 
         """
         with self._lock:
@@ -176,7 +176,7 @@ class TegrastatsSource:
             self._run = None
 
     def _running(self) -> _Run:
-        """Start the tool, also when it ended some time ago."""
+        """Return the running tool; start it if it has ended."""
         now_s = time.monotonic()
         is_over = self._run is not None and self._run.has_ended
         if self._run is None or (is_over and now_s - self._started_s >= RESTART_S):
@@ -210,16 +210,16 @@ def sample_from_tegrastats(
     line: TegrastatsSample, time_ns: int, totals: RailTotals | None = None
 ) -> BoardSample:
     """
-    Turn a parsed line into a sample, without gated sensors and cores that are off.
+    Return a sample of a parsed line, without gated sensors and offline cores.
 
     Parameters
     ----------
     line
-        As parsed.
+        The parsed line.
     time_ns
-        When it came.
+        Time of the line.
     totals
-        Knows the rails of the lines before; None: there were none.
+        The rails of earlier lines; None: there were none.
 
     """
     temperatures = {name: temp for name, temp in line.temperatures_c.items() if temp is not None}

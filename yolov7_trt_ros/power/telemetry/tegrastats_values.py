@@ -17,13 +17,13 @@ class MemoryUse:
     Attributes
     ----------
     used_mib, total_mib
-        In MiB, whatever unit the line has.
+        In MiB; the line may have another unit.
     largest_free_mib
-        Size of the largest free block (`lfb`); None where the line has none.
+        Size of the largest free block (`lfb`); None if the line has none.
     largest_free_count
-        How many blocks of that size are free.
+        Number of free blocks of that size.
     cached_mib
-        Part of the swap that is cached; None where the line has none.
+        Cached part of the swap; None if the line has none.
 
     """
 
@@ -44,9 +44,9 @@ class UnitUse:
     on
         False for `off`: a core that is offline, an engine without power.
     load_percent
-        None where it is not printed (Thor at rest, engines).
+        None if it is not printed (Thor at rest, engines).
     clocks_mhz
-        One clock, or one for each cluster of the GPU; () where none is printed (not root).
+        One clock, or one for each cluster of the GPU; () if none is printed (not root).
 
     """
 
@@ -56,14 +56,14 @@ class UnitUse:
 
     @property
     def mhz(self) -> float | None:
-        """Return the highest of the clocks; None where none is printed."""
+        """Return the highest of the clocks; None if none is printed."""
         return max(self.clocks_mhz, default=None)
 
 
 @dataclasses.dataclass(frozen=True)
 class TegrastatsSample:
     """
-    One line of tegrastats. What the line does not have is None or empty.
+    One line of tegrastats. Missing values are None or empty.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class TegrastatsSample:
     ram, swap, iram
         Memories.
     cpus
-        In the order of the cores, those that are off among them.
+        In the order of the cores, including offline ones.
     emc
         Memory controller: its load and clock.
     gpu
@@ -80,14 +80,14 @@ class TegrastatsSample:
     engines
         Further engines by name without `_FREQ`: `VIC`, `APE`, `NVENC0`, `GR3D2` ...
     mts_percent
-        `MTS fg` and `bg`: what the CPU's own translation of code costs (Denver, Carmel).
+        `MTS fg` and `bg`: load by the CPU's own translation of code (Denver, Carmel).
     temperatures_c, max_temperatures_c
-        By sensor, as it is spelt; None for a block that is switched off. The second holds the
-        largest seen, printed since R39.2. `PMIC` is no measurement up to R32: always 100.
+        By the printed name of the sensor; None for a block without power. The second has the
+        largest values, printed since R39.2. `PMIC` is no measurement up to R32: always 100.
     rails
         By name; rails without a name (`NC`) are left out.
     unknown
-        What was not understood: runs of words, in their order.
+        Unknown text: runs of words, in their order.
 
     """
 
