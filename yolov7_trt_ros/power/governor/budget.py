@@ -13,7 +13,7 @@ NO_POWER = 'the power is not readable'
 def choose_for_budget(
     state: GovernorState, readings: Readings, limits: Limits
 ) -> tuple[GovernorState, ClockState, str]:
-    """Return the highest clocks whose measured power stays under the budget."""
+    """Return the highest clocks whose measured power stays within the budget."""
     now_s, power_w = readings.time_s, readings.power_w
     ladder = list(state.allowed)
     if state.clocks not in ladder:
@@ -27,7 +27,7 @@ def choose_for_budget(
         if place == 0:
             return state, state.clocks, 'over budget at the lowest clocks'
         return _below_budget(state, ladder[:place], power_w, now_s, limits)
-    # power does not rise with every step of speed, so look past one that is too hungry
+    # power does not rise with each step of speed, so also check beyond one that needs too much
     fitting = [
         one for one in ladder[place + 1:]
         if one.gpu_mhz <= state.clocks.gpu_mhz + TUNING.budget_reach * state.top.gpu_mhz
@@ -40,7 +40,7 @@ def choose_for_budget(
 
 
 def _likely_w(state: GovernorState, other: ClockState, power_w: float) -> float:
-    """Return the power to expect at `other`, from the table and the power now."""
+    """Return the expected power at `other`, from the table and the current power."""
     now_w = state.table.expected_w(state.with_emc(state.clocks), state.top)
     return power_w * state.table.expected_w(state.with_emc(other), state.top) / now_w
 
@@ -48,7 +48,7 @@ def _likely_w(state: GovernorState, other: ClockState, power_w: float) -> float:
 def _below_budget(
     state: GovernorState, lower: list[ClockState], power_w: float, now_s: float, limits: Limits
 ) -> tuple[GovernorState, ClockState, str]:
-    """Step down to the highest state that is likely under the budget; avoid the present one."""
+    """Step down to the highest state expected within the budget; avoid the current one."""
     wanted = lower[0]
     for one in lower:
         if _likely_w(state, one, power_w) <= limits.power_budget_w:
@@ -57,7 +57,7 @@ def _below_budget(
 
 
 def _is_blocked(state: GovernorState, candidate: ClockState, now_s: float) -> bool:
-    """Return whether this state, or one nowhere higher, was over the budget a while ago."""
+    """Whether this state, or one with no higher clock, recently exceeded the budget."""
     return any(
         now_s < one.until_s and failed.within(candidate) for failed, one in state.avoided.items()
     )

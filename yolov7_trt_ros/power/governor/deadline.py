@@ -23,7 +23,7 @@ Choice = tuple[GovernorState, ClockState | None, str]
 def choose_for_deadline(
     state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
 ) -> Choice:
-    """Return the state after these frames, the clocks of least power in time, and why those."""
+    """Return the state after these frames, the clocks of least power in time, and the reason."""
     now_s = readings.time_s
     surprised = _surprise(state, readings, frames, limits)
     state = learn_frames(state, readings, frames, limits)
@@ -34,7 +34,7 @@ def choose_for_deadline(
 
 
 def keep_clocks(state: GovernorState, reason: str) -> tuple[ClockState, str]:
-    """Return the present clocks, or the highest below them when the ceiling came down."""
+    """Return the current clocks, or the highest allowed ones below a lower ceiling."""
     allowed = state.allowed
     if state.clocks in allowed:
         return state.clocks, reason
@@ -44,7 +44,7 @@ def keep_clocks(state: GovernorState, reason: str) -> tuple[ClockState, str]:
 def _surprise(
     state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
 ) -> float:
-    """Return the share of the deadline of a frame that no remembered one explains; 0: none."""
+    """Return the deadline share of a frame that no remembered one explains; 0: none."""
     found = 0.0
     for source, share in usable_shares(state, readings, frames, limits):
         known = state.running.get(source)
@@ -54,13 +54,13 @@ def _surprise(
 
 
 def _jump(state: GovernorState, share: float) -> Choice:
-    """Go up to where the late frame would have been in time, to the top where that is unknown."""
+    """Raise the clocks so that the late frame would be in time; to the top if unknown."""
     top = state.allowed[-1]
     if top == state.clocks:
         return state, top, 'late at the highest allowed clocks'
     here = state.with_emc(state.clocks)
     latest = max([share, *(max(recent) for recent in state.recent.values())])
-    if latest <= 1.0:  # frames that never came tell not how late they would have been
+    if latest <= 1.0:  # the lateness of frames that never came is unknown
         latest = math.inf
 
     def fits(candidate: ClockState) -> bool:
@@ -74,7 +74,7 @@ def _jump(state: GovernorState, share: float) -> Choice:
 
 
 def _choose(state: GovernorState, now_s: float, limits: Limits) -> Choice:
-    """Return the clocks of least power that hold the deadlines."""
+    """Return the clocks of least power that meet the deadlines."""
     if not state.running:
         return state, *keep_clocks(state, 'measuring')
     if state.clocks not in state.allowed:
@@ -103,7 +103,7 @@ def _choose(state: GovernorState, now_s: float, limits: Limits) -> Choice:
 def _rise(
     state: GovernorState, expected: _Expected, now_s: float, allowed: float
 ) -> Choice:
-    """Return the cheapest clocks above with fewer late frames."""
+    """Return the higher clocks of least power with fewer late frames."""
     top = state.allowed[-1]
     if state.clocks == top:
         return state, top, 'little room at the highest allowed clocks'
@@ -117,14 +117,14 @@ def _rise(
 
 
 def _may_descend(state: GovernorState, now_s: float) -> bool:
-    """Return whether this state is known well enough to leave it for a cheaper one."""
+    """Whether this state is known well enough to leave it for one of less power."""
     if all(len(recent) < NEIGHBOURHOOD for recent in state.recent.values()):
         return False
     return state.previous_power is None or now_s - state.since_s > 1.5 * TUNING.power_settle_s
 
 
 def _is_cheaper(state: GovernorState, one: ClockState) -> bool:
-    """Return whether a state saves enough; lower clocks that were measured need not save much."""
+    """Whether a state saves enough power; lower, measured clocks need to save less."""
     is_known = one.within(state.clocks) and state.with_emc(one) in state.table.power
     gain = TUNING.least_gain if is_known else TUNING.gain
     return _expected_w(state, one) <= _expected_w(state, state.clocks) * (1.0 - gain)
@@ -141,7 +141,7 @@ def _expected_w(state: GovernorState, clocks: ClockState) -> float:
 
 
 class _Expected:
-    """What share of frames to expect late, of the workloads that count now."""
+    """The expected share of late frames, of the workloads that count now."""
 
     def __init__(self, state: GovernorState, now_s: float) -> None:
         self._state = state
@@ -162,7 +162,7 @@ class _Expected:
         ]
 
     def late(self, clocks: ClockState) -> float:
-        """Return that share, 0 to 1: of all, or more if those of now alone would be late."""
+        """Return the share, 0 to 1: of all workloads, or more if the current ones are late."""
         alone = self._late(self._present, clocks) / max(1e-9, _weight(self._present))
         together = self._late(self._counts, clocks) / max(1e-9, _weight(self._all))
         return max(alone / TUNING.present, together)
@@ -181,7 +181,7 @@ def _weight(workloads: list[tuple[Workload, float]]) -> float:
 
 
 def _is_avoided(state: GovernorState, candidate: ClockState, now_s: float) -> bool:
-    """Return whether this state, or one that is nowhere lower, failed a short while ago."""
+    """Whether this state, or one with no lower clock, failed recently."""
     return any(
         now_s < one.until_s and candidate.within(failed) for failed, one in state.avoided.items()
     )

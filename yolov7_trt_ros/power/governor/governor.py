@@ -2,19 +2,19 @@
 The governor: chooses clocks from power samples and frame timings. Pure, no hardware.
 
 `decide` is called for every new frame timing (or every sample) and returns a new state and the
-wanted clocks. Two modes:
+clocks to allow. Two modes:
 
 deadline
-    The clocks of least measured power at which the share of late frames stays under its target,
-    over all workloads of the last seconds. A late frame that no remembered one explains goes
-    straight up, to clocks where it would have been in time. Without frames the clocks are let go
-    of; while others use the GPU they are not lowered.
+    The clocks of least measured power at which the share of late frames stays below its target,
+    over all workloads of the last seconds. A late frame that no remembered one explains raises
+    the clocks at once, to those where it would have been in time. Without frames the clocks are
+    released; while other programs use the GPU they are not lowered.
 power_budget
-    The highest clocks whose measured power stays under the budget.
+    The highest clocks whose measured power stays within the budget.
 
-Above both stands a ceiling that temperature and over-current alarms lower. What is not known keeps
-the governor still: no temperature (where there is a limit), no power (for a budget), no latency.
-Each thing that went wrong at a clock state doubles the time until it is tried again: a steady
+Both are limited by a ceiling that heat and over-current alarms lower. The governor keeps the
+clocks while a value is unknown: the temperature (if there is a limit), the power (for a budget),
+or the latency. Each failure of a clock state doubles the time until it is tried again, so a steady
 workload ends in one state.
 
 """
@@ -36,20 +36,20 @@ from yolov7_trt_ros.power.governor.tuning import TUNING
 NO_TEMPERATURE = 'the temperature is not readable'
 NO_LATENCY = 'frames without a latency: their stamps are 0, in the future or over a minute old'
 PROBLEMS = (NO_TEMPERATURE, NO_LATENCY, NO_POWER)
-"""Reasons for which nothing is done since something is unknown."""
+"""Reasons for which the clocks are kept, since a value is unknown."""
 
 
 @dataclass(frozen=True)
 class Decision:
     """
-    The clocks to allow from now on, whether they differ from before, and why.
+    The clocks to allow from now on, whether they changed, and why.
 
     Parameters
     ----------
     clocks
-        None: let go of them, as without a governor.
+        None: release them, as without a governor.
     problem
-        What is unknown and keeps the governor from working; '' for nothing.
+        The unknown value for which the clocks are kept; '' for none.
 
     """
 
@@ -68,13 +68,13 @@ def decide(
     Parameters
     ----------
     state
-        As returned by the last call.
+        The state from the previous call.
     readings
-        The board now.
+        The current readings of the board.
     frames
-        The frames finished since the last call.
+        The frames finished since the previous call.
     limits
-        What the user asks for; may change from call to call.
+        The limits of the user; may differ from call to call.
 
     """
     if limits.governor == 'off':
@@ -94,7 +94,7 @@ def _held(state: GovernorState) -> ClockState | None:
 
 
 def _with_memory_clock(state: GovernorState, readings: Readings) -> GovernorState:
-    """Note a memory clock that was read twice: what was learned at another one is kept apart."""
+    """Note a memory clock that was read twice; each has a table of its own."""
     read_mhz = readings.emc_mhz
     if not readings.is_new or state.top.emc_mhz or not read_mhz:
         return state
@@ -109,7 +109,7 @@ def _with_memory_clock(state: GovernorState, readings: Readings) -> GovernorStat
 
 
 def _decide_budget(state: GovernorState, readings: Readings, limits: Limits) -> Choice:
-    """Return the clocks for a budget, the present ones while it is not known how hot it is."""
+    """Return the clocks for a budget; the current ones while the temperature is unknown."""
     if state.is_released:
         return state, state.allowed[-1], 'starting'
     if is_heat_unknown(readings, limits):
@@ -120,7 +120,7 @@ def _decide_budget(state: GovernorState, readings: Readings, limits: Limits) -> 
 def _decide_deadline(
     state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
 ) -> Choice:
-    """Return the clocks for the deadlines, or what to do where that cannot be known."""
+    """Return the clocks for the deadlines, or a safe choice while they are unknown."""
     timed, now_s = bool(frames.latencies_ms or frames.dropped), readings.time_s
     if timed or frames.unknown:
         timed_s = now_s if timed else state.timed_s
@@ -137,7 +137,7 @@ def _decide_deadline(
 
 
 def _without_frames(state: GovernorState) -> Choice:
-    """Let go of the clocks, but not above what heat and alarms allow."""
+    """Release the clocks, within the ceiling."""
     if state.allowed == state.candidates:
         return state, None, 'no frames'
     return state, state.allowed[-1], 'no frames, ceiling'
@@ -146,7 +146,7 @@ def _without_frames(state: GovernorState) -> Choice:
 def _hold_still(
     state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
 ) -> Choice:
-    """Keep to what is, as far as the ceiling allows, and say what is not known."""
+    """Keep the clocks within the ceiling, and give the unknown value as the reason."""
     if is_heat_unknown(readings, limits):
         reason = NO_TEMPERATURE
     else:

@@ -13,7 +13,7 @@ GOVERNORS = ('off', 'deadline', 'power_budget')
 @dataclass(frozen=True)
 class Limits:
     """
-    What the user asks for.
+    The limits of the user.
 
     Parameters
     ----------
@@ -22,13 +22,13 @@ class Limits:
     deadline_ms
         Allowed latency of a frame, for 'deadline'.
     deadlines_ms
-        That of sources which have one of their own, by their names.
+        Own deadlines of single sources, by name.
     power_budget_w
         Allowed power of the board, for 'power_budget'.
     temperature_limit_c
-        From here on the clocks go down; None: no limit.
+        Temperature from which the clocks are lowered; None: no limit.
     miss_target
-        Allowed share of late frames; half of it is aimed at.
+        Allowed share of late frames; the target is half of it.
 
     """
 
@@ -40,7 +40,7 @@ class Limits:
     deadlines_ms: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Check the limits."""
         if self.governor not in GOVERNORS:
             raise SettingError(f'governor must be one of {", ".join(GOVERNORS)}, is '
                                f"'{self.governor}'; choose one of them")
@@ -60,26 +60,26 @@ class Limits:
 @dataclass(frozen=True)
 class Readings:
     """
-    The board at one moment.
+    The readings of the board at one moment.
 
     Parameters
     ----------
     time_s
-        Any clock that only goes forward.
+        Time of any monotonic clock.
     power_w
-        Power of the whole board, may be an average over half a second; None: not readable.
+        Power of the whole board, possibly averaged over half a second; None: not readable.
     temperature_c
         The hottest sensor; None: not readable.
     alarms
-        Over-current or throttling alarms raised now.
+        Current over-current or throttling alarms.
     throttled
-        The hardware runs below the clocks asked for: timings say nothing about them.
+        The hardware runs below the requested clocks, so timings do not show them.
     gpu_load
         Busy share of the GPU, 0 to 1; None: not readable.
     emc_mhz
-        The memory clock that was read, where nobody controls it; 0: not readable.
+        The memory clock, if it is only read; 0: not readable.
     is_new
-        False: the board was not looked at since the last call, only frames have come.
+        False: only frames are new, the board was not read since the previous call.
 
     """
 
@@ -96,21 +96,21 @@ class Readings:
 @dataclass(frozen=True)
 class FrameWindow:
     """
-    The frames since the last call.
+    The frames since the previous call.
 
     Parameters
     ----------
     latencies_ms
         In order, oldest first.
     dropped
-        Frames that were never worked on because the one before took too long: late frames.
+        Frames dropped because the one before took too long; they count as late.
     period_ms
-        Time between frames of the source, when known. Frames slower than that pile up, whatever
-        the deadline; so the smaller of both counts.
+        Time between frames of the source, if known. Slower frames pile up whatever the deadline,
+        so the smaller of both counts.
     unknown
-        Frames that came, but whose stamps give no latency.
+        Frames whose stamps give no latency.
     sources
-        Which detector each latency is of, in the same order; empty: all of one.
+        The detector of each latency, in the same order; empty: all of one.
 
     """
 

@@ -18,7 +18,7 @@ _LEAST_MS = 1e-3
 
 
 def learn_power(state: GovernorState, readings: Readings) -> GovernorState:
-    """Note the power of the present state, and how it compares with that of the one before."""
+    """Note the power of the current state, and its ratio to that of the previous one."""
     settled = readings.time_s - state.since_s >= TUNING.power_settle_s
     if readings.power_w is None or readings.throttled or not settled or state.is_released:
         return state
@@ -30,7 +30,7 @@ def learn_power(state: GovernorState, readings: Readings) -> GovernorState:
 
 
 def _is_same_work(state: GovernorState) -> bool:
-    """Return whether what runs now is what ran before the switch: else power tells nothing."""
+    """Whether the same work runs as before the switch: else the powers cannot be compared."""
     assert state.previous_power is not None
     for source, before in state.previous_power.work.items():
         now = state.running.get(source)
@@ -45,7 +45,7 @@ def _is_same_work(state: GovernorState) -> bool:
 def learn_frames(
     state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
 ) -> GovernorState:
-    """Take the frames into outcomes, spread, memory and table."""
+    """Add the frames to outcomes, spread, memory and table."""
     usable = usable_shares(state, readings, frames, limits)
     late = [share > 1.0 for _, share in usable] + [True] * frames.dropped
     state = replace(state, outcomes=(*state.outcomes, *late)[-10:])
@@ -57,7 +57,7 @@ def learn_frames(
 
 
 def _learn_missing(state: GovernorState, dropped: int) -> GovernorState:
-    """Count frames that were never worked on as late ones of the source with most frames."""
+    """Count dropped frames as late ones of the source with most frames."""
     if not dropped or not state.running:
         return state
     busiest = max(state.running.values(), key=lambda one: one.frames)
@@ -68,7 +68,7 @@ def _learn_missing(state: GovernorState, dropped: int) -> GovernorState:
 def usable_shares(
     state: GovernorState, readings: Readings, frames: FrameWindow, limits: Limits
 ) -> list[tuple[str, float]]:
-    """Return source and share of the deadline of the frames that began in the present state."""
+    """Return source and deadline share of the frames that began in the current state."""
     held_s = readings.time_s - state.since_s - TUNING.settle_s
     found = []
     for source, latency_ms in frames.by_source:
@@ -100,7 +100,7 @@ def _learn_frame(
 def _begin(
     state: GovernorState, source: str, recent: tuple[float, ...], now_s: float
 ) -> GovernorState:
-    """Note what runs after a switch; after a jump, whether it is what ran before."""
+    """Note the work after a switch; after a jump, whether it is the previous work."""
     state = _remember(state, source, statistics.median(recent), len(recent), now_s)
     if not state.jumped:
         return state
@@ -115,14 +115,14 @@ def _begin(
 
 
 def _compare(state: GovernorState, source: str, share: float) -> GovernorState:
-    """Learn how much slower this state is than the one before."""
+    """Learn how much slower this state is than the previous one."""
     before, after = state.previous[source], state.running[source].clocks
     table = state.table.with_slowness(before.clocks, after, share / before.share)
     return replace(state, table=table, previous=_without(state.previous, source))
 
 
 def _false_alarm(state: GovernorState) -> GovernorState:
-    """Note that frames were late which were slow only by chance."""
+    """Note a jump for frames that were slow only by chance."""
     return replace(
         state, jumped=False, suspects=(), spread=state.spread.with_ratios(state.suspects),
         false_alarms=min(TUNING.most_patience - TUNING.patience, state.false_alarms + 1),
@@ -130,7 +130,7 @@ def _false_alarm(state: GovernorState) -> GovernorState:
 
 
 def _caught(state: GovernorState, now_s: float) -> GovernorState:
-    """Note that the workload grew: be careful for longer; what failed may be tried again."""
+    """Note that the workload grew: raise the caution; failed states may be tried again."""
     avoided = {key: Backoff(max(0, one.count - 1)) for key, one in state.avoided.items()}
     return replace(
         state, jumped=False, suspects=(), avoided=avoided, caught_s=now_s, false_alarms=0,
@@ -139,7 +139,7 @@ def _caught(state: GovernorState, now_s: float) -> GovernorState:
 
 
 def caution_now_s(state: GovernorState, now_s: float) -> float:
-    """Return how far back heavier workloads count."""
+    """Return the time for which heavier workloads count."""
     calm = math.pow(0.5, (now_s - state.caught_s) / TUNING.calm_s)
     return max(TUNING.caution_s, state.caution_s * calm)
 
@@ -147,7 +147,7 @@ def caution_now_s(state: GovernorState, now_s: float) -> float:
 def _remember(
     state: GovernorState, source: str, share: float, frames: float, now_s: float
 ) -> GovernorState:
-    """Add frames to the workload that they belong to, a new one if they are unlike all known."""
+    """Add frames to the workload that they match, or to a new one."""
     clocks = state.with_emc(state.clocks)
     alike = [
         one for one in state.memory
@@ -175,7 +175,7 @@ def _without(known: Mapping[str, Workload], source: str) -> dict[str, Workload]:
 
 
 def after_switch(state: GovernorState, clocks: ClockState, now_s: float) -> GovernorState:
-    """Return the state after a switch: what is compared with what, and what begins anew."""
+    """Return the state after a switch to other clocks."""
     pending = tuple(
         share / state.running[source].share
         for source, shares in state.recent.items() if source in state.running

@@ -16,9 +16,9 @@ def update_other_load(
     state: GovernorState, readings: Readings, frames: FrameWindow
 ) -> GovernorState:
     """
-    Compare the load of the GPU with the time that frames took; a load nobody tells is passed over.
+    Compare the load of the GPU with the time of the frames; an unknown load is ignored.
 
-    Latencies hold the way of the image and waiting too, so they explain rather too much.
+    Latencies include transport and waiting, so they explain rather too much load.
 
     """
     busy_s = state.other_load.busy_s + sum(frames.latencies_ms) / MS_PER_S
@@ -37,7 +37,7 @@ def update_other_load(
 def _update_presence(
     state: GovernorState, others: OtherLoad, readings: Readings, elapsed_s: float
 ) -> OtherLoad:
-    """Note how long they have been there, or gone."""
+    """Note how long other programs have used the GPU, or not."""
     assert readings.gpu_load is not None
     unexplained = max(0.0, readings.gpu_load - others.busy_s / elapsed_s)
     taken = unexplained * state.clocks.gpu_mhz / state.top.gpu_mhz

@@ -17,29 +17,29 @@ from yolov7_trt_ros.power.governor.tuning import TUNING
 
 @dataclass(frozen=True)
 class Backoff:
-    """How often a clock state proved too slow (or too hungry), and until when to avoid it."""
+    """How often a clock state was too slow or took too much power, and how long to avoid it."""
 
     count: int = 0
     until_s: float = 0.0
 
     def again(self, now_s: float, first_s: float, most_s: float) -> Backoff:
-        """Return the next, twice as long one."""
+        """Return the next backoff, twice as long."""
         return Backoff(self.count + 1, now_s + min(most_s, first_s * 2.0**self.count))
 
 
 @dataclass(frozen=True)
 class Ceiling:
     """
-    The highest GPU clock that temperature and alarms allow, and when it last moved.
+    The highest GPU clock that heat and alarms allow, and when it last changed.
 
     Parameters
     ----------
     retry_s
-        How long it has to be cool before the ceiling rises.
+        Cool time after which the ceiling rises.
     hot
-        An alarm is up or the limit reached: nothing may rise.
+        An alarm is raised or the limit reached: clocks may not rise.
     over_c
-        By how much the limit was exceeded when the ceiling moved.
+        Excess over the limit when the ceiling changed.
 
     """
 
@@ -53,16 +53,16 @@ class Ceiling:
 @dataclass(frozen=True)
 class Workload:
     """
-    What the frames of one source took at one clock state, while they took about the same.
+    Frames of one source at one clock state with about the same latency.
 
     Parameters
     ----------
     share
         Typical latency as a share of the deadline.
     frames
-        How many there were, older ones counting less.
+        Number of frames; older ones count less.
     last_s
-        When the last of them came.
+        Time of the last frame.
 
     """
 
@@ -75,7 +75,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class PreviousPower:
-    """The settled power at the clocks before the last switch, and what ran there by source."""
+    """The settled power at the clocks before the last switch, and their workloads by source."""
 
     clocks: ClockState
     power_w: float
@@ -90,13 +90,13 @@ class OtherLoad:
     Parameters
     ----------
     is_present
-        They take so much that the clocks are not lowered.
+        It is so large that the clocks are not lowered.
     crossed_s
-        Since when the load has been on the other side of the threshold; None: it is not.
+        Time since which the load is beyond the threshold; None: it is not.
     busy_s, looked_s
-        Time that frames took since the last sample, and when that was.
+        Time of frames since the last sample, and the time of that sample.
     is_unknown
-        Some of these frames told no latency.
+        Some of these frames have no latency.
 
     """
 
@@ -110,51 +110,51 @@ class OtherLoad:
 @dataclass(frozen=True)
 class GovernorState:
     """
-    Everything the governor remembers; make one with `GovernorState.start`.
+    The memory of the governor; made by `GovernorState.start`.
 
     Parameters
     ----------
     candidates
-        The clock states that may be chosen, from slow to fast.
+        The available clock states, from slow to fast.
     top
         The last of them.
     clocks
-        The one asked for, and since when.
+        The requested one, and since when.
     is_released
-        The clocks are let go of; `clocks` are then those to come back to.
+        The clocks are released; `clocks` are those to return to.
     emc_mhz, emc_read_mhz
-        The memory clock, where it is only read: a change counts once it was read twice.
+        The memory clock, if it is only read: a change counts once it was read twice.
     table, tables
-        What was learned at this memory clock; and at others, where it is only read.
+        The table of this memory clock; and those of others, if it is only read.
     recent
-        By source: the last frames in this state, as shares of the deadline.
-    now
-        By source: what runs now. Empty after a switch, until enough frames have come.
+        By source: deadline shares of the last frames in this state.
+    running
+        By source: the current workload. Empty after a switch, until enough frames came.
     memory
         All workloads of the last minutes.
-    left
-        The state before, while it is not yet known how the two compare; and its workloads.
+    previous
+        By source: workloads of the previous state, until they are compared with this one.
     jumped
-        The last switch was for late frames, and it is not yet known whether the workload grew.
+        The last switch was for late frames; whether the workload grew is not yet known.
     suspects
-        Ratios of the frames before a jump: they join the spread if the workload proves to be the
-        old one.
+        Ratios of the frames before a jump: added to the spread if the workload turns out to be
+        the old one.
     outcomes
         Whether each of the last ten frames was late.
     false_alarms
-        Jumps that found the same workload.
+        Number of jumps that found the same workload.
     caution_s, caught_s
-        How far back heavier workloads count, as of this time.
+        Time for which heavier workloads count, and when that was set.
     avoided
-        States to be avoided for a while.
+        States that are avoided for a time.
     power_w, previous_power
         Settled power in this state, and in the state before.
     looked_s
-        When a cheaper state was last looked for.
+        When a state of less power was last searched.
     last_frame_s, timed_s
-        When a frame last came, and one with a latency.
+        Times of the last frame, and of the last with a latency.
     other_load
-        What others take of the GPU.
+        The load of the GPU by other programs.
 
     """
 
@@ -214,7 +214,7 @@ class GovernorState:
         """
         Return the candidates under the ceiling, from slow to fast; never empty.
 
-        While it is too hot, none above the present clocks.
+        While it is too hot, none above the current clocks.
 
         """
         if self.ceiling.gpu_mhz >= self.top.gpu_mhz and not self.ceiling.hot:
@@ -225,18 +225,18 @@ class GovernorState:
         return tuple(under) or (self.clocks,)
 
     def with_emc(self, clocks: ClockState) -> ClockState:
-        """Return a candidate with the memory clock that is read, where nobody controls it."""
+        """Return a candidate with the memory clock that was read, if it is not controlled."""
         return clocks if clocks.emc_mhz else clocks._replace(emc_mhz=self.emc_mhz)
 
     def avoiding(self, now_s: float) -> GovernorState:
-        """Keep away from the present clocks, twice as long as from the last ones that failed."""
+        """Return a state that avoids the current clocks, twice as long as the last failed ones."""
         last = max(self.avoided.values(), key=lambda one: one.count, default=Backoff())
         again = last.again(now_s, TUNING.retry_s, TUNING.most_retry_s)
         return replace(self, avoided={**self.avoided, self.clocks: again})
 
 
 def rank(state: ClockState) -> tuple[float, ClockState]:
-    """Order clock states by speed, as far as that can be said without measuring."""
+    """Order clock states by their expected speed, without measurement."""
     product = 1.0
     for clock in state:
         product *= clock if clock > 0 else 1.0

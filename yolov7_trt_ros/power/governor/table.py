@@ -1,11 +1,11 @@
 """
 ClockTable: the latency and power of clock states, as learned. Spread: the scatter of latencies.
 
-No formula in the clocks predicts how long a frame takes: a fit in 1/f that does not know the
-memory clock misses every fourth deadline, and a term in 1/f_emc does not repair it. So there is a
-table: each change from one state to another tells the ratio of latency and of power between the
-two. What has not been visited is only ever bounded: no frame can be slowed by more than the clock
-that fell furthest. The margin comes from observed frames, not from a standard deviation.
+No formula in the clocks predicts the latency of a frame: a fit in 1/f without the memory clock
+misses every fourth deadline, and a term in 1/f_emc does not repair it. So there is a table: each
+switch from one state to another gives the ratio of latency and of power between them. For a state
+that was never used there is only a bound: no frame slows down by more than the clock that is
+reduced most. The margin comes from observed frames, not from a standard deviation.
 
 All values are frozen; every method returns a new one.
 
@@ -20,25 +20,25 @@ import math
 from typing import NamedTuple
 
 OTHER_WORKLOAD = 1.04
-"""A ratio may have been learned from another workload: it may be this much too low."""
+"""Allowance for a ratio that was learned from another workload."""
 
 NEW_SHARE = 0.5
-"""A ratio that is measured again counts for this share."""
+"""Weight of a new measurement of a ratio."""
 
 DEAREST = 1.02
-"""So much more power at most is believed of lower clocks."""
+"""Largest ratio of power accepted for lower clocks."""
 
 SPREAD_FRAMES = 6000
-"""About how many frames the spread remembers."""
+"""Approximate number of frames in the spread."""
 
 FORGETTING = 1.0 - 1.0 / 20000.0
-"""What a frame takes away from the slowest one remembered."""
+"""Factor by which each frame reduces the slowest one remembered."""
 
 PRIOR_RATIO = 1.25
-"""Before anything was seen a frame may be so much slower than its neighbours."""
+"""Assumed ratio of a slow frame to its neighbours, before any was seen."""
 
 PRIOR_FRAMES = 0.5
-"""... as if so many frames had been."""
+"""Number of frames that this assumption counts as."""
 
 _BIN = 0.01
 
@@ -47,7 +47,7 @@ class ClockState(NamedTuple):
     """
     Upper limits, and so in effect clocks, of GPU, memory and CPU.
 
-    A clock that nobody controls or reads is 0, and is left out of every comparison.
+    A clock that is neither controlled nor read is 0, and is left out of comparisons.
 
     """
 
@@ -57,10 +57,10 @@ class ClockState(NamedTuple):
 
     def worst_slowdown_from(self, known: ClockState) -> float:
         """
-        Return the largest factor by which a frame can be slower here than at `known`.
+        Return the largest factor by which a frame can be slower than at `known`.
 
-        Whatever a frame waits for, it is done by one of the clocks; the ratio of the one that
-        fell furthest bounds them all. 1.0 when none is lower.
+        Every part of a frame depends on one of the clocks, so the largest ratio of them is a
+        bound. 1.0 if none is lower.
 
         """
         ratios = (
@@ -69,14 +69,14 @@ class ClockState(NamedTuple):
         return max(1.0, *ratios)
 
     def within(self, other: ClockState) -> bool:
-        """Return whether no clock is higher than that of `other`."""
+        """Whether no clock is higher than that of `other`."""
         return all(here <= there for here, there in zip(self, other, strict=True))
 
 
 @dataclass(frozen=True)
 class ClockTable:
     """
-    Clock states that were visited, as ratios to the first of them.
+    Clock states that were used, as ratios to the first of them.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class ClockTable:
         """
         Return the table after frames became slower by `ratio` from one state to another.
 
-        The clocks bound what can be true; what lies outside is another workload.
+        The ratio is limited by the clocks; beyond them it is another workload.
 
         """
         least = 1.0 / before.worst_slowdown_from(after)
@@ -105,7 +105,7 @@ class ClockTable:
         """
         Return the table after the power changed by `ratio` from one state to another.
 
-        Lower clocks do not take much more for the same work; what tells so is other work.
+        Lower clocks do not take much more power for the same work, so the ratio is limited.
 
         """
         if after.within(before):
@@ -116,10 +116,10 @@ class ClockTable:
 
     def slowdown(self, known: ClockState, wanted: ClockState) -> float:
         """
-        Return by how much slower to count on a frame at `wanted`, when it was seen at `known`.
+        Return the expected slowdown at `wanted` of a frame that was seen at `known`.
 
-        The lowest of several cautious answers: what was learned, with an allowance, and the bound
-        from each state that was visited.
+        The lowest of several cautious estimates: the learned ratio with an allowance, and the
+        bound from each used state.
 
         """
         if known == wanted:
@@ -135,10 +135,10 @@ class ClockTable:
 
     def expected_w(self, state: ClockState, top: ClockState) -> float:
         """
-        Return the power to count on at `state`; only ratios mean something.
+        Return the expected power at `state`, in relative units.
 
-        Measured where the state was visited; elsewhere a visited neighbour, scaled with a guess
-        that only has to be right in direction: a wrong one costs one visit.
+        The measured power if the state was used; else that of a used neighbour, scaled with a
+        guess that only needs the right direction: a wrong one costs one visit.
 
         """
         if state in self.power:
@@ -153,7 +153,7 @@ class ClockTable:
 def _linked(
     known: Mapping[ClockState, float], before: ClockState, after: ClockState, ratio: float
 ) -> dict[ClockState, float]:
-    """Return the ratios to the first state, with those of two states brought to `ratio`."""
+    """Return the ratios to the first state, with two states set to `ratio`."""
     linked = dict(known) or {before: 1.0}
     if before in linked:
         value = linked[before] * ratio
@@ -174,11 +174,11 @@ def guessed_power(state: ClockState, top: ClockState) -> float:
 @dataclass(frozen=True)
 class Spread:
     """
-    How frames scatter around their neighbours, as a histogram that slowly forgets.
+    The scatter of frames around their neighbours, as a histogram that forgets slowly.
 
-    The scatter is pooled over states and sources, so its rare values are known long before each
-    has seen them. The slowest one is remembered much longer than the rest: a spell of slow frames
-    every half minute is nothing new.
+    It is shared by all states and sources, so rare values are known before each has seen them.
+    The slowest one is remembered much longer than the rest, so that slow frames every half minute
+    are not new.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class Spread:
     worst: float = 0.0
 
     def with_ratios(self, ratios: Iterable[float]) -> Spread:
-        """Return the spread with newer frames, older ones forgotten a little."""
+        """Return the spread with newer frames, and less weight of older ones."""
         newer = tuple(ratios)
         if not newer:
             return self
@@ -218,12 +218,12 @@ class Spread:
         return (weight + prior) / (self.frames + PRIOR_FRAMES)
 
     def is_new(self, ratio: float) -> bool:
-        """Return whether no frame remembered was as slow: then the workload changed."""
+        """Whether no remembered frame was as slow, which means another workload."""
         return ratio > 1.03 * (self.worst or PRIOR_RATIO)
 
     @cached_property
     def _above(self) -> list[tuple[int, float]]:
-        """From the slowest bin down: the weight of it and of those above."""
+        """Each bin from the slowest down, with the weight of it and of those above."""
         found, weight = [], 0.0
         for key in sorted(self.bins, reverse=True):
             weight += self.bins[key]

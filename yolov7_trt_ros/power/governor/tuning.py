@@ -7,109 +7,109 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tuning:
-    """Times and shares that shape the behaviour; none depends on the board or its table."""
+    """Times and shares of the governor; none depends on the board or its table."""
 
     settle_s: float = 0.02
-    """After a switch it takes up to 8 ms until the new clocks hold."""
+    """Time for new clocks to take effect; up to 8 ms were measured."""
 
     stale_s: float = 0.3
-    """Frames that began before a switch are passed over, those that come within so long."""
+    """Frames that end within this time after a switch count only if they began after it."""
 
     neighbours: int = 5
-    """A frame is compared with so many before it and after it."""
+    """Number of frames before and after a frame with which it is compared."""
 
     shift: float = 0.1
-    """A workload is another one when its frames take this share more or less."""
+    """A workload is another one if its frames differ by this share."""
 
     missing: float = 1.5
-    """A frame that was dropped counts as one that took so many times its deadline."""
+    """A dropped frame counts as one that took this multiple of its deadline."""
 
     memory_s: float = 300.0
-    """A workload is remembered so long."""
+    """Time for which a workload is remembered."""
 
     weight_s: float = 20.0
-    """Workloads weigh by how many frames of them there were in about so long."""
+    """Workloads are weighted by their frames in about this time."""
 
     power_settle_s: float = 1.0
     """The rail sensors average over 0.43 s."""
 
     enter: float = 0.75
-    """To enter a state, at most this share of the allowed late frames is to be expected."""
+    """To enter a state, at most this share of the allowed late frames may be expected."""
 
     leave: float = 1.1
-    """... and to stay, at most this."""
+    """... and to stay in it, at most this share."""
 
     present: float = 2.0
-    """What runs now, taken alone, may be late so many times as often as all workloads together."""
+    """The current workload alone may be late this many times as often as all together."""
 
     gain: float = 0.03
-    """A state has to save this share of power to be worth a switch."""
+    """Share of power that a state has to save to be worth a switch."""
 
     least_gain: float = 0.005
-    """... and this share where its clocks are lower and its power was measured."""
+    """... and this share if its clocks are lower and its power was measured."""
 
     patience: int = 3
-    """So many late frames of the last ten lead upwards; each false alarm asks for one more."""
+    """Late frames of the last ten that raise the clocks; each false alarm adds one."""
 
     most_patience: int = 8
 
     headroom: float = 1.05
-    """After a late frame the next state would have had so much more room for it."""
+    """Factor of room that the next state has to have for a late frame."""
 
     known_s: float = 1.0
-    """A state is left for too little room only after so long in it."""
+    """Time in a state before it is left for too little room."""
 
     look_s: float = 0.5
-    """A cheaper state is looked for at most this often."""
+    """Least time between two searches for a state of less power."""
 
     caution_s: float = 2.0
     """
-    A heavier workload of the last so many seconds still counts.
+    Time for which a heavier workload still counts.
 
-    Doubles each time the governor was caught with too low clocks, up to `most_caution_s`, and
-    falls back by half in `calm_s`.
+    Doubles each time the clocks were too low for a new workload, up to `most_caution_s`, and
+    halves in `calm_s`.
     """
 
     most_caution_s: float = 120.0
     calm_s: float = 40.0
 
     retry_s: float = 8.0
-    """A state that failed is avoided so long, twice as long after each further failure."""
+    """Time for which a failed state is avoided; doubles with each further failure."""
 
     most_retry_s: float = 600.0
     idle_s: float = 2.0
-    """Without a frame for so long there is no work, and the clocks are let go of."""
+    """Time without a frame after which the clocks are released."""
 
     others_enter: float = 0.08
-    """OtherLoad use the GPU when they take this share of what it can do at its highest clock."""
+    """Share of the GPU at its highest clock from which other programs count ..."""
 
     others_leave: float = 0.04
     others_s: float = 3.0
-    """... for so long."""
+    """... if they take it for this time."""
 
     others_calm_s: float = 10.0
-    """They are gone when they take less than `others_leave` for so long."""
+    """They no longer count after less than `others_leave` for this time."""
 
     thermal_step_s: float = 2.0
-    """How long a lower ceiling gets to show its effect."""
+    """Time for a lower ceiling to take effect."""
 
     thermal_step: float = 0.1
-    """The ceiling moves by this share of the highest clock; for an alarm by twice as much."""
+    """Step of the ceiling as a share of the highest clock; twice as much for an alarm."""
 
     thermal_band_c: float = 4.0
-    """It is cool when so much below the limit."""
+    """It is cool at this much below the limit."""
 
     thermal_retry_s: float = 10.0
-    """How long it has to be cool before the ceiling rises; doubles each time it was too soon."""
+    """Cool time before the ceiling rises; doubles each time it was too short."""
 
     alarm_step_s: float = 0.5
-    """How long an alarm may stay up before the ceiling comes down again."""
+    """Time of an alarm after which the ceiling is lowered again."""
 
     budget_reach: float = 0.4
-    """States are looked at that lie above the present one by this share of the highest clock."""
+    """Range above the current state that is searched, as a share of the highest clock."""
 
     budget_entry: float = 0.97
-    """One is entered when it is likely to take this share of the budget, or less."""
+    """Share of the budget that a state may be expected to take to be entered."""
 
 
 TUNING = Tuning()
