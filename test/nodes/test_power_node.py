@@ -478,7 +478,7 @@ def test_without_frames_the_governor_lets_go_of_the_clock(
             assert power.set_parameter('governor', 'deadline') == (True, '')
             assert clock_limits(board) == (before[1], before[1])
         power.wait_for_status(
-            lambda _, values, __: values.get('governor', '') == 'clock let go: no frames',
+            lambda _, values, __: values.get('governor', '') == 'clock released: no frames',
             'that it lets go',
         )
         assert clock_limits(board) == before

@@ -305,7 +305,7 @@ def test_what_somebody_else_has_set_since_is_left(make_board: Make) -> None:
     lines: list[str] = []
     later = control_of(board, lines)
     assert later.adopt() == ('gpu_max_frequency',)
-    assert 'power_mode was changed by somebody else since: left as it is' in lines
+    assert 'power_mode was changed by another program since: left as it is' in lines
     later.restore()
     assert later.current_mode().name == 'MAXN_SUPER' and later.current_mode().contradiction == ''
     assert board.read(f'{ORIN_GPU}/min_freq') == '306000000'

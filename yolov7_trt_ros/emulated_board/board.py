@@ -51,15 +51,15 @@ _EMPTY_READS, _EMPTY_WAIT_S = 20, 0.002
 
 class EmulatedBoard:
     """
-    A board in a folder; closing it removes the folder.
+    A board in a folder, which `close` deletes.
 
     Attributes
     ----------
     definition : BoardDefinition
     root : Path
-        What is ``/`` on a board.
+        The folder that stands for ``/``.
     tools : Path
-        Folder with the executables, for PATH.
+        Folder of the executables, for PATH.
     env : dict
         Variables for processes that use the board: PATH and the root folder.
 
@@ -93,16 +93,16 @@ class EmulatedBoard:
 
     @property
     def state(self) -> BoardState:
-        """Return a copy of the state that no file of a real board holds."""
+        """Return a copy of the state that is in no file of a real board."""
         return load_state(self.root)
 
     def set_load(
         self, gpu: float | None = None, cpu: float | None = None, emc: float | None = None
     ) -> None:
         """
-        Set how busy the parts are, 0 to 1, from now on; None leaves a part as it is.
+        Set the loads, 0 to 1; None leaves a load unchanged.
 
-        Without a load of its own the memory follows the GPU.
+        Without its own load the memory follows the GPU.
         """
         with changing_state(self.root) as state:
             if gpu is not None:
@@ -119,7 +119,7 @@ class EmulatedBoard:
         sudo_allowed: bool | Sequence[str] | None = None, stale_prompt: bool | None = None,
     ) -> None:
         """
-        Change who calls the tools and from where; None leaves an option as it is.
+        Change by whom and from where the tools are called; None: unchanged.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class EmulatedBoard:
             What ``sudo -n`` may start; strings are command lines that begin like this, such as
             'nvpmodel' or 'nvpmodel -m 0'.
         stale_prompt : bool, optional
-            nvpmodel asks for a reboot for every mode, the active one too.
+            nvpmodel asks for a reboot for every mode, even the current one.
 
         """
         with changing_state(self.root) as state:
@@ -158,13 +158,13 @@ class EmulatedBoard:
             state['ambient_c'] = celsius
 
     def set_heat_sink(self, celsius: float) -> None:
-        """Set the temperature of the heat sink, which then moves on from there."""
+        """Set the temperature of the heat sink, from which it then changes."""
         with changing_state(self.root) as state:
             state['sink_c'] = celsius
         kernel.settle(self.root)
 
     def delay_tool(self, tool: str, seconds: float) -> None:
-        """Let a tool hang this long before it does anything."""
+        """Let a tool hang for this time at its start."""
         with changing_state(self.root) as state:
             state['delays_s'][tool] = seconds
 
@@ -173,15 +173,15 @@ class EmulatedBoard:
         kernel.step(self.root, seconds)
 
     def settle(self) -> None:
-        """Let the kernel look at files that were written directly, without time passing."""
+        """Let the kernel process files that were written directly, without time passing."""
         kernel.settle(self.root)
 
     def read(self, path: str) -> str:
         """
-        Return the text of one of the board's files; '' where it cannot be read.
+        Return the text of one of the board's files; '' if it cannot be read.
 
-        Whoever writes an ordinary file empties it first, which a file of the kernel never is: an
-        empty one is read again for a moment.
+        A writer empties an ordinary file first, unlike a file of the kernel: an empty one is read
+        again for a short time.
 
         """
         text = read_text(self.root, path.lstrip('/'))
@@ -193,7 +193,7 @@ class EmulatedBoard:
         return text
 
     def write(self, path: str, value: object) -> None:
-        """Write one of the board's files and let the kernel make of it what it will."""
+        """Write one of the board's files and let the kernel process it."""
         write_value(self.root, path.lstrip('/'), value)
         kernel.settle(self.root)
 
@@ -227,17 +227,17 @@ class EmulatedBoard:
             self._thread = None
 
     def close(self) -> None:
-        """Stop and remove the folder; twice is harmless."""
+        """Stop and delete the folder; may be called twice."""
         self.stop()
         if self.root.exists():
-            with changing_state(self.root, save=False):  # tools at work end first
+            with changing_state(self.root, save=False):  # running tools end first
                 shutil.rmtree(self.root, ignore_errors=True)
         shutil.rmtree(self.tools, ignore_errors=True)
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
     def _protect(self, mode: int) -> None:
-        """Let the user of this process write the kernel's files, or not."""
+        """Allow or forbid the user of this process to write the kernel's files."""
         for top in ('sys', 'etc'):
             for folder, _, names in os.walk(self.root / top):
                 for name in names:
@@ -258,7 +258,7 @@ def create_board(
     in_container: bool = False, sudo_allowed: bool | Sequence[str] = True,
 ) -> EmulatedBoard:
     """
-    Make an emulated board, switched on in its default mode and idle.
+    Make an emulated board that is on, in its default mode and idle.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def create_board(
     PowerCommandError
         No board has that name, or the folder has other files where those of the board go.
     PowerError
-        The file is none of a board that is known.
+        The file is not that of a known board.
 
     """
     conf = load_conf(name) if isinstance(name, Path) else ''

@@ -54,11 +54,11 @@ def build_tree(root: Path, board: BoardDefinition, conf: str = '') -> None:
     Parameters
     ----------
     root
-        Where.
+        Folder to make.
     board
-        What it is.
+        The board.
     conf
-        Text of the nvpmodel.conf that it was made from; '': made from the definition.
+        Text of its nvpmodel.conf; '': made from the definition.
 
     """
     _build_identity(root, board, conf or conf_text(board))

@@ -1,9 +1,9 @@
 """
-What the kernel does with frequencies that were written: rounds them to the table, keeps them sane.
+The frequencies of an emulated kernel: written values are rounded to the table and checked.
 
-A minimum goes up to the next one of the table, a maximum in the direction the board's definition
-has; a minimum above the maximum is refused. The direction of a maximum is recorded on the Nano
-only (CPU up, GPU down); the other boards' (CPU down, GPU up) is our guess.
+A minimum is rounded up to the table, a maximum in the direction of the board's definition; a
+minimum above the maximum is refused. The direction of a maximum is recorded only on the Nano (CPU
+up, GPU down); that of the other boards (CPU down, GPU up) is our guess.
 
 """
 
@@ -27,17 +27,17 @@ from yolov7_trt_ros.emulated_board.tree import (
 
 
 def round_up(table: Sequence[int], value: int) -> int:
-    """Return the lowest frequency of a rising table that is not below the value."""
+    """Return the lowest frequency of an ascending table that is not below the value."""
     return next((entry for entry in table if entry >= value), table[-1])
 
 
 def round_down(table: Sequence[int], value: int) -> int:
-    """Return the highest frequency of a rising table that is not above the value."""
+    """Return the highest frequency of an ascending table that is not above the value."""
     return next((entry for entry in reversed(table) if entry <= value), table[0])
 
 
 def settle_clocks(root: Path, board: BoardDefinition, state: BoardState) -> None:
-    """Make what was written to the frequency files what a kernel would have made of it."""
+    """Round and check the written frequencies as a kernel does."""
     for leader in board.cpu.leaders:
         folder = policy_folder(leader)
         _settle_pair(root, state, f'{folder}/scaling_min_freq', f'{folder}/scaling_max_freq',
@@ -64,7 +64,7 @@ def _settle_pair(
     raw_min, raw_max = _written(texts[0], old_min), _written(texts[1], old_max)
     new_max = (round_up if max_goes_up else round_down)(table, raw_max)
     new_min = min(round_up(table, raw_min), new_max)
-    if raw_min > raw_max:  # refused: whichever moved goes back
+    if raw_min > raw_max:  # refused: the changed one is restored
         new_min, new_max = old_min, old_max
     for path, text, value in ((min_path, texts[0], new_min), (max_path, texts[1], new_max)):
         settled[path] = value
@@ -73,7 +73,7 @@ def _settle_pair(
 
 
 def _written(text: str, old: int) -> int:
-    """Return the number that was written; the old one while a writer is at work."""
+    """Return the written number; the old one while the file is being written."""
     try:
         value = int(text, 0)
     except ValueError:
@@ -105,7 +105,7 @@ def _settle_cores(root: Path, board: BoardDefinition, state: BoardState) -> None
 
 
 def _settle_mask(root: Path, board: BoardDefinition) -> None:
-    """Put back the mask where a board was seen to keep its own whatever is written."""
+    """Restore the mask of a board that was seen to ignore written masks."""
     path = f'{board.gpu.device}/tpc_pg_mask'
     if board.real_tpc_mask is not None and read_number(root, path) != board.real_tpc_mask:
         write_value(root, path, board.real_tpc_mask)
@@ -140,13 +140,13 @@ def _pick(table: Sequence[int], low: int, high: int, load: float, cap: float) ->
 
 
 def is_gpu_off(root: Path, board: BoardDefinition, state: BoardState) -> bool:
-    """Whether the GPU is switched off for want of work, which jetson_clocks forbids."""
+    """Whether the GPU is off because it is idle, which jetson_clocks forbids."""
     return bool(board.gpu.gated) and state['gpu_load'] == 0.0 and bool(
         read_number(root, f'{board.gpu.device}/railgate_enable'))
 
 
 def emc_range_hz(root: Path, board: BoardDefinition, state: BoardState) -> tuple[int, int]:
-    """Return the lowest and highest memory clock that are allowed now."""
+    """Return the lowest and highest memory clock allowed now."""
     emc = board.emc
     top = state['settled'].get(emc.cap_file, 0) or emc.table_hz[-1]
     if emc.kind == 'devfreq':

@@ -1,9 +1,9 @@
 """
 An emulated board from a given nvpmodel.conf: its modes and files on the most similar board.
 
-Which family that is, is told by the folder of the GPU; which board of it by the name of the file
-as NVIDIA has it, else by the cores and the highest caps. Clock tables, rails and sensors are those
-of that board; files that it has not, such as caps of engines, are made.
+The family is found by the folder of the GPU; the board by NVIDIA's name of the file, else by the
+cores and the highest caps. Clock tables, rails and sensors are those of that board; missing files,
+such as caps of engines, are added.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CORE = re.compile(r'CORE_(\d{1,4})', re.ASCII)
 
 
 def board_of(root: Path, state: BoardState) -> BoardDefinition:
-    """Return what the board below a root folder is."""
+    """Return the definition of the board below a root folder."""
     if not state['conf']:
         return find_board(state['board'])
     return board_from_conf((root / CONF_COPY).read_text(encoding='utf-8'), state['conf'])
@@ -55,7 +55,7 @@ def board_from_conf(text: str, file_name: str) -> BoardDefinition:
     Raises
     ------
     PowerCommandError
-        It has no mode, is of no known board, or writes elsewhere than below /sys.
+        It has no mode, is of no known board, or writes outside /sys.
 
     """
     conf = read_conf(text)
@@ -75,7 +75,7 @@ def load_conf(path: Path) -> str:
     Raises
     ------
     PowerError
-        There is no such file, it is larger than such files are, or no nvpmodel.conf.
+        There is no such file, it is too large, or it is no nvpmodel.conf.
 
     """
     try:
@@ -94,7 +94,7 @@ def load_conf(path: Path) -> str:
 
 
 def make_missing_files(root: Path, text: str) -> None:
-    """Make those files of the conf that no kernel of the nearest board has."""
+    """Make the files of the conf that the kernel of the nearest board lacks."""
     conf = read_conf(text)
     for param, argument in {(param, argument) for mode in conf.modes
                             for param, argument, _ in mode.settings}:
@@ -126,7 +126,7 @@ def _family(name: str) -> str:
 
 
 def _member(family: str, conf: Conf) -> str:
-    """Return the board of a family that the cores and caps fit."""
+    """Return the board of a family that matches the cores and caps."""
     cores = core_count(conf)
     if family == 'xavier':
         return 'xavier_nx' if cores <= 6 else 'agx_xavier'
@@ -139,7 +139,7 @@ def _member(family: str, conf: Conf) -> str:
 
 
 def core_count(conf: Conf) -> int:
-    """Return how many cores the file speaks of."""
+    """Return the number of cores in the file."""
     cores = [int(match[1]) for _, argument in conf.arguments
              if (match := _CORE.fullmatch(argument))]
     count = max(cores, default=0) + 1

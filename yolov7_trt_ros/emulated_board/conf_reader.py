@@ -1,7 +1,7 @@
 """
 How the emulated nvpmodel reads its nvpmodel.conf.
 
-On purpose not the parser of `power/`, which is tested against this tool.
+Deliberately not the parser of `power/`, which is tested against this tool.
 
 """
 
@@ -12,11 +12,11 @@ import posixpath
 from typing import NamedTuple
 
 NEXT_KERNEL = '_KNEXT'
-"""Ends the name of an argument whose file newer kernels have; modes name it without."""
+"""Suffix of an argument whose file newer kernels have; modes use its name without it."""
 
 
 class ConfArgument(NamedTuple):
-    """One argument of a parameter: the file it is written to, as the conf has it."""
+    """One argument of a parameter: its file, as in the conf."""
 
     kind: str
     param: str
@@ -25,7 +25,7 @@ class ConfArgument(NamedTuple):
 
     @property
     def file(self) -> str:
-        """Return the file below the root; a HWMON argument has folder and file apart."""
+        """Return the file below the root; a HWMON argument has folder and file separately."""
         path = self.path.replace(' ', '/') if self.kind == 'HWMON' else self.path
         return posixpath.normpath(f'/{path}').lstrip('/')
 
@@ -38,13 +38,13 @@ class ConfMode(NamedTuple):
     settings: list[tuple[str, str, str]]
 
     def value(self, argument: str, param: str = '') -> str | None:
-        """Return the value of an argument, of any parameter whose name begins like this."""
+        """Return the value of an argument, of any parameter whose name begins with this."""
         return next((value for name, found, value in self.settings
                      if found == argument and name.startswith(param)), None)
 
 
 class Conf(NamedTuple):
-    """What nvpmodel.conf says."""
+    """The content of nvpmodel.conf."""
 
     arguments: dict[tuple[str, str], ConfArgument]
     modes: list[ConfMode]
@@ -56,19 +56,19 @@ class Conf(NamedTuple):
         return next((mode for mode in self.modes if mode.mode_id == mode_id), None)
 
     def find_argument(self, root: Path, param: str, argument: str) -> ConfArgument | None:
-        """Return where an argument is written: the newer kernel's file where there is one."""
+        """Return the file of an argument: that of newer kernels if it exists."""
         known = self.candidates(param, argument)
         return next((item for item in known if (root / item.file).exists()),
                     known[-1] if known else None)
 
     def candidates(self, param: str, argument: str) -> list[ConfArgument]:
-        """Return the files that an argument may have, that of newer kernels first."""
+        """Return the possible files of an argument, that of newer kernels first."""
         keys = ((param, argument + NEXT_KERNEL), (param, argument))
         return [self.arguments[key] for key in keys if key in self.arguments]
 
 
 def read_conf(text: str) -> Conf:
-    """Read nvpmodel.conf; text that it does not know is passed over."""
+    """Read nvpmodel.conf; unknown text is ignored."""
     conf = Conf({}, [], 0, None)
     section, kind, param = '', '', ''
     for raw in text.splitlines():

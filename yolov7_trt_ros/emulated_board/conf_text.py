@@ -1,7 +1,7 @@
 """
 Write a board's nvpmodel.conf in NVIDIA's grammar, from our definitions.
 
-The order of parameters and settings is that in which a board reports them.
+Parameters and settings are in the order in which a board reports them.
 
 """
 
@@ -14,7 +14,7 @@ from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinitio
 
 class Setting(NamedTuple):
     """
-    One thing a mode sets.
+    One setting of a mode.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Setting(NamedTuple):
 
 
 def mode_settings(board: BoardDefinition, mode: ModeDefinition) -> list[Setting]:
-    """Return all that a mode sets, in the order in which nvpmodel does it."""
+    """Return the settings of a mode, in the order in which nvpmodel writes them."""
     return [
         *_core_settings(board, mode),
         *_mask_settings(board, mode),
@@ -66,7 +66,7 @@ def conf_text(board: BoardDefinition) -> str:
 
 
 def _param_lines(settings: list[Setting]) -> list[str]:
-    """Return the sections that say which file each argument is."""
+    """Return the sections with the file of each argument."""
     lines: list[str] = []
     previous = ''
     for setting in settings:

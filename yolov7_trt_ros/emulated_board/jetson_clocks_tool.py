@@ -1,8 +1,8 @@
 """
 The emulated ``jetson_clocks``: lock, --show, --store and --restore.
 
-Texts and exit statuses are those recorded; which files of an Orin or Thor the store file lists
-is taken over from the one recorded, of a Nano.
+Texts and exit statuses are recorded ones; the files of an Orin or Thor in the store file follow
+the recorded one of a Nano.
 
 """
 
@@ -48,7 +48,7 @@ jetson_clocks [options]
 
 
 def run_jetson_clocks(root: Path, arguments: list[str]) -> int:
-    """Do what the arguments ask for and return the exit status."""
+    """Carry out the arguments; returns the exit status."""
     option = arguments[0] if arguments else ''
     if option in ('-h', '--help'):
         print(_USAGE)
@@ -75,7 +75,7 @@ def run_jetson_clocks(root: Path, arguments: list[str]) -> int:
 
 
 def release_clocks(root: Path, board: BoardDefinition) -> None:
-    """Put everything that locking changes to what it is after switching on."""
+    """Set everything that a lock changes to its state after switching on."""
     for path in _cpuidle_files(board):
         write_value(root, path, 0)
     for leader in board.cpu.leaders:
@@ -194,7 +194,7 @@ def _show(root: Path, board: BoardDefinition) -> int:
 
 
 def _shown_cores(board: BoardDefinition) -> range:
-    """Return the cores that are listed; JetPack 5 overlooks those of two digits."""
+    """Return the listed cores; JetPack 5 omits those with two digits."""
     return range(min(board.cpu.core_count, 10) if board.grammar == 'jp5' else board.cpu.core_count)
 
 

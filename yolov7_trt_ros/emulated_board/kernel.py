@@ -1,8 +1,8 @@
 """
 The kernel and hardware of an emulated board: as time passes, clocks, power and heat follow.
 
-`settle` makes of written files what a kernel would; `step` lets time pass and shows the result.
-Both hold the board's lock, so any process may call them.
+`settle` processes written files as a kernel does; `step` lets time pass and shows the result. Both
+hold the board's lock, so any process may call them.
 
 """
 
@@ -45,7 +45,7 @@ FREE_BLOCKS = 'Node 0, zone   Normal   903 411 208 90 41 20 12 6 3 1 105'
 
 
 def settle(root: Path) -> None:
-    """Round and clamp what was written to the board's files, and show the clocks."""
+    """Round and limit the values written to the board's files, and show the clocks."""
     step(root, 0.0)
 
 
@@ -127,7 +127,7 @@ class _Kernel:
                 board, read_number(self._root, f'{board.gpu.device}/tpc_pg_mask')))
 
     def _fan_pwm(self) -> int:
-        """Return the PWM now, 0 to 255: what was written by hand, or the profile's curve."""
+        """Return the PWM, 0 to 255: the written value, or that of the profile's curve."""
         root, folder = self._root, fan_folder(self._board)
         if self._board.fan == 'pwm-fan':
             if not read_number(root, f'{folder}/temp_control', 1):
@@ -156,7 +156,7 @@ class _Kernel:
             state['throttle_until_s'] = state['time_s'] + THROTTLE_HOLD_S
 
     def _read_limits(self) -> dict[str, tuple[int, int]]:
-        """Return warning and critical current of each rail as the files say now, in mA."""
+        """Return warning and critical current of each rail from the files, in mA."""
         limits = {}
         for chip in self._board.chips:
             folder = chip_folder(self._board, chip)
@@ -189,7 +189,7 @@ class _Kernel:
         self._show_loads(seconds)
 
     def _put(self, path: str, value: object) -> None:
-        """Write a value if it is not what was last written there."""
+        """Write a value unless it was the last one written there."""
         text = str(value)
         if self._state['shown'].get(path) != text:
             self._state['shown'][path] = text
@@ -218,7 +218,7 @@ class _Kernel:
             self._put(f'{counters}/oc1_event_cnt', self._state['over_current_events'])
 
     def _readings(self, driver: str, number: int, name: str) -> dict[str, int]:
-        """Return the files of one channel and what they read now."""
+        """Return the files of one channel with their values."""
         rail = self._board.rail(name)
         milliamp, millivolt = 0, 0
         if rail is not None:
@@ -288,7 +288,7 @@ class _Kernel:
             self._put('proc/uptime', f'{state["time_s"]:.2f} 0.00')
 
     def _put_stat(self) -> None:
-        """Show the counters of busy and idle time, which only grow."""
+        """Show the counters of busy and idle time, which never decrease."""
         state = self._state
         shown = state['shown'].setdefault('busy and total s', '0 0').split()
         busy_s, total_s = float(shown[0]), float(shown[1])

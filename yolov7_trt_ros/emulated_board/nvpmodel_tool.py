@@ -2,8 +2,8 @@
 The emulated ``nvpmodel``: reads the board's nvpmodel.conf and answers as the real one does.
 
 Recorded: the lines of -q and -m, the reboot prompt and its exit status 234, the refusal in a
-container, exit status 0 in spite of NVPM ERROR lines for callers that are not root. Not recorded
-and chosen here: the exit status for an unknown mode (234 too), and that all goes to stdout.
+container, exit status 0 despite NVPM ERROR lines for callers without root. Assumed: the exit
+status for an unknown mode (also 234), and that all output goes to stdout.
 
 """
 
@@ -30,7 +30,7 @@ from yolov7_trt_ros.emulated_board.tool_process import is_root, on_board
 from yolov7_trt_ros.emulated_board.tree import read_text, write_text, write_value
 
 ABORTED = 234
-"""Exit status after a prompt that nobody answered: -EINVAL as a byte."""
+"""Exit status after a prompt without answer: -EINVAL as a byte."""
 
 _USAGE = """\
 Usage: nvpmodel [-h] [--verbose] [-q] [-p] [-m ID] [-f FILE] [-d PROFILE] [--force]
@@ -56,7 +56,7 @@ class _Options(NamedTuple):
 
 
 def run_nvpmodel(root: Path, arguments: list[str]) -> int:
-    """Do what the arguments ask for and return the exit status."""
+    """Carry out the arguments; returns the exit status."""
     options = _read_options(arguments)
     if options is None:
         print(_USAGE)
@@ -70,7 +70,7 @@ def run_nvpmodel(root: Path, arguments: list[str]) -> int:
 
 
 def _read_options(arguments: list[str]) -> _Options | None:
-    """Return the options; None when help is asked for or needed."""
+    """Return the options; None if help is requested or needed."""
     flags = {'--verbose': False, '-q': False, '-p': False, '--force': False}
     values: dict[str, str] = {}
     names = {'--query': '-q', '--parse': '-p', '--mode': '-m', '--conf': '-f'}
@@ -151,7 +151,7 @@ class _Nvpmodel:
             print('NVPM WARN: fan mode is not set!')
 
     def _say_unreadable(self) -> None:
-        """Complain about the files that only root may read."""
+        """Print errors for the files that only root may read."""
         for item in self._conf.arguments.values():
             if item.path.startswith('/sys/kernel/'):
                 print(f'NVPM ERROR: Error opening {item.path}: 13')
@@ -247,7 +247,7 @@ class _Nvpmodel:
         return ABORTED
 
     def _reboot(self, mode: ConfMode) -> int:
-        """Come up again in the new mode, with everything else as after switching on."""
+        """Restart in the new mode, with everything else as after switching on."""
         release_clocks(self._root, self._board)
         self._apply(mode)
         with changing_state(self._root) as state:

@@ -98,7 +98,7 @@ def _rail_power(rail: RailDefinition, parts: PartPowers) -> float:
 
 
 def tpcs_share(board: BoardDefinition, mask: int) -> float:
-    """Return the share of the GPU's TPCs that a mask leaves on, of those a mode may have."""
+    """Return the share of the GPU's TPCs that a mask leaves on."""
     count = board.gpu.tpc_count
     masks = [mode.tpc_mask or 0 for mode in board.modes]
     most = max(count - mode_mask.bit_count() for mode_mask in masks)
@@ -107,9 +107,9 @@ def tpcs_share(board: BoardDefinition, mask: int) -> float:
 
 def measured_ma(rail: RailDefinition, milliwatt: float, driver: str, time_s: float) -> int:
     """
-    Return the current that a power monitor shows at a time, in mA.
+    Return the current shown by a power monitor at a time, in mA.
 
-    As recorded: one reading in `AVERAGING_S`, scattered, and of an INA3221 in whole steps.
+    As recorded: one reading per `AVERAGING_S`, with scatter, in whole steps for an INA3221.
     """
     scatter = random.Random(f'{rail.name} {int(time_s / AVERAGING_S)}').gauss(1.0, SCATTER)
     milliampere = milliwatt * 1000 / rail.voltage_mv * max(0.0, scatter)
@@ -123,21 +123,21 @@ def total_power(board: BoardDefinition, rails_mw: Mapping[str, float]) -> float:
 
 
 def memory_used_mb(board: BoardDefinition, used: float, gpu_load: float) -> tuple[int, int]:
-    """Return RAM and swap in use; a share below 0 stands for what a GPU's load makes of it."""
+    """Return RAM and swap in use; a share below 0 means: by the load of the GPU."""
     if used < 0:
         return round(board.ram_mb * (0.25 + 0.25 * gpu_load)), 0
     return round(board.ram_mb * used), round(board.swap_mb * used)
 
 
 def approach(value: float, target: float, elapsed_s: float, time_constant_s: float) -> float:
-    """Return where a first-order lag takes a value towards its target."""
+    """Return a value after a first-order lag towards its target."""
     return target + (value - target) * math.exp(-elapsed_s / time_constant_s)
 
 
 def sink_target_c(
     thermal: ThermalDefinition, ambient_c: float, total_mw: float, fan_share: float
 ) -> float:
-    """Return the temperature at which the heat sink would settle, in degrees Celsius."""
+    """Return the final temperature of the heat sink, in degrees Celsius."""
     resistance = thermal.resistance_c_per_w * (1 - FAN_GAIN * fan_share)
     return ambient_c + resistance * total_mw / 1000
 
@@ -159,7 +159,7 @@ def zone_temperatures(
 
 
 def hottest_c(thermal: ThermalDefinition, temperatures: Mapping[str, float]) -> float:
-    """Return the highest temperature of the zones that move."""
+    """Return the highest temperature of the zones that follow the heat."""
     return max(temperatures[zone.zone_type] for zone in thermal.zones
                if zone.fixed_c is None and not zone.gated)
 

@@ -15,7 +15,7 @@ CONF_FILE = '/etc/nvpmodel.conf'
 
 
 def current_mode(root: Path) -> tuple[int, str]:
-    """Return id and name of the mode that the status file names."""
+    """Return id and name of the mode in the status file."""
     conf = read_conf((root / CONF_FILE.lstrip('/')).read_text(encoding='utf-8'))
     mode_id = stored_mode(root, conf)
     mode = conf.mode(mode_id)
@@ -23,7 +23,7 @@ def current_mode(root: Path) -> tuple[int, str]:
 
 
 def apply_mode(root: Path, mode_id: int) -> None:
-    """Set a mode without any question, as at boot."""
+    """Set a mode without questions, as at boot."""
     conf = read_conf((root / CONF_FILE.lstrip('/')).read_text(encoding='utf-8'))
     mode = conf.mode(mode_id)
     if mode is not None:

@@ -1,8 +1,8 @@
 """
 State of an emulated board that no file of a real board holds; all its processes share it.
 
-It is one JSON file below the board's root, ``run/emulated_board/state.json``; whoever changes it
-holds the lock beside it.
+It is one JSON file below the board's root, ``run/emulated_board/state.json``; it is changed only
+under the lock next to it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUDO_VARIABLE = 'EMULATED_BOARD_SUDO'
 
 class BoardState(TypedDict):
     """
-    What a real board keeps in silicon.
+    State that a real board keeps in hardware.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class BoardState(TypedDict):
     sudo_allowed : bool or list of str
         What ``sudo -n`` permits: all, nothing, or command lines that begin like this.
     stale_prompt : bool
-        nvpmodel asks for a reboot for every mode, the active one too.
+        nvpmodel asks for a reboot for every mode, even the current one.
     gpu_used : bool
         The GPU has worked since the last boot.
     reboots : int
@@ -102,14 +102,14 @@ def initial_state(board: str, conf: str = '') -> BoardState:
 
 
 def load_state(root: Path) -> BoardState:
-    """Return the state as it is now."""
+    """Return the current state."""
     content: Any = json.loads((root / FOLDER / 'state.json').read_text(encoding='utf-8'))
     state: BoardState = content
     return state
 
 
 def save_state(root: Path, state: BoardState) -> None:
-    """Replace the state; a reader sees the old or the new one."""
+    """Replace the state atomically."""
     path = root / FOLDER / 'state.json'
     fresh = path.with_suffix('.new')
     fresh.write_text(json.dumps(state), encoding='utf-8')
@@ -118,7 +118,7 @@ def save_state(root: Path, state: BoardState) -> None:
 
 @contextmanager
 def changing_state(root: Path, *, save: bool = True) -> Iterator[BoardState]:
-    """Hold the lock, hand out the state, and save what became of it."""
+    """Hold the lock, yield the state, and save it afterwards."""
     with (root / FOLDER / 'lock').open('w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         state = load_state(root)

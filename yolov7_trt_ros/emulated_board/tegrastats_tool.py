@@ -39,7 +39,7 @@ Options:
 
 
 def run_tegrastats(root: Path, arguments: list[str]) -> int:
-    """Print lines until a signal, or start or stop the one in the background."""
+    """Print lines until a signal, or start or stop a background process."""
     options = _read_options(arguments)
     if options is None or '--help' in options:
         print(_USAGE)
@@ -89,7 +89,7 @@ def _stop_daemon(root: Path) -> int:
 
 
 def _print_lines(root: Path, stream: TextIO, interval_s: float) -> int:
-    """Print a line after each interval for as long as the board is there."""
+    """Print a line after each interval while the board exists."""
     lines = LineWriter(root)
     due = time.monotonic()
     while True:

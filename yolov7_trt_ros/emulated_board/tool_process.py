@@ -26,7 +26,7 @@ def is_root(state: BoardState) -> bool:
 
 
 def on_board(root: Path, path: str) -> Path:
-    """Return where a path of the board is; a path that is below the root already stays."""
+    """Return a path of the board below the root; one below it already is unchanged."""
     if not path.startswith('/') or path.startswith(f'{root}/'):
         return Path(path)
     return root / path.lstrip('/')

@@ -1,8 +1,8 @@
 """
 Entry point of the emulated tools, with ``sudo``, ``systemctl`` and ``nvfancontrol``.
 
-``sudo`` starts the emulated tools and, of the real ones, only what writes files of the board:
-``tee``, ``cat``, ``rm`` and ``install``, whose paths it looks for below the board's root.
+``sudo`` starts the emulated tools, and of others only those that write files of the board:
+``tee``, ``cat``, ``rm`` and ``install``, with paths below the board's root.
 
 """
 
@@ -28,7 +28,7 @@ from yolov7_trt_ros.emulated_board.tree import read_text, write_fan_status, writ
 
 
 def main(tool: str, arguments: list[str]) -> int:
-    """Run one of the tools on the board that the environment names; returns its exit status."""
+    """Run a tool on the board in the environment variables; returns its exit status."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     root = Path(os.environ[ROOT_VARIABLE])
     try:
@@ -40,7 +40,7 @@ def main(tool: str, arguments: list[str]) -> int:
 
 
 def _find(tool: str) -> Callable[[Path, list[str]], int]:
-    """Return a tool's function; only its own module is imported, so that it starts fast."""
+    """Return a tool's function; imports only its module, for a fast start."""
     if tool == 'nvpmodel':
         from yolov7_trt_ros.emulated_board.nvpmodel_tool import run_nvpmodel
         return run_nvpmodel
@@ -54,7 +54,7 @@ def _find(tool: str) -> Callable[[Path, list[str]], int]:
 
 
 def run_sudo(root: Path, arguments: list[str]) -> int:
-    """Emulate ``sudo -n``: start the command as root, or ask for a password nobody can give."""
+    """Emulate ``sudo -n``: start the command as root, or fail for lack of a password."""
     options = []
     while arguments and arguments[0].startswith('-'):
         options.append(arguments.pop(0))
@@ -107,14 +107,14 @@ def _words(text: str) -> list[str]:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split where the separator has no backslash before it, and take the backslashes away."""
+    """Split at separators without a backslash before them, and remove backslashes."""
     parts = ['']
     escaped = False
     for character in text.strip():
         if not escaped and character == '\\':
             escaped = True
             if separator == ',':
-                parts[-1] += character  # the words are split once more
+                parts[-1] += character  # the words are split again later
             continue
         if character == separator and not escaped:
             parts.append('')
@@ -141,7 +141,7 @@ def _start_as_root(root: Path, command: list[str]) -> int:
 
 
 def _has_visudo() -> bool:
-    import shutil  # takes as long as the rest of this tool, which hardly ever needs it
+    import shutil  # slow to import, and rarely needed
 
     return shutil.which('visudo') is not None
 
@@ -187,7 +187,7 @@ def _install(root: Path, arguments: list[str]) -> int:
 
 
 def run_systemctl(root: Path, arguments: list[str]) -> int:
-    """Emulate ``systemctl`` for the one service there is here: nvfancontrol."""
+    """Emulate ``systemctl`` for the only service here: nvfancontrol."""
     words = [word for word in arguments if not word.startswith('-')]
     verb, unit = (*words, '', '')[:2]
     if unit.removesuffix('.service') != 'nvfancontrol' or not (
@@ -210,7 +210,7 @@ def run_systemctl(root: Path, arguments: list[str]) -> int:
 
 
 def _start_fan_service(root: Path, mark: Path) -> None:
-    """Start the fan's service: what its status file says comes before the configuration."""
+    """Start the fan service: its status file takes precedence over the configuration."""
     mark.unlink(missing_ok=True)
     if not (root / 'var/lib/nvfancontrol/status').exists():
         write_fan_status(root, fan_default(root))

@@ -24,18 +24,18 @@ RPM_PER_PWM = 12
 
 
 def read_text(root: Path, path: str) -> str:
-    """Return a file's text without surrounding white space; '' where it cannot be read."""
+    """Return a file's text without surrounding white space; '' if it cannot be read."""
     full = root / path
     try:
         if not stat.S_ISREG(full.stat().st_mode):
-            return ''  # a FIFO stands for a file whose reads hang
+            return ''  # a FIFO emulates a file whose reads hang
         return full.read_text(encoding='utf-8').strip(' \n\0')
     except OSError:
         return ''
 
 
 def read_number(root: Path, path: str, default: int = 0) -> int:
-    """Return a file's whole number; the default where there is none."""
+    """Return the integer in a file; the default without one."""
     try:
         return int(read_text(root, path), 0)
     except ValueError:
@@ -43,7 +43,7 @@ def read_number(root: Path, path: str, default: int = 0) -> int:
 
 
 def write_text(root: Path, path: str, text: str) -> None:
-    """Replace a file's text in one go, making folders; its mode stays, and so does a FIFO."""
+    """Replace a file's text atomically, making folders; keeps its mode, and a FIFO."""
     full = os.path.realpath(root / path)
     try:
         mode = os.stat(full).st_mode
@@ -62,19 +62,19 @@ def write_text(root: Path, path: str, text: str) -> None:
 
 
 def write_value(root: Path, path: str, value: object) -> None:
-    """Replace a file's content by a value and the newline that the kernel puts behind it."""
+    """Replace a file's content by a value and the newline that the kernel appends."""
     write_text(root, path, f'{value}\n')
 
 
 def link(root: Path, path: str, target: str) -> None:
-    """Make a link at path to another path below the root; it stays valid if the root moves."""
+    """Make a relative link to another path below the root, valid also if the root moves."""
     full = root / path
     full.parent.mkdir(parents=True, exist_ok=True)
     full.symlink_to(os.path.relpath(root / target, full.parent.resolve()))
 
 
 def gate(root: Path, path: str) -> None:
-    """Replace a file by one that opens, and answers a read with an error, as gated sensors do."""
+    """Replace a file by one that opens but fails to read, as gated sensors do."""
     full = root / path
     fresh = full.with_name(f'.{full.name}.gated')
     fresh.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def gate(root: Path, path: str) -> None:
 
 
 def hwmon_numbers(board: BoardDefinition) -> dict[str, int]:
-    """Return the hwmon number of each chip's address and of the fan, where there is one."""
+    """Return the hwmon number of each chip's address and of the fan, if there is one."""
     names = [chip.address for chip in board.chips if chip.driver != 'ina3221x']
     if board.fan == 'hwmon':
         names = ['fan', *names, 'soctherm_oc', 'tachometer']
@@ -157,7 +157,7 @@ FAN_CURVES: dict[str, tuple[tuple[float, int], ...]] = {
 
 
 def limit_files(driver: str, number: int) -> tuple[str, str]:
-    """Return the names of the warning and critical limit's files; '' where there are none."""
+    """Return the names of the warning and critical limit's files; '' for none."""
     if driver == 'ina3221x':
         return f'warn_current_limit_{number}', f'crit_current_limit_{number}'
     if driver == 'ina3221':
@@ -166,7 +166,7 @@ def limit_files(driver: str, number: int) -> tuple[str, str]:
 
 
 def fan_profile(status: str) -> str:
-    """Return the profile that the status of nvfancontrol names."""
+    """Return the profile in the status of nvfancontrol."""
     for line in status.splitlines():
         if line.startswith('FAN1:FAN_PROFILE:'):
             return line.rpartition(':')[2].strip()
@@ -174,7 +174,7 @@ def fan_profile(status: str) -> str:
 
 
 def ranges(numbers: list[int]) -> str:
-    """Return rising numbers as the kernel lists them: '0-3,6'."""
+    """Return ascending numbers as the kernel lists them: '0-3,6'."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][-1] + 1:

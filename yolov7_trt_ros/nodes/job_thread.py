@@ -14,14 +14,14 @@ _SLICE_S = 0.05
 
 class Job:
     """
-    Something that was given to a `JobThread`.
+    A job of a `JobThread`.
 
     Attributes
     ----------
     what
-        For messages: `power_mode = MAXN`.
+        Its name in messages: `power_mode = MAXN`.
     result, error
-        Valid once it is done; `error` is '' where it succeeded.
+        Valid once it is done; `error` is '' on success.
 
     """
 
@@ -35,16 +35,16 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has ended, either way."""
+        """Whether it has succeeded, failed or was dropped."""
         return self._done.is_set()
 
     @property
     def age_s(self) -> float:
-        """Time since it was given."""
+        """Time since it was submitted."""
         return time.monotonic() - self._submitted_s
 
     def wait(self, timeout_s: float, goes_on: Callable[[], bool]) -> bool:
-        """Wait until it is done, as long as `goes_on`; False when it is not done by then."""
+        """Wait until it is done, while `goes_on`; False if it is not done in time."""
         end_s = time.monotonic() + timeout_s
         while goes_on() and (left_s := end_s - time.monotonic()) > 0:
             if self._done.wait(min(left_s, _SLICE_S)):
@@ -52,8 +52,8 @@ class Job:
         return self.is_done
 
     def run(self) -> None:
-        """Do it."""
-        self.error = f'{self.what}: the thread of the changes has ended, see the log'  # a defect
+        """Do the job."""
+        self.error = f'{self.what}: its thread has ended by a defect, see the log'  # a defect
         try:
             self.result = self._work()
             self.error = ''
@@ -63,19 +63,19 @@ class Job:
             self._done.set()
 
     def drop(self) -> None:
-        """End it without doing it."""
+        """End it without doing the job."""
         self.error = f'{self.what}: not done, the node is ending'
         self._done.set()
 
 
 class JobThread:
     """
-    Does one job after the other in a thread of its own, so that a tool that hangs holds nobody.
+    Does jobs in order in a thread of its own, so that a hanging tool blocks no caller.
 
     Parameters
     ----------
     name
-        Of the thread.
+        Name of the thread.
 
     """
 
@@ -88,18 +88,18 @@ class JobThread:
 
     @property
     def current(self) -> Job | None:
-        """Return the job in work."""
+        """Return the running job."""
         return self._current
 
     @property
     def fault(self) -> str:
-        """Why no job is done any more though nobody closed this; '' while the thread runs."""
+        """Why the thread ended although it was not closed; '' while it runs."""
         if self._thread.is_alive() or self._closing:
             return ''
-        return 'the thread of the changes has ended by a defect: restart the node'
+        return f'the thread {self._thread.name} has ended by a defect: restart the node'
 
     def submit(self, what: str, work: Callable[[], str]) -> Job:
-        """Give a job; `work` returns a line about what it did, or raises one of our errors."""
+        """Submit a job; `work` returns a line about its result, or raises one of our errors."""
         job = Job(what, work)
         if self._closing or self.fault:
             job.drop()
@@ -108,7 +108,7 @@ class JobThread:
         return job
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Finish the job in work and drop those that wait; False if it is not done in time."""
+        """Finish the running job and drop waiting ones; False if it is not done in time."""
         self._closing = True
         self._jobs.put(None)
         self._thread.join(timeout_s)

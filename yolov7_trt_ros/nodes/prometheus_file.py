@@ -1,4 +1,4 @@
-"""PrometheusFile: what a node says on /diagnostics, in a file for node_exporter to read."""
+"""PrometheusFile: the diagnostics of a node as a file for node_exporter."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from yolov7_trt_ros.report.prometheus_text import exposition
 _SLOW_S = 2.0
 _CLOSE_S = 1.0
 _MODE = 0o644
-"""Whatever the umask is: node_exporter runs as another user."""
+"""Independent of the umask, since node_exporter runs as another user."""
 
 _MOST_HEAD_BYTES = 1024
 
 
 def read_path(text: str) -> Path | None:
     """
-    Return which file a text asks for, None for an empty one.
+    Return the file that a text names, None for an empty one.
 
     Raises
     ------
@@ -57,21 +57,20 @@ PROMETHEUS_FILE = ParameterSpec(
 
 class PrometheusFile:
     """
-    Puts the statuses of a node into a file, whole each time, from a thread of its own.
+    Writes the statuses of a node to a file, as a whole each time, in a thread of its own.
 
-    What keeps it from that is logged once and held in `problem` until it is over. The folder is
-    not made: it is that of node_exporter. At the end the file is taken away, for numbers of a
-    node that is gone are none. The first line of the file names the node; a file that has
-    another one is left alone.
+    A failure is logged once and kept in `problem` until it is over. The folder is not created: it
+    belongs to node_exporter. At the end the file is deleted, since its numbers are outdated. The
+    first line of the file names the node; a file with another one is not replaced.
 
     Parameters
     ----------
     text
         The parameter; '' for no file.
     warn
-        Takes a line for the log.
+        Called with a line for the log.
     node_name
-        Fully qualified.
+        Fully qualified name.
 
     """
 
@@ -83,15 +82,15 @@ class PrometheusFile:
         self.problem = ''
 
     def put(self, statuses: Sequence[Any]) -> None:
-        """Have statuses written, unless those before still are; the executor waits for nothing."""
+        """Submit statuses, unless the previous ones are still being written; does not wait."""
         path, worker, job = self._path, self._worker, self._job
         if path is None or worker is None:
             return
         if job is not None and not job.is_done:
             if job.age_s > _SLOW_S:
-                self._tell(f'{path}: still being written after {_SLOW_S:g} s')
+                self._report(f'{path}: still being written after {_SLOW_S:g} s')
             return
-        self._tell(job.error if job is not None else '')
+        self._report(job.error if job is not None else '')
         data = self._mark + exposition(
             sample for each in statuses for sample in status_samples(
                 each.name, each.level[0], {pair.key: pair.value for pair in each.values}
@@ -101,7 +100,7 @@ class PrometheusFile:
         self._job = worker.submit(PROMETHEUS_FILE.name, lambda: _write(path, mark, data))
 
     def close(self) -> None:
-        """Take the file away; a disk that hangs is left behind."""
+        """Delete the file; does not wait for a disk that hangs."""
         if self._worker is not None and self._path is not None:
             path, mark, worker = self._path, self._mark, self._worker
             self._path = self._worker = None
@@ -109,7 +108,7 @@ class PrometheusFile:
             job.wait(_CLOSE_S, lambda: True)
             worker.close(_CLOSE_S)
 
-    def _tell(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         if problem and problem != self.problem:
             self._warn(problem)
         self.problem = problem
@@ -136,7 +135,7 @@ def _remove(path: Path, mark: bytes) -> str:
 
 
 def _check_ours(path: Path, mark: bytes) -> None:
-    """Raise InputError where a file of that name was not written by this node, or one before."""
+    """Raise InputError if the file was not written by a node of this name."""
     try:
         with open_plain_file(path) as file:
             head = file.readline(_MOST_HEAD_BYTES)

@@ -9,7 +9,7 @@ from yolov7_trt_ros.power.nvpmodel.values import PowerMode
 
 
 def needs_reboot(mode: PowerMode, current: PowerMode | None) -> bool | None:
-    """Whether a change from the current mode needs a reboot, by the masks; None: not known."""
+    """Whether a change from the current mode needs a reboot, by the masks; None: unknown."""
     return None if current is None else mode.masks != current.masks
 
 
@@ -30,7 +30,7 @@ def mode_lines(
 def modes_record(
     modes: Sequence[PowerMode], current: PowerMode | None, default_id: int | None
 ) -> dict[str, Any]:
-    """Return the modes for JSON; a cap or a default that is not there is null."""
+    """Return the modes for JSON; a missing cap or default is null."""
     return {
         'current': None if current is None else current.mode_id,
         'default': default_id,
@@ -60,7 +60,7 @@ def _cap(value: int | None) -> int | None:
 
 
 def _limits(mode: PowerMode) -> Iterator[str]:
-    """Yield what a mode allows; what nvpmodel.conf leaves open is left out."""
+    """Yield the limits of a mode, as far as nvpmodel.conf sets them."""
     online = sum(mode.cores.values())
     if online:
         yield f'{online} cores'

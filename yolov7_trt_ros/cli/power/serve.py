@@ -21,7 +21,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def serve(host: PowerHost, path: Path, group: str | None, grants: Grants) -> None:
     """
-    Serve until SIGINT, SIGTERM or SIGHUP, and put back what clients have changed.
+    Serve until SIGINT, SIGTERM or SIGHUP, and restore the changes of clients.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def serve(host: PowerHost, path: Path, group: str | None, grants: Grants) -> Non
 
 @contextlib.contextmanager
 def _ended_by_signals(service: PowerService) -> Iterator[None]:
-    """Let a signal end the service; more of them do not disturb it while it puts back."""
+    """Let a signal end the service; further ones do not interrupt its restoring."""
     def stop(_number: int, _frame: types.FrameType | None) -> None:
         service.stop()
 

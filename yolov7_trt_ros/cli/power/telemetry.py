@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TIME_COLUMN = 'time (s)'
 WALL_COLUMN = 'unix time (s)'
-"""As the stamps of a bag and of ROS messages: seconds since 1970."""
+"""Seconds since 1970, as in the stamps of a bag and of ROS messages."""
 
 _ROUNDING_S = 1e-6  # three times 0.1 s is not 0.3 s
 _CLEAR = '\x1b[H\x1b[2J'
@@ -36,7 +36,7 @@ _PANELS = (('W', 'power (W)'), ('C', 'temperature (C)'), ('MHz', 'clock (MHz)'),
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-    """What was written: how many samples, over what time, mean power where it is known."""
+    """A written recording: number of samples, duration, and mean power if known."""
 
     rows: int
     seconds: float
@@ -45,7 +45,7 @@ class Recorded:
 
 @contextlib.contextmanager
 def open_source(host: PowerHost) -> Iterator[TelemetrySource]:
-    """Open what tells about the power of a machine."""
+    """Open the telemetry of a machine."""
     source = find_source(host.root, host.runner, environment=host.environment)
     try:
         yield source
@@ -57,7 +57,7 @@ def samples(
     source: TelemetrySource, period_s: float, seconds: float | None
 ) -> Iterator[BoardSample]:
     """
-    Yield samples at a steady rate, for so long or, with None, for ever.
+    Yield samples at a steady rate, for `seconds`, or endlessly with None.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def samples(
 
 
 def check_times(period_s: float, seconds: float | None) -> None:
-    """Raise SettingError where the period or the time is not above 0."""
+    """Raise SettingError if the period or the time is not above 0."""
     for name, value in (('period', period_s), ('seconds', seconds)):
         if value is not None and not value > 0:
             raise SettingError(f'--{name} must be above 0, got {value:g}')
@@ -111,7 +111,7 @@ def _memory_columns(memory: BoardMemory | None) -> dict[str, float]:
 
 
 def sample_rows(sample: BoardSample) -> list[tuple[str, str]]:
-    """Return what a sample holds, for people."""
+    """Return the values of a sample as table rows."""
     rows = [(name, f'{value:.2f}') for name, value in sample_columns(sample).items()]
     rows += sample.gpu_processes.items()
     rows += [('alarm', alarm) for alarm in sample.alarms]
@@ -131,7 +131,7 @@ def sample_record(sample: BoardSample) -> dict[str, Any]:
 
 
 def show(source_name: str, shown: Iterable[BoardSample]) -> None:
-    """Print each sample as a table: over the one before on a terminal, else one after another."""
+    """Print each sample as a table, which replaces the previous one on a terminal."""
     energy = EnergyCounter()
     for sample in shown:
         energy.add(sample)
@@ -145,18 +145,18 @@ def show(source_name: str, shown: Iterable[BoardSample]) -> None:
 
 def write_csv(path: Path, recorded: Iterable[BoardSample]) -> Recorded:
     """
-    Write a row a sample, its columns those of the first one; Ctrl-C ends it well.
+    Write a row per sample, with the columns of the first one; Ctrl-C ends it cleanly.
 
     Raises
     ------
     PowerError
         Nothing can be read.
     OSError
-        The disk is full, or the folder cannot be written; the rows before that stay.
+        The disk is full, or the folder cannot be written; earlier rows stay.
 
     """
     samples_left = iter(recorded)
-    first = next(samples_left)  # an old file stays where nothing can be read
+    first = next(samples_left)  # an old file stays if nothing can be read
     energy, rows, last_ns = EnergyCounter(), 0, first.time_ns
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), path.open('w', newline='', encoding='utf-8') as file:
@@ -182,7 +182,7 @@ def _csv_row(sample: BoardSample, first_ns: int) -> dict[str, str]:
 
 
 def wall_clock_s(sample: BoardSample) -> float:
-    """Return when a sample was taken, by the wall clock as it is set now."""
+    """Return the time of a sample by the current wall clock."""
     age_ns = time.monotonic_ns() - sample.time_ns
     return (time.time_ns() - age_ns) / NS_PER_S
 
@@ -194,7 +194,7 @@ def read_csv(path: Path) -> dict[str, list[float]]:
     Raises
     ------
     InputError
-        It is not such a file; says which line.
+        It is not such a file; the message names the line.
 
     """
     with path.open(newline='', encoding='utf-8', errors='replace') as file:

@@ -16,14 +16,14 @@ HISTORY = 240
 """Samples that a sparkline can show."""
 LEAST_WIDTH = 40
 WARM_C, HOT_C = 70.0, 85.0
-"""From where a temperature is yellow and red; boards throttle at about 95 to 100."""
+"""Temperatures from which they are yellow and red; boards throttle at about 95 to 100."""
 
 _FULL = 100.0
 _NAME, _CELL, _SENSOR_CELL = 18, 38, 20
 _UNITS = ('gpu', 'emc', 'gpu_memory')
 
 Piece = tuple[str, str]
-"""A text, and its style in the words of rich; '' for plain."""
+"""A text and its rich style; '' for plain."""
 Row = list[Piece]
 
 
@@ -35,9 +35,9 @@ class Marks:
     Attributes
     ----------
     blocks
-        Of a sparkline, lowest first.
+        Characters of a sparkline, lowest first.
     full, empty
-        Of a bar.
+        Characters of a bar.
 
     """
 
@@ -47,7 +47,7 @@ class Marks:
 
 
 class WatchHistory:
-    """The samples of a watch, as far as they are shown."""
+    """The samples of a watch that can be shown."""
 
     def __init__(self) -> None:
         self._energy = EnergyCounter()
@@ -57,7 +57,7 @@ class WatchHistory:
 
     @property
     def mean_w(self) -> float | None:
-        """Return the mean power; None where it is not known."""
+        """Return the mean power; None if unknown."""
         return self._energy.mean_w
 
     @property
@@ -67,11 +67,11 @@ class WatchHistory:
 
     @property
     def largest_w(self) -> float:
-        """Return the largest power of the whole or of a rail: the length of a bar."""
+        """Return the largest power, total or of a rail: the full length of a bar."""
         return self._largest_w
 
     def past(self, name: str, count: int) -> list[float | None]:
-        """Return the newest values of 'total', 'heat', 'cpu' or 'gpu', at most so many."""
+        """Return the newest values of 'total', 'heat', 'cpu' or 'gpu', at most `count`."""
         values = list(self._past.get(name, ()))
         return values[-count:] if count > 0 else []
 
@@ -103,9 +103,9 @@ def draw(
     history
         The samples.
     facts
-        What is known beside them, by what it is; `board` is the title.
+        Further facts by name; `board` is the title.
     width, height
-        Of the terminal.
+        Size of the terminal.
     marks
         Characters to draw with.
 
@@ -128,7 +128,7 @@ class _Drawing:
         self._width, self._marks = width, marks
 
     def head(self, facts: Mapping[str, str]) -> list[Row]:
-        """Return the title, and what is known beside the sample, in as many rows as it takes."""
+        """Return the title and the further facts, in as many rows as needed."""
         title = printable(facts.get('board', ''))
         hint = 'q quits'
         space = max(1, self._width - len(title) - len(hint))
@@ -145,7 +145,7 @@ class _Drawing:
         return [*rows, row] if row else rows
 
     def alarms(self) -> list[Row]:
-        """Return what is wrong: throttling and over-current in red."""
+        """Return alarms, warnings and problems; throttling and over-current in red."""
         sample = self._sample
         return [
             [(printable(text), style)]
@@ -156,7 +156,7 @@ class _Drawing:
         ]
 
     def power(self) -> list[Row]:
-        """Return the power of the whole and of each rail."""
+        """Return the total power and that of each rail."""
         sample, history = self._sample, self._history
         powers = {name: rail.current_mw / MW_PER_W for name, rail in sample.rails.items()}
         if not powers and sample.total_mw is None:
@@ -232,7 +232,7 @@ class _Drawing:
         ]
 
     def processes(self) -> list[Row]:
-        """Return the programs that use the GPU, where NVML tells."""
+        """Return the programs that use the GPU, if NVML lists them."""
         found = self._sample.gpu_processes_mib
         cells: list[Row] = [
             [(f'{printable(name):<{_CELL - 10}.{_CELL - 10}}{_number(mib):>8}', '')]
@@ -243,7 +243,7 @@ class _Drawing:
         return [self._section('GPU memory (MiB)'), *self._in_columns(cells, _CELL)]
 
     def _section(self, title: str, past: str = '') -> Row:
-        """Return a headline, with a sparkline at its end where one is asked for."""
+        """Return a headline, with a sparkline at its end if requested."""
         row: Row = [(printable(title), 'bold cyan')]
         left = min(HISTORY, self._width - len(title) - 2)
         return [*row, ('  ', ''), (self._spark(past, left), 'blue')] if past else row
@@ -303,7 +303,7 @@ def _length(row: Row) -> int:
 
 
 def _cut(row: Row, width: int) -> Row:
-    """Return a row without what goes beyond the width."""
+    """Return a row cut to the width."""
     cut: Row = []
     for text, style in row:
         left = width - _length(cut)

@@ -38,16 +38,16 @@ _KEYS_BYTES = 1024
 
 class BoardFacts:
     """
-    What is known of a board beside its samples; a thread looks, since the tools may take long.
+    Facts about a board besides its samples, read in a thread, since the tools may be slow.
 
     Parameters
     ----------
     control
-        Tells mode and lock; it must not be closed before this.
+        Reads mode and lock; it must not be closed before this.
     root
         Folder that holds `proc`.
     source_name
-        Where the samples come from.
+        Name of the source of samples.
 
     """
 
@@ -61,11 +61,11 @@ class BoardFacts:
 
     @property
     def now(self) -> dict[str, str]:
-        """Return what is known by now."""
+        """Return the facts known so far."""
         return self._facts
 
     def close(self) -> None:
-        """End the thread; one whose tool hangs is left behind."""
+        """End the thread; one whose tool hangs is abandoned."""
         self._ending.set()
         self._thread.join(_STOP_S)
 
@@ -73,8 +73,8 @@ class BoardFacts:
         while True:
             facts = {'board': self._board.name}
             if self._board.kind == JETSON:
-                facts['mode'] = _said(lambda: self._control.current_mode().name)
-                facts['jetson_clocks'] = _said(self._control.describe_clock_lock)
+                facts['mode'] = _text_or_error(lambda: self._control.current_mode().name)
+                facts['jetson_clocks'] = _text_or_error(self._control.describe_clock_lock)
             facts |= machine_facts(self._root, self._board)
             self._facts = facts | {'source': self._facts['source']}
             if self._ending.wait(_LOOK_PERIOD_S):
@@ -83,9 +83,9 @@ class BoardFacts:
 
 class Keyboard:
     """
-    Keys as they are pressed, without an echo, and changes of the terminal's size.
+    Keys as they are pressed, without echo, and changes of the terminal's size.
 
-    The terminal is as it was before once this is closed; Ctrl-Z does nothing meanwhile.
+    `close` restores the terminal; until then Ctrl-Z has no effect.
 
     """
 
@@ -106,7 +106,7 @@ class Keyboard:
             tty.setcbreak(self._descriptor)
 
     def wait(self, timeout_s: float) -> str:
-        """Return what was pressed, '' after a change of the size or the time-out."""
+        """Return the pressed keys, '' after a change of size or the time limit."""
         watched = [self._wake_read]
         if self._descriptor is not None:
             watched.append(self._descriptor)
@@ -116,21 +116,21 @@ class Keyboard:
         if self._descriptor not in ready:
             return ''
         pressed = os.read(self._descriptor, _KEYS_BYTES)
-        if not pressed:  # the terminal is gone
+        if not pressed:  # the terminal was closed
             self._descriptor = None
         return pressed.decode('ascii', 'replace')
 
     def close(self) -> None:
-        """Put the terminal back."""
+        """Restore the terminal."""
         self._parts.close()
 
     def _wake(self, _number: int, _frame: types.FrameType | None) -> None:
-        with contextlib.suppress(BlockingIOError):  # a wake-up is waiting already
+        with contextlib.suppress(BlockingIOError):  # a wake-up is pending
             os.write(self._wake_write, b'.')
 
 
 def can_draw(output: TextIO) -> bool:
-    """Whether a whole terminal can be drawn: it is one, and rich is installed."""
+    """Whether the output is a terminal and rich is installed."""
     if not output.isatty():
         return False
     try:
@@ -147,16 +147,16 @@ def watch(
     seconds: float | None,
 ) -> None:
     """
-    Show samples until `q`, Ctrl-C, or for so long.
+    Show samples until `q`, Ctrl-C, or for `seconds`.
 
     Parameters
     ----------
     source
-        Takes the samples.
+        Source of the samples.
     facts
-        Returns what is known beside them; see `draw`.
+        Returns further facts; see `draw`.
     period_s, seconds
-        Between two samples; of the whole, None: for ever.
+        Time between two samples; total time, None: endless.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def watch(
 
 @contextlib.contextmanager
 def _screen(output: TextIO) -> Iterator[Callable[[WatchHistory, dict[str, str]], None]]:
-    """Take the whole terminal; afterwards it is as it was, with the last snapshot below."""
+    """Use the whole terminal; afterwards restore it, with the last snapshot below."""
     from rich.console import Console
     from rich.live import Live
 
@@ -213,7 +213,7 @@ def _styled(rows: list[list[tuple[str, str]]]) -> Any:
     return Text('\n', end='', no_wrap=True, overflow='crop').join(lines)
 
 
-def _said(look: Callable[[], str]) -> str:
+def _text_or_error(look: Callable[[], str]) -> str:
     try:
         return look()
     except Yolov7TrtError as exc:

@@ -1,9 +1,9 @@
 """
 Read and change the power of the board: modes, clocks, telemetry.
 
-A change counts only when it was read back, and nothing is ever rebooted. Where root is needed it
-goes through `sudo -n`; `permissions` prints the lines that allow it. With --emulate a board is
-emulated for as long as the command runs, and nothing here is touched.
+A change counts only when it was read back, and nothing is ever rebooted. If root is needed it uses
+`sudo -n`; `permissions` prints the sudoers lines for that. With --emulate it uses a board that is
+emulated while the command runs, and does not touch this machine.
 
 Examples
 --------
@@ -38,38 +38,38 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.power.board_control import BoardControl
     from yolov7_trt_ros.power.machine import PowerHost
 
-# Equal to COMMAND_TIMEOUT_S, whose import takes a moment that `-h` does not have; a test compares.
+# Equal to COMMAND_TIMEOUT_S, whose import is slow for `-h`; a test compares them.
 DEFAULT_TIMEOUT_S = 20.0
 DEFAULT_PERIOD_S = 0.5
 DEFAULT_SOCKET = Path('/run/yolov7_trt_power.sock')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add an action each, and what several of them take."""
+    """Add the actions, and their common arguments."""
     _add_board_arguments(parser, '', DEFAULT_TIMEOUT_S, dry_run=False)
     actions = parser.add_subparsers(title='actions', metavar='ACTION', required=True)
 
     def add(name: str, act: Callable[[argparse.Namespace], int], text: str) -> Any:
         action = actions.add_parser(name, help=text, description=text)
-        missing = argparse.SUPPRESS  # what came before the action stands
+        missing = argparse.SUPPRESS  # an option before the action stays
         _add_board_arguments(action, missing, missing, dry_run=missing)
         action.set_defaults(act=act)
         return action
 
     add_json_argument(add('status', _status, 'show board, mode, clocks and a sample'))
-    add_json_argument(add('modes', _modes, 'list the power modes, the one in force marked'))
+    add_json_argument(add('modes', _modes, 'list the power modes, with the current one marked'))
     add('set', _set, 'change the power mode').add_argument(
         'mode', metavar='MODE', help='name or id'
     )
-    add('clocks', _clocks, 'lock all clocks with jetson_clocks, or free them').add_argument(
+    add('clocks', _clocks, 'lock all clocks with jetson_clocks, or unlock them').add_argument(
         'state', choices=('on', 'off', 'restore'),
-        help='off and restore are the same: back to what was before on',
+        help='off and restore are the same: the state before on',
     )
-    add('restore', _restore, 'put back what a process that was killed has left changed')
+    add('restore', _restore, 'restore what a killed process has left changed')
     watch = add('watch', _watch, 'show the telemetry until q or Ctrl-C')
     watch.add_argument(
         '--plain', action='store_true',
-        help='one table after the other, as where the output is no terminal or rich is missing',
+        help='one table after another, as without a terminal or without rich',
     )
     _add_period(watch)
     record = add('record', _record, 'write the telemetry to a CSV file')
@@ -99,20 +99,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         '--socket', type=Path, default=DEFAULT_SOCKET, metavar='PATH',
-        help='where to listen (default: %(default)s; a socket of systemd counts before it)',
+        help='where to listen (default: %(default)s; a socket of systemd takes precedence)',
     )
     serve.add_argument(
-        '--group', metavar='NAME', help='the group that may use it (default: root alone)'
+        '--group', metavar='NAME', help='the group that may use it (default: root only)'
     )
     serve.add_argument(
         '--reboot-modes', action='store_true',
         help='also power modes that need a reboot: nvpmodel itself then refuses them',
     )
-    serve.add_argument('--fan', action='store_true', help='also the profile of the fan')
+    serve.add_argument('--fan', action='store_true', help='also the fan profile')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one action; returns the exit status. SIGTERM ends it as Ctrl-C does, cleaned up."""
+    """Do one action; returns the exit status. SIGTERM ends it cleanly, as Ctrl-C does."""
     with interruption.by_sigterm_too():
         status: int = args.act(args)
     return status
@@ -128,10 +128,10 @@ def _add_board_arguments(
     )
     parser.add_argument(
         '--timeout', type=float, default=timeout_s, metavar='S',
-        help=f'longest time that one tool may take (default: {DEFAULT_TIMEOUT_S:g})',
+        help=f'time limit of one tool (default: {DEFAULT_TIMEOUT_S:g})',
     )
     parser.add_argument(
-        '--dry-run', action='store_true', default=dry_run, help='only say what would be done'
+        '--dry-run', action='store_true', default=dry_run, help='only print what would be done'
     )
 
 
@@ -141,13 +141,13 @@ def _add_period(parser: argparse.ArgumentParser) -> None:
         help='between two samples (default: %(default)s; rails are averages over about 0.4 s)',
     )
     parser.add_argument(
-        '--seconds', type=float, default=None, metavar='N', help='end by itself after so long'
+        '--seconds', type=float, default=None, metavar='N', help='end after this time'
     )
 
 
 @contextlib.contextmanager
 def _opened(args: argparse.Namespace) -> Iterator[tuple[PowerHost, BoardControl]]:
-    """Open what changes this machine, or an emulated one that is gone at the end."""
+    """Open the control of this machine, or of an emulated one that is deleted at the end."""
     from yolov7_trt_ros.power.board_control import open_control
 
     with _host(args) as host:
@@ -185,9 +185,9 @@ def _status(args: argparse.Namespace) -> int:
         record: dict[str, Any] = {
             'board': board.name,
             'l4t_release': board.l4t_release,
-            'power_mode': _attempt(lambda: _mode_text(control)),
-            'jetson_clocks': _attempt(control.jetson_clocks_state),
-            'fan_profile': _attempt(lambda: control.fan_profile() or 'none can be set'),
+            'power_mode': _text_or_error(lambda: _mode_text(control)),
+            'jetson_clocks': _text_or_error(control.jetson_clocks_state),
+            'fan_profile': _text_or_error(lambda: control.fan_profile() or 'none can be set'),
             **machine_facts(host.root, board),
         }
         rows = [(name.replace('_', ' '), str(value)) for name, value in record.items()]
@@ -210,8 +210,8 @@ def _mode_text(control: BoardControl) -> str:
     return f'{mode.name} ({mode.mode_id}){doubt}'
 
 
-def _attempt(look: Callable[[], str]) -> str:
-    """Return what `look` says, or why it cannot; a PC has none of these."""
+def _text_or_error(look: Callable[[], str]) -> str:
+    """Return the text of `look`, or its error; a PC has none of these."""
     try:
         return look()
     except PowerError as exc:
@@ -253,7 +253,7 @@ def _clocks(args: argparse.Namespace) -> int:
 
 
 def _restore(args: argparse.Namespace) -> int:
-    """Exit status 1 where something cannot be put back: it stays in the journal."""
+    """Restore; exit status 1 if something cannot be restored, which stays in the journal."""
     with _opened(args) as (host, control):
         left = control.adopt()
         control.restore()
@@ -265,7 +265,7 @@ def _restore(args: argparse.Namespace) -> int:
 
 
 def _restore_gpu(host: PowerHost, *, dry_run: bool) -> tuple[str, ...]:
-    """Put back what was left of a PC's GPU; where nothing was, the GPU is not opened."""
+    """Restore a PC's GPU after an earlier process; opens the GPU only if needed."""
     from yolov7_trt_ros.power.nvml.gpu import NvmlGpu
     from yolov7_trt_ros.power.nvml.gpu_journal import GpuJournal
 
@@ -344,7 +344,7 @@ def _permissions(args: argparse.Namespace) -> int:
 
 
 def _calling_user(host: PowerHost) -> str:
-    """Return whom the lines are for: who called sudo, where it was called."""
+    """Return the user of the lines: the one who called sudo, if it was called."""
     return os.environ.get('SUDO_USER') or host.runner.user
 
 

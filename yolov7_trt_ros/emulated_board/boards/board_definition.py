@@ -14,14 +14,14 @@ from yolov7_trt_ros.errors import PowerCommandError
 
 class ModeDefinition(NamedTuple):
     """
-    One power mode; -1 stands for no cap, and 0 too for the memory clock before JetPack 6.
+    One power mode; -1 means no cap, and so does 0 for the memory clock before JetPack 6.
 
     Attributes
     ----------
     mode_id : int
     name : str
     cores : int
-        How many cores are online, counted from core 0 unless `off` says otherwise.
+        Number of online cores, from core 0 on unless `off` is given.
     cpu_max_khz, gpu_max_hz, emc_max_hz : int
     tpc_mask : int or None
     off : tuple of int
@@ -47,8 +47,8 @@ class RailDefinition(NamedTuple):
     """
     A power rail: base_mw plus the weighted parts of the power model.
 
-    Its current is measured in whole step_ma: 40 uV by the shunt, 5 mOhm but on the AGX Orin, as
-    recorded readings at 5 V are 40 mW apart.
+    Its current is measured in whole step_ma: 40 uV by the shunt, 5 mOhm except on the AGX Orin,
+    since recorded readings at 5 V are 40 mW apart.
     """
 
     name: str
@@ -83,7 +83,7 @@ class ChipDefinition(NamedTuple):
 
 class PowerModel(NamedTuple):
     """
-    Power of each part at full load and top clock in mW, and the share of it that idling costs.
+    Power of each part at full load and top clock in mW, and its idle share.
 
     ``soc_mw`` does not depend on clocks.
     """
@@ -113,7 +113,7 @@ class ZoneDefinition(NamedTuple):
     fixed_c : float or None
         Temperature that never moves (the PMIC's 100 degrees Celsius).
     gated : bool
-        The block is switched off: reading its temperature fails.
+        The block has no power: reading its temperature fails.
     hottest : bool
         The zone shows the hottest of all (tj).
     of_gpu : bool
@@ -176,16 +176,16 @@ class BoardDefinition(NamedTuple):
     reboot_rule : str
         'mask' (another TPC_PG_MASK needs a reboot), 'always' or 'never'.
     real_tpc_mask : int or None
-        What the mask's file shows whatever was asked for, where a board was seen to do that.
+        Mask that the file of such a board always shows, whatever was requested.
     fan : str
         'pwm-fan' (JetPack 4) or 'hwmon' (nvfancontrol).
     fan_profile : str or None
-        Profile that nvpmodel knows about, where it handles fans.
+        Profile of nvpmodel, if it handles fans.
     ram_mb, swap_mb : int
     grammar : str
-        Of tegrastats: 'jp4', 'jp5', 'jp6' or 'jp7'.
+        Grammar of tegrastats: 'jp4', 'jp5', 'jp6' or 'jp7'.
     input_rails : tuple of str
-        Rails that together carry all power; the others are behind them.
+        Rails that together carry all power; they feed the others.
 
     """
 
@@ -216,7 +216,7 @@ class BoardDefinition(NamedTuple):
     extra_caps: tuple[str, ...] = ()
 
     def mode(self, mode_id: int) -> ModeDefinition:
-        """Return the mode with that id; PowerCommandError when the board has none."""
+        """Return the mode with that id; raises PowerCommandError without one."""
         for mode in self.modes:
             if mode.mode_id == mode_id:
                 return mode
@@ -229,5 +229,5 @@ class BoardDefinition(NamedTuple):
 
     @property
     def l4t_release(self) -> str:
-        """Release as people write it: 'R36.4.3'."""
+        """The release in its usual form: 'R36.4.3'."""
         return f'R{self.l4t[0]}.{self.l4t[1]}'

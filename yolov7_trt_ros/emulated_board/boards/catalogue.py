@@ -1,11 +1,10 @@
 """
 The emulated boards by name: clocks, power modes, rails and sensors of each.
 
-Names, ids, masks, caps and frequency tables are those recorded on boards. What no recording shows
-is our own estimate: the tables of memory clocks, of Thor the lowest clocks (of all only the number
-of steps, the top and some in between are known) and how many TPCs there are, and every coefficient
-of the power and thermal models, which are fitted to the idle and loaded lines of ``tegrastats``
-where there are some.
+Names, ids, masks, caps and frequency tables were recorded on boards. The rest is our estimate: the
+tables of memory clocks, the lowest clocks of Thor (only the number of steps, the top and some
+others are known) and its number of TPCs, and all coefficients of the power and thermal models,
+which are fitted to idle and loaded lines of ``tegrastats`` if available.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ BOARDS: dict[str, BoardDefinition] = {
 
 
 def find_board(name: str) -> BoardDefinition:
-    """Return the board of that name; PowerCommandError lists the names there are."""
+    """Return the board of that name; raises PowerCommandError with the available names."""
     if name not in BOARDS:
         raise PowerCommandError(
             f'expected the name of an emulated board ({", ".join(BOARDS)}), found {name!r}')

@@ -16,9 +16,9 @@ class ClockDefinition(NamedTuple):
     folder : str
         Folder with min_freq, max_freq and cur_freq, relative to the root.
     table_hz : tuple of int
-        Frequencies the clock can have, rising, in Hz.
+        Available frequencies, ascending, in Hz.
     rest_hz : int
-        Minimum after switching on, and of every mode; 0: the lowest of the table.
+        Minimum after switching on, and of every mode; 0: the lowest in the table.
 
     """
 
@@ -44,7 +44,7 @@ class GpuDefinition(NamedTuple):
     alias : str
         Link to the device (``gpu.0``), through which nvpmodel writes.
     of_name : str
-        Name of the device-tree node; '' where devfreq has no device folder (Thor).
+        Name of the device-tree node; '' if devfreq has no device folder (Thor).
     param : str
         Name of the clock in nvpmodel.conf.
     clocks : tuple of ClockDefinition
@@ -52,10 +52,10 @@ class GpuDefinition(NamedTuple):
     max_goes_up : bool
         A maximum that is not in the table becomes the next higher one, else the next lower.
     gated : str
-        What an idle GPU is without: '' (nothing), 'power', or 'all' (its clock too, and its
+        What an idle GPU loses: '' (nothing), 'power', or 'all' (also its clock and its
         temperature).
     tpc_count : int
-        Of which a mode's mask switches some off; 0: that makes no difference here.
+        Number of TPCs, of which a mask switches some off; 0: without effect here.
 
     """
 
@@ -72,7 +72,7 @@ class GpuDefinition(NamedTuple):
 
 class CpuDefinition(NamedTuple):
     """
-    The CPU: how many cores, which of them lead a cluster, and their frequencies in kHz.
+    The CPU: number of cores, the first one of each cluster, and their frequencies in kHz.
 
     Attributes
     ----------
@@ -81,14 +81,14 @@ class CpuDefinition(NamedTuple):
         First core of each cluster; all cores of a cluster share their clock.
     table_khz : tuple of int
     mode_min_khz : int
-        What nvpmodel writes to scaling_min_freq.
+        Value that nvpmodel writes to scaling_min_freq.
     param : str
         Name in nvpmodel.conf, before ``_0``.
     idle_states : tuple of str
     max_goes_up : bool
-        As of a GPU.
+        As for the GPU.
     clusters : tuple of tuple of int
-        Cores of each cluster; () where they follow their leader.
+        Cores of each cluster; () if they follow their leader.
     params : tuple of str
         Names in nvpmodel.conf by cluster; () for param with ``_0``...
     first_listed : int
@@ -123,7 +123,7 @@ class EmcDefinition(NamedTuple):
     ----------
     table_hz : tuple of int
     idle_hz : int
-        Where it rests without load.
+        Frequency without load.
     cap_file : str
         File that nvpmodel writes its cap to.
     kind : str

@@ -13,12 +13,12 @@ Report = Callable[[str], object]
 
 class HoldingState(enum.Enum):
     """
-    Where the node stands with the board.
+    The control of the node over the board.
 
-    `TAKING`: asking for the journal, and putting back what a process before has left. `REFUSED`:
-    another process has the journal; it is asked for again. `LEFTOVER`: what was left could not be
-    put back. `FOLLOWING`: keeping to a power mode that somebody else has set. `STEADY`: none of
-    these.
+    `TAKING`: taking the journal and restoring the changes of an earlier process. `REFUSED`:
+    another process has the journal; the node tries again. `LEFTOVER`: the changes of an earlier
+    process could not be restored. `FOLLOWING`: fitting our changes to a power mode set by another
+    program. `STEADY`: none of these.
     """
 
     TAKING = 'taking'
@@ -30,22 +30,22 @@ class HoldingState(enum.Enum):
 
 class BoardHolding:
     """
-    Takes over from a process before, and follows the power modes of others, in a worker's thread.
+    Takes over from an earlier process, and follows foreign power modes, in a worker's thread.
 
     Parameters
     ----------
     control
         Changes the board.
     worker
-        Has the thread.
+        Its thread makes the changes.
     restores
-        Whether what a process before has left is put back, or only told of.
+        Whether the changes of an earlier process are restored, or only reported.
     on_follow
-        Called in the thread after a foreign mode was followed.
+        Called in that thread after a foreign mode was followed.
     changed
-        Returns what is changed now.
+        Returns the names of the current changes.
     info, warning
-        Take a line each for the log.
+        Called with a line for the log.
 
     """
 
@@ -71,7 +71,7 @@ class BoardHolding:
 
     @property
     def state(self) -> HoldingState:
-        """Return where the node stands."""
+        """Return the current state."""
         if not self._taking.is_done:
             return HoldingState.TAKING
         if self._taking.error and not self._control.holds_journal:
@@ -82,24 +82,24 @@ class BoardHolding:
 
     @property
     def error(self) -> str:
-        """Return what keeps the node from holding the board, '' for nothing."""
+        """Return why the node does not control the board, '' if it does."""
         if self.state in (HoldingState.REFUSED, HoldingState.LEFTOVER):
             return self._taking.error
         return self._follow_error
 
     def ask_again(self) -> None:
-        """Ask for the journal anew where another process had it."""
+        """Try to take the journal again if another process had it."""
         if self.state is HoldingState.REFUSED:
             self._taking = self._take()
 
     def notice(self) -> tuple[str, str]:
         """
-        Have a power mode followed that somebody else has set; to be called again and again.
+        Follow a power mode set by another program; to be called periodically.
 
         Returns
         -------
         tuple
-            Its name once it is followed, and why that failed, each once, else ''.
+            Its name once it is followed, and the reason of a failure, each once, else ''.
 
         """
         job, name, failed = self._following, '', ''
@@ -109,25 +109,25 @@ class BoardHolding:
             self._follow_error = job.error
         is_foreign = self._control.mode_was_changed() or self._is_behind()
         if is_foreign and self._following is None:
-            self._following = self._worker.submit('a power mode of somebody else', self._follow)
+            self._following = self._worker.submit('a power mode of another program', self._follow)
         return name, failed
 
     def _is_behind(self) -> bool:
         return self._followed < self._control.foreign_modes
 
     def _take(self) -> Job:
-        return self._worker.submit('what a process before has left', self._take_over)
+        return self._worker.submit('changes left by an earlier process', self._take_over)
 
     def _take_over(self) -> str:
-        """Put back what a process before has left, or say how; done before any other change."""
+        """Restore the changes of an earlier process, or report them; before any other change."""
         self._left = self._control.adopt()
         left = ', '.join(self._left)
         if left and self._restores():
             self._control.restore()
-            self._info(f'put back what a process before has left: {left}')
+            self._info(f'put back changes left by an earlier process: {left}')
         elif left:
             self._warning(
-                f'a process before has left changed: {left}; `yolov7_trt power restore` puts it '
+                f'an earlier process has left changed: {left}; `yolov7_trt power restore` puts it '
                 'back once this node has ended, or this node at its end with restore_on_exit'
             )
         return left

@@ -174,9 +174,9 @@ class BoardChanges:
     def _explain_late(self, job: Job, timeout_s: float) -> str:
         ahead = self._worker.current
         return (
-            f'{job.what}: no answer within {timeout_s:g} s, in work is '
-            f'{job.what if ahead is None else ahead.what}. It goes on; /diagnostics and the log '
-            'will say how it ends, and the parameter follows'
+            f'{job.what}: no answer within {timeout_s:g} s, running is '
+            f'{job.what if ahead is None else ahead.what}. It continues; /diagnostics and the log '
+            'will show its result, and the parameter follows'
         )
 
     def _note_success(self, name: str, job: Job) -> None:

@@ -12,14 +12,14 @@ from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.topic_names import topic_name, TopicName
 
 LEAST_MS, MOST_MS = 0.1, 60000.0
-"""A deadline, milliseconds."""
+"""Range of a deadline, milliseconds."""
 
 _PARAMETER = 'topic_deadlines_ms'
 
 
 def read_deadlines(text: str) -> dict[str, float]:
     """
-    Return the deadlines in a text, by topics as they were written.
+    Return the deadlines in a text, by topics as written.
 
     Raises
     ------
@@ -47,12 +47,12 @@ def read_deadlines(text: str) -> dict[str, float]:
 
 def find_deadlines(node: Node, text: str, topics: Sequence[TopicName]) -> dict[str, float]:
     """
-    Return the deadlines by the full names of the topics that are subscribed to.
+    Return the deadlines by the full names of the subscribed topics.
 
     Raises
     ------
     SettingError
-        As above; or a topic is none of those, and no image topic of one of them.
+        As above; or a topic is neither subscribed to nor the image topic of such a one.
 
     """
     full_names = [topic.full for topic in topics]

@@ -12,7 +12,7 @@ from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
 WINDOW_S = 10.0
-"""Over what time joules a frame are taken: the power of a Jetson is averaged over 0.4 s."""
+"""Window for joules per frame; the power of a Jetson is averaged over 0.4 s."""
 
 _LATEST_MS = 60_000.0
 _MOST_KEPT = 10_000
@@ -20,10 +20,10 @@ _MOST_KEPT = 10_000
 
 class Cadence:
     """
-    Finds the period of a source by its stamps, and from that how many frames are missing.
+    Finds the period of a source by its stamps, and from it the number of missing frames.
 
-    A source that is not steady (several cameras, a trigger) has no period, and misses nothing. A
-    period once found only becomes longer after `STAMPS_KEPT` frames without the shorter one.
+    An irregular source (several cameras, a trigger) has no period, and no missing frames. A known
+    period becomes longer only after `STAMPS_KEPT` frames without the shorter one.
 
     """
 
@@ -38,7 +38,7 @@ class Cadence:
         self._period_ns: float | None = None
 
     def add(self, stamp_ns: int) -> int:
-        """Take the stamp of a frame; returns how many are missing before it."""
+        """Take the stamp of a frame; returns the number of missing frames before it."""
         last_ns, self._last_ns = self._last_ns, stamp_ns
         if last_ns is None:
             return 0
@@ -68,7 +68,7 @@ class Cadence:
 
 
 class FrameLog:
-    """Counts frames and keeps their latencies until they are taken; safe for two threads."""
+    """Counts frames and keeps their latencies until they are taken; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -80,12 +80,12 @@ class FrameLog:
 
     @property
     def count(self) -> int:
-        """Frames so far."""
+        """Number of frames so far."""
         return self._count
 
     @property
     def unknown_count(self) -> int:
-        """Frames so far whose stamps give no latency."""
+        """Number of frames so far whose stamps give no latency."""
         return self._unknown_count
 
     def add(self, stamp_ns: int, now_ns: int, topic: str = '') -> None:
@@ -102,10 +102,10 @@ class FrameLog:
 
     def take(self) -> FrameWindow:
         """
-        Return the frames since the last call.
+        Return the frames since the previous call.
 
-        Their period is left out: it would be a limit of the latency, which here includes the way
-        of the image to the detector. Frames that pile up are missed ones.
+        Without their period: it would limit the latency, which here includes the transport of the
+        image to the detector. Frames that pile up count as missing.
         """
         with self._lock:
             window = FrameWindow(
@@ -118,18 +118,18 @@ class FrameLog:
 
 
 class EnergyPerFrame:
-    """Joules a frame over the last `WINDOW_S`, of the whole board; for one thread."""
+    """Joules per frame over the last `WINDOW_S`, of the whole board; not thread-safe."""
 
     def __init__(self) -> None:
         self._counter = EnergyCounter()
-        # time of the sample (ns), joules, seconds they are known for, frames; all since the start
+        # time of the sample (ns), joules, seconds with known energy, frames; since the start
         self._marks: collections.deque[tuple[int, float, float, int]] = collections.deque()
 
     def add(self, sample: BoardSample, frames: int) -> float | None:
         """
-        Take a sample and how many frames there were so far; return joules a frame.
+        Take a sample and the number of frames so far; return joules per frame.
 
-        None where there was no frame in the window, or no power.
+        None without a frame in the window, or without power.
 
         """
         self._counter.add(sample)

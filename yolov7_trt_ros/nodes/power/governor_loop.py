@@ -15,24 +15,23 @@ from yolov7_trt_ros.power.telemetry.sample import BoardSample
 from yolov7_trt_ros.power.units import MW_PER_W
 
 _FRAME_STEP_S = 0.05
-"""Frames lead to a decision at most this often."""
+"""Least time between two decisions about frames."""
 
 
 class GovernorLoop:
     """
-    Runs the policy while it is on, and has the clock of the GPU held as it says.
+    Runs the governor while it is on, and has the clock of the GPU set by its decisions.
 
-    Each sample leads to a decision, and so do frames as they arrive, for a deadline. While a
-    clock is being set nothing is decided and frames are passed over, since they do not belong to
-    one clock.
+    Each sample leads to a decision, and so do arriving frames, for a deadline. While a clock is
+    being set nothing is decided and frames are ignored, since they do not belong to one clock.
 
     Parameters
     ----------
     submit_step
-        Has the GPU held at a step of its clock, or let go of (None), in another thread, if the
-        function given along still returns true by then.
+        Has the clock of the GPU held at a step, or released (None), in another thread, if the
+        given function still returns true then.
     clock_s
-        Time for the policy.
+        Time for the governor.
 
     """
 
@@ -55,29 +54,29 @@ class GovernorLoop:
 
     @property
     def fault(self) -> str:
-        """Why it ended by itself, '' where it did not."""
+        """Why it ended by itself, '' if it did not."""
         return self._fault
 
     @property
     def problem(self) -> str:
-        """Return what it does not know, for which it holds still; '' where there is nothing."""
-        return f'the governor holds still: {self._problem}' if self._problem else ''
+        """Return the unknown value for which it keeps the clock; '' for none."""
+        return f'the governor keeps the clock: {self._problem}' if self._problem else ''
 
     def describe(self) -> str:
-        """Return `918 MHz: deadline met`, `clock let go: no frames`, or `off`."""
+        """Return `918 MHz: deadline met`, `clock released: no frames`, or `off`."""
         state = self._state
         if state is None:
             return self._reason
         if state.is_released:
-            return f'clock let go: {self._reason}'
+            return f'clock released: {self._reason}'
         return f'{state.clocks.gpu_mhz:g} {self._unit}: {self._reason}'
 
     def start(self, steps: Sequence[float], unit: str) -> None:
         """
-        Start anew at the highest of these steps, which has been set already.
+        Start at the highest of these steps, which is already set.
 
-        A power limit takes the place of the clock where that cannot be held: to the policy it is
-        something else that slows the GPU by its share at most.
+        A power limit replaces a clock that cannot be held: the governor treats it the same, since
+        it slows the GPU at most by its share.
 
         Raises
         ------
@@ -91,11 +90,11 @@ class GovernorLoop:
         self._begin(state, 'starting')
 
     def stop(self) -> None:
-        """Decide nothing any more."""
+        """Stop deciding."""
         self._begin(None, 'off')
 
     def step(self, sample: BoardSample, frames: FrameWindow, limits: Limits) -> None:
-        """Take a sample and the frames since the last call."""
+        """Take a sample and the frames since the previous call."""
         with self._lock:
             self._sample = sample
             if self._state is not None and not self._is_switching():
@@ -105,14 +104,14 @@ class GovernorLoop:
         self, take: Callable[[], FrameWindow], limits: Callable[[], Limits]
     ) -> None:
         """
-        Decide about frames that have just come, unless that was done a moment ago.
+        Decide about new frames, unless it was done very recently.
 
         Parameters
         ----------
         take
-            Returns the frames since the last call; called only when they are looked at.
+            Returns the frames since the previous call; called only if they are used.
         limits
-            Returns what to keep to; likewise.
+            Returns the limits; likewise.
 
         """
         with self._lock:

@@ -15,16 +15,16 @@ from yolov7_trt_ros.power.units import MW_PER_W
 @dataclasses.dataclass(frozen=True)
 class Health:
     """
-    What there is to say beside the sample.
+    The content of the status in addition to the sample.
 
     Attributes
     ----------
     facts
-        Board, mode, jetson_clocks, governor...
+        Values: board, mode, jetson_clocks, governor...
     error
-        What has failed and still holds (ERROR), '' for nothing.
+        A failure that still holds (ERROR), '' for none.
     warning
-        What keeps it from working in full (WARN), '' for nothing.
+        A restriction of its function (WARN), '' for none.
 
     """
 
@@ -53,9 +53,9 @@ def power_status(
 
 def part_statuses(node_name: str, sample: BoardSample | None) -> list[DiagnosticStatus]:
     """
-    Return a status for each part that the sample tells of, for monitors that show a tree.
+    Return a status for each part in the sample, for monitors that show a tree.
 
-    A part is WARN by its own alarms only: `memory` when it is nearly full, `supply` for
+    A part is WARN only by its own alarms: `memory` if it is nearly full, `supply` for
     over-current, `temperatures` for throttling.
     """
     if sample is None:
@@ -90,25 +90,25 @@ def _status(
 
 
 def summary(sample: BoardSample) -> str:
-    """Return `12.3 W, tj 51.5 C`, as far as it is known."""
+    """Return `12.3 W, tj 51.5 C`, as far as known."""
     hottest = sample.hottest_c
     heat = '' if hottest is None else f'{hottest[0]} {hottest[1]:.1f} C'
     return ', '.join(filter(None, (power_text(sample), heat)))
 
 
 def power_text(sample: BoardSample) -> str:
-    """Return `12.3 W`; '' where the power is not known."""
+    """Return `12.3 W`; '' if the power is unknown."""
     return '' if sample.total_mw is None else f'{sample.total_mw / MW_PER_W:.1f} W'
 
 
 def load_text(sample: BoardSample, unit: str) -> str:
-    """Return `62 %`; '' where the load is not known."""
+    """Return `62 %`; '' if the load is unknown."""
     load = sample.loads_percent.get(unit)
     return '' if load is None else f'{load:.0f} %'
 
 
 def memory_text(sample: BoardSample) -> str:
-    """Return what is available of the RAM; '' where it is not known."""
+    """Return the available RAM; '' if unknown."""
     memory = sample.memory
     if memory is None:
         return ''
@@ -116,7 +116,7 @@ def memory_text(sample: BoardSample) -> str:
 
 
 def sample_values(sample: BoardSample) -> dict[str, str]:
-    """Return everything a sample holds, its units in the keys."""
+    """Return all values of a sample, with units in the keys."""
     return {
         **rail_values(sample),
         **_numbers('temperature', 'C', sample.temperatures_c),
@@ -131,7 +131,7 @@ def sample_values(sample: BoardSample) -> dict[str, str]:
 
 
 def rail_values(sample: BoardSample) -> dict[str, str]:
-    """Return the power of the whole and of each rail."""
+    """Return the total power and that of each rail."""
     values = {}
     if sample.total_mw is not None:
         values['total (mW)'] = f'{sample.total_mw:.0f}'
@@ -169,7 +169,7 @@ def _unit_values(sample: BoardSample, unit: str) -> dict[str, str]:
 
 
 def _engine_values(sample: BoardSample) -> dict[str, str]:
-    """Return clocks and loads of what is neither CPU, GPU nor memory."""
+    """Return clocks and loads of the other engines: neither CPU, GPU nor memory."""
     others = ('cpu', 'gpu', 'emc')
     texts = _clocks_and_loads(sample)
     return {name: text for name, text in texts.items() if not name.startswith(others)}

@@ -1,11 +1,11 @@
 r"""
-The power node: power mode, clocks and fan of a board through parameters, and its telemetry.
+The power node: sets power mode, clocks and fan of a board by parameters; publishes telemetry.
 
     ros2 run yolov7_trt_ros power_node --ros-args -p emulate:=orin_nano_super
     ros2 param set /power_manager power_mode MAXN_SUPER
 
-Changes are made in one thread, telemetry is read in another, and what a callback waits for has a
-time limit. `main` spins with two threads: while one waits for a change, the other goes on.
+Changes are made in one thread, telemetry is read in another, and a callback waits only for a
+limited time. `main` spins with two threads: while one waits for a change, the other continues.
 docs/power.md lists topics, parameters and diagnostics.
 
 """
@@ -75,14 +75,14 @@ from yolov7_trt_ros.power.units import MW_PER_W
 NAME = 'power_manager'
 THREADS = 2
 ANSWER_FACTOR = 1.5
-"""Setting a parameter is answered after this many times `tool_timeout_s` at the latest."""
+"""Time limit of setting a parameter, as a multiple of `tool_timeout_s`."""
 
 STATUS_PERIOD_S = 1.0
 NOTICE_PERIOD_S = 0.4
-"""How often is looked whether somebody else has set a power mode; that reads no file."""
+"""Period of checking for power modes set by other programs; it reads no file."""
 
 WATCH_PERIOD_S = 5.0
-"""How often power mode and jetson_clocks are looked at; each look starts a tool of the board."""
+"""Period of reading power mode and jetson_clocks, which starts a tool of the board."""
 
 _BUSY_S = 1.0
 _STOP_S = 2.0
@@ -99,13 +99,13 @@ class PowerNode(SteadyParameters):
     host
         The machine to read and change; None: the one that the parameter `emulate` selects.
     status_period_s
-        Between two diagnostics.
+        Period of the diagnostics.
     node_arguments
-        For Node.
+        Passed to Node.
 
     """
 
-    _parts = ExitStack()  # nothing to end until the constructor has come to its end
+    _parts = ExitStack()  # empty until the constructor has finished
     left_changed = False
 
     def __init__(
@@ -118,8 +118,8 @@ class PowerNode(SteadyParameters):
         self._topics = resolve_topics(self, 'detections_topics', settings.detections_topics)
         deadlines_ms = find_deadlines(self, settings.topic_deadlines_ms, self._topics)
         self._settings = dataclasses.replace(settings, deadlines_ms=deadlines_ms)
-        self._settings_lock = threading.Lock()  # held to replace them; they are read without it
-        with ExitStack() as parts:  # a signal while it starts makes calls of rcl fail
+        self._settings_lock = threading.Lock()  # held to replace them; not to read them
+        with ExitStack() as parts:  # a signal during the start makes calls of rcl fail
             self._open_board(host, parts)
             self._start_threads(parts)
             self._create_topics(status_period_s, parts)
@@ -130,7 +130,7 @@ class PowerNode(SteadyParameters):
             self._parts = parts.pop_all()
 
     def destroy_node(self) -> None:
-        """End the threads, put back what was changed, and destroy the node."""
+        """End the threads, restore the board, and destroy the node."""
         self._parts.close()
         super().destroy_node()
 
@@ -151,7 +151,7 @@ class PowerNode(SteadyParameters):
         parameters.declare_facts(self, self._find_facts())
 
     def _start_threads(self, parts: ExitStack) -> None:
-        """Make what changes and watches the board; at the end it stops in the reverse order."""
+        """Make the threads that change and watch the board; they stop in reverse order."""
         parts.callback(self._put_back)
         self._watcher, self._worker = JobThread('power_watch'), JobThread('power_changes')
         parts.callback(self._watcher.close, 0.0)
@@ -188,7 +188,7 @@ class PowerNode(SteadyParameters):
         )
         parts.callback(self._prometheus.close)
         self._timer = self.create_timer(
-            status_period_s, self._tell_status, callback_group=self._observing,
+            status_period_s, self._publish_status, callback_group=self._observing,
             clock=steady_clock(),
         )
         self._notice_timer = self.create_timer(
@@ -203,7 +203,7 @@ class PowerNode(SteadyParameters):
             )
 
     def _find_facts(self) -> dict[str, str | Sequence[str]]:
-        """Return the read-only parameters; a machine without power modes has none to tell."""
+        """Return the values of the read-only parameters."""
         try:
             modes = [f'{mode.mode_id} {mode.name}' for mode in self._control.modes()]
         except PowerError as exc:
@@ -238,12 +238,12 @@ class PowerNode(SteadyParameters):
         return source
 
     def _put_back(self) -> None:
-        # The context may be gone, and with it the way of a node's log to /rosout.
+        # The context may be invalid, and with it the node's log on /rosout.
         log = rclpy.logging.get_logger(f'{NAME}.exit')
         if not self._changed():
             return
         if not self._settings.restore_on_exit:
-            with suppress(PowerError):  # said when the journal was asked for
+            with suppress(PowerError):  # reported when the journal was taken
                 self._control.keep()
             return
         log.info(f'putting back: {", ".join(self._changed())}')
@@ -255,7 +255,7 @@ class PowerNode(SteadyParameters):
                 log.error(f'not everything was put back: {exc}')
 
     def _hold_board(self) -> BoardHolding | None:
-        """Return how the board is held; of a PC only what was left of its GPU is put back."""
+        """Take control of a board; on a PC only restore the GPU after an earlier process."""
         if self._board.kind != JETSON:
             self._gpu_left = self._take_over_gpu()
             return None
@@ -267,15 +267,15 @@ class PowerNode(SteadyParameters):
         )
 
     def _take_over_gpu(self) -> Job:
-        """Have put back what a process that was killed has left of a PC's GPU."""
+        """Restore the changes of a PC's GPU by a killed process, in the worker."""
         def take_over() -> str:
             left = ', '.join(self._gpu.adopt())
             if left and self._settings.restore_on_exit:
                 self._gpu.restore()
-                self.get_logger().info(f'put back what a process before has left: {left}')
+                self.get_logger().info(f'put back changes left by an earlier process: {left}')
             return left
 
-        return self._worker.submit('what a process before has left of the GPU', take_over)
+        return self._worker.submit('changes of the GPU left by an earlier process', take_over)
 
     def _changed(self) -> tuple[str, ...]:
         return self._control.changed + self._gpu.changed
@@ -283,11 +283,11 @@ class PowerNode(SteadyParameters):
     # Parameters --------------------------------------------------------------------------------
 
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
-        """Change the board if asked to, and answer within the time limit once it is read back."""
+        """Check parameters, change the board if requested, and answer within the time limit."""
         try:
             checked = self._check_changes(changes)
             settings = dataclasses.replace(self._settings, **checked)
-            settings.limits()  # may refuse them
+            settings.limits()  # raises if one is not positive
         except SettingError as exc:
             return SetParametersResult(successful=False, reason=echo(exc))
         if name := find_board_change(changes):
@@ -317,7 +317,7 @@ class PowerNode(SteadyParameters):
         self._replace_settings({name: value})
 
     def _note_change(self, line: str) -> None:
-        """Log what holds now, and look at it anew."""
+        """Log a change, and read the mode again."""
         self.get_logger().info(line)
         self._watch()
 
@@ -328,15 +328,15 @@ class PowerNode(SteadyParameters):
             try:
                 return f'{self._gpu.hold(step):g}'
             except PowerError:
-                with suppress(PowerError):  # that ends the governor, and nobody would let go later
+                with suppress(PowerError):  # the governor ends now, and cannot release it later
                     self._gpu.hold(None)
                 raise
 
-        what = 'GPU let go' if step is None else f'GPU at {step:g} {self._gpu.unit}'
+        what = 'GPU released' if step is None else f'GPU at {step:g} {self._gpu.unit}'
         return self._worker.submit(f'governor: {what}', hold)
 
     def _notice_mode(self) -> None:
-        """Have a power mode of somebody else followed; the governor starts anew in it."""
+        """Follow a power mode set by another program; the governor restarts in it."""
         if self._holding is None:
             return
         mode, failed = self._holding.notice()
@@ -354,7 +354,7 @@ class PowerNode(SteadyParameters):
         self._governor.step_frames(self._frames.take, lambda: self._settings.limits())
 
     def _take(self, sample: BoardSample) -> None:
-        """Publish a sample, and let the governor look at it; called in the sampling thread."""
+        """Publish a sample, and pass it to the governor; called in the sampling thread."""
         self._governor.step(sample, self._frames.take(), self._settings.limits())
         self._joules_per_frame = self._energy.add(sample, self._frames.count)
         hottest = sample.hottest_c
@@ -374,7 +374,7 @@ class PowerNode(SteadyParameters):
 
     # Health ------------------------------------------------------------------------------------
 
-    def _tell_status(self) -> None:
+    def _publish_status(self) -> None:
         for failed in self._changes.follow_up():
             self.get_logger().error(failed)
         if time.monotonic() - self._watched_s >= WATCH_PERIOD_S:
@@ -390,24 +390,24 @@ class PowerNode(SteadyParameters):
         self._prometheus.put(message.status)
 
     def _watch(self) -> None:
-        """Have the mode looked at, unless the look before still hangs."""
+        """Have the mode read, unless the previous reading still hangs."""
         self._watched_s = time.monotonic()
         if self._holding is not None:
             self._holding.ask_again()
         if self._gpu_error():
             self._gpu_left = self._take_over_gpu()
         if self._board.kind == JETSON and self._watcher.current is None:
-            self._watcher.submit('looking at the mode', self._look)
+            self._watcher.submit('reading the mode', self._read_board)
 
-    def _look(self) -> str:
+    def _read_board(self) -> str:
         self._mode = {
-            'mode': _said(self._look_at_mode),
-            'jetson_clocks': _said(self._control.describe_clock_lock),
+            'mode': _text_or_error(self._read_mode),
+            'jetson_clocks': _text_or_error(self._control.describe_clock_lock),
             **machine_facts(self._host.root, self._board),
         }
         return ''
 
-    def _look_at_mode(self) -> str:
+    def _read_mode(self) -> str:
         mode = self._control.current_mode()
         self._contradiction = mode.contradiction
         return mode.name
@@ -437,7 +437,7 @@ class PowerNode(SteadyParameters):
         )
 
     def _gpu_error(self) -> str:
-        """Return why what was left of a PC's GPU could not be taken over, '' for nothing."""
+        """Return why a PC's GPU could not be restored after an earlier process, '' if it was."""
         job = self._gpu_left
         return job.error if job is not None and job.is_done else ''
 
@@ -464,7 +464,7 @@ class PowerNode(SteadyParameters):
             self.get_logger().warning(line)
 
     def _log_change(self, line: str) -> None:
-        """Log what is done to the board; also at the end, when there is no context any more."""
+        """Log a change of the board; also at the end, without a valid context."""
         if self.context.ok():
             self.get_logger().info(line)
         else:
@@ -473,10 +473,10 @@ class PowerNode(SteadyParameters):
 
 def _restore(part: GpuClock | BoardControl, report: Callable[[str], object]) -> None:
     """
-    Put back what a part has changed; raises PowerError where that fails.
+    Restore the changes of a part; raises PowerError if that fails.
 
-    What failed at once is tried once more: systemd ends a service with SIGTERM to all processes
-    in it, and again when its main one has ended, which meets the tools that put things back.
+    A fast failure is tried once more: systemd ends a service with SIGTERM to all its processes,
+    and again when its main one has ended, which hits the tools that restore the board.
 
     """
     started_s = time.monotonic()
@@ -494,12 +494,12 @@ def _restore(part: GpuClock | BoardControl, report: Callable[[str], object]) -> 
 def _open_host(emulate: str) -> PowerHost:
     if not emulate:
         return this_host()
-    from yolov7_trt_ros.emulated_board.machine import emulate_host  # a robot does without
+    from yolov7_trt_ros.emulated_board.machine import emulate_host  # not needed on a robot
 
     return emulate_host(emulate)
 
 
-def _said(look: Callable[[], str]) -> str:
+def _text_or_error(look: Callable[[], str]) -> str:
     try:
         return look()
     except Yolov7TrtError as exc:
@@ -507,7 +507,7 @@ def _said(look: Callable[[], str]) -> str:
 
 
 def main(args: list[str] | None = None, host: PowerHost | None = None) -> int:
-    """Run the node until it is told to stop; exit code 1 where not all was put back."""
+    """Run the node until it is stopped; exit code 1 if not everything was restored."""
     nodes: list[PowerNode] = []
 
     def make() -> PowerNode:

@@ -91,26 +91,26 @@ PARAMETERS = (
     ),
     PROMETHEUS_FILE,
 )
-"""Every parameter of the power node that can be given, in the order in which it is applied."""
+"""The parameters of the power node that can be set."""
 
 READ_ONLY = {
     'board': 'Which board this is.',
-    'l4t_release': 'Its release of Linux for Tegra; empty where it is not known.',
+    'l4t_release': 'Its release of Linux for Tegra; empty if unknown.',
     'available_power_modes': 'Its power modes, each as `id name`.',
 }
-"""Parameters that only tell, and what."""
+"""Read-only parameters, and their descriptions."""
 
 BOARD_PARAMETERS = (
     'power_mode', 'fan_profile', 'jetson_clocks', 'cpu_max_freq_mhz', 'gpu_max_freq_mhz',
     'governor',
 )
-"""Those that change the board, in the order in which the values given at start are applied."""
+"""Parameters that change the board, in the order in which start values are applied."""
 
 BY_NAME = {spec.name: spec for spec in PARAMETERS}
 
 
 def declare_facts(node: Node, facts: Mapping[str, str | Sequence[str]]) -> None:
-    """Declare the read-only parameters with what was found."""
+    """Declare the read-only parameters with their values."""
     for name, value in facts.items():
         found = value if isinstance(value, str) else list(value)
         descriptor = ParameterDescriptor(description=READ_ONLY[name], read_only=True)
@@ -121,19 +121,19 @@ def check_changes(
     changes: Mapping[str, Any], settings: PowerSettings | None = None
 ) -> dict[str, ParameterValue]:
     """
-    Check parameters about to be set; names that are not ours (use_sim_time) are passed over.
+    Check parameters to be set; names that are not ours (use_sim_time) are ignored.
 
     Parameters
     ----------
     changes
-        What is to be set.
+        The parameters to be set.
     settings
         The current parameters: one that is fixed at start may be set to its current value.
 
     Raises
     ------
     SettingError
-        A value is refused, cannot change any more, or would have to be undone if another failed.
+        A value is invalid, is fixed at start, or would have to be undone if another one failed.
 
     """
     checked: dict[str, ParameterValue] = {}

@@ -10,7 +10,7 @@ from yolov7_trt_ros.errors import PowerError
 from yolov7_trt_ros.power.telemetry.sample import BoardSample, TelemetrySource
 
 _HANG_S, _HANG_PERIODS = 10.0, 3.0
-"""A sample that takes longer than both together does not come."""
+"""A sample that takes longer than both together is a hang."""
 
 
 class Sampler:
@@ -26,7 +26,7 @@ class Sampler:
     take
         Called with each sample, in the thread.
     now_s
-        Tells the time by which a hang is told, in seconds.
+        Time for detecting a hang, in seconds.
 
     """
 
@@ -42,28 +42,28 @@ class Sampler:
         self._source_name = ''
         self._newest: BoardSample | None = None
         self._problem = ''
-        self._ended_s: float | None = None  # when it was read last, or begun with
+        self._ended_s: float | None = None  # when it was last read, or started
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name='power_sampler', daemon=True)
 
     @property
     def source_name(self) -> str:
-        """Where the samples come from; `none` where nothing tells the power."""
+        """Name of the source; `none` without any power sensor."""
         return self._source_name or 'not open yet'
 
     @property
     def is_idle(self) -> bool:
-        """Whether this machine tells nothing."""
+        """Whether this machine has no source."""
         return self._source_name == 'none'
 
     @property
     def newest(self) -> BoardSample | None:
-        """Return the sample read last; None where that is no news of the present any more."""
+        """Return the newest sample; None if it is outdated."""
         return None if self.problem else self._newest
 
     @property
     def problem(self) -> str:
-        """Why there is no sample at present, '' while there is."""
+        """Why there is no current sample, '' while there is one."""
         if self._problem or self._stopping.is_set() or self._ended_s is None:
             return self._problem
         if not self._thread.is_alive():
@@ -79,7 +79,7 @@ class Sampler:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread; one that hangs in the kernel is left behind."""
+        """End the thread; one that hangs in the kernel is abandoned."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
@@ -92,7 +92,7 @@ class Sampler:
             due_s = time.monotonic()
             while not self.is_idle:
                 now_s = time.monotonic()
-                due_s = max(due_s + self._period_s(), now_s)  # what was missed is not made up for
+                due_s = max(due_s + self._period_s(), now_s)  # missed samples are not made up for
                 if self._stopping.wait(due_s - now_s):
                     return
                 self._read(source)

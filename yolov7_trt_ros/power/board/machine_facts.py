@@ -36,7 +36,7 @@ def machine_facts(root: Path, board: BoardInfo) -> dict[str, str]:
 
 
 def read_uptime(root: Path) -> str:
-    """Return the time since boot, such as `3 d 04:05`; '' where it cannot be read."""
+    """Return the time since boot, such as `3 d 04:05`; '' if it cannot be read."""
     try:
         match = _UPTIME.match((root / 'proc/uptime').read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError):

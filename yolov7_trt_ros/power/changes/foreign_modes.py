@@ -39,7 +39,7 @@ class ForeignModes:
         mode, record = parts.modes.stored(), parts.undo.get(POWER_MODE)
         if mode is None:
             return
-        parts.access.report(f'somebody else has set the power mode {mode}')
+        parts.access.report(f'another program has set the power mode {mode}')
         if isinstance(record, ModeRecord) and mode.mode_id not in record.set_to:
             parts.undo.forget(POWER_MODE)
         parts.rebase_caps(mode)

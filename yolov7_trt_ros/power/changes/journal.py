@@ -221,7 +221,7 @@ class Journal:
         except OSError as exc:
             where = f'it cannot be moved away ({exc.strerror})'
         self._problem = (
-            f'the journal {self.path} cannot be used: {reason}; {where}. What a process before '
+            f'the journal {self.path} cannot be used: {reason}; {where}. What an earlier process '
             'has changed is not known: check the power mode, clocks and fan'
         )
 

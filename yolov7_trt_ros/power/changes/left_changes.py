@@ -49,10 +49,10 @@ class LeftChanges:
             report(self._journal.problem)
         for name, record in left.items():
             if self._is_outdated(record):
-                report(f'{name} was changed by somebody else since: left as it is')
+                report(f'{name} was changed by another program since: left as it is')
                 continue
             undo.adopt(name, record)
-            report(f'{name}: a process that has ended did not put it back')
+            report(f'{name}: an ended process did not put it back')
         self._adopt_all_limits()
         undo.save()
 

@@ -134,17 +134,17 @@ class ModeSwitch:
             As of `current`.
 
         """
-        told = self.current()
-        mode = self.conf().find_mode(told.mode_id)
+        reported = self.current()
+        mode = self.conf().find_mode(reported.mode_id)
         wrong = 'there is no such mode' if mode is None else _join(self._unexplained(mode, own))
         if not wrong:
-            return told
-        problem = f'nvpmodel says {told.name} ({told.mode_id}), but {wrong}'
+            return reported
+        problem = f'nvpmodel says {reported.name} ({reported.mode_id}), but {wrong}'
         shown = self._find_shown(own)
         if shown is None:
-            return dataclasses.replace(told, contradiction=problem)
+            return dataclasses.replace(reported, contradiction=problem)
         return CurrentMode(
-            shown.name, shown.mode_id, told.fan_profile, told.problems, problem
+            shown.name, shown.mode_id, reported.fan_profile, reported.problems, problem
         )
 
     def before(self, own: Collection[str] = ()) -> CurrentMode | None:

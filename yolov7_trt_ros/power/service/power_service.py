@@ -73,9 +73,9 @@ class PowerService:
             left = control.adopt()
             control.restore()
             if left:
-                self._log(f'put back what a process before has left: {", ".join(left)}')
+                self._log(f'put back changes left by an earlier process: {", ".join(left)}')
         except PowerError as exc:
-            self._log(f'what a process before has left was not all put back: {exc}')
+            self._log(f'not all changes left by an earlier process were put back: {exc}')
         finally:
             control.close()
 

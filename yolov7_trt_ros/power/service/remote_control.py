@@ -218,7 +218,7 @@ class RemoteControl:
         """Return the defect of the host's journal, or what a new service has restored."""
         if self._lost:
             return (
-                'the power service of the host was started anew and has put back '
+                'the power service of the host was restarted and has put back '
                 f'{", ".join(sorted(self._lost))}: set that again'
             )
         return self._changes.state.journal_problem

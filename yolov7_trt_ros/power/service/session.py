@@ -62,7 +62,7 @@ class Session:
         self._make_control, self._grants, self._log = make_control, grants, log
         self._control: PowerControl | None = None
         self._puts_back = False
-        self._said: list[str] = []
+        self._notes: list[str] = []
 
     def run(self) -> None:
         """Answer until the connection ends, then restore the changes."""
@@ -139,7 +139,7 @@ class Session:
         return {'value': value}
 
     def _reply(self, content: dict[str, Any]) -> None:
-        lines, self._said = self._said, []
+        lines, self._notes = self._notes, []
         state = {} if self._control is None else dataclasses.asdict(state_of(self._control))
         self._lines.write(
             {'ok': 'error' not in content, **content, 'state': state, 'lines': lines},
@@ -148,8 +148,8 @@ class Session:
 
     def _note(self, line: str) -> None:
         """Keep a line of PowerControl for the next reply."""
-        if len(self._said) < _MOST_LINES:
-            self._said.append(line[:_LONGEST_LINE])
+        if len(self._notes) < _MOST_LINES:
+            self._notes.append(line[:_LONGEST_LINE])
 
     def _end(self) -> None:
         control = self._control
