@@ -96,7 +96,7 @@ def receive(seconds: float) -> None:
     from yolov7_trt_ros.nodes import qos
     from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import ImageMessage
     from yolov7_trt_ros.nodes.below_rclpy.direct_take import leave_alone, open_direct
-    from yolov7_trt_ros.nodes.below_rclpy.rcl_door import OK, TakeInfo
+    from yolov7_trt_ros.nodes.below_rclpy.rcl_library import OK, TakeInfo
 
     rclpy.init()
     node = rclpy.create_node('receiver')
@@ -112,7 +112,7 @@ def receive(seconds: float) -> None:
         wait_set.clear_entities()
         wait_set.add_subscription(handle)
         wait_set.wait(NS_PER_S // 5)
-        if direct.door.take(handle.pointer, message.address, info) == OK:
+        if direct.rcl.take(handle.pointer, message.address, info) == OK:
             now_ns, stamp_ns = time.time_ns(), message.lease().stamp_ns
             arrived_ns.append(info.read().received_ns - stamp_ns)
             taken_ns.append(now_ns - stamp_ns)

@@ -127,7 +127,7 @@ def check_repeats(path: Path, pictures: list[ImageView]) -> dict[str, Any]:
         runs = [run_all(detector, pictures, batch) for _ in range(2)]
         total = sum(map(len, runs[0]))
         digests[name] = [digest(run) for run in runs]
-        print(name, digests[name], detector.facts(), flush=True)
+        print(name, digests[name], detector.status(), flush=True)
         detector.close()
     by_batch = {
         batch: {d for name, ds in digests.items() if f'batch {batch}' in name for d in ds}

@@ -161,7 +161,7 @@ def measure_strategies(plan: Plan, frames: dict[Any, list[ImageView]]) -> dict[s
         result[f'{size[0]}x{size[1]}'] = {
             name: quantiles_ms(each) for name, each in seconds.items()
         }
-    result['facts'] = {name: each.facts() for name, each in detectors.items()}
+    result['facts'] = {name: each.status() for name, each in detectors.items()}
     for each in detectors.values():
         each.close()
     return result
@@ -369,7 +369,7 @@ def main() -> None:
         'pictures': photographs.describe(args),
         'boxes_per_frame': boxes,
         'memory_auto': measure_choices(plan),
-        'facts': free.facts(),
+        'facts': free.status(),
     }
 
     def note(name: str, value: Any) -> None:

@@ -15,7 +15,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 from yolov7_trt_ros.core.units import NS_PER_S
-from yolov7_trt_ros.nodes.below_rclpy.rcl_door import open_library
+from yolov7_trt_ros.nodes.below_rclpy.rcl_library import open_library
 
 STAMP_AT = 4  # of a serialised message that begins with a header
 

@@ -122,7 +122,7 @@ def pull_or_push(node: Any, notes: Notes, seconds: float, way: str) -> None:
     images: Any = PushedImages(node)
     if way == 'direct':
         direct = open_direct(node)
-        _time_takes(direct.door, notes)
+        _time_takes(direct.rcl, notes)
         images = PulledImages(node, direct)
     (names,) = plan_streams(node, wanted_topics(node, transport.TOPIC, '')).streams
     stream = ImageStream(
@@ -144,9 +144,9 @@ def pull_or_push(node: Any, notes: Notes, seconds: float, way: str) -> None:
         executor.spin_once(timeout_sec=1.0)  # the node's own timer wakes it as often
 
 
-def _time_takes(door: Any, notes: Notes) -> None:
+def _time_takes(rcl: Any, notes: Notes) -> None:
     """Note how long each take of a message takes."""
-    take = door.take
+    take = rcl.take
 
     def timed(*arguments: Any) -> int:
         began_ns = time.perf_counter_ns()
@@ -154,7 +154,7 @@ def _time_takes(door: Any, notes: Notes) -> None:
         notes.takes_ns.append(time.perf_counter_ns() - began_ns)
         return code
 
-    door.take = timed
+    rcl.take = timed
 
 
 def measure(way: str, size: str, count: int) -> dict[str, Any]:

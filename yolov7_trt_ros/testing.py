@@ -85,8 +85,8 @@ class FakeDetector:
     on_detect
         Called in each `detect`, before the script: block here on an event, or advance a fake
         clock, to play a slow detector.
-    facts
-        What `facts()` gives.
+    status
+        What `status()` returns.
     max_batch
         Most images of `detect_batch`, which fails where one of its frames does.
 
@@ -114,7 +114,7 @@ class FakeDetector:
         *,
         spec: ModelSpec | None = None,
         on_detect: Callable[[], object] | None = None,
-        facts: Mapping[str, str] | None = None,
+        status: Mapping[str, str] | None = None,
         max_batch: int = 1,
     ) -> None:
         self.max_batch = max_batch
@@ -124,7 +124,7 @@ class FakeDetector:
         self.closed = 0
         self._script = list(script)
         self._on_detect = on_detect
-        self._facts = dict(facts or {})
+        self._status = dict(status or {})
 
     def detect(
         self, image: ImageView, settings: DetectSettings
@@ -154,9 +154,9 @@ class FakeDetector:
         self.batches.append(len(images))
         return [self.detect(image, settings)[0] for image in images], FAKE_TIMINGS
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return a copy of what the constructor was given."""
-        return dict(self._facts)
+        return dict(self._status)
 
     def close(self) -> None:
         """Count the call."""

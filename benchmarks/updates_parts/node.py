@@ -58,13 +58,13 @@ def main() -> int:
         build()
         return 0
     from yolov7_trt_ros.nodes.detector.detector_node import DetectorNode
-    from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_over_builds
+    from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_despite_builds
     from yolov7_trt_ros.nodes.detector_parameters import parameters
     from yolov7_trt_ros.nodes.process.node_main import run_node
 
     command = [sys.executable, str(Path(__file__).resolve()), '--build']
     engine = Engine(open_built, build_apart=partial(build_apart, command=command))
-    return exit_over_builds(run_node(
+    return exit_despite_builds(run_node(
         'detector', partial(DetectorNode, engine=engine), None, about=__doc__,
         table=parameters.PARAMETERS,
     ))

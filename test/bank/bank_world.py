@@ -122,11 +122,11 @@ class World:
 
     @property
     def last(self) -> str:
-        return self.bank.status().last
+        return self.bank.update_status().last
 
     @property
     def phase(self) -> str:
-        return self.bank.status().phase.value
+        return self.bank.update_status().phase.value
 
 
 NAN = InferenceError('the model gave 3 score value(s) of 9 that are NaN or infinite')

@@ -64,7 +64,7 @@ def test_detections_of_nothing_agree_on_nothing():
     world = World(first=ToldEngine(make_detections((8, 8))))
     world.begin(ToldEngine(make_detections((8, 8))))
     world.frames(20)
-    status = world.bank.status()
+    status = world.bank.update_status()
     assert (world.phase, status.frames, status.detections) == ('shadow', 20, 0)
     world.bank.promote()
     assert world.serving == 'new'
@@ -323,7 +323,7 @@ def test_another_candidate_takes_the_place_of_one_under_way():
     world.bank.failed(model, 'no matter')
     assert world.bank.opened(third, ToldEngine())
     world.run_jobs()
-    assert second.closed == 1 and world.bank.status().other == third
+    assert second.closed == 1 and world.bank.update_status().other == third
 
 
 def test_off_refuses():

@@ -255,7 +255,7 @@ def test_a_first_that_is_out_is_asked_while_its_model_is_updated_and_its_success
     model = team.bank.ask('new')
     new = ToldEngine()
     team.bank.opened(model, new)
-    while team.bank.status().phase.value == 'shadow':
+    while team.bank.update_status().phase.value == 'shadow':
         team.detect()
         team.bank.compare_last()
     assert team.detect() is not None and team.bank.answered.model == model

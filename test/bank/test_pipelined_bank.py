@@ -77,7 +77,7 @@ def test_all_frames_in_flight_of_an_engine_that_fails_are_answered_by_the_former
     three = bank.submit([IMAGE], SETTINGS)
     assert bank.collect(two)[0] == [SEEN]
     assert bank.collect(three)[0] == [SEEN]
-    assert bank.serving.detector is first and 'rolled back' in bank.status().last
+    assert bank.serving.detector is first and 'rolled back' in bank.update_status().last
     bank.close()
 
 

@@ -222,7 +222,7 @@ def test_images_have_their_turn_where_there_is_time_for_one_crop():
         look.detect_batch(images, ASKED)
         streams += second.asked[-1][1]
     assert streams == ['a', 'b', 'a', 'b']
-    assert 'no time for more' in look.facts()['second look']
+    assert 'no time for more' in look.status()['second look']
 
 
 def test_a_budget_does_not_forget_while_nothing_is_in_doubt():
@@ -360,7 +360,7 @@ def test_auto_takes_what_is_quicker_says_so_and_closes_the_rest():
     assert told == [
         'the second look is on: one look takes 70.0 ms, two with 3 crops 60.0 ms'
     ]
-    assert told[0].partition(': ')[2] in detector.facts()['second look']
+    assert told[0].partition(': ')[2] in detector.status()['second look']
     assert [engines[name].closed for name in ('once', 'first', 'second')] == [1, 0, 0]
     detector, engines, _, told = trial('auto', once=1.0, first=0.8, crop=0.4)
     assert detector is engines['once']

@@ -109,7 +109,7 @@ def test_all_views_of_an_image_run_in_as_few_passes_as_possible(most, batches):
     _, timings = look.detect(scene(), ASKED)
     assert engine.batches == batches
     assert timings.infer_ns == 2 * len(batches)
-    assert look.facts()['tiles'] == (
+    assert look.status()['tiles'] == (
         f'2x2, overlap 0.2: 5 views of 1 image(s) in {len(batches)} pass(es)'
     )
 

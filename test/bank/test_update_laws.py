@@ -118,7 +118,7 @@ class Updates(RuleBasedStateMachine):
 
     @rule()
     def promote(self) -> None:
-        other = self.world.bank.status().other
+        other = self.world.bank.update_status().other
         if other is None:
             with pytest.raises(SettingError):
                 self.world.bank.promote()
@@ -130,7 +130,7 @@ class Updates(RuleBasedStateMachine):
 
     @rule()
     def roll_back(self) -> None:
-        if self.world.bank.status().other is None:
+        if self.world.bank.update_status().other is None:
             with pytest.raises(SettingError):
                 self.world.bank.roll_back()
             return
@@ -140,12 +140,12 @@ class Updates(RuleBasedStateMachine):
 
     @property
     def kept(self) -> int:
-        status = self.world.bank.status()
+        status = self.world.bank.update_status()
         return status.other.number if status.phase.value == 'kept' else 0
 
     @invariant()
     def note(self) -> None:
-        status = self.world.bank.status()
+        status = self.world.bank.update_status()
         resident = {status.serving.number} | ({status.other.number} if status.other else set())
         assert not resident & self.gone, 'a model that was given up is back'
         self.gone |= set(range(1, max(resident) + 1)) - resident
@@ -170,7 +170,7 @@ class Updates(RuleBasedStateMachine):
 
     @invariant()
     def what_serves_is_open_and_what_went_is_closed_once(self) -> None:
-        status = self.world.bank.status()
+        status = self.world.bank.update_status()
         assert not self.engines[status.serving.number].closed
         for number, engine in self.engines.items():
             assert engine.closed <= 1 and not engine.misused

@@ -131,6 +131,6 @@ def test_a_detector_is_kept_for_the_same_looks_alone():
     try:
         whole, tiled = kept(), kept('--tiles', '2x1')
         assert kept() is whole and kept('--tiles', '2x1') is tiled
-        assert 'tiles' in tiled.facts() and 'tiles' not in whole.facts()
+        assert 'tiles' in tiled.status() and 'tiles' not in whole.status()
     finally:
         open_detectors.close_all()

@@ -77,7 +77,7 @@ def test_the_decoding_of_deepstreams_forms_is_cut_and_gives_the_classes(tmp_path
     for form in deepstream:
         path = form.make(tmp_path)
         detector = OnnxDetector(path)
-        assert detector.facts() == {'decoding': 'ours'}, form.name
+        assert detector.status() == {'decoding': 'ours'}, form.name
         assert detector.spec.class_names == ('class_0', 'class_1', 'class_2')
         assert detector.spec.doubts == ()
         with pytest.raises(ModelLayoutError, match='3 classes, but the given class names count 2'):

@@ -239,7 +239,7 @@ def test_second_frame_of_a_size_replays_a_graph(opened: Callable[..., Any]) -> N
     detector = opened()
     found = [detector.detect(view(1), SETTINGS)[0] for _ in range(4)]
     assert all(same(one, found[0]) for one in found)
-    assert detector.facts()['CUDA graph'] == '3 replays, 1 captures, 0 without'
+    assert detector.status()['CUDA graph'] == '3 replays, 1 captures, 0 without'
 
 
 def test_without_graphs_every_frame_is_launched_plainly(opened: Callable[..., Any]) -> None:
@@ -247,7 +247,7 @@ def test_without_graphs_every_frame_is_launched_plainly(opened: Callable[..., An
     for seed in range(3):
         found, _ = detector.detect(view(seed), SETTINGS)
         assert same(found, replaying.detect(view(seed), SETTINGS)[0])
-    assert detector.facts()['CUDA graph'] == '0 replays, 0 captures, 3 without (switched off)'
+    assert detector.status()['CUDA graph'] == '0 replays, 0 captures, 3 without (switched off)'
 
 
 def test_failed_capture_falls_back(opened: Callable[..., Any], gpu: Gpu) -> None:
@@ -265,8 +265,8 @@ def test_failed_capture_falls_back(opened: Callable[..., Any], gpu: Gpu) -> None
     finally:
         del gpu.driver.cuStreamBeginCapture
     assert all(same(one, found[0]) for one in found)
-    assert 'emulated failure' in detector.facts()['CUDA graph']
-    assert detector.facts()['CUDA graph'].startswith('0 replays, 1 captures, 2 without')
+    assert 'emulated failure' in detector.status()['CUDA graph']
+    assert detector.status()['CUDA graph'].startswith('0 replays, 1 captures, 2 without')
 
 
 def test_many_sizes_are_kept_and_dropped_without_leaking(
@@ -298,7 +298,7 @@ def test_settings_change_without_a_new_capture(opened: Callable[..., Any], gpu: 
     ):
         found, _ = detector.detect(view(4), settings)
         assert close_to(found, reference.detect(view(4), settings)[0])
-    assert detector.facts()['CUDA graph'] == '7 replays, 1 captures, 0 without'
+    assert detector.status()['CUDA graph'] == '7 replays, 1 captures, 0 without'
 
 
 def test_settings_take_turns_between_frames_in_flight(opened: Callable[..., Any]) -> None:
@@ -442,10 +442,10 @@ def test_memory_strategy_is_measured_in_turns_told_and_kept(
     kept = gpu.modules['gpu.upload'].kept_choice(gpu.modules['device.cuda_device'].CudaDevice())
     kept.save(clear)
     detector = opened(memory='auto')
-    assert detector.facts()['memory'] == 'mapped' and 'mapped memory' in detector.backend
-    assert detector.facts()['memory chosen'] == f'{choice.why}, as measured at an earlier start'
+    assert detector.status()['memory'] == 'mapped' and 'mapped memory' in detector.backend
+    assert detector.status()['memory chosen'] == f'{choice.why}, as measured at an earlier start'
     assert len(seen) == 3 * 28, 'measured anew'
-    assert opened().facts()['memory chosen'] == 'as asked for'
+    assert opened().status()['memory chosen'] == 'as asked for'
     with pytest.raises(SettingError, match='auto or one of staged, locked, mapped, direct'):
         opened(memory='telepathy')
 
@@ -495,7 +495,7 @@ def test_images_in_memory_that_stays_are_fetched_from_there(
         assert len(found) and same(found, wanted)
     fetched = 0 if size_wh == (90, 250) or (gap and size_wh == (256, 144)) else 4
     assert gpu.cuda.state.fetched - before == fetched
-    assert detector.facts()['images page-locked'] == f'{fetched}, and {6 - fetched} copied'
+    assert detector.status()['images page-locked'] == f'{fetched}, and {6 - fetched} copied'
     camera.memory.release()
     assert not gpu.cuda.state.locked
 
@@ -555,7 +555,7 @@ def test_a_block_that_was_given_up_is_not_locked_and_one_that_is_refused_is_told
             wanted, _ = detector.detect(ImageView.from_array(image.pixels.copy()), SETTINGS)
             assert same(detector.detect(image, SETTINGS)[0], wanted)
     assert not gpu.cuda.state.locked
-    assert '14400 bytes could not be page-locked' in detector.facts()['page-locking']
+    assert '14400 bytes could not be page-locked' in detector.status()['page-locking']
     monkeypatch.setattr(gpu.library, 'refuse', 0)
     refused.memory.release()
 
@@ -729,7 +729,7 @@ def test_lost_context_is_told_and_closing_is_harmless(
         for _ in range(2):
             with pytest.raises(DeviceLostError, match='restart'):
                 detector.detect(view(1), SETTINGS)
-        assert isinstance(detector.facts(), dict)
+        assert isinstance(detector.status(), dict)
         detector.close()
         detector.close()
         with pytest.raises(DeviceLostError, match='cannot be used again in this process'):

@@ -40,7 +40,7 @@ def main(path: Path) -> None:
             print(exc)
         else:
             raise SystemExit('the frame after an illegal access must fail')
-    assert isinstance(detector.facts(), dict)
+    assert isinstance(detector.status(), dict)
     detector.close()
     detector.close()
     try:

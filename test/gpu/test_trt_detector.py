@@ -187,7 +187,7 @@ def test_settings_change_between_frames_without_a_new_capture(nano: TrtDetector)
     image = ImageView.from_array(street(4))
     for _ in range(3):
         everything, _ = nano.detect(image, low())
-    misses = nano.facts()['CUDA graph'].split(',')[1]
+    misses = nano.status()['CUDA graph'].split(',')[1]
     one, _ = nano.detect(image, DetectSettings(score_threshold=0.004, max_detections=1))
     assert len(one) == 1 and one.scores[0] == everything.scores[0]
     wanted = frozenset({int(everything.class_ids[-1])})
@@ -207,7 +207,7 @@ def test_settings_change_between_frames_without_a_new_capture(nano: TrtDetector)
     assert len(none) == 0
     again, _ = nano.detect(image, low())
     assert same(again, everything)
-    assert nano.facts()['CUDA graph'].split(',')[1] == misses
+    assert nano.status()['CUDA graph'].split(',')[1] == misses
 
 
 def test_settings_take_turns_between_frames_in_flight(nano: TrtDetector) -> None:
@@ -349,10 +349,10 @@ def test_memory_strategy_is_measured_and_kept(
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     for turn in range(2):
         detector = open_plan(api, plan(), memory='auto')
-        assert detector.facts()['memory'] in ('staged', 'locked', 'mapped', 'direct')
+        assert detector.status()['memory'] in ('staged', 'locked', 'mapped', 'direct')
         assert set(detector.memory_choice.medians_ms) >= {'staged', 'locked', 'mapped'}
         kept = detector.memory_choice.clear and turn == 1 and any(tmp_path.rglob('memory_*'))
-        assert ('earlier start' in detector.facts()['memory chosen']) == kept
+        assert ('earlier start' in detector.status()['memory chosen']) == kept
         print(detector.memory_choice)
         detector.close()
     with pytest.raises(SettingError, match='memory must be auto'):
@@ -405,7 +405,7 @@ def test_images_in_memory_that_stays_are_fetched_from_there(
     for index, picture in enumerate(pictures):
         found, _ = detector.detect(block.image(picture), low())
         assert same(found, wanted[index]), index
-    assert detector.facts()['images page-locked'] == '6, and 2 copied'
+    assert detector.status()['images page-locked'] == '6, and 2 copied'
     assert is_page_locked(block.address, device)
     tickets = []
     blocks = [block, Mapping(block.size_bytes), Mapping(block.size_bytes)]

@@ -10,15 +10,15 @@ from ros_probe import DetectorProcess, image_msg, jpeg_msg, Probe
 from sensor_msgs.msg import CompressedImage
 
 from yolov7_trt_ros.nodes.detector.detector_status import node_status
-from yolov7_trt_ros.nodes.echo import describe_error, echo
 from yolov7_trt_ros.nodes.images.image_stream import known_loss
+from yolov7_trt_ros.nodes.one_line import describe_error, one_line
 
 TOPIC = '/bounds/image_raw'
 
 
 @given(st.text(max_size=300), st.integers(40, 120))
 def test_an_echo_is_one_printable_line_of_bounded_length(text: str, most: int) -> None:
-    line = echo(text, most)
+    line = one_line(text, most)
     assert len(line) <= most
     assert line.isprintable()
     if text.isprintable() and text == ' '.join(text.split()) and len(text) <= most:
@@ -26,7 +26,7 @@ def test_an_echo_is_one_printable_line_of_bounded_length(text: str, most: int) -
 
 
 def test_an_echo_of_a_long_text_keeps_its_ends() -> None:
-    line = echo('begin' + 'x' * 10_000_000 + 'end', 60)
+    line = one_line('begin' + 'x' * 10_000_000 + 'end', 60)
     assert line.startswith('begin') and line.endswith('end') and '9999948' in line
 
 

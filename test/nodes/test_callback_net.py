@@ -79,7 +79,7 @@ def test_each_kind_is_logged_once_with_its_traceback_and_counted(hosted: Hosted)
     assert text.count('Traceback') == text.count('callback failed') == 1
     assert 'timer: ValueError: from a callback' in text
     assert failures_of(hosted.node).warning().startswith(f'callbacks failed: {hosted.failed}, ')
-    assert failures_of(hosted.node).facts() == {'callbacks failed': str(hosted.failed)}
+    assert failures_of(hosted.node).status() == {'callbacks failed': str(hosted.failed)}
 
 
 def test_other_callbacks_of_the_group_go_on(hosted: Hosted) -> None:

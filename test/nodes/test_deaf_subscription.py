@@ -11,7 +11,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
 
-from yolov7_trt_ros.nodes.images.deaf_subscription import RenewalPauses
+from yolov7_trt_ros.nodes.images.subscription_renewal import RenewalPauses
 from yolov7_trt_ros.testing import FakeDetector
 
 TOPIC = '/deaf/image_raw'

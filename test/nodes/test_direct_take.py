@@ -21,14 +21,14 @@ from sensor_msgs.msg import CompressedImage, Image
 from yolov7_trt_ros.core.messages.serialized_image import read_compressed_image, read_image
 from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.errors import ReceiveError
-from yolov7_trt_ros.nodes.below_rclpy import direct_take, message_layout, rcl_door
+from yolov7_trt_ros.nodes.below_rclpy import direct_take, message_layout, rcl_library
 from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import (
     ImageMessage,
     ImageMessageKind,
     MessagePool,
 )
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import choose_receive, DirectTake, open_direct
-from yolov7_trt_ros.nodes.below_rclpy.rcl_door import OK, TakeInfo
+from yolov7_trt_ros.nodes.below_rclpy.rcl_library import OK, TakeInfo
 from yolov7_trt_ros.testing import FakeDetector
 
 
@@ -72,7 +72,7 @@ class Wire:
 
         def take() -> bool:
             with handle:
-                return self._direct.door.take(handle.pointer, message.address, info) == OK
+                return self._direct.rcl.take(handle.pointer, message.address, info) == OK
 
         self._probe.wait_until(take, 'a message')
 
@@ -197,17 +197,17 @@ def test_another_library_of_cpp_is_an_error_and_no_segmentation_fault(monkeypatc
 
 def test_what_is_not_loaded_or_lacks_a_function_is_an_error():
     with pytest.raises(ReceiveError, match='libno_such_thing.so is not loaded'):
-        rcl_door.open_library('libno_such_thing.so', loaded=True)
+        rcl_library.open_library('libno_such_thing.so', loaded=True)
     with pytest.raises(ReceiveError, match='has no rcl_no_such_thing'):
-        rcl_door.find_function(rcl_door.open_library('librcl.so'), 'rcl_no_such_thing')
+        rcl_library.find_function(rcl_library.open_library('librcl.so'), 'rcl_no_such_thing')
     with pytest.raises(ReceiveError, match='has no .*NoSuchMessage'):
         message_layout.read_layout('sensor_msgs', 'NoSuchMessage')
 
 
 def test_another_layout_of_introspection_is_an_error_and_no_segmentation_fault():
     """Memory with lengths, numbers and wild pointers where the typesupport's structs should be."""
-    library = rcl_door.open_library('librcl.so')
-    function = ctypes.cast(rcl_door.find_function(library, 'rcl_take'), ctypes.c_void_p).value
+    library = rcl_library.open_library('librcl.so')
+    function = ctypes.cast(rcl_library.find_function(library, 'rcl_take'), ctypes.c_void_p).value
     for place in range(8):
         for wild in (0, 1, 2**40 + 7, 2**64 - 8, function):
             words = (ctypes.c_uint64 * 16)(*range(1, 17))
@@ -223,7 +223,7 @@ def test_auto_falls_back_and_says_why_where_direct_fails(node, monkeypatch):
         raise ReceiveError(f'{name} is not loaded')
 
     assert choose_receive(node, 'rclpy') == (None, 'rclpy')
-    monkeypatch.setattr(rcl_door, 'open_library', no_library)
+    monkeypatch.setattr(rcl_library, 'open_library', no_library)
     assert choose_receive(node, 'auto') == (None, 'rclpy: librcl.so is not loaded')
     with pytest.raises(ReceiveError, match='direct cannot be here: librcl.so is not loaded'):
         choose_receive(node, 'direct')
@@ -259,7 +259,7 @@ def test_the_message_to_itself_finds_a_middleware_that_does_not_count(
 
 
 def test_a_message_to_itself_that_does_not_come_is_not_waited_for_long(node, monkeypatch):
-    monkeypatch.setattr(direct_take.RclDoor, 'take', lambda *_: rcl_door.TAKE_FAILED)
+    monkeypatch.setattr(direct_take.RclLibrary, 'take', lambda *_: rcl_library.TAKE_FAILED)
     with pytest.raises(ReceiveError, match='has not come back'):
         open_direct(node, patience_s=0.1)
 
@@ -268,7 +268,7 @@ def test_the_node_tells_why_it_does_not_receive_directly(probe: Probe, monkeypat
     def no_library(name: str, *, loaded: bool = False) -> Any:
         raise ReceiveError(f'{name} is not loaded')
 
-    monkeypatch.setattr(rcl_door, 'open_library', no_library)
+    monkeypatch.setattr(rcl_library, 'open_library', no_library)
     engine = FakeEngine(FakeDetector())
     with probe.host(engine.seam, image_topics='/told/image_raw', receive='direct'):
         assert not probe.change_state('configure')

@@ -13,7 +13,7 @@ def test_an_open_gate_lets_all_through_and_holds_none() -> None:
     assert gate.decides and gate.admits(2), 'the next one, whatever the rate'
     assert not gate.decides and gate.is_awaited
     gate.ask([].append)
-    gate.tell('found in another that was in work')
+    gate.report('found in another that was in work')
     assert not gate.decides
 
 
@@ -23,8 +23,8 @@ def test_a_closed_gate_holds_the_latest_frame_for_who_asks() -> None:
     assert gate.is_closed and not gate.admits(1) and not gate.admits(2)
     assert gate.ask(told.append) == 2
     assert gate.is_awaited and not gate.admits(3), 'the held one is the one'
-    gate.tell('found')
-    gate.tell('found more')
+    gate.report('found')
+    gate.report('found more')
     assert told == ['found'] and not gate.is_awaited
 
 
@@ -35,7 +35,7 @@ def test_without_a_held_frame_the_next_one_goes_through_and_only_that() -> None:
     assert not gate.is_closed
     assert gate.admits(1) and not gate.admits(2)
     gate.ask_no_more()
-    gate.tell('found')
+    gate.report('found')
     assert told == []
 
 

@@ -52,7 +52,7 @@ def wait_for_summary(probe: Probe, level: bytes, *parts: str) -> str:
 
 
 def test_a_missing_plan_is_built_beside_an_active_node_that_detects_then(probe, camera):
-    engine = FakeEngine(NO_PLAN, FakeDetector([PERSON], facts={'graph hits': '7'}))
+    engine = FakeEngine(NO_PLAN, FakeDetector([PERSON], status={'graph hits': '7'}))
     with hosted(probe, engine, autostart=True, network_size=320):
         probe.wait_for_state('active')
         wait_for_summary(

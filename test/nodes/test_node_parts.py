@@ -30,9 +30,9 @@ from yolov7_trt_ros.nodes.images.frame_statistics import (
     TopicStatistics,
 )
 from yolov7_trt_ros.nodes.process.process_setup import (
-    giving_back,
     large_image_environment,
     malloc_text,
+    returning_freed_memory,
     tune_malloc,
 )
 from yolov7_trt_ros.nodes.tools.image_player_node import encode_pixels, moving_view
@@ -399,7 +399,7 @@ def test_malloc_is_tuned_as_far_as_the_c_library_goes():
 _FREES = """
 import contextlib, threading
 import numpy as np
-from yolov7_trt_ros.nodes.process.process_setup import giving_back, tune_malloc
+from yolov7_trt_ros.nodes.process.process_setup import returning_freed_memory, tune_malloc
 
 def resident_mib():
     return int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0]) >> 10
@@ -425,16 +425,19 @@ def test_the_heap_of_a_thread_is_given_back():
         block: int(subprocess.run(
             [sys.executable, '-c', _FREES.format(block=block)], capture_output=True, check=True,
         ).stdout)
-        for block in ('contextlib.nullcontext', 'giving_back')
+        for block in ('contextlib.nullcontext', 'returning_freed_memory')
     }
-    assert given_mib['contextlib.nullcontext'] < 5 < 30 < given_mib['giving_back']
+    assert given_mib['contextlib.nullcontext'] < 5 < 30 < given_mib['returning_freed_memory']
 
 
 def test_malloc_is_as_before_after_memory_was_given_back():
     told = []
     try:
         tune_malloc(lambda *_: 1)
-        with contextlib.suppress(ZeroDivisionError), giving_back(lambda *each: told.append(each)):
+        with (
+            contextlib.suppress(ZeroDivisionError),
+            returning_freed_memory(lambda *each: told.append(each)),
+        ):
             assert told == [(-1, 128 << 10), (-2, 0)]
             raise ZeroDivisionError
         assert told[2:] == [(-1, 1 << 30), (-2, 64 << 20)]

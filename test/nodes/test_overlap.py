@@ -67,20 +67,20 @@ def test_the_next_frame_is_begun_while_one_is_on_the_gpu_and_the_order_is_kept()
     assert detector.most_in_flight == 2 and detector.in_flight == 0
     assert [topic for topic, _ in bench.published] == list('abcd') * 3
     assert bench.counts('processed') == [3] * 4 == bench.counts('received')
-    assert bench.worker.facts()['frames in flight'].startswith('2, for the GPU takes 1')
+    assert bench.worker.status()['frames in flight'].startswith('2, for the GPU takes 1')
 
 
 def test_with_a_gpu_that_is_faster_than_the_host_each_frame_is_waited_for():
     detector = FakePipeline([FOUND], gpu_ms=0)
     bench = run(detector)
     assert detector.most_in_flight == 1
-    assert bench.worker.facts()['frames in flight'].startswith('1, for the GPU takes 0.0 ms')
+    assert bench.worker.status()['frames in flight'].startswith('1, for the GPU takes 0.0 ms')
 
 
 def test_a_detector_without_submit_has_one_frame_in_work_and_nothing_to_tell():
     bench = Bench(FakeDetector([FOUND]))
     bench.run()
-    assert bench.worker.facts() == {} and bench.counts('processed') == [1] * 4
+    assert bench.worker.status() == {} and bench.counts('processed') == [1] * 4
 
 
 @pytest.mark.parametrize('where', ['submit', 'collect'])

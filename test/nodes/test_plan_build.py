@@ -109,11 +109,11 @@ def test_a_process_leaves_over_a_build_that_cannot_be_stopped():
         'import sys, threading\n'
         'from yolov7_trt_ros.engine.options import DetectorOptions\n'
         'from yolov7_trt_ros.nodes.detector.plan_build import (\n'
-        '    Engine, PlanBuild, exit_over_builds)\n'
+        '    Engine, PlanBuild, exit_despite_builds)\n'
         'wait = threading.Event().wait\n'
         'engine = Engine(build=lambda options, report, cancelled: wait())\n'
         'print(PlanBuild(engine, DetectorOptions(), print).cancel(0.0))\n'
-        'exit_over_builds(5)\n'
+        'exit_despite_builds(5)\n'
         'print("still here")\n'
     )
     done = subprocess.run(

@@ -17,7 +17,7 @@ from sensor_msgs.msg import Image
 from yolov7_trt_ros.core.units import NS_PER_MS
 from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import TakenMessage
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import DirectTake, open_direct
-from yolov7_trt_ros.nodes.below_rclpy.rcl_door import RclDoor, TAKE_FAILED
+from yolov7_trt_ros.nodes.below_rclpy.rcl_library import RclLibrary, TAKE_FAILED
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream, ReceivedFrame, StreamLimits
 from yolov7_trt_ros.nodes.images.pulled_images import PulledImages
 from yolov7_trt_ros.nodes.images.topic_plan import plan_streams, wanted_topics
@@ -184,12 +184,12 @@ def test_a_message_that_is_not_readable_is_failed_and_named(probe, cameras):
 
 
 def test_what_is_gone_before_it_can_be_taken_is_told_by_the_numbers(cameras, monkeypatch):
-    topic, take = cameras.images._topics['/a/raw'], RclDoor.take
+    topic, take = cameras.images._topics['/a/raw'], RclLibrary.take
     cameras.send('/a/raw', 1)
     cameras.take()
     cameras.send('/a/raw', 2)
     with monkeypatch.context() as patch:  # as where a later one has to wait for one before it
-        patch.setattr(RclDoor, 'take', lambda *each: take(*each) or TAKE_FAILED)
+        patch.setattr(RclLibrary, 'take', lambda *each: take(*each) or TAKE_FAILED)
         assert topic.take() is None
     cameras.send('/a/raw', 3)
     assert cameras.take() == [('/a/raw', 3)] and cameras.errors == []
@@ -365,7 +365,7 @@ def test_an_error_of_rcl_is_counted_once_and_the_next_message_taken(cameras, mon
     cameras.send('/a/raw', 1)
     topic = cameras.images._topics['/a/raw']
     with monkeypatch.context() as patch:
-        patch.setattr(RclDoor, 'take', lambda *_: 1)
+        patch.setattr(RclLibrary, 'take', lambda *_: 1)
         assert topic.take() is None
     assert cameras.counts('/a/raw') == {'received': 1, 'failed': 1}
     assert topic.take() is not None

@@ -97,7 +97,7 @@ def test_removing_a_topic_does_not_wait_for_a_drawing(probe: Probe, cameras, mon
     with probe.host(FakeEngine(FakeDetector()).seam, autostart=True, image_topics=topics) as node:
         probe.wait_until(cameras[GONE].get_subscription_count, 'the detector')
         overlay = node._configured.streams[GONE]._overlay
-        probe.wait_until(lambda: overlay.is_heard, 'who wants overlays')
+        probe.wait_until(lambda: overlay.has_subscribers, 'who wants overlays')
         send(probe, cameras[GONE])
         probe.wait_until(gate.reached.is_set, 'a drawing')
         threading.Timer(5.0, gate.open.set).start()  # a failure, but no hanging test
@@ -136,7 +136,7 @@ def test_an_overlay_of_a_stream_that_was_destroyed_meanwhile_goes_nowhere(probe:
         node, plan.streams[0], image_transport='auto', image_qos='auto', on_error=print
     )
     stream.open_publishers()
-    probe.wait_until(lambda: stream._overlay.is_heard, 'who wants overlays')
+    probe.wait_until(lambda: stream._overlay.has_subscribers, 'who wants overlays')
 
     def destroy_meanwhile() -> Image:
         stream.destroy()

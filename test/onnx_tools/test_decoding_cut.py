@@ -156,13 +156,13 @@ def test_other_forms_are_left_alone(shared_data: Path) -> None:
 
 
 def test_without_the_onnx_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert OnnxDetector(NANO, network_size=64).facts() == {'decoding': 'ours'}
+    assert OnnxDetector(NANO, network_size=64).status() == {'decoding': 'ours'}
     kept = OnnxDetector(NANO, network_size=64, keep_grid=True)
-    assert kept.facts() == {'decoding': 'in the model'}
+    assert kept.status() == {'decoding': 'in the model'}
     monkeypatch.setitem(sys.modules, 'onnx', None)
     monkeypatch.setattr(onnx_detector, 'find_spec', lambda name: None)
     assert layouts(NANO, network_size=64) == (OutputLayout.GRID, OutputLayout.GRID)
-    assert kept.facts() == {'decoding': 'in the model (pip install onnx: ours is faster)'}
+    assert kept.status() == {'decoding': 'in the model (pip install onnx: ours is faster)'}
 
 
 def test_a_model_too_large_for_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,10 +132,10 @@ def look_record(args: argparse.Namespace, detector: Detector) -> dict[str, Any]:
 
     tiles = tile_options(args)
     if not tiles.is_off:
-        status = detector.facts().get('tiles', '')
+        status = detector.status().get('tiles', '')
         return {'tiles': {'layout': tiles.text, 'overlap': tiles.overlap, 'told': status}}
     look = look_options(args)
     if look.is_off:
         return {}
-    status = detector.facts().get('second look', 'auto looks once')
+    status = detector.status().get('second look', 'auto looks once')
     return {'second_look': dataclasses.asdict(look) | {'told': status}}

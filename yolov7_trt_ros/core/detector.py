@@ -102,7 +102,7 @@ class Detector(Protocol):
     """
     Finds objects in images. The node, replay and evaluation know only this.
 
-    A detector is used by one thread at a time, `facts()` excepted; `close()` twice is harmless.
+    A detector is used by one thread at a time, `status()` excepted; `close()` twice is harmless.
 
     """
 
@@ -147,7 +147,7 @@ class Detector(Protocol):
 
         """
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what the engine tells of itself, for people; from any thread, never raising."""
 
     def close(self) -> None:

@@ -134,7 +134,7 @@ class OnnxDetector:
             return fit_rectangle(source_wh, self._network_size, self.spec.stride)
         return fit_letterbox(source_wh, (self._network_size, self._network_size))
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return where a model of rows of boxes is decoded."""
         if self.spec.layout not in (OutputLayout.GRID, OutputLayout.LABELLED):
             return {}

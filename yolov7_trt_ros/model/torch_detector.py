@@ -143,7 +143,7 @@ class TorchDetector:
         except RuntimeError as exc:
             raise InferenceError(f'PyTorch failed: {exc}') from exc
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return the precision, the number of CPU threads, and what the checkpoint is."""
         facts = {'precision': 'fp16' if self._dtype is torch.float16 else 'fp32'}
         if self._device.type == 'cpu':

@@ -31,7 +31,7 @@ from rclpy.executors import (
 from rclpy.node import Node
 from rclpy.service import Service
 
-from yolov7_trt_ros.nodes.echo import describe_error, echo
+from yolov7_trt_ros.nodes.one_line import describe_error, one_line
 
 _LOG_AGAIN_S = 10.0
 _MOST_KINDS = 50
@@ -75,7 +75,7 @@ class CallbackFailures:
         with self._lock:
             return self._last
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what diagnostics tell, nothing where no callback has raised."""
         return {'callbacks failed': str(self.count)} if self.count else {}
 
@@ -99,8 +99,8 @@ class CallbackFailures:
         self._logger.error(f'callback failed, the node goes on: {line}')
         if is_new:
             text = ''.join(traceback.format_exception(type(error), error, error.__traceback__))
-            tell = self._logger.debug if is_of_sender(error) else self._logger.error
-            tell(text)
+            log = self._logger.debug if is_of_sender(error) else self._logger.error
+            log(text)
 
     def _look_up(self, kind: tuple[type, str, int], now_s: float) -> tuple[bool, bool]:
         """Return whether a kind is new, and whether it is due to be logged."""
@@ -233,7 +233,7 @@ def describe_entity(entity: Any) -> str:
     """Return what a callback belongs to: a topic, a service, a timer."""
     name = getattr(entity, 'topic_name', None) or getattr(entity, 'srv_name', None)
     kind = type(entity).__name__.lower() if entity is not None else 'task'
-    return f'{kind} {echo(name, 250)}' if name else kind
+    return f'{kind} {one_line(name, 250)}' if name else kind
 
 
 def _answer_always(service: Any, node: Any) -> None:

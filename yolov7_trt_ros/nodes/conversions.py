@@ -66,8 +66,8 @@ class DetectionsToMsg:
         hypothesis = result.hypothesis if self._nested else result
         self._id_field = 'class_id' if hasattr(hypothesis, 'class_id') else 'id'
         self._centre_nested = hasattr(detection.bbox.center, 'position')
-        self._tells_tracking = hasattr(detection, 'is_tracking')
-        self._track_field = 'tracking_id' if self._tells_tracking else 'id'
+        self._has_is_tracking = hasattr(detection, 'is_tracking')
+        self._track_field = 'tracking_id' if self._has_is_tracking else 'id'
         # 36 covariance doubles that nobody fills: one zero pose serves all results.
         self._pose = result.pose
 
@@ -104,7 +104,7 @@ class DetectionsToMsg:
     def _put_tracks(self, detections: list[Any], track_ids: list[int]) -> None:
         for detection, track_id in zip(detections, track_ids, strict=True):
             setattr(detection, self._track_field, track_text(track_id))
-            if self._tells_tracking:
+            if self._has_is_tracking:
                 detection.is_tracking = track_id > 0
 
     def _detection(

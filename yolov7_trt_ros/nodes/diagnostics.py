@@ -9,19 +9,19 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from yolov7_trt_ros.nodes.callback_net import failures_of
-from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 
 _MOST_CHARACTERS = 2000
-TELL_PERIOD_S = 1.0
+STATUS_PERIOD_S = 1.0
 
 
-def tell_failures(node: Node) -> None:
-    """Have a node without diagnostics of its own tell of failed callbacks, from the first on."""
+def publish_failures(node: Node) -> None:
+    """Publish failed callbacks of a node without other diagnostics, once there are any."""
     failures = failures_of(node)
     publishers: list[Any] = []
 
-    def tell() -> None:
+    def publish() -> None:
         if not failures.count:
             return
         if not publishers:
@@ -31,12 +31,12 @@ def tell_failures(node: Node) -> None:
             f'{node.get_fully_qualified_name()}: callbacks',
             DiagnosticStatus.WARN if warning else DiagnosticStatus.OK,
             warning or f'the last failure was: {failures.last}',
-            failures.facts(),
+            failures.status(),
         )])
         message.header.stamp = node.get_clock().now().to_msg()
         publishers[0].publish(message)
 
-    node.create_timer(TELL_PERIOD_S, tell, clock=steady_clock())
+    node.create_timer(STATUS_PERIOD_S, publish, clock=steady_clock())
 
 
 def make_status(
@@ -46,10 +46,10 @@ def make_status(
     return DiagnosticStatus(
         level=level,
         name=name,
-        message=echo(message, _MOST_CHARACTERS),
+        message=one_line(message, _MOST_CHARACTERS),
         hardware_id='yolov7_trt_ros',
         values=[
-            KeyValue(key=key, value=echo(value, _MOST_CHARACTERS))
+            KeyValue(key=key, value=one_line(value, _MOST_CHARACTERS))
             for key, value in values.items()
         ],
     )

@@ -18,7 +18,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.one_line import one_line
 
 MOST_CHARACTERS = 65536
 """Of a text."""
@@ -106,7 +106,7 @@ class ParameterSpec:
         if self.choices and text not in self.choices:
             raise SettingError(
                 f'{self.name} must be one of {", ".join(self.choices)}, '
-                f'got {echo(repr(text), 100)}'
+                f'got {one_line(repr(text), 100)}'
             )
         self._try_to_read(text)
         return text
@@ -161,7 +161,7 @@ class ParameterSpec:
 
     def _wrong_type(self, value: Any) -> SettingError:
         article = 'an' if self.type_text() == 'integer' else 'a'
-        found = f'{type(value).__name__} {echo(repr(value), 100)}'
+        found = f'{type(value).__name__} {one_line(repr(value), 100)}'
         if value is None:  # what ROS 2 makes of []
             found = "no value, as of an empty list; an empty text is ''"
         return SettingError(f'{self.name} must be {article} {self.type_text()}, got {found}')
@@ -211,7 +211,7 @@ def unknown_parameter(name: str, known: Iterable[str]) -> str:
     """Return that there is no parameter of a name, and the nearest that there is."""
     near = difflib.get_close_matches(name[:100], sorted(known), 1)
     hint = f', did you mean {near[0]!r}?' if near else ''
-    return f'no parameter is called {echo(name, 100)!r}{hint}'
+    return f'no parameter is called {one_line(name, 100)!r}{hint}'
 
 
 def declare_parameters(node: Node, table: Sequence[ParameterSpec]) -> None:

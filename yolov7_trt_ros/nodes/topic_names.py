@@ -12,7 +12,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from yolov7_trt_ros.core.topics import is_pattern, split_names
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.echo import echo, said
+from yolov7_trt_ros.nodes.one_line import error_text, one_line
 
 MOST_TOPICS = 256
 """That a parameter may name, and that patterns may find."""
@@ -56,10 +56,12 @@ def topic_name(node: Node, asked: str) -> TopicName:
         full = str(node.resolve_topic_name(asked))
         validate_full_topic_name(full)
     except (NameValidationException, RuntimeError, ValueError) as exc:  # as rclpy and rcl raise
-        reason = said(exc).splitlines()[0].rstrip(':')
+        reason = error_text(exc).splitlines()[0].rstrip(':')
         for words in ('Invalid topic name: ', 'failed to resolve name: '):
             reason = reason.removeprefix(words)
-        raise SettingError(f'{echo(asked, 100)!r} is no topic name: {echo(reason, 200)}') from exc
+        raise SettingError(
+            f'{one_line(asked, 100)!r} is no topic name: {one_line(reason, 200)}'
+        ) from exc
     return TopicName(asked, full)
 
 
@@ -128,12 +130,14 @@ def resolve_topics(
     """
     names = resolve_names(node, parameter, text)
     if not patterns and any(name.is_pattern for name in names):
-        raise SettingError(f'{parameter} must name topics, without stars, got {echo(text, 100)}')
+        raise SettingError(
+            f'{parameter} must name topics, without stars, got {one_line(text, 100)}'
+        )
     full = [name.full for name in names]
     twice = next((each for each in full if full.count(each) > 1), None)
     if twice is not None:
         raise SettingError(
-            f'{parameter} must name at least one topic and none twice, got {echo(twice, 100)} '
+            f'{parameter} must name at least one topic and none twice, got {one_line(twice, 100)} '
             'twice'
         )
     return names

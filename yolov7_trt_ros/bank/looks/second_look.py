@@ -109,19 +109,19 @@ class SecondLook(BatchDetector):
         found, timings = self._first.detect_batch(images, self._settings.of_first(settings))
         return self._look_again(images, settings, found, timings)
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what both engines tell, and how often crops were looked at."""
         images = max(1, self._images)
-        facts = dict(self._first.facts())
-        facts |= {f'second look: {key}': value for key, value in self._second.facts().items()}
-        facts['second look'] = (
+        status = dict(self._first.status())
+        status |= {f'second look: {key}': value for key, value in self._second.status().items()}
+        status['second look'] = (
             f'{self._crops / images:.2f} crops of {self._options.crop_px} px an image'
             + (f', {self._budget.crop_ms:.1f} ms each' if self._budget.crop_ms else '')
             + (f', {self._cut_short} images of {self._images} had no time for more'
                if self._cut_short else '')
             + (f'; {self._reason}' if self._reason else '')
         )
-        return facts
+        return status
 
     def close(self) -> None:
         """Close both engines; calling it twice is harmless."""

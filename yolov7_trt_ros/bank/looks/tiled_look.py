@@ -101,9 +101,9 @@ class TiledLook(BatchDetector):
             timings.preprocess_ns, timings.infer_ns, timings.postprocess_ns + rest_ns
         )
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what the engine tells, and how many tiles there were."""
-        return self._engine.facts() | {'tiles': self._told}
+        return self._engine.status() | {'tiles': self._told}
 
     def close(self) -> None:
         """Close the engine; calling it twice is harmless."""

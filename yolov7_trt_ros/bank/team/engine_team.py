@@ -96,9 +96,9 @@ class EngineTeam(BatchDetector):
             self._take(FIRST, self._lanes[FIRST].run_here(ticket))
         return self._wait_for(ticket)
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what the first engine tells of itself."""
-        return self._bank.facts()
+        return self._bank.status()
 
     def close(self) -> None:
         """Close all engines; called twice is harmless. One that hangs is left as it is."""

@@ -182,9 +182,9 @@ class EngineBank(BatchDetector):
         """Whether there is another model than the one that serves."""
         return self._machine.phase is not Phase.STEADY
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what the engine that serves tells of itself."""
-        return self.serving.detector.facts()
+        return self.serving.detector.status()
 
     def close(self) -> None:
         """Close all engines; called twice is harmless. One that hangs is left as it is."""
@@ -298,7 +298,7 @@ class EngineBank(BatchDetector):
         """Do what is due by time; to be called about once a second."""
         self._change(lambda machine: machine.tick(self._clock()))
 
-    def status(self) -> UpdateStatus:
+    def update_status(self) -> UpdateStatus:
         """Return how an update stands."""
         with self._lock:
             return self._machine.status(self._clock())

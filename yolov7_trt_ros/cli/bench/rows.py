@@ -184,7 +184,7 @@ def _opened(
 
 def _plan_precision(detector: Detector, spec: RowSpec) -> str:
     """Return what the plan's manifest says; without one, what the row names."""
-    told = detector.facts().get('precision', '')
+    told = detector.status().get('precision', '')
     return spec.precision_or_device if told in ('', 'as built') else told
 
 

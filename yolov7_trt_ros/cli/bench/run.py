@@ -122,7 +122,7 @@ def _measured(
         gpu_memory_mb=gpu_memory_mb,
         accuracy=found,
         accuracy_error=accuracy_error,
-        facts=detector.facts(),
+        facts=detector.status(),
     )
 
 

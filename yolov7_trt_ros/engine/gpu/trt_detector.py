@@ -254,7 +254,7 @@ class TrtDetector:
         """Return the staging memory, shared with the other detectors of the process."""
         return self._pool
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what diagnostics show: precision, memory strategy, graph counters."""
         graphs = self._graphs
         graph = f'{graphs.hits} replays, {graphs.misses} captures, {graphs.fallbacks} without'
@@ -265,7 +265,7 @@ class TrtDetector:
             'memory': self._strategy.name,
             'memory chosen': self.memory_choice.why,
             'CUDA graph': graph,
-            **self._strategy.facts(),
+            **self._strategy.status(),
             **({'page-locking': problem} if (problem := self._pool.locks.problem) else {}),
         }
 

@@ -55,7 +55,7 @@ class Strategy(Protocol):
 
         """
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what diagnostics tell beside the name."""
 
     def send_rest(
@@ -102,7 +102,7 @@ class Staged:
         target = slot.targets(parts[-1])[-1]
         cuda.memcpy_htod_async(target.address, target.flat, stream)
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return nothing: the name says it."""
         return {}
 
@@ -132,7 +132,7 @@ class Locked(Staged):
                 self._fetched += 1
         return not rest and fetch is None
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return how often it could be done without a copy."""
         return {'images page-locked': f'{self._fetched}, and {self._copied} copied'}
 
@@ -145,7 +145,7 @@ class _SentWhole:
     ) -> None:
         """Do nothing: `send` leaves nothing out."""
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return nothing: the name says it."""
         return {}
 

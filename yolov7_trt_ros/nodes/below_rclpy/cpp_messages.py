@@ -20,7 +20,7 @@ from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import ReceiveError
 from yolov7_trt_ros.nodes.below_rclpy.message_layout import MessageLayout, read_layout
-from yolov7_trt_ros.nodes.below_rclpy.rcl_door import find_function, open_library
+from yolov7_trt_ros.nodes.below_rclpy.rcl_library import find_function, open_library
 
 _HEADER = {'header.stamp.sec': 'i', 'header.stamp.nanosec': 'I', 'header.frame_id': 'text'}
 _FIELDS = {

@@ -23,14 +23,14 @@ from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import (
     ImageMessageKind,
     typed_for_cpp,
 )
-from yolov7_trt_ros.nodes.below_rclpy.rcl_door import (
+from yolov7_trt_ros.nodes.below_rclpy.rcl_library import (
     MessageInfo,
     OK,
-    RclDoor,
+    RclLibrary,
     TAKE_FAILED,
     TakeInfo,
 )
-from yolov7_trt_ros.nodes.echo import describe_error
+from yolov7_trt_ros.nodes.one_line import describe_error
 
 AUTO, DIRECT, RCLPY = 'auto', 'direct', 'rclpy'
 """Values of the parameter `receive`."""
@@ -49,13 +49,13 @@ TYPES = {qos.RAW: Image, qos.COMPRESSED: CompressedImage}
 @dataclasses.dataclass(frozen=True)
 class DirectTake:
     """
-    The door to librcl, and what belongs to each transport.
+    librcl, and what belongs to each transport.
 
     `types` are rclpy's message types for such subscriptions, `kinds` what is taken into.
 
     """
 
-    door: RclDoor
+    rcl: RclLibrary
     types: dict[str, Any] = dataclasses.field(default_factory=dict)
     kinds: dict[str, ImageMessageKind] = dataclasses.field(default_factory=dict)
 
@@ -114,14 +114,14 @@ def open_direct(node: Node, patience_s: float = _PATIENCE_S) -> DirectTake:
         A library is not there, or what was taken is not what was sent.
 
     """
-    door = RclDoor()
-    direct = DirectTake(door)
+    rcl = RclLibrary()
+    direct = DirectTake(rcl)
     for transport, kind in TYPES.items():
         try:
             direct.types[transport] = typed_for_cpp(kind)
             direct.kinds[transport] = ImageMessageKind(kind.__name__)
             with _Loop(node, kind, direct.types[transport]) as loop:
-                _try(door, direct.kinds[transport], loop, patience_s)
+                _try(rcl, direct.kinds[transport], loop, patience_s)
         except ReceiveError:
             raise
         except Exception as exc:  # of ROS, as where security forbids the topic
@@ -157,7 +157,7 @@ def leave_alone(message: Any) -> None:
     """Take no message: a subscription must have a callback, and this one is never called."""
 
 
-def _try(door: RclDoor, kind: ImageMessageKind, loop: _Loop, patience_s: float) -> None:
+def _try(rcl: RclLibrary, kind: ImageMessageKind, loop: _Loop, patience_s: float) -> None:
     """Send two messages and compare what is taken, field by field."""
     due_s = time.monotonic() + patience_s
     _wait(loop.publisher.get_subscription_count, due_s, 'a message to itself finds no way')
@@ -167,7 +167,7 @@ def _try(door: RclDoor, kind: ImageMessageKind, loop: _Loop, patience_s: float) 
         loop.publisher.publish(sent)
         message, info = ImageMessage(kind), TakeInfo()
         _wait(
-            lambda: _take(door, loop.subscription, message, info), due_s,  # noqa: B023  at once
+            lambda: _take(rcl, loop.subscription, message, info), due_s,  # noqa: B023  at once
             'a message to itself has not come back',
         )
         infos.append(info.read())
@@ -182,12 +182,12 @@ def _wait(condition: Callable[[], Any], due_s: float, what: str) -> None:
         time.sleep(_PAUSE_S)
 
 
-def _take(door: RclDoor, subscription: Any, message: ImageMessage, info: TakeInfo) -> bool:
+def _take(rcl: RclLibrary, subscription: Any, message: ImageMessage, info: TakeInfo) -> bool:
     handle = subscription.handle
     with handle:
-        code = door.take(handle.pointer, message.address, info)
+        code = rcl.take(handle.pointer, message.address, info)
     if code not in (OK, TAKE_FAILED):
-        raise ReceiveError(f'rcl_take gives {code}: {door.error() or "no reason"}')
+        raise ReceiveError(f'rcl_take gives {code}: {rcl.error() or "no reason"}')
     return code == OK
 
 

@@ -13,7 +13,7 @@ import ctypes
 from typing import Any, NamedTuple
 
 from yolov7_trt_ros.errors import ReceiveError
-from yolov7_trt_ros.nodes.below_rclpy.rcl_door import find_function, open_library
+from yolov7_trt_ros.nodes.below_rclpy.rcl_library import find_function, open_library
 
 _MOST_MEMBERS = 32
 _MOST_BYTES = 1 << 16

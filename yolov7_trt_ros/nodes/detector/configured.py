@@ -19,7 +19,7 @@ from yolov7_trt_ros.nodes.images.pushed_images import PushedImages
 from yolov7_trt_ros.nodes.images.stream_set import StreamSet
 from yolov7_trt_ros.nodes.images.topic_status import (
     passed_over_statuses,
-    removed_facts,
+    removed_counters,
     topic_status,
 )
 
@@ -113,7 +113,7 @@ class Configured:
 
     def sync_with_graph(self) -> None:
         """Adapt to the publishers and subscribers that there are; about once a second."""
-        self.streams.follow()
+        self.streams.sync_with_graph()
         if self.worker is not None:
             self.limit()
 
@@ -122,9 +122,9 @@ class Configured:
         """Whether the settings let nothing be detected in a topic at times."""
         return self.model is not None and self.model.settings.may_pause
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what diagnostics report of images in general."""
-        return {'receive': self._receive, **removed_facts(self.streams.removed_counts())}
+        return {'receive': self._receive, **removed_counters(self.streams.removed_counts())}
 
     def topic_statuses(self) -> list[DiagnosticStatus]:
         """Return the status of each topic, none while nothing is detected."""

@@ -40,7 +40,7 @@ from yolov7_trt_ros.nodes.detector.model_update import ModelUpdates
 from yolov7_trt_ros.nodes.detector.more_engines import MoreEngines
 from yolov7_trt_ros.nodes.detector.parameter_changes import ParameterChanges
 from yolov7_trt_ros.nodes.detector.pause_energy import PauseEnergy
-from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_over_builds
+from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_despite_builds
 from yolov7_trt_ros.nodes.detector.single_shot import SingleShot
 from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker, FrameSource
 from yolov7_trt_ros.nodes.detector_parameters import parameters
@@ -52,9 +52,9 @@ from yolov7_trt_ros.nodes.detector_parameters.topic import (
     warn_of_idle_topics,
 )
 from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
-from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
 from yolov7_trt_ros.nodes.images.stream_set import stream_set
+from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     held_parameters,
@@ -309,7 +309,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             return self._faults.fault
         if configured.worker is None:
             self._start_if_loaded()
-            configured.streams.follow()  # topics of patterns
+            configured.streams.sync_with_graph()  # topics of patterns
         return dict(configured.streams) or 'there is no image topic at present'
 
     def _end_single_shot(self) -> None:
@@ -363,7 +363,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
                 active=self._is_active,
             )
         except SettingError as exc:
-            return SetParametersResult(successful=False, reason=echo(exc, _REASON_CHARACTERS))
+            return SetParametersResult(successful=False, reason=one_line(exc, _REASON_CHARACTERS))
         return SetParametersResult(successful=True)
 
     # Health ------------------------------------------------------------------------------------
@@ -406,30 +406,30 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _node_status(self) -> DiagnosticStatus:
         configured = self._configured
-        facts: dict[str, str] = {}
+        values: dict[str, str] = {}
         busy = (
             self._namesakes.problem() or failures_of(self).warning() or self._prometheus.problem
         )
         wire = self._updates.wire
         if wire is not None:
-            facts = self._updates.facts() | {'published as': wire.form}
+            values = self._updates.status() | {'published as': wire.form}
         worker = configured.worker if configured is not None else None
         if worker is not None:
-            facts |= worker.facts()
+            values |= worker.status()
             busy = worker.hang or busy
         if self._loading.look:
-            facts.setdefault('second look', self._loading.look)
+            values.setdefault('second look', self._loading.look)
         if configured is not None:
-            facts |= configured.facts() | self._pause_energy.facts()
+            values |= configured.status() | self._pause_energy.status()
         if progress := self._loading.progress():
             busy = progress
             self.get_logger().info(busy, throttle_duration_sec=_PROGRESS_PERIOD_S)
         return node_status(
             self.get_fully_qualified_name(),
             self._state,
-            facts | {
+            values | {
                 'malloc': malloc_text(), 'last error': self._faults.last_error or 'none',
-            } | failures_of(self).facts(),
+            } | failures_of(self).status(),
             error=self._faults.text(),
             busy=busy,
         )
@@ -437,7 +437,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit code."""
-    return exit_over_builds(run_node(
+    return exit_despite_builds(run_node(
         'detector', DetectorNode, args, about=__doc__, table=parameters.PARAMETERS
     ))
 

@@ -14,7 +14,7 @@ from yolov7_trt_ros.nodes.diagnostics import make_status
 
 
 def node_status(
-    node_name: str, state: str, facts: Mapping[str, str], *, error: str = '', busy: str = ''
+    node_name: str, state: str, values: Mapping[str, str], *, error: str = '', busy: str = ''
 ) -> DiagnosticStatus:
     """
     Return the status of the node as a whole.
@@ -23,7 +23,7 @@ def node_status(
     ----------
     node_name, state
         Fully qualified name, and the lifecycle state's label.
-    facts
+    values
         Model, backend, what the engine tells, the last error.
     error
         What is wrong at present (ERROR), '' for nothing.
@@ -34,18 +34,18 @@ def node_status(
     level = DiagnosticStatus.OK
     if error or busy:
         level = DiagnosticStatus.ERROR if error else DiagnosticStatus.WARN
-    values = {'state': state, **facts}
+    values = {'state': state, **values}
     return make_status(f'{node_name}: detector', level, error or busy or state, values)
 
 
-def detector_facts(model: str, detector: Detector) -> dict[str, str]:
+def model_values(model: str, detector: Detector) -> dict[str, str]:
     """Return what there is to say about a model that is loaded."""
     return {
         'model': model,
         'backend': detector.backend,
         'output layout': detector.spec.layout.value,
         **({'in doubt': '; '.join(detector.spec.doubts)} if detector.spec.doubts else {}),
-        **detector.facts(),
+        **detector.status(),
     }
 
 

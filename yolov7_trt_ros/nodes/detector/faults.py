@@ -8,7 +8,7 @@ from typing import Any
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import DeviceLostError, Yolov7TrtError
 from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
-from yolov7_trt_ros.nodes.echo import describe_error, echo
+from yolov7_trt_ros.nodes.one_line import describe_error, one_line
 
 _ERROR_SHOWN_NS = 5 * NS_PER_S
 _WARN_PERIOD_S = 5.0
@@ -42,7 +42,7 @@ class Faults:
 
     def note(self, text: str, *, device_lost: bool = False) -> None:
         """Note and log a fault."""
-        line = echo(text, _MOST_CHARACTERS)
+        line = one_line(text, _MOST_CHARACTERS)
         self.fault = self.last_error = line
         if device_lost:
             self.device_lost = line
@@ -60,7 +60,7 @@ class Faults:
 
     def note_frame_error(self, text: str) -> None:
         """Note and log an error of one frame; for any thread."""
-        line = echo(text)
+        line = one_line(text)
         self.last_error, self._frame_error_ns = line, time.monotonic_ns()
         self._logger.warning(f'frame not used: {line}', throttle_duration_sec=_WARN_PERIOD_S)
 

@@ -17,7 +17,7 @@ from yolov7_trt_ros.errors import PlanError
 from yolov7_trt_ros.nodes.detector.plan_build import Build, Engine
 
 
-def tiling(engine: Engine, tiles: TileOptions) -> Engine:
+def with_tiles(engine: Engine, tiles: TileOptions) -> Engine:
     """Return an Engine whose detectors look at tiles too, where there are any."""
     if tiles.is_off:
         return engine
@@ -31,7 +31,7 @@ def tiling(engine: Engine, tiles: TileOptions) -> Engine:
     return Engine(open_tiled, with_tiles(engine.build), with_tiles(engine.build_apart))
 
 
-def looking(engine: Engine, look: LookOptions, say: Callable[[str], None]) -> Engine:
+def with_look(engine: Engine, look: LookOptions, report: Callable[[str], None]) -> Engine:
     """
     Return an Engine whose detectors look as the options say.
 
@@ -41,7 +41,7 @@ def looking(engine: Engine, look: LookOptions, say: Callable[[str], None]) -> En
         Opens and builds for one look.
     look
         How to look.
-    say
+    report
         Called with what `auto` has chosen and why, in whichever thread opens.
 
     """
@@ -51,7 +51,7 @@ def looking(engine: Engine, look: LookOptions, say: Callable[[str], None]) -> En
     def open_twice(options: DetectorOptions) -> Detector:
         engines = look_engines(options, look)
         return open_looks(
-            look, say=say,
+            look, say=report,
             once=partial(engine.open_detector, engines.once),
             first=partial(engine.open_detector, engines.first),
             second=partial(engine.open_detector, engines.second),

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import PlanError
-from yolov7_trt_ros.nodes.detector.look_engine import looking, tiling
+from yolov7_trt_ros.nodes.detector.look_engine import with_look, with_tiles
 from yolov7_trt_ros.nodes.detector.plan_build import Engine, PlanBuild
 from yolov7_trt_ros.nodes.detector_parameters.look import look_options
 from yolov7_trt_ros.nodes.detector_parameters.parameters import detector_options, REBUILD
@@ -70,8 +70,8 @@ class ModelLoading:
         """
         options = detector_options(values)
         self.look, self._use = '', use
-        tiled = tiling(self._engine, tile_options(values))
-        engine = looking(tiled, look_options(values), self._note_look)
+        tiled = with_tiles(self._engine, tile_options(values))
+        engine = with_look(tiled, look_options(values), self._note_look)
         self._on_engine(engine, options.model)
         try:
             detector = engine.open_detector(options)

@@ -22,12 +22,12 @@ from yolov7_trt_ros.engine.model_files import ModelFile
 from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes import qos
-from yolov7_trt_ros.nodes.detector.detector_status import detector_facts
+from yolov7_trt_ros.nodes.detector.detector_status import model_values
 from yolov7_trt_ros.nodes.detector.plan_build import CandidateOpening, Engine
 from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.diagnostics import make_status
-from yolov7_trt_ros.nodes.echo import echo
-from yolov7_trt_ros.nodes.process.process_setup import giving_back
+from yolov7_trt_ros.nodes.one_line import one_line
+from yolov7_trt_ros.nodes.process.process_setup import returning_freed_memory
 
 _CANCEL_WAIT_S = 1.0
 _WARN_PERIOD_S = 5.0
@@ -65,9 +65,9 @@ class ModelUpdates:
         self._wires: Mapping[tuple[str, ...], DetectionsWire] = {}
         self._lock = threading.Lock()  # of the next one, which two threads use
         self._since: dict[str, tuple[int, int]] = {}
-        self._told: dict[str, str] = {}
+        self._published: dict[str, str] = {}
         self._publisher = node.create_publisher(DiagnosticStatus, '~/update', qos.LATCHED)
-        self._changed = node.create_guard_condition(self._follow)
+        self._changed = node.create_guard_condition(self._process_changes)
         for name, act in (('promote', EngineBank.promote), ('roll_back', EngineBank.roll_back)):
             node.create_service(Trigger, f'~/{name}', self._service(act))
 
@@ -86,7 +86,7 @@ class ModelUpdates:
             close_engine=_close_engine,
         )
         self._prepare(detector)
-        self._follow()
+        self._process_changes()
         return self.bank
 
     def check(self, model: str) -> None:
@@ -139,7 +139,7 @@ class ModelUpdates:
             self._stop_opening()
             names = self.bank.serving.detector.spec.class_names
             self._wires = {names: self._wires[names]}
-            self._node.get_logger().info(f'update: opening {echo(model)}')
+            self._node.get_logger().info(f'update: opening {one_line(model)}')
 
             def prepare(detector: Detector) -> None:
                 fits(detector.spec.class_names)
@@ -153,9 +153,10 @@ class ModelUpdates:
 
     def give_up(self) -> None:
         """Drop a candidate, if there is one."""
-        if self.bank is not None and self.bank.status().phase in (Phase.OPENING, Phase.SHADOW):
-            self.bank.roll_back()
-            self._follow()
+        bank = self.bank
+        if bank is not None and bank.update_status().phase in (Phase.OPENING, Phase.SHADOW):
+            bank.roll_back()
+            self._process_changes()
 
     def close(self) -> None:
         """Stop opening, and close all engines."""
@@ -170,7 +171,7 @@ class ModelUpdates:
         """Do what is due by time; once a second."""
         if self.bank is not None:
             self.bank.tick()
-            self._follow()
+            self._process_changes()
 
     # ---- for the thread that detects
 
@@ -207,17 +208,17 @@ class ModelUpdates:
             return None
         return self._wire_of(self.bank.serving.detector.spec.class_names)
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what there is to say about the model that serves."""
         assert self.bank is not None  # there is a wire
         serving = self.bank.serving
-        return detector_facts(serving.model.name, serving.detector)
+        return model_values(serving.model.name, serving.detector)
 
     def diagnostics(self) -> list[DiagnosticStatus]:
         """Return the status for /diagnostics, none before the first update."""
         if self.bank is None:
             return []
-        status = self.bank.status()
+        status = self.bank.update_status()
         untouched = status.phase is Phase.STEADY and not status.last
         return [] if untouched else [self._status(self.bank, status)]
 
@@ -233,21 +234,21 @@ class ModelUpdates:
             try:
                 if self.bank is None:
                     raise SettingError(_NO_MODEL)
-                response.success, response.message = True, echo(act(self.bank))
+                response.success, response.message = True, one_line(act(self.bank))
             except SettingError as exc:
-                response.success, response.message = False, echo(exc)
-            self._follow()
+                response.success, response.message = False, one_line(exc)
+            self._process_changes()
             return response
 
         return answer
 
-    def _follow(self) -> None:
+    def _process_changes(self) -> None:
         """Take what was opened, and tell everybody what has changed."""
         bank = self.bank
         if bank is None:
             return
         self._take_opened(bank)
-        status = bank.status()
+        status = bank.update_status()
         if self._opening is not None and status.other != self._opening[0]:
             self._stop_opening()
         if status.serving != self._serving:
@@ -257,10 +258,10 @@ class ModelUpdates:
         self._hold_model((candidate or status.serving).name)
         message = self._status(bank, status)
         values = {each.key: each.value for each in message.values}
-        if values != self._told:
-            if values['last'] != self._told.get('last', ''):
+        if values != self._published:
+            if values['last'] != self._published.get('last', ''):
                 self._log(f'update: {values["last"]}', failed=status.last_failed)
-            self._told = values
+            self._published = values
             self._publisher.publish(message)
 
     def _hold_model(self, model: str) -> None:
@@ -324,7 +325,7 @@ class ModelUpdates:
 
 
 def _close_engine(detector: Detector) -> None:
-    with giving_back():
+    with returning_freed_memory():
         detector.close()
 
 

@@ -22,7 +22,7 @@ from yolov7_trt_ros.nodes.detector.worker.team_worker import TeamWorker
 from yolov7_trt_ros.nodes.detector_parameters.engine_list import NamedEngine, read_engines
 from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.diagnostics import make_status
-from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.one_line import one_line
 
 _NAME = 200
 
@@ -41,7 +41,7 @@ class MoreEngines:
     def __init__(self, node: Node, engine: Engine) -> None:
         self._node, self._engine = node, engine
         self._team: EngineTeam | None = None
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def check(self, values: Mapping[str, Any], trusted: TrustedFolders) -> None:
         """Raise SettingError where `engines` names what it may not; see `read_engines`."""
@@ -67,9 +67,10 @@ class MoreEngines:
             for number, named in enumerate(read_engines(values, trusted), 2):
                 detector = self._open(number, named, bank)
                 opened.callback(detector.close)
-                others.append(OpenModel(ModelId(number, echo(named.name, _NAME)), detector, ''))
+                model = ModelId(number, one_line(named.name, _NAME))
+                others.append(OpenModel(model, detector, ''))
                 self._node.get_logger().info(
-                    f'engine {number} {echo(named.name)}: {detector.backend}'
+                    f'engine {number} {one_line(named.name)}: {detector.backend}'
                 )
             if not others:
                 return bank
@@ -102,7 +103,7 @@ class MoreEngines:
 
     def forget(self) -> None:
         """Tell of no team any more; whoever has it closes it."""
-        self._team, self._told = None, set()
+        self._team, self._logged = None, set()
 
     def new_worker(self, detector: Any, *arguments: Any) -> DetectionWorker:
         """Return the worker for a detector that `join` has returned."""
@@ -116,15 +117,15 @@ class MoreEngines:
         self._team.look()
         out = self._team.out()
         reasons = {_reason(each) for each in out}
-        for text in sorted(reasons - self._told):
+        for text in sorted(reasons - self._logged):
             self._node.get_logger().warning(f'engines: {text}')
-        self._told = reasons
+        self._logged = reasons
         return [make_status(
             f'{self._node.get_fully_qualified_name()}: engines',
             DiagnosticStatus.WARN if out else DiagnosticStatus.OK,
             '; '.join(out) or self._team.text(),
             {'state': self._team.text()} | {
-                echo(name, _NAME): text for name, text in self._team.engine_texts().items()
+                one_line(name, _NAME): text for name, text in self._team.engine_texts().items()
             },
         )]
 

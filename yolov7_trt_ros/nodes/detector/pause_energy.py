@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from yolov7_trt_ros.nodes.diagnostics import TELL_PERIOD_S
+from yolov7_trt_ros.nodes.diagnostics import STATUS_PERIOD_S
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
 from yolov7_trt_ros.nodes.power.sampler import Sampler
 from yolov7_trt_ros.power.telemetry.pause_savings import PauseSavings, WorkTally
@@ -36,13 +36,15 @@ class PauseEnergy:
         if self._sampler is None:
             if not may_pause:
                 return
-            self._sampler = Sampler(self._open_source, lambda: TELL_PERIOD_S, lambda sample: None)
+            self._sampler = Sampler(
+                self._open_source, lambda: STATUS_PERIOD_S, lambda sample: None
+            )
             self._sampler.start()
         sample = self._sampler.newest
         if sample is not None:
             self._savings.add(sample, _tally(streams))
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what is known; nothing where no topic was ever to be paused."""
         sampler = self._sampler
         if sampler is None:

@@ -18,7 +18,7 @@ from yolov7_trt_ros.engine.model_files import ModelFile
 from yolov7_trt_ros.engine.open import build_needed_plan, open_detector
 from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import BuildError, ModelError, PlanError, Yolov7TrtError
-from yolov7_trt_ros.nodes.echo import describe_error
+from yolov7_trt_ros.nodes.one_line import describe_error
 
 _THREAD_NAME = 'plan_build'
 _POLL_S = 0.1
@@ -222,7 +222,7 @@ class CandidateOpening(PlanBuild):
         return super()._build_and_open()
 
 
-def exit_over_builds(code: int) -> int:
+def exit_despite_builds(code: int) -> int:
     """
     Return `code`, or end the process with it where a build, or a new model, still runs.
 

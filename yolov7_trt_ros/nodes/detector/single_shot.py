@@ -13,8 +13,8 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from yolov7_trt_ros.core.detections import class_name, Detections
-from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
+from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 
 WAIT_S = 5.0
@@ -76,7 +76,7 @@ class SingleShot:
         response.success = not missing and not any(
             each.startswith('failed') for each in self._results.values()
         )
-        response.message = echo('; '.join(parts), _MOST_CHARACTERS)
+        response.message = one_line('; '.join(parts), _MOST_CHARACTERS)
         return response
 
     async def _detect(self, streams: Mapping[str, ImageStream]) -> None:

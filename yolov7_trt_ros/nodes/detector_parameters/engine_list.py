@@ -17,7 +17,7 @@ from yolov7_trt_ros.errors import ModelError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
-from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.one_line import one_line
 
 MOST_ENGINES = 8
 _SUFFIXES = ('.yaml', '.yml')
@@ -101,8 +101,8 @@ def _check_names(names: list[str]) -> None:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise SettingError(
-                f'engines names {echo(repr(name), _SHOWN_CHARACTERS)} twice, `model` counted: if '
-                'that is meant, give each of them a `name` of its own in a YAML file'
+                f'engines names {one_line(repr(name), _SHOWN_CHARACTERS)} twice, `model` counted: '
+                'if that is meant, give each of them a `name` of its own in a YAML file'
             )
 
 
@@ -138,7 +138,7 @@ def _check_keys(node: Any, file: Path, depth: int = 0) -> None:
         if twice:
             raise SettingError(
                 f'engines: {file}, line {node.start_mark.line + 1}: '
-                f'{echo(repr(twice[0]), _SHOWN_CHARACTERS)} is there twice'
+                f'{one_line(repr(twice[0]), _SHOWN_CHARACTERS)} is there twice'
             )
         for _, value in node.value if depth < 2 else ():
             _check_keys(value, file, depth + 1)
@@ -155,8 +155,8 @@ def _checked(file: Path, entry: Any) -> dict[str, Any]:
     for key, value in entry.items():
         if key not in known:
             raise SettingError(
-                f'engines: {file} has {echo(repr(key), _SHOWN_CHARACTERS)} for an engine, which '
-                f'may have {", ".join(known)}'
+                f'engines: {file} has {one_line(repr(key), _SHOWN_CHARACTERS)} for an engine, '
+                f'which may have {", ".join(known)}'
             )
         if not isinstance(value, (str, int, float, bool)):
             raise SettingError(f'engines: {file}: {key} must be one value, got a '
@@ -174,4 +174,4 @@ def _checked(file: Path, entry: Any) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    return echo(' '.join(str(error).split()), 2 * _SHOWN_CHARACTERS)
+    return one_line(' '.join(str(error).split()), 2 * _SHOWN_CHARACTERS)

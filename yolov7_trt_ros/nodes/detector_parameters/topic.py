@@ -18,7 +18,7 @@ from rclpy.parameter import Parameter
 from yolov7_trt_ros.core.topics import matching_topics
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.detector_parameters.parameters import PARAMETERS, TopicValues
-from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.topic_names import MOST_TOPICS, resolve_names, topic_name, TopicName
 
@@ -103,7 +103,7 @@ def changed_values(
         try:
             values.setdefault(topic.full, {})[spec.name] = spec.check(value)
         except SettingError as exc:
-            raise SettingError(f'{echo(name, 300)}: {exc}') from exc
+            raise SettingError(f'{one_line(name, 300)}: {exc}') from exc
     after = _held(node) | ours
     _check_names(node, [name for name, value in after.items() if value is not None])
     if len(values) > MOST_TOPICS:
@@ -125,8 +125,8 @@ def warn_of_idle_topics(node: Node, values: TopicValues, image_topics: str) -> N
     for topic in values:
         if not _is_among(topic, names):
             node.get_logger().warning(
-                f'{PREFIX}.{echo(topic, 100)}: is none of the image topics at present, which are '
-                f'{echo(", ".join(each.full for each in names), 300)}'
+                f'{PREFIX}.{one_line(topic, 100)}: is none of the image topics at present, which '
+                f'are {one_line(", ".join(each.full for each in names), 300)}'
             )
 
 
@@ -138,13 +138,13 @@ def _split(node: Node, name: str) -> tuple[TopicName, ParameterSpec]:
         near = difflib.get_close_matches(parameter[:100], PER_TOPIC, 1)
         hint = f'did you mean {near[0]}?' if near else f'there are {", ".join(PER_TOPIC)}'
         raise SettingError(
-            f'{echo(name, 300)}: parameters of a topic are called '
+            f'{one_line(name, 300)}: parameters of a topic are called '
             f'{PREFIX}.<image topic>.<name>; {hint}'
         )
     try:
         return topic_name(node, topic), spec
     except SettingError as exc:
-        raise SettingError(f'{echo(name, 300)}: {exc}') from exc
+        raise SettingError(f'{one_line(name, 300)}: {exc}') from exc
 
 
 def _held(node: Node) -> dict[str, Any]:
@@ -161,8 +161,8 @@ def _check_names(node: Node, names: Iterable[str]) -> None:
         former = known.setdefault((topic.full, spec.name), name)
         if former != name:
             raise SettingError(
-                f'{echo(name, 300)}: this parameter is called {echo(former, 300)} already; set '
-                'that one, or delete it before'
+                f'{one_line(name, 300)}: this parameter is called {one_line(former, 300)} '
+                'already; set that one, or delete it before'
             )
 
 
@@ -173,8 +173,8 @@ def _check_topic(name: str, topic: str, names: Sequence[TopicName]) -> None:
     full = [each.full for each in names]
     near = difflib.get_close_matches(topic, full, 1)
     raise SettingError(
-        f'{echo(name, 300)}: {echo(topic, 100)} is none of the image topics; '
-        + (f'did you mean {near[0]}?' if near else f'they are {echo(", ".join(full), 300)}')
+        f'{one_line(name, 300)}: {one_line(topic, 100)} is none of the image topics; '
+        + (f'did you mean {near[0]}?' if near else f'they are {one_line(", ".join(full), 300)}')
     )
 
 

@@ -83,7 +83,7 @@ class FrameGate(Generic[T]):
         with self._lock:
             self._on_result, self._is_asked = None, False
 
-    def tell(self, result: str) -> None:
+    def report(self, result: str) -> None:
         """Tell whoever asked what came of a frame."""
         if self._on_result is None:
             return

@@ -21,10 +21,10 @@ from yolov7_trt_ros.core.messages.serialized_image import PackedImage, RawImage
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.images.annotations import ANNOTATIONS, load_messages
-from yolov7_trt_ros.nodes.images.deaf_subscription import RenewalPauses
 from yolov7_trt_ros.nodes.images.frame_gate import FrameGate
 from yolov7_trt_ros.nodes.images.frame_statistics import Counts, RateLimit, TopicStatistics
-from yolov7_trt_ros.nodes.images.heard_publisher import HeardPublisher
+from yolov7_trt_ros.nodes.images.on_demand_publisher import OnDemandPublisher
+from yolov7_trt_ros.nodes.images.subscription_renewal import RenewalPauses
 from yolov7_trt_ros.nodes.images.topic_plan import StreamNames
 from yolov7_trt_ros.nodes.process.process_setup import transport_advice
 
@@ -117,7 +117,7 @@ class ImageStream:
     """
     One image topic and its outputs.
 
-    The subscription follows what the publishers offer (`follow_publishers`, called about once a
+    The subscription follows what the publishers offer (`sync_with_publishers`, called about once a
     second by the executor) and is remade when message type or reliability must change.
 
     Parameters
@@ -143,8 +143,8 @@ class ImageStream:
         self.topic = names.image.full
         self.statistics = TopicStatistics()
         self._detections: Any = None  # the publishers, while the stream is open
-        self._overlay: HeardPublisher | None = None
-        self._annotations: HeardPublisher | None = None
+        self._overlay: OnDemandPublisher | None = None
+        self._annotations: OnDemandPublisher | None = None
         self._lock = threading.Lock()  # nobody publishes on what is being destroyed
         self.problem = ''
         self.limits = StreamLimits()
@@ -165,11 +165,11 @@ class ImageStream:
         self._detections = self._node.create_publisher(
             Detection2DArray, self.names.detections.asked, qos.DETECTIONS
         )
-        self._overlay = HeardPublisher(
+        self._overlay = OnDemandPublisher(
             self._node, Image, self.names.overlay.asked, qos.OVERLAY
         )
         if self._annotates:
-            self._annotations = HeardPublisher(
+            self._annotations = OnDemandPublisher(
                 self._node, load_messages().ImageAnnotations,
                 f'{self.names.detections.full}/{ANNOTATIONS}', qos.OVERLAY,
             )
@@ -177,7 +177,7 @@ class ImageStream:
     def subscribe(self, receiver: ImageReceiver) -> None:
         """Subscribe; frames come in through `receiver`."""
         self._receiver = receiver
-        self.follow_publishers()
+        self.sync_with_publishers()
 
     def close(self) -> None:
         """Unsubscribe; publishers stay."""
@@ -224,7 +224,7 @@ class ImageStream:
         if self._annotations is not None:
             self._annotations.publish(make)
 
-    def follow_publishers(self) -> None:
+    def sync_with_publishers(self) -> None:
         """Match type and reliability to the publishers, and say what keeps images away."""
         publishers = self._find_publishers()
         choice = qos.choose_stream(
@@ -330,8 +330,8 @@ class ImageStream:
                     f'a message of {message.size_bytes} bytes, the limit max_message_bytes is '
                     f'{self.limits.max_message_bytes}'
                 )
-                self.tell(reason)
-                self.gate.tell(f'failed: {reason}')
+                self.report_error(reason)
+                self.gate.report(f'failed: {reason}')
                 return None
             clock_ns, stamp_ns = self._clock_ns(), message.stamp_ns
             self.watch.note_stamp(stamp_ns, clock_ns - waited_ns, arrived_ns)
@@ -363,7 +363,7 @@ class ImageStream:
             if self._detections is not None and self._detections.get_subscription_count():
                 return True
         drawn = (self._overlay if overlay else None, self._annotations)
-        return any(each is not None and each.is_heard for each in drawn)
+        return any(each is not None and each.has_subscribers for each in drawn)
 
     def note_picture(self, image: ImageView, received_ns: int) -> None:
         """Look whether there is something to be seen in an image; from the worker's thread."""
@@ -381,7 +381,7 @@ class ImageStream:
             return time.monotonic_ns()
         return self._receiver.known_until_ns()
 
-    def tell(self, reason: str) -> None:
+    def report_error(self, reason: str) -> None:
         """Tell why a message is not even a frame."""
         self._on_error(f'{self.topic}: {reason}')
 

@@ -62,7 +62,7 @@ class PulledImages:
             callback_group=self._left_alone, event_callbacks=NO_EVENTS,
         )
         topic = PulledTopic(
-            self._direct.door, self._direct.kinds[choice.transport], stream, subscription
+            self._direct.rcl, self._direct.kinds[choice.transport], stream, subscription
         )
         with self._lock:
             self._topics[stream.topic] = topic

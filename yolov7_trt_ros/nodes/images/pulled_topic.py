@@ -16,17 +16,17 @@ from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import (
     ImageMessageKind,
     MessagePool,
 )
-from yolov7_trt_ros.nodes.below_rclpy.rcl_door import (
+from yolov7_trt_ros.nodes.below_rclpy.rcl_library import (
     MessageInfo,
     OK,
-    RclDoor,
+    RclLibrary,
     TAKE_FAILED,
     TakeInfo,
 )
-from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.images.frame_slots import Arrivals
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream, known_loss, ReceivedFrame
 from yolov7_trt_ros.nodes.images.sequence_gaps import ReportedLosses, SequenceGaps
+from yolov7_trt_ros.nodes.one_line import describe_error
 
 try:
     from rclpy.event_handler import QoSSubscriptionEventType, UnsupportedEventTypeError
@@ -47,7 +47,7 @@ class PulledTopic:
 
     Parameters
     ----------
-    door, kind
+    rcl, kind
         How to take, and what.
     stream
         Whose frames they are: its limits, its counters.
@@ -64,9 +64,9 @@ class PulledTopic:
     """
 
     def __init__(
-        self, door: RclDoor, kind: ImageMessageKind, stream: ImageStream, subscription: Any,
+        self, rcl: RclLibrary, kind: ImageMessageKind, stream: ImageStream, subscription: Any,
     ) -> None:
-        self._door, self._stream, self.subscription = door, stream, subscription
+        self._rcl, self._stream, self.subscription = rcl, stream, subscription
         self.topic = stream.topic
         self.served = 0
         self.arrivals: Arrivals | None = None
@@ -108,7 +108,7 @@ class PulledTopic:
 
     def _rest(self, error: Exception) -> None:
         self._rest_until_ns = time.monotonic_ns() + _LOOK_NS
-        self._stream.tell(describe_error(error))
+        self._stream.report_error(describe_error(error))
 
     def close(self) -> None:
         """Take no more; what waits is counted as dropped."""
@@ -151,7 +151,7 @@ class PulledTopic:
         except ReceiveError as exc:
             self._gaps.note_unreadable()
             self._stream.statistics.count_all(received=1, failed=1)
-            self._stream.tell(f'truncated or damaged image message: {exc}')
+            self._stream.report_error(f'truncated or damaged image message: {exc}')
             return None
         return None if taken is None else self._hand_on(*taken)
 
@@ -171,11 +171,11 @@ class PulledTopic:
         """
         message, handle = self._pool.free_message(), self.subscription.handle
         with handle:
-            code = self._door.take(handle.pointer, message.address, self._info)
+            code = self._rcl.take(handle.pointer, message.address, self._info)
         if code == OK:
             return message, self._info.read()
         message.find_block()
-        reason = self._door.error()
+        reason = self._rcl.error()
         if code == TAKE_FAILED and not reason:
             return None
         raise ReceiveError(reason or f'rcl_take gives {code}')

@@ -15,7 +15,6 @@ from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import CHECK_NAME
-from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.images.frame_statistics import Counts, RemovedTopics
 from yolov7_trt_ros.nodes.images.image_stream import ImageReceiver, ImageStream, StreamLimits
 from yolov7_trt_ros.nodes.images.topic_plan import (
@@ -26,6 +25,7 @@ from yolov7_trt_ros.nodes.images.topic_plan import (
     wanted_topics,
     WantedTopics,
 )
+from yolov7_trt_ros.nodes.one_line import describe_error
 
 _GONE_NS = 10 * NS_PER_S
 """How long a topic that a pattern found may be without publisher before it is given up."""
@@ -47,7 +47,7 @@ class StreamSet(Mapping[str, ImageStream]):
         The lifecycle node.
     image_topics, detections_topics
         The parameters: lists with commas. Names with `*` (within one part of a name) or `**`
-        (over several) are patterns, looked for in the graph by `follow`.
+        (over several) are patterns, looked for in the graph by `sync_with_graph`.
     image_transport, image_qos, publish_annotations
         The parameters of that name.
     on_error
@@ -180,7 +180,7 @@ class StreamSet(Mapping[str, ImageStream]):
             if problem:
                 raise SettingError(f'{topic}: {problem}')
 
-    def follow(self) -> None:
+    def sync_with_graph(self) -> None:
         """
         Match the publishers there are, and look for topics of patterns; about once a second.
 
@@ -194,7 +194,7 @@ class StreamSet(Mapping[str, ImageStream]):
             self._apply(self._plan(self._wanted))
         for stream in self._streams.values():
             try:
-                stream.follow_publishers()
+                stream.sync_with_publishers()
             except Exception as exc:  # whatever the middleware refuses now: tried again
                 stream.problem = f'cannot subscribe: {describe_error(exc)}'
 

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from yolov7_trt_ros.core.topics import detections_topics
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes import qos
-from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.topic_names import (
     is_remapped,
     MOST_TOPICS,
@@ -83,7 +83,7 @@ def wanted_topics(node: Node, image_topics: str, outputs: str) -> WantedTopics:
     if names and any(image.is_pattern for image in images):
         raise SettingError(
             'detections_topics must be empty where image_topics has a pattern, got '
-            f'{echo(outputs, 100)}'
+            f'{one_line(outputs, 100)}'
         )
     if names and len(names) != len(images):
         raise SettingError(
@@ -126,7 +126,7 @@ def plan_streams(
     for topic in found:
         if topic in {image.full for image in named}:
             continue
-        reason = _why_not(node, topic, taken, len(images))
+        reason = _refusal_reason(node, topic, taken, len(images))
         if reason:
             passed_over[topic] = reason
         else:
@@ -162,7 +162,7 @@ def check_types(node: Node, plan: Plan, known: Iterable[StreamNames]) -> None:
             others = carried.get(name.full, [kind])
             if kind not in others:
                 raise SettingError(
-                    f'{name.full} carries {echo(", ".join(others), 100)} already, so {kind} '
+                    f'{name.full} carries {one_line(", ".join(others), 100)} already, so {kind} '
                     'cannot be published there; choose another name in detections_topics'
                 )
 
@@ -179,7 +179,7 @@ def _roles_of_outputs(names: StreamNames) -> tuple[tuple[str, str], tuple[str, s
     )
 
 
-def _why_not(node: Node, topic: str, taken: dict[str, str], count: int) -> str:
+def _refusal_reason(node: Node, topic: str, taken: dict[str, str], count: int) -> str:
     """Return why a topic that a pattern found cannot be taken, '' where it can."""
     if topic in taken:
         return f'{topic} is {taken[topic]}'

@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from yolov7_trt_ros.core.cameras.state import CameraState, Verdict
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.core.zones import Zones
-from yolov7_trt_ros.nodes.diagnostics import make_status, TELL_PERIOD_S
+from yolov7_trt_ros.nodes.diagnostics import make_status, STATUS_PERIOD_S
 from yolov7_trt_ros.nodes.images.frame_statistics import Counts
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
 
@@ -65,7 +65,7 @@ def passed_over_statuses(
     ]
 
 
-def removed_facts(counts: Counts) -> dict[str, str]:
+def removed_counters(counts: Counts) -> dict[str, str]:
     """Return the counters of topics that were removed; nothing where none had received."""
     if not counts.received:
         return {}
@@ -82,7 +82,7 @@ def _judge_camera(stream: ImageStream, counts: Counts, now_ns: int) -> Verdict:
     text = stream.problem
     if not text and counts.received == 0:
         text = 'no image received yet'
-    if not text and silent_ns > limits.silent_ns - TELL_PERIOD_S * NS_PER_S / 2:
+    if not text and silent_ns > limits.silent_ns - STATUS_PERIOD_S * NS_PER_S / 2:
         text = 'images have stopped'
     if not text:
         return verdict

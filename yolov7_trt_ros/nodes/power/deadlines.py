@@ -8,7 +8,7 @@ from rclpy.node import Node
 
 from yolov7_trt_ros.core.topics import detections_topic, split_names
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.echo import echo
+from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.topic_names import topic_name, TopicName
 
 LEAST_MS, MOST_MS = 0.1, 60000.0
@@ -37,10 +37,10 @@ def read_deadlines(text: str) -> dict[str, float]:
         if not topic.strip() or not LEAST_MS <= deadline_ms <= MOST_MS:
             raise SettingError(
                 f'{_PARAMETER} must have entries like /front/detections:50, a topic and '
-                f'{LEAST_MS:g} to {MOST_MS:g} ms, got {echo(repr(entry), 100)}'
+                f'{LEAST_MS:g} to {MOST_MS:g} ms, got {one_line(repr(entry), 100)}'
             )
         if topic.strip() in found:
-            raise SettingError(f'{_PARAMETER} has {echo(topic.strip(), 100)} twice')
+            raise SettingError(f'{_PARAMETER} has {one_line(topic.strip(), 100)} twice')
         found[topic.strip()] = deadline_ms
     return found
 
@@ -62,10 +62,10 @@ def find_deadlines(node: Node, text: str, topics: Sequence[TopicName]) -> dict[s
         full = next((name for name in names if name in full_names), None)
         if full is None:
             raise SettingError(
-                f'{_PARAMETER}: {echo(asked, 100)} is none of detections_topics '
-                f'({echo(", ".join(full_names) or "none", 200)}), nor the image topic of one'
+                f'{_PARAMETER}: {one_line(asked, 100)} is none of detections_topics '
+                f'({one_line(", ".join(full_names) or "none", 200)}), nor the image topic of one'
             )
         if full in found:
-            raise SettingError(f'{_PARAMETER} has {echo(full, 100)} twice')
+            raise SettingError(f'{_PARAMETER} has {one_line(full, 100)} twice')
         found[full] = deadline_ms
     return found

@@ -35,8 +35,8 @@ from yolov7_trt_ros.core.messages.serialized_image import read_stamp_ns
 from yolov7_trt_ros.core.units import MS_PER_S
 from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
 from yolov7_trt_ros.nodes.callback_net import failures_of
-from yolov7_trt_ros.nodes.echo import echo
 from yolov7_trt_ros.nodes.job_thread import Job, JobThread
+from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     read_parameters,
@@ -289,7 +289,7 @@ class PowerNode(SteadyParameters):
             settings = dataclasses.replace(self._settings, **checked)
             settings.limits()  # raises if one is not positive
         except SettingError as exc:
-            return SetParametersResult(successful=False, reason=echo(exc))
+            return SetParametersResult(successful=False, reason=one_line(exc))
         if name := find_board_change(changes):
             timeout_s = settings.tool_timeout_s * ANSWER_FACTOR
             reason = self._changes.change(name, settings, timeout_s, self.context.ok)
@@ -426,7 +426,7 @@ class PowerNode(SteadyParameters):
             'frames': str(self._frames.count),
             'frames without a latency': str(self._frames.unknown_count),
             'joules per frame': 'unknown' if joules is None else f'{joules:.3f}',
-            **failures_of(self).facts(),
+            **failures_of(self).status(),
         }
 
     def _find_error(self) -> str:

@@ -57,7 +57,7 @@ def tune_malloc(mallopt: Callable[[int, int], int] | None = None) -> dict[str, i
 
 
 @contextlib.contextmanager
-def giving_back(mallopt: Callable[[int, int], int] | None = None) -> Iterator[None]:
+def returning_freed_memory(mallopt: Callable[[int, int], int] | None = None) -> Iterator[None]:
     """
     Have the C library (glibc) give the kernel what is freed within the block.
 

@@ -10,7 +10,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 
 from yolov7_trt_ros.errors import Yolov7TrtError
-from yolov7_trt_ros.nodes.echo import describe_error, echo
+from yolov7_trt_ros.nodes.one_line import describe_error, one_line
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec, unknown_parameter
 
 _HELP = ('-h', '--help')
@@ -65,34 +65,34 @@ def _facts(spec: ParameterSpec) -> list[str]:
 def explain_start(error: BaseException) -> str:
     """Return in one line why a node cannot start."""
     if isinstance(error, (Yolov7TrtError, ParameterException)):
-        return echo(error)
-    said = describe_error(error, 2000)
-    if any(each in said for each in _LOGS):
-        return echo(
-            f'{said}; set ROS_LOG_DIR to a folder that this user may write in, or have no log '
+        return one_line(error)
+    text = describe_error(error, 2000)
+    if any(each in text for each in _LOGS):
+        return one_line(
+            f'{text}; set ROS_LOG_DIR to a folder that this user may write in, or have no log '
             'files: --ros-args --disable-external-lib-logs'
         )
-    if given := _OVERRIDE.search(said):
+    if given := _OVERRIDE.search(text):
         option, name, value, reason = given.groups()
-        return echo(
+        return one_line(
             f'{option} {name}:={value}: the value is no YAML ({reason.strip()}); a text in quotes '
             f"""is: {option} "{name}:='{value}'" """.rstrip()
         )
-    file = _PARAMETER_FILE.search(said)
-    return echo(said if file is None else _explain_file(*file.groups()))
+    file = _PARAMETER_FILE.search(text)
+    return one_line(text if file is None else _explain_file(*file.groups()))
 
 
-def _explain_file(file: str, said: str) -> str:
-    line = _LINE.search(said)
+def _explain_file(file: str, text: str) -> str:
+    line = _LINE.search(text)
     place = f'{file}, line {line[1]}' if line else file
-    reason = _LINE.sub('', said).rstrip(' ,')
-    if _ONE_TYPE in said:
-        kind = _VALUE_TYPE.search(said)
+    reason = _LINE.sub('', text).rstrip(' ,')
+    if _ONE_TYPE in text:
+        kind = _VALUE_TYPE.search(text)
         reason = (
             f'the values of a list must have one type, found {kind[1] if kind else "another"} '
             'after others; quote them all (yes, no, on and off are booleans, 2 is an integer)'
         )
-    elif said.startswith('No value'):
+    elif text.startswith('No value'):
         reason = "a parameter without a value; write '' for an empty text"
     return f'parameter file {place}: {reason}'
 

@@ -28,7 +28,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
-from yolov7_trt_ros.nodes.diagnostics import tell_failures
+from yolov7_trt_ros.nodes.diagnostics import publish_failures
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     ParameterSpec,
@@ -90,7 +90,7 @@ class ImagePlayerNode(SteadyParameters):
         declare_parameters(self, PARAMETERS)
         values = read_parameters(self, PARAMETERS)
         source = expand_home(values['source'])
-        tell_failures(self)
+        publish_failures(self)
         if values['stamps'] == _ORIGINAL:
             self._play_bag(source, values)
             return

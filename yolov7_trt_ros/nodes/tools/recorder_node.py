@@ -40,7 +40,7 @@ from yolov7_trt_ros.core.messages.serialized_image import read_image, read_stamp
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import BagError, ImageError
 from yolov7_trt_ros.home_folder import expand_home
-from yolov7_trt_ros.nodes.diagnostics import tell_failures
+from yolov7_trt_ros.nodes.diagnostics import publish_failures
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     ParameterSpec,
@@ -150,7 +150,7 @@ class RecorderNode(SteadyParameters):
             )
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self.create_timer(_REPORT_PERIOD_S, self.report, clock=steady_clock())
-        tell_failures(self)
+        publish_failures(self)
 
     def destroy_node(self) -> None:
         """Finish bag and videos, report a last time, and destroy the node."""

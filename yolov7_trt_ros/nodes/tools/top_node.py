@@ -27,8 +27,8 @@ from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S, stamp_to_ns
-from yolov7_trt_ros.nodes.diagnostics import tell_failures
-from yolov7_trt_ros.nodes.echo import describe_error
+from yolov7_trt_ros.nodes.diagnostics import publish_failures
+from yolov7_trt_ros.nodes.one_line import describe_error
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     ParameterSpec,
@@ -46,7 +46,7 @@ NAME = 'top'
 ONCE_TIMEOUT_S = 10.0
 ONCE_LISTEN_S = 2.5
 """Long enough for two rounds of diagnostics, of which the second has rates."""
-NOTHING_HEARD = 1
+NO_MESSAGE = 1
 
 _DISCOVERY_PERIOD_S = 0.5
 _DEFAULT_PERIOD_S = 0.5
@@ -106,14 +106,14 @@ class TopNode(SteadyParameters):
         self._timeout_s = timeout_s
         self._model = TopModel()
         self._start_s = time.monotonic()
-        self._heard_s: float | None = None
+        self._first_message_s: float | None = None
         self._known: set[str] = set()
         self._output = output
         self._screen = make_screen(output, once=self._once)
         self._close = contextlib.ExitStack()
         self._close.callback(self._screen.close)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _QOS)
-        tell_failures(self)
+        publish_failures(self)
         self._discover()
         self.create_timer(_DISCOVERY_PERIOD_S, self._discover, clock=steady_clock())
         self.create_timer(
@@ -152,7 +152,7 @@ class TopNode(SteadyParameters):
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if status.hardware_id == _HARDWARE_ID:
-                self._hear()
+                self._note_message()
                 values = {pair.key: pair.value for pair in status.values}
                 level = status.level[0] if isinstance(status.level, bytes) else int(status.level)
                 self._model.add_status(
@@ -160,7 +160,7 @@ class TopNode(SteadyParameters):
                 )
 
     def _on_detections(self, topic: str, message: Detection2DArray) -> None:
-        self._hear()
+        self._note_message()
         names = [
             max(each.results, key=lambda result: result.hypothesis.score).hypothesis.class_id
             for each in message.detections if each.results
@@ -170,7 +170,7 @@ class TopNode(SteadyParameters):
 
     def _on_number(self, topic: str, message: Float32) -> None:
         if math.isfinite(message.data):
-            self._hear()
+            self._note_message()
             node, _, name = topic.rpartition('/')
             self._model.add_number(time.monotonic_ns(), node, name, message.data)
 
@@ -181,9 +181,9 @@ class TopNode(SteadyParameters):
             return None
         return float(latency_ns / NS_PER_MS)
 
-    def _hear(self) -> None:
-        if self._heard_s is None:
-            self._heard_s = time.monotonic()
+    def _note_message(self) -> None:
+        if self._first_message_s is None:
+            self._first_message_s = time.monotonic()
 
     # ---- showing
 
@@ -192,12 +192,12 @@ class TopNode(SteadyParameters):
             self._show()
             return
         now_s = time.monotonic()
-        if self._heard_s is not None and now_s - self._heard_s >= ONCE_LISTEN_S:
+        if self._first_message_s is not None and now_s - self._first_message_s >= ONCE_LISTEN_S:
             self._show()
             end_process(self, 0)
-        elif self._heard_s is None and now_s - self._start_s >= self._timeout_s:
+        elif self._first_message_s is None and now_s - self._start_s >= self._timeout_s:
             self._show()
-            end_process(self, NOTHING_HEARD)
+            end_process(self, NO_MESSAGE)
 
     def _show(self) -> None:
         domain = os.environ.get('ROS_DOMAIN_ID') or '0'

@@ -35,9 +35,9 @@ from yolov7_trt_ros.nodes.detector.single_shot import result_text
 from yolov7_trt_ros.nodes.detector.worker.answer_watch import AnswerWatch
 from yolov7_trt_ros.nodes.detector.worker.overlap import Overlap
 from yolov7_trt_ros.nodes.detector_parameters.parameters import NodeSettings
-from yolov7_trt_ros.nodes.echo import describe_error
 from yolov7_trt_ros.nodes.images.annotations import annotations_to_msg, load_messages
 from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
+from yolov7_trt_ros.nodes.one_line import describe_error
 
 MOST_FRAME_ID_CHARACTERS = 1024
 _RECOVERY = 'deactivate, cleanup, configure and activate'
@@ -150,7 +150,7 @@ class DetectionWorker:
         """Whether the thread has ended because CUDA is lost to this process."""
         return self._lost is not None
 
-    def facts(self) -> dict[str, str]:
+    def status(self) -> dict[str, str]:
         """Return what diagnostics tell of the worker."""
         return {'frames in flight': self._overlap.text()} if self._pipeline is not None else {}
 
@@ -276,9 +276,9 @@ class DetectionWorker:
         ]
         for each, chosen in published:
             self._publish_drawn(each, chosen, flight.settings)
-        self._tell_answered([each for each, _ in published])
+        self._report_answered([each for each, _ in published])
 
-    def _tell_answered(self, published: Sequence[ViewedFrame]) -> None:
+    def _report_answered(self, published: Sequence[ViewedFrame]) -> None:
         stamps = [(each.frame.stream.topic, each.header.stamp_ns) for each in published]
         try:
             self._on_answered(stamps, self._slots.has_waiting)
@@ -331,10 +331,10 @@ class DetectionWorker:
         if isinstance(error, RCLError) and not self._is_up():
             raise error
         frame.stream.statistics.count('failed')
-        frame.stream.gate.tell(f'failed: {describe_error(error)}')
-        self._tell(frame, error, '')
+        frame.stream.gate.report(f'failed: {describe_error(error)}')
+        self._report_error(frame, error, '')
 
-    def _tell(self, frame: ReceivedFrame, error: Exception, what: str) -> None:
+    def _report_error(self, frame: ReceivedFrame, error: Exception, what: str) -> None:
         topic = frame.stream.topic
         if isinstance(error, (InputError, InferenceError)):
             self._on_error(f'{topic}: {what}{error}')
@@ -376,7 +376,7 @@ class DetectionWorker:
             ('stamp_to_publish', stream.age_ns(viewed.header.stamp_ns)),
         ), batch=stages.images)
         if stream.gate.is_awaited:
-            stream.gate.tell(result_text(
+            stream.gate.report(result_text(
                 detections, self._detector.spec.class_names,
                 (published_ns - stages.started_ns) / NS_PER_MS,
             ))
@@ -430,7 +430,7 @@ class DetectionWorker:
         except Exception as exc:  # MemoryError, of OpenCV or of ROS
             if isinstance(exc, RCLError) and not self._is_up():
                 raise
-            self._tell(frame, exc, f'no {what}: ')
+            self._report_error(frame, exc, f'no {what}: ')
 
 
 def _alike(

@@ -58,8 +58,8 @@ class TeamWorker(DetectionWorker):
     def _take_beside(self) -> list[ReceivedFrame]:
         return super()._take_beside() if self._team.alone else []
 
-    def _tell_answered(self, published: Sequence[ViewedFrame]) -> None:
-        super()._tell_answered(published)
+    def _report_answered(self, published: Sequence[ViewedFrame]) -> None:
+        super()._report_answered(published)
         if published:
             self._team.answered([each.frame.received_ns for each in published])
             settings = self._settings().of(published[0].frame.stream.topic)

@@ -1,4 +1,4 @@
-"""HeardPublisher: a publisher of what is made only while somebody subscribes to it."""
+"""OnDemandPublisher: makes and publishes messages only while somebody subscribes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 
-class HeardPublisher:
+class OnDemandPublisher:
     """
     Publishes from any thread, until it is destroyed in that of the executor.
 
@@ -27,19 +27,19 @@ class HeardPublisher:
         self._publisher: Any = node.create_publisher(kind, name, profile)
 
     @property
-    def is_heard(self) -> bool:
+    def has_subscribers(self) -> bool:
         """Whether somebody subscribes."""
         with self._lock:
             return self._publisher is not None and self._publisher.get_subscription_count() > 0
 
     def publish(self, make: Callable[[], Any]) -> None:
         """
-        Publish what `make` gives, if anybody listens.
+        Publish what `make` returns, if anybody subscribes.
 
         It is made without the lock: whoever destroys the publisher does not wait for a drawing.
 
         """
-        if not self.is_heard:
+        if not self.has_subscribers:
             return
         message = make()
         with self._lock:

@@ -1,4 +1,4 @@
-"""When to make a subscription anew that hears nothing of a publisher that is there."""
+"""When to recreate a subscription that receives nothing although there is a publisher."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ LONGEST_PAUSE_NS = 80 * NS_PER_S
 
 class RenewalPauses:
     """
-    Tells when, with pauses that double, for a camera may also be silent for long.
+    Decides with pauses that double, because a camera may also be silent for long.
 
-    Fast DDS 2.6 (Humble) leaves a best-effort subscription deaf for ever after some dozens of
-    short-lived publishers of large images; one that is made anew hears at once.
+    In Fast DDS 2.6 (Humble), after some dozens of short-lived publishers of large images a
+    best-effort subscription never receives again; a new subscription receives at once.
 
     """
 
@@ -22,11 +22,11 @@ class RenewalPauses:
         self._due_ns = FIRST_PAUSE_NS
 
     def reset(self) -> None:
-        """Begin with the first pause again: something was heard."""
+        """Begin with the first pause again: something was received."""
         self._pause_ns = self._due_ns = FIRST_PAUSE_NS
 
     def is_due(self, silent_ns: int) -> bool:
-        """Whether to make it anew after a silence so long; once for each pause."""
+        """Whether to recreate it after this time of silence; once for each pause."""
         if silent_ns < self._due_ns:
             return False
         self._pause_ns = min(2 * self._pause_ns, LONGEST_PAUSE_NS)

@@ -1,4 +1,4 @@
-"""The door to librcl through ctypes: take a message into memory of C, or say why not."""
+"""librcl through ctypes: take a message into memory of C, or return why that failed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _ErrorText(ctypes.Structure):
     _fields_ = (('text', ctypes.c_char * _ERROR_CHARACTERS),)
 
 
-class RclDoor:
+class RclLibrary:
     """
     `rcl_take` of the librcl that rclpy has loaded; Python's lock is released meanwhile.
 
