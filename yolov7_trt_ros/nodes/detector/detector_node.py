@@ -119,6 +119,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._more = MoreEngines(self, engine)
         self._loading = ModelLoading(self, engine, self._updates.expect, self._on_load_failure)
         self._namesakes = Namesakes(self)
+        self._at_end = contextlib.ExitStack()  # what else is closed with the node
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
         self._changes = ParameterChanges(self, self._updates, self._more, self._trusted)
@@ -126,6 +127,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             read_parameters(self, [PROMETHEUS_FILE])[PROMETHEUS_FILE.name],
             self.get_logger().warning, self.get_fully_qualified_name(),
         )
+        self._at_end.callback(self._prometheus.close)
         for spec in parameters.TOPIC_PARAMETERS:
             resolve_names(self, spec.name, str(spec.check(self.get_parameter(spec.name).value)))
         declare_given(self)
@@ -201,7 +203,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def destroy_node(self) -> None:
         """Free everything and destroy the node."""
         self._release()
-        self._prometheus.close()
+        self._at_end.close()
         super().destroy_node()
 
     def _run_transition(
