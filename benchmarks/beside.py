@@ -1,4 +1,4 @@
-"""A command that runs while something else is measured."""
+"""Run a command while something else is measured."""
 
 from __future__ import annotations
 

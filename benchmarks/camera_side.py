@@ -1,5 +1,5 @@
 """
-What a camera's settings do to the time until the middleware has an image on the other side.
+How a camera's settings affect the time until the middleware has delivered an image.
 
     python benchmarks/camera_side.py
 

@@ -1,5 +1,5 @@
 """
-How one detector node gets on with 1, 2, 4 and 8 cameras: throughput, latency, what is lost.
+One detector node with 1, 2, 4 and 8 cameras: throughput, latency and lost images.
 
     python benchmarks/cameras.py --rate 30 --seconds 8 -- --backend tensorrt --model tiny.plan
 

@@ -1,5 +1,5 @@
 """
-What it gains on the CPU to run a grid model without its decoding.
+Time saved on the CPU by running a grid model without its decoding.
 
     python benchmarks/decoding_cut.py --model yolov7-nano yolov7-tiny.onnx --pictures val2017
 

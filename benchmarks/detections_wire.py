@@ -1,5 +1,5 @@
 """
-How long detections need to the wire: as bytes written directly, and as message objects.
+Time to publish detections: as bytes written directly, and as message objects.
 
     python benchmarks/detections_wire.py --rounds 300
 

@@ -1,5 +1,5 @@
 """
-Several engines at once against the first alone, and against one engine with all threads.
+Several engines at once compared with the first alone, and with one engine on all threads.
 
     python benchmarks/engines.py --seconds 20 --rounds 3
 

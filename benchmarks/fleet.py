@@ -1,5 +1,5 @@
 """
-Many bags on Dask: the same bytes as in turn, what faults cost, and when it stops paying.
+Many bags on Dask: same bytes as in sequence, cost of faults, and when it stops paying.
 
     python benchmarks/fleet.py --bags 200
 

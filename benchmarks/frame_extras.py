@@ -1,5 +1,5 @@
 """
-What each thing that may be switched on costs a frame outside the network, on and off.
+Cost of each optional step of a frame outside the network, on and off.
 
     python benchmarks/frame_extras.py
 

@@ -1,5 +1,5 @@
 """
-What a frame costs on the CPU outside the network, beside the usual Python way, in one run.
+CPU cost of a frame outside the network, beside the usual Python code, in one run.
 
     python benchmarks/frame_path.py
 

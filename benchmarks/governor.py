@@ -1,5 +1,5 @@
 """
-Late frames and joules of the governor in the simulator, beside everything else one could set.
+Late frames and joules of the governor in the simulator, beside all alternatives.
 
     python benchmarks/governor.py
 

@@ -1,5 +1,5 @@
 """
-Whether the GPU path is right: kernels against the CPU path, and the same answers every time.
+Check the GPU path: kernels against the CPU path, and the same answers every time.
 
     python benchmarks/gpu_correct.py --plan yolov7-tiny_fp16.plan --pictures val2017
 

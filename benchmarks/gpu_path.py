@@ -1,5 +1,5 @@
 """
-What a frame costs on a GPU, from image bytes to detections, beside its parts and the usual way.
+Cost of a frame on a GPU, from image bytes to detections, beside its parts and the usual code.
 
     python benchmarks/gpu_path.py --plan yolov7-tiny_fp16.plan --pictures val2017
 

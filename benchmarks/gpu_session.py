@@ -1,5 +1,5 @@
 """
-All measurements of the GPU path by one command, on a machine with an NVIDIA GPU.
+All measurements of the GPU path in one command, on a machine with an NVIDIA GPU.
 
     python benchmarks/gpu_session.py --plan tiny.plan --onnx tiny.onnx --checkpoint tiny.pt \
         --pictures val2017 --tiles 2 -o out

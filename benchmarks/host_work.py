@@ -1,5 +1,5 @@
 """
-What Python does for each frame on the GPU path, without GPU, copy and network: microseconds.
+Python time per frame on the GPU path, without GPU, copy and network: microseconds.
 
     python benchmarks/host_work.py --frames 2000
 

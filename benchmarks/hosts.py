@@ -1,4 +1,4 @@
-"""Two hosts on one machine: network namespaces with a cable (a veth pair) between them."""
+"""Two hosts on one machine: network namespaces joined by a virtual cable (a veth pair)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Where the time of plans goes, in groups that compare: layers that `fusion --time` saved.
+Time of plans by groups of layers, from files of `fusion --time`.
 
     python benchmarks/layer_groups.py int8.json fp16.json --decoding 'decode|model[.]24/'
 

@@ -1,5 +1,5 @@
 """
-Where a measurement was made: the part every result file has in common.
+Where a measurement was made: the common part of all result files.
 
 The load is that of before: it is read when this is imported.
 

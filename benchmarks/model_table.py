@@ -1,5 +1,5 @@
 """
-The table of a model on this GPU: plans built side by side, then measured one after the other.
+The table of a model on this GPU: plans built side by side, then measured in sequence.
 
     python benchmarks/model_table.py --row 'TensorRT FP16=tiny.onnx:fp16' \
         --row 'TensorRT INT8=tiny_int8.onnx:mixed' --row 'PyTorch=tiny.pt' --level 1 \

@@ -1,5 +1,5 @@
 """
-Send the detector node messages and requests with changed bytes, and check that it stands.
+Send the detector node messages and requests with changed bytes, and check that it survives.
 
     python benchmarks/mutated_messages.py --messages 100000 --requests 5000 --seed 1
 

@@ -1,5 +1,5 @@
 """
-How long the detector node takes from image to detections, topic to topic, and what CPU it needs.
+Latency of the detector node from image topic to detections topic, and its CPU time.
 
     python benchmarks/node_latency.py --size 1920x1080 --rate 30 --seconds 20
 

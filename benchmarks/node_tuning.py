@@ -1,5 +1,5 @@
 """
-What the overlay and a limit of the rate cost and save the detector node, in CPU time.
+CPU time of the detector node with overlay and with a rate limit.
 
     python benchmarks/node_tuning.py
 

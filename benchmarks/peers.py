@@ -1,5 +1,5 @@
 """
-Ours beside others on one GPU, in one run: image bytes in pageable memory to boxes.
+Compare our detectors with others on one GPU, in one run: image bytes in pageable memory to boxes.
 
     python benchmarks/peers.py --plan grid.plan --end2end-plan nms.plan --checkpoint tiny.pt
 

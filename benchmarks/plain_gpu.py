@@ -1,4 +1,4 @@
-"""The usual Python way on a TensorRT plan with a grid: PyCUDA, pageable copies, no graph."""
+"""The usual Python code for a TensorRT plan with a grid: PyCUDA, pageable copies, no graph."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The usual Python way around a network, which the measurements compare with.
+The usual Python code around a network, as a reference for measurements.
 
 Copy the message as cv_bridge does, cv2 letterbox to a square, transpose and divide in numpy, and
 NMS as a numpy loop.

@@ -1,5 +1,5 @@
 """
-What pruning and label-free recovery cost and give back, by the code of `yolov7_trt prune`.
+Cost and gain of pruning and label-free recovery, with the code of `yolov7_trt prune`.
 
     python benchmarks/prune.py --model yolov7-tiny.pt --train shard0.npz shard1.npz --flops 0.7
         --minutes 7 --device cuda --amp --val-images val2017 --annotations instances.json --out o

@@ -1,5 +1,5 @@
 """
-What int8 costs: AP50 of every calibration method on labelled pictures that calibrated nothing.
+AP50 lost by int8, for each calibration method, on labelled pictures held out of calibration.
 
     python benchmarks/quantize.py --model yolov7-tiny_fp16w.onnx --json results/quantize_tiny.json
 

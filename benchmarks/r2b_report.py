@@ -1,5 +1,5 @@
 """
-A measurement with the keys of NVIDIA's ros2_benchmark, so that both can be put side by side.
+A measurement with the keys of NVIDIA's ros2_benchmark, for comparison.
 
 The keys and what they stand for are those of its `BasicPerformanceMetrics` with matched messages:
 milliseconds and frames a second; a rate is all frames over the time from the first to the last;

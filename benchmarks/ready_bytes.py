@@ -1,5 +1,5 @@
 """
-A camera's message that is serialised once and published again and again, with a new stamp.
+A camera message serialised once and published repeatedly, with a new stamp.
 
 `rcl_publish_serialized_message` through ctypes, so what it costs is what the middleware does: the
 copies that a driver in C++ pays. (rclpy's publish copies bytes into a string of C++ before.)

@@ -1,5 +1,5 @@
 """
-What it costs to receive one large image: rclpy's raw take, the node through rclpy, and below it.
+Cost of receiving one large image: rclpy's raw take, the node through rclpy, and below it.
 
     python benchmarks/receive.py
 

@@ -1,5 +1,5 @@
 """
-Refit on a GPU: how long it takes, whether the outputs are right, and what serves meanwhile.
+Refit on a GPU: duration, correctness of the outputs, and service meanwhile.
 
     python benchmarks/refit.py --models yolov7-nano yolov7-tiny.onnx --precisions fp32 fp16
 

@@ -1,5 +1,5 @@
 """
-What `compare` says of changes to a detector: another letterbox, another size, another precision.
+Results of `compare` for changes to a detector: another letterbox, size or precision.
 
     python benchmarks/regression.py --pictures val2017/images \
         --against yolov5n.onnx yolov5n_int8_percentile.onnx yolov5n_int8_kl.onnx

@@ -1,5 +1,5 @@
 """
-Look once or twice: average precision and CPU time of both ways, on one thread of ONNX Runtime.
+One look or two: average precision and CPU time of both, on one thread of ONNX Runtime.
 
     python benchmarks/second_look.py pictures        # the 326 labelled pictures
     python benchmarks/second_look.py mosaics         # 2x2 of them: frames larger than the network

@@ -1,5 +1,5 @@
 """
-Run the detector node under load and faults, and check that it stays exact and does not grow.
+Run the detector node under load and faults; check its counters and that it does not grow.
 
     python benchmarks/soak.py --minutes 30 --cameras 4 --rate 5 --seed 1
 

@@ -1,4 +1,4 @@
-"""Scenes of moving objects that hide each other, and what a detector makes of them; seeded."""
+"""Scenes of moving objects that hide each other, and simulated detections of them; seeded."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Track ids: IDF1 and id switches on scenes whose objects are known, and what a frame costs.
+Track ids: IDF1 and id switches on scenes with known objects, and the cost per frame.
 
     pip install motmetrics trackers         # who judges, and whom ours is compared with
     python benchmarks/tracking.py identity

@@ -1,5 +1,5 @@
 """
-What large images cost and how many arrive between two processes, before and after our settings.
+Cost and delivery of large images between two processes, before and after our settings.
 
     python benchmarks/transport.py
 

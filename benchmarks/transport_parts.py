@@ -1,5 +1,5 @@
 """
-What the profile, malloc and reliability each do to large images between two processes.
+Effect of the profile, malloc and reliability on large images between two processes.
 
     python benchmarks/transport_parts.py
 

@@ -1,5 +1,5 @@
 """
-What the size and the shape of the network input cost and gain, on the CPU.
+Cost and gain of the size and shape of the network input, on the CPU.
 
     python benchmarks/tuning.py --images val2017/images --annotations instances.json -m yolov7-nano
 

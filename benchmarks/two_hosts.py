@@ -1,5 +1,5 @@
 """
-A camera on one host, the detector on another: what is lost, how late it is, what comes back.
+A camera on one host, the detector on another: lost images, delay, and detections returned.
 
     sudo .venv/bin/python benchmarks/two_hosts.py
 

@@ -1,5 +1,5 @@
 """
-Every exception this package raises on purpose, in one tree.
+The exceptions that this package raises on purpose, in one tree.
 
     Yolov7TrtError
     ├── InputError                 something handed in from outside cannot be used

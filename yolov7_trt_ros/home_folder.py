@@ -1,4 +1,4 @@
-"""Paths as users write them: `~` and `~user` stand for home folders."""
+"""Expand `~` and `~user` in paths given by users."""
 
 from __future__ import annotations
 

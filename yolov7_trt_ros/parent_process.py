@@ -1,5 +1,5 @@
 """
-End with the process that started this one, also where that was killed and could not say so.
+End this process when its parent ends, even if the parent was killed.
 
 `ros2 launch` passes SIGINT on to its nodes and nothing else. Whoever starts a node that is not to
 outlive it adds `ends_with_this_process()` to the node's environment; the node watches for that

@@ -1,4 +1,4 @@
-"""Dataclasses as records of JSON: written, and read with each value checked by its annotation."""
+"""Convert dataclasses to JSON records and back, checking each value against its annotation."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Fakes and synthetic images for tests, of this package and of packages built on it.
+Fakes and synthetic images for tests of this package and of packages built on it.
 
 Nothing the package itself runs imports this module. Needs numpy only.
 

@@ -1,1 +1,1 @@
-"""A detector on a simulated board, for judging governors; used by governor.py and the tests."""
+"""A detector on a simulated board, to evaluate governors; used by governor.py and the tests."""

@@ -1,5 +1,5 @@
 """
-An Orin Nano Super in numbers: its clocks, how long a frame takes and what power it draws.
+A simulated Orin Nano Super: its clocks, the time of a frame and the power it draws.
 
 Calibrated on published numbers. Where each comes from:
 

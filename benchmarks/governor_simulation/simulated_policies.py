@@ -1,4 +1,4 @@
-"""Who chooses the clocks of a simulated board: a power mode, the governor, or an oracle."""
+"""Policies for the clocks of a simulated board: a power mode, the governor, or an oracle."""
 
 from __future__ import annotations
 

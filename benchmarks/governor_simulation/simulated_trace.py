@@ -1,4 +1,4 @@
-"""What happens to a simulated board: workloads that step, and the frames that arrive."""
+"""Events on a simulated board: workloads that step, and arriving frames."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-A detector's frames on a simulated board, for judging governors.
+Simulate the frames of a detector on a board, to evaluate governors.
 
 Events, not steps: frames arrive, are worked on one at a time, and finish; clocks change some
 milliseconds after they were asked for; a kernel governor ticks. A 5 minute trace takes a second.

@@ -1,1 +1,1 @@
-"""The parts of soak.py: cameras, faults, the node under test and what is counted of it."""
+"""Parts of soak.py: cameras, faults, the node under test and its accounts."""

@@ -1,4 +1,4 @@
-"""Cameras of a soak: each a participant of its own, that can be restarted and send rubbish."""
+"""Cameras of a soak: each a participant of its own that can restart and send damaged images."""
 
 from __future__ import annotations
 

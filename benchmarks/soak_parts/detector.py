@@ -1,4 +1,4 @@
-"""The detector of a soak: its process, what it answers and says, and what it takes."""
+"""The detector process of a soak: its services, diagnostics and resource use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a soak does to the detector: each fault leaves everything as it was before."""
+"""Faults of a soak: each leaves everything as it was before."""
 
 from __future__ import annotations
 

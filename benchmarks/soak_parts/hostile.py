@@ -1,4 +1,4 @@
-"""Faults of a soak that come from outside: requests, topics and clocks that nobody should send."""
+"""External faults of a soak: requests, topics and clocks that nobody should send."""
 
 from __future__ import annotations
 

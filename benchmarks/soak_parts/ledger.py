@@ -1,4 +1,4 @@
-"""What was sent and heard in a soak, set against what the detector counts: no ROS, so testable."""
+"""Compare what a soak sent and heard with the counters of the detector; no ROS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a soak found: the JSON, the table, and whether the detector has grown."""
+"""The result of a soak: JSON, table, and whether the detector has grown."""
 
 from __future__ import annotations
 

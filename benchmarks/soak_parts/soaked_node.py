@@ -1,4 +1,4 @@
-"""The detector node under test with its cameras: what a soak does to it and waits for."""
+"""The detector node under test with its cameras: actions on it, and waiting for it."""
 
 from __future__ import annotations
 

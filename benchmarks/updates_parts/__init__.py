@@ -1,1 +1,1 @@
-"""The parts of updates.py: models good and bad, and the node with builds that only pretend."""
+"""Parts of updates.py: good and bad models, and the node with simulated builds."""

@@ -1,4 +1,4 @@
-"""Models for updates.py: good ones, and every kind of bad one, made of the embedded model."""
+"""Models for updates.py: good ones, and every kind of bad one, made from the embedded model."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The detector node for updates.py, with plans that a process of ours pretends to build.
+The detector node for updates.py, with plans that a process only pretends to build.
 
 There is no TensorRT where only a CPU is: a model whose name begins with `unbuilt` lacks its plan
 until a build has been through its phases, one file a phase, so that the build can be killed in

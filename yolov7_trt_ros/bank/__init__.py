@@ -1,1 +1,1 @@
-"""Several engines behind the one Detector that a node knows; no ROS, no files."""
+"""Several engines behind one Detector; no ROS, no files."""

@@ -1,4 +1,4 @@
-"""BankSettings: settings of which the class ids hold for whichever model runs."""
+"""BankSettings: detection settings whose class ids are valid for any model of the bank."""
 
 from __future__ import annotations
 

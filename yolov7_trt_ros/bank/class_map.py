@@ -1,4 +1,4 @@
-"""Class ids of one model in those of another, by name."""
+"""Map the class ids of one model to those of another, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From class names or indices, as people write them, to class ids, and scores of classes."""
+"""Convert class names or indices, as users write them, to class ids and scores per class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class names: the 80 of COCO, and reading names out of a model's metadata text."""
+"""Class names: the 80 of COCO, and parsing names from the metadata of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decode: every output form of YOLOv7 exports to candidates, and candidates to Detections."""
+"""Decode: from every output form of YOLOv7 exports to candidates, and on to Detections."""
 
 from __future__ import annotations
 

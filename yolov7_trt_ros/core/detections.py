@@ -1,4 +1,4 @@
-"""Detections: what was found in one image, as validated parallel arrays in source pixels."""
+"""Detections: the objects in one image, as validated parallel arrays in source pixels."""
 
 from __future__ import annotations
 

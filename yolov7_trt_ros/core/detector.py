@@ -1,4 +1,4 @@
-"""The Detector protocol, the settings it takes per frame, and the timings it gives back."""
+"""The Detector protocol, its settings per frame, and the timings it returns."""
 
 from __future__ import annotations
 

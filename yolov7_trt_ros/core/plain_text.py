@@ -1,4 +1,4 @@
-"""Text of others, made fit for a terminal and a message: no control characters, not long."""
+"""Make foreign text safe for terminals and messages: no control characters, limited length."""
 
 from __future__ import annotations
 

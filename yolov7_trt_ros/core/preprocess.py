@@ -1,4 +1,4 @@
-"""From an ImageView to the network's input tensor. The only file of core that uses OpenCV."""
+"""From an ImageView to the network's input tensor, with OpenCV."""
 
 from __future__ import annotations
 

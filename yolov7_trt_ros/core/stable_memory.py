@@ -1,4 +1,4 @@
-"""StableMemory: memory that stays where it is until its owner says so, and so is worth locking."""
+"""StableMemory: memory that keeps its address until its owner releases it, so it can be locked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topic names: lists of them in one text, and where detections go. Text only."""
+"""Topic names: lists of them in one text, and the topics of detections. Text only."""
 
 from __future__ import annotations
 

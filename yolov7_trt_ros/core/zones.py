@@ -1,4 +1,4 @@
-"""Zones: polygons in an image within which detections are dropped, or kept alone."""
+"""Zones: polygons in an image; detections inside are dropped, or are the only ones kept."""
 
 from __future__ import annotations
 

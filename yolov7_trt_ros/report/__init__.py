@@ -1,1 +1,1 @@
-"""What was found and how long it took: overlays, latency, average precision."""
+"""Results for people: average precision, benchmarks, comparisons, HTML pages."""

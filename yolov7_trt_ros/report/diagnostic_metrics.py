@@ -1,4 +1,4 @@
-"""What nodes say on /diagnostics as numbers for Prometheus: one table of keys and metrics."""
+"""Map /diagnostics keys to Prometheus metrics, in one table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of many recordings as one HTML page: the worst recordings and frames first."""
+"""Results of many recordings as one HTML page: the worst recordings and frames first."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The one shell of all HTML pages: a file that needs nothing else, on light and dark ground.
+The common frame of all HTML pages: self-contained files, for light and dark mode.
 
 Pages are well-formed XML too. Texts of others (class names, topics, paths) pass through `safe`;
 the browser is told to load nothing and to run no script but the page's own.

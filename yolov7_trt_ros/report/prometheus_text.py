@@ -1,5 +1,5 @@
 """
-Numbers as Prometheus reads them: its text exposition format, version 0.0.4.
+Format metrics as the Prometheus text exposition format, version 0.0.4.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 

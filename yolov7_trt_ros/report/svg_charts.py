@@ -1,4 +1,4 @@
-"""Charts as SVG text, with no library: bubbles on two axes, and bars with whiskers."""
+"""Charts as SVG, without a library: bubbles on two axes, and bars with whiskers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What charts as SVG text are made of: axes, lines and texts, with no library."""
+"""Elements of SVG charts, without a library: axes, lines and texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `top` has heard of detectors, cameras and power, as a snapshot for a moment; no ROS."""
+"""The data that `top` has received from detectors, cameras and power, as a snapshot; no ROS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A snapshot of `top` as lines of text, each with what kind of line it is."""
+"""Format a snapshot of `top` as lines of text, each with its kind of line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write videos: as H.264 where this OpenCV has an encoder for it, else as MPEG-4."""
+"""Write videos: as H.264 if this OpenCV has an encoder for it, else as MPEG-4."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Looking twice: crops or tiles of a frame beside the whole of it."""
+"""Second looks: detect in crops or tiles of a frame as well as in the whole frame."""

@@ -1,4 +1,4 @@
-"""CropBudget: how many crops there is time for, by what crops have taken so far."""
+"""CropBudget: how many crops fit into the time limit, from the time crops have taken so far."""
 
 from __future__ import annotations
 

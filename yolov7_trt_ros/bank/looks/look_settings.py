@@ -1,4 +1,4 @@
-"""LookSettings: what each look is asked for, so that the result is what was asked for."""
+"""LookSettings: the detection settings of each look, derived from those of the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open what looks twice, or once: `auto` measures both ways and takes the quicker."""
+"""Open a detector with one look or two; `auto` measures both and keeps the faster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SecondLook: a Detector of two, a cheap one for whole frames and a precise one for crops."""
+"""SecondLook: a fast Detector for whole frames combined with a precise one for crops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TiledLook: a Detector that looks at whole images and at all tiles of them, with one engine."""
+"""TiledLook: a Detector that runs one engine on the whole image and on all its tiles."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Several engines at work at once, behind one Detector."""
+"""Several engines working at the same time behind one Detector."""

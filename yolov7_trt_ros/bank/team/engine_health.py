@@ -1,4 +1,4 @@
-"""EngineHealth: whether one of several engines is in service, and when it is tried again."""
+"""EngineHealth: whether one engine of several is in service, and when it is retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EngineLane: one engine of several, the thread it works in, and the frames it was given."""
+"""EngineLane: one engine of several, with its worker thread and its frames."""
 
 from __future__ import annotations
 

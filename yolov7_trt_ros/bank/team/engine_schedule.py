@@ -1,5 +1,5 @@
 """
-EngineSchedule: which of several engines begins the next frame, and whether others than the first.
+EngineSchedule: decides which engine takes the next frame, and whether to use more than the first.
 
 No threads, no clock, no engines: what happens is told to it with times, and it decides. The
 property it holds: the 99th percentile of the latency is that of the first engine alone, or better;

@@ -1,4 +1,4 @@
-"""EngineTeam: a Detector that is one engine to its user, and may have several at work at once."""
+"""EngineTeam: a Detector that may run several engines at the same time."""
 
 from __future__ import annotations
 

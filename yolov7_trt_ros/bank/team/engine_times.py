@@ -1,4 +1,4 @@
-"""EngineTimes: how long one engine takes for frames of each kind, learned from those it ran."""
+"""EngineTimes: how long an engine needs for each kind of frame, learned from its runs."""
 
 from __future__ import annotations
 

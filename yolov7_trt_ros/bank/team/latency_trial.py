@@ -1,4 +1,4 @@
-"""LatencyTrial: whether frames take longer with more engines than with the first one alone."""
+"""LatencyTrial: whether frames take longer with several engines than with the first alone."""
 
 from __future__ import annotations
 

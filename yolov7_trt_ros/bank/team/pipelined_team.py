@@ -1,4 +1,4 @@
-"""PipelinedTeam: a team whose first engine works on one frame while the next is begun."""
+"""PipelinedTeam: a team whose first engine starts the next frame while it works on one."""
 
 from __future__ import annotations
 

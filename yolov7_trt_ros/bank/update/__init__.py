@@ -1,1 +1,1 @@
-"""One engine in place of another between two frames: shadow, promotion, roll-back."""
+"""Replace an engine between two frames: shadow run, promotion, roll-back."""

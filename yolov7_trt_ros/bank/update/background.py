@@ -1,4 +1,4 @@
-"""BackgroundThread: jobs one after the other, beside the thread that detects."""
+"""BackgroundThread: runs jobs one after the other, beside the detection thread."""
 
 from __future__ import annotations
 

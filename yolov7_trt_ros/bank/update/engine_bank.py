@@ -1,4 +1,4 @@
-"""EngineBank: a Detector that is one engine to its user, and may become another between frames."""
+"""EngineBank: a Detector whose engine can be replaced between two frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LatencyWatch: whether a model that took over needs much longer than the one before it."""
+"""LatencyWatch: whether a new model needs much longer than the one it replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PipelinedBank: a bank for engines that work on one frame while the next is begun."""
+"""PipelinedBank: a bank for engines that start the next frame while they work on one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ShadowTally: how a new model has done on the frames that another one served."""
+"""ShadowTally: compares a new model with the serving one on the same frames."""
 
 from __future__ import annotations
 

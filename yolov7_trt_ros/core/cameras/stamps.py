@@ -1,4 +1,4 @@
-"""CameraStamps: how the stamps of one camera go, against a clock."""
+"""CameraStamps: compares the stamps of one camera with a clock."""
 
 from __future__ import annotations
 

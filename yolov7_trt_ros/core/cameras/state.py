@@ -1,4 +1,4 @@
-"""What can be amiss with a camera, from when on, and how that is told."""
+"""Camera faults: which there are, since when, and their descriptions."""
 
 from __future__ import annotations
 

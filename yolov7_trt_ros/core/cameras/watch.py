@@ -1,4 +1,4 @@
-"""CameraWatch: whether a camera still shows what is there, by its pictures and their stamps."""
+"""CameraWatch: whether a camera still delivers live images, from its pictures and stamps."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Which kind of YOLOv7 export a model is, from its tensors and from the numbers it gives."""
+"""Recognise the kind of a YOLOv7 export from its tensors and its output values."""

@@ -1,4 +1,4 @@
-"""Anchors of raw heads: the published ones, a model's own, and those that people write."""
+"""Anchors of raw heads: the published sets, those of a model, and those given by users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows and columns of a matrix of gains to pair, so that the sum of the gains is largest."""
+"""Pair the rows and columns of a matrix of gains so that their sum is largest."""
 
 from __future__ import annotations
 

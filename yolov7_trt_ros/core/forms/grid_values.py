@@ -1,4 +1,4 @@
-"""What the numbers of a probe tell of rows of boxes: their coding, and what each column is."""
+"""Derive from probe outputs how boxes are coded and what each column holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell a model that expects pictures of 0..255 from one of 0..1, which is what it gets here."""
+"""Detect models that expect pixels of 0..255 rather than 0..1, which they get here."""
 
 from __future__ import annotations
 

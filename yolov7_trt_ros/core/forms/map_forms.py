@@ -1,4 +1,4 @@
-"""Recognise outputs that are raw maps of a head, and those of a model with NMS inside."""
+"""Recognise raw maps of a head, and outputs of models with NMS inside."""
 
 from __future__ import annotations
 

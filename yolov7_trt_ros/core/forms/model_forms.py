@@ -1,4 +1,4 @@
-"""What is tried when a model is recognised, and what its outputs were recognised as."""
+"""The input of the recognition of a model, and its result."""
 
 from __future__ import annotations
 

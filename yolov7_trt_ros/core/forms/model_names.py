@@ -1,4 +1,4 @@
-"""The class names of a model: given, from its metadata, or assumed; and what they confirm."""
+"""The class names of a model: given, from its metadata, or assumed; and their checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ModelSpec: what kind of YOLOv7 export a model is. `core/forms/recognise.py` finds it out."""
+"""ModelSpec: the kind of a YOLOv7 export, as `core/forms/recognise.py` recognises it."""
 
 from __future__ import annotations
 

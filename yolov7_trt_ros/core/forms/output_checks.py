@@ -1,4 +1,4 @@
-"""Numbers that a model gave for one image, refused where they cannot be what they stand for."""
+"""Check the output values of a model for one image; impossible values are refused."""
 
 from __future__ import annotations
 

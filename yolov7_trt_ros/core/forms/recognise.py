@@ -1,5 +1,5 @@
 """
-Recognise a YOLOv7 export: from the shapes of its tensors, and from the numbers that a probe gives.
+Recognise a YOLOv7 export from its tensor shapes and from the output of a probe run.
 
 Shapes tell what an output could be, numbers what it is: each form is either accepted with the
 meaning that its numbers have, or refused with the name of what it looks like.

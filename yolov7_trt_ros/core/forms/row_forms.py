@@ -1,4 +1,4 @@
-"""Recognise outputs that are rows of boxes: grids, labelled rows, boxes beside their scores."""
+"""Recognise rows of boxes: grids, labelled rows, boxes with scores beside them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Crops and tiles of a frame: where they lie, and one result of all."""
+"""Crops and tiles of a frame: their positions, and merging their detections."""

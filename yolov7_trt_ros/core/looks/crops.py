@@ -1,4 +1,4 @@
-"""Crops: the windows of a frame that are looked at again. Geometry only, in source pixels."""
+"""Crops: the windows of a frame for a second look. Geometry only, in source pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LookMemory: what is remembered of a stream of frames, and which targets that makes."""
+"""LookMemory: the targets for crops that a stream of frames has shown so far."""
 
 from __future__ import annotations
 

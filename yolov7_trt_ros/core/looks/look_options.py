@@ -1,4 +1,4 @@
-"""LookOptions: how a frame is looked at twice, as people set it."""
+"""LookOptions: the user settings of a second look."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merge what crops show of a frame with what the whole of it shows. Arrays in, arrays out."""
+"""Merge the detections of crops with those of the whole frame. Arrays in, arrays out."""
 
 from __future__ import annotations
 

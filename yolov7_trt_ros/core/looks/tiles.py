@@ -1,4 +1,4 @@
-"""TileOptions: into which tiles an image is cut, as people set it, and where they lie."""
+"""TileOptions: the user settings of tiles, and the positions of the tiles in an image."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Detection2DArray as serialised bytes: one numpy assignment instead of an object a detection.
+Serialise Detection2DArray with one numpy assignment instead of an object per detection.
 
 All that a detection does not share with others are its class text, five numbers and the id of its
 track. So its bytes are those of a prepared piece, one for each class, the numbers are put in

@@ -1,4 +1,4 @@
-"""From an image message to an ImageView, by its fields: rclpy's and rosbags' messages alike."""
+"""Convert image messages of rclpy or rosbags to an ImageView."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Image messages read from their serialised form (CDR), pixels in place.
+Read image messages from their serialised form (CDR), pixels in place.
 
 A subscription that takes serialised messages spares what rclpy does to each image otherwise: a
 message in C, a bytes object and an array made of its pixels. The fields are those of

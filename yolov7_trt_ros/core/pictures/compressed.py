@@ -1,4 +1,4 @@
-"""What a JPEG or PNG file says of itself, without decoding it: its size, and whether it ends."""
+"""Read size and completeness of JPEG and PNG files without decoding them."""
 
 from __future__ import annotations
 

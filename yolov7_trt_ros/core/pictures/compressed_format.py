@@ -1,4 +1,4 @@
-"""What the `format` of a sensor_msgs/CompressedImage says of the picture inside."""
+"""Parse the `format` of a sensor_msgs/CompressedImage."""
 
 from __future__ import annotations
 

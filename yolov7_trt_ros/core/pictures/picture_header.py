@@ -1,4 +1,4 @@
-"""What kind of picture some bytes are, and what their header says: before they are decoded."""
+"""Read kind and header of a picture before decoding it."""
 
 from __future__ import annotations
 

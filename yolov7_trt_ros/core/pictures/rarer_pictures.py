@@ -1,4 +1,4 @@
-"""What the headers of BMP, GIF, WebP, TIFF, PNM, AVIF, JPEG 2000 and Sun raster files say."""
+"""Read the headers of BMP, GIF, WebP, TIFF, PNM, AVIF, JPEG 2000 and Sun raster files."""
 
 from __future__ import annotations
 

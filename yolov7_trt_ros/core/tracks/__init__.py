@@ -1,1 +1,1 @@
-"""Which detections of following images are one object."""
+"""Track objects over consecutive images."""

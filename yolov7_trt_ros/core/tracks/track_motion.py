@@ -1,4 +1,4 @@
-"""TrackMotion: where tracked boxes are and move to; a Kalman filter of constant velocity."""
+"""TrackMotion: positions of tracked boxes, by a Kalman filter of constant velocity."""
 
 from __future__ import annotations
 

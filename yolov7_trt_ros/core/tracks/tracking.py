@@ -1,4 +1,4 @@
-"""Track ids: which detections of following images are one object."""
+"""Track ids: match the detections of consecutive images to objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Average precision of a detector on labelled images: what `eval` and `bench` share."""
+"""Average precision of a detector on labelled images, for `eval` and `bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which category of an annotation file each class of a model is: by name."""
+"""Match the classes of a model with the categories of an annotation file, by name."""
 
 from __future__ import annotations
 

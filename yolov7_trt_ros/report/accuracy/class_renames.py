@@ -1,4 +1,4 @@
-"""Classes of a model as the classes of a data set: renamed, joined or left out."""
+"""Rename, join or drop the classes of a model for a data set."""
 
 from __future__ import annotations
 

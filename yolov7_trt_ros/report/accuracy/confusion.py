@@ -1,4 +1,4 @@
-"""Which class was found where which was labelled: a confusion matrix by overlap alone."""
+"""A confusion matrix of detections and labels, paired by overlap alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes of labels: what is no box is refused, what looks like another form is told."""
+"""Check the boxes of labels: refuse invalid ones, report those of another format."""
 
 from __future__ import annotations
 

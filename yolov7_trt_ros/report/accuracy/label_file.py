@@ -1,4 +1,4 @@
-"""Read an annotation file: bytes, encoding, JSON. What it says is looked at in `labels.py`."""
+"""Read an annotation file: bytes, encoding, JSON. `labels.py` checks its content."""
 
 from __future__ import annotations
 

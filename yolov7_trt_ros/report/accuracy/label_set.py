@@ -1,4 +1,4 @@
-"""Labels that a model has made, as COCO's instances file and as the text files of YOLO tools."""
+"""Labels made by a model, as a COCO instances file and as text files for YOLO tools."""
 
 from __future__ import annotations
 

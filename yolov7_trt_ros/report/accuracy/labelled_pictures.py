@@ -1,4 +1,4 @@
-"""Read labelled pictures the way round in which they were labelled: the stated size tells."""
+"""Read labelled pictures in the orientation in which they were labelled, by the stated size."""
 
 from __future__ import annotations
 

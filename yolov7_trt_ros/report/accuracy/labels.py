@@ -1,4 +1,4 @@
-"""Images, categories and labels of an annotation file in COCO's format: checked and numbered."""
+"""Images, categories and labels of a COCO annotation file: checked and numbered."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A benchmark: measured, kept as JSON, shown as tables and a page."""
+"""A benchmark: measured, saved as JSON, shown as tables and a page."""

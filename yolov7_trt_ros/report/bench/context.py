@@ -1,4 +1,4 @@
-"""What belongs to a benchmark's numbers, as tables: what is missing and why, where, and how."""
+"""Tables about a benchmark: what is missing and why, where it ran, and its settings."""
 
 from __future__ import annotations
 

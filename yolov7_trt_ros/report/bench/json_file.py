@@ -1,4 +1,4 @@
-"""A benchmark's JSON read back, and several of them joined."""
+"""Load benchmarks from JSON and merge them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A benchmark as Markdown, and the tables that every form of it has."""
+"""A benchmark as Markdown, and the list of tables for Markdown and page."""
 
 from __future__ import annotations
 

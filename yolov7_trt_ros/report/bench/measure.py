@@ -1,5 +1,5 @@
 """
-Measure one opened model: latency and frame rate of network and of whole frames, and energy.
+Measure an open model: latency and frame rate of network and whole frames, and energy.
 
 The detector, what times its network and what meters power come in as arguments. Pictures are
 shown in turn, from memory; the first runs of each batch size are not counted.

@@ -1,4 +1,4 @@
-"""A benchmark as one HTML page that needs nothing else: tables, and charts as inline SVG."""
+"""A benchmark as one self-contained HTML page: tables, and charts as inline SVG."""
 
 from __future__ import annotations
 

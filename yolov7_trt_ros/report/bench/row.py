@@ -1,5 +1,5 @@
 """
-One row of a benchmark: a model in an engine on a machine, measured; and all rows together.
+One row of a benchmark: a model measured in an engine on a machine; and all rows together.
 
 What could not be measured is None with a reason beside it. A record holds names of files, never
 their folders, so that it can be published as it is.

@@ -1,4 +1,4 @@
-"""What a benchmark measured, as tables that the Markdown and the page have in common."""
+"""The results of a benchmark as tables, for Markdown and page."""
 
 from __future__ import annotations
 

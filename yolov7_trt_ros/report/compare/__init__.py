@@ -1,1 +1,1 @@
-"""The detections of two runs over one recording, compared."""
+"""Compare the detections of two runs on one recording."""

@@ -1,4 +1,4 @@
-"""How far the detections of a changed model agree with those of the model it was made from."""
+"""How well the detections of a changed model agree with those of the original model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the detections of a new engine are from those recorded before, frame by frame."""
+"""Compare the detections of a new engine with recorded ones, frame by frame."""
 
 from __future__ import annotations
 

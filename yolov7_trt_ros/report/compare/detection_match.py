@@ -1,4 +1,4 @@
-"""Match the detections of one frame with those that another engine found in it."""
+"""Match the detections of one frame with those of another engine in the same frame."""
 
 from __future__ import annotations
 

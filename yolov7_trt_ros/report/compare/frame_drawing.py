@@ -1,4 +1,4 @@
-"""The boxes of two runs on one frame, side by side, as SVG over a small picture of it."""
+"""Draw the boxes of two runs on one frame, side by side, as SVG over a small picture."""
 
 from __future__ import annotations
 

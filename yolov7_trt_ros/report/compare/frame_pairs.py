@@ -1,4 +1,4 @@
-"""Bring together the frames of two recordings that have the same topic and stamp."""
+"""Pair the frames of two recordings that have the same topic and stamp."""
 
 from __future__ import annotations
 

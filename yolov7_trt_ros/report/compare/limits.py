@@ -1,4 +1,4 @@
-"""How far a comparison may go before it fails."""
+"""The limits of a comparison, and whether it exceeds them."""
 
 from __future__ import annotations
 

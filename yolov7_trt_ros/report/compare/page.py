@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that needs nothing else, and its summary in rows."""
+"""A comparison as one self-contained HTML page, and its summary in rows."""
 
 from __future__ import annotations
 

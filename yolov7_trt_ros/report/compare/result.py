@@ -1,4 +1,4 @@
-"""What a comparison of two recordings has found, as plain values."""
+"""The result of a comparison of two recordings, as plain values."""
 
 from __future__ import annotations
 

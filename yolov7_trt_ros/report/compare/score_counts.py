@@ -1,4 +1,4 @@
-"""Average precision and percentiles from counts of fixed size, however long a recording is."""
+"""Average precision and percentiles from counts of fixed size, for recordings of any length."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What became of the layers of a model in a built engine."""
+"""How TensorRT fused the layers of a model in a built engine."""

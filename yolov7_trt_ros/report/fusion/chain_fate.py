@@ -1,5 +1,5 @@
 """
-What became of one chain in a built engine.
+Whether one chain of layers was fused in a built engine.
 
 A chain is fused where one layer names all of its nodes. An activation that no layer names counts
 as fused where the convolution's layer says that it applies one (`Activation`, or a kernel whose

@@ -1,5 +1,5 @@
 """
-The layers of a built engine, from what TensorRT's engine inspector says of them.
+The layers of a built engine, parsed from the output of TensorRT's engine inspector.
 
 Read are the forms of TensorRT 8.5 to 11 and of TensorRT-RTX: layers as names or as dicts, formats
 as a sentence ("Channel major FP16 format where channel % 8 == 0") or as a type ("Half"), ONNX

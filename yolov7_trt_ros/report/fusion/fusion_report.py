@@ -1,4 +1,4 @@
-"""What became of a model's chains in a built engine, and what its layers compute in."""
+"""Which chains of a model were fused in a built engine, and the precision of its layers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Where the layers of an engine are drawn: rows from top to bottom, edges downwards.
+Positions of the layers of an engine in a drawing: rows from top to bottom, edges downwards.
 
 The usual four steps for layered graphs: rows by longest path, places along edges that pass rows,
 order within a row by the middle of the neighbours, then coordinates that keep the order.

@@ -1,4 +1,4 @@
-"""A fusion report as one HTML page that needs nothing else: numbers, reasons, picture, layers."""
+"""A fusion report as one self-contained HTML page: numbers, reasons, picture, layers."""
 
 from __future__ import annotations
 

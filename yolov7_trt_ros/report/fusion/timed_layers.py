@@ -1,4 +1,4 @@
-"""Where the time of an engine goes: the times of its layers, beside what each layer is."""
+"""The time of each layer of an engine, matched with the layers."""
 
 from __future__ import annotations
 
