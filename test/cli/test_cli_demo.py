@@ -122,7 +122,7 @@ def test_a_process_that_ends_by_itself_is_told_with_its_reason(tmp_path: Path) -
     with contextlib.ExitStack() as stack:
         processes = Processes(stack, tmp_path, 88)
         processes.start('rear', [sys.executable, '-c', 'input()']).wait(600)
-        with pytest.raises(Yolov7TrtError, match='the rear ended by itself: EOFError'):
+        with pytest.raises(Yolov7TrtError, match='the rear ended unexpectedly: EOFError'):
             processes.check()
 
 

@@ -89,7 +89,7 @@ def test_it_runs_where_numpy_is_missing(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )
     assert (done.returncode, done.stderr) == (1, '')
-    assert 'missing NumPy' in done.stdout and 'NVIDIA GPU: not looked at' in done.stdout
+    assert 'missing NumPy' in done.stdout and 'NVIDIA GPU: not checked' in done.stdout
 
 
 def test_a_bare_machine_cannot_run_it(bare: HostProbe, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +191,7 @@ def test_what_lyrical_has_for_images_in_gpu_memory_is_told_and_not_claimed(
     node = write(bare.prefix / 'lib/python3/site-packages/rclpy/node.py', 'class Node: ...')
     assert found('rclpy').found == found().found == (
         'rclpy here has no acceptable_buffer_backends (Lyrical has); not used by the node, which '
-        'takes images from the CPU'
+        'reads images from CPU memory'
     )
     node.write_text(LYRICAL_NODE)
     assert found('rclpy').found.startswith(
@@ -202,10 +202,11 @@ def test_what_lyrical_has_for_images_in_gpu_memory_is_told_and_not_claimed(
     check = found('rclpy', 'rosidl_buffer', 'cuda_buffer')
     assert (check.status, check.found) == ('ok', (
         'rclpy has acceptable_buffer_backends (backends: cuda_buffer_backend; rosidl_buffer: yes; '
-        'cuda_buffer: yes); not used by the node, which takes images from the CPU, never run'
+        'cuda_buffer: yes); not used by the node, which reads images from CPU memory, never '
+        'tested'
     ))
     node.unlink()
-    assert found('rclpy').found.startswith(f'not known: {node} cannot be read')
+    assert found('rclpy').found.startswith(f'unknown: {node} cannot be read')
 
 
 def profile(path: Path, segment_bytes: object) -> Path:
@@ -235,7 +236,7 @@ def test_profiles(bare: HostProbe, tmp_path: Path, variable: str) -> None:
     for path, problem in (
         (profile(tmp_path / 'small.xml', 549408), 'segment_size is 549408'),
         (profile(tmp_path / 'odd.xml', 'large'), 'segment_size is 0'),
-        (write(tmp_path / 'no.xml', '<dds'), 'no XML'),
+        (write(tmp_path / 'no.xml', '<dds'), 'not XML'),
         (tmp_path / 'missing.xml', 'cannot be read'),
     ):
         check = large_images(bare, **{variable: str(path)})

@@ -327,7 +327,7 @@ def test_what_a_person_corrected_stays(
     assert make(photographs, coco) == 0
     (coco / COCO_FILE).write_text('{}')
     assert make(photographs, coco) == 1
-    assert 'was changed since it was written' in capsys.readouterr().err
+    assert 'was edited since it was written' in capsys.readouterr().err
     assert (coco / COCO_FILE).read_text() == '{}'
 
 

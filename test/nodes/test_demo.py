@@ -35,7 +35,7 @@ def test_demo_leaves_bag_pictures_videos_and_a_true_summary(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = [each for each in done.stdout.splitlines() if str(tmp_path) not in each]
     assert max(map(len, lines)) <= 80
-    assert 'The model inside is small' in done.stdout
+    assert 'The embedded model is small' in done.stdout
     summary = json.loads((tmp_path / 'summary.json').read_text(), parse_constant=pytest.fail)
     assert (summary['seconds'], summary['interrupted']) == (4.0, False)
     for name, camera in summary['cameras'].items():

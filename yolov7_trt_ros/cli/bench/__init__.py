@@ -1,1 +1,1 @@
-"""The parts of the verb `bench`."""
+"""Parts of the verb `bench`: rows, pictures, power, processes."""

@@ -1,4 +1,4 @@
-"""Where a benchmark ran: processor, GPU, driver, clocks, power mode, versions. No names of it."""
+"""Facts of a benchmark's machine: processor, GPU, driver, clocks, power mode, versions."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def read_where(
     root: Path = Path('/'),
 ) -> Where:
     """
-    Return where this process runs.
+    Return the facts of this machine, without host or user names.
 
     Parameters
     ----------
     source
-        Tells the clocks; None where nothing does.
+        Source of the clocks; None if there is none.
     idle_watts
-        What was metered before.
+        Power metered before.
     busy
-        What is to be said of other work here.
+        Note on other load of the machine.
     root
-        Folder that holds `proc`, `sys` and `etc`.
+        Folder that contains `proc`, `sys` and `etc`.
 
     """
     gpu = _gpu_facts() if root == Path('/') else {}
@@ -115,7 +115,7 @@ def _os_name(root: Path) -> str:
 
 
 def _power_mode(root: Path) -> dict[str, str]:
-    """Return the mode nvpmodel noted, by its id; any user may read that."""
+    """Return the id of nvpmodel's recorded mode, which any user may read."""
     from yolov7_trt_ros.power.board.identity import nvpmodel_status_file
 
     noted = _line(nvpmodel_status_file(root)).partition(':')[2]
@@ -123,7 +123,7 @@ def _power_mode(root: Path) -> dict[str, str]:
 
 
 def _gpu_facts() -> dict[str, str]:
-    """Return what NVML tells of the first GPU; nothing without one."""
+    """Return facts of the first GPU from NVML; nothing without a GPU."""
     try:
         device = NvmlDevice(load_nvml())
     except (PowerError, MissingDependencyError):
@@ -137,7 +137,7 @@ def _gpu_facts() -> dict[str, str]:
 
 
 def _ask_gpu(device: NvmlDevice) -> dict[str, str]:
-    """Ask for name, driver, limits; only within `guarded`."""
+    """Return name, driver and limits; call only within `guarded`."""
     limit_mw = device.ask('nvmlDeviceGetEnforcedPowerLimit')
     memory = device.ask('nvmlDeviceGetMemoryInfo')
     largest = device.ask('nvmlDeviceGetMaxClockInfo', 1)  # NVML_CLOCK_SM

@@ -1,4 +1,4 @@
-"""The power that a benchmark takes, sampled beside the work; and the GPU's memory."""
+"""Power and GPU memory of a benchmark, sampled while it runs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _BYTES_PER_MB = 1e6
 
 class SourceMeter:
     """
-    Meters power with a telemetry source, which it reads in a thread of its own while work is done.
+    Meters power with a telemetry source, which a thread reads while the work runs.
 
     Parameters
     ----------
     source
-        Where samples come from; closed by whoever opened it. None: nothing is metered.
+        Source of the samples; the caller closes it. None: nothing is metered.
     error
-        What to say then.
+        Reason to report then.
     interval_s
-        Between two samples.
+        Time between two samples.
 
     """
 
@@ -43,12 +43,12 @@ class SourceMeter:
 
     def measure(self, work: Callable[[], int]) -> Energy:
         """
-        Run `work`, which returns how many frames it did, and return what it took.
+        Run `work`, which returns its number of frames, and return its energy.
 
         Raises
         ------
         PowerError
-            Nothing tells the power here, or it could not be read while the work ran.
+            There is no power source, or it could not be read while the work ran.
 
         """
         if self._source is None:
@@ -67,7 +67,7 @@ class SourceMeter:
         return _energy(self._source.name, samples, frames, seconds)
 
     def idle(self, seconds: float = IDLE_S) -> Energy:
-        """Return what the machine takes while this process does nothing; raises PowerError."""
+        """Return the energy while this process is idle; raises PowerError."""
 
         def rest() -> int:
             time.sleep(seconds)
@@ -81,7 +81,7 @@ class SourceMeter:
 
         def sample() -> None:
             while not ended.wait(self._interval_s):
-                with contextlib.suppress(PowerError):  # a gap: the counter knows what to do
+                with contextlib.suppress(PowerError):  # a gap, which the counter handles
                     assert self._source is not None
                     samples.append(self._source.read())
 
@@ -104,7 +104,7 @@ def _energy(
     if not joules or not counter.mean_w:
         problems = dict.fromkeys(text for sample in samples for text in sample.problems)
         raise PowerError(
-            f'no power source: {name} tells no total power'
+            f'no power source: {name} has no total power'
             + (f' ({"; ".join(problems)})' if problems else '')
             if all(sample.total_mw is None and sample.total_energy_j is None for sample in samples)
             else f'{name} counted no energy in {seconds:.1f} s: measure longer (--seconds)'
@@ -122,7 +122,7 @@ def _energy(
 
 
 def _mean_clocks(samples: Sequence[BoardSample]) -> dict[str, float]:
-    """Mean clocks of GPU, memory and the first core, where they are told."""
+    """Return the mean clocks of GPU, memory and the first core, where known."""
     means = {}
     for name in ('gpu', 'gpu_memory', 'emc', 'cpu0'):
         values = [sample.clocks_mhz[name] for sample in samples if name in sample.clocks_mhz]
@@ -133,9 +133,9 @@ def _mean_clocks(samples: Sequence[BoardSample]) -> dict[str, float]:
 
 class GpuMemory:
     """
-    Memory of the first GPU that has been taken since this was opened, by whichever process.
+    Memory of the first GPU that any process has allocated since this was opened.
 
-    Open it before anything else uses the GPU: contexts and libraries are to count as well.
+    Open it before anything uses the GPU, so that contexts and libraries count.
 
     """
 
@@ -147,12 +147,12 @@ class GpuMemory:
             self._before_bytes = self._used_bytes() or 0.0
 
     def taken_mb(self) -> float | None:
-        """Return the megabytes taken since; None where nothing tells."""
+        """Return the megabytes allocated since; None if unknown."""
         used = self._used_bytes()
         return None if used is None else round((used - self._before_bytes) / _BYTES_PER_MB, 1)
 
     def close(self) -> None:
-        """Let go of the library; twice is harmless."""
+        """Close the library; calling it twice is harmless."""
         if self._device is not None:
             self._device.close()
 

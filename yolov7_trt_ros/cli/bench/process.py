@@ -1,8 +1,8 @@
 """
-A process of its own for each row of a benchmark.
+Run each row of a benchmark in a process of its own.
 
-So a row's GPU memory is its own, threads and libraries of one engine do not disturb the next, and
-one that ends its process takes no other row with it.
+GPU memory is then counted per row, threads and libraries of one engine do not disturb the next,
+and a crash affects one row only.
 
 """
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.report.bench.row import BenchRow
 
 ALONE = '--alone'
-"""Marks such a process: it measures its one row and says nothing of its own."""
+"""Marks such a process: it measures one row and prints nothing."""
 _END_TIMEOUT_S = 10.0
 
 
 def run_rows_apart(
     args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchContext
 ) -> Iterator[BenchRow]:
-    """Measure each row in a process of its own; one that cannot run says why."""
+    """Measure each row in a process of its own; a failed row has the reason."""
     for number, (spec, given) in enumerate(zip(specs, args.rows, strict=True), 1):
         output.say(row_heading(spec, number, len(specs), context.plan_s), file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix='yolov7_trt_bench_') as folder:
@@ -53,7 +53,7 @@ def run_rows_apart(
 def child_command(
     args: argparse.Namespace, given: tuple[bool, str], folder: Path
 ) -> list[str]:
-    """Return the command that measures one row as `args` ask for it, into a folder."""
+    """Return the command that measures one row with `args`, into a folder."""
     named, text = given
     options = {
         '--row' if named else '--model': text, '--images': args.images,
@@ -68,7 +68,7 @@ def child_command(
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run a command whose errors are shown here; Ctrl-C ends it before it goes on."""
+    """Run a command with its errors shown; Ctrl-C ends it and is raised again."""
     package = Path(yolov7_trt_ros.__file__).resolve().parents[1]
     found = os.environ.get('PYTHONPATH')
     path = f'{package}{os.pathsep}{found}' if found else str(package)
@@ -93,7 +93,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _read_row(folder: Path, spec: RowSpec, context: BenchContext, ended: int) -> BenchRow:
-    """Return what a process wrote, as measured here; or why it wrote nothing."""
+    """Return the row that a process wrote, or a row with the reason why it wrote none."""
     try:
         (row,) = load_bench(folder / 'bench.json').rows
     except (InputError, ValueError):
@@ -102,7 +102,7 @@ def _read_row(folder: Path, spec: RowSpec, context: BenchContext, ended: int) ->
         how = f'signal {-ended}' if ended < 0 else f'status {ended}'
         return publishable(dataclasses.replace(
             empty_row(spec, context),
-            error=f'its process ended with {how} before it had measured; what it printed is '
+            error=f'its process ended with {how} before the measurement; its output is '
             'above',
         ))
     return dataclasses.replace(row, where=context.where)

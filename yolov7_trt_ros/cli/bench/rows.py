@@ -1,4 +1,4 @@
-"""Open the model of a row in the engine that is meant, and name both."""
+"""Open the model of a row in its engine, and name both."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class OpenedRow:
     """
-    A model that is open.
+    An open model.
 
     Attributes
     ----------
     detector
-        For whole frames.
+        Detects in whole frames.
     open_clock
-        Gives what times the network alone at a batch size.
+        Returns a timer of the network alone at a batch size.
     network_wh
         Network input in pixels.
     precision
-        Of its arithmetic; '' where it is not known.
+        Precision of its arithmetic; '' if unknown.
     size_bytes
-        Of its file.
+        Size of its file.
 
     """
 
@@ -50,7 +50,7 @@ class OpenedRow:
 
 @dataclasses.dataclass(frozen=True)
 class OpenOptions:
-    """What all rows are opened with."""
+    """Options that all rows are opened with."""
 
     network_size: int = 640
     threads: int = 0
@@ -59,7 +59,7 @@ class OpenOptions:
 
 
 def row_name(spec: RowSpec, precision: str = '') -> str:
-    """Return a name for people: that which was asked for, else `TensorRT FP16 tiny`."""
+    """Return the display name: the given one, else such as `TensorRT FP16 tiny`."""
     if spec.name:
         return spec.name
     engine = {'torch': 'PyTorch', 'onnx': 'ONNX Runtime'}.get(spec.kind, 'TensorRT')
@@ -70,12 +70,12 @@ def row_name(spec: RowSpec, precision: str = '') -> str:
 @contextlib.contextmanager
 def open_row(spec: RowSpec, options: OpenOptions) -> Iterator[OpenedRow]:
     """
-    Open a row's model; its plan is built first where TensorRT is to run an ONNX file.
+    Open a row's model; for an ONNX file in TensorRT the plan is built first.
 
     Raises
     ------
     Yolov7TrtError
-        It cannot run here: the message says why.
+        It cannot run here; the message states the reason.
 
     """
     with contextlib.ExitStack() as stack:
@@ -147,7 +147,7 @@ def _open_engine(
 def _opened_onnx(
     detector: Detector, path: Path, options: OpenOptions, stack: contextlib.ExitStack
 ) -> OpenedRow:
-    """Return an ONNX Runtime row; batches go through a session of their own."""
+    """Return an ONNX Runtime row; batches use a session of their own."""
     from yolov7_trt_ros.engine.network_timer import batch_timer
     from yolov7_trt_ros.engine.onnx_batches import OnnxBatches
     from yolov7_trt_ros.onnx_tools.graph import onnx_precision
@@ -183,9 +183,9 @@ def _opened(
 
 
 def _plan_precision(detector: Detector, spec: RowSpec) -> str:
-    """Return what the plan's manifest says; without one, what the row names."""
-    told = detector.status().get('precision', '')
-    return spec.precision_or_device if told in ('', 'as built') else told
+    """Return the precision in the plan's manifest; without one, that of the row."""
+    known = detector.status().get('precision', '')
+    return spec.precision_or_device if known in ('', 'as built') else known
 
 
 def _existing(model: str) -> Path:

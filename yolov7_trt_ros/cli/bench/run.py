@@ -1,4 +1,4 @@
-"""Run the rows of a benchmark one after the other, and write what is there after each."""
+"""Run the rows of a benchmark one after the other, and write the results after each."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.report.bench.measure import BenchPlan, PowerMeter
 
 _FOLDERS = re.compile(r"""(?<![\w./])(?:~|\.{1,2})?/(?!sys/|proc/)(?:[^\s/'",;:()]+/)+""")
-# torch and driver libraries raise these for what is wrong with one row; the others go on.
+# torch and driver libraries raise these if one row fails; the others continue.
 _ROW_ERRORS = (Yolov7TrtError, ImportError, OSError, RuntimeError, MemoryError)
 
 
 @dataclasses.dataclass(frozen=True)
 class BenchContext:
-    """All that the rows of a benchmark share."""
+    """What the rows of a benchmark share."""
 
     where: Where
     data: Data
@@ -54,12 +54,12 @@ class BenchContext:
 
     @property
     def plan_s(self) -> float:
-        """How long the measurements of a row take at least: network and frames, each batch."""
+        """Minimum seconds to measure a row: network and frames, each batch."""
         return 2 * self.plan.seconds * len(self.batches)
 
 
 def run_rows(specs: Sequence[RowSpec], context: BenchContext) -> Iterator[BenchRow]:
-    """Measure each row; one that cannot run says why, and the rest go on."""
+    """Measure each row; a failed row has the reason, and the rest continue."""
     for number, spec in enumerate(specs, 1):
         output.say(row_heading(spec, number, len(specs), context.plan_s), file=sys.stderr)
         row = run_row(spec, context)
@@ -69,13 +69,13 @@ def run_rows(specs: Sequence[RowSpec], context: BenchContext) -> Iterator[BenchR
 
 
 def row_heading(spec: RowSpec, number: int, count: int, plan_s: float) -> str:
-    """Return what is said before a row is measured, and how long that takes at least."""
+    """Return the line printed before a row: its name and the minimum duration."""
     return (f'row {number} of {count}: {bench_rows.row_name(spec)} ({Path(spec.model).name}); '
             f'{plan_s:.0f} s or more, {plan_s * (count - number):.0f} s for the rows after it')
 
 
 def empty_row(spec: RowSpec, context: BenchContext) -> BenchRow:
-    """Return a row of which nothing is measured yet."""
+    """Return a row without measurements."""
     return BenchRow(
         name=bench_rows.row_name(spec), model=Path(spec.model).name, where=context.where,
         data=context.data, measured=output.now(),
@@ -83,7 +83,7 @@ def empty_row(spec: RowSpec, context: BenchContext) -> BenchRow:
 
 
 def run_row(spec: RowSpec, context: BenchContext) -> BenchRow:
-    """Measure one row; texts in it name files without their folders."""
+    """Measure one row; its texts name files without folders."""
     return publishable(_run_row(spec, context))
 
 
@@ -162,7 +162,7 @@ def _evaluate(opened: bench_rows.OpenedRow, given: Labels) -> Accuracy:
 
 
 def publishable(row: BenchRow) -> BenchRow:
-    """Return a row whose texts name files without their folders; /sys and /proc may stay."""
+    """Return a row whose texts name files without folders, except /sys and /proc."""
     batches = tuple(
         dataclasses.replace(
             batch,
@@ -195,12 +195,12 @@ def collect(
     rows: Iterator[BenchRow], make_bench: Callable[[Sequence[BenchRow]], Bench], folder: Path
 ) -> tuple[Bench, bool]:
     """
-    Take rows as they come and write all that are there after each.
+    Take rows as they come and write all of them after each.
 
     Returns
     -------
     bench and whether Ctrl-C ended it
-        The rows that were finished are in it.
+        The bench has the finished rows.
 
     """
     done: list[BenchRow] = []
@@ -209,13 +209,13 @@ def collect(
             done.append(row)
             write_bench(make_bench(done), folder)
         return make_bench(done), False
-    if done:  # what lies there of an earlier run is worth more than no row
+    if done:  # with no row, the results of an earlier run stay
         write_bench(make_bench(done), folder)
     return make_bench(done), True
 
 
 def settings_record(context: BenchContext) -> dict[str, Any]:
-    """Return how a benchmark was measured, JSON-ready."""
+    """Return the settings of a benchmark, JSON-ready."""
     latency = bench_measure.LATENCY_SETTINGS
     return {
         'letterbox': 'square',

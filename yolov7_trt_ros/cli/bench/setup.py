@@ -1,4 +1,4 @@
-"""What a benchmark is asked for: its rows, its pictures and its labels."""
+"""Inputs of a benchmark: its rows, pictures and labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.report.accuracy.labels import CocoImage
 
 PICTURES = 12
-"""Different pictures that are timed, in turn."""
+"""Number of different pictures that are timed in turn."""
 MOST_BATCH = 64
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 TORCH_SUFFIXES = ('.pt', '.pth')
@@ -34,12 +34,12 @@ _TORCH_CHOICES = ('fp32', 'fp16', 'cpu')
 @dataclasses.dataclass(frozen=True)
 class RowSpec:
     """
-    A row that was asked for.
+    A row to measure.
 
     Attributes
     ----------
     name
-        '' for one made of engine, precision and file.
+        Display name; '' for engine, precision and file.
     model
         File, or the name of an embedded model.
     precision_or_device
@@ -69,7 +69,7 @@ def parse_row(text: str, *, named: bool) -> RowSpec:
     Raises
     ------
     SettingError
-        It is neither, or the precision is not one that the file can have.
+        The form is wrong, or the file cannot have this precision.
 
     """
     name, equals, rest = text.partition('=') if named else ('', '', text)
@@ -97,14 +97,14 @@ def parse_batches(text: str) -> tuple[int, ...]:
         sizes = []
     if not sizes or not 1 <= sizes[0] <= sizes[-1] <= MOST_BATCH:
         raise SettingError(
-            f'batch sizes are numbers of 1 to {MOST_BATCH} with commas, such as 1,8, got {text!r}'
+            f'batch sizes are numbers from 1 to {MOST_BATCH}, such as 1,8, got {text!r}'
         )
     return tuple(sizes)
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """Labelled images in a folder, and what is computed from them."""
+    """Labelled images in a folder, with a hash of labels and names."""
 
     annotations: CocoAnnotations
     images: Sequence[CocoImage]
@@ -116,19 +116,19 @@ def load_pictures(
     folder: Path, warn: Callable[[object], None] = output.warn
 ) -> tuple[list[ImageView], Data]:
     """
-    Return pictures from all over a folder, decoded, and what they are.
+    Return pictures spread over a folder, decoded, and a record of them.
 
     Parameters
     ----------
     folder
-        Its subfolders are not looked into.
+        Subfolders are ignored.
     warn
-        Told of pictures that cannot be read, and of too few.
+        Called for pictures that cannot be read, and for too few.
 
     Raises
     ------
     InputError
-        There are none that can be read.
+        None can be read.
 
     """
     from yolov7_trt_ros.replay.pictures import find_pictures, load_picture
@@ -157,14 +157,14 @@ def load_labels(
     warn: Callable[[object], None] = output.warn,
 ) -> Labels:
     """
-    Return the labelled images of a folder, at most `limit` of them, which may miss some then.
+    Return the labelled images of a folder, at most `limit`; with a limit some may be missing.
 
     Raises
     ------
     MissingDependencyError
         pycocotools is not installed.
     InputError
-        The labels cannot be read, or name images that are not there.
+        The labels cannot be read, or name images that do not exist.
 
     """
     from yolov7_trt_ros.cli.labels import find_labelled, open_annotations
@@ -184,7 +184,7 @@ def try_labels(
     path: Path | None, folder: Path, limit: int | None = None, *, allow_missing: bool = False,
     warn: Callable[[object], None] = output.warn,
 ) -> tuple[Labels | None, str]:
-    """Return labels, or why there are none: not asked for, or pycocotools is missing."""
+    """Return labels, or why there are none: not requested, or no pycocotools."""
     if path is None:
         return None, 'no labels were given (--annotations)'
     try:

@@ -1,4 +1,4 @@
-"""NVIDIA Jetson: which board, its tools, and whether this user may use them."""
+"""Checks of an NVIDIA Jetson: the board, its tools, and the rights of this user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _GROUPS = ('video', 'render')
 
 
 def check_board(probe: HostProbe) -> list[Check]:
-    """Check the board; one line where this is no Jetson."""
+    """Check the board; one line if this is not a Jetson."""
     model = probe.read('/proc/device-tree/model') or ''
     release = probe.read('/etc/nv_tegra_release') or ''
     if 'nvidia' not in model.lower() and not release:
@@ -42,7 +42,7 @@ def _groups(probe: HostProbe) -> Check:
     if not absent or 'root' in mine:
         found = [group for group in mine if group in (*_GROUPS, 'root')]
         return Check('groups', OK, ' '.join(found))
-    return Check('groups', WARN, f'not in {", ".join(absent)}: the GPU may be out of reach',
+    return Check('groups', WARN, f'not in {", ".join(absent)}: the GPU may be inaccessible',
                  f'sudo usermod -aG {",".join(absent)} $USER, then log in again')
 
 

@@ -1,4 +1,4 @@
-"""NVIDIA GPU: driver, TensorRT and what goes with it. The detector runs on the CPU as well."""
+"""Checks of an NVIDIA GPU: driver, TensorRT, CUDA packages, plan cache. All are optional."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _GPU = 'NVIDIA GPU'
 
 
 def check_gpu(probe: HostProbe) -> list[Check]:
-    """Check what the GPU engine needs; one line where there is no GPU."""
+    """Check what the GPU engine needs; one line if there is no GPU."""
     try:
         ask = probe.gpu_questions()
         gpu = ask.find_gpu()
     except ImportError as exc:
-        return [Check(_GPU, WARN, f'not looked at: {exc}', 'first install what is missing above')]
+        return [Check(_GPU, WARN, f'not checked: {exc}', 'first install what is missing above')]
     except InferenceError as exc:
         return [Check(_GPU, WARN, f'{exc}; the CPU is used',
-                      'see what nvidia-smi says; restart, or reinstall the driver')]
+                      'run nvidia-smi; restart, or reinstall the driver')]
     if gpu is None:
         return [_no_gpu(probe)]
     tensorrt, pycuda = _tensorrt(ask), _pycuda(ask)
-    # With both of them there, `auto` takes the GPU, and cannot do without its kernels.
+    # With both installed, `auto` selects the GPU, which needs the kernels.
     taken = tensorrt.status == pycuda.status == OK
     return [
         _device(probe, gpu), tensorrt, pycuda, _compiler(ask, gpu, required=taken),
@@ -37,7 +37,7 @@ def check_gpu(probe: HostProbe) -> list[Check]:
 
 
 def _smi_gpus(probe: HostProbe) -> list[str]:
-    """Return the GPUs that nvidia-smi lists, `name, driver version` each; Jetsons have none."""
+    """Return the GPUs of nvidia-smi, each `name, driver version`; none on a Jetson."""
     printed = probe.run(_QUERY) if probe.which('nvidia-smi') else None
     return (printed or '').splitlines()
 
@@ -101,5 +101,5 @@ def _plan_cache(cache: PlanCache) -> Check:
     found = f'{cache.plans} plans, {cache.total_bytes >> 20} MiB, in {cache.folder}'
     if cache.writable:
         return Check('plan cache', OK, found)
-    return Check('plan cache', WARN, f'{found}, where nothing can be written: no plan can be kept',
-                 'allow it, or set XDG_CACHE_HOME or the parameter plan_cache to another folder')
+    return Check('plan cache', WARN, f'{found}, which is not writable: no plan can be kept',
+                 'make it writable, or set XDG_CACHE_HOME or the parameter plan_cache')

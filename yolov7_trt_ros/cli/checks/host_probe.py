@@ -30,13 +30,13 @@ class Check:
     Attributes
     ----------
     name
-        What was looked at.
+        Subject of the check.
     status
-        `ok`, `warn` (there, but not as it should be) or `missing`.
+        `ok`, `warn` (present, but not as it should be) or `missing`.
     found
-        What is there.
+        What was found.
     fix
-        What to do about it; empty where nothing is to be done.
+        What to do about it; empty if nothing.
     required
         The detector cannot run without it.
 
@@ -71,7 +71,7 @@ def find_version(distribution: str) -> str | None:
 
 
 def run_command(command: Sequence[str]) -> str | None:
-    """Return what a command prints, None where it does not exist, fails or hangs."""
+    """Return the output of a command, None if it does not exist, fails or hangs."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors='replace', check=True,
@@ -83,7 +83,7 @@ def run_command(command: Sequence[str]) -> str | None:
 
 
 def gpu_questions() -> GpuQuestions:
-    """Return what to ask the GPU engine; ImportError where it lacks NumPy and the like."""
+    """Return the questions to the GPU engine; ImportError if packages such as NumPy lack."""
     from yolov7_trt_ros.engine.gpu_check import GpuQuestions
 
     return GpuQuestions()
@@ -92,24 +92,24 @@ def gpu_questions() -> GpuQuestions:
 @dataclasses.dataclass(frozen=True)
 class HostProbe:
     """
-    What the checks ask.
+    What the checks ask the host; each part can be replaced.
 
     Attributes
     ----------
     root
-        In place of `/`.
+        Used instead of `/`.
     environ
-        In place of `os.environ`.
+        Used instead of `os.environ`.
     run
-        In place of `run_command`.
+        Used instead of `run_command`.
     find_module, find_version, gpu_questions
-        In place of the functions of the same names.
+        Used instead of the functions of these names.
     python
         Version of Python.
     prefix
-        In place of `sys.prefix`.
+        Used instead of `sys.prefix`.
     architecture
-        In place of `platform.machine()`.
+        Used instead of `platform.machine()`.
 
     """
 
@@ -124,7 +124,7 @@ class HostProbe:
     architecture: str = platform.machine()
 
     def read(self, path: str) -> str | None:
-        """Return the text of a file under the root, None where it cannot be read."""
+        """Return the text of a file under the root, None if it cannot be read."""
         try:
             data = (self.root / path.lstrip('/')).read_bytes()
         except OSError:
@@ -136,6 +136,6 @@ class HostProbe:
         return shutil.which(program, path=self.environ.get('PATH', ''))
 
     def ament_prefixes(self) -> list[Path]:
-        """Return where ROS packages may be: AMENT_PREFIX_PATH, then the Python prefix."""
+        """Return the prefixes of ROS packages: AMENT_PREFIX_PATH, then the Python prefix."""
         listed = self.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
         return [Path(path) for path in listed if path] + [self.prefix]

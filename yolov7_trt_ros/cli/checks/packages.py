@@ -1,4 +1,4 @@
-"""Python and its packages: what the detector needs, and what single verbs need."""
+"""Checks of Python and its packages: required by the detector, or by single verbs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TITLES = {'numpy': 'NumPy', 'cv2': 'OpenCV', 'onnxruntime': 'ONNX Runtime'}
 
 
 def check_packages(probe: HostProbe) -> list[Check]:
-    """Check Python, this package, what it needs and what it can use."""
+    """Check Python, this package, its required and its optional packages."""
     checks = [_python(probe), Check('yolov7_trt_ros', OK, __version__), _embedded_model()]
     for module, distributions, fix in _REQUIRED:
         version = _version(probe, module, distributions)
@@ -53,11 +53,11 @@ def _embedded_model() -> Check:
     models = sorted((Path(__file__).parents[2] / 'models').glob('*.onnx'))
     if models:
         return Check('embedded model', OK, models[0].name)
-    return Check('embedded model', WARN, 'not there', 'reinstall the package, or give --model')
+    return Check('embedded model', WARN, 'missing', 'reinstall the package, or give --model')
 
 
 def _version(probe: HostProbe, module: str, distributions: tuple[str, ...]) -> str:
-    """Return the version, `unknown version` where only the module is there, else nothing."""
+    """Return the version, `unknown version` if only the module exists, else ''."""
     if probe.find_module(module) is None:
         return ''
     versions = (probe.find_version(name) for name in distributions)

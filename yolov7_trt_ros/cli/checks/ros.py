@@ -1,4 +1,4 @@
-"""ROS: distribution, vision_msgs, cv_bridge, middleware. rclpy is looked for, never imported."""
+"""Checks of ROS: distribution, vision_msgs, cv_bridge, middleware. rclpy is never imported."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def check_ros(probe: HostProbe) -> list[Check]:
 
 
 def used_rmw(probe: HostProbe) -> str:
-    """Return the middleware in use; ROS takes Fast DDS unless told otherwise."""
+    """Return the middleware in use; Fast DDS unless set."""
     return probe.environ.get('RMW_IMPLEMENTATION') or _DEFAULT_RMW
 
 
 def _distro(probe: HostProbe) -> str:
-    """Return the distribution's name: from the environment, or of rclpy's wheel."""
+    """Return the distribution's name, from the environment or rclpy's wheel."""
     named = probe.environ.get('ROS_DISTRO')
     if named:
         return named
@@ -44,7 +44,7 @@ def _rclpy(probe: HostProbe) -> Check:
         found = 'installed, but not sourced: rclpy is not importable'
         return Check('ROS 2', MISSING, found, source)
     fix = 'install ROS 2 (docs.ros.org)'
-    if probe.architecture == 'x86_64':  # what PyPI has wheels of ROS 2 for
+    if probe.architecture == 'x86_64':  # ROS 2 wheels exist for it
         fix += ', or in a checkout of this package: make venv'
     return Check(
         'ROS 2', MISSING, 'rclpy is not importable; the node needs it, this command does not', fix
@@ -55,7 +55,7 @@ def reads_old_profile_variable(probe: HostProbe) -> bool | None:
     """
     Whether Fast DDS here reads its profile from the variable of Jazzy and before.
 
-    None where neither its ROS package nor ROS_DISTRO tells.
+    None if neither its ROS package nor ROS_DISTRO shows it.
 
     """
     shares = (prefix / f'share/{_DEFAULT_RMW}' for prefix in probe.ament_prefixes())
@@ -97,7 +97,7 @@ def _vision_msgs(probe: HostProbe) -> Check:
 
 
 def _package_version(share: Path | None) -> str:
-    """Return the version in a package.xml, empty where there is none."""
+    """Return the version in a package.xml, empty if there is none."""
     if share is None:
         return ''
     try:
@@ -109,7 +109,7 @@ def _package_version(share: Path | None) -> str:
 
 
 def _field_form(module: Path) -> str:
-    """Tell the form of the fields, from the generated code: three came in the course of time."""
+    """Return the form of the fields, from the generated code: there have been three."""
     try:
         code = (module / 'msg/_object_hypothesis_with_pose.py').read_text(errors='replace')
     except OSError:
@@ -134,12 +134,12 @@ def _cv_bridge(probe: HostProbe) -> Check:
 
 
 def _buffers(probe: HostProbe) -> Check:
-    """Tell what there is of rosidl::Buffer, whose messages may lie in the memory of a GPU."""
-    name, ours = 'images in GPU memory', 'not used by the node, which takes images from the CPU'
+    """Check for rosidl::Buffer, whose messages may be in GPU memory."""
+    name, ours = 'images in GPU memory', 'not used by the node, which reads images from CPU memory'
     rclpy = probe.find_module('rclpy')
     has_option = rclpy is not None and _has_buffer_option(rclpy)
     if has_option is None:
-        return Check(name, OK, f'not known: {rclpy}/node.py cannot be read; {ours}')
+        return Check(name, OK, f'unknown: {rclpy}/node.py cannot be read; {ours}')
     if not has_option:
         return Check(name, OK, f'rclpy here has no {_BUFFER_OPTION} (Lyrical has); {ours}')
     backends = sorted({
@@ -150,11 +150,12 @@ def _buffers(probe: HostProbe) -> Check:
         f'{module}: {"no" if probe.find_module(module) is None else "yes"}'
         for module in ('rosidl_buffer', 'cuda_buffer')
     ]
-    return Check(name, OK, f'rclpy has {_BUFFER_OPTION} ({"; ".join(parts)}); {ours}, never run')
+    found = f'rclpy has {_BUFFER_OPTION} ({"; ".join(parts)}); {ours}, never tested'
+    return Check(name, OK, found)
 
 
 def _has_buffer_option(rclpy: Path) -> bool | None:
-    """Whether a subscription of rclpy takes the option, by its code; None if that is unread."""
+    """Whether rclpy's subscriptions have the option, by its code; None if unreadable."""
     try:
         return _BUFFER_OPTION in (rclpy / 'node.py').read_text(errors='replace')
     except OSError:

@@ -1,4 +1,4 @@
-"""How images get from process to process: Fast DDS profile, shared memory, socket buffers."""
+"""Checks of image transport: Fast DDS profile, shared memory, socket buffers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _profile(probe: HostProbe) -> Check:
 
 
 def _variables(probe: HostProbe) -> tuple[str, ...]:
-    """Return the variables that Fast DDS here reads; both where that is not known."""
+    """Return the variables that this Fast DDS reads; both if unknown."""
     new, old = PROFILE_VARIABLES
     return {None: PROFILE_VARIABLES, True: (old,), False: (new,)}[
         reads_old_profile_variable(probe)
@@ -53,13 +53,13 @@ def _variables(probe: HostProbe) -> tuple[str, ...]:
 
 
 def _profile_problem(path: Path) -> str:
-    """Tell what is wrong with a profile; empty where its segment is large enough."""
+    """Return what is wrong with a profile; empty if its segment is large enough."""
     try:
         tree = xml.etree.ElementTree.parse(path)
     except OSError as exc:
         return f'names {path}, which cannot be read: {exc.strerror}'
     except xml.etree.ElementTree.ParseError as exc:
-        return f'names {path}, which is no XML: {exc}'
+        return f'names {path}, which is not XML: {exc}'
     largest = _largest(tree, 'segment_size')
     if largest < LEAST_SEGMENT_BYTES:
         return (f'names {path}, whose shared-memory segment_size is {largest} bytes; '
@@ -68,7 +68,7 @@ def _profile_problem(path: Path) -> str:
 
 
 def _largest(tree: xml.etree.ElementTree.ElementTree[Any], tag: str) -> int:
-    """Return the largest number of the elements of a name; 0 where there is none."""
+    """Return the largest number in elements of a name; 0 if there is none."""
     texts = [
         (element.text or '').strip()
         for element in tree.iter()
@@ -78,10 +78,10 @@ def _largest(tree: xml.etree.ElementTree.ElementTree[Any], tag: str) -> int:
 
 
 def _export(probe: HostProbe) -> str:
-    """Return the command that sets the profile this package comes with."""
-    places = [prefix / 'share/yolov7_trt_ros/config' for prefix in probe.ament_prefixes()]
-    places.append(Path(__file__).parents[3] / 'config')  # a checkout
-    files = (place / PROFILE_NAME for place in places)
+    """Return the command that sets the profile of this package."""
+    folders = [prefix / 'share/yolov7_trt_ros/config' for prefix in probe.ament_prefixes()]
+    folders.append(Path(__file__).parents[3] / 'config')  # a checkout
+    files = (folder / PROFILE_NAME for folder in folders)
     path = next((file for file in files if file.is_file()), None)
     shown = path or f'<prefix>/share/yolov7_trt_ros/config/{PROFILE_NAME}'
     first, *others = _variables(probe)
@@ -96,14 +96,14 @@ def _shared_memory(probe: HostProbe) -> Check:
     try:
         status = os.statvfs(folder)
     except OSError:
-        return Check('/dev/shm', MISSING, 'not there: images between processes go through UDP',
+        return Check('/dev/shm', MISSING, 'missing: images between processes use UDP',
                      'in a container: --ipc=host, or --shm-size=1g')
     total = status.f_blocks * status.f_frsize
     free = status.f_bavail * status.f_frsize
     found = f'{free >> 20} MiB of {total >> 20} MiB free'
     if free < _LEAST_FREE_BYTES:
         return Check('/dev/shm', WARN, found,
-                     'remove what is left over (fastdds shm clean); in a container: --shm-size=1g')
+                     'remove leftover files (fastdds shm clean); in a container: --shm-size=1g')
     return Check('/dev/shm', OK, found)
 
 
@@ -114,7 +114,7 @@ def _left_over(probe: HostProbe) -> Check:
     for file in files:
         try:
             sizes.append(file.stat().st_size)
-        except OSError:  # gone in the meantime
+        except OSError:  # deleted in the meantime
             continue
     if not sizes:
         return Check('shared-memory files', OK, 'none of Fast DDS')
@@ -145,10 +145,10 @@ def _rmem(probe: HostProbe) -> Check:
 
 
 def _receive_buffer(probe: HostProbe) -> int | None:
-    """Return the bytes that the profile asks the kernel for; None without a readable profile."""
+    """Return the buffer size that the profile requests; None without a readable profile."""
     paths = [probe.environ[name] for name in PROFILE_VARIABLES if probe.environ.get(name)]
     try:
         trees = [xml.etree.ElementTree.parse(path) for path in paths]
     except (OSError, xml.etree.ElementTree.ParseError):
-        return None  # the check of the profile tells
+        return None  # the profile's own check reports it
     return min((_largest(tree, 'receiveBufferSize') for tree in trees), default=None)

@@ -1,1 +1,1 @@
-"""The parts of the verb `demo`."""
+"""Parts of the verb `demo`: source, start-up, run, summary."""

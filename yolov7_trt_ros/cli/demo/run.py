@@ -1,4 +1,4 @@
-"""Run the demo's processes: cameras, detector and recorder, on a ROS domain of their own."""
+"""Run the processes of the demo: cameras, detector and recorder, on a separate ROS domain."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ _SETTLE_S = 2.0
 _POLL_S = 0.05
 _SHOW_PERIOD_S = 0.25
 _JPEG_QUALITY = 80
-"""Of the rear camera: twenty seconds of both leave less than 60 MB."""
+"""JPEG quality of the rear camera: 20 s of both cameras take less than 60 MB."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Play:
     """
-    What is to be played, and how.
+    Source and settings of a demo.
 
     Attributes
     ----------
     source
-        Of the cameras.
+        Source of the cameras.
     output
         Folder for the bag, videos, pictures and logs.
     seconds
-        From the first image on.
+        Duration from the first image.
     rate_hz
-        Of each camera.
+        Rate of each camera.
     detector
-        Parameters of the detector.
+        Parameters of the detector node.
     domain_id
         ROS domain.
 
@@ -67,25 +67,25 @@ class Play:
 
     @property
     def log(self) -> Path:
-        """Return the folder of what the nodes print."""
+        """Return the folder of the nodes' logs."""
         return self.output / 'log'
 
 
 @dataclasses.dataclass(frozen=True)
 class Played:
     """
-    What came of it.
+    Result of a demo.
 
     Attributes
     ----------
     record
         The recorder's last line.
     rates_in_hz
-        Of each camera's images while they were played, by image topic.
+        Image rate of each camera while playing, by image topic.
     seconds
-        How long that was.
+        Duration of playing.
     interrupted
-        Whether somebody ended it early.
+        Whether it was ended early.
 
     """
 
@@ -97,12 +97,12 @@ class Played:
 
 def play(wanted: Play) -> Played:
     """
-    Play, and stop all that was started; Ctrl-C while images are played only shortens it.
+    Play, then stop all processes; Ctrl-C while playing only shortens it.
 
     Raises
     ------
     Yolov7TrtError
-        A process ended by itself, or no image came; the message says why.
+        A process ended unexpectedly, or no image arrived; the message states the cause.
 
     """
     wanted.log.mkdir()
@@ -149,7 +149,7 @@ def _player_parameters(wanted: Play, camera: Camera) -> dict[str, object]:
 
 
 class Processes:
-    """The processes by name; all are stopped at the end, and killed where they do not."""
+    """Processes by name; all are stopped at the end, or killed if they do not stop."""
 
     def __init__(self, stack: contextlib.ExitStack, log: Path, domain_id: int) -> None:
         self._processes: dict[str, subprocess.Popen[str]] = {}
@@ -173,7 +173,7 @@ class Processes:
         ])
 
     def start(self, name: str, command: Sequence[str]) -> subprocess.Popen[str]:
-        """Start a process; what it prints goes into a log, but for the recorder's reports."""
+        """Start a process; its output goes to a log, except the recorder's reports."""
         file = self._stack.enter_context((self._log / f'{name}.txt').open('w', encoding='utf-8'))
         self._processes[name] = subprocess.Popen(
             command, env=self._environment, stderr=file, text=True, start_new_session=True,
@@ -182,20 +182,20 @@ class Processes:
         return self._processes[name]
 
     def ended(self) -> list[str]:
-        """Return the names of those that have ended."""
+        """Return the names of ended processes."""
         return [name for name, each in self._processes.items() if each.poll() is not None]
 
     def check(self) -> None:
-        """Raise Yolov7TrtError with the last line of its log where a process has ended."""
+        """Raise Yolov7TrtError with the last line of the log if a process has ended."""
         for name in self.ended():
             log = self._log / f'{name}.txt'
             lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
             raise Yolov7TrtError(
-                f'the {name} ended by itself: {lines[-1] if lines else "it said nothing"} ({log})'
+                f'the {name} ended unexpectedly: {lines[-1] if lines else "no output"} ({log})'
             )
 
     def stop(self, names: Iterable[str]) -> None:
-        """Ask them to end, all at once, and wait until they have."""
+        """Interrupt them all, then wait until they have ended."""
         processes = [self._processes[name] for name in names]
         for process in processes:
             if process.poll() is None:
@@ -216,7 +216,7 @@ def _parameters(values: Mapping[str, object]) -> Iterator[str]:
 
 
 class _Recorder:
-    """The recorder's latest JSON line, read by a thread of its own."""
+    """The recorder's latest JSON line, read by a thread."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.latest: dict[str, Any] = {
@@ -249,14 +249,14 @@ def _wait_for_images(recorder: _Recorder, nodes: Processes) -> None:
 
 class _Watched:
     """
-    The time in which images were played.
+    Progress and rates while images are played.
 
     Attributes
     ----------
     seconds
-        How long it was.
+        Duration so far.
     rates_in_hz
-        The latest of each image topic that the detector told.
+        Latest rate of each image topic, as the detector reported it.
 
     """
 
@@ -265,7 +265,7 @@ class _Watched:
         self.rates_in_hz: dict[str, float] = {}
 
     def watch(self, recorder: _Recorder, nodes: Processes, seconds: float) -> None:
-        """Show progress until the time is over, or until Ctrl-C."""
+        """Show progress until the time is over, or Ctrl-C."""
         from rich.console import Group
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,4 +1,4 @@
-"""What the demo plays: photographs that come inside packages, or what it is given, checked."""
+"""Source of the demo: photographs from Python packages, or a checked path."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import shutil
 from yolov7_trt_ros.errors import InputError, MissingDependencyError
 
 PHOTOGRAPHS = ('astronaut', 'stereo_motorcycle', 'coffee', 'camera', 'grace_hopper')
-"""In the order they are shown in: of scikit-image, the last one of matplotlib."""
+"""In order of display: from scikit-image, the last one from matplotlib."""
 PHOTOGRAPH_SIZE_PX, PHOTOGRAPH_SCORE = 352, 0.4
-"""Network size and least score at which the model inside is right about them, as was measured."""
+"""Network size and minimum score at which the embedded model is right about them (measured)."""
 
 
 def check_photographs() -> None:
     """
-    Check that the packages with the photographs are there.
+    Check that the packages with the photographs are installed.
 
     Raises
     ------
     MissingDependencyError
-        One is not.
+        One is missing.
 
     """
     for module in ('skimage', 'matplotlib'):
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(
                 f'the demo shows photographs of scikit-image and matplotlib, and {module} is not '
-                'here; install them with pip install scikit-image matplotlib, or give your own '
+                'installed; run pip install scikit-image matplotlib, or give your own pictures '
                 'with --source'
             )
 
@@ -52,12 +52,12 @@ def save_photographs(folder: Path) -> Path:
 
 def find_source(source: str) -> Path:
     """
-    Return the path of what is to be played, after one frame of it was read.
+    Return the path of the source, after reading one frame of it.
 
     Raises
     ------
     InputError
-        It is not there, of no known kind, or none of its frames can be read.
+        It does not exist, is of an unknown kind, or no frame can be read.
 
     """
     from yolov7_trt_ros.replay.file_kinds import local_path
@@ -67,7 +67,7 @@ def find_source(source: str) -> Path:
     path = local_path(source)
     if not path.exists():
         raise InputError(f'--source {source}: no such file or folder')
-    reason = 'it holds no frames'
+    reason = 'it contains no frames'
     for item in open_frames(path):
         if isinstance(item, Frame):
             return path

@@ -1,4 +1,4 @@
-"""Wait for the demo's detector: where there is a GPU it may have a plan to build first."""
+"""Wait for the demo's detector, which may build a plan first on a GPU."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _BUILDING = 'building a plan: '
 
 
 def detector_status(record: dict[str, Any]) -> dict[str, str]:
-    """Return what the detector last said of itself in the recorder's line, `message` included."""
+    """Return the detector's last diagnostics in the recorder's line, with `message`."""
     status: dict[str, str] = record['diagnostics'].get('/detector: detector', {})
     return status
 
 
 def build_progress(status: dict[str, str]) -> str:
-    """Return `building a TensorRT plan: tactics 43 %, 95 s`, '' while no plan is being built."""
+    """Return such as `building a TensorRT plan: tactics 43 %, 95 s`, '' if none is built."""
     message = status.get('message', '')
     if not message.startswith(_BUILDING):
         return ''
@@ -43,27 +43,27 @@ def wait_until_ready(
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """
-    Return when the detector is active and has its model; tell how the building of a plan goes.
+    Return when the detector is active with its model; report the progress of a plan build.
 
-    A build may take as long as it takes; all else has `START_S`.
+    A build has no time limit; all else has `START_S`.
 
     Parameters
     ----------
     latest
-        Gives the recorder's latest line.
+        Returns the recorder's latest line.
     ended
-        Gives the names of processes that have ended though they should not.
+        Returns the names of processes that ended unexpectedly.
     log
         Folder of the processes' logs.
     say
-        Takes a line for people, every few seconds while a plan is built.
+        Called with a progress line every few seconds while a plan is built.
     clock_s, sleep
-        In place of time's.
+        Used instead of those of `time`.
 
     Raises
     ------
     Yolov7TrtError
-        The detector cannot start: its own reason, or where to find it.
+        The detector cannot start: its reason, or the file that has it.
 
     """
     deadline_s, say_at_s = clock_s() + START_S, clock_s()

@@ -1,4 +1,4 @@
-"""What the demo tells of a run: the summary, as a table and as JSON."""
+"""Summary of a demo run, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from yolov7_trt_ros.cli.demo.start import detector_status
 from yolov7_trt_ros.report.video_file import MPEG4, MPEG4_NOTE
 
 MODEL_NOTE = (
-    'The model inside is small and misses much. With the official weights it is\n'
-    'right more often: yolov7_trt detect -m yolov7-tiny says how to get them.'
+    'The embedded model is small and misses much. The official weights are right\n'
+    'more often: yolov7_trt detect -m yolov7-tiny shows how to get them.'
 )
 _COUNTS = ('received', 'processed', 'dropped', 'failed', 'lost')
 _MOST_CLASSES = 4
@@ -36,12 +36,12 @@ class Camera:
 
     @property
     def recorded_topic(self) -> str:
-        """Where its images are in the bag."""
+        """Topic of its images in the bag."""
         return f'/{self.name}/image_raw/compressed'
 
     @property
     def detections_topic(self) -> str:
-        """Where the detector publishes."""
+        """Topic of its detections."""
         return f'/{self.name}/detections'
 
 
@@ -49,7 +49,7 @@ CAMERAS = (Camera('front', 'rgb8', 640, 480), Camera('rear', 'jpeg', 960, 720))
 
 
 def summarise(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the summary of the recorder's line: per camera counts, latencies and classes."""
+    """Return the summary of the recorder's line: counts, latencies and classes per camera."""
     cameras = {camera.name: _summarise_camera(camera, record) for camera in CAMERAS}
     return {'backend': detector_status(record).get('backend', ''), 'cameras': cameras}
 
@@ -76,7 +76,7 @@ def _summarise_camera(camera: Camera, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(values: dict[str, str], name: str) -> float | None:
-    """Return a value of the diagnostics; None where there is none, for JSON has no NaN."""
+    """Return a value of the diagnostics, None if there is none (JSON has no NaN)."""
     number = float(values.get(name, 'nan'))
     return number if math.isfinite(number) else None
 

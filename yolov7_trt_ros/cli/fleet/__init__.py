@@ -1,1 +1,1 @@
-"""Many recordings by one command, in turn or on Dask."""
+"""Many recordings in one command, one after the other or on Dask."""

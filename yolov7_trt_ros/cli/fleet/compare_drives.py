@@ -1,4 +1,4 @@
-"""`compare` over many drives: one task a pair of bags, one report with the worst of all first."""
+"""`compare` over many drives: one task per pair of bags, one report, worst first."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _WORST = 10
 
 
 def run_drives(args: argparse.Namespace) -> int:
-    """Compare all pairs; the exit status is 1 when one is beyond a limit, or has no result."""
+    """Compare all pairs; the exit status is 1 if one exceeds a limit or has no result."""
     firsts, seconds = (
         find_bags(expand_home(path).absolute()) for path in (args.reference, args.new)
     )
     for name in sorted(set(seconds) - set(firsts)):
-        output.warn(f'only B has {name}: it is not compared')
+        output.warn(f'only B has {name}: not compared')
     folder = expand_home(args.output)
     pairs = {name: (firsts[name], seconds[name]) for name in firsts if name in seconds}
     with WorkFolder(folder, 'compare', settings_of(args, [])) as work:
@@ -63,7 +63,7 @@ def compare_drive(
     Raises
     ------
     InputError
-        One cannot be used, or they have no frame in common.
+        One bag cannot be used, or they have no frame in common.
 
     """
     from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
@@ -95,7 +95,7 @@ def _boxes(frame: FrameDifference) -> list[dict[str, Any]]:
 
 
 def _frame(record: dict[str, Any], boxes: Sequence[dict[str, Any]]) -> FrameDifference:
-    """Return a frame of its record and its boxes."""
+    """Return a frame from its record and its boxes."""
     import numpy as np
 
     from yolov7_trt_ros.core.detections import Detections
@@ -118,7 +118,7 @@ def _merged(
     args: argparse.Namespace, pairs: Mapping[str, Sequence[Path]],
     results: Mapping[str, dict[str, Any]], failed: Mapping[str, str],
 ) -> tuple[dict[str, Any], FleetPage]:
-    """Return all results as one record and one page: drives and frames that differ most first."""
+    """Return all results as a record and a page, largest differences first."""
     from yolov7_trt_ros.report.compare.frame_drawing import STYLE
     from yolov7_trt_ros.report.compare.result import Difference
     from yolov7_trt_ros.report.fleet_page import FleetPage
@@ -151,7 +151,7 @@ def _merged(
              *_row(whole[name])) for name in order]
     page = FleetPage(
         f'{args.new} against {args.reference}',
-        'Drives beyond a limit first, then those with the least part matched.',
+        'Drives that exceed a limit first, then those with the smallest share matched.',
         [('drives', f'{len(whole)} of {len(results)}, {len(beyond)} beyond a limit'),
          ('frames', f'{frames} compared'),
          ('detections', f'{total.matched} matched, {total.missed} missed, {total.new} new '

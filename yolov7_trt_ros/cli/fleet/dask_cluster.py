@@ -1,4 +1,4 @@
-"""A Dask scheduler with workers on this machine, for as long as a command takes."""
+"""A Dask scheduler with workers on this machine, for the duration of a command."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import threading
 from typing import Any
 
 _LOST_WORKERS = 3
-"""After so many workers that died with it, a recording is tried alone."""
+"""Number of workers that may die with a recording before it is tried alone."""
 
 
 @contextlib.contextmanager
 def local_cluster(workers: int) -> Iterator[Any]:
-    """Start a scheduler here and some processes for it; one that dies is started again."""
+    """Start a scheduler and worker processes here; a dead worker is restarted."""
     import dask
     from distributed import LocalCluster
 
@@ -24,12 +24,12 @@ def local_cluster(workers: int) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set({
             'distributed.scheduler.allowed-failures': _LOST_WORKERS,
-            'distributed.scheduler.worker-saturation': 1.0,  # none waits at a worker that may die
+            'distributed.scheduler.worker-saturation': 1.0,  # no task waits at a worker
         }))
         folder = stack.enter_context(tempfile.TemporaryDirectory(
             prefix='yolov7_trt_dask_', ignore_cleanup_errors=True
         ))
-        with _ctrl_c_ignored():  # the processes keep that: Ctrl-C is for this one to tell of
+        with _ctrl_c_ignored():  # the workers inherit it: this process reports Ctrl-C
             cluster = stack.enter_context(LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True,
                 dashboard_address='127.0.0.1:0', memory_limit=None,
@@ -40,7 +40,7 @@ def local_cluster(workers: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _ctrl_c_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C, where this is the thread that gets it."""
+    """Ignore Ctrl-C, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Tasks on the workers of a Dask scheduler, tried again where a worker was lost."""
+"""Run tasks on the workers of a Dask scheduler; tasks of lost workers are retried."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from yolov7_trt_ros.errors import InputError, MissingDependencyError, Yolov7TrtE
 from yolov7_trt_ros.home_folder import expand_home
 
 PATIENCE_S = 10
-"""How long a scheduler may take to answer, and its first worker to be there."""
+"""Timeout for a scheduler to answer, and for its first worker."""
 
 STALL_S, GONE_S = 60.0, 600.0
-"""When nothing ends for so long, it is looked why; so long there may be no worker."""
+"""Time without a result before it is checked why; time that may pass without workers."""
 
 FETCH_S = 60.0
-"""How long a result may take to come; after it, it may have been lost with its worker."""
+"""Timeout of a result; after it, it may have been lost with its worker."""
 
 
 @contextlib.contextmanager
@@ -37,9 +37,9 @@ def dask_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
     Raises
     ------
     InputError
-        Nobody answers at the address, no worker is there, or one has another version of ours.
+        No scheduler answers, it has no workers, or one has another version of this package.
     MissingDependencyError
-        Dask is not installed, here or at a worker.
+        Dask is not installed, here or on a worker.
 
     """
     _import_dask()
@@ -68,7 +68,7 @@ def dask_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
 
 
 def _nothing() -> None:
-    """Do nothing for workers that others have started."""
+    """Do nothing, for workers that are not ours."""
 
 
 def _import_dask() -> None:
@@ -77,12 +77,12 @@ def _import_dask() -> None:
     except ImportError as exc:
         raise MissingDependencyError(
             f'many recordings at once need Dask ({exc}): pip install distributed, or leave '
-            '--workers and --dask away'
+            'out --workers and --dask'
         ) from exc
 
 
 def _check_workers(client: Any, address: str | None) -> None:
-    """Refuse a scheduler without workers, and workers that have not this package."""
+    """Refuse a scheduler without workers, and workers without this package."""
     try:
         client.wait_for_workers(1, timeout=PATIENCE_S)
     except TimeoutError as exc:
@@ -99,8 +99,8 @@ def _check_workers(client: Any, address: str | None) -> None:
     for worker, version in sorted(versions.items()):
         if version != __version__:
             raise InputError(
-                f'the Dask worker {worker} has version {version} of yolov7_trt_ros, and here is '
-                f'{__version__}: install the same'
+                f'the Dask worker {worker} has version {version} of yolov7_trt_ros, and this '
+                f'machine {__version__}: install the same'
             )
 
 
@@ -109,7 +109,7 @@ def _version() -> str:
 
 
 def _close_detectors(client: Any) -> None:
-    """Have the workers of others close what they keep open; one that is gone keeps nothing."""
+    """Close the detectors that the workers keep open, except on lost ones."""
     from yolov7_trt_ros.cli import open_detectors
 
     with contextlib.suppress(OSError, TimeoutError):
@@ -117,7 +117,7 @@ def _close_detectors(client: Any) -> None:
 
 
 def on_worker(function: Function, args: argparse.Namespace, given: Sequence[Any]) -> Any:
-    """Run a task at a worker; return its result and where that was."""
+    """Run a task on a worker; return its result and the worker's address."""
     from distributed import get_worker
 
     return guarded(function, args, given), get_worker().address
@@ -125,17 +125,17 @@ def on_worker(function: Function, args: argparse.Namespace, given: Sequence[Any]
 
 class DaskRunner:
     """
-    Runs tasks at workers.
+    Runs tasks on workers.
 
-    Those that failed for a full disk are tried once more at the others when all else is done, and
-    those that were at a worker when it died, one of which may have been the reason, alone.
+    At the end, tasks that failed for a full disk are retried once on other workers, and tasks
+    whose worker died are retried alone, because one of them may have been the cause.
 
     Parameters
     ----------
     client
-        Of the scheduler.
+        Client of the scheduler.
     revive
-        Starts workers that are gone for good: one that dies while it starts is not started again.
+        Starts lost workers again; Dask does not restart one that dies during its start.
 
     """
 
@@ -160,7 +160,7 @@ class DaskRunner:
                 yield task.key, result
         for task in suspects:
             (_, result), = self._completed(function, sent, [task], None)
-            yield task.key, result or {'error': 'workers died at it, also when it ran alone'}
+            yield task.key, result or {'error': 'workers died with it, also when it ran alone'}
         if aside and self._others_come():
             for task, result in self._completed(function, sent, list(aside), FETCH_S):
                 aside[task] = result or aside[task]
@@ -170,7 +170,7 @@ class DaskRunner:
         self, function: Function, args: argparse.Namespace, tasks: Sequence[Task],
         fetch_s: float | None,
     ) -> Iterator[tuple[Task, dict[str, Any] | None]]:
-        """Yield tasks as they end, with their results; None where workers died meanwhile."""
+        """Yield tasks as they end, with their results; None if workers died meanwhile."""
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         waiting: dict[Any, Task] = {}
 
@@ -193,7 +193,7 @@ class DaskRunner:
                 for future in self._lost(waiting):
                     submit(waiting.pop(future), others)
                 continue
-            if future not in waiting:  # it came after all
+            if future not in waiting:  # it arrived after all
                 continue
             task = waiting.pop(future)
             result, worker = _result(future, fetch_s)
@@ -203,12 +203,12 @@ class DaskRunner:
 
     def _lost(self, waiting: Mapping[Any, Task]) -> list[Any]:
         """
-        Return what waits although workers have nothing to do: Dask can lose it with a worker.
+        Return tasks that wait while all workers are idle: Dask can lose them with a worker.
 
         Raises
         ------
         InputError
-            There have been no workers for long.
+            There have been no workers for too long.
 
         """
         self._revive()
@@ -217,15 +217,15 @@ class DaskRunner:
             self._without_workers_s += STALL_S
             if self._without_workers_s >= GONE_S:
                 raise InputError(
-                    f'no Dask worker has been there for {self._without_workers_s:.0f} s: start '
-                    'some, and the same command goes on'
+                    f'there has been no Dask worker for {self._without_workers_s:.0f} s: start '
+                    'some; the same command continues'
                 )
             return []
         self._without_workers_s = 0.0
         return [] if at_work else list(waiting)
 
     def _others_come(self) -> bool:
-        """Wait for a worker that has not told of a full disk, as long as one may come back."""
+        """Wait for a worker without a full disk, as long as one may come back."""
         end = time.monotonic() + STALL_S
         while not (set(self._workers()) - self._full):
             if len(self._workers()) >= self._count or time.monotonic() > end:
@@ -235,7 +235,7 @@ class DaskRunner:
         return True
 
     def _others(self) -> list[str]:
-        """Return the workers that have not told of a full disk; none where no one has."""
+        """Return the workers without a full disk; none if no disk is full."""
         return sorted(set(self._workers()) - self._full) if self._full else []
 
     def _workers(self) -> list[str]:
@@ -243,7 +243,7 @@ class DaskRunner:
 
 
 def _sent(args: argparse.Namespace) -> argparse.Namespace:
-    """Return arguments for a worker: it may have another working folder."""
+    """Return the arguments for a worker, which may have another working folder."""
     values = {name: value for name, value in vars(args).items() if name != 'run'}
     for name, value in values.items():
         if isinstance(value, Path):
@@ -255,14 +255,14 @@ def _sent(args: argparse.Namespace) -> argparse.Namespace:
 
 def _result(future: Any, fetch_s: float | None) -> tuple[dict[str, Any] | None, str]:
     """
-    Return the result of a task and where it ran; None where workers died while they had it.
+    Return the result of a task and its worker; None if workers died with it.
 
     Raises
     ------
     Yolov7TrtError
         The model cannot be used, for any recording.
     InputError
-        The scheduler has gone.
+        The scheduler is gone.
 
     """
     from distributed import CancelledError, KilledWorker
@@ -272,10 +272,10 @@ def _result(future: Any, fetch_s: float | None) -> tuple[dict[str, Any] | None, 
         if error is None:
             found: tuple[dict[str, Any], str] = future.result(timeout=fetch_s)
             return found
-    except (KilledWorker, TimeoutError):  # with the result, before it was fetched
+    except (KilledWorker, TimeoutError):  # the result was lost before it was fetched
         return None, ''
     except CancelledError as exc:
-        raise InputError('the Dask scheduler has gone: the same command goes on') from exc
+        raise InputError('the Dask scheduler is gone: the same command continues') from exc
     if isinstance(error, Yolov7TrtError):
         raise error
     if isinstance(error, KilledWorker):

@@ -1,4 +1,4 @@
-"""Recordings by name: what the verbs that take many of them call each."""
+"""Names of recordings, for the verbs that take many of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES, is_bag_folder, natural_key
 
 _MOST_BYTES = 100
-"""Of a part of a file name: two of them, a number and a suffix have 255."""
+"""Limit of a part of a file name: two parts, a number and a suffix fit in 255."""
 
 
 def name_drives(paths: Sequence[Path]) -> dict[str, Path]:
-    """Return the recordings by a name that a file can have: `drive`, `drive-2` where taken."""
+    """Return the recordings by unique file names: `drive`, or `drive-2` if taken."""
     named: dict[str, Path] = {}
     for path in paths:
         stem = _stem(path)
@@ -27,7 +27,7 @@ def name_drives(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _stem(path: Path) -> str:
-    """Return the name of a file or folder without what tells its kind."""
+    """Return the name of a file or folder without the suffix of its kind."""
     name = path.resolve().name
     suffix = next((each for each in BAG_SUFFIXES if name.lower().endswith(each)), '')
     if not suffix and path.is_file():
@@ -37,7 +37,7 @@ def _stem(path: Path) -> str:
 
 
 def plain_part(text: str) -> str:
-    """Return text as a part of a file name: letters, digits and `-_.`; a long one has a hash."""
+    """Return text as part of a file name: letters, digits, `-_.`; a hash if too long."""
     plain = ''.join(each if each.isalnum() or each in '-_.' else '_' for each in text).lstrip('.')
     data = plain.encode()
     if len(data) <= _MOST_BYTES:
@@ -53,17 +53,17 @@ def find_bags(folder: Path) -> dict[str, Path]:
     Raises
     ------
     InputError
-        There is no such folder, or no bag in it.
+        The folder does not exist, or has no bag in it.
 
     """
     if not folder.is_dir():
-        raise InputError(f'{folder} is no folder of bags')
+        raise InputError(f'{folder} is not a folder of bags')
     found = [
         each for each in sorted(folder.iterdir(), key=natural_key)
         if not each.name.startswith('.') and _is_bag(each)
     ]
     if not found:
-        raise InputError(f'{folder} holds no bags: files {" ".join(BAG_SUFFIXES)} or bag folders')
+        raise InputError(f'{folder} has no bags: files {" ".join(BAG_SUFFIXES)} or bag folders')
     return name_drives(found)
 
 

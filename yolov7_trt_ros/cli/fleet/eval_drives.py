@@ -1,4 +1,4 @@
-"""`eval` over many drives: one task a folder of the data set, one average precision over all."""
+"""`eval` over many drives: one task per folder of the data set, one overall AP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORST = 20
 
 
 def run_drives(args: argparse.Namespace) -> int:
-    """Measure on all drives; the exit status is 1 when one, or a picture, could not be used."""
+    """Measure on all drives; the exit status is 1 if one, or a picture, could not be used."""
     pictures, folder = expand_home(args.images), expand_home(args.output)
     annotations = labels.open_annotations(args.annotations)
     images = labels.find_labelled(annotations, pictures, allow_missing=args.allow_missing)
@@ -58,7 +58,7 @@ def run_drives(args: argparse.Namespace) -> int:
 
 
 def group_by_drive(images: Sequence[CocoImage]) -> dict[str, list[CocoImage]]:
-    """Return images by the folder that the annotation file has them in, `label`'s drives."""
+    """Return images by their folder in the annotation file, one per drive of `label`."""
     drives: dict[str, list[CocoImage]] = {}
     for image in images:
         drives.setdefault(posixpath.dirname(image.file_name) or '.', []).append(image)
@@ -67,7 +67,7 @@ def group_by_drive(images: Sequence[CocoImage]) -> dict[str, list[CocoImage]]:
 
 @lru_cache(maxsize=1)
 def _annotations(path: Path, _changed_ns: int) -> CocoAnnotations:
-    """Return an annotation file, read once by each worker."""
+    """Return an annotation file, read once per worker."""
     return labels.open_annotations(path, lambda text: None)
 
 
@@ -80,7 +80,7 @@ def detect_drive(
 
     Returns
     -------
-    Detections in COCO's result format, and what could not be used.
+    Detections in COCO's result format, and errors.
 
     """
     from yolov7_trt_ros.report.accuracy import average_precision as accuracy
@@ -110,7 +110,7 @@ def _merged(
     args: argparse.Namespace, annotations: CocoAnnotations, drives: Drives,
     results: Mapping[str, dict[str, Any]], failed: Mapping[str, str],
 ) -> tuple[dict[str, Any], FleetPage]:
-    """Return all results as one record and one page: drives with the least AP50 first."""
+    """Return all results as a record and a page, drives with the lowest AP50 first."""
     from yolov7_trt_ros.report.accuracy.coco import evaluate_coco
     from yolov7_trt_ros.report.fleet_page import FleetPage
 
@@ -138,14 +138,14 @@ def _merged(
     }
     page = FleetPage(
         f'{Path(args.model).name} on the drives of {args.annotations.name}',
-        'Drives with the least AP50 first.',
+        'Drives with the lowest AP50 first.',
         [('AP50', f'{found["ap50"]:.4f}'), ('AP', f'{found["ap"]:.4f} (IoU 0.50:0.95)'),
          ('images', f'{frames}, and {lost} that could not be used'),
          ('drives', f'{len(whole)} of {len(results)}')],
         ('drive', 'images', 'failed', 'AP50', 'AP'),
         [(name, str(shown[name]['frames']), str(len(shown[name]['failed'])),
           *(_number(shown[name][key]) for key in ('ap50', 'ap'))) for name in order],
-        failed, ('picture', 'objects missed, found in excess, or taken for others'),
+        failed, ('picture', 'objects missed, invented, or confused'),
         [(name, str(count)) for name, count in worst],
     )
     return record, page
@@ -155,7 +155,7 @@ def _precision(
     records: Sequence[dict[str, Any]], annotations: CocoAnnotations,
     images: Sequence[CocoImage], categories: Categories,
 ) -> dict[str, float | None]:
-    """Return the average precision of one drive, None where nothing is labelled in it."""
+    """Return the average precision of one drive, None if it has no labels."""
     from yolov7_trt_ros.report.accuracy.coco import evaluate_coco
 
     try:
@@ -169,7 +169,7 @@ def _worst_pictures(
     whole: Mapping[str, dict[str, Any]], annotations: CocoAnnotations, drives: Drives,
     categories: Categories,
 ) -> list[tuple[str, int]]:
-    """Return the pictures with most mistakes; those without labels are left out."""
+    """Return the pictures with most mistakes, without unlabelled ones."""
     from yolov7_trt_ros.report.accuracy.confusion import count_confusions
 
     counted = []
@@ -182,7 +182,7 @@ def _worst_pictures(
                 try:
                     confusions = count_confusions(
                         of_image.get(image.image_id, []), annotations, [image], categories)
-                except InputError:  # labels of classes that the model has not
+                except InputError:  # labels of classes that the model lacks
                     continue
                 mistakes = sum(
                     count for (truth, found), count in confusions.counts.items() if truth != found

@@ -1,4 +1,4 @@
-"""The index of a data set that `label` writes, never over what somebody has changed."""
+"""LabelFolder: the index files of a data set; edited ones are never replaced."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SPARE = 'spare'
 
 class LabelFolder:
     """
-    The index of a data set: COCO's file, or the description for YOLO tools; the order of doubt.
+    The index of a data set: the COCO file or the YOLO description, and the hardest frames.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class LabelFolder:
     Raises
     ------
     InputError
-        Somebody has changed one of the files since they were written.
+        One of the files was edited since it was written.
 
     """
 
@@ -51,16 +51,16 @@ class LabelFolder:
         self, frames: Sequence[LabelledFrame], names: Sequence[str], info: dict[str, Any]
     ) -> None:
         """
-        Make room for the index, so that it can be written when the disk is full.
+        Reserve disk space for the index, so that it can be written on a full disk.
 
         Parameters
         ----------
         frames
-            All that are to be written.
+            All frames to write.
         names
             Classes of the data set.
         info
-            How it was made, for COCO's file.
+            How it was made, for the COCO file.
 
         """
         self._frames, self._classes, self._info = frames, names, info
@@ -70,7 +70,7 @@ class LabelFolder:
         self._work.write(self._work.state_file(_SPARE), b''.join(spare.values()))
 
     def finish(self) -> int:
-        """Write the index of the pictures that are there; return how many."""
+        """Write the index of the existing pictures; return their number."""
         there = []
         for frame in self._frames:
             stem = stem_in(self._form, frame)
@@ -83,7 +83,7 @@ class LabelFolder:
         return len(there)
 
     def _texts(self, named: Sequence[tuple[LabelledFrame, str]]) -> dict[str, bytes]:
-        """Return what depends on which pictures are there, by the name of the file."""
+        """Return the files that depend on the existing pictures, by name."""
         texts = {}
         if self._form == 'coco':
             texts[COCO_FILE] = _encoded(coco_text(named, self._classes, self._info))
@@ -105,12 +105,12 @@ class LabelFolder:
         path = self._work.path / name
         if path.exists() and _hash(path.read_bytes()) not in self._ours(name):
             raise InputError(
-                f'{path} was changed since it was written, and is not replaced: move it, or '
+                f'{path} was edited since it was written, and is not replaced: move it, or '
                 'choose another folder'
             )
 
     def _ours(self, name: str) -> list[str]:
-        """Return the hashes that the file may have by our own doing."""
+        """Return the hashes of the file as we wrote it."""
         return list((self._work.done(name) or {}).get('sha256', ()))
 
 
@@ -119,5 +119,5 @@ def _hash(data: bytes) -> str:
 
 
 def _encoded(text: str) -> bytes:
-    r"""Return text in UTF-8; bytes of a file name that are none become JSON's `\udce9`."""
+    r"""Return text in UTF-8; other bytes of file names become JSON's `\udce9`."""
     return text.encode(errors='backslashreplace')

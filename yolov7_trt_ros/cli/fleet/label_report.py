@@ -1,4 +1,4 @@
-"""What `label` tells at its end: lines, JSON, and over many recordings a page."""
+"""Report of `label`: lines, JSON, and for many recordings a page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORST = 20
 
 
 def reasons(record: Mapping[str, Any]) -> list[str]:
-    """Return what could not be used of a recording."""
+    """Return the errors of a recording."""
     return [record['error']] if 'error' in record else list(record['failed'])
 
 
@@ -46,7 +46,7 @@ def label_record(
 
 
 def print_report(args: argparse.Namespace, index: Path, record: dict[str, Any]) -> None:
-    """Print what was made, and write `--json`."""
+    """Print the report, and write `--json`."""
     labels = list(record['labels'].items())
     shown = ', '.join(f'{name} {count}' for name, count in labels[:_SHOWN_CLASSES])
     lost = sum(len(each['failed']) for each in record['drives'].values())
@@ -56,7 +56,7 @@ def print_report(args: argparse.Namespace, index: Path, record: dict[str, Any]) 
     ]
     if args.second_model:
         rows.append(('hard frames', f'{record["hard_frames"]}, on which a model misses what the '
-                     'other has'))
+                     'other finds'))
     output.say(output.format_table(rows), file=output.report_stream(args.json))
     if args.json:
         output.write_json(args.json, {
@@ -67,7 +67,7 @@ def print_report(args: argparse.Namespace, index: Path, record: dict[str, Any]) 
 def label_page(
     args: argparse.Namespace, record: dict[str, Any], frames: Sequence[LabelledFrame]
 ) -> FleetPage:
-    """Return the page over many recordings: those with most hard frames first."""
+    """Return the page over many recordings, those with most hard frames first."""
     from yolov7_trt_ros.report.fleet_page import FleetPage
 
     drives = record['drives']

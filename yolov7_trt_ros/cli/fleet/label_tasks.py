@@ -1,4 +1,4 @@
-"""The two steps of `label` for one recording: look at its frames, then write the chosen ones."""
+"""The two steps of `label` for one recording: detect in its frames, write the chosen ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 IMAGES = {'coco': 'images', 'yolo': 'images/train'}
 YOLO_LABELS = 'labels/train'
 _LEAST_SCORE = 0.1
-"""Of either model where two are compared: below the score floor, a drift is no missed object."""
+"""Minimum score of two models that are compared, so that a small drift is no missed object."""
 
 _QUALITY = 95
 
@@ -37,18 +37,18 @@ def look_at(
     show: output.Show = output.no_progress,
 ) -> dict[str, Any]:
     """
-    Detect in all frames of a recording; return what was found, JSON-ready.
+    Detect in all frames of a recording; return the detections, JSON-ready.
 
     Parameters
     ----------
     args
-        Of `label`.
+        Arguments of `label`.
     name, path
-        The recording: what it is called in the data set, and where it is.
+        Name of the recording in the data set, and its path.
     journal
-        Keeps each frame as it comes; those of an interrupted run are not detected in again.
+        Keeps each frame; frames of an interrupted run are not repeated.
     show
-        Makes a progress bar of a label and a total.
+        Makes a progress bar from a label and a total.
 
     Returns
     -------
@@ -84,23 +84,23 @@ def write_frames(
     show: output.Show = output.no_progress,
 ) -> dict[str, Any]:
     """
-    Write the pictures of a recording that are not there yet, with their labels for YOLO tools.
+    Write the missing pictures of a recording, with their labels for YOLO tools.
 
     Parameters
     ----------
     args
-        Of `label`.
+        Arguments of `label`.
     path, folder
-        Where the recording is, and where the data set.
+        The recording, and the folder of the data set.
     wanted
         Stem of the picture and text of the label file, by source and index (`frame_key`).
     show
-        Makes a progress bar of a label and a total.
+        Makes a progress bar from a label and a total.
 
     Raises
     ------
     InputError
-        The recording has changed, or a file cannot be written; the pictures before are there.
+        The recording has changed, or a file cannot be written; earlier pictures exist.
 
     """
     from yolov7_trt_ros.replay.frames import Frame
@@ -121,7 +121,7 @@ def write_frames(
                 break
     if missing:
         raise InputError(
-            f'{path} has changed since its frames were looked at: {len(missing)} are gone'
+            f'{path} has changed since its frames were read: {len(missing)} are gone'
         )
     return {'frames': count}
 
@@ -133,17 +133,17 @@ def _plain_name(frame: Frame) -> str:
 
 
 def frame_key(source: str, index: int) -> str:
-    """Return what tells a frame of a recording from the others."""
+    """Return the key of a frame within its recording."""
     return f'{index} {source}'
 
 
 def stem_in(form: str, frame: LabelledFrame) -> str:
-    """Return what the picture of a frame is called in a format, without a suffix."""
+    """Return the name of a frame's picture in a format, without suffix."""
     return frame.flat_stem if form == 'yolo' else frame.stem
 
 
 def find_picture(folder: Path, form: str, stem: str) -> Path | None:
-    """Return the picture of a stem (`stem_in`) in a data set, None where it is not there."""
+    """Return the picture of a stem (`stem_in`) in a data set, None if it does not exist."""
     for suffix in ('.jpg', '.png'):
         path = folder / IMAGES[form] / f'{stem}{suffix}'
         if path.is_file():
@@ -152,7 +152,7 @@ def find_picture(folder: Path, form: str, stem: str) -> Path | None:
 
 
 def open_source(args: argparse.Namespace, path: Path) -> FrameSource:
-    """Open a recording as the arguments say."""
+    """Open a recording with the arguments of `label`."""
     from yolov7_trt_ros.replay.sources import open_frames
 
     return open_frames(
@@ -164,7 +164,7 @@ def open_source(args: argparse.Namespace, path: Path) -> FrameSource:
 def _write_frame(
     args: argparse.Namespace, frame: Frame, folder: Path, stem: str, labels: str
 ) -> None:
-    """Write the labels, then the picture: one that is there has its labels."""
+    """Write the labels, then the picture, so that an existing picture has its labels."""
     from yolov7_trt_ros.atomic_file import atomic_write
     from yolov7_trt_ros.cli.work.frame_writers import picture_suffix, write_picture, writing
     from yolov7_trt_ros.core.preprocess import to_bgr
@@ -187,7 +187,7 @@ def _write_frame(
 
 
 class _Looker:
-    """The models of a run, and what they find in frames as labels of the data set."""
+    """The models of a run; returns their detections as labels of the data set."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         from yolov7_trt_ros.bank.class_map import class_names_of
@@ -217,7 +217,7 @@ class _Looker:
     def look(
         self, item: Frame | BadFrame, name: str, kept: FrameJournal
     ) -> dict[str, Any]:
-        """Return a frame with its labels as a record, or the error that it could not be used."""
+        """Return a frame with its labels as a record, or its error."""
         from yolov7_trt_ros.replay.frames import BadFrame
 
         if isinstance(item, BadFrame):
@@ -247,7 +247,7 @@ class _Looker:
 
 
 class _Second:
-    """The second model, by which frames are told hard or easy."""
+    """The second model, whose disagreement shows hard frames."""
 
     def __init__(
         self, detector: Detector, names: tuple[str, ...], settings: DetectSettings,
@@ -264,7 +264,7 @@ class _Second:
         self._comparison = RunComparison(CompareSettings(score_threshold=floor.score_threshold))
 
     def doubt(self, image: ImageView, found: Detections) -> Doubt:
-        """Return how far this model disagrees with what was found."""
+        """Return how far this model disagrees with the detections."""
         from yolov7_trt_ros.report.accuracy.label_set import Doubt
 
         other, _ = self._detector.detect(image, self._settings)

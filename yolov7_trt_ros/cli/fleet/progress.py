@@ -1,4 +1,4 @@
-"""How far a command over many recordings is, with its rate: one line, again and again."""
+"""Progress line of a command over many recordings, with its rate."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def fleet_progress(
     total: int, label: str, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """
-    Give a function that takes the result of each task; it tells on stderr how far things are.
+    Yield a function to call with the result of each task; it prints progress on stderr.
 
     Parameters
     ----------
     total
-        Number of tasks; nothing is told of none.
+        Number of tasks; nothing is printed for 0.
     label
-        What they are.
+        Name of the tasks.
     clock
-        Seconds.
+        Returns seconds.
 
     """
     on_terminal = sys.stderr.isatty()
@@ -53,7 +53,7 @@ def fleet_progress(
 def progress_text(
     done: int, failed: int, frames: int, total: int, label: str, elapsed_s: float
 ) -> str:
-    """Return the line: how many are done, rates, and how long the rest will take."""
+    """Return the progress line: number done, rates, elapsed and remaining time."""
     per_s = done / elapsed_s if elapsed_s > 0 else 0.0
     parts = [f'{done} of {total} {label}' + (f' ({failed} failed)' if failed else '')]
     if per_s:

@@ -1,4 +1,4 @@
-"""`replay` over many bags: one task a bag, one bag of detections each, one report over all."""
+"""`replay` over many bags: one task and one bag of detections each, one report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def run_drives(args: argparse.Namespace) -> int:
-    """Replay all bags; the exit status is 1 when one, or an image, could not be used."""
+    """Replay all bags; the exit status is 1 if one, or an image, could not be used."""
     drives = name_drives([expand_home(path).absolute() for path in args.bags])
     folder = expand_home(args.output).absolute()
     tasks = [Task(name, (path, output_of(folder, name))) for name, path in drives.items()]
@@ -63,7 +63,7 @@ def replay_drive(
     Raises
     ------
     InputError
-        The bag cannot be used, or the output not be written.
+        The bag cannot be used, or the output cannot be written.
 
     """
     from yolov7_trt_ros.replay.bags.bag_reader import BagReader
@@ -98,7 +98,7 @@ def replay_drive(
 def _merged(
     results: Mapping[str, dict[str, Any]], failed: Mapping[str, str]
 ) -> tuple[dict[str, Any], FleetPage]:
-    """Return all results as one record and one page: bags with most lost frames first."""
+    """Return all results as a record and a page, bags with most failed frames first."""
     from yolov7_trt_ros.report.fleet_page import FleetPage
 
     whole = {name: each for name, each in results.items() if name not in failed}
@@ -115,7 +115,7 @@ def _merged(
     }
     counts = ', '.join(f'{name} {count}' for name, count in record['detections_per_class'].items())
     page = FleetPage(
-        'Detections of many bags', 'Bags with most images that could not be used first.',
+        'Detections of many bags', 'Bags with most unusable images first.',
         [('bags', f'{len(whole)} of {len(results)}'), ('frames', str(frames)),
          ('failed', f'{lost} images, {len(failed)} bags'),
          ('detections', f'{classes.total()}' + (f' ({counts})' if counts else ''))],

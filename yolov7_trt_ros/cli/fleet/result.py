@@ -1,4 +1,4 @@
-"""What a command over many recordings leaves: drives.json, drives.html and some lines."""
+"""Results of a command over many recordings: drives.json, drives.html, a summary."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ RESULT_FILE, PAGE_FILE = 'drives.json', 'drives.html'
 
 class KeptResults:
     """
-    The results of an earlier run of the same command, as long as their recordings are unchanged.
+    Results of an earlier run of the same command, while their recordings are unchanged.
 
     Parameters
     ----------
     work
-        Where they are kept.
+        Folder that keeps them.
     sources
         Files and folders of each recording, by name.
 
@@ -42,7 +42,7 @@ class KeptResults:
     def done(
         self, is_there: Callable[[str, dict[str, Any]], bool] = lambda name, result: True
     ) -> dict[str, dict[str, Any]]:
-        """Return what is done by name; `is_there` tells whether its files still are."""
+        """Return finished results by name; `is_there` tells whether their files still exist."""
         found = {}
         for name, facts in self._facts.items():
             kept = self._work.done(name)
@@ -51,7 +51,7 @@ class KeptResults:
         return found
 
     def keep(self, name: str, result: dict[str, Any]) -> None:
-        """Keep a result; a disk that is full costs only that it is not known the next time."""
+        """Keep a result; with a full disk it is only unknown to the next run."""
         try:
             self._work.keep(name, {'facts': self._facts[name], 'result': result})
         except InputError as exc:
@@ -81,12 +81,12 @@ def write_files(work: WorkFolder, record: dict[str, Any], page: FleetPage) -> No
 
 def warn_of_failures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """
-    Warn of each recording without a result; return why, by name.
+    Warn of each recording without a result; return the errors by name.
 
     Raises
     ------
     InputError
-        None has one.
+        No recording has a result.
 
     """
     failed = failures(results)

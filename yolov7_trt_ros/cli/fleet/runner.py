@@ -1,4 +1,4 @@
-"""Many recordings by one command: in turn, or on Dask, with what is done kept as it comes."""
+"""Run the tasks of a command, one after the other or on Dask; keep each result."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from yolov7_trt_ros.cli.fleet.tasks import Function, guarded, Runner, Task
 @contextlib.contextmanager
 def open_runner(args: argparse.Namespace) -> Iterator[Runner]:
     """
-    Give what runs tasks; detectors are closed at the end, and processes ended.
+    Yield a runner of tasks; at the end detectors are closed and processes ended.
 
     Raises
     ------
     InputError
-        Nobody answers at the address, or no worker is there.
+        No Dask scheduler answers, or it has no workers.
     MissingDependencyError
-        Dask is not installed, here or at a worker.
+        Dask is not installed, here or on a worker.
 
     """
     if not uses_dask(args):
@@ -43,18 +43,18 @@ def run_all(
     keep: Callable[[str, dict[str, Any]], None], label: str = 'recordings',
 ) -> dict[str, dict[str, Any]]:
     """
-    Run tasks; return their results in the order of the tasks, whichever ended first.
+    Run tasks; return their results in the order of the tasks.
 
     Parameters
     ----------
     run
-        Of `open_runner`.
+        From `open_runner`.
     function, args, tasks
-        What is done.
+        What to run, and on what.
     keep
-        Called with the name and result of each that has no `error`, as they end.
+        Called with name and result of each task without `error`, as it ends.
     label
-        What the tasks are, for people.
+        Name of the tasks in the progress line.
 
     """
     found: dict[str, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""One task a recording: what is run, what it returns, and how an error becomes its result."""
+"""One task per recording: its arguments, its result, and errors as results."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """One recording: its name, and what the function of a verb takes behind the arguments."""
+    """One recording: its name, and the arguments of the verb's function for it."""
 
     key: str
     given: tuple[Any, ...]
 
 
 Function = Callable[..., dict[str, Any]]
-"""Takes the arguments of the verb, what a task gives, and `show`; returns JSON-ready values."""
+"""Takes the arguments of the verb, those of the task, and `show`; returns JSON-ready values."""
 
 Runner = Callable[[Function, argparse.Namespace, Sequence[Task]],
                   Iterator[tuple[str, dict[str, Any]]]]
@@ -32,7 +32,7 @@ def guarded(
     function: Function, args: argparse.Namespace, given: Sequence[Any], **more: Any
 ) -> dict[str, Any]:
     """
-    Return what a task has found; what cannot be read or written is its `error`.
+    Return the result of a task; what cannot be read or written becomes its `error`.
 
     Raises
     ------
@@ -51,10 +51,10 @@ def guarded(
 
 
 def _is_disk(exc: BaseException | None) -> bool:
-    """Tell whether another machine could do better: a full disk, or one for reading alone."""
+    """Whether another machine could succeed: the disk is full or read-only."""
     return isinstance(exc, OSError) and exc.errno in _DISK_ERRORS
 
 
 def failures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return why tasks failed, by name."""
+    """Return the errors of failed tasks, by name."""
     return {name: each['error'] for name, each in results.items() if 'error' in each}
