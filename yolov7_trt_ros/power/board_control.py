@@ -1,8 +1,8 @@
 """
 BoardControl: the interface that changes a board's power settings, here or through a service.
 
-`power.control.PowerControl` does it here; `power.service.remote_control.RemoteControl` asks the service
-`yolov7_trt power serve` on the host of a container.
+`power.control.PowerControl` does it here; `power.service.remote_control.RemoteControl` asks the
+service `yolov7_trt power serve` on the host of a container.
 
 """
 
