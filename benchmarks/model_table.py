@@ -26,8 +26,9 @@ from typing import Any
 
 from measured_on import measured_on
 
+from yolov7_trt_ros.engine.options import PRECISIONS
+
 PROGRAM = [sys.executable, '-m', 'yolov7_trt_ros']
-PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 
 
 class Build:

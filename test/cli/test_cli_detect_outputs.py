@@ -15,10 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.cli import arguments
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.cli.verbs.detect import expand_patterns
-from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, MAX_PIXELS
 from yolov7_trt_ros.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -116,8 +114,6 @@ def test_folders_in_folders_keep_their_places(
 def test_the_limit_of_pixels(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert arguments.DEFAULT_MAX_PIXELS == DEFAULT_MAX_DECODED_PIXELS
-    assert arguments.LARGEST_MAX_PIXELS == MAX_PIXELS
     given = ['detect', str(photographs / 'coffee.jpg'), '-o', str(tmp_path / 'out')]
     assert main([*given, '--max-pixels', '1000']) == 1
     assert 'larger than the limit of 1000 pixels' in capsys.readouterr().err

@@ -27,6 +27,7 @@ from yolov7_trt_ros.cli.fleet.label_folder import LabelFolder
 from yolov7_trt_ros.cli.fleet.runner import open_runner
 from yolov7_trt_ros.cli.main import build_parser, main
 from yolov7_trt_ros.cli.verbs import label
+from yolov7_trt_ros.cli.verbs.label import FORMATS
 from yolov7_trt_ros.cli.work.frame_journal import FrameJournal
 from yolov7_trt_ros.cli.work.work_folder import STATE, WorkFolder
 from yolov7_trt_ros.core.detections import Detections
@@ -34,7 +35,7 @@ from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.records import from_record
 from yolov7_trt_ros.report.accuracy.class_renames import ClassRenames, parse_renames
-from yolov7_trt_ros.report.accuracy.label_set import FORMATS, LabelledFrame
+from yolov7_trt_ros.report.accuracy.label_set import LabelledFrame
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COCO_FILE = 'annotations/instances_default.json'
@@ -411,7 +412,3 @@ def test_names_of_recordings(tmp_path: Path) -> None:
     paths = [Path('a/drive.mcap'), Path('b/drive.mcap.zstd'), Path('c/drive.db3'), Path('d/x.y z')]
     assert name_drives(paths) == dict(zip(
         ('drive', 'drive-2', 'drive-3', 'x.y_z'), paths, strict=True))
-
-
-def test_formats_are_those_that_are_written() -> None:
-    assert label.FORMATS == FORMATS

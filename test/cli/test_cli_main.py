@@ -166,14 +166,6 @@ def test_defaults_are_those_of_the_detector() -> None:
     assert arguments.detect_settings(args, ('person',)) == DetectSettings()
 
 
-def test_choices_are_those_of_the_engine() -> None:
-    from yolov7_trt_ros.engine import options
-
-    assert arguments.BACKENDS == options.BACKENDS
-    assert arguments.PRECISIONS == options.PRECISIONS
-    assert arguments.MEMORIES == options.MEMORIES
-
-
 def test_the_engine_can_be_chosen() -> None:
     parser = argparse.ArgumentParser()
     arguments.add_model_arguments(parser)

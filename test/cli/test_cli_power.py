@@ -14,12 +14,10 @@ import pytest
 
 from yolov7_trt_ros.cli import main
 from yolov7_trt_ros.cli.power import telemetry as power_telemetry
-from yolov7_trt_ros.cli.verbs import power
 from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.emulated_board.machine import emulate_host
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.power.rails import RailPower
-from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -37,10 +35,6 @@ def test_help_is_enough(command: Command) -> None:
     for action in ('status', 'modes', 'set', 'clocks', 'restore', 'watch', 'record', 'plot',
                    'permissions'):
         assert f'\n    {action} ' in done.stdout
-
-
-def test_the_default_time_limit_is_that_of_the_tools() -> None:
-    assert power.DEFAULT_TIMEOUT_S == COMMAND_TIMEOUT_S
 
 
 @pytest.mark.parametrize('board', sorted(BOARDS))

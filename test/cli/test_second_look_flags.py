@@ -11,12 +11,7 @@ import pytest
 from yolov7_trt_ros.cli import arguments, look_arguments, open_detectors
 from yolov7_trt_ros.cli.main import build_parser, main
 from yolov7_trt_ros.core.detector import Detector
-from yolov7_trt_ros.core.looks.look_options import MODES
 from yolov7_trt_ros.engine.model_files import find_model
-
-
-def test_modes_are_those_of_the_options():
-    assert look_arguments.MODES == MODES
 
 
 def detect(photographs: Path, out: Path, *flags: str) -> int:

@@ -11,8 +11,6 @@ import torch
 
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.cli.verbs import export as verb
-from yolov7_trt_ros.model.export import exporter as export
-from yolov7_trt_ros.model.export import onnx_nms
 from yolov7_trt_ros.model.network.published import published_table
 
 Command = Callable[..., CompletedProcess[str]]
@@ -161,12 +159,3 @@ def test_code_in_a_checkpoint_is_refused(command: Command, tmp_path: Path) -> No
     done = command('export', 'evil.pt', '-o', 'evil.onnx')
     assert done.returncode == 1 and 'system' in done.stderr and 'code' in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ['evil.pt']
-
-
-def test_the_defaults_are_those_of_the_exporter() -> None:
-    assert (verb.FORMS, verb.NMS_KINDS) == (export.FORMS, export.NMS_KINDS)
-    assert (verb.DYNAMIC, verb.DEFAULT_OPSET) == (export.DYNAMIC, export.DEFAULT_OPSET)
-    parser_defaults = onnx_nms.NmsSettings()
-    assert parser_defaults.score_threshold == verb.arguments.DEFAULT_SCORE_THRESHOLD
-    assert parser_defaults.iou_threshold == verb.arguments.DEFAULT_IOU_THRESHOLD
-    assert parser_defaults.max_detections == verb.arguments.DEFAULT_MAX_DETECTIONS

@@ -8,18 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolov7_trt_ros.cli import track_arguments
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.overlay import annotated_copy
-from yolov7_trt_ros.core.tracks.tracking import TRACK_MODES, TrackOptions
 from yolov7_trt_ros.testing import make_detections
-
-
-def test_flags_are_those_of_the_options():
-    usual = TrackOptions()
-    assert track_arguments.MODES == TRACK_MODES
-    assert (usual.lost_s, usual.low_score) == (track_arguments.LOST_S, track_arguments.LOW_SCORE)
 
 
 def video(photographs: Path, path: Path) -> Path:

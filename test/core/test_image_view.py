@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.core.image import ENCODINGS, find_encoding, ImageView, MAX_PIXELS, PixelLayout
+from yolov7_trt_ros.core.defaults import MAX_PIXELS
+from yolov7_trt_ros.core.image import ENCODINGS, find_encoding, ImageView, PixelLayout
 from yolov7_trt_ros.core.preprocess import to_bgr
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.testing import (

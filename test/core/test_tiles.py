@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.cli import look_arguments
 from yolov7_trt_ros.core.looks.tiles import MOST_TILES, read_tiles, TileOptions
 from yolov7_trt_ros.errors import InferenceError, SettingError
 
@@ -78,7 +77,3 @@ def test_too_many_tiles_of_a_size_are_an_error_of_the_image():
     assert len(options.place((448, 448))) == 49
     with pytest.raises(InferenceError, match='an image of 1000x1000 has 256 tiles of 64x64'):
         options.place((1000, 1000))
-
-
-def test_the_flag_has_the_same_default():
-    assert TileOptions().overlap == look_arguments.OVERLAP

@@ -16,13 +16,8 @@ from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.forms import assignment
 from yolov7_trt_ros.core.forms.assignment import assign, MOST_EXACT
 from yolov7_trt_ros.core.tracks.track_motion import PLACE_SHARE, SPEED_SHARE, STEP_S, TrackMotion
-from yolov7_trt_ros.core.tracks.tracking import (
-    Moment,
-    MOST_STREAMS,
-    MOST_TRACKS,
-    TrackOptions,
-    TrackSet,
-)
+from yolov7_trt_ros.core.tracks.track_options import TrackOptions
+from yolov7_trt_ros.core.tracks.tracking import Moment, MOST_STREAMS, MOST_TRACKS, TrackSet
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.testing import make_detections

@@ -27,8 +27,8 @@ from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import ExportError, ModelFormatError, SettingError
 from yolov7_trt_ros.model.checkpoint.load import load_network
 from yolov7_trt_ros.model.export import verify, verify_layers
-from yolov7_trt_ros.model.export.exporter import build_model, export_onnx, ExportOptions
-from yolov7_trt_ros.model.export.onnx_nms import NmsSettings
+from yolov7_trt_ros.model.export.exporter import build_model, export_onnx
+from yolov7_trt_ros.model.export.options import ExportOptions, NmsSettings
 from yolov7_trt_ros.model.export.verify import relative_error, RELATIVE_LIMIT
 from yolov7_trt_ros.model.network.architecture import (
     decode_maps,

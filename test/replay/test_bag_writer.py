@@ -13,7 +13,7 @@ from rosbags.rosbag2 import Reader
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings, FrameTimings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.tracks.tracking import TrackOptions
+from yolov7_trt_ros.core.tracks.track_options import TrackOptions
 from yolov7_trt_ros.errors import BagError, InferenceError
 from yolov7_trt_ros.replay.bags.bag_reader import BagReader
 from yolov7_trt_ros.replay.bags.bag_writer import DetectionBagWriter

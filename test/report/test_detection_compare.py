@@ -15,13 +15,14 @@ import pytest
 
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
+from yolov7_trt_ros.report.compare.detection_compare import RunComparison
 from yolov7_trt_ros.report.compare.detection_match import match_detections
 from yolov7_trt_ros.report.compare.frame_pairs import pair_frames
-from yolov7_trt_ros.report.compare.limits import CompareLimits, exceeded_limits
+from yolov7_trt_ros.report.compare.limits import exceeded_limits
 from yolov7_trt_ros.report.compare.page import as_html, CompareContext
 from yolov7_trt_ros.report.compare.result import ComparisonResult, Difference, WORST_FRAMES
 from yolov7_trt_ros.report.compare.score_counts import Distribution, PrecisionCurve
+from yolov7_trt_ros.report.compare.settings import CompareLimits, CompareSettings
 
 NAMES = ('person', 'car', 'kite')
 UNSURE_AREA = 1e12

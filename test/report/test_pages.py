@@ -25,15 +25,15 @@ from yolov7_trt_ros.report.bench.json_file import load_bench
 from yolov7_trt_ros.report.bench.markdown import as_markdown
 from yolov7_trt_ros.report.bench.row import Accuracy, BatchResult, Bench, BenchRow, Data, Where
 from yolov7_trt_ros.report.compare import page as compare_page
-from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
+from yolov7_trt_ros.report.compare.detection_compare import RunComparison
 from yolov7_trt_ros.report.compare.frame_drawing import (
     MOST_BOXES,
     MOST_JPEG_BYTES,
     shrink,
     SmallPicture,
 )
-from yolov7_trt_ros.report.compare.limits import CompareLimits
 from yolov7_trt_ros.report.compare.page import CompareContext
+from yolov7_trt_ros.report.compare.settings import CompareLimits, CompareSettings
 from yolov7_trt_ros.report.fusion import page as fusion_page
 from yolov7_trt_ros.report.fusion.engine_layers import parse_layers
 from yolov7_trt_ros.report.fusion.fusion_report import make_report

@@ -5,29 +5,29 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from yolov7_trt_ros.core.defaults import (
+    DEFAULT_IOU_THRESHOLD,
+    DEFAULT_MAX_DECODED_PIXELS,
+    DEFAULT_MAX_DETECTIONS,
+    DEFAULT_SCORE_THRESHOLD,
+    MAX_PIXELS,
+)
 from yolov7_trt_ros.core.topics import split_names
+from yolov7_trt_ros.engine.options import (
+    BACKENDS,
+    DEFAULT_MODEL,
+    DetectorOptions,
+    MEMORIES,
+    PRECISIONS,
+)
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
-    from yolov7_trt_ros.engine.options import DetectorOptions
 
-# Equal to the defaults of DetectSettings and DetectorOptions, whose import takes a moment that
-# `-h` does not have; a test compares them.
-DEFAULT_MODEL = 'yolov7-nano'
-DEFAULT_SCORE_THRESHOLD = 0.25
-DEFAULT_IOU_THRESHOLD = 0.45
-DEFAULT_MAX_DETECTIONS = 300
-DEFAULT_NETWORK_SIZE = 640
-DEFAULT_PRECISION = 'fp16'
-DEFAULT_MAX_PIXELS = 1 << 26
-LARGEST_MAX_PIXELS = 1 << 28
 LARGEST_DOMAIN_ID = 232
-BACKENDS = ('auto', 'tensorrt', 'onnx')
-PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 ACTIVATIONS = ('silu', 'leaky_relu', 'relu')
-MEMORIES = ('auto', 'staged', 'locked', 'mapped', 'direct')
 
 _LARGEST_ANCHOR_FILE = 65536
 
@@ -55,7 +55,7 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         'available (default: %(default)s)',
     )
     group.add_argument(
-        '--precision', choices=PRECISIONS, default=DEFAULT_PRECISION,
+        '--precision', choices=PRECISIONS, default=DetectorOptions.precision,
         help='precision of the plan that TensorRT builds from an ONNX model on first use '
         '(default: %(default)s)',
     )
@@ -74,7 +74,7 @@ def add_size_argument(
 ) -> None:
     """Add `--size`."""
     parser.add_argument(
-        '--size', type=int, default=DEFAULT_NETWORK_SIZE, metavar='PX',
+        '--size', type=int, default=DetectorOptions.network_size, metavar='PX',
         help=f'{meaning} (default: %(default)s)',
     )
 
@@ -245,15 +245,15 @@ def check_domain_id(value: int | None) -> None:
 def add_max_pixels_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--max-pixels`."""
     parser.add_argument(
-        '--max-pixels', type=_pixels, default=DEFAULT_MAX_PIXELS, metavar='N',
+        '--max-pixels', type=_pixels, default=DEFAULT_MAX_DECODED_PIXELS, metavar='N',
         help='maximum width x height of a decoded picture (default: %(default)s)',
     )
 
 
 def _pixels(text: str) -> int:
     number = int(text)
-    if not 1 <= number <= LARGEST_MAX_PIXELS:
-        raise argparse.ArgumentTypeError(f'expected 1 to {LARGEST_MAX_PIXELS}, got {number}')
+    if not 1 <= number <= MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f'expected 1 to {MAX_PIXELS}, got {number}')
     return number
 
 

@@ -8,6 +8,8 @@ import sys
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import build_display, open_detectors, output
+from yolov7_trt_ros.core.defaults import DEFAULT_TILE_OVERLAP
+from yolov7_trt_ros.core.looks.look_options import MODES
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import SettingError
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.core.looks.tiles import TileOptions
     from yolov7_trt_ros.engine.options import DetectorOptions
 
-MODES = ('off', 'auto', 'on')  # a test compares them with what LookOptions takes
-OVERLAP = 0.2  # that of TileOptions, which a test compares too
 _READS = {'float': float, 'int': int}
 
 
@@ -47,7 +47,7 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
         'x height in image pixels (640x640); not with --second-look',
     )
     group.add_argument(
-        '--tile-overlap', type=float, default=OVERLAP, metavar='SHARE',
+        '--tile-overlap', type=float, default=DEFAULT_TILE_OVERLAP, metavar='SHARE',
         help='share of a tile that overlaps the next one (default: %(default)s)',
     )
 

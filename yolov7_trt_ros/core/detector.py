@@ -8,12 +8,17 @@ import dataclasses
 import functools
 from typing import Any, Protocol, runtime_checkable
 
+from yolov7_trt_ros.core.defaults import (
+    DEFAULT_IOU_THRESHOLD,
+    DEFAULT_MAX_DETECTIONS,
+    DEFAULT_SCORE_THRESHOLD,
+    MAX_DETECTIONS_LIMIT,
+)
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.errors import SettingError
 
-MAX_DETECTIONS_LIMIT = 1000
 _MAX_CLASS_ID = 2**31 - 1
 
 
@@ -49,9 +54,9 @@ class DetectSettings:
 
     """
 
-    score_threshold: float = 0.25
-    iou_threshold: float = 0.45
-    max_detections: int = 300
+    score_threshold: float = DEFAULT_SCORE_THRESHOLD
+    iou_threshold: float = DEFAULT_IOU_THRESHOLD
+    max_detections: int = DEFAULT_MAX_DETECTIONS
     class_ids: frozenset[int] | None = None
     class_agnostic: bool = False
     multi_label: bool = False

@@ -12,21 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov7_trt_ros.core.defaults import MAX_PIXELS
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.errors import ImageError
-
-MAX_PIXELS = 1 << 28
-"""Largest width x height accepted (268 megapixels); beyond it a header is taken for corrupt."""
-
-DEFAULT_MAX_DECODED_PIXELS = 1 << 26
-"""
-Default of the largest width x height that a file or message is decoded to (67 megapixels).
-
-A small file can state any size. Decoding to this one takes about 400 MB, which a board of 8 GB
-has; the largest sensors of today's cameras have 61 megapixels.
-
-"""
 
 
 class PixelLayout(enum.Enum):

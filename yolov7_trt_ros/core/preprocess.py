@@ -10,13 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.core.image import (
-    DEFAULT_MAX_DECODED_PIXELS,
-    Encoding,
-    ImageView,
-    PixelLayout,
-    view_bytes,
-)
+from yolov7_trt_ros.core.defaults import DEFAULT_MAX_DECODED_PIXELS
+from yolov7_trt_ros.core.image import Encoding, ImageView, PixelLayout, view_bytes
 from yolov7_trt_ros.core.letterbox import Letterbox
 from yolov7_trt_ros.core.pictures.compressed_format import Content, parse_format
 from yolov7_trt_ros.core.pictures.picture_header import PictureHeader, read_header

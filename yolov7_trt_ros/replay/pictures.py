@@ -7,7 +7,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, ImageView
+from yolov7_trt_ros.core.defaults import DEFAULT_MAX_DECODED_PIXELS
+from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.pictures.picture_header import PictureHeader
 from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.core.preprocess import decode_picture

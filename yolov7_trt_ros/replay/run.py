@@ -10,7 +10,8 @@ from typing import Any
 from yolov7_trt_ros.core.detections import class_name, Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.latency import Percentiles, percentiles_ms
-from yolov7_trt_ros.core.tracks.tracking import Moment, OFF, TrackOptions, TrackSet
+from yolov7_trt_ros.core.tracks.track_options import OFF, TrackOptions
+from yolov7_trt_ros.core.tracks.tracking import Moment, TrackSet
 from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.records import to_record
 from yolov7_trt_ros.replay.frames import BadFrame, Frame

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS
+from yolov7_trt_ros.core.defaults import DEFAULT_MAX_DECODED_PIXELS
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.replay.file_kinds import has_bag_files, kind_of, local_path
 from yolov7_trt_ros.replay.frames import BadFrame, Frame

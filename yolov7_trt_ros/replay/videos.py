@@ -11,7 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from yolov7_trt_ros.core.image import check_size, DEFAULT_MAX_DECODED_PIXELS, ImageView
+from yolov7_trt_ros.core.defaults import DEFAULT_MAX_DECODED_PIXELS
+from yolov7_trt_ros.core.image import check_size, ImageView
 from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame

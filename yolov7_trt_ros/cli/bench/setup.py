@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
+from yolov7_trt_ros.engine.options import MAX_BATCH_LIMIT, PRECISIONS
 from yolov7_trt_ros.errors import (
     ImageError,
     InputError,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 PICTURES = 12
 """Number of different pictures that are timed in turn."""
-MOST_BATCH = 64
-PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 TORCH_SUFFIXES = ('.pt', '.pth')
 _TORCH_CHOICES = ('fp32', 'fp16', 'cpu')
 
@@ -95,9 +94,10 @@ def parse_batches(text: str) -> tuple[int, ...]:
         sizes = sorted({int(part) for part in text.split(',')})
     except ValueError:
         sizes = []
-    if not sizes or not 1 <= sizes[0] <= sizes[-1] <= MOST_BATCH:
+    if not sizes or not 1 <= sizes[0] <= sizes[-1] <= MAX_BATCH_LIMIT:
         raise SettingError(
-            f'batch sizes are numbers from 1 to {MOST_BATCH}, such as 1,8, got {text!r}'
+            f'batch sizes are numbers from 1 to {MAX_BATCH_LIMIT}, such as 1,8, got '
+            f'{text!r}'
         )
     return tuple(sizes)
 

@@ -66,8 +66,9 @@ def compare_drive(
         One bag cannot be used, or they have no frame in common.
 
     """
-    from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
-    from yolov7_trt_ros.report.compare.limits import CompareLimits, exceeded_limits
+    from yolov7_trt_ros.report.compare.detection_compare import RunComparison
+    from yolov7_trt_ros.report.compare.limits import exceeded_limits
+    from yolov7_trt_ros.report.compare.settings import CompareLimits, CompareSettings
 
     warnings: list[str] = []
     bags = BagPair(
@@ -178,8 +179,8 @@ def _drawings(
     results: Mapping[str, dict[str, Any]], worst: Sequence[tuple[str, FrameDifference]],
 ) -> list[str]:
     """Return the worst frames with the boxes of both runs over their pictures, as HTML."""
-    from yolov7_trt_ros.report.compare.detection_compare import CompareSettings
     from yolov7_trt_ros.report.compare.page import frame_section
+    from yolov7_trt_ros.report.compare.settings import CompareSettings
 
     parts = []
     images = {} if args.images is None else find_bags(expand_home(args.images))

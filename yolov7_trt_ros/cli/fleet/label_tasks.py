@@ -254,7 +254,8 @@ class _Second:
         floor: DetectSettings,
     ) -> None:
         from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, moved_ids
-        from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
+        from yolov7_trt_ros.report.compare.detection_compare import RunComparison
+        from yolov7_trt_ros.report.compare.settings import CompareSettings
 
         own = class_names_of(detector.spec)
         self._detector, self._map = detector, ClassMap(names, own)

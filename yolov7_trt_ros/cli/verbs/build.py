@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, build_display, interruption, output, output_paths
+from yolov7_trt_ros.engine.options import PRECISIONS
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_precision_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('precision')
     group.add_argument(
-        '--precision', choices=arguments.PRECISIONS, metavar='P',
+        '--precision', choices=PRECISIONS, metavar='P',
         help='fp32, fp16 (default), int8, or mixed: int8 where the model has Q/DQ, fp16 elsewhere',
     )
     group.add_argument('--fp16', action='store_true', help='as --precision fp16')

@@ -41,17 +41,14 @@ from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.core.units import in_seconds
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.report.compare.settings import CompareLimits, CompareSettings
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.report.compare.limits import Exceeded
     from yolov7_trt_ros.report.compare.page import CompareContext
     from yolov7_trt_ros.report.compare.result import ComparisonResult
 
-# Equal to the defaults of CompareSettings and CompareLimits; a test compares them.
-DEFAULTS = {
-    'iou': 0.5, 'score_threshold': 0.25,
-    'max_drift': 0.05, 'min_ap50': 0.95, 'min_matched': 0.98, 'min_frames': 1.0,
-}
+DEFAULTS = dataclasses.asdict(CompareSettings()) | dataclasses.asdict(CompareLimits())
 _SHOWN_CLASSES = 12
 _SHOWN_LONE = 3
 
@@ -126,9 +123,10 @@ def _run_many(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.compare_pictures import find_holders, read_pictures
-    from yolov7_trt_ros.report.compare.detection_compare import CompareSettings, RunComparison
-    from yolov7_trt_ros.report.compare.limits import CompareLimits, exceeded_limits
+    from yolov7_trt_ros.report.compare.detection_compare import RunComparison
+    from yolov7_trt_ros.report.compare.limits import exceeded_limits
     from yolov7_trt_ros.report.compare.page import CompareContext
+    from yolov7_trt_ros.report.compare.settings import CompareLimits, CompareSettings
 
     settings = CompareSettings(args.iou, args.score_threshold)
     limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)

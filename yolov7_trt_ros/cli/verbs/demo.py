@@ -43,6 +43,8 @@ from yolov7_trt_ros.cli.demo.source import (
 )
 from yolov7_trt_ros.cli.demo.summary import CAMERAS, MODEL_NOTE, summarise, table, what_was_made
 from yolov7_trt_ros.cli.work.own_files import OwnFiles
+from yolov7_trt_ros.core.defaults import DEFAULT_SCORE_THRESHOLD
+from yolov7_trt_ros.engine.options import DEFAULT_MODEL, DetectorOptions
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -71,17 +73,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='images per second of each camera (default: %(default)g)',
     )
     parser.add_argument(
-        '--model', '-m', default=arguments.DEFAULT_MODEL, metavar='M',
+        '--model', '-m', default=DEFAULT_MODEL, metavar='M',
         help='model (default: %(default)s)',
     )
     parser.add_argument(
         '--size', type=int, metavar='PX',
         help='longer side of the network input (default: '
-        f'{arguments.DEFAULT_NETWORK_SIZE}; for the photographs {PHOTOGRAPH_SIZE_PX})',
+        f'{DetectorOptions.network_size}; for the photographs {PHOTOGRAPH_SIZE_PX})',
     )
     parser.add_argument(
         '--score-threshold', '-s', type=float, metavar='S',
-        help=f'minimum score (default: {arguments.DEFAULT_SCORE_THRESHOLD}; for the photographs '
+        help=f'minimum score (default: {DEFAULT_SCORE_THRESHOLD}; for the photographs '
         f'{PHOTOGRAPH_SCORE})',
     )
     parser.add_argument(
@@ -98,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 if the images of a camera were not processed."""
     _check(args)
     source = _find_source(args)
-    if args.model == arguments.DEFAULT_MODEL:
+    if args.model == DEFAULT_MODEL:
         print(MODEL_NOTE, flush=True)
     explained = interruption.explain(lambda: _left(args.output))
     with explained, interruption.by_sigterm_too(), own_outputs(args.output):
@@ -133,9 +135,9 @@ def _play(args: argparse.Namespace, source: Path | None) -> dict[str, Any]:
 
 
 def _detector_settings(args: argparse.Namespace, *, photographs: bool) -> dict[str, object]:
-    own = photographs and args.model == arguments.DEFAULT_MODEL
-    size = PHOTOGRAPH_SIZE_PX if own else arguments.DEFAULT_NETWORK_SIZE
-    score = PHOTOGRAPH_SCORE if own else arguments.DEFAULT_SCORE_THRESHOLD
+    own = photographs and args.model == DEFAULT_MODEL
+    size = PHOTOGRAPH_SIZE_PX if own else DetectorOptions.network_size
+    score = PHOTOGRAPH_SCORE if own else DEFAULT_SCORE_THRESHOLD
     return {
         'autostart': True, 'model': args.model,
         'image_topics': [camera.topic for camera in CAMERAS],

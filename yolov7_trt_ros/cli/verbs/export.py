@@ -38,16 +38,18 @@ from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
 from yolov7_trt_ros.cli.model_steps import checkpoints
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.model.export.options import (
+    DEFAULT_OPSET,
+    DEFAULT_SHAPE,
+    DYNAMIC,
+    FORMS,
+    NMS_KINDS,
+)
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.model.export.verify import Comparison
     from yolov7_trt_ros.model.network.architecture import Network
 
-FORMS = ('grid', 'raw', 'end2end')
-NMS_KINDS = ('trt', 'onnx')
-DYNAMIC = ('batch', 'hw')
-DEFAULT_OPSET = 17
-_DEFAULT_SHAPE = (1, 3, 640, 640)
 _LARGE_BYTES = 2e9
 
 
@@ -142,7 +144,7 @@ def chosen_sizes(
     """
     from yolov7_trt_ros.engine.plan.shape_range import parse_shape
 
-    shape = _DEFAULT_SHAPE if args.static is None else parse_shape(args.static)
+    shape = DEFAULT_SHAPE if args.static is None else parse_shape(args.static)
     if args.dynamic is None:
         return frozenset(() if args.static else DYNAMIC), shape
     names = frozenset(name.strip() for name in args.dynamic.split(',') if name.strip())
@@ -154,7 +156,7 @@ def chosen_sizes(
 def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]:
     """Export a checkpoint; return the record of it."""
     from yolov7_trt_ros.model.export.exporter import estimate_memory_bytes, export_onnx
-    from yolov7_trt_ros.model.export.onnx_nms import NmsSettings
+    from yolov7_trt_ros.model.export.options import NmsSettings
 
     dynamic, shape = chosen_sizes(args)
     settings = NmsSettings(args.score_threshold, args.iou_threshold, args.max_detections)

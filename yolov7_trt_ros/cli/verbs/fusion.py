@@ -43,6 +43,7 @@ from yolov7_trt_ros.cli import (
     output,
     output_paths,
 )
+from yolov7_trt_ros.engine.options import DetectorOptions, PRECISIONS
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group('building an ONNX model')
     group.add_argument(
-        '--precision', choices=arguments.PRECISIONS, default=arguments.DEFAULT_PRECISION,
+        '--precision', choices=PRECISIONS, default=DetectorOptions.precision,
         help='precision of the plan (default: %(default)s)',
     )
     group.add_argument(

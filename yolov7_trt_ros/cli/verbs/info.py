@@ -22,6 +22,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, output, output_paths
 from yolov7_trt_ros.core.class_names import first_names
+from yolov7_trt_ros.engine.options import DEFAULT_MODEL
 from yolov7_trt_ros.errors import (
     InferenceError,
     MissingDependencyError,
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     arguments.add_model_argument(
         parser, 'ONNX file of any YOLOv7 export, TensorRT plan, or an embedded model '
-        f'(default: {arguments.DEFAULT_MODEL})',
+        f'(default: {DEFAULT_MODEL})',
     )
     arguments.add_naming_arguments(parser)
     arguments.add_size_argument(parser)
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.engine.file_kind import is_plan
     from yolov7_trt_ros.engine.model_files import find_model
 
-    args.model = arguments.chosen_model(args, arguments.DEFAULT_MODEL)
+    args.model = arguments.chosen_model(args, DEFAULT_MODEL)
     path = find_model(args.model)
     output_paths.check_json(args.json, [path])
     if is_plan(path):

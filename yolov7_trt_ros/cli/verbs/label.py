@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.cli.work.work_folder import WorkFolder
     from yolov7_trt_ros.report.accuracy.label_set import LabelledFrame
 
-FORMATS = ('coco', 'yolo')  # a test compares them with those of the writer
+FORMATS = ('coco', 'yolo')
 _LARGEST_MAP_BYTES = 1 << 20
 
 

@@ -33,20 +33,19 @@ from yolov7_trt_ros.cli import interruption, output_paths
 from yolov7_trt_ros.cli.arguments import add_json_argument
 from yolov7_trt_ros.cli.output import format_table, report_stream, warn, write_json
 from yolov7_trt_ros.errors import PowerError
+from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S
+from yolov7_trt_ros.power.service.socket_files import DEFAULT_SOCKET
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.power.board_control import BoardControl
     from yolov7_trt_ros.power.machine import PowerHost
 
-# Equal to COMMAND_TIMEOUT_S, whose import is slow for `-h`; a test compares them.
-DEFAULT_TIMEOUT_S = 20.0
 DEFAULT_PERIOD_S = 0.5
-DEFAULT_SOCKET = Path('/run/yolov7_trt_power.sock')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions, and their common arguments."""
-    _add_board_arguments(parser, '', DEFAULT_TIMEOUT_S, dry_run=False)
+    _add_board_arguments(parser, '', COMMAND_TIMEOUT_S, dry_run=False)
     actions = parser.add_subparsers(title='actions', metavar='ACTION', required=True)
 
     def add(name: str, act: Callable[[argparse.Namespace], int], text: str) -> Any:
@@ -128,7 +127,7 @@ def _add_board_arguments(
     )
     parser.add_argument(
         '--timeout', type=float, default=timeout_s, metavar='S',
-        help=f'time limit of one tool (default: {DEFAULT_TIMEOUT_S:g})',
+        help=f'time limit of one tool (default: {COMMAND_TIMEOUT_S:g})',
     )
     parser.add_argument(
         '--dry-run', action='store_true', default=dry_run, help='only print what would be done'

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 
+from yolov7_trt_ros.core.defaults import DEFAULT_TILE_OVERLAP
 from yolov7_trt_ros.core.looks.crops import Crop, EVEN, spread
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import InferenceError, SettingError
@@ -42,7 +43,7 @@ class TileOptions:
     """
 
     layout: tuple[int, int] | None = None
-    overlap: float = 0.2
+    overlap: float = DEFAULT_TILE_OVERLAP
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, ImageView
+from yolov7_trt_ros.core.defaults import DEFAULT_MAX_DECODED_PIXELS
+from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.preprocess import decode_compressed
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import struct
 
-from yolov7_trt_ros.core.image import check_size, DEFAULT_MAX_DECODED_PIXELS
+from yolov7_trt_ros.core.defaults import DEFAULT_MAX_DECODED_PIXELS
+from yolov7_trt_ros.core.image import check_size
 from yolov7_trt_ros.core.pictures import rarer_pictures as rarer
 from yolov7_trt_ros.core.pictures.compressed import (
     check_jpeg,

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from yolov7_trt_ros.core.decode import CLASS_LIMIT
-from yolov7_trt_ros.core.detector import DetectSettings, MAX_DETECTIONS_LIMIT
+from yolov7_trt_ros.core.defaults import MAX_DETECTIONS_LIMIT
+from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.letterbox import AxisSamples, Letterbox
 

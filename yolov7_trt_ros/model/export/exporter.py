@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-import dataclasses
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,19 +14,21 @@ from yolov7_trt_ros.atomic_file import temporary_file
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.model.export.onnx_decode import write_grid
 from yolov7_trt_ros.model.export.onnx_layers import write_layers
-from yolov7_trt_ros.model.export.onnx_nms import (
+from yolov7_trt_ros.model.export.onnx_nms import Output, write_plugin_nms, write_standard_nms
+from yolov7_trt_ros.model.export.onnx_writer import GraphWriter
+from yolov7_trt_ros.model.export.options import (
+    DEFAULT_OPSET,
+    DEFAULT_SHAPE,
+    DYNAMIC,
+    ExportOptions,
     NmsSettings,
-    Output,
-    write_plugin_nms,
-    write_standard_nms,
+    Shape,
 )
-from yolov7_trt_ros.model.export.onnx_writer import GraphWriter, LEAST_OPSET, MOST_OPSET
 from yolov7_trt_ros.model.export.verify import (
     check_comparisons,
     compare_outputs,
     Comparison,
     Outline,
-    Shape,
 )
 from yolov7_trt_ros.model.export.verify_layers import add_layers
 from yolov7_trt_ros.model.network.architecture import (
@@ -38,80 +38,9 @@ from yolov7_trt_ros.model.network.architecture import (
     round_weights,
 )
 
-FORMS = ('grid', 'raw', 'end2end')
-NMS_KINDS = ('trt', 'onnx')
-DYNAMIC = ('batch', 'hw')
-DEFAULT_SHAPE: Shape = (1, 3, 640, 640)
-DEFAULT_OPSET = 17
-
 _BASE_BYTES = 450_000_000
 _COPIES = {'grid': 4, 'raw': 4, 'end2end': 7}
-_MOST_VALUES = 2**31 - 1
 _GRID, _RAW = 'output', 'raw'
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportOptions:
-    """
-    What an exported model is like.
-
-    Attributes
-    ----------
-    form
-        `grid` (decoded rows), `raw` (maps of logits) or `end2end` (NMS inside).
-    nms
-        Of `end2end`: `trt` (the plugin EfficientNMS_TRT) or `onnx` (the standard operator).
-    dynamic
-        What is free: `batch`, `hw`, both or nothing.
-    shape
-        (B, 3, H, W): the sizes that are not free.
-    opset
-        11..20.
-    nms_settings
-        Thresholds that NMS inside the model keeps for good.
-    half_weights
-        Round the weights of convolutions to float16 and store them so: half the file. What
-        computes stays float32.
-
-    Raises
-    ------
-    SettingError
-        A value is unknown or out of its range.
-
-    """
-
-    form: str = 'grid'
-    nms: str = 'trt'
-    dynamic: frozenset[str] = frozenset(DYNAMIC)
-    shape: Shape = DEFAULT_SHAPE
-    opset: int = DEFAULT_OPSET
-    nms_settings: NmsSettings = NmsSettings()
-    half_weights: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name, value, known in (('form', self.form, FORMS), ('nms', self.nms, NMS_KINDS)):
-            if value not in known:
-                raise SettingError(f'{name} must be one of {", ".join(known)}, got {value!r}')
-        unknown = self.dynamic - set(DYNAMIC)
-        if unknown:
-            raise SettingError(
-                f'dynamic takes {" and ".join(DYNAMIC)}, got {", ".join(sorted(unknown))}'
-            )
-        if not LEAST_OPSET <= self.opset <= MOST_OPSET:
-            raise SettingError(
-                f'opset must be within {LEAST_OPSET}..{MOST_OPSET}, got {self.opset}'
-            )
-        if len(self.shape) != 4 or self.shape[1] != 3 or min(self.shape) < 1:
-            raise SettingError(
-                'the shape must be batch x 3 x height x width, got '
-                + 'x'.join(map(str, self.shape))
-            )
-        if math.prod(self.shape) > _MOST_VALUES:
-            raise SettingError(
-                f'the shape {"x".join(map(str, self.shape))} has more than {_MOST_VALUES} values, '
-                'which no tensor of TensorRT can have'
-            )
 
 
 def export_onnx(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from onnx import TensorProto
 
-from yolov7_trt_ros.core.detector import MAX_DETECTIONS_LIMIT
-from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.model.export.onnx_writer import Dimensions, GraphWriter, PLUGIN_DOMAIN
+from yolov7_trt_ros.model.export.options import NmsSettings
 from yolov7_trt_ros.onnx_tools.nms_plugin import PLUGIN
 
 Output = tuple[str, int, Dimensions | None]
@@ -19,34 +16,6 @@ BOXES, SCORES = 'boxes', 'scores'
 
 _CENTRES = 1
 _NO_CLASS = -1
-
-
-@dataclasses.dataclass(frozen=True)
-class NmsSettings:
-    """
-    What is frozen into a model that ends in NMS.
-
-    Raises
-    ------
-    SettingError
-        A value is out of its range.
-
-    """
-
-    score_threshold: float = 0.25
-    iou_threshold: float = 0.45
-    max_detections: int = 300
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name in ('score_threshold', 'iou_threshold'):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise SettingError(f'{name} must be within 0..1, got {getattr(self, name)}')
-        if not 1 <= self.max_detections <= MAX_DETECTIONS_LIMIT:
-            raise SettingError(
-                f'max_detections must be within 1..{MAX_DETECTIONS_LIMIT}, '
-                f'got {self.max_detections}'
-            )
 
 
 def write_plugin_nms(

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 import onnx
 from onnx import helper, numpy_helper, TensorProto
 
-LEAST_OPSET, MOST_OPSET = 11, 20
 PLUGIN_DOMAIN = 'TRT'
 
 _WEIGHT_DIMENSIONS = 4

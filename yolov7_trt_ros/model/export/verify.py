@@ -20,6 +20,7 @@ import torch
 
 from yolov7_trt_ros.errors import ExportError, InferenceError
 from yolov7_trt_ros.model.export.onnx_nms import BOXES, SCORES
+from yolov7_trt_ros.model.export.options import Shape
 from yolov7_trt_ros.model.network.architecture import decode_maps, Network
 from yolov7_trt_ros.onnx_tools.model_file import serialise
 from yolov7_trt_ros.onnx_tools.nms_plugin import PLUGIN, strip_nms
@@ -30,7 +31,6 @@ _CLEARLY_ALIKE = RELATIVE_LIMIT / 2
 _BLOCK_PX = 8
 WHAT = 'the exported model'
 
-Shape = tuple[int, int, int, int]
 Arrays = dict[str, NDArray[Any]]
 
 

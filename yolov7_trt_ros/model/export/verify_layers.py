@@ -17,6 +17,7 @@ from yolov7_trt_ros.errors import ExportError
 from yolov7_trt_ros.model.export.onnx_decode import write_grid
 from yolov7_trt_ros.model.export.onnx_layers import write_head, write_rows
 from yolov7_trt_ros.model.export.onnx_writer import GraphWriter
+from yolov7_trt_ros.model.export.options import Shape
 from yolov7_trt_ros.model.export.verify import (
     Arrays,
     Comparison,
@@ -24,7 +25,6 @@ from yolov7_trt_ros.model.export.verify import (
     relative_error,
     RELATIVE_LIMIT,
     run_exported,
-    Shape,
     WHAT,
 )
 from yolov7_trt_ros.model.network.architecture import decode_maps, Network, run_row

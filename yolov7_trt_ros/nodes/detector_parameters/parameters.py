@@ -15,12 +15,16 @@ from yolov7_trt_ros.core.class_filter import (
     find_class_thresholds,
     split_class_thresholds,
 )
-from yolov7_trt_ros.core.detector import DetectSettings, MAX_DETECTIONS_LIMIT
+from yolov7_trt_ros.core.defaults import (
+    DEFAULT_MAX_DECODED_PIXELS,
+    MAX_DETECTIONS_LIMIT,
+    MAX_PIXELS,
+)
+from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.forms.anchors import choose_anchors
 from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS
-from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS, MAX_PIXELS
 from yolov7_trt_ros.core.topics import split_names
-from yolov7_trt_ros.core.tracks.tracking import TrackOptions
+from yolov7_trt_ros.core.tracks.track_options import TrackOptions
 from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 from yolov7_trt_ros.core.zones import read_zones, Zones
 from yolov7_trt_ros.engine.options import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from yolov7_trt_ros.core.tracks.tracking import LONGEST_LOST_S, TRACK_MODES, TrackOptions
+from yolov7_trt_ros.core.tracks.track_options import LONGEST_LOST_S, TRACK_MODES, TrackOptions
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 
 _TRACK = TrackOptions()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolov7_trt_ros.core.image import DEFAULT_MAX_DECODED_PIXELS
+from yolov7_trt_ros.core.defaults import DEFAULT_MAX_DECODED_PIXELS
 from yolov7_trt_ros.core.messages.image_message import view_message
 from yolov7_trt_ros.core.units import is_proper_stamp, stamp_to_ns
 from yolov7_trt_ros.errors import BagError, ImageError

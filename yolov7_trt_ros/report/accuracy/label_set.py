@@ -9,8 +9,6 @@ from typing import Any
 
 from yolov7_trt_ros.core.detections import Detections
 
-FORMATS = ('coco', 'yolo')
-
 
 @dataclasses.dataclass(frozen=True)
 class Doubt:

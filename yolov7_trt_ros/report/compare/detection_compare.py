@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import dataclasses
 
 import numpy as np
 
 from yolov7_trt_ros.core.detections import class_name, Detections
-from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.report.compare.detection_match import (
     class_differences,
     FrameMatch,
@@ -28,41 +26,10 @@ from yolov7_trt_ros.report.compare.result import (
     WORST_FRAMES,
 )
 from yolov7_trt_ros.report.compare.score_counts import Distribution, PrecisionCurve
+from yolov7_trt_ros.report.compare.settings import CompareSettings
 
 AP_IOU = 0.5
 HISTOGRAM_BARS = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class CompareSettings:
-    """
-    What counts as the same detection.
-
-    Attributes
-    ----------
-    iou
-        Least overlap of partners, above 0, at most 1.
-    score_threshold
-        From this score on a detection must have a partner, 0..1. The partner's may be less.
-
-    Raises
-    ------
-    SettingError
-        A value out of its range.
-
-    """
-
-    iou: float = 0.5
-    score_threshold: float = 0.25
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 0 < self.iou <= 1:
-            raise SettingError(f'--iou must be above 0 and at most 1, got {self.iou:g}')
-        if not 0 <= self.score_threshold <= 1:
-            raise SettingError(
-                f'--score-threshold must be within 0..1, got {self.score_threshold:g}'
-            )
 
 
 class RunComparison:

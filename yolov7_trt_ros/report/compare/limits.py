@@ -4,43 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.report.compare.result import ComparisonResult
-
-
-@dataclasses.dataclass(frozen=True)
-class CompareLimits:
-    """
-    Limits, each within 0..1.
-
-    Attributes
-    ----------
-    max_drift
-        Of the score of 95 % of the matched detections.
-    min_ap50
-        Of the mean over the reference's classes.
-    min_matched
-        Of the matched part of matched, missed and new.
-    min_frames
-        Part of the reference's frames that the new recording has.
-
-    Raises
-    ------
-    SettingError
-        A value out of its range.
-
-    """
-
-    max_drift: float = 0.05
-    min_ap50: float = 0.95
-    min_matched: float = 0.98
-    min_frames: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, value in dataclasses.asdict(self).items():
-            if not 0 <= value <= 1:
-                raise SettingError(f'{_option(name)} must be within 0..1, got {value:g}')
+from yolov7_trt_ros.report.compare.settings import CompareLimits, option_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,21 +57,17 @@ def check_limits(result: ComparisonResult, limits: CompareLimits) -> list[Checke
     """Return every limit beside what was found; drift only where anything was matched."""
     found = []
     if result.drift is not None:
-        found.append(CheckedLimit(_option('max_drift'), limits.max_drift, result.drift.p95,
+        found.append(CheckedLimit(option_of('max_drift'), limits.max_drift, result.drift.p95,
                                   'score drift (p95)', is_most=True))
     for name, limit, value, what in (
         ('min_ap50', limits.min_ap50, result.ap50, 'AP50'),
         ('min_matched', limits.min_matched, result.total.matched_share, 'matched detections'),
         ('min_frames', limits.min_frames, result.frames.share, 'frames of the reference compared'),
     ):
-        found.append(CheckedLimit(_option(name), limit, value, what))
+        found.append(CheckedLimit(option_of(name), limit, value, what))
     return found
 
 
 def exceeded_limits(result: ComparisonResult, limits: CompareLimits) -> list[Exceeded]:
     """Return the limits that a result is beyond."""
     return [each.exceeded for each in check_limits(result, limits) if not each.holds]
-
-
-def _option(name: str) -> str:
-    return f'--{name.replace("_", "-")}'

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 
 from yolov7_trt_ros.core.units import in_seconds
-from yolov7_trt_ros.report.compare.detection_compare import CompareSettings
 from yolov7_trt_ros.report.compare.detection_match import match_detections
 from yolov7_trt_ros.report.compare.frame_drawing import draw_pair, FrameBoxes, SmallPicture, STYLE
-from yolov7_trt_ros.report.compare.limits import check_limits, CompareLimits
+from yolov7_trt_ros.report.compare.limits import check_limits
 from yolov7_trt_ros.report.compare.result import ComparisonResult, FrameDifference
+from yolov7_trt_ros.report.compare.settings import CompareLimits, CompareSettings
 from yolov7_trt_ros.report.page import figure, footer, heading, make_page, paragraph, safe, table
 from yolov7_trt_ros.report.svg_parts import as_svg, line, text, WIDTH_PX
 

@@ -26,7 +26,8 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.messages.image_message import view_message
 from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
 from yolov7_trt_ros.core.overlay import annotated_copy, draw_zones
-from yolov7_trt_ros.core.tracks.tracking import Moment, OFF, TrackSet
+from yolov7_trt_ros.core.tracks.track_options import OFF
+from yolov7_trt_ros.core.tracks.tracking import Moment, TrackSet
 from yolov7_trt_ros.core.units import NS_PER_MS
 from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
