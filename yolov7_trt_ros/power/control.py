@@ -176,7 +176,7 @@ class PowerControl:
         PowerRebootError
             It needs a reboot; the message names the mask that differs.
         PowerPermissionError
-            Root is needed; the message has the sudoers line.
+            Root is needed; the message gives the sudoers line.
         PowerCommandError
             The tool is missing, hangs, refuses, or reported success without effect.
 
@@ -220,7 +220,7 @@ class PowerControl:
         PowerCommandError
             They cannot be unlocked since another program locked them, or the tool failed.
         PowerPermissionError
-            Root is needed; the message has the sudoers line.
+            Root is needed; the message gives the sudoers line.
 
         """
         self._undo.touch(CLOCK_LOCK)

@@ -175,7 +175,7 @@ class BoardChanges:
         ahead = self._worker.current
         return (
             f'{job.what}: no answer within {timeout_s:g} s, running is '
-            f'{job.what if ahead is None else ahead.what}. It continues; /diagnostics and the log '
+            f'{job.what if ahead is None else ahead.what}. It goes on; /diagnostics and the log '
             'will show its result, and the parameter follows'
         )
 

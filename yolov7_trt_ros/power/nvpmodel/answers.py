@@ -1,8 +1,8 @@
 """
 Parse the output of nvpmodel (answers and refusals) and its status file.
 
-Pure text in, frozen values out. Nothing here takes the exit code into account: nvpmodel returns 0
-for much that it did not do, so a change has to be read back.
+Pure text in, frozen values out. Exit codes are not used: nvpmodel often returns 0 although it did
+nothing, so a change has to be read back.
 
 """
 
@@ -40,7 +40,7 @@ def parse_query(text: str) -> CurrentMode:
     Raises
     ------
     PowerFormatError
-        It does not say a mode: none was ever set, or it is not that output.
+        It names no mode: none was ever set, or it is another output.
 
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -59,7 +59,7 @@ def parse_query(text: str) -> CurrentMode:
 
 def parse_status_file(text: str) -> int:
     """
-    Parse /var/lib/nvpmodel/status: the id of the mode, which anyone may read.
+    Parse /var/lib/nvpmodel/status: the id of the mode; any user may read it.
 
     In a container nvpmodel writes this file and changes nothing.
 
@@ -80,9 +80,9 @@ def parse_status_file(text: str) -> int:
 
 def find_refusal(text: str) -> ToolRefusal | None:
     """
-    Find out why nvpmodel refused, from its output (stdout and stderr, and sudo's).
+    Find the refusal in the output of nvpmodel (stdout and stderr, and sudo's).
 
-    Of several lines the weightiest is returned. None is no proof that it was done.
+    Of several lines the most specific one is returned. None does not prove success.
 
     """
     lines = [line.strip() for line in text.splitlines()]
@@ -94,7 +94,7 @@ def find_refusal(text: str) -> ToolRefusal | None:
 
 
 def _id_after(lines: Iterable[str], mode_line: str) -> int:
-    """Return the id: the next line, or behind lines of stderr that got between."""
+    """Return the id: the next line, apart from lines of stderr in between."""
     for line in lines:
         if _ID_LINE.fullmatch(line):
             return int(line)
@@ -107,7 +107,7 @@ def _id_after(lines: Iterable[str], mode_line: str) -> int:
 
 
 def _find_fan_profile(lines: Iterable[str]) -> str | None:
-    """Return the fan profile that `nvpmodel -q` names."""
+    """Return the fan profile in the output of `nvpmodel -q`."""
     for line in lines:
         match = _FAN_LINE.search(line)
         if match is not None:

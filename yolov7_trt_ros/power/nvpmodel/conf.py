@@ -38,7 +38,7 @@ def parse_conf(text: str) -> NvpmodelConf:
     Raises
     ------
     PowerFormatError
-        A line has a form that the file cannot have, or there is no power mode.
+        A line is malformed, or there is no power mode.
 
     """
     draft = _Draft()
@@ -51,14 +51,14 @@ def parse_conf(text: str) -> NvpmodelConf:
 
 def parse_modes_verbose(text: str) -> NvpmodelConf:
     """
-    Parse the output of `nvpmodel -p --verbose`, which is the conf file as it was understood.
+    Parse the output of `nvpmodel -p --verbose`: the conf file as nvpmodel read it.
 
-    Lines before the first section are left out, others that are not understood are kept.
+    Lines before the first section are dropped; unknown lines after it are kept.
 
     Raises
     ------
     PowerFormatError
-        It has no power mode, or the header of one has no id or no name.
+        It has no power mode, or a mode without id or name.
 
     """
     draft = _Draft()
@@ -78,7 +78,7 @@ def parse_modes_verbose(text: str) -> NvpmodelConf:
 
 @dataclasses.dataclass
 class _Draft:
-    """A NvpmodelConf while its lines are read, with what the section it is in fills."""
+    """A NvpmodelConf while its lines are read, with the current section."""
 
     parameters: list[ConfParameter] = dataclasses.field(default_factory=list)
     modes: list[PowerMode] = dataclasses.field(default_factory=list)
@@ -91,7 +91,7 @@ class _Draft:
     settings: dict[tuple[str, str], Value] = dataclasses.field(default_factory=dict)
 
     def finished(self, source: str) -> NvpmodelConf:
-        """Return the whole."""
+        """Return the finished value."""
         if not self.modes:
             raise PowerFormatError(
                 f'expected at least one POWER_MODEL in {source}, found none; '
@@ -103,7 +103,7 @@ class _Draft:
         )
 
     def take_line(self, line: str, number: int) -> None:
-        """Read a line of the file: a header, or a line of the section it is in."""
+        """Read a line of the file: a header, or a line of the current section."""
         if line.startswith('<'):
             match = _HEADER.fullmatch(line)
             if match is None:
@@ -121,7 +121,7 @@ class _Draft:
             raise _unexpected(number, 'a header "< SECTION ... >" before it', line)
 
     def open_section(self, section: str, attributes: Mapping[str, str], number: int) -> None:
-        """Begin a section; lines that follow belong to it."""
+        """Begin a section, to which the following lines belong."""
         self.section = section
         if section == 'PARAM':
             self.paths, self.hwmon_files = {}, {}
@@ -138,7 +138,7 @@ class _Draft:
             (self.fan_default,) = _needed(attributes, ('DEFAULT',), section, number)
 
     def take_path(self, line: str, number: int) -> None:
-        """`ARG path`, or `ARG folder file` for HWMON."""
+        """Read `ARG path`, or `ARG folder file` for HWMON."""
         words = line.split()
         if not 2 <= len(words) <= 3:
             raise _unexpected(number, '"ARGUMENT path"', line)
@@ -147,7 +147,7 @@ class _Draft:
             self.hwmon_files[words[0]] = words[2]
 
     def take_setting(self, line: str, number: int) -> None:
-        """`PARAM ARG VAL`."""
+        """Read `PARAM ARG VAL`."""
         words = line.split(None, 2)
         if len(words) != 3:
             raise _unexpected(number, '"PARAMETER ARGUMENT value"', line)
@@ -155,7 +155,7 @@ class _Draft:
 
 
 def _attributes(text: str) -> dict[str, str]:
-    """Parse `KEY=VALUE KEY=VALUE`; a value goes on to the next key."""
+    """Parse `KEY=VALUE KEY=VALUE`; a value ends at the next key."""
     _, *parts = _KEY.split(text)
     return {key: value.strip() for key, value in zip(parts[::2], parts[1::2], strict=True)}
 
@@ -163,7 +163,7 @@ def _attributes(text: str) -> dict[str, str]:
 def _needed(
     attributes: Mapping[str, str], keys: Iterable[str], section: str, number: int
 ) -> list[str]:
-    """Return these attributes of a header; raise where one is absent or empty."""
+    """Return attributes of a header; raises if one is absent or empty."""
     for key in keys:
         if not attributes.get(key):
             raise PowerFormatError(

@@ -1,9 +1,9 @@
 """
 Check whether the files of the board match a power mode.
 
-Compared are the cores and the limits of CPU and GPU, which any user may read, and the caps of the
-other clocks where they can be read. A mode without a cap promises the top of the clock's table.
-Masks are not compared: a board was seen whose mask differs from that of its mode.
+It compares the cores and the limits of CPU and GPU, which any user may read, and the caps of other
+clocks if they can be read. A mode without a cap means the top of the clock's table. Masks are not
+compared: one board was seen whose mask differs from that of its mode.
 
 """
 
@@ -21,24 +21,24 @@ from yolov7_trt_ros.power.sysfs import SysfsTree
 
 DeviationKind = Literal['core', 'above', 'below', 'minimum', 'unread']
 
-_LOWEST_CAP = 1  # 0 and -1 both stand for no cap
-_ROUNDED = 1.01  # a cap of the memory or another unit: its table is not there to be read
+_LOWEST_CAP = 1  # 0 and -1 mean no cap
+_ROUNDED = 1.01  # tolerance for a cap of the memory or another unit, whose table cannot be read
 _COOLING = '/sys/class/thermal/cooling_device[0-9]*'
 
 
 @dataclasses.dataclass(frozen=True)
 class Deviation:
     """
-    A file that is not as the mode has it.
+    A file that does not match the mode.
 
     Attributes
     ----------
     path, text
-        The file, and what it holds and should hold.
+        The file, and a text with its actual and expected value.
     kind
-        `core`: a core on or off that should not be. `above`: a maximum above the mode's. `below`:
-        one that a cap or heat holds lower. `minimum`: a clock that is held up. `unread`: it is
-        there and cannot be read, though any user may.
+        `core`: a core wrongly on or off. `above`: a maximum above the mode's. `below`: a maximum
+        lowered by a cap or heat. `minimum`: a clock held up. `unread`: a file that any user may
+        read, and that cannot be read.
 
     """
 
@@ -48,7 +48,7 @@ class Deviation:
 
     @property
     def is_definite(self) -> bool:
-        """Whether heat cannot be the reason."""
+        """Whether heat cannot explain it."""
         return self.kind in ('core', 'above', 'unread')
 
 
@@ -71,14 +71,14 @@ class ModeCheck:
 
     def deviations(self, mode: PowerMode, own: Collection[str] = ()) -> tuple[Deviation, ...]:
         """
-        Return each file that is not as the mode has it; those for root alone may be left out.
+        Return each file that does not match the mode; files for root only may be left out.
 
         Parameters
         ----------
         mode
             The mode.
         own
-            Files of limits that this program has set, which say nothing about the mode.
+            Files of limits set by this program, which do not show the mode.
 
         """
         left_out = {self._real(path) for path in own}
@@ -90,7 +90,7 @@ class ModeCheck:
         """
         Return the limits of a clock in the mode; None if it sets none.
 
-        Where the kernel may have rounded to either side, what is in force counts, else the lower.
+        If the kernel may have rounded up or down, the current value counts, else the lower one.
         """
         maximum = self._promised(mode, clock.maximum, 'MAX_FREQ')
         if maximum is None:
@@ -133,13 +133,13 @@ class ModeCheck:
         return 'above' if real > around[1] else 'below'
 
     def path_of(self, name: str, argument: str) -> str | None:
-        """Return the file of a setting; None where the conf or the board has none."""
+        """Return the file of a setting; None if the conf or the board has none."""
         parameter = self._conf().find_parameter(name)
         paths = () if parameter is None else parameter.candidates(argument)
         return next((path for path in paths if self._tree.exists(path)), None)
 
     def _promised(self, mode: PowerMode, path: str, argument: str) -> int | None:
-        """Return what the mode writes to this limit, as the kernel rounds it."""
+        """Return the value of this limit in the mode, as the kernel rounds it."""
         for (name, found), wanted in mode.settings.items():
             if found != argument or not isinstance(wanted, int):
                 continue
@@ -157,7 +157,7 @@ class ModeCheck:
         return None
 
     def _around_cap(self, path: str, cap: int) -> tuple[int, int] | None:
-        """Return between which values a maximum may be; None where no table tells the top."""
+        """Return the range of a maximum; None if no table gives its top."""
         if cap >= _LOWEST_CAP:
             return self._around(path, cap)
         folder = path.rpartition('/')[0]
@@ -167,7 +167,7 @@ class ModeCheck:
         return None if top is None else (top, top)
 
     def _around(self, path: str, cap: int) -> tuple[int, int]:
-        """Return between which two entries of the clock's table the kernel may round a value."""
+        """Return the two entries of the clock's table between which a value lies."""
         table = self._read_table(path)
         below = [entry for entry in table if entry <= cap]
         above = [entry for entry in table if entry >= cap]
@@ -195,7 +195,7 @@ class ModeCheck:
 
 
 def find_heat(tree: SysfsTree) -> str:
-    """Return which cooling device, fans apart, slows the board now; '' where none does."""
+    """Return the cooling device (other than fans) that slows the board now; '' for none."""
     for folder in tree.find(_COOLING):
         kind = tree.read_or_empty(f'{folder}/type')
         state = tree.read_or_empty(f'{folder}/cur_state')

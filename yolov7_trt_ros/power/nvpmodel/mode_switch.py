@@ -1,9 +1,9 @@
 """
 nvpmodel: read the power modes of the board and the current one, and change it.
 
-A change counts only when it was read back: nvpmodel's own word and the files below /sys have both
-to show it, since the tool exits with 0 for much that it did not do. It never gets an answer to a
-question, so nothing is rebooted.
+A change counts only when it was read back: both nvpmodel and the files below /sys have to show it,
+since the tool often exits with 0 although it did nothing. Its questions are never answered, so
+nothing is rebooted.
 
 """
 
@@ -32,13 +32,13 @@ from yolov7_trt_ros.power.root.sudoers import explain_root_needed
 from yolov7_trt_ros.power.root.tool_refusal import ToolRefusal
 
 _TOOL = 'nvpmodel'
-# What else nvpmodel complains of, its board may have come about: the board tells.
+# After other complaints of nvpmodel the change may have succeeded: the board shows it.
 _FINAL = ('reboot', 'unknown_mode')
 
 
 @dataclasses.dataclass(frozen=True)
 class _Before:
-    """What was there before a change."""
+    """The state before a change."""
 
     mode_id: int | None
     deviations: tuple[Deviation, ...]
@@ -63,12 +63,12 @@ class ModeSwitch:
 
     def conf(self) -> NvpmodelConf:
         """
-        Return the modes, from nvpmodel.conf or, where that cannot be read, from the tool.
+        Return the modes from nvpmodel.conf, or from the tool if that cannot be read.
 
         Raises
         ------
         PowerError
-            There is neither.
+            Neither is available.
 
         """
         if self._conf is None:
@@ -82,7 +82,7 @@ class ModeSwitch:
         Raises
         ------
         PowerError
-            There is none; the message lists those there are.
+            There is no such mode; the message lists the available ones.
 
         """
         conf = self.conf()
@@ -96,7 +96,7 @@ class ModeSwitch:
 
     def current(self) -> CurrentMode:
         """
-        Return what `nvpmodel -q` says, or, without that tool, its status file.
+        Return the mode in `nvpmodel -q`, or without that tool in its status file.
 
         Raises
         ------
@@ -118,20 +118,20 @@ class ModeSwitch:
 
     def in_force(self, own: Collection[str] = ()) -> CurrentMode:
         """
-        Return the mode that the board shows: what `current` says, unless the board contradicts it.
+        Return the mode that the board shows: that of `current`, unless the board contradicts it.
 
-        In a container nvpmodel changes its status file and nothing else, and a status file of its
-        own tells nothing of the host. `contradiction` says what does not fit.
+        In a container nvpmodel changes only its status file, and the status file of a container
+        says nothing about the host. `contradiction` describes the difference.
 
         Parameters
         ----------
         own
-            Files of limits that this program has set, which say nothing about the mode.
+            Files of limits set by this program, which do not show the mode.
 
         Raises
         ------
         PowerError
-            As of `current`.
+            As `current`.
 
         """
         reported = self.current()
@@ -149,10 +149,10 @@ class ModeSwitch:
 
     def before(self, own: Collection[str] = ()) -> CurrentMode | None:
         """
-        Return the mode in force before a change, to go back to; None where nothing tells it.
+        Return the mode before a change, to restore it later; None if unknown.
 
-        Where nvpmodel says that none was ever set, its status file, the default of its conf and
-        the board are asked.
+        If nvpmodel reports that none was ever set, its status file, the default of its conf and
+        the board are used.
 
         """
         try:
@@ -166,13 +166,13 @@ class ModeSwitch:
         return None if shown is None else CurrentMode(shown.name, shown.mode_id)
 
     def before_or_default(self) -> CurrentMode | None:
-        """Return the mode in force, or, where nothing tells it, that of the first boot."""
+        """Return the current mode, or that of the first boot if it is unknown."""
         default_id = self.conf().default_id
         default = None if default_id is None else CurrentMode('', default_id)
         return self.before() or default
 
     def stored(self) -> PowerMode | None:
-        """Return the mode that nvpmodel's status file names; None where it names none."""
+        """Return the mode in nvpmodel's status file; None if it has none."""
         path = nvpmodel_status_file(self._tree.root)
         try:
             return self.conf().find_mode(parse_status_file(path.read_text('utf-8', 'replace')))
@@ -180,7 +180,7 @@ class ModeSwitch:
             return None
 
     def stamp(self) -> tuple[int, ...]:
-        """Return what changes whenever nvpmodel sets a mode; () where nothing shows it."""
+        """Return a stamp that changes when nvpmodel sets a mode; () if there is none."""
         try:
             found = os.stat(nvpmodel_status_file(self._tree.root))
         except OSError:
@@ -196,17 +196,17 @@ class ModeSwitch:
         mode
             The new one.
         now
-            What `before` has just returned: asking nvpmodel takes a while.
+            The result of `before`, since nvpmodel is slow.
 
         Raises
         ------
         PowerRebootError
             It needs a reboot; the message names the mask that differs.
         PowerPermissionError
-            Root is needed; the message has the sudoers line.
+            Root is needed; the message gives the sudoers line.
         PowerCommandError
-            The tool is missing, hangs, ignores the request in a container, fails, or says done
-            and did nothing.
+            The tool is missing, hangs, ignores the request in a container, fails, or reported
+            success without effect.
 
         """
         before = _Before(None if now is None else now.mode_id, self.check.deviations(mode))
@@ -222,11 +222,11 @@ class ModeSwitch:
         return self._read_back(mode, before)
 
     def contradictions(self, mode: PowerMode, own: Collection[str] = ()) -> tuple[str, ...]:
-        """Return what below /sys is not as the mode has it, heat and limits held up apart."""
+        """Return how /sys differs from the mode, apart from heat and raised limits."""
         return tuple(found.text for found in self._unexplained(mode, own))
 
     def masks_that_differ(self, now: CurrentMode | None, mode: PowerMode) -> str:
-        """Return `TPC_PG_MASK 240 -> 252`; '' where no mask differs or the modes are unknown."""
+        """Return `TPC_PG_MASK 240 -> 252`; '' if no mask differs or the modes are unknown."""
         current = None if now is None else self.conf().find_mode(now.mode_id)
         masks = {} if current is None else current.masks
         return ', '.join(
@@ -236,10 +236,10 @@ class ModeSwitch:
 
     def commands(self, *, reboot_modes: bool) -> list[tuple[str, ...]]:
         """
-        Return what sudo has to allow: each mode by its id.
+        Return the commands that sudo has to allow, one for each mode.
 
-        Without `reboot_modes` only those with the masks of the mode in force: for the others
-        nvpmodel asks whether to reboot the board, and whoever may run it may answer yes.
+        Without `reboot_modes` only modes with the masks of the current one: for others nvpmodel
+        asks whether to reboot the board, and any user who may run it may answer yes.
         """
         tool = self._access.require(_TOOL)
         now = None if reboot_modes else self.before_or_default()
@@ -254,7 +254,7 @@ class ModeSwitch:
             try:
                 return parse_conf(path.read_text('utf-8', 'replace'))
             except OSError:
-                pass  # not for this user to read; the tool tells as well
+                pass  # this user may not read it; the tool prints it too
         if self._access.runner.find(_TOOL) is None:
             raise PowerCommandError(
                 f'no power modes: neither /etc/nvpmodel.conf nor the tool {_TOOL} is here; this '
@@ -282,12 +282,12 @@ class ModeSwitch:
         return None if default is None else self.conf().find_mode(default)
 
     def _find_shown(self, own: Collection[str]) -> PowerMode | None:
-        """Return the one mode that the board is like; None where several or none are."""
+        """Return the only mode that the board matches; None if several or none match."""
         fitting = [mode for mode in self.conf().modes if not self.check.deviations(mode, own)]
         return fitting[0] if len(fitting) == 1 else None
 
     def _unexplained(self, mode: PowerMode, own: Collection[str]) -> tuple[Deviation, ...]:
-        """Return the deviations from a mode without those that heat or a lock would explain."""
+        """Return the deviations from a mode that neither heat nor a lock explains."""
         heat = find_heat(self._tree)
         return tuple(
             found for found in self.check.deviations(mode, own)
@@ -297,7 +297,7 @@ class ModeSwitch:
     def _believe_board(
         self, mode: PowerMode, before: _Before, result: CommandResult, refusal: ToolRefusal | None
     ) -> CurrentMode | None:
-        """Return the mode where the board shows it whatever the tool said; None otherwise."""
+        """Return the mode if the board shows it, regardless of the tool's answer; else None."""
         if refusal is not None and refusal.kind in _FINAL:
             return None
         is_chroot = refusal is not None and refusal.kind == 'chroot'
@@ -334,7 +334,7 @@ class ModeSwitch:
                 f'{_join(definite or lower)}. Either nothing was applied, or another program '
                 'holds these'
             )
-        for item in found:  # only what heat or a lock explains is left
+        for item in found:  # the rest is explained by heat or a lock
             why = f'for heat ({heat})' if item.kind == 'below' else 'another program holds it up'
             self._access.report(f'{mode} is set, except: {item.text}, {why}')
         return now
@@ -351,7 +351,7 @@ class ModeSwitch:
         result: CommandResult,
         refusal: ToolRefusal | None,
     ) -> NoReturn:
-        """Raise the error that fits nvpmodel's words; only an unknown text ends as plain."""
+        """Raise the error for nvpmodel's refusal, a general one for an unknown text."""
         kind = 'error' if refusal is None else refusal.kind
         line = result.last_lines if refusal is None else refusal.line
         if kind == 'reboot':

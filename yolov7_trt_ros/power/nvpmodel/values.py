@@ -10,7 +10,7 @@ UNLIMITED = -1
 """Value of a MAX_FREQ without a cap; the tool itself prints INT_MAX or LLONG_MAX for it."""
 
 Value = int | str
-"""A setting: a number where it looks like one, else the word (`on`, `auto`)."""
+"""A setting: an integer if it is one, else a word (`on`, `auto`)."""
 
 _PRINTED_UNLIMITED = (2**31 - 1, 2**63 - 1)
 _NEXT_KERNEL = '_KNEXT'
@@ -22,17 +22,17 @@ _HEXADECIMAL = re.compile(r'0[xX][0-9a-fA-F]{1,16}')
 @dataclasses.dataclass(frozen=True)
 class ConfParameter:
     """
-    A `< PARAM ... >` section: where the settings of one parameter are written.
+    A `< PARAM ... >` section: the files of one parameter.
 
     Attributes
     ----------
     name
         Such as `CPU_ONLINE`.
     kind
-        `FILE`, `CLOCK`, `HWMON`, or what a later release has.
+        `FILE`, `CLOCK`, `HWMON`, or a kind of a later release.
     paths
-        Argument to file; for HWMON the folder below which the file lies. Those with `_KNEXT`
-        at the end are for newer kernels.
+        Argument to file; for HWMON to the folder that contains the file. Arguments that end with
+        `_KNEXT` are for newer kernels.
     hwmon_files
         Argument to the name of its file, HWMON only.
 
@@ -44,7 +44,7 @@ class ConfParameter:
     hwmon_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def candidates(self, argument: str) -> tuple[str, ...]:
-        """Return the files an argument may have, the one for newer kernels first."""
+        """Return the possible files of an argument, that of newer kernels first."""
         names = (argument + _NEXT_KERNEL, argument)
         return tuple(self.paths[name] for name in names if name in self.paths)
 
@@ -73,7 +73,7 @@ class PowerMode:
 
     @property
     def masks(self) -> dict[str, int]:
-        """Power gating masks by argument; where one differs, a change needs a reboot."""
+        """Power gating masks by argument; a change that alters one needs a reboot."""
         return {
             argument: value for (_, argument), value in self.settings.items()
             if argument.endswith('_MASK') and isinstance(value, int)
@@ -81,7 +81,7 @@ class PowerMode:
 
     @property
     def tpc_mask(self) -> int | None:
-        """Which TPCs of the GPU are without power; None where the board has no such setting."""
+        """Mask of the GPU's TPCs that are without power; None if the board has no such setting."""
         return self.masks.get('TPC_PG_MASK')
 
     @property
@@ -125,11 +125,11 @@ class NvpmodelConf:
     Attributes
     ----------
     parameters, modes
-        Where settings are written, and the modes in the order of the file.
+        The files of the settings, and the modes in the order of the file.
     default_id
-        Mode at first boot; None where the text has none.
+        Mode at first boot; None if the text has none.
     fan_default
-        Such as `quiet`; None where the text has none.
+        Such as `quiet`; None if the text has none.
     unknown
         Lines that were not understood.
 
@@ -142,7 +142,7 @@ class NvpmodelConf:
     unknown: tuple[str, ...] = ()
 
     def find_mode(self, name_or_id: str | int) -> PowerMode | None:
-        """Return the mode with this name or this id; a name of digits loses to an id."""
+        """Return the mode with this name or id; an id takes precedence over a name of digits."""
         wanted = str(name_or_id).strip()
         for mode in self.modes:
             if str(mode.mode_id) == wanted:
@@ -160,18 +160,18 @@ class NvpmodelConf:
 @dataclasses.dataclass(frozen=True)
 class CurrentMode:
     """
-    What `nvpmodel -q` says.
+    The output of `nvpmodel -q`.
 
     Attributes
     ----------
     name, mode_id
         The mode.
     fan_profile
-        Such as `quiet` (R32 and R35); None where it is not printed.
+        Such as `quiet` (R32 and R35); None if it is not printed.
     problems
-        The lines with WARN and ERROR around it. A caller who is not root gets them always.
+        The lines with WARN and ERROR. Without root there are always some.
     contradiction
-        What of the board does not fit what nvpmodel says; '' where all that can be read does.
+        How the board contradicts nvpmodel; '' if everything that can be read matches.
 
     """
 
@@ -183,7 +183,7 @@ class CurrentMode:
 
 
 def parse_value(text: str) -> Value:
-    """Return the number that the text is, UNLIMITED for what is printed for it, else the text."""
+    """Return an integer, UNLIMITED for its printed forms, else the text itself."""
     if _HEXADECIMAL.fullmatch(text):
         return int(text, 16)
     if not _INTEGER.fullmatch(text):
@@ -193,5 +193,5 @@ def parse_value(text: str) -> Value:
 
 
 def without_prefix(line: str) -> str:
-    """Return a line that nvpmodel printed, without `NVPM VERB:`."""
+    """Return a line of nvpmodel without the prefix `NVPM VERB:`."""
     return line.strip().removeprefix('NVPM VERB:').strip()

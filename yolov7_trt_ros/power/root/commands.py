@@ -1,9 +1,9 @@
 """
 Run the board's power tools: no input, a time limit, `sudo -n` if root is needed.
 
-A tool that asks something gets no answer, so nothing here ever agrees to a reboot or to
-overwriting a file. A tool runs in a session of its own: Ctrl-C in the terminal ends the caller,
-which then puts things back, and not a half finished `jetson_clocks`.
+Questions of a tool get no answer, so a reboot or overwriting a file is never confirmed. A tool
+runs in its own session: Ctrl-C in the terminal ends the caller, which then restores the board, and
+not a half finished `jetson_clocks`.
 
 """
 
@@ -26,15 +26,15 @@ from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError, Power
 from yolov7_trt_ros.power.root.sudoers import explain_root_needed, is_sudoers_user
 
 COMMAND_TIMEOUT_S = 20.0
-"""For one tool; `nvpmodel` on a busy board takes several seconds."""
+"""Time limit of one tool; `nvpmodel` on a busy board takes several seconds."""
 TOOL_FOLDERS = '/usr/sbin:/usr/bin:/sbin:/bin'
 """
-Searched before PATH: sudo is to run the system's tools, those that its sudoers lines name. And
-services often lack /usr/sbin in their PATH.
+Searched before PATH, so that sudo runs the system's tools, which the sudoers lines name. The PATH
+of a service often lacks /usr/sbin.
 """
 
 _KILL_GRACE_S = 1.0
-# What sudo -n says when it would have to ask, does not let this user do it, or cannot work at all.
+# Messages of sudo -n if it would have to ask, refuses this user, or cannot work at all.
 _SUDO_REFUSAL = re.compile(
     r'^sudo: .*(?:a password is required|a terminal is required|no tty present|must have a tty'
     r'|no new privileges|must be owned by uid 0|must be setuid root|effective uid is not 0)'
@@ -47,12 +47,12 @@ _SUDO_REFUSAL = re.compile(
 @dataclasses.dataclass(frozen=True)
 class CommandResult:
     """
-    What a finished tool left.
+    The result of a tool.
 
     Attributes
     ----------
     command
-        As it was run, `sudo -n` included.
+        The command as it was run, including `sudo -n`.
     status
         Exit status; negative is the number of the signal that ended it.
     output, errors
@@ -72,13 +72,13 @@ class CommandResult:
 
     @property
     def last_lines(self) -> str:
-        """Return the last three lines said, on one line, for an error message."""
+        """Return the last three lines of output, joined, for an error message."""
         lines = [line.strip() for line in self.text.splitlines() if line.strip()]
         return ' / '.join(lines[-3:]) or 'nothing was printed'
 
 
 class CommandRunner(Protocol):
-    """What PowerControl runs tools with; `SystemRunner` is the real one."""
+    """Runs tools for PowerControl; `SystemRunner` is the real one."""
 
     @property
     def is_root(self) -> bool:
@@ -86,10 +86,10 @@ class CommandRunner(Protocol):
 
     @property
     def user(self) -> str:
-        """Whom a sudoers line has to name: `alice`, or `#1000` for a user without a name."""
+        """User for a sudoers line: `alice`, or `#1000` for one without a name."""
 
     def find(self, tool: str) -> Path | None:
-        """Return where the tool lies; None when it is not installed."""
+        """Return the path of the tool; None if it is not installed."""
 
     def run(
         self,
@@ -104,10 +104,10 @@ class CommandRunner(Protocol):
 
 def current_user() -> str:
     """
-    Return whom a sudoers line has to name: the user this process runs as.
+    Return the user for a sudoers line: the one this process runs as.
 
-    That is `#uid` for one without a name, as in a container started with `--user 1234`, and for
-    one whose name sudoers would not read as it is, as those of a domain (`alice@corp`).
+    That is `#uid` for a user without a name, as in a container started with `--user 1234`, and
+    for names that sudoers does not accept, such as those of a domain (`alice@corp`).
     """
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
@@ -123,14 +123,14 @@ class SystemRunner:
     Parameters
     ----------
     search_path
-        Folders to look for tools, as in PATH; None: the PATH of `environment` where it has one,
-        else `TOOL_FOLDERS`, then this process's PATH.
+        Folders to search for tools, as in PATH; None: the PATH of `environment` if it has one,
+        else `TOOL_FOLDERS` and then the PATH of this process.
     environment
-        Variables for the tools besides this process's own, such as an emulated board's.
+        Variables for the tools in addition to those of this process.
     is_root
-        None: found out. False makes it go through sudo even as root (the emulated board's).
+        None: detect it. False: use sudo even as root (for an emulated board).
     user
-        Whom to name in a sudoers line; None: the user of this process.
+        User for a sudoers line; None: the user of this process.
 
     """
 
@@ -155,7 +155,7 @@ class SystemRunner:
 
     @property
     def user(self) -> str:
-        """Whom a sudoers line has to name."""
+        """User for a sudoers line."""
         return self._user
 
     def find(self, tool: str) -> Path | None:
@@ -181,21 +181,21 @@ class SystemRunner:
         as_root
             Put `sudo -n` before it unless this is root already.
         input_text
-            What the tool reads on stdin; None: nothing, its end at once.
+            Stdin of the tool; None: empty.
         timeout_s
-            The tool is killed after this long.
+            The tool is killed after this time.
 
         Returns
         -------
         CommandResult
-            Also when the exit status is not 0: that is the caller's to judge.
+            Also if the exit status is not 0: the caller has to check it.
 
         Raises
         ------
         PowerCommandError
             The tool is not installed, cannot be started, or took too long.
         PowerPermissionError
-            Sudo would have asked for a password, or refused; names the sudoers line.
+            Sudo would ask for a password, or refuses; the message gives the sudoers line.
 
         """
         full = self._full_command(command)
@@ -249,12 +249,12 @@ class SystemRunner:
 
 
 def _is_sudo_refusal(result: CommandResult) -> bool:
-    """Whether sudo itself refused, rather than the tool it started failing."""
+    """Whether sudo itself refused, and not the tool that it started."""
     return result.status != 0 and _SUDO_REFUSAL.search(result.errors) is not None
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Kill the tool and what it started; one that root runs, or stuck in the kernel, is left."""
+    """Kill the tool and its children; one of root, or stuck in the kernel, is left running."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)  # sudo passes this one on to its command
     with contextlib.suppress(subprocess.TimeoutExpired):

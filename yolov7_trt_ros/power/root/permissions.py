@@ -21,14 +21,14 @@ from yolov7_trt_ros.power.root.sudoers import SUDOERS_FILE
 @dataclasses.dataclass(frozen=True)
 class InstalledPermissions:
     """
-    Where the drop-in went.
+    The installed drop-in.
 
     Attributes
     ----------
     path
         The file.
     checked
-        Whether visudo was there to check it first.
+        Whether visudo checked it first.
 
     """
 
@@ -40,7 +40,7 @@ def install_permissions(
     runner: CommandRunner, text: str, root: Path = Path('/')
 ) -> InstalledPermissions:
     """
-    Check the drop-in with `visudo -c` where that is installed, and put it in place as root.
+    Check the drop-in with `visudo -c` if that is installed, and install it as root.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def install_permissions(
     PowerPermissionError
         Not root, and sudo would ask for a password.
     PowerCommandError
-        The file could not be put in place.
+        The file could not be installed.
 
     """
     target = root / SUDOERS_FILE
@@ -71,7 +71,7 @@ def install_permissions(
 
 
 def _check(runner: CommandRunner, draft: Path) -> bool:
-    """Let visudo read the draft; False where there is no visudo."""
+    """Check the draft with visudo; False without visudo."""
     if runner.find('visudo') is None:
         return False
     result = runner.run(['visudo', '-c', '-f', str(draft)])

@@ -1,7 +1,7 @@
 """
 RootAccess: runs tools and writes files below /sys as root, or only reports it in a dry run.
 
-As root a file is written directly, otherwise through `sudo -n tee FILE`, which a sudoers line can
+As root it writes a file directly, otherwise through `sudo -n tee FILE`, which a sudoers line can
 allow for exactly this file.
 
 """
@@ -19,19 +19,19 @@ from yolov7_trt_ros.power.root.sudoers import explain_root_needed
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
 Report = Callable[[str], None]
-"""Is told each change, one line: `wrote 612000000 to ...`, or in a dry run `would write ...`."""
+"""Called with a line about each change: `wrote 612000000 to ...`, or `would write ...`."""
 
 
 def ignore(line: str) -> None:
-    """Report to nobody."""
+    """Discard a report."""
 
 
 @contextmanager
 def afterwards(put_back: Callable[[], None]) -> Iterator[None]:
     """
-    Call `put_back` after the body, however that ends.
+    Call `put_back` after the body, also if that fails.
 
-    When both fail with a PowerError, the body's is raised, and its message names the other too.
+    If both fail with a PowerError, that of the body is raised with the message of both.
     """
     try:
         yield
@@ -58,7 +58,7 @@ class RootAccess:
     runner
         Runs tools, with sudo where needed.
     dry_run
-        Change nothing, report what would be done.
+        Change nothing; report what would be done.
     report
         Called with a line about each change.
     timeout_s
@@ -100,17 +100,17 @@ class RootAccess:
         return str(found)
 
     def path_on_host(self, path: str) -> str:
-        """Return a path of the board as tools on this machine have to be told it."""
+        """Return the path on this machine, for tools, of a path on the board."""
         return str(self.tree.real_path(path))
 
     def run(self, *command: str) -> CommandResult:
         """
-        Run a tool as root; in a dry run it is taken to have succeeded without a word.
+        Run a tool as root; a dry run only reports it, and returns success without output.
 
         Raises
         ------
         PowerCommandError
-            It is missing or took too long. Its exit status is the caller's to judge.
+            It is missing or took too long. The caller has to check its exit status.
         PowerPermissionError
             Sudo would ask for a password.
 
@@ -153,8 +153,8 @@ class RootAccess:
         return (self.require('tee'), self.path_on_host(path))
 
     def _may_write(self, path: str) -> bool:
-        """Whether a rule of the machine already lets this user write, as udev rules do."""
-        # For root os.access is always true, also where the runner has to act as somebody else.
+        """Whether this user may already write the file, for example by a udev rule."""
+        # For root os.access is always true, also if the runner emulates another user.
         return os.geteuid() != 0 and os.access(self.tree.real_path(path), os.W_OK)
 
     def _write_with_sudo(self, path: str, text: str) -> None:

@@ -72,14 +72,14 @@ def sudoers_line(user: str, command: Sequence[str]) -> str:
 
 
 def sudoers_text(user: str, commands: Sequence[Sequence[str]]) -> str:
-    """Return the text of the drop-in: one line for each command, in order, none twice."""
+    """Return the text of the drop-in: one line for each command, without duplicates."""
     lines = dict.fromkeys(sudoers_line(user, command) for command in commands)
     return _HEADER.format(user=user) + '\n'.join(lines) + '\n'
 
 
-def explain_root_needed(user: str, command: Sequence[str], said: str = '') -> str:
-    """Return the message of a PowerPermissionError: what needs root, and the line to add."""
-    refused = f' and sudo -n refused ({said})' if said else ''
+def explain_root_needed(user: str, command: Sequence[str], answer: str = '') -> str:
+    """Return the message of a PowerPermissionError: the command, and the line to add."""
+    refused = f' and sudo -n refused ({answer})' if answer else ''
     return (
         f'root is needed to run {shlex.join(command)}{refused}. To allow {user} just this, put '
         f'the line\n    {sudoers_line(user, command)}\ninto /{SUDOERS_FILE} with '
@@ -93,5 +93,5 @@ def _is_possible(part: str) -> bool:
 
 
 def _escape(text: str) -> str:
-    """Put a backslash before what sudoers would read as its own."""
+    """Put a backslash before the special characters of sudoers."""
     return _SPECIAL.sub(lambda match: f'\\{match.group()}', text)
