@@ -33,7 +33,7 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.messages.serialized_image import read_stamp_ns
 from yolov7_trt_ros.core.units import MS_PER_S
-from yolov7_trt_ros.errors import PowerError, SettingError, Yolov7TrtError
+from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.one_line import one_line
@@ -53,6 +53,8 @@ from yolov7_trt_ros.nodes.power.changes import (
 from yolov7_trt_ros.nodes.power.deadlines import find_deadlines
 from yolov7_trt_ros.nodes.power.frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power.governor_loop import GovernorLoop
+from yolov7_trt_ros.nodes.power.gpu_holding import GpuHolding
+from yolov7_trt_ros.nodes.power.mode_watch import ModeWatch
 from yolov7_trt_ros.nodes.power.power_diagnostics import Health, part_statuses, power_status
 from yolov7_trt_ros.nodes.power.power_settings import ParameterValue, PowerSettings
 from yolov7_trt_ros.nodes.power.sampler import Sampler
@@ -62,7 +64,6 @@ from yolov7_trt_ros.nodes.prometheus_file import PrometheusFile
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.topic_names import resolve_topics
 from yolov7_trt_ros.power.board.identity import JETSON
-from yolov7_trt_ros.power.board.machine_facts import machine_facts
 from yolov7_trt_ros.power.board_control import BoardControl, open_control
 from yolov7_trt_ros.power.gpu_clock import BoardGpuClock, GpuClock
 from yolov7_trt_ros.power.machine import PowerHost, this_host
@@ -153,12 +154,10 @@ class PowerNode(SteadyParameters):
     def _start_threads(self, parts: ExitStack) -> None:
         """Make the threads that change and watch the board; they stop in reverse order."""
         parts.callback(self._put_back)
-        self._watcher, self._worker = JobThread('power_watch'), JobThread('power_changes')
-        parts.callback(self._watcher.close, 0.0)
+        self._mode_watch = ModeWatch(self._control, self._host.root, self._board)
+        parts.callback(self._mode_watch.close)
+        self._worker = JobThread('power_changes')
         parts.callback(self._worker.close, self._settings.tool_timeout_s * ANSWER_FACTOR)
-        self._contradiction = ''
-        self._gpu_left: Job | None = None
-        self._mode = {'mode': 'not known yet', 'jetson_clocks': 'not known yet'}
         self._watched_s = -math.inf
         self._logged: set[str] = set()
         self._namesakes = Namesakes(self)
@@ -254,28 +253,19 @@ class PowerNode(SteadyParameters):
                 self.left_changed = True
                 log.error(f'not everything was put back: {exc}')
 
-    def _hold_board(self) -> BoardHolding | None:
+    def _hold_board(self) -> BoardHolding | GpuHolding:
         """Take control of a board; on a PC only restore the GPU after an earlier process."""
-        if self._board.kind != JETSON:
-            self._gpu_left = self._take_over_gpu()
-            return None
         log = self.get_logger()
+        if self._board.kind != JETSON:
+            return GpuHolding(
+                self._gpu, self._worker, restores=lambda: self._settings.restore_on_exit,
+                info=log.info,
+            )
         return BoardHolding(
             self._control, self._worker, restores=lambda: self._settings.restore_on_exit,
             on_follow=lambda: self._changes.restart_governor(self._settings),
             changed=self._changed, info=log.info, warning=log.warning,
         )
-
-    def _take_over_gpu(self) -> Job:
-        """Restore the changes of a PC's GPU by a killed process, in the worker."""
-        def take_over() -> str:
-            left = ', '.join(self._gpu.adopt())
-            if left and self._settings.restore_on_exit:
-                self._gpu.restore()
-                self.get_logger().info(f'put back changes left by an earlier process: {left}')
-            return left
-
-        return self._worker.submit('changes of the GPU left by an earlier process', take_over)
 
     def _changed(self) -> tuple[str, ...]:
         return self._control.changed + self._gpu.changed
@@ -337,8 +327,6 @@ class PowerNode(SteadyParameters):
 
     def _notice_mode(self) -> None:
         """Follow a power mode set by another program; the governor restarts in it."""
-        if self._holding is None:
-            return
         mode, failed = self._holding.notice()
         if failed:
             self.get_logger().error(failed)
@@ -390,34 +378,17 @@ class PowerNode(SteadyParameters):
         self._prometheus.put(message.status)
 
     def _watch(self) -> None:
-        """Have the mode read, unless the previous reading still hangs."""
+        """Read the mode, and try again to take what another process had."""
         self._watched_s = time.monotonic()
-        if self._holding is not None:
-            self._holding.ask_again()
-        if self._gpu_error():
-            self._gpu_left = self._take_over_gpu()
-        if self._board.kind == JETSON and self._watcher.current is None:
-            self._watcher.submit('reading the mode', self._read_board)
-
-    def _read_board(self) -> str:
-        self._mode = {
-            'mode': _text_or_error(self._read_mode),
-            'jetson_clocks': _text_or_error(self._control.describe_clock_lock),
-            **machine_facts(self._host.root, self._board),
-        }
-        return ''
-
-    def _read_mode(self) -> str:
-        mode = self._control.current_mode()
-        self._contradiction = mode.contradiction
-        return mode.name
+        self._holding.ask_again()
+        self._mode_watch.read_again()
 
     def _facts(self) -> dict[str, str]:
         joules = self._joules_per_frame
         return {
             'board': self._board.name,
             'L4T': self._board.l4t_release or 'none',
-            **(self._mode if self._board.kind == JETSON else {}),
+            **self._mode_watch.newest.facts,
             'source': self._sampler.source_name,
             'governor': '; '.join(filter(None, (self._governor.describe(), self._gpu.note))),
             'last change': self._changes.last_change,
@@ -430,16 +401,10 @@ class PowerNode(SteadyParameters):
         }
 
     def _find_error(self) -> str:
-        held = '' if self._holding is None else self._holding.error
         return (
-            self._worker.fault or self._governor.fault or self._changes.error or held
-            or self._gpu_error()
+            self._worker.fault or self._governor.fault or self._changes.error
+            or self._holding.error
         )
-
-    def _gpu_error(self) -> str:
-        """Return why a PC's GPU could not be restored after an earlier process, '' if it was."""
-        job = self._gpu_left
-        return job.error if job is not None and job.is_done else ''
 
     def _find_warning(self) -> str:
         if problem := self._namesakes.problem():
@@ -447,8 +412,8 @@ class PowerNode(SteadyParameters):
         job = self._worker.current
         if job is not None and job.age_s > _BUSY_S:
             return f'{job.what}: in work for {job.age_s:.0f} s'
-        if self._control.journal_problem or self._contradiction:
-            return self._control.journal_problem or self._contradiction
+        if problem := self._control.journal_problem or self._mode_watch.newest.contradiction:
+            return problem
         if self._governor.problem:
             self._log_once(self._governor.problem)
             return self._governor.problem
@@ -497,13 +462,6 @@ def _open_host(emulate: str) -> PowerHost:
     from yolov7_trt_ros.emulated_board.machine import emulate_host  # not needed on a robot
 
     return emulate_host(emulate)
-
-
-def _text_or_error(look: Callable[[], str]) -> str:
-    try:
-        return look()
-    except Yolov7TrtError as exc:
-        return f'unknown: {exc}'
 
 
 def main(args: list[str] | None = None, host: PowerHost | None = None) -> int:
