@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 import json
 import os
@@ -17,6 +18,7 @@ from yolov7_trt_ros.cli.power import telemetry as power_telemetry
 from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.emulated_board.machine import emulate_host
 from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
@@ -35,6 +37,12 @@ def test_help_is_enough(command: Command) -> None:
     for action in ('status', 'modes', 'set', 'clocks', 'restore', 'watch', 'record', 'plot',
                    'permissions'):
         assert f'\n    {action} ' in done.stdout
+
+
+def test_the_default_time_limit_is_that_of_the_tools() -> None:
+    parser = argparse.ArgumentParser()
+    power.add_arguments(parser)
+    assert parser.get_default('timeout') == COMMAND_TIMEOUT_S
 
 
 @pytest.mark.parametrize('board', sorted(BOARDS))

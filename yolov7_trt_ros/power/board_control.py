@@ -15,8 +15,9 @@ from yolov7_trt_ros.errors import PowerError
 from yolov7_trt_ros.power.board.identity import BoardInfo
 from yolov7_trt_ros.power.clocks.clock_lock import ClockLockState
 from yolov7_trt_ros.power.control import PowerControl
+from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, PowerMode
-from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S, CommandRunner
+from yolov7_trt_ros.power.root.commands import CommandRunner
 from yolov7_trt_ros.power.root.root_access import ignore, Report
 from yolov7_trt_ros.power.service.remote_control import RemoteControl
 

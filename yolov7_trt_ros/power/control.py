@@ -31,8 +31,9 @@ from yolov7_trt_ros.power.changes.records import (
 )
 from yolov7_trt_ros.power.changes.undo import UndoList
 from yolov7_trt_ros.power.clocks.clock_lock import ClockLockState
+from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, PowerMode
-from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S, CommandRunner
+from yolov7_trt_ros.power.root.commands import CommandRunner
 from yolov7_trt_ros.power.root.root_access import ignore, Report, RootAccess
 from yolov7_trt_ros.power.sysfs import SysfsTree
 
@@ -447,7 +448,7 @@ class PowerControl:
         try:
             now = self._parts.switch_mode(mode, before)
         except PowerTimeoutError:
-            raise  # the tool may still come to its end
+            raise  # the tool may still finish
         except PowerError:
             is_as_before = self._modes.contradictions(previous, self._caps.own_files) == wrong
             if is_as_before and self._parts.is_noted(previous) and old is None:

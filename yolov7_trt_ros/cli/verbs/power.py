@@ -33,8 +33,7 @@ from yolov7_trt_ros.cli import interruption, output_paths
 from yolov7_trt_ros.cli.arguments import add_json_argument
 from yolov7_trt_ros.cli.output import format_table, report_stream, warn, write_json
 from yolov7_trt_ros.errors import PowerError
-from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S
-from yolov7_trt_ros.power.service.socket_files import DEFAULT_SOCKET
+from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S, DEFAULT_SOCKET
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.power.board_control import BoardControl

@@ -13,8 +13,8 @@ from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.power.deadlines import LEAST_MS, MOST_MS, read_deadlines
 from yolov7_trt_ros.nodes.power.power_settings import ParameterValue, PowerSettings
 from yolov7_trt_ros.nodes.prometheus_file import PROMETHEUS_FILE
+from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.governor.inputs import GOVERNORS
-from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S
 
 _FIXED = 'fixed at start'
 

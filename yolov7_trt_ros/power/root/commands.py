@@ -23,10 +23,9 @@ import subprocess
 from typing import Protocol
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError, PowerTimeoutError
+from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.root.sudoers import explain_root_needed, is_sudoers_user
 
-COMMAND_TIMEOUT_S = 20.0
-"""Time limit of one tool; `nvpmodel` on a busy board takes several seconds."""
 TOOL_FOLDERS = '/usr/sbin:/usr/bin:/sbin:/bin'
 """
 Searched before PATH, so that sudo runs the system's tools, which the sudoers lines name. The PATH

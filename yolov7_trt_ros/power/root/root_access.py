@@ -14,7 +14,8 @@ import os
 import shlex
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerError, PowerPermissionError
-from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S, CommandResult, CommandRunner
+from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
+from yolov7_trt_ros.power.root.commands import CommandResult, CommandRunner
 from yolov7_trt_ros.power.root.sudoers import explain_root_needed
 from yolov7_trt_ros.power.sysfs import SysfsTree
 

@@ -20,7 +20,8 @@ import time
 
 from yolov7_trt_ros.errors import PowerError
 from yolov7_trt_ros.power.control import PowerControl
-from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S, CommandRunner
+from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
+from yolov7_trt_ros.power.root.commands import CommandRunner
 from yolov7_trt_ros.power.root.root_access import Report
 from yolov7_trt_ros.power.service.lines import LineSocket
 from yolov7_trt_ros.power.service.session import Session

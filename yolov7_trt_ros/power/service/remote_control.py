@@ -26,8 +26,8 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.board.identity import BoardInfo
 from yolov7_trt_ros.power.clocks.clock_lock import ClockLockState
+from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.nvpmodel.values import CurrentMode, PowerMode
-from yolov7_trt_ros.power.root.commands import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.root.root_access import ignore, Report
 from yolov7_trt_ros.power.service.lines import LineSocket
 from yolov7_trt_ros.power.service.values import (
@@ -363,5 +363,5 @@ def _explain(error: OSError, path: Path) -> PowerError:
     return PowerCommandError(
         f'nobody answers at {path} ({error.strerror or error}): is `yolov7_trt power serve` '
         'running on the host? A container that was given the socket of one that has ended has to '
-        'be started anew'
+        'be restarted'
     )

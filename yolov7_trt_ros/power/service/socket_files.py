@@ -20,8 +20,8 @@ import stat
 import struct
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
+from yolov7_trt_ros.power.defaults import DEFAULT_SOCKET
 
-DEFAULT_SOCKET = Path('/run/yolov7_trt_power.sock')
 SOCKET_VARIABLE = 'YOLOV7_TRT_POWER_SOCKET'
 """Names another socket to clients; empty: none."""
 

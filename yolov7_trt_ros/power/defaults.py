@@ -1,0 +1,10 @@
+"""Defaults that the command line shows: in a module that is fast to import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+COMMAND_TIMEOUT_S = 20.0
+"""Time limit of one tool; `nvpmodel` on a busy board takes several seconds."""
+DEFAULT_SOCKET = Path('/run/yolov7_trt_power.sock')
+"""Socket of the power service."""
