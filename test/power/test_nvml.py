@@ -97,7 +97,7 @@ def test_what_a_gpu_does_not_have_is_left_out(nvml) -> None:
     assert (sample.total_mw, sample.rails, sample.energy_j) == (None, {}, {})
     assert (sample.clocks_mhz, sample.loads_percent, sample.fan_percent) == ({}, {}, None)
     assert sample.temperatures_c == {'gpu': 61.0}
-    assert 'does not tell the power' in sample.problems[0]
+    assert 'does not report the power' in sample.problems[0]
     assert sample.alarms == () and 'whether this GPU is slowed down' in sample.problems[1]
 
 
@@ -346,7 +346,7 @@ def test_a_driver_that_does_not_tell_the_generation_is_asked_to_lock(pascal: Fak
 
 def test_a_gpu_that_does_not_tell_its_clocks(nvml) -> None:
     nvml.nvmlDeviceGetSupportedMemoryClocks = lambda handle: []
-    with pytest.raises(PowerError, match='does not tell which clocks'):
+    with pytest.raises(PowerError, match='does not list its clocks'):
         NvmlGpu(lambda: nvml).hold(1000)
 
 

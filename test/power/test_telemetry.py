@@ -695,7 +695,7 @@ def test_a_pc_adds_its_gpu_and_its_processor(board) -> None:
     assert sample.total_mw == 200_000 + sample.rails['package-0'].current_mw
     assert sample.temperatures_c == {'x86_pkg_temp': 55.0}
     assert sample.problems == (
-        'NVML does not tell whether this GPU is slowed down by heat or its supply',)
+        'NVML does not report whether this GPU is slowed down by heat or its supply',)
     assert sample.total_energy_j is None  # this GPU does not count its own
 
 

@@ -119,7 +119,7 @@ class EmulatedBoard:
         sudo_allowed: bool | Sequence[str] | None = None, stale_prompt: bool | None = None,
     ) -> None:
         """
-        Change by whom and from where the tools are called; None: unchanged.
+        Change user and place of calls of the tools; None: unchanged.
 
         Parameters
         ----------

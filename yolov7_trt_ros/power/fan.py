@@ -27,7 +27,7 @@ from yolov7_trt_ros.power.root.sudoers import explain_root_needed
 FAN_CONF = '/etc/nvfancontrol.conf'
 FAN_STATUS = '/var/lib/nvfancontrol/status'
 NVPMODEL_PROFILES = ('cool', 'quiet')
-"""Those that nvpmodel knows."""
+"""The profiles of nvpmodel."""
 
 _SERVICE = 'nvfancontrol'
 _READ_BACK_S = 5.0

@@ -51,7 +51,7 @@ class GpuClock(Protocol):
         """Put back what was before."""
 
     def close(self) -> None:
-        """Let go of what is open; nothing is put back."""
+        """Release what is open; this restores nothing."""
 
 
 class BoardGpuClock:
@@ -76,7 +76,7 @@ class BoardGpuClock:
 
     @property
     def note(self) -> str:
-        """Why the clock is capped and not held; '' where it is held."""
+        """Why the clock is capped and not held; '' if it is held."""
         return self._note
 
     @property

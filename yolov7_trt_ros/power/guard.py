@@ -2,7 +2,7 @@
 Make calls that may hang in a thread of their own, and abandon those that do.
 
 Some files below /sys call into a driver, and a driver in trouble does not answer: the reading
-thread then sleeps in the kernel (state D), where no signal and no time-out reaches it. On Jetson
+thread then sleeps in the kernel (state D), out of reach of signals and time-outs. On Jetson
 Thor the clocks of the GPU were seen to do that. `CallGuard` makes such calls in one worker thread;
 a call that takes too long is reported, its thread is left behind, and the same call is not begun
 again until the first has returned. So at most one thread hangs for each file.
@@ -64,7 +64,7 @@ class _Batch(Generic[T]):
                 left_s = self._since_s + timeout_s - time.monotonic()
                 if left_s <= 0.0:
                     self._given_up = True
-                    given_up(self._current)  # before the worker can say that it returned
+                    given_up(self._current)  # before the worker can report that it returned
                     return self._current
         return None
 

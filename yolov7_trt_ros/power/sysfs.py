@@ -92,7 +92,7 @@ class SysfsTree:
         return self._guard.call(path, partial(_read, self.real_path(path), path))
 
     def read_or_empty(self, path: str) -> str:
-        """Read a file as `read_text` does; '' where it is absent or does not answer."""
+        """Read a file as `read_text` does; '' if it is absent or does not answer."""
         try:
             return self.read_text(path)
         except PowerError:

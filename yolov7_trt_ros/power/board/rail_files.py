@@ -38,12 +38,12 @@ class AlarmFile:
     Attributes
     ----------
     text
-        What the alarm says.
+        Text of the alarm.
     path
         Of the file with a number.
     limit_path
         Alarm while the number is above the one in this file (one of 0 or less means no limit);
-        '' where the number itself is the alarm: more than 0.
+        '' if the number itself is the alarm: more than 0.
     counts
         The number is a count of events: alarm when it has grown since the reading before.
 

@@ -185,7 +185,7 @@ class ClockLock:
             return parse_store(self._tree.read_text(BASELINE_FILE))
         except PowerError as exc:
             raise PowerCommandError(
-                f'{BASELINE_FILE}, which says what was before the clocks were locked, cannot be '
+                f'{BASELINE_FILE}, which holds the state before the clocks were locked, cannot be '
                 f'used: {exc}. A reboot frees the clocks and removes it'
             ) from exc
 

@@ -41,7 +41,7 @@ class LockedClock:
         changes.adopt(self.name)
         if not self._table:
             raise PowerError(
-                'this GPU does not tell which clocks it can have (nvidia-smi -q -d '
+                'this GPU does not list its clocks (nvidia-smi -q -d '
                 'SUPPORTED_CLOCKS shows N/A as well), so its clock cannot be limited here'
             )
 

@@ -73,7 +73,7 @@ def parse_status_file(text: str) -> int:
     if match is None:
         raise PowerFormatError(
             'expected "pmode:0002" in the status file of nvpmodel, found '
-            f'{text[:_LONGEST_EXCERPT]!r}; set a mode to have it written anew'
+            f'{text[:_LONGEST_EXCERPT]!r}; set a mode to have it written again'
         )
     return int(match[1])
 

@@ -330,7 +330,7 @@ class ModeSwitch:
         unchanged = bool(lower) and found == before.deviations and before.mode_id != mode.mode_id
         if definite or unchanged or (lower and not heat):
             raise PowerCommandError(
-                f'{_TOOL} says the mode is {mode}, but the board does not show it: '
+                f'{_TOOL} reports the mode {mode}, but the board does not show it: '
                 f'{_join(definite or lower)}. Either nothing was applied, or another program '
                 'holds these'
             )

@@ -113,7 +113,7 @@ class PowerMode:
             value for (parameter, argument), value in self.settings.items()
             if parameter.startswith(prefix) and argument == 'MAX_FREQ' and isinstance(value, int)
         ]
-        # 0 is how the EMC of R32 and R35 says "no cap".
+        # The EMC of R32 and R35 writes 0 for no cap.
         return max(caps) if caps and min(caps) > 0 else None
 
 

@@ -18,14 +18,14 @@ _SLOWDOWNS = {
     0x08: 'the GPU slows down in hardware (heat, or its power supply)',
     0x20: 'the GPU slows down for heat (driver)',
     0x40: 'the GPU slows down for heat (hardware)',
-    0x80: 'the GPU slows down because its power supply says so',
+    0x80: 'the GPU slows down by order of its power supply',
 }
 _MJ_PER_J = 1000.0
 
 
 @dataclasses.dataclass(frozen=True)
 class _Answers:
-    """Raw answers of NVML; None where it has none."""
+    """Raw answers of NVML; None for a missing one."""
 
     power_mw: float | None
     energy_mj: float | None
@@ -147,8 +147,8 @@ class NvmlSource:
         return {'gpu': (answers.energy_mj - self._first_mj) / _MJ_PER_J}
 
 
-_NO_POWER = 'NVML does not tell the power of this GPU (nvidia-smi shows N/A as well)'
-_NO_REASONS = 'NVML does not tell whether this GPU is slowed down by heat or its supply'
+_NO_POWER = 'NVML does not report the power of this GPU (nvidia-smi shows N/A as well)'
+_NO_REASONS = 'NVML does not report whether this GPU is slowed down by heat or its supply'
 
 
 def _present(**values: float | None) -> dict[str, float]:

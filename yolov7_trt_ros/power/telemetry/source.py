@@ -73,7 +73,7 @@ class NullSource:
 
         """
         found = '; '.join(self._findings)
-        raise PowerError(f'nothing here tells the power of this machine; looked for: {found}')
+        raise PowerError(f'no source of the power of this machine was found; looked for: {found}')
 
     def close(self) -> None:
         """Do nothing."""

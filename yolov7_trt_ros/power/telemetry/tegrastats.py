@@ -59,7 +59,7 @@ def parse_line(text: str) -> TegrastatsSample:
     if draft.memories.get('RAM') is None and not draft.cpus:
         raise PowerFormatError(
             'expected a line of tegrastats with "RAM used/total" or "CPU [...]", found '
-            f'{text[:_LONGEST_EXCERPT]!r}; run tegrastats by hand to see what it says'
+            f'{text[:_LONGEST_EXCERPT]!r}; run tegrastats by hand to see its output'
         )
     return draft.finished()
 

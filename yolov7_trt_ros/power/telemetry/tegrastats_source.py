@@ -195,7 +195,7 @@ class TegrastatsSource:
         if run.newest is None:
             raise PowerCommandError(
                 f'{self._command[0]} should give a line each {self._interval_s:g} s and gave '
-                f'none; the last it said: {run.last_words}'
+                f'none; its last output: {run.last_words}'
             )
         age_s = time.monotonic() - run.arrived_s
         if age_s > self._interval_s * _MISSED_LINES + self._first_line_s:
