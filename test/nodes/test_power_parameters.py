@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 import pytest
+from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from vision_msgs.msg import Detection2DArray
 import yaml
@@ -16,6 +17,7 @@ from yolov7_trt_ros.core.messages.serialized_image import read_stamp_ns
 from yolov7_trt_ros.errors import PowerCommandError, SettingError
 from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.power import power_parameters as parameters
+from yolov7_trt_ros.nodes.power.changes import AppliedParameter, find_board_change
 from yolov7_trt_ros.nodes.power.frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power.governor_loop import GovernorLoop
 from yolov7_trt_ros.nodes.power.power_settings import PowerSettings
@@ -70,6 +72,17 @@ def test_no_temperature_limit_is_written_as_0() -> None:
     assert settings.limits().temperature_limit_c == 85.0
     settings = dataclasses.replace(settings, temperature_limit_c=0.0)
     assert settings.limits().temperature_limit_c is None
+
+
+def test_the_settings_have_a_field_for_each_parameter() -> None:
+    names = [field.name for field in dataclasses.fields(PowerSettings)]
+    assert sorted(names) == sorted([*DEFAULTS, 'deadlines_ms'])
+
+
+def test_a_parameter_that_the_node_sets_itself_changes_nothing_on_the_board() -> None:
+    asked = [Parameter('sample_rate_hz', value=5.0), Parameter('governor', value='off')]
+    assert find_board_change(asked) == 'governor'
+    assert find_board_change([asked[0], AppliedParameter('governor', value='off')]) == ''
 
 
 # ---- frames
