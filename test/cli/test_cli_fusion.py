@@ -35,8 +35,8 @@ def test_kept_layers(capsys: Capture) -> None:
     assert main(['fusion', str(NANO)]) == 0
     captured = capsys.readouterr()
     for text in (
-        'engine              TensorRT-RTX 1.7.1.116, built without a GPU, fp16, layers told by '
-        "the builder's log", 'fused               37 of 55 chains (0.673)',
+        'engine              TensorRT-RTX 1.7.1.116, built without a GPU, fp16, layers '
+        "reported by the builder's log", 'fused               37 of 55 chains (0.673)',
         '  feeding a Concat  25 of 41', '  others            12 of 14',
         '16: its LeakyRelu runs apart and feeds a Concat: model.4.conv, model.5.conv, '
         'model.11.conv, model.12.conv, ... (16)', '111: 58 convolution', '86 Half, 1 Float',

@@ -82,8 +82,8 @@ def test_labels_on_the_stored_picture(
     assert labelled.measure() == 0
     found, said = ap50(capsys)
     assert found == 1.0
-    assert ('1 pictures are used as they are stored' in said) == (orientation > 4)
-    assert ('does not tell whether the labels' in said) == (orientation in (2, 3, 4))
+    assert ('1 pictures are used as stored' in said) == (orientation > 4)
+    assert ('does not show whether the labels' in said) == (orientation in (2, 3, 4))
 
 
 def test_labels_on_the_picture_turned_upright(
@@ -106,7 +106,7 @@ def test_another_picture_than_the_labelled_one(
     assert 'none of the 1 images' in printed.err and printed.out == ''
     save_jpeg(labelled.folder / 'img' / 'a.jpg', bright(), 6)
     assert labelled.measure() == 1
-    assert '128x64 pixels (64x128 turned as its EXIF data says)' in capsys.readouterr().err
+    assert '128x64 pixels (64x128 rotated by its EXIF data)' in capsys.readouterr().err
 
 
 def test_no_size_is_told(labelled: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +121,7 @@ def test_no_size_is_told(labelled: Labelled, capsys: pytest.CaptureFixture[str])
         {'id': 2, 'image_id': 1, 'category_id': 1, 'bbox': [100, 0, 90, 64]}
     )
     assert labelled.measure() == 0
-    assert 'labels of 1 pictures reach out of them; the first is a.jpg' in ap50(capsys)[1]
+    assert 'labels of 1 pictures extend beyond them; the first is a.jpg' in ap50(capsys)[1]
 
 
 def test_nothing_to_measure_is_known_before_the_work(
@@ -177,5 +177,5 @@ def test_quantisation_is_scored_on_pictures_as_they_were_labelled(
     model = onnx.load(str(labelled.model))
     assert score(model) == score(model) == 1.0
     said = capsys.readouterr().err
-    assert said.count('1 pictures are used as they are stored') == 1
+    assert said.count('1 pictures are used as stored') == 1
     assert said.count('the average precision of 1 labelled images is rough') == 1

@@ -88,9 +88,9 @@ def test_fused_in_three_nodes() -> None:
 
 
 @pytest.mark.parametrize(('layer', 'detail'), [
-    (convolution('c', Activation='LEAKY_RELU'), 'not named; told by "Activation": LEAKY_RELU'),
+    (convolution('c', Activation='LEAKY_RELU'), 'not named; shown by "Activation": LEAKY_RELU'),
     (kernel('__myl_FcAddMulMax_myl0_36', 'c', kind='runtime_fusion'),
-     'not named; told by the kernel: Fc Add Mul Max'),
+     'not named; shown by the kernel: Fc Add Mul Max'),
 ])
 def test_an_activation_that_no_layer_names(layer: dict[str, Any], detail: str) -> None:
     assert fate_of([layer]) == ChainFate(chain('c', 'a'), FUSED, (0,), detail=detail)
@@ -170,7 +170,7 @@ def test_another_model() -> None:
 def test_without_a_model() -> None:
     report = make_report(parse_layers([convolution('c + a')]), [], {})
     assert report.fused_share is None
-    assert 'not known' in as_page(report)
+    assert 'The ONNX model is unknown' in as_page(report)
 
 
 @pytest.mark.parametrize(('before', 'after', 'change'), [

@@ -179,19 +179,19 @@ RIGHT_AND_SAID = {
     'a root category called like a class':
         (roots, r"categories 0 'red', 1 'red': 1 'red' has the labels and is taken"),
     'a class under two numbers': (two_reds, r"1 'red', 9 'Red': they count as one"),
-    'an entry for each label': (an_entry_for_each_label, '2 of 4 images are there more than once'),
+    'an entry for each label': (an_entry_for_each_label, '2 of 4 images are listed more than'),
     'an image twice': (lambda content: content['images'].append(content['images'][0]),
-                       '1 of 3 images are there more than once'),
+                       '1 of 3 images are listed more than once'),
     'a file written in two ways':
         (lambda content: content['images'].append(
             {**content['images'][0], 'id': 50, 'file_name': './a.png'}), 'more than once'),
     'labels twice':
         (lambda content: content['annotations'].extend(content['annotations'][:]),
-         '4 of 8 annotations are there twice, in the same place, and count once'),
+         '4 of 8 annotations occur twice in the same place and count once'),
     'labels of unknown images':
-        (strange_labels(image_id=77), '1 of 5 annotations are of images that the file does not'),
+        (strange_labels(image_id=77), '1 of 5 annotations belong to images that the file does'),
     'labels of unknown categories':
-        (strange_labels(category_id=77), '1 of 5 annotations are of categories that the file do'),
+        (strange_labels(category_id=77), '1 of 5 annotations belong to categories that the file'),
     'labels of nothing':
         (strange_labels(bbox=[5, 5, 0, 9]), '1 of 5 annotations have a box without width'),
     'no sizes': (drop_all('images', 'width'), '2 of 2 images have no width and height'),
@@ -265,10 +265,10 @@ REFUSED = {
     'centres': (set_all('annotations', 'bbox', as_centres), 'read as centre and size'),
     'y first': (both(
         set_all('annotations', 'bbox', with_y_first), set_all('images', 'height', lambda _: 60),
-        ), 'boxes reach out of their pictures'),
+        ), 'boxes extend beyond their pictures'),
     'labels of larger pictures':
         (set_all('annotations', 'bbox', lambda box: [3 * side for side in box]),
-         '4 of 4 boxes reach out of their pictures; COCO has'),
+         '4 of 4 boxes extend beyond their pictures; COCO has'),
     'shares': (set_all('annotations', 'bbox', as_shares), 'within 0..1'),
     'no boxes': (drop_all('annotations', 'bbox'), 'annotation 1 of 4: it has no bbox; COCO has'),
     'segmentations': (
@@ -293,7 +293,7 @@ REFUSED = {
     'a width in words': (set_all('images', 'width', lambda _: 'wide'), 'a number of pixels'),
     'a name of lists': (set_all('categories', 'name', lambda _: [1]), 'name must be a text'),
     'ids that meet nowhere': (set_all('annotations', 'image_id', lambda n: n + 50),
-                              'none of its 4 annotations .* 4 of 4 annotations are of images'),
+                              'none of its 4 annotations .* 4 of 4 annotations belong to images'),
     'no labels': (lambda content: content.update(annotations=[]), 'it lists no annotations'),
     'no images': (lambda content: content.update(images=[]), 'it lists no images'),
     'no categories': (lambda content: content.pop('categories'), "expected a list 'categories'"),
@@ -353,7 +353,7 @@ def test_names_cannot_move_the_cursor(tmp_path: Path) -> None:
 
 def test_some_labels_that_leave_their_pictures_are_told(tmp_path: Path) -> None:
     path = changed(tmp_path / 'l.json', strange_labels(bbox=[100, 10, 80, 20]))
-    assert '1 of 5 labels reach out of their pictures' in CocoAnnotations(path).warnings[0]
+    assert '1 of 5 labels extend beyond their pictures' in CocoAnnotations(path).warnings[0]
     path = changed(tmp_path / 'l.json', strange_labels(bbox=[0.1, 0.2, 0.5, 0.5]))
     assert '1 of 5 labels are smaller than a pixel' in CocoAnnotations(path).warnings[0]
 

@@ -21,28 +21,28 @@ def _family(name: str, kind: str, about: str) -> Family:
 _LEVEL = _family('status_level', 'gauge', 'Level of a status: 0 OK, 1 WARN, 2 ERROR, 3 STALE.')
 _STATE = _family('lifecycle_state', 'gauge', '1 with the label of the state that a node is in.')
 _MODEL = _family('model_info', 'gauge', '1 with the labels of the model that serves.')
-_CAMERA = _family('camera_state', 'gauge', '1 with the label of what a camera is found to be.')
-_PAUSED = _family('topic_paused', 'gauge', '1 while nothing is detected in a topic.')
+_CAMERA = _family('camera_state', 'gauge', '1 with the label of the state of a camera.')
+_PAUSED = _family('topic_paused', 'gauge', '1 while detection on a topic is paused.')
 _IMAGES = {
     name: _family(f'images_{name}_total', 'counter', about) for name, about in {
         'received': 'Images that have arrived.',
         'processed': 'Images whose detections were published.',
         'dropped': 'Images that newer ones replaced, or whose topic was removed.',
-        'skipped': 'Images passed over because of a rate or a pause.',
+        'skipped': 'Images skipped by a rate limit or a pause.',
         'failed': 'Images that could not be used.',
-        'lost': 'Images that the middleware has reported as lost on their way.',
+        'lost': 'Images that the middleware reported as lost.',
     }.items()
 } | {'renewed': _family(
-    'subscriptions_renewed_total', 'counter', 'Subscriptions made anew, for nothing had arrived.'
+    'subscriptions_renewed_total', 'counter', 'Subscriptions recreated as nothing had arrived.'
 )}
-_RAIL = _family('power_watts', 'gauge', 'Power of a rail now; total: that of all.')
+_RAIL = _family('power_watts', 'gauge', 'Current power of a rail; total: of all rails.')
 _FRAME_ENERGY = _family(
     'frame_energy_joules', 'gauge', 'Energy of the machine for each frame, by what is counted.')
 _MEMORY = _family('memory_bytes', 'gauge', 'Memory of the machine, by use.')
 
 
 class _Rule(NamedTuple):
-    """Keys of diagnostics, what they become, and the number of base units in one of theirs."""
+    """Keys of diagnostics, their metric, and the factor to its base unit."""
 
     key: re.Pattern[str]
     family: Family
@@ -57,7 +57,7 @@ def _rule(key: str, family: Family, scale: float = 1.0, **labels: str) -> _Rule:
 
 _NODE_RULES = (
     _rule(r'callbacks failed', _family(
-        'callback_failures_total', 'counter', 'Callbacks that have raised.')),
+        'callback_failures_total', 'counter', 'Callbacks that raised an exception.')),
     _rule(r'power while (?P<doing>detecting|paused) \(W\)', _family(
         'work_power_watts', 'gauge', 'Mean power of the machine by what the detector does.')),
     _rule(r'energy per frame \(J\)', _FRAME_ENERGY, counted='machine'),
@@ -73,7 +73,7 @@ _TOPIC_RULES = (
     _rule(r'behind the clock \(ms\)', _family(
         'camera_clock_offset_seconds', 'gauge', 'How far stamps are behind the clock.'), 1e-3),
     _rule(r'stamps that went back', _family(
-        'camera_stamps_back_total', 'counter', 'Stamps that were before the one before.')),
+        'camera_stamps_back_total', 'counter', 'Stamps earlier than the previous one.')),
 )
 _POWER_RULES = (
     *_NODE_RULES[:1],
@@ -85,7 +85,7 @@ _POWER_RULES = (
     _rule(r'(?P<unit>.+) load \(%\)', _family(
         'load_ratio', 'gauge', 'Load of a part of the machine, 0 to 1.'), 1e-2),
     _rule(r'fan \(%\)', _family('fan_drive_ratio', 'gauge', 'Drive of the fan, 0 to 1.'), 1e-2),
-    _rule(r'fan \(rpm\)', _family('fan_speed_rpm', 'gauge', 'Turns of the fan in a minute.')),
+    _rule(r'fan \(rpm\)', _family('fan_speed_rpm', 'gauge', 'Revolutions of the fan per minute.')),
     _rule(r'(?P<use>RAM used|RAM available|swap used|swap free) \(MiB\)', _MEMORY, 2.0 ** 20),
     _rule(r'frames', _family(
         'detected_frames_total', 'counter', 'Frames of detectors that the power node has seen.')),

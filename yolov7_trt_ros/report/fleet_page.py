@@ -18,7 +18,7 @@ class FleetPage:
     Attributes
     ----------
     title, order
-        Heading, and in which order recordings stand.
+        Heading, and a note on the order of recordings.
     summary
         Name and value.
     columns, drives
@@ -47,7 +47,7 @@ class FleetPage:
 
 
 def as_html(page: FleetPage) -> str:
-    """Return the page: the same for the same results, so it tells no time."""
+    """Return the page; it contains no time, so that equal results give equal pages."""
     verdict = (
         paragraph(f'{len(page.failed)} recordings have no result', 'bad') if page.failed else ''
     )

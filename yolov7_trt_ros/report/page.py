@@ -1,8 +1,8 @@
 """
 The common frame of all HTML pages: self-contained files, for light and dark mode.
 
-Pages are well-formed XML too. Texts of others (class names, topics, paths) pass through `safe`;
-the browser is told to load nothing and to run no script but the page's own.
+Pages are well-formed XML too. Foreign text (class names, topics, paths) passes through `safe`;
+the content security policy allows no other content and no script but the page's own.
 
 """
 
@@ -73,7 +73,7 @@ def make_page(title: str, parts: Iterable[str], *, style: str = '', script: str 
     title
         Heading and title, as plain text.
     parts
-        What stands below the heading, as HTML.
+        Content below the heading, as HTML.
     style
         Rules that only this page needs.
     script
@@ -95,7 +95,7 @@ def make_page(title: str, parts: Iterable[str], *, style: str = '', script: str 
 
 
 def safe(text: str) -> str:
-    """Return text of others as HTML; what would act upon a reader's screen becomes `?`."""
+    """Escape foreign text as HTML; control characters become `?`."""
     return html.escape(printable(text), quote=True)
 
 
@@ -113,7 +113,7 @@ def table(
     head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = '', name: str = ''
 ) -> str:
     """
-    Return a table that scrolls where it is too wide; '' without rows.
+    Return a table that scrolls if it is too wide; '' without rows.
 
     Parameters
     ----------
@@ -122,9 +122,9 @@ def table(
     rows
         Cells, plain text or `Html`.
     kind
-        `text` where the columns are no numbers.
+        `text` if the columns are not numbers.
     name
-        For those who do not see it.
+        Label for screen readers.
 
     """
     lines = '\n'.join(
@@ -138,7 +138,7 @@ def table(
 
 
 def scrolling(inner: str, name: str, kind: str = 'scroll') -> str:
-    """Return a part that scrolls on its own, by the keyboard too."""
+    """Return a part that scrolls by itself, with the keyboard too."""
     return (f'<div class="{kind}" tabindex="0" role="region" '
             f'aria-label="{safe(name or "table")}">{inner}</div>')
 

@@ -39,7 +39,7 @@ _Box = tuple[float, float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Bubble:
-    """A point with a name and, where it is known, a size that its area shows."""
+    """A point with a name and, if known, a size shown as its area."""
 
     name: str
     x: float
@@ -192,7 +192,7 @@ def bars(groups: Sequence[tuple[str, Sequence[Bar]]], *, title: str, unit: str) 
     title
         For screen readers.
     unit
-        Below the axis; that is logarithmic, and says so, where the shortest bar would vanish.
+        Text below the axis; the axis is logarithmic if the shortest bar would vanish.
 
     """
     kinds = list(dict.fromkeys(bar.kind for _, group in groups for bar in group))

@@ -11,7 +11,7 @@ WIDTH_PX = 900
 CHARACTER_PX = 7.0
 """Mean width of a character of the texts."""
 COLOURS = ('#3b7dd8', '#e07b39', '#3a9e6e', '#c2477f', '#8a63c9', '#a58a1e', '#2a9fb0', '#808793')
-"""Told apart on light and on dark ground; used again after the last."""
+"""Distinguishable on light and dark ground; reused after the last."""
 
 
 def log_range(values: Sequence[float]) -> tuple[float, float]:
@@ -22,7 +22,7 @@ def log_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten, finer ones where that gives less than three."""
+    """Return 1, 2 and 5 times powers of ten, or finer ticks if that gives less than three."""
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(i / 10 for i in range(10, 100))):
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         ticks = [step * 10.0**decade for decade in decades for step in steps]
@@ -65,7 +65,7 @@ def as_svg(width: float, height: float, title: str, parts: Sequence[str]) -> str
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    """Return a line of a kind that the page's style knows."""
+    """Return a line of a CSS class."""
     return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 

@@ -21,7 +21,7 @@ POWER_NUMBERS = ('power_w', 'gpu_load', 'temperature_c', 'joules_per_frame')
 
 @dataclasses.dataclass(frozen=True)
 class NodeRow:
-    """A node: what it says of itself, and how long ago."""
+    """A node: its last status and the age of that."""
 
     name: str
     subject: str
@@ -32,7 +32,7 @@ class NodeRow:
 
 @dataclasses.dataclass(frozen=True)
 class CameraRow:
-    """An image topic, as its detector counts it; None where that did not say."""
+    """An image topic, as counted by its detector; None if not reported."""
 
     topic: str
     level: int
@@ -109,9 +109,9 @@ class _Frame(NamedTuple):
 
 class TopModel:
     """
-    Takes what arrives and tells how things stand; remembers about a minute.
+    Collects received messages of about a minute and gives snapshots of them.
 
-    All times are monotonic nanoseconds of one clock; none of the methods looks at one.
+    All times are monotonic nanoseconds of one clock, given as arguments.
 
     """
 
@@ -135,7 +135,7 @@ class TopModel:
     def add_detections(
         self, now_ns: int, topic: str, latency_ms: float | None, classes: Iterable[str]
     ) -> None:
-        """Take one message of detections: its latency where it is known, a class name for each."""
+        """Add one message of detections: its latency if known, and a class name for each."""
         self.add_topic(topic)
         self._frames[topic].append(_Frame(now_ns, latency_ms, collections.Counter(classes)))
 
@@ -204,7 +204,7 @@ def _camera_row(topic: str, status: _Status, age_s: float) -> CameraRow:
 
 
 def _number(text: str | None) -> float | None:
-    """Return a number of a diagnostic value; None where it is none."""
+    """Return a diagnostic value as a number; None if it is none."""
     try:
         value = float(text or '')
     except ValueError:
@@ -227,7 +227,7 @@ def _detections_row(
 
 
 def _rate_hz(now_ns: int, frames: list[_Frame]) -> float:
-    """Return frames a second over the window, or since the first where that is less ago."""
+    """Return frames a second over the window, or since the first if that is shorter."""
     start_ns = now_ns - RATE_WINDOW_S * NS_PER_S
     count = sum(1 for each in frames if each.at_ns > start_ns)
     if frames and frames[0].at_ns > start_ns:  # the first frame begins the time, it is not in it

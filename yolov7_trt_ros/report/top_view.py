@@ -168,7 +168,7 @@ def _width(head: str, names: Sequence[str]) -> int:
 
 
 def _cell(name: str, width: int) -> str:
-    """Return a name in its column; of a long one the end, which tells it from others."""
+    """Return a name padded to its column; of a long one only the end, where names differ."""
     return f'{name:<{width}}' if len(name) <= width else f'…{name[len(name) - width + 1:]}'
 
 

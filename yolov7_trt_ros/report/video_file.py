@@ -8,7 +8,7 @@ from typing import Any
 H264, MPEG4 = 'H.264', 'MPEG-4'
 _CODES = {H264: 'avc1', MPEG4: 'mp4v'}
 MPEG4_NOTE = (
-    'MPEG-4, for this OpenCV writes no H.264: VLC and mpv play\n'
+    'MPEG-4, because this OpenCV writes no H.264: VLC and mpv play\n'
     'it, browsers do not; to convert it: ffmpeg -i IN.mp4 OUT.mp4'
 )
 
@@ -17,7 +17,7 @@ def open_video(path: Path, fps: float, size_wh: tuple[int, int]) -> tuple[Any, s
     """
     Open an MP4 file for writing; return OpenCV's writer and the name of the codec.
 
-    The writer is not opened where no codec can be used, as on a full disk.
+    The writer is not opened if no codec works, for example on a full disk.
 
     """
     import cv2

@@ -65,7 +65,7 @@ def _is_file(path: Path) -> bool:
 
 
 def few_images_note(count: int) -> str:
-    """Return a sentence for people where few images are measured, '' else."""
+    """Return a warning if few images are measured, else ''."""
     if count >= ENOUGH_IMAGES:
         return ''
     return (f'the average precision of {count} labelled images is rough; {ENOUGH_IMAGES} or more '

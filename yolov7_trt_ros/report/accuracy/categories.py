@@ -12,21 +12,20 @@ from yolov7_trt_ros.errors import ModelLayoutError
 
 _SHOWN = 5
 _ALIKE = 64
-"""So many of COCO's 80 names make classes COCO's, whatever the others are called: darknet says
-`sofa`."""
+"""Classes count as COCO's if this many of its 80 names match: darknet calls some otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Categories:
     """
-    What the classes of a model are in an annotation file.
+    The categories of an annotation file that the classes of a model belong to.
 
     Attributes
     ----------
     ids
-        Category of each class; None where the file has none of that name.
+        Category of each class; None if the file has none of that name.
     left_out
-        Names of the labelled categories that no class is: nothing is measured on them.
+        Names of the labelled categories without a class: they are not measured.
     same_as
         Categories that count as another one, of the same name.
     assumed
@@ -41,26 +40,26 @@ class Categories:
 
     @property
     def measured(self) -> list[int]:
-        """Return the categories that some class is."""
+        """Return the categories that have a class."""
         return sorted({category for category in self.ids if category is not None})
 
     def of(self, class_id: int) -> int | None:
-        """Return the category of a class, None where it has none."""
+        """Return the category of a class, None if it has none."""
         return self.ids[class_id] if 0 <= class_id < len(self.ids) else None
 
     def category_of(self, labelled: int) -> int | None:
-        """Return the category that a label counts for, None where no class is it."""
+        """Return the category that a label counts for, None if that has no class."""
         category = self.same_as.get(labelled, labelled)
         return category if category in self.ids else None
 
     def warnings(self) -> list[str]:
-        """Return what was assumed, and what is left out, as sentences."""
+        """Return what was assumed and what is left out, as sentences."""
         if not self.left_out:
             return list(self.assumed)
         return [
             *self.assumed,
-            f'{len(self.left_out)} of the labelled categories are not measured, for no class of '
-            f'the model is called so: {first_names(self.left_out, _SHOWN)}',
+            f'{len(self.left_out)} of the labelled categories are not measured, because no '
+            f'class of the model has their name: {first_names(self.left_out, _SHOWN)}',
         ]
 
 
@@ -69,7 +68,7 @@ def match_categories(
     labels: Mapping[int, int] | None = None,
 ) -> Categories:
     """
-    Return which category each class is.
+    Return the category of each class.
 
     Names are compared without case, and `_` and `-` count as blanks. Among categories whose names
     are equal then, those that have labels count, all of them as one; but those that are written
@@ -119,7 +118,7 @@ def match_categories(
 def _choose(
     names: Sequence[str], categories: Mapping[int, str], counts: Mapping[int, int]
 ) -> tuple[list[list[int]], list[str]]:
-    """Return the categories of each class, and what to say of them."""
+    """Return the categories of each class, and notes about them."""
     alike: dict[str, list[int]] = defaultdict(list)
     for number, name in categories.items():
         alike[_folded(name)].append(number)
@@ -133,7 +132,7 @@ def _choose(
         labelled = [number for number in fitting if counts.get(number)]
         chosen.append(labelled or fitting[:1])
         if len(fitting) > 1 and labelled:
-            notes.append(_say(name, fitting, labelled, categories))
+            notes.append(_note(name, fitting, labelled, categories))
     notes += [
         f'{count} classes of the model are called {name!r} and are measured as one'
         for name, count in Counter(names).items() if count > 1 and _folded(name) in alike
@@ -141,7 +140,7 @@ def _choose(
     return chosen, list(dict.fromkeys(notes))
 
 
-def _say(
+def _note(
     name: str, fitting: Sequence[int], labelled: Sequence[int], categories: Mapping[int, str]
 ) -> str:
     def listed(numbers: Sequence[int]) -> str:
@@ -164,6 +163,6 @@ def _is_coco(ids: Sequence[int | None], categories: Mapping[int, str]) -> bool:
 
 
 def _folded(name: str) -> str:
-    """Return what is compared; a name of nothing but `-` and `_` stays."""
+    """Return the form for comparison; a name of only `-` and `_` stays."""
     plain = unicodedata.normalize('NFC', name).replace('_', ' ').replace('-', ' ')
     return ' '.join(plain.casefold().split()) or name

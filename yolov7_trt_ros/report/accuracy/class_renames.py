@@ -20,7 +20,7 @@ _SHOWN = 5
 
 def parse_renames(text: str) -> dict[str, str]:
     """
-    Return the new name of each class that has one; '' for a class that is left out.
+    Return the new name of each renamed class; '' for a class that is left out.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def parse_renames(text: str) -> dict[str, str]:
     Raises
     ------
     SettingError
-        A part is not of this form, a class is there twice, a name has invisible characters, or
-        `*` has a name.
+        A part has another form, a class occurs twice, a name has invisible characters, or `*` has
+        a name.
 
     """
     renames: dict[str, str] = {}
@@ -55,7 +55,7 @@ def parse_renames(text: str) -> dict[str, str]:
 @dataclasses.dataclass(frozen=True)
 class ClassRenames:
     """
-    The classes of a data set, and which of them each class of a model is.
+    The classes of a data set, and the one that each class of a model becomes.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class ClassRenames:
     @classmethod
     def of(cls, class_names: Sequence[str], renames: Mapping[str, str]) -> ClassRenames:
         """
-        Return what renames make of the classes of a model.
+        Apply renames to the classes of a model.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class ClassRenames:
         return cls(names, ids, len(set(kept)) < len(kept))
 
     def apply(self, found: Detections, iou_threshold: float) -> Detections:
-        """Return detections in the classes of the data set; of joined ones no two overlap."""
+        """Return detections in the classes of the data set; NMS is applied to joined ones."""
         ids = np.array([self._id_of(each) for each in found.class_ids.tolist()], np.int32)
         kept = np.flatnonzero(ids != _LEFT_OUT)
         if self.joins:

@@ -36,7 +36,7 @@ class CocoAnnotations:
     labels
         Labelled objects of each image, by its number; crowds are among them.
     warnings
-        What was taken in another way than it is written, and what was left out.
+        What was interpreted differently than written, and what was left out.
 
     Raises
     ------
@@ -73,7 +73,7 @@ class CocoAnnotations:
 
     def categories_of(self, class_names: Sequence[str]) -> Categories:
         """
-        Return which category each class of a model is.
+        Return the category of each class of a model.
 
         Raises
         ------
@@ -84,11 +84,11 @@ class CocoAnnotations:
         return match_categories(class_names, self._names, self._counts)
 
     def name_of(self, category: int) -> str:
-        """Return the name of a category, its number where it has none."""
+        """Return the name of a category, or its number if it has none."""
         return self._names.get(category) or str(category)
 
     def image_of(self, file_name: str) -> CocoImage | None:
-        """Return the image of a file, whose folder may be left out where one image fits."""
+        """Return the image of a file; the folder may be omitted if the name is unique."""
         return self._by_name.get(file_name)
 
     def objects_in(
@@ -121,7 +121,7 @@ class CocoAnnotations:
 
 
 def _by_name(images: Sequence[CocoImage]) -> dict[str, CocoImage]:
-    """Return images by what the file calls them, and by the name alone where that is unique."""
+    """Return images by path as in the file, and by file name where that is unique."""
     alone = Counter(posixpath.basename(image.file_name) for image in images)
     found = {
         name: image
@@ -160,7 +160,7 @@ def coco_records(
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassPrecision:
     """
-    How well one category is found.
+    Precision of one category.
 
     Attributes
     ----------

@@ -24,7 +24,7 @@ NOTHING = -1
 @dataclasses.dataclass(frozen=True)
 class Confusions:
     """
-    How often a category was labelled and another, or the same, was found there.
+    How often each category was labelled and each was found in the same place.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Confusions:
     names
         Of the categories.
     score_threshold, iou
-        From where on a detection counts, and overlaps a label.
+        From which score a detection counts, and from which overlap it is paired with a label.
 
     """
 
@@ -47,7 +47,7 @@ class Confusions:
         return sum(count for (truth, _), count in self.counts.items() if truth == category)
 
     def mistakes(self) -> list[tuple[int, int, int]]:
-        """Return (labelled, found, how often) where one class was taken for another."""
+        """Return (labelled, found, count) of the classes taken for another."""
         wrong = [
             (truth, found, count) for (truth, found), count in self.counts.items()
             if truth != found and NOTHING not in (truth, found)

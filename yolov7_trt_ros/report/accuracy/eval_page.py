@@ -86,8 +86,8 @@ def as_html(found: Evaluation) -> str:
         heading('Which class was taken for which'),
         paragraph(
             f'Detections with a score of {confusions.score_threshold:g} or more, paired with '
-            f'labels that they overlap by {confusions.iou:g} or more, whatever their class. Each '
-            'row is what is labelled, each column what was found there.', 'note'),
+            f'labels that they overlap by {confusions.iou:g} or more, whatever their class. Rows '
+            'are labelled classes, columns are detected classes.', 'note'),
         _matrix(confusions), _mistakes(confusions),
         heading('Classes'), _classes(found.classes),
         footer(found.made, found.versions),
@@ -192,9 +192,9 @@ def _matrix(confusions: Confusions) -> str:
         for truth in axis
     ]
     inner = table(head, rows, kind='matrix', name='confusion matrix')
-    return figure(inner, 'The stronger the colour, the larger the part of its row: green where '
-                  'the class is right, red where it is not. The last row is what was found '
-                  'where nothing is labelled.')
+    return figure(inner, 'The stronger the colour, the larger the share of its row: green if the '
+                  'class is right, red if it is wrong. The last row counts detections '
+                  'without a label.')
 
 
 def _matrix_cell(
@@ -235,7 +235,7 @@ def _classes(classes: Sequence[ClassPrecision]) -> str:
     ]
     head = ('class', 'labelled', 'AP50', 'AP', 'best F1', 'at score', 'precision', 'recall')
     return table(head, rows, name='classes') + paragraph(
-        'Best F1: the score threshold at which precision and recall, taken together, are highest '
+        'Best F1: the highest harmonic mean of precision and recall, and its score threshold '
         '(IoU 0.5).', 'note')
 
 

@@ -25,7 +25,7 @@ def parse_box(entry: Mapping[str, Any]) -> Box:
     Raises
     ------
     InputError
-        They are missing, no finite numbers, or a size is negative.
+        They are missing or not finite, or a size is negative.
 
     """
     if 'bbox' not in entry:
@@ -54,7 +54,7 @@ def _numbers(values: Sequence[object]) -> list[float] | None:
 
 
 def leaves(box: Box, size_wh: tuple[int, int]) -> bool:
-    """Return whether a box reaches out of its picture by more than rounding does."""
+    """Return whether a box extends beyond its picture by more than rounding."""
     x, y, width, height = box
     slack_x, slack_y = (max(_OUTSIDE_PX, _OUTSIDE_SHARE * side) for side in size_wh)
     return not (
@@ -88,12 +88,14 @@ def check_form(boxes: Sequence[tuple[Box, tuple[int, int] | None]]) -> list[str]
     if len(outside) > _MOST_OUTSIDE * len(sized):
         _refuse_other_forms(sized, len(outside))
     if outside:
-        notes.append(f'{len(outside)} of {len(sized)} labels reach out of their pictures; {_FORM}')
+        notes.append(
+            f'{len(outside)} of {len(sized)} labels extend beyond their pictures; {_FORM}'
+        )
     return notes
 
 
 def _refuse_other_forms(sized: Sequence[tuple[Box, tuple[int, int]]], outside: int) -> None:
-    """Raise InputError where all boxes fit when read in another form, or most do not fit."""
+    """Raise InputError if all boxes fit in another format, or most do not fit."""
     fitting = [
         form for form, read in _OTHER_FORMS.items()
         if all(_fits(read(box), size) for box, size in sized)
@@ -101,7 +103,7 @@ def _refuse_other_forms(sized: Sequence[tuple[Box, tuple[int, int]]], outside: i
     if not fitting and 2 * outside <= len(sized):
         return
     raise InputError(
-        f'{outside} of {len(sized)} boxes reach out of their pictures'
+        f'{outside} of {len(sized)} boxes extend beyond their pictures'
         + (f', and none does when read as {fitting[0]}' if fitting else '')
         + f'; {_FORM}'
     )

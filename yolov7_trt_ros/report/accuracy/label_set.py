@@ -117,8 +117,8 @@ def coco_text(
     """
     Return COCO's instances file.
 
-    Each image also tells where it is from and how far a second model disagrees, each annotation
-    its score; readers pass over what they do not know.
+    Images also have their source and how far a second model disagrees, annotations their score;
+    readers ignore unknown keys.
 
     Parameters
     ----------

@@ -22,15 +22,15 @@ class LoadPicture(Protocol):
     """Reads a picture; may raise ImageError."""
 
     def __call__(self, path: Path, *, upright: bool = True) -> ImageView:
-        """Return a picture, turned as its EXIF data says, or as it is stored."""
+        """Return a picture, rotated by its EXIF data or as stored."""
 
 
 class LabelledPictures:
     """
-    Reads pictures that an annotation file lists, and keeps count of what is to be said of them.
+    Reads the pictures of an annotation file, and collects notes about them.
 
-    Some tools draw labels on the picture as it is stored, others on the picture turned upright as
-    its EXIF data says. The size that the file states tells which.
+    Some tools draw labels on the picture as stored, others on the picture rotated by its EXIF
+    data. The size in the annotation file shows which.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class LabelledPictures:
 
     def read(self, image: CocoImage, path: Path) -> ImageView:
         """
-        Return a picture as it was labelled; upright where that cannot be told.
+        Return a picture as it was labelled; upright if that is unknown.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class LabelledPictures:
         return stored
 
     def _compare(self, image: CocoImage, upright: ImageView, stored: ImageView) -> None:
-        """Note a picture that has the stated size both ways round."""
+        """Note a picture that has the stated size both as stored and rotated."""
         if image.size_wh in (None, stored.size_wh) and not (
             upright.size_wh == stored.size_wh and np.array_equal(upright.pixels, stored.pixels)
         ):
@@ -86,18 +86,18 @@ class LabelledPictures:
             self._outside.add(image.file_name)
 
     def notes(self) -> list[str]:
-        """Return what is to be said of the pictures that were read."""
+        """Return notes about the pictures that were read."""
         name = self.annotations.path.name
         notes = []
         if count := len(self._stored):
-            notes.append(f'{count} pictures are used as they are stored, not turned as their EXIF '
-                         f'data says: that is the size which {name} states')
+            notes.append(f'{count} pictures are used as stored, not rotated by their EXIF data, '
+                         f'because {name} states that size')
         if count := len(self._undecided):
-            notes.append(f'{count} pictures are turned as their EXIF data says, and the size does '
-                         f'not tell whether the labels of {name} are so too; the first is '
+            notes.append(f'{count} pictures are rotated by their EXIF data, and the size does not '
+                         f'show whether the labels of {name} are too; the first is '
                          + visible(min(self._undecided)))
         if count := len(self._outside):
-            notes.append(f'labels of {count} pictures reach out of them; the first is '
+            notes.append(f'labels of {count} pictures extend beyond them; the first is '
                          f'{visible(min(self._outside))}')
         return notes
 
@@ -118,7 +118,7 @@ def _other_size(
         return 'x'.join(map(str, size_wh or ()))
 
     turned = '' if upright.size_wh == stored.size_wh else (
-        f' ({text(upright.size_wh)} turned as its EXIF data says)'
+        f' ({text(upright.size_wh)} rotated by its EXIF data)'
     )
     return ImageError(
         f'{visible(str(path))} has {text(stored.size_wh)} pixels{turned}, but '

@@ -62,7 +62,7 @@ class Label:
 @dataclasses.dataclass(frozen=True)
 class LabelSet:
     """
-    What an annotation file says.
+    The content of an annotation file.
 
     Attributes
     ----------
@@ -71,9 +71,9 @@ class LabelSet:
     names
         Of each category; '' where the file gives none.
     labels
-        Each of one of the images and categories.
+        Each belongs to one of the images and categories.
     warnings
-        What was taken in another way than it is written, and what was left out.
+        What was interpreted differently than written, and what was left out.
 
     """
 
@@ -85,10 +85,10 @@ class LabelSet:
 
 def parse_labels(content: Mapping[str, Any]) -> LabelSet:
     """
-    Check and number what an annotation file holds.
+    Check and number the content of an annotation file.
 
-    Ids may be numbers or any texts. Numbers of annotations are not read, for they are wrong too
-    often, nor is `area`: average precision over all sizes does not depend on it.
+    Ids may be numbers or texts. Ids of annotations are not read because they are often wrong;
+    `area` is not read because average precision over all sizes does not depend on it.
 
     Raises
     ------
@@ -111,8 +111,8 @@ def parse_labels(content: Mapping[str, Any]) -> LabelSet:
     notes += check_form([(label.box_xywh, sizes[label.image_id]) for label in labels])
     unlabelled = len(images) - len({label.image_id for label in labels})
     if 2 * unlabelled > len(images):
-        notes.append(f'{unlabelled} of {len(images)} images have no labels: whatever is found in '
-                     'them counts as wrong')
+        notes.append(f'{unlabelled} of {len(images)} images have no labels: all detections in '
+                     'them count as wrong')
     return LabelSet(images, names, labels, tuple(notes))
 
 
@@ -149,7 +149,7 @@ def _key(entry: Mapping[str, Any], name: str) -> Key:
 
 
 def _numbered(keys: Iterable[Key]) -> dict[Key, int]:
-    """Return a number for each id: usual ones are kept, others get those after the largest."""
+    """Return a number for each id: usual numbers are kept, others follow the largest."""
     unique = list(dict.fromkeys(keys))
     usual = [key for key in unique if isinstance(key, int) and 0 <= key < _MOST_KEPT]
     after = itertools.count(max(usual, default=0) + 1)
@@ -160,7 +160,7 @@ def _numbered(keys: Iterable[Key]) -> dict[Key, int]:
 
 
 def _located(kind: str, entries: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each entry and where it is, for messages."""
+    """Yield each entry with its position for messages."""
     for number, entry in enumerate(entries, 1):
         yield f'{kind} {number} of {len(entries)}', entry
 
@@ -181,12 +181,12 @@ def _parse_images(
         key = first_of[file]
         images.setdefault(key, dataclasses.replace(image, image_id=numbers[key]))
     if repeated := len(read) - len(images):
-        notes.append(f'{repeated} of {len(read)} images are there more than once; the labels of '
-                     'one file are taken together')
+        notes.append(f'{repeated} of {len(read)} images are listed more than once; the labels of '
+                     'one file are joined')
     unsized = sum(image.size_wh is None for image in images.values())
     if unsized:
-        notes.append(f'{unsized} of {len(images)} images have no width and height: whether the '
-                     'labels are of the same pictures is not checked')
+        notes.append(f'{unsized} of {len(images)} images have no width and height: it is not '
+                     'checked whether the labels belong to these pictures')
     return tuple(images.values()), {key: numbers[first_of[file]] for key, file, _ in read}
 
 
@@ -202,14 +202,14 @@ def _parse_image(where: str, entry: dict[str, Any]) -> tuple[Key, str, CocoImage
 
 
 def _check_files(read: list[tuple[Key, str, CocoImage]]) -> None:
-    """Raise InputError where one id stands for two files."""
+    """Raise InputError if two files have the same id."""
     files: dict[Key, str] = {}
     for key, file, _ in read:
         other = files.setdefault(key, file)
         if other != file:
             raise InputError(
-                f'the image id {shown(key)} is that of {shown(other)} and of {shown(file)}: whose '
-                'the labels are cannot be told'
+                f'the image id {shown(key)} is that of {shown(other)} and of {shown(file)}, so '
+                'its labels cannot be assigned'
             )
 
 
@@ -258,7 +258,7 @@ def _parse_all(
     entries: list[dict[str, Any]], images: Mapping[Key, int], categories: Mapping[Key, int],
     notes: list[str],
 ) -> tuple[Label, ...]:
-    """Return the labels, each once; notes tell what was left out."""
+    """Return the labels, each once; notes list what was left out."""
     counts: Counter[str] = Counter()
     found: dict[Label, None] = {}
     for where, entry in _located('annotation', entries):
@@ -267,7 +267,7 @@ def _parse_all(
         except InputError as exc:
             raise InputError(f'{where}: {exc}') from exc
         if label in found:
-            counts['are there twice, in the same place, and count once'] += 1
+            counts['occur twice in the same place and count once'] += 1
         elif label is not None:
             found[label] = None
     notes += [f'{count} of {len(entries)} annotations {what}' for what, count in counts.items()]
@@ -278,14 +278,14 @@ def _parse_label(
     entry: dict[str, Any], images: Mapping[Key, int], categories: Mapping[Key, int],
     counts: Counter[str],
 ) -> Label | None:
-    """Return a label, None where it is of nothing that can be found; counts tell of what."""
+    """Return a label, or None if it cannot be used; `counts` gets the reason."""
     image = images.get(_key(entry, 'image_id'))
     category = categories.get(_key(entry, 'category_id'))
     if image is None:
-        counts['are of images that the file does not list, and are left out'] += 1
+        counts['belong to images that the file does not list, and are left out'] += 1
         return None
     if category is None:
-        counts['are of categories that the file does not list, and are left out'] += 1
+        counts['belong to categories that the file does not list, and are left out'] += 1
         return None
     box, crowd = parse_box(entry), _flag(entry, 'iscrowd')
     if min(box[2:]) == 0:

@@ -28,7 +28,7 @@ def missing_table(bench: Bench) -> BenchTable:
 
 
 def _reasons_of(result: BatchResult) -> list[tuple[str, str]]:
-    """Return what is missing and why; what hangs together once."""
+    """Return what is missing and why; network and end to end once if for the same reason."""
     found = {
         result.energy_error: 'energy',
         result.end_to_end_error: 'end to end',
@@ -40,7 +40,7 @@ def _reasons_of(result: BatchResult) -> list[tuple[str, str]]:
 
 
 def _unique(lines: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Put rows that lack the same for the same reason on one line."""
+    """Join rows that lack the same result for the same reason."""
     rows: dict[tuple[str, str], list[str]] = {}
     for name, what, why in lines:
         rows.setdefault((what, why), []).append(name)
@@ -48,7 +48,7 @@ def _unique(lines: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]
 
 
 def warnings_of(bench: Bench) -> list[str]:
-    """Return what makes the numbers doubtful, as sentences: other work, few labelled images."""
+    """Return warnings about the numbers: other work, few labelled images."""
     rows = ran(bench)
     busy: dict[str, list[str]] = {}
     for row in rows:
@@ -62,7 +62,7 @@ def warnings_of(bench: Bench) -> list[str]:
 
 
 def where_table(bench: Bench) -> BenchTable:
-    """Return where the rows ran, one line for each different place."""
+    """Return where the rows ran, one line per place."""
     places: dict[str, tuple[BenchRow, list[str]]] = {}
     for row in bench.rows:
         places.setdefault(repr(row.where), (row, []))[1].append(row.name)

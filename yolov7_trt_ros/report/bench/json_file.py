@@ -43,21 +43,21 @@ def merge_benches(
     benches: Sequence[tuple[str, Bench]], title: str = '', notes: Sequence[str] = ()
 ) -> Bench:
     """
-    Put the rows of several benchmarks into one.
+    Merge the rows of several benchmarks.
 
-    A row that did not run is left out where one of the same name and file did elsewhere.
+    A row that did not run is left out if one of the same name and file ran elsewhere.
 
     Parameters
     ----------
     benches
         Each with the name of its file, for messages.
     title, notes
-        That of the first, if empty; sentences to add to theirs.
+        Title, by default that of the first; notes to add to theirs.
 
     Raises
     ------
     InputError
-        Their pictures, labels, network sizes or settings differ: their numbers do not compare.
+        Their pictures, labels, network sizes or settings differ: they are not comparable.
 
     """
     rows = [(file, row) for file, bench in benches for row in bench.rows]
@@ -75,7 +75,7 @@ def merge_benches(
 
 
 def _is_same(failed: BenchRow, ran: BenchRow) -> bool:
-    """Whether a row that did not run ran elsewhere; names made here have the precision then."""
+    """Whether a row that did not run ran elsewhere; generated names have the precision then."""
     return failed.model == ran.model and set(failed.name.split()) <= set(ran.name.split())
 
 
@@ -96,7 +96,7 @@ def _check_same(what: str, found: Sequence[tuple[str, str]]) -> None:
     for file, value in known:
         if value != known[0][1]:
             raise InputError(
-                f'rows of different {what} do not stand in one table: {known[0][0]} has '
+                f'rows of different {what} cannot be in one table: {known[0][0]} has '
                 f'{known[0][1]}, {file} has {value}; measure them again with the same '
                 'ones'
             )

@@ -16,7 +16,7 @@ class MachineLoad:
     Attributes
     ----------
     one_minute
-        Runnable tasks on the whole machine; None where the system tells none.
+        Runnable tasks on the whole machine; None if the system gives none.
     cores
         How many.
 
@@ -27,9 +27,9 @@ class MachineLoad:
 
     @property
     def warning(self) -> str:
-        """Return a sentence for people where the machine was busy, or unknown to be; '' else."""
+        """Return a warning if the machine was busy or its load is unknown, else ''."""
         if self.one_minute is None:
-            return 'this system tells no load: whether other work disturbs is not known'
+            return 'this system reports no load, so interference by other work is unknown'
         if self.one_minute <= _MOST_PER_CORE * self.cores:
             return ''
         return (
@@ -43,7 +43,7 @@ class MachineLoad:
 
 
 def read_load() -> MachineLoad:
-    """Return the load of now."""
+    """Return the current load."""
     try:
         one_minute = round(os.getloadavg()[0], 2)
     except OSError:

@@ -42,7 +42,7 @@ class NetworkClock(Protocol):
 
     @property
     def by_detector(self) -> bool:
-        """Whether it is no more than what the detector says of each frame (`infer_ns`)."""
+        """Whether it only takes the detector's own time of each frame (`infer_ns`)."""
 
 
 class PowerMeter(Protocol):
@@ -50,12 +50,12 @@ class PowerMeter(Protocol):
 
     def measure(self, work: Callable[[], int]) -> Energy:
         """
-        Run `work`, which returns how many frames it did, and return what it took.
+        Run `work`, which returns its number of frames, and return its energy.
 
         Raises
         ------
         PowerError
-            Nothing tells power here, or it could not be read.
+            There is no power source, or it could not be read.
 
         """
 
@@ -72,8 +72,8 @@ class BenchPlan:
     least_runs
         Even if they take longer.
     warm_up_runs
-        Before the first that counts, at least; and for a fifth of `seconds`, and every picture
-        twice where that takes no longer than `seconds`.
+        At least this many before the first that counts; also for a fifth of `seconds`, and every
+        picture twice if that takes no longer than `seconds`.
 
     """
 
@@ -92,19 +92,19 @@ def measure_batch(
     meter: PowerMeter,
 ) -> BatchResult:
     """
-    Measure one batch size; what cannot be is None with its reason.
+    Measure one batch size; what cannot be measured is None, with an error text.
 
     Parameters
     ----------
     detector, pictures
-        What runs end to end, and on what, over and over again.
+        What runs end to end, and the pictures it runs on repeatedly.
     batch
         Images at once.
     plan
         How long to measure.
     open_clock
-        Returns what times the network at a batch size; raises one of our errors where the model
-        does not take it.
+        Returns what times the network at a batch size; raises one of our errors if the model does
+        not support it.
     meter
         Power over the frames, end to end.
 
@@ -150,7 +150,7 @@ def time_both(
     Returns
     -------
     network
-        As the detector says; on a GPU that is the wait for all that it does.
+        As the detector reports; on a GPU that is the wait for all its work.
     end to end
         By the clock here.
 
@@ -171,7 +171,7 @@ def time_both(
 def run_frames(
     detector: Detector, pictures: Sequence[ImageView], batch: int, seconds: float
 ) -> int:
-    """Detect without a pause for a time; return how many images that were."""
+    """Detect without a pause for a time; return the number of images."""
     done = 0
     end_ns = time.perf_counter_ns() + round(seconds * NS_PER_S)
     for images in rotation(pictures, batch):
@@ -184,10 +184,10 @@ def run_frames(
 
 def rotation(pictures: Sequence[ImageView], batch: int) -> Iterator[list[ImageView]]:
     """
-    Give batches of pictures in turn, for ever.
+    Yield batches of pictures in turn, endlessly.
 
-    The batches repeat after as many as there are pictures, so that an engine that keeps something
-    for each combination of picture sizes meets no new ones after that.
+    The batches repeat after as many as there are pictures, so an engine that prepares itself for
+    each combination of picture sizes sees no new ones after that.
 
     """
     count = len(pictures)
@@ -224,7 +224,7 @@ def _warm_up(
     """
     Show every picture twice, as long as that takes no longer than the measurement.
 
-    An engine prepares itself for the size of a picture at its first sight, and captures a graph.
+    An engine prepares itself when it first sees a picture size, and captures a graph.
 
     """
     done = len(_samples(sample, batches, plan.seconds / 5, plan.warm_up_runs))

@@ -59,8 +59,8 @@ def _trade_chart(rows: Sequence[BenchRow], names: dict[int, str]) -> str:
     if not points:
         return ''
     metered = any(point.size is not None for point in points)
-    areas = 'Area: joules a frame; up and to the left with a small circle is best.' if metered \
-        else 'No power was metered, so all circles are alike.'
+    areas = 'Area: joules a frame; top left with a small circle is best.' if metered \
+        else 'No power was measured, so all circles have the same size.'
     svg = bubbles(points, x_label='latency end to end, batch 1, p50, ms (logarithmic)',
                   y_label='AP50', title='Latency, AP50 and joules a frame')
     return heading('Latency, accuracy, energy') + figure(svg, areas)
@@ -118,4 +118,4 @@ def _energy_chart(
     if not groups:
         return ''
     svg = bars(groups, title='Energy a frame', unit='millijoules a frame, end to end')
-    return heading('Energy a frame') + figure(svg, 'Shorter is better; idle power is in it.')
+    return heading('Energy a frame') + figure(svg, 'Shorter is better; idle power is included.')

@@ -1,8 +1,8 @@
 """
 One row of a benchmark: a model measured in an engine on a machine; and all rows together.
 
-What could not be measured is None with a reason beside it. A record holds names of files, never
-their folders, so that it can be published as it is.
+What could not be measured is None, with an error text. A record has names of files without their
+folders, so it can be published as it is.
 
 """
 
@@ -80,7 +80,7 @@ class Energy:
 
 @dataclasses.dataclass(frozen=True)
 class BatchResult:
-    """What was measured with one number of images at once; an `_error` says why one is missing."""
+    """Results of one batch size; an `_error` text says why one is missing."""
 
     batch: int
     network: Speed | None = None
@@ -117,9 +117,9 @@ class Where:
     clocks_mhz
         Before the first row.
     idle_watts
-        Before the first row; None where nothing tells power.
+        Before the first row; None without a power source.
     busy
-        What is to be said of other work on the machine before the first row; '' for none.
+        Warning about other work on the machine before the first row; '' for none.
 
     """
 
@@ -134,7 +134,7 @@ class Where:
 @dataclasses.dataclass(frozen=True)
 class Data:
     """
-    What was shown to the model; rows of different data do not stand in one table.
+    The pictures and labels; rows of different data cannot be in one table.
 
     Attributes
     ----------
@@ -177,7 +177,7 @@ class BenchRow:
     batches
         Results by number of images at once.
     gpu_memory_mb
-        Taken while it ran, contexts and libraries included; None without a GPU that tells.
+        Used while it ran, contexts and libraries included; None if unknown.
     accuracy
         None without labels.
     accuracy_error
@@ -185,7 +185,7 @@ class BenchRow:
     error
         Why the whole row did not run; '' if it ran.
     facts
-        What the engine tells of itself: memory strategy, graphs, ...
+        What the engine reports: memory strategy, graphs, ...
     measured
         ISO 8601, UTC.
 
@@ -208,7 +208,7 @@ class BenchRow:
     measured: str = ''
 
     def batch(self, size: int) -> BatchResult:
-        """Return the result of a batch size; an empty one where it was not measured."""
+        """Return the result of a batch size; an empty one if it was not measured."""
         found = [result for result in self.batches if result.batch == size]
         return found[0] if found else BatchResult(size)
 
@@ -221,7 +221,7 @@ class Bench:
     Attributes
     ----------
     title, notes
-        Heading of the pages, and sentences of whoever measured.
+        Heading of the pages, and notes of the user.
     settings
         How it was measured: seconds, warm-up, thresholds, letterbox; JSON-ready.
     rows

@@ -84,13 +84,13 @@ def _summary_notes(rows: Sequence[BenchRow], most: int) -> tuple[str, ...]:
         return ()
     notes = [
         'Speed-up: network alone at batch 1, p50, against the first row. W and mJ a frame: whole '
-        'frames at batch 1, all that the source meters, idle power included. '
+        'frames at batch 1, everything the source measures, idle power included. '
         f'fps at batch {most}: network alone.'
     ]
     if any(not _same_machine(row, rows[0]) for row in rows):
         notes.append(
             f'{OTHER_MACHINE} measured on another machine than the first row, which the speed-up '
-            'holds too: see Where.'
+            'reflects too: see Where.'
         )
     return (*notes, *_int8_notes(rows, most))
 
@@ -152,10 +152,10 @@ def latency_table(bench: Bench) -> BenchTable:
         _runs(row.batch(batch).network, row.batch(batch).end_to_end),
     ))
     return BenchTable('Latency, ms a run', header, lines, (
-        'Network: the engine alone, without letterbox and decoding; by CUDA events for TensorRT, '
-        'by the host clock for the others, which for PyTorch on a GPU holds its copies to and '
-        'from there. End to end: from a decoded picture in host memory to detections, one batch '
-        'after the other.',
+        'Network: the engine alone, without letterbox and decoding; timed by CUDA events for '
+        'TensorRT, by the host clock for the others, which for PyTorch on a GPU includes copies. '
+        'End to end: from a decoded picture in host memory to detections, one batch after the '
+        'other.',
     ))
 
 

@@ -25,13 +25,13 @@ _UNMATCHED = -1
 @dataclasses.dataclass(frozen=True)
 class Agreement:
     """
-    How two models agree on the same pictures; each number is 1 where they find the same.
+    Agreement of two models on the same pictures; each number is 1 if they find the same.
 
     Attributes
     ----------
     weighted
         F1 weighted by scores: twice the lesser scores of all pairs over the sum of all scores,
-        0..1. It has no threshold to fall over, so it tells small changes apart.
+        0..1. It has no threshold, so it shows small changes.
     ap50
         Average precision at IoU 0.5 with the reference's sure detections as the labels, all
         classes together, 0..1.

@@ -43,10 +43,10 @@ def match_detections(
     reference: Detections, found: Detections, *, min_iou: float, sure_score: float
 ) -> FrameMatch:
     """
-    Give each found detection, best score first, the reference's that it overlaps most.
+    Match each found detection, best score first, with the reference's that it overlaps most.
 
     Partners have the same class and overlap by at least `min_iou`. One of the reference's below
-    `sure_score` is taken only where no sure one is left: COCO's rule, with those as the ignored.
+    `sure_score` is taken only if no sure one is left: COCO's rule for ignored labels.
 
     Parameters
     ----------

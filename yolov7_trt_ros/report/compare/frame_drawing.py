@@ -70,7 +70,7 @@ class FrameBoxes:
 
 
 def shrink(image: ImageView) -> SmallPicture | None:
-    """Return a small picture of an image; None where no JPEG of it is small enough."""
+    """Return a small picture of an image; None if no JPEG of it is small enough."""
     pixels = to_bgr(image)
     height, width = pixels.shape[:2]
     for longest in (LONGEST_SIDE_PX, LONGEST_SIDE_PX // 2, LONGEST_SIDE_PX // 4):
@@ -125,7 +125,7 @@ def draw_pair(
 def _choose(
     detections: Detections, alone: NDArray[np.bool_], sure_score: float
 ) -> list[int]:
-    """Return what is drawn: those without a partner that count, then the others, best first."""
+    """Return the boxes to draw: those without a partner first, then the others by score."""
     order = np.argsort(-detections.scores, kind='stable')
     lost = [int(each) for each in order if alone[each] and detections.scores[each] >= sure_score]
     return [*lost, *(int(each) for each in order if not alone[each])][:MOST_BOXES]
@@ -168,7 +168,7 @@ def _labels(
     label: str, state: str, corner_xy: tuple[int, int], size_wh: tuple[int, int],
     taken: list[Rectangle],
 ) -> list[str]:
-    """Return the label of a box, none where it would cover another; `taken` is added to."""
+    """Return the label of a box, none if it would cover another; extends `taken`."""
     text_px = max(size_wh) / 46
     label_wh = round(0.58 * text_px * (len(label) + 1)), round(1.35 * text_px)
     x, y = place_label(size_wh, corner_xy, label_wh, taken)
@@ -190,7 +190,7 @@ def _label(detections: Detections, index: int, class_names: Sequence[str]) -> st
 
 
 def _extent(*runs: Detections) -> tuple[int, int]:
-    """Return a size that holds all boxes: the message does not tell that of the image."""
+    """Return a size that contains all boxes: the message has no image size."""
     far = [each.boxes_xyxy[:, 2:].max(axis=0) for each in runs if len(each)]
     if not far:
         return _EMPTY_WH

@@ -14,7 +14,7 @@ MOST_WAITING = 2048
 
 
 class StampedDetections(Protocol):
-    """What a frame has to tell."""
+    """A frame with topic and stamp."""
 
     @property
     def topic(self) -> str:
@@ -34,7 +34,7 @@ class StampedDetections(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FramePair:
-    """A frame of the reference and the same of the other recording; None where it has none."""
+    """A frame of the reference and the same one of the other recording, None if missing."""
 
     topic: str
     stamp_ns: int
@@ -95,8 +95,8 @@ def pair_frames(
     """
     Yield every frame of both, in pairs where topic and stamp are equal.
 
-    Both are read side by side, the one first whose latest stamp is the earlier, so that little
-    has to wait. Frames of one topic and stamp are paired in their order.
+    Both are read side by side, always the one whose latest stamp is earlier, so that few frames
+    have to wait. Frames of one topic and stamp are paired in their order.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class CheckedLimit:
 
 
 def check_limits(result: ComparisonResult, limits: CompareLimits) -> list[CheckedLimit]:
-    """Return every limit beside what was found; drift only where anything was matched."""
+    """Return every limit with the value found; drift only if anything was matched."""
     found = []
     if result.drift is not None:
         found.append(CheckedLimit(option_of('max_drift'), limits.max_drift, result.drift.p95,
@@ -69,5 +69,5 @@ def check_limits(result: ComparisonResult, limits: CompareLimits) -> list[Checke
 
 
 def exceeded_limits(result: ComparisonResult, limits: CompareLimits) -> list[Exceeded]:
-    """Return the limits that a result is beyond."""
+    """Return the limits that a result exceeds."""
     return [each.exceeded for each in check_limits(result, limits) if not each.holds]

@@ -27,22 +27,22 @@ Key = tuple[str, int]
 @dataclasses.dataclass(frozen=True)
 class CompareContext:
     """
-    What belongs to a comparison on its page.
+    Context of a comparison on its page.
 
     Attributes
     ----------
     reference, new
-        What A and B are called.
+        Names of A and B.
     settings, limits
-        How was compared, and how far it may go.
+        How it was compared, and the allowed limits.
     damaged
-        How many parts or messages could not be read: a comparison with some is not within.
+        Number of parts or messages that could not be read; with any, the limits are not met.
     class_names
         By class id.
     pictures
-        Of the frames to look at, as far as there are any.
+        Of the frames to look at, if any.
     pictures_error
-        Said where some are missing.
+        Note if some are missing.
     versions, made
         Of what compared, and when.
 
@@ -61,7 +61,7 @@ class CompareContext:
 
 
 def summary_rows(result: ComparisonResult) -> list[tuple[str, str]]:
-    """Return the rows that tell of a comparison as a whole."""
+    """Return the rows of the summary."""
     frames, total, iou, drift = result.frames, result.total, result.iou, result.drift
     rows = [
         ('frames', f'{frames.compared} compared, {frames.only_in_reference.count} only in A, '
@@ -82,7 +82,7 @@ def as_html(result: ComparisonResult, context: CompareContext) -> str:
     """Return the page; it is well-formed XML too."""
     return make_page(f'{context.new} against {context.reference}', [
         paragraph(f'A is {context.reference}, B is {context.new}. The detections of A count as '
-                  'right; missed are those that B lacks, new those that A lacks.', 'note'),
+                  'correct; B lacks the missed ones, A lacks the new ones.', 'note'),
         _verdict(result, context),
         table((), summary_rows(result), kind='text', name='summary'),
         heading('Limits'), _limits(result, context.limits),
@@ -103,7 +103,7 @@ def _none() -> str:
 def _verdict(result: ComparisonResult, context: CompareContext) -> str:
     beyond = [each.exceeded.text for each in check_limits(result, context.limits)
               if not each.holds]
-    lines = [paragraph(f'Beyond the limit: {text}', 'bad') for text in beyond]
+    lines = [paragraph(f'Limit exceeded: {text}', 'bad') for text in beyond]
     if context.damaged:
         lines.append(paragraph(f'{context.damaged} parts or messages could not be read', 'bad'))
     return '\n'.join(lines) or paragraph('Within the limits', 'good')
@@ -135,8 +135,8 @@ def _frames(result: ComparisonResult, context: CompareContext) -> list[str]:
     if not result.worst:
         return [paragraph('No frame differs.', 'soft')]
     parts = [paragraph(
-        'Worst first; A first, then B. Blue: both runs have it. Red: missed by B. Orange, '
-        'dashed: new in B. Where the pointer rests, a box tells its class and score.', 'note')]
+        'Worst first; A left, B right. Blue: in both runs. Red: missed by B. Orange, dashed: new '
+        'in B. Rest the pointer on a box for its class and score.', 'note')]
     parts.append(paragraph(context.pictures_error, 'note'))
     for number, frame in enumerate(result.worst, 1):
         picture = context.pictures.get((frame.topic, frame.stamp_ns))
@@ -196,7 +196,7 @@ def _class_rows(result: ComparisonResult) -> list[tuple[str, ...]]:
 
 
 def _drift_chart(result: ComparisonResult, limit: float) -> str:
-    """Return bars of detections by drift, with the limit and what 95 % do not exceed."""
+    """Return bars of detections by drift, with the limit and the 95th percentile."""
     counts = result.drift_histogram
     filled = [number for number, count in enumerate(counts) if count]
     if not filled or result.drift is None:
@@ -224,6 +224,6 @@ def _drift_chart(result: ComparisonResult, limit: float) -> str:
                       text(x + shift, row, label, 'name', anchor)]
     parts += [text(0, bottom + 17, '0', 'tick', 'start'),
               text(WIDTH_PX, bottom + 17, f'{end:.2f}', 'tick', 'end'),
-              text(WIDTH_PX / 2, bottom + 34, 'how far scores moved', 'axis', 'middle')]
-    caption = f'The tallest bar stands for {tallest} detections.'
+              text(WIDTH_PX / 2, bottom + 34, 'change of the score', 'axis', 'middle')]
+    caption = f'The highest bar is {tallest} detections.'
     return figure(as_svg(WIDTH_PX, _CHART_H, 'Score drift', parts), caption)

@@ -39,7 +39,7 @@ class Difference:
 
     @property
     def matched_share(self) -> float:
-        """Return the matched part of all, 0..1; 1 where there is nothing."""
+        """Return the matched share of all, 0..1; 1 if there is none."""
         total = self.matched + self.missed + self.new
         return self.matched / total if total else 1.0
 
@@ -104,7 +104,7 @@ class FrameCounts:
 
     @property
     def share(self) -> float:
-        """Return the compared part of the reference's frames, 0..1; 1 where it has none."""
+        """Return the compared share of the reference's frames, 0..1; 1 if it has none."""
         total = self.compared + self.only_in_reference.count
         return self.compared / total if total else 1.0
 
@@ -151,7 +151,7 @@ class IouSummary:
 @dataclasses.dataclass(frozen=True)
 class ComparisonResult:
     """
-    What `RunComparison` has found.
+    The result of `RunComparison`.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ class ComparisonResult:
 
     @property
     def has_detections(self) -> bool:
-        """Whether there was any detection that had to have a partner."""
+        """Whether any detection needed a partner."""
         return self.total != Difference()
 
     def as_record(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 1 << 16
-"""Values of 0..1 are told apart by 1/65535: less than scores of an FP16 engine differ by."""
+"""Values of 0..1 have a resolution of 1/65535: finer than the scores of an FP16 engine."""
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _ROUNDING = 1e-12
@@ -65,7 +65,7 @@ class Distribution:
 
 
 class PrecisionCurve:
-    """Counts right and wrong detections of one class by their score, for average precision."""
+    """Counts right and wrong detections of one class by score, for average precision."""
 
     def __init__(self) -> None:
         self._counts = np.zeros((2, BINS), np.uint32)

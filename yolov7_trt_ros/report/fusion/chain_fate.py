@@ -1,10 +1,10 @@
 """
 Whether one chain of layers was fused in a built engine.
 
-A chain is fused where one layer names all of its nodes. An activation that no layer names counts
-as fused where the convolution's layer says that it applies one (`Activation`, or a kernel whose
-name lists the operations): every node of a model runs somewhere. TensorRT gives no reasons for
-what it leaves apart; told is what is seen there.
+A chain is fused if one layer names all of its nodes. An activation that no layer names counts as
+fused if the convolution's layer reports one (`Activation`, or a kernel whose name lists the
+operations): every node of a model runs somewhere. TensorRT gives no reasons for unfused chains;
+the reasons here describe what is visible in the layers.
 
 """
 
@@ -24,8 +24,8 @@ from yolov7_trt_ros.report.fusion.engine_layers import (
 
 FUSED, APART, HIDDEN, ABSENT = 'fused', 'apart', 'hidden', 'absent'
 """
-What became of a chain: one layer; several; inside a region that does not tell; named nowhere. Only
-the first counts as fused.
+States of a chain: one layer; several layers; inside a region without details; not named. Only the
+first counts as fused.
 """
 
 _PLAIN_OPERATIONS = frozenset(
@@ -37,7 +37,7 @@ _PLAIN_OPERATIONS = frozenset(
 @dataclasses.dataclass(frozen=True)
 class ChainFate:
     """
-    What became of one chain.
+    The state of one chain in an engine.
 
     Attributes
     ----------
@@ -46,14 +46,14 @@ class ChainFate:
     layers
         Numbers of the layers that run it, the convolution's first.
     precision
-        What the convolution computes in; '' where that is not told.
+        What the convolution computes in; '' if unknown.
     reason
         Why it is not fused, in words that chains share; '' for those that are.
     detail
-        The layers concerned; for fused ones that no name shows, what does.
+        The layers concerned; for fused chains without a full name, what shows the fusion.
     merged_with
-        Of one that is apart: readers of its result that run in one layer with its end,
-        `('Add sum_1',)`. An activation and a residual sum behind it may become one kernel so.
+        Of an unfused chain: readers of its result that run in one layer with its end,
+        `('Add sum_1',)`; for example an activation and the residual sum after it.
 
     """
 
@@ -81,7 +81,7 @@ def feeds_concat(chain: Chain) -> bool:
 
 
 def find_fate(chain: Chain, layers: Sequence[EngineLayer]) -> ChainFate:
-    """Return what became of a chain among the layers that compute."""
+    """Return the state of a chain among the layers that compute."""
     named = [[layer for layer in layers if layer.mentions(node.names)] for node in chain.nodes]
     # a kernel behind a convolution may name it too, for its bias or its scale
     convolving = [each for each in named[0] if each.kind == CONVOLUTION] or named[0]
@@ -90,31 +90,31 @@ def find_fate(chain: Chain, layers: Sequence[EngineLayer]) -> ChainFate:
     first = convolving[0]
     if first.kind == REGION:
         return ChainFate(chain, HIDDEN, (first.number,), first.precision,
-                         'inside a region that tells no details', _describe(first))
+                         'inside a region without details', _describe(first))
     for layer in convolving:
         if all(layer in found for found in named[1:]) and layer.kind != REGION:
             return ChainFate(chain, FUSED, (layer.number,), layer.precision)
-    return _told_otherwise(chain, first, named) or _apart(chain, first, named)
+    return _fused_unnamed(chain, first, named) or _apart(chain, first, named)
 
 
 def _absent_reason(layers: Sequence[EngineLayer]) -> str:
     regions = [layer.name for layer in layers if layer.kind == REGION]
     if regions:
-        return 'no layer names it; it may be inside a region that tells no details'
+        return 'no layer names it; it may be inside a region without details'
     return 'no layer names it'
 
 
-def _told_otherwise(
+def _fused_unnamed(
     chain: Chain, first: EngineLayer, named: Sequence[Sequence[EngineLayer]]
 ) -> ChainFate | None:
-    """Return a fused chain whose activation is not named, but told by the convolution's layer."""
+    """Return a fused chain whose activation is shown only by the convolution's layer."""
     if any(found for found in named[1:] if first not in found):
         return None
     applied = [name for name in first.operations if name not in _PLAIN_OPERATIONS]
     if first.activation:
-        detail = f'not named; told by "Activation": {first.activation}'
+        detail = f'not named; shown by "Activation": {first.activation}'
     elif applied and first.kind == CONVOLUTION:
-        detail = f'not named; told by the kernel: {" ".join(first.operations)}'
+        detail = f'not named; shown by the kernel: {" ".join(first.operations)}'
     else:
         return None
     return ChainFate(chain, FUSED, (first.number,), first.precision, detail=detail)
@@ -137,7 +137,7 @@ def _why_apart(
     chain: Chain, first: EngineLayer, others: Sequence[EngineLayer],
     missing: Sequence[ChainNode], merged: Sequence[str],
 ) -> str:
-    """Return what is seen beside a split; TensorRT itself gives no reasons."""
+    """Return what is visible at a split; TensorRT itself gives no reasons."""
     part = '/'.join(dict.fromkeys(node.operator for node in missing))
     if not others:
         return f'no layer names its {part}'

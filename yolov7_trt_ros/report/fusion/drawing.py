@@ -33,7 +33,7 @@ COLOURS = {
     'Int8': '#f4b942', 'FP8': '#f7dc6f', 'Int4': '#e59866', 'FP4': '#f0b27a',
     'Half': '#8ecae6', 'BFloat16': '#7fd1b9', 'Float': '#d8a7e8', '': '#d5d8dc',
 }
-"""By precision; '' for all others. Told apart with any of the usual kinds of colour vision."""
+"""By precision; '' for all others. Distinguishable with all common kinds of colour vision."""
 
 _APART = '#c0392b'
 _INK, _EDGE = '#1c2833', '#85929e'
@@ -66,7 +66,7 @@ def draw_svg(report: FusionReport) -> str:
 
 
 def draw_layers(report: FusionReport) -> str:
-    """Return the layers alone, for a page that has the legend and sets the size."""
+    """Return the layers without legend, for a page that has its own and sets the size."""
     layout = lay_out(report.layers)
     width, height = (side + 2 * _MARGIN_PX for side in layout.size_wh)
     body = [_edge(edge) for edge in layout.edges] + _nodes(report, layout)
@@ -111,7 +111,7 @@ def _node(
 
 
 def short_name(layer: EngineLayer) -> str:
-    """Return a layer's ONNX nodes where only its metadata tells them, or else its own name."""
+    """Return a layer's ONNX nodes if only its metadata has them, else its own name."""
     nodes = [part.partition(']')[0] for part in layer.metadata.split('[ONNX Layer: ')[1:]]
     if nodes and (layer.operations or 'ForeignNode' in layer.name):
         plain = [node for node in nodes if not names_quantisation(node)]
@@ -131,7 +131,7 @@ def _second_line(layer: EngineLayer) -> str:
 
 def _tooltip(layer: EngineLayer) -> str:
     lines = [f'{layer.number}: {layer.name}', layer.layer_type,
-             f'precision {layer.precision or "not told"}', layer.metadata[:400], layer.tactic]
+             f'precision {layer.precision or "unknown"}', layer.metadata[:400], layer.tactic]
     for label, tensors in (('in', layer.inputs), ('out', layer.outputs)):
         lines += [f'{label} {each.name} {each.dtype} {"x".join(map(str, each.shape))} '
                   f'{each.layout}'.rstrip() for each in tensors]
@@ -139,7 +139,7 @@ def _tooltip(layer: EngineLayer) -> str:
 
 
 def visible(text: str) -> str:
-    """Leave out what XML does not take; TensorRT separates names with control characters."""
+    """Remove what XML does not allow; TensorRT separates names with control characters."""
     return ''.join(character for character in text if character.isprintable())
 
 

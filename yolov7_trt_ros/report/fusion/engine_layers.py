@@ -1,14 +1,14 @@
 """
 The layers of a built engine, parsed from the output of TensorRT's engine inspector.
 
-Read are the forms of TensorRT 8.5 to 11 and of TensorRT-RTX: layers as names or as dicts, formats
+It reads the forms of TensorRT 8.5 to 11 and of TensorRT-RTX: layers as names or as dicts, formats
 as a sentence ("Channel major FP16 format where channel % 8 == 0") or as a type ("Half"), ONNX
 nodes in the layers' names ("a + PWN(b)") or in their metadata ("[ONNX Layer: a]").
 
-TensorRT 8 tells no formats ("N/A due to dynamic shapes") where a side of the network is free. Then
-the types of some tensors still follow from the layers around them: from the kernels of
-convolutions, whose names tell what goes in and comes out, and from constants. Nothing is guessed:
-what does not follow stays unknown.
+TensorRT 8 gives no formats ("N/A due to dynamic shapes") if a side of the network is free. The
+types of some tensors then follow from the layers around them: from the kernels of convolutions,
+whose names contain input and output types, and from constants. Nothing is guessed: other types
+stay unknown.
 
 """
 
@@ -71,7 +71,7 @@ class LayerTensor:
 
     @property
     def size_bytes(self) -> int | None:
-        """Return what it holds; None if type or a side is unknown."""
+        """Return its size; None if its type or a side is unknown."""
         bits = _BITS.get(self.dtype)
         if bits is None or not self.shape or min(self.shape) < 0:
             return None
@@ -88,12 +88,12 @@ class EngineLayer:
     number
         Its place in the order of execution, from 0.
     name, layer_type
-        TensorRT's own; the type is '' where the plan keeps names only.
+        As in TensorRT; the type is '' if the plan keeps names only.
     kind
         One of the constants of this module.
     precision
-        What it computes in: `Int8`, `Half`, `Float`, ...; of a reformat, what it writes. '' where
-        that is unknown.
+        What it computes in: `Int8`, `Half`, `Float`, ...; of a reformat, what it writes; '' if
+        unknown.
     words
         Every word that names an ONNX node, if one is called so.
     operations
@@ -159,14 +159,14 @@ _EXPECTED = (
 
 def read_json(path: Path, what: str, expected: str) -> Any:
     """
-    Return what a JSON file of TensorRT's tools holds; control characters in strings are let pass.
+    Return the content of a JSON file of TensorRT's tools; control characters are allowed.
 
     Parameters
     ----------
     path
         The file.
     what, expected
-        What it is called and what should have been there, for messages.
+        Its name and the expected content, for messages.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def read_json(path: Path, what: str, expected: str) -> Any:
 
 
 def parse_layers(layers: Sequence[Mapping[str, Any] | str]) -> tuple[EngineLayer, ...]:
-    """Return layers as TensorRT tells them, dicts or names, in its order."""
+    """Parse the layers that TensorRT lists, dicts or names, in its order."""
     records = [{'Name': layer} if isinstance(layer, str) else layer for layer in layers]
     parsed = [_parse_layer(number, layer) for number, layer in enumerate(records)]
     types = _known_types(parsed, records)
@@ -272,7 +272,7 @@ def _with_types(layer: EngineLayer, types: Mapping[str, str]) -> EngineLayer:
 def _following_precision(
     layer: EngineLayer, inputs: Sequence[LayerTensor], outputs: Sequence[LayerTensor]
 ) -> str:
-    """Return what a layer that does not tell it computes in, by its first tensor; '' if open."""
+    """Return the precision of a layer by its first tensor; '' if unknown."""
     # what comes out of a layer, or goes in besides, does not tell what it computes in
     decisive = outputs if layer.kind in (REFORMAT, QUANTISE) else inputs
     if layer.kind == SYNC or not decisive:
@@ -283,7 +283,7 @@ def _following_precision(
 
 
 def find_type(text: str) -> str:
-    """Return the type that a text tells of, in TensorRT's words; '' for none."""
+    """Return the type named in a text, in TensorRT's words; '' for none."""
     for name, pattern in _TYPES.items():
         if re.search(pattern, text, re.IGNORECASE):
             return name
@@ -334,7 +334,7 @@ def _precision(
     record: Mapping[str, Any], kind: str, inputs: Sequence[LayerTensor],
     outputs: Sequence[LayerTensor],
 ) -> str:
-    """Return what a layer computes in: what it says, its weights, its tensors, its kernel."""
+    """Return the precision of a layer: as stated, or by its weights, tensors or kernel."""
     if kind == SYNC:
         return ''
     candidates = [find_type(str(record.get('Precision', ''))), _weight_type(record)]

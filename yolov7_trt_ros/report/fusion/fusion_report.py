@@ -30,22 +30,22 @@ from yolov7_trt_ros.report.fusion.timed_layers import TimedLayers
 
 _COMPUTE = (CONVOLUTION, OTHER, REGION)
 _SHOWN_NAMES = 4
-_MOST_NOT_TOLD = 0.1
+_MOST_UNKNOWN = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class FusionReport:
     """
-    Layers of an engine, and what became of its model's chains.
+    Layers of an engine, and which chains of its model are fused.
 
     Attributes
     ----------
     fates
-        One for each chain; empty where the model is not known.
+        One for each chain; empty if the model is unknown.
     source
-        Where the layers come from, as they were saved.
+        Origin of the layers, as saved with them.
     times
-        How long each layer takes, where that was measured.
+        Time of each layer, if measured.
 
     """
 
@@ -86,9 +86,9 @@ class FusionReport:
         """
         Return the bytes that layers read and write, by kind, the most first.
 
-        Weights are not counted. What is fused is neither written nor read, which is what fusion
-        is for; a tensor counts once for each layer that has it. Empty where a tenth of the
-        tensors or more is not told.
+        Weights are not counted. Tensors inside a fused layer are neither written nor read; a
+        tensor counts once for each layer that has it. Empty if the size of a tenth of the
+        tensors or more is unknown.
 
         """
         moved: dict[str, int] = collections.defaultdict(int)
@@ -98,12 +98,12 @@ class FusionReport:
                 for tensor in (*layer.inputs, *layer.outputs):
                     sizes.append(tensor.size_bytes)
                     moved[layer.kind] += tensor.size_bytes or 0
-        if sizes.count(None) >= _MOST_NOT_TOLD * len(sizes):
+        if sizes.count(None) >= _MOST_UNKNOWN * len(sizes):
             return {}
         return dict(sorted(moved.items(), key=lambda item: -item[1]))
 
     def by_reader(self) -> dict[str, tuple[int, int]]:
-        """Return fused and all chains of those that feed a Concat, and of the others."""
+        """Return fused and all chains: those that feed a Concat, and the others."""
         found = {}
         for label, wanted in (('feeding a Concat', True), ('others', False)):
             fates = [fate for fate in self.fates if feeds_concat(fate.chain) is wanted]
@@ -144,7 +144,7 @@ def _reformat_record(layer: EngineLayer) -> dict[str, Any]:
 
 
 def describe_change(layer: EngineLayer) -> str:
-    """Return what a reformat does, `Float to Half`, a change of layout, `copy`; '' if not told."""
+    """Return what a reformat does, `Float to Half`, a change of layout, `copy`; '' if unknown."""
     if not layer.inputs or not layer.outputs:
         return ''
     before, after = layer.inputs[0], layer.outputs[0]
@@ -156,12 +156,12 @@ def describe_change(layer: EngineLayer) -> str:
 
 
 def describe_source(source: Mapping[str, str]) -> str:
-    """Return where layers come from in one line, `TensorRT 8.6.0, NVIDIA H100, fp16, ...`."""
+    """Return the origin of the layers in one line, `TensorRT 8.6.0, NVIDIA H100, fp16, ...`."""
     gpu = source.get('gpu', '')
-    told_by = source.get('told_by', '')
+    reporter = source.get('told_by', '')
     parts = (
         source.get('tensorrt', ''), 'built without a GPU' if gpu == 'none' else gpu,
-        source.get('precision', ''), f'layers told by {told_by}' if told_by else '',
+        source.get('precision', ''), f'layers reported by {reporter}' if reporter else '',
     )
     return ', '.join(part for part in parts if part)
 
@@ -173,7 +173,7 @@ def make_report(
     times: TimedLayers | None = None,
 ) -> FusionReport:
     """
-    Find out what became of each chain.
+    Find the state of each chain.
 
     Raises
     ------

@@ -22,7 +22,7 @@ _ORDER_SWEEPS, _PLACE_SWEEPS = 8, 6
 
 @dataclasses.dataclass(frozen=True)
 class Edge:
-    """A tensor on its way between two layers, by number, through points from top to bottom."""
+    """A tensor between two layers, by number, drawn through points from top to bottom."""
 
     source: int
     target: int

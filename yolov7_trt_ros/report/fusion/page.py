@@ -114,22 +114,21 @@ _SCRIPT = """
 _WHAT = (
     'A chain is a convolution with what directly follows it: an activation, a batch '
     'normalisation, or the sum with a shortcut. Fused means that TensorRT runs the chain as one '
-    'layer, so that nothing in between is written to memory and read again. A chain that came '
-    'apart costs time. A reformat changes only the order or the type of numbers: it does no work '
-    'of the network.'
+    'layer, without writing intermediate results to memory. A chain that came apart costs time. A '
+    'reformat changes only the order or the type of numbers; it computes nothing.'
 )
 _BUTTONS = (('larger', '+', 'larger'), ('smaller', '−', 'smaller'),
             ('whole', 'whole picture', 'whole picture'), ('first', 'first layer', 'first layer'))
 
 
 def as_page(report: FusionReport) -> str:
-    """Return the page; everything that a file of layers says in it is escaped."""
+    """Return the page; all text from a file of layers is escaped."""
     title = report.source.get('onnx') or report.source.get('plan') or 'an engine'
     return make_page(f'How TensorRT fused {visible(title)}', [
         paragraph(visible(describe_source(report.source)), 'soft'), paragraph(_WHAT, 'note'),
         _cards(report),
         _reasons(report) if report.fates else
-        paragraph('The ONNX model is not known, so no chains are told: name it with --onnx.'),
+        paragraph('The ONNX model is unknown, so chains are not shown: name it with --onnx.'),
         '' if report.times is None else _times(report.times),
         heading('Layers as they run, from top to bottom'), _picture(report),
         _chains(report), _layers(report),
@@ -169,8 +168,7 @@ def _picture(report: FusionReport) -> str:
     return '\n'.join([
         f'<div class="key">{key}</div>',
         f'<div class="zoom" hidden="hidden">{buttons}<span class="soft">or the keys + − 0 '
-        '1 and the arrows; drag it, and rest the pointer on a layer for all that is told of it'
-        '</span></div>',
+        '1 and the arrows; drag it, and rest the pointer on a layer for its details</span></div>',
         scrolling(draw_layers(report), 'layers as they run', 'picture'),
     ])
 
@@ -182,7 +180,7 @@ def _reasons(report: FusionReport) -> str:
     rows = [(str(len(fates)), visible(reason), _linked(fates))
             for reason, fates in groups.items()]
     return heading('Why chains came apart') + table(
-        ('chains', 'what is seen', 'convolutions'), rows, kind='text', name='reasons')
+        ('chains', 'reason', 'convolutions'), rows, kind='text', name='reasons')
 
 
 def _linked(fates: Sequence[ChainFate]) -> Html:
@@ -227,7 +225,7 @@ def _times(times: TimedLayers) -> str:
         for label, (count, time_ms) in times.by_label().items()
     ]
     return (heading('Where the time goes') + paragraph(visible(describe_run(times)), 'soft')
-            + table(('sort', 'layers', 'ms', 'share'), rows, name='times'))
+            + table(('kind', 'layers', 'ms', 'share'), rows, name='times'))
 
 
 def _layers(report: FusionReport) -> str:
@@ -246,7 +244,7 @@ def _layers(report: FusionReport) -> str:
 def _layer_row(layer: EngineLayer) -> tuple[str, ...]:
     kind = f'{layer.kind}: {describe_change(layer)}' if layer.kind == 'reformat' else layer.kind
     swatch = Html(f'<span class="swatch" style="background:{colour_of(layer.precision)}">'
-                  f'{safe(visible(layer.precision or "not told"))}</span>')
+                  f'{safe(visible(layer.precision or "unknown"))}</span>')
     tensors = [
         ', '.join(f'{each.dtype} {"x".join(map(str, each.shape))}'.strip() or each.name
                   for each in group)

@@ -23,7 +23,7 @@ _TIMES = ('medianMs', 'averageMs')
 
 @dataclasses.dataclass(frozen=True)
 class TimedLayer:
-    """Milliseconds of a layer; `layer` is None where no layer of that name is known."""
+    """Milliseconds of a layer; `layer` is None if no layer has that name."""
 
     name: str
     time_ms: float
@@ -74,7 +74,7 @@ class TimedLayers:
         return sorted(self.layers, key=lambda each: -each.time_ms)[:count]
 
     def of(self, layer: EngineLayer) -> float | None:
-        """Return the milliseconds of a layer; None where it was not timed."""
+        """Return the milliseconds of a layer; None if it was not timed."""
         return next((each.time_ms for each in self.layers if each.layer is layer), None)
 
     def to_record(self) -> dict[str, Any]:
