@@ -14,15 +14,14 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(DetectSettings))
 @dataclasses.dataclass(frozen=True)
 class BankSettings(DetectSettings):
     """
-    What may change from frame to frame, for a model that may change in between.
+    Detection settings for each frame, while the model may change between frames.
 
     Attributes
     ----------
     class_names
-        The names that `class_ids` and `class_thresholds` count in.
+        The class names to which `class_ids` and `class_thresholds` refer.
     judged_score
-        The score threshold that models are compared with, where another one is asked for; None
-        for the same.
+        The score threshold for comparing models, if it differs; None for the same.
 
     """
 
@@ -39,9 +38,9 @@ def judged_score(settings: DetectSettings) -> float:
 @functools.lru_cache(maxsize=512)
 def settings_for(settings: DetectSettings, class_names: tuple[str, ...]) -> DetectSettings:
     """
-    Return settings for a model of these classes; plain ones are taken as they are.
+    Return settings for a model of these classes; other settings are returned unchanged.
 
-    For the same settings it is the same object again, which engines look at first.
+    Equal settings give the same object again, which engines compare first.
 
     """
     if not isinstance(settings, BankSettings):

@@ -15,13 +15,13 @@ _SHOWN = 3
 
 
 def class_names_of(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the names of all classes, `class_<id>` where a model gives none."""
+    """Return the names of all classes, `class_<id>` if a model gives none."""
     count = max(len(spec.class_names), spec.num_classes or 0)
     return tuple(class_name(spec.class_names, number) for number in range(count))
 
 
 def missing_classes(former: ModelSpec, new: ModelSpec) -> str:
-    """Return the classes that a new model does not have, for people; '' where it has them all."""
+    """Return the classes that a new model lacks, as text; '' if none."""
     has = set(class_names_of(new))
     lost = [name or "''" for name in dict.fromkeys(class_names_of(former)) if name not in has]
     return listed(lost, _SHOWN)
@@ -52,12 +52,12 @@ def moved_thresholds(
 @dataclasses.dataclass(frozen=True)
 class ClassMap:
     """
-    Brings the detections of two models to the same ids: those of the former model.
+    Converts the detections of two models to the class ids of the former model.
 
     Attributes
     ----------
     former, new
-        Their class names. Where the former tells none, ids are taken to mean the same.
+        Their class names. If the former has none, ids are assumed to mean the same.
 
     """
 

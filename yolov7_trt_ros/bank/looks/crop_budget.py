@@ -16,14 +16,14 @@ _FORGETS = 0.98
 
 class CropBudget:
     """
-    Learns what a crop takes.
+    Learns the time of a crop.
 
     Parameters
     ----------
     budget_ms
         For the crops of a frame; 0 for no limit.
     crop_ns
-        What a crop takes, as far as is known; 0 where it is not.
+        Time of a crop, if known, else 0.
 
     """
 
@@ -33,11 +33,11 @@ class CropBudget:
 
     @property
     def crop_ms(self) -> float:
-        """Return what a crop takes, 0 where that is not known."""
+        """Return the time of a crop, 0 if unknown."""
         return self._crop_ns / NS_PER_MS
 
     def most(self) -> int | None:
-        """Return how many crops there is time for, None for any; one where nothing is known."""
+        """Return how many crops fit into the budget, None for no limit; one if unknown."""
         if not self._budget_ns:
             return None
         return int(self._budget_ns // self._crop_ns) if self._crop_ns else 1

@@ -25,7 +25,7 @@ _WARM_UP, _ROUNDS = 2, 7
 _LONGEST_NS = 5 * NS_PER_S
 """No round is begun after that."""
 PAYS_BELOW = 0.9
-"""Two looks pay where they take less than this part of one: the rest is noise."""
+"""Two looks pay if they take less than this share of one: the rest is noise."""
 
 Open = Callable[[], Detector]
 
@@ -33,12 +33,12 @@ Open = Callable[[], Detector]
 @dataclasses.dataclass(frozen=True)
 class LookTimes:
     """
-    What each way takes, in nanoseconds.
+    Times of one look and of two, in nanoseconds.
 
     Attributes
     ----------
     once
-        A whole frame by the engine that would do alone.
+        A whole frame by the single engine.
     first, crop
         A whole frame by the first engine, and a crop by the second.
 
@@ -58,7 +58,7 @@ class LookTimes:
         return self.first + crops * self.crop
 
     def pays(self, crops: int) -> bool:
-        """Whether two looks are quicker even with so many crops; without any there is one look."""
+        """Whether two looks are faster with this number of crops; False without crops."""
         return crops > 0 and self.twice(crops) < PAYS_BELOW * self.once
 
     def describe(self, crops: int) -> str:
@@ -75,26 +75,26 @@ def open_looks(
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> Detector:
     """
-    Return a detector that looks as the options say.
+    Return a detector with one look or two, by the options.
 
     Parameters
     ----------
     options
         Mode and crops.
     once, first, second
-        Open the engine that looks at whole frames alone, the one that does before crops, and the
-        one for crops. What is not needed is not opened, or closed again.
+        Open the engine for whole frames alone, the one for whole frames before crops, and the one
+        for crops. An engine that is not needed is not opened, or closed again.
     say
-        Called with what was chosen and why, where `auto` chose.
+        Called with the choice of `auto` and its reason.
     clock
         Monotonic nanoseconds.
 
     Raises
     ------
     SettingError
-        The classes of the options are none of the model.
+        The model lacks the classes of the options.
     Yolov7TrtError
-        As those that open; nothing stays open then.
+        As raised while opening; nothing stays open then.
 
     """
     if options.is_off:

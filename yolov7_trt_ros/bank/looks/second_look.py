@@ -36,28 +36,28 @@ _FoundInBatch = tuple[list[Detections], FrameTimings]
 
 class SecondLook(BatchDetector):
     """
-    Looks at whole frames with one engine, and at crops of them with another.
+    Detects in whole frames with one engine, and in crops of them with another.
 
-    Both are its own from then on. An error of either is an error of the frame.
+    It owns both. An error of either is an error of the frame.
 
     Parameters
     ----------
     first, second
-        The engines. The class ids of detections are those of `first`; what `second` finds of
-        other classes does not count.
+        The engines. The class ids of detections are those of `first`; detections of `second` of
+        other classes are dropped.
     options
-        Which objects are looked at again, and how often.
+        Which objects get a second look, and how often.
     crop_ns
-        What a crop takes, as it was measured; 0 where it was not.
+        Measured time of a crop, or 0.
     reason
-        Why it looks twice, for people.
+        Why two looks were chosen, as text.
     clock
         Monotonic nanoseconds.
 
     Raises
     ------
     SettingError
-        The classes of `options` are none of `first`.
+        `first` lacks the classes of `options`.
 
     """
 
@@ -110,7 +110,7 @@ class SecondLook(BatchDetector):
         return self._look_again(images, settings, found, timings)
 
     def status(self) -> dict[str, str]:
-        """Return what both engines tell, and how often crops were looked at."""
+        """Return the facts of both engines, and the number of crops."""
         images = max(1, self._images)
         status = dict(self._first.status())
         status |= {f'second look: {key}': value for key, value in self._second.status().items()}
@@ -252,6 +252,6 @@ class PipelinedSecondLook(SecondLook):
 def look_twice(
     first: Detector, second: Detector, options: LookOptions, **named: Any
 ) -> SecondLook:
-    """Return a SecondLook, one that overlaps frames where its first engine does."""
+    """Return a SecondLook, one that overlaps frames if its first engine does."""
     kind = PipelinedSecondLook if isinstance(first, PipelinedDetector) else SecondLook
     return kind(first, second, options, **named)

@@ -9,7 +9,7 @@ LONGEST_PAUSE_NS = 600 * NS_PER_S
 GOOD_TRIALS = 10
 """So many frames in a row it must answer on trial, to be in service again."""
 MOST_FAILURES = 6
-"""So often it is taken out; then it stays out."""
+"""Number of failures after which an engine stays out of service."""
 FORGIVEN_NS = 3600 * NS_PER_S
 """After so long in service without a failure, those before count no more."""
 
@@ -83,7 +83,7 @@ class EngineHealth:
                 self.reason = ''
 
     def text(self, now_ns: int) -> str:
-        """Return how it stands, for people."""
+        """Return the state as text."""
         if self.is_in:
             return 'in service'
         if self._gone:

@@ -19,18 +19,18 @@ Run = Callable[[Sequence[ImageView], DetectSettings], Found]
 @dataclasses.dataclass(eq=False)
 class Ticket:
     """
-    Frames that engines of a team were given.
+    Frames for the engines of a team.
 
     Attributes
     ----------
     probe
-        Whether they are a copy on which an engine is measured; nobody waits for them.
+        Whether they are a copy for measuring an engine, whose result is not used.
     error
-        What an engine failed with, where another one is at it.
+        The error of an engine, if another one retries the frames.
     suspect
-        That engine; it is to blame if the other one answers.
+        That engine; it counts as faulty if the other one succeeds.
     outcome
-        What was found, or why nothing was; None while an engine works on them.
+        Detections or error; None while an engine works on them.
 
     """
 
@@ -57,14 +57,14 @@ class Ticket:
 @dataclasses.dataclass(eq=False)
 class Attempt:
     """
-    One engine's go at a ticket.
+    One attempt of an engine at a ticket.
 
     Attributes
     ----------
     outcome, ended_ns
-        What came of it, and when.
+        Its result, and the time.
     given_up
-        Whether nobody wants the outcome any more, for the engine hangs.
+        Whether the outcome is no longer used because the engine hangs.
 
     """
 
@@ -76,7 +76,7 @@ class Attempt:
 
 class EngineLane:
     """
-    Runs attempts one after the other, in a thread that is begun with the first of them.
+    Runs attempts one after the other, in a thread started with the first of them.
 
     Parameters
     ----------
@@ -85,14 +85,14 @@ class EngineLane:
     clock
         Monotonic nanoseconds.
     new_background
-        Gives the thread.
+        Returns the thread.
     on_end
         Called in that thread when an attempt has ended.
 
     Attributes
     ----------
     attempts
-        What was given and not taken back yet, oldest first; for the thread that detects.
+        Attempts begun and not yet settled, oldest first; for the detection thread.
 
     """
 
@@ -108,7 +108,7 @@ class EngineLane:
 
     @property
     def hangs(self) -> bool:
-        """Whether frames were given up that the engine has not let go of yet."""
+        """Whether the engine still works on frames that were given up."""
         return any(each.given_up for each in self.attempts)
 
     def submit(self, ticket: Ticket) -> None:
@@ -132,7 +132,7 @@ class EngineLane:
         return self.attempts.popleft()
 
     def close(self, timeout_s: float) -> bool:
-        """End the thread after what it was given; returns whether it has ended."""
+        """End the thread after its attempts; return whether it has ended."""
         background, self._background = self._background, None
         if background is not None:
             background.stop()

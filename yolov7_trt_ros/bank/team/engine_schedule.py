@@ -1,9 +1,9 @@
 """
 EngineSchedule: decides which engine takes the next frame, and whether to use more than the first.
 
-No threads, no clock, no engines: what happens is told to it with times, and it decides. The
-property it holds: the 99th percentile of the latency is that of the first engine alone, or better;
-else the others rest. docs/bank.md has the states.
+No threads, no clock, no engines: it decides from events that are reported with their times. It
+keeps the 99th percentile of the latency at that of the first engine alone, or better; else the
+others rest. docs/bank.md has the states.
 
 """
 
@@ -20,10 +20,10 @@ from yolov7_trt_ros.bank.team.latency_trial import LatencyTrial
 from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 
 FIRST = 0
-"""The engine that all others are measured by."""
+"""The engine that all others are compared with."""
 
 HANGS_NS, _LEAST_HANG_NS, _HANG_TIMES = 30 * NS_PER_S, 2 * NS_PER_S, 20
-"""An engine hangs after so many times what it takes, 2 s at least; where unknown, after 30 s."""
+"""An engine hangs after this multiple of its usual time, at least 2 s; if unknown, after 30 s."""
 
 _OVERDUE_TIMES = 2
 _RECENT_FRAMES = 60
@@ -34,23 +34,23 @@ _PROVEN_FRAMES = 1000
 
 
 def hang_limit_ns(takes_ns: int | None) -> int:
-    """Return after how long an engine hangs, by what it usually takes; None: not known."""
+    """Return the time after which an engine hangs, from its usual time (None: unknown)."""
     return HANGS_NS if takes_ns is None else max(_LEAST_HANG_NS, _HANG_TIMES * takes_ns)
 
 
 class Phase(enum.Enum):
-    """What goes on."""
+    """State of a schedule."""
 
     LEARNING = 'learning'
     """The first serves alone, and is measured."""
     PROBING = 'probing'
-    """The first serves alone; the others get copies of frames, and are measured."""
+    """The first serves alone; the others are measured on copies of frames."""
     TRYING = 'trying'
-    """All serve in some blocks of frames, the first alone in others; both are compared."""
+    """All serve in some blocks of frames, the first alone in others, for comparison."""
     TOGETHER = 'together'
     """All serve; now and then the first alone, to go on comparing."""
     RESTING = 'resting'
-    """The first serves alone, until the others are tried again."""
+    """The first serves alone until the others are tried again."""
 
 
 @dataclasses.dataclass
@@ -129,7 +129,7 @@ class EngineSchedule:
         return self.phase not in (Phase.TRYING, Phase.TOGETHER) or self._block_alone
 
     def choose(self, now_ns: int) -> int | None:
-        """Return the engine that is to begin a frame that waits, None where it is to wait on."""
+        """Return the engine to begin a waiting frame, None if it shall wait."""
         first = self._members[FIRST]
         if self.alone:
             return FIRST if first.is_idle else None
@@ -174,7 +174,7 @@ class EngineSchedule:
             self._used += engine != FIRST
 
     def end(self, engine: int, now_ns: int, *, probe: bool = False, good: bool = True) -> None:
-        """Note that an engine has ended; `good` where it has answered."""
+        """Note that an engine has ended; `good` if it succeeded."""
         member = self._members[engine]
         if member.began_ns is None:
             return
@@ -226,10 +226,10 @@ class EngineSchedule:
             self._trial.add_together([self._trial.limit_ns() + 1] * frames)
             self._advance(now_ns)
 
-    # ---- what is told
+    # ---- reports
 
     def text(self, now_ns: int) -> str:
-        """Return how it stands, for people."""
+        """Return the state as text."""
         if not self._members[FIRST].is_in and self._others_in():
             return 'the others serve without the first'
         if self.phase is Phase.LEARNING:
@@ -256,7 +256,7 @@ class EngineSchedule:
         return f'{how}; {member.answered} frames{times}'
 
     def out(self, now_ns: int) -> dict[int, str]:
-        """Return the engines that hang, or that a failure has taken out, and what to say."""
+        """Return the engines that hang or that a failure has taken out, with messages."""
         return {
             number: self._health_text(each, now_ns) for number, each in enumerate(self._members)
             if not each.health.is_in or self._hangs_ns(each, now_ns)
@@ -271,7 +271,7 @@ class EngineSchedule:
         return all(each.is_idle for each in self._members[1:])
 
     def _usable(self) -> list[int]:
-        """Return the others that serve, or may some time."""
+        """Return the other engines that serve or may serve later."""
         return [
             number for number, each in enumerate(self._members) if number
             and not each.health.is_gone
@@ -287,10 +287,10 @@ class EngineSchedule:
 
     def _ahead_ns(self, engine: int, now_ns: int) -> int | None:
         """
-        Return how much earlier an engine will have done a frame than the first: at the least.
+        Return how much earlier an engine will finish a frame than the first, at least.
 
-        Both are taken at their 95th percentile, what the first still has to do at its median. None
-        where either is not known for each kind of frame that comes.
+        Both count with their 95th percentile, the remaining work of the first with its median.
+        None if either is unknown for some kind of current frames.
 
         """
         first, other = self._members[FIRST], self._members[engine]
@@ -308,7 +308,7 @@ class EngineSchedule:
         )
 
     def _remaining_ns(self, member: _Member, takes_ns: int | None, now_ns: int) -> int | None:
-        """Return for how long an engine is busy yet, None where that cannot be told."""
+        """Return how long an engine is still busy, None if unknown."""
         if member.began_ns is None:
             return 0
         if takes_ns is None or now_ns - member.began_ns > _OVERDUE_TIMES * takes_ns:
@@ -324,7 +324,7 @@ class EngineSchedule:
         return waited_ns if waited_ns > limit_ns else 0
 
     def _health_text(self, member: _Member, now_ns: int) -> str:
-        """Return how an engine stands, for people; one that hangs can be on no trial."""
+        """Return the state of an engine as text; one that hangs is not on trial."""
         waited_ns = self._hangs_ns(member, now_ns)
         if waited_ns:
             return f'hanging, for {waited_ns / NS_PER_S:.0f} s: it does not answer'
@@ -344,7 +344,7 @@ class EngineSchedule:
         return member.is_in and member.probes < budget and not member.times.knows(self._kinds.all)
 
     def _could_help(self) -> list[int]:
-        """Return the others that could ever answer a frame before the first, when that is busy."""
+        """Return the others that could finish a frame before the first while that is busy."""
         first = self._members[FIRST].times
         return [
             number for number in self._others_in() if any(
@@ -413,7 +413,7 @@ class EngineSchedule:
             self._begin_block(now_ns, alone=not self._block_alone)
 
     def _decide(self, now_ns: int) -> None:
-        """End a trial in which the others did no harm."""
+        """End a trial in which the others did not increase the latency."""
         gain = self._trial.gain()
         if not self._used:
             self._rest(_KEEPS_UP, now_ns, grow=False)

@@ -22,29 +22,29 @@ from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 _JOIN_S = 5.0
 _HANGS = 'the engine does not answer'
 _LOOK_S = 1.0
-"""How often it is looked whether an engine hangs, while somebody waits for one."""
+"""Interval of checks for hanging engines while a frame waits for one."""
 
 
 class EngineTeam(BatchDetector):
     """
-    The engine of an EngineBank, and others beside it; docs/bank.md.
+    The engine of an EngineBank and other engines beside it; docs/bank.md.
 
-    A Detector for the thread that detects: as such it is the first engine. Where `alone` is false
-    that thread may have several engines at work: it asks `choose` who begins a frame that waits,
-    gives it to `begin`, and looks after `settle` which tickets have an outcome. Each engine then
-    works in a thread of its own. A frame that an engine fails or hangs on is run once more by
-    another one. Detections have the class ids of the first, whoever found them.
+    As a Detector it is the first engine. If `alone` is false, the detection thread may have
+    several engines at work: `choose` returns the engine for a waiting frame, `begin` starts it,
+    and after `settle` finished tickets have an outcome. Each engine then works in its own thread.
+    If an engine fails or hangs on a frame, another one repeats it. Detections always have the
+    class ids of the first engine.
 
     Parameters
     ----------
     bank
-        The first engine, whose model may be updated: meanwhile the others rest.
+        The first engine; while its model is updated, the others rest.
     others
-        The rest, which are the team's from now on.
+        The other engines, owned by the team.
     clock
         Monotonic nanoseconds.
     new_background
-        Gives what runs an engine.
+        Returns the thread that runs an engine.
 
     """
 
@@ -85,7 +85,7 @@ class EngineTeam(BatchDetector):
 
     def detect_batch(self, images: Sequence[ImageView], settings: DetectSettings) -> Found:
         """
-        Find objects in several images, with the first engine, or another one where that fails.
+        Find objects in several images with the first engine, or another one if that fails.
 
         Raises as `EngineBank.detect_batch`.
 
@@ -97,7 +97,7 @@ class EngineTeam(BatchDetector):
         return self._wait_for(ticket)
 
     def status(self) -> dict[str, str]:
-        """Return what the first engine tells of itself."""
+        """Return the facts of the first engine."""
         return self._bank.status()
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class EngineTeam(BatchDetector):
 
     @property
     def others_idle(self) -> bool:
-        """Whether at most the first engine has a frame that somebody waits for."""
+        """Whether no engine but the first has a frame whose result is awaited."""
         return all(
             each.given_up or each.ticket.probe for lane in self._lanes[1:]
             for each in lane.attempts
@@ -162,7 +162,7 @@ class EngineTeam(BatchDetector):
         return self._ended.is_set()
 
     def settle(self) -> None:
-        """Give tickets their outcome where engines have ended; those of failing ones go on."""
+        """Set the outcome of tickets whose engines have ended; failed ones are retried."""
         self._ended.clear()
         for engine, lane in enumerate(self._lanes):
             while (attempt := lane.take_ended()) is not None:
@@ -198,24 +198,24 @@ class EngineTeam(BatchDetector):
             return
         self.begin(engine, Ticket(copies, settings, probe=True))
 
-    # ---- what is told, in any thread
+    # ---- reports, in any thread
 
     def look(self) -> None:
-        """Wake the thread that detects where an engine hangs; about once a second."""
+        """Wake the detection thread if an engine hangs; about once a second."""
         with self._lock:
             overdue = self._schedule.overdue(self._clock())
         if overdue:
             self._on_end()
 
     def text(self) -> str:
-        """Return how the team stands, for people."""
+        """Return the state of the team as text."""
         if self._bank.is_updating:
             return 'the others rest while the model is updated'
         with self._lock:
             return self._schedule.text(self._clock())
 
     def engine_texts(self) -> dict[str, str]:
-        """Return how each engine stands, by number and name."""
+        """Return the state of each engine, by number and name."""
         names = [self._bank.serving.model.name, *(each.model.name for each in self._others)]
         with self._lock:
             now_ns = self._clock()
@@ -225,7 +225,7 @@ class EngineTeam(BatchDetector):
             }
 
     def out(self) -> list[str]:
-        """Return what there is to say of the engines that failures have taken out."""
+        """Return messages about the engines that failures have taken out."""
         with self._lock:
             out = self._schedule.out(self._clock())
         return [f'engine {number + 1} is {text}' for number, text in out.items()]
@@ -302,9 +302,9 @@ class EngineTeam(BatchDetector):
 
     def _begin_in_thread(self, ticket: Ticket) -> bool:
         """
-        Begin frames in a thread where the first is busy in its own, or out of service.
+        Begin frames in a thread if the first is busy in its own, or out of service.
 
-        While its model is updated it is asked all the same: its answers decide how that goes on.
+        While its model is updated it gets frames anyway: its results decide on the update.
 
         """
         is_asked = self._bank.is_updating or self._is_in(FIRST)
@@ -330,7 +330,7 @@ class EngineTeam(BatchDetector):
             return self._schedule.ready()
 
     def _follow_model(self) -> None:
-        """Begin anew where the first engine has another model."""
+        """Start over if the first engine has another model."""
         if not self._bank.is_updating and self._bank.serving.model.number != self._model:
             self._compare_classes()
             with self._lock:

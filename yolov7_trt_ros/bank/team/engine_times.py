@@ -13,9 +13,9 @@ LEAST_SAMPLES = 5
 
 class EngineTimes:
     """
-    The newest times of each kind of frame; a kind is how many images of what sizes.
+    The latest times of each kind of frame; a kind is the number and the sizes of images.
 
-    The kinds that were not seen for longest are forgotten, so what others send bounds nothing.
+    The kinds unseen for longest are forgotten, so foreign images cannot fill the memory.
 
     """
 
@@ -38,12 +38,12 @@ class EngineTimes:
         return all(self.typical_ns(kind) is not None for kind in kinds)
 
     def typical_ns(self, kind: Hashable) -> int | None:
-        """Return the median of a kind, None where it is unknown."""
+        """Return the median of a kind, None if unknown."""
         known = self._kinds.get(kind)
         return None if known is None else known.typical_ns
 
     def high_ns(self, kind: Hashable) -> int | None:
-        """Return the 95th percentile of a kind, None where it is unknown."""
+        """Return the 95th percentile of a kind, None if unknown."""
         known = self._kinds.get(kind)
         return None if known is None else known.high_ns
 

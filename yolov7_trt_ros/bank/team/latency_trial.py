@@ -11,7 +11,7 @@ LEAST_ALONE = 100
 _ALONE, _TOGETHER = 200, 500
 _GAIN = 0.03
 _RULES = ((20, 3, 0.0), (500, 3, 0.025), (3000, 10, 0.015))
-"""Of so many newest frames no more than a number and a share may be late; one in a hundred is."""
+"""Number of latest frames of which only a number and a share may be late; 1 % always is."""
 
 
 class LatencyTrial:
@@ -53,7 +53,7 @@ class LatencyTrial:
                 window.add(latency_ns > self._limit_ns)
 
     def add_block(self, *, together: bool, frames: int, took_ns: int) -> None:
-        """Note how long it took to answer so many frames."""
+        """Note the latency of a number of frames."""
         self._rates[together].add(frames, took_ns)
 
     def forget_together(self) -> None:
@@ -68,7 +68,7 @@ class LatencyTrial:
         self.forget_together()
 
     def harm(self) -> str:
-        """Return why the first alone is better, '' where it is not."""
+        """Return why the first alone is better, '' if it is not."""
         harmful = next((each for each in self._windows if each.is_over), None)
         if harmful is None:
             return ''
@@ -79,7 +79,7 @@ class LatencyTrial:
         )
 
     def gain(self) -> str:
-        """Return what all engines are better at, '' where at nothing."""
+        """Return what all engines are better at, '' if nothing."""
         gains = []
         alone_hz, together_hz = self._rates[False].hz, self._rates[True].hz
         if alone_hz and together_hz > (1 + _GAIN) * alone_hz:

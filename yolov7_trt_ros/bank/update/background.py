@@ -25,11 +25,11 @@ class Background(Protocol):
 
 class BackgroundThread:
     """
-    A thread for what must not hold up the one that detects.
+    A thread for jobs that must not delay the detection thread.
 
-    It has the common priority. With a low one it is kept from the processor while it holds
-    Python's lock, and the thread that detects with it; docs/bank.md has the figures. A daemon: an
-    engine that hangs must not keep the process.
+    It has normal priority. With a low one it would be descheduled while it holds Python's lock,
+    and the detection thread would wait; docs/bank.md has the figures. It is a daemon: an engine
+    that hangs must not keep the process alive.
 
     """
 

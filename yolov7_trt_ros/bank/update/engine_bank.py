@@ -36,16 +36,16 @@ _JOIN_S = 5.0
 @dataclasses.dataclass(eq=False)
 class OpenModel:
     """
-    A model that is open.
+    An open model.
 
     Attributes
     ----------
     model, detector
-        Which, and its engine.
+        The model and its engine.
     sha256
-        Of its file, '' where that is not known.
+        Of its file, '' if unknown.
     users, closed
-        How many threads run it, and whether nobody may any more.
+        Number of threads that run it, and whether it may no longer be run.
 
     """
 
@@ -132,7 +132,7 @@ class EngineBank(BatchDetector):
 
     @property
     def spec(self) -> ModelSpec:
-        """Return what the model is that has answered last, or serves where none has."""
+        """Return the spec of the model that answered last, else of the serving one."""
         return self._answered.detector.spec
 
     @property
@@ -142,7 +142,7 @@ class EngineBank(BatchDetector):
 
     @property
     def max_batch(self) -> int:
-        """Return how many images the engine that answered last takes; more run in parts."""
+        """Return the batch size of the engine that answered last; more images run in parts."""
         return self._answered.detector.max_batch
 
     @property
@@ -183,7 +183,7 @@ class EngineBank(BatchDetector):
         return self._machine.phase is not Phase.STEADY
 
     def status(self) -> dict[str, str]:
-        """Return what the engine that serves tells of itself."""
+        """Return the facts of the serving engine."""
         return self.serving.detector.status()
 
     def close(self) -> None:
@@ -213,7 +213,7 @@ class EngineBank(BatchDetector):
         self, engine: OpenModel, images: Sequence[ImageView], settings: DetectSettings,
         run: Callable[[], tuple[list[Detections], FrameTimings]],
     ) -> tuple[list[Detections], FrameTimings]:
-        """Run an engine that is in use, and let go of it; another one answers where it fails."""
+        """Run an engine in use, then release it; another one answers if it fails."""
         self._served = None
         try:
             found, timings = run()
@@ -232,7 +232,7 @@ class EngineBank(BatchDetector):
         self, failed: OpenModel, images: Sequence[ImageView], settings: DetectSettings,
         error: Exception,
     ) -> tuple[OpenModel, list[Detections], FrameTimings]:
-        """Let the former model answer; where it cannot either, the frame is to blame."""
+        """Let the former model answer; if it fails too, the frame is the cause."""
         engine = None
         if not isinstance(error, DeviceLostError):
             engine = self._begin(lambda machine: machine.substitute(failed.model))
@@ -251,7 +251,7 @@ class EngineBank(BatchDetector):
     # ---- updates
 
     def check(self, model: str) -> None:
-        """Check that a model may be asked for; raises SettingError as `UpdateMachine.check`."""
+        """Check that a model may be requested; raises SettingError as `UpdateMachine.check`."""
         with self._lock:
             self._machine.check(model, self._clock())
 
@@ -299,7 +299,7 @@ class EngineBank(BatchDetector):
         self._change(lambda machine: machine.tick(self._clock()))
 
     def update_status(self) -> UpdateStatus:
-        """Return how an update stands."""
+        """Return the state of an update."""
         with self._lock:
             return self._machine.status(self._clock())
 
@@ -374,7 +374,7 @@ class EngineBank(BatchDetector):
     def _end(
         self, engine: OpenModel, tell: Callable[[UpdateMachine], None] = lambda _: None
     ) -> None:
-        """Let go of an engine, and tell the machine what came of it."""
+        """Release an engine, and report its result to the machine."""
         def ended(machine: UpdateMachine) -> None:
             engine.users -= 1
             tell(machine)
@@ -408,7 +408,7 @@ class EngineBank(BatchDetector):
             self._background = None
 
     def _take_unused(self) -> list[OpenModel]:
-        """Remove and return the engines that nobody wants or uses."""
+        """Remove and return the unused engines."""
         resident = self._machine.resident
         unused = [
             each for number, each in self._engines.items()

@@ -19,8 +19,8 @@ class LatencyWatch:
     """
     Learns from the frames of one model, then judges those of the next.
 
-    Frames are told apart by a `kind`: how many images of what sizes. The first frame of each kind
-    is not judged, for an engine may prepare itself then.
+    Frames are distinguished by a `kind`: number and sizes of images. The first frame of each kind
+    is not judged, as an engine may prepare itself then.
 
     """
 
@@ -41,7 +41,7 @@ class LatencyWatch:
             self._known.popitem(last=False)
 
     def begin(self, ratio: float) -> None:
-        """Judge from now on: slow is what takes over `ratio` times the 95th percentile so far."""
+        """Judge from now on: slow is more than `ratio` times the 95th percentile so far."""
         self._limits_ns = {
             kind: ratio * float(np.percentile(samples, 95))
             for kind, samples in self._known.items() if len(samples) >= _LEAST_SAMPLES
@@ -50,7 +50,7 @@ class LatencyWatch:
         self._slow.clear()
 
     def judge(self, kind: Hashable, took_ns: int) -> str:
-        """Return why the new model is too slow, '' where it is not or nothing is known."""
+        """Return why the new model is too slow, '' if it is not or nothing is known."""
         limit_ns = self._limits_ns.get(kind)
         if limit_ns is None:
             return ''

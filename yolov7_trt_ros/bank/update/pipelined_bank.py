@@ -42,8 +42,8 @@ class PipelinedBank(EngineBank):
     """
     An EngineBank that is a PipelinedDetector too.
 
-    Frames of one engine overlap. Around a switch they do not: an engine gives its frames in their
-    order, and could not answer one in between that the other failed on.
+    Frames of one engine overlap, but not around a switch: an engine returns its frames in order,
+    so it could not repeat a frame in between that the other engine failed on.
 
     """
 

@@ -57,8 +57,8 @@ def sure_score(score_threshold: float) -> float:
     """
     Return the score from which a detection must have a partner.
 
-    It lies above the threshold that both models run with, for else a score that moves across
-    that threshold would count as a detection that has gone.
+    It is above the threshold of both models, because otherwise a score that crosses the threshold
+    would count as a missed detection.
 
     """
     return score_threshold + (1 - score_threshold) * _SURE_ABOVE
@@ -131,7 +131,7 @@ class ShadowTally:
 
     @property
     def detections(self) -> int:
-        """Return how many detections agreement is told from."""
+        """Return the number of detections that the agreement is based on."""
         total = self.total
         return total.matched + total.missed + total.new
 
@@ -148,10 +148,10 @@ class ShadowTally:
     @property
     def latency_ratio(self) -> float:
         """
-        Return how many times as long the new model takes, 0 without frames.
+        Return the time of the new model relative to the serving one, 0 without frames.
 
-        Of both the quickest tenth is taken: frames that were served meanwhile slow the new one
-        down, which does not serve yet.
+        Both count with their fastest tenth: frames served at the same time slow down the new
+        model, which does not serve yet.
 
         """
         if not self._times_ns:

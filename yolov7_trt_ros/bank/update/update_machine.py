@@ -1,7 +1,7 @@
 """
 UpdateMachine: which model serves while another one is opened, compared and tried.
 
-No threads, no clock, no engines: what happens is told to it, and it says who serves.
+No threads, no clock, no engines: events are reported to it, and it decides which model serves.
 
 """
 
@@ -19,16 +19,16 @@ from yolov7_trt_ros.errors import SettingError
 SHADOW, IMMEDIATE, OFF = 'shadow', 'immediate', 'off'
 MODES = (SHADOW, IMMEDIATE, OFF)
 HANGS_NS = 30 * NS_PER_S
-"""A candidate that has not answered a frame by then is given up."""
+"""A candidate without an answer after this time is given up."""
 
 _TIMED_FRAMES, _HOPELESS = 20, 3.0
-"""From so many frames on, what takes so many times the limit is not watched any longer."""
+"""From this number of frames on, a candidate this many times over the limit is rejected early."""
 
 _GOLDEN = 0.6180339887498949
 
 
 class Phase(enum.Enum):
-    """What goes on."""
+    """Phase of an update."""
 
     STEADY = 'steady'
     """One model serves, and there is no other."""
@@ -43,20 +43,20 @@ class Phase(enum.Enum):
 @dataclasses.dataclass(frozen=True)
 class UpdateLimits:
     """
-    How an update goes; the parameters `update` and `update_...` of the node.
+    Options of an update; the parameters `update` and `update_...` of the node.
 
     Attributes
     ----------
     mode
         `shadow`, `immediate` or `off`.
     shadow_frames, min_detections
-        How much is compared at least.
+        Minimum to compare.
     shadow_share
-        Part of the served frames that is compared, above 0, at most 1.
+        Share of the served frames to compare, above 0, at most 1.
     min_agreement
-        Least matched part of the detections, 0..1.
+        Least matched share of the detections, 0..1.
     max_latency_ratio
-        Most times that the new model may take of what the former takes.
+        Largest time of the new model relative to the former.
     keep_ns
         How long the former model is kept.
 
@@ -73,7 +73,7 @@ class UpdateLimits:
 
 @dataclasses.dataclass(frozen=True)
 class ModelId:
-    """A model that was asked for: its number, from 1 on, and its name or path."""
+    """A requested model: its number, from 1 on, and its name or path."""
 
     number: int
     name: str
@@ -82,20 +82,20 @@ class ModelId:
 @dataclasses.dataclass(frozen=True)
 class UpdateStatus:
     """
-    How an update stands.
+    State of an update.
 
     Attributes
     ----------
     phase, serving, other
-        `other` is the candidate, or the model that is kept; None where there is none.
+        `other` is the candidate, or the kept model; None if there is none.
     frames, wanted_frames, detections, wanted_detections
-        What was compared, and what has to be.
+        Compared so far, and required.
     agreement, drift_p95, latency_ratio
         Of the last comparison; None before any.
     keep_left_ns
         How long the former model is still kept.
     last, last_failed
-        How the last update ended, and why, '' before any; whether the new model does not serve.
+        Result and reason of the last update, '' before any; whether the new model does not serve.
 
     """
 
@@ -147,7 +147,7 @@ class UpdateMachine:
         return {each.number for each in (self.serving, self.other) if each is not None}
 
     def status(self, now_ns: int) -> UpdateStatus:
-        """Return how it stands."""
+        """Return the state."""
         tally, limits = self._tally, self.limits
         compared = tally if tally is not None and tally.frames else None
         return UpdateStatus(
@@ -165,7 +165,7 @@ class UpdateMachine:
 
     def check(self, name: str, now_ns: int) -> None:
         """
-        Check that a model may be asked for now.
+        Check that a model may be requested now.
 
         Raises
         ------
@@ -190,9 +190,9 @@ class UpdateMachine:
 
     def ask(self, name: str, now_ns: int) -> ModelId | None:
         """
-        Begin an update, in place of one under way; returns the model to open, if there is one.
+        Begin an update, replacing a running one; return the model to open, if any.
 
-        To ask for the model that serves ends an update; for the one that is kept, goes back to it.
+        Requesting the serving model ends an update; requesting the kept one returns to it.
 
         Raises
         ------
@@ -257,7 +257,7 @@ class UpdateMachine:
     # ---- what becomes of the candidate
 
     def opened(self, model: ModelId, now_ns: int) -> bool:
-        """Take a candidate that is open; False where nobody waits for it any more."""
+        """Accept an open candidate; False if it is no longer wanted."""
         if self.phase is not Phase.OPENING or model != self.other:
             return False
         self.phase, self._tally, self._served = Phase.SHADOW, ShadowTally(), 0
@@ -273,7 +273,7 @@ class UpdateMachine:
             self._drop(reason)
 
     def begin_comparison(self, now_ns: int) -> ModelId | None:
-        """Return the candidate where it is to see the frame that was served last, else None."""
+        """Return the candidate if it shall get the last served frame, else None."""
         if self.phase is not Phase.SHADOW or self._comparing_since_ns is not None:
             return None
         # Multiples of the golden ratio: even at any share, and in step with no camera.
@@ -310,7 +310,7 @@ class UpdateMachine:
             self._go_back(reason)
 
     def substitute(self, failed: ModelId) -> ModelId | None:
-        """Return who answers a frame that a model failed on, None for nobody."""
+        """Return the model to answer a frame that another failed on, or None."""
         if failed != self.serving:  # it does not serve any more
             return self.serving
         return self.other if self.phase is Phase.KEPT else None
@@ -331,7 +331,7 @@ class UpdateMachine:
     # ---- transitions
 
     def _judge(self, tally: ShadowTally, now_ns: int) -> None:
-        """Decide about a candidate, where enough was compared."""
+        """Decide about a candidate if enough was compared."""
         limits, ratio = self.limits, tally.latency_ratio
         most = limits.max_latency_ratio
         hopeless = tally.frames >= _TIMED_FRAMES and ratio > _HOPELESS * most
