@@ -139,12 +139,13 @@ def test_build_and_info(
 @needs_rtx
 def test_ctrl_c_stops_a_build(tmp_path: Path) -> None:
     code = (
-        'import sys\nfrom yolov7_trt_ros.engine import trt_api, builder\n'
-        'trt_api.MODULES = trt_api.MODULES[1:]\n'
-        'build = builder.BuildProgress.step_complete\n'
+        'import sys\nfrom yolov7_trt_ros.engine.trt import api\n'
+        'from yolov7_trt_ros.engine.trt.build_progress import BuildProgress\n'
+        'api.MODULES = api.MODULES[1:]\n'
+        'step_complete = BuildProgress.step_complete\n'
         'def slowly(self, name):\n    import time\n    time.sleep(0.05)\n'
-        '    return build(self, name)\n'
-        'builder.BuildProgress.step_complete = slowly\n'
+        '    return step_complete(self, name)\n'
+        'BuildProgress.step_complete = slowly\n'
         'from yolov7_trt_ros.cli.main import main\nsys.exit(main(sys.argv[1:]))\n'
     )
     with subprocess.Popen(
@@ -247,8 +248,8 @@ def test_a_dla_report_builds_nothing(
 
 
 @pytest.mark.parametrize(('words', 'message'), [
-    (['--report'], '--report is about a DLA: give --dla-core too'),
-    (['--max-transitions', '3', '-o', 'x.plan'], '--max-transitions is about a DLA'),
+    (['--report'], '--report is for a DLA: give --dla-core too'),
+    (['--max-transitions', '3', '-o', 'x.plan'], '--max-transitions is for a DLA'),
     (['--dla-core', '0', '--report', '-o', 'x.plan'], '--report builds nothing: leave out'),
     (['--dla-core', '0', '--report', '--max-transitions', '-1'], 'must be at least 0, got -1'),
     (['--dla-core', '0'], 'give the file to write: -o PLAN'),

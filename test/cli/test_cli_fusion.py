@@ -210,7 +210,7 @@ def test_only_plans_run(capsys: Capture) -> None:
         assert main(['fusion', model, '--time', '1x3x640x640']) == 2
         assert '--time needs a plan to run' in capsys.readouterr().err
     assert main(['fusion', str(NANO), '--time', '1x3x640x640', '--profile', 'x.json']) == 2
-    assert 'give one of them' in capsys.readouterr().err
+    assert 'give only one of --time and --profile' in capsys.readouterr().err
 
 
 def test_no_profile_no_times(capsys: Capture) -> None:

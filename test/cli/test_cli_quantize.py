@@ -289,8 +289,8 @@ def test_no_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     ((), 'int8 needs --images'),
-    (('--images', '.', '--mixed'), '--mixed calibrates nothing'),
-    (('--mixed', '--method', 'kl'), '--mixed calibrates nothing'),
+    (('--images', '.', '--mixed'), '--mixed needs no calibration'),
+    (('--mixed', '--method', 'kl'), '--mixed needs no calibration'),
     (('--images', '.', '--score-count', '0'), '--method auto needs scores'),
     (('--images', '.', '--keep', 'nowhere'), "--keep 'nowhere' finds none of the 58 Conv nodes"),
     (('--images', '.', '--keep', '('), 'is not a regular expression'),
