@@ -207,9 +207,9 @@ def test_ctrl_c_before_the_recovery_ends_at_once(
 def test_ctrl_c_in_the_recovery_keeps_it(
     checkpoint: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell = Pruning._tell
-    monkeypatch.setattr(Pruning, '_tell', lambda self, epoch: (
-        tell(self, epoch), os.kill(os.getpid(), signal.SIGINT)
+    report_epoch = Pruning._report_epoch
+    monkeypatch.setattr(Pruning, '_report_epoch', lambda self, epoch: (
+        report_epoch(self, epoch), os.kill(os.getpid(), signal.SIGINT)
     ))
     before = signal.getsignal(signal.SIGINT)
     assert main(arguments(checkpoint, photographs, tmp_path / 'o.pt', '--flops', '0.8')) == 130
