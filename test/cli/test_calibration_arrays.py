@@ -72,7 +72,7 @@ def test_other_files_called_npy(tmp_path: Path) -> None:
     path = tmp_path / 'a.npy'
     with path.open('wb') as stream:
         np.savez(stream, a=PICTURES)
-    with pytest.raises(CalibrationError, match='no .npy file of one array .an .npz archive'):
+    with pytest.raises(CalibrationError, match='not an .npy file of one array .an .npz archive'):
         load_array(path)
     np.save(path, np.array([{}], object), allow_pickle=True)
     with pytest.raises(CalibrationError, match='cannot be read as a numpy array'):
@@ -81,7 +81,7 @@ def test_other_files_called_npy(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match='starts with 6e 6f 20 61 72 72'):
         load_array(path)
     path.write_bytes(b'')
-    with pytest.raises(CalibrationError, match='no .npy file of one array'):
+    with pytest.raises(CalibrationError, match='not an .npy file of one array'):
         load_array(path)
     with pytest.raises(CalibrationError, match='cannot read .*gone.npy: No such file'):
         load_array(tmp_path / 'gone.npy')

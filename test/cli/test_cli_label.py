@@ -283,7 +283,7 @@ def test_class_names_that_changed_are_other_settings(
     assert make(photographs, tmp_path / 'set', '--class-names', names) == 0
     names.write_text(names.read_text().replace('thing 7', 'cup'))
     assert make(photographs, tmp_path / 'set', '--class-names', names) == 1
-    assert 'was begun with class_names_read' in capsys.readouterr().err
+    assert 'was started with class_names_read' in capsys.readouterr().err
 
 
 def test_a_journal_without_a_file_keeps_nothing() -> None:

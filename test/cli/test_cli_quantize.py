@@ -167,7 +167,7 @@ def test_labels_make_it_average_precision(
     assert record['float_score'] > 0.9 and record['entries'][0]['score'] > 0.9
     labels.write_text(labels.read_text().replace('chelsea', 'elsewhere'))
     assert quantize(*arguments, '--score-count', 1) == 1
-    assert 'none of the pictures to score on is in' in capsys.readouterr().err
+    assert 'none of the pictures for scores is in' in capsys.readouterr().err
 
 
 def test_what_is_kept_stays_float(photographs: Path, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_one_picture_serves_for_both(
 ) -> None:
     pictures = open_pictures(photographs / 'coffee.jpg', count=5, score_count=5)
     assert (len(pictures.calibration), len(pictures.scoring), pictures.held_out) == (1, 1, False)
-    assert 'one picture calibrates the model' in capsys.readouterr().err
+    assert 'there is one calibration picture' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('kind', [np.uint8, np.float32, np.float16])
@@ -234,7 +234,7 @@ def test_arrays_of_another_form(tmp_path: Path, array: Any) -> None:
 
 def test_arrays_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / 'none.npy', np.zeros((0, 3, 8, 8), np.uint8))
-    with pytest.raises(CalibrationError, match='holds no pictures'):
+    with pytest.raises(CalibrationError, match='contains no pictures'):
         open_pictures(tmp_path / 'none.npy', count=1, score_count=0)
     np.save(tmp_path / 'mean.npy', np.full((2, 3, 8, 8), -1.5, np.float32))
     pictures = open_pictures(tmp_path / 'mean.npy', count=2, score_count=0).calibration
@@ -276,7 +276,7 @@ def test_undecodable_pictures_are_counted(
 
 def test_no_pictures(tmp_path: Path) -> None:
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(CalibrationError, match='holds no pictures'):
+    with pytest.raises(CalibrationError, match='contains no pictures'):
         open_pictures(tmp_path / 'empty', count=1, score_count=0)
     with pytest.raises(InputError, match='no such file'):
         open_pictures(tmp_path / 'missing', count=1, score_count=0)

@@ -133,7 +133,7 @@ def test_what_is_done_is_not_done_again(
     assert [path.name for path in after if after[path] != before[path]] == ['drive1.mcap']
     assert not left.exists()
     assert main([*words, '--square']) == 1
-    assert "begun with square 'false', not 'true'" in capsys.readouterr().err
+    assert "started with square 'false', not 'true'" in capsys.readouterr().err
 
 
 # ---- what happens to workers

@@ -52,7 +52,7 @@ def test_what_the_user_has_under_a_name_of_the_demo_stays(tmp_path: Path, name: 
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text('mine')
     before = fingerprint(tmp_path)
-    with pytest.raises(InputError, match=f'holds {name}, .*nothing was touched.*-o'):
+    with pytest.raises(InputError, match=f'holds {name}, .*nothing was changed.*-o'):
         write_demo(tmp_path)
     assert fingerprint(tmp_path) == before
 
@@ -144,7 +144,7 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     (['--source', 'notes.txt'], 'of no known kind'),
     (['--model', 'mistyped.onnx'], 'no model'),
     (['--seconds', '0'], '--seconds'),
-    (['--source', 'out/pictures'], 'where the demo writes to'),
+    (['--source', 'out/pictures'], 'where the demo writes;'),
     (['-o', 'notes.txt'], 'must be a folder'),
 ])
 def test_a_mistake_is_found_before_anything_is_made_or_removed(

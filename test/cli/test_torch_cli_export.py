@@ -65,7 +65,7 @@ def test_what_was_told_and_what_was_assumed_is_said(
     assert told['fused']['value'].startswith('yes')
     shown = ' '.join(done.stderr.split())
     assert 'activation leaky_relu (assumed: a state_dict does not tell' in shown
-    assert 'warning: small.pt does not tell everything; assumed were: activation' in shown
+    assert 'warning: small.pt does not state everything; assumed: activation' in shown
     assert shown.index('activation') < shown.index('worst relative error')
 
 

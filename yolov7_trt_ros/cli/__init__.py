@@ -1,1 +1,1 @@
-"""The `yolov7_trt` command: one file a verb, its docstring the help. Never imports rclpy."""
+"""The `yolov7_trt` command: one module per verb, its docstring is the help. No rclpy."""

@@ -1,1 +1,1 @@
-"""The steps of the verbs that make models: export, quantize, prune, build."""
+"""Steps of the verbs that make models: checkpoints, quantize, prune, scores."""

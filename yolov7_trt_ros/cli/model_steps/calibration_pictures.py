@@ -1,4 +1,4 @@
-"""Pictures to calibrate and to score on, spread over a folder, video, bag or array."""
+"""Pictures for calibration and scores, spread over a folder, video, bag or array."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NUMPY_ERRORS = (
     OSError, ValueError, EOFError, TypeError, OverflowError, MemoryError, RecursionError,
     SyntaxError, KeyError, AttributeError, IndexError, tokenize.TokenError,
 )
-"""What reading a damaged header raises: it is Python source that numpy evaluates."""
+"""Errors of a damaged header, which is Python source that numpy evaluates."""
 
 
 class Pictures(Protocol):
@@ -36,30 +36,30 @@ class Pictures(Protocol):
     Attributes
     ----------
     failed
-        How many could not be decoded in the last iteration.
+        Number of pictures that could not be decoded in the last iteration.
 
     """
 
     failed: int
 
     def __len__(self) -> int:
-        """Return how many there are, undecodable ones included."""
+        """Return the number of pictures, with undecodable ones."""
 
     def __iter__(self) -> Iterator[tuple[str, ImageView]]:
-        """Yield name and pixels of each that can be decoded."""
+        """Yield name and pixels of each decodable picture."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PictureSets:
     """
-    Pictures for the two halves of the work.
+    Pictures for calibration and for scores.
 
     Attributes
     ----------
     calibration, scoring
-        Spread over the source alike; without a picture in common unless `held_out` is False.
+        Both spread over the source; no picture in common if `held_out`.
     held_out
-        Whether none is in both.
+        Whether no picture is in both.
 
     """
 
@@ -70,7 +70,7 @@ class PictureSets:
 
 def open_pictures(path: Path, *, count: int, score_count: int) -> PictureSets:
     """
-    Open a source and take pictures spread evenly over it; which ones is the same each time.
+    Open a source and select pictures spread evenly over it, always the same ones.
 
     Parameters
     ----------
@@ -78,12 +78,12 @@ def open_pictures(path: Path, *, count: int, score_count: int) -> PictureSets:
         A picture, a folder, a video, a bag, or an .npy file of (N, 3, H, W): uint8, or floats in
         0..1, RGB.
     count, score_count
-        Most pictures to calibrate and to score on.
+        Maximum number of pictures to calibrate and to score on.
 
     Raises
     ------
     CalibrationError
-        There are no pictures, or the array is of another form.
+        There are no pictures, or the array has another form.
     InputError
         The source cannot be opened.
 
@@ -95,12 +95,12 @@ def open_pictures(path: Path, *, count: int, score_count: int) -> PictureSets:
         )
     open_set, total = _open_source(expand_home(path), count + score_count)
     if total < 1:
-        raise CalibrationError(f'{path} holds no pictures to calibrate on')
+        raise CalibrationError(f'{path} contains no pictures to calibrate on')
     calibration, scoring = split_pictures(total, count, score_count)
     if len(calibration) == 1:
         output.warn(
-            f'{path}: one picture calibrates the model; the ranges of one picture are too narrow '
-            'for others, give 100 or more'
+            f'{path}: there is one calibration picture, whose ranges are too narrow for others; '
+            'give 100 or more'
         )
     return PictureSets(
         open_set(calibration), open_set(scoring), not set(calibration) & set(scoring)
@@ -111,8 +111,8 @@ def split_pictures(total: int, count: int, score_count: int) -> tuple[list[int],
     """
     Return indices to calibrate and to score on, both spread evenly over `total` pictures.
 
-    They have none in common. Where there are too few they share them in the proportion asked for,
-    but half may calibrate if so many are asked for; a single picture serves for both.
+    They have none in common. Too few pictures are divided in the requested proportion, with up to
+    half of them for calibration; a single picture serves for both.
 
     """
     wanted = count + score_count
@@ -132,7 +132,7 @@ def spread(total: int, number: int) -> list[int]:
 
 
 def _open_source(path: Path, wanted: int) -> tuple[Any, int]:
-    """Return what makes the pictures of some indices, and how many there are to choose from."""
+    """Return a function from indices to pictures, and the number of pictures."""
     from yolov7_trt_ros.replay.file_kinds import kind_of
     from yolov7_trt_ros.replay.pictures import find_pictures
 
@@ -149,7 +149,7 @@ def _open_source(path: Path, wanted: int) -> tuple[Any, int]:
 
 
 def _open_frames(path: Path, wanted: int) -> tuple[FrameSource, int]:
-    """Open a video or bag and count it; of long ones most frames are never decoded."""
+    """Open a video or bag and count its frames; most frames of long ones are not decoded."""
     from yolov7_trt_ros.replay.sources import open_frames
 
     source = open_frames(path)
@@ -158,25 +158,25 @@ def _open_frames(path: Path, wanted: int) -> tuple[FrameSource, int]:
         source = open_frames(path, every=every)
     if source.kind == 'bag' and source.count is not None:
         return source, source.count
-    return source, sum(1 for _ in source)  # what a video says of its length is an estimate
+    return source, sum(1 for _ in source)  # the length stated by a video is an estimate
 
 
 class _Reading:
-    """Counts and tells of what cannot be decoded."""
+    """Counts pictures that cannot be decoded, and warns of them."""
 
     def __init__(self, number: int) -> None:
         self.failed = 0
         self._number = number
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def __len__(self) -> int:
         return self._number
 
     def _fail(self, exc: Exception) -> None:
-        """Warn of the first few, once each."""
+        """Warn of the first few errors, once each."""
         self.failed += 1
-        if str(exc) not in self._told and len(self._told) < _SHOWN_ERRORS:
-            self._told.add(str(exc))
+        if str(exc) not in self._warned and len(self._warned) < _SHOWN_ERRORS:
+            self._warned.add(str(exc))
             output.warn(exc)
 
 
@@ -189,7 +189,7 @@ class FilePictures(_Reading):
         self._load: Callable[[Path], ImageView] | None = None
 
     def read_with(self, load: Callable[[Path], ImageView]) -> None:
-        """Read files with another function from now on; it may raise ImageError."""
+        """Read files with another function from now on, which may raise ImageError."""
         self._load = load
 
     def __iter__(self) -> Iterator[tuple[str, ImageView]]:
@@ -268,7 +268,7 @@ def load_array(path: Path) -> NDArray[Any]:
     _check_magic(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of headers as Python 2 wrote them
+            warnings.simplefilter('ignore')  # of headers that Python 2 wrote
             array: NDArray[Any] = np.load(path, mmap_mode='r', allow_pickle=False)
     except _NUMPY_ERRORS as exc:
         raise CalibrationError(
@@ -289,7 +289,7 @@ def load_array(path: Path) -> NDArray[Any]:
 
 
 def _check_magic(path: Path) -> None:
-    """Raise CalibrationError for another file: numpy would take an archive or a pickle too."""
+    """Raise CalibrationError for other files: numpy would also read archives and pickles."""
     try:
         with path.open('rb') as stream:
             start = stream.read(len(_NPY_MAGIC))
@@ -298,7 +298,7 @@ def _check_magic(path: Path) -> None:
     if start != _NPY_MAGIC:
         what = 'an .npz archive' if start.startswith(b'PK') else f'starts with {start.hex(" ")}'
         raise CalibrationError(
-            f'{path} is no .npy file of one array ({what}); write it with numpy.save'
+            f'{path} is not an .npy file of one array ({what}); write it with numpy.save'
         )
 
 
@@ -310,7 +310,7 @@ def _pixels(picture: NDArray[Any]) -> NDArray[np.uint8]:
         if not np.isfinite(picture).all() or picture.min() < 0 or picture.max() > 1:
             raise CalibrationError(
                 f'floats must be within 0..1, they are {picture.min()}..{picture.max()}; divide '
-                'by 255, and take no mean off'
+                'by 255, and subtract no mean'
             )
         picture = np.rint(picture.astype(np.float32) * 255).astype(np.uint8)
     return np.ascontiguousarray(picture.transpose(1, 2, 0))

@@ -1,4 +1,4 @@
-"""Load a checkpoint for a verb, and say what was told of it and what was assumed."""
+"""Load a checkpoint for a verb, and print what was found and assumed about it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointOptions:
-    """The arguments that take the place of what a checkpoint says or leaves open, as given."""
+    """The arguments that override what a checkpoint states or leaves open, as given."""
 
     class_names: str = 'auto'
     anchors: str = 'auto'
@@ -27,7 +27,7 @@ class CheckpointOptions:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> CheckpointOptions:
-        """Return those of a command line."""
+        """Return the options of a command line."""
         return cls(args.class_names, args.anchors, args.table, args.activation)
 
 
@@ -39,12 +39,12 @@ def load(
     batch_norm: Literal['fold', 'keep'] = 'fold',
 ) -> LoadedCheckpoint:
     """
-    Load a checkpoint; `say` takes what was told of it, and what was assumed is warned of.
+    Load a checkpoint; `say` gets the facts found, and assumed ones are warned of.
 
     Raises
     ------
     Yolov7TrtError
-        As `load_checkpoint`, and for names and anchors that cannot be used.
+        As in `load_checkpoint`, and for unusable names and anchors.
 
     """
     from yolov7_trt_ros.core.forms.anchors import choose_anchors
@@ -61,7 +61,7 @@ def load(
     say(output.format_table(rows))
     assumed = [f'{fact.name} {fact.value}' for fact in loaded.facts if fact.is_assumed]
     if assumed:
-        output.warn(f'{path.name} does not tell everything; assumed were: {"; ".join(assumed)}')
+        output.warn(f'{path.name} does not state everything; assumed: {"; ".join(assumed)}')
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""Score a changed model: AP50 where there are labels, agreement with the original where not."""
+"""Score a changed model: AP50 with labels, else agreement with the original."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Named: TypeAlias = 'Iterable[tuple[str, ImageView]]'
 
 class ModelScore(Protocol):
     """
-    From a ModelProto to a score.
+    Returns the score of a ModelProto.
 
     Attributes
     ----------
     measure
-        What it is, for people: `AP50` or `agreement`.
+        Display name: `AP50` or `agreement`.
     tolerance
-        Scores this near to each other count as equal.
+        Scores that differ by no more count as equal.
     used
-        Number of pictures that the last score comes from.
+        Number of pictures of the last score.
 
     """
 
@@ -49,12 +49,12 @@ class ModelScore(Protocol):
 
 class LabelledScore:
     """
-    AP50 on labelled pictures, as COCO asks for it.
+    AP50 on labelled pictures, as COCO defines it.
 
     Parameters
     ----------
     pictures
-        Name and pixels; the name is that of the file in the annotations.
+        Name, as in the annotations, and pixels.
     annotations
         Their labels.
     open_model
@@ -63,7 +63,7 @@ class LabelledScore:
     Raises
     ------
     CalibrationError
-        None of the pictures is in the annotations.
+        No picture is in the annotations.
 
     """
 
@@ -76,7 +76,7 @@ class LabelledScore:
         self._pictures = pictures
         self._annotations = annotations
         self._open_model = open_model
-        self._categories_of = functools.cache(  # told once, however many models are scored
+        self._categories_of = functools.cache(  # warns once for all models
             functools.partial(labels.labelled_categories, annotations)
         )
         self.used = 0
@@ -101,7 +101,7 @@ class LabelledScore:
         self.used = len(images)
         if not images:
             raise CalibrationError(
-                f'none of the pictures to score on is in {self._annotations.path}; its first is '
+                f'none of the pictures for scores is in {self._annotations.path}, whose first is '
                 + visible(self._annotations.images[0].file_name)
             )
         self._warn_once()
@@ -128,7 +128,7 @@ class AgreementScore:
     """
     Agreement with the detections of a reference, weighted by their scores.
 
-    The first model that is scored is the reference.
+    The first scored model is the reference.
 
     """
 
@@ -149,7 +149,7 @@ class AgreementScore:
             found = [each for _, each in _detect(detector, self._pictures, self._pictures)]
         self.used = len(found)
         if not found:
-            raise CalibrationError('none of the pictures to score on can be used')
+            raise CalibrationError('none of the pictures for scores can be used')
         if self._reference is None:
             self._reference = found
         return measure_agreement(self._reference, found).weighted
@@ -158,7 +158,7 @@ class AgreementScore:
 def detect_all(
     detector: Detector, pictures: Named, settings: DetectSettings
 ) -> Iterable[tuple[str, Detections]]:
-    """Yield name and detections of each picture; one the engine fails on has none."""
+    """Yield name and detections of each picture; none if the engine fails on it."""
     from yolov7_trt_ros.core.detections import Detections
 
     for name, picture in pictures:
@@ -184,7 +184,7 @@ def _opened(model: Any, open_model: OpenModel) -> Iterator[Detector]:
 def _detect(
     detector: Detector, pictures: Named, most: Named
 ) -> Sequence[tuple[str, Detections]]:
-    """Return the detections of some pictures; `most` are those that they are among."""
+    """Return the detections of pictures; `most` is the larger set, for the progress bar."""
     from yolov7_trt_ros.report.accuracy.average_precision import accuracy_settings
 
     found = []

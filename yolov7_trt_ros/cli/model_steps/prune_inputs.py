@@ -1,4 +1,4 @@
-"""What `prune` reads and measures: pictures, labels, average precision, time of a network."""
+"""Inputs and measurements of `prune`: pictures, labels, average precision, latency."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Evaluate = Callable[['Network'], dict[str, Any]]
 def letterbox_loader(
     store: PictureStore, size: int
 ) -> Callable[[int], NDArray[np.uint8]]:
-    """Return what reads a picture letterboxed: (3, size, size) RGB; for any number of threads."""
+    """Return a thread-safe loader of letterboxed pictures: (3, size, size) RGB."""
     import numpy as np
 
     from yolov7_trt_ros.core.letterbox import fit_letterbox
@@ -58,7 +58,7 @@ def make_evaluation(
     annotations: Path, folder: Path, size: int, *, allow_missing: bool = False
 ) -> Evaluate:
     """
-    Return what measures the average precision of a network, exported and run on the CPU.
+    Return a function that measures a network's average precision, exported, on the CPU.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def open_exported(network: Network, folder: Path, size: int) -> Detector:
 
 
 def measure_latency_ms(network: Network, size: int) -> float:
-    """Return the median time of the network in ONNX Runtime here, one square image."""
+    """Return the median time of the network in ONNX Runtime for one square image."""
     import numpy as np
 
     from yolov7_trt_ros.core.detector import DetectSettings
@@ -132,17 +132,17 @@ def load_labels(
     path: Path, store: PictureStore, size: int
 ) -> Callable[[Network, ImageCache], LabelledLoss]:
     """
-    Return what makes the labelled loss of the pictures of a folder, labels in COCO's format.
+    Return a function that makes the labelled loss of a folder's pictures, from COCO labels.
 
-    Classes and categories are matched by name. Pictures that the file does not list, or lists with
-    another size, have no part in the loss; those that it lists without a box show nothing.
+    Classes and categories are matched by name. Pictures that are not in the file, or have another
+    size there, are not in the loss; listed pictures without a box have no objects.
 
     Raises
     ------
     InputError
-        The pictures are no files with names, or the file has no box for any of them.
+        The source is not a folder of pictures, or the file has no box for any of them.
     ModelLayoutError
-        None of the network's classes is a category of the file.
+        No class of the network is a category of the file.
 
     """
     if store.kind != 'pictures':
@@ -158,8 +158,8 @@ def load_labels(
         if len(categories.measured) < len(categories.ids):
             output.warn(
                 f'the labels have {len(categories.measured)} of the {len(categories.ids)} '
-                'classes: the others are taught to be nothing wherever a labelled picture shows '
-                'them'
+                'classes: labelled pictures teach that there are no objects of the '
+                'others'
             )
         boxes = _boxes_of(annotations, store, [int(index) for index in cache.indices], categories,
                           size)
@@ -172,7 +172,7 @@ def _boxes_of(
     annotations: CocoAnnotations, store: PictureStore, indices: Sequence[int],
     categories: Categories, size: int,
 ) -> list[NDArray[np.float32] | None]:
-    """Return the boxes of each picture, None for one without labels that fit; warns of those."""
+    """Return the boxes of each picture, None without usable labels; warn of those."""
     found: list[NDArray[np.float32] | None] = []
     unfit = 0
     for index in indices:
@@ -194,7 +194,7 @@ def _boxes_of(
 def _rows(
     found: Sequence[Label], categories: Categories, size_wh: tuple[int, int], size: int
 ) -> NDArray[np.float32]:
-    """Return class and place in the letterboxed square of each labelled object (n, 5)."""
+    """Return class and box in the letterboxed square of each labelled object (n, 5)."""
     import numpy as np
 
     classes = {category: number for number, category in enumerate(categories.ids)}
@@ -208,7 +208,7 @@ def _rows(
 
 
 def _size_of(store: PictureStore, index: int) -> tuple[int, int] | None:
-    """Return the size of a picture as it is learnt from, None where it cannot be read."""
+    """Return the size of a picture as used in training, None if it cannot be read."""
     try:
         return store[index].size_wh
     except ImageError:

@@ -1,4 +1,4 @@
-"""The steps of `prune`: measure, cut, fit, recover, save; the benchmark runs the same."""
+"""Steps of `prune`: measure, cut, fit, recover, save; shared with the benchmark."""
 
 from __future__ import annotations
 
@@ -36,33 +36,33 @@ _SAVE_EVERY_S = 20.0
 @dataclasses.dataclass(frozen=True)
 class PruneJob:
     """
-    What `prune` is asked for.
+    Inputs and settings of `prune`.
 
     Attributes
     ----------
     model, output
-        Checkpoint that is read; file of `save_network` that is written.
+        Checkpoint to read; file that `save_network` writes.
     target
-        What to reach.
+        Target of the cut.
     settings
-        Of the recovery; `epochs` counts for nothing where `recover` is False.
+        Settings of the recovery; `epochs` is ignored if `recover` is False.
     size
         Side of the square that images are letterboxed to, in pixels.
     device
         `auto`, `cpu` or `cuda`.
     options
-        What takes the place of what the checkpoint says or leaves open.
+        Overrides of what the checkpoint states or leaves open.
     onnx
-        Where to write ONNX, if wanted.
+        ONNX file to write, if any.
     checkpoint
-        Where an interrupted recovery is kept.
+        File of an interrupted recovery.
     resume
-        Go on from there.
+        Continue from it.
     recover
         Train after the fit.
     scored_pictures, fitted_pictures
-        How many rate the channels, and how many the weights are fitted on; of these the values of
-        a layer are all in memory: yolov7-tiny at 640 pixels takes about 40 MB a picture.
+        Number of pictures that rate the channels, and that the weights are fitted on. The fit has
+        a layer's values of all in memory: about 40 MB a picture for yolov7-tiny at 640 pixels.
 
     """
 
@@ -82,7 +82,7 @@ class PruneJob:
 
     @property
     def checkpoint_path(self) -> Path:
-        """Where the recovery is kept: beside the output unless told otherwise."""
+        """File of the recovery: beside the output unless given."""
         return self.checkpoint or self.output.with_suffix('.recovery')
 
 
@@ -97,13 +97,13 @@ class Pruning:
     store
         The pictures.
     labels
-        Boxes of the pictures for a labelled fine-tune: a function of the network and the cache.
+        Makes the labelled loss from the network and the cache, to train on labels too.
     evaluate
-        Gives the average precision of a network; None where there are no annotations.
+        Returns the average precision of a network; None without annotations.
     say
-        Takes a line for people.
+        Called with each line to print.
     report_changed
-        Called with what is known so far, whenever more is.
+        Called with the report whenever it has changed.
 
     """
 
@@ -123,7 +123,7 @@ class Pruning:
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """
-        Do it; return whether it came to its end (False: interrupted, `--resume` goes on).
+        Run all steps; return False if interrupted (`--resume` continues).
 
         Raises
         ------
@@ -153,7 +153,7 @@ class Pruning:
                 cut = {root: tuple(channels) for root, channels in extra['cut'].items()}
                 student = cut_channels(original, groups, cut)
                 self.report = extra['report'] | {'checkpoint': facts}
-                self._say(f'going on from step {record["step"]}')
+                self._say(f'continuing from step {record["step"]}')
             if not job.recover:
                 self._finish(student)
                 return True
@@ -173,13 +173,13 @@ class Pruning:
         for _, reason in cache.failed[:3]:
             output.warn(reason)
         if len(cache) == 1:
-            output.warn('one picture tells little of what a camera sees: give hundreds')
+            output.warn('one picture shows little of what a camera sees: give hundreds')
         self.report |= {'pictures': len(cache), 'pictures_failed': len(cache.failed)}
         self._say(f'{len(cache)} pictures of {self._job.size} px, {device}')
         return cache
 
     def _cut(self, original: Network, cache: ImageCache) -> tuple[Network, Cut]:
-        """Cut and fit; the network is on the CPU afterwards."""
+        """Cut and fit; the networks are on the CPU afterwards."""
         from yolov7_trt_ros.model.prune.channel_groups import (
             cut_channels,
             find_groups,
@@ -260,14 +260,14 @@ class Pruning:
             )
         save()
         if not finished:
-            self._say(f'interrupted; --resume goes on from {job.checkpoint_path}')
+            self._say(f'interrupted; --resume continues from {job.checkpoint_path}')
             return False
         self._finish(recovery.result.cpu())
         job.checkpoint_path.unlink(missing_ok=True)
         return True
 
     def _asked(self) -> dict[str, Any]:
-        """Return what another run must have been asked for, for this one to go on with it."""
+        """Return the arguments that must be equal for a run to be resumed."""
         job = self._job
         digest = hashlib.sha256(job.model.read_bytes()).hexdigest()
         target = {k: v for k, v in dataclasses.asdict(job.target).items() if v is not None}
@@ -284,12 +284,12 @@ class Pruning:
             names = {**asked, **wanted}
             different = [name for name in names if asked.get(name) != wanted.get(name)]
             raise CheckpointError(
-                f'the interrupted recovery was of another {", ".join(different)}: give the same '
-                'arguments, or start anew without --resume'
+                f'the interrupted recovery had another {", ".join(different)}: give the same '
+                'arguments, or start again without --resume'
             )
 
     def _is_slow(self, epoch: EpochReport, recovery: Any) -> bool:
-        """Tell whether an epoch takes so long that each is worth saving."""
+        """Whether epochs take so long that each is worth saving."""
         seconds = recovery.order.steps_per_epoch * self._job.settings.batch / epoch.images_per_s
         return bool(seconds > _SAVE_EVERY_S)
 
@@ -320,7 +320,7 @@ class Pruning:
         save_network(fold_batch_norms(network), self._job.output)
 
     def _measure(self, stage: str, network: Network) -> None:
-        """Note the average precision of a stage."""
+        """Record the average precision of a stage."""
         if self._evaluate is not None:
             found = self._evaluate(network)
             self.report['accuracy'][stage] = found
@@ -330,38 +330,38 @@ class Pruning:
 
 def choose_device(name: str) -> torch.device:
     """
-    Return the device called `name`; `auto` is the GPU where there is one.
+    Return the device called `name`; `auto` is the GPU if there is one.
 
     Raises
     ------
     SettingError
-        `cuda`, and PyTorch finds no GPU.
+        `cuda` was given and PyTorch finds no GPU.
 
     """
     import torch
 
-    there = torch.cuda.is_available()
-    if name == 'cuda' and not there:
+    is_there = torch.cuda.is_available()
+    if name == 'cuda' and not is_there:
         raise SettingError(
             f'--device cuda: PyTorch {torch.__version__} finds no GPU; use --device cpu or a '
             'CUDA build of PyTorch'
         )
-    if there and name != 'cpu':
+    if is_there and name != 'cpu':
         return torch.device('cuda', torch.cuda.current_device())
     return torch.device('cpu')
 
 
 def _checked_extra(extra: dict[str, Any]) -> dict[str, Any]:
-    """Return what `_recover` put beside a recovery; raises CheckpointError where it is not."""
+    """Return the data that `_recover` saved with a recovery; raises CheckpointError."""
     if not all(isinstance(extra.get(name), dict) for name in ('asked', 'cut', 'report')):
         raise CheckpointError(
-            'the interrupted recovery is not one of prune: start anew without --resume'
+            'the interrupted recovery is not from prune: start again without --resume'
         )
     return extra
 
 
 def _check_size(size: int, stride: int) -> None:
-    if size < 2 * stride or size % stride:  # of one cell no batch norm can tell a variance
+    if size < 2 * stride or size % stride:  # batch norms cannot compute a variance from one cell
         raise SettingError(
             f'--size must be a multiple of {stride}, at least {2 * stride}, got {size}'
         )

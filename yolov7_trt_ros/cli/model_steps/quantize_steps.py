@@ -1,4 +1,4 @@
-"""The steps of `quantize`: calibrate, try, choose, write; without what is printed."""
+"""Steps of `quantize`: calibrate, try methods, choose, write; shared with the benchmark."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ SENSITIVITY_PICTURES = 4
 @dataclasses.dataclass(frozen=True)
 class QuantizeOptions:
     """
-    How a model is quantised.
+    Options of quantisation.
 
     Attributes
     ----------
     method
-        One of `METHODS`, or `auto`: all of them, and the sensitivity fall-back.
+        One of `METHODS`, or `auto`: all of them, and a fall-back by sensitivity.
     keep
-        Regular expression; convolutions whose name it finds stay float besides the heads.
+        Regular expression; convolutions whose name matches stay float, besides the heads.
     weight_range
         `max` or `mse`.
     network_size
-        Longer side of the network input, for models that leave it open.
+        Longer side of the network input, for models with a free input size.
     threads
         CPU threads; 0 takes one per core.
     class_names, anchors
@@ -75,7 +75,7 @@ def load_model(path: Path) -> FloatModel:
 
     """
     try:
-        import yolov7_trt_ros.model.quantize.qdq  # noqa: F401  (needed later; better to know now)
+        import yolov7_trt_ros.model.quantize.qdq  # noqa: F401  (needed later; fail now)
         from yolov7_trt_ros.onnx_tools.float_source import load_source
         from yolov7_trt_ros.onnx_tools.graph import FloatModel
     except ImportError as exc:
@@ -88,16 +88,16 @@ def load_model(path: Path) -> FloatModel:
 
 def kept_convs(model: FloatModel, keep: str | None) -> tuple[str, ...]:
     """
-    Return the convolutions that stay float: the heads, and what `keep` finds.
+    Return the convolutions that stay float: the heads, and those that match `keep`.
 
     Raises
     ------
     SettingError
-        `keep` is no regular expression, or finds none.
+        `keep` is not a regular expression, or matches none.
     CalibrationError
-        It finds all.
+        It matches all.
     ModelLayoutError
-        The model has no convolutions but its heads.
+        The model has no convolutions except its heads.
 
     """
     found = () if keep is None else model.find_convs(keep)
@@ -109,14 +109,14 @@ def kept_convs(model: FloatModel, keep: str | None) -> tuple[str, ...]:
         )
     if len(kept) == len(model.convs):
         raise CalibrationError(
-            f'--keep {keep!r} finds so many that all {len(kept)} Conv nodes stay float: give a '
-            'pattern that finds fewer'
+            f'--keep {keep!r} matches so many that all {len(kept)} Conv nodes stay float: give a '
+            'pattern that matches fewer'
         )
     return kept
 
 
 def opener(options: QuantizeOptions, *, rectangular: bool) -> Callable[[Path], Detector]:
-    """Return what opens an ONNX file on ONNX Runtime."""
+    """Return a function that opens an ONNX file in ONNX Runtime."""
     from yolov7_trt_ros.engine.open import open_detector
     from yolov7_trt_ros.engine.options import DetectorOptions
 
@@ -137,7 +137,7 @@ def opener(options: QuantizeOptions, *, rectangular: bool) -> Callable[[Path], D
 def choose_score(
     pictures: Pictures, annotations: Path | None, options: QuantizeOptions
 ) -> ModelScore:
-    """Return AP50, letterboxed to squares, where there are labels; agreement else."""
+    """Return AP50, letterboxed to squares, if there are labels; else agreement."""
     if annotations is None:
         return AgreementScore(pictures, opener(options, rectangular=True))
     return LabelledScore(
@@ -147,9 +147,9 @@ def choose_score(
 
 class Blobs:
     """
-    Network inputs of pictures, letterboxed as the engine does it, read again each time.
+    Network inputs of pictures, letterboxed like in the engine, read again each time.
 
-    A fresh array (1, 3, H, W) of the model's type each.
+    Each is a new array (1, 3, H, W) of the model's type.
 
     """
 
@@ -161,7 +161,7 @@ class Blobs:
         detector.close()
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Yield one a picture that can be decoded."""
+        """Yield one array per decodable picture."""
         from yolov7_trt_ros.core.preprocess import Preprocessor
 
         preprocessor = Preprocessor()
@@ -179,7 +179,7 @@ def quantize_model(
     report: Callable[[str], None],
 ) -> Tournament:
     """
-    Calibrate a model, and quantise it by its method, or by the best of all.
+    Calibrate a model, and quantise it with its method, or the best of all.
 
     Without a score there is one entry, the winner, and the reference is NaN.
 
@@ -195,7 +195,7 @@ def quantize_model(
 
     kept = kept_convs(model, options.keep)
     blobs = Blobs(path, pictures.calibration, options)
-    report(f'calibrating on {len(pictures.calibration)} pictures: what values each layer has')
+    report(f'calibrating on {len(pictures.calibration)} pictures: value ranges of each layer')
     with output.progress_bar('calibration', len(pictures.calibration)) as advance:
         calibration = calibrate(model, blobs, threads=options.threads, advance=advance)
     if score is None:
@@ -212,7 +212,7 @@ def quantize_model(
 
 
 def serialise_winner(tournament: Tournament, pictures: int, weight_range: str) -> bytes:
-    """Return the serialised model of the winner; its metadata say how it was made."""
+    """Return the serialised model of the winner; its metadata state how it was made."""
     from yolov7_trt_ros.model.quantize.qdq import describe
 
     winner = tournament.winner
@@ -235,7 +235,7 @@ def entry_record(entry: Entry) -> dict[str, Any]:
 def tournament_rows(
     tournament: Tournament, convs: int, measure: str
 ) -> Sequence[tuple[str, str]]:
-    """Return the table of a tournament, the float model first."""
+    """Return the table rows of a tournament, the float model first."""
     reference = tournament.reference
     rows = [('float', f'{measure} {reference:.4f}')]
     for entry in tournament.entries:

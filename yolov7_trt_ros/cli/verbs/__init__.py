@@ -1,1 +1,1 @@
-"""One file a verb; its docstring is the help. Heavy imports inside functions."""
+"""The verbs, one module each; its docstring is its help. Heavy imports inside functions."""

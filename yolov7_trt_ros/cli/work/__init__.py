@@ -1,1 +1,1 @@
-"""What a verb keeps of its work, so that an interrupted run goes on; files that are ours."""
+"""Saved work of verbs, so that an interrupted run continues; the record of own files."""

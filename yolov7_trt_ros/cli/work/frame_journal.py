@@ -1,4 +1,4 @@
-"""What is known of each frame of a recording, kept line by line while it is worked on."""
+"""FrameJournal: results per frame of a recording, saved line by line during the work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolov7_trt_ros.errors import InputError
 
 class FrameJournal:
     """
-    Records by key in a file that grows; a line that was cut off is as if it had not been written.
+    Records by key in a growing file; an incomplete line is ignored.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class FrameJournal:
         self._known = {} if path is None else _read(path)
 
     def __enter__(self) -> FrameJournal:
-        """Open the file; a last line that was cut off is ended."""
+        """Open the file; an incomplete last line is ended."""
         if self._path is not None:
             try:
                 self._file = self._path.open('a', buffering=1, encoding='utf-8')
@@ -41,13 +41,13 @@ class FrameJournal:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the file; a disk that is full is told by what is written next."""
+        """Close the file; a full disk is reported by the next write."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return what is known of a frame."""
+        """Return the record of a frame, None if there is none."""
         return self._known.get(key)
 
     def add(self, key: str, record: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ class FrameJournal:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the records of the lines that are whole."""
+    """Return the records of the complete lines."""
     known: dict[str, dict[str, Any]] = {}
     with contextlib.suppress(OSError):
         for line in path.read_text(encoding='utf-8', errors='replace').splitlines():

@@ -1,4 +1,4 @@
-"""Write annotated frames: pictures one by one, videos as a video, bags as folders of pictures."""
+"""Writers of annotated frames: pictures, videos, and folders of pictures for bags."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 JPEG_QUALITY = 92
 LONGEST_JPEG_SIDE_PX = 65500
-"""Beyond it libjpeg refuses."""
+"""Limit of libjpeg."""
 
 _LEAST_FREE_BYTES = 1 << 20
 _LONGEST_GAP_S = 10.0
 
 
 class Names(Protocol):
-    """Gives each output a name of its own."""
+    """Gives each output a unique name."""
 
     def take(self, stem: str, suffix: str) -> Path:
-        """Return a path that nothing else has."""
+        """Return a path that is not in use."""
 
 
 class PictureWriter:
     """
-    Writes each frame as a JPEG file, as PNG where it is too large for one.
+    Writes each frame as a JPEG file, as PNG if it is too large for JPEG.
 
-    Those of a bag go into a folder of its own, by topic and number; those of a folder lie in the
-    output as they do there.
+    Frames of a bag go into a folder of the bag, by topic and number; those of a folder keep their
+    relative paths.
 
     """
 
@@ -50,7 +50,7 @@ class PictureWriter:
 
     def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
         """
-        Write one frame whole; return its file.
+        Write one frame atomically; return its file.
 
         Raises
         ------
@@ -77,10 +77,10 @@ class PictureWriter:
 
 
 class NoWriter:
-    """Writes nothing, where frames are only shown."""
+    """Writes nothing, for frames that are only shown."""
 
     def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
-        """Return where the frame came from."""
+        """Return the source file of the frame."""
         return frame.path
 
     def __enter__(self) -> NoWriter:
@@ -93,7 +93,7 @@ class NoWriter:
 
 class VideoWriter:
     """
-    Writes frames into an MP4 file, which appears under its name once it is whole.
+    Writes frames into an MP4 file, which gets its name when it is complete.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class VideoWriter:
     fps
         Frames per second.
     live
-        Write each frame as often as its time needs, for a stream has no constant rate.
+        Repeat frames to keep the time, because a stream has no constant rate.
 
     """
 
@@ -118,7 +118,7 @@ class VideoWriter:
         self.codec = ''
 
     def write(self, frame: Frame, pixels: NDArray[np.uint8]) -> Path:
-        """Write one frame; return the file. Raises InputError where OpenCV cannot write."""
+        """Write one frame; return the file. Raises InputError if OpenCV cannot write."""
         import cv2
 
         from yolov7_trt_ros.atomic_file import create_new
@@ -128,7 +128,7 @@ class VideoWriter:
             if self._writer is None:
                 with writing(self._path):
                     self._path.parent.mkdir(parents=True, exist_ok=True)
-                    os.close(create_new(self._partial))  # OpenCV opens it by its name
+                    os.close(create_new(self._partial))  # OpenCV opens it by name
                 size_wh = pixels.shape[1], pixels.shape[0]
                 self._writer, self.codec = open_video(self._partial, self._fps, size_wh)
             if not self._writer.isOpened():
@@ -141,7 +141,7 @@ class VideoWriter:
         return self._path
 
     def _copies(self, frame: Frame) -> int:
-        """Return how often a frame is written: more than once after a gap of a stream."""
+        """Return how often a frame is written: more than once after a gap in a stream."""
         if not self._live:
             return 1
         due = round(frame.stamp_ns / NS_PER_S * self._fps) + 1 - self._frames
@@ -152,7 +152,7 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Finish the file, or throw it away after an exception."""
+        """Finish the file, or discard it after an exception."""
         try:
             if self._writer is not None:
                 self._writer.release()
@@ -165,7 +165,7 @@ class VideoWriter:
             self._partial.unlink(missing_ok=True)
 
     def _check(self) -> None:
-        """Compare what was written with the file: OpenCV says nothing of a full disk."""
+        """Check the frames in the file: OpenCV does not report a full disk."""
         import cv2
 
         capture = cv2.VideoCapture(str(self._partial))
@@ -178,7 +178,7 @@ class VideoWriter:
             )
 
     def _disk(self) -> str:
-        """Tell of a disk that is full, '' for one that is not."""
+        """Return a note on a full disk, '' if it is not full."""
         try:
             free = shutil.disk_usage(self._path.parent).free
         except OSError:
@@ -189,7 +189,7 @@ class VideoWriter:
 def open_writer(
     source: FrameSource, names: Names | None
 ) -> PictureWriter | VideoWriter | NoWriter:
-    """Return the writer that fits a source; without names nothing is written."""
+    """Return the writer for a source; without names nothing is written."""
     from yolov7_trt_ros.replay.streams import StreamSource
 
     if names is None:
@@ -203,7 +203,7 @@ def open_writer(
 
 
 def picture_suffix(pixels: NDArray[np.uint8]) -> str:
-    """Return `.jpg`, and `.png` for what is too large for that."""
+    """Return `.jpg`, or `.png` for a picture too large for it."""
     return '.png' if max(pixels.shape[:2]) > LONGEST_JPEG_SIDE_PX else '.jpg'
 
 
@@ -211,7 +211,7 @@ def write_picture(
     path: Path, pixels: NDArray[np.uint8], *, quality: int = JPEG_QUALITY
 ) -> None:
     """
-    Write a marked JPEG or PNG file whole.
+    Write a marked JPEG or PNG file atomically.
 
     Raises
     ------

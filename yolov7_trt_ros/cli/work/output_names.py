@@ -1,4 +1,4 @@
-"""OutputNames: a name of its own for each output, so that no other file is replaced."""
+"""OutputNames: a unique name for each output, so that no other file is replaced."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from yolov7_trt_ros.cli.work.own_mark import is_own
 
 class OutputNames:
     """
-    Gives each output a name of its own, never that of an input or of a file that is not ours.
+    Gives each output a unique name, never that of an input or of a foreign file.
 
     Parameters
     ----------
     folder
-        Where outputs go.
+        Folder of the outputs.
     inputs
         Files and folders that are read.
 
@@ -32,7 +32,7 @@ class OutputNames:
                 self._taken.update(self._files_in(path.resolve(), recursive=recursive))
 
     def take(self, stem: str, suffix: str) -> Path:
-        """Return `stem + suffix` in the folder; `stem-2`, `stem-3` ... where it is taken."""
+        """Return `stem + suffix` in the folder, with `stem-2`, `stem-3` ... if taken."""
         for number in itertools.count(1):
             number_text = '' if number == 1 else f'-{number}'
             path = self.folder / f'{stem}{number_text}{suffix}'
@@ -43,14 +43,14 @@ class OutputNames:
         return path
 
     def describe(self) -> str:
-        """Return what of the outputs is there after an interruption."""
+        """Return a sentence on the outputs that exist after an interruption."""
         count = sum(path.exists() for path in self._given)
         if not count:
             return interruption.NOTHING_WRITTEN
         return f'outputs in {self.folder}: {count}'
 
     def _files_in(self, path: Path, *, recursive: bool) -> set[Path]:
-        """Return what is read of a folder: all but outputs of before in a folder within it."""
+        """Return the files read from a folder: all but earlier outputs in a folder within it."""
         own = self.folder.resolve()
         files = path.rglob('*') if recursive else path.iterdir()
         return {

@@ -1,4 +1,4 @@
-"""Which files of a folder this program wrote: no other is ever replaced or removed."""
+"""OwnFiles: the files of a folder that this program wrote; no other is replaced."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from yolov7_trt_ros.atomic_file import atomic_write
 RECORD = '.yolov7_trt_files.json'
 _MADE_BY = 'yolov7_trt'
 _NO_RECORD = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
-_STAMP_TOLERANCE_NS = 2_000_000_000  # of FAT, which keeps even seconds
+_STAMP_TOLERANCE_NS = 2_000_000_000  # FAT stores even seconds
 
 
 class OwnFiles:
     """
-    The record that lies in a folder of what was written there: name, size and time of each file.
+    The record, kept in a folder, of the files written there: name, size and time of each.
 
-    A file that was changed or exchanged since is somebody else's, and so is all of a folder whose
-    record is missing or cannot be read.
+    A file that was changed or replaced since is foreign, and so are all files of a folder whose
+    record is missing or unreadable.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class OwnFiles:
         self._noted = _load(folder / RECORD)
 
     def is_own(self, path: Path) -> bool:
-        """Whether an earlier run wrote this file and nobody has touched it since."""
+        """Whether an earlier run wrote this file and it is unchanged."""
         noted = self._noted.get(self._name(path))
         if noted is None:
             return False
@@ -51,12 +51,12 @@ class OwnFiles:
         )
 
     def foreign(self, paths: Iterable[Path]) -> Iterator[Path]:
-        """Yield what is not our own among files, and below folders."""
+        """Yield the foreign ones among files, and below folders."""
         for path in paths:
             yield from (file for file in _files_below(path) if not self.is_own(file))
 
     def remove(self, paths: Iterable[Path]) -> None:
-        """Remove our own files among and below `paths`, then the folders that are empty."""
+        """Remove our own files among and below `paths`, then empty folders."""
         for path in paths:
             for file in list(_files_below(path)):
                 if self.is_own(file):
@@ -64,7 +64,7 @@ class OwnFiles:
             _remove_empty(path)
 
     def note(self, paths: Iterable[Path]) -> None:
-        """Write into the record that files, and those below folders, are our own as they are."""
+        """Record files, and those below folders, as our own in their current state."""
         for path in paths:
             for file in _files_below(path):
                 found = file.lstat()
@@ -79,7 +79,7 @@ class OwnFiles:
 
 
 def _load(path: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time by name; nothing where there is no record of ours."""
+    """Return size and time by name; nothing without a record of ours."""
     with contextlib.suppress(*_NO_RECORD):
         if path.is_file():
             record: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
@@ -92,7 +92,7 @@ def _load(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def _files_below(path: Path) -> Iterator[Path]:
-    """Yield a file, or those below a folder; links are not followed."""
+    """Yield a file, or the files below a folder; links are not followed."""
     if path.is_symlink() or path.is_file():
         yield path
     elif path.is_dir():
@@ -104,7 +104,7 @@ def _files_below(path: Path) -> Iterator[Path]:
 
 
 def _remove_empty(path: Path) -> None:
-    """Remove a folder and those below it as far as they are empty."""
+    """Remove a folder and those below it, if empty."""
     if path.is_symlink() or not path.is_dir():
         return
     for folder, _, _ in os.walk(path, topdown=False):

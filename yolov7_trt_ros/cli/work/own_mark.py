@@ -1,4 +1,4 @@
-"""The mark in pictures and videos that this program wrote: no other of their names is replaced."""
+"""The mark in pictures and videos that this program wrote; only marked files are replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MARK = b'written by yolov7_trt_ros'
 _JPEG_START = b'\xff\xd8'
 _JFIF = b'\xff\xe0'
 _PNG_START_BYTES = 33
-"""Of the signature and the first chunk, which is the header."""
+"""Size of the signature and the first chunk, which is the header."""
 
 _HEAD_BYTES = 128
 _COMMENT = b'\xff\xfe' + (len(MARK) + 2).to_bytes(2, 'big') + MARK
@@ -21,7 +21,7 @@ _MARKED_SUFFIXES = ('.jpg', '.png', '.mp4')
 
 
 def marked_jpeg(data: bytes) -> bytes:
-    """Return a JPEG file with the mark as its comment, behind the JFIF header if it has one."""
+    """Return a JPEG file with the mark as a comment, after the JFIF header if any."""
     at = len(_JPEG_START)
     if data[at:at + 2] == _JFIF:
         at += 2 + int.from_bytes(data[at + 2:at + 4], 'big')
@@ -29,18 +29,18 @@ def marked_jpeg(data: bytes) -> bytes:
 
 
 def marked_png(data: bytes) -> bytes:
-    """Return a PNG file with the mark as its comment, behind the header."""
+    """Return a PNG file with the mark as a comment, after the header."""
     return data[:_PNG_START_BYTES] + _TEXT_CHUNK + data[_PNG_START_BYTES:]
 
 
 def mark_mp4(path: Path) -> None:
-    """Append the mark to a finished MP4 file, as a box that players pass over."""
+    """Append the mark to a finished MP4 file, as a box that players skip."""
     with path.open('ab') as file:
         file.write(_FREE_BOX)
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file has the mark; a folder where all files that are in it have."""
+    """Whether a file has the mark, or all files in a folder."""
     if path.is_dir() and not path.is_symlink():
         return all(
             is_own(Path(folder) / name) for folder, _, names in os.walk(path) for name in names

@@ -1,4 +1,4 @@
-"""What `detect` saves beside the drawn frames: YOLO text files, a COCO file, crops."""
+"""Results that `detect` saves besides drawn frames: YOLO text files, a COCO file, crops."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class FrameWriter(Protocol):
 
 
 class Saver(Protocol):
-    """Saves what was found in frames."""
+    """Saves the detections of frames."""
 
     def add(self, name: str, frame: Frame, found: Detections) -> None:
-        """Save what was found in a frame; the name is without a suffix, and the frame's own."""
+        """Save the detections of a frame, under its unique name without suffix."""
 
     def close(self) -> None:
         """Finish."""
@@ -45,20 +45,20 @@ class Saver(Protocol):
 
 class Sinks:
     """
-    Where frames and what was found in them go: drawn files, a window, label files, crops.
+    Where frames and their detections go: drawn files, a window, label files, crops.
 
     Parameters
     ----------
     names
-        Of the drawn files; None where none are written.
+        Names of the drawn files; None if none are written.
     savers
-        What else is saved.
+        Savers of other results.
     style
         How detections are drawn.
     window
         Shows the frames; None for no window.
     class_names
-        Of the model.
+        Class names of the model.
 
     """
 
@@ -75,7 +75,7 @@ class Sinks:
         cls, args: argparse.Namespace, names: OutputNames | None, class_names: tuple[str, ...],
         window: Window | None,
     ) -> Sinks:
-        """Return what the arguments of `detect` ask for."""
+        """Return the sinks of the arguments of `detect`."""
         from yolov7_trt_ros.core.overlay import DrawStyle
 
         savers: list[Saver] = []
@@ -90,12 +90,12 @@ class Sinks:
 
     @property
     def folder(self) -> Path | None:
-        """Return the folder of the outputs, None where there is none."""
+        """Return the folder of the outputs, None if there is none."""
         return None if self.names is None else self.names.folder.resolve()
 
     @property
     def is_ended(self) -> bool:
-        """Whether somebody has closed the window."""
+        """Whether the window was closed."""
         return self._window is not None and self._window.closed
 
     def take(
@@ -118,14 +118,14 @@ class Sinks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Finish all, after an interruption too."""
+        """Finish all, also after an interruption."""
         for saver in self._savers:
             saver.close()
         if self._window is not None:
             self._window.close()
 
     def _name(self, written: Path, kind: str, frame: Frame) -> str:
-        """Return a name for a frame: that of its drawing, with the number in a video."""
+        """Return the name of a frame: that of its drawing, with its number in a video."""
         folder = self.folder
         path = written.with_suffix('')
         if folder is not None and path.resolve().is_relative_to(folder):
@@ -138,9 +138,9 @@ class Sinks:
 
 class TextSaver:
     """
-    Writes `labels/NAME.txt`: class id, centre and size as shares of the image, one object a line.
+    Writes `labels/NAME.txt`: class id, centre and size as shares of the image, a line each.
 
-    Files of others are not replaced: `NAME-2.txt` then.
+    Foreign files are not replaced: `NAME-2.txt` is used then.
 
     """
 
@@ -167,13 +167,13 @@ class TextSaver:
         self._written.append(path)
 
     def close(self) -> None:
-        """Note which files are ours."""
+        """Record which files are ours."""
         if self._written:
             self._own.note(self._written)
 
 
 class CocoSaver:
-    """Collects one file in COCO's format, with scores: images, annotations, categories."""
+    """Collects one file in the COCO format, with scores: images, annotations, categories."""
 
     def __init__(self, path: Path, class_names: tuple[str, ...]) -> None:
         self._path = path
@@ -184,7 +184,7 @@ class CocoSaver:
         ]
 
     def add(self, name: str, frame: Frame, found: Detections) -> None:
-        """Take what was found in one frame."""
+        """Add the detections of one frame."""
         image_id = len(self._images) + 1
         width, height = found.source_wh
         is_file = frame.path.name == Path(frame.source).name and frame.log_time_ns == 0

@@ -1,4 +1,4 @@
-"""A folder that one run fills, and that the same command goes on with when it was interrupted."""
+"""WorkFolder: the folder of a long run, which the same command continues if interrupted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARK, _LOCK = 'work.json', 'lock'
 _MADE_BY = 'yolov7_trt'
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _LEFT_BEHIND = re.compile(r'\..+\.[0-9a-f]{16}\.tmp')
-"""What `atomic_write` leaves of a file when the process is killed."""
+"""What `atomic_write` leaves if the process is killed."""
 
 _LEFT_BAG = re.compile(r'\..*\.partial-[a-z0-9_]{8}')
 """The same of a bag."""
@@ -33,19 +33,19 @@ _LEFT_BAG = re.compile(r'\..*\.partial-[a-z0-9_]{8}')
 
 class WorkFolder:
     """
-    The mark, the lock and the finished parts of a folder, in `.yolov7_trt_work` within it.
+    Mark, lock and finished parts of a folder, kept in its `.yolov7_trt_work`.
 
     Parameters
     ----------
     folder
-        It is made where it is missing.
+        Created if missing.
     verb, settings
-        What fills it, JSON-ready: another command is refused.
+        The command that fills it, JSON-ready; another one is refused.
 
     Raises
     ------
     InputError
-        On entering: the folder holds something and is not ours, was begun in another way, is in
+        On entering: the folder is foreign and not empty, was started with other settings, is in
         use by another run, or cannot be written.
 
     """
@@ -72,7 +72,7 @@ class WorkFolder:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go of the folder."""
+        """Unlock the folder."""
         self._exit.close()
 
     def state_file(self, key: str, suffix: str = '') -> Path:
@@ -80,7 +80,7 @@ class WorkFolder:
         return self._state / f'{hashlib.sha256(key.encode()).hexdigest()[:24]}{suffix}'
 
     def done(self, key: str) -> dict[str, Any] | None:
-        """Return what was kept of a part; None where nothing was, or it cannot be read."""
+        """Return the record of a part; None if there is none, or it cannot be read."""
         with contextlib.suppress(*_UNREADABLE):
             record = json.loads(self.state_file(key, '.json').read_text(encoding='utf-8'))
             if isinstance(record, dict):
@@ -89,7 +89,7 @@ class WorkFolder:
 
     def keep(self, key: str, record: dict[str, Any]) -> None:
         """
-        Keep what came of a part.
+        Keep the record of a part.
 
         Raises
         ------
@@ -100,12 +100,12 @@ class WorkFolder:
         self.write(self.state_file(key, '.json'), json.dumps(record).encode())
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write a file whole; raises InputError where that cannot be, or the disk is full."""
+        """Write a file atomically; raises InputError if it fails, such as on a full disk."""
         with writing(path):
             atomic_write(path, data)
 
     def clean(self) -> None:
-        """Remove what killed processes of ours have left half written."""
+        """Remove the incomplete files of killed processes of ours."""
         for folder, folders, names in os.walk(self.path):
             for name in filter(_LEFT_BEHIND.fullmatch, names):
                 Path(folder, name).unlink(missing_ok=True)
@@ -113,7 +113,7 @@ class WorkFolder:
                 shutil.rmtree(Path(folder, name), ignore_errors=True)
 
     def _check_owner(self) -> None:
-        """Refuse a folder with anything in it that has not our mark."""
+        """Refuse a folder that is not empty and lacks our mark."""
         names = {each.name for each in self.path.iterdir()}
         begun = {each.name for each in self._state.iterdir()} if STATE in names else set()
         if names and _MARK not in begun and (names != {STATE} or begun - {_LOCK}):
@@ -152,13 +152,13 @@ class WorkFolder:
             before, now = found.get(name), self._settings.get(name)
             if before != now:
                 raise InputError(
-                    f'{self.path} was begun with {name} {_shown(before)}, not {_shown(now)}: '
-                    'choose another folder, or the settings of before'
+                    f'{self.path} was started with {name} {_shown(before)}, not {_shown(now)}: '
+                    'choose another folder, or the earlier settings'
                 )
 
 
 def source_facts(path: Path, outside: Path) -> str:
-    """Return a hash of names, sizes and times of a file, or of all in a folder but `outside`."""
+    """Return a hash of names, sizes and times of a file, or of a folder without `outside`."""
     digest = hashlib.sha256()
     folder = outside.resolve()
     for file in [path] if path.is_file() else sorted(path.rglob('*')):
@@ -169,7 +169,7 @@ def source_facts(path: Path, outside: Path) -> str:
 
 
 def _stat_of(path: Path) -> os.stat_result | None:
-    """Return what is known of a file; None where it is none, or is gone."""
+    """Return the status of a regular file; None for others, or if it is gone."""
     with contextlib.suppress(OSError):
         found = path.stat()
         return found if stat.S_ISREG(found.st_mode) else None

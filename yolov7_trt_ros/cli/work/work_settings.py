@@ -1,4 +1,4 @@
-"""What decides the result of a command that may be gone on with: its settings, as plain values."""
+"""Settings that decide the result of a resumable command, as plain values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NO_MATTER = (
     'run', 'output', 'json', 'html', 'threads', 'paths', 'bags', 'force', 'workers', 'dask',
     'drives',
 )
-"""Arguments that change nothing of what is found."""
+"""Arguments that do not change the results."""
 
 
 def settings_of(args: argparse.Namespace, sources: Sequence[Path]) -> dict[str, Any]:
     """
-    Return the arguments of a command, with the hash of each model in place of its name alone.
+    Return the arguments of a command, with the hash of each model.
 
     Raises
     ------
@@ -35,14 +35,14 @@ def settings_of(args: argparse.Namespace, sources: Sequence[Path]) -> dict[str, 
     for name in ('model', 'second_model', 'second_look_model'):
         if settings.get(name):
             settings[f'{name}_sha256'] = model_sha256(settings[name])
-    # what the file says, for it may be another one when the work is gone on with
+    # the content of the file, which may change until the work continues
     if 'class_names' in settings:
         settings['class_names_read'] = list(load_class_names(args.class_names) or ())
     return settings | {'sources': [str(path.resolve()) for path in sources]}
 
 
 def model_sha256(model: str) -> str:
-    """Return the hash of a model's file, for a checkpoint that of its export."""
+    """Return the hash of a model's file, or of the export of a checkpoint."""
     from yolov7_trt_ros.engine.checkpoint_export import find_or_export
     from yolov7_trt_ros.engine.plain_file import sha256_of
 
