@@ -15,6 +15,7 @@ import pytest
 
 from yolov7_trt_ros.cli import main
 from yolov7_trt_ros.cli.power import telemetry as power_telemetry
+from yolov7_trt_ros.cli.verbs import power
 from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.emulated_board.machine import emulate_host
 from yolov7_trt_ros.errors import InputError, SettingError
