@@ -50,8 +50,8 @@ from yolov7_trt_ros.core.units import NS_PER_MS  # noqa: E402
 from yolov7_trt_ros.engine.looks import look_engines  # noqa: E402
 from yolov7_trt_ros.engine.open import open_detector  # noqa: E402
 from yolov7_trt_ros.engine.options import DetectorOptions  # noqa: E402
-from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding  # noqa: E402
 from yolov7_trt_ros.onnx_tools.model_file import load_model, serialise  # noqa: E402
+from yolov7_trt_ros.onnx_tools.strip_decoding import strip_decoding  # noqa: E402
 from yolov7_trt_ros.report.accuracy.average_precision import accuracy_settings  # noqa: E402
 from yolov7_trt_ros.report.accuracy.coco import coco_records, CocoAnnotations  # noqa: E402
 from yolov7_trt_ros.report.compare.detection_match import match_detections  # noqa: E402
@@ -373,7 +373,7 @@ def agreement(
 def widen(source: Path, target: Path) -> None:
     """Write a grid model without its decoding, with a free height and width."""
     model = load_model(source)
-    if cut_decoding(model, open_detector(options_of(source)).spec) is None:
+    if strip_decoding(model, open_detector(options_of(source)).spec) is None:
         raise SystemExit(f'{source} has no decoding that can be cut off')
     sides = model.graph.input[0].type.tensor_type.shape.dim[2:]
     for side, name in zip(sides, ('height', 'width'), strict=True):

@@ -19,7 +19,7 @@ from yolov7_trt_ros.engine.open import open_detector
 from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.model.checkpoint.load import load_network, save_network
 from yolov7_trt_ros.model.network.architecture import fold_batch_norms, Network
-from yolov7_trt_ros.model.network.layer_table import Row
+from yolov7_trt_ros.model.network.layer_table import LayerRow
 from yolov7_trt_ros.model.network.network_cost import network_cost
 from yolov7_trt_ros.model.network.published import published_table
 from yolov7_trt_ros.replay.picture_store import PictureStore
@@ -29,7 +29,9 @@ torch.set_num_threads(1)
 SIZE = 64
 
 
-def random_state(rows: tuple[Row, ...], classes: int, width: float) -> dict[str, torch.Tensor]:
+def random_state(
+    rows: tuple[LayerRow, ...], classes: int, width: float
+) -> dict[str, torch.Tensor]:
     """Weights with batch norms for the table of yolov7-tiny, with fewer channels."""
     generator = torch.Generator().manual_seed(1)
     state, outputs = {}, []

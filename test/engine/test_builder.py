@@ -41,7 +41,7 @@ from yolov7_trt_ros.errors import (
     ModelNotFoundError,
     SettingError,
 )
-from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
+from yolov7_trt_ros.onnx_tools.tensorrt_form import TensorRtOnnx
 
 BuildModel = Callable[..., Path]
 NANO = find_model('yolov7-nano')
@@ -78,7 +78,7 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
             return next(self._images, None)
 
     folder = tmp_path_factory.mktemp('quantised')
-    edit = OnnxEdit(NANO)
+    edit = TensorRtOnnx(NANO)
     edit.widen_casts()
     (folder / 'wide.onnx').write_bytes(edit.to_bytes())
     quantize_static(
@@ -173,7 +173,7 @@ def test_tensorrt_rtx_needs_a_gpu_for_refittable_plans(rtx: TrtApi, tmp_path: Pa
         run_build(rtx, NANO, tmp_path / 'n.plan', BuildOptions('fp16', (SMALL,), refittable=True))
     # and that is so: a driver is asked for
     network = TrtNetwork(rtx)
-    edit = OnnxEdit(NANO)
+    edit = TensorRtOnnx(NANO)
     edit.widen_casts()
     network.parse(edit.to_bytes(), edit.node_label)
     with pytest.raises(BuildError, match='CUDA'):
@@ -212,7 +212,7 @@ def test_a_plugin_is_cut_off(rtx: TrtApi, tmp_path: Path, build: BuildModel) -> 
 def test_outputs_that_nobody_reads_are_dropped(rtx: TrtApi, tmp_path: Path) -> None:
     """A plain export of torch has the raw heads beside the grid."""
     network = TrtNetwork(rtx)
-    edit = OnnxEdit(NANO)
+    edit = TensorRtOnnx(NANO)
     edit.model.graph.output.append(
         helper.make_tensor_value_info('model.77.m.0', TensorProto.FLOAT, tuple('nchw'))
     )

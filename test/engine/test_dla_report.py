@@ -136,7 +136,7 @@ def place(*layers: Layer, can_run: Any = None, said: str = '') -> DlaReport:
 
     return place_layers(
         module, network, types.SimpleNamespace(can_run_on_DLA=ask), (ONE,),
-        asks=can_run is not None, said=heard,
+        asks=can_run is not None, logged=heard,
     )
 
 

@@ -43,7 +43,7 @@ from yolov7_trt_ros.errors import (
     RefitError,
 )
 from yolov7_trt_ros.onnx_tools.runtime import open_session
-from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
+from yolov7_trt_ros.onnx_tools.tensorrt_form import TensorRtOnnx
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
@@ -56,8 +56,8 @@ MODULES = ('device.cuda_device', 'device.memory', 'gpu.plan_probe')
 HEAD = 'model.77.m.0.bias'
 
 
-def edited(path: Path = NANO) -> OnnxEdit:
-    edit = OnnxEdit(path)
+def edited(path: Path = NANO) -> TensorRtOnnx:
+    edit = TensorRtOnnx(path)
     edit.widen_casts()
     return edit
 

@@ -39,7 +39,7 @@ from yolov7_trt_ros.errors import (
     PlanError,
     SettingError,
 )
-from yolov7_trt_ros.onnx_tools.decoding_cut import load_cut
+from yolov7_trt_ros.onnx_tools.strip_decoding import load_without_decoding
 from yolov7_trt_ros.testing import encoded_view
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +181,7 @@ def test_a_plan_without_its_decoding_finds_what_the_cpu_finds_with_it(
     opened: Callable[..., Any], tmp_path: Path
 ) -> None:
     reference = OnnxDetector(find_model('yolov7-nano'), network_size=160, keep_grid=True)
-    cut = load_cut(find_model('yolov7-nano'), reference.spec)
+    cut = load_without_decoding(find_model('yolov7-nano'), reference.spec)
     assert cut is not None
     plan = tmp_path / 'cut.plan'
     plan.write_bytes(cut[0])

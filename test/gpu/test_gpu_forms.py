@@ -21,7 +21,7 @@ from yolov7_trt_ros.engine.trt.api import TrtApi
 from yolov7_trt_ros.engine.trt.build_progress import BuildProgress
 from yolov7_trt_ros.engine.trt.network import BuildSettings, TrtNetwork
 from yolov7_trt_ros.errors import ModelLayoutError
-from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
+from yolov7_trt_ros.onnx_tools.tensorrt_form import TensorRtOnnx
 
 PlanMaker = Callable[..., Path]
 SETTINGS = DetectSettings(score_threshold=0.3)
@@ -76,7 +76,7 @@ def test_a_plan_of_boxes_within_0_and_1_is_refused(
     onnx = form.make(tmp_path)
     with pytest.raises(ModelLayoutError, match='in 0..1'):
         plan(onnx, 'normalised', profiles=(SIZES,))
-    network, edit = TrtNetwork(api), OnnxEdit(onnx)
+    network, edit = TrtNetwork(api), TensorRtOnnx(onnx)
     network.parse(edit.to_bytes(), edit.node_label)
     settings = BuildSettings(profiles=(SIZES,), opt_level=0)
     data = network.build(settings, BuildProgress(lambda phase, part: None, lambda: False))

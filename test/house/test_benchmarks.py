@@ -67,7 +67,7 @@ def test_tracking(tmp_path: Path) -> None:
     assert all(row['bytetrack']['p50_us'] > row['off']['p50_us'] for row in result['rows'])
 
 
-def test_decoding_cut(tmp_path: Path, pictures: Path) -> None:
+def test_strip_decoding(tmp_path: Path, pictures: Path) -> None:
     result = tmp_path / 'result.json'
     run('decoding_cut', '--pictures', pictures, '--repeats', '1', '--json', result)
     row, = saved(result)['rows']

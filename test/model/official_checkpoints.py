@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from yolov7_trt_ros.model.network.layer_table import Row
+from yolov7_trt_ros.model.network.layer_table import LayerRow
 from yolov7_trt_ros.model.network.published import published_table, PublishedTable
 
 _MODULES = {
@@ -63,7 +63,7 @@ def original_modules() -> Iterator[None]:
                 sys.modules[name] = module
 
 
-def scaled(table: PublishedTable, width: float) -> tuple[Row, ...]:
+def scaled(table: PublishedTable, width: float) -> tuple[LayerRow, ...]:
     """Rows with fewer channels, multiples of 8."""
     return tuple(
         row if row.channels is None else
@@ -167,7 +167,7 @@ def _as_written(index: int, sources: Sequence[int]) -> int | list[int]:
     return written[0] if len(written) == 1 else written
 
 
-def _outputs(row: Row, inputs: list[int]) -> int:
+def _outputs(row: LayerRow, inputs: list[int]) -> int:
     if row.channels is not None:
         return row.channels
     if row.kind == 'concat':
@@ -198,7 +198,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int, activation: str) 
     return layer
 
 
-def _layer(row: Row, inputs: list[int]) -> Any:
+def _layer(row: LayerRow, inputs: list[int]) -> Any:
     channels = row.channels or 0
     if row.kind == 'conv':
         return _conv(inputs[0], channels, row.kernel, row.stride, row.activation)

@@ -8,7 +8,7 @@ import torch
 
 from yolov7_trt_ros.errors import CheckpointError
 from yolov7_trt_ros.model.network.architecture import fold_batch_norms, Network
-from yolov7_trt_ros.model.network.layer_table import check_rows, head_strides, live_rows, Row
+from yolov7_trt_ros.model.network.layer_table import check_rows, head_strides, LayerRow, live_rows
 from yolov7_trt_ros.model.network.published import PUBLISHED, published_table
 
 torch.set_num_threads(1)
@@ -21,7 +21,7 @@ PUBLISHED_MILLIONS = {
 }
 
 
-def count_weights(rows: tuple[Row, ...], num_classes: int = 80) -> int:
+def count_weights(rows: tuple[LayerRow, ...], num_classes: int = 80) -> int:
     """Convolutions and the gain and shift of their batch norms."""
     outputs: list[int] = []
     total = 0
@@ -70,7 +70,7 @@ def small_network() -> Network:
     return build(scaled(published_table('yolov7-tiny'), 0.125))
 
 
-def build(rows: tuple[Row, ...], **changes: torch.Tensor) -> Network:
+def build(rows: tuple[LayerRow, ...], **changes: torch.Tensor) -> Network:
     state = {}
     outputs: list[int] = []
     for index, row in enumerate(rows):
@@ -122,18 +122,18 @@ def test_weights_that_do_not_fit_are_refused(
 
 
 @pytest.mark.parametrize(('row', 'reason'), [
-    (Row('attention', (0,)), 'is none of'),
-    (Row('conv', (7,)), 'earlier layer'),
-    (Row('add', (0,)), 'reads 1 layers, expected 2'),
-    (Row('conv', (0,), activation='tanh'), "activation 'tanh'"),
-    (Row('conv', (0,), kernel=2), 'even kernel'),
-    (Row('conv', (0,), stride=3), 'stride 3'),
-    (Row('detect', (0,)), 'not the last'),
-    (Row('upsample', (-1,)), 'finer than the image'),
-    (Row('concat', (-1, 0)), 'joins maps of the strides'),
+    (LayerRow('attention', (0,)), 'is none of'),
+    (LayerRow('conv', (7,)), 'earlier layer'),
+    (LayerRow('add', (0,)), 'reads 1 layers, expected 2'),
+    (LayerRow('conv', (0,), activation='tanh'), "activation 'tanh'"),
+    (LayerRow('conv', (0,), kernel=2), 'even kernel'),
+    (LayerRow('conv', (0,), stride=3), 'stride 3'),
+    (LayerRow('detect', (0,)), 'not the last'),
+    (LayerRow('upsample', (-1,)), 'finer than the image'),
+    (LayerRow('concat', (-1, 0)), 'joins maps of the strides'),
 ])
-def test_impossible_rows_are_refused(row: Row, reason: str) -> None:
-    rows = (Row('conv', (-1,), 8, 3, 2), row, Row('detect', (0,)))
+def test_impossible_rows_are_refused(row: LayerRow, reason: str) -> None:
+    rows = (LayerRow('conv', (-1,), 8, 3, 2), row, LayerRow('detect', (0,)))
     with pytest.raises(CheckpointError, match=reason):
         check_rows(rows)
     with pytest.raises(CheckpointError, match='empty'):

@@ -17,7 +17,7 @@ from yolov7_trt_ros.errors import ExportError
 from yolov7_trt_ros.onnx_tools.float_source import load_source
 from yolov7_trt_ros.onnx_tools.graph import FloatModel
 from yolov7_trt_ros.onnx_tools.half_precision import make_mixed
-from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
+from yolov7_trt_ros.onnx_tools.tensorrt_form import TensorRtOnnx
 
 
 def test_the_embedded_model() -> None:
@@ -59,9 +59,9 @@ def test_a_build_in_fp16_leaves_the_heads_of_a_mixed_model_alone(tmp_path: Path)
     model = FloatModel(load_source(find_model('yolov7-nano')))
     path = tmp_path / 'mixed.onnx'
     path.write_bytes(make_mixed(model, model.heads).SerializeToString())
-    edit = OnnxEdit(path)
+    edit = TensorRtOnnx(path)
     pattern = edit.kept_by_type()
     assert pattern is not None
     convs = [node.name for node in edit.model.graph.node if node.op_type == 'Conv']
     assert {name for name in convs if re.search(pattern, name)} == set(model.heads)
-    assert OnnxEdit(find_model('yolov7-nano')).kept_by_type() is None
+    assert TensorRtOnnx(find_model('yolov7-nano')).kept_by_type() is None

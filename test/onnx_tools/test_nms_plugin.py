@@ -14,7 +14,7 @@ from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
 from yolov7_trt_ros.errors import ModelFormatError, ModelLayoutError
-from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin
+from yolov7_trt_ros.onnx_tools.nms_plugin import strip_nms_plugin
 
 IMAGE = ImageView.from_array(np.zeros((64, 64, 3), np.uint8))
 CORNERS = [[10, 20, 30, 40], [40, 10, 60, 30]]
@@ -75,7 +75,7 @@ def test_a_plugin_that_applies_a_sigmoid_is_refused(build: Any, activation: Any)
 
 
 def test_a_model_without_the_plugin_is_left_alone(build: Any) -> None:
-    assert cut_nms_plugin(build('brightness_grid')) is None
+    assert strip_nms_plugin(build('brightness_grid')) is None
 
 
 @pytest.mark.parametrize('content', [b'\xff' * 50, b'no model'])
@@ -83,4 +83,4 @@ def test_what_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / 'broken.onnx'
     path.write_bytes(content)
     with pytest.raises(ModelFormatError, match='broken.onnx is not a readable ONNX file'):
-        cut_nms_plugin(path)
+        strip_nms_plugin(path)

@@ -15,7 +15,7 @@ import pytest
 
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.errors import BuildError, ModelFormatError
-from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
+from yolov7_trt_ros.onnx_tools.tensorrt_form import TensorRtOnnx
 
 BuildModel = Callable[..., Path]
 NANO = find_model('yolov7-nano')
@@ -34,12 +34,12 @@ def run(model: bytes | Path, size: int = 64) -> list[np.ndarray]:
     return session.run(None, {session.get_inputs()[0].name: image})
 
 
-def operators(edit: OnnxEdit) -> list[str]:
+def operators(edit: TensorRtOnnx) -> list[str]:
     return [node.op_type for node in edit.model.graph.node]
 
 
 def test_widened_weights_are_the_same_numbers() -> None:
-    edit = OnnxEdit(NANO)
+    edit = TensorRtOnnx(NANO)
     assert edit.widen_casts() == 58
     onnx.checker.check_model(edit.model)
     assert operators(edit).count('Cast') == 6  # those that make cell numbers floats
@@ -50,7 +50,7 @@ def test_widened_weights_are_the_same_numbers() -> None:
 
 
 def test_every_node_has_a_name_of_its_own() -> None:
-    edit = OnnxEdit(NANO)
+    edit = TensorRtOnnx(NANO)
     names = [node.name for node in edit.model.graph.node]
     assert len(set(names)) == len(names)
     assert edit.node_label(1).endswith(' (Conv)')
@@ -61,13 +61,12 @@ def test_names_that_were_given_twice(tmp_path: Path) -> None:
     nodes = [helper.make_node('Relu', ['images'], ['a'], name='relu'),
              helper.make_node('Relu', ['a'], ['b'], name='relu'),
              helper.make_node('Relu', ['b'], ['c'])]
-    assert [node.name for node in OnnxEdit(save(tmp_path, nodes, [], 'c')).model.graph.node] == [
-        'relu', 'relu_1', 'c',
-    ]
+    model = TensorRtOnnx(save(tmp_path, nodes, [], 'c')).model
+    assert [node.name for node in model.graph.node] == ['relu', 'relu_1', 'c']
 
 
 def test_half_precision_is_close_and_ends_at_the_heads() -> None:
-    edit = OnnxEdit(NANO)
+    edit = TensorRtOnnx(NANO)
     edit.widen_casts()
     edit.convert_to_half(None)
     onnx.checker.check_model(edit.model, full_check=True)
@@ -89,7 +88,7 @@ def test_half_precision_is_close_and_ends_at_the_heads() -> None:
 
 
 def test_kept_nodes_stay_float32() -> None:
-    edit = OnnxEdit(NANO)
+    edit = TensorRtOnnx(NANO)
     edit.widen_casts()
     edit.convert_to_half('^model[.]7')
     inferred = onnx.shape_inference.infer_shapes(edit.model).graph
@@ -104,12 +103,12 @@ def test_kept_nodes_stay_float32() -> None:
     found, expected = run(edit.to_bytes())[0], run(NANO)[0]
     np.testing.assert_allclose(found[..., 4:], expected[..., 4:], atol=HALF_SCORE)
     with pytest.raises(BuildError, match="'nothing' finds none of the"):
-        OnnxEdit(NANO).convert_to_half('nothing')
+        TensorRtOnnx(NANO).convert_to_half('nothing')
 
 
 def test_half_precision_of_a_model_without_convolutions(build: BuildModel) -> None:
     path = build('brightness_grid')
-    edit = OnnxEdit(path)
+    edit = TensorRtOnnx(path)
     edit.convert_to_half(None)
     np.testing.assert_array_equal(run(edit.to_bytes())[0], run(path)[0])
 
@@ -117,7 +116,7 @@ def test_half_precision_of_a_model_without_convolutions(build: BuildModel) -> No
 @pytest.mark.parametrize('per_channel', [False, True])
 def test_unfolded_weights_compute_the_same(tmp_path: Path, per_channel: bool) -> None:
     path = quantised_model(tmp_path, per_channel=per_channel)
-    edit = OnnxEdit(path)
+    edit = TensorRtOnnx(path)
     assert edit.is_quantised
     assert edit.unfold_quantised_weights() == 2
     onnx.checker.check_model(edit.model, full_check=True)
@@ -130,7 +129,7 @@ def test_unfolded_weights_compute_the_same(tmp_path: Path, per_channel: bool) ->
 
 
 def test_quantised_models_in_half_precision(tmp_path: Path) -> None:
-    edit = OnnxEdit(quantised_model(tmp_path, per_channel=True))
+    edit = TensorRtOnnx(quantised_model(tmp_path, per_channel=True))
     edit.unfold_quantised_weights()
     edit.convert_to_half(None)
     scales = {node.input[1] for node in edit.model.graph.node if node.op_type == 'QuantizeLinear'}
@@ -140,8 +139,8 @@ def test_quantised_models_in_half_precision(tmp_path: Path) -> None:
 
 def test_the_nms_plugin_is_cut_off_or_kept(build: BuildModel) -> None:
     path = build('ends_in_plugin')
-    assert not OnnxEdit(path).has_nms_plugin
-    kept = OnnxEdit(path, keep_nms_plugin=True)
+    assert not TensorRtOnnx(path).has_nms_plugin
+    kept = TensorRtOnnx(path, keep_nms_plugin=True)
     assert kept.has_nms_plugin
     assert [shape for _, shape, _ in kept.output_shapes()][0] == (1, 1)
 
@@ -153,7 +152,7 @@ def test_open_shapes_of_the_kept_plugin_come_from_its_attributes(build: BuildMod
             side.dim_param = 'open'
     path = build('ends_in_plugin').with_name('open.onnx')
     onnx.save(model, str(path))
-    shapes = [shape for _, shape, _ in OnnxEdit(path, keep_nms_plugin=True).output_shapes()]
+    shapes = [shape for _, shape, _ in TensorRtOnnx(path, keep_nms_plugin=True).output_shapes()]
     assert shapes == [(None, 1), (None, 77, 4), (None, 77), (None, 77)]
 
 
@@ -174,7 +173,7 @@ def test_shape_nodes_with_bounds_become_slices_of_the_whole_shape(tmp_path: Path
     model.ir_version = 8
     path = tmp_path / 'shapes.onnx'
     onnx.save(model, str(path))
-    edit = OnnxEdit(path)
+    edit = TensorRtOnnx(path)
     assert not any(
         node.attribute for node in edit.model.graph.node if node.op_type == 'Shape'
     )
@@ -192,9 +191,9 @@ def test_what_is_no_model(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / 'bad.onnx'
     path.write_bytes(data)
     with pytest.raises(ModelFormatError, match=r'bad\.onnx is not'):
-        OnnxEdit(path)
+        TensorRtOnnx(path)
     with pytest.raises(ModelFormatError, match='missing'):
-        OnnxEdit(tmp_path / 'missing.onnx')
+        TensorRtOnnx(tmp_path / 'missing.onnx')
 
 
 def save(folder: Path, nodes: list[Any], initializers: list[Any], output: str) -> Path:

@@ -57,7 +57,7 @@ def find_model(name_or_path: str) -> Path:
         if path.is_file():
             check_model_file(path)
             return path
-        looked = _told(path)
+        looked = _why_not_found(path)
     except (OSError, ValueError, SettingError) as exc:  # not permitted, too long, no such user
         looked = str(exc)
     if name_or_path in OFFICIAL_WEIGHTS:
@@ -133,7 +133,7 @@ def find_onnx_model(name_or_path: str) -> Path:
     return path
 
 
-def _told(path: Path) -> str:
+def _why_not_found(path: Path) -> str:
     """Return what was found at a path that is no file."""
     if not path.exists():
         return f'looked for {path.absolute()}'

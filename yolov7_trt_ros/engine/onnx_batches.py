@@ -15,8 +15,8 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.letterbox import fit_letterbox
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.errors import InferenceError, SettingError
-from yolov7_trt_ros.onnx_tools.decoding_cut import load_cut
 from yolov7_trt_ros.onnx_tools.runtime import OnnxSession
+from yolov7_trt_ros.onnx_tools.strip_decoding import load_without_decoding
 
 
 class OnnxBatches:
@@ -51,7 +51,7 @@ class OnnxBatches:
         self, path: Path, batch: int, network_wh: tuple[int, int], *, threads: int = 0,
         spec: ModelSpec | None = None,
     ) -> None:
-        cut = None if spec is None else load_cut(path, spec)
+        cut = None if spec is None else load_without_decoding(path, spec)
         self._session = OnnxSession(path, threads=threads, data=None if cut is None else cut[0])
         self._network_wh = network_wh
         self._preprocessor = Preprocessor(self._session.input.dtype)

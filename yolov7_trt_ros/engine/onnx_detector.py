@@ -67,7 +67,7 @@ class OnnxDetector:
             rectangular=rectangular, threads=threads,
         )
         _check_batch(model.spec)
-        self._runs = model.spec if keep_grid else model.cut_decoding()
+        self._runs = model.spec if keep_grid else model.strip_decoding()
         self._session: Any = model.session
         self.spec: ModelSpec = model.spec
         self._input_name = self.spec.image.name

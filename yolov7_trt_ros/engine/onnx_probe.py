@@ -28,8 +28,7 @@ from yolov7_trt_ros.errors import (
     ModelLayoutError,
     SettingError,
 )
-from yolov7_trt_ros.onnx_tools.decoding_cut import load_cut
-from yolov7_trt_ros.onnx_tools.nms_plugin import cut_nms_plugin, PLUGIN, RunnableModel
+from yolov7_trt_ros.onnx_tools.nms_plugin import PLUGIN, RunnableModel, strip_nms_plugin
 from yolov7_trt_ros.onnx_tools.runtime import (
     metadata_of,
     open_session,
@@ -37,6 +36,7 @@ from yolov7_trt_ros.onnx_tools.runtime import (
     run_session,
     session_inputs,
 )
+from yolov7_trt_ros.onnx_tools.strip_decoding import load_without_decoding
 
 _LARGEST_NETWORK = 8192
 _FINISHED = (OutputLayout.END2END_TRT, OutputLayout.END2END_ORT)
@@ -105,7 +105,7 @@ class ProbedModel:
             raise ModelLayoutError(f'{path}: {exc}') from exc
         self.spec: ModelSpec = self._with_true_size(spec)
 
-    def cut_decoding(self) -> ModelSpec:
+    def strip_decoding(self) -> ModelSpec:
         """
         Run the model without its decoding from now on, where that is possible.
 
@@ -116,7 +116,7 @@ class ProbedModel:
             decoding had baked in are free, and classes that only the convolutions tell are known.
 
         """
-        found = load_cut(self._path, self.spec)
+        found = load_without_decoding(self._path, self.spec)
         if found is None:
             return self.spec
         data, cut = found
@@ -126,7 +126,7 @@ class ProbedModel:
         self, cut: ModelSpec, serialised: Callable[[], bytes], *, runs_on: bool = True
     ) -> ModelSpec:
         """
-        Take in what is left of the model without its decoding; returns as `cut_decoding`.
+        Take in what is left of the model without its decoding; returns as `strip_decoding`.
 
         Parameters
         ----------
@@ -187,9 +187,9 @@ class ProbedModel:
                 return spec
             coarser = STRIDE_SETS[-1]
             if spec.layout in _FINISHED and self._takes_shorter(spec, coarser[-1]):
-                told = f'runs at multiples of {coarser[-1]}, not of {spec.stride}'
+                found = f'runs at multiples of {coarser[-1]}, not of {spec.stride}'
                 return dataclasses.replace(
-                    spec, strides=coarser, evidence=(*spec.evidence, told)
+                    spec, strides=coarser, evidence=(*spec.evidence, found)
                 )
         fixed = (spec.image.shape[0], 3, *self._probe_wh[::-1])
         return dataclasses.replace(spec, image=dataclasses.replace(spec.image, shape=fixed))
@@ -216,7 +216,7 @@ def _open(
         source = source or RunnableModel(str(path))
         return open_session(source.model, path, threads), source
     except ModelFormatError as exc:
-        cut = cut_nms_plugin(path) if PLUGIN in str(exc.__cause__) else None
+        cut = strip_nms_plugin(path) if PLUGIN in str(exc.__cause__) else None
         if cut is None:
             raise
     return open_session(cut.model, path, threads), cut

@@ -41,8 +41,8 @@ class TorchDetector:
         Longer side of the network input in pixels.
     rectangular
         Letterbox to the smallest rectangle of stride multiples instead of a square.
-    told
-        What was told of the checkpoint, for `facts`.
+    checkpoint_facts
+        Facts found in the checkpoint, for `facts`.
 
     Raises
     ------
@@ -59,14 +59,14 @@ class TorchDetector:
         half: bool = False,
         network_size: int = 640,
         rectangular: bool = True,
-        told: Mapping[str, str] | None = None,
+        checkpoint_facts: Mapping[str, str] | None = None,
     ) -> None:
         self._device = _find_device(device, half)
         fit_rectangle((1, 1), network_size, network.stride)  # refuses sizes off the stride
         self._dtype = torch.float16 if half else torch.float32
         self._network: Network | None = network.eval().to(self._device, self._dtype)
         self._network_size, self._rectangular = network_size, rectangular
-        self._told = dict(told or {})
+        self._checkpoint_facts = dict(checkpoint_facts or {})
         self._preprocessor = Preprocessor('float16' if half else 'float32')
         self.spec: ModelSpec = _spec_of(network, half)
         self.backend = f'PyTorch {torch.__version__} ({_name(self._device)}{", half" * half})'
@@ -148,7 +148,7 @@ class TorchDetector:
         facts = {'precision': 'fp16' if self._dtype is torch.float16 else 'fp32'}
         if self._device.type == 'cpu':
             facts['threads'] = str(torch.get_num_threads())
-        return facts | self._told
+        return facts | self._checkpoint_facts
 
     def close(self) -> None:
         """Free the network; calling it twice is harmless."""

@@ -47,7 +47,7 @@ def load_model(path: Path, *, weights: bool = True, data: bytes | None = None) -
             else onnx.load_model_from_string(data)
         )
     except (ProtobufError, OSError, ValueError, TypeError) as exc:
-        raise ModelFormatError(f'{path} is not a readable ONNX file: {_told(exc)}') from exc
+        raise ModelFormatError(f'{path} is not a readable ONNX file: {_one_line(exc)}') from exc
     if not model.graph.node or not model.graph.input:
         raise ModelFormatError(f'{path} is not an ONNX model: it has no nodes or no inputs')
     if not all(isinstance(text, str) for text in _texts(model)):
@@ -133,7 +133,7 @@ def serialise(model: Any) -> bytes:
         data: bytes = model.SerializeToString()
     except (ProtobufError, ValueError) as exc:
         raise ModelFormatError(
-            f'the model cannot be written as one message (2 GiB at most): {_told(exc)}'
+            f'the model cannot be written as one message (2 GiB at most): {_one_line(exc)}'
         ) from exc
     return data
 
@@ -203,5 +203,5 @@ def _whole_number(path: Path, tensor: Any, text: str) -> int:
     return int(text)
 
 
-def _told(exc: BaseException) -> str:
+def _one_line(exc: BaseException) -> str:
     return ' '.join(str(exc).split())[:_SHOWN] or type(exc).__name__

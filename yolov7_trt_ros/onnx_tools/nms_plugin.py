@@ -40,7 +40,7 @@ def find_plugin(model: Any) -> Any | None:
     return next((node for node in model.graph.node if node.op_type == PLUGIN), None)
 
 
-def cut_nms_plugin(path: Path, model: Any = None) -> RunnableModel | None:
+def strip_nms_plugin(path: Path, model: Any = None) -> RunnableModel | None:
     """
     Cut the plugin off; None where the model has none.
 
@@ -76,13 +76,13 @@ def cut_nms_plugin(path: Path, model: Any = None) -> RunnableModel | None:
     if options.get('score_activation', 0):
         raise ModelLayoutError(f'{path}: {PLUGIN} with score_activation is not supported')
     boxes_name, scores_name = plugin.input[:2]
-    strip_nms(model, boxes_name, scores_name)
+    expose_nms_inputs(model, boxes_name, scores_name)
     return RunnableModel(
         serialise(model), boxes_name, boxes_are_centres=options.get('box_coding', 0) == 1
     )
 
 
-def strip_nms(model: Any, boxes: str, scores: str) -> None:
+def expose_nms_inputs(model: Any, boxes: str, scores: str) -> None:
     """Have a model give what goes into its NMS, in place; the plugin goes."""
     for node in [node for node in model.graph.node if node.op_type == PLUGIN]:
         model.graph.node.remove(node)

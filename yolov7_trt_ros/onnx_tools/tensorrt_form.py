@@ -8,7 +8,6 @@ from typing import Any
 
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.errors import BuildError
-from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding
 from yolov7_trt_ros.onnx_tools.edit import drop_unused, name_nodes, widen_casts
 from yolov7_trt_ros.onnx_tools.graph import convs_by_type, is_quantised
 from yolov7_trt_ros.onnx_tools.half_precision import convert_to_half
@@ -20,11 +19,12 @@ from yolov7_trt_ros.onnx_tools.model_file import (
     serialise,
 )
 from yolov7_trt_ros.onnx_tools.nms_plugin import (
-    cut_nms_plugin,
     find_plugin,
     plugin_shapes,
     RunnableModel,
+    strip_nms_plugin,
 )
+from yolov7_trt_ros.onnx_tools.strip_decoding import strip_decoding
 
 _SHOWN_NAMES = 5
 _WHOLE = 1 << 31
@@ -71,12 +71,12 @@ def read_model(
     if keep_nms_plugin:
         runs = onnx.ModelProto()
         runs.CopyFrom(model)
-    cut = cut_nms_plugin(path, runs)
+    cut = strip_nms_plugin(path, runs)
     assert cut is not None
     return model, cut
 
 
-class OnnxEdit:
+class TensorRtOnnx:
     """
     An ONNX model in memory.
 
@@ -193,9 +193,9 @@ class OnnxEdit:
         dequantise.input[0] = name
         return [quantise, dequantise]
 
-    def cut_decoding(self, spec: ModelSpec) -> ModelSpec | None:
+    def strip_decoding(self, spec: ModelSpec) -> ModelSpec | None:
         """Leave raw maps of a grid model; what it is then, or None where it stays a grid."""
-        return cut_decoding(self.model, spec)
+        return strip_decoding(self.model, spec)
 
     def kept_by_type(self) -> str | None:
         """

@@ -112,7 +112,7 @@ def _open_torch(
         half=half,
         network_size=options.network_size,
         rectangular=False,
-        told={fact.name: str(fact) for fact in loaded.facts},
+        checkpoint_facts={fact.name: str(fact) for fact in loaded.facts},
     )
     stack.callback(detector.close)
     precision = 'fp16' if half else 'fp32'

@@ -47,7 +47,7 @@ from yolov7_trt_ros.model.export.options import (
 )
 
 if TYPE_CHECKING:
-    from yolov7_trt_ros.model.export.verify import Comparison
+    from yolov7_trt_ros.model.export.verify import ExportDifference
     from yolov7_trt_ros.model.network.architecture import Network
 
 _LARGE_BYTES = 2e9
@@ -193,7 +193,7 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
     }
 
 
-def _warn_of_rounding(results: list[Comparison]) -> None:
+def _warn_of_rounding(results: list[ExportDifference]) -> None:
     """Warn of a network whose outputs show little, though each of its layers is right."""
     alone = [result for result in results if result.layers is not None]
     if alone:
@@ -211,7 +211,7 @@ def _describe(network: Network) -> str:
             f'{network.num_classes} classes, strides {strides}')
 
 
-def _as_text(results: list[Comparison]) -> str:
+def _as_text(results: list[ExportDifference]) -> str:
     return '; '.join(map(str, results))
 
 

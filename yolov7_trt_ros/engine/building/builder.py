@@ -28,7 +28,7 @@ from yolov7_trt_ros.errors import (
     MissingDependencyError,
     SettingError,
 )
-from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit
+from yolov7_trt_ros.onnx_tools.tensorrt_form import TensorRtOnnx
 
 DEFAULT_PROFILE = ShapeRange((1, 3, 320, 320), (1, 3, 640, 640), (4, 3, 1280, 1280))
 """Of models that leave batch and size open."""
@@ -212,7 +212,7 @@ def _check_abilities(options: BuildOptions, api: TrtApi, machine: BuildTarget) -
 
 
 def _settings(
-    options: BuildOptions, profiles: tuple[ShapeRange, ...], edit: OnnxEdit, api: TrtApi,
+    options: BuildOptions, profiles: tuple[ShapeRange, ...], edit: TensorRtOnnx, api: TrtApi,
     *, obey: bool,
 ) -> BuildSettings:
     timings = None

@@ -21,7 +21,7 @@ from yolov7_trt_ros.errors import (
     ModelNotFoundError,
 )
 from yolov7_trt_ros.onnx_tools.nms_plugin import RunnableModel
-from yolov7_trt_ros.onnx_tools.tensorrt_form import OnnxEdit, read_model
+from yolov7_trt_ros.onnx_tools.tensorrt_form import read_model, TensorRtOnnx
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.onnx_probe import ProbedModel
@@ -51,7 +51,7 @@ class PreparedModel:
     """
 
     sha256: str
-    edit: OnnxEdit
+    edit: TensorRtOnnx
     spec: ModelSpec
     session: Any
     keep_fp32: str | None
@@ -98,11 +98,11 @@ def prepare_model(
     return PreparedModel(sha256, edit, spec, session, keep_fp32)
 
 
-def _read(onnx: Path, options: BuildOptions) -> tuple[str, OnnxEdit, RunnableModel]:
+def _read(onnx: Path, options: BuildOptions) -> tuple[str, TensorRtOnnx, RunnableModel]:
     """Return the hash of the file, the model for TensorRT, and what ONNX Runtime runs."""
     data = _read_bytes(onnx)
     model, source = read_model(onnx, data, keep_nms_plugin=options.keep_nms_plugin)
-    edit = OnnxEdit(onnx, model=model)
+    edit = TensorRtOnnx(onnx, model=model)
     _unfold(onnx, edit, options)
     return hashlib.sha256(data).hexdigest(), edit, source
 
@@ -114,7 +114,7 @@ def _read_bytes(onnx: Path) -> bytes:
         raise ModelNotFoundError(f'the model {onnx} cannot be read: {exc}') from exc
 
 
-def _unfold(onnx: Path, edit: OnnxEdit, options: BuildOptions) -> None:
+def _unfold(onnx: Path, edit: TensorRtOnnx, options: BuildOptions) -> None:
     """Give TensorRT weights as constants; raises BuildError where int8 has nothing to go by."""
     edit.widen_casts()
     edit.unfold_quantised_weights()
@@ -126,7 +126,7 @@ def _unfold(onnx: Path, edit: OnnxEdit, options: BuildOptions) -> None:
         )
 
 
-def _choose_types(edit: OnnxEdit, options: BuildOptions, api: TrtApi) -> None:
+def _choose_types(edit: TensorRtOnnx, options: BuildOptions, api: TrtApi) -> None:
     """Write the precisions into the model where TensorRT takes them from there."""
     is_mixed = edit.kept_by_type() is not None
     if options.precision in ('fp16', 'mixed') and not api.weakly_typed and not is_mixed:
@@ -134,7 +134,8 @@ def _choose_types(edit: OnnxEdit, options: BuildOptions, api: TrtApi) -> None:
 
 
 def _recognise(
-    onnx: Path, options: BuildOptions, edit: OnnxEdit, model: ProbedModel, *, with_session: bool
+    onnx: Path, options: BuildOptions, edit: TensorRtOnnx, model: ProbedModel, *,
+    with_session: bool,
 ) -> ModelSpec:
     """Return what the model is, found out on the CPU, its decoding cut off where that goes."""
     spec = model.spec
@@ -144,7 +145,7 @@ def _recognise(
             'image; export it with --grid alone (NMS is ours then), or set the backend to onnx'
         )
     if not options.keep_grid:
-        cut = edit.cut_decoding(spec)
+        cut = edit.strip_decoding(spec)
         if cut is not None:  # the size may have been that of the grid alone
             return model.without_decoding(cut, edit.to_bytes, runs_on=with_session)
     if not edit.has_nms_plugin:

@@ -69,19 +69,19 @@ def compile_source(source: str, architecture: str) -> bytes:
     Raises
     ------
     MissingDependencyError
-        Neither compiler works; the message holds what each said.
+        Neither compiler works; the message has the reasons of both.
 
     """
-    said = []
+    failures = []
     for compiler, call in (('NVRTC', compile_with_nvrtc), ('nvcc', compile_with_nvcc)):
         try:
             return call(source, architecture)
         except MissingDependencyError as exc:
-            said.append(f'{compiler}: {exc}')
+            failures.append(f'{compiler}: {exc}')
     raise MissingDependencyError(
         'the GPU kernels cannot be compiled; install cuda-bindings and NVRTC (pip install '
         'cuda-bindings nvidia-cuda-nvrtc, or nvidia-cuda-nvrtc-cu12 for CUDA 12) or the '
-        f'CUDA compiler nvcc (on a Jetson: apt install cuda-nvcc-12-6). {"; ".join(said)}'
+        f'CUDA compiler nvcc (on a Jetson: apt install cuda-nvcc-12-6). {"; ".join(failures)}'
     )
 
 

@@ -97,14 +97,14 @@ def decide(usual: str, samples: Mapping[str, Sequence[UploadSample]]) -> MemoryC
     best = min(ratios, key=lambda name: statistics.median(ratios[name]))
     saved = 1 - statistics.median(ratios[best])
     won = sum(ratio < 1 for ratio in ratios[best]) / len(ratios[best])
-    told = f'{best} costs {abs(saved):.0%} {"less" if saved > 0 else "more"} than {usual}'
+    difference = f'{best} costs {abs(saved):.0%} {"less" if saved > 0 else "more"} than {usual}'
     if saved < MARGIN:
-        return MemoryChoice(usual, medians_ms, f'{told}; it would have to save {MARGIN:.0%}')
+        return MemoryChoice(usual, medians_ms, f'{difference}; it would have to save {MARGIN:.0%}')
     if won < ROUNDS_WON:
         return MemoryChoice(
-            usual, medians_ms, f'{told}, but in {won:.0%} of the rounds only', clear=False
+            usual, medians_ms, f'{difference}, but in {won:.0%} of the rounds only', clear=False
         )
-    return MemoryChoice(best, medians_ms, f'{told}, in {won:.0%} of the rounds')
+    return MemoryChoice(best, medians_ms, f'{difference}, in {won:.0%} of the rounds')
 
 
 class KeptChoice:

@@ -95,18 +95,18 @@ class BucketCache:
 
     def _add(self, key: BucketKey) -> Bucket:
         try:
-            bucket = self._make_and_mind(key)
+            bucket = self._make_and_invalidate(key)
         except DeviceMemoryError:
             self.drop()
             self.drop_contexts()
-            bucket = self._make_and_mind(key)
+            bucket = self._make_and_invalidate(key)
         self._buckets[key] = bucket
         if len(self._buckets) > _MOST:
             self.drop(keep=_MOST)
             self.drop_contexts()
         return bucket
 
-    def _make_and_mind(self, key: BucketKey) -> Bucket:
+    def _make_and_invalidate(self, key: BucketKey) -> Bucket:
         """Make a bucket; if that moved the workspace, the others' addresses are void."""
         before = self._tools.workspace.generation
         try:

@@ -100,8 +100,8 @@ def _overridden(
     spec: ModelSpec, class_names: Sequence[str] | None, anchors: Anchors | None
 ) -> ModelSpec:
     if class_names is not None:
-        told = spec.num_classes if spec.layout not in _FINISHED else None
-        names = choose_names(class_names, {}, told, None)
+        num_classes = spec.num_classes if spec.layout not in _FINISHED else None
+        names = choose_names(class_names, {}, num_classes, None)
         spec = dataclasses.replace(
             spec, class_names=names.names, num_classes=names.count, doubts=()
         )

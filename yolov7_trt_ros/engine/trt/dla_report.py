@@ -107,7 +107,7 @@ class DlaReport:
 
 def place_layers(
     module: Any, network: Any, config: Any, profiles: Iterable[ShapeRange], *, asks: bool,
-    said: list[str],
+    logged: list[str],
 ) -> DlaReport:
     """
     Return where the layers of a parsed network would run.
@@ -120,8 +120,8 @@ def place_layers(
         Shapes of the input.
     asks
         Whether to ask TensorRT, which only answers where there is a DLA.
-    said
-        What TensorRT logs is added to it; taken away before it is asked for each layer.
+    logged
+        List that TensorRT's log messages are appended to; cleared before each layer.
 
     """
     all_layers = [network.get_layer(number) for number in range(network.num_layers)]
@@ -130,10 +130,10 @@ def place_layers(
     placed = []
     for layer in working:
         name, reason = str(layer.name), ''
-        said.clear()
+        logged.clear()
         if not asks or not config.can_run_on_DLA(layer):
-            untold = (said[-1] if said else _UNTOLD) if asks else ''
-            reason = reason_against(module, layer) or untold
+            unexplained = (logged[-1] if logged else _UNTOLD) if asks else ''
+            reason = reason_against(module, layer) or unexplained
         placed.append(PlacedLayer(name, DYNAMIC if dynamic else reason))
     crossing, loadables = _count_crossings(working, [not each.reason for each in placed])
     return DlaReport(asks, tuple(placed), crossing, loadables)

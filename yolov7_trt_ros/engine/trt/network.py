@@ -208,12 +208,12 @@ class TrtNetwork:
         if asks:
             self._configure(config, settings)
             self._add_profiles(config, settings.profiles)
-        said: list[str] = []
-        self._api.messages.listener = said.append
+        logged: list[str] = []
+        self._api.messages.listener = logged.append
         try:
             return place_layers(
                 self._module, self._network, config, settings.profiles, asks=asks,
-                said=said,
+                logged=logged,
             )
         finally:
             self._api.messages.listener = None

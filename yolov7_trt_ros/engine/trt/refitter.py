@@ -62,10 +62,10 @@ def refit_engine(
 def _parse(api: TrtApi, refitter: Any, model: bytes) -> Any:
     parser = api.module.OnnxParserRefitter(refitter, api.logger)
     if not parser.refit_from_bytes(model):
-        told = [str(parser.get_error(index).desc()) for index in range(parser.num_errors)]
+        errors = [str(parser.get_error(index).desc()) for index in range(parser.num_errors)]
         raise RefitError(
             'TensorRT does not take the weights of the model: '
-            + ('; '.join(told[:_SHOWN]) or api.messages.last() or 'no reason given')
+            + ('; '.join(errors[:_SHOWN]) or api.messages.last() or 'no reason given')
         )
     return parser
 

@@ -8,22 +8,22 @@ from typing import Any
 
 from yolov7_trt_ros.core.class_names import first_names
 from yolov7_trt_ros.errors import CheckpointError
-from yolov7_trt_ros.model.checkpoint.facts import Fact, FoundModel, Overrides, tell_anchors
+from yolov7_trt_ros.model.checkpoint.facts import anchors_fact, Fact, FoundModel, Overrides
 from yolov7_trt_ros.model.checkpoint.official_model import read_official_model
 from yolov7_trt_ros.model.checkpoint.pickle_names import StandIn
 from yolov7_trt_ros.model.checkpoint.pickled_modules import children, whole_number
 from yolov7_trt_ros.model.checkpoint.state_table import (
     describe_activations,
     describe_rows,
+    fusing_facts,
     recognise_state,
-    tell_fusing,
 )
 from yolov7_trt_ros.model.checkpoint.stored_tensor import load_tensors, StoredTensor
 from yolov7_trt_ros.model.network.fold import SourceModel
-from yolov7_trt_ros.model.network.layer_table import check_rows, Row
+from yolov7_trt_ros.model.network.layer_table import check_rows, LayerRow
 
 FORMAT = 'yolov7_trt_ros network 1'
-_ROW_FIELDS = {field.name for field in dataclasses.fields(Row)}
+_ROW_FIELDS = {field.name for field in dataclasses.fields(LayerRow)}
 _AVERAGED = ('ema', 'model_ema', 'ema_model', 'ema_state_dict', 'state_dict_ema', 'shadow')
 _LAST = ('model', 'state_dict', 'model_state_dict', 'model_state', 'module', 'net', 'network',
          'weights', 'params')
@@ -163,15 +163,15 @@ def _read_own(record: dict[Any, Any]) -> FoundModel:
         Fact('weights', 'the only ones', 'a network file of this program'),
         Fact('table', describe_rows(rows), 'recorded'),
         Fact('activation', describe_activations(rows), 'recorded'),
-        *tell_fusing(stored, False, 'its weights'), tell_anchors(anchors, 'recorded'),
+        *fusing_facts(stored, False, 'its weights'), anchors_fact(anchors, 'recorded'),
     )
     return FoundModel(SourceModel(rows, load_tensors(stored), anchors), facts, names)
 
 
-def _read_row(record: Any) -> Row:
+def _read_row(record: Any) -> LayerRow:
     if set(record) != _ROW_FIELDS:
         raise CheckpointError(f'has a layer with the fields {sorted(record)}')
     numbers = [record[name] for name in ('kernel', 'stride', 'groups')]
     if not all(isinstance(number, int) for number in (*numbers, *record['sources'])):
         raise CheckpointError('has a layer whose sizes are no numbers')
-    return Row(**{**record, 'sources': tuple(record['sources'])})
+    return LayerRow(**{**record, 'sources': tuple(record['sources'])})

@@ -130,7 +130,7 @@ def _number(key: object) -> int:
     return int(key) if isinstance(key, (int, str)) and str(key).isdecimal() else -1
 
 
-def tell_names(given: bool, names: Sequence[str] | None, network_names: Sequence[str]) -> Fact:
+def names_fact(given: bool, names: Sequence[str] | None, network_names: Sequence[str]) -> Fact:
     """Return how the class names are known: given, from the file, or assumed."""
     value = f'{len(network_names)}: {first_names(network_names, _SHOWN_NAMES)}'
     if given:
@@ -140,7 +140,7 @@ def tell_names(given: bool, names: Sequence[str] | None, network_names: Sequence
     return Fact('class names', value, 'the checkpoint has none; --class-names gives them', True)
 
 
-def tell_anchors(anchors: Anchors, source: str, *, is_assumed: bool = False) -> Fact:
+def anchors_fact(anchors: Anchors, source: str, *, is_assumed: bool = False) -> Fact:
     """Return which anchors there are, by name where they are published ones."""
     for name, published in ANCHOR_SETS.items():
         if anchors == published:

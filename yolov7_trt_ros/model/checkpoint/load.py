@@ -15,12 +15,12 @@ from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.errors import CheckpointError, SettingError
 from yolov7_trt_ros.model.checkpoint.contents import find_model, FORMAT
 from yolov7_trt_ros.model.checkpoint.facts import (
+    anchors_fact,
     Fact,
     FoundModel,
+    names_fact,
     Overrides,
     read_class_names,
-    tell_anchors,
-    tell_names,
 )
 from yolov7_trt_ros.model.checkpoint.torch_file import open_torch_file
 from yolov7_trt_ros.model.network.architecture import Network
@@ -87,16 +87,16 @@ def _all_facts(
     facts: Sequence[Fact], network: Network, overrides: Overrides, names: Sequence[str] | None
 ) -> tuple[Fact, ...]:
     """Return what was told of a checkpoint with what its network tells."""
-    told = {fact.name: fact for fact in facts}
-    if 'weights' not in told:
-        told = {'weights': Fact('weights', 'the only ones', 'there is but one set')} | told
+    by_name = {fact.name: fact for fact in facts}
+    if 'weights' not in by_name:
+        by_name = {'weights': Fact('weights', 'the only ones', 'there is but one set')} | by_name
     if overrides.anchors is not None:
-        told['anchors'] = tell_anchors(network.anchors, 'given')
-    told['strides'] = Fact('strides', ', '.join(map(str, network.strides)), 'its layers')
-    told['class names'] = tell_names(
+        by_name['anchors'] = anchors_fact(network.anchors, 'given')
+    by_name['strides'] = Fact('strides', ', '.join(map(str, network.strides)), 'its layers')
+    by_name['class names'] = names_fact(
         overrides.class_names is not None, names, network.class_names
     )
-    return tuple(told.values())
+    return tuple(by_name.values())
 
 
 def load_network(
@@ -147,11 +147,11 @@ def _rename(network: Network, names: Sequence[str], path: Path) -> None:
     network.class_names = tuple(names)
 
 
-def _check_classes(network: Network, told: int | None) -> None:
-    if told is not None and told != network.num_classes:
+def _check_classes(network: Network, recorded: int | None) -> None:
+    if recorded is not None and recorded != network.num_classes:
         raise CheckpointError(
-            f'says that it has {told} classes, but its head has as many values as a detector of '
-            f'{network.num_classes}: it finds more than boxes (key points, masks), or it is '
+            f'says that it has {recorded} classes, but its head has as many values as a detector '
+            f'of {network.num_classes}: it finds more than boxes (key points, masks), or it is '
             'damaged'
         )
 

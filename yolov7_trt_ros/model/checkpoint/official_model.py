@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn
 
 from yolov7_trt_ros.errors import CheckpointError
-from yolov7_trt_ros.model.checkpoint.facts import Fact, FoundModel, read_anchors, tell_anchors
+from yolov7_trt_ros.model.checkpoint.facts import anchors_fact, Fact, FoundModel, read_anchors
 from yolov7_trt_ros.model.checkpoint.foreign_checkpoint import describe_layers
 from yolov7_trt_ros.model.checkpoint.pickle_names import BoundMethod, StandIn
 from yolov7_trt_ros.model.checkpoint.pickled_modules import (
@@ -18,7 +18,7 @@ from yolov7_trt_ros.model.checkpoint.pickled_modules import (
 from yolov7_trt_ros.model.checkpoint.state_table import (
     describe_activations,
     describe_rows,
-    tell_fusing,
+    fusing_facts,
 )
 from yolov7_trt_ros.model.checkpoint.stored_tensor import load_tensors, StoredTensor
 from yolov7_trt_ros.model.network.blocks import DOWN_CONVS, PYRAMID_CONVS, PYRAMID_POOLS
@@ -28,8 +28,8 @@ from yolov7_trt_ros.model.network.layer_table import (
     absolute,
     check_rows,
     head_strides,
+    LayerRow,
     LEAKY_SLOPE,
-    Row,
 )
 
 _HEADS = ('Detect', 'IDetect', 'IAuxDetect')
@@ -68,8 +68,8 @@ def read_official_model(model: StandIn) -> FoundModel:
     facts = (
         Fact('table', describe_rows(rows), 'its own list of layers'),
         Fact('activation', describe_activations(rows), 'its modules'),
-        *tell_fusing(state, is_fused, 'the head says so' if is_fused else 'its modules'),
-        tell_anchors(anchors, anchors_from),
+        *fusing_facts(state, is_fused, 'the head says so' if is_fused else 'its modules'),
+        anchors_fact(anchors, anchors_from),
     )
     return FoundModel(source, facts, model.state.get('names'), whole_number(head.state.get('nc')))
 
@@ -97,12 +97,12 @@ def _layers(model: StandIn) -> list[StandIn]:
 def _refuse(layers: Sequence[StandIn]) -> NoReturn:
     """Say what a model is that has another head, or layers of other kinds."""
     kinds = [_kind(layer) for layer in layers]
-    told = describe_head(kinds[-1]) or describe_layers(kinds)
-    if told is None and kinds[-1] not in _READERS:
-        told = f'the head of the model is {kinds[-1]}, expected one of {", ".join(_HEADS)}'
+    reason = describe_head(kinds[-1]) or describe_layers(kinds)
+    if reason is None and kinds[-1] not in _READERS:
+        reason = f'the head of the model is {kinds[-1]}, expected one of {", ".join(_HEADS)}'
     unknown = next((index for index, kind in enumerate(kinds) if kind not in _READERS), 0)
     raise CheckpointError(
-        told or f'layer {unknown} of the checkpoint is a {layers[unknown].path[:100]}, which is '
+        reason or f'layer {unknown} of the checkpoint is a {layers[unknown].path[:100]}, which is '
         f'not known; known are {", ".join(_READERS)}'
     )
 
@@ -114,7 +114,7 @@ def _kind(layer: StandIn) -> str:
 # ---- rows
 
 
-def _read_row(index: int, layer: StandIn) -> Row:
+def _read_row(index: int, layer: StandIn) -> LayerRow:
     kind = _kind(layer)
     if 'f' not in layer.state or layer.state.get('i') != index:
         raise CheckpointError(
@@ -127,7 +127,7 @@ def _read_row(index: int, layer: StandIn) -> Row:
     return _READERS[kind](index, layer, absolute(index, listed))
 
 
-def _read_conv(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
+def _read_conv(index: int, layer: StandIn, sources: tuple[int, ...]) -> LayerRow:
     norm = children(layer).get('bn')
     if norm is not None:
         _check_kind(index, norm, _NORMS)
@@ -140,7 +140,7 @@ def _read_conv(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
 
 def _conv_row(
     index: int, conv: StandIn, activation: str, sources: tuple[int, ...], kind: str = 'conv'
-) -> Row:
+) -> LayerRow:
     _check_kind(index, conv, {'Conv2d'})
     if conv.state.get('padding_mode', 'zeros') != 'zeros':
         raise CheckpointError(f'layer {index} is a convolution that does not pad with zeros')
@@ -148,7 +148,7 @@ def _conv_row(
         name: _square(index, conv.state.get(name), name)
         for name in ('kernel_size', 'stride', 'padding', 'dilation')
     }
-    row = Row(
+    row = LayerRow(
         kind, sources, kernel=facts['kernel_size'], stride=facts['stride'],
         groups=_number(index, conv.state.get('groups'), 'groups'), activation=activation,
     )
@@ -160,7 +160,7 @@ def _conv_row(
     return row
 
 
-def _read_rep_conv(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
+def _read_rep_conv(index: int, layer: StandIn, sources: tuple[int, ...]) -> LayerRow:
     merged = children(layer).get('rbr_reparam')
     dense = merged or child(child(layer, 'rbr_dense'), '0')
     if merged is None:
@@ -169,14 +169,14 @@ def _read_rep_conv(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
     return _conv_row(index, dense, _activation(index, layer), sources, 'rep_conv')
 
 
-def _read_pool(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
+def _read_pool(index: int, layer: StandIn, sources: tuple[int, ...]) -> LayerRow:
     pool = child(layer, 'm')
     facts = {
         name: _square(index, pool.state.get(name), name)
         for name in ('kernel_size', 'stride', 'padding')
     }
     _check_plain_pool(index, pool)
-    row = Row('max_pool', sources, kernel=facts['kernel_size'], stride=facts['stride'])
+    row = LayerRow('max_pool', sources, kernel=facts['kernel_size'], stride=facts['stride'])
     if facts['padding'] != row.padding:
         raise CheckpointError(
             f'layer {index} is a pooling with padding {facts["padding"]}, expected {row.padding}'
@@ -184,47 +184,47 @@ def _read_pool(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
     return row
 
 
-def _read_upsample(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
+def _read_upsample(index: int, layer: StandIn, sources: tuple[int, ...]) -> LayerRow:
     scale, mode = layer.state.get('scale_factor'), layer.state.get('mode')
     if _square(index, scale, 'scale_factor') != 2 or mode != 'nearest':
         raise CheckpointError(
             f'layer {index} enlarges {scale} times by {mode!r}, expected 2 times by nearest'
         )
-    return Row('upsample', sources)
+    return LayerRow('upsample', sources)
 
 
-def _read_concat(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
+def _read_concat(index: int, layer: StandIn, sources: tuple[int, ...]) -> LayerRow:
     if layer.state.get('d') != 1:
         raise CheckpointError(f'layer {index} joins maps along another axis than the channels')
-    return Row('concat', sources)
+    return LayerRow('concat', sources)
 
 
-def _read_add(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
-    return Row('add', sources)
+def _read_add(index: int, layer: StandIn, sources: tuple[int, ...]) -> LayerRow:
+    return LayerRow('add', sources)
 
 
-def _read_reorg(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
-    return Row('reorg', sources, stride=2)
+def _read_reorg(index: int, layer: StandIn, sources: tuple[int, ...]) -> LayerRow:
+    return LayerRow('reorg', sources, stride=2)
 
 
-def _read_down(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
+def _read_down(index: int, layer: StandIn, sources: tuple[int, ...]) -> LayerRow:
     _check_pool(index, child(layer, 'mp'), 2, 2)
     activation = _check_parts(index, layer, DOWN_CONVS, stepping='cv2')
-    return Row('down', sources, stride=2, activation=activation)
+    return LayerRow('down', sources, stride=2, activation=activation)
 
 
-def _read_pyramid(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
+def _read_pyramid(index: int, layer: StandIn, sources: tuple[int, ...]) -> LayerRow:
     pools = children(child(layer, 'm'))
     if len(pools) != len(PYRAMID_POOLS):
         raise CheckpointError(f'layer {index} (SPPCSPC) has {len(pools)} poolings, expected 3')
     for pool, size in zip(pools.values(), PYRAMID_POOLS, strict=True):
         _check_pool(index, pool, size, 1)
     activation = _check_parts(index, layer, PYRAMID_CONVS)
-    return Row('pyramid', sources, activation=activation)
+    return LayerRow('pyramid', sources, activation=activation)
 
 
-def _read_head(index: int, layer: StandIn, sources: tuple[int, ...]) -> Row:
-    return Row('detect', sources)
+def _read_head(index: int, layer: StandIn, sources: tuple[int, ...]) -> LayerRow:
+    return LayerRow('detect', sources)
 
 
 def _check_parts(
@@ -298,7 +298,7 @@ def _number(index: int, value: object, name: str) -> int:
     return int(value)
 
 
-_READERS: Mapping[str, Callable[[int, StandIn, tuple[int, ...]], Row]] = {
+_READERS: Mapping[str, Callable[[int, StandIn, tuple[int, ...]], LayerRow]] = {
     'Conv': _read_conv, 'RepConv': _read_rep_conv, 'MP': _read_pool, 'SP': _read_pool,
     'Upsample': _read_upsample, 'Concat': _read_concat, 'Shortcut': _read_add,
     'ReOrg': _read_reorg, 'DownC': _read_down, 'SPPCSPC': _read_pyramid,

@@ -8,18 +8,18 @@ import re
 
 from yolov7_trt_ros.errors import CheckpointError, SettingError
 from yolov7_trt_ros.model.checkpoint.facts import (
+    anchors_fact,
     Fact,
     FoundModel,
     Overrides,
     read_anchors,
-    tell_anchors,
 )
 from yolov7_trt_ros.model.checkpoint.foreign_checkpoint import describe_weights
 from yolov7_trt_ros.model.checkpoint.stored_tensor import load_tensors, StoredTensor
 from yolov7_trt_ros.model.network.blocks import BATCH_NORM_EPS, DOWN_CONVS, PYRAMID_CONVS
 from yolov7_trt_ros.model.network.fold import check_head_weights, SourceModel
 from yolov7_trt_ros.model.network.foreign_heads import describe_head_weight
-from yolov7_trt_ros.model.network.layer_table import head_strides, Row
+from yolov7_trt_ros.model.network.layer_table import head_strides, LayerRow
 from yolov7_trt_ros.model.network.published import PUBLISHED, published_table, PublishedTable
 
 _NAME = re.compile(r'((?:[A-Za-z_]\w*\.)*?)(\d{1,4})\.(.+)')
@@ -62,9 +62,9 @@ def recognise_state(stored: Stored, overrides: Overrides) -> FoundModel:
     anchors, anchors_from = read_anchors(buffers, head_strides(rows)[:len(table.anchors)])
     facts = [
         _tell_table(table, overrides, prefix), _tell_activation(rows, tables, overrides),
-        *tell_fusing(plain, is_fused, 'implicit vectors without one batch norm'
+        *fusing_facts(plain, is_fused, 'implicit vectors without one batch norm'
                      if is_fused else 'its batch norms'),
-        tell_anchors(anchors, anchors_from) if anchors else tell_anchors(
+        anchors_fact(anchors, anchors_from) if anchors else anchors_fact(
             table.anchors, f'a state_dict without anchors; those of {table.name}. --anchors takes '
             'others', is_assumed=True),
     ]
@@ -110,9 +110,9 @@ def _check_head(state: Stored) -> None:
     head = f'model.{_last_row(state)}.'
     below = [name.removeprefix(head) for name in state if name.startswith(head)]
     for name in below:
-        told = describe_head_weight(name) or describe_weights([head + name])
-        if told:
-            raise CheckpointError(told)
+        reason = describe_head_weight(name) or describe_weights([head + name])
+        if reason:
+            raise CheckpointError(reason)
     if 'm.0.weight' in below:
         check_head_weights(below)
 
@@ -157,7 +157,7 @@ def _find_misfit(table: PublishedTable, state: Stored) -> str | None:
     return None
 
 
-def _wanted(row: Row, maps: int) -> Iterator[tuple[tuple[str, ...], int]]:
+def _wanted(row: LayerRow, maps: int) -> Iterator[tuple[tuple[str, ...], int]]:
     """Yield the weights of a row, each by the names it may have, and its kernel."""
     if row.kind == 'conv':
         yield ('conv.weight',), row.kernel
@@ -172,7 +172,7 @@ def _wanted(row: Row, maps: int) -> Iterator[tuple[tuple[str, ...], int]]:
             yield (f'm.{level}.weight',), 1
 
 
-def _with_activation(row: Row, activation: str) -> Row:
+def _with_activation(row: LayerRow, activation: str) -> LayerRow:
     if row.activation == 'identity':
         return row
     return dataclasses.replace(row, activation=activation)
@@ -195,7 +195,7 @@ def _vectors(state: Collection[str]) -> list[str]:
     return [name for name in state if re.search(r'\.i[am]\.\d+\.implicit$', name)]
 
 
-def _judge_fusing(rows: Sequence[Row], state: Collection[str]) -> bool:
+def _judge_fusing(rows: Sequence[LayerRow], state: Collection[str]) -> bool:
     """Tell whether the implicit vectors are in the head already; refuse what could be both."""
     bare = [name for name in _blocks(state) if not _norm_of(name) & set(state)]
     wanted = {
@@ -230,7 +230,7 @@ def _norm_of(weight: str) -> set[str]:
     return {f'{weight.removesuffix("conv.weight")}bn.running_mean'}
 
 
-def tell_fusing(state: Collection[str], is_fused: bool, source: str) -> list[Fact]:
+def fusing_facts(state: Collection[str], is_fused: bool, source: str) -> list[Fact]:
     """Return what is fused already, what is folded now, and what is left aside."""
     norms, vectors = len(_norms(state)), len(_vectors(state))
     bare = len(_blocks(state)) - norms
@@ -252,7 +252,7 @@ def tell_fusing(state: Collection[str], is_fused: bool, source: str) -> list[Fac
 # ---- what is said of it
 
 
-def describe_rows(rows: Sequence[Row]) -> str:
+def describe_rows(rows: Sequence[LayerRow]) -> str:
     """Return the name of the published table that a network has, or that it has its own."""
     for with_activations in (True, False):
         wanted = [_signature(row, with_activations) for row in rows]
@@ -263,13 +263,13 @@ def describe_rows(rows: Sequence[Row]) -> str:
     return f'its own, of {len(rows)} layers'
 
 
-def _signature(row: Row, with_activation: bool) -> tuple[object, ...]:
+def _signature(row: LayerRow, with_activation: bool) -> tuple[object, ...]:
     kind = 'conv' if row.kind == 'rep_conv' else row.kind
     activation = row.activation if with_activation else ''
     return kind, row.sources, row.kernel, row.stride, row.groups, activation
 
 
-def describe_activations(rows: Sequence[Row]) -> str:
+def describe_activations(rows: Sequence[LayerRow]) -> str:
     """Return the activations of the layers, the most frequent first."""
     used = [row.activation for row in rows if row.activation != 'identity']
     return ', '.join(sorted(set(used), key=used.count, reverse=True)) or 'none'
@@ -284,7 +284,7 @@ def _tell_table(table: PublishedTable, overrides: Overrides, prefix: str) -> Fac
 
 
 def _tell_activation(
-    rows: Sequence[Row], tables: Sequence[PublishedTable], overrides: Overrides
+    rows: Sequence[LayerRow], tables: Sequence[PublishedTable], overrides: Overrides
 ) -> Fact:
     value = describe_activations(rows)
     if overrides.activation is not None:

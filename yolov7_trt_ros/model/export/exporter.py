@@ -25,9 +25,9 @@ from yolov7_trt_ros.model.export.options import (
     Shape,
 )
 from yolov7_trt_ros.model.export.verify import (
-    check_comparisons,
+    check_differences,
     compare_outputs,
-    Comparison,
+    ExportDifference,
     Outline,
 )
 from yolov7_trt_ros.model.export.verify_layers import add_layers
@@ -54,7 +54,7 @@ def export_onnx(
     opset: int = DEFAULT_OPSET,
     nms_settings: NmsSettings | None = None,
     half_weights: bool = False,
-) -> list[Comparison]:
+) -> list[ExportDifference]:
     """
     Write a network as ONNX after comparing it with torch on three inputs.
 
@@ -93,7 +93,7 @@ def export_onnx(
             results, network, options.opset,
             image_hw=None if 'hw' in options.dynamic else options.shape[2:],
         )
-        check_comparisons(results)
+        check_differences(results)
         os.replace(temporary, path)
     return results
 

@@ -10,7 +10,7 @@ from torch import nn
 from yolov7_trt_ros.model.export.onnx_writer import GraphWriter
 from yolov7_trt_ros.model.network.architecture import Network
 from yolov7_trt_ros.model.network.blocks import ConvBlock, Down, Pyramid, PYRAMID_POOLS
-from yolov7_trt_ros.model.network.layer_table import IMAGE, LEAKY_SLOPE, Row
+from yolov7_trt_ros.model.network.layer_table import IMAGE, LayerRow, LEAKY_SLOPE
 
 _END = 2**31 - 1
 
@@ -47,7 +47,7 @@ def write_rows(writer: GraphWriter, network: Network, image: str) -> dict[int, s
 
 
 def _write_row(
-    writer: GraphWriter, row: Row, block: nn.Module, inputs: list[str], name: str
+    writer: GraphWriter, row: LayerRow, block: nn.Module, inputs: list[str], name: str
 ) -> str:
     if isinstance(block, ConvBlock):
         return _write_conv(writer, block, inputs[0], name)

@@ -23,7 +23,7 @@ from yolov7_trt_ros.model.export.onnx_nms import BOXES, SCORES
 from yolov7_trt_ros.model.export.options import Shape
 from yolov7_trt_ros.model.network.architecture import decode_maps, Network
 from yolov7_trt_ros.onnx_tools.model_file import serialise
-from yolov7_trt_ros.onnx_tools.nms_plugin import PLUGIN, strip_nms
+from yolov7_trt_ros.onnx_tools.nms_plugin import expose_nms_inputs, PLUGIN
 from yolov7_trt_ros.onnx_tools.runtime import open_session, run_session
 
 RELATIVE_LIMIT = 1e-4
@@ -35,7 +35,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class ExportDifference:
     """
     The greatest relative difference that images of one shape gave.
 
@@ -97,7 +97,7 @@ class Outline:
 
 def compare_outputs(
     path: Path, model: Any, network: Network, shapes: Sequence[Shape]
-) -> list[Comparison]:
+) -> list[ExportDifference]:
     """
     Run a model and its network on the same random images, once a shape.
 
@@ -131,23 +131,23 @@ def compare_outputs(
             run_exported(whole, images)
         del whole  # which holds the weights
     if outline.has_nms:
-        strip_nms(model, BOXES, SCORES)
+        expose_nms_inputs(model, BOXES, SCORES)
     inner = open_session(serialise(model) if outline.has_nms else str(path), WHAT)
     return [_compare(run_exported(inner, images), outline, network, images) for images in drawn]
 
 
 def _compare(
     found: Arrays, outline: Outline, network: Network, images: NDArray[np.float32]
-) -> Comparison:
+) -> ExportDifference:
     shape: Shape = images.shape
     wanted = _reference(outline, network, images)
     _check_numbers(wanted, network, shape)
     worst, name = _worst(found, wanted, shape)
     if worst <= _CLEARLY_ALIKE:
-        return Comparison(shape, name, worst)
+        return ExportDifference(shape, name, worst)
     exact = _reference(outline, network, images.astype(np.float64))
     worst, name = _worst(found, exact, shape)
-    return Comparison(shape, name, worst, rounding=_worst(wanted, exact, shape)[0])
+    return ExportDifference(shape, name, worst, rounding=_worst(wanted, exact, shape)[0])
 
 
 def draw_images(random: np.random.Generator, shape: Shape) -> NDArray[np.float32]:
@@ -158,7 +158,9 @@ def draw_images(random: np.random.Generator, shape: Shape) -> NDArray[np.float32
     return (0.75 * blocks + 0.25 * random.random(shape)).astype(np.float32)
 
 
-def check_comparisons(results: Sequence[Comparison], limit: float = RELATIVE_LIMIT) -> Comparison:
+def check_differences(
+    results: Sequence[ExportDifference], limit: float = RELATIVE_LIMIT
+) -> ExportDifference:
     """
     Return the worst result.
 
@@ -183,7 +185,7 @@ def check_comparisons(results: Sequence[Comparison], limit: float = RELATIVE_LIM
     return worst
 
 
-def _rank(result: Comparison) -> float:
+def _rank(result: ExportDifference) -> float:
     return np.inf if np.isnan(result.relative_error) else result.relative_error
 
 

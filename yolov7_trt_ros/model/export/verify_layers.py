@@ -20,8 +20,8 @@ from yolov7_trt_ros.model.export.onnx_writer import GraphWriter
 from yolov7_trt_ros.model.export.options import Shape
 from yolov7_trt_ros.model.export.verify import (
     Arrays,
-    Comparison,
     draw_images,
+    ExportDifference,
     relative_error,
     RELATIVE_LIMIT,
     run_exported,
@@ -39,9 +39,9 @@ _SATURATED = 1e-9
 
 
 def add_layers(
-    results: Sequence[Comparison], network: Network, opset: int, *,
+    results: Sequence[ExportDifference], network: Network, opset: int, *,
     image_hw: tuple[int, int] | None = None, limit: float = RELATIVE_LIMIT,
-) -> list[Comparison]:
+) -> list[ExportDifference]:
     """
     Compare the layers one by one where the outputs do not tell.
 

@@ -13,7 +13,7 @@ from yolov7_trt_ros.core.forms.model_spec import Anchors, STRIDE_SETS
 from yolov7_trt_ros.errors import CheckpointError, ExportError
 from yolov7_trt_ros.model.network.blocks import build_block, ConvBlock, Down, Head, Pyramid
 from yolov7_trt_ros.model.network.fold import deploy_form, SourceModel
-from yolov7_trt_ros.model.network.layer_table import check_rows, head_strides, IMAGE, Row
+from yolov7_trt_ros.model.network.layer_table import check_rows, head_strides, IMAGE, LayerRow
 
 ANCHORS_PER_MAP = 3
 _WEIGHT_DIMENSIONS = 4
@@ -44,7 +44,7 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[LayerRow],
         state: Mapping[str, Tensor],
         anchors: Anchors,
         class_names: Sequence[str] | None = None,
@@ -185,7 +185,7 @@ def _decode_map(
     return torch.cat([centres, sizes, unit[..., 4:]], -1).flatten(1, 3)
 
 
-def run_row(row: Row, block: nn.Module, inputs: list[Tensor]) -> Tensor:
+def run_row(row: LayerRow, block: nn.Module, inputs: list[Tensor]) -> Tensor:
     """Return what a row other than the head makes of its inputs."""
     if row.kind == 'concat':
         return torch.cat(inputs, 1)
@@ -229,7 +229,7 @@ def _load(network: Network, state: Mapping[str, Tensor]) -> None:
         raise CheckpointError(f'the weights do not fit the table of layers: {reason}') from exc
 
 
-def _last_uses(rows: Sequence[Row]) -> list[list[int]]:
+def _last_uses(rows: Sequence[LayerRow]) -> list[list[int]]:
     """Return for each row the rows that nothing later reads."""
     last = {source: index for index, row in enumerate(rows) for source in row.sources}
     return [[source for source, user in last.items() if user == index]

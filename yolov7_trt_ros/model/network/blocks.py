@@ -9,7 +9,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from yolov7_trt_ros.errors import CheckpointError
-from yolov7_trt_ros.model.network.layer_table import LEAKY_SLOPE, Row
+from yolov7_trt_ros.model.network.layer_table import LayerRow, LEAKY_SLOPE
 
 State = Mapping[str, Tensor]
 
@@ -31,7 +31,7 @@ class ConvBlock(nn.Module):
 
     """
 
-    def __init__(self, row: Row, state: State, name: str) -> None:
+    def __init__(self, row: LayerRow, state: State, name: str) -> None:
         super().__init__()
         weight = _weight(state, f'{name}conv.weight', row.kernel)
         self.conv = nn.Conv2d(
@@ -67,10 +67,10 @@ class Pyramid(nn.Module):
     cv6: ConvBlock
     cv7: ConvBlock
 
-    def __init__(self, row: Row, state: State, name: str) -> None:
+    def __init__(self, row: LayerRow, state: State, name: str) -> None:
         super().__init__()
         for number, kernel in enumerate(PYRAMID_CONVS, 1):
-            part = Row('conv', (0,), kernel=kernel, activation=row.activation)
+            part = LayerRow('conv', (0,), kernel=kernel, activation=row.activation)
             self.add_module(f'cv{number}', ConvBlock(part, state, f'{name}cv{number}.'))
 
     @property
@@ -94,11 +94,11 @@ class Down(nn.Module):
     cv2: ConvBlock
     cv3: ConvBlock
 
-    def __init__(self, row: Row, state: State, name: str) -> None:
+    def __init__(self, row: LayerRow, state: State, name: str) -> None:
         super().__init__()
         for number, kernel in enumerate(DOWN_CONVS, 1):
             stride = 2 if number == 2 else 1
-            part = Row('conv', (0,), kernel=kernel, stride=stride, activation=row.activation)
+            part = LayerRow('conv', (0,), kernel=kernel, stride=stride, activation=row.activation)
             self.add_module(f'cv{number}', ConvBlock(part, state, f'{name}cv{number}.'))
 
     @property
@@ -124,7 +124,7 @@ class Reorg(nn.Module):
 class Head(nn.Module):
     """One 1x1 convolution per map: 3 anchors x (4 box values, objectness, classes)."""
 
-    def __init__(self, row: Row, state: State, name: str) -> None:
+    def __init__(self, row: LayerRow, state: State, name: str) -> None:
         super().__init__()
         self.m = nn.ModuleList()
         for level in range(len(row.sources)):
@@ -150,7 +150,7 @@ def activate(x: Tensor, activation: str) -> Tensor:
     return functional.relu(x) if activation == 'relu' else x
 
 
-def build_block(row: Row, state: State, name: str) -> nn.Module:
+def build_block(row: LayerRow, state: State, name: str) -> nn.Module:
     """Return the module of a row that is in deploy form; joining rows get an identity."""
     if row.kind in ('conv', 'pyramid', 'down', 'detect'):
         block = {'conv': ConvBlock, 'pyramid': Pyramid, 'down': Down, 'detect': Head}[row.kind]

@@ -14,7 +14,7 @@ from yolov7_trt_ros.core.forms.model_spec import Anchors
 from yolov7_trt_ros.errors import CheckpointError
 from yolov7_trt_ros.model.network.blocks import BATCH_NORM_EPS
 from yolov7_trt_ros.model.network.foreign_heads import describe_head_weight
-from yolov7_trt_ros.model.network.layer_table import check_rows, IMAGE, live_rows, Row
+from yolov7_trt_ros.model.network.layer_table import check_rows, IMAGE, LayerRow, live_rows
 
 _COUNTER = 'num_batches_tracked'
 _HEAD_WEIGHTS = re.compile(
@@ -42,7 +42,7 @@ class SourceModel:
 
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[LayerRow, ...]
     state: Mapping[str, Tensor]
     anchors: Anchors
     class_names: tuple[str, ...] | None = None
@@ -92,8 +92,8 @@ def _checked(name: str, value: Tensor) -> Tensor:
 
 
 def _fold_head(
-    rows: tuple[Row, ...], state: dict[str, Tensor], maps: int, *, is_fused: bool
-) -> tuple[Row, ...]:
+    rows: tuple[LayerRow, ...], state: dict[str, Tensor], maps: int, *, is_fused: bool
+) -> tuple[LayerRow, ...]:
     """
     Drop the auxiliary maps; fold the vectors added before and multiplied after the head.
 
@@ -211,8 +211,8 @@ def norm_factors(state: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor
 
 
 def _drop_dead(
-    rows: Sequence[Row], state: Mapping[str, Tensor]
-) -> tuple[tuple[Row, ...], dict[str, Tensor]]:
+    rows: Sequence[LayerRow], state: Mapping[str, Tensor]
+) -> tuple[tuple[LayerRow, ...], dict[str, Tensor]]:
     """Drop the rows that the head does not need, and number the others anew."""
     kept = live_rows(rows)
     number = {IMAGE: IMAGE} | {old: new for new, old in enumerate(kept)}

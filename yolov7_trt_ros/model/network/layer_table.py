@@ -21,7 +21,7 @@ _KEEPING = ('conv', 'rep_conv', 'max_pool')
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class LayerRow:
     """
     One layer.
 
@@ -59,7 +59,7 @@ class Row:
         return 0 if self.kind == 'max_pool' and self.stride > 1 else self.kernel // 2
 
 
-def check_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
+def check_rows(rows: Sequence[LayerRow]) -> tuple[LayerRow, ...]:
     """
     Return the rows after checking that they describe a detector.
 
@@ -80,7 +80,7 @@ def check_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _find_fault(index: int, row: Row, last: int) -> str:
+def _find_fault(index: int, row: LayerRow, last: int) -> str:
     least, most = _SOURCE_COUNTS.get(row.kind, (1, 1))
     if row.kind not in KINDS:
         return f'is none of {", ".join(KINDS)}'
@@ -99,7 +99,7 @@ def _find_fault(index: int, row: Row, last: int) -> str:
     return ''
 
 
-def row_strides(rows: Sequence[Row]) -> list[int]:
+def row_strides(rows: Sequence[LayerRow]) -> list[int]:
     """
     Return the network pixels per cell of each row's map; of `detect` the largest.
 
@@ -126,13 +126,13 @@ def row_strides(rows: Sequence[Row]) -> list[int]:
     return strides
 
 
-def head_strides(rows: Sequence[Row]) -> tuple[int, ...]:
+def head_strides(rows: Sequence[LayerRow]) -> tuple[int, ...]:
     """Return the stride of each map that the detection head reads, in its order."""
     strides = row_strides(rows)
     return tuple(strides[source] for source in rows[-1].sources)
 
 
-def live_rows(rows: Sequence[Row]) -> list[int]:
+def live_rows(rows: Sequence[LayerRow]) -> list[int]:
     """Return the numbers of the rows that the last one needs, ascending."""
     needed = {len(rows) - 1}
     for index in range(len(rows) - 1, -1, -1):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import dataclasses
 
 from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, Anchors
-from yolov7_trt_ros.model.network.layer_table import absolute, Row
+from yolov7_trt_ros.model.network.layer_table import absolute, LayerRow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +14,7 @@ class PublishedTable:
     """Rows, and the anchors in network pixels; maps beyond those with anchors are auxiliary."""
 
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[LayerRow, ...]
     anchors: Anchors
 
 
@@ -22,7 +22,7 @@ class _Rows:
     """Rows under construction; sources below zero count back from the row they belong to."""
 
     def __init__(self, activation: str) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[LayerRow] = []
         self._activation = activation
 
     @property
@@ -36,7 +36,7 @@ class _Rows:
         weighted = kind in ('conv', 'rep_conv', 'down', 'pyramid')
         activation = self._activation if weighted else 'identity'
         resolved = absolute(len(self.rows), sources or (-1,))
-        self.rows.append(Row(kind, resolved, channels, kernel, stride, activation=activation))
+        self.rows.append(LayerRow(kind, resolved, channels, kernel, stride, activation=activation))
         return self.last
 
     def conv(self, channels: int, kernel: int = 1, stride: int = 1, source: int = -1) -> int:
@@ -75,7 +75,7 @@ class _Rows:
         return self.add('concat', -1, -2)
 
 
-def _tiny(activation: str) -> tuple[Row, ...]:
+def _tiny(activation: str) -> tuple[LayerRow, ...]:
     table = _Rows(activation)
     table.conv(32, 3, 2)
     table.conv(64, 3, 2)
@@ -103,7 +103,7 @@ def _tiny(activation: str) -> tuple[Row, ...]:
     return tuple(table.rows)
 
 
-def _p5(stem: int, depth: int, last: str) -> tuple[Row, ...]:
+def _p5(stem: int, depth: int, last: str) -> tuple[LayerRow, ...]:
     """yolov7 (stem 32, four steps a block) and yolov7x (stem 40, six)."""
     table = _Rows('silu')
     neck_every = 1 if depth == 4 else 2
@@ -161,7 +161,7 @@ class _P6:
         return table.add('add', -1, first)
 
 
-def _p6(form: _P6, aux: bool) -> tuple[Row, ...]:
+def _p6(form: _P6, aux: bool) -> tuple[LayerRow, ...]:
     table = _Rows('silu')
     table.add('reorg', stride=2)
     table.conv(form.stem, 3)
@@ -206,7 +206,7 @@ _E6 = _P6(80, (160, 320, 640, 960, 1280), (480, 320, 160), 6)
 _D6 = _P6(96, (192, 384, 768, 1152, 1536), (576, 384, 192), 8, aux=(384, 768, 1152, 1536))
 _E6E = dataclasses.replace(_E6, doubled=True)
 
-_TABLES: dict[str, tuple[Callable[[], tuple[Row, ...]], str]] = {
+_TABLES: dict[str, tuple[Callable[[], tuple[LayerRow, ...]], str]] = {
     'yolov7-tiny': (lambda: _tiny('leaky_relu'), 'yolov7-tiny'),
     'yolov7-tiny-silu': (lambda: _tiny('silu'), 'yolov7-tiny'),
     'yolov7': (lambda: _p5(32, 4, 'rep_conv'), 'yolov7'),

@@ -33,7 +33,7 @@ def fit_weights(
     """
     Give each convolution of a cut network the weights that best replace the original's.
 
-    Row by row: from the channels that are left, as the rows before give them by now, the
+    LayerRow by row: from the channels that are left, as the rows before give them by now, the
     original's values before the activation are predicted by least squares. Both networks run once,
     side by side; only what a later row reads is kept.
 

@@ -19,7 +19,7 @@ from yolov7_trt_ros.core.preprocess import decode_compressed
 from yolov7_trt_ros.engine import onnx_detector
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.onnx_tools.decoding_cut import cut_decoding, load_cut
+from yolov7_trt_ros.onnx_tools.strip_decoding import load_without_decoding, strip_decoding
 
 NANO = find_model('yolov7-nano')
 BOTH = DetectSettings(score_threshold=1e-4, iou_threshold=0.9, multi_label=True)
@@ -66,7 +66,7 @@ def assert_same_detections(path: Path, pictures: list[ImageView], **options: Any
 def test_the_embedded_model() -> None:
     model = onnx.load(str(NANO))
     nodes = len(model.graph.node)
-    spec = cut_decoding(model, spec_of(NANO))
+    spec = strip_decoding(model, spec_of(NANO))
     assert spec is not None
     assert spec.layout is OutputLayout.RAW_HEADS
     assert spec.anchors == ANCHOR_SETS['yolov7-tiny']
@@ -87,7 +87,7 @@ def test_another_exporter(shared_data: Path, form: str) -> None:
     folder = shared_data / 'vision/val2017/images'
     pictures = [decode_compressed(each.read_bytes()) for each in sorted(folder.glob('*.jpg'))[:4]]
     assert_same_detections(path, pictures)
-    found = load_cut(path, spec_of(path))
+    found = load_without_decoding(path, spec_of(path))
     assert found is not None and found[1].anchors == ANCHOR_SETS['yolov7-tiny']
 
 
@@ -96,7 +96,7 @@ def test_another_exporter(shared_data: Path, form: str) -> None:
 ], ids=str)
 def test_anchors_come_from_what_is_cut(tmp_path: Path, options: dict[str, Any]) -> None:
     path = onnx_models.conv_grid(tmp_path / 'model.onnx', **options)
-    found = load_cut(path, spec_of(path))
+    found = load_without_decoding(path, spec_of(path))
     assert found is not None
     assert found[1].anchors == onnx_models.CONV_ANCHORS
     name = 'shifted_8' if options.get('implicit') else 'conv_8'
@@ -106,7 +106,7 @@ def test_anchors_come_from_what_is_cut(tmp_path: Path, options: dict[str, Any]) 
 
 def test_half_precision(tmp_path: Path) -> None:
     path = onnx_models.conv_grid(tmp_path / 'model.onnx', half=True)
-    found = load_cut(path, spec_of(path))
+    found = load_without_decoding(path, spec_of(path))
     assert found is not None
     assert np.allclose(found[1].anchors, onnx_models.CONV_ANCHORS, rtol=1e-3)
     outputs = onnx.load_from_string(found[0]).graph.output
@@ -121,7 +121,7 @@ def test_sizes_that_only_the_grid_had_baked_in_are_free(tmp_path: Path) -> None:
     square = onnx_models.conv_grid(tmp_path / 'square.onnx', sides=('height', 'width'))
     model = onnx.load(str(square))
     spec = spec_of(path)
-    cut = cut_decoding(model, spec)
+    cut = strip_decoding(model, spec)
     assert cut is not None
     (tmp_path / 'cut.onnx').write_bytes(model.SerializeToString())
     free = OnnxDetector(tmp_path / 'cut.onnx', network_size=128)
@@ -140,19 +140,19 @@ def test_another_decoding_stays(tmp_path: Path, options: dict[str, Any]) -> None
     path = onnx_models.conv_grid(tmp_path / 'model.onnx', **options)
     before = onnx.load(str(path))
     model = onnx.load(str(path))
-    assert cut_decoding(model, spec_of(path)) is None
+    assert strip_decoding(model, spec_of(path)) is None
     assert model == before
     assert layouts(path) == (OutputLayout.GRID, OutputLayout.GRID)
 
 
 def test_no_convolutions(tmp_path: Path) -> None:
     path = onnx_models.brightness_grid(tmp_path / 'model.onnx')
-    assert load_cut(path, spec_of(path)) is None
+    assert load_without_decoding(path, spec_of(path)) is None
 
 
 def test_other_forms_are_left_alone(shared_data: Path) -> None:
     path = shared_data / 'vision/models/yolov5n_640_end2end_ort.onnx'
-    assert load_cut(path, spec_of(path)) is None
+    assert load_without_decoding(path, spec_of(path)) is None
 
 
 def test_without_the_onnx_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ class _Tail:
     num_classes: int
 
 
-def load_cut(path: Path, spec: ModelSpec) -> tuple[bytes, ModelSpec] | None:
+def load_without_decoding(path: Path, spec: ModelSpec) -> tuple[bytes, ModelSpec] | None:
     """
     Return an ONNX file without its decoding, and what it is then; None where it stays as it is.
 
@@ -70,13 +70,13 @@ def load_cut(path: Path, spec: ModelSpec) -> tuple[bytes, ModelSpec] | None:
         return None
     try:
         model = load_model(path)
-        cut = cut_decoding(model, spec)
+        cut = strip_decoding(model, spec)
         return None if cut is None else (serialise(model), cut)
     except (MissingDependencyError, ModelFormatError):  # ONNX Runtime reads more than that package
         return None
 
 
-def cut_decoding(model: Any, spec: ModelSpec) -> ModelSpec | None:
+def strip_decoding(model: Any, spec: ModelSpec) -> ModelSpec | None:
     """
     Cut the decoding off, in place, and return what the model is then.
 
