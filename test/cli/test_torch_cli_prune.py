@@ -20,13 +20,17 @@ from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.model.checkpoint.load import load_network, save_network
 from yolov7_trt_ros.model.network.architecture import fold_batch_norms, Network
 from yolov7_trt_ros.model.network.layer_table import LayerRow
-from yolov7_trt_ros.model.network.network_cost import network_cost
+from yolov7_trt_ros.model.network.network_cost import conv_costs, NetworkCost, total_cost
 from yolov7_trt_ros.model.network.published import published_table
 from yolov7_trt_ros.replay.picture_store import PictureStore
 
 torch.set_num_threads(1)
 
 SIZE = 64
+
+
+def network_cost(network: Network, size_wh: tuple[int, int]) -> NetworkCost:
+    return total_cost(conv_costs(network, size_wh))
 
 
 def random_state(

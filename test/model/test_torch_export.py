@@ -36,7 +36,7 @@ from yolov7_trt_ros.model.network.architecture import (
     Network,
     round_weights,
 )
-from yolov7_trt_ros.model.torch_detector import open_torch
+from yolov7_trt_ros.model.torch_detector import TorchDetector
 from yolov7_trt_ros.replay.pictures import load_picture
 
 torch.set_num_threads(1)
@@ -47,6 +47,10 @@ FORM_LAYOUTS = {
     ('end2end', 'trt'): OutputLayout.BOXES_AND_SCORES,  # the plugin cut off, as on the CPU
     ('end2end', 'onnx'): OutputLayout.END2END_ORT,
 }
+
+
+def open_torch(path: Path, **options: Any) -> TorchDetector:
+    return TorchDetector(load_network(path), **options)
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,7 @@ from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.model.checkpoint.load import load_network, save_network
 from yolov7_trt_ros.model.network.architecture import Network
 from yolov7_trt_ros.model.network.conv_cells import find_cells
-from yolov7_trt_ros.model.network.network_cost import network_cost
+from yolov7_trt_ros.model.network.network_cost import conv_costs, NetworkCost, total_cost
 from yolov7_trt_ros.model.prune.channel_groups import (
     ChannelGroup,
     cut_channels,
@@ -26,6 +26,10 @@ from yolov7_trt_ros.model.prune.choose import choose_cut, PruneTarget
 torch.set_num_threads(1)
 
 SIZE_WH = (128, 64)
+
+
+def network_cost(network: Network, size_wh: tuple[int, int]) -> NetworkCost:
+    return total_cost(conv_costs(network, size_wh))
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 import time
 from typing import Any
 
@@ -19,7 +18,6 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.letterbox import fit_letterbox, fit_rectangle, Letterbox
 from yolov7_trt_ros.core.preprocess import Preprocessor
 from yolov7_trt_ros.errors import DeviceMemoryError, InferenceError, SettingError
-from yolov7_trt_ros.model.checkpoint.load import load_network
 from yolov7_trt_ros.model.network.architecture import Network
 
 _MOST_IMAGES = 64
@@ -186,32 +184,6 @@ class TorchDetector:
         self, maps: list[NDArray[Any]], letterbox: Letterbox, settings: DetectSettings
     ) -> Detections:
         return select_detections(decode_outputs(self.spec, maps, settings), letterbox, settings)
-
-
-def open_torch(
-    path: Path,
-    *,
-    device: str = 'cpu',
-    half: bool = False,
-    network_size: int = 640,
-    rectangular: bool = True,
-    class_names: Sequence[str] | None = None,
-) -> TorchDetector:
-    """
-    Open a checkpoint as a detector.
-
-    Raises
-    ------
-    ModelNotFoundError, CheckpointError
-        As `load_network`.
-    SettingError
-        As `load_network` and `TorchDetector`.
-
-    """
-    return TorchDetector(
-        load_network(path, class_names=class_names), device=device, half=half,
-        network_size=network_size, rectangular=rectangular,
-    )
 
 
 def _find_device(name: str, half: bool) -> torch.device:

@@ -89,8 +89,3 @@ def total_cost(
         macs += weights * cost.positions
         parameters += weights + outputs
     return NetworkCost(round(macs), round(parameters))
-
-
-def network_cost(network: nn.Module, size_wh: tuple[int, int]) -> NetworkCost:
-    """Return the cost of a network for an image of `size_wh` network pixels."""
-    return total_cost(conv_costs(network, size_wh))

@@ -15,7 +15,6 @@ from yolov7_trt_ros.model.quantize.calibration_histogram import LEVELS
 from yolov7_trt_ros.model.quantize.placement import place, Placement
 from yolov7_trt_ros.onnx_tools.graph import FloatModel
 
-WEIGHT_RANGES = ('max', 'mse')
 METADATA_KEY = 'quantisation'
 
 _LEAST_SCALE = 2.0**-24  # the least float16: mixed plans hold scales in float16, and none may be 0
