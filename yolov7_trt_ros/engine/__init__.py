@@ -1,1 +1,1 @@
-"""The only folder that knows inference engines. `open.open_detector` chooses one."""
+"""The only package that knows inference engines; `open.open_detector` chooses one."""

@@ -1,5 +1,5 @@
 """
-Build a plan in a process of its own, with the least priority, while this one detects.
+Build a plan in a separate process with the lowest priority, while this one detects.
 
 TensorRT holds Python's lock for parts of a build and the GPU's memory for all of it; a process
 that ends gives both back, and one that the kernel kills takes nobody with it.

@@ -1,4 +1,4 @@
-"""Where this package keeps what it can make anew: plans, compiled kernels, what was measured."""
+"""The cache folder of this package: plans, compiled kernels, measurements."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-A PyTorch checkpoint in place of a model: exported once, and kept in the cache.
+Use a PyTorch checkpoint as a model: exported once, then kept in the cache.
 
 The export runs as a process of its own, as `yolov7_trt export`: nothing here imports PyTorch, and
 nothing that a checkpoint holds is run. Official weights that are asked for by their name are not

@@ -1,5 +1,5 @@
 """
-What kind of file was given as a model, told by its first bytes and by its frame.
+Recognise the kind of a model file by its first bytes and its structure.
 
 The likeliest mistakes have a word of what to do instead: a checkpoint where an ONNX file is
 wanted, a pointer or a web page where a download should be. Nothing is loaded: 64 bytes, the list

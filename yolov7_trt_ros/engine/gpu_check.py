@@ -1,4 +1,4 @@
-"""What the GPU engine finds on this machine, for `doctor`: plain facts, one question at a time."""
+"""What the GPU engine finds on this machine, for `doctor`: one question at a time."""
 
 from __future__ import annotations
 

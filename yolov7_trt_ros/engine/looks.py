@@ -1,4 +1,4 @@
-"""What to open for one look and for two, from the options of one detector."""
+"""Detector options for one look and for two, from the options of one detector."""
 
 from __future__ import annotations
 

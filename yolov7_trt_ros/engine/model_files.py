@@ -1,4 +1,4 @@
-"""Which file a model name or path stands for, and where class names come from."""
+"""Find the file of a model name or path, and the source of its class names."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-How long the network alone takes, whichever engine runs it: one interface.
+Time the network alone, with one interface for every engine.
 
 TensorRT is timed between CUDA events around the network as it runs in a frame (as a graph where
 there are graphs), on the input that the letterbox made of a picture. Everything else is timed by

@@ -1,4 +1,4 @@
-"""Batches of images through an ONNX model: what OnnxDetector, one image at a time, does not do."""
+"""Run batches of images through an ONNX model; OnnxDetector takes one image at a time."""
 
 from __future__ import annotations
 

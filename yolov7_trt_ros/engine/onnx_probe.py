@@ -1,4 +1,4 @@
-"""Open an ONNX model, run it once, and tell what it is: for the CPU detector and for builds."""
+"""Open an ONNX model, run it once and recognise it, for the CPU detector and for builds."""
 
 from __future__ import annotations
 

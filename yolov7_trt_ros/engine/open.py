@@ -1,4 +1,4 @@
-"""Open a detector: options in, the engine that fits this machine out."""
+"""Open a detector with the engine that fits its options and this machine."""
 
 from __future__ import annotations
 

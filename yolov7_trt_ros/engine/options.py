@@ -1,4 +1,4 @@
-"""DetectorOptions: what is fixed when a detector is opened. The standard library only."""
+"""DetectorOptions: what is fixed when a detector is opened. Standard library only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open files, and nothing that never ends: a pipe or a device would hang or fill the memory."""
+"""Open regular files only: a pipe or a device could hang or fill the memory."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Torch and ONNX tools that make and change models; nothing of it runs on the robot."""
+"""PyTorch and ONNX tools that create and change models; not needed on the robot."""

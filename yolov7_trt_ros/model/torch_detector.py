@@ -1,4 +1,4 @@
-"""TorchDetector: a checkpoint run by PyTorch, on the CPU or a GPU, to measure exports by."""
+"""TorchDetector: runs a checkpoint in PyTorch, as the reference for exports."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is known of ONNX files, and the doors to the packages onnx and ONNX Runtime."""
+"""Tools for ONNX files, and the interfaces to the packages onnx and ONNX Runtime."""

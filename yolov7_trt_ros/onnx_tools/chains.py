@@ -1,5 +1,5 @@
 """
-Which convolutions of an ONNX model are followed by an activation that TensorRT could take along.
+Find convolutions followed by an activation that TensorRT could fuse.
 
 A chain is a convolution and what follows it element by element: batch normalisation, an activation
 of one node (LeakyRelu, Relu, ...) or of several (SiLU as Sigmoid and Mul, Mish), a residual Add.

@@ -1,4 +1,4 @@
-"""Edits of any ONNX model: nodes named, weights widened, unused ones dropped, a part cut out."""
+"""Edit any ONNX model: name nodes, widen casts, drop unused parts, extract a sub-model."""
 
 from __future__ import annotations
 

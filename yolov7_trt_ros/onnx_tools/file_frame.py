@@ -1,4 +1,4 @@
-"""The frame of an ONNX file, followed by the lengths of its parts alone: is all of it there."""
+"""Check that an ONNX file is complete, from the lengths of its parts."""
 
 from __future__ import annotations
 

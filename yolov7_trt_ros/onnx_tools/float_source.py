@@ -1,4 +1,4 @@
-"""Load a float32 ONNX model and bring it into the one form that is calibrated and quantised."""
+"""Load a float32 ONNX model and normalise it for calibration and quantisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to the graph of an ONNX model: who makes a tensor, who reads it, its convolutions."""
+"""Query the graph of an ONNX model: producers and readers of tensors, convolutions."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Float16 into an ONNX model: for TensorRT whose precisions are those of the model, and mixed models.
+Convert an ONNX model to float16, for strongly typed TensorRT and for mixed models.
 
 What leads to a convolution becomes float16. What follows the last ones, where boxes are decoded
 into pixels, stays float32: float16 knows only whole and half pixels beyond 512.

@@ -1,4 +1,4 @@
-"""One door to ONNX files: load one with its weights, or say in one line why that cannot be."""
+"""Load ONNX files with their weights, or report in one line why that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cut TensorRT's EfficientNMS plugin off an ONNX model, so that it runs elsewhere."""
+"""Strip TensorRT's EfficientNMS plugin from an ONNX model, so that it runs elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One door to ONNX Runtime on the CPU: sessions, and all that it raises, in words that help."""
+"""ONNX Runtime on the CPU: sessions, and its errors translated; the only import of it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Cut the decoding off an ONNX model that ends in rows of boxes: what is left ends in raw maps.
+Strip the decoding from an ONNX model that ends in rows of boxes; it then ends in raw maps.
 
 Decoding inside a network costs TensorRT some fifty small layers; our kernels do the same from raw
 maps for those cells alone that pass the threshold, in float32. Nothing is taken for granted from

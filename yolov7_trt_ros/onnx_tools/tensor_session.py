@@ -1,4 +1,4 @@
-"""Run a model, or the part of it that some tensors need, on ONNX Runtime's CPU."""
+"""Run a model on ONNX Runtime, or only the part that some tensors need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX model as TensorRT is to parse it: names, widened weights, half precision."""
+"""TensorRtOnnx: an ONNX model in the form that TensorRT parses."""
 
 from __future__ import annotations
 

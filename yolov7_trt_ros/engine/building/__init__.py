@@ -1,1 +1,1 @@
-"""From an ONNX model to a TensorRT plan."""
+"""Build a TensorRT plan from an ONNX model."""

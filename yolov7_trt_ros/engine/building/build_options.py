@@ -1,4 +1,4 @@
-"""BuildOptions: how a plan is built; checked, and kept in its manifest."""
+"""BuildOptions: the validated options of a build, kept in the plan's manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an ONNX file to a plan and its manifest."""
+"""Build a plan and its manifest from an ONNX file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the plans of ONNX models are kept, and how each is built, or built again."""
+"""The cache of plans built from ONNX models: paths, and the options to build or rebuild one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX model as TensorRT gets it: edited, recognised on the CPU, its decoding cut off."""
+"""Prepare an ONNX model for TensorRT: edit it, recognise it on the CPU, strip its decoding."""
 
 from __future__ import annotations
 

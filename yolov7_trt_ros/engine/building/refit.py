@@ -1,5 +1,5 @@
 """
-Other weights into a copy of a refittable plan: seconds, where a build takes minutes.
+Put new weights into a copy of a refittable plan: seconds instead of minutes for a build.
 
 What serves is never touched: the plan is read from its file, and this runs in a process of its own
 or in a command. The result is written only after its outputs were found to be those of ONNX

@@ -1,5 +1,5 @@
 """
-One CUDA device: its primary context, pushed and popped around each use, and its errors as ours.
+CudaDevice: the primary context, pushed and popped around each use; CUDA errors translated.
 
 No context is current outside a `with` block, so any thread may use the device, one at a time; this
 package shares the primary context with whatever else runs in the process (TensorRT, PyTorch).

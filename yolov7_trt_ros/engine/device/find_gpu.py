@@ -1,4 +1,4 @@
-"""Whether there is a GPU here, and what a plan must fit on it. PyCUDA may be missing."""
+"""Find the GPU of this machine and the target that a plan must fit. PyCUDA may be missing."""
 
 from __future__ import annotations
 

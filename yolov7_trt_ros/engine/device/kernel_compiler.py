@@ -1,5 +1,5 @@
 """
-Compile the package's CUDA kernels for a GPU architecture, once. No GPU is needed.
+Compile the package's CUDA kernels once per GPU architecture. No GPU is needed.
 
 The compiler is NVRTC (through cuda-bindings) or nvcc, whichever is there. Compiled code lies in
 the user's cache folder under a hash of source, options and architecture.

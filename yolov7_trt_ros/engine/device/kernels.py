@@ -1,4 +1,4 @@
-"""The package's CUDA kernels, loaded into a context and found by name."""
+"""Load the package's CUDA kernels into a context and find them by name."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Which memory strategy `auto` takes: a decision with a margin, kept for the machine. No CUDA.
+Choose the memory strategy for `auto` from measurements, with a margin; kept per machine.
 
 Uploads of 0.3 ms vary by more than the strategies differ, above all on a busy machine. So
 strategies are measured in turns, each round is compared with itself, and another strategy than the

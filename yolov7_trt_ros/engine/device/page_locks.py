@@ -1,5 +1,5 @@
 """
-Memory of images that is page-locked where it lies, so that the GPU fetches them without a copy.
+Page-lock image memory in place, so that the GPU reads it without a copy.
 
 A block is locked when an image of it comes for the third time, and unlocked when its owner gives
 it up. Whether it is locked decides how fast an image is fetched and nothing else: the driver takes

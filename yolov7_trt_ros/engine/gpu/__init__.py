@@ -1,1 +1,1 @@
-"""From the bytes of an image to detections on the GPU."""
+"""The GPU path: from the bytes of an image to detections."""

@@ -1,4 +1,4 @@
-"""The shape buckets of a detector, with their contexts and graphs: found, made, dropped."""
+"""BucketCache: the shape buckets of a detector with their contexts and CUDA graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which kernel turns the outputs of a model into candidates, with which arguments. No CUDA."""
+"""Choose the decode kernel and its arguments for the outputs of a model. No CUDA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records that kernels and host share, as numpy dtypes; the twins of engine/device/kernels."""
+"""Records shared by kernels and host, as numpy dtypes; they match engine/device/kernels."""
 
 from __future__ import annotations
 

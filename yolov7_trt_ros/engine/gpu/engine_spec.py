@@ -1,4 +1,4 @@
-"""What kind of YOLOv7 export a loaded plan is: from its manifest, or from what it computes."""
+"""Find the ModelSpec of a loaded plan, from its manifest or by running it."""
 
 from __future__ import annotations
 

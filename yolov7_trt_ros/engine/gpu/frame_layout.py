@@ -1,5 +1,5 @@
 """
-Which bytes of an image are uploaded, where to, and how the letterbox kernel samples them. No CUDA.
+Which bytes of an image are uploaded, to which address, and how the kernel samples them. No CUDA.
 
 Only source rows that the letterbox samples are uploaded, where that saves a quarter or more: of
 1080 rows scaled to 360, every third.

@@ -1,4 +1,4 @@
-"""The results of a frame in page-locked memory, as Detections. No CUDA."""
+"""Read the results of a frame from page-locked memory as Detections. No CUDA."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-CUDA graphs: captured once for a key, replayed after that, left out where capture fails.
+CUDA graphs: captured once per key, then replayed; disabled if capture fails.
 
 A graph holds addresses: whoever frees memory that a graph uses drops the graph first.
 cuda-bindings captures on the handle of a pycuda stream (pycuda itself has no graphs).

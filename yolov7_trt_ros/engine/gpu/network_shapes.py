@@ -1,4 +1,4 @@
-"""Which network input an image gets, among those that a plan takes. Geometry only, no CUDA."""
+"""Choose the network input of an image among the shapes that a plan takes. No CUDA."""
 
 from __future__ import annotations
 

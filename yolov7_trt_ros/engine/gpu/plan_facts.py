@@ -1,4 +1,4 @@
-"""What TensorRT itself tells of a plan, where it can load it."""
+"""Facts about a plan that TensorRT reports once the plan is loaded."""
 
 from __future__ import annotations
 

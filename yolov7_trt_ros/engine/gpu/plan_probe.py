@@ -1,4 +1,4 @@
-"""Run a loaded plan once and bring its outputs to the host, to tell what they are."""
+"""Run a loaded plan once and copy its outputs to the host, to recognise the model."""
 
 from __future__ import annotations
 

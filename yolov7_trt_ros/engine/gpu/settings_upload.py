@@ -1,4 +1,4 @@
-"""SettingsUpload: what kernels read of DetectSettings, put onto the device where it changes."""
+"""SettingsUpload: uploads DetectSettings for the kernels when they change."""
 
 from __future__ import annotations
 

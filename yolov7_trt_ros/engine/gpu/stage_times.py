@@ -1,4 +1,4 @@
-"""GPU time of the stages of a frame, between CUDA events."""
+"""GPU time of the stages of a frame, measured with CUDA events."""
 
 from __future__ import annotations
 

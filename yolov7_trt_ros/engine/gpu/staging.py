@@ -1,5 +1,5 @@
 """
-Staging slots: what a frame in flight occupies, and the pool that all engines of a process share.
+Staging slots of frames in flight, and the pool shared by all engines of a process.
 
 There are as many slots as frames were ever in flight at once, each as large as the largest frame.
 

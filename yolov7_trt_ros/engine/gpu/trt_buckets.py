@@ -1,5 +1,5 @@
 """
-Shape buckets: all that a frame of given sizes and encodings needs, allocated once.
+Shape buckets: everything that a frame of given sizes and encodings needs, allocated once.
 
 A bucket belongs to one combination of source sizes, encodings and network size. What it enqueues
 is fixed, so that a CUDA graph can replay it: letterbox kernels, the network, decoding, and NMS

@@ -1,5 +1,5 @@
 """
-How image bytes reach the GPU: four strategies, and which one wins here.
+Upload image bytes to the GPU: four strategies, and the choice of the fastest.
 
     staged   copied into page-locked memory in stripes, each sent on while the next is copied
     locked   sent from where it is, if that memory stays and can be page-locked; else staged

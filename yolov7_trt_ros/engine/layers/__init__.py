@@ -1,1 +1,1 @@
-"""The layers that TensorRT made of a model, and their times."""
+"""The layers that TensorRT built from a model, and their times."""

@@ -1,4 +1,4 @@
-"""The layers that TensorRT made of a model: of a plan, or of a plan built for the purpose."""
+"""Read the layers of a plan, or of a plan built for this purpose."""
 
 from __future__ import annotations
 

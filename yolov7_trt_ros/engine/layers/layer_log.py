@@ -1,5 +1,5 @@
 """
-The layers of an engine, read from what its builder logs.
+Read the layers of an engine from the builder's log.
 
 Where there is no GPU, TensorRT-RTX builds a plan that nobody can load there, and the builder's
 words are all there is. They come in two forms, each in TensorRT's own names::

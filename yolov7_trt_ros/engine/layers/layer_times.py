@@ -1,4 +1,4 @@
-"""How long each layer of a plan takes on this GPU, as TensorRT's own profiler tells it."""
+"""Measure the time of each layer of a plan with TensorRT's profiler."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TensorRT plans on disk: manifest, owner, what they fit."""
+"""TensorRT plans on disk: manifest, owner, and the machine that they fit."""

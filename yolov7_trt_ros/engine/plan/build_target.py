@@ -1,4 +1,4 @@
-"""BuildTarget: the TensorRT and the GPU that a plan is built for."""
+"""BuildTarget: the TensorRT version and the GPU that a plan is built for."""
 
 from __future__ import annotations
 

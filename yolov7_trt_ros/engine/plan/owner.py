@@ -1,4 +1,4 @@
-"""Read a plan, and what belongs to one, only where nobody else could have put it."""
+"""Read a plan and its companion files only if nobody else could have written them."""
 
 from __future__ import annotations
 

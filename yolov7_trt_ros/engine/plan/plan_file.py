@@ -1,5 +1,5 @@
 """
-A TensorRT plan on disk and its manifest: what it was built from, with what, and what it fits.
+Read and write a TensorRT plan and its manifest.
 
 The manifest lies beside the plan as `<plan>.json`. It is written first and names the plan's size
 and SHA-256, so a plan that was only half written, or exchanged, does not pass for the one it

@@ -1,4 +1,4 @@
-"""Whether a plan fits the TensorRT and the GPU of this machine."""
+"""Check whether a plan fits the TensorRT version and the GPU of this machine."""
 
 from __future__ import annotations
 

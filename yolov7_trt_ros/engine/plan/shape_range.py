@@ -1,4 +1,4 @@
-"""Shapes of network inputs: as text, and the range of them that one profile of a plan takes."""
+"""Shapes of network inputs as text, and ShapeRange: the shapes of one optimisation profile."""
 
 from __future__ import annotations
 

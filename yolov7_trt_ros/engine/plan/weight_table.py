@@ -1,5 +1,5 @@
 """
-What tells whether two ONNX models differ in their weights alone, as a plan's manifest keeps it.
+WeightTable: kept in a manifest to detect models that differ in weights only.
 
 The graph counts as TensorRT parses it: after our edits, its decoding cut off. A weight is a float
 tensor that a layer multiplies or adds. All other stored tensors, such as the scales of int8, are

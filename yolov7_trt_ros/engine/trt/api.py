@@ -1,5 +1,5 @@
 """
-The one door to TensorRT 8.5, 8.6, 10, 11 and TensorRT-RTX: what differs among them is in here.
+TrtApi: the interface to TensorRT 8.5, 8.6, 10, 11 and TensorRT-RTX; handles their differences.
 
 Nothing asks for a version number: each difference is a name that is there or not. Building is in
 `network.py`, which is given the module by this one; nobody else sees it.

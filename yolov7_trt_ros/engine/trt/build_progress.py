@@ -1,4 +1,4 @@
-"""How far a build is, from what TensorRT tells; and someone who says so at least every 2 s."""
+"""Progress of a build, from the events of TensorRT; reported at least every 2 s."""
 
 from __future__ import annotations
 

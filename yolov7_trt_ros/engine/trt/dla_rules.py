@@ -1,5 +1,5 @@
 """
-What NVIDIA documents of the layers that a deep learning accelerator (DLA) runs.
+NVIDIA's documented rules for layers on a deep learning accelerator (DLA).
 
 Facts from three public sources, none tried on a DLA:
 

@@ -1,4 +1,4 @@
-"""What TensorRT says: its latest errors, and a listener to all of it."""
+"""Messages of TensorRT: the latest errors, and a listener for all of them."""
 
 from __future__ import annotations
 

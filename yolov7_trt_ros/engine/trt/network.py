@@ -1,4 +1,4 @@
-"""The builder's half of the door to TensorRT: parse an ONNX model, choose, build."""
+"""TrtNetwork: parse an ONNX model and build a plan with TensorRT."""
 
 from __future__ import annotations
 

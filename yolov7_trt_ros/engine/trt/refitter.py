@@ -1,4 +1,4 @@
-"""The refitter's half of the door to TensorRT: other weights into a loaded engine."""
+"""Refit a loaded engine with other weights."""
 
 from __future__ import annotations
 

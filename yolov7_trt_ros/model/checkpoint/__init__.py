@@ -1,1 +1,1 @@
-"""PyTorch checkpoints read without running anything that is in them."""
+"""Read PyTorch checkpoints without running anything in them."""

@@ -1,4 +1,4 @@
-"""Find the model in what a checkpoint holds: under which key, in which wrapper, in which form."""
+"""Find the model in the contents of a checkpoint: key, wrapper and form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was told of a checkpoint, from what, and what was assumed."""
+"""Facts about a checkpoint: what was found, from which source, and what was assumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file is that is no checkpoint of YOLOv7, and what to do: one line each."""
+"""Explain files that are no YOLOv7 checkpoint, with one line of advice each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load a detector from any PyTorch checkpoint of YOLOv7, and save one in a form of our own."""
+"""Load a network from any PyTorch checkpoint of YOLOv7, and save one in our own format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands for the names in a checkpoint's pickle: never the thing that is named."""
+"""Stand-ins for the names in a checkpoint's pickle; the named objects are never imported."""
 
 from __future__ import annotations
 

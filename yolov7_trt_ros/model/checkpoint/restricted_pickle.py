@@ -1,5 +1,5 @@
 """
-Read a checkpoint's pickle without running anything that is in it.
+Read a checkpoint's pickle without running anything in it.
 
 A pickle is a program that names functions and classes to call. This reads its instructions one by
 one (`pickletools` splits them) and carries out those that make plain values. A name is never

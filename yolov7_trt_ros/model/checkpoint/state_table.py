@@ -1,4 +1,4 @@
-"""Tell the layer table of a plain state_dict from its names and shapes; say what is assumed."""
+"""Find the layer table of a plain state_dict by names and shapes; report what is assumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors as a checkpoint describes them; their numbers are read when somebody needs them."""
+"""Tensors as described in a checkpoint; their values are read on demand."""
 
 from __future__ import annotations
 

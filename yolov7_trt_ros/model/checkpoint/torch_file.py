@@ -1,4 +1,4 @@
-"""The containers torch.save writes, the zip archive and the older stream, read without torch."""
+"""Read the containers of torch.save, zip archive and older stream, without torch."""
 
 from __future__ import annotations
 

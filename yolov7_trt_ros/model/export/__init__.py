@@ -1,1 +1,1 @@
-"""Networks written as ONNX, and checked."""
+"""Write networks as ONNX and verify them."""

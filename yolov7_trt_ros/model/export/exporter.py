@@ -1,4 +1,4 @@
-"""Export a network as ONNX: decoded rows, raw maps, or with NMS inside; checked before written."""
+"""Export a network as ONNX: decoded rows, raw maps or NMS inside; verified before writing."""
 
 from __future__ import annotations
 

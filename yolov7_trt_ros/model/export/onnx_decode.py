@@ -1,4 +1,4 @@
-"""Raw maps to decoded rows, as ONNX nodes: for any size, or with the cells stored for one."""
+"""ONNX nodes that decode raw maps to rows, for any size or with the cells of one size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copy an ONNX export after checking it: which form it has, and at which sizes it truly runs."""
+"""Check and copy an ONNX export: its form, and the sizes that it actually runs at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layers of a network as ONNX nodes."""
+"""ONNX nodes for the layers of a network."""
 
 from __future__ import annotations
 

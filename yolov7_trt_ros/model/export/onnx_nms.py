@@ -1,4 +1,4 @@
-"""Decoded rows to detections, as ONNX nodes: TensorRT's plugin, or the standard operator."""
+"""ONNX nodes for NMS: TensorRT's plugin or the standard operator."""
 
 from __future__ import annotations
 

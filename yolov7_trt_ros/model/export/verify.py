@@ -1,5 +1,5 @@
 """
-Compare an exported model with the network it came from, on ONNX Runtime.
+Compare an exported model on ONNX Runtime with its network.
 
 First the outputs, float32 with float32. Where they are not clearly alike, with float64: some
 networks make roundings large, and then PyTorch's own float32 is as far from the truth. Of such a

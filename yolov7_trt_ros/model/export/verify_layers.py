@@ -1,4 +1,4 @@
-"""Compare an exported model with its network layer by layer, each on what it is given there."""
+"""Compare an exported model with its network layer by layer, each on the same input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Network: a YOLOv7 detector in deploy form, built from its layer table and its weights."""
+"""Network: a YOLOv7 detector in deploy form, built from its layer table and weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolutions with the batch norm behind them, as cells that act as one affine map."""
+"""Convolutions with their batch norm, as cells that act as one affine map."""
 
 from __future__ import annotations
 

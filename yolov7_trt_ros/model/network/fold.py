@@ -1,4 +1,4 @@
-"""From training form to deploy form: merge branches, fold vectors and norms, drop what is dead."""
+"""Convert training form to deploy form: merge branches, fold vectors and norms, drop layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads of other models: why they are not decoded, by the kind of their layer or their weights."""
+"""Explain detection heads that are not supported, by layer kind or by weight name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network as a table of rows: what each layer is, and which rows it reads."""
+"""LayerRow: a network as a table of layers, with the rows that each one reads."""
 
 from __future__ import annotations
 

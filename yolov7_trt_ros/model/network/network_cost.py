@@ -1,4 +1,4 @@
-"""What a network costs: multiply-accumulates, parameters and bytes, as it is and after a cut."""
+"""Cost of a network before and after a cut: multiply-accumulates, parameters, bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published layer tables of YOLOv7: tiny, yolov7, x, w6, e6, d6 and e6e, as facts."""
+"""The published layer tables of YOLOv7: tiny, yolov7, x, w6, e6, d6 and e6e."""
 
 from __future__ import annotations
 

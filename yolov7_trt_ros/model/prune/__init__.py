@@ -1,1 +1,1 @@
-"""Channels chosen, cut out, and the network fitted again."""
+"""Choose channels, cut them out, and fit the network again."""

@@ -1,4 +1,4 @@
-"""Channels that belong together, found by torch-pruning, and cutting them out of a network."""
+"""Find channels that depend on each other with torch-pruning, and cut them out of a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much the maps of a network change when a channel goes: curvature of the imitation loss."""
+"""Importance of each channel: the curvature of the imitation loss when it is removed."""
 
 from __future__ import annotations
 

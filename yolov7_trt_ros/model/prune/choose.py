@@ -1,4 +1,4 @@
-"""Choose which channels of a network go, for a target of work, size or time."""
+"""Choose the channels to remove for a target of work, size or time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recovery: a cut network learns to give the raw maps of the original, on unlabelled images."""
+"""Train a cut network to reproduce the raw maps of the original, on unlabelled images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The imitation loss: how far a network's raw maps are from those of the one it imitates."""
+"""Imitation loss: the distance between a network's raw maps and those of the original."""
 
 from __future__ import annotations
 

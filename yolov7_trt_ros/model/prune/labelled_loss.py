@@ -1,4 +1,4 @@
-"""The loss of raw maps against labelled boxes, as YOLO detectors are trained with."""
+"""Loss of raw maps against labelled boxes, as used to train YOLO detectors."""
 
 from __future__ import annotations
 

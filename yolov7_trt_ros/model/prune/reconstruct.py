@@ -1,4 +1,4 @@
-"""Fit the weights of a cut network to the original, convolution after convolution; no training."""
+"""Fit the weights of a cut network to the original, convolution by convolution; no training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training images: kept letterboxed in memory, augmented on the device that trains."""
+"""Training images: letterboxed in memory, augmented on the training device."""
 
 from __future__ import annotations
 

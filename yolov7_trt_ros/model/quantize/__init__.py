@@ -1,1 +1,1 @@
-"""Calibration, and Q/DQ pairs where they cost least."""
+"""Calibrate a model, and insert Q/DQ pairs."""

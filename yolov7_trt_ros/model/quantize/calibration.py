@@ -1,4 +1,4 @@
-"""Watch the activations of a model while it sees pictures, in bounded memory."""
+"""Record the activations of a model on calibration images, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Histograms of magnitudes, and the range that each method finds in one."""
+"""Histograms of magnitudes, and the range that each method derives from one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Where the Q/DQ pairs of activations go, and which tensors share a scale.
+Choose the tensors that get Q/DQ pairs, and those that share a scale.
 
 A pair goes onto the input of each quantised convolution, so after the activation before it, never
 between a convolution and its activation: TensorRT fuses those. What only moves numbers (Concat,

@@ -1,4 +1,4 @@
-"""Put Q/DQ pairs into a model: symmetric int8, one scale a tensor, for weights one a channel."""
+"""Insert Q/DQ pairs into a model: symmetric int8, scales per tensor, per channel for weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which convolutions lose most when they alone are quantised."""
+"""Rank convolutions by the error that each causes when quantised alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All ways to quantise a model against each other, by a score that comes from outside."""
+"""Compare all quantisation methods of a model by an external score."""
 
 from __future__ import annotations
 
