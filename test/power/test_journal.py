@@ -260,7 +260,7 @@ def test_the_next_start_knows_what_was_and_puts_it_back(make_board: Make) -> Non
     assert control.adopt() == (
         'cpu_max_frequency', 'power_mode', 'gpu_max_frequency', 'jetson_clocks', 'fan_profile',
     )
-    assert any(line.startswith('power_mode: a process that has ended') for line in lines)
+    assert any(line.startswith('power_mode: an ended process') for line in lines)
     control.restore()
     assert settings(board) == before
     control.close()

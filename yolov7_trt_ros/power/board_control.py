@@ -43,7 +43,7 @@ class BoardControl(Protocol):
 
     @property
     def foreign_modes(self) -> int:
-        """Number of power modes set by other programs, as far as detected."""
+        """Return the number of power modes set by other programs, as far as detected."""
 
     def board(self) -> BoardInfo:
         """Return which board this is."""

@@ -25,7 +25,7 @@ class GpuClock(Protocol):
 
     @property
     def unit(self) -> str:
-        """Unit of the steps: MHz or W; known after the first call."""
+        """Return the unit of the steps: MHz or W; known after the first call."""
 
     @property
     def note(self) -> str:

@@ -229,5 +229,5 @@ class BoardDefinition(NamedTuple):
 
     @property
     def l4t_release(self) -> str:
-        """The release in its usual form: 'R36.4.3'."""
+        """Return the release in its usual form: 'R36.4.3'."""
         return f'R{self.l4t[0]}.{self.l4t[1]}'

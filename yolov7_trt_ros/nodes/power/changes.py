@@ -122,6 +122,10 @@ class BoardChanges:
             One of `power_parameters.BOARD_PARAMETERS`.
         settings
             All parameters, with the new value of this one.
+        timeout_s
+            The longest time to wait.
+        goes_on
+            Returns whether to wait any longer.
 
         Returns
         -------

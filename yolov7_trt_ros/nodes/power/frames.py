@@ -80,12 +80,12 @@ class FrameLog:
 
     @property
     def count(self) -> int:
-        """Number of frames so far."""
+        """Return the number of frames so far."""
         return self._count
 
     @property
     def unknown_count(self) -> int:
-        """Number of frames so far whose stamps give no latency."""
+        """Return the number of frames so far whose stamps give no latency."""
         return self._unknown_count
 
     def add(self, stamp_ns: int, now_ns: int, topic: str = '') -> None:
