@@ -264,7 +264,7 @@ class PowerControl:
             There is no such clock, or the cap had no effect.
 
         """
-        with self._parts.limits_remembered(unit):
+        with self._parts.forgetting_unused_limits(unit):
             return self._caps.set_cap(unit, mhz)
 
     @_one_at_a_time
@@ -292,7 +292,7 @@ class PowerControl:
             The highest frequency allowed now, MHz, read back; errors as `set_max_frequency`.
 
         """
-        with self._parts.limits_remembered(unit):
+        with self._parts.forgetting_unused_limits(unit):
             return self._caps.hold(unit, mhz, cap_only=cap_only)
 
     def fan_profile(self) -> str | None:
@@ -330,7 +330,7 @@ class PowerControl:
 
     @property
     def foreign_modes(self) -> int:
-        """Number of power modes set by other programs, as far as detected."""
+        """Return the number of power modes set by other programs, as far as detected."""
         return self._foreign.count
 
     def mode_was_changed(self) -> bool:
@@ -451,7 +451,7 @@ class PowerControl:
             raise  # the tool may still finish
         except PowerError:
             is_as_before = self._modes.contradictions(previous, self._caps.own_files) == wrong
-            if is_as_before and self._parts.is_noted(previous) and old is None:
+            if is_as_before and self._parts.correct_noted_mode(previous) and old is None:
                 self._undo.forget(POWER_MODE)
             raise
         self._undo.put(POWER_MODE, ModeRecord(earlier.was, (mode.mode_id,)))

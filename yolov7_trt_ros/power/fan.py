@@ -99,7 +99,7 @@ class FanProfiles:
             self._set_through_service(name)
         else:
             self._set_through_nvpmodel(name)
-        if not self._access.dry_run and not self._was_taken(name):
+        if not self._access.dry_run and not self._took_effect(name):
             raise PowerCommandError(
                 f'the fan profile was set to {name}, but {self.current()} was read back'
             )
@@ -145,12 +145,12 @@ class FanProfiles:
         """Change the default while the service is stopped; start it again in any case."""
         text = self._tree.read_text(FAN_CONF) + '\n'
         changed = _DEFAULT.sub(lambda match: match.group(1) + name, text)
-        self._must('systemctl', 'stop', _SERVICE)
-        with afterwards(lambda: self._must('systemctl', 'start', _SERVICE)):
+        self._run_checked('systemctl', 'stop', _SERVICE)
+        with afterwards(lambda: self._run_checked('systemctl', 'start', _SERVICE)):
             self._access.write(FAN_CONF, changed, f'FAN_DEFAULT_PROFILE {name}')
-            self._must(*self._delete_command())
+            self._run_checked(*self._delete_command())
 
-    def _was_taken(self, name: str) -> bool:
+    def _took_effect(self, name: str) -> bool:
         """Wait until the service has noted the profile, which it does after its start."""
         for _ in range(round(_READ_BACK_S / _POLL_S)):
             if self.current() == name:
@@ -158,7 +158,7 @@ class FanProfiles:
             self._sleep(_POLL_S)
         return False
 
-    def _must(self, *command: str) -> None:
+    def _run_checked(self, *command: str) -> None:
         result = self._access.run(*command)
         if result.status != 0:
             raise PowerCommandError(

@@ -63,12 +63,12 @@ class BoardParts:
     def switch_mode(self, mode: PowerMode, before: CurrentMode | None) -> CurrentMode:
         """Change the mode with caps and lock removed; errors as `ModeSwitch.switch`."""
         try:
-            with self.caps.lifted(), self._clocks_freed():
+            with self.caps.lifted(), self._unlocked():
                 return self.modes.switch(mode, before)
         finally:
             self.noted_stamp = self.modes.stamp()
 
-    def is_noted(self, mode: PowerMode) -> bool:
+    def correct_noted_mode(self, mode: PowerMode) -> bool:
         """Correct nvpmodel's status file if it names another mode than the board is in."""
         with suppress(PowerError):
             if self.modes.stored() not in (mode, None):
@@ -83,7 +83,7 @@ class BoardParts:
             else:
                 self._turn_lock_off()
 
-    def lock_anew(self) -> None:
+    def relock(self) -> None:
         """Restore the baseline and lock again, with a baseline of the current mode."""
         with self.caps.lifted():
             self._turn_lock_off()
@@ -96,7 +96,7 @@ class BoardParts:
         )
 
     @contextmanager
-    def limits_remembered(self, unit: str) -> Iterator[None]:
+    def forgetting_unused_limits(self, unit: str) -> Iterator[None]:
         """Forget the unit's limits after the body if none of ours remain."""
         try:
             yield
@@ -105,7 +105,7 @@ class BoardParts:
                 self.undo.forget(LIMITS[unit])
 
     @contextmanager
-    def _clocks_freed(self) -> Iterator[None]:
+    def _unlocked(self) -> Iterator[None]:
         """Unlock the clocks for the body, and lock them again after it if they were."""
         state = self.clock_lock.state()
         if state == 'off':

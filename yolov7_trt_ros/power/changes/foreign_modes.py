@@ -23,7 +23,7 @@ class ForeignModes:
 
     @property
     def count(self) -> int:
-        """Number of power modes set by other programs that were followed."""
+        """Return the number of power modes set by other programs that were followed."""
         return self._count
 
     @property
@@ -46,4 +46,4 @@ class ForeignModes:
         lock = parts.undo.get(CLOCK_LOCK)
         is_ours = isinstance(lock, LockRecord) and not lock.was_on
         if is_ours and parts.clock_lock.state() == 'broken':
-            parts.lock_anew()  # over a baseline of this mode
+            parts.relock()  # over a baseline of this mode

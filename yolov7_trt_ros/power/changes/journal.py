@@ -109,7 +109,7 @@ class Journal:
         """
         if self._lock is not None:
             return {}
-        self._refuse_beside_root()
+        self._refuse_if_root_owns()
         try:
             self._make_folder()
             self._lock = self._take_lock()
@@ -177,7 +177,7 @@ class Journal:
             raise
         return lock
 
-    def _refuse_beside_root(self) -> None:
+    def _refuse_if_root_owns(self) -> None:
         """Refuse a board that a process of root has changed and still has to restore."""
         path = self._root / RUN_FOLDER.lstrip('/') / self.path.name
         if self._is_root:

@@ -62,7 +62,7 @@ class ClockLock:
         is_stored = self._tree.exists(BASELINE_FILE)
         if is_locked(self._tree):
             return 'on' if is_stored else 'uncontrolled'
-        return 'broken' if is_stored and self._find_unlike_baseline() else 'off'
+        return 'broken' if is_stored and self._compare_with_baseline() else 'off'
 
     def turn_on(self) -> None:
         """
@@ -81,7 +81,7 @@ class ClockLock:
         try:
             self.lock_again()
         except PowerError:
-            self._undo_half_a_lock()
+            self._undo_partial_lock()
             raise
 
     def lock_again(self) -> None:
@@ -152,14 +152,14 @@ class ClockLock:
                 f'it did nothing, or {BASELINE_FILE} was stored while they were. A reboot frees '
                 'them'
             )
-        wrong = self._find_unlike_baseline(also_unread=False)
+        wrong = self._compare_with_baseline(also_unread=False)
         if wrong:
             raise PowerCommandError(
                 f'{_TOOL} --restore ended without an error, but not all is as before: {wrong}. '
                 f'{BASELINE_FILE} is kept; another program may set these too, a reboot frees them'
             )
 
-    def _find_unlike_baseline(self, *, also_unread: bool = True) -> str:
+    def _compare_with_baseline(self, *, also_unread: bool = True) -> str:
         """
         Return how the board differs from the baseline, '' if not at all; fans are left out.
 
@@ -193,7 +193,7 @@ class ClockLock:
         """Whether the file can have a value now: an offline core has no clock."""
         return not path.startswith(_CORES) or self._tree.exists(path)
 
-    def _undo_half_a_lock(self) -> None:
+    def _undo_partial_lock(self) -> None:
         """After a failed lock, restore what it may have set; its failure is reported."""
         with contextlib.suppress(PowerError):
             self._run('--restore', self._access.path_on_host(BASELINE_FILE))

@@ -57,7 +57,7 @@ class _Request:
         return self.cap_mhz is None and self.hold_mhz is None
 
 
-def _either(old: _Cap | None, new: _Cap) -> _Cap:
+def _cautious_cap(old: _Cap | None, new: _Cap) -> _Cap:
     """Return the cap to remember while either of the two may be in force."""
     if old is None or old.written.maximum_hz <= new.written.maximum_hz:
         return new
@@ -166,7 +166,7 @@ class FrequencyCaps:
 
     def _lift_clock(self, unit: str, clock: ClockFiles) -> None:
         cap = self._caps[unit][clock]
-        back = self._way_back(clock, cap)
+        back = self._limits_without(clock, cap)
         if back is not None and read_limits(self._tree, clock) != back:
             self._write(clock, back, cap.written.maximum_hz)
         del self._caps[unit][clock]
@@ -247,7 +247,7 @@ class FrequencyCaps:
         self._caps[unit] = caps
         for clock, cap in new.items():
             old = caps.get(clock)
-            caps[clock] = _either(old, cap)  # until the write has succeeded
+            caps[clock] = _cautious_cap(old, cap)  # until the write has succeeded
             self._write(clock, cap.written, 0 if old is None else old.written.maximum_hz)
             caps[clock] = cap
         self._requests[unit] = request
@@ -270,10 +270,10 @@ class FrequencyCaps:
     def _limit(self, unit: str, clock: ClockFiles) -> ClockLimits:
         """Return the limits without our cap or hold."""
         cap = self._caps.get(unit, {}).get(clock)
-        back = None if cap is None else self._way_back(clock, cap)
+        back = None if cap is None else self._limits_without(clock, cap)
         return read_limits(self._tree, clock) if back is None else back
 
-    def _way_back(self, clock: ClockFiles, cap: _Cap) -> ClockLimits | None:
+    def _limits_without(self, clock: ClockFiles, cap: _Cap) -> ClockLimits | None:
         """Return the limits without the cap; None if nothing of the cap remains."""
         if self._access.dry_run:
             return cap.found
@@ -328,10 +328,10 @@ class FrequencyCaps:
     def _check(self, clock: ClockFiles, new: ClockLimits, *, checks_minimum: bool) -> None:
         real = read_limits(self._tree, clock)
         if real.maximum_hz > new.maximum_hz + ROUNDING_HZ:
-            raise _not_taken(clock.maximum, new.maximum_hz, real.maximum_hz, clock.unit_hz)
+            raise _explain_no_effect(clock.maximum, new.maximum_hz, real.maximum_hz, clock.unit_hz)
         expected_hz = min(new.minimum_hz, real.maximum_hz)  # heat may have lowered both
         if checks_minimum and abs(real.minimum_hz - expected_hz) > ROUNDING_HZ:
-            raise _not_taken(clock.minimum, new.minimum_hz, real.minimum_hz, clock.unit_hz)
+            raise _explain_no_effect(clock.minimum, new.minimum_hz, real.minimum_hz, clock.unit_hz)
 
 
 def _rebased(found: ClockLimits, limits: ClockLimits | None, may_rise: bool) -> ClockLimits:
@@ -347,7 +347,7 @@ def _check_mhz(unit: str, mhz: float | None) -> None:
         raise SettingError(f'a limit of the {unit} clock needs to be above 0 MHz, got {mhz:g}')
 
 
-def _not_taken(path: str, new_hz: int, real_hz: int, unit_hz: int) -> PowerCommandError:
+def _explain_no_effect(path: str, new_hz: int, real_hz: int, unit_hz: int) -> PowerCommandError:
     return PowerCommandError(
         f'wrote {new_hz // unit_hz} to {path} and read back {real_hz // unit_hz}: the kernel did '
         'not take it; another program may set it too (nvpmodel, jetson_clocks, a thermal daemon)'

@@ -92,10 +92,10 @@ class ModeCheck:
 
         If the kernel may have rounded up or down, the current value counts, else the lower one.
         """
-        maximum = self._promised(mode, clock.maximum, 'MAX_FREQ')
+        maximum = self._expected_value(mode, clock.maximum, 'MAX_FREQ')
         if maximum is None:
             return None
-        minimum = self._promised(mode, clock.minimum, 'MIN_FREQ')
+        minimum = self._expected_value(mode, clock.minimum, 'MIN_FREQ')
         if minimum is None:
             minimum = min(self._read_table(clock.maximum), default=0)
         return ClockLimits(min(minimum, maximum) * clock.unit_hz, maximum * clock.unit_hz)
@@ -127,7 +127,7 @@ class ModeCheck:
             return 'above' if is_cap and real > wanted * _ROUNDED else None
         if argument == 'MIN_FREQ':
             return 'minimum' if real > self._around(path, max(wanted, 0))[1] else None
-        around = self._around_cap(path, wanted) if argument == 'MAX_FREQ' else None
+        around = self._cap_range(path, wanted) if argument == 'MAX_FREQ' else None
         if around is None or around[0] <= real <= around[1]:
             return None
         return 'above' if real > around[1] else 'below'
@@ -138,7 +138,7 @@ class ModeCheck:
         paths = () if parameter is None else parameter.candidates(argument)
         return next((path for path in paths if self._tree.exists(path)), None)
 
-    def _promised(self, mode: PowerMode, path: str, argument: str) -> int | None:
+    def _expected_value(self, mode: PowerMode, path: str, argument: str) -> int | None:
         """Return the value of this limit in the mode, as the kernel rounds it."""
         for (name, found), wanted in mode.settings.items():
             if found != argument or not isinstance(wanted, int):
@@ -147,7 +147,7 @@ class ModeCheck:
             if own is None or self._real(own) != self._real(path):
                 continue
             around = (
-                self._around_cap(own, wanted) if argument == 'MAX_FREQ'
+                self._cap_range(own, wanted) if argument == 'MAX_FREQ'
                 else self._around(own, max(wanted, 0))
             )
             now = self._read_int(own)
@@ -156,7 +156,7 @@ class ModeCheck:
             return now if around[0] <= now <= around[1] else around[0]
         return None
 
-    def _around_cap(self, path: str, cap: int) -> tuple[int, int] | None:
+    def _cap_range(self, path: str, cap: int) -> tuple[int, int] | None:
         """Return the range of a maximum; None if no table gives its top."""
         if cap >= _LOWEST_CAP:
             return self._around(path, cap)

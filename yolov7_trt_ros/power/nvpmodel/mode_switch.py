@@ -213,7 +213,7 @@ class ModeSwitch:
         result = self._access.run(_TOOL, '-m', str(mode.mode_id))
         refusal = find_refusal(result.text)
         if refusal is not None or result.status != 0:
-            return self._believe_board(mode, before, result, refusal) or self._refuse(
+            return self._trust_board(mode, before, result, refusal) or self._refuse(
                 mode, now, result, refusal
             )
         if self._access.dry_run:
@@ -294,7 +294,7 @@ class ModeSwitch:
             if found.is_definite or (found.kind == 'below' and not heat)
         )
 
-    def _believe_board(
+    def _trust_board(
         self, mode: PowerMode, before: _Before, result: CommandResult, refusal: ToolRefusal | None
     ) -> CurrentMode | None:
         """Return the mode if the board shows it, regardless of the tool's answer; else None."""

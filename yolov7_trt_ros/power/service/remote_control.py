@@ -230,7 +230,7 @@ class RemoteControl:
 
     @property
     def foreign_modes(self) -> int:
-        """Number of power modes set by other programs, as far as detected."""
+        """Return the number of power modes set by other programs, as far as detected."""
         return self._foreign_before + self._changes.state.foreign_modes
 
     def board(self) -> BoardInfo:
@@ -247,7 +247,7 @@ class RemoteControl:
 
     def current_mode(self) -> CurrentMode:
         """Return the current power mode, as the board shows it."""
-        return current_mode_from_json(self._look_beside_changes('current_mode'))
+        return current_mode_from_json(self._look_with_changes('current_mode'))
 
     def set_mode(self, name_or_id: str) -> CurrentMode:
         """Change the power mode, and read it back."""
@@ -255,7 +255,7 @@ class RemoteControl:
 
     def jetson_clocks_state(self) -> ClockLockState:
         """Return `on`, `off`, `broken` or `uncontrolled`: locked by another program."""
-        return _lock_state(self._look_beside_changes('jetson_clocks_state'))
+        return _lock_state(self._look_with_changes('jetson_clocks_state'))
 
     def set_jetson_clocks(self, on: bool) -> ClockLockState:
         """Lock the clocks at the mode's limits, or restore the state before."""
@@ -263,7 +263,7 @@ class RemoteControl:
 
     def describe_clock_lock(self) -> str:
         """Return the state, and the clocks that a cap or hold of ours keeps below the lock."""
-        return expect(self._look_beside_changes('describe_clock_lock'), str, 'the lock')
+        return expect(self._look_with_changes('describe_clock_lock'), str, 'the lock')
 
     def gpu_frequencies_mhz(self) -> tuple[float, ...]:
         """Return the GPU clocks that this power mode allows, ascending."""
@@ -329,7 +329,7 @@ class RemoteControl:
     def _look(self, verb: str) -> Any:
         return self._looks.ask(verb)
 
-    def _look_beside_changes(self, verb: str) -> Any:
+    def _look_with_changes(self, verb: str) -> Any:
         """Read through the session that has our caps and locks: they may contradict a mode."""
         return self._change(verb) if self.changed else self._look(verb)
 

@@ -179,7 +179,7 @@ def _take_from_systemd(environment: Mapping[str, str]) -> Iterator[Listener]:
 def _lock(path: Path) -> int:
     """Take the lock next to the socket."""
     _check_folder(path.parent)
-    lock_path = _beside(path, '.lock')
+    lock_path = _neighbour_path(path, '.lock')
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         found = os.fstat(lock)
@@ -206,7 +206,7 @@ def _check_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _listen(path: Path, group: int | None, lock: int) -> Iterator[Listener]:
-    fresh = _beside(path, '.new')
+    fresh = _neighbour_path(path, '.new')
     _remove_stale(path, lock)
     _remove_socket(fresh)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
@@ -271,7 +271,7 @@ def _noted(lock: int) -> str:
     return os.pread(lock, 200, 0).decode('ascii', 'replace')
 
 
-def _beside(path: Path, ending: str) -> Path:
+def _neighbour_path(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 

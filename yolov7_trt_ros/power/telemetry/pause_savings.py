@@ -119,7 +119,7 @@ class PauseSavings:
             'energy per frame (J)': f'{work.joules / work.frames:.3f}' if work.is_known
             else 'unknown',
         }
-        unsure = self._unsure()
+        unsure = self._find_uncertainty()
         saved_w = 0.0 if unsure else work.mean_w - pause.mean_w
         of_a_frame_j = 0.0 if unsure else saved_w * work.seconds / work.frames
         return facts | {
@@ -127,7 +127,7 @@ class PauseSavings:
             'energy saved by pauses (J)': unsure or f'{saved_w * pause.seconds:.1f}',
         }
 
-    def _unsure(self) -> str:
+    def _find_uncertainty(self) -> str:
         """Return why the difference of both is unknown, '' if it is known."""
         if not (self._work.is_known and self._pause.is_known):
             return 'unknown'
