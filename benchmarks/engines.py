@@ -49,6 +49,7 @@ from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorke
 from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.detector.worker.team_worker import TeamWorker
 from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.detector_parameters.settings import node_settings
 from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.images.frame_statistics import Counts, TopicStatistics
 from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
@@ -153,7 +154,7 @@ def drive(
     """Have a row answer cameras for some time, and add to its result."""
     slots: FrameSlots[ReceivedFrame] = FrameSlots()
     values = {spec.name: spec.default for spec in parameters.PARAMETERS}
-    settings = parameters.node_settings(values, row.bank.spec.class_names)
+    settings = node_settings(values, row.bank.spec.class_names)
     streams = [Stream(f'/camera{number}') for number in range(args.cameras)]
     kind = TeamWorker if isinstance(row.detector, EngineTeam) else DetectionWorker
     worker = kind(

@@ -4,8 +4,8 @@ Start the detector and the power node together.
     ros2 launch yolov7_trt_ros bringup.launch.py image_topics:=/camera/image_raw governor:=deadline
 
 The power node counts frames on the detections topics that follow from the image topics, those of
-the argument or of `detector_params_file`; where these are patterns, on those of
-`power_params_file`. Whatever has no argument here is set through `detector_params_file` and
+the argument or of `detector_params_file`; if these are patterns, on those of
+`power_params_file`. Other parameters are set through `detector_params_file` and
 `power_params_file`, or by starting detect.launch.py and power.launch.py on their own.
 
 """
@@ -24,23 +24,23 @@ from yolov7_trt_ros.nodes.process.launch_parts import (
     warn_of_misspelt,
 )
 
-# Argument -> default and meaning; handed to one of the launch files, COMMON to both.
+# Argument -> default and meaning; passed to one of the launch files, COMMON to both.
 DETECTOR = {
     'image_topics': ('', 'image topics, several with commas; empty: detector_params_file'),
     'model': ('', 'model file, or the name of an embedded model; empty: detector_params_file'),
     'backend': ('', 'auto, tensorrt or onnx; empty: detector_params_file'),
     'precision': ('', 'fp32, fp16, int8 or mixed; empty: detector_params_file'),
     'network_size': ('', 'longer side of the network input; empty: detector_params_file'),
-    'score_threshold': ('', 'least score, 0..1; empty: detector_params_file'),
-    'max_rate_hz': ('', 'most images per second and topic; empty: detector_params_file'),
+    'score_threshold': ('', 'minimum score, 0..1; empty: detector_params_file'),
+    'max_rate_hz': ('', 'maximum images per second and topic; empty: detector_params_file'),
 }
 POWER = {
     'emulate': ('', 'board to emulate; empty: power_params_file'),
     'power_mode': ('', 'power mode, by name or id; empty: power_params_file'),
     'jetson_clocks': ('', 'lock all clocks; empty: power_params_file'),
-    'governor': ('', 'off, deadline or power_budget; empty: power_params_file'),
-    'deadline_ms': ('', 'for the governor; empty: power_params_file'),
-    'power_budget_w': ('', 'for the governor; empty: power_params_file'),
+    'governor': ('', 'governor: off, deadline or power_budget; empty: power_params_file'),
+    'deadline_ms': ('', 'deadline of the governor; empty: power_params_file'),
+    'power_budget_w': ('', 'power budget of the governor; empty: power_params_file'),
     'dry_run': ('', 'change nothing on the board; empty: power_params_file'),
 }
 FILES = {'detector_params_file': 'detector.yaml', 'power_params_file': 'power.yaml'}

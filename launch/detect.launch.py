@@ -5,7 +5,7 @@ Start the detector.
 
 `--show-args` lists the arguments. Any parameter of the node can be set through `params_file`;
 arguments given on the command line win over the file. With `respawn:=true` the node ends when the
-GPU is lost to its process, and is started again whenever it ends.
+process loses the GPU, and is restarted whenever it ends.
 
 """
 
@@ -31,18 +31,18 @@ PARAMETER_ARGUMENTS = {
     'image_topics': (str, 'image topics, several with commas'),
     'model': (str, 'model file, or the name of an embedded model'),
     'backend': (str, 'inference engine: auto, tensorrt or onnx'),
-    'precision': (str, 'of a TensorRT plan built here: fp32, fp16, int8 or mixed'),
-    'on_plan_mismatch': (str, 'TensorRT plan that does not fit or is not there: rebuild or fail'),
+    'precision': (str, 'precision of a TensorRT plan built here: fp32, fp16, int8 or mixed'),
+    'on_plan_mismatch': (str, 'if the TensorRT plan is missing or does not fit: rebuild or fail'),
     'network_size': (int, 'longer side of the network input, pixels'),
-    'score_threshold': (float, 'least score of a detection, 0..1'),
+    'score_threshold': (float, 'minimum score of a detection, 0..1'),
     'iou_threshold': (float, 'overlap above which the weaker box is dropped, 0..1'),
     'classes': (str, 'classes to keep, by name or index, with commas'),
-    'max_rate_hz': (float, 'most images per second and topic, 0 for no limit'),
-    'publish_overlay': (bool, 'publish images with boxes while somebody subscribes'),
-    'class_id_format': (str, 'text in class_id: name or index'),
-    'image_qos': (str, 'auto, best_effort or reliable'),
-    'receive': (str, 'auto, direct (below rclpy) or rclpy'),
-    'image_transport': (str, 'auto, raw or compressed'),
+    'max_rate_hz': (float, 'maximum images per second and topic, 0: no limit'),
+    'publish_overlay': (bool, 'publish images with boxes while there are subscribers'),
+    'class_id_format': (str, 'content of class_id: name or index'),
+    'image_qos': (str, 'QoS reliability: auto, best_effort or reliable'),
+    'receive': (str, 'how images are received: auto, direct (below rclpy) or rclpy'),
+    'image_transport': (str, 'message type of images: auto, raw or compressed'),
 }
 
 

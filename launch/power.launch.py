@@ -4,8 +4,8 @@ Start the power node.
     ros2 launch yolov7_trt_ros power.launch.py emulate:=orin_nano_super
 
 `--show-args` lists the arguments. Any parameter of the node can be set through `params_file`;
-arguments given on the command line win over the file. At the end the node has some time to put
-back what it has changed.
+arguments given on the command line win over the file. At exit the node has some time to
+restore what it has changed.
 
 """
 
@@ -23,23 +23,23 @@ from yolov7_trt_ros.nodes.process.launch_parts import (
 
 # Launch argument -> type and meaning; each sets the node parameter of the same name.
 PARAMETER_ARGUMENTS = {
-    'emulate': (str, 'board to emulate: orin_nano_super, thor ..., or path of an nvpmodel.conf'),
+    'emulate': (str, 'board to emulate: orin_nano_super, thor ..., or an nvpmodel.conf'),
     'power_mode': (str, 'power mode, by name or id'),
-    'jetson_clocks': (bool, 'lock every clock at the highest the mode allows'),
-    'gpu_max_freq_mhz': (float, 'highest clock of the GPU, 0 for that of the mode'),
-    'cpu_max_freq_mhz': (float, 'highest clock of the CPU, 0 for that of the mode'),
-    'fan_profile': (str, 'profile of the fan'),
-    'governor': (str, 'off, deadline or power_budget'),
-    'deadline_ms': (float, 'for the governor: longest time from image to detections'),
-    'topic_deadlines_ms': (str, 'that of single topics: topic:ms, topic:ms'),
-    'power_budget_w': (float, 'for the governor: most power of the board'),
-    'temperature_limit_c': (float, 'for the governor: where the clock goes down, 0 for nowhere'),
-    'sample_rate_hz': (float, 'samples a second'),
-    'restore_on_exit': (bool, 'put back at exit what was changed'),
-    'dry_run': (bool, 'only say what would be done'),
+    'jetson_clocks': (bool, 'lock every clock at the maximum of the mode'),
+    'gpu_max_freq_mhz': (float, 'maximum clock of the GPU, 0: maximum of the mode'),
+    'cpu_max_freq_mhz': (float, 'maximum clock of the CPU, 0: maximum of the mode'),
+    'fan_profile': (str, 'fan profile'),
+    'governor': (str, 'governor: off, deadline or power_budget'),
+    'deadline_ms': (float, 'for the governor: maximum time from image to detections'),
+    'topic_deadlines_ms': (str, 'deadlines of single topics: topic:ms, topic:ms'),
+    'power_budget_w': (float, 'for the governor: maximum power of the board'),
+    'temperature_limit_c': (float, 'for the governor: temperature that lowers the clock, 0: none'),
+    'sample_rate_hz': (float, 'samples per second'),
+    'restore_on_exit': (bool, 'restore at exit what was changed'),
+    'dry_run': (bool, 'only report what would be done'),
     'detections_topics': (str, 'topics to count frames on, several with commas'),
 }
-# What was changed is put back after SIGINT; launch would send SIGTERM and SIGKILL after 5 s each.
+# What was changed is restored after SIGINT; launch would send SIGTERM and SIGKILL after 5 s each.
 PUT_BACK_S = '90'
 
 

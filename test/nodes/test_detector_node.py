@@ -142,7 +142,7 @@ def test_classes_have_thresholds_of_their_own(probe, camera, found, photograph):
         ('image_transport', 'raw', 'takes effect at configure'),
         ('image_topics', '', 'must name at least one topic'),
         ('image_topics', '/one, /one', 'none twice'),
-        ('image_topics', '/no topic', "'/no topic' is no topic name"),
+        ('image_topics', '/no topic', "'/no topic' is not a topic name"),
         ('detections_topics', '/one, /two', 'one topic for each of the 1 image topics, got 2'),
     ],
 )

@@ -57,8 +57,8 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('text', 'reason'), [
-    ('engines: [', 'is no YAML file'),
-    ('engines: [{model: a.plan}]\n\x00', 'is no YAML file'),
+    ('engines: [', 'is not a YAML file'),
+    ('engines: [{model: a.plan}]\n\x00', 'is not a YAML file'),
     ('', 'does not list engines: expected `engines:`'),
     ('[]', 'does not list engines'),
     ('engines: a.plan', 'does not list engines'),
@@ -71,13 +71,13 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
     ('engines: [{model: a.plan, backend: cuda}]', 'backend must be one of auto, tensorrt, onnx'),
     ('engines: [{model: [a.plan]}]', 'model must be one value, got a list'),
     ('engines: [{model: null}]', 'model must be one value, got a NoneType'),
-    ('engines: [{model: a.plan, model: b.plan}]', "line 1: 'model' is there twice"),
-    ('engines: [{model: a.plan}]\nengines: [{model: b.plan}]', "'engines' is there twice"),
+    ('engines: [{model: a.plan, model: b.plan}]', "line 1: 'model' appears twice"),
+    ('engines: [{model: a.plan}]\nengines: [{model: b.plan}]', "'engines' appears twice"),
     ('engines: [{model: a.plan}]\nother: 1', 'does not list engines'),
-    ('engines: [{model: yolov7-nano}]', "names 'yolov7-nano' twice, `model` counted"),
+    ('engines: [{model: yolov7-nano}]', "names 'yolov7-nano' twice, including `model`"),
     ('engines: [{model: a.plan, name: x}, {model: b.plan, name: x}]', "names 'x' twice"),
-    ('engines: [{model: !!python/object/apply:os.system [ls]}]', 'is no YAML file'),
-    ('engines: ' + '[' * 3000, 'is no YAML file'),
+    ('engines: [{model: !!python/object/apply:os.system [ls]}]', 'is not a YAML file'),
+    ('engines: ' + '[' * 3000, 'is not a YAML file'),
     ('a: &a [x]\nb: &b [*a, *a]\nengines: *b', 'does not list engines'),
 ])
 def test_files_that_are_refused(tmp_path: Path, text: str, reason: str) -> None:
@@ -90,7 +90,7 @@ def test_files_that_are_refused(tmp_path: Path, text: str, reason: str) -> None:
 
 @pytest.mark.parametrize(('value', 'reason'), [
     ('a.plan,a.plan', "names 'a.plan' twice"),
-    ('yolov7-nano', "names 'yolov7-nano' twice, `model` counted: if that is meant, give each"),
+    ('yolov7-nano', "names 'yolov7-nano' twice, including `model`: if that is intended"),
     (','.join(f'{number}.plan' for number in range(MOST_ENGINES)), 'may name 7 more at most'),
     ('nowhere.yaml', 'cannot be read: No such file'),
 ])

@@ -98,7 +98,7 @@ def test_where_the_first_fails_the_second_answers_and_diagnostics_warn(
 
 @pytest.mark.parametrize(('second', 'reason'), [
     (FakeDetector(spec=fake_spec(('cup', 'bus'))), 'lacks the classes person, bicycle, car and'),
-    (NO_PLAN, 'The node builds the plan of `model` alone: build this one before'),
+    (NO_PLAN, 'The node builds the plan of `model` only: build this one first'),
     (NAN, 'engine 2 of `engines`, /opt/second.onnx: the model gave 3 score'),
 ], ids=['classes', 'no plan', 'fails'])
 def test_an_engine_that_is_no_good_is_refused_at_configure(
@@ -122,7 +122,7 @@ def test_what_is_set_while_the_node_runs_is_checked_at_once(probe: Probe, listed
         probe.wait_for_state('unconfigured')
         assert 'engines may only name files in' in probe.set_parameter('engines', '/x/v.onnx')
         assert 'engines may only name files in' in probe.set_parameter('engines', listed)
-        assert 'twice, `model` counted' in probe.set_parameter('engines', 'yolov7-nano')
+        assert 'twice, including `model`' in probe.set_parameter('engines', 'yolov7-nano')
         assert probe.change_state('configure')
         assert 'takes effect at configure' in probe.set_parameter('engines', '/x/v.onnx')
 

@@ -236,7 +236,7 @@ def test_a_saturated_node_compares_nothing_and_says_so(probe: Probe) -> None:
             update.drive(lambda: update.values['state'] == 'shadow', 'the shadow')
             for _ in range(5):
                 update.camera.ask()
-            assert 'that takes frames, and time between them' in update.told[-1].message
+            assert 'this needs frames, and time between them' in update.told[-1].message
         finally:
             type(update.node._configured.worker._slots).has_waiting = waiting
         update.wait('kept')

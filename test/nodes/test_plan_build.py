@@ -65,7 +65,7 @@ def test_a_defect_ends_the_build_with_a_reason():
     engine.go.set()
     started = Started(engine)
     assert started.ended.wait(TIMEOUT_S)
-    with pytest.raises(BuildError, match='ended by a defect: ZeroDivisionError'):
+    with pytest.raises(BuildError, match='ended with an unexpected error: ZeroDivisionError'):
         started.build.take()
 
 

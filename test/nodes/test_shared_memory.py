@@ -41,7 +41,7 @@ def test_the_segment_of_the_profile_has_to_fit(tmp_path: Path) -> None:
 
 def test_without_the_folder_it_is_said(tmp_path: Path) -> None:
     said = memory_problem({'FASTDDS_DEFAULT_PROFILES_FILE': str(find_profile())}, tmp_path / 'no')
-    assert 'no is not there, and Fast DDS takes 134.4 MiB' in said
+    assert 'no does not exist, and Fast DDS takes 134.4 MiB' in said
 
 
 @needs_namespace

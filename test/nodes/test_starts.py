@@ -77,14 +77,14 @@ CANNOT = {
     'a file that is not there': (
         'detector_node', ['--params-file', '/nowhere/mine.yaml'], '/nowhere/mine.yaml'),
     'an image topic': ('detector_node', ['-p', 'image_topics:=/no topic'], "'/no topic' is no"),
-    'an output': ('detector_node', ['-p', 'detections_topics:=a//b'], "'a//b' is no topic name"),
+    'an output': ('detector_node', ['-p', 'detections_topics:=a//b'], "'a//b' is not a topic"),
     'a topic to count': (
         'power_node', ['-p', 'emulate:=nano', '-p', 'detections_topics:=/no topic'],
-        "detections_topics: '/no topic' is no topic name"),
+        "detections_topics: '/no topic' is not a topic name"),
     'a topic to record': (
-        'recorder_node', ['-p', 'images:=["/no topic"]'], "images: '/no topic' is no topic name"),
+        'recorder_node', ['-p', 'images:=["/no topic"]'], "images: '/no topic' is not a topic"),
     'a topic to show': (
-        'top_node', ['-p', 'detections_topics:=/no topic'], "'/no topic' is no topic name"),
+        'top_node', ['-p', 'detections_topics:=/no topic'], "'/no topic' is not a topic name"),
     'a home folder': (
         'image_player_node', ['-p', 'source:=~nosuchuser/x'], "'~nosuchuser/x': no home folder"),
     'a wrong type': ('top_node', ['-p', 'period_s:=soon'], 'period_s must be a double'),

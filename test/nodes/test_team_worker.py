@@ -19,7 +19,7 @@ from yolov7_trt_ros.bank.update.update_machine import ModelId
 from yolov7_trt_ros.errors import DeviceLostError, InferenceError
 from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.detector.worker.team_worker import TeamWorker
-from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.detector_parameters.settings import node_settings
 from yolov7_trt_ros.testing import FakeDetector
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ class TeamBench(Bench):
         schedule._trial.add_alone([10**15] * 100)  # nothing is late
         schedule._enter(Phase.TRYING, 0)
         schedule._begin_block(0, alone=False)
-        values = parameters.node_settings(
+        values = node_settings(
             DEFAULTS | self.settings, self.engines[0].spec.class_names
         )
         self.worker = TeamWorker(

@@ -126,7 +126,7 @@ def test_a_name_that_ros_does_not_have_is_passed_over(
         ])
         camera = probe.publisher('/dds/image_raw')
         probe.wait_until(
-            lambda: 'is no topic name' in probe.summary('/dds/cam-1/image')[0], 'the status'
+            lambda: 'is not a topic name' in probe.summary('/dds/cam-1/image')[0], 'the status'
         )
         assert list(node._configured.streams) == ['/dds/image_raw']
         assert probe.values().get('callbacks failed') is None

@@ -109,11 +109,11 @@ def test_a_rate_is_that_of_its_topic(probe, ask) -> None:
 
 @pytest.mark.parametrize(('name', 'value', 'reason'), [
     ('topics./frnot/image_raw.score_threshold', 0.4, f'did you mean {FRONT}?'),
-    ('topics./elsewhere.score_threshold', 0.4, 'is none of the image topics'),
+    ('topics./elsewhere.score_threshold', 0.4, 'is not an image topic'),
     (f'{OF_FRONT}.score_treshold', 0.4, 'did you mean score_threshold?'),
     (f'{OF_FRONT}.network_size', 320, 'topics.<image topic>.<name>'),
     ('topics.score_threshold', 0.4, 'topics.<image topic>.<name>'),
-    ('topics./no topic.classes', '', 'is no topic name'),
+    ('topics./no topic.classes', '', 'is not a topic name'),
     (f'{OF_FRONT}.score_threshold', 1.5, 'must be within 0..1, got 1.5'),
     (f'{OF_FRONT}.score_threshold', 'high', 'must be a double, got str'),
     (f'{OF_FRONT}.classes', 'purson', "did you mean 'person'?"),
@@ -250,10 +250,10 @@ def test_topics_may_come_and_go(probe, node) -> None:
     """Their parameters stay; those of a pattern may be set before the topic is there."""
     assert probe.set_parameter('image_topics', f'{FRONT}, /later/*') == ''
     assert probe.set_parameter('topics./later/image_raw.max_detections', 1) == ''
-    assert 'none of the image topics' in probe.set_parameter(f'{OF_REAR}.max_detections', 1)
+    assert 'not an image topic' in probe.set_parameter(f'{OF_REAR}.max_detections', 1)
     assert probe.set_parameter('image_topics', f'{FRONT}, {REAR}') == ''
     assert listed(probe) == ['topics./later/image_raw.max_detections']
-    assert 'topics./later/image_raw: is none of the image topics at present' in node.text()
+    assert 'topics./later/image_raw: is not an image topic at present' in node.text()
     together = {'image_topics': f'{FRONT}, {REAR}, /new/image'}
     request = SetParametersAtomically.Request(parameters=[
         Parameter(name, value=value).to_parameter_msg()

@@ -56,11 +56,11 @@ REFUSED = {
         'it is the overlay of /o'),
     'outputs crossed with inputs': (
         {'image_topics': '/a/i, /b/i', 'detections_topics': '/b/i, /a/i'}, 'cannot be'),
-    'too long': ({'image_topics': '/' + 'a' * 300}, 'is no topic name: topic length'),
-    'an output too long': ({'image_topics': DEEP}, 'is no topic name: topic length'),
-    'no name': ({'image_topics': '/a//b'}, 'is no topic name'),
-    'a pattern of no name': ({'image_topics': '/a b/*'}, 'is no topic name'),
-    'a hole': ({'image_topics': '/{nowhere}/image'}, 'is no topic name'),
+    'too long': ({'image_topics': '/' + 'a' * 300}, 'is not a topic name: topic length'),
+    'an output too long': ({'image_topics': DEEP}, 'is not a topic name: topic length'),
+    'no name': ({'image_topics': '/a//b'}, 'is not a topic name'),
+    'a pattern of no name': ({'image_topics': '/a b/*'}, 'is not a topic name'),
+    'a hole': ({'image_topics': '/{nowhere}/image'}, 'is not a topic name'),
     'too many': ({'image_topics': ','.join(f'/n{i}' for i in range(300))}, '256 topics, got 300'),
     'another type': ({'image_topics': f'{HERE}, /change/text'}, 'carries std_msgs/msg/String'),
     'an output of another type': (

@@ -116,7 +116,7 @@ def test_a_value_that_was_wrong_at_start_can_be_mended(probe: Probe, engine: Fak
 
 
 def test_the_topics_are_wrong_only_at_configure(probe: Probe, node) -> None:
-    assert 'is no topic name' in probe.set_parameter('image_topics', '/no topic')
+    assert 'is not a topic name' in probe.set_parameter('image_topics', '/no topic')
     assert probe.set_parameter('image_topics', '/diagnostics') == ''
     assert not probe.change_state('configure')
     probe.wait_until(lambda: "it is the node's own" in probe.summary()[0], 'the reason')

@@ -24,6 +24,7 @@ from yolov7_trt_ros.nodes.detector.worker.answer_watch import AnswerWatch
 from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
 from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.detector_parameters.settings import node_settings
 from yolov7_trt_ros.nodes.images.frame_gate import FrameGate
 from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.images.frame_statistics import Counts, TopicStatistics
@@ -85,7 +86,7 @@ class Bench:
         self.defects: list[tuple[str, Exception]] = []
         self.streams = {topic: Stream(topic, self.published) for topic in 'abcd'}
         self.slots: FrameSlots[ReceivedFrame] = FrameSlots()
-        values = parameters.node_settings(
+        values = node_settings(
             DEFAULTS | self.settings, self.detector.spec.class_names, self.topics
         )
         self.worker = DetectionWorker(
@@ -425,8 +426,8 @@ def test_an_engine_that_does_not_answer_is_told_by_what_it_took_before(kind):
     bench.put('b')
     bench.run_out()
     assert told[:4] == ['', '', '', (
-        'the engine has not answered for 31 s: no image is detected in until it does, and nothing '
-        'but a restart of the node ends that'
+        'the engine has not answered for 31 s: nothing is detected until it does; if it never '
+        'does, restart the node'
     )]
     assert told[4:] == [''] * 4 and bench.worker.hang == ''  # 20 times 31 s is not over
     bench.worker._watch.ask()

@@ -1,4 +1,4 @@
-"""The only room that knows rclpy and messages; thin."""
+"""The ROS 2 nodes; the only folder that knows rclpy and messages."""
 
 import sys
 

@@ -1,9 +1,9 @@
 """
-A net under callbacks: what one raises is logged, counted and answered, and the node goes on.
+Executors that survive callbacks: an exception is logged, counted and answered.
 
-Whoever is in the graph chooses what reaches a callback, and rclpy itself raises at some of it (a
-parameter of an unknown type, a /clock before 1970). Only what is meant to end a node passes the
-net: `ExternalShutdownException`, `SystemExit` and `KeyboardInterrupt`.
+Any node of the graph can send what reaches a callback, and rclpy itself raises for some of it (a
+parameter of an unknown type, a /clock before 1970). Only exceptions that have to end a node are
+passed on: `ExternalShutdownException`, `SystemExit` and `KeyboardInterrupt`.
 
 """
 
@@ -44,11 +44,11 @@ _NET_MODULES = ('yolov7_trt_ros.nodes.callback_net', 'yolov7_trt_ros.nodes.proce
 
 class CallbackFailures:
     """
-    What the callbacks of a node have raised; noted and read from any thread.
+    The exceptions that callbacks of a node raised; thread-safe.
 
     Each kind (class and place) is logged once with its traceback, later at most every ten
-    seconds in one line. What rclpy raised at a message, with none of our code in it, is the
-    sender's fault and no defect: its traceback is logged at debug level only.
+    seconds in one line. An exception of rclpy for a message, without our code in the traceback,
+    is the sender's fault: its traceback is logged at debug level only.
 
     Parameters
     ----------
@@ -65,29 +65,29 @@ class CallbackFailures:
 
     @property
     def count(self) -> int:
-        """Return how many callbacks have raised."""
+        """Return the number of callbacks that raised."""
         with self._lock:
             return self._count
 
     @property
     def last(self) -> str:
-        """Return what the last one was about and said, or an empty text."""
+        """Return the last failure as text, '' if there is none."""
         with self._lock:
             return self._last
 
     def status(self) -> dict[str, str]:
-        """Return what diagnostics tell, nothing where no callback has raised."""
+        """Return the values for diagnostics, none if no callback raised."""
         return {'callbacks failed': str(self.count)} if self.count else {}
 
     def warning(self) -> str:
-        """Return what to warn of: for a minute after a failure."""
+        """Return a warning for one minute after a failure, then ''."""
         with self._lock:
             if not self._count or time.monotonic() - self._last_s > _SHOWN_S:
                 return ''
             return f'callbacks failed: {self._count}, the last: {self._last}'
 
     def note(self, what: str, error: BaseException) -> None:
-        """Count and log that a callback has raised; `what` says which."""
+        """Count and log an exception of a callback; `what` names the callback."""
         line = f'{what}: {describe_error(error)}'
         now_s = time.monotonic()
         with self._lock:
@@ -103,7 +103,7 @@ class CallbackFailures:
             log(text)
 
     def _look_up(self, kind: tuple[type, str, int], now_s: float) -> tuple[bool, bool]:
-        """Return whether a kind is new, and whether it is due to be logged."""
+        """Return whether a kind of failure is new, and whether to log it now."""
         logged_s = self._logged_s.get(kind)
         is_new = logged_s is None and len(self._logged_s) < _MOST_KINDS
         is_due = is_new or (logged_s is not None and now_s - logged_s > _LOG_AGAIN_S)
@@ -113,7 +113,7 @@ class CallbackFailures:
 
 
 def failures_of(node: Node) -> CallbackFailures:
-    """Return the failures of a node: always the same of the same node."""
+    """Return the failures of a node: one object per node."""
     failures: CallbackFailures | None = getattr(node, _FAILURES, None)
     if failures is None:
         failures = CallbackFailures(node.get_logger())
@@ -122,7 +122,7 @@ def failures_of(node: Node) -> CallbackFailures:
 
 
 def is_of_sender(error: BaseException) -> bool:
-    """Whether nothing but rclpy, messages and Python's own library was at work."""
+    """Whether only rclpy, messages and the standard library are in the traceback."""
     return all(_is_neutral(name) for name, _ in _frames(error))
 
 
@@ -147,7 +147,7 @@ def _kind(error: BaseException) -> tuple[type, str, int]:
 
 
 class NetExecutor(Executor):
-    """What the executors of this package have in common: no callback ends them by an error."""
+    """Base of the executors of this package: an error in a callback does not end them."""
 
     _failed_waits = 0
 
@@ -155,7 +155,7 @@ class NetExecutor(Executor):
         self, entity: Any, node: Any, take_from_wait_list: Callable[[Any], Any], *more: Any
     ) -> Any:
         """
-        Return the task of a callback, with the net under what comes before it and under services.
+        Return the task of a callback, with exceptions caught in taking and in services.
 
         In rclpy an exception while a message is taken leaves its callback group locked for ever.
 
@@ -166,7 +166,7 @@ class NetExecutor(Executor):
         def take(entity: Any) -> Any:
             try:
                 return take_from_wait_list(entity)
-            except Exception as exc:  # whatever a middleware makes of what is on the wire
+            except Exception as exc:  # whatever the middleware raises for received bytes
                 self.note_failure(node, describe_entity(entity), exc)
                 return None
 
@@ -176,7 +176,7 @@ class NetExecutor(Executor):
         """
         Return the next task with its entity and node; None after the time-out, and at the end.
 
-        What goes wrong with waiting itself is noted and tried again, some times in a row.
+        An error of waiting itself is noted, and waiting is tried again a few times.
 
         """
         try:
@@ -192,7 +192,7 @@ class NetExecutor(Executor):
         return found
 
     def settle(self, task: Any, entity: Any, node: Any) -> None:
-        """Note what a task has raised, if it has; what is to end the spinning is raised anew."""
+        """Note what a task raised, if anything; raise again what has to end the spinning."""
         error = task.exception()
         if error is None:
             return
@@ -212,7 +212,7 @@ class NetExecutor(Executor):
         time.sleep(_FIRST_PAUSE_S * 2 ** self._failed_waits)
 
     def note_failure(self, node: Any, what: str, error: BaseException) -> None:
-        """Note what a callback of a node has raised, or of any node where it belongs to none."""
+        """Note an exception of a callback of a node, or of the first node if it has none."""
         for each in [node] if node is not None else self.get_nodes()[:1]:
             failures_of(each).note(what, error)
 
@@ -230,14 +230,14 @@ class OneThreadExecutor(NetExecutor):
 
 
 def describe_entity(entity: Any) -> str:
-    """Return what a callback belongs to: a topic, a service, a timer."""
+    """Return the kind and name of what a callback belongs to: topic, service or timer."""
     name = getattr(entity, 'topic_name', None) or getattr(entity, 'srv_name', None)
     kind = type(entity).__name__.lower() if entity is not None else 'task'
     return f'{kind} {one_line(name, 250)}' if name else kind
 
 
 def _answer_always(service: Any, node: Any) -> None:
-    """Make a service answer with a failure where its callback raises."""
+    """Make a service answer with a failure if its callback raises."""
     callback = service.callback
     if isinstance(callback, _Answering) or inspect.iscoroutinefunction(callback):
         return
@@ -248,7 +248,7 @@ _SETTING = (SetParameters.Response, SetParametersAtomically.Response)
 
 
 class _Answering:
-    """A service's callback that never raises."""
+    """A service callback that never raises."""
 
     def __init__(self, callback: Callable[[Any, Any], Any], node: Any, what: str) -> None:
         self._callback, self._node, self._what = callback, node, what
@@ -256,7 +256,7 @@ class _Answering:
     def __call__(self, request: Any, response: Any) -> Any:
         if not isinstance(request, SetParameters.Request):
             return self._answer(request, response)
-        for each in request.parameters:  # one that raises must not take the others with it
+        for each in request.parameters:  # one that raises must not affect the others
             one = self._answer(
                 SetParameters.Request(parameters=[each]), SetParameters.Response()
             )
@@ -266,14 +266,14 @@ class _Answering:
     def _answer(self, request: Any, response: Any) -> Any:
         kind = type(response)
         if kind in _SETTING and any(not each.name for each in request.parameters):
-            return _refusal(kind, 'a parameter needs a name, got none')  # rclpy takes it for set
+            return _refusal(kind, 'a parameter needs a name, got none')  # rclpy reports it as set
         try:
             return self._callback(request, response)
-        except Exception as exc:  # of rclpy as of ours: whoever asked gets an answer
-            if not self._node.context.ok():  # there is nobody to answer any more
+        except Exception as exc:  # of rclpy or ours: the caller gets an answer
+            if not self._node.context.ok():  # nobody is left to answer
                 raise
             if isinstance(request, ChangeState.Request) and isinstance(exc, RCLError):
-                # a transition that its state does not have; from Kilted on rclpy says so itself
+                # a transition that this state does not have; rclpy logs it from Kilted on
                 self._node.get_logger().error(f'{self._what}: {describe_error(exc)}')
             else:
                 failures_of(self._node).note(self._what, exc)
@@ -281,7 +281,7 @@ class _Answering:
 
 
 def _refusal(kind: type, reason: str) -> Any:
-    """Return a response that says no; without a field to say it in, an empty one."""
+    """Return a response that refuses; an empty one if it has no field for that."""
     no = SetParametersResult(successful=False, reason=reason)
     if kind is SetParameters.Response:
         return kind(results=[no])

@@ -1,4 +1,4 @@
-"""Between messages and core types. vision_msgs differences are handled by field, not by distro."""
+"""Convert between core types and messages, for every version of vision_msgs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def image_to_msg(pixels: NDArray[np.uint8], header: Any) -> Image:
     data.frombytes(pixels.reshape(-1).data)
     height, width = pixels.shape[:2]
     message = Image(header=header, height=height, width=width, encoding='bgr8', step=width * 3)
-    message.data = data  # array.array is the one type every distro takes without a slow check
+    message.data = data  # every distro takes array.array without a slow check
     return message
 
 
@@ -39,7 +39,7 @@ MESSAGE_TYPES: MessageTypes = (Detection2DArray, Detection2D, ObjectHypothesisWi
 
 class DetectionsToMsg:
     """
-    Writes Detections as Detection2DArray messages of whichever vision_msgs is installed.
+    Converts Detections to Detection2DArray messages of the installed vision_msgs.
 
     Humble and later have `results[].hypothesis.class_id` and `bbox.center.position.x`; Galactic
     and Foxy have the fields without `hypothesis` and `position`, and Foxy's `class_id` is `id`.
@@ -68,12 +68,12 @@ class DetectionsToMsg:
         self._centre_nested = hasattr(detection.bbox.center, 'position')
         self._has_is_tracking = hasattr(detection, 'is_tracking')
         self._track_field = 'tracking_id' if self._has_is_tracking else 'id'
-        # 36 covariance doubles that nobody fills: one zero pose serves all results.
+        # 36 covariance doubles that are never set: all results share one zero pose.
         self._pose = result.pose
 
     def convert(self, detections: Detections, header: Any, class_id_format: str) -> Any:
         """
-        Return the message; `header` is put in as it is, into the array and every detection.
+        Return the message; the array and every detection get `header` unchanged.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Statuses of this package for /diagnostics, and those of nodes that have no others."""
+"""Make statuses for /diagnostics, and publish those of nodes that have no others."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def publish_failures(node: Node) -> None:
 def make_status(
     name: str, level: bytes, message: str, values: Mapping[str, str]
 ) -> DiagnosticStatus:
-    """Return a status of this package; texts that others chose are bounded."""
+    """Return a status of this package; all texts are limited in length."""
     return DiagnosticStatus(
         level=level,
         name=name,

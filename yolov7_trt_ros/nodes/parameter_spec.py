@@ -1,4 +1,4 @@
-"""ParameterSpec: one parameter of a node, from which descriptor, check and docs are made."""
+"""ParameterSpec: one node parameter, the source of its descriptor, check and docs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.one_line import one_line
 
 MOST_CHARACTERS = 65536
-"""Of a text."""
+"""Maximum length of a string parameter."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ParameterSpec:
     """
-    One parameter: its default tells its type.
+    One parameter; its type is that of its default.
 
     Attributes
     ----------
@@ -38,18 +38,18 @@ class ParameterSpec:
     choices
         Accepted texts; empty accepts any.
     reads
-        What a value must be readable by, where range and choices do not tell all: raises
-        SettingError where it is not.
+        Function that must accept a value, if range and choices are not enough: raises
+        SettingError otherwise.
     runtime
         May change while the node is configured or active.
     start_only
-        Only what starts the node may set it: command line, launch or parameter file.
+        May only be set at start: command line, launch or parameter file.
     per_topic
         A topic may have a value of its own: `topics.<image topic>.<name>`.
     separator
-        What a list of texts is joined with.
+        Joins the items of a list of strings.
     otherwise
-        What the descriptor says of one that may not.
+        Constraint in the descriptor of one that may not change.
 
     """
 
@@ -70,8 +70,8 @@ class ParameterSpec:
         """
         Return `value` in this parameter's type.
 
-        An integer is accepted for a double; an integer, or a list of texts or integers (joined by
-        the separator), for a text; and for `off` and `on` what YAML reads in them, false and true.
+        Integers are accepted for doubles; integers and lists of strings or integers (joined by
+        the separator) for strings; false and true for `off` and `on`, as YAML reads them.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class ParameterSpec:
         return value
 
     def range_text(self) -> str:
-        """Return `0.0..1.0`, open where there is no limit."""
+        """Return `0.0..1.0`, open if there is no limit."""
         ends = ('' if end is None else _shortest(end) for end in (self.minimum, self.maximum))
         return '..'.join(ends)
 
@@ -139,7 +139,7 @@ class ParameterSpec:
         return {float: 'double', int: 'integer', bool: 'bool', str: 'string'}[type(self.default)]
 
     def descriptor(self) -> ParameterDescriptor:
-        """Return the descriptor; types are checked by `check`, so that ints pass for doubles."""
+        """Return the descriptor; `check` checks the type, so that integers pass for doubles."""
         descriptor = ParameterDescriptor(
             description=self.description, dynamic_typing=True, read_only=self.start_only
         )
@@ -176,9 +176,9 @@ def _shortest(number: float | int) -> str:
 
 class SteadyParameters(Node):
     """
-    A node whose read-only parameters may be set to what they are: no change is no fault.
+    A node whose read-only parameters may be set to their present value.
 
-    Where there is no such parameter it is named, with the nearest that there is.
+    The answer for an unknown parameter names the nearest known one.
 
     """
 
@@ -196,7 +196,7 @@ class SteadyParameters(Node):
         return super().set_parameters_atomically(changes)
 
     def may_have(self, name: str) -> bool:
-        """Whether a parameter may be set: here, that there is one of this name."""
+        """Whether a parameter may be set: it exists."""
         return bool(self.has_parameter(name))
 
     def _is_fixed_so(self, parameter: Parameter[Any]) -> bool:
@@ -208,7 +208,7 @@ class SteadyParameters(Node):
 
 
 def unknown_parameter(name: str, known: Iterable[str]) -> str:
-    """Return that there is no parameter of a name, and the nearest that there is."""
+    """Return a message for an unknown parameter, with the nearest known name."""
     near = difflib.get_close_matches(name[:100], sorted(known), 1)
     hint = f', did you mean {near[0]!r}?' if near else ''
     return f'no parameter is called {one_line(name, 100)!r}{hint}'
@@ -234,10 +234,10 @@ def read_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any
 
 
 def held_parameters(node: Node, table: Sequence[ParameterSpec]) -> dict[str, Any]:
-    """Return what `read_parameters` does, but a value that is refused as it was given."""
+    """Return what `read_parameters` does, but refused values as they were given."""
     held = {}
     for spec in table:
         held[spec.name] = node.get_parameter(spec.name).value
-        with contextlib.suppress(SettingError):  # told at configure, and to be mended before
+        with contextlib.suppress(SettingError):  # reported at configure
             held[spec.name] = spec.check(held[spec.name])
     return held

@@ -1,4 +1,4 @@
-"""Which QoS and message type to subscribe with, from what the publishers of a topic offer."""
+"""Choose QoS and message type of a subscription from what the publishers offer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StreamChoice:
 
 
 def carries_images(types: Sequence[str]) -> bool:
-    """Whether a topic of these message types carries images, at least by what is said of it."""
+    """Whether one of these message types is an image type."""
     return any(each in _TYPES for each in types)
 
 
@@ -52,7 +52,7 @@ def choose_stream(
     Parameters
     ----------
     topic
-        Its name; one that ends in `/compressed` is taken for compressed while nobody publishes.
+        Its name; without publisher, one that ends in `/compressed` is taken as compressed.
     publishers
         Endpoint infos as `Node.get_publishers_info_by_topic` gives them.
     image_transport, image_qos
@@ -76,7 +76,7 @@ def choose_stream(
 
 
 def describe_mismatch(topic: str, publishers: Sequence[Any]) -> str:
-    """Return one line that names the publisher that cannot match and the fix."""
+    """Return one line with the publisher that cannot match, and the fix."""
     best_effort = [
         info.node_name
         for info in publishers
@@ -91,7 +91,7 @@ def describe_mismatch(topic: str, publishers: Sequence[Any]) -> str:
 
 
 def describe_wrong_type(topic: str, publishers: Sequence[Any]) -> str | None:
-    """Return one line when what is published on the topic is no image, else None."""
+    """Return one line if the topic carries other messages than images, else None."""
     others = sorted({info.topic_type for info in publishers} - set(_TYPES))
     if not publishers or len(others) < len({info.topic_type for info in publishers}):
         return None

@@ -1,4 +1,4 @@
-"""A clock for timers that go on whatever /clock says: diagnostics, looking for publishers."""
+"""A clock for timers that do not depend on /clock, such as those of diagnostics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from rclpy import clock
 
 def steady_clock() -> clock.Clock:
     """
-    Return a clock that no /clock stops.
+    Return a clock that does not depend on /clock.
 
-    A timer of a node's own clock stands still with `use_sim_time` while there is no /clock.
+    With `use_sim_time`, a timer on the node's clock does not run until there is a /clock.
 
     """
     kinds = clock.ClockType  # type: ignore[attr-defined, unused-ignore]

@@ -1,4 +1,4 @@
-"""Names of topics as rcl sees them: expanded, remapped, and checked before anything is made."""
+"""Expand, remap and check topic names as rcl does, before a topic is created."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.one_line import error_text, one_line
 
 MOST_TOPICS = 256
-"""That a parameter may name, and that patterns may find."""
+"""Maximum number of topics of a parameter, and of topics that patterns find."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,9 @@ class TopicName:
     Attributes
     ----------
     asked
-        What to hand to rclpy, which remaps it: `full` would be remapped a second time.
+        The name for rclpy, which remaps it; `full` would be remapped twice.
     full
-        What the topic is called in the graph; or a pattern.
+        The name in the graph; or a pattern.
 
     """
 
@@ -37,7 +37,7 @@ class TopicName:
 
     @property
     def is_pattern(self) -> bool:
-        """Whether it stands for all topics it matches."""
+        """Whether it is a pattern for all topics that it matches."""
         return is_pattern(self.full)
 
 
@@ -48,7 +48,7 @@ def topic_name(node: Node, asked: str) -> TopicName:
     Raises
     ------
     SettingError
-        No topic can be called so.
+        It is not a valid topic name.
 
     """
     try:
@@ -60,7 +60,7 @@ def topic_name(node: Node, asked: str) -> TopicName:
         for words in ('Invalid topic name: ', 'failed to resolve name: '):
             reason = reason.removeprefix(words)
         raise SettingError(
-            f'{one_line(asked, 100)!r} is no topic name: {one_line(reason, 200)}'
+            f'{one_line(asked, 100)!r} is not a topic name: {one_line(reason, 200)}'
         ) from exc
     return TopicName(asked, full)
 
@@ -72,7 +72,7 @@ def topic_pattern(node: Node, asked: str) -> TopicName:
     Raises
     ------
     SettingError
-        No topic can be called so, whatever the stars stand for.
+        It is not a valid topic name, whatever the stars match.
 
     """
     topic_name(node, re.sub(r'\*+', 'x', asked))  # raises
@@ -90,7 +90,7 @@ def is_remapped(node: Node, asked: str) -> bool:
     try:
         expanded = node.resolve_topic_name(asked, only_expand=True)
         return bool(node.resolve_topic_name(asked) != expanded)
-    except RuntimeError:  # of rcl: no topic can be called so
+    except RuntimeError:  # of rcl: not a valid name
         return False
 
 
@@ -101,7 +101,7 @@ def resolve_names(node: Node, parameter: str, text: str) -> list[TopicName]:
     Raises
     ------
     SettingError
-        One of them is no name of a topic, or there are too many.
+        One of them is not a topic name, or there are too many.
 
     """
     asked = split_names(text)
@@ -125,7 +125,7 @@ def resolve_topics(
     Raises
     ------
     SettingError
-        As there; or one is named twice, or is a pattern where none may be.
+        As `resolve_names`; or a name appears twice, or a pattern is not allowed here.
 
     """
     names = resolve_names(node, parameter, text)

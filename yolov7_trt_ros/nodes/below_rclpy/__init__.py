@@ -1,1 +1,1 @@
-"""Image messages taken below rclpy, in memory of C++."""
+"""Take image messages below rclpy, into C++ memory."""

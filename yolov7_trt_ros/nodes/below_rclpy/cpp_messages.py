@@ -1,5 +1,5 @@
 """
-Image messages in memory of C++: made, reused, and read with their pixels in place.
+Image messages in C++ memory: created, reused, and read without copying the pixels.
 
 A message in C++ keeps its pixels in one vector for as long as that is large enough, so what is
 taken into it again and again lies at the same place. (The typesupport of C frees and allocates
@@ -54,7 +54,7 @@ class ImageMessage:
     """
     A sensor_msgs/Image or CompressedImage in C++, for `rcl_take`.
 
-    It is destroyed with this object, and not while anybody holds pixels of it.
+    It is destroyed with this object, but not while somebody holds pixels of it.
 
     """
 
@@ -68,11 +68,11 @@ class ImageMessage:
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody has what was taken into it before."""
+        """Whether nobody uses what was taken into it before."""
         return self._lease() is None
 
     def lease(self) -> TakenMessage:
-        """Return what was taken into it; while that or a view of it lives, this is not free."""
+        """Return what was taken into it; while that or a view of it exists, this is not free."""
         values = self._kind.read(self._memory)
         start, _, end_of_memory = values['data']
         octets = _Octets.from_address(start or self.address)
@@ -81,7 +81,7 @@ class ImageMessage:
         return TakenMessage(self._kind, values, octets, self._block.at(start, end_of_memory))
 
     def find_block(self) -> None:
-        """See whether its memory has moved, as it may have in a take that failed."""
+        """Check whether its memory has moved, as it may in a failed take."""
         start, _, end_of_memory = self._kind.read(self._memory)['data']
         self._block.at(start, end_of_memory)
 
@@ -111,12 +111,12 @@ class TakenMessage:
 
     @property
     def has_too_much_room(self) -> bool:
-        """Whether its memory is that of a much larger message before."""
+        """Whether its memory is that of a much larger earlier message."""
         most = max(_SPARE_BYTES, _SPARE_TIMES * self._octets_size)
         return self._room_bytes > most
 
     def read(self) -> RawImage | PackedImage:
-        """Return its fields, the pixels in place."""
+        """Return its fields, the pixels not copied."""
         values = self._values
         data = memoryview(self._octets).cast('B')[:self._octets_size].toreadonly()
         if self._kind.name == 'CompressedImage':
@@ -152,7 +152,7 @@ class _Block:
         self._now: StableMemory | None = None
 
     def at(self, start: int, end: int) -> StableMemory | None:
-        """Return the block from an address up to another; one that was elsewhere is given up."""
+        """Return the block between two addresses; release one at other addresses."""
         now = self._now
         if now is None or (now.address, now.size_bytes) != (start, end - start):
             self.release()
@@ -160,7 +160,7 @@ class _Block:
         return self._now
 
     def release(self) -> None:
-        """Give the block up."""
+        """Release the block."""
         now, self._now = self._now, None
         if now is not None:
             now.release()
@@ -261,14 +261,14 @@ _capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
 
 class MessagePool:
-    """The messages of one subscription: as many as are in work at once, and one to take into."""
+    """The messages of one subscription: those in work, and one to take into."""
 
     def __init__(self, kind: ImageMessageKind) -> None:
         self._kind = kind
         self._messages: list[ImageMessage] = []
 
     def free_message(self) -> ImageMessage:
-        """Return a message that nobody has pixels of."""
+        """Return a message whose pixels nobody uses."""
         for message in self._messages:
             if message.is_free:
                 return message
@@ -276,5 +276,5 @@ class MessagePool:
         return self._messages[-1]
 
     def discard(self, message: ImageMessage) -> None:
-        """Give up a message, with the memory that it holds."""
+        """Release a message with its memory."""
         self._messages.remove(message)

@@ -1,4 +1,4 @@
-"""DirectTake: what it needs to take image messages below rclpy, tried before it is trusted."""
+"""DirectTake: take image messages below rclpy, after a test with messages to itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AUTO, DIRECT, RCLPY = 'auto', 'direct', 'rclpy'
 """Values of the parameter `receive`."""
 
 CHECK_NAME = '/_receive_check/'
-"""Part of the names of topics that messages to itself are tried on."""
+"""Part of the names of the topics for test messages."""
 
 _PATIENCE_S = 2.0
 _PAUSE_S = 0.001
@@ -61,7 +61,7 @@ class DirectTake:
 
 
 class TakenElsewhere(CallbackGroup):
-    """The executor handles the events of these subscriptions and leaves their messages alone."""
+    """The executor handles events of these subscriptions, but does not take their messages."""
 
     def can_execute(self, entity: Any) -> bool:
         """Whether the executor may wait for it."""
@@ -77,19 +77,19 @@ class TakenElsewhere(CallbackGroup):
 
 def choose_receive(node: Node, wanted: str) -> tuple[DirectTake | None, str]:
     """
-    Return how to receive images, None for rclpy's own way, and what diagnostics tell of it.
+    Return how to receive images, None for through rclpy, and a text for diagnostics.
 
     Parameters
     ----------
     node
-        On which a message to itself is tried.
+        Node for the test messages.
     wanted
         Value of the parameter `receive`.
 
     Raises
     ------
     ReceiveError
-        `direct` is asked for and cannot be.
+        `direct` is requested and not possible.
 
     """
     if wanted == RCLPY:
@@ -99,19 +99,19 @@ def choose_receive(node: Node, wanted: str) -> tuple[DirectTake | None, str]:
     except ReceiveError as exc:
         if wanted == DIRECT:
             raise ReceiveError(
-                f'receive: direct cannot be here: {exc}. Set it to auto or rclpy'
+                f'receive: direct is not possible here: {exc}. Set it to auto or rclpy'
             ) from exc
         return None, f'{RCLPY}: {exc}'
 
 
 def open_direct(node: Node, patience_s: float = _PATIENCE_S) -> DirectTake:
     """
-    Open librcl, learn how image messages lie in memory, and try it with messages to itself.
+    Open librcl, read the memory layout of image messages, and test with messages to itself.
 
     Raises
     ------
     ReceiveError
-        A library is not there, or what was taken is not what was sent.
+        A library is missing, or a message was not taken as it was sent.
 
     """
     rcl = RclLibrary()
@@ -124,13 +124,13 @@ def open_direct(node: Node, patience_s: float = _PATIENCE_S) -> DirectTake:
                 _try(rcl, direct.kinds[transport], loop, patience_s)
         except ReceiveError:
             raise
-        except Exception as exc:  # of ROS, as where security forbids the topic
+        except Exception as exc:  # of ROS, for example if security forbids the topic
             raise ReceiveError(f'a message to itself failed: {describe_error(exc)}') from exc
     return direct
 
 
 class _Loop:
-    """A publisher and a subscription of a topic of the node's own; leaving it takes them down."""
+    """A publisher and a subscription of a private topic; destroyed at the end of the context."""
 
     def __init__(self, node: Node, kind: Any, taken_as: Any) -> None:
         self._node, self._kind, self._taken_as = node, kind, taken_as
@@ -154,13 +154,14 @@ class _Loop:
 
 
 def leave_alone(message: Any) -> None:
-    """Take no message: a subscription must have a callback, and this one is never called."""
+    """Do nothing: a subscription needs a callback, and this one is never called."""
 
 
 def _try(rcl: RclLibrary, kind: ImageMessageKind, loop: _Loop, patience_s: float) -> None:
-    """Send two messages and compare what is taken, field by field."""
+    """Send two messages and compare the taken ones field by field."""
     due_s = time.monotonic() + patience_s
-    _wait(loop.publisher.get_subscription_count, due_s, 'a message to itself finds no way')
+    reach = loop.publisher.get_subscription_count
+    _wait(reach, due_s, 'a message to itself finds no subscription')
     infos = []
     for number in (1, 2):
         sent = _message(kind.name, number)
@@ -168,7 +169,7 @@ def _try(rcl: RclLibrary, kind: ImageMessageKind, loop: _Loop, patience_s: float
         message, info = ImageMessage(kind), TakeInfo()
         _wait(
             lambda: _take(rcl, loop.subscription, message, info), due_s,  # noqa: B023  at once
-            'a message to itself has not come back',
+            'a message to itself did not arrive',
         )
         infos.append(info.read())
         _compare(sent, message.lease().read())
@@ -219,7 +220,7 @@ def _compare(sent: Any, taken: RawImage | PackedImage) -> None:
 
 
 def _check_infos(first: MessageInfo, second: MessageInfo) -> None:
-    """Check what is told of two messages of one publisher; frames are counted by it."""
+    """Check the infos of two messages of one publisher, which frames are counted by."""
     if not first.is_numbered or first.publisher != second.publisher:
         raise ReceiveError(
             f'{rclpy_implementation.rclpy_get_rmw_implementation_identifier()} numbers no '

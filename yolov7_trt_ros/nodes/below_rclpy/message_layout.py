@@ -1,8 +1,8 @@
 """
-Where the fields of a message lie in C++, read from its introspection typesupport.
+Find the offsets of message fields in C++, from the introspection typesupport.
 
-Every pointer that is followed was checked to lie in a loaded library before: where another release
-of rosidl has other structs, that is an error and no segmentation fault.
+Every pointer is checked to be inside a loaded library before it is followed: if another release of
+rosidl has other structs, the result is an error instead of a segmentation fault.
 
 """
 
@@ -61,12 +61,12 @@ class MessageLayout(NamedTuple):
 
 def read_layout(package: str, message: str) -> MessageLayout:
     """
-    Return how a message lies in C++, such as `Image` of `sensor_msgs`.
+    Return the layout of a message in C++, such as `Image` of `sensor_msgs`.
 
     Raises
     ------
     ReceiveError
-        The typesupport is not there, or not as we know it.
+        The typesupport is missing, or has another format.
 
     """
     name = 'rosidl_typesupport_introspection_cpp'
@@ -96,7 +96,7 @@ def _size_of(members: int) -> int:
 
 
 def _fields(members: int, before: str, start: int) -> Iterator[tuple[str, int]]:
-    """Give (name, offset) of each field of the message, those of nested ones in their place."""
+    """Yield (name, offset) of each field of the message, including nested ones."""
     size = _size_of(members)
     for member in _each_member(members):
         name = before + _name(member)
@@ -110,7 +110,7 @@ def _fields(members: int, before: str, start: int) -> Iterator[tuple[str, int]]:
 
 
 def _each_member(members: int) -> list[int]:
-    """Return the addresses of the MessageMember structs; their size is told by where names lie."""
+    """Return the addresses of the MessageMember structs; name pointers reveal their size."""
     count = ctypes.c_uint32.from_address(members + _COUNT).value
     if not 0 < count <= _MOST_MEMBERS:
         raise ReceiveError(f'introspection says that a message has {count} members')
@@ -119,7 +119,7 @@ def _each_member(members: int) -> list[int]:
         found = [first + stride * index for index in range(count)]
         if all(_has_name(each) for each in found):
             return found
-    raise ReceiveError('introspection describes the members of messages in an unknown way')
+    raise ReceiveError('introspection describes the members of messages in an unknown format')
 
 
 def _members_place(members: int) -> int:
@@ -127,7 +127,7 @@ def _members_place(members: int) -> int:
     for place in _MEMBERS_PLACES:
         if _is_in_library(ctypes.c_void_p.from_address(members + place).value):
             return members + place
-    raise ReceiveError('introspection describes the members of messages in an unknown way')
+    raise ReceiveError('introspection describes the members of messages in an unknown format')
 
 
 def _has_name(member: int) -> bool:
@@ -154,12 +154,12 @@ def _library_pointer(at: int) -> int:
 
 def _check(address: int | None) -> int:
     if address is None or not _is_in_library(address):
-        raise ReceiveError('introspection describes messages in an unknown way')
+        raise ReceiveError('introspection describes messages in an unknown format')
     return address
 
 
 def _is_in_library(address: Any) -> bool:
-    """Whether an address lies in a shared library that is loaded, and so may be read."""
+    """Whether an address is inside a loaded shared library, so that it may be read."""
     if not address:
         return False
     find = find_function(ctypes.CDLL(None), 'dladdr')

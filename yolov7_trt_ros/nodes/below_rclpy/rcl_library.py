@@ -1,4 +1,4 @@
-"""librcl through ctypes: take a message into memory of C, or return why that failed."""
+"""Call librcl through ctypes to take a message into C memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_ERROR = 'error not set'
 
 
 class MessageInfo(NamedTuple):
-    """What the middleware tells of a message; nanoseconds since 1970."""
+    """Information of the middleware about a message; times in nanoseconds since 1970."""
 
     source_ns: int
     received_ns: int
@@ -44,12 +44,12 @@ class _ErrorText(ctypes.Structure):
 
 class RclLibrary:
     """
-    `rcl_take` of the librcl that rclpy has loaded; Python's lock is released meanwhile.
+    `rcl_take` of the librcl that rclpy has loaded; it runs without Python's GIL.
 
     Raises
     ------
     ReceiveError
-        There is none, or it lacks a function.
+        It is missing, or lacks a function.
 
     """
 
@@ -68,44 +68,44 @@ class RclLibrary:
         subscription
             Address of a rcl_subscription_t, whose rclpy handle the caller holds.
         message
-            Address of a message as the subscription's typesupport has it. What it held is gone.
+            Address of a message of the subscription's typesupport; its content is replaced.
         info
             Filled.
 
         Returns
         -------
-        A return code of rcl; `error` tells more.
+        A return code of rcl; see `error`.
 
         """
         return int(self._take(subscription, message, info.buffer, None))
 
     def error(self) -> str:
-        """Return what the last call of this thread has failed for, '' for nothing; forget it."""
+        """Return and clear the error text of this thread's last call, '' if there is none."""
         text: str = self._error_text().text.decode('utf-8', 'replace')
         self._reset_error()
         return '' if text == _NO_ERROR else text
 
 
 class TakeInfo:
-    """Room for a rmw_message_info_t, larger than any release's."""
+    """A buffer for a rmw_message_info_t, large enough for every release."""
 
     def __init__(self) -> None:
         self.buffer = ctypes.create_string_buffer(_INFO_ROOM_BYTES)
 
     def read(self) -> MessageInfo:
-        """Return what the last take has left."""
+        """Return the information of the last take."""
         source_ns, received_ns, sequence, _, _, publisher = _INFO.unpack_from(self.buffer)
         return MessageInfo(source_ns, received_ns, sequence, publisher)
 
 
 def open_library(name: str, *, loaded: bool = False) -> ctypes.CDLL:
     """
-    Open a shared library; with `loaded` only one that this process has loaded already.
+    Open a shared library; with `loaded` only if this process has loaded it already.
 
     Raises
     ------
     ReceiveError
-        It is not there.
+        It is missing.
 
     """
     try:

@@ -1,1 +1,1 @@
-"""The detector node and what works inside it."""
+"""The detector node and its parts."""

@@ -1,4 +1,4 @@
-"""Configured: what the detector node has from configure to cleanup."""
+"""Configured: what the detector node holds between configure and cleanup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from yolov7_trt_ros.core.detector import Detector
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import DirectTake
 from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker, FrameSource
-from yolov7_trt_ros.nodes.detector_parameters.parameters import NodeSettings
+from yolov7_trt_ros.nodes.detector_parameters.settings import NodeSettings
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
 from yolov7_trt_ros.nodes.images.pulled_images import PulledImages
 from yolov7_trt_ros.nodes.images.pushed_images import PushedImages

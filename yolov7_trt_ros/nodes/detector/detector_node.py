@@ -4,10 +4,10 @@ The detector node: image topics in, vision_msgs/Detection2DArray out.
     ros2 run yolov7_trt_ros detector_node --ros-args -p autostart:=true \
         -p image_topics:=/camera/image_raw
 
-A lifecycle node: configure loads the model, activate subscribes. Inference runs in a thread of its
-own on the latest frame of each topic; callbacks only hand frames over. Where a TensorRT plan has
-to be built first, that runs in a thread of its own too. docs/interfaces.md lists topics,
-parameters and diagnostics.
+A lifecycle node: configure loads the model, activate subscribes. Inference runs in a separate
+thread on the latest frame of each topic; callbacks only pass frames to it. If a TensorRT plan has
+to be built first, that runs in a separate thread too. docs/interfaces.md lists topics, parameters
+and diagnostics.
 
 """
 
@@ -44,6 +44,11 @@ from yolov7_trt_ros.nodes.detector.plan_build import Engine, exit_despite_builds
 from yolov7_trt_ros.nodes.detector.single_shot import SingleShot
 from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker, FrameSource
 from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.detector_parameters.settings import (
+    node_settings,
+    NodeSettings,
+    update_limits,
+)
 from yolov7_trt_ros.nodes.detector_parameters.topic import (
     declare_given,
     describe_new,
@@ -84,19 +89,19 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     The lifecycle node `detector`.
 
     configure: reads the parameters, loads and warms the model, creates publishers; FAILURE, with a
-    reason in the log, leaves it unconfigured. Where a plan must be built first it succeeds at once
-    and the model comes later. activate: starts the worker and subscribes, or does so when the
-    model has come. deactivate: unsubscribes and finishes the frame in work. cleanup, shutdown:
-    stop a build and free the model. On error: frees everything and goes back to unconfigured.
-    With the CUDA context lost the node is of no use to a GPU any more: it stays and says so, or
-    ends the process with `DEVICE_LOST_EXIT_CODE`, as `on_device_lost` tells.
+    reason in the log, leaves it unconfigured. If a plan must be built first, it succeeds at once
+    and the model is opened later. activate: starts the worker and subscribes, at the latest when
+    the model is open. deactivate: unsubscribes and finishes the frame in work. cleanup, shutdown:
+    stop a build and free the model. On error: frees everything and returns to unconfigured.
+    After the CUDA context is lost, the node cannot use a GPU any more: depending on
+    `on_device_lost` it stays and reports that, or ends with `DEVICE_LOST_EXIT_CODE`.
 
     Parameters
     ----------
     engine
-        Where detectors come from; tests bring others.
+        Opens detectors and builds plans; replaced in tests.
     power
-        Where the power of the machine is read, for what pauses save.
+        Opens the power telemetry of the machine, to measure what pauses save.
     node_arguments
         For LifecycleNode.
 
@@ -106,12 +111,12 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self, *, engine: Engine | None = None,
         power: Callable[[], TelemetrySource] = find_source, **node_arguments: Any,
     ) -> None:
-        # What is not declared is refused by `may_have`, but for the parameters of topics.
+        # `may_have` refuses undeclared parameters other than those of topics.
         super().__init__('detector', allow_undeclared_parameters=True, **node_arguments)
         engine = engine or Engine()
         self._configured: Configured | None = None
         self._labels = LatchedLabels(self)
-        self._tracks = TrackSet()  # for the node's life: no id is given twice
+        self._tracks = TrackSet()  # kept for the node's life, so that ids are unique
         self._faults = Faults(self.get_logger())
         self._pause_energy = PauseEnergy(power)
         self._single_shot = SingleShot(self, self._begin_single_shot, self._end_single_shot)
@@ -119,7 +124,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._more = MoreEngines(self, engine)
         self._loading = ModelLoading(self, engine, self._updates.expect, self._on_load_failure)
         self._namesakes = Namesakes(self)
-        self._at_end = contextlib.ExitStack()  # what else is closed with the node
+        self._at_end = contextlib.ExitStack()  # closes what outlives a configuration
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
         self._changes = ParameterChanges(self, self._updates, self._more, self._trusted)
@@ -142,7 +147,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     # Lifecycle ---------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model, or start to build its plan; FAILURE says why in the log."""
+        """Load the model, or start to build its plan; on FAILURE the log says why."""
         self._faults.forget()
         answer = self._run_transition('configure', self._configure, FAILURE)
         if answer != SUCCESS:
@@ -165,7 +170,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         )
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker and subscribe, if the model is there."""
+        """Start the worker and subscribe, if the model is open."""
         answer = self._run_transition('activate', self._start_if_loaded, FAILURE)
         if answer != SUCCESS and self._configured is not None:
             self._configured.stop()
@@ -181,7 +186,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             self._configured.stop()
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop a build, free the model and take the publishers down."""
+        """Stop a build, free the model and destroy the publishers."""
         self._faults.forget_passing()
         self._updates.give_up()
         self._release()
@@ -212,9 +217,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         """Do the work of a transition; if that fails, log why and return `otherwise`."""
         try:
             work()
-        except Exception as exc:  # rclpy drops it, and the reason with it
+        except Exception as exc:  # rclpy would drop it, and the reason with it
             if not self.context.ok():
-                return otherwise  # a signal took the context away from under it
+                return otherwise  # a signal has shut the context down
             self._faults.note_failure(f'cannot {what}', exc)
             self.get_logger().debug(traceback.format_exc())
             return otherwise
@@ -229,7 +234,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         name = self.get_fully_qualified_name()
         self.get_logger().info(
             f'lifecycle node, unconfigured: detects nothing until `ros2 lifecycle set {name} '
-            'configure` and then `activate`; to have that done at start: -p autostart:=true'
+            'configure` and then `activate`; to do both at start: -p autostart:=true'
         )
 
     @property
@@ -251,18 +256,18 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         else:
             self._faults.note_failure(
                 'no detector', error,
-                f'. Mend that, then cleanup and configure (a plan was needed: {plan_reason})',
+                f'. Fix that, then cleanup and configure (a plan was needed: {plan_reason})',
             )
 
     def _use_detector(self, configured: Configured, detector: Detector) -> None:
-        """Publish what the model is, and detect if the node is active."""
-        with contextlib.ExitStack() as opened:  # closed where any of this fails
+        """Use a newly opened detector, and start to detect if the node is active."""
+        with contextlib.ExitStack() as opened:  # closed if a step fails
             opened.callback(detector.close)
             values = read_parameters(self, parameters.PARAMETERS)
             of_topics = held_values(self)
-            settings = parameters.node_settings(values, detector.spec.class_names, of_topics)
+            settings = node_settings(values, detector.spec.class_names, of_topics)
             warn_of_idle_topics(self, of_topics, values['image_topics'])
-            bank = self._updates.use(detector, values['model'], parameters.update_limits(values))
+            bank = self._updates.use(detector, values['model'], update_limits(values))
             opened.pop_all()
             opened.callback(bank.close)  # which closes the detector
             named = values | self._trusted.files_to_open(values)
@@ -280,19 +285,19 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             configured.start(configured.model)
 
     def _on_serving(self, model: OpenModel) -> None:
-        """Say what the model is that serves from now on, and take settings for its classes."""
+        """Report the model that serves from now on, and adapt the settings to its classes."""
         values = held_parameters(self, parameters.PARAMETERS)
         loaded = self._configured.model if self._configured is not None else None
         if loaded is not None:  # another model than the first
-            with contextlib.suppress(SettingError):  # refused when set; ids are moved by name
+            with contextlib.suppress(SettingError):  # was reported when set
                 names = model.detector.spec.class_names
-                loaded.settings = parameters.node_settings(values, names, held_values(self))
+                loaded.settings = node_settings(values, names, held_values(self))
         self._labels.publish(model, values['score_threshold'])
         log_model(self.get_logger(), model, self._updates.wire)
 
     def _new_worker(
         self, detector: Detector, images: FrameSource,
-        settings: Callable[[], parameters.NodeSettings],
+        settings: Callable[[], NodeSettings],
     ) -> DetectionWorker:
         return self._more.new_worker(
             detector, self._updates, images, settings, self._faults.note_frame_error,
@@ -300,7 +305,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         )
 
     def _begin_single_shot(self) -> Mapping[str, ImageStream] | str:
-        """Return the streams of a node that is ready to detect in them, or why it is not."""
+        """Prepare to detect and return the streams, or return why that is not possible."""
         configured = self._configured
         if configured is not None:
             self._faults.note_worker(configured.worker)
@@ -326,7 +331,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._updates.close()
 
     def _release(self) -> None:
-        """Free everything; a step that fails is noted, and the next ones are done all the same."""
+        """Free everything; a failed step is noted and does not stop the next ones."""
         configured, self._configured = self._configured, None
         steps: dict[str, Callable[[], object]] = {'the build': self._loading.stop}
         if configured is not None:
@@ -354,11 +359,11 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         return result
 
     def may_have(self, name: str) -> bool:
-        """Whether a parameter may be set: it is there, or one of a topic."""
+        """Whether a parameter may be set: it exists, or is one of a topic."""
         return is_of_topic(name) or super().may_have(name)
 
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
-        """Check all, then apply all; nothing is applied when one is refused."""
+        """Check all, then apply all; if one is refused, nothing is applied."""
         try:
             self._changes.apply(
                 {change.name: change.value for change in changes}, self._configured,
@@ -375,7 +380,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             configured.sync_with_graph()
             if configured.worker is not None:
                 self._updates.keep_topics(list(configured.streams))
-        except Exception as exc:  # of the middleware: diagnostics must go on all the same
+        except Exception as exc:  # of the middleware: diagnostics must continue
             failures_of(self).note('looking for publishers', exc)
 
     def _every_second(self) -> None:
@@ -400,7 +405,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             self._leave()
 
     def _leave(self) -> None:
-        """End the process, once everybody has heard the diagnostics."""
+        """End the process after the last diagnostics have been received."""
         code = DEVICE_LOST_EXIT_CODE
         self.get_logger().fatal(f'ending with exit status {code}: {self._faults.device_lost}')
         self._diagnostics.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))
@@ -408,13 +413,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _node_status(self) -> DiagnosticStatus:
         configured = self._configured
-        values: dict[str, str] = {}
+        values = self._updates.status()
         busy = (
             self._namesakes.problem() or failures_of(self).warning() or self._prometheus.problem
         )
-        wire = self._updates.wire
-        if wire is not None:
-            values = self._updates.status() | {'published as': wire.form}
         worker = configured.worker if configured is not None else None
         if worker is not None:
             values |= worker.status()
@@ -438,7 +440,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop; returns the exit code."""
+    """Run the node until it is stopped; return the exit code."""
     return exit_despite_builds(run_node(
         'detector', DetectorNode, args, about=__doc__, table=parameters.PARAMETERS
     ))

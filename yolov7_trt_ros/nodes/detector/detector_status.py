@@ -1,4 +1,4 @@
-"""What the detector node reports about itself and its model, on /diagnostics and in the log."""
+"""What the detector node reports of itself and its model, on /diagnostics and in the log."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def node_status(
     node_name, state
         Fully qualified name, and the lifecycle state's label.
     values
-        Model, backend, what the engine tells, the last error.
+        Model, backend, status of the engine, last error.
     error
-        What is wrong at present (ERROR), '' for nothing.
+        Present error (ERROR), '' for none.
     busy
-        What it does instead of detecting (WARN where there is no error), '' for nothing.
+        Present warning or activity other than detecting (WARN), '' for none.
 
     """
     level = DiagnosticStatus.OK
@@ -39,7 +39,7 @@ def node_status(
 
 
 def model_values(model: str, detector: Detector) -> dict[str, str]:
-    """Return what there is to say about a model that is loaded."""
+    """Return the values of a loaded model for diagnostics."""
     return {
         'model': model,
         'backend': detector.backend,
@@ -50,7 +50,7 @@ def model_values(model: str, detector: Detector) -> dict[str, str]:
 
 
 def log_model(logger: Any, model: OpenModel, wire: DetectionsWire | None) -> None:
-    """Log what the model is that serves from now on, and what is doubtful about it."""
+    """Log which model serves from now on, and doubts about it."""
     spec, name = model.detector.spec, model.model.name
     logger.info(
         f'model {name}: {spec.layout.value} output, {len(spec.class_names)} class names, '

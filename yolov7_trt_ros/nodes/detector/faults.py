@@ -1,4 +1,4 @@
-"""Faults: why the detector node does not detect, and its last error, for log and diagnostics."""
+"""Faults: why the detector node does not detect, and its last error."""
 
 from __future__ import annotations
 

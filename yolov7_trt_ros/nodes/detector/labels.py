@@ -1,4 +1,4 @@
-"""What a model is, for whoever comes later: class names and method, latched."""
+"""Publish the class names and the method of the model, latched."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _HASH_CHARACTERS = 16
 
 class LatchedLabels:
     """
-    `~/label_info` and `~/vision_info` of a node, published anew for each model that serves.
+    `~/label_info` and `~/vision_info` of a node, published again for each model that serves.
 
     Parameters
     ----------
     node
-        Whose.
+        The detector node.
 
     """
 
@@ -29,7 +29,7 @@ class LatchedLabels:
         self._publishers: dict[str, Any] = {}
 
     def publish(self, model: OpenModel, threshold: float) -> None:
-        """Publish class names and method; `threshold` is the score threshold at present."""
+        """Publish class names and method; `threshold` is the present score threshold."""
         stamp = self._node.get_clock().now().to_msg()
         detector = model.detector
         info = vision_msgs.msg.VisionInfo()
@@ -45,7 +45,7 @@ class LatchedLabels:
                 self._publisher(topic, type(message)).publish(message)
 
     def destroy(self) -> None:
-        """Take the publishers down."""
+        """Destroy the publishers."""
         publishers, self._publishers = self._publishers, {}
         for publisher in publishers.values():
             self._node.destroy_publisher(publisher)
@@ -58,7 +58,7 @@ class LatchedLabels:
 
 def label_info_msg(class_names: tuple[str, ...], stamp: Any, threshold: float) -> Any | None:
     """
-    Return a LabelInfo message, None where vision_msgs is too old to have one.
+    Return a LabelInfo message, None if vision_msgs is too old to have it.
 
     Parameters
     ----------

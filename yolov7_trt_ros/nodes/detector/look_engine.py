@@ -1,4 +1,4 @@
-"""Have an Engine of the node open what looks twice or at tiles, and build the plans for it."""
+"""Engines that open and build detectors with a second look or with tiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from yolov7_trt_ros.nodes.detector.plan_build import Build, Engine
 
 
 def with_tiles(engine: Engine, tiles: TileOptions) -> Engine:
-    """Return an Engine whose detectors look at tiles too, where there are any."""
+    """Return an Engine whose detectors also detect in tiles, if there are any."""
     if tiles.is_off:
         return engine
 
@@ -33,16 +33,16 @@ def with_tiles(engine: Engine, tiles: TileOptions) -> Engine:
 
 def with_look(engine: Engine, look: LookOptions, report: Callable[[str], None]) -> Engine:
     """
-    Return an Engine whose detectors look as the options say.
+    Return an Engine whose detectors use the second look of the options.
 
     Parameters
     ----------
     engine
         Opens and builds for one look.
     look
-        How to look.
+        Options of the second look.
     report
-        Called with what `auto` has chosen and why, in whichever thread opens.
+        Called with the choice of `auto` and its reason, in the thread that opens.
 
     """
     if look.is_off:
@@ -64,7 +64,7 @@ def with_look(engine: Engine, look: LookOptions, report: Callable[[str], None]) 
 
 
 def _building_each(engine: Engine, look: LookOptions, build: Build) -> Build:
-    """Return what builds the plans that are not there yet, one after the other."""
+    """Return a function that builds the missing plans one after the other."""
     def build_missing(
         options: DetectorOptions, report: Callable[[str, float | None], None],
         cancelled: Callable[[], bool],

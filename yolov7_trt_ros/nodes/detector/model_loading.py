@@ -1,4 +1,4 @@
-"""ModelLoading: open the model that the node starts with, and build its plan first if needed."""
+"""ModelLoading: open the first model of the node, and build its plan if needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from yolov7_trt_ros.errors import PlanError
 from yolov7_trt_ros.nodes.detector.look_engine import with_look, with_tiles
 from yolov7_trt_ros.nodes.detector.plan_build import Engine, PlanBuild
 from yolov7_trt_ros.nodes.detector_parameters.look import look_options
-from yolov7_trt_ros.nodes.detector_parameters.parameters import detector_options, REBUILD
+from yolov7_trt_ros.nodes.detector_parameters.parameters import REBUILD
+from yolov7_trt_ros.nodes.detector_parameters.settings import detector_options
 from yolov7_trt_ros.nodes.detector_parameters.tile import tile_options
 
 _CANCEL_WAIT_S = 1.0
@@ -95,10 +96,10 @@ class ModelLoading:
         """Cancel the build, if one runs."""
         build, self._build = self._build, None
         if build is not None and not build.cancel(_CANCEL_WAIT_S):
-            self._node.get_logger().warning('a cancelled build goes on until it can be stopped')
+            self._node.get_logger().warning('a cancelled build continues until it can be stopped')
 
     def _note_look(self, text: str) -> None:
-        """Note what `auto` chose; called in whichever thread opens."""
+        """Note the choice of `auto`; called in the thread that opens."""
         self.look = text
         self._node.get_logger().info(text)
 
@@ -106,7 +107,7 @@ class ModelLoading:
         try:
             detector = self._build.take() if self._build is not None else None
             if detector is None:
-                return  # the signal of a build that was cancelled since
+                return  # a late signal of a cancelled build
             self._use(detector)
         except Exception as exc:  # of the engine or of ROS: the node reports why
             self._on_failure(exc, self._build_reason)

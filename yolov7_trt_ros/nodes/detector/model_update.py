@@ -1,4 +1,4 @@
-"""ModelUpdates: the node's part of changing the model while it detects; docs/bank.md."""
+"""ModelUpdates: replace the model while the node detects; see docs/bank.md."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _NO_MODEL = 'there is no model yet: wait until the node is configured and its pl
 
 class ModelUpdates:
     """
-    Has new models opened, and says what becomes of them: on `~/update`, in services, diagnostics.
+    Opens new models and reports their state on `~/update`, in services and in diagnostics.
 
     Everything but `answered` and `make` is for the executor's thread.
 
     Parameters
     ----------
     node, engine
-        Whose, and where detectors come from.
+        The node, and what opens detectors.
     on_serving
-        Called with the model that serves, when that is another one.
+        Called with the model that serves, when it changes.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class ModelUpdates:
         self._opening: tuple[ModelId, CandidateOpening] | None = None
         self._serving: ModelId | None = None
         self._wires: Mapping[tuple[str, ...], DetectionsWire] = {}
-        self._lock = threading.Lock()  # of the next one, which two threads use
+        self._lock = threading.Lock()  # of `_since`, which two threads use
         self._since: dict[str, tuple[int, int]] = {}
         self._published: dict[str, str] = {}
         self._publisher = node.create_publisher(DiagnosticStatus, '~/update', qos.LATCHED)
@@ -74,11 +74,11 @@ class ModelUpdates:
     # ---- the models
 
     def expect(self, engine: Engine, model: str) -> None:
-        """Note what is about to open the first model, and its file as it is before."""
+        """Note which engine opens the first model, and the state of its file before that."""
         self.engine, self._file = engine, ModelFile(model)
 
     def use(self, detector: Detector, model: str, limits: UpdateLimits) -> EngineBank:
-        """Take the detector that serves at first; returns the one to detect with."""
+        """Take the first detector; return the bank to detect with."""
         kind = PipelinedBank if isinstance(detector, PipelinedDetector) else EngineBank
         sha256 = self._file.sha256() if self._file is not None else ''
         self.bank = kind(
@@ -90,7 +90,7 @@ class ModelUpdates:
         return self.bank
 
     def check(self, model: str) -> None:
-        """Raise SettingError where another model cannot be asked for now."""
+        """Raise SettingError if another model cannot be requested now."""
         if self.bank is None:
             raise SettingError(_NO_MODEL)
         self.bank.check(model)
@@ -101,12 +101,12 @@ class ModelUpdates:
         return self.bank.serving.model.name if self.bank is not None else ''
 
     def limit(self, limits: UpdateLimits) -> None:
-        """Take other limits."""
+        """Use other limits."""
         if self.bank is not None:
             self.bank.limit(limits)
 
     def may_become(self, model: object, active: bool) -> bool:
-        """Whether the parameter may become this: of a node that is not active, what serves."""
+        """Whether the parameter may be set; on an inactive node only to the serving model."""
         return self.bank is not None and (active or self.bank.serving.model.name == model)
 
     def ask(
@@ -119,13 +119,13 @@ class ModelUpdates:
         Parameters
         ----------
         model
-            As it was asked for.
+            Its path or name, as requested.
         options
-            To open it with.
+            Options to open it with.
         may_build
             Whether its plan may be built.
         fits
-            Raises SettingError where settings do not hold for these classes; in any thread.
+            Raises SettingError if the settings do not fit these classes; in any thread.
 
         Raises
         ------
@@ -133,7 +133,8 @@ class ModelUpdates:
             As `check`.
 
         """
-        assert self.bank is not None  # `check` says so
+        if self.bank is None:
+            raise SettingError(_NO_MODEL)
         wanted = self.bank.ask(model)
         if wanted is not None:
             self._stop_opening()
@@ -149,7 +150,7 @@ class ModelUpdates:
                 self.engine, options, self._changed.trigger, may_build=may_build,
                 prepare=prepare,
             )
-        self._changed.trigger()  # not at once: the parameter is about to be set
+        self._changed.trigger()  # not at once: the parameter is not set yet
 
     def give_up(self) -> None:
         """Drop a candidate, if there is one."""
@@ -168,7 +169,7 @@ class ModelUpdates:
             bank.close()
 
     def tick(self) -> None:
-        """Do what is due by time; once a second."""
+        """Do what is due; once a second."""
         if self.bank is not None:
             self.bank.tick()
             self._process_changes()
@@ -176,7 +177,7 @@ class ModelUpdates:
     # ---- for the thread that detects
 
     def make(self, detections: Detections, header: MessageHeader, class_id_format: str) -> Any:
-        """Return what is published of detections, by the classes of the model that found them."""
+        """Return the message of detections, with the classes of the model that found them."""
         assert self.bank is not None  # it has found them
         return self._wire_of(self.bank.spec.class_names).make(
             detections, header, class_id_format
@@ -185,7 +186,7 @@ class ModelUpdates:
     def answered(
         self, frames: Sequence[tuple[str, int]], has_waiting: Callable[[], bool]
     ) -> None:
-        """Note which model has answered frames (topic, stamp), and use the time until the next."""
+        """Note which model processed frames (topic, stamp); use the time until the next frame."""
         bank = self.bank
         assert bank is not None  # it has answered them
         number = bank.answered.model.number
@@ -199,20 +200,22 @@ class ModelUpdates:
             self._changed.trigger()
         bank.compare_last(has_waiting)
 
-    # ---- what is told
+    # ---- for diagnostics
 
     @property
     def wire(self) -> DetectionsWire | None:
-        """Return what publishes the detections of the model that serves."""
+        """Return what makes the messages of the serving model."""
         if self.bank is None:
             return None
         return self._wire_of(self.bank.serving.detector.spec.class_names)
 
     def status(self) -> dict[str, str]:
-        """Return what there is to say about the model that serves."""
-        assert self.bank is not None  # there is a wire
+        """Return the values of the serving model for diagnostics, none before there is one."""
+        if self.bank is None:
+            return {}
         serving = self.bank.serving
-        return model_values(serving.model.name, serving.detector)
+        wire = self._wire_of(serving.detector.spec.class_names)
+        return model_values(serving.model.name, serving.detector) | {'published as': wire.form}
 
     def diagnostics(self) -> list[DiagnosticStatus]:
         """Return the status for /diagnostics, none before the first update."""
@@ -223,11 +226,11 @@ class ModelUpdates:
         return [] if untouched else [self._status(self.bank, status)]
 
     def keep_topics(self, topics: Sequence[str]) -> None:
-        """Forget what is known of other topics."""
+        """Forget all other topics."""
         with self._lock:
             self._since = {name: self._since[name] for name in topics if name in self._since}
 
-    # ---- what happens
+    # ---- changes
 
     def _service(self, act: Callable[[EngineBank], str]) -> Callable[[Any, Any], Any]:
         def answer(_: Any, response: Any) -> Any:
@@ -243,7 +246,7 @@ class ModelUpdates:
         return answer
 
     def _process_changes(self) -> None:
-        """Take what was opened, and tell everybody what has changed."""
+        """Take an opened model, and report what has changed."""
         bank = self.bank
         if bank is None:
             return
@@ -270,13 +273,13 @@ class ModelUpdates:
             result = self._node.set_parameters([Parameter('model', value=model)])[0]
             if not result.successful:
                 self._node.get_logger().warning(
-                    f'the parameter model is not what serves: {result.reason}',
+                    f'the parameter model differs from the model that serves: {result.reason}',
                     throttle_duration_sec=_WARN_PERIOD_S,
                 )
 
     def _log(self, text: str, *, failed: bool) -> None:
         log = self._node.get_logger()
-        if failed:  # rclpy wants a line of code for each severity
+        if failed:  # rclpy needs a separate line of code for each severity
             log.warning(text)
         else:
             log.info(text)
@@ -296,7 +299,7 @@ class ModelUpdates:
             bank.opened(model, detector, opening.sha256)
 
     def _prepare(self, detector: Detector) -> None:
-        """Make what detections are published by, before the first of a model are there."""
+        """Prepare the messages of a model before its first detections."""
         names = detector.spec.class_names
         if names not in self._wires:
             self._wires = {**self._wires, names: DetectionsWire(names)}
@@ -307,9 +310,9 @@ class ModelUpdates:
     def _stop_opening(self) -> None:
         opening, self._opening = self._opening, None
         if opening is not None and not opening[1].cancel(_CANCEL_WAIT_S):
-            self._node.get_logger().warning('a cancelled build goes on until it can be stopped')
+            self._node.get_logger().warning('a cancelled build continues until it can be stopped')
 
-    # ---- the words
+    # ---- texts
 
     def _status(self, bank: EngineBank, status: UpdateStatus) -> DiagnosticStatus:
         progress = self._opening[1].progress() if self._opening is not None else ''
@@ -330,13 +333,13 @@ def _close_engine(detector: Detector) -> None:
 
 
 def message_of(status: UpdateStatus, progress: str) -> str:
-    """Return in one sentence how an update stands; `progress` is that of opening."""
+    """Return the state of an update in one sentence; `progress` is that of opening."""
     other = status.other.name if status.other is not None else ''
     if status.phase is Phase.OPENING:
         return f'{other}: {progress or "open"}; {status.serving.name} serves'
     if status.phase is Phase.SHADOW:
         if status.agreement is None:
-            return f'{other} is not compared yet: that takes frames, and time between them'
+            return f'{other} is not compared yet: this needs frames, and time between them'
         return (
             f'{other} is compared: {status.frames} of {status.wanted_frames} frames, '
             f'{status.detections} of {status.wanted_detections} detections, agreement '
@@ -354,7 +357,7 @@ def values_of(
     status: UpdateStatus, serving: OpenModel, progress: str, since: Mapping[str, tuple[int, int]]
 ) -> dict[str, str]:
     """
-    Return what is told of an update.
+    Return the values of an update for diagnostics.
 
     Parameters
     ----------
@@ -363,7 +366,7 @@ def values_of(
     serving
         The model that serves.
     since
-        By image topic: the model that has answered last, and the stamp (ns) of its first image.
+        By image topic: the model that was used last, and the stamp (ns) of its first image.
 
     """
     values = {

@@ -1,4 +1,4 @@
-"""MoreEngines: the node's part of several engines at once; docs/bank.md."""
+"""MoreEngines: open additional engines and report their state; see docs/bank.md."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _NAME = 200
 
 class MoreEngines:
     """
-    Opens the engines that the parameter `engines` names, and tells how they stand.
+    Opens the engines that the parameter `engines` names, and reports their state.
 
     Parameters
     ----------
     node, engine
-        Whose, and where detectors come from.
+        The node, and what opens detectors.
 
     """
 
@@ -44,21 +44,21 @@ class MoreEngines:
         self._logged: set[str] = set()
 
     def check(self, values: Mapping[str, Any], trusted: TrustedFolders) -> None:
-        """Raise SettingError where `engines` names what it may not; see `read_engines`."""
+        """Raise SettingError if `engines` is not allowed; see `read_engines`."""
         read_engines(values, trusted)
 
     def join(
         self, bank: EngineBank, values: Mapping[str, Any], trusted: TrustedFolders
     ) -> EngineBank | EngineTeam:
         """
-        Return a team of the bank and what `engines` names; without any, the bank.
+        Return a team of the bank and the engines of `engines`; without any, the bank.
 
         Raises
         ------
         SettingError
             As `check`, or an engine lacks classes of the model.
         Yolov7TrtError
-            An engine cannot be opened; the message says which, and why.
+            An engine cannot be opened; the message says which one and why.
 
         """
         self.forget()
@@ -82,13 +82,13 @@ class MoreEngines:
         return self._team
 
     def _open(self, number: int, named: NamedEngine, bank: EngineBank) -> Any:
-        """Open an engine that has the classes of the first."""
+        """Open an engine; it must have the classes of the first one."""
         what = f'engine {number} of `engines`, {named.name}'
         try:
             detector = self._engine.open_detector(named.options)
         except PlanError as exc:
             raise PlanError(
-                f'{what}: {exc}. The node builds the plan of `model` alone: build this one before'
+                f'{what}: {exc}. The node builds the plan of `model` only: build this one first'
             ) from exc
         except Yolov7TrtError as exc:
             raise type(exc)(f'{what}: {exc}') from exc
@@ -97,12 +97,12 @@ class MoreEngines:
             detector.close()
             raise SettingError(
                 f'{what} lacks the classes {lost} of `model`: the engines '
-                'of a node must find the same; give it class_names if it does not know its own'
+                'of a node must have the same classes; set class_names if the model has none'
             )
         return detector
 
     def forget(self) -> None:
-        """Tell of no team any more; whoever has it closes it."""
+        """Forget the team; its owner closes it."""
         self._team, self._logged = None, set()
 
     def new_worker(self, detector: Any, *arguments: Any) -> DetectionWorker:
@@ -131,6 +131,6 @@ class MoreEngines:
 
 
 def _reason(text: str) -> str:
-    """Return a text without how long it still lasts."""
+    """Return a text without the remaining time in it."""
     what, _, why = text.partition(', ')
     return f'{what}: {why.partition(": ")[2] or why}'

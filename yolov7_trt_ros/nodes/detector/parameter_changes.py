@@ -1,4 +1,4 @@
-"""ParameterChanges: check parameters that are about to be set, then apply all of them or none."""
+"""ParameterChanges: check parameters about to be set, then apply all of them or none."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from yolov7_trt_ros.nodes.detector.model_update import ModelUpdates
 from yolov7_trt_ros.nodes.detector.more_engines import MoreEngines
 from yolov7_trt_ros.nodes.detector_parameters.parameters import (
     check_changes,
-    detector_options,
-    node_settings,
-    NodeSettings,
     PARAMETERS,
     REBUILD,
     TOPIC_PARAMETERS,
+)
+from yolov7_trt_ros.nodes.detector_parameters.settings import (
+    detector_options,
+    node_settings,
+    NodeSettings,
     TopicValues,
     update_limits,
 )
@@ -31,14 +33,14 @@ from yolov7_trt_ros.nodes.topic_names import resolve_names
 
 class ParameterChanges:
     """
-    What the detector node does when its parameters are set.
+    Applies changed parameters of the detector node.
 
     Parameters
     ----------
     node
         The detector node.
     updates, more, trusted
-        Its parts that some of the parameters are for.
+        Parts of the node that some parameters belong to.
 
     """
 

@@ -1,4 +1,4 @@
-"""PauseEnergy: what diagnostics tell of the energy that `idle` and `only_when_subscribed` save."""
+"""PauseEnergy: the energy that `idle` and `only_when_subscribed` save, for diagnostics."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _STOP_S = 2.0
 
 class PauseEnergy:
     """
-    Reads the power of this machine once a second, from when a topic may be paused on.
+    Reads the power of this machine once a second, as soon as a topic may be paused.
 
-    For the executor's thread; the power is read in a thread of its own.
+    For the executor's thread; the power is read in a separate thread.
 
     Parameters
     ----------
     open_source
-        Where power is read; called in that thread.
+        Opens the power telemetry; called in that thread.
 
     """
 
@@ -32,7 +32,7 @@ class PauseEnergy:
         self._savings = PauseSavings()
 
     def tick(self, streams: Collection[ImageStream], *, may_pause: bool) -> None:
-        """Look what has been done since, about once a second; no streams: the node is inactive."""
+        """Add the work since the last call, about once a second; no streams if inactive."""
         if self._sampler is None:
             if not may_pause:
                 return
@@ -45,7 +45,7 @@ class PauseEnergy:
             self._savings.add(sample, _tally(streams))
 
     def status(self) -> dict[str, str]:
-        """Return what is known; nothing where no topic was ever to be paused."""
+        """Return the values for diagnostics; none if no topic may be paused."""
         sampler = self._sampler
         if sampler is None:
             return {}
@@ -59,7 +59,7 @@ class PauseEnergy:
         return measured | self._savings.facts()
 
     def stop(self) -> None:
-        """Read no more, and forget what was measured."""
+        """Stop reading, and forget the measurements."""
         sampler, self._sampler = self._sampler, None
         self._savings = PauseSavings()
         if sampler is not None:

@@ -1,4 +1,4 @@
-"""PlanBuild: build the TensorRT plan a model needs, and open it, beside the executor."""
+"""PlanBuild: build and open a TensorRT plan in a thread beside the executor."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Build = Callable[
 @dataclasses.dataclass(frozen=True)
 class Engine:
     """
-    What the node needs of engine/.
+    The functions of engine/ that the node uses.
 
     Attributes
     ----------
     open_detector
         Opens a detector.
     build, build_apart
-        Build the plan that one needs: in this process, or in one of its own with low priority.
+        Build the plan for a detector: in this process, or in a separate one with low priority.
 
     """
 
@@ -53,17 +53,17 @@ class Engine:
 
 class PlanBuild:
     """
-    One build in a thread of its own, from the plan to the opened detector.
+    One build in a separate thread, from the plan to the opened detector.
 
-    Everything but the thread's body is for one caller, the executor's thread. Nothing comes out of
-    a build after `cancel`: no call of `on_end`, and a detector that was opened is closed.
+    All methods are for the executor's thread. After `cancel` there is no result: `on_end` is not
+    called, and a detector that was opened is closed.
 
     Parameters
     ----------
     engine, options
         What to build and open with.
     on_end
-        Called once, in the build's thread, when `take` has something to give.
+        Called once, in the build's thread, when `take` has a result.
 
     """
 
@@ -77,7 +77,7 @@ class PlanBuild:
         self._lock = threading.Lock()  # of the outcome: the three below
         self._ended = False
         self._detector: Detector | None = None
-        self._error: Yolov7TrtError = BuildError('the build thread has ended by a defect')
+        self._error: Yolov7TrtError = BuildError('the build thread ended with an unexpected error')
         # A daemon: TensorRT cannot stop everywhere at once, and the process must end all the same.
         self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
         self._thread.start()
@@ -129,8 +129,10 @@ class PlanBuild:
             detector = self._build_and_open()
         except Yolov7TrtError as exc:
             error = exc
-        except Exception as exc:  # of TensorRT or ours: whoever waits for the plan gets the reason
-            error = BuildError(f'the build thread has ended by a defect: {describe_error(exc)}')
+        except Exception as exc:  # of TensorRT or ours: the reason is passed on
+            error = BuildError(
+                f'the build thread ended with an unexpected error: {describe_error(exc)}'
+            )
         finally:
             self._end(detector, error)
 
@@ -162,17 +164,17 @@ class PlanBuild:
 
 class CandidateOpening(PlanBuild):
     """
-    Opens a new model beside one that serves; builds its plan first where that is needed.
+    Opens a new model while another one serves; builds its plan first if needed.
 
     Parameters
     ----------
     engine, options, on_end
         As for PlanBuild.
     may_build
-        Whether a plan that is missing or does not fit is built.
+        Whether to build a plan that is missing or does not fit.
     prepare
-        Called in the build's thread with what was opened; an error of ours that it raises is the
-        reason why there is none.
+        Called in the build's thread with the opened detector; if it raises an error of ours,
+        opening has failed for that reason.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""SingleShot: the service ~/detect_once, one frame of each topic whatever the node does else."""
+"""SingleShot: the service ~/detect_once, one frame of each topic in any configured state."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _MOST_CHARACTERS = 10_000
 
 class SingleShot:
     """
-    Answers `~/detect_once` when the newest frame of each topic has been detected and published.
+    Answers `~/detect_once` when the detections of the newest frame of each topic are published.
 
-    The service waits without holding up the executor, in a callback group of its own. A topic
-    without a frame within `WAIT_S` is said to have none.
+    The service waits in its own callback group, without blocking the executor. A topic without a
+    frame within `WAIT_S` is reported as such.
 
     Parameters
     ----------
     node
-        Whose service it is.
+        The detector node.
     begin
-        Makes ready to detect and returns the streams; or why that cannot be.
+        Prepares to detect and returns the streams; or why that is not possible.
     end
-        Called when all is answered, with whether `begin` had been.
+        Called when the service has its answer.
 
     """
 
@@ -80,7 +80,7 @@ class SingleShot:
         return response
 
     async def _detect(self, streams: Mapping[str, ImageStream]) -> None:
-        """Ask for one frame of each topic, and wait for what comes of them."""
+        """Request one frame of each topic, and wait for their results."""
         self._future = Future()
         with self._lock:
             self._results, self._wanted = {}, frozenset(streams)
@@ -102,7 +102,7 @@ class SingleShot:
     def _finish_if_all(self) -> None:
         with self._lock:
             is_all = self._wanted <= self._results.keys()
-        if is_all:  # not so of a trigger that is left from the call before
+        if is_all:  # not for a late trigger of the last call
             self._finish()
 
     def _finish(self) -> None:

@@ -1,4 +1,4 @@
-"""The parameter `engines`: more engines for a node, as a list of models or in a YAML file."""
+"""The parameter `engines`: additional engines, as a list of models or in a YAML file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from yolov7_trt_ros.engine.plain_file import read_plain_file
 from yolov7_trt_ros.errors import ModelError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes.detector_parameters import parameters
+from yolov7_trt_ros.nodes.detector_parameters.settings import detector_options
 from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.one_line import one_line
 
@@ -32,7 +33,7 @@ _EXAMPLE = 'expected `engines:` and below it a list, such as `- {model: tiny_dla
 
 @dataclasses.dataclass(frozen=True)
 class NamedEngine:
-    """An engine that is to be opened; the name is what people call it."""
+    """An engine to open, with its name for users."""
 
     name: str
     options: DetectorOptions
@@ -69,7 +70,7 @@ def read_engines(values: Mapping[str, Any], trusted: TrustedFolders) -> list[Nam
         folder = file.parent
     else:
         entries, folder = [{'model': each} for each in named], None
-    base = parameters.detector_options(values)
+    base = detector_options(values)
     engines = [_engine(entry, base, folder, path_of) for entry in entries]
     _check_names([str(values['model']), *(each.name for each in engines)])
     return engines
@@ -101,8 +102,8 @@ def _check_names(names: list[str]) -> None:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise SettingError(
-                f'engines names {one_line(repr(name), _SHOWN_CHARACTERS)} twice, `model` counted: '
-                'if that is meant, give each of them a `name` of its own in a YAML file'
+                f'engines names {one_line(repr(name), _SHOWN_CHARACTERS)} twice, including '
+                '`model`: if that is intended, give each of them its own `name` in a YAML file'
             )
 
 
@@ -120,7 +121,7 @@ def _read_file(file: Path) -> list[Any]:
     except ModelError as exc:  # no plain file, or too large
         raise SettingError(f'engines: {exc}') from exc
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as exc:
-        raise SettingError(f'engines: {file} is no YAML file: {_one_line(exc)}') from exc
+        raise SettingError(f'engines: {file} is not a YAML file: {_one_line(exc)}') from exc
     if not isinstance(content, dict) or list(content) != ['engines'] or not isinstance(
         content['engines'], list
     ):
@@ -131,14 +132,14 @@ def _read_file(file: Path) -> list[Any]:
 
 
 def _check_keys(node: Any, file: Path, depth: int = 0) -> None:
-    """Refuse a key that is there twice, of which YAML would take the last without a word."""
+    """Refuse a key that appears twice; YAML would silently use the last one."""
     if isinstance(node, yaml.MappingNode):
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = [key for number, key in enumerate(keys) if key in keys[:number]]
         if twice:
             raise SettingError(
                 f'engines: {file}, line {node.start_mark.line + 1}: '
-                f'{one_line(repr(twice[0]), _SHOWN_CHARACTERS)} is there twice'
+                f'{one_line(repr(twice[0]), _SHOWN_CHARACTERS)} appears twice'
             )
         for _, value in node.value if depth < 2 else ():
             _check_keys(value, file, depth + 1)
@@ -148,7 +149,7 @@ def _check_keys(node: Any, file: Path, depth: int = 0) -> None:
 
 
 def _checked(file: Path, entry: Any) -> dict[str, Any]:
-    """Return an engine of the file with values as the parameters of the same names have them."""
+    """Return an engine of the file, its values checked like the parameters of the same names."""
     if not isinstance(entry, dict):
         raise SettingError(f'engines: {file} has a {type(entry).__name__} in the list: {_EXAMPLE}')
     known = ('name', 'model', *_OPTIONS)

@@ -1,8 +1,8 @@
 """
-Parameters of one topic: `topics.<image topic>.<name>`, in place of the node's `<name>`.
+Parameters of one topic: `topics.<image topic>.<name>` overrides `<name>` of the node.
 
-They exist only where somebody has set them, so that topics may come and go. The values lie in the
-node's own parameters and nowhere else.
+They exist only once they are set, so that topics can be added and removed. Their values are stored
+as parameters of the node, nowhere else.
 
 """
 
@@ -17,20 +17,21 @@ from rclpy.parameter import Parameter
 
 from yolov7_trt_ros.core.topics import matching_topics
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.detector_parameters.parameters import PARAMETERS, TopicValues
+from yolov7_trt_ros.nodes.detector_parameters.parameters import PARAMETERS
+from yolov7_trt_ros.nodes.detector_parameters.settings import TopicValues
 from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.topic_names import MOST_TOPICS, resolve_names, topic_name, TopicName
 
 PREFIX = 'topics'
 PER_TOPIC = {spec.name: spec for spec in PARAMETERS if spec.per_topic}
-"""What a topic may have a value of its own of."""
+"""Parameters that a topic may override."""
 
 _START = f'{PREFIX}.'
 
 
 def is_of_topic(name: str) -> bool:
-    """Whether a parameter is called like one of a topic."""
+    """Whether this is the name of a parameter of a topic."""
     return name.startswith(_START)
 
 
@@ -41,7 +42,7 @@ def declare_given(node: Node) -> None:
     Raises
     ------
     SettingError
-        One of them names no topic, or nothing that a topic has, or is there by two names.
+        One of them has no valid topic or parameter name, or is given by two names.
     ParameterException
         A number is out of its range.
 
@@ -55,14 +56,14 @@ def declare_given(node: Node) -> None:
 
 
 def held_values(node: Node) -> TopicValues:
-    """Return what is set for topics, by full topic and name; values that are refused left out."""
+    """Return the values of topics, by full topic and name, without refused ones."""
     values: dict[str, dict[str, Any]] = {}
     for name, value in _held(node).items():
         topic, spec = _split(node, name)
         try:
             values.setdefault(topic.full, {})[spec.name] = spec.check(value)
         except SettingError:
-            continue  # told where it was given
+            continue  # was reported when given
     return values
 
 
@@ -70,14 +71,14 @@ def changed_values(
     node: Node, changes: Mapping[str, Any], image_topics: str
 ) -> TopicValues:
     """
-    Return what is set for topics once some parameters have changed.
+    Return the values of topics after a change of parameters.
 
     Parameters
     ----------
     node
         Whose parameters they are.
     changes
-        All that is to be set, of topics or not; None for what is to be unset.
+        All new values, of topics or not; None to unset one.
     image_topics
         That parameter, as it will be.
 
@@ -112,7 +113,7 @@ def changed_values(
 
 
 def describe_new(node: Node, parameters: Iterable[Parameter[Any]]) -> None:
-    """Give the parameters of topics that were just set for the first time their descriptors."""
+    """Set the descriptors of parameters of topics that were just set for the first time."""
     for each in parameters:
         is_ours = is_of_topic(each.name) and node.has_parameter(each.name)
         if is_ours and not node.describe_parameter(each.name).description:
@@ -120,13 +121,13 @@ def describe_new(node: Node, parameters: Iterable[Parameter[Any]]) -> None:
 
 
 def warn_of_idle_topics(node: Node, values: TopicValues, image_topics: str) -> None:
-    """Warn of topics that have values and neither are nor can become an image topic."""
+    """Warn of topics that have values and cannot be or become image topics."""
     names = resolve_names(node, 'image_topics', image_topics)
     for topic in values:
         if not _is_among(topic, names):
             node.get_logger().warning(
-                f'{PREFIX}.{one_line(topic, 100)}: is none of the image topics at present, which '
-                f'are {one_line(", ".join(each.full for each in names), 300)}'
+                f'{PREFIX}.{one_line(topic, 100)}: is not an image topic at present; the '
+                f'image topics are {one_line(", ".join(each.full for each in names), 300)}'
             )
 
 
@@ -154,7 +155,7 @@ def _held(node: Node) -> dict[str, Any]:
 
 
 def _check_names(node: Node, names: Iterable[str]) -> None:
-    """Refuse a second name of a parameter, as `topics.cam.idle` of `topics./cam.idle`."""
+    """Refuse a second name of one parameter: `topics.cam.idle` and `topics./cam.idle`."""
     known: dict[tuple[str, str], str] = {}
     for name in names:
         topic, spec = _split(node, name)
@@ -162,19 +163,19 @@ def _check_names(node: Node, names: Iterable[str]) -> None:
         if former != name:
             raise SettingError(
                 f'{one_line(name, 300)}: this parameter is called {one_line(former, 300)} '
-                'already; set that one, or delete it before'
+                'already; set that one, or delete it first'
             )
 
 
 def _check_topic(name: str, topic: str, names: Sequence[TopicName]) -> None:
-    """Refuse a topic that no image topic is called, nor a pattern finds."""
+    """Refuse a topic that neither is an image topic nor matches a pattern."""
     if _is_among(topic, names):
         return
     full = [each.full for each in names]
     near = difflib.get_close_matches(topic, full, 1)
+    hint = f'did you mean {near[0]}?' if near else f'there are {one_line(", ".join(full), 300)}'
     raise SettingError(
-        f'{one_line(name, 300)}: {one_line(topic, 100)} is none of the image topics; '
-        + (f'did you mean {near[0]}?' if near else f'they are {one_line(", ".join(full), 300)}')
+        f'{one_line(name, 300)}: {one_line(topic, 100)} is not an image topic; {hint}'
     )
 
 

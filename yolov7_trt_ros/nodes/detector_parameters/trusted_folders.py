@@ -1,4 +1,4 @@
-"""TrustedFolders: which files may be named over the graph, where anybody can set a parameter."""
+"""TrustedFolders: which files parameters may name while the node runs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _NO_FILES = {
 
 class TrustedFolders:
     """
-    The folders from which files are taken that a parameter names while the node runs.
+    The folders in which parameters may name files while the node runs.
 
-    What the node was started with is trusted: whoever starts it can do as much anyway.
+    Files given at start are trusted: who starts the node could open them anyway.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ class TrustedFolders:
 
     def check(self, changes: Mapping[str, Any]) -> None:
         """
-        Check parameters about to be set; only those that name files are looked at.
+        Check the parameters about to be set that name files.
 
         Raises
         ------
         SettingError
-            A file or folder outside, wherever links lead; says where it may lie.
+            A file or folder is outside, also through links; the message lists the allowed ones.
 
         """
         self.files_to_open(changes)
@@ -82,7 +82,7 @@ class TrustedFolders:
         return found
 
     def is_from_start(self, name: str, value: str) -> bool:
-        """Whether a parameter is what the node was started with."""
+        """Whether a parameter has the value given at start."""
         return bool(value == self._start[name])
 
     def path_to_open(self, name: str, path: str) -> str:
@@ -100,7 +100,7 @@ class TrustedFolders:
         return self._keep_name(value, path)
 
     def _keep_name(self, value: str, path: Path) -> Path:
-        """Return a path under the name given, which tells the kind of file, if that is safe."""
+        """Return a path with the given name, which shows the kind of file, if that is safe."""
         given = expand_home(value)
         named = _resolved(str(given.parent)) / given.name
         return named if given.name not in ('', '..') and self._is_inside(named) else path
@@ -110,8 +110,8 @@ class TrustedFolders:
 
 
 def _resolved(path: str) -> Path:
-    """Return a path without links and `..`; one that cannot be followed as it is written."""
+    """Return a path without links and `..`; SettingError if it cannot be followed."""
     try:
         return expand_home(path).resolve()
     except (OSError, RuntimeError) as exc:  # a loop
-        raise SettingError(f'{path!r} is no path that can be followed: {exc}') from exc
+        raise SettingError(f'{path!r} is not a usable path: {exc}') from exc

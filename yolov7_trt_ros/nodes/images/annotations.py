@@ -1,4 +1,4 @@
-"""Detections as Foxglove's ImageAnnotations, where foxglove_msgs is installed."""
+"""Convert detections to Foxglove's ImageAnnotations, if foxglove_msgs is installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yolov7_trt_ros.core.overlay import class_colour, Colour, text_colour
 from yolov7_trt_ros.errors import SettingError
 
 ANNOTATIONS = 'annotations'
-"""Of their topic, below that of the detections."""
+"""Last part of their topic, below the detections topic."""
 
 _LINE_PX = 2.0
 _FONT_PX = 14.0
@@ -39,7 +39,7 @@ def load_messages() -> Any:
 
 
 def check_wanted(wanted: bool) -> None:
-    """Raise SettingError where annotations are wanted and there are no messages for them."""
+    """Raise SettingError if annotations are wanted and their messages are not installed."""
     if wanted:
         load_messages()
 

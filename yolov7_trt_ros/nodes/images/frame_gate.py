@@ -1,4 +1,4 @@
-"""FrameGate: whether all frames of a topic are worked on, none, or one that is asked for."""
+"""FrameGate: pass all frames of a topic, none, or one on request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar('T')
 
 class FrameGate(Generic[T]):
     """
-    Lets all frames of a topic through, or holds the latest for whoever asks for one; thread-safe.
+    Passes all frames of a topic, or holds the latest for the next request; thread-safe.
 
     Attributes
     ----------
@@ -29,28 +29,28 @@ class FrameGate(Generic[T]):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the next frame is not let through."""
+        """Whether the next frame is held back."""
         return bool(self.reason) and not self._is_asked
 
     @property
     def decides(self) -> bool:
-        """Whether it is asked about the next frame, and no rate counts."""
+        """Whether the gate decides on the next frame, instead of the rate limit."""
         return bool(self.reason) or self._is_asked
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody waits for what comes of a frame."""
+        """Whether somebody waits for the result of a frame."""
         return self._on_result is not None
 
     def close(self, reason: str) -> None:
-        """Let no frames through from now on, for a reason; '' opens it."""
+        """Hold frames back from now on, for a reason; '' opens the gate."""
         with self._lock:
             self.reason = reason
             if not reason:
                 self._held = None
 
     def admits(self, frame: T) -> bool:
-        """Return whether a frame goes through; one that does not is held until the next."""
+        """Return whether a frame passes; otherwise it is held until the next one."""
         with self._lock:
             if self.reason and not self._is_asked:
                 self._held = frame
@@ -60,11 +60,11 @@ class FrameGate(Generic[T]):
 
     def ask(self, on_result: Callable[[str], None]) -> T | None:
         """
-        Ask for one frame, of which `on_result` is told what came of it, once, in any thread.
+        Request one frame; `on_result` is called once with its result, in any thread.
 
         Returns
         -------
-        The frame that was held, if there is one; else the next one goes through.
+        The held frame, if there is one; else the next one passes.
 
         """
         with self._lock:
@@ -74,17 +74,17 @@ class FrameGate(Generic[T]):
             return held
 
     def forget(self) -> None:
-        """Hold no frame any more: it is of a subscription that has ended."""
+        """Drop the held frame: its subscription has ended."""
         with self._lock:
             self._held = None
 
     def ask_no_more(self) -> None:
-        """Forget who asked."""
+        """Cancel the request for a frame."""
         with self._lock:
             self._on_result, self._is_asked = None, False
 
     def report(self, result: str) -> None:
-        """Tell whoever asked what came of a frame."""
+        """Report the result of a frame to whoever asked for it."""
         if self._on_result is None:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""FrameSlots: hand the latest frame of each topic to one worker; older ones are dropped."""
+"""FrameSlots: hand the latest frame of each topic to one worker; drop older ones."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from yolov7_trt_ros.core.units import NS_PER_S
 T = TypeVar('T')
 
 _NEWEST = 0.25
-"""Share of the newest gap in the running mean of the gaps between frames of a topic."""
+"""Weight of the newest gap in the running mean of the gaps between frames of a topic."""
 
 
 @dataclasses.dataclass
 class Arrivals:
-    """When frames of a topic come, in nanoseconds of a monotonic clock."""
+    """Arrival times of the frames of a topic, in monotonic nanoseconds."""
 
     last_ns: int
     gap_ns: int | None = None
 
     def note(self, now_ns: int, missed: int = 0) -> None:
-        """Note a frame, and how many came between it and the one noted before."""
+        """Note a frame, and how many frames came since the last noted one."""
         gap_ns = (now_ns - self.last_ns) // (missed + 1)
         known = self.gap_ns
         self.gap_ns = gap_ns if known is None else int(known + _NEWEST * (gap_ns - known))
         self.last_ns = now_ns
 
     def is_due(self, now_ns: int, until_ns: int) -> bool:
-        """Whether the next frame is to come before `until_ns`; not of a topic that is overdue."""
+        """Whether the next frame is expected before `until_ns`; not if the topic is overdue."""
         if self.gap_ns is None or now_ns - self.last_ns > 2 * self.gap_ns:
             return False
         return self.last_ns + self.gap_ns < until_ns
@@ -60,7 +60,7 @@ class FrameSlots(Generic[T]):
         self._closed = False
 
     def put(self, topic: str, frame: T) -> bool:
-        """Store a frame; returns True when it replaced one that nobody had taken."""
+        """Store a frame; return whether it replaced one that was not taken."""
         now_ns = self._clock()
         with self._condition:
             if topic in self._arrivals:
@@ -82,17 +82,17 @@ class FrameSlots(Generic[T]):
         Parameters
         ----------
         most
-            Frames at most, each of another topic.
+            Maximum number of frames, each of another topic.
         wait_ns
             How long the first of them may wait for others. It waits only while a frame of
-            another topic is due within that time, so a camera that is dead or slow holds nobody.
+            another topic is due within that time, so a dead or slow camera delays nobody.
         until
-            Waits no longer where this holds; it is asked first, and after each `wake`.
+            Stops waiting when this returns True; it is called first, and after each `wake`.
 
         Returns
         -------
         list of tuple
-            Empty once closed, and where `until` holds.
+            Empty once closed, or if `until` returned True.
 
         """
         with self._condition:
@@ -104,12 +104,12 @@ class FrameSlots(Generic[T]):
             return []
 
     def wake(self) -> None:
-        """Have a `take` that waits look again; from any thread."""
+        """Make a waiting `take` check again; from any thread."""
         with self._condition:
             self._condition.notify_all()
 
     def take_waiting(self, most: int = 1) -> list[tuple[str, T]]:
-        """Return frames that are there already, as `take` does."""
+        """Return waiting frames without blocking, as `take` does."""
         with self._condition:
             return self._pop(most)
 
@@ -124,14 +124,14 @@ class FrameSlots(Generic[T]):
             return bool(self._waiting)
 
     def forget(self, topic: str) -> list[T]:
-        """Forget all that is known of a topic; returns its frame, thrown away, if one waited."""
+        """Forget a topic; return its waiting frame, which is dropped, if there was one."""
         with self._condition:
             self._arrivals.pop(topic, None)
             _, *frames = self._waiting.pop(topic, (0,))
             return frames
 
     def close(self) -> list[T]:
-        """Wake the worker for good; returns the waiting frames, which are thrown away."""
+        """Wake the worker for good; return the waiting frames, which are dropped."""
         with self._condition:
             self._closed = True
             dropped = [frame for _, frame in self._waiting.values()]
@@ -140,7 +140,7 @@ class FrameSlots(Generic[T]):
             return dropped
 
     def _pause_ns(self, most: int, wait_ns: int) -> int | None:
-        """Return how long to wait before taking: 0 for now, None until a frame comes."""
+        """Return how long to wait before taking: 0 for not at all, None until a frame comes."""
         if not self._waiting:
             return None
         if len(self._waiting) >= most or wait_ns <= 0:

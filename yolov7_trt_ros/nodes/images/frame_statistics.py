@@ -1,4 +1,4 @@
-"""Counters and latencies of one image topic, filled by two threads, read by diagnostics."""
+"""Counters and latencies of one image topic, written by two threads."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from yolov7_trt_ros.core.units import NS_PER_S
 
 _WINDOW = 512
 STAGES = ('transport', 'wait', 'preprocess', 'infer', 'postprocess', 'publish', 'stamp_to_publish')
-"""transport: stamp to arrival here; wait: arrival to worker; the rest as named."""
+"""transport: stamp to arrival here; wait: arrival to worker; the others as named."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
     """
-    What became of the frames of one topic since configure.
+    What happened to the frames of one topic since configure.
 
     received = processed + failed + dropped + skipped + (frames still waiting or in work).
 
@@ -39,7 +39,7 @@ class Counts:
     lost
         Reported lost by the middleware before they reached us; not part of received.
     renewed
-        No frames: how often the subscription was made anew, for nothing arrived.
+        Not frames: how often the subscription was recreated because nothing arrived.
 
     """
 
@@ -57,7 +57,7 @@ class Counts:
 
     @property
     def in_work(self) -> int:
-        """Frames that wait or are being worked on."""
+        """Number of frames that wait or are in work."""
         return self.received - self.processed - self.failed - self.dropped - self.skipped
 
 
@@ -68,7 +68,7 @@ class TopicStatistics:
     Attributes
     ----------
     silent_ns
-        How long nothing has been received, as far as calls of `rates_hz` tell.
+        How long nothing has been received, as of the last call of `rates_hz`.
 
     """
 
@@ -90,7 +90,7 @@ class TopicStatistics:
             self._counts[name] += by
 
     def count_all(self, **counts: int) -> None:
-        """Add to several of the `Counts` fields at once: nobody sees one without the others."""
+        """Add to several of the `Counts` fields in one step."""
         with self._lock:
             self._counts.update(counts)
 
@@ -111,7 +111,7 @@ class TopicStatistics:
                     self._stages[stage].append(value)
 
     def counts(self) -> Counts:
-        """Return the counters as they stand."""
+        """Return the present counters."""
         with self._lock:
             return Counts(**self._counts)
 
@@ -123,7 +123,7 @@ class TopicStatistics:
         return {stage: (each.p50, each.p99) for stage, each in percentiles.items()}
 
     def mean_batch(self) -> float:
-        """Return how many frames ran together on average, 0 before the first."""
+        """Return the mean number of frames per batch, 0 before the first."""
         with self._lock:
             return sum(self._batches) / len(self._batches) if self._batches else 0.0
 
@@ -155,7 +155,7 @@ class TopicStatistics:
 
 class RemovedTopics:
     """
-    What the topics had counted that are no more, in one sum.
+    The sum of the counters of removed topics.
 
     A frame may still be in work when its topic is removed, so the counters of the topic are
     kept until that is settled.
@@ -167,12 +167,12 @@ class RemovedTopics:
         self._unsettled: list[TopicStatistics] = []
 
     def add(self, statistics: TopicStatistics) -> None:
-        """Take over the counters of a topic that nobody receives on any more."""
+        """Take over the counters of a removed topic."""
         self._unsettled.append(statistics)
         self.counts()
 
     def counts(self) -> Counts:
-        """Return the sum as it stands."""
+        """Return the present sum."""
         total, unsettled = self._settled, []
         for statistics in self._unsettled:
             counts = statistics.counts()
@@ -191,7 +191,7 @@ _LONG_AGO_NS = -2**62
 
 class RateLimit:
     """
-    Let at most so many frames per second through, evenly spaced.
+    Limits the frames per second, evenly spaced.
 
     Keeps a schedule instead of a minimum gap, so that 10 Hz out of a jittery 30 Hz camera is
     every third frame and not every fourth now and then.
@@ -207,7 +207,7 @@ class RateLimit:
         self.due_ns = _LONG_AGO_NS
 
     def admits(self, now_ns: int, max_rate_hz: float) -> bool:
-        """Return whether a frame that arrives now is within the rate; 0 means no limit."""
+        """Return whether a frame that arrives now is within the rate; 0: no limit."""
         if max_rate_hz <= 0:
             return True
         if now_ns < self.due_ns:
@@ -216,7 +216,7 @@ class RateLimit:
         return True
 
     def admitted_until(self, now_ns: int, max_rate_hz: float, frames: int) -> int:
-        """Return how many of some frames, the last before `now_ns`, are within the rate."""
+        """Return how many of the last `frames` frames before `now_ns` are within the rate."""
         if max_rate_hz <= 0:
             return frames
         return min(frames, max(0, now_ns - self.due_ns) // _period_ns(max_rate_hz))

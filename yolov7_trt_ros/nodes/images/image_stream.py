@@ -1,4 +1,4 @@
-"""ImageStream: one image topic of the node, from subscription to slot, and its publishers."""
+"""ImageStream: one image topic of the node: its subscription, checks and publishers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
-"""No QoS event of a subscription is waited for by the executor."""
+"""For subscriptions whose QoS events the executor does not wait for."""
 
 _UNKNOWN_LOSS = 2**31 - 1
 _SILENCE_NS = 3 * NS_PER_S
@@ -42,75 +42,75 @@ _WARN_PERIOD_S = 10.0
 
 
 class ReceivedMessage(Protocol):
-    """An image message, whichever way it came."""
+    """An image message, received through rclpy or below it."""
 
     @property
     def stamp_ns(self) -> int:
-        """Of its header, in nanoseconds; 0 where that cannot be read."""
+        """The header stamp in nanoseconds; 0 if the header cannot be read."""
 
     @property
     def size_bytes(self) -> int:
-        """How large it is."""
+        """The size of the message."""
 
     def read(self) -> RawImage | PackedImage:
-        """Return its fields, the pixels in place; ImageError where it is damaged."""
+        """Return its fields, the pixels not copied; ImageError if it is damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ReceivedFrame:
-    """An image message that a worker is to look at."""
+    """An image message for the worker."""
 
     stream: ImageStream
-    """Where it came from, though another may have taken over the topic's name since."""
+    """Its stream; a newer stream may have the same topic by now."""
     message: ReceivedMessage
     received_ns: int
-    """When it arrived in this process; monotonic nanoseconds."""
+    """Time of arrival in this process; monotonic nanoseconds."""
     transport_ns: int | None
-    """From header stamp to arrival on the node's clock; None where the stamp tells nothing."""
+    """From header stamp to arrival on the node's clock; None if the stamp is unusable."""
 
 
 class ImageReceiver(Protocol):
     """
-    How images come in, seen from the executor's thread: `PushedImages` or `PulledImages`.
+    Receives images, seen from the executor's thread: `PushedImages` or `PulledImages`.
 
-    The worker's thread takes the frames from it: `FrameSource`.
+    The worker's thread takes the frames from it as `FrameSource`.
 
     """
 
     def subscribe(self, stream: ImageStream, choice: qos.StreamChoice) -> Any:
-        """Subscribe to the images of a stream; returns what `unsubscribe` wants."""
+        """Subscribe to the images of a stream; return the argument for `unsubscribe`."""
 
     def unsubscribe(self, subscription: Any) -> None:
-        """Subscribe no more."""
+        """End a subscription."""
 
     def forget(self, topic: str) -> list[ReceivedFrame]:
-        """Return the frames of a topic that is gone which still wait, thrown away."""
+        """Drop and return the waiting frames of a removed topic."""
 
     def has_mismatched(self, topic: str) -> bool:
-        """Whether a publisher of a topic has come, since last asked, whose QoS does not fit."""
+        """Whether a publisher with incompatible QoS appeared since the last call."""
 
     def waits(self, topic: str) -> bool:
         """Whether a message of a topic waits that is not counted yet."""
 
     def known_until_ns(self) -> int:
-        """Return up to when it is known what has arrived; monotonic nanoseconds."""
+        """Return until when arrivals are known; monotonic nanoseconds."""
 
     def give(self, frame: ReceivedFrame) -> None:
-        """Have the worker take a frame that was held back, before others."""
+        """Pass a held frame to the worker, before others."""
 
     def wake(self) -> None:
-        """Have the worker look anew at which topics it is to take frames of."""
+        """Make the worker check again from which topics to take frames."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamLimits:
-    """What a stream lets through."""
+    """Which messages of a stream are accepted, and when its camera is faulty."""
 
     max_rate_hz: float = 0.0
-    """Images per second; 0: all."""
+    """Images per second; 0: no limit."""
     max_message_bytes: int = sys.maxsize
     watch: WatchLimits = WatchLimits()
-    """When something is amiss with the camera."""
+    """Limits beyond which the camera counts as faulty."""
 
 
 class ImageStream:
@@ -118,7 +118,7 @@ class ImageStream:
     One image topic and its outputs.
 
     The subscription follows what the publishers offer (`sync_with_publishers`, called about once a
-    second by the executor) and is remade when message type or reliability must change.
+    second by the executor) and is recreated when message type or reliability must change.
 
     Parameters
     ----------
@@ -129,9 +129,9 @@ class ImageStream:
     image_transport, image_qos
         The parameters of that name.
     on_error
-        Called with one line for each message that is not even handed on.
+        Called with one line for each message that cannot become a frame.
     annotates
-        Whether there is a topic for annotations; SettingError where there are no messages for it.
+        Whether annotations are published; SettingError if their messages are missing.
 
     """
 
@@ -145,7 +145,7 @@ class ImageStream:
         self._detections: Any = None  # the publishers, while the stream is open
         self._overlay: OnDemandPublisher | None = None
         self._annotations: OnDemandPublisher | None = None
-        self._lock = threading.Lock()  # nobody publishes on what is being destroyed
+        self._lock = threading.Lock()  # no publishing during destruction
         self.problem = ''
         self.limits = StreamLimits()
         self._transport, self._qos, self._on_error = image_transport, image_qos, on_error
@@ -188,16 +188,16 @@ class ImageStream:
         self._published_since_ns = None
 
     def destroy(self) -> None:
-        """Unsubscribe and take the publishers down; what is published later goes nowhere."""
+        """Unsubscribe and destroy the publishers; later messages are dropped."""
         detections = self.release()
         if detections is not None:
             self._node.destroy_publisher(detections)
 
     def release(self) -> Any:
         """
-        Do what `destroy` does, but for the publisher of detections, which the caller gets.
+        Do what `destroy` does, but return the publisher of detections for later destruction.
 
-        Whoever has not read yet what it has published loses that when it is taken down.
+        Subscribers lose what they have not read yet when a publisher is destroyed.
 
         """
         self.close()
@@ -215,24 +215,24 @@ class ImageStream:
             return self._detections is not None
 
     def publish_overlay(self, make: Callable[[], Image]) -> None:
-        """Publish what `make` gives, if anybody listens; from any thread."""
+        """Publish what `make` returns, if there are subscribers; from any thread."""
         if self._overlay is not None:
             self._overlay.publish(make)
 
     def publish_annotations(self, make: Callable[[], Any]) -> None:
-        """Publish what `make` gives, where there are to be annotations and somebody listens."""
+        """Publish what `make` returns, if annotations are on and have subscribers."""
         if self._annotations is not None:
             self._annotations.publish(make)
 
     def sync_with_publishers(self) -> None:
-        """Match type and reliability to the publishers, and say what keeps images away."""
+        """Match type and reliability to the publishers; note why no images arrive."""
         publishers = self._find_publishers()
         choice = qos.choose_stream(
             self.topic, publishers, image_transport=self._transport, image_qos=self._qos
         )
         if self._choice is None or (publishers and choice != self._choice):
             self._subscribe(choice)
-            self._say_subscribed(choice)
+            self._log_subscribed(choice)
         if self._receiver is not None and self._receiver.has_mismatched(self.topic):
             self._warn_of_mismatch()
         self.problem = self._find_problem(publishers)
@@ -257,14 +257,14 @@ class ImageStream:
             incompatible_qos=lambda event: self._warn_of_mismatch(),
         )
 
-    def _say_subscribed(self, choice: qos.StreamChoice) -> None:
+    def _log_subscribed(self, choice: qos.StreamChoice) -> None:
         self._node.get_logger().info(
             f'{self.topic}: subscribed to {choice.transport} images, '
             f'{"reliable" if choice.reliable else "best effort"}'
         )
 
     def _find_problem(self, publishers: list[Any]) -> str:
-        """Return why no images arrive, '' where they do or nobody publishes."""
+        """Return why no images arrive, '' if they do or nobody publishes."""
         now_ns = time.monotonic_ns()
         received = self.counts().received
         if not publishers or received != self._received_before:
@@ -292,7 +292,7 @@ class ImageStream:
         )
 
     def _renew(self, silent_ns: int) -> None:
-        """Make a best-effort subscription anew that may have gone deaf, once in a while."""
+        """Recreate a best-effort subscription from time to time if it may be dead."""
         choice, since_ns = self._choice, self._published_since_ns
         if choice is None or choice.reliable or not self._pauses.is_due(silent_ns):
             return
@@ -337,7 +337,7 @@ class ImageStream:
             self.watch.note_stamp(stamp_ns, clock_ns - waited_ns, arrived_ns)
             age_ns = _usable_age(clock_ns, stamp_ns)
         except BaseException:
-            self.statistics.count('failed')  # or the frame would be in work for ever
+            self.statistics.count('failed')  # otherwise the frame would stay in work for ever
             raise
         transport_ns = None if age_ns is None else max(0, age_ns - waited_ns)
         frame = ReceivedFrame(self, message, arrived_ns, transport_ns)
@@ -347,18 +347,18 @@ class ImageStream:
         return frame
 
     def ask(self, on_result: Callable[[str], None]) -> None:
-        """Have the newest frame detected, though the gate be closed; tells what came of it."""
+        """Request detection in the newest frame, even if the gate is closed; report the result."""
         held, receiver = self.gate.ask(on_result), self._receiver
         if receiver is None:
             return
         if held is None:
             receiver.wake()
             return
-        self.statistics.count('skipped', -1)  # it is not, after all
+        self.statistics.count('skipped', -1)  # it was counted before
         receiver.give(held)
 
     def has_listeners(self, *, overlay: bool) -> bool:
-        """Whether somebody listens to what is found; to the overlay counts only with `overlay`."""
+        """Whether the detections, or with `overlay` the overlay, have subscribers."""
         with self._lock:
             if self._detections is not None and self._detections.get_subscription_count():
                 return True
@@ -366,27 +366,27 @@ class ImageStream:
         return any(each is not None and each.has_subscribers for each in drawn)
 
     def note_picture(self, image: ImageView, received_ns: int) -> None:
-        """Look whether there is something to be seen in an image; from the worker's thread."""
+        """Check whether an image shows anything; for the worker's thread."""
         self.size_wh = image.size_wh
         self.watch.note_picture(image, self.limits.watch, received_ns)
 
     def counts(self) -> Counts:
-        """Return the counters, with a message that waits and was not taken yet as received."""
+        """Return the counters; a waiting message counts as received."""
         waits = self._receiver is not None and self._receiver.waits(self.topic)
         return self.statistics.counts() + Counts(received=int(waits))
 
     def known_until_ns(self) -> int:
-        """Return up to when the counters are complete; monotonic nanoseconds."""
+        """Return until when the counters are complete; monotonic nanoseconds."""
         if self._receiver is None:
             return time.monotonic_ns()
         return self._receiver.known_until_ns()
 
     def report_error(self, reason: str) -> None:
-        """Tell why a message is not even a frame."""
+        """Report why a message cannot become a frame."""
         self._on_error(f'{self.topic}: {reason}')
 
     def age_ns(self, stamp_ns: int) -> int | None:
-        """Return nanoseconds since a stamp on the node's clock; None for a stamp of no use."""
+        """Return the nanoseconds since a stamp on the node's clock; None if it is unusable."""
         return _usable_age(self._clock_ns(), stamp_ns)
 
     def _clock_ns(self) -> int:
@@ -396,7 +396,7 @@ class ImageStream:
         self.note_lost(known_loss(event.total_count_change))
 
     def note_lost(self, count: int) -> None:
-        """Count what the middleware reports as lost on the way, and warn; from any thread."""
+        """Count messages that the middleware reports as lost, and warn; from any thread."""
         self.statistics.count('lost', count)
         if not count:
             return

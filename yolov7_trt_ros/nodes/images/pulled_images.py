@@ -1,4 +1,4 @@
-"""PulledImages: the worker itself waits for image messages and takes the newest, below rclpy."""
+"""PulledImages: the worker itself waits for the newest image messages, below rclpy."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from yolov7_trt_ros.nodes.images.image_stream import ImageStream, NO_EVENTS, Rec
 from yolov7_trt_ros.nodes.images.pulled_topic import PulledTopic
 
 _DEPTH = 1
-"""Only the newest message is wanted; what it replaces is counted by its number."""
+"""Only the newest message is needed; replaced ones are counted by sequence number."""
 
 
 class PulledImages:
     """
     Image subscriptions that one worker waits for and takes from, in its own thread.
 
-    Nothing is taken, and so nothing copied, that nobody is ready for. The topic that was served
-    longest ago is served first, so that a fast camera cannot starve a slow one.
+    A message is only taken, and copied, when the worker is ready for it. The topic that was served
+    longest ago comes first, so that a fast camera cannot starve a slow one.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class PulledImages:
     # The executor's thread -----------------------------------------------------------------------
 
     def subscribe(self, stream: ImageStream, choice: qos.StreamChoice) -> PulledTopic:
-        """Subscribe; the topic that is returned is given to `unsubscribe`."""
+        """Subscribe; return the argument for `unsubscribe`."""
         profile: QoSProfile = choice.profile(_DEPTH)
         subscription = self._node.create_subscription(
             self._direct.types[choice.transport], stream.names.image.asked, leave_alone, profile,
@@ -70,7 +70,7 @@ class PulledImages:
         return topic
 
     def unsubscribe(self, topic: PulledTopic) -> None:
-        """Take no more from a topic; a message that waits is counted as dropped."""
+        """End a subscription; a waiting message counts as dropped."""
         with self._lock:
             self._topics.pop(topic.topic, None)
         topic.close()
@@ -78,13 +78,13 @@ class PulledImages:
         self._node.destroy_subscription(topic.subscription)
 
     def has_mismatched(self, topic: str) -> bool:
-        """Whether a publisher of a topic has come, since last asked, whose QoS does not fit."""
+        """Whether a publisher with incompatible QoS appeared since the last call."""
         with self._lock:
             pulled = self._topics.get(topic)
         return pulled is not None and pulled.has_mismatched()
 
     def forget(self, topic: str) -> list[ReceivedFrame]:
-        """Return what waits of a topic that was unsubscribed: nothing, for all was counted."""
+        """Return no frames: `unsubscribe` has counted what waited."""
         return []
 
     def waits(self, topic: str) -> bool:
@@ -94,22 +94,22 @@ class PulledImages:
         return pulled is not None and bool(self._waiting.look_beside([pulled]))
 
     def known_until_ns(self) -> int:
-        """Return up to when it is known what has arrived; monotonic nanoseconds."""
+        """Return until when arrivals are known; monotonic nanoseconds."""
         return time.monotonic_ns() if self._waiting.is_waiting else self._looked_ns
 
     def close(self) -> list[ReceivedFrame]:
-        """Wake the worker for good; topics are unsubscribed before, so no frame is left."""
+        """Wake the worker for good; call it after all topics are unsubscribed."""
         self._closed = True
         self._wake.trigger()
         return list(self._given)
 
     def give(self, frame: ReceivedFrame) -> None:
-        """Have the worker take a frame that was held back, before others."""
+        """Pass a held frame to the worker, before others."""
         self._given.append(frame)
         self._wake.trigger()
 
     def wake(self) -> None:
-        """Have a `take` that waits look again; from any thread."""
+        """Make a waiting `take` check again; from any thread."""
         self._wake.trigger()
 
     # The worker's thread -------------------------------------------------------------------------
@@ -123,16 +123,16 @@ class PulledImages:
         Parameters
         ----------
         most
-            Frames at most, each of another topic.
+            Maximum number of frames, each of another topic.
         wait_ns
             How long the first of them may wait for others that are due within that time.
         until
-            Waits no longer where this holds; it is asked first, and after each `wake`.
+            Stops waiting when this returns True; it is called first, and after each `wake`.
 
         Returns
         -------
         list of tuple
-            Topic and frame; empty once closed, and where `until` holds.
+            Topic and frame; empty once closed, or if `until` returned True.
 
         """
         self._calls += 1
@@ -152,7 +152,7 @@ class PulledImages:
         return []
 
     def take_waiting(self, most: int = 1) -> list[tuple[str, ReceivedFrame]]:
-        """Return the newest frames of some topics that have one already, as `take` does."""
+        """Return the newest waiting frames without blocking, as `take` does."""
         if self._closed:
             return []
         self._calls += 1
@@ -161,7 +161,7 @@ class PulledImages:
         return self._take_from(found, most)
 
     def has_waiting(self) -> bool:
-        """Whether a frame waits to be taken, of a topic whose next one is wanted already."""
+        """Whether a frame waits of a topic whose next frame is due."""
         return bool(self._waiting.look(self._due()))
 
     def _take_from(
@@ -178,7 +178,7 @@ class PulledImages:
         return taken
 
     def _pause_ns(self, ready: dict[PulledTopic, int], most: int, wait_ns: int) -> int | None:
-        """Return how long to look before taking: 0 for not, None until something comes."""
+        """Return how long to wait before taking: 0 for not at all, None until a message comes."""
         if not ready:
             return None
         if len(ready) >= most or wait_ns <= 0:
@@ -191,7 +191,7 @@ class PulledImages:
         return 0
 
     def _look(self, ready: dict[PulledTopic, int], pause_ns: int | None) -> None:
-        """Add what is ready now, or becomes so within a pause; ends early at any change."""
+        """Add topics that are ready, or become ready within a pause; end early at any change."""
         now_ns, looked_ns = time.monotonic_ns(), self._looked_ns
         look_ns = {each: each.look_ns() for each in self._present() if each not in ready}
         others = [each for each, at_ns in look_ns.items() if at_ns <= now_ns]
@@ -222,7 +222,7 @@ class _WaitSet:
     """
     A wait set of rcl over subscriptions and a guard condition, for one thread at a time.
 
-    Handles are held while it waits: what is destroyed meanwhile is freed when it has ended.
+    Handles are held during the wait: those destroyed meanwhile are freed after it.
 
     """
 
@@ -234,7 +234,7 @@ class _WaitSet:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a thread waits, so that nothing has come that was not noticed."""
+        """Whether a thread waits, so that no arrival can be missed."""
         return self._lock.locked()
 
     def wait(self, topics: Iterable[PulledTopic], timeout_ns: int) -> list[PulledTopic]:
@@ -248,7 +248,7 @@ class _WaitSet:
             return self._wait(topics, 0, [])
 
     def look_beside(self, topics: Iterable[PulledTopic]) -> list[PulledTopic]:
-        """Return the topics that have a message now; none where another thread waits for them."""
+        """Return the topics that have a message now; none if another thread waits for them."""
         if not self._lock.acquire(blocking=False):
             return []
         try:
@@ -289,7 +289,7 @@ class _WaitSet:
 
 
 class _Held:
-    """Handles of rcl that are held until the end; an ExitStack takes longer than the wait set."""
+    """Handles of rcl that are held until the end; faster than an ExitStack."""
 
     def __init__(self) -> None:
         self._handles: list[Any] = []
@@ -298,12 +298,12 @@ class _Held:
         return self
 
     def add(self, handle: Any) -> None:
-        """Hold one; InvalidHandle where it was destroyed."""
+        """Hold a handle; InvalidHandle if it was destroyed."""
         handle.__enter__()
         self._handles.append(handle)
 
     def try_add(self, handle: Any) -> bool:
-        """Hold one; False where it was destroyed: it will be gone from the topics."""
+        """Hold a handle; return False if it was destroyed and its topic is about to go."""
         try:
             self.add(handle)
         except InvalidHandle:

@@ -1,4 +1,4 @@
-"""PulledTopic: the newest message of one subscription, taken when the worker is ready for it."""
+"""PulledTopic: take the newest message of one subscription when the worker is ready."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ except ImportError:  # Humble
 
 _LONGEST_WAIT_NS = 60 * NS_PER_S
 _LOOK_NS = NS_PER_S // 2
-"""How often a topic is looked at whose next frame is not due, and one that has failed."""
+"""How often to check a topic whose next frame is not due, or that has failed."""
 
 
 class PulledTopic:
     """
-    One subscription with a history of one message; its two threads meet behind a lock.
+    One subscription with a history of one message; a lock protects it from its two threads.
 
-    What arrives while nobody takes is overwritten by the middleware, and counted by the numbers
-    that publishers give their messages, when the next one is taken.
+    The middleware overwrites messages that are not taken; they are counted by their sequence
+    numbers when the next one is taken.
 
     Parameters
     ----------
     rcl, kind
-        How to take, and what.
+        librcl, and the kind of message.
     stream
-        Whose frames they are: its limits, its counters.
+        The stream, with its limits and counters.
     subscription
-        Of rclpy, which nobody else takes from.
+        Subscription of rclpy that nobody else takes from.
 
     Attributes
     ----------
     served
-        When it has last given a frame, in calls of the worker; for a fair order.
+        When it last gave a frame, in calls of the worker; for a fair order.
     arrivals
-        When frames come that the rate limit admits; None before the first.
+        Arrivals of the frames that the rate limit admits; None before the first.
 
     """
 
@@ -85,7 +85,7 @@ class PulledTopic:
         self._taken_ns = 0
 
     def look_ns(self) -> int:
-        """Return from when on it is worth looking for a message; monotonic nanoseconds."""
+        """Return from when on to check for a message; monotonic nanoseconds."""
         if self._stream.gate.is_closed:
             return max(self._rest_until_ns, self._taken_ns + _LOOK_NS)
         if self._stream.limits.max_rate_hz <= 0 or self._stream.gate.decides:
@@ -94,7 +94,7 @@ class PulledTopic:
         return max(self._rest_until_ns, due_ns)
 
     def take(self) -> ReceivedFrame | None:
-        """Take the message that waits; None where it is of no use, which is counted."""
+        """Take the waiting message; None if it cannot be used, which is counted."""
         with self._lock:
             if self._closed:
                 return None
@@ -111,7 +111,7 @@ class PulledTopic:
         self._stream.report_error(describe_error(error))
 
     def close(self) -> None:
-        """Take no more; what waits is counted as dropped."""
+        """Stop taking; waiting messages count as dropped."""
         with self._lock:
             if self._closed:
                 return
@@ -127,7 +127,7 @@ class PulledTopic:
                 self._mismatched.destroy()
 
     def take_events(self) -> None:
-        """Take the events that wait: whoever waits for a message is woken as long as one does."""
+        """Take the waiting events: as long as one waits, it wakes the wait for messages."""
         with self._lock:
             if self._closed:
                 return
@@ -140,7 +140,7 @@ class PulledTopic:
                 self._rest(exc)
 
     def has_mismatched(self) -> bool:
-        """Whether a publisher has come since this was last asked whose QoS does not fit."""
+        """Whether a publisher with incompatible QoS appeared since the last call."""
         with self._lock:
             return self._mismatched.since_before() > 0
 
@@ -157,16 +157,16 @@ class PulledTopic:
 
     def _take_message(self) -> tuple[ImageMessage, MessageInfo] | None:
         """
-        Take the next message; None where there is none.
+        Take the next message; None if there is none.
 
-        One that was there may be gone: Fast DDS drops what waits of a publisher that leaves, and
-        what waits of a reliable one for a later one, which is for taking itself only when what was
-        lost in between has come. Then the numbers tell what is missing.
+        A message that waited may be gone: Fast DDS drops those of a publisher that leaves. It also
+        drops one of a reliable publisher for a later one, which can be taken only when lost ones
+        in between have arrived. The sequence numbers then show what is missing.
 
         Raises
         ------
         ReceiveError
-            It cannot be read; says why.
+            It cannot be read; the message says why.
 
         """
         message, handle = self._pool.free_message(), self.subscription.handle
@@ -203,7 +203,7 @@ class PulledTopic:
             self.arrivals.note(arrived_ns, dropped)
 
     def _count_passed_over(self, info: MessageInfo, arrived_ns: int) -> int:
-        """Count what was never taken before a message; returns how many would have been used."""
+        """Count the messages missed before this one; return how many would have been used."""
         missing = self._gaps.missing_before(info.publisher, info.sequence)
         if not missing:
             return 0
@@ -222,11 +222,11 @@ class PulledTopic:
 
 class _PolledEvent:
     """
-    A QoS event of a subscription that is asked for, and waited for by nobody.
+    A QoS event of a subscription that is polled instead of waited for.
 
     In the executor's wait set it would wake the executor at each message: Fast DDS has one
-    condition for all that happens to a reader, and a turn of rclpy's executor costs as much as
-    taking a large image.
+    condition for all events of a reader, and one turn of rclpy's executor costs as much as taking
+    a large image.
 
     """
 
@@ -241,7 +241,7 @@ class _PolledEvent:
             self._event = None
 
     def take(self) -> None:
-        """Take what waits, and count it."""
+        """Take the waiting event, and count it."""
         if self._event is None:
             return
         with self._event:
@@ -249,13 +249,13 @@ class _PolledEvent:
         self._count += int(event.total_count_change) if event is not None else 0
 
     def since_before(self) -> int:
-        """Return how many there were since this was last asked, as the middleware tells."""
+        """Return the number of events since the last call, as the middleware reports."""
         self.take()
         count, self._count = self._count, 0
         return count
 
     def destroy(self) -> None:
-        """Let go of the subscription."""
+        """Release the subscription."""
         if self._event is not None:
             self._event.destroy_when_not_in_use()
             self._event = None

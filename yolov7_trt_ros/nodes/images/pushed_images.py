@@ -1,4 +1,4 @@
-"""PushedImages: images as rclpy hands them to callbacks, kept for the worker in slots."""
+"""PushedImages: keep images from rclpy callbacks in slots for the worker."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream, ReceivedFrame
 
 _DEPTH = 5
-"""Deep enough to count, not lose, frames during a short stall; shallow enough to stay fresh."""
+"""Large enough to count the frames of a short stall, small enough for fresh frames."""
 
 
 class PushedImages(FrameSlots[ReceivedFrame]):
     """
-    Slots that the executor's callbacks put image messages into, each taken as bytes.
+    Slots for image messages, which callbacks of the executor receive as bytes.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class PushedImages(FrameSlots[ReceivedFrame]):
         self._node = node
 
     def subscribe(self, stream: ImageStream, choice: qos.StreamChoice) -> Any:
-        """Subscribe; the subscription that is returned is given to `unsubscribe`."""
+        """Subscribe; return the argument for `unsubscribe`."""
         profile: QoSProfile = choice.profile(_DEPTH)
         return self._node.create_subscription(
             TYPES[choice.transport], stream.names.image.asked,
@@ -48,19 +48,19 @@ class PushedImages(FrameSlots[ReceivedFrame]):
         self._node.destroy_subscription(subscription)
 
     def has_mismatched(self, topic: str) -> bool:
-        """Whether a publisher with other QoS has come: no, that is a callback of the stream's."""
+        """Return False: a callback of the stream reports publishers with incompatible QoS."""
         return False
 
     def waits(self, topic: str) -> bool:
-        """Whether a message of a topic waits that is not counted yet; each is when it arrives."""
+        """Return False: each message is counted on arrival."""
         return False
 
     def known_until_ns(self) -> int:
-        """Return up to when it is known what has arrived; monotonic nanoseconds."""
+        """Return until when arrivals are known; monotonic nanoseconds."""
         return time.monotonic_ns()
 
     def give(self, frame: ReceivedFrame) -> None:
-        """Have the worker take a frame that was held back."""
+        """Pass a held frame to the worker."""
         if self.put(frame.stream.topic, frame):
             frame.stream.statistics.count('dropped')
 

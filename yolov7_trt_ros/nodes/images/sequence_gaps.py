@@ -1,4 +1,4 @@
-"""What is missing between two messages that were taken, by the numbers that publishers give."""
+"""Count messages lost between two received ones, by their sequence numbers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class SequenceGaps:
         self._unreadable = 0
 
     def note_unreadable(self) -> None:
-        """Note that a message was taken whose publisher and number are not known."""
+        """Note a taken message whose publisher and number are unknown."""
         self._unreadable += 1
 
     def missing_before(self, publisher: bytes, sequence: int) -> int:
-        """Return how many messages are missing before one that was taken."""
+        """Return how many messages are missing before a taken one."""
         last = self._last.pop(publisher, None)
         self._last[publisher] = sequence
         if len(self._last) > _MOST_PUBLISHERS:
@@ -55,7 +55,7 @@ class ReportedLosses:
         missing
             Messages by their numbers.
         reported
-            What the middleware has reported since the call before.
+            Losses that the middleware reported since the last call.
 
         """
         self._unsettled += reported

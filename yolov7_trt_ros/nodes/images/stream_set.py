@@ -1,4 +1,4 @@
-"""StreamSet: the image streams of the node, which may come and go while it runs."""
+"""StreamSet: all image streams of the node; topics can be added and removed at run time."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from yolov7_trt_ros.nodes.images.topic_plan import (
 from yolov7_trt_ros.nodes.one_line import describe_error
 
 _GONE_NS = 10 * NS_PER_S
-"""How long a topic that a pattern found may be without publisher before it is given up."""
+"""How long a topic found by a pattern may be without publisher before it is removed."""
 
 _LAST_READ_NS = 2 * NS_PER_S
-"""How long the last detections of a topic that was removed may still be read."""
+"""How long the last detections of a removed topic can still be read."""
 
 
 class StreamSet(Mapping[str, ImageStream]):
     """
     Streams by resolved image topic, for the executor's thread.
 
-    A stream that stays keeps its subscription, its publishers and its counters; what one had
-    counted that was removed stays in `removed_counts`.
+    A stream that stays keeps its subscription, publishers and counters; counters of removed
+    streams are kept in `removed_counts`.
 
     Parameters
     ----------
@@ -47,21 +47,21 @@ class StreamSet(Mapping[str, ImageStream]):
         The lifecycle node.
     image_topics, detections_topics
         The parameters: lists with commas. Names with `*` (within one part of a name) or `**`
-        (over several) are patterns, looked for in the graph by `sync_with_graph`.
+        (over several) are patterns, which `sync_with_graph` looks up in the graph.
     image_transport, image_qos, publish_annotations
         The parameters of that name.
     on_error
-        Called with one line for each message that is not even handed on.
+        Called with one line for each message that cannot become a frame.
 
     Attributes
     ----------
     passed_over
-        Topics that a pattern found and that cannot be taken, and why.
+        Topics that a pattern found and that cannot be used, and why.
 
     Raises
     ------
     SettingError
-        The topics cannot be taken: see `wanted_topics`.
+        The topics cannot be used: see `wanted_topics`.
 
     """
 
@@ -91,7 +91,7 @@ class StreamSet(Mapping[str, ImageStream]):
         return self._streams[topic]
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the topics there are at present."""
+        """Iterate over the present topics."""
         return iter(list(self._streams))
 
     def __len__(self) -> int:
@@ -100,12 +100,12 @@ class StreamSet(Mapping[str, ImageStream]):
 
     def check(self, image_topics: str, outputs: str) -> WantedTopics:
         """
-        Return what parameters that are about to be set ask for.
+        Return the topics that new parameters name, checked.
 
         Raises
         ------
         SettingError
-            The topics cannot be taken, or carry something else at present.
+            The topics cannot be used, or carry other messages at present.
 
         """
         wanted = wanted_topics(self._node, image_topics, outputs)
@@ -114,19 +114,19 @@ class StreamSet(Mapping[str, ImageStream]):
 
     def set_topics(self, wanted: WantedTopics) -> None:
         """
-        Take what `check` has returned, all of it or nothing.
+        Switch to what `check` returned, completely or not at all.
 
         Raises
         ------
         SettingError
-            The middleware refuses one of them; all is as it was.
+            The middleware refuses one of them; nothing has changed.
 
         """
         self._apply(self._plan(wanted))
         self._wanted = wanted
 
     def subscribe(self, receiver: ImageReceiver) -> None:
-        """Subscribe; frames come in through `receiver`."""
+        """Subscribe; `receiver` gets the frames."""
         self._receiver = receiver
         for stream in self._streams.values():
             stream.subscribe(receiver)
@@ -138,7 +138,7 @@ class StreamSet(Mapping[str, ImageStream]):
             stream.close()
 
     def destroy(self) -> None:
-        """Unsubscribe and take the publishers down."""
+        """Unsubscribe and destroy the publishers."""
         for topic in self:
             self._remove(topic)
         self._take_down(time.monotonic_ns())
@@ -147,14 +147,14 @@ class StreamSet(Mapping[str, ImageStream]):
         self, limits: Callable[[str], StreamLimits], pause_reason: Callable[[ImageStream], str]
     ) -> None:
         """
-        Let only so much through, also of topics to come.
+        Set limits and pauses, also for future topics.
 
         Parameters
         ----------
         limits
             Of a topic.
         pause_reason
-            Why frames of a stream are held back, '' where they are not.
+            Why frames of a stream are held back, '' if they are not.
 
         """
         self._limits, self._pause_reason = limits, pause_reason
@@ -172,7 +172,7 @@ class StreamSet(Mapping[str, ImageStream]):
         Raises
         ------
         SettingError
-            A zone reaches beyond the latest image of its topic.
+            A zone exceeds the latest image of its topic.
 
         """
         for topic, stream in self._streams.items():
@@ -182,9 +182,9 @@ class StreamSet(Mapping[str, ImageStream]):
 
     def sync_with_graph(self) -> None:
         """
-        Match the publishers there are, and look for topics of patterns; about once a second.
+        Adapt to the present publishers, and look up patterns; about once a second.
 
-        Without a receiver only publishers of topics that were removed are taken down.
+        Without a receiver only publishers of removed topics are destroyed.
 
         """
         self._take_down(time.monotonic_ns() - _LAST_READ_NS)
@@ -195,17 +195,17 @@ class StreamSet(Mapping[str, ImageStream]):
         for stream in self._streams.values():
             try:
                 stream.sync_with_publishers()
-            except Exception as exc:  # whatever the middleware refuses now: tried again
+            except Exception as exc:  # of the middleware: tried again later
                 stream.problem = f'cannot subscribe: {describe_error(exc)}'
 
     def removed_counts(self) -> Counts:
-        """Return what became of the frames of topics that were removed, since configure."""
+        """Return the counters of removed topics since configure."""
         return self._removed.counts()
 
     def _plan(self, wanted: WantedTopics) -> Plan:
         patterns = [image.full for image in wanted.images if image.is_pattern]
         found = dict.fromkeys(each for pattern in patterns for each in self._find(pattern))
-        # Those that there are already stay when another one gets into their way.
+        # Existing streams win over new ones that conflict with them.
         return plan_streams(
             self._node, wanted, sorted(found, key=lambda topic: topic not in self._streams),
             self._names(),
@@ -215,7 +215,7 @@ class StreamSet(Mapping[str, ImageStream]):
         return [stream.names for stream in self._streams.values()]
 
     def _apply(self, plan: Plan) -> None:
-        """Make the streams those of a plan."""
+        """Apply a plan: add and remove streams."""
         names = {each.image.full: each for each in plan.streams}
         leaving = [
             stream for topic, stream in self._streams.items() if names.get(topic) != stream.names
@@ -237,7 +237,7 @@ class StreamSet(Mapping[str, ImageStream]):
         self.passed_over = plan.passed_over | refused
 
     def _open_all(self, coming: Sequence[ImageStream]) -> dict[str, str]:
-        """Open streams; returns the topics of those that cannot be, and why."""
+        """Open streams; return the topics of those that failed, and why."""
         refused = {}
         for stream in coming:
             try:
@@ -250,7 +250,7 @@ class StreamSet(Mapping[str, ImageStream]):
         return refused
 
     def _put_back(self, coming: Sequence[ImageStream], leaving: Sequence[ImageStream]) -> None:
-        """Take down what was to come, and open anew what was to leave."""
+        """Undo a change: destroy the new streams, open the old ones again."""
         for stream in coming:
             stream.destroy()
         for topic, reason in self._open_all(leaving).items():
@@ -266,7 +266,7 @@ class StreamSet(Mapping[str, ImageStream]):
             stream.subscribe(self._receiver)
 
     def _find(self, pattern: str) -> list[str]:
-        """Return the topics that a pattern finds now or found not long ago."""
+        """Return the topics that a pattern finds now or found recently."""
         ours = {stream.names.overlay.full for stream in self._streams.values()}
         seen = [
             name for name, types in self._node.get_topic_names_and_types()
@@ -275,12 +275,12 @@ class StreamSet(Mapping[str, ImageStream]):
         return [name for name in matching_topics(pattern, seen) if self._is_published(name)]
 
     def _is_published(self, topic: str) -> bool:
-        """Whether somebody publishes the topic, or did until a short while ago."""
+        """Whether the topic has a publisher, or had one recently."""
         now_ns = time.monotonic_ns()
         try:
             is_published = self._node.count_publishers(topic) > 0
         except (NameValidationException, ValueError):
-            return True  # `plan_streams` tells what is wrong with it
+            return True  # `plan_streams` reports what is wrong with it
         if is_published:
             self._without_publisher.pop(topic, None)
             return True
@@ -294,12 +294,12 @@ class StreamSet(Mapping[str, ImageStream]):
         self._forget(stream)
 
     def _take_down(self, until_ns: int) -> None:
-        """Take down the publishers that were released by then."""
+        """Destroy the publishers that were released until then."""
         while self._released and self._released[0][0] <= until_ns:
             self._node.destroy_publisher(self._released.pop(0)[1])
 
     def _forget(self, stream: ImageStream) -> None:
-        """Account for a stream that was destroyed."""
+        """Update the books for a destroyed stream."""
         self._streams.pop(stream.topic)
         if self._receiver is not None:
             for frame in self._receiver.forget(stream.topic):
@@ -311,7 +311,7 @@ class StreamSet(Mapping[str, ImageStream]):
 def stream_set(
     node: LifecycleNode, values: Mapping[str, Any], on_error: Callable[[str], None]
 ) -> StreamSet:
-    """Return the streams that the parameters of the node ask for."""
+    """Make the streams that the parameters of the node name."""
     names = (
         'image_topics', 'detections_topics', 'image_transport', 'image_qos', 'publish_annotations',
     )

@@ -1,4 +1,4 @@
-"""Which topics the streams of the detector get, checked as a whole before one is made."""
+"""Plan all topics of the detector and check them together before one is created."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StreamNames:
 
 @dataclasses.dataclass(frozen=True)
 class WantedTopics:
-    """What the parameters ask for: names and patterns of images, and outputs, if named."""
+    """The topics of the parameters: names and patterns of images, and outputs, if named."""
 
     images: tuple[TopicName, ...]
     detections: tuple[TopicName, ...]
@@ -52,11 +52,11 @@ class Plan:
     Attributes
     ----------
     streams
-        No topic is in it twice, in whatever role.
+        No topic appears twice, in any role.
     named
-        Those image topics that no pattern has found.
+        Image topics that are named, not found by a pattern.
     passed_over
-        Topics that patterns found and that cannot be taken, and why.
+        Topics that patterns found and that cannot be used, and why.
 
     """
 
@@ -67,7 +67,7 @@ class Plan:
 
 def wanted_topics(node: Node, image_topics: str, outputs: str) -> WantedTopics:
     """
-    Return what two parameters ask for, each for itself and the one against the other.
+    Return the topics of two parameters, each checked alone and against the other.
 
     Raises
     ------
@@ -108,14 +108,14 @@ def plan_streams(
     wanted
         What the parameters ask for.
     found
-        Topics of patterns; the first ones win where two get into each other's way.
+        Topics of patterns; the first one wins if two conflict.
     known
         The streams that there are: what others publish on their outputs is no image topic.
 
     Raises
     ------
     SettingError
-        A topic that is named cannot be taken.
+        A named topic cannot be used.
 
     """
     named = [image for image in wanted.images if not image.is_pattern]
@@ -144,12 +144,12 @@ def plan_streams(
 
 def check_types(node: Node, plan: Plan, known: Iterable[StreamNames]) -> None:
     """
-    Check new topics against what others publish there now.
+    Check new topics against what other nodes publish there now.
 
     Raises
     ------
     SettingError
-        The topic carries something else.
+        A topic carries other messages.
 
     """
     carried = dict(node.get_topic_names_and_types())
@@ -180,24 +180,24 @@ def _roles_of_outputs(names: StreamNames) -> tuple[tuple[str, str], tuple[str, s
 
 
 def _refusal_reason(node: Node, topic: str, taken: dict[str, str], count: int) -> str:
-    """Return why a topic that a pattern found cannot be taken, '' where it can."""
+    """Return why a topic found by a pattern cannot be used, '' if it can."""
     if topic in taken:
         return f'{topic} is {taken[topic]}'
     if count >= MOST_TOPICS:
-        return f'{MOST_TOPICS} image topics are the most; use a narrower pattern'
+        return f'{MOST_TOPICS} image topics are the maximum; use a narrower pattern'
     try:
         topic_name(node, topic)
-    except SettingError as exc:  # of a DDS application that is no ROS node
+    except SettingError as exc:  # from a DDS application without ROS
         return str(exc)
     if is_remapped(node, topic):
-        return f'{topic} is remapped, which patterns are not: name it in image_topics'
+        return f'{topic} is remapped, which patterns do not support: name it in image_topics'
     return ''
 
 
 def _name_outputs(
     images: Sequence[TopicName], outputs: Sequence[TopicName]
 ) -> list[tuple[str, str]]:
-    """Name the detections of images: after what the parameter calls them, and the graph."""
+    """Return the detections topics: from names in the parameter, and from names in the graph."""
     if outputs:
         return [(each.asked, each.asked) for each in outputs]
     return list(zip(
@@ -236,7 +236,7 @@ def _take_roles(names: StreamNames, roles: dict[str, str]) -> StreamNames:
     Raises
     ------
     SettingError
-        A topic has a role already; none was given then.
+        A topic has a role already; in this case no role was given.
 
     """
     given: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What the node says of one image topic on /diagnostics: its camera, counters and latencies."""
+"""The status of one image topic for /diagnostics: camera, counters and latencies."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def topic_status(
     Parameters
     ----------
     node_name, stream, zones
-        What it is about, and the zones of its topic.
+        The node, the stream, and the zones of its topic.
     now_ns
         Monotonic nanoseconds.
 
     """
     statistics, counts = stream.statistics, stream.counts()
-    # What came after that is not known while a frame is in work.
+    # Later arrivals are not known while a frame is in work.
     in_hz, out_hz = statistics.rates_hz(stream.known_until_ns())
     camera = _judge_camera(stream, counts, now_ns)
     values = {'camera': camera.state.value, 'paused': stream.gate.reason or 'no'}
@@ -58,7 +58,7 @@ def topic_status(
 def passed_over_statuses(
     node_name: str, passed_over: Mapping[str, str]
 ) -> list[DiagnosticStatus]:
-    """Return a status for each topic that a pattern found and that cannot be taken."""
+    """Return a status for each topic that a pattern found and that cannot be used."""
     return [
         make_status(f'{node_name}: {topic}', DiagnosticStatus.WARN, f'passed over: {reason}', {})
         for topic, reason in itertools.islice(passed_over.items(), _MOST_PASSED_OVER)
@@ -66,14 +66,14 @@ def passed_over_statuses(
 
 
 def removed_counters(counts: Counts) -> dict[str, str]:
-    """Return the counters of topics that were removed; nothing where none had received."""
+    """Return the counters of removed topics; nothing if none had received images."""
     if not counts.received:
         return {}
     return {f'removed topics: {name}': str(value) for name, value in vars(counts).items()}
 
 
 def _judge_camera(stream: ImageStream, counts: Counts, now_ns: int) -> Verdict:
-    """Return what is amiss with a camera; of one that is silent only that is known."""
+    """Return what is wrong with a camera; a silent camera is only reported as silent."""
     limits = stream.limits.watch
     silent_ns = stream.statistics.silent_ns
     if stream.gate.reason:

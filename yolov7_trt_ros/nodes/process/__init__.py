@@ -1,1 +1,1 @@
-"""What a node process needs whichever node it runs: start, stop, signals, launch files."""
+"""What every node process needs: start, stop, signals, launch files."""

@@ -1,4 +1,4 @@
-"""Ctrl-C while a node is still importing ends it quietly; nothing heavy may be imported here."""
+"""End quietly on Ctrl-C during imports; nothing heavy may be imported here."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import signal
 
 
 def end_on_sigint() -> None:
-    """Have SIGINT end the process with exit status 0, until `run_node` takes it over."""
+    """Make SIGINT end the process with exit status 0, until `run_node` handles it."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))

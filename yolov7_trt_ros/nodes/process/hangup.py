@@ -1,4 +1,4 @@
-"""A closed terminal ends a node as SIGTERM does."""
+"""End a node when its terminal is closed, as SIGTERM does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 
 def end_on_hangup() -> None:
     """
-    Have SIGHUP end the process as SIGTERM does; under nohup, which ignores it, it stays.
+    Make SIGHUP end the process as SIGTERM does, except under nohup, which ignores it.
 
     For the main thread, before rclpy.init, which takes SIGTERM itself but not SIGHUP. A handler
     in Python would wait until the executor wakes up, so that a thread is told by a pipe.
@@ -25,7 +25,7 @@ def end_on_hangup() -> None:
 
 
 def _pass_on(reader: int) -> None:
-    """Send SIGTERM for each SIGHUP among the signals that Python tells of, a byte each."""
+    """Send SIGTERM for each SIGHUP among the signals that Python reports, one byte each."""
     while numbers := os.read(reader, 64):
         if signal.SIGHUP in numbers:
             os.kill(os.getpid(), signal.SIGTERM)

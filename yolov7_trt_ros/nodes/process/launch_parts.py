@@ -1,4 +1,4 @@
-"""What the launch files of this package have in common: arguments, and a node made from them."""
+"""Shared parts of the launch files: arguments, and the node made from them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PACKAGE = 'yolov7_trt_ros'
 COMMON = {
     'namespace': ('', 'namespace of the node'),
     'use_sim_time': ('false', 'take time from /clock'),
-    'respawn': ('false', 'start a process again when it ends'),
-    'log_level': ('info', 'debug, info, warn, error or fatal'),
+    'respawn': ('false', 'restart a process when it ends'),
+    'log_level': ('info', 'log level: debug, info, warn, error or fatal'),
 }
 """Arguments of every launch file: default and meaning."""
 
@@ -33,7 +33,7 @@ NODE = ('params_file', 'name', *COMMON)
 RESPAWN_DELAY_S = 2.0
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 _NEARLY = 0.8
-"""How like a name must be to one that is declared, of 1, to be taken for a slip."""
+"""Similarity to a declared name, of 1, from which on a name counts as misspelt."""
 
 
 def share_file(*parts: str) -> str:
@@ -50,7 +50,7 @@ def declare(arguments: Mapping[str, tuple[str, str]]) -> list[Any]:
 
 
 def declare_parameters(table: Mapping[str, tuple[type, str]]) -> list[Any]:
-    """Declare an argument for each parameter of a table; one left empty leaves it alone."""
+    """Declare an argument for each parameter of a table; an empty one changes nothing."""
     return declare({
         name: ('', f'{text}; empty: params_file') for name, (_, text) in table.items()
     })
@@ -90,7 +90,7 @@ def read_argument(name: str, text: str, value_type: type) -> Any:
     Raises
     ------
     SettingError
-        The text is none of that type.
+        The text has another type.
 
     """
     if value_type is bool:
@@ -107,7 +107,7 @@ def read_argument(name: str, text: str, value_type: type) -> Any:
 
 def warn_of_misspelt(context: Any, declared: Collection[str]) -> None:
     """
-    Warn of each argument that was given and is nearly one of those declared.
+    Warn of each given argument that is similar to a declared one.
 
     Launch takes any argument, and what includes a launch file may have others of its own.
 
@@ -124,7 +124,7 @@ def node_settings(
     context: Any, executable: str, table: Mapping[str, tuple[type, str]], **parameters: Any
 ) -> dict[str, Any]:
     """
-    Return what a Node or LifecycleNode is made with; it ends with the launch, however that ends.
+    Return the arguments of a Node or LifecycleNode, which ends whenever the launch ends.
 
     Parameters
     ----------
@@ -174,12 +174,12 @@ def node_settings(
 
 def file_parameters(file: str, node: str, namespace: str) -> dict[str, Any]:
     """
-    Return the parameters that a parameter file has for a node, as rcl takes them from it.
+    Return the parameters of a parameter file for a node, as rcl reads them.
 
     Raises
     ------
     SettingError
-        The file is not there, or no parameter file.
+        The file is missing, or is not a parameter file.
 
     """
     try:

@@ -1,4 +1,4 @@
-"""Whether another node of the graph has the name of this one."""
+"""Find another node of the same name in the graph."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ import time
 from rclpy.node import Node
 
 LEASE_S = 25.0
-"""A node that was killed stays in the graph for 20 s, and the one in its place must not say so."""
+"""A killed node stays in the graph for 20 s; its successor must not report it."""
 
 
 class Namesakes:
     """
-    Looks, each time it is asked, whether another node has had this one's name for some time.
+    Checks on each call whether another node has had the name of this one for some time.
 
-    ROS lets both run: each publishes on the same topics, and a request goes to either.
+    ROS lets both run: both publish on the same topics, and a request goes to either.
 
     Parameters
     ----------
     node
-        Whose name it is.
+        The node to check.
     now_s
-        Tells the time, in seconds.
+        Returns the time in seconds.
 
     """
 
     def __init__(self, node: Node, now_s: Callable[[], float] = time.monotonic) -> None:
         self._node, self._now_s = node, now_s
         self._since_s: float | None = None
-        self._told = False
+        self._is_logged = False
 
     def problem(self) -> str:
-        """Return what to say of another node of this name, '' without one; logged once."""
+        """Return a warning of another node of this name, '' if there is none; log it once."""
         own = self._node.get_name(), self._node.get_namespace()
         count = self._node.get_node_names_and_namespaces().count(own)
         if count < 2:
-            self._since_s, self._told = None, False
+            self._since_s, self._is_logged = None, False
             return ''
         if self._since_s is None:
             self._since_s = self._now_s()
         if self._now_s() - self._since_s < LEASE_S:
             return ''
         text = (
-            f'{count} nodes are called {self._node.get_fully_qualified_name()}: each publishes '
-            'on the same topics, and which of them a request reaches is chance; end all but one, '
-            'or give each a name of its own (-r __node:=NAME)'
+            f'{count} nodes are called {self._node.get_fully_qualified_name()}: all publish '
+            'on the same topics, and a request reaches any one of them; stop all but one, or give '
+            'each its own name (-r __node:=NAME)'
         )
-        if not self._told:
+        if not self._is_logged:
             self._node.get_logger().warning(text)
-        self._told = True
+        self._is_logged = True
         return text

@@ -1,4 +1,4 @@
-"""Whether this host has a network when a node starts: Fast DDS looks once, and never again."""
+"""Check whether the host has a network at start: Fast DDS looks only once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ _WITHIN_THIS_HOST = ('LOCALHOST', 'OFF')
 
 def has_network() -> bool:
     """
-    Return whether an interface other than loopback runs and has an IPv4 address.
+    Return whether an interface other than loopback is up and has an IPv4 address.
 
-    Those are the ones that Fast DDS takes: its transport is UDP over IPv4 unless a profile says
-    otherwise.
+    Fast DDS uses those: its transport is UDP over IPv4 unless a profile says otherwise.
 
     """
     try:
@@ -34,7 +33,7 @@ def has_network() -> bool:
 
 def _is_usable(asking: socket.socket, name: str) -> bool:
     request = struct.pack(_IFREQ, name.encode())
-    with contextlib.suppress(OSError):  # it has no address, or is gone by now
+    with contextlib.suppress(OSError):  # it has no address, or has vanished
         answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, request)
         (flags,) = struct.unpack_from('H', answer, _FLAGS_AT)
         fcntl.ioctl(asking, _SIOCGIFADDR, request)
@@ -43,7 +42,7 @@ def _is_usable(asking: socket.socket, name: str) -> bool:
 
 
 def looks_for_other_hosts(environment: Mapping[str, str], has_range: bool = True) -> bool:
-    """Return whether ROS is told, or left, to look for nodes on other hosts."""
+    """Return whether ROS looks for nodes on other hosts, by setting or default."""
     only_here = environment.get('ROS_LOCALHOST_ONLY') == '1'
     if not has_range:
         return not only_here
@@ -58,16 +57,16 @@ def network_problem(
     environment: Mapping[str, str], network: bool, has_range: bool = True
 ) -> str:
     """
-    Return what to say of a start without a network, empty where nothing is amiss.
+    Return a warning of a start without network, '' if all is well.
 
     Parameters
     ----------
     environment
-        Of the process: it tells the middleware and how far ROS looks.
+        Environment of the process: middleware and discovery range.
     network
-        What `has_network` says.
+        Result of `has_network`.
     has_range
-        Whether this ROS reads the discovery range and static peers: Humble does not.
+        Whether this ROS reads discovery range and static peers: Humble does not.
 
     """
     middleware = environment.get('RMW_IMPLEMENTATION') or 'fastrtps'
@@ -76,7 +75,7 @@ def network_problem(
         return ''
     wanted = 'ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST' if has_range else 'ROS_LOCALHOST_ONLY=1'
     return (
-        'no network is up: no interface but loopback has an IPv4 address. Fast DDS looks at its '
-        'start only, so this node will never find nodes on other hosts; start it again when the '
+        'no network is up: no interface but loopback has an IPv4 address. Fast DDS checks only '
+        'at start, so this node will never find nodes on other hosts; start it again when the '
         f'network is up ({wanted} if none is wanted)'
     )

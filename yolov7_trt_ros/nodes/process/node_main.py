@@ -1,4 +1,4 @@
-"""Start and stop of a node process, the same for every node."""
+"""Start and stop a node process, the same for every node."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _EXIT_CODE = 'run_node_exit_code'
 
 class PoolExecutor(NetExecutor):
     """
-    Runs callbacks in several threads, each of them once.
+    Runs callbacks in several threads, each callback once.
 
-    In place of rclpy's MultiThreadedExecutor: that one hands a callback that no thread has begun
-    yet to its threads again and again (rclpy 9.1.2), and keeps the process busy with them. This
-    one goes on when the callback has begun.
+    It replaces rclpy's MultiThreadedExecutor, which passes a callback that has not begun to its
+    threads again and again (rclpy 9.1.2) and keeps the process busy. This one continues when the
+    callback has begun.
 
     """
 
@@ -58,11 +58,11 @@ class PoolExecutor(NetExecutor):
         self._end: BaseException | None = None  # what was raised to end the process
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
-        """Wait for a callback and begin it; raises what an earlier one raised to end this."""
+        """Wait for a callback and start it; raise what an earlier one raised to end spinning."""
         try:
             found = self.wait_for_task(timeout_sec)
         except ExternalShutdownException:
-            found = None  # the context tells whoever spins
+            found = None  # the spinning thread checks the context
         if found is not None:
             self._begin(found)
         if self._end is not None:
@@ -95,7 +95,7 @@ class PoolExecutor(NetExecutor):
             self.settle(task, entity, node)
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
-        """Wait for the callbacks that have begun; return whether they came to their end."""
+        """Wait for the running callbacks; return whether they finished."""
         self._ended = True
         ended = bool(super().shutdown(timeout_sec))
         self._pool.shutdown(wait=ended)
@@ -109,26 +109,27 @@ def run_node(
     """
     Make a node and spin it until a signal or shutdown ends it.
 
-    Signals are SIGINT, SIGTERM and that of a closed terminal; one that was started to end with
-    another process (`parent_process`) ends with that. Further ones do not disturb the ending.
+    Signals are SIGINT, SIGTERM and that of a closed terminal. A node that was started to end with
+    another process (`parent_process`) ends with it. Further signals do not disturb the shutdown.
 
     Parameters
     ----------
     name
-        For the line that says why the node cannot be made.
+        Name for the message if the node cannot be made.
     make_node
         Called after rclpy.init.
     args
-        Command line; None takes the process's. With `--help` in it, help is all that is given.
+        Command line; None for that of the process. With `--help`, only print the help.
     threads
-        How many run callbacks. With several, what is in work at the end is waited for.
+        Number of threads for callbacks. With more than one, running callbacks are awaited at
+        shutdown.
     about, table
         For the help: the docstring of the node's module, and the parameters.
 
     Returns
     -------
-    Exit code: 0 ended as told, 1 the node could not be made (one line says why), or what the node
-    has given to `end_process`.
+    Exit code: 0 after a normal end, 1 if the node could not be made (one line says why), or the
+    code that the node passed to `end_process`.
 
     """
     if wants_help(sys.argv[1:] if args is None else args):
@@ -154,7 +155,7 @@ def run_node(
         print(f'{name}: cannot start: {explain_start(exc)}', file=sys.stderr)
         return 1
     try:
-        # Before the node: a signal would leave a node behind for which there is none.
+        # Before the node: after a signal no executor can be made, and the node would remain.
         executor = PoolExecutor(threads) if threads > 1 else OneThreadExecutor()
         warn = rclpy.logging.get_logger(name).warning
         end_with_starter(os.environ, warn)
@@ -162,14 +163,14 @@ def run_node(
             warn(problem)
         node = make_node()
         check_given_parameters(node)
-    except Exception as exc:  # whatever it is, the user gets a line
+    except Exception as exc:  # any error becomes one line for the user
         return _end_start(name, exc)
     _spin(node, executor)
     return int(getattr(node, _EXIT_CODE, 0))
 
 
 def _init(args: list[str] | None) -> None:
-    """Initialise rclpy, without the line of rcl's own when it fails: the reason is told once."""
+    """Initialise rclpy without a log line of rcl on failure: the reason is reported once."""
     rclpy.logging.set_logger_level('rcl', LoggingSeverity.FATAL)
     rclpy.init(args=args)
     if rclpy.logging.get_logger_effective_level('rcl') == LoggingSeverity.FATAL:
@@ -177,9 +178,9 @@ def _init(args: list[str] | None) -> None:
 
 
 def _end_start(name: str, error: Exception) -> int:
-    """Say why a node could not be made, and return the exit code."""
+    """Report why a node could not be made, and return the exit code."""
     if not rclpy.ok():
-        return 0  # a signal while the node is made takes the context away from under it
+        return 0  # a signal has shut the context down meanwhile
     log = rclpy.logging.get_logger(name)
     log.fatal(f'cannot start: {explain_start(error)}')
     log.debug(''.join(traceback.format_exception(type(error), error, error.__traceback__)))
@@ -206,9 +207,9 @@ def _spin(node: Node, executor: NetExecutor) -> None:
 
 def end_process(node: Node, exit_code: int) -> None:
     """
-    Have `run_node` clean up and return `exit_code`; called in the executor's thread.
+    Make `run_node` clean up and return `exit_code`; called in the executor's thread.
 
-    Everybody in the node's context stops spinning.
+    All nodes in the node's context stop spinning.
 
     """
     setattr(node, _EXIT_CODE, exit_code)

@@ -1,4 +1,4 @@
-"""Standard output for a node's data alone: Fast DDS 2 (Humble, Jazzy) writes its errors there."""
+"""Reserve standard output for a node's data: Fast DDS 2 prints its errors there."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TextIO
 
 def take_stdout() -> TextIO:
     """
-    Return standard output as it was; what anybody else writes there goes to standard error.
+    Return standard output; redirect all other writes to it to standard error.
 
-    To be called before a node is made. Where there is none (`>&-`), the data goes nowhere.
+    Call it before a node is made. Without standard output (`>&-`) the data is discarded.
 
     """
     if sys.stdout is None:

@@ -1,4 +1,4 @@
-"""What the process itself needs for large images: memory allocator and transport settings."""
+"""Memory allocator and transport settings for large images."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def tune_malloc(mallopt: Callable[[int, int], int] | None = None) -> dict[str, i
     """
     Make glibc keep image-sized buffers instead of returning them to the kernel each time.
 
-    Page faults of fresh 6 MB buffers are most of what a 1080p message costs in rclpy. To be called
+    Page faults of new 6 MB buffers are most of the cost of a 1080p message in rclpy. Call it
     before large allocations. The process keeps its peak heap.
 
     Parameters
     ----------
     mallopt
-        In place of the C library's.
+        Replaces that of the C library.
 
     Returns
     -------
-    What was accepted, the most that is, in MiB; 0 for what was refused. Empty where the C library
-    has no mallopt (musl).
+    The largest accepted values in MiB; 0 for refused ones. Empty if the C library has no mallopt
+    (musl).
 
     """
     mallopt = mallopt or getattr(ctypes.CDLL(None), 'mallopt', None)
@@ -59,16 +59,16 @@ def tune_malloc(mallopt: Callable[[int, int], int] | None = None) -> dict[str, i
 @contextlib.contextmanager
 def returning_freed_memory(mallopt: Callable[[int, int], int] | None = None) -> Iterator[None]:
     """
-    Have the C library (glibc) give the kernel what is freed within the block.
+    Make the C library (glibc) return memory to the kernel that is freed within the block.
 
-    Each model is opened in a thread of its own, in a heap of that thread. With what `tune_malloc`
-    sets, the free end of such a heap stays resident, also through malloc_trim; measured in
-    docs/bank.md. What two threads free at a time may stay in part.
+    Each model is opened in its own thread, in a heap of that thread. With the settings of
+    `tune_malloc` the free end of such a heap stays resident, even after malloc_trim; measured in
+    docs/bank.md. Memory that two threads free at the same time may stay in part.
 
     Parameters
     ----------
     mallopt
-        In place of the C library's.
+        Replaces that of the C library.
 
     """
     library = ctypes.CDLL(None)
@@ -89,15 +89,15 @@ def returning_freed_memory(mallopt: Callable[[int, int], int] | None = None) -> 
 
 
 def malloc_text() -> str:
-    """Return what `tune_malloc` has set in this process: `mmap threshold 256 MiB, ...`."""
+    """Return the settings of `tune_malloc` in this process: `mmap threshold 256 MiB, ...`."""
     return ', '.join(
         f'{name} {size_mib} MiB' if size_mib else f'{name} refused'
         for name, size_mib in _accepted.items()
-    ) or 'as the C library has it'
+    ) or 'defaults of the C library'
 
 
 def find_profile() -> Path | None:
-    """Return the Fast DDS profile that ships with this package, None where it is not installed."""
+    """Return the Fast DDS profile of this package, None if it is not installed."""
     candidates = [Path(__file__).resolve().parents[3] / 'config' / PROFILE_NAME]
     try:
         share = Path(get_package_share_directory('yolov7_trt_ros'))
@@ -108,7 +108,7 @@ def find_profile() -> Path | None:
 
 
 def profile_variable() -> str:
-    """Return the profile variable that the installed rmw_fastrtps reads without complaint."""
+    """Return the profile variable that the installed rmw_fastrtps reads without warning."""
     major = _rmw_fastrtps_major()
     old = major is not None and major < _FIRST_RMW_ON_FASTDDS_3
     return PROFILE_VARIABLES[1 if old else 0]
@@ -121,7 +121,7 @@ def has_discovery_range() -> bool:
 
 
 def _rmw_fastrtps_major() -> int | None:
-    """Return the first number of rmw_fastrtps_cpp's version, None where it is not found."""
+    """Return the major version of rmw_fastrtps_cpp, None if it is not found."""
     try:
         share = Path(get_package_share_directory('rmw_fastrtps_cpp'))
         text = (share / 'package.xml').read_text(encoding='utf-8')
@@ -136,8 +136,8 @@ def large_image_environment(environment: Mapping[str, str]) -> dict[str, str]:
     Return the variables to add so that Fast DDS can publish images over 512 KiB.
 
     That is the size of its default shared-memory segment; larger best-effort images are lost.
-    Empty where `environment` already names a profile (the user's stands) or ours is not installed.
-    To be set before rclpy.init.
+    Empty if `environment` already names a profile (which is kept) or ours is not installed. Set
+    them before rclpy.init.
 
     """
     profile = find_profile()

@@ -1,4 +1,4 @@
-"""Whether /dev/shm has room for what ROS 2 puts there; nothing heavy may be imported here."""
+"""Check the free space in /dev/shm; nothing heavy may be imported here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 
 FOLDER = Path('/dev/shm')
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
-"""What Fast DDS 3 (Kilted) and Fast DDS 2 (Jazzy and before) read."""
+"""Variables that Fast DDS 3 (Kilted) and Fast DDS 2 (Jazzy and before) read."""
 
 _SEGMENT = re.compile(r'<segment_size>\s*([0-9]{1,18})(?![0-9])')
 _MOST_PROFILE_CHARACTERS = 1 << 20
@@ -22,18 +22,18 @@ _OVERHEAD = 1.05
 _TRACING_FILES = 'lttng-ust-wait-*'
 _TRACING_BYTES = 2 * 4096
 _WHAT_TO_DO = (
-    'remove what ended processes have left there (fastdds shm clean, or ls -l /dev/shm); in a '
+    'remove files left by ended processes (fastdds shm clean, or ls -l /dev/shm); in a '
     'container: --ipc=host, or --shm-size=1g'
 )
 
 
 def end_without_room(folder: Path = FOLDER) -> None:
     """
-    End the process with a line where importing rclpy would end it without one.
+    End the process with an error message if importing rclpy would end it without one.
 
     LTTng, which ROS 2 is built with, writes two small files there without asking for the room;
-    the kernel answers with SIGBUS. Where they are already, a full folder does no harm, nor does
-    one that cannot be written.
+    the kernel answers with SIGBUS. If they exist already, a full folder does no harm, nor does one
+    that is not writable.
 
     """
     room = room_bytes(folder)
@@ -46,7 +46,7 @@ def end_without_room(folder: Path = FOLDER) -> None:
 
 
 def room_bytes(folder: Path = FOLDER) -> tuple[int, int] | None:
-    """Return how much of the folder is free for this user, and its size; None without one."""
+    """Return the free space for this user and the size of the folder, None if it is missing."""
     try:
         found = os.statvfs(folder)
     except OSError:
@@ -57,16 +57,16 @@ def room_bytes(folder: Path = FOLDER) -> tuple[int, int] | None:
 
 def memory_problem(environment: Mapping[str, str], folder: Path = FOLDER) -> str:
     """
-    Return what to say where Fast DDS finds no room for its segment, empty where it does.
+    Return a warning if Fast DDS has no room for its segment, '' if it has.
 
     It then sends images of this host by UDP, or through a segment that is too small for them.
 
     Parameters
     ----------
     environment
-        Of the process: it tells the middleware and the profile.
+        Environment of the process: middleware and profile.
     folder
-        In place of /dev/shm.
+        Replaces /dev/shm.
 
     """
     room = room_bytes(folder)
@@ -74,21 +74,21 @@ def memory_problem(environment: Mapping[str, str], folder: Path = FOLDER) -> str
     uses_it = 'fastrtps' in (environment.get('RMW_IMPLEMENTATION') or 'fastrtps')
     if not uses_it or (room is not None and room[0] >= needed):
         return ''
-    has = 'is not there' if room is None else (
+    has = 'does not exist' if room is None else (
         f'has {room[0] / 2**20:.1f} of {room[1] / 2**20:.1f} MiB free'
     )
     return (
         f'{folder} {has}, and Fast DDS takes {needed / 2**20:.1f} MiB of it for each process: '
-        f'images within this host come slower, or get lost. {_WHAT_TO_DO[0].upper()}'
+        f'images on this host are slower or get lost. {_WHAT_TO_DO[0].upper()}'
         f'{_WHAT_TO_DO[1:]}'
     )
 
 
 def _segment_bytes(environment: Mapping[str, str]) -> int:
-    """Return the largest segment that a profile asks for."""
+    """Return the largest segment size of the profiles."""
     sizes = [_DEFAULT_SEGMENT_BYTES]
     for name in filter(None, map(environment.get, PROFILE_VARIABLES)):
-        with contextlib.suppress(OSError):  # Fast DDS says so itself
+        with contextlib.suppress(OSError):  # Fast DDS reports it itself
             if Path(name).is_file():
                 with open(name, encoding='utf-8', errors='replace') as file:
                     text = file.read(_MOST_PROFILE_CHARACTERS)

@@ -1,4 +1,4 @@
-"""What a node says about its start: its help, and why it cannot start."""
+"""The help text of a node, and the reason when it cannot start."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def explain_start(error: BaseException) -> str:
     text = describe_error(error, 2000)
     if any(each in text for each in _LOGS):
         return one_line(
-            f'{text}; set ROS_LOG_DIR to a folder that this user may write in, or have no log '
+            f'{text}; set ROS_LOG_DIR to a folder that this user may write in, or disable log '
             'files: --ros-args --disable-external-lib-logs'
         )
     if given := _OVERRIDE.search(text):
         option, name, value, reason = given.groups()
         return one_line(
-            f'{option} {name}:={value}: the value is no YAML ({reason.strip()}); a text in quotes '
-            f"""is: {option} "{name}:='{value}'" """.rstrip()
+            f'{option} {name}:={value}: the value is not valid YAML ({reason.strip()}); with '
+            f"""quotes it is: {option} "{name}:='{value}'" """.rstrip()
         )
     file = _PARAMETER_FILE.search(text)
     return one_line(text if file is None else _explain_file(*file.groups()))
@@ -98,7 +98,7 @@ def _explain_file(file: str, text: str) -> str:
 
 
 def check_given_parameters(node: Node) -> None:
-    """Warn of parameters that were given at start and that the node does not have."""
+    """Warn of unknown parameters given at start."""
     given = sorted(getattr(node, '_parameter_overrides', {}))
     known = getattr(node, '_parameters', {})
     for name in given:

@@ -1,1 +1,1 @@
-"""Nodes beside the detector: a camera made of recordings, a recorder, the live view."""
+"""Nodes beside the detector: a camera from recordings, a recorder, the live view."""

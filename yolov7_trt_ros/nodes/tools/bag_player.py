@@ -1,4 +1,4 @@
-"""BagPlayer: the image topics of a bag in its own time, as `ros2 bag play` plays them."""
+"""BagPlayer: play the image topics of a bag in recorded time, like `ros2 bag play`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from yolov7_trt_ros.replay.frames import BadFrame, Frame
 
 _TYPES = {IMAGE_TYPE: Image, COMPRESSED_TYPE: CompressedImage}
 _CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""That of rclcpp::ClockQoS, which rosbag2 publishes with and rclpy subscribes with."""
+"""As rclcpp::ClockQoS, which rosbag2 and rclpy use."""
 _CLOCK_PERIOD_NS = NS_PER_S // 40  # as `ros2 bag play --clock`
 _DEPTH = 10
 _POLL_NS = NS_PER_S // 50
@@ -36,14 +36,14 @@ class BagPlayer:
     """
     Publishes every image message of a bag unchanged, under its own topic, until the bag ends.
 
-    Messages come in the order and with the distances of their recording; one that is late is
-    made up for. What a camera sent broken is played too, damaged parts of the file are passed
-    over. Then the process ends, once reliable subscribers have what was sent.
+    Messages keep the order and distances of the recording; delays are caught up. Broken messages
+    of a camera are played too, damaged parts of the file are skipped. The process ends after the
+    last message, when reliable subscribers have received it.
 
     Parameters
     ----------
     node
-        Whose executor plays; remappings of the node apply to the topics.
+        Node whose executor plays; its remappings apply to the topics.
     source
         Bag folder or file.
     rate
@@ -112,7 +112,7 @@ class BagPlayer:
                 self._logger.warning(f'passed over: {item.error}')
 
     def _on_timer(self) -> None:
-        """Publish one message or wait for it; the executor gets its turn in between."""
+        """Publish one message or wait for it; the executor runs other callbacks in between."""
         if self._next is None:
             self._end()
         elif not all(publisher.get_subscription_count() for publisher in self._awaited):
@@ -127,7 +127,7 @@ class BagPlayer:
             self._sleep(0)
 
     def _wait_ns(self, log_time_ns: int) -> int:
-        """Return real nanoseconds until a time of the bag, and tell the present one until then."""
+        """Return the real nanoseconds until a time of the bag; publish the present bag time."""
         if not self._rate:
             return 0
         now_ns = time.monotonic_ns()
@@ -140,7 +140,7 @@ class BagPlayer:
         return max(1, round((log_time_ns - bag_ns) / self._rate))
 
     def _publish_clock(self, bag_ns: int) -> None:
-        """Tell the time, which never goes back: a bag may not be in order."""
+        """Publish the time, which never goes back, even if the bag is not in order."""
         self._bag_ns = max(self._bag_ns, bag_ns)
         if self._clock is not None:
             sec, nanosec = divmod(max(0, min(self._bag_ns, _LAST_STAMP_NS)), NS_PER_S)

@@ -1,4 +1,4 @@
-"""The video and pictures of one camera with the boxes drawn in, made while it is recorded."""
+"""Write a video and pictures of one camera with boxes drawn in, during recording."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from yolov7_trt_ros.report.video_file import open_video
 
 _PICTURE_EVERY = 24
 _MOST_IMAGES = 24
-"""That wait for their detections, and as many that wait for being drawn."""
+"""Maximum number that wait for detections, and maximum number that wait for drawing."""
 
 
 class _Pair(NamedTuple):
@@ -34,10 +34,10 @@ class _Pair(NamedTuple):
 
 class DrawnCamera:
     """
-    Pairs images with their detections by the stamp, and draws them in a thread of its own.
+    Pairs images with their detections by the stamp, and draws them in a separate thread.
 
-    What cannot be drawn in time is passed over, so that closing does not take long. All but
-    `codec`, `frames` and `error` is for one thread, which records.
+    Images that cannot be drawn in time are skipped, so that closing does not take long. All but
+    `codec`, `frames` and `error` is for the recording thread.
 
     Parameters
     ----------
@@ -97,12 +97,12 @@ class DrawnCamera:
             self.passed_over += 1
 
     def close(self) -> None:
-        """Draw what waits, finish the video and end the thread."""
+        """Draw waiting images, finish the video and end the thread."""
         self._queue.put(None)
         self._thread.join()
 
     def record(self) -> dict[str, object]:
-        """Return what there is to tell."""
+        """Return the values for the JSON report."""
         return {
             'frames': self.frames, 'passed_over': self.passed_over, 'codec': self.codec,
             'error': self.error,

@@ -54,19 +54,19 @@ def _fixed(
 
 
 PARAMETERS = (
-    _fixed('source', '', 'picture, folder of pictures, video or bag'),
-    _fixed('rate_hz', 15.0, 'frames per second', minimum=0.001, maximum=1000.0),
-    _fixed('width', 640, 'of the moving view of a picture, pixels', minimum=2, maximum=16384),
-    _fixed('height', 480, 'of the moving view of a picture, pixels', minimum=2, maximum=16384),
-    _fixed('encoding', 'bgr8', 'of what is published', choices=_ENCODINGS),
-    _fixed('jpeg_quality', 95, 'of encoding jpeg', minimum=1, maximum=100),
-    _fixed('loop', True, 'begin again at the end'),
-    _fixed('frame_id', 'camera', 'of what is published'),
-    _fixed('reliable', False, 'publish images reliable, not best effort'),
-    _fixed('stamps', 'now', 'original: a bag in its own time', choices=('now', _ORIGINAL)),
-    _fixed('rate', 1.0, 'speed of a bag; 0 waits for nothing', minimum=0.0, maximum=1000.0),
-    _fixed('clock', False, 'publish the time of the bag on /clock'),
-    _fixed('wait_for_subscribers', False, 'begin a bag when every topic has a subscriber'),
+    _fixed('source', '', 'Picture, folder of pictures, video or bag.'),
+    _fixed('rate_hz', 15.0, 'Frames per second.', minimum=0.001, maximum=1000.0),
+    _fixed('width', 640, 'Width of the view of a picture, pixels.', minimum=2, maximum=16384),
+    _fixed('height', 480, 'Height of the view of a picture, pixels.', minimum=2, maximum=16384),
+    _fixed('encoding', 'bgr8', 'Encoding of the published images.', choices=_ENCODINGS),
+    _fixed('jpeg_quality', 95, 'JPEG quality of the encoding jpeg.', minimum=1, maximum=100),
+    _fixed('loop', True, 'Start again at the end.'),
+    _fixed('frame_id', 'camera', 'Frame id of the published images.'),
+    _fixed('reliable', False, 'Publish images reliable instead of best effort.'),
+    _fixed('stamps', 'now', 'original: play a bag in recorded time.', choices=('now', _ORIGINAL)),
+    _fixed('rate', 1.0, 'Speed factor of a bag. 0: no waiting.', minimum=0.0, maximum=1000.0),
+    _fixed('clock', False, 'Publish the time of the bag on /clock.'),
+    _fixed('wait_for_subscribers', False, 'Start a bag when every topic has a subscriber.'),
 )
 
 

@@ -1,5 +1,5 @@
 r"""
-Records images and their detections into a bag and reports progress as JSON lines.
+Record images and their detections into a bag; report progress as JSON lines.
 
     python3 -m yolov7_trt_ros.nodes.tools.recorder_node --ros-args -p bag:=out/bag \
         -p images:="['/front/image_raw']" -p detections:="['/front/detections']"
@@ -68,15 +68,17 @@ PARAMETERS = (
     ParameterSpec('bag', 'bag', 'Folder to create.', start_only=True),
     ParameterSpec(
         'images', 'image_raw',
-        'Image topics: a list, or one text with commas; one that ends in `/compressed` is a '
+        'Image topics: a list, or one string with commas. One that ends in `/compressed` is a '
         'CompressedImage.', start_only=True,
     ),
     ParameterSpec(
-        'detections', 'detections', 'Topics of vision_msgs/Detection2DArray, alike.',
+        'detections', 'detections',
+        'Topics of vision_msgs/Detection2DArray: a list, or one string with commas.',
         start_only=True,
     ),
     ParameterSpec(
-        'compress', False, 'Record raw images as JPEG, under TOPIC/compressed: a tenth as much.',
+        'compress', False,
+        'Record raw images as JPEG, under TOPIC/compressed, at about a tenth of the size.',
         start_only=True,
     ),
     ParameterSpec(
@@ -153,7 +155,7 @@ class RecorderNode(SteadyParameters):
         publish_failures(self)
 
     def destroy_node(self) -> None:
-        """Finish bag and videos, report a last time, and destroy the node."""
+        """Finish bag and videos, write the last report, and destroy the node."""
         for camera in set(self._drawn.values()):
             camera.close()
         if self._writing:
@@ -180,12 +182,12 @@ class RecorderNode(SteadyParameters):
             print(line, file=self._reports, flush=True)
         except OSError as exc:
             self._reports = None
-            self.get_logger().warning(f'no reports any more, for they cannot be written: {exc}')
+            self.get_logger().warning(f'no more reports, because they cannot be written: {exc}')
 
     def _open_drawn(
         self, values: dict[str, Any], images: Sequence[TopicName], detections: Sequence[TopicName]
     ) -> dict[str, DrawnCamera]:
-        """Return what draws, by the topic of the images and by that of their detections."""
+        """Return the cameras to draw, by image topic and by detections topic."""
         drawn: dict[str, DrawnCamera] = {}
         class_ids: dict[str, int] = {}
         if not values['drawn']:
@@ -257,12 +259,13 @@ class RecorderNode(SteadyParameters):
         self._messages[topic] += 1
 
     def _give_up(self, error: OSError) -> None:
-        """End the process, for nothing more can be written."""
+        """End the process because nothing more can be written."""
         self._writing = False
         with contextlib.suppress(OSError):  # it tries to write what it still has
             self._writer.abort()
         self.get_logger().fatal(
-            f'cannot record any more into {self._folder}: {error}; make room, or record elsewhere'
+            f'cannot continue to record into {self._folder}: {error}; free space, '
+            'or record elsewhere'
         )
         end_process(self, 1)
 
@@ -300,7 +303,7 @@ def jpeg_message(data: bytes) -> bytes:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Record until told to stop; returns the exit code."""
+    """Record until stopped; return the exit code."""
     return run_node(
         'recorder', lambda: RecorderNode(reports=take_stdout()), args, about=__doc__,
         table=PARAMETERS,

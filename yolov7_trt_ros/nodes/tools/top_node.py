@@ -1,5 +1,5 @@
 """
-Show detectors, cameras and power live in a terminal; what `yolov7_trt top` runs.
+Show detectors, cameras and power live in a terminal, for `yolov7_trt top`.
 
     python3 -m yolov7_trt_ros.nodes.tools.top_node --ros-args -p once:=true
 
@@ -61,15 +61,16 @@ _CLEAR = '\x1b[H\x1b[2J'
 PARAMETERS = (
     ParameterSpec(
         'detections_topics', '',
-        'Topics of vision_msgs/Detection2DArray: a list, or one text with commas; empty: all that '
-        'are there.', start_only=True,
+        'Topics of vision_msgs/Detection2DArray: a list, or one string with commas. Empty: all.',
+        start_only=True,
     ),
     ParameterSpec(
-        'period_s', _DEFAULT_PERIOD_S, 'Between two pictures, s.', 0.05, 60.0, start_only=True
+        'period_s', _DEFAULT_PERIOD_S, 'Time between two screens, in seconds.', 0.05, 60.0,
+        start_only=True,
     ),
     ParameterSpec(
         'once', False,
-        'Show one snapshot and end; exit status 1 where nothing was heard.', start_only=True,
+        'Show one snapshot and end; exit status 1 if nothing was received.', start_only=True,
     ),
 )
 
@@ -121,14 +122,14 @@ class TopNode(SteadyParameters):
         )
 
     def destroy_node(self) -> None:
-        """Give the terminal back and destroy the node."""
+        """Restore the terminal and destroy the node."""
         self._close.close()
         super().destroy_node()
 
     # ---- topics
 
     def _discover(self) -> None:
-        """Subscribe to what has come into the graph."""
+        """Subscribe to new topics of the graph."""
         for name in self._wanted:
             self._subscribe(name.full, Detection2DArray, self._on_detections)
         for topic, types in self.get_topic_names_and_types():
@@ -175,7 +176,7 @@ class TopNode(SteadyParameters):
             self._model.add_number(time.monotonic_ns(), node, name, message.data)
 
     def _latency_ms(self, stamp_ns: int) -> float | None:
-        """Return the time since a stamp; None where it is none, of another clock or very old."""
+        """Return the time since a stamp; None if it is zero, of another clock or very old."""
         latency_ns = self.get_clock().now().nanoseconds - stamp_ns
         if stamp_ns == 0 or not 0 <= latency_ns <= _LONGEST_LATENCY_NS:
             return None
@@ -243,7 +244,7 @@ class PlainScreen:
 
 
 class LiveScreen:
-    """Draws snapshots over each other on a screen of their own, with rich."""
+    """Draws snapshots over each other on a separate screen, with rich."""
 
     def __init__(self, output: TextIO) -> None:
         from rich.console import Console
@@ -270,7 +271,7 @@ class LiveScreen:
         self._live.update(self._last, refresh=True)
 
     def close(self) -> None:
-        """Leave the screen, and the last snapshot on the one before."""
+        """Leave the screen, and print the last snapshot on the previous one."""
         self._live.stop()
         if self._last is not None:
             self._console.print(self._last)
@@ -296,7 +297,7 @@ def _writes_blocks(output: TextIO) -> bool:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Show until told to stop; returns the exit code."""
+    """Show until stopped; return the exit code."""
     return run_node(
         NAME, lambda: TopNode(output=take_stdout()), args, about=__doc__, table=PARAMETERS
     )

@@ -1,1 +1,1 @@
-"""The thread that detects: takes frames, runs the detector and publishes the detections."""
+"""The thread that takes frames, runs the detector and publishes the detections."""

@@ -1,4 +1,4 @@
-"""AnswerWatch: whether an engine that was asked does not answer, by how long it took before."""
+"""AnswerWatch: detect an engine that hangs, by comparison with its earlier run times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yolov7_trt_ros.core.units import NS_PER_S
 
 class AnswerWatch:
     """
-    Notes each question to an engine and its answer, by one thread; tells it in any other.
+    Notes each request to an engine and its answer, in one thread; readable in any other.
 
     Parameters
     ----------
@@ -26,23 +26,23 @@ class AnswerWatch:
         self._longest_ns: int | None = None
 
     def ask(self) -> None:
-        """Note that an engine is asked now."""
+        """Note a request to an engine."""
         self._asked_ns = self._clock()
 
     def answer(self) -> None:
-        """Note that it has answered, or failed."""
+        """Note its answer or failure."""
         asked_ns, self._asked_ns = self._asked_ns, None
         if asked_ns is not None:
             self._longest_ns = max(self._longest_ns or 0, self._clock() - asked_ns)
 
     def text(self) -> str:
-        """Return that the engine does not answer, '' where that is not so."""
+        """Return a warning that the engine does not answer, '' if it does."""
         asked_ns, longest_ns = self._asked_ns, self._longest_ns
         waited_ns = 0 if asked_ns is None else self._clock() - asked_ns
         if waited_ns <= hang_limit_ns(longest_ns):
             return ''
         before = '' if longest_ns is None else f', it took {longest_ns / NS_PER_S:.2f} s at most'
         return (
-            f'the engine has not answered for {waited_ns / NS_PER_S:.0f} s{before}: no image is '
-            'detected in until it does, and nothing but a restart of the node ends that'
+            f'the engine has not answered for {waited_ns / NS_PER_S:.0f} s{before}: nothing '
+            'is detected until it does; if it never does, restart the node'
         )

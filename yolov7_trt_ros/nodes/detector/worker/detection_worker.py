@@ -1,4 +1,4 @@
-"""DetectionWorker: the thread that runs the detector and publishes what it finds."""
+"""DetectionWorker: the thread that runs the detector and publishes its detections."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
 from yolov7_trt_ros.nodes.detector.single_shot import result_text
 from yolov7_trt_ros.nodes.detector.worker.answer_watch import AnswerWatch
 from yolov7_trt_ros.nodes.detector.worker.overlap import Overlap
-from yolov7_trt_ros.nodes.detector_parameters.parameters import NodeSettings
+from yolov7_trt_ros.nodes.detector_parameters.settings import NodeSettings
 from yolov7_trt_ros.nodes.images.annotations import annotations_to_msg, load_messages
 from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
 from yolov7_trt_ros.nodes.one_line import describe_error
@@ -45,7 +45,7 @@ _RECOVERY = 'deactivate, cleanup, configure and activate'
 
 
 class Wire(Protocol):
-    """Makes what is published, in the thread of the worker: see DetectionsWire."""
+    """Makes messages in the thread of the worker: see DetectionsWire."""
 
     def make(self, detections: Detections, header: MessageHeader, class_id_format: str) -> Any:
         """Return the message or its bytes."""
@@ -63,18 +63,18 @@ class FrameSource(Protocol):
         """
         Wait for frames and return them with their topics; empty once closed.
 
-        Empty also where `until` holds, which is looked at first, and after each `wake`.
+        Empty also if `until` returns True; it is called first, and after each `wake`.
 
         """
 
     def wake(self) -> None:
-        """Have a `take` that waits look again; from any thread."""
+        """Make a waiting `take` check again; from any thread."""
 
     def take_waiting(self, most: int = 1) -> list[tuple[str, ReceivedFrame]]:
-        """Return frames that are there already."""
+        """Return waiting frames without blocking."""
 
     def close(self) -> list[ReceivedFrame]:
-        """Wake the worker for good; returns the waiting frames, which are thrown away."""
+        """Wake the worker for good; return the waiting frames, which are dropped."""
 
     def has_waiting(self) -> bool:
         """Whether a frame waits to be taken; for the worker's thread."""
@@ -85,8 +85,8 @@ class DetectionWorker:
     Takes the latest frames and publishes their detections.
 
     One frame at a time, or one each of several topics where `max_batch` and the detector allow
-    it. A frame that fails, for whatever reason, is counted and the next one taken. With the device
-    lost the thread ends; `fault` says why. Where a detector has `submit` and `collect`, frames
+    it. A frame that fails for any reason is counted, and the next one is taken. When the device is
+    lost, the thread ends; `fault` says why. Where a detector has `submit` and `collect`, frames
     that wait already may be begun while those before are on the GPU (`Overlap`); they are
     published in the order in which they were taken.
 
@@ -95,7 +95,7 @@ class DetectionWorker:
     detector
         Used by this thread alone while it runs.
     wire
-        Makes of detections what is published.
+        Makes the messages of detections.
     slots
         Where frames come from.
     settings
@@ -103,14 +103,14 @@ class DetectionWorker:
     on_error
         Called with one line for each frame that failed, in the worker's thread.
     is_up
-        Tells whether ROS is still up; not so once a signal has shut it down.
+        Returns whether ROS is up; False after a signal has shut it down.
     on_defect
-        Called with where it was and what was raised, for what is no fault of image or engine.
+        Called with place and exception of an error that is not due to image or engine.
     on_answered
-        Called after frames were published, with topic and stamp of each, and what tells whether
-        another frame waits; in the worker's thread.
+        Called after frames were published, with topic and stamp of each and a function that
+        returns whether another frame waits; in the worker's thread.
     tracks
-        Where objects are; it may be that of a worker before.
+        Tracked objects; may come from an earlier worker.
 
     """
 
@@ -133,13 +133,13 @@ class DetectionWorker:
         self._lost: DeviceLostError | None = None
         self._overlap = Overlap()
         self._watch = AnswerWatch()
-        self._left: list[list[ReceivedFrame]] = []  # taken, but of other settings than the rest
+        self._left: list[list[ReceivedFrame]] = []  # taken, with other settings
         self._pipeline = detector if isinstance(detector, PipelinedDetector) else None
         self._thread = threading.Thread(target=self._run, name='detection_worker', daemon=True)
 
     @property
     def fault(self) -> str:
-        """Why the thread has ended though nobody stopped it, '' while it runs."""
+        """Why the thread has ended without being stopped, '' while it runs."""
         if self._lost is not None:
             return f'detection has stopped, restart the node: {self._lost}'
         if self._thread.is_alive():
@@ -152,12 +152,12 @@ class DetectionWorker:
         return self._lost is not None
 
     def status(self) -> dict[str, str]:
-        """Return what diagnostics tell of the worker."""
+        """Return the values of the worker for diagnostics."""
         return {'frames in flight': self._overlap.text()} if self._pipeline is not None else {}
 
     @property
     def hang(self) -> str:
-        """Return that the engine does not answer, '' while it does."""
+        """Return a warning that the engine does not answer, '' if it does."""
         return self._watch.text()
 
     def start(self) -> None:
@@ -165,7 +165,7 @@ class DetectionWorker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the frame in work, drop what waits, end the thread; streams are closed before."""
+        """Finish the frame in work, drop waiting ones, end the thread; streams must be closed."""
         for frame in self._slots.close():
             frame.stream.statistics.count('dropped')
         self._thread.join()
@@ -177,7 +177,7 @@ class DetectionWorker:
             self._lost = exc
         except RCLError:
             if self._is_up():
-                raise  # else told to stop by a signal while a frame was in work
+                raise  # otherwise a signal stopped ROS while a frame was in work
         finally:
             for frame in itertools.chain(*self._left):  # where an error has ended it
                 frame.stream.statistics.count('dropped')
@@ -191,12 +191,12 @@ class DetectionWorker:
             if flight is None and not frames:
                 return
             following = self._begin(frames) if frames else None
-            del frames  # or the memory of their messages is not free for the next ones
+            del frames  # to free the memory of their messages for the next ones
             try:
                 if flight is not None:
                     self._finish(flight, time.monotonic_ns() - began_ns)
             except BaseException:
-                self._drop(following)  # nobody will collect it
+                self._drop(following)  # nobody else would
                 raise
             flight = following
 
@@ -212,7 +212,7 @@ class DetectionWorker:
         return [frame for _, frame in taken]
 
     def _take_beside(self) -> list[ReceivedFrame]:
-        """Return frames that wait, where it is worth it to begin with them now."""
+        """Return waiting frames, if it is worth starting them now."""
         if self._pipeline is None or not self._overlap.is_worth_it:
             return []
         if self._left:
@@ -227,13 +227,13 @@ class DetectionWorker:
         return min(self._settings().max_batch, self._detector.max_batch)
 
     def _process(self, frames: Sequence[ReceivedFrame]) -> None:
-        """Detect in frames of several topics at once; one that fails leaves the others alone."""
+        """Detect in frames of several topics at once; a failed one does not affect the others."""
         flight = self._begin(frames)
         if flight is not None:
             self._finish(flight)
 
     def _begin(self, frames: Sequence[ReceivedFrame]) -> Flight | None:
-        """Begin with frames of several topics; None where no image of them can be used."""
+        """Start frames of several topics; return None if none of the images can be used."""
         flight = self._view_all(frames)
         if flight is not None and self._pipeline is not None:
             self._watch.ask()
@@ -247,7 +247,7 @@ class DetectionWorker:
         return flight
 
     def _view_all(self, frames: Sequence[ReceivedFrame]) -> Flight | None:
-        """Return frames with their images, None where none can be used."""
+        """Return frames with their images, None if none can be used."""
         started_ns = time.monotonic_ns()
         settings = self._settings()
         if settings.topics and len(frames) > 1:
@@ -256,7 +256,7 @@ class DetectionWorker:
         return Flight(viewed, settings, started_ns, time.monotonic_ns()) if viewed else None
 
     def _finish(self, flight: Flight, beside_ns: int = 0) -> None:
-        """Wait for what was begun and publish it; one that fails leaves the others alone."""
+        """Wait for started frames and publish them; a failed one does not affect the others."""
         try:
             found, timings = self._collect(flight, beside_ns)
         except Exception as exc:  # whatever an engine raises, MemoryError too: these frames alone
@@ -283,7 +283,7 @@ class DetectionWorker:
         stamps = [(each.frame.stream.topic, each.header.stamp_ns) for each in published]
         try:
             self._on_answered(stamps, self._slots.has_waiting)
-        except Exception as exc:  # a defect, for the frames are out
+        except Exception as exc:  # unexpected: the frames are published
             self._on_defect('after a frame', exc)
 
     def _collect(
@@ -302,7 +302,7 @@ class DetectionWorker:
         return found, timings
 
     def _view(self, frame: ReceivedFrame, settings: NodeSettings) -> ViewedFrame | None:
-        """Return a frame with its image, None where it is of no use."""
+        """Return a frame with its image, None if it cannot be used."""
         try:
             message = frame.message.read()
             _check_frame_id(message.header.frame_id)
@@ -310,14 +310,14 @@ class DetectionWorker:
             frame.stream.note_picture(image, frame.received_ns)
             image = image.of_stream(frame.stream.topic)
             return ViewedFrame(frame, message.header, image)
-        except Exception as exc:  # InputError, MemoryError, or a defect that this image shows
+        except Exception as exc:  # InputError, MemoryError, or unexpected
             self._fail(frame, exc)
             return None
 
     def _process_failed(self, frames: Sequence[ReceivedFrame], error: Exception) -> None:
         """Try the frames of a failed batch one by one: only some may be to blame."""
         if isinstance(error, DeviceLostError):
-            self._lost = error  # known before anybody is told of the frame
+            self._lost = error  # set before the frame is reported
         elif len(frames) > 1:
             for each in frames:
                 self._process([each])
@@ -328,7 +328,7 @@ class DetectionWorker:
             raise self._lost
 
     def _fail(self, frame: ReceivedFrame, error: Exception) -> None:
-        """Count a frame as failed and say why; the next one may be better."""
+        """Count a frame as failed and report why."""
         if isinstance(error, RCLError) and not self._is_up():
             raise error
         frame.stream.statistics.count('failed')
@@ -352,7 +352,7 @@ class DetectionWorker:
         stages: _BatchStages,
         settings: NodeSettings,
     ) -> Detections | None:
-        """Publish the detections of a frame that count, and count it; None: they are not out."""
+        """Publish the selected detections of a frame and count it; None if not published."""
         frame, stream = viewed.frame, viewed.frame.stream
         try:
             detections = self._tracked(viewed, detections, settings)
@@ -386,11 +386,11 @@ class DetectionWorker:
     def _tracked(
         self, viewed: ViewedFrame, detections: Detections, settings: NodeSettings
     ) -> Detections:
-        """Return what is to be published of the detections, with the ids of objects if wanted."""
+        """Return the detections to publish, with track ids if wanted."""
         topic = viewed.frame.stream.topic
         own = settings.of(topic)
         if own.track.mode == OFF:
-            self._tracks.end(topic)  # or they went on where it is on again
+            self._tracks.end(topic)  # so that tracks do not continue later
             return detections
         spec = self._detector.spec
         wanted: DetectSettings = own.detect
@@ -425,7 +425,7 @@ class DetectionWorker:
     def _try_to_publish(
         self, frame: ReceivedFrame, what: str, publish: Callable[[], None]
     ) -> None:
-        """Publish what is drawn of a frame; where that fails the detections are out already."""
+        """Publish a drawing of a frame; its detections are published already."""
         try:
             publish()
         except Exception as exc:  # MemoryError, of OpenCV or of ROS
@@ -437,7 +437,7 @@ class DetectionWorker:
 def _alike(
     frames: Sequence[ReceivedFrame], settings: NodeSettings
 ) -> list[list[ReceivedFrame]]:
-    """Return frames in groups that may run in one batch: of equal settings, in their order."""
+    """Return frames in groups that can run in one batch: with equal settings, in order."""
     groups: dict[DetectSettings, list[ReceivedFrame]] = {}
     for frame in frames:
         groups.setdefault(settings.of(frame.stream.topic).asked, []).append(frame)
@@ -449,7 +449,7 @@ def _zones_of(viewed: ViewedFrame, settings: NodeSettings) -> Zones:
 
 
 def _check_frame_id(frame_id: str) -> None:
-    """Refuse what would be copied into every detection."""
+    """Refuse a long frame_id, because it is copied into every detection."""
     if len(frame_id) > MOST_FRAME_ID_CHARACTERS:
         raise ImageError(
             f'frame_id may have {MOST_FRAME_ID_CHARACTERS} characters, got {len(frame_id)}'
@@ -457,7 +457,7 @@ def _check_frame_id(frame_id: str) -> None:
 
 
 class ViewedFrame(NamedTuple):
-    """A frame whose message was read: its header, and its image in place."""
+    """A frame with the header and the image of its message, not copied."""
 
     frame: ReceivedFrame
     header: MessageHeader
@@ -466,7 +466,7 @@ class ViewedFrame(NamedTuple):
 
 @dataclasses.dataclass
 class Flight:
-    """Frames that were begun together; their images live until they are done with."""
+    """Frames that were started together; their images live until they are finished."""
 
     viewed: list[ViewedFrame]
     settings: NodeSettings
@@ -478,7 +478,7 @@ class Flight:
 
     @property
     def detect(self) -> DetectSettings:
-        """Return what the topic of any of the frames asks for; they are alike in that."""
+        """Return the settings that all frames have in common."""
         return self.settings.of(self.viewed[0].frame.stream.topic).asked
 
     @property
@@ -488,7 +488,7 @@ class Flight:
 
 
 class _BatchStages(NamedTuple):
-    """When the frames of a batch, `images` of them, went through what; monotonic nanoseconds."""
+    """Stage times of a batch of `images` frames; monotonic nanoseconds."""
 
     started_ns: int
     viewed_ns: int

@@ -1,4 +1,4 @@
-"""What the node publishes detections as: serialised bytes where proven, else messages."""
+"""Make detection messages: as serialised bytes if a check passed, otherwise with rclpy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAMPLE_HEADER = MessageHeader(1_700_000_000, 123_456_789, 'caméra')
 
 class DetectionsWire:
     """
-    Makes of Detections what a publisher takes.
+    Converts Detections to what a publisher takes.
 
     That is bytes, twenty times faster than message objects, where the layout of the installed
     vision_msgs is known and a sample of bytes stands for the message that rclpy makes. Else it is
@@ -49,7 +49,7 @@ class DetectionsWire:
         self._to_msg = DetectionsToMsg(class_names, types)
         self._to_cdr: DetectionsToCdr | None = None
         self.reason = ''
-        """Why messages are published, '' where bytes are."""
+        """Why messages are published, '' if bytes are."""
         try:
             self._to_cdr = DetectionsToCdr(class_names, read_layout(types))
             self._check(self._to_cdr, len(class_names))
@@ -82,7 +82,7 @@ class DetectionsWire:
 
 
 def _stands_for(octets: bytes, message: Any) -> bool:
-    """Whether bytes are those of a message; padding may differ, for rclpy leaves it unwritten."""
+    """Whether bytes are those of a message; padding may differ, as rclpy does not write it."""
     theirs = serialize_message(message)
     begin = slice(_REPRESENTATION_BYTES)
     if len(octets) != len(theirs) or octets[begin] != theirs[begin]:

@@ -1,23 +1,23 @@
-"""Overlap: whether the next frame is taken and uploaded while the one before is on the GPU."""
+"""Overlap: decide whether to upload the next frame while the GPU works on the current one."""
 
 from __future__ import annotations
 
 from yolov7_trt_ros.core.units import NS_PER_MS
 
 _NEWEST = 0.1
-"""Share of the newest frame in the running means."""
+"""Weight of the newest frame in the running means."""
 _WORTH_IT = 1.4
 _NO_MORE = 1.1
-"""How many times as long as the host the GPU takes, to begin with it and to go on."""
+"""Ratio of GPU time to host time from which overlap starts, and down to which it continues."""
 
 
 class Overlap:
     """
-    Decides by what frames have cost so far; used by the worker's thread.
+    Decides by the times of earlier frames; used by the worker's thread.
 
-    A frame that is begun while another is on the GPU delays the detections of that one by the
-    host's work, unless the GPU is busy for longer anyway. So it is worth it only where the GPU
-    takes longer than the host, with a margin; where it takes less, each frame is waited for.
+    Starting a frame while another is on the GPU delays the detections of the other by the host's
+    work, unless the GPU is busy for longer anyway. So it pays only if the GPU takes longer than
+    the host, with a margin; otherwise each frame is finished first.
 
     """
 
@@ -29,7 +29,7 @@ class Overlap:
 
     @property
     def is_worth_it(self) -> bool:
-        """Whether to begin the next frame, if one waits, before this one is waited for."""
+        """Whether to start the next frame, if one waits, before this one is finished."""
         return self._is_worth_it
 
     def note_take(self, take_ns: int) -> None:
@@ -56,7 +56,7 @@ class Overlap:
         self._is_worth_it = self._gpu_ns > margin * self._host_ns()
 
     def text(self) -> str:
-        """Return what diagnostics tell: `2, for the GPU takes 6.1 ms and the host 2.3 ms`."""
+        """Return the text for diagnostics: `2, for the GPU takes 6.1 ms and the host 2.3 ms`."""
         if self._gpu_ns is None:
             return '1'
         return (

@@ -1,4 +1,4 @@
-"""TeamWorker: a DetectionWorker that may have several engines at work; docs/bank.md."""
+"""TeamWorker: a DetectionWorker for several engines at once; see docs/bank.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
 
 @dataclasses.dataclass(eq=False)
 class _Begun:
-    """Frames that an engine has begun, and the number of the flight that they are."""
+    """Frames that an engine has started, and the number of their flight."""
 
     flight: Flight
     ticket: Ticket
@@ -27,18 +27,18 @@ class _Begun:
 
 class TeamWorker(DetectionWorker):
     """
-    Takes frames for whichever engine of a team is to begin them.
+    Takes frames for the engines of a team.
 
-    While the team is `alone` it is a plain DetectionWorker. Else a frame is taken when an engine
-    wants it, and published when that engine has ended. Of each stream frames are published in
-    their order: one whose successor is out already is dropped.
+    While the team is `alone` it is a plain DetectionWorker. Otherwise a frame is taken when an
+    engine is ready for it, and published when that engine has finished. The frames of a stream
+    are published in order: one that is overtaken is dropped.
 
     Parameters
     ----------
     team
         The detector.
     arguments, named
-        The rest of those of a DetectionWorker.
+        The other arguments of a DetectionWorker.
 
     """
 
@@ -66,7 +66,7 @@ class TeamWorker(DetectionWorker):
             self._team.probe([each.image for each in published], settings.asked)
 
     def _work_together(self) -> None:
-        """Have several engines at work until only the first is to serve, or nothing comes."""
+        """Run several engines until only the first one is to work, or the slots are closed."""
         try:
             while self._begin_or_wait():
                 self._publish_ended()
@@ -74,13 +74,13 @@ class TeamWorker(DetectionWorker):
                 self._team.wait()
                 self._publish_ended()
         finally:
-            for begun in self._begun:  # nobody will look after them
+            for begun in self._begun:  # nobody else would
                 self._drop(begun.flight)
             self._begun.clear()
             self._out.clear()
 
     def _begin_or_wait(self) -> bool:
-        """Begin frames or wait for an engine; False once there is an end of it."""
+        """Start frames or wait for an engine; return False at the end."""
         if self._team.alone and self._team.others_idle:
             return False
         engine = self._team.choose()
@@ -111,7 +111,7 @@ class TeamWorker(DetectionWorker):
             self._team.begin(engine, begun.ticket)
 
     def _publish_ended(self) -> None:
-        """Publish what was found, in the order in which the frames were begun."""
+        """Publish results in the order in which the frames were started."""
         self._team.settle()
         while ended := [each for each in self._begun if each.ticket.outcome is not None]:
             self._begun.remove(ended[0])
@@ -137,7 +137,7 @@ class TeamWorker(DetectionWorker):
             self._publish_found(dataclasses.replace(flight, viewed=viewed), found, outcome[1])
 
     def _is_next(self, viewed: ViewedFrame, number: int) -> bool:
-        """Whether no later frame of a stream is out, so that this one may be."""
+        """Whether no later frame of the stream was published, so that this one may be."""
         stream = id(viewed.frame.stream)
         if number < self._out.get(stream, 0):
             return False
