@@ -46,7 +46,7 @@ class ModelLoading:
     ) -> None:
         self._node, self._engine = node, engine
         self._on_engine, self._on_failure = on_engine, on_failure
-        self._use: Callable[[Detector], None] = lambda detector: None
+        self._use: Callable[[Detector], None] = _close
         self._build: PlanBuild | None = None
         self._build_reason = ''
         self._build_ended = node.create_guard_condition(self._on_build_ended)
@@ -94,7 +94,7 @@ class ModelLoading:
 
     def stop(self) -> None:
         """Cancel the build, if one runs."""
-        build, self._build = self._build, None
+        build, self._build, self._use = self._build, None, _close
         if build is not None and not build.cancel(_CANCEL_WAIT_S):
             self._node.get_logger().warning('a cancelled build continues until it can be stopped')
 
@@ -112,3 +112,8 @@ class ModelLoading:
         except Exception as exc:  # of the engine or of ROS: the node reports why
             self._on_failure(exc, self._build_reason)
         self._build = None
+
+
+def _close(detector: Detector) -> None:
+    """Close a detector that nobody wants any more."""
+    detector.close()
