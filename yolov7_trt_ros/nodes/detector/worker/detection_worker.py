@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import dataclasses
 from functools import partial
 import itertools
 import threading
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from rclpy._rclpy_pybind11 import RCLError
 from sensor_msgs.msg import Image
@@ -22,18 +21,22 @@ from yolov7_trt_ros.core.detector import (
     FrameTimings,
     PipelinedDetector,
 )
-from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.messages.image_message import view_message
 from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
 from yolov7_trt_ros.core.overlay import annotated_copy, draw_zones
 from yolov7_trt_ros.core.tracks.track_options import OFF
 from yolov7_trt_ros.core.tracks.tracking import Moment, TrackSet
 from yolov7_trt_ros.core.units import NS_PER_MS
-from yolov7_trt_ros.core.zones import Zones
 from yolov7_trt_ros.errors import DeviceLostError, ImageError, InferenceError, InputError
 from yolov7_trt_ros.nodes.conversions import header_to_msg, image_to_msg
 from yolov7_trt_ros.nodes.detector.single_shot import result_text
 from yolov7_trt_ros.nodes.detector.worker.answer_watch import AnswerWatch
+from yolov7_trt_ros.nodes.detector.worker.flight import (
+    BatchStages,
+    Flight,
+    in_batches,
+    ViewedFrame,
+)
 from yolov7_trt_ros.nodes.detector.worker.overlap import Overlap
 from yolov7_trt_ros.nodes.detector_parameters.settings import NodeSettings
 from yolov7_trt_ros.nodes.images.annotations import annotations_to_msg, load_messages
@@ -251,7 +254,7 @@ class DetectionWorker:
         started_ns = time.monotonic_ns()
         settings = self._settings()
         if settings.topics and len(frames) > 1:
-            frames, *self._left[:0] = _alike(frames, settings)
+            frames, *self._left[:0] = in_batches(frames, settings)
         viewed = [each for frame in frames if (each := self._view(frame, settings)) is not None]
         return Flight(viewed, settings, started_ns, time.monotonic_ns()) if viewed else None
 
@@ -268,7 +271,7 @@ class DetectionWorker:
         self, flight: Flight, found: Sequence[Detections], timings: FrameTimings
     ) -> None:
         """Publish what was found in the frames of a flight."""
-        stages = _BatchStages(
+        stages = BatchStages(
             flight.started_ns, flight.viewed_ns, time.monotonic_ns(), timings, len(flight.viewed)
         )
         published = [
@@ -349,14 +352,14 @@ class DetectionWorker:
         self,
         viewed: ViewedFrame,
         detections: Detections,
-        stages: _BatchStages,
+        stages: BatchStages,
         settings: NodeSettings,
     ) -> Detections | None:
         """Publish the selected detections of a frame and count it; None if not published."""
         frame, stream = viewed.frame, viewed.frame.stream
         try:
             detections = self._tracked(viewed, detections, settings)
-            if zones := _zones_of(viewed, settings):
+            if zones := viewed.zones(settings):
                 detections = zones.choose(detections)
             message = self._wire.make(detections, viewed.header, settings.class_id_format)
             if not stream.publish(message):  # its topic was removed while the frame was in work
@@ -408,7 +411,7 @@ class DetectionWorker:
 
         def draw() -> Image:
             canvas = annotated_copy(viewed.image, detections, names)
-            draw_zones(canvas, _zones_of(viewed, settings))
+            draw_zones(canvas, viewed.zones(settings))
             return image_to_msg(canvas, header_to_msg(viewed.header))
 
         def annotate() -> Any:
@@ -434,64 +437,9 @@ class DetectionWorker:
             self._report_error(frame, exc, f'no {what}: ')
 
 
-def _alike(
-    frames: Sequence[ReceivedFrame], settings: NodeSettings
-) -> list[list[ReceivedFrame]]:
-    """Return frames in groups that can run in one batch: with equal settings, in order."""
-    groups: dict[DetectSettings, list[ReceivedFrame]] = {}
-    for frame in frames:
-        groups.setdefault(settings.of(frame.stream.topic).asked, []).append(frame)
-    return list(groups.values())
-
-
-def _zones_of(viewed: ViewedFrame, settings: NodeSettings) -> Zones:
-    return settings.of(viewed.frame.stream.topic).zones
-
-
 def _check_frame_id(frame_id: str) -> None:
     """Refuse a long frame_id, because it is copied into every detection."""
     if len(frame_id) > MOST_FRAME_ID_CHARACTERS:
         raise ImageError(
             f'frame_id may have {MOST_FRAME_ID_CHARACTERS} characters, got {len(frame_id)}'
         )
-
-
-class ViewedFrame(NamedTuple):
-    """A frame with the header and the image of its message, not copied."""
-
-    frame: ReceivedFrame
-    header: MessageHeader
-    image: ImageView
-
-
-@dataclasses.dataclass
-class Flight:
-    """Frames that were started together; their images live until they are finished."""
-
-    viewed: list[ViewedFrame]
-    settings: NodeSettings
-    started_ns: int
-    viewed_ns: int
-    begun_ns: int = 0
-    ticket: Any = None
-    error: Exception | None = None
-
-    @property
-    def detect(self) -> DetectSettings:
-        """Return the settings that all frames have in common."""
-        return self.settings.of(self.viewed[0].frame.stream.topic).asked
-
-    @property
-    def images(self) -> list[ImageView]:
-        """Return the images, in the order of the frames."""
-        return [each.image for each in self.viewed]
-
-
-class _BatchStages(NamedTuple):
-    """Stage times of a batch of `images` frames; monotonic nanoseconds."""
-
-    started_ns: int
-    viewed_ns: int
-    detected_ns: int
-    timings: FrameTimings
-    images: int

@@ -8,11 +8,8 @@ from typing import Any
 
 from yolov7_trt_ros.bank.team.engine_lane import Ticket
 from yolov7_trt_ros.bank.team.engine_team import EngineTeam
-from yolov7_trt_ros.nodes.detector.worker.detection_worker import (
-    DetectionWorker,
-    Flight,
-    ViewedFrame,
-)
+from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
+from yolov7_trt_ros.nodes.detector.worker.flight import Flight, ViewedFrame
 from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
 
 
