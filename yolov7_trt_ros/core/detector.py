@@ -153,7 +153,7 @@ class Detector(Protocol):
         """
 
     def status(self) -> dict[str, str]:
-        """Return what the engine tells of itself, for people; from any thread, never raising."""
+        """Return the state of the engine, for diagnostics; from any thread, never raising."""
 
     def close(self) -> None:
         """Free what the detector holds; of a lost device too it raises nothing."""

@@ -45,7 +45,7 @@ class ParameterSpec:
     start_only
         May only be set at start: command line, launch or parameter file.
     per_topic
-        A topic may have a value of its own: `topics.<image topic>.<name>`.
+        A topic may override the value: `topics.<image topic>.<name>`.
     separator
         Joins the items of a list of strings.
     otherwise

@@ -72,7 +72,7 @@ def topic_pattern(node: Node, asked: str) -> TopicName:
     Raises
     ------
     SettingError
-        It is not a valid topic name, whatever the stars match.
+        It is not a valid topic name, even if the stars match one.
 
     """
     topic_name(node, re.sub(r'\*+', 'x', asked))  # raises

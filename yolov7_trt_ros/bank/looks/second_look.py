@@ -110,7 +110,7 @@ class SecondLook(BatchDetector):
         return self._look_again(images, settings, found, timings)
 
     def status(self) -> dict[str, str]:
-        """Return the facts of both engines, and the number of crops."""
+        """Return the status of both engines, and the number of crops."""
         images = max(1, self._images)
         status = dict(self._first.status())
         status |= {f'second look: {key}': value for key, value in self._second.status().items()}

@@ -102,7 +102,7 @@ class TiledLook(BatchDetector):
         )
 
     def status(self) -> dict[str, str]:
-        """Return the facts of the engine, and the number of tiles."""
+        """Return the status of the engine, and the number of tiles."""
         return self._engine.status() | {'tiles': self._told}
 
     def close(self) -> None:

@@ -97,7 +97,7 @@ class EngineTeam(BatchDetector):
         return self._wait_for(ticket)
 
     def status(self) -> dict[str, str]:
-        """Return the facts of the first engine."""
+        """Return the status of the first engine."""
         return self._bank.status()
 
     def close(self) -> None:

@@ -183,7 +183,7 @@ class EngineBank(BatchDetector):
         return self._machine.phase is not Phase.STEADY
 
     def status(self) -> dict[str, str]:
-        """Return the facts of the serving engine."""
+        """Return the status of the serving engine."""
         return self.serving.detector.status()
 
     def close(self) -> None:

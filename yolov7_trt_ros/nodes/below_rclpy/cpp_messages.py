@@ -1,9 +1,9 @@
 """
 Image messages in C++ memory: created, reused, and read without copying the pixels.
 
-A message in C++ keeps its pixels in one vector for as long as that is large enough, so what is
-taken into it again and again lies at the same place. (The typesupport of C frees and allocates
-them anew for each message.)
+A message in C++ keeps its pixels in one vector while that is large enough, so the pixels of
+successive messages have the same address. (The typesupport of C frees and allocates them for each
+message.)
 
 """
 
@@ -43,9 +43,9 @@ _SPARE_BYTES, _SPARE_TIMES = 1 << 24, 4
 
 class _Octets(ctypes.c_ubyte * 2**40):  # type: ignore[misc]  # ctypes' arrays are made at run time
     """
-    Memory of a message from some address on, whatever its size: views of it have their end.
+    Memory of a message from an address on, of unlimited size; views of it are limited.
 
-    Every view and every array made of one holds it, and it holds the message.
+    Every view of it, and every array made of a view, keeps it alive, and it keeps the message.
 
     """
 
@@ -140,11 +140,11 @@ class TakenMessage:
 
 class _Block:
     """
-    The vector's memory of a message, as long as it is the same.
+    The memory of a message's vector, while it stays the same.
 
-    A vector moves only to grow, so memory at the same address with the same size was never freed
-    in between. What it has moved from was freed a moment ago, within the take, while nobody had an
-    image in it; it is given up before anybody has one again.
+    A vector moves only to grow, so memory at the same address with the same size was not freed in
+    between. If it moved, the old memory was freed within the take, while nobody had an image in
+    it; it is released here before the next image is handed out.
 
     """
 

@@ -11,8 +11,8 @@ from yolov7_trt_ros.errors import ReceiveError
 
 OK, TAKE_FAILED = 0, 401
 """
-RCL_RET_OK; RCL_RET_SUBSCRIPTION_TAKE_FAILED, where there is nothing to take, or, with the text of
-an error, nothing that can be read.
+RCL_RET_OK; RCL_RET_SUBSCRIPTION_TAKE_FAILED, if there is no message or, with an error text, if it
+cannot be read.
 """
 
 _UNSUPPORTED = 2**64 - 1

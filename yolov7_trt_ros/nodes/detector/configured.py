@@ -112,7 +112,7 @@ class Configured:
             self.limit()
 
     def sync_with_graph(self) -> None:
-        """Adapt to the publishers and subscribers that there are; about once a second."""
+        """Adapt to the present publishers and subscribers; about once a second."""
         self.streams.sync_with_graph()
         if self.worker is not None:
             self.limit()

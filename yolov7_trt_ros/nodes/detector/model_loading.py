@@ -115,5 +115,5 @@ class ModelLoading:
 
 
 def _close(detector: Detector) -> None:
-    """Close a detector that nobody wants any more."""
+    """Close a detector that is not needed any more."""
     detector.close()

@@ -110,9 +110,9 @@ class PlanBuild:
 
     def cancel(self, timeout_s: float) -> bool:
         """
-        Stop, and wait so long for the thread; returns whether it has ended.
+        Cancel, and wait at most this long for the thread; return whether it has ended.
 
-        One that has not ends by itself later, and its result is thrown away.
+        Otherwise it ends by itself later, and its result is dropped.
 
         """
         with self._lock:

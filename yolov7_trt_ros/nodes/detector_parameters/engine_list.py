@@ -41,7 +41,7 @@ class NamedEngine:
 
 def read_engines(values: Mapping[str, Any], trusted: TrustedFolders) -> list[NamedEngine]:
     """
-    Return the engines that the parameter `engines` names, none where it is empty.
+    Return the engines that the parameter `engines` names, none if it is empty.
 
     Parameters
     ----------

@@ -118,11 +118,11 @@ def node_settings(
     Parameters
     ----------
     values
-        Of the node's parameters.
+        Values of the node's parameters.
     class_names
-        Of the model.
+        Class names of the model.
     topics
-        What topics have of their own.
+        Values of topics that override them.
 
     Raises
     ------

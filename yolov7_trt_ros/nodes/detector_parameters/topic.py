@@ -76,18 +76,17 @@ def changed_values(
     Parameters
     ----------
     node
-        Whose parameters they are.
+        The detector node.
     changes
         All new values, of topics or not; None to unset one.
     image_topics
-        That parameter, as it will be.
+        The future value of that parameter.
 
     Raises
     ------
     SettingError
-        A name is nothing that a topic has, a topic is not one of the image topics, a value is
-        refused or has another name already, or there are too many topics; with the nearest name
-        that there is.
+        A name is unknown, a topic is not an image topic, a value is refused or set by another
+        name already, or there are too many topics; the message has the nearest known name.
 
     """
     values = {topic: dict(own) for topic, own in held_values(node).items()}

@@ -27,7 +27,7 @@ class TrustedFolders:
     Parameters
     ----------
     start
-        Values of the parameters at start. `model_folders` lists the folders; where it is empty,
+        Values of the parameters at start. `model_folders` lists the folders; if it is empty,
         they are those of the files that `model`, `second_look_model`, `class_names` and
         `plan_cache` name.
 
@@ -56,12 +56,11 @@ class TrustedFolders:
 
     def files_to_open(self, values: Mapping[str, Any]) -> dict[str, str]:
         """
-        Return the parameters that name files by paths through trusted folders, checked anew.
+        Return the parameters that name files, as checked paths through trusted folders.
 
-        To be asked for each time that files are opened, for a link may lead elsewhere by then.
-        Such a path has no link outside of trusted folders: only those who may write in one could
-        still turn it aside, and they could put the file itself there. What was named at the start
-        is left as it is.
+        Call it each time before files are opened, because a link may have changed since. The path
+        has no link outside trusted folders: only those who may write there could still redirect
+        it, and they could replace the file itself. Values given at start are unchanged.
 
         Raises
         ------

@@ -134,8 +134,8 @@ class TopicStatistics:
         Parameters
         ----------
         now_ns
-            Up to when the counters are complete, in monotonic nanoseconds: where that is not
-            later than before, the rates are those of before.
+            Until when the counters are complete, in monotonic nanoseconds; if that is not later
+            than in the last call, the rates are those of that call.
 
         """
         counts, last, last_ns = self.counts(), self._last_counts, self._last_ns

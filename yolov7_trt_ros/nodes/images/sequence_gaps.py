@@ -11,9 +11,9 @@ class SequenceGaps:
     """
     Counts the messages of one subscription that were never taken.
 
-    Each publisher numbers its messages. What lies between two that were taken was overwritten in
-    the subscription's history, or lost on the way, or taken and not readable, which gives no
-    number. The first message of a publisher tells nothing of what was before it.
+    Each publisher numbers its messages. Messages between two taken ones were overwritten in the
+    subscription's history, lost on the way, or taken but unreadable and so without number. The
+    first message of a publisher says nothing about earlier ones.
 
     """
 

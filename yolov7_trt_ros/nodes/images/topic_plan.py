@@ -104,13 +104,13 @@ def plan_streams(
     Parameters
     ----------
     node
-        Whose topics they are.
+        The detector node.
     wanted
-        What the parameters ask for.
+        The topics of the parameters.
     found
         Topics of patterns; the first one wins if two conflict.
     known
-        The streams that there are: what others publish on their outputs is no image topic.
+        The present streams: their outputs are not used as image topics.
 
     Raises
     ------
@@ -214,12 +214,12 @@ def _stream_names(node: Node, image: TopicName, ours: str, theirs: str) -> Strea
     Parameters
     ----------
     node
-        Whose remapping rules hold.
+        Node with the remapping rules.
     image
         The image topic.
     ours, theirs
-        Detections topic from the image's name as the parameter has it, which remapping rules of
-        the user name, and from what the image is called in the graph.
+        Detections topic from the image's name in the parameter, which remapping rules of the user
+        refer to, and from its name in the graph.
 
     """
     detections = topic_name(node, ours if is_remapped(node, ours) else theirs)

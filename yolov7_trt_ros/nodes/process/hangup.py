@@ -12,7 +12,7 @@ def end_on_hangup() -> None:
     Make SIGHUP end the process as SIGTERM does, except under nohup, which ignores it.
 
     For the main thread, before rclpy.init, which takes SIGTERM itself but not SIGHUP. A handler
-    in Python would wait until the executor wakes up, so that a thread is told by a pipe.
+    in Python would wait until the executor wakes up, so a pipe notifies a thread.
 
     """
     if signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:

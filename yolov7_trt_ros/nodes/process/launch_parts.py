@@ -72,7 +72,7 @@ def value(context: Any, name: str) -> str:
 
 def is_true(context: Any, name: str) -> bool:
     """
-    Whether an argument is `true`, in whatever case.
+    Whether an argument is `true`, in upper or lower case.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def warn_of_misspelt(context: Any, declared: Collection[str]) -> None:
     """
     Warn of each given argument that is similar to a declared one.
 
-    Launch takes any argument, and what includes a launch file may have others of its own.
+    Launch accepts any argument, and a launch file that includes this one may have others.
 
     """
     for name in getattr(context, 'launch_configurations', {}):

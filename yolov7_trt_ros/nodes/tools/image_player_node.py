@@ -5,7 +5,7 @@ A camera made of pictures, a video or a bag: plays frames into an image topic.
 
 Pictures are shown through a slowly moving view, a few seconds each; videos and bags as they are.
 Publishes `image_raw` (sensor_msgs/Image) or `image_raw/compressed`, as camera drivers do.
-With `stamps:=original` a bag is played in its own time instead, each image topic under its name.
+With `stamps:=original` a bag is played in recorded time instead, each topic under its name.
 
 """
 

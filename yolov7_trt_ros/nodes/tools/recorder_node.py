@@ -4,15 +4,16 @@ Record images and their detections into a bag; report progress as JSON lines.
     python3 -m yolov7_trt_ros.nodes.tools.recorder_node --ros-args -p bag:=out/bag \
         -p images:="['/front/image_raw']" -p detections:="['/front/detections']"
 
-What `yolov7_trt demo` records with where rosbag2 is not installed; on a robot use `ros2 bag
-record`. Needs rosbags. One JSON object a line on standard output, four times a second and at the
-end: `topics` (messages per topic), `classes` (detections per class and topic), `diagnostics` (the
-latest values per status name). Nothing else is written there, and it goes on recording when nobody
-reads them any more. Where it cannot write any more, as on a full disk, it says so in the log and
-ends with exit status 1; what was written until then stays, without an index.
+`yolov7_trt demo` uses it if rosbag2 is not installed; on a robot use `ros2 bag record`. Needs
+rosbags. It writes one JSON object per line to standard output, four times a second and at the end:
+`topics` (messages per topic), `classes` (detections per class and topic), `diagnostics` (the
+latest values per status name). Nothing else is written there; recording continues if nobody reads
+it.
+If it cannot write the bag any more, for example because the disk is full, it logs that and ends
+with exit status 1; the part written so far stays, without an index.
 
-With `drawn`, a video and pictures of each camera with the boxes drawn in are made meanwhile; the
-JSON tells how many frames are in them.
+With `drawn`, it also makes a video and pictures of each camera with the boxes drawn in; the JSON
+contains their number of frames.
 
 """
 

@@ -4,8 +4,8 @@ Show detectors, cameras and power live in a terminal, for `yolov7_trt top`.
     python3 -m yolov7_trt_ros.nodes.tools.top_node --ros-args -p once:=true
 
 Subscribes to /diagnostics, to every topic of vision_msgs/Detection2DArray and to the numbers of
-power nodes, as they come. On a terminal one screen is drawn anew; elsewhere one snapshot follows
-the other, with an empty line between.
+power nodes, when they appear. On a terminal one screen is redrawn; elsewhere snapshots are printed
+one after another, with an empty line between.
 
 """
 

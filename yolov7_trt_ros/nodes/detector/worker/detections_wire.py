@@ -100,7 +100,7 @@ def read_layout(types: MessageTypes) -> ArrayLayout:
     Raises
     ------
     SettingError
-        They do not tell them, as classes that are no generated messages.
+        They do not list their fields, because they are not generated messages.
 
     """
     array, detection, result = (tuple(_fields(each())) for each in types)
@@ -109,7 +109,7 @@ def read_layout(types: MessageTypes) -> ArrayLayout:
 
 def _fields(message: Any, path: str = '') -> Iterator[Field]:
     if not hasattr(message, 'get_fields_and_field_types'):
-        raise SettingError(f'{type(message).__name__} does not tell its fields')
+        raise SettingError(f'{type(message).__name__} does not list its fields')
     for name, kind in message.get_fields_and_field_types().items():
         value = getattr(message, name)
         if hasattr(value, 'get_fields_and_field_types'):
