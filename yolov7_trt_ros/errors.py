@@ -5,7 +5,7 @@ The exceptions that this package raises on purpose, in one tree.
     ├── InputError                 something handed in from outside cannot be used
     │   ├── ImageError             an image message or file: size, step, encoding, truncated data
     │   ├── BagError               a bag that is missing, corrupt or half written
-    │   ├── CalibrationError       pictures that cannot tell the ranges of a model's activations
+    │   ├── CalibrationError       pictures that do not show the ranges of a model's activations
     │   └── SettingError           a parameter or command line value out of its range
     ├── ModelError                 the model cannot be used as a YOLOv7 detector
     │   ├── ModelNotFoundError     no such file and no such embedded model
@@ -57,7 +57,7 @@ class BagError(InputError):
 
 
 class CalibrationError(InputError):
-    """The pictures cannot tell the ranges of a model's activations."""
+    """The pictures do not show the ranges of a model's activations."""
 
 
 class SettingError(InputError):
@@ -141,7 +141,7 @@ class PowerRebootError(PowerError):
 
 
 class PowerCommandError(PowerError):
-    """A power tool is missing, hangs, refuses, or said done and did nothing."""
+    """A power tool is missing, hangs, refuses, or reports success without effect."""
 
 
 class PowerTimeoutError(PowerCommandError):
@@ -149,7 +149,7 @@ class PowerTimeoutError(PowerCommandError):
 
 
 class ReceiveError(Yolov7TrtError):
-    """Messages cannot be taken through librcl itself here; rclpy's own way is left."""
+    """Messages cannot be taken through librcl directly; rclpy is used instead."""
 
 
 class MissingDependencyError(Yolov7TrtError):
@@ -162,10 +162,9 @@ _DISTRIBUTIONS = {'cv2': 'opencv-python', 'yaml': 'PyYAML', 'skimage': 'scikit-i
 
 def missing_package(exc: ImportError, **needed: str) -> str:
     """
-    Return what to say of a package that cannot be imported, with the command that helps.
+    Return a message about a package that cannot be imported, with the install command.
 
-    `needed` says of a module, by its name, what it is needed for: the words before `cannot be
-    imported`.
+    `needed` maps the name of a module to its purpose: the words before `cannot be imported`.
 
     """
     module = (exc.name or '').partition('.')[0]

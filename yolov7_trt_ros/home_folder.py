@@ -14,7 +14,7 @@ def expand_home(path: str | Path) -> Path:
     Raises
     ------
     SettingError
-        There is no such user, nobody says where home is, or no path can be called so.
+        There is no such user, no known home folder, or no valid path.
 
     """
     if '\0' in str(path):

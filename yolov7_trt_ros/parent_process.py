@@ -1,11 +1,11 @@
 """
 End this process when its parent ends, even if the parent was killed.
 
-`ros2 launch` passes SIGINT on to its nodes and nothing else. Whoever starts a node that is not to
-outlive it adds `ends_with_this_process()` to the node's environment; the node watches for that
-process with `end_with_starter`. It looks at /proc instead of asking the kernel for a signal
-(PR_SET_PDEATHSIG): that would come when the thread that started the node ends, not the process,
-and never where a shell or a debugger stands between the two.
+`ros2 launch` passes only SIGINT on to its nodes. A process that starts a node which shall not
+outlive it adds `ends_with_this_process()` to the node's environment; the node watches that process
+with `end_with_starter`. It polls /proc instead of requesting a signal (PR_SET_PDEATHSIG): that
+signal comes when the starting thread ends, not the process, and never if a shell or debugger is
+between the two.
 
 """
 
@@ -25,7 +25,7 @@ from yolov7_trt_ros.errors import SettingError
 ENDS_WITH = 'YOLOV7_TRT_ROS_ENDS_WITH'
 """Environment variable: `<process id>:<its start, in clock ticks since boot>`."""
 PATIENCE_S = 180.0
-"""Between SIGTERM and SIGKILL, as power.launch.py has it; no other node takes so long."""
+"""Between SIGTERM and SIGKILL, as in power.launch.py; no other node needs that long."""
 
 _POLL_S = 0.5
 _STATE, _START = 0, 19  # in /proc/<pid>/stat, counted from behind the name
@@ -44,23 +44,23 @@ def end_with_starter(
     patience_s: float = PATIENCE_S,
 ) -> None:
     """
-    Watch the process that the environment names, if it does, in a thread of its own.
+    Watch the process named in the environment, if any, in a thread.
 
-    When that has ended, this process gets SIGTERM, and SIGKILL if it is still there much later.
+    When that has ended, this process gets SIGTERM, and later SIGKILL if it still runs.
 
     Parameters
     ----------
     environment
         As of os.environ.
     report
-        Is told that it ends, and why; called in that thread.
+        Called in that thread with the reason why this process ends.
     patience_s
         Between the two signals.
 
     Raises
     ------
     SettingError
-        The variable holds something else.
+        The variable has another value.
 
     """
     text = environment.get(ENDS_WITH, '')
@@ -91,7 +91,7 @@ def _watch(pid: int, start: int, report: Callable[[str], object], patience_s: fl
 
 
 def _is_there(pid: int, start: int) -> bool:
-    """Whether that process lives, and not another that was given its number since."""
+    """Whether that process still lives, and its id was not reused."""
     try:
         state, found = _read_stat(pid)
     except OSError:  # gone, or hidden from this user (hidepid), or no file can be opened here

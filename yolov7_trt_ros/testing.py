@@ -22,7 +22,7 @@ from yolov7_trt_ros.core.image import Encoding, find_encoding, ImageView, PixelL
 from yolov7_trt_ros.errors import InferenceError, SettingError
 
 FAKE_TIMINGS = FrameTimings(preprocess_ns=1_000_000, infer_ns=5_000_000, postprocess_ns=500_000)
-"""What a FakeDetector says each frame took: 1 ms, 5 ms and 0.5 ms."""
+"""Timings that a FakeDetector reports for each frame: 1 ms, 5 ms and 0.5 ms."""
 
 
 def fake_spec(class_names: Sequence[str] = COCO80) -> ModelSpec:
@@ -63,7 +63,7 @@ def make_detections(
 
 @dataclasses.dataclass(frozen=True)
 class FakeCall:
-    """What one `detect` of a FakeDetector was given, its pixels copied."""
+    """Arguments of one `detect` of a FakeDetector, its pixels copied."""
 
     size_wh: tuple[int, int]
     encoding: str
@@ -73,13 +73,13 @@ class FakeCall:
 
 class FakeDetector:
     """
-    A Detector that says what it is told to.
+    A Detector with scripted results.
 
     Parameters
     ----------
     script
-        What successive frames give: Detections are returned (with the source size as scripted),
-        exceptions are raised. After the last one it stays with that. Empty: nothing is found.
+        Results of successive frames: Detections are returned (with the source size as scripted),
+        exceptions are raised. The last one repeats. Empty: nothing is found.
     spec
         The model it claims to be; an 80-class grid model by default.
     on_detect
@@ -88,7 +88,7 @@ class FakeDetector:
     status
         What `status()` returns.
     max_batch
-        Most images of `detect_batch`, which fails where one of its frames does.
+        Most images of `detect_batch`, which fails if one of its frames does.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class FakeDetector:
     def detect(
         self, image: ImageView, settings: DetectSettings
     ) -> tuple[Detections, FrameTimings]:
-        """Return or raise what the script holds for this frame."""
+        """Return or raise the scripted result for this frame."""
         if self.closed:
             raise InferenceError('the detector is closed')
         index = len(self.calls)
@@ -148,14 +148,14 @@ class FakeDetector:
     def detect_batch(
         self, images: Sequence[ImageView], settings: DetectSettings
     ) -> tuple[list[Detections], FrameTimings]:
-        """Return or raise what the script holds for these frames."""
+        """Return or raise the scripted results for these frames."""
         if not 1 <= len(images) <= self.max_batch:
             raise SettingError(f'expected 1 to {self.max_batch} images, got {len(images)}')
         self.batches.append(len(images))
         return [self.detect(image, settings)[0] for image in images], FAKE_TIMINGS
 
     def status(self) -> dict[str, str]:
-        """Return a copy of what the constructor was given."""
+        """Return a copy of the status given to the constructor."""
         return dict(self._status)
 
     def close(self) -> None:

@@ -14,9 +14,9 @@ _MOST_DIGITS = 10
 
 def find_class_ids(wanted: Sequence[str], class_names: Sequence[str]) -> frozenset[int] | None:
     """
-    Return the ids of classes given by name or index; None (all classes) where none is given.
+    Return the ids of classes given by name or index; None (all classes) if none is given.
 
-    A name that several classes have stands for all of them.
+    A name shared by several classes selects all of them.
 
     Raises
     ------

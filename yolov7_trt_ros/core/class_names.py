@@ -37,13 +37,13 @@ _JOINERS = frozenset('\u00a0\u3000\u200c\u200d')
 
 
 def first_names(names: Iterable[str], most: int) -> str:
-    """Return the first `most` names for people, with dots where there are more."""
+    """Return the first `most` names as text, with dots if there are more."""
     texts = list(names)
     return ', '.join(texts[:most]) + (', ...' if len(texts) > most else '')
 
 
 def repeated_note(names: Iterable[str]) -> str:
-    """Return a sentence for people where several classes have one name, '' else."""
+    """Return a warning if several classes have one name, else ''."""
     again = [name for name, count in Counter(names).items() if count > 1]
     if not again:
         return ''
@@ -52,10 +52,10 @@ def repeated_note(names: Iterable[str]) -> str:
 
 def visible(text: str) -> str:
     r"""
-    Return text with what is invisible in it escaped, as `\x1b`, so that it cannot deceive.
+    Return text with invisible characters escaped, as `\x1b`, so that it cannot deceive.
 
-    Control characters move a terminal's cursor, others turn the direction of reading. Blanks of
-    other scripts and what joins letters in some stay.
+    Control characters move a terminal's cursor, others change the direction of reading. Blanks
+    of other scripts and joiners of letters are kept.
 
     """
     if text.isprintable():

@@ -26,7 +26,7 @@ from yolov7_trt_ros.core.letterbox import Letterbox
 FloatArray = NDArray[np.floating[Any]]
 
 CLASS_LIMIT = 8192
-"""Class ids end here, where a model does not tell how many it has."""
+"""Upper limit of class ids if a model does not state its number of classes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Candidates:
     scores: NDArray[np.float32]
     class_ids: NDArray[np.int32]
     suppressed: bool = False
-    """True where the model itself already ran NMS."""
+    """True if the model itself already ran NMS."""
 
 
 def decode_outputs(

@@ -14,7 +14,7 @@ _FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detections:
     """
-    What was found in one image, best score first.
+    The objects found in one image, best score first.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Detections:
     source_wh
         Size of the image in pixels.
     track_ids
-        (n,) int64, above 0, or 0 for no track; None where nothing is tracked.
+        (n,) int64, above 0, or 0 for no track; None if tracking is off.
 
     """
 
@@ -96,15 +96,15 @@ class Detections:
 
 
 def class_name(class_names: tuple[str, ...], class_id: int) -> str:
-    """Return the name of a class, `class_<id>` where the model gives none."""
+    """Return the name of a class, `class_<id>` if the model has none."""
     return class_names[class_id] if 0 <= class_id < len(class_names) else f'class_{class_id}'
 
 
 def class_text(class_names: tuple[str, ...], class_id: int, class_id_format: str) -> str:
-    """Return how a message tells a class; `class_id_format` is `name` or `index`."""
+    """Return the text for a class in a message; `class_id_format` is `name` or `index`."""
     return str(class_id) if class_id_format == 'index' else class_name(class_names, class_id)
 
 
 def track_text(track_id: int) -> str:
-    """Return how a message tells a track: '' for 0."""
+    """Return the text for a track in a message: '' for 0."""
     return str(track_id) if track_id else ''

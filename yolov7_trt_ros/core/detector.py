@@ -156,7 +156,7 @@ class Detector(Protocol):
         """Return the state of the engine, for diagnostics; from any thread, never raising."""
 
     def close(self) -> None:
-        """Free what the detector holds; of a lost device too it raises nothing."""
+        """Free the resources of the detector; never raises, even after a lost device."""
 
 
 class BatchDetector(abc.ABC):

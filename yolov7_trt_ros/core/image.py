@@ -39,7 +39,7 @@ class Encoding:
     """
     One raw image encoding of sensor_msgs/Image.
 
-    `order` tells the channel order (`bgr`, `rgb`, `uyvy`, `rggb`, ...).
+    `order` is the channel order (`bgr`, `rgb`, `uyvy`, `rggb`, ...).
 
     """
 
@@ -133,7 +133,7 @@ def find_encoding(name: str) -> Encoding:
 @dataclasses.dataclass(frozen=True)
 class ImageView:
     """
-    An image that lies in somebody else's memory.
+    A view of an image in foreign memory.
 
     Attributes
     ----------
@@ -247,7 +247,7 @@ class ImageView:
 
 
 class _Layout(NamedTuple):
-    """How an image lies in a buffer of at least so many bytes."""
+    """Layout of an image in a buffer of at least this many bytes."""
 
     kind: Encoding
     shape: tuple[int, int, int]
@@ -309,7 +309,7 @@ def _check_even(kind: Encoding, width: int, height: int) -> None:
 
 
 def check_size(width: int, height: int, most_pixels: int = MAX_PIXELS) -> None:
-    """Raise ImageError unless the size is positive and at most so many pixels."""
+    """Raise ImageError unless the size is positive and within a number of pixels."""
     if width <= 0 or height <= 0:
         raise ImageError(f'image is empty: {width}x{height} pixels')
     if width * height > most_pixels:

@@ -135,9 +135,8 @@ def place_label(
     """
     Return the top left corner of a label for a box's top left corner.
 
-    Above the box if there is room, else inside at its top; moved to lie within the image. Where
-    that would cover a label that is there, the next free place below; the first one where there
-    is none.
+    Above the box if there is room, else inside at its top; moved to be within the image. If that
+    would cover another label, the next free place below; the first place if there is none.
 
     """
     left, top = corner_xy
@@ -175,7 +174,7 @@ def _draw_label(
     line_px: int,
     taken: Sequence[Rectangle],
 ) -> Rectangle:
-    """Draw a label where none is yet; return where it is."""
+    """Draw a label at a free place; return that."""
     height, width = image_bgr.shape[:2]
     shown = label.encode('ascii', 'replace').decode()  # OpenCV's fonts have no other letters
     (text_w, text_h), below = cv2.getTextSize(shown, _FONT, font_scale, text_px)

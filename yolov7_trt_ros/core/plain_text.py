@@ -9,10 +9,10 @@ LONGEST_QUOTE = 80
 
 def printable(text: str) -> str:
     """
-    Return text with `?` in place of all that a terminal would act upon, line ends included.
+    Return text with `?` in place of non-printable characters, line ends included.
 
-    Escape sequences, bells, and the marks that turn the direction of writing are such: names of
-    topics, classes and files are somebody else's.
+    Foreign names of topics, classes and files may have escape sequences, bells, or marks that
+    change the direction of writing.
 
     """
     if text.isprintable():
@@ -21,7 +21,7 @@ def printable(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return text of others for a message: printable, in quotes, at most `LONGEST_QUOTE` long."""
+    """Return foreign text for a message: printable, quoted, at most `LONGEST_QUOTE` long."""
     short = text if len(text) <= LONGEST_QUOTE else f'{text[:LONGEST_QUOTE]}...'
     return repr(printable(short))
 

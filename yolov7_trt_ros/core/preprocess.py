@@ -219,7 +219,7 @@ def decode_compressed(
     data: Any, format_text: str = '', *, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
 ) -> ImageView:
     """
-    Decode the data of a sensor_msgs/CompressedImage to what its format says, mostly bgr8.
+    Decode the data of a sensor_msgs/CompressedImage to the encoding of its format, mostly bgr8.
 
     EXIF orientation is not applied: boxes must stay in the pixels that other nodes see.
 
@@ -236,7 +236,7 @@ def decode_compressed(
     ------
     ImageError
         No picture of a known kind, damaged, larger than `max_pixels`, depth, or of a single
-        channel of which nobody says what it is.
+        channel of unknown meaning.
 
     """
     parsed = parse_format(format_text)
@@ -272,14 +272,14 @@ def decode_picture(
     data: bytes, *, upright: bool = True, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
 ) -> tuple[ImageView, PictureHeader]:
     """
-    Decode a picture file to bgr8, with what its header says.
+    Decode a picture file to bgr8; return it with its header.
 
     Parameters
     ----------
     data
         The whole file.
     upright
-        Turn it as its EXIF data says; OpenCV always does for TIFF.
+        Rotate it by its EXIF data; OpenCV always does for TIFF.
     max_pixels
         Most width x height, checked before decoding.
 
@@ -311,7 +311,7 @@ def _decode(buffer: memoryview, flags: int) -> NDArray[np.uint8]:
 
 
 def _single_plane(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """Return the one plane of grey pixels (H, W) or (H, W, 3), None where there is colour."""
+    """Return the single plane of grey pixels (H, W) or (H, W, 3), None if there is colour."""
     if pixels.ndim == 2:
         return pixels
     blue, green, red = cv2.split(pixels)

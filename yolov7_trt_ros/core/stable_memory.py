@@ -8,12 +8,11 @@ import threading
 
 class StableMemory:
     """
-    A block of memory that is used again and again for images, told of by its owner.
+    A block of memory that its owner reuses for images.
 
-    Whoever makes something of its place, such as page-locking it for a GPU, asks to be told with
-    `on_release`. The owner calls `release` before it frees the block, or as soon as it finds it
-    moved, in any case while nobody has an image in it and before anybody has one elsewhere.
-    Thread-safe.
+    A user of its address, who for example page-locks it for a GPU, registers with `on_release`.
+    The owner calls `release` before it frees the block, or as soon as it finds it moved: while no
+    image is in it, and before there is one elsewhere. Thread-safe.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ class StableMemory:
         )
 
     def on_release(self, callback: Callable[[], None]) -> bool:
-        """Have something called when the block is given up; False: it is given up already."""
+        """Register a callback for the release of the block; False: it is already released."""
         with self._lock:
             if self._callbacks is None:
                 return False
@@ -43,7 +42,7 @@ class StableMemory:
             return True
 
     def release(self) -> None:
-        """Tell everybody that the block is given up; calling it twice is harmless."""
+        """Call all callbacks, as the block is released; calling it twice is harmless."""
         with self._lock:
             callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():

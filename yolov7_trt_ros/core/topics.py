@@ -28,12 +28,12 @@ def detections_topics(image_topics: Sequence[str]) -> list[str]:
     """
     Return a distinct detections topic for each of several distinct image topics, in their order.
 
-    Where two would share one, `detections` goes below each of their names instead:
+    If two would share one, `detections` is put below each of their names instead:
 
         /camera/left_raw   /camera/left_raw/detections
         /camera/right_raw  /camera/right_raw/detections
 
-    and where they are one image in two transports, below the transport as well.
+    and, if they are one image in two transports, below the transport.
 
     """
     choices = [_choices(topic) for topic in image_topics]
@@ -80,7 +80,7 @@ def _base_topic(image_topic: str) -> str:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a name stands for all topics it matches."""
+    """Whether a name is a pattern."""
     return '*' in name
 
 
@@ -101,10 +101,10 @@ def matching_topics(pattern: str, topics: Iterable[str]) -> list[str]:
 
 class _Pattern:
     """
-    A pattern as a set of places in it where the text read so far may have led to.
+    A pattern with the set of positions that the text read so far may have reached.
 
-    The set is a number: bit i stands for the place before part i, a part being one character or
-    one run of stars.
+    The set is a number: bit i is the position before part i; a part is one character or one run
+    of stars.
 
     """
 
@@ -122,7 +122,7 @@ class _Pattern:
                 self._letters[part] = self._letters.get(part, 0) | 1 << place
 
     def matches(self, text: str) -> bool:
-        """Whether the pattern stands for this text, from end to end."""
+        """Whether the pattern matches the whole text."""
         places = self._skip_stars(1)
         for letter in text:
             stars = self._across if letter == '/' else self._across | self._within
@@ -131,7 +131,7 @@ class _Pattern:
         return bool(places & self._end)
 
     def _skip_stars(self, places: int) -> int:
-        """Add the places behind stars, which may stand for nothing; no two stars are together."""
+        """Add the positions behind stars, which may match nothing; no two stars are adjacent."""
         return places | (places & (self._within | self._across)) << 1
 
 

@@ -76,13 +76,13 @@ def _edges(polygons: tuple[Polygon, ...], source_wh: tuple[int, int]) -> Edges:
 @dataclasses.dataclass(frozen=True)
 class Zones:
     """
-    Where detections count.
+    Zones of an image in which detections count.
 
     Attributes
     ----------
     ignore, keep
-        What lies in one of the former is dropped; where there are any of the latter, what lies in
-        none of them as well.
+        Detections in `ignore` zones are dropped; if there are `keep` zones, so are those outside
+        all of them.
     cover
         A box lies in a zone if that covers at least this share of it; 0: if its centre does.
 
@@ -110,7 +110,7 @@ class Zones:
         return detections.chosen(counts)
 
     def problem(self, source_wh: tuple[int, int]) -> str:
-        """Return which zone reaches beyond an image of this size, '' for none."""
+        """Return the zone that extends beyond an image of this size, '' for none."""
         for name, polygons in (('ignore_zones', self.ignore), ('keep_zones', self.keep)):
             for number, polygon in enumerate(polygons, 1):
                 if (polygon.in_pixels(source_wh) > source_wh).any():
@@ -143,7 +143,7 @@ def has_points(places: FloatArray, edges: Edges) -> NDArray[np.bool_]:
 
 def covered_shares(boxes_xyxy: FloatArray, edges: Edges) -> FloatArray:
     """
-    Return which share of each box (n, 4) each polygon covers, (n, polygons), exactly.
+    Return the exact share of each box (n, 4) that each polygon covers, (n, polygons).
 
     Sums, over the edges, the area between edge and upper side of the box, within the box: it is
     signed by the direction in which the edge goes, so what is outside the polygon cancels out.

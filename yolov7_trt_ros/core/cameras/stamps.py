@@ -11,7 +11,7 @@ _FIRST_WINDOWS = 5
 
 
 class CameraStamps:
-    """What the stamps of the images of one camera tell; for one thread at a time."""
+    """Checks the stamps of the images of one camera; for one thread at a time."""
 
     def __init__(self) -> None:
         self.back = 0
@@ -44,13 +44,13 @@ class CameraStamps:
             self._least_ns = distance_ns if least_ns is None else min(least_ns, distance_ns)
 
     def still(self, limits: WatchLimits) -> str:
-        """Return that stamps stand still, '' where they do not."""
+        """Return a description of stamps that do not change, '' if they do."""
         if not limits.frozen_frames or self._repeats < limits.frozen_frames:
             return ''
         return f'the same stamp came {self._repeats + 1} times'
 
     def late(self, limits: WatchLimits, now_ns: int) -> str:
-        """Return how stamps are off the clock, '' where they are not; ends a window."""
+        """Return how far stamps are off the clock, '' if they are not; ends a window."""
         self._end_window(now_ns)
         if self._back_ns is not None and now_ns - self._back_ns < _BACK_SHOWN_NS:
             return f'stamps went back, {self.back} times so far'

@@ -23,7 +23,7 @@ class CameraState(enum.Enum):
 @dataclasses.dataclass(frozen=True)
 class WatchLimits:
     """
-    From when on something is amiss; 0 is never, except for `silent_ns`.
+    Limits from which a camera counts as faulty; 0 disables one, except `silent_ns`.
 
     Attributes
     ----------
@@ -32,16 +32,16 @@ class WatchLimits:
     blank_share
         Share of a picture that is black, or white, 0..1.
     late_ns
-        Distance of stamps from the clock at arrival, either way.
+        Difference between stamps and the clock at arrival, in either direction.
     drift_ns
-        Change of that distance since the camera came.
+        Change of that difference since the camera appeared.
     silent_ns
         Time without any image.
 
     Raises
     ------
     SettingError
-        One repeat would make any two pictures that are alike a frozen camera.
+        With one repeat any two equal pictures would mean a frozen camera.
 
     """
 

@@ -14,12 +14,12 @@ from yolov7_trt_ros.core.units import NS_PER_S
 
 _ROWS, _COLUMNS = 12, 16
 _BLACK, _WHITE = bytes(range(17)), bytes(range(250, 256))
-"""Brightness of 0..255 that tells nothing."""
+"""Brightness of 0..255 that is ignored."""
 LEAST_GAP_NS = NS_PER_S * 9 // 100
 """Between two pictures that are looked at: of 30 a second every third."""
 _CHANNELS = {1: (0,), 3: (1, 0, 2), 4: (1, 0, 2)}
 _BRIGHTNESS = {'uyvy': (1,), 'yuyv': (0,)}
-"""Channels that tell how bright a pixel is, by order where two are colour; alpha is left out."""
+"""Channels that show the brightness of a pixel, by channel order; alpha is left out."""
 
 
 class CameraWatch:
@@ -39,7 +39,7 @@ class CameraWatch:
         self._next_ns: int | None = None
 
     def note_picture(self, image: ImageView, limits: WatchLimits, now_ns: int) -> None:
-        """Look at a picture, unless another came shortly before or nothing of it is asked for."""
+        """Check a picture, unless one was checked shortly before or picture checks are off."""
         if self._next_ns is not None and now_ns < self._next_ns:
             return
         if limits.frozen_frames or limits.blank_share:
@@ -49,14 +49,14 @@ class CameraWatch:
 
     def note_stamp(self, stamp_ns: int, clock_ns: int, now_ns: int) -> None:
         """
-        Look at the stamp of an image that has arrived.
+        Check the stamp of an image that has arrived.
 
         Parameters
         ----------
         stamp_ns
-            Of its header; 0 where it has none.
+            Of its header; 0 if it has none.
         clock_ns
-            What the clock that stamps are compared with said when it arrived.
+            Time of the clock for comparison when it arrived.
         now_ns
             The same moment in monotonic nanoseconds.
 

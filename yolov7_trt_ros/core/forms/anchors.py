@@ -21,7 +21,7 @@ _SHOWN = 60
 
 @dataclasses.dataclass(frozen=True)
 class ChosenAnchors:
-    """Anchors, where they come from, and what is in doubt about them."""
+    """Anchors, their source, and doubts about them."""
 
     anchors: Anchors
     origin: str
@@ -58,7 +58,7 @@ def model_anchors(
     Raises
     ------
     ModelLayoutError
-        Nothing tells them, or they do not fit the heads.
+        They are unknown, or do not fit the heads.
 
     """
     if given is not None:

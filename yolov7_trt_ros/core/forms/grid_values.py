@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating[Any]]
 
 ROUNDING = 1e-3
-"""How far beyond 0..1 float16 may round a score."""
+"""How far float16 may round a score out of 0..1."""
 
 _REACH = (-0.5, 1.5)
 """Where YOLOv7 puts a centre, in cells from the upper left corner of its own cell."""
@@ -22,7 +22,7 @@ _LEAST_SHARE = 0.5
 """Of the centres in their cells: YOLOv7 has 1.0, YOLOX 0.7 and more, a wrong coding about 0.1."""
 
 _LEAST_REAL = 0.25
-"""Of the rows: what so few boxes tell would be chance."""
+"""Least share of the rows: fewer boxes would prove nothing."""
 
 _CERTAIN_SHARE = 0.9
 _MARGIN = 0.1
@@ -60,7 +60,7 @@ def find_boxes(
     boxes: FloatArray, network_wh: tuple[int, int], strides: Sequence[int], anchors: int
 ) -> FoundBoxes | None:
     """
-    Return how the boxes (rows, 4) of a grid are coded; None where they do not follow the grid.
+    Return how the boxes (rows, 4) of a grid are coded; None if they do not follow the grid.
 
     In a grid the first two columns grow with the cell; of corners the other two as well. Rows may
     go by anchor, by cell or by whole grids, and strides up or down. Rows of zeros are no boxes:
@@ -177,7 +177,7 @@ def _share(centres_xy: NDArray[np.float64], order: _RowOrder) -> float:
 
 
 def range_of(values: FloatArray) -> tuple[float, float]:
-    """Return the least and the largest finite value; (0, 0) where there is none."""
+    """Return the smallest and the largest finite value; (0, 0) if there is none."""
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 

@@ -29,9 +29,9 @@ def check_input_range(
     Parameters
     ----------
     spec, network_wh
-        The model, and the size that `run` gives it.
+        The model, and the size of its input in `run`.
     run
-        Gives the outputs, by name, for the probe's noise times a number.
+        Returns the outputs, by name, for the probe's noise times a number.
 
     Raises
     ------

@@ -109,7 +109,7 @@ def _objectness(head: NDArray[Any], values: int) -> NDArray[Any]:
 
 
 def as_end2end_trt(tried: Tried) -> Form | None:
-    """Four outputs, told apart by shape and dtype; names decide for one-detection models."""
+    """Four outputs, distinguished by shape and dtype; for one-detection models by name."""
     if len(tried.outputs) != 4:
         return None
     boxes = [t for t in tried.outputs if len(t.shape) == 3 and t.shape[2] == 4]
@@ -152,7 +152,7 @@ def _finished_form(tried: Tried, layout: OutputLayout, outputs: list[TensorInfo]
 
 
 def told_strides(metadata: Mapping[str, str]) -> tuple[tuple[int, ...], str]:
-    """Return the strides whose largest the metadata tells, and their source."""
+    """Return the strides whose largest is in the metadata, and their source."""
     text = metadata.get('stride', '')
     numbers = [int(word) for word in text.replace(',', ' ').strip('[]() ').split()[:8]
                if word.isdecimal() and len(word) < 5]

@@ -29,7 +29,7 @@ LEAST_VALUES = 6
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """What outputs were recognised as; `values` are those of a row, where classes are told so."""
+    """The recognised form of outputs; `values` per row, if classes follow from them."""
 
     layout: OutputLayout
     outputs: list[TensorInfo]
@@ -66,7 +66,7 @@ class Reading:
 @dataclasses.dataclass(frozen=True)
 class Tried:
     """
-    The outputs of a model, and what a probe made of them.
+    The outputs of a model, and their values of a probe run.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Tried:
     class_names: Sequence[str] | None
 
     def refuse(self, form: str, cure: str = EXPORT_AGAIN) -> ModelLayoutError:
-        """Return the error that says what the outputs are, and what to do."""
+        """Return an error that names the outputs and what to do."""
         return ModelLayoutError(f'{form} ({self.listed()}); {cure}')
 
     def listed(self) -> str:
@@ -103,7 +103,7 @@ def is_float(tensor: TensorInfo) -> bool:
 
 
 def map_values(shape: tuple[int | None, ...]) -> int | None:
-    """Return 5 + classes of a raw head with three anchors; None where it is not one's shape."""
+    """Return 5 + classes of a raw head with three anchors; None for other shapes."""
     if len(shape) == 5:
         return shape[4] if shape[1] == ANCHORS_PER_CELL else None
     channels = shape[1] or 0

@@ -15,12 +15,12 @@ _OTHER_FORMS = {
     116: 'YOLOv8 segmentation gives 4 + 80 + 32 values',
     117: 'YOLOv5 and YOLOv7 segmentation give 5 + 80 + 32 values',
 }
-"""By values a row: what else has as many. None of them can be told by its numbers alone."""
+"""By values a row: other models with as many. Their numbers alone cannot distinguish them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ChosenNames:
-    """Class names, where they come from ('' for nowhere), and what is in doubt about them."""
+    """Class names, their source ('' for none), and doubts about them."""
 
     names: tuple[str, ...]
     origin: str
@@ -28,7 +28,7 @@ class ChosenNames:
 
     @property
     def count(self) -> int | None:
-        """How many classes the names stand for; None without names."""
+        """Number of named classes; None without names."""
         return len(self.names) or None
 
 
@@ -46,21 +46,21 @@ def choose_names(
     Parameters
     ----------
     given
-        What the user gave, or None.
+        Names given by the user, or None.
     metadata
-        Its `names` are used where none are given.
+        Its `names` are used if none are given.
     num_classes
-        What the shape of the outputs tells, or None.
+        Number of classes by the shape of the outputs, or None.
     values
-        Values a row where the classes were counted by them, else None.
+        Values a row if the number of classes follows from them, else None.
     may_lack_objectness
-        As many values may also be a box and classes.
+        The same number of values may also be a box and classes.
 
     Raises
     ------
     ModelLayoutError
-        The names are not as many as the classes, or unreadable; or nothing confirms a number of
-        classes that is rather another form's.
+        The number of names differs from that of classes, or they are unreadable; or nothing
+        confirms a number of classes that fits another form better.
 
     """
     if given is None and 'names' not in metadata:

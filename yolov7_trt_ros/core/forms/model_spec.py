@@ -45,7 +45,7 @@ class OutputLayout(enum.Enum):
     """
     (B, rows, 5 + classes): cx, cy, w, h in network pixels, objectness, classes, all decoded.
 
-    Where the spec says `transposed`, (B, 5 + classes, rows).
+    If the spec has `transposed`, (B, 5 + classes, rows).
     """
 
     RAW_HEADS = 'raw'
@@ -60,7 +60,7 @@ class OutputLayout(enum.Enum):
     """
     A box, one score and one class a row, before NMS, as DeepStream-Yolo's exporters write them.
 
-    One tensor (B, rows, 6 or 7) whose `columns` the spec tells, or boxes (B, rows, 4), scores and
+    One tensor (B, rows, 6 or 7) with the `columns` of the spec, or boxes (B, rows, 4), scores and
     classes (B, rows, 1).
     """
 
@@ -87,7 +87,7 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True)
 class LabelledColumns:
-    """Where a row of LABELLED has its box (four columns), score, class, and objectness if any."""
+    """Columns of a row of LABELLED: box (first of four), score, class, and objectness if any."""
 
     box: int
     score: int
@@ -110,9 +110,9 @@ class ModelSpec:
         Output names in the order the layout's decoder wants them; raw heads from the smallest
         stride up.
     class_names
-        One per class; empty where an end2end model does not tell.
+        One per class; empty if unknown, for end2end models.
     num_classes
-        None where an end2end model does not tell.
+        None if unknown, for end2end models.
     strides
         Network pixels per grid cell, ascending.
     anchors
@@ -124,9 +124,9 @@ class ModelSpec:
     columns
         For LABELLED in one tensor, else None.
     evidence
-        What each of this was told from, in words.
+        Sources of these values, as text.
     doubts
-        What could not be told and was assumed, in words for people.
+        Assumptions, as text.
 
     """
 
@@ -150,7 +150,7 @@ class ModelSpec:
 
     @property
     def fixed_wh(self) -> tuple[int, int] | None:
-        """Network size the model is bound to, None where width and height are free."""
+        """Fixed network size of the model, None if width and height are free."""
         height, width = self.image.shape[2:]
         return None if height is None or width is None else (width, height)
 

@@ -32,7 +32,7 @@ def check_scores(passing: NDArray[np.float32]) -> None:
 
 
 def checked_class_ids(classes: NDArray[Any], limit: int) -> NDArray[np.int32]:
-    """Return classes as ids, after checking that they are such."""
+    """Return classes as ids, after checking them."""
     valid = (classes >= 0) & (classes < limit)
     if classes.dtype.kind == 'f':
         valid &= classes == np.round(classes)
@@ -57,7 +57,7 @@ def check_image_numbers(numbers: FloatArray) -> None:
 
 
 def check_finished_boxes(boxes: NDArray[np.float32]) -> None:
-    """Refuse corners the wrong way round, as widths and heights look, and boxes of 0..1."""
+    """Refuse swapped corners, which widths and heights look like, and boxes of 0..1."""
     turned = (boxes[:, 2:] < boxes[:, :2] - 1).any(axis=1)
     units = ((boxes > _UNIT_BOX[0]) & (boxes < _UNIT_BOX[1])).all(axis=1)
     units &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

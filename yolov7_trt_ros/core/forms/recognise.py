@@ -1,8 +1,8 @@
 """
 Recognise a YOLOv7 export from its tensor shapes and from the output of a probe run.
 
-Shapes tell what an output could be, numbers what it is: each form is either accepted with the
-meaning that its numbers have, or refused with the name of what it looks like.
+Shapes show what an output could be, values what it is: each form is either accepted with the
+meaning of its values, or refused with the name of the form it resembles.
 
 """
 
@@ -78,8 +78,8 @@ def recognise_model(
     probe_wh
         Network size the output shapes belong to.
     values
-        What that run gave, by output, batch first. None only where the numbers were looked at
-        before: shapes alone do not tell a form.
+        Values of that run, by output, batch first. None only if they were checked before: shapes
+        alone do not determine a form.
     class_names, anchors
         Override what the model says; anchors are needed for raw heads without metadata.
     boxes_name, boxes_are_centres

@@ -163,7 +163,7 @@ def _check_scores(tried: Tried, rows: NDArray[Any]) -> None:
 
 
 def _labelled_rows(tried: Tried, rows: NDArray[Any], reading: Reading) -> Form | None:
-    """Return the form where one column holds whole numbers, as classes do."""
+    """Return the form if one column has whole numbers, as classes do."""
     for first in range(reading.values - 3):
         others = [c for c in range(reading.values) if not first <= c < first + 4]
         found = _tell_columns(rows, others)
@@ -186,7 +186,7 @@ def _labelled_rows(tried: Tried, rows: NDArray[Any], reading: Reading) -> Form |
 def _is_constant_class(
     tried: Tried, labels: NDArray[Any], boxes: FoundBoxes, reading: Reading
 ) -> bool:
-    """Whether what looks like labels is a class of a grid that is always 1: names tell."""
+    """Whether apparent labels are a grid's class that is always 1, decided by names."""
     if range_of(labels) != (1, 1) or boxes.coding is not BoxCoding.CENTRES:
         return False
     if tried.class_names is None and 'names' not in tried.metadata:
@@ -219,7 +219,7 @@ def _labelled_form(
 
 
 def as_three(tried: Tried) -> Form | None:
-    """Boxes (B, rows, 4), and scores and classes (B, rows, 1), told apart by their numbers."""
+    """Boxes (B, rows, 4), and scores and classes (B, rows, 1), distinguished by their values."""
     if len(tried.outputs) != 3 or any(len(t.shape) != 3 for t in tried.outputs):
         return None
     boxes = [t for t in tried.outputs if t.shape[2] == 4 and is_float(t)]

@@ -60,7 +60,7 @@ def cut(image: ImageView, crop: Crop) -> ImageView:
 @dataclasses.dataclass(frozen=True)
 class CropShape:
     """
-    How crops are placed.
+    Size and margin of crops.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class CropShape:
         Longer side of a crop, even; one more where the frame is odd. A frame that is smaller has
         crops of its own size.
     margin_px
-        A target keeps this distance from each border of the crop that is none of the frame's.
+        Distance of a target from each border of the crop that is not a border of the frame.
 
     """
 
@@ -173,7 +173,7 @@ def holding(
     margin_px: float,
 ) -> NDArray[np.bool_]:
     """
-    Tell which windows hold which boxes whole, with a margin at borders that are none of the frame.
+    Return which windows contain which boxes, with a margin at borders inside the frame.
 
     Windows (m, 4) and boxes (n, 4), both xyxy in source pixels; (m, n).
 
@@ -210,7 +210,7 @@ def _centred_on(
 
 
 def _last(length: int, side: int) -> int:
-    """Return where the last window begins: evenly, where both sides are odd or both even."""
+    """Return the start of the last window: even, if both sides are odd or both even."""
     return length - side
 
 

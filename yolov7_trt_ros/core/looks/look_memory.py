@@ -20,9 +20,9 @@ WIDER = 0.1
 FORGOTTEN_AFTER = 3
 """So many looks in turn that do not find an object again end the hint that it is there."""
 MOST_HINTS = 300
-"""Older ones are forgotten: where no crop goes they would never be looked for in vain."""
+"""Older ones are forgotten: without a crop there they would never be missed."""
 FRAMES_A_TILE = 2
-"""At least so many frames from one tile to the next: the others are left to targets."""
+"""Least number of frames between two tiles: the frames between are for targets."""
 
 
 class Targets(NamedTuple):
@@ -106,9 +106,9 @@ class LookMemory:
 
     def due_tile(self, shape: CropShape) -> Crop | None:
         """
-        Return the crop by which the stream gets nearer to a full look, None where none is due.
+        Return the next crop of the search over the whole image, None if none is due.
 
-        All of the image is seen once in `full_frames` frames, or as soon as one crop every
+        The whole image is covered once in `full_frames` frames, or as fast as one crop every
         `FRAMES_A_TILE` frames allows.
 
         """
@@ -120,7 +120,7 @@ class LookMemory:
         return self._tile if self._due >= self._whole_tile else None
 
     def looked_at(self, crops: Sequence[Crop]) -> None:
-        """Go on to the next tile where the one that was due is among the crops."""
+        """Go on to the next tile if the one that was due is among the crops."""
         if self._tiles and self._due >= self._whole_tile and self._tile in crops:
             self._due -= self._whole_tile
             self._next_tile += 1
@@ -179,7 +179,7 @@ class LookMemory:
 
 
 def _doubt(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what a look is worth: most where it is even whether there is an object."""
+    """Return the value of a look: highest if an object is as likely as not."""
     return np.asarray(scores * (1 - scores), np.float32)
 
 
@@ -187,6 +187,6 @@ def _same(
     boxes: NDArray[np.float32], class_ids: NDArray[np.int32],
     others: NDArray[np.float32], other_ids: NDArray[np.int32],
 ) -> NDArray[np.bool_]:
-    """Tell which boxes (n, 4) are which of the others (m, 4) a frame before or after: (n, m)."""
+    """Return which boxes (n, 4) match which (m, 4) of an adjacent frame: (n, m)."""
     same = box_iou(boxes, others) >= FOLLOWED_IOU
     return np.asarray(same & (class_ids[:, None] == other_ids[None, :]))

@@ -15,12 +15,12 @@ LEAST_SIDE_PX, LARGEST_SIDE_PX = 64, 2048
 @dataclasses.dataclass(frozen=True)
 class LookOptions:
     """
-    How a frame is looked at twice.
+    Options of a second look.
 
     Attributes
     ----------
     mode
-        `off`, `on`, or `auto` to measure both ways and take the quicker.
+        `off`, `on`, or `auto` to measure both and use the faster.
     model
         Of the second look, '' for the same.
     first_size
@@ -30,7 +30,7 @@ class LookOptions:
     crop_size
         Longer side of the network input of the second look, in pixels: `crop_px` does not scale.
     classes
-        Names or numbers of classes to look at again; none: all.
+        Names or numbers of classes for a second look; none: all.
     min_score, max_score
         Between them the first look is in doubt, 0..1; from the latter on it is sure.
     object_px

@@ -15,9 +15,9 @@ from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.looks.crops import Crop, inner_of
 
 CUT_PX = 4.0
-"""A box that comes so near to a border within the frame may go on beyond it: it is cut."""
+"""A box this near to a border inside the frame may continue beyond it: it is cut."""
 NEAR_PX = 16.0
-"""One that comes so near is cut where a box that goes on beyond the border has most of it."""
+"""A box this near is cut if a box that continues beyond the border contains most of it."""
 MOST_OF_IT = 0.7
 """Part of the area of a box."""
 SAME_IOU = 0.5
@@ -103,7 +103,7 @@ def _uncut(look: Look, source_wh: tuple[int, int]) -> _Found:
 def _without_parts(
     found: _Found, crop: Crop, others: Sequence[_Found], source_wh: tuple[int, int]
 ) -> _Found:
-    """Return it without what is near a border and part of something that goes on beyond."""
+    """Return it without boxes near a border that are part of one that continues beyond."""
     near = np.flatnonzero(_beyond(found.boxes, crop, source_wh, NEAR_PX))
     if not len(near):
         return found
@@ -129,7 +129,7 @@ def _beyond(
 
 
 def _shares(boxes: NDArray[np.float32], wider: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return which part of each box (n,) lies in each of the others (m,): (n, m)."""
+    """Return the share of each box (n,) inside each of the others (m,): (n, m)."""
     low = np.maximum(boxes[:, None, :2], wider[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], wider[None, :, 2:])
     sides = np.maximum(high - low, 0)

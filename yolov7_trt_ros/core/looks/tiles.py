@@ -14,7 +14,7 @@ from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import InferenceError, SettingError
 
 MOST_TILES = 63
-"""With the whole image that is 64: what an engine takes at once at most."""
+"""With the whole image 64: the largest batch of an engine."""
 MOST_COUNT, LEAST_SIDE_PX, LARGEST_SIDE_PX = 16, 64, 4096
 MOST_OVERLAP = 0.5
 _PATTERN = re.compile(r'\s*(\d{1,9})\s*[xX]\s*(\d{1,9})\s*')
@@ -23,7 +23,7 @@ _PATTERN = re.compile(r'\s*(\d{1,9})\s*[xX]\s*(\d{1,9})\s*')
 @dataclasses.dataclass(frozen=True)
 class TileOptions:
     """
-    Into which tiles images are cut.
+    Layout of the tiles of an image.
 
     Attributes
     ----------
@@ -71,9 +71,9 @@ class TileOptions:
 
     def place(self, source_wh: tuple[int, int]) -> list[Crop]:
         """
-        Return the tiles of an image, by rows; together they show all of it.
+        Return the tiles of an image, by rows; together they cover it.
 
-        None where one tile would be all of it: the whole image is looked at in any case.
+        No tiles if one would cover all of it: the whole image is used in any case.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class TileOptions:
         return self.layout is not None and self.layout[0] >= LEAST_SIDE_PX
 
     def _along(self, length: int, wanted: int) -> tuple[int, list[int]]:
-        """Return the side of the tiles along one side of an image, and where they begin."""
+        """Return the side of the tiles along one side of an image, and their starts."""
         if self._is_size:
             side = min(_as_even_as(length, wanted), length)
             count = 1 + math.ceil((length - side) / (side * (1 - self.overlap)))

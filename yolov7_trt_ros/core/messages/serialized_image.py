@@ -1,8 +1,8 @@
 """
 Read image messages from their serialised form (CDR), pixels in place.
 
-A subscription that takes serialised messages spares what rclpy does to each image otherwise: a
-message in C, a bytes object and an array made of its pixels. The fields are those of
+A subscription to serialised messages avoids the copies that rclpy makes of each image otherwise:
+a message in C, a bytes object and an array of its pixels. The fields are those of
 sensor_msgs/Image and CompressedImage.
 
 """
@@ -45,7 +45,7 @@ class RawImage:
     """
     Fields of a sensor_msgs/Image; `data` is a view of the serialised message.
 
-    `memory` is the block that it lies in, where that stays.
+    `memory` is the block that contains it, if that stays.
 
     """
 
@@ -70,7 +70,7 @@ class PackedImage:
 
 @dataclasses.dataclass(frozen=True)
 class SerializedImage:
-    """A serialised image message that is read when somebody wants it."""
+    """A serialised image message that is read on demand."""
 
     serialized: bytes
     compressed: bool
@@ -128,7 +128,7 @@ def read_compressed_image(message: bytes) -> PackedImage:
 
 
 def _byte_order(message: bytes) -> str:
-    """Return struct's sign for the numbers of a message; '' where it is no plain CDR."""
+    """Return struct's byte order sign of a message; '' if it is not plain CDR."""
     is_plain = len(message) >= _HEADER_BYTES and not message[0]
     return _BYTE_ORDERS.get(message[1], '') if is_plain else ''
 
@@ -158,7 +158,7 @@ class _Reader:
         return words.unpack(self._take(start, words.size))
 
     def text(self, size: int) -> str:
-        """Read a string of so many bytes, the zero at its end included."""
+        """Read a string of a number of bytes, including its final zero."""
         return bytes(self._take(self._at, size)).rstrip(b'\0').decode('utf-8', 'replace')
 
     def octets(self, size: int) -> memoryview:

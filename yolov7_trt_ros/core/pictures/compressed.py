@@ -25,12 +25,12 @@ _MOST_SCANS = 64
 """Progressive files have about ten; each costs a pass over all pixels."""
 _MOST_CHUNKS = 1 << 16
 _CHECKED_CHUNKS = (b'IHDR', b'PLTE', b'IDAT', b'acTL', b'fcTL', b'fdAT')
-"""Those that pixels are made of; a wrong checksum of others harms nobody."""
+"""Chunks with pixels; a wrong checksum of others is harmless."""
 _ORIENTATION_TAG = 0x0112
 
 
 class PngFacts(NamedTuple):
-    """What the chunks of a PNG tell; `orientation` as in EXIF, 1 for upright."""
+    """Facts from the chunks of a PNG; `orientation` as in EXIF, 1 for upright."""
 
     size_wh: tuple[int, int]
     is_grey_16: bool
@@ -57,9 +57,9 @@ def jpeg_size(data: memoryview) -> tuple[int, int]:
 
 def check_jpeg(data: memoryview) -> None:
     """
-    Check that a JPEG has its end mark; cameras may pad after it with whatever they have.
+    Check that a JPEG has its end mark; cameras may pad after it with anything.
 
-    Of a JPEG without its end OpenCV 4 fills the rest with grey and says nothing.
+    OpenCV 4 silently fills the rest of a JPEG without its end with grey.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def _has_one_scan(data: memoryview, scan_at: int) -> bool:
 
 def read_png(data: memoryview) -> PngFacts:
     """
-    Return what a PNG says of itself up to its last chunk.
+    Return the facts of a PNG up to its last chunk.
 
     For a chunk whose length is damaged OpenCV 5 clears gigabytes of memory, which takes seconds;
     OpenCV 4.11, the newest that goes with NumPy 1 (Humble), ends the process with a segmentation
@@ -109,7 +109,7 @@ def read_png(data: memoryview) -> PngFacts:
 
 
 def png_size(data: memoryview) -> tuple[int, int]:
-    """Return width and height that a PNG header states; raises ImageError where it is cut off."""
+    """Return width and height in a PNG header; raises ImageError if it is cut off."""
     if len(data) < 24:
         raise ImageError(f'truncated PNG: {len(data)} bytes')
     width, height = struct.unpack_from('>II', data, 16)
@@ -137,7 +137,7 @@ def _png_chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Return the orientation that EXIF data (a TIFF header and its first directory) tells."""
+    """Return the orientation in EXIF data (a TIFF header and its first directory)."""
     order = {b'II': '<', b'MM': '>'}.get(exif[:2])
     if order is None or len(exif) < 10:
         return 1
@@ -151,7 +151,7 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def _find_segment(data: memoryview, wanted: set[int]) -> int:
-    """Return where the content of the first segment of some kinds starts; 0 if there is none."""
+    """Return the start of the content of the first segment of some kinds; 0 if there is none."""
     at = len(JPEG_MAGIC)
     for _ in range(_MOST_SEGMENTS):
         found = _NO_FILL_BYTE.search(data, at)

@@ -24,7 +24,7 @@ class Content(enum.Enum):
     """How the samples of a decoded picture are meant."""
 
     PICTURE = 'picture'
-    """As the file's own format says; what a single channel is, is not told."""
+    """As in the file itself; the meaning of a single channel is unknown."""
 
     GREY_OR_COLOUR = 'grey or colour'
     """The same, and a single channel is grey."""
@@ -39,7 +39,7 @@ class Content(enum.Enum):
 @dataclasses.dataclass(frozen=True)
 class CompressedFormat:
     """
-    The parts of `SOURCE; CODEC compressed TARGET`, lower case, '' where one is not told.
+    The parts of `SOURCE; CODEC compressed TARGET`, lower case, '' if one is missing.
 
     image_transport writes it: `bgr8; jpeg compressed bgr8`, `bayer_rggb8; png compressed`,
     `16UC1; compressedDepth png`. Drivers that compress themselves write `jpeg` and the like.
@@ -47,13 +47,13 @@ class CompressedFormat:
     Attributes
     ----------
     text
-        The format as it came.
+        The original format text.
     source
         Encoding of the image that was compressed.
     codec
         Such as `jpeg`.
     target
-        Encoding that it was converted to before that.
+        Encoding it was converted to before compression.
 
     """
 
@@ -64,7 +64,7 @@ class CompressedFormat:
 
     @property
     def measurement(self) -> str:
-        """Return the encoding of a depth image, '' where it is none."""
+        """Return the encoding of a depth image, '' if it is none."""
         for encoding in (self.source, self.target):
             if is_measurement(encoding):
                 return encoding.upper()
@@ -72,13 +72,13 @@ class CompressedFormat:
 
     @property
     def bayer_order(self) -> str:
-        """Return the order of a mosaic, such as `rggb`; '' where it is none."""
+        """Return the order of a mosaic, such as `rggb`; '' if it is none."""
         found = _BAYER.fullmatch(self._encoding)
         return found[1] if found else ''
 
     @property
     def is_grey_16(self) -> bool:
-        """Tell whether 16 bits a pixel are said to be a grey picture."""
+        """Whether the format declares 16 bits a pixel to be a grey picture."""
         return self._encoding == 'mono16' or bool(self.bayer_order)
 
     def content(self) -> Content:

@@ -41,7 +41,7 @@ UNREADABLE = {
 @dataclasses.dataclass(frozen=True)
 class PictureHeader:
     """
-    What a picture says of itself.
+    Facts from the header of a picture.
 
     Attributes
     ----------
@@ -54,8 +54,8 @@ class PictureHeader:
     is_grey_16
         One channel of 16 bits.
     orientation
-        How to turn it upright, as in EXIF: 1 where there is nothing to do, or where the decoder
-        does it (JPEG, TIFF).
+        How to rotate it upright, as in EXIF: 1 if there is nothing to do, or if the decoder does
+        it (JPEG, TIFF).
 
     """
 
@@ -82,7 +82,7 @@ def read_header(
     data: memoryview, *, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
 ) -> PictureHeader:
     """
-    Return what a picture says of itself, once it may be decoded.
+    Read the header of a picture, and check that it may be decoded.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def read_header(
     Raises
     ------
     ImageError
-        No picture that can be read, cut off, or too large.
+        Not a readable picture, cut off, or too large.
 
     """
     kind = picture_kind(bytes(data[:SNIFFED_BYTES]))

@@ -28,7 +28,7 @@ _TURNED = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
 
 
 def bmp_size(data: memoryview) -> Size:
-    """Return the size in a BMP header; it is negative there where rows go down."""
+    """Return the size in a BMP header, which is negative for rows from top to bottom."""
     (header_bytes,) = struct.unpack_from('<I', data, 14)
     width, height = struct.unpack_from('<HH' if header_bytes == 12 else '<ii', data, 18)
     return abs(width), abs(height)
@@ -41,7 +41,7 @@ def gif_size(data: memoryview) -> Size:
 
 
 def gif_is_animated(data: memoryview) -> bool:
-    """Tell whether a GIF holds more than one picture."""
+    """Whether a GIF has more than one picture."""
     pictures, at = 0, 13 + _gif_palette_bytes(data[10])
     for _ in range(_MOST_BLOCKS):
         kind = data[at]
@@ -62,7 +62,7 @@ def _gif_palette_bytes(flags: int) -> int:
 
 
 def _after_blocks(data: memoryview, at: int) -> int:
-    """Return where the next block starts, after one whose parts each have a length before them."""
+    """Return the start of the next block, after one whose parts begin with their length."""
     for _ in range(_MOST_BLOCKS):
         if not data[at]:
             break
@@ -93,7 +93,7 @@ def webp_is_animated(data: memoryview) -> bool:
 
 
 def webp_orientation(data: memoryview) -> int:
-    """Return the orientation that the EXIF data of a WebP picture tells, 1 for none."""
+    """Return the orientation in the EXIF data of a WebP picture, 1 for none."""
     at = 12
     for _ in range(_MOST_BOXES):
         kind = bytes(data[at:at + 4])
@@ -162,12 +162,12 @@ def tiff_tags(data: memoryview) -> tuple[dict[int, int], bool]:
 
 def tiff_size(tags: dict[int, int]) -> Size:
     """
-    Return the size that the tags of a TIFF file state.
+    Return the size in the tags of a TIFF file.
 
     Raises
     ------
     ImageError
-        It is the small picture of a camera's raw file, or holds floats.
+        It is the small picture of a camera's raw file, or has float pixels.
 
     """
     if tags.get(_SUBFILE, 0) & 1 or _DNG_VERSION in tags:

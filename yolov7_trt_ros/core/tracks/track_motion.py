@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 STEP_S = 1 / 30
-"""The noise holds for steps of so many seconds: ByteTrack's numbers are for videos of 30 Hz."""
+"""Step in seconds for which the noise is given: ByteTrack's numbers are for videos of 30 Hz."""
 
 PLACE_SHARE, SPEED_SHARE = 1 / 20, 1 / 80
 """
@@ -83,7 +83,7 @@ class TrackMotion:
         self._values[:, which] = values
 
     def put(self, which: NDArray[np.intp], boxes_xyxy: NDArray[np.float32]) -> None:
-        """Have some stand where they were seen."""
+        """Set the position of some to where they were seen."""
         self._values[_PLACE, which] = _middles(boxes_xyxy)
 
     def chosen(self, which: NDArray[np.bool_]) -> TrackMotion:
@@ -91,7 +91,7 @@ class TrackMotion:
         return TrackMotion(self._values[:, which])
 
     def joined(self, others: TrackMotion) -> TrackMotion:
-        """Return these and others behind them."""
+        """Return these followed by others."""
         return TrackMotion(np.concatenate([self._values, others._values], axis=1))
 
 

@@ -18,7 +18,7 @@ LONGEST_LOST_S = 3600.0
 @dataclasses.dataclass(frozen=True)
 class TrackOptions:
     """
-    How objects are followed from image to image.
+    Options of tracking.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class TrackOptions:
         `off`; `iou`: by the overlap with the box of before; `bytetrack`: by the overlap with
         where that has moved to, and by detections below the score threshold too.
     lost_s
-        How long an object may be out of sight and keep its id, by the stamps of images.
+        How long an object may be invisible and keep its id, by the stamps of images.
     low_score
         Least score of what `bytetrack` follows a track by.
 
@@ -52,7 +52,7 @@ class TrackOptions:
                 raise SettingError(f'{name} must be within 0..{most:g}, got {value}')
 
     def asked(self, settings: DetectSettings) -> DetectSettings:
-        """Return what a detector is to be asked for: as `settings`, and what else is needed."""
+        """Return the settings for a detector: `settings`, extended for tracking."""
         if self.mode != BYTETRACK:
             return settings
         return dataclasses.replace(

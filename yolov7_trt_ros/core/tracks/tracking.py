@@ -25,7 +25,7 @@ from yolov7_trt_ros.core.tracks.track_options import (
 from yolov7_trt_ros.core.units import NS_PER_S
 
 MOST_STREAMS, MOST_TRACKS = 256, 1000
-"""What is kept: streams, and tracks of each; what was not seen for the longest time goes first."""
+"""Limits of streams, and of tracks in each; the one unseen for longest is dropped first."""
 
 SAME_IOU, WEAK_IOU = 0.2, 0.5
 """
@@ -37,10 +37,10 @@ The latter holds for detections below the score threshold. Both are ByteTrack's.
 
 
 class Moment(NamedTuple):
-    """When an image was taken, and when it arrived, each in nanoseconds of a clock of its own."""
+    """Stamp and arrival of an image, in nanoseconds of different clocks."""
 
     stamp_ns: int
-    """0 where nobody knows."""
+    """0 if unknown."""
     arrival_ns: int
 
 
@@ -129,9 +129,9 @@ class Tracker:
 
     def _pass_time(self, moment: Moment) -> float:
         """
-        Go on to an image; returns the seconds since the one before.
+        Advance to an image; return the seconds since the previous one.
 
-        Where stamps tell nothing the time of arrival counts, until a stamp tells how long it was.
+        Without useful stamps the time of arrival counts, until a stamp is useful again.
 
         """
         stamp_ns, arrival_ns = moment
