@@ -198,7 +198,7 @@ def test_frames_and_topics_that_one_bag_lacks(
     assert 'a.mcap has /rear/detections' in told.err
     assert compare(reference, new, '--topics', 'camera/detections') == 0
     assert compare(reference, new, '--topics', '/rear/detections') == 1
-    assert 'holds no detections on /rear/detections' in capsys.readouterr().err
+    assert 'has no detections on /rear/detections' in capsys.readouterr().err
 
 
 def test_a_score_threshold_leaves_weak_detections_out(tmp_path: Path) -> None:

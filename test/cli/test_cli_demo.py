@@ -109,7 +109,7 @@ def test_a_source_is_read_before_anything_is_started(tmp_path: Path) -> None:
     (tmp_path / 'c.jpg').write_bytes(good.read_bytes()[:50])
     assert find_source(str(good)) == good
     for name, reason in (
-        ('b.mp4', 'cannot be opened as a video'), ('notes.txt', 'of no known kind'),
+        ('b.mp4', 'cannot be opened as a video'), ('notes.txt', 'of an unknown kind'),
         ('c.jpg', 'cannot be played: '), ('gone', 'no such file'),
     ):
         with pytest.raises(InputError, match=reason):

@@ -141,7 +141,7 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--source', 'mistyped.mp4'], 'no such file'),
-    (['--source', 'notes.txt'], 'of no known kind'),
+    (['--source', 'notes.txt'], 'of an unknown kind'),
     (['--model', 'mistyped.onnx'], 'no model'),
     (['--seconds', '0'], '--seconds'),
     (['--source', 'out/pictures'], 'where the demo writes;'),

@@ -247,7 +247,7 @@ def test_a_sqlite_row_without_bytes(
 def test_no_bag_there(tmp_path: Path) -> None:
     with pytest.raises(BagError, match='no such bag'):
         BagReader(tmp_path / 'nothing.mcap')
-    with pytest.raises(BagError, match='is no bag'):
+    with pytest.raises(BagError, match='is not a bag'):
         BagReader(tmp_path)
 
 

@@ -164,7 +164,7 @@ def test_the_input_is_never_overwritten(bag: Path, tmp_path: Path) -> None:
 def test_a_folder_that_is_no_bag_is_not_replaced(bag: Path, tmp_path: Path) -> None:
     (tmp_path / 'thesis').mkdir()
     (tmp_path / 'thesis/chapter.txt').write_text('years of work')
-    with pytest.raises(BagError, match='no bag'):
+    with pytest.raises(BagError, match='not a bag'):
         replay(bag, tmp_path / 'thesis', overwrite=True)
     assert (tmp_path / 'thesis/chapter.txt').exists()
 

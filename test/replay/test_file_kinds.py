@@ -74,7 +74,7 @@ def test_a_text_named_as_a_video_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('data', 'told'), [
     (b'#ROSBAG V2.0\n', 'a bag of ROS 1; convert it'), (b'#EXTM3U\nhttp://x/y', 'a playlist'),
-    (b'ffconcat version 1.0\n', 'a playlist'), (b'plain text', 'of no known kind'),
+    (b'ffconcat version 1.0\n', 'a playlist'), (b'plain text', 'of an unknown kind'),
     (b'version https://git-lfs.github.com/spec/v1\n', 'a pointer of Git LFS'),
 ])
 @pytest.mark.parametrize('name', ['a.mp4', 'a.bin'])
@@ -83,7 +83,7 @@ def test_what_is_refused_by_its_content(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    if told == 'of no known kind' and name == 'a.mp4':
+    if told == 'of an unknown kind' and name == 'a.mp4':
         return  # the name tells then, and OpenCV cannot open it
     with pytest.raises(InputError, match=told):
         open_frames(path)
@@ -142,7 +142,7 @@ def test_what_a_folder_leaves_out_is_told(folder: Path) -> None:
     assert [item.source for item in source] == ['b.jpg']
     assert source.warnings == [
         f'{folder}: folders not entered (--recursive enters them): inner; '
-        'files that are no pictures: notes.txt'
+        'files that are not pictures: notes.txt'
     ]
 
 
@@ -158,7 +158,7 @@ def test_a_folder_and_those_in_it(folder: Path) -> None:
 
 def test_a_folder_whose_pictures_lie_deeper(folder: Path) -> None:
     (folder / 'b.jpg').unlink()
-    with pytest.raises(ImageError, match='holds no pictures; folders not entered .*: inner'):
+    with pytest.raises(ImageError, match='contains no pictures; folders not entered .*: inner'):
         PictureSource(folder)
 
 
@@ -174,7 +174,7 @@ def test_of_an_animation_the_first_frame_is_read_and_that_is_told(
         for _ in range(2):
             frame, = source
             assert np.abs(frame.image.pixels.astype(int) - picture).mean() < 9
-            assert source.warnings == [f'{path}: only the first of its frames or pages is read']
+            assert source.warnings == [f'{path}: only its first frame or page is read']
 
 
 def test_a_limit_of_pixels_holds_for_every_source(tmp_path: Path, picture: np.ndarray) -> None:

@@ -134,7 +134,7 @@ def test_a_cut_off_video_says_so_at_its_end(tmp_path: Path) -> None:
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='no such file or folder'):
         open_frames(tmp_path / 'nothing')
-    with pytest.raises(ImageError, match='holds no pictures'):
+    with pytest.raises(ImageError, match='contains no pictures'):
         open_frames(tmp_path)
     (tmp_path / 'a.txt').write_text('text')
     with pytest.raises(InputError, match='no known kind'):

@@ -1,1 +1,1 @@
-"""Pictures, videos and bags without ROS: frames in, detections out."""
+"""Pictures, videos, streams and bags without ROS: read frames, write detections."""

@@ -1,4 +1,4 @@
-"""What a file or folder is: by its first bytes, and by its suffix where they tell nothing."""
+"""Kind of a file or folder: by its first bytes, else by its suffix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIDEO_SUFFIXES = (
     '.wmv', '.flv', '.3gp', '.ogv', '.mjpeg', '.mjpg', '.h264', '.h265', '.hevc', '.y4m', '.ivf',
 )
 BAG_SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
-_STREAMS_OF_PICTURES = ('.mjpeg', '.mjpg')  # they begin as a picture does
+_STREAMS_OF_PICTURES = ('.mjpeg', '.mjpg')  # they start like a picture
 _HEAD_BYTES = 1024
 _URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+://')
 _VIDEO_MAGICS = (
@@ -33,8 +33,8 @@ _BAG_MAGICS = (b'\x89MCAP0\r\n', b'SQLite format 3\0')
 _TRANSPORT_SYNC = 0x47
 _REFUSED = (
     (b'#ROSBAG V', 'a bag of ROS 1; convert it with: rosbags-convert (package rosbags)'),
-    (b'#EXTM3U', 'a playlist, no video; name the videos themselves'),
-    (b'ffconcat', 'a playlist, no video; name the videos themselves'),
+    (b'#EXTM3U', 'a playlist, not a video; give the videos themselves'),
+    (b'ffconcat', 'a playlist, not a video; give the videos themselves'),
     (b'version https://git-lfs', 'a pointer of Git LFS; fetch the file with: git lfs pull'),
 )
 
@@ -46,7 +46,7 @@ def local_path(text: str | Path) -> Path:
     Raises
     ------
     InputError
-        It is the address of a stream, which `Path` would make a path of.
+        It is the address of a stream, which `Path` would accept as a path.
 
     """
     if isinstance(text, str) and _URL.match(text):
@@ -64,19 +64,19 @@ def kind_of(path: Path) -> str:
     Raises
     ------
     InputError
-        Nothing there, unreadable, or of no known kind.
+        It does not exist, is unreadable, or of an unknown kind.
 
     """
     if path.is_dir():
         return 'bag' if is_bag_folder(path) else 'pictures'
     head = read_head(path)
-    for start, told in _REFUSED:
+    for start, reason in _REFUSED:
         if head.startswith(start):
-            raise InputError(f'{path} is {told}')
+            raise InputError(f'{path} is {reason}')
     kind = kind_of_content(head, path.name) or _kind_of_suffix(path.name)
     if not kind:
         raise InputError(
-            f'{path} is of no known kind, neither by its content nor by its name: pictures '
+            f'{path} is of an unknown kind, by content and by name: pictures '
             f'{" ".join(PICTURE_SUFFIXES)}; videos {" ".join(VIDEO_SUFFIXES)}; bags '
             f'{" ".join(BAG_SUFFIXES)} or a bag folder'
         )
@@ -84,7 +84,7 @@ def kind_of(path: Path) -> str:
 
 
 def kind_of_content(head: bytes, name: str) -> str:
-    """Return the kind of file that some first bytes belong to, '' for none."""
+    """Return the kind of a file from its first bytes and name, '' if unknown."""
     if picture_kind(head):
         return 'video' if name.lower().endswith(_STREAMS_OF_PICTURES) else 'pictures'
     if head.startswith(_BAG_MAGICS):
@@ -104,7 +104,7 @@ def read_head(path: Path) -> bytes:
     Raises
     ------
     InputError
-        No such file, none that can be read, or something else than a file.
+        It does not exist, cannot be read, or is not a file.
 
     """
     if not path.exists():
@@ -119,7 +119,7 @@ def read_head(path: Path) -> bytes:
 
 
 def is_bag_folder(folder: Path) -> bool:
-    """Tell whether a folder is a bag: it has metadata.yaml, or bag files and no pictures."""
+    """Whether a folder is a bag: it has metadata.yaml, or bag files and no pictures."""
     if (folder / 'metadata.yaml').is_file():
         return True
     has_pictures = any(name.endswith(PICTURE_SUFFIXES) for name in _names(folder))
@@ -127,12 +127,12 @@ def is_bag_folder(folder: Path) -> bool:
 
 
 def has_bag_files(path: Path) -> bool:
-    """Tell whether a path is a folder with files of a bag."""
+    """Whether a path is a folder with bag files."""
     return path.is_dir() and any(name.endswith(BAG_SUFFIXES) for name in _names(path))
 
 
 def _names(folder: Path) -> list[str]:
-    """Return the names in a folder in lower case, without hidden ones."""
+    """Return the names in a folder in lower case, without hidden files."""
     try:
         return [file.name.lower() for file in folder.iterdir() if file.name[0] != '.']
     except OSError as exc:
@@ -140,7 +140,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
-    """Sort key that puts `2.jpg` before `10.jpg`."""
+    """Return a sort key that puts `2.jpg` before `10.jpg`."""
     return [
         (int(part), '') if part.isdecimal() else (-1, part)
         for part in re.split(r'(\d{1,18})', path.name.lower())
@@ -157,6 +157,6 @@ def _kind_of_suffix(name: str) -> str:
 
 
 def _has_sync(head: bytes, start: int, packet_bytes: int) -> bool:
-    """Tell whether the packets of an MPEG transport stream begin where they should."""
+    """Whether the data has the sync bytes of an MPEG transport stream."""
     marks = head[start::packet_bytes]
     return len(marks) >= 3 and all(mark == _TRANSPORT_SYNC for mark in marks)

@@ -1,4 +1,4 @@
-"""Frame and BadFrame: what every source of images yields."""
+"""Frame and BadFrame: the items that every source of images yields."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Frame:
     stamp_ns
         Header stamp of a bag message, position in a video, 0 for a picture.
     frame_id
-        Of a bag message, else empty.
+        That of a bag message, else empty.
     source
-        Topic in a bag, else the file name.
+        Topic of a bag, else the file name.
     index
-        Counts from 0 within the source, bad frames included.
+        Number within the source from 0, bad frames included.
     path
         The file it comes from.
     log_time_ns
-        When a bag message was recorded; equal to `stamp_ns` for others.
+        Recording time of a bag message; equal to `stamp_ns` for others.
     message
-        The bag message as it was recorded (CDR), else empty.
+        The recorded bag message (CDR), else empty.
 
     """
 
@@ -48,12 +48,12 @@ class Frame:
 @dataclasses.dataclass(frozen=True, eq=False)
 class BadFrame:
     """
-    In place of a frame that cannot be used; the frames after it still come.
+    Yielded instead of a frame that cannot be used; later frames follow.
 
     Attributes
     ----------
     error
-        Why. `BagError`: a part of the bag cannot be read.
+        The reason. `BagError`: a part of the bag cannot be read.
     source, index, path, log_time_ns, message
         As in `Frame`.
 

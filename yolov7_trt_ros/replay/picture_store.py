@@ -1,4 +1,4 @@
-"""Pictures by number: the files of a folder, or the frames of a video or bag, spooled to files."""
+"""PictureStore: pictures by number, of a folder, or spooled from a video or bag."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from yolov7_trt_ros.replay.pictures import find_pictures, load_picture
 from yolov7_trt_ros.replay.sources import open_frames
 
 _JPEG_QUALITY = 95
-"""Of spooled frames: what is lost is less than a camera's own compression loses."""
+"""Quality of spooled frames: less is lost than by a camera's own compression."""
 
 
 class PictureStore:
@@ -32,11 +32,11 @@ class PictureStore:
     path
         Folder of pictures, one picture, video or bag.
     topics
-        Image topics of a bag; none given takes all.
+        Image topics of a bag; empty for all.
     every
-        Take only each n-th picture or frame.
+        Use every n-th picture or frame.
     most
-        Stop after so many; None for all.
+        Maximum number; None for all.
     progress
         Called after each frame that is spooled.
 
@@ -47,13 +47,13 @@ class PictureStore:
     files
         One per picture.
     warnings
-        Frames that could not be used, and what the source itself warns of.
+        Frames that could not be used, and warnings of the source.
 
     Raises
     ------
     InputError
-        Nothing there, of no known kind, without a single picture, or the temporary folder has no
-        room for the frames.
+        The source does not exist, is of an unknown kind or without pictures, or the temporary
+        folder has no space for the frames.
 
     """
 
@@ -114,7 +114,7 @@ class PictureStore:
         self.close()
 
     def close(self) -> None:
-        """Remove what was spooled; twice is harmless."""
+        """Remove spooled files; calling it twice is harmless."""
         self._stack.close()
 
     def _spool(

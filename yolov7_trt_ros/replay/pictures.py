@@ -1,4 +1,4 @@
-"""Picture files and folders of them."""
+"""PictureSource: picture files, and folders of them."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ class PictureSource:
     """
     One picture, or the pictures of a folder in natural order (2 before 10).
 
-    Iterating twice reads twice. Nothing is kept open.
+    Each iteration reads the files again. Nothing stays open.
 
     Parameters
     ----------
     path
         File or folder.
     every
-        Take only each n-th.
+        Use every n-th picture.
     recursive
-        Enter the folders in a folder too, those behind links excepted.
+        Also enter subfolders, except links.
     outside
-        A folder that is not entered, such as the one for the output.
+        A folder that is not entered, such as the output folder.
     max_pixels
-        Most width x height of a picture.
+        Maximum width x height of a picture.
 
     Attributes
     ----------
     warnings
-        What was left out of the folder; grows by what is told of the pictures that are read.
+        Files left out of the folder, and notes on the pictures read so far.
 
     Raises
     ------
     ImageError
-        The folder holds no pictures.
+        The folder contains no pictures.
 
     """
 
@@ -73,7 +73,7 @@ class PictureSource:
             hint = 'links are not followed' if recursive else '--recursive enters them'
             left_out = contents.left_out(hint)
             if not files:
-                raise ImageError(f'{path} holds no pictures' + (left_out and f'; {left_out}'))
+                raise ImageError(f'{path} contains no pictures' + (left_out and f'; {left_out}'))
             if left_out:
                 self.warnings.append(f'{path}: {left_out}')
         self._files = files[::every]
@@ -88,23 +88,23 @@ class PictureSource:
             except ImageError as exc:
                 yield BadFrame(exc, name, index, file)
                 continue
-            told = f'{file}: only the first of its frames or pages is read'
-            if header.is_animated and told not in self.warnings:
-                self.warnings.append(told)
+            note = f'{file}: only its first frame or page is read'
+            if header.is_animated and note not in self.warnings:
+                self.warnings.append(note)
             yield Frame(image, 0, '', name, index, file)
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderContents:
     """
-    What a folder holds; hidden files and folders are passed over.
+    Contents of a folder, without hidden files and folders.
 
     Attributes
     ----------
     pictures
-        In natural order, those of inner folders after those beside the folder.
+        In natural order, those of subfolders last.
     folders
-        Inner folders that were not entered.
+        Subfolders that were not entered.
     others
         Other files.
 
@@ -115,27 +115,27 @@ class FolderContents:
     others: tuple[Path, ...]
 
     def left_out(self, hint: str) -> str:
-        """Tell what is not among the pictures, with a hint for folders; '' for nothing."""
-        told = []
+        """Return what is not among the pictures, with a hint for folders; '' for nothing."""
+        parts = []
         if self.folders:
-            told.append(f'folders not entered ({hint}): {_listed(self.folders)}')
+            parts.append(f'folders not entered ({hint}): {_names(self.folders)}')
         if self.others:
-            told.append(f'files that are no pictures: {_listed(self.others)}')
-        return '; '.join(told)
+            parts.append(f'files that are not pictures: {_names(self.others)}')
+        return '; '.join(parts)
 
 
 def list_folder(
     folder: Path, *, recursive: bool = False, outside: Path | None = None
 ) -> FolderContents:
     """
-    Find the pictures in a folder, by their names, and by their first bytes where those tell none.
+    Find the pictures in a folder, by their names, or else by their first bytes.
 
     Parameters
     ----------
     folder
         The folder.
     recursive
-        Enter its folders too, those behind links excepted.
+        Also enter its subfolders, except links.
     outside
         A folder that is not entered.
 
@@ -161,7 +161,7 @@ def list_folder(
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Return the picture files of a folder in natural order; hidden files are passed over."""
+    """Return the picture files of a folder in natural order, without hidden files."""
     return list(list_folder(folder).pictures)
 
 
@@ -169,9 +169,9 @@ def load_picture(
     path: Path, *, upright: bool = True, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
 ) -> ImageView:
     """
-    Read a picture to bgr8, turned upright as its EXIF data says or as it is stored.
+    Read a picture as bgr8, turned upright by its EXIF data or as stored.
 
-    Of a file with several, the first is read.
+    From a file with several pictures, the first is read.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def load_picture(
 def read_picture(
     path: Path, *, upright: bool = True, max_pixels: int
 ) -> tuple[ImageView, PictureHeader]:
-    """Read a picture as `load_picture` does, with what its header says."""
+    """Read a picture like `load_picture`, and its header."""
     try:
         size = path.stat().st_size
         if size > _LARGEST_BYTES:
@@ -210,7 +210,7 @@ def _is_picture(file: Path) -> bool:
         return False
 
 
-def _listed(paths: Sequence[Path]) -> str:
+def _names(paths: Sequence[Path]) -> str:
     return listed([path.name for path in paths], _SHOWN)
 
 

@@ -1,4 +1,4 @@
-"""Run a detector over frames and count what happened; replay a bag."""
+"""Run a detector over frames and count the results; replay a bag."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STAGES = ('preprocess', 'infer', 'postprocess', 'total')
 @dataclasses.dataclass(frozen=True)
 class RunSummary:
     """
-    What a run over one or more sources did.
+    Result of a run over one or more sources.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class RunSummary:
     failed
         Frames and parts of files that could not be used.
     reasons
-        Why, the first twenty.
+        The first twenty reasons.
     detections_per_class
         By class name, most frequent first.
     latency_ms
@@ -53,7 +53,7 @@ class RunSummary:
 
 
 class RunCounter:
-    """Collects what a `RunSummary` tells."""
+    """Collects the values of a `RunSummary`."""
 
     def __init__(self, class_names: tuple[str, ...]) -> None:
         self._class_names = class_names
@@ -64,7 +64,7 @@ class RunCounter:
         self.failed = 0
 
     def add(self, detections: Detections, timings: FrameTimings) -> None:
-        """Count a frame that was detected in."""
+        """Count a frame and its detections."""
         self.frames += 1
         self._classes.update(
             class_name(self._class_names, class_id) for class_id in detections.class_ids.tolist()
@@ -79,7 +79,7 @@ class RunCounter:
             self._reasons.append(str(reason))
 
     def summary(self) -> RunSummary:
-        """Return what was counted so far."""
+        """Return the summary so far."""
         return RunSummary(
             self.frames,
             self.failed,
@@ -91,12 +91,12 @@ class RunCounter:
 
 class Following:
     """
-    Gives objects ids, in frames of any sources.
+    Gives objects track ids, in frames of any number of sources.
 
     Parameters
     ----------
     options
-        How they are followed.
+        Tracking options.
 
     """
 
@@ -107,7 +107,7 @@ class Following:
     def follow(
         self, frame: Frame, found: Detections, settings: DetectSettings, detector: Detector
     ) -> Detections:
-        """Return what `settings` ask for of what was found by `options.asked(settings)`."""
+        """Return tracked detections within `settings`, from those of `options.asked(settings)`."""
         if self.options.mode == OFF:
             return found
         return self._tracks.of(f'{frame.path}: {frame.source}').follow(
@@ -124,14 +124,14 @@ def detect_frames(
     following: Following | None = None,
 ) -> Iterator[tuple[Frame, Detections] | BadFrame]:
     """
-    Detect in each frame, counting as it goes.
+    Detect in each frame, and count.
 
-    With `following` objects get ids, which are unique over all that it is given to.
+    With `following` objects get track ids, unique over all runs that share it.
 
     Yields
     ------
     frame and detections
-        Or the frame as a `BadFrame` where it was one, or where the engine failed on it.
+        Or a `BadFrame`, if the frame was one or the engine failed on it.
 
     """
     following = following or Following(TrackOptions())
@@ -172,11 +172,11 @@ def replay_bag(
     reader
         `BagReader`.
     detector, settings
-        What to detect with; the detector stays open.
+        The detector, which stays open, and its settings.
     writer
-        `DetectionBagWriter`; closing it is the caller's.
+        `DetectionBagWriter`, closed by the caller.
     following
-        Gives objects ids.
+        Gives objects track ids.
     progress
         Called after each image.
 

@@ -1,4 +1,4 @@
-"""Open pictures, videos and bags by what they are, and yield their frames one after the other."""
+"""Open pictures, videos and bags by their kind, as sources of frames."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from yolov7_trt_ros.replay.videos import VideoSource
 
 class FrameSource(Protocol):
     """
-    Something that frames come from. Iterating starts from the beginning each time.
+    A source of frames. Each iteration starts from the beginning.
 
     Attributes
     ----------
     path
-        What was opened.
+        The opened file or folder.
     kind
         `pictures`, `video` or `bag`.
     count
-        Number of items to come, where it is known beforehand; an estimate for videos.
+        Number of items, if known beforehand; an estimate for videos.
     fps
-        Frames per second of a video, with frames left out by `every` taken into account.
+        Frames per second of a video, reduced by `every`.
     warnings
-        What a person should know, such as that a half-written bag was recovered. It may grow
-        while frames are read.
+        Notes for the user, such as that an incomplete bag was recovered. It may grow while
+        frames are read.
 
     """
 
@@ -57,31 +57,31 @@ def open_frames(
     max_pixels: int = DEFAULT_MAX_DECODED_PIXELS,
 ) -> FrameSource:
     """
-    Open a picture, a folder of pictures, a video or a bag, by what it holds.
+    Open a picture, a folder of pictures, a video or a bag, by its content.
 
     Parameters
     ----------
     path
         The file or folder (`~` is expanded).
     topics
-        Image topics of a bag; none given takes all but depth.
+        Image topics of a bag; empty for all except depth.
     every
-        Take only each n-th frame.
+        Use every n-th frame.
     recursive
-        Enter the folders in a folder of pictures too.
+        Also enter subfolders of a folder of pictures.
     outside
-        A folder that is not entered then.
+        A folder that is not entered.
     max_pixels
-        Most width x height of a frame that is decoded.
+        Maximum width x height of a decoded frame.
 
     Raises
     ------
     InputError
-        No such file, of no known kind, or unusable as a whole: `ImageError`, `BagError`.
+        No such file, an unknown kind, or unusable as a whole: `ImageError`, `BagError`.
     SettingError
         `every` is less than 1.
     MissingDependencyError
-        A bag, and rosbags is not installed.
+        It is a bag, and rosbags is not installed.
 
     """
     if every < 1:
@@ -103,7 +103,7 @@ def open_frames(
 
 def check_kind(path: str | Path, wanted: str, verb: str) -> Path:
     """
-    Return a path that is of the kind that a verb takes.
+    Return a path, if it is of the kind that a verb accepts.
 
     Parameters
     ----------
@@ -117,18 +117,18 @@ def check_kind(path: str | Path, wanted: str, verb: str) -> Path:
     Raises
     ------
     InputError
-        It is of another kind; the message has the verb for that.
+        It is of another kind; the message names the verb for that.
 
     """
     local = local_path(path)
     kind = kind_of(local)
     if wanted == 'bag' and has_bag_files(local):
-        return local  # whatever else is in the folder
+        return local  # whatever else the folder contains
     if kind != wanted:
         others = 'yolov7_trt detect' + (' and replay take' if kind == 'bag' else ' takes')
         picture = 'folder of pictures' if local.is_dir() else 'picture'
-        told = picture if kind == 'pictures' else kind
-        raise InputError(f'{local} is a {told}, and {verb} takes {_TAKEN[wanted]}: {others} it')
+        name = picture if kind == 'pictures' else kind
+        raise InputError(f'{local} is a {name}, and {verb} takes {_TAKEN[wanted]}: {others} it')
     return local
 
 

@@ -1,4 +1,4 @@
-"""Live streams through OpenCV: webcams, RTSP, HTTP. The latest frame wins; lost ones come back."""
+"""Live streams through OpenCV: webcams, RTSP, HTTP; latest frame only, with reconnection."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ _USER = re.compile(r'//[^/@]*@')
 
 
 def is_stream(text: str) -> bool:
-    """Tell whether a text names a webcam (`0`, `/dev/video0`) or has the address of a stream."""
+    """Whether a text is a webcam (`0`, `/dev/video0`) or the address of a stream."""
     return _device(text) is not None or _SCHEMES.match(text) is not None
 
 
 class StreamSource:
     """
-    The frames of a live stream, until it is gone for longer than the patience.
+    The frames of a live stream, until it is lost for longer than the patience.
 
-    A thread reads all the time and keeps the latest frame, so what is yielded is never old.
-    After a loss it connects again, with pauses that grow; what happened is in `warnings`.
+    A thread reads continuously and keeps the latest frame, so no old frame is yielded. After a
+    loss it reconnects, with growing pauses; `warnings` has the events.
 
     Parameters
     ----------
     address
         `0`, `/dev/video0`, `rtsp://...`, `http://...`.
     max_pixels
-        Most width x height.
+        Maximum width x height.
     stopped
-        Asked between frames: whether somebody wants an end.
+        Called between frames; returns whether to end.
     patience_s
-        How long a lost stream is tried again.
+        How long a lost stream is retried, in seconds.
 
     Raises
     ------
@@ -72,20 +72,20 @@ class StreamSource:
         self.path = Path(_plain_name(address))
         self.name = _USER.sub('//', address)
         self.warnings: list[str] = []
-        self.passed_over = 0
+        self.skipped = 0
         self._address, self._max_pixels = address, max_pixels
         self._stopped, self._patience_s = stopped, patience_s
         self._ended = threading.Event()
         self._latest: queue.Queue[Any] = queue.Queue(1)
         self._capture = self._open()
         if self._capture is None:
-            raise ImageError(f'{quoted(self.name)} cannot be opened: {_why_not(address)}')
+            raise ImageError(f'{quoted(self.name)} cannot be opened: {_open_failure(address)}')
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         known = math.isfinite(fps) and _LEAST_FPS <= fps <= _MOST_FPS
         self.fps: float | None = float(fps) if known else _DEFAULT_FPS
 
     def __iter__(self) -> Iterator[Frame | BadFrame]:
-        """Yield the latest frame again and again; a `BadFrame` at the end where it is gone."""
+        """Yield the latest frames; a `BadFrame` at the end if the stream is lost."""
         thread = threading.Thread(target=self._read, name='stream', daemon=True)
         thread.start()
         try:
@@ -111,7 +111,7 @@ class StreamSource:
                 index += 1
 
     def _read(self) -> None:
-        """Keep the latest frame, until the end is wanted or the stream is gone."""
+        """Keep the latest frame, until the end is requested or the stream is lost."""
         capture, pause_s, alive_at_s = self._capture, _FIRST_PAUSE_S, time.monotonic()
         while not self._ended.is_set():
             pixels = _read_frame(capture)
@@ -136,11 +136,11 @@ class StreamSource:
     def _keep(self, pixels: Any) -> None:
         with contextlib.suppress(queue.Empty):
             self._latest.get_nowait()
-            self.passed_over += 1
+            self.skipped += 1
         self._latest.put(pixels)
 
     def _open(self) -> Any:
-        """Return an open capture, None where nobody answers; ImageError for too many pixels."""
+        """Return an open capture, None without an answer; ImageError for too many pixels."""
         device = _device(self._address)
         try:
             if device is not None:
@@ -162,7 +162,7 @@ class StreamSource:
 
 
 def _read_frame(capture: Any) -> Any:
-    """Return the next frame, None where there is none any more."""
+    """Return the next frame, None if there is none."""
     if capture is None:
         return None
     try:
@@ -172,22 +172,22 @@ def _read_frame(capture: Any) -> Any:
 
 
 def _device(text: str) -> int | None:
-    """Return the number of a webcam, None for all else."""
+    """Return the number of a webcam, None for other texts."""
     match = _DEVICE.fullmatch(text)
     digits = match[1] if match else text
     return int(digits) if digits.isdecimal() and len(digits) <= 3 else None
 
 
-def _why_not(address: str) -> str:
-    """Return what may keep a stream from being opened."""
+def _open_failure(address: str) -> str:
+    """Return why a stream may fail to open."""
     device = _device(address)
     if device is None:
-        return 'nobody answers there, or it is no stream that this OpenCV reads'
+        return 'no answer, or not a stream that this OpenCV can read'
     if Path(f'/dev/video{device}').exists():
-        return 'another program has that webcam, or this user may not use it (group video)'
-    there = sorted(str(path) for path in Path('/dev').glob('video*'))
+        return 'another program uses the webcam, or this user may not (group video)'
+    found = sorted(str(path) for path in Path('/dev').glob('video*'))
     return f'there is no webcam {device}; ' + (
-        f'found: {listed(there, 4)}' if there else 'this machine has none'
+        f'found: {listed(found, 4)}' if found else 'this machine has none'
     )
 
 

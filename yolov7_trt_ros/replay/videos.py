@@ -1,4 +1,4 @@
-"""Video files, through OpenCV."""
+"""VideoSource: the frames of a video file, read with OpenCV."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 
 _DEFAULT_FPS = 30.0
-# Containers state the number of frames roughly; a video that ends before this share is cut off.
+# Containers state an approximate number of frames; a video with less than this share is truncated.
 _COMPLETE_SHARE = 0.9
 
 
 class VideoSource:
     """
-    The frames of a video; each `Frame` has memory of its own.
+    The frames of a video; each `Frame` has its own memory.
 
-    Iterating twice decodes twice, from the start. Nothing is kept open in between.
+    Each iteration decodes from the start. Nothing stays open in between.
 
     Parameters
     ----------
     path
         The file.
     every
-        Yield only each n-th frame; the others are not decoded to pixels.
+        Yield every n-th frame; the others are not decoded to pixels.
     max_pixels
-        Most width x height.
+        Maximum width x height.
 
     Raises
     ------
@@ -66,7 +66,7 @@ class VideoSource:
         self.count: int | None = math.ceil(self._stated_frames / every) or None
 
     def __iter__(self) -> Iterator[Frame | BadFrame]:
-        """Yield the frames; a `BadFrame` at the end where the video is cut off."""
+        """Yield the frames; a `BadFrame` at the end if the video is truncated."""
         capture = self._open()
         try:
             yield from self._frames(capture)
@@ -98,7 +98,7 @@ class VideoSource:
             yield BadFrame(error, self.path.name, index, self.path)
 
     def _position_ns(self, capture: Any, number: int) -> int:
-        """Return the time of the frame just grabbed, from its number where need be."""
+        """Return the time of the frame just grabbed, from its number if necessary."""
         milliseconds = capture.get(cv2.CAP_PROP_POS_MSEC)
         if number and math.isfinite(milliseconds) and milliseconds > 0:
             return round(float(milliseconds) * NS_PER_MS)
@@ -120,9 +120,9 @@ class VideoSource:
 @functools.cache
 def _backend() -> int:
     """
-    Return what of OpenCV reads videos: FFmpeg alone where it is there.
+    Return OpenCV's video backend: FFmpeg if available.
 
-    Others would take a name for a pattern of pictures, or print parts of a damaged file.
+    Others would treat a name as a pattern of pictures, or print parts of a damaged file.
 
     """
     known = cv2.videoio_registry.getBackends()

@@ -1,4 +1,4 @@
-"""Read Detection2DArray messages of a bag back into Detections."""
+"""Read the Detection2DArray messages of a bag as Detections."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class DetectionFrame:
     Attributes
     ----------
     topic
-        Where they were published.
+        Topic of the message.
     stamp_ns
         Header stamp.
     detections
-        Their `source_wh` is unknown to the message and (0, 0).
+        Their `source_wh` is (0, 0), because messages do not have it.
 
     """
 
@@ -50,9 +50,9 @@ class DetectionTrack:
     Attributes
     ----------
     by_stamp_ns
-        Detections by header stamp; their `source_wh` is unknown to the message and (0, 0).
+        Detections by header stamp; their `source_wh` is (0, 0), which messages do not have.
     class_names
-        The texts met in `class_id`, in order of appearance; indices of `Detections.class_ids`.
+        The texts of `class_id`, in order of appearance, indexed by `Detections.class_ids`.
 
     """
 
@@ -62,30 +62,30 @@ class DetectionTrack:
 
 class DetectionReader:
     """
-    The detections of a bag, one frame at a time; nothing is kept open between two readings.
+    The detections of a bag, frame by frame; no file stays open between iterations.
 
     Parameters
     ----------
     path
-        Bag folder, or a bare .mcap or .db3 file; what a crashed recorder left is read as far as
-        it goes, and `warnings` tells.
+        Bag folder, or a single .mcap or .db3 file; incomplete files are read as far as possible,
+        with `warnings`.
     class_ids
-        Class ids by the text in `class_id`. Texts that are not in it are added; several readers
-        that share one give the same ids.
+        Class ids by the text of `class_id`. New texts are added; readers that share it return
+        the same ids.
     topics
-        With or without the leading slash; none given takes all that carry Detection2DArray.
+        With or without the leading slash; empty for all topics of Detection2DArray.
 
     Attributes
     ----------
     topics
         The topics that are read, in the order of the bag.
     warnings
-        One line for each part that is not whole.
+        One line for each incomplete part.
 
     Raises
     ------
     BagError
-        Missing, damaged beyond reading, or without the wanted topics.
+        Missing, unreadable, or without the requested topics.
 
     """
 
@@ -99,7 +99,7 @@ class DetectionReader:
         self.topics = _choose_topics(path, self._bag.topics, topics)
 
     def frames(self, topics: Sequence[str] | None = None) -> Iterator[DetectionFrame | BagError]:
-        """Yield what was recorded, in that order; a BagError for all that is lost."""
+        """Yield frames in recorded order; a BagError for each lost part."""
         wanted = self.topics if topics is None else topics
         seen: collections.Counter[str] = collections.Counter()
         yield from self._bag.errors
@@ -120,7 +120,7 @@ class DetectionReader:
             found = detections_of(message, self._class_ids)
         except _UNREADABLE as exc:
             return BagError(
-                f'{self.path}: a message of {raw.topic} is damaged or no {raw.msgtype}: {exc}'
+                f'{self.path}: a message of {raw.topic} is damaged or not a {raw.msgtype}: {exc}'
             )
         return DetectionFrame(raw.topic, stamp_ns, found)
 
@@ -132,14 +132,14 @@ def read_detections(bag: Path, topic: str) -> DetectionTrack:
     Parameters
     ----------
     bag
-        Bag folder, or a bare .mcap or .db3 file.
+        Bag folder, or a single .mcap or .db3 file.
     topic
         Detections topic.
 
     Raises
     ------
     BagError
-        The bag cannot be read or does not hold the topic.
+        The bag cannot be read or does not have the topic.
 
     """
     names: dict[str, int] = {}
@@ -157,12 +157,12 @@ def _choose_topics(
     carrying = tuple(topic for topic, kind in available.items() if kind == DETECTIONS_TYPE)
     if not carrying:
         others = ', '.join(f'{topic} ({kind})' for topic, kind in available.items()) or 'nothing'
-        raise BagError(f'{path} holds no {DETECTIONS_TYPE}; it holds {others[:400]}')
+        raise BagError(f'{path} has no {DETECTIONS_TYPE}; it has {others[:400]}')
     names = [f'/{topic.lstrip("/")}' for topic in wanted]
     for name in names:
         if name not in carrying:
             raise BagError(
-                f'{path} holds no detections on {name}; it does on {", ".join(carrying)}'
+                f'{path} has no detections on {name}; it has them on {", ".join(carrying)}'
             )
     return tuple(topic for topic in carrying if not names or topic in names)
 
@@ -174,9 +174,9 @@ def detections_of(message: Any, class_ids: dict[str, int]) -> Detections:
     Parameters
     ----------
     message
-        Of rclpy or rosbags, of any version of vision_msgs.
+        Message of rclpy or rosbags, of any version of vision_msgs.
     class_ids
-        Class ids by the text in `class_id`; texts that are not in it are added.
+        Class ids by the text of `class_id`; new texts are added.
 
     Raises
     ------

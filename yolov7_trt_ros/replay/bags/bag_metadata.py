@@ -1,4 +1,4 @@
-"""What the metadata.yaml of a bag folder says: hints, for the files themselves are what counts."""
+"""Read metadata.yaml of a bag folder; its content is only a hint, the files decide."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from yolov7_trt_ros.replay.bags.rosbags_adapter import DAMAGE, one_line, read_ya
 NAME = 'metadata.yaml'
 _DAMAGE: tuple[type[BaseException], ...] = (*DAMAGE, AttributeError)
 _LARGEST_BYTES = 1 << 21
-"""Of a bag of 200 topics it has about 300 kB; YAML is slow to read."""
+"""Size limit: 200 topics take about 300 kB, and YAML is slow to read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BagMetadata:
     """
-    What metadata.yaml says.
+    Contents of metadata.yaml.
 
     Attributes
     ----------
     files
-        Names of the storage files, without folders: none can be outside that of the bag.
+        Names of the storage files, without folders, so that none is outside the bag.
     topics
         Message type by topic.
     counts
@@ -52,16 +52,16 @@ def read_metadata(folder: Path) -> BagMetadata:
             data = file.read(_LARGEST_BYTES + 1)
         if len(data) > _LARGEST_BYTES:
             raise BagError(f'{path} is larger than {_LARGEST_BYTES} bytes, so it is not read')
-        told = read_yaml(data.decode('utf-8-sig'))['rosbag2_bagfile_information']
-        names = told['relative_file_paths'] or []
-        topics = [_topic(entry) for entry in told.get('topics_with_message_count') or []]
+        record = read_yaml(data.decode('utf-8-sig'))['rosbag2_bagfile_information']
+        names = record['relative_file_paths'] or []
+        topics = [_topic(entry) for entry in record.get('topics_with_message_count') or []]
         files = tuple(dict.fromkeys(PurePosixPath(str(name)).name for name in names))
     except FileNotFoundError as exc:
         raise BagError(
-            f'{folder} has no {NAME}: the recorder did not end properly'
+            f'{folder} has no {NAME}: the recorder did not close the bag'
         ) from exc
     except _DAMAGE as exc:
-        raise BagError(f'cannot understand {path}: {one_line(exc)}') from exc
+        raise BagError(f'cannot parse {path}: {one_line(exc)}') from exc
     counts: dict[str, int] = {}
     for name, _, count in topics:
         counts[name] = counts.get(name, 0) + count

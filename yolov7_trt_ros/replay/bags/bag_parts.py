@@ -1,4 +1,4 @@
-"""Open a bag: its files one by one, whatever metadata.yaml says, and what is amiss with them."""
+"""OpenBag: the files of a bag, compared with metadata.yaml, and their problems."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN = 5
 
 
 class BagPart(Protocol):
-    """One file of a bag; `definitions` is the text of each message type it tells, `qos` too."""
+    """One file of a bag, with its message definitions and QoS profiles as text."""
 
     topics: dict[str, str]
     definitions: dict[str, str]
@@ -38,30 +38,30 @@ class BagPart(Protocol):
 
 class OpenBag:
     """
-    The files of a bag, opened; nothing of them is kept open.
+    The files of a bag. No file stays open.
 
     Parameters
     ----------
     path
-        Bag folder, or a bare .mcap or .db3 file, also compressed as a whole with zstd.
+        Bag folder, or a single .mcap or .db3 file, also one compressed with zstd.
 
     Attributes
     ----------
     parts
         The files that could be opened, in recording order.
     topics
-        Message type by topic, of metadata.yaml and of the files.
+        Message type by topic, from metadata.yaml and the files.
     stated
-        Messages by topic that metadata.yaml or the files state, whichever are more.
+        Number of messages by topic, the larger of metadata.yaml and the files.
     warnings
-        What is not as it should be.
+        Problems without loss.
     errors
-        What is lost.
+        Lost parts.
 
     Raises
     ------
     BagError
-        Missing, no bag, or not one of its files can be read.
+        Missing, not a bag, or none of its files can be read.
 
     """
 
@@ -92,7 +92,7 @@ class OpenBag:
         }
 
     def missing(self, topics: Collection[str], found: collections.Counter[str]) -> list[BagError]:
-        """Return an error for each topic of which fewer messages were found than are stated."""
+        """Return an error for each topic with fewer messages than stated."""
         return [
             BagError(
                 f'{self.path}: {topic} should have {self.stated[topic]} messages, '
@@ -103,25 +103,25 @@ class OpenBag:
         ]
 
     def _choose_files(self, metadata: BagMetadata) -> list[Path]:
-        """Return the storage files of a folder: those that metadata.yaml names, else all."""
-        there = _storage_files(self.path)
+        """Return the storage files of a folder: those in metadata.yaml, else all."""
+        found = _storage_files(self.path)
         named = [self.path / name for name in metadata.files]
         lost = [file.name for file in named if not file.is_file()]
-        if not there and not named:
+        if not found and not named:
             raise BagError(
-                f'{self.path} is no bag: neither {NAME} nor .mcap or .db3 files in it'
+                f'{self.path} is not a bag: it has neither {NAME} nor .mcap or .db3 files'
             )
         if not named:
-            return there
+            return found
         if lost:
             self.errors.append(BagError(
-                f'{self.path}: {NAME} names files that are not there: {listed(lost, _SHOWN)}'
+                f'{self.path}: {NAME} names missing files: {listed(lost, _SHOWN)}'
             ))
-            return there
-        others = [file.name for file in there if file not in named]
+            return found
+        others = [file.name for file in found if file not in named]
         if others:
             self.warnings.append(
-                f'{self.path}: not read, for {NAME} does not name it: {listed(others, _SHOWN)}'
+                f'{self.path}: not read, because {NAME} does not name it: {listed(others, _SHOWN)}'
             )
         return named
 
@@ -137,7 +137,7 @@ class OpenBag:
         return parts
 
     def _compare_counts(self, metadata: BagMetadata, held: collections.Counter[str]) -> None:
-        """Warn where the files hold more than metadata.yaml says."""
+        """Warn if the files have more messages than metadata.yaml states."""
         if not metadata.files:
             return
         differ = [topic for topic in held if held[topic] > metadata.counts.get(topic, 0)]
@@ -145,8 +145,8 @@ class OpenBag:
             topic = differ[0]
             self.warnings.append(
                 f'{self.path}: {NAME} is wrong for {len(differ)} of {len(self.topics)} topics: it '
-                f'states {metadata.counts.get(topic, 0)} messages of {topic}, the files hold '
-                f'{held[topic]}; the files are read'
+                f'states {metadata.counts.get(topic, 0)} messages of {topic}, the files have '
+                f'{held[topic]}; the files are used'
             )
 
 
@@ -158,7 +158,7 @@ def _storage_files(folder: Path) -> list[Path]:
         raise BagError(f'cannot read {folder}: {exc.strerror}') from exc
     found = [file for file in files if file.name.lower().endswith(BAG_SUFFIXES)]
     names = {file.name for file in found}
-    # `ros2 bag play` leaves what it has unpacked beside the packed file
+    # `ros2 bag play` leaves unpacked files beside the packed ones
     return [
         file for file in found
         if not (file.suffix == _PACKED_SUFFIX and file.name.removesuffix(_PACKED_SUFFIX) in names)
@@ -166,7 +166,7 @@ def _storage_files(folder: Path) -> list[Path]:
 
 
 def _open_file(path: Path) -> BagPart:
-    """Open a storage file by what it holds; its suffix does not matter."""
+    """Open a storage file by its content, whatever its suffix."""
     head = read_head(path)
     if head.startswith(ZSTD_MAGIC):
         return _open_packed(path)
@@ -182,7 +182,7 @@ def _open_file(path: Path) -> BagPart:
 
 
 def _open_packed(path: Path) -> BagPart:
-    """Open a file that is compressed as a whole: unpacked for as long as the part is used."""
+    """Open a compressed file, unpacked while the part is in use."""
     with contextlib.ExitStack() as stack:
         folder = tempfile.TemporaryDirectory(prefix='yolov7_trt_bag_')
         stack.callback(folder.cleanup)

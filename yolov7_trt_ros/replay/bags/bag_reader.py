@@ -25,40 +25,40 @@ from yolov7_trt_ros.replay.frames import BadFrame, Frame
 
 class BagReader:
     """
-    The images of a bag: a folder, or a bare .mcap or .db3 file.
+    The images of a bag: a folder, or a single .mcap or .db3 file.
 
-    Iterating twice reads twice. Nothing is kept open in between.
+    Each iteration reads from the start. Nothing stays open in between.
 
     Parameters
     ----------
     path
-        Bag folder or file. What is amiss with it is told by `warnings`: no or a wrong
-        metadata.yaml, a file that was not closed. What is lost is a `BadFrame` when it is read.
+        Bag folder or file. `warnings` has its problems: missing or wrong metadata.yaml, a file
+        that was not closed. Lost parts are yielded as `BadFrame`.
     topics
-        Image topics, with or without the leading slash; none given takes all, save those whose
-        first message is depth.
+        Image topics, with or without the leading slash; empty for all, except those whose first
+        message is depth.
     every
-        Take only each n-th message of each topic.
+        Use every n-th message of each topic.
     max_pixels
-        Most width x height that a compressed image is decoded to.
+        Maximum width x height of a decoded compressed image.
     stamps_ns
-        Decode only images with these header stamps and pass over the others; None for all.
+        Decode only images with these header stamps; None for all.
 
     Attributes
     ----------
     topics
         Message type of each image topic that is read, in the order of the bag.
     qos
-        Recorded QoS profiles of each of them, as rosbags gives them.
+        Recorded QoS profiles of each topic, as rosbags returns them.
     count
-        Number of messages to come; None for bags that are not whole.
+        Number of messages; None for incomplete bags.
     warnings
-        Topics that are passed over are among them; grows when all was read.
+        Include skipped topics; extended when all was read.
 
     Raises
     ------
     BagError
-        Missing, damaged beyond reading, or without the wanted topics.
+        Missing, unreadable, or without the requested topics.
 
     """
 
@@ -85,8 +85,7 @@ class BagReader:
         """
         Yield one item per image message, in the order of recording.
 
-        A message that cannot be used, and all that the bag should have and has not, is a
-        `BadFrame`.
+        A message that cannot be used, and messages that the bag lacks, are `BadFrame`s.
 
         """
         seen: collections.Counter[str] = collections.Counter()
@@ -109,16 +108,16 @@ class BagReader:
             missing = [BagError(f'{self.path} has no message on {", ".join(self.topics)}')]
         for error in missing:
             yield self._lost(error, seen)
-        self._tell_of_stamps(improper)
+        self._warn_of_stamps(improper)
 
-    def _tell_of_stamps(self, improper: collections.Counter[str]) -> None:
+    def _warn_of_stamps(self, improper: collections.Counter[str]) -> None:
         for topic, count in improper.items():
-            told = (
+            text = (
                 f'{topic}: {count} stamps are not proper (nanoseconds of a second and more, or a '
                 'time before 1970); taken as seconds plus nanoseconds'
             )
-            if told not in self.warnings:
-                self.warnings.append(told)
+            if text not in self.warnings:
+                self.warnings.append(text)
 
     def _lost(self, error: BagError, seen: collections.Counter[str]) -> BadFrame:
         return BadFrame(error, self.path.name, seen.total(), self.path)
@@ -126,7 +125,7 @@ class BagReader:
     def _frame(
         self, raw: RawMessage, index: int, improper: collections.Counter[str]
     ) -> Frame | BadFrame | None:
-        """Return the frame of a message; None where its stamp is not wanted."""
+        """Return the frame of a message; None if its stamp is not requested."""
         try:
             message = _deserialize(raw)
             if not self._wants(message):
@@ -149,7 +148,7 @@ class BagReader:
         return self._stamps_ns is None or stamp_to_ns(message.header.stamp) in self._stamps_ns
 
     def _choose_topics(self, wanted: Sequence[str]) -> dict[str, str]:
-        """Return the image topics to read and their types; warn of those that are depth."""
+        """Return the image topics to read and their types; warn of depth topics."""
         images = self._image_topics()
         names = [topic if topic in images else f'/{topic.lstrip("/")}' for topic in wanted]
         for name in names:
@@ -161,14 +160,14 @@ class BagReader:
                 )
         chosen = [topic for topic in images if not names or topic in names]
         depth = find_depth(self._bag.parts, chosen, by_name=not names)
-        told = ', '.join(f'{topic} ({encoding})' for topic, encoding in depth.items())
+        skipped = ', '.join(f'{topic} ({encoding})' for topic, encoding in depth.items())
         reason = 'depth or other measurements, no pictures'
         if names and depth:
-            raise BagError(f'{self.path}: cannot detect in {told}: {reason}')
+            raise BagError(f'{self.path}: cannot detect in {skipped}: {reason}')
         if len(depth) == len(images):
-            raise BagError(f'{self.path} has no topic to detect in but {told}: {reason}')
+            raise BagError(f'{self.path} has no topic to detect in but {skipped}: {reason}')
         if depth:
-            self.warnings.append(f'passed over {told}: {reason}')
+            self.warnings.append(f'passed over {skipped}: {reason}')
         return {topic: images[topic] for topic in chosen if topic not in depth}
 
     def _image_topics(self) -> dict[str, str]:
@@ -176,7 +175,7 @@ class BagReader:
         images = {topic: kind for topic, kind in held.items() if kind in IMAGE_TYPES}
         if not images:
             others = ', '.join(f'{topic} ({kind})' for topic, kind in held.items()) or 'nothing'
-            raise BagError(f'{self.path} holds no image topics; it holds {others[:400]}')
+            raise BagError(f'{self.path} has no image topics; it has {others[:400]}')
         return images
 
 
@@ -184,4 +183,4 @@ def _deserialize(raw: RawMessage) -> Any:
     try:
         return load_typestore().deserialize_cdr(memoryview(raw.data), raw.msgtype)
     except DAMAGE as exc:
-        raise ImageError(f'damaged: its {len(raw.data)} bytes are no {raw.msgtype}') from exc
+        raise ImageError(f'damaged: its {len(raw.data)} bytes are not a {raw.msgtype}') from exc

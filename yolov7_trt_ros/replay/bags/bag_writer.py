@@ -1,4 +1,4 @@
-"""DetectionBagWriter: detections, and if wanted the images they belong to, into a bag."""
+"""DetectionBagWriter: writes detections, and optionally their images, to a bag."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _BAG_FILE = re.compile(r'[.](mcap|db3|db3-wal|db3-shm)([.]zstd)?$')
 
 class DetectionBagWriter:
     """
-    Writes a bag that appears under its name only when it is complete.
+    Writes a bag that gets its name when it is complete.
 
-    Until `close` it is written in a hidden folder beside it. Used as a context manager: leaving
-    because of an exception discards it.
+    Until `close` it is in a hidden folder beside it. As a context manager, it is discarded after
+    an exception.
 
     Parameters
     ----------
@@ -40,11 +40,11 @@ class DetectionBagWriter:
     topics
         Message type of each image topic; `BagReader.topics`.
     class_names
-        Of the model.
+        Class names of the model.
     qos
         QoS profiles per image topic, for images that are copied; `BagReader.qos`.
     with_images
-        Copy the image messages as well, unchanged.
+        Also copy the image messages, unchanged.
     overwrite
         Replace an existing file or bag folder.
     source
@@ -117,7 +117,7 @@ class DetectionBagWriter:
             self._write(self._images[frame.source], frame.log_time_ns, frame.message)
 
     def write_detections(self, frame: Frame, detections: Detections) -> None:
-        """Write the detections of a frame, under its header and its time of recording."""
+        """Write the detections of a frame, with its header and recording time."""
         message = self._messages.build(frame.stamp_ns, frame.frame_id, detections)
         data = self._typestore.serialize_cdr(message, DETECTIONS_TYPE)
         self._write(self._detections[frame.source], frame.log_time_ns, bytes(data))
@@ -140,7 +140,7 @@ class DetectionBagWriter:
                 raise BagError(f'cannot write {self.path}: {exc.strerror}') from exc
 
     def discard(self) -> None:
-        """Throw away what was written; after `close` it does nothing."""
+        """Discard the bag; after `close` it does nothing."""
         if self._open:
             self._open = False
             with self._exit:
@@ -170,7 +170,7 @@ class DetectionBagWriter:
 
 
 def _others_in_bag(folder: Path) -> list[str]:
-    """Return what lies in a bag folder and is none of its files."""
+    """Return the entries of a bag folder that are not bag files."""
     return sorted(
         each.name for each in folder.iterdir()
         if not each.is_file()
@@ -185,25 +185,25 @@ def check_output(path: Path, source: Path | None, *, overwrite: bool) -> None:
     Raises
     ------
     BagError
-        It exists and is not to be replaced, is no bag or more than one, or would touch `source`.
+        It exists and must not be replaced, is more than a bag, or overlaps with `source`.
 
     """
     if source is not None and _overlap(path.resolve(), source.resolve()):
-        raise BagError(f'the output {path} would touch the bag that is read; choose another name')
+        raise BagError(f'the output {path} overlaps with the input bag; choose another name')
     if not path.exists():
         return
     if not overwrite:
         raise BagError(f'{path} exists already; choose another name, or overwrite it with --force')
     if path.is_dir() and (path.suffix == '.mcap' or not (path / 'metadata.yaml').is_file()):
-        raise BagError(f'{path} is a folder and no bag; it will not be replaced')
+        raise BagError(f'{path} is a folder and not a bag; it is not replaced')
     if path.is_dir() and (others := _others_in_bag(path)):
         raise BagError(
-            f'{path} holds {others[0]}, which is no part of a bag; move it, or choose another name'
+            f'{path} has {others[0]}, which is not part of a bag; move it, or choose another name'
         )
     if path.is_file() and path.suffix != '.mcap':
-        raise BagError(f'{path} is a file, and a bag folder is to be written; end it in .mcap')
+        raise BagError(f'{path} is a file, but the output is a bag folder; end it in .mcap')
 
 
 def _overlap(one: Path, other: Path) -> bool:
-    """Tell whether two paths are the same, or one lies within the other."""
+    """Whether two paths are the same, or one is within the other."""
     return one == other or one in other.parents or other in one.parents

@@ -1,4 +1,4 @@
-"""Which image topics of a bag are depth: by what their first message says of itself."""
+"""Find the depth topics of a bag, by their first messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def find_depth(
     parts: Sequence[BagPart], topics: Iterable[str], *, by_name: bool
 ) -> dict[str, str]:
     """
-    Return what the depth topics among some image topics hold, by topic.
+    Return the encoding of each depth topic among image topics.
 
     Parameters
     ----------
@@ -29,18 +29,18 @@ def find_depth(
     topics
         The topics.
     by_name
-        Take 16-bit grey for depth as well where the topic has `depth` in its name.
+        Treat 16-bit grey as depth too if the topic has `depth` in its name.
 
     """
     found = {}
     for topic in topics:
         raw = _first_message(parts, topic)
         if raw is None:
-            told = 'no message' if topic.endswith(f'/{_DEPTH_TRANSPORT}') else ''
+            encoding = 'no message' if topic.endswith(f'/{_DEPTH_TRANSPORT}') else ''
         else:
-            told = _measurement(raw, by_name=by_name)
-        if told:
-            found[topic] = told
+            encoding = _measurement(raw, by_name=by_name)
+        if encoding:
+            found[topic] = encoding
     return found
 
 
@@ -53,7 +53,7 @@ def _first_message(parts: Sequence[BagPart], topic: str) -> RawMessage | None:
 
 
 def _measurement(raw: RawMessage, *, by_name: bool) -> str:
-    """Return the encoding of a message that is depth, '' for pictures and for damaged ones."""
+    """Return the encoding of a depth message, '' for pictures and damaged messages."""
     try:
         encoding = (_measured_format(raw.data) if raw.msgtype == COMPRESSED_TYPE
                     else read_image(raw.data).encoding)
@@ -64,11 +64,11 @@ def _measurement(raw: RawMessage, *, by_name: bool) -> str:
 
 
 def _measured_format(message: bytes) -> str:
-    """Return the encoding of a compressed image: its measurement's, or that of its picture."""
+    """Return the encoding of a compressed image: that of its measurement or picture."""
     packed = read_compressed_image(message)
-    told = parse_format(packed.format)
-    if told.measurement:
-        return '16UC1' if told.measurement == _DEPTH_TRANSPORT.lower() else told.measurement
-    if not told.is_grey_16 and read_header(packed.data).is_grey_16:
+    form = parse_format(packed.format)
+    if form.measurement:
+        return '16UC1' if form.measurement == _DEPTH_TRANSPORT.lower() else form.measurement
+    if not form.is_grey_16 and read_header(packed.data).is_grey_16:
         return '16UC1'
-    return told.source
+    return form.source

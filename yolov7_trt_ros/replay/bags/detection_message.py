@@ -1,4 +1,4 @@
-"""Detections as the message vision_msgs/Detection2DArray, built without ROS."""
+"""Build vision_msgs/Detection2DArray messages from Detections, without ROS."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LAST_NS = 2**31 * NS_PER_S - 1  # seconds of a stamp are an int32
 
 class DetectionMessages:
     """
-    Builds messages for rosbags; the fields are those the detector node fills.
+    Builds messages for rosbags, with the same fields as the detector node.
 
     Parameters
     ----------
     class_names
-        Of the model; `class_id` of a result is the name.
+        Class names of the model, used as `class_id`.
 
     """
 

@@ -1,9 +1,9 @@
 """
-An MCAP file, read from front to back: whole ones and what a crashed recorder leaves behind.
+McapFile: an MCAP file, read from front to back, complete or left by a crashed recorder.
 
-The summary at its end, where there is one, tells the topics and which chunks can be passed over;
-without it all is read for that. What is read is bounded: no record, no chunk may state more than
-the file or `MAX_UNPACKED_BYTES` allows. The format: https://mcap.dev/spec
+The summary at its end states the topics and which chunks can be skipped; without it the whole file
+is read for that. Reads are bounded: no record or chunk may state more than the file or
+`MAX_UNPACKED_BYTES` allows. The format: https://mcap.dev/spec
 
 """
 
@@ -39,7 +39,7 @@ _DAMAGE: tuple[type[BaseException], ...] = (*DAMAGE, BagError)
 
 @dataclasses.dataclass(frozen=True)
 class _Channel:
-    """Where messages of one topic and type come from; `encoding` is that of the messages."""
+    """Source of messages of one topic and type, with the encoding of the messages."""
 
     topic: str
     msgtype: str
@@ -53,21 +53,20 @@ class McapFile:
     Attributes
     ----------
     topics
-        Message type per topic. Where messages are not serialised as ROS 2 does it, the type has
-        their encoding behind it.
+        Message type per topic, followed by the encoding if it is not that of ROS 2.
     definitions
-        Text of the message types, as far as the file has it in ROS's own form.
+        Text of the message types, if the file has it in ROS format.
     qos
         Recorded QoS profiles by topic, as text.
     counts
-        Messages per topic, as the file states or as they were counted.
+        Messages per topic, as stated in the file or counted.
     warning
-        What is amiss, '' for a file that is whole.
+        Problem of the file, '' for a complete one.
 
     Raises
     ------
     BagError
-        Not an MCAP file, or nothing can be had from it.
+        Not an MCAP file, or nothing can be recovered from it.
 
     """
 
@@ -91,16 +90,16 @@ class McapFile:
         self._count_all(is_closed=summary_at is not None)
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage | BagError]:
-        """Yield messages as they were recorded, a BagError in place of each damaged part."""
+        """Yield messages in recorded order, a BagError instead of each damaged part."""
         with _open(self.path) as file:
             size = file.seek(0, io.SEEK_END)
             file.seek(len(MCAP_MAGIC))
             yield from self._records(file, size, topics, may_be_cut_off=True)
 
-    # ---- what there is
+    # ---- contents
 
     def _read_summary(self, file: BinaryIO, at: int, size: int) -> bool:
-        """Read schemas, channels and counts at the end of the file; False where it lacks them."""
+        """Read schemas, channels and counts of the summary; False if it lacks them."""
         counts: dict[int, int] | None = None
         try:
             for opcode, body in _summary_records(file, at, size):
@@ -120,14 +119,14 @@ class McapFile:
         return True
 
     def _forget(self) -> bool:
-        """Drop what a summary said that cannot be relied on."""
-        for told in (self.topics, self.definitions, self.qos, self._schemas, self._channels,
+        """Drop the contents of an unreliable summary."""
+        for each in (self.topics, self.definitions, self.qos, self._schemas, self._channels,
                      self._chunk_channels):
-            told.clear()
+            each.clear()
         return False
 
     def _count_all(self, *, is_closed: bool) -> None:
-        """Read the whole file for what it holds."""
+        """Read the whole file to find its contents."""
         damaged = 0
         for item in self.messages(_Everything()):
             if isinstance(item, BagError):
@@ -138,12 +137,12 @@ class McapFile:
             raise BagError(f'{self.path} is damaged: no message can be recovered from it')
         if damaged or not is_closed:
             self.warning = (
-                f'{self.path} was not closed by its recorder or is cut off; '
+                f'{self.path} was not closed by its recorder or is truncated; '
                 f'recovered {sum(self.counts.values())} messages from it'
             )
 
     def _define(self, opcode: int, body: bytes) -> None:
-        """Take in a schema or a channel; other records are passed over."""
+        """Store a schema or a channel; ignore other records."""
         if opcode == _SCHEMA:
             (number,) = struct.unpack_from('<H', body)
             name, at = _text(body, 2)
@@ -166,7 +165,7 @@ class McapFile:
         self, file: BinaryIO, size: int, topics: Collection[str],
         *, may_be_cut_off: bool = False, most_in_chunk: int = 0,
     ) -> Iterator[RawMessage | BagError]:
-        """Walk the records of the file, or, at most so many, those of an unpacked chunk."""
+        """Read the records of the file, or a limited number of an unpacked chunk."""
         in_chunk, records = most_in_chunk > 0, 0
         while header := file.read(_HEADER_BYTES):
             records += 1
@@ -197,7 +196,7 @@ class McapFile:
     def _is_wanted(
         self, opcode: int, file: BinaryIO, topics: Collection[str], *, in_chunk: bool
     ) -> bool:
-        """Tell whether the record whose content comes next is needed for some topics."""
+        """Whether the record at the file position is needed for some topics."""
         at = file.tell()
         if opcode == _MESSAGE:
             number = int.from_bytes(file.read(2), 'little')
@@ -214,7 +213,7 @@ class McapFile:
         return opcode in (_SCHEMA, _CHANNEL)
 
     def _next_chunk(self, at: int, *, in_chunk: bool) -> int:
-        """Return where the next chunk starts that the summary tells of, 0 for none."""
+        """Return the start of the next chunk in the summary, 0 for none."""
         starts = [] if in_chunk else sorted(self._chunk_channels)
         index = bisect.bisect_right(starts, at)
         return starts[index] if index < len(starts) else 0
@@ -235,7 +234,7 @@ class McapFile:
     def _chunk(
         self, body: bytes, topics: Collection[str], *, complete: bool
     ) -> Iterator[RawMessage | BagError]:
-        """Unpack a chunk; of a cut off one, the whole records if it is not compressed."""
+        """Unpack a chunk; of a truncated one, the complete records if it is not compressed."""
         size, crc = struct.unpack_from('<QI', body, 16)
         compression, at = _text(body, 28)
         if not complete:
@@ -256,7 +255,7 @@ class McapFile:
 
 
 class _Everything(Collection[str]):
-    """All topics there are."""
+    """All topics."""
 
     def __contains__(self, topic: object) -> bool:
         return True
@@ -269,7 +268,7 @@ class _Everything(Collection[str]):
 
 
 def _find_summary(file: BinaryIO, size: int) -> int | None:
-    """Return where the summary starts, 0 if the file has none, None if it has no footer."""
+    """Return the start of the summary, 0 if the file has none, None without a footer."""
     footer_at = size - len(MCAP_MAGIC) - _FOOTER_BYTES - _HEADER_BYTES
     if footer_at < len(MCAP_MAGIC):
         return None
@@ -302,14 +301,14 @@ def _read_body(file: BinaryIO, length: int) -> bytes:
 
 
 def _channel_counts(body: bytes) -> dict[int, int]:
-    """Return the messages of each channel that the statistics state."""
+    """Return the number of messages per channel in the statistics."""
     (length,) = struct.unpack_from('<I', body, 42)
     pairs = body[46:46 + length]
     return dict(struct.iter_unpack('<HQ', pairs[: len(pairs) // 10 * 10]))
 
 
 def _chunk_index(body: bytes) -> tuple[int, frozenset[int]]:
-    """Return where a chunk starts and which channels it has messages of."""
+    """Return the start of a chunk, and the channels of its messages."""
     (start,) = struct.unpack_from('<Q', body, 16)
     (length,) = struct.unpack_from('<I', body, 32)
     pairs = body[36:36 + length]
@@ -317,7 +316,7 @@ def _chunk_index(body: bytes) -> tuple[int, frozenset[int]]:
 
 
 def _map_value(body: bytes, at: int, wanted: str) -> str:
-    """Return a value of a map of texts, '' where it is not in it."""
+    """Return a value of a map of texts, '' if it is not in it."""
     (length,) = struct.unpack_from('<I', body, at)
     end = min(at + 4 + length, len(body))
     at += 4
@@ -330,7 +329,7 @@ def _map_value(body: bytes, at: int, wanted: str) -> str:
 
 
 def _text(body: bytes, at: int) -> tuple[str, int]:
-    """Read a text with its length before it; return it and where it ends."""
+    """Read a length-prefixed text; return it and its end."""
     (length,) = struct.unpack_from('<I', body, at)
     end = at + 4 + length
     if end > len(body):

@@ -1,4 +1,4 @@
-"""The one door to rosbags and what comes with it: imports, types, and what damage raises."""
+"""The only module that imports rosbags and its libraries: types, YAML, QoS, errors."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ DAMAGE: tuple[type[BaseException], ...] = (
     RuntimeError, MemoryError,
 )
 """
-What rosbags and its libraries let through when a file or message is damaged.
+Errors of rosbags and its libraries for damaged files and messages.
 
-Their parsers trust what they read: a wrong length shows as MemoryError or struct.error, a wrong
-index as KeyError, damaged lz4 and deeply nested YAML as RuntimeError.
+Their parsers trust the data: a wrong length raises MemoryError or struct.error, a wrong index
+KeyError, damaged lz4 and deeply nested YAML RuntimeError.
 """
 _LONGEST_QOS = 1 << 16
 
 
 class RawMessage(NamedTuple):
-    """One recorded message: topic, type, when it was recorded, and its CDR bytes."""
+    """One recorded message: topic, type, recording time, and CDR bytes."""
 
     topic: str
     msgtype: str
@@ -66,7 +66,7 @@ class RawMessage(NamedTuple):
 
 @functools.cache
 def load_typestore() -> Any:
-    """Return rosbags' message types, vision_msgs added. Shared: do not register more."""
+    """Return rosbags' message types with vision_msgs. Shared: do not register more."""
     typestore = get_typestore(Stores.ROS2_HUMBLE)
     types: dict[str, Any] = {}
     for name, text in DEFINITIONS.items():
@@ -82,8 +82,8 @@ def bag_typestore(definitions: Mapping[str, str], msgtype: str) -> Any:
     Parameters
     ----------
     definitions
-        The bag's own, by message type: what its recorder knew, of whatever release. Where the
-        type is not among them or its text cannot be understood, ours are taken.
+        Definitions in the bag, by message type, from any release. Ours are used if the type is
+        missing or cannot be parsed.
     msgtype
         The type.
 
@@ -102,12 +102,12 @@ def bag_typestore(definitions: Mapping[str, str], msgtype: str) -> Any:
 
 
 def read_yaml(text: str) -> Any:
-    """Return what a YAML text holds, plain values only; raises `DAMAGE`."""
+    """Return the plain values of a YAML text; raises `DAMAGE`."""
     return YAML(typ='safe', pure=True).load(text)
 
 
 def read_qos(text: str) -> list[Any]:
-    """Return recorded QoS profiles as rosbags has them; none where they cannot be understood."""
+    """Return recorded QoS profiles as rosbags has them; none if they cannot be parsed."""
     if len(text) > _LONGEST_QOS:
         return []
     try:
@@ -117,6 +117,6 @@ def read_qos(text: str) -> list[Any]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an exception says, on one line that is not long."""
+    """Return the message of an exception, on one short line."""
     text = printable(' '.join(str(error).split()))
     return text[:200] if text else type(error).__name__

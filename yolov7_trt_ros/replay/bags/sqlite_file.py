@@ -1,10 +1,10 @@
 """
-A rosbag2 file of SQLite, with the write-ahead log beside it; neither is changed.
+SqliteFile: a rosbag2 file of SQLite with its write-ahead log; neither is changed.
 
-A recorder that was killed leaves most of its messages in `FILE-wal`. SQLite itself would fold them
-in, which changes files that are somebody else's, and needs to write beside them. Here its files
-are opened for reading alone, and the index of the log is kept in memory: that asks for an
-exclusive lock, which does nothing in the file system `unix-none`.
+A recorder that was killed leaves most of its messages in `FILE-wal`. SQLite itself would merge
+them, which changes foreign files and needs write access. Here the files are opened read-only, and
+the index of the log is kept in memory: that needs an exclusive lock, which does nothing in the
+file system `unix-none`.
 
 """
 
@@ -43,7 +43,7 @@ class SqliteFile:
     Raises
     ------
     BagError
-        It is damaged, no bag, or was being written without a write-ahead log when that ended.
+        It is damaged, not a bag, or was left half-written without a write-ahead log.
 
     """
 
@@ -82,7 +82,7 @@ class SqliteFile:
             )
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage | BagError]:
-        """Yield messages as they were recorded, a BagError where they cannot be read on."""
+        """Yield messages in recorded order, a BagError if the rest cannot be read."""
         wanted = [number for number, name in self._ids.items() if name in topics]
         places = ','.join('?' * len(wanted))
         try:
@@ -92,7 +92,7 @@ class SqliteFile:
                     f'WHERE topic_id IN ({places}) ORDER BY id', wanted,
                 ):
                     name = self._ids[number]
-                    # a damaged row may hold NULL, a number or a text
+                    # a damaged row may contain NULL, a number or a text
                     yield _message(
                         self.path, name, self._types[name],
                         max(0, time_ns) if isinstance(time_ns, int) else 0,
@@ -121,7 +121,7 @@ def _log_bytes(path: Path) -> int:
 
 
 def _check_journal(path: Path) -> None:
-    """Refuse a file that a rollback journal says is half written."""
+    """Refuse a file that is half-written by its rollback journal."""
     journal = path.with_name(f'{path.name}-journal')
     try:
         with journal.open('rb') as file:
@@ -130,8 +130,8 @@ def _check_journal(path: Path) -> None:
         return
     if unfinished:
         raise BagError(
-            f'{path} was being written when its recorder ended, as {journal.name} tells: have '
-            f'SQLite mend a copy of both, with: sqlite3 {path.name} .tables'
+            f'{path} was being written when its recorder ended, as {journal.name} shows: let '
+            f'SQLite repair a copy of both, with: sqlite3 {path.name} .tables'
         )
 
 
@@ -142,13 +142,13 @@ def _check_tables(database: Any) -> None:
         "AND name IN ('messages', 'topics')"
     ).fetchone()
     if found[0] != 2:
-        raise ValueError('it has no tables of messages and topics, so it is no bag of rosbag2')
+        raise ValueError('it has no tables of messages and topics, so it is not a bag of rosbag2')
 
 
 def _read_pairs(
     database: Any, table: str, key: str, value: str, condition: str = ''
 ) -> dict[str, str]:
-    """Return two columns of a table, nothing where this release of rosbag2 has them not."""
+    """Return two columns of a table, nothing if this release of rosbag2 lacks them."""
     columns = {row[1] for row in database.execute(f'PRAGMA table_info({table})')}
     if not {key, value} <= columns:
         return {}
@@ -158,7 +158,7 @@ def _read_pairs(
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    """Give a connection that reads the file and its log."""
+    """Yield a connection that reads the file and its log."""
     _register_files()
     log_bytes = _log_bytes(path)
     address = f'file:{urllib.parse.quote(os.path.abspath(path))}'
@@ -181,13 +181,13 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 class _ReadOnlyFiles(apsw.VFS):
-    """A file system of SQLite that opens nothing of others for writing, and locks nothing."""
+    """A file system for SQLite that opens files read-only, and locks nothing."""
 
     def __init__(self) -> None:
         super().__init__(_NAME, 'unix-none')
 
     def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802  (SQLite's name)
-        """Open a file; one without a name is a temporary file of SQLite's own."""
+        """Open a file; one without a name is a temporary file of SQLite."""
         if name is not None:
             flags[0] = flags[0] & ~_WRITING | apsw.SQLITE_OPEN_READONLY
         return super().xOpen(name, flags)
@@ -195,5 +195,5 @@ class _ReadOnlyFiles(apsw.VFS):
 
 @functools.cache
 def _register_files() -> _ReadOnlyFiles:
-    """Make that file system known to SQLite, once; it lives as long as what is returned."""
+    """Register the file system with SQLite, once; it exists as long as the returned object."""
     return _ReadOnlyFiles()

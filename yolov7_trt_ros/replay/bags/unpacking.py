@@ -1,4 +1,4 @@
-"""Unpack zstd and lz4 with a limit, so that a small file cannot take all memory or the disk."""
+"""Unpack zstd and lz4 with limits, so that a small file cannot fill memory or disk."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from yolov7_trt_ros.replay.bags.rosbags_adapter import DAMAGE, LZ4FrameDecompres
 
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 MAX_UNPACKED_BYTES = 1 << 28
-"""Of a chunk or a message: 268 MB, an image of 8192 x 8192 pixels and more."""
+"""Limit of a chunk or a message: 268 MB, more than an image of 8192 x 8192 pixels."""
 
 _PIECE_BYTES = 1 << 22
 _LEAST_ALLOWED_BYTES = 1 << 26
 _MOST_RATIO = 1000
-"""Of a file to what it unpacks to; bags of camera images are far below it."""
+"""Limit of unpacked to packed size; bags of camera images are far below it."""
 
 
 def unpack_chunk(compression: str, packed: bytes, size: int) -> bytes:
@@ -30,12 +30,12 @@ def unpack_chunk(compression: str, packed: bytes, size: int) -> bytes:
     packed
         Its bytes in the file.
     size
-        How many bytes it states to unpack to.
+        Its stated unpacked size in bytes.
 
     Raises
     ------
     BagError
-        It states too much, or unpacks to something else.
+        The stated size is too large, or wrong.
 
     """
     if size > MAX_UNPACKED_BYTES:
@@ -53,9 +53,9 @@ def unpack_chunk(compression: str, packed: bytes, size: int) -> bytes:
 
 def unpack_message(data: bytes) -> bytes:
     """
-    Return a message, unpacked where it is compressed with zstd by itself.
+    Return a message, unpacked if it is compressed with zstd by itself.
 
-    Serialised messages never start with the four bytes that tell zstd.
+    Serialised messages never start with the four magic bytes of zstd.
 
     Raises
     ------
@@ -80,12 +80,12 @@ def unpack_file(path: Path, folder: Path) -> Path:
     path
         The file, such as `drive_0.db3.zstd`.
     folder
-        Where to.
+        Folder to write to.
 
     Raises
     ------
     BagError
-        It is damaged, too large for the disk, or suspiciously small for what it unpacks to.
+        It is damaged, too large for the disk, or its compression ratio is suspicious.
 
     """
     target = folder / (path.stem if path.suffix == '.zstd' else path.name)
@@ -104,7 +104,7 @@ def unpack_file(path: Path, folder: Path) -> Path:
 
 
 def _copy(source: Any, target: BinaryIO, most_bytes: int) -> int:
-    """Copy until the end, or until there is more than is allowed; return how much there was."""
+    """Copy until the end or beyond the limit; return the number of bytes."""
     written = 0
     while written <= most_bytes and (piece := source.read(_PIECE_BYTES)):
         target.write(piece)
@@ -119,7 +119,7 @@ def _unpack(decompressor: Any, packed: bytes, most_bytes: int) -> bytes:
         piece = decompressor.decompress(rest, max_length=_PIECE_BYTES)
         rest = b''
         if not piece and decompressor.needs_input:
-            raise BagError('compressed data is cut off')
+            raise BagError('compressed data is truncated')
         pieces.append(piece)
         total += len(piece)
         if total > most_bytes:

@@ -1,8 +1,8 @@
 """
-The vision_msgs definitions that a Detection2DArray consists of, as of Humble and later.
+The vision_msgs definitions of a Detection2DArray, as in Humble and later.
 
-Fields only. Without them a bag could be written only where ROS is installed; a test compares the
-type hashes with those of a running system.
+Fields only. They allow to write bags without ROS; a test compares the type hashes with those of a
+running system.
 
 """
 
