@@ -37,7 +37,12 @@ from track_scenes import CLASSES, IMAGE_WH, scene, SceneFrame, SceneSettings  # 
 
 from yolov7_trt_ros.core.detections import Detections  # noqa: E402  (its folder was just added)
 from yolov7_trt_ros.core.detector import DetectSettings  # noqa: E402
-from yolov7_trt_ros.core.tracks.track_options import BYTETRACK, IOU, OFF, TrackOptions  # noqa: E402  # noqa: E402
+from yolov7_trt_ros.core.tracks.track_options import (  # noqa: E402
+    BYTETRACK,
+    IOU,
+    OFF,
+    TrackOptions,
+)
 from yolov7_trt_ros.core.tracks.tracking import Moment, Tracker, TrackSet  # noqa: E402
 
 RESULT = REPOSITORY / 'benchmarks' / 'results' / 'tracking.json'

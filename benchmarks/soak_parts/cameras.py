@@ -17,8 +17,8 @@ import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
-
 from soak_parts.ledger import Ledger
+
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.nodes.tools.image_player_node import encode_pixels
 

@@ -24,9 +24,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
+from soak_parts.ledger import COUNTERS, Ledger
 from vision_msgs.msg import Detection2DArray
 
-from soak_parts.ledger import COUNTERS, Ledger
 from yolov7_trt_ros.core.units import NS_PER_S
 
 PATIENCE_S = 120.0

@@ -22,6 +22,7 @@ from soak_parts.hostile import (
 )
 from soak_parts.ledger import Counters
 from soak_parts.soaked_node import Soak
+
 from yolov7_trt_ros.core.class_names import COCO80
 from yolov7_trt_ros.engine.model_files import find_model
 

@@ -15,10 +15,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
-
 from soak_parts.detector import PATIENCE_S
 from soak_parts.soaked_node import Soak
+from std_msgs.msg import String
+
 from yolov7_trt_ros.core.units import NS_PER_S
 
 LONG_NAME = '/soak/long/' + 'a' * 200

@@ -12,6 +12,7 @@ from typing import Any
 from soak_parts.cameras import Camera, ENCODINGS, Mode, SIZES_WH
 from soak_parts.detector import Detector, Meter, PATIENCE_S, Stuck
 from soak_parts.ledger import Counters, Ledger, OUTCOMES
+
 from yolov7_trt_ros.core.topics import detections_topics
 from yolov7_trt_ros.nodes.process import process_setup
 

@@ -28,7 +28,7 @@ class ChosenNames:
 
     @property
     def count(self) -> int | None:
-        """Number of named classes; None without names."""
+        """Return the number of named classes; None without names."""
         return len(self.names) or None
 
 

@@ -150,7 +150,7 @@ class ModelSpec:
 
     @property
     def fixed_wh(self) -> tuple[int, int] | None:
-        """Fixed network size of the model, None if width and height are free."""
+        """Return the fixed network size of the model, None if width and height are free."""
         height, width = self.image.shape[2:]
         return None if height is None or width is None else (width, height)
 

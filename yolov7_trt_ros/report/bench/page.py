@@ -52,8 +52,10 @@ def _trade_chart(rows: Sequence[BenchRow], names: dict[int, str]) -> str:
         if speed is None or row.accuracy is None or speed.latency_ms.p50 <= 0:
             continue
         joules = energy.joules_per_frame if energy else None
-        tooltip = f'{names[id(row)]}: {milliseconds(speed.latency_ms.p50)} ms, AP50 ' \
-               f'{row.accuracy.ap50:.4f}' + (f', {joules * 1e3:.1f} mJ' if joules else '')
+        tooltip = (
+            f'{names[id(row)]}: {milliseconds(speed.latency_ms.p50)} ms, AP50 '
+            f'{row.accuracy.ap50:.4f}' + (f', {joules * 1e3:.1f} mJ' if joules else '')
+        )
         points.append(Bubble(names[id(row)], speed.latency_ms.p50, row.accuracy.ap50, joules,
                              tooltip))
     if not points:
