@@ -243,8 +243,8 @@ def test_a_dla_report_builds_nothing(
     assert not record['asked'] and record['transitions'] > 50
     assert main([*words, '--max-transitions', '4']) == 1
     told = capsys.readouterr()
-    assert 'ESTIMATE by what NVIDIA documents' in told.out
-    assert 'are over --max-transitions 4. On the GPU: LeakyReLU' in told.err
+    assert 'ESTIMATE by documented rules of NVIDIA' in told.out
+    assert 'exceed --max-transitions 4. On the GPU: LeakyReLU' in told.err
 
 
 @pytest.mark.parametrize(('words', 'message'), [

@@ -64,7 +64,7 @@ def test_what_was_told_and_what_was_assumed_is_said(
     assert told['strides']['value'] == '8, 16, 32'
     assert told['fused']['value'].startswith('yes')
     shown = ' '.join(done.stderr.split())
-    assert 'activation leaky_relu (assumed: a state_dict does not tell' in shown
+    assert 'activation leaky_relu (assumed: not stored in a state_dict' in shown
     assert 'warning: small.pt does not state everything; assumed: activation' in shown
     assert shown.index('activation') < shown.index('worst relative error')
 

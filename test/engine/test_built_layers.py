@@ -85,7 +85,7 @@ def test_the_precision_is_the_one_asked_for(rtx: TrtApi, no_gpu: None) -> None:
 
 def test_a_builder_that_tells_nothing(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(built_layers, 'find_build_target', _machine)
-    with pytest.raises(BuildError, match='told nothing of its layers.*PyCUDA.*--save-layers'):
+    with pytest.raises(BuildError, match='reported no layers.*PyCUDA.*--save-layers'):
         build(TrtApi(surface('10')))
 
 

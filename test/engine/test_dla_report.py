@@ -47,7 +47,7 @@ def test_a_real_network_names_what_keeps_it_from_a_dla(nano: DlaReport) -> None:
     assert nano.transitions > 50 and nano.loadables > 16
     assert len(nano.fallbacks) == 57
     rows = dict(nano.rows()[:2])
-    assert rows['told by'].startswith('ESTIMATE') and rows['on the DLA'] == '78 of 135 layers'
+    assert rows['source'].startswith('ESTIMATE') and rows['on the DLA'] == '78 of 135 layers'
 
 
 def test_dynamic_shapes_leave_nothing_to_it(rtx: TrtApi) -> None:
@@ -217,5 +217,5 @@ def test_rules_of_pooling(type_: str, rest: dict[str, Any], reason: str) -> None
 
 def test_a_report_says_what_is_on_it() -> None:
     report = DlaReport(True, (PlacedLayer('a', ''), PlacedLayer('b', 'Q/DQ')), 1, 1)
-    assert report.rows()[0] == ('told by', 'asked of TensorRT on this machine')
+    assert report.rows()[0] == ('source', 'TensorRT on this machine')
     assert report.rows()[-1] == ('on the GPU', 'Q/DQ: 1 layer(s), b')

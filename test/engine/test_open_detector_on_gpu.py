@@ -247,7 +247,7 @@ def test_a_plan_by_its_path(plan: Path) -> None:
 def test_a_plan_without_manifest(plan: Path) -> None:
     manifest_path(plan).unlink()
     assert opened_plan(DetectorOptions(model=str(plan))).opened['manifest'] is None
-    with pytest.raises(BuildError, match='has no manifest that says what it was built from'):
+    with pytest.raises(BuildError, match='has no manifest, so its ONNX file is unknown'):
         build_needed_plan(DetectorOptions(model=str(plan)), quiet, going)
 
 

@@ -131,9 +131,9 @@ def test_the_activation_of_modules_is_read_and_shown(tmp_path: Path) -> None:
         assert not any(fact.is_assumed for fact in facts.values())
         again = facts_of(path, table=name, activation=activation)
         assert again['table'].value == name
-        with pytest.raises(SettingError, match='says itself that it is'):
+        with pytest.raises(SettingError, match='states that it is'):
             facts_of(path, activation='relu')
-        with pytest.raises(SettingError, match='says itself that it is'):
+        with pytest.raises(SettingError, match='states that it is'):
             facts_of(path, table='yolov7x')
 
 

@@ -2,7 +2,7 @@
 Build a plan in a separate process with the lowest priority, while this one detects.
 
 TensorRT holds Python's lock for parts of a build and the GPU's memory for all of it; a process
-that ends gives both back, and one that the kernel kills takes nobody with it.
+that ends frees both, and one that the kernel kills ends alone.
 
 """
 
@@ -29,7 +29,7 @@ from yolov7_trt_ros.parent_process import end_with_starter, ends_with_this_proce
 
 COMMAND = (sys.executable, '-m', 'yolov7_trt_ros.engine.build_process')
 LONGEST_S = 7200.0
-"""A build that takes longer is ended: nobody waits for it, and it has memory of the GPU."""
+"""A longer build is stopped: nothing waits for it, and it occupies GPU memory."""
 
 _LEAST_PRIORITY = 19
 _POLL_S = 0.1
@@ -69,7 +69,7 @@ def build_apart(
     end_s, latest = time.monotonic() + longest_s, 'nothing'
     with _process(command) as process:
         assert process.stdin is not None  # a pipe
-        with contextlib.suppress(BrokenPipeError):  # it has ended: its status is told below
+        with contextlib.suppress(BrokenPipeError):  # it has ended: its status is reported below
             process.stdin.write(json.dumps(dataclasses.asdict(options)).encode())
             process.stdin.close()
         for kind, *values in _messages(process, lambda: cancelled() or _is_over(end_s)):
@@ -118,7 +118,7 @@ def _is_over(end_s: float) -> bool:
 def _messages(
     process: subprocess.Popen[bytes], is_over: Callable[[], bool]
 ) -> Iterator[list[Any]]:
-    """Yield what the process says until it ends or nobody waits for it."""
+    """Yield the messages of the process until it ends or `is_over` returns true."""
     assert process.stdout is not None  # a pipe
     descriptor, text = process.stdout.fileno(), b''
     while not is_over():
@@ -135,7 +135,7 @@ def _messages(
 
 def _ended(status: int) -> str:
     if status == -signal.SIGKILL:
-        return 'the build process was killed (SIGKILL), as the kernel does where memory runs out'
+        return 'the build process was killed (SIGKILL), as the kernel does when memory runs out'
     if status < 0:
         return f'the build process was ended by {signal.Signals(-status).name}'
     return f'the build process has ended with status {status} and no result'
@@ -156,19 +156,19 @@ def main() -> int:
     messages = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # what TensorRT prints is no message
 
-    def say(*message: object) -> None:
+    def send(*message: object) -> None:
         print(json.dumps(message), file=messages, flush=True)
 
-    end_with_starter(os.environ, lambda text: None)  # there may be nobody left to read it
+    end_with_starter(os.environ, lambda text: None)  # there may be no reader left
     options = DetectorOptions(**json.load(sys.stdin))
     try:
         plan = build_needed_plan(
-            options, lambda phase, share: say(_PROGRESS, phase, share), lambda: False
+            options, lambda phase, share: send(_PROGRESS, phase, share), lambda: False
         )
     except Yolov7TrtError as exc:
-        say(_FAILED, type(exc).__name__, str(exc))
+        send(_FAILED, type(exc).__name__, str(exc))
         return 1
-    say(_BUILT, str(plan))
+    send(_BUILT, str(plan))
     return 0
 
 

@@ -1,7 +1,7 @@
 """
 Use a PyTorch checkpoint as a model: exported once, then kept in the cache.
 
-The export runs as a process of its own, as `yolov7_trt export`: nothing here imports PyTorch, and
+The export runs in a separate process, as `yolov7_trt export`: nothing here imports PyTorch, and
 nothing that a checkpoint holds is run. Official weights that are asked for by their name are not
 fetched: the message says where they are.
 
@@ -61,7 +61,7 @@ def _is_missing(package: str) -> bool:
 
 
 def _find_checkpoint(model: str) -> Path | None:
-    """Return the path of a PyTorch checkpoint; None for all else, of which find_model tells."""
+    """Return the path of a PyTorch checkpoint; None for other files, left to find_model."""
     try:
         path = expand_home(model)
         if path.is_file():
@@ -80,7 +80,7 @@ def _export(checkpoint: Path, target: Path) -> None:
         [sys.executable, '-m', 'yolov7_trt_ros', 'export', str(checkpoint), '-o', str(target)],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
     )
-    lines = done.stderr.strip().splitlines() or ['it said nothing']
+    lines = done.stderr.strip().splitlines() or ['no output']
     if done.returncode:
         reason = lines[-1].removeprefix('yolov7_trt: error: ')
         raise ModelFormatError(f'{checkpoint} cannot be exported: {reason}')

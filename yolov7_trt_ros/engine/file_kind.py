@@ -1,9 +1,9 @@
 """
 Recognise the kind of a model file by its first bytes and its structure.
 
-The likeliest mistakes have a word of what to do instead: a checkpoint where an ONNX file is
-wanted, a pointer or a web page where a download should be. Nothing is loaded: 64 bytes, the list
-of a zip archive, or the lengths of an ONNX file's parts are read.
+The likeliest mistakes come with advice: a checkpoint instead of an ONNX file, a pointer or a web
+page instead of a download. Nothing is loaded: 64 bytes, the list of a zip archive, or the lengths
+of an ONNX file's parts are read.
 
 """
 
@@ -39,7 +39,7 @@ _DETECT_IN = 'a model belongs here; yolov7_trt detect takes this without a flag'
 @dataclasses.dataclass(frozen=True)
 class FileKind:
     """
-    What a file is, and what to do with it where a model is wanted.
+    What a file is, and what to do with it if a model is wanted.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ _TORCHSCRIPT = FileKind(
 _ARCHIVE = FileKind('an archive', 'unpack it, and give the ONNX file that is inside')
 EMPTY = FileKind('empty', f'the download or the export did not finish; {_AGAIN}')
 _WEB_PAGE = FileKind(
-    'a web page, saved in place of the file',
+    'a web page, saved instead of the file',
     'fetch the file behind it: the button Download or Raw, or curl -L with the link of that',
 )
 _OPENVINO = FileKind(
@@ -127,7 +127,7 @@ _BY_SUFFIX = {
     '.pb': _TENSORFLOW, '.caffemodel': _CAFFE, '.prototxt': _CAFFE, '.safetensors': _SAFETENSORS,
     '.xml': _OPENVINO, '.mlmodel': _CORE_ML,
 }
-"""For what the first bytes do not tell."""
+"""For kinds without a signature in the first bytes."""
 
 
 def is_plan(path: Path) -> bool:
@@ -137,9 +137,9 @@ def is_plan(path: Path) -> bool:
 
 def check_model_file(path: Path) -> None:
     """
-    Refuse a file that is certainly no model that runs here; say what it is and what helps.
+    Refuse a file that is certainly no supported model, with its kind and advice.
 
-    What is unknown passes: the engine will say what is wrong with it.
+    Unknown kinds pass: the engine reports what is wrong with them.
 
     Raises
     ------
@@ -152,12 +152,12 @@ def check_model_file(path: Path) -> None:
 
 def check_kind(path: Path, *wanted: FileKind) -> FileKind | None:
     """
-    Return what a file is, None where that is unknown; refuse what is not wanted.
+    Return what a file is, None if that is unknown; refuse what is not wanted.
 
     Raises
     ------
     ModelFormatError
-        It is of another kind, empty, cut off, or no plain file; the message says what helps.
+        It is of another kind, empty, truncated, or no regular file; the message has advice.
 
     """
     try:
@@ -184,13 +184,13 @@ def _advice(kind: FileKind, path: Path, wanted: Sequence[FileKind]) -> str:
         return kind.advice.format(file=quoted, onnx=shlex.quote(f'{stem}.onnx'))
     suffix = '.plan' if kind == PLAN else '.onnx'
     if set(wanted) <= {ONNX, PLAN} and path.suffix != suffix:
-        return f'give it a name that says so: mv {quoted} {shlex.quote(f"{stem}{suffix}")}'
+        return f'rename it: mv {quoted} {shlex.quote(f"{stem}{suffix}")}'
     return f'give the file that it was made from, {" or ".join(each.name for each in wanted)}'
 
 
 def find_kind(path: Path, file: BinaryIO) -> FileKind | None:
     """
-    Return what a file is; None where nothing tells.
+    Return the kind of a file; None if it is unknown.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def _kind_by_magic(head: bytes, size: int) -> FileKind | None:
 
 
 def _kind_by_structure(head: bytes, size: int) -> FileKind | None:
-    """Tell what has no magic number of its own."""
+    """Return the kind of a file without a magic number; None if it is unknown."""
     text = head.removeprefix(b'\xef\xbb\xbf').lstrip().lower()
     length = int.from_bytes(head[:8], 'little')
     tests: tuple[tuple[Callable[[], bool], FileKind], ...] = (
@@ -270,7 +270,7 @@ def _kind_of_zip(file: BinaryIO, head: bytes) -> FileKind:
 
 
 def _listed(file: BinaryIO) -> list[str]:
-    """Return the names in a zip archive; none where it is damaged, or its list is huge."""
+    """Return the names in a zip archive; none if it is damaged, or its list is huge."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _ZIP_TAIL_BYTES))
     tail = file.read(_ZIP_TAIL_BYTES)

@@ -51,7 +51,7 @@ class Gpu:
 
 @dataclasses.dataclass(frozen=True)
 class PlanCache:
-    """The folder of cached plans: whether plans can be written there, and how many there are."""
+    """The folder of cached plans: whether it is writable, and the number of plans in it."""
 
     folder: Path
     writable: bool
@@ -61,12 +61,12 @@ class PlanCache:
 
 def find_gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Gpu | None:
     """
-    Ask the driver itself for its first device; None where there is no driver or no device.
+    Ask the driver itself for its first device; None if there is no driver or no device.
 
     Parameters
     ----------
     load
-        Loads a shared library; raises OSError where there is none.
+        Loads a shared library; raises OSError if there is none.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def working_compiler(architecture: str) -> str:
     Raises
     ------
     MissingDependencyError
-        Neither works; the message holds what each said, and what to install.
+        Neither works; the message has both reasons, and what to install.
 
     """
     source = kernel_compiler.read_source(_QUICKEST_SOURCE)

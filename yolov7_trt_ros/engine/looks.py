@@ -10,7 +10,7 @@ from yolov7_trt_ros.core.looks.tiles import TileOptions
 from yolov7_trt_ros.engine.options import DetectorOptions, MAX_BATCH_LIMIT
 
 USUAL_TILES = 8
-"""For so many tiles a plan is built where their number depends on the image: 1080p in 640x640."""
+"""Number of tiles that a plan is built for if it depends on the image: 1080p in 640x640."""
 
 
 def tiled_engine(options: DetectorOptions, tiles: TileOptions) -> DetectorOptions:

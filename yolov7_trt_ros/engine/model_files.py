@@ -46,7 +46,7 @@ def find_model(name_or_path: str) -> Path:
     ModelNotFoundError
         Neither; the message lists the embedded names.
     ModelFormatError
-        The file is certainly no ONNX model or plan; the message says what it is and what to do.
+        The file is certainly no ONNX model or plan; the message has its kind and advice.
 
     """
     if name_or_path in EMBEDDED_MODELS:
@@ -121,7 +121,7 @@ def find_onnx_model(name_or_path: str) -> Path:
     Raises
     ------
     ModelNotFoundError, ModelFormatError
-        As `find_model`, and where it is a plan.
+        As `find_model`, and if it is a plan.
 
     """
     path = find_model(name_or_path)
@@ -185,7 +185,7 @@ def _read_text(path: Path) -> str:
 
 
 def _parse_names_file(text: str) -> tuple[str, ...]:
-    """Return the names, one a line; raises ValueError where they are something else."""
+    """Return the names, one a line; raises ValueError if they are something else."""
     names = tuple(name for line in _LINE_END.split(text) if (name := line.strip()))
     if not names:
         raise ValueError('it holds no names')

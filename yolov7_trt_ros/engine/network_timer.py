@@ -25,7 +25,7 @@ CUDA_EVENTS = 'CUDA events'
 
 
 class BatchTimer(Protocol):
-    """Runs batches of one size and says what the network took, as OnnxBatches does."""
+    """Runs batches of one size and returns the network time, as OnnxBatches does."""
 
     def infer_ns(self, images: Sequence[ImageView]) -> int:
         """Run a batch; return the nanoseconds of the network alone."""

@@ -21,7 +21,7 @@ from yolov7_trt_ros.onnx_tools.strip_decoding import load_without_decoding
 
 class OnnxBatches:
     """
-    Runs batches of one size, and tells how long the network took for each.
+    Runs batches of one size, and measures the network time of each.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class OnnxBatches:
     SettingError
         The model does not take this batch: it was exported with another one.
     InferenceError
-        It says that it does, but fails on it.
+        It declares that it does, but fails on it.
     ModelFormatError, ModelLayoutError
         As for OnnxSession.
 
@@ -64,7 +64,7 @@ class OnnxBatches:
             raise
 
     def prepare(self, images: Sequence[ImageView]) -> NDArray[Any]:
-        """Return the network input of as many images as the batch has, of its own memory."""
+        """Return the network input of a whole batch of images, in newly allocated memory."""
         for slot, image in zip(self._images, images, strict=True):
             letterbox = fit_letterbox(image.size_wh, self._network_wh)
             slot[:] = self._preprocessor.prepare(image, letterbox)[0]

@@ -44,7 +44,7 @@ _FINISHED = (OutputLayout.END2END_TRT, OutputLayout.END2END_ORT)
 
 class ProbedModel:
     """
-    A model in ONNX Runtime whose form was told by running it.
+    A model in ONNX Runtime, recognised by running it.
 
     TensorRT's EfficientNMS plugin at its end is cut off.
 
@@ -53,7 +53,7 @@ class ProbedModel:
     path, class_names, anchors, network_size, rectangular, threads
         As `OnnxDetector` takes them.
     source
-        What to run of the file where it was read before; None opens the file.
+        What to run of the file if it was read before; None opens the file.
 
     Raises
     ------
@@ -112,8 +112,8 @@ class ProbedModel:
         Returns
         -------
         ModelSpec
-            What `session` is then. `spec` goes on telling the file, but sizes that only the
-            decoding had baked in are free, and classes that only the convolutions tell are known.
+            The model that `session` then runs. `spec` still describes the file, but sizes fixed by
+            the decoding alone are free, and the number of classes comes from the convolutions.
 
         """
         found = load_without_decoding(self._path, self.spec)
@@ -175,7 +175,7 @@ class ProbedModel:
         Bind a model to its probed size when it only claims to take others.
 
         YOLOv7's `--dynamic` export declares free width and height, but its grid is baked in.
-        A model with one free side is bound too. One with NMS inside that does not tell its stride
+        A model with one free side is bound too. One with NMS inside that does not give its stride
         may take multiples of 64 alone.
 
         """

@@ -58,8 +58,8 @@ def open_detector(options: DetectorOptions) -> Detector:
     PlanMissingError
         TensorRT is to run an ONNX model whose plan was not built yet: `build_needed_plan`.
     PlanMismatchError
-        The plan was built for another machine; the message says what differs, and the command
-        that builds it again.
+        The plan was built for another machine; the message has the differences and the command
+        that rebuilds it.
     ModelError
         The file is missing, unreadable or not a YOLOv7 export.
     SettingError
@@ -90,7 +90,7 @@ def build_needed_plan(
     Raises
     ------
     BuildError
-        It cannot be built: the message says why.
+        It cannot be built; the message has the reason.
     ModelError, SettingError, MissingDependencyError, InferenceError
         As `open_detector`.
 
@@ -121,7 +121,7 @@ def _refits(
     onnx: Path, plan: Path, options: DetectorOptions, api: TrtApi, machine: BuildTarget,
     report: Callable[[str, float | None], None], cancelled: Callable[[], bool],
 ) -> bool:
-    """Write a plan by refitting that of `options.refit_from`; False where it is to be built."""
+    """Write a plan by refitting that of `options.refit_from`; False if it is to be built."""
     from yolov7_trt_ros.engine.building.refit import refit_plan
 
     base = refittable_plan(options, machine)
@@ -145,9 +145,9 @@ def open_or_build(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Detector:
     """
-    Open a detector, after building the plan that an ONNX model needs where it is not there.
+    Open a detector, after building the plan that an ONNX model needs if it is not there.
 
-    A plan that was asked for by its path is never replaced here: the error says how.
+    A plan given by its path is never replaced here: the error has the command.
 
     """
     try:
@@ -177,7 +177,7 @@ def _check(options: DetectorOptions) -> None:
 
 
 def _find_tensorrt(options: DetectorOptions, path: Path) -> TrtApi | None:
-    """Return TensorRT where it is to run the model, None for ONNX Runtime."""
+    """Return TensorRT if it is to run the model, None for ONNX Runtime."""
     if is_plan(path):
         if options.backend == 'onnx':
             raise SettingError(

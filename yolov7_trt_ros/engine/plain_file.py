@@ -54,7 +54,7 @@ def read_plain_file(path: Path, most_bytes: int) -> bytes:
 
 
 def read_at_most(file: BinaryIO, path: Path, most_bytes: int) -> bytes:
-    """Return what is in an open file; raises ModelFormatError where it is larger."""
+    """Return what is in an open file; raises ModelFormatError if it is larger."""
     data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise ModelFormatError(f'{path} is larger than the {most_bytes} bytes that are read')

@@ -12,7 +12,7 @@ _GRAPH_FIELD = 7
 
 def missing_of_onnx(file: BinaryIO) -> str:
     """
-    Return what an ONNX file lacks at its end, '' where it is whole.
+    Return what an ONNX file lacks at its end, '' if it is whole.
 
     Raises
     ------

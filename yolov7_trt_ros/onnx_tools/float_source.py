@@ -139,7 +139,7 @@ def fold_batch_norms(model: Any) -> int:
 
 
 def _fold(graph: Any, conv: Any, norm: Any) -> bool:
-    """Give a convolution the scale and shift of its norm; False where they are not constants."""
+    """Give a convolution the scale and shift of its norm; False if they are not constants."""
     helper = import_onnx().numpy_helper
     stored = {tensor.name: tensor for tensor in graph.initializer}
     names = [*conv.input[1:], *norm.input[1:5]]

@@ -176,12 +176,12 @@ def onnx_precision(path: Path) -> str:
     """
     Return what the convolutions of an ONNX file run in: `int8` (Q/DQ), `fp16`, `mixed`, `fp32`.
 
-    '' where the file cannot be read, or the package onnx is not installed. Weights that are kept
+    '' if the file cannot be read, or the package onnx is not installed. Weights that are kept
     in half precision and cast before use run in single precision.
 
     """
     try:
-        half = import_onnx('a precision is told by it').TensorProto.FLOAT16
+        half = import_onnx('it is needed to read a precision').TensorProto.FLOAT16
         model = load_model(path, weights=False)
     except (MissingDependencyError, ModelFormatError):
         return ''

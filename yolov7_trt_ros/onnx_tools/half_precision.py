@@ -72,7 +72,7 @@ def make_mixed(model: FloatModel, kept: Collection[str]) -> Any:
     onnx = import_onnx()
     mixed = onnx.ModelProto()
     mixed.CopyFrom(model.model)
-    with np.errstate(over='ignore'):  # found below, and told with the name
+    with np.errstate(over='ignore'):  # found below, and reported with the name
         convert_to_half(mixed, tuple(kept))
     for tensor in mixed.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT16:

@@ -28,7 +28,7 @@ def load_model(path: Path, *, weights: bool = True, data: bytes | None = None) -
     weights
         Read weights from other files too; without them the graph is whole, its numbers are not.
     data
-        What is in the file, where it was read before.
+        What is in the file, if it was read before.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def import_onnx(why: str = 'ONNX files are read and changed with it') -> Any:
     Raises
     ------
     MissingDependencyError
-        It is not installed; the message says what it is needed for.
+        It is not installed; the message has the purpose that needs it.
 
     """
     try:

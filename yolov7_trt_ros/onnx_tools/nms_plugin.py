@@ -18,14 +18,14 @@ _MOST_BOXES = 100
 @dataclasses.dataclass(frozen=True)
 class RunnableModel:
     """
-    What ONNX Runtime runs of a file.
+    The part of a file that ONNX Runtime can run.
 
     Attributes
     ----------
     model
         Path of the file, or a serialised model.
     boxes_name, boxes_are_centres
-        Where the plugin was cut off: the outputs are its former inputs, boxes and scores. Else
+        If the plugin was stripped: the outputs are its former inputs, boxes and scores. Else
         None.
 
     """
@@ -36,27 +36,27 @@ class RunnableModel:
 
 
 def find_plugin(model: Any) -> Any | None:
-    """Return the node of the plugin; None where a model has none."""
+    """Return the node of the plugin; None if the model has none."""
     return next((node for node in model.graph.node if node.op_type == PLUGIN), None)
 
 
 def strip_nms_plugin(path: Path, model: Any = None) -> RunnableModel | None:
     """
-    Cut the plugin off; None where the model has none.
+    Strip the plugin; None if the model has none.
 
     Parameters
     ----------
     path
         The file.
     model
-        The ModelProto of the file where it was loaded before; it is changed.
+        The ModelProto of the file if it is loaded already; it is changed.
 
     Raises
     ------
     MissingDependencyError
         The `onnx` package is not installed.
     ModelFormatError
-        The file is not ONNX, or its weights are not there.
+        The file is not ONNX, or its weights are missing.
     ModelLayoutError
         The plugin was to apply a sigmoid to the scores, which YOLOv7's exporter does not use, or
         it does not have its two inputs.
@@ -83,7 +83,7 @@ def strip_nms_plugin(path: Path, model: Any = None) -> RunnableModel | None:
 
 
 def expose_nms_inputs(model: Any, boxes: str, scores: str) -> None:
-    """Have a model give what goes into its NMS, in place; the plugin goes."""
+    """Remove the plugin in place; the model then outputs the inputs of its NMS."""
     for node in [node for node in model.graph.node if node.op_type == PLUGIN]:
         model.graph.node.remove(node)
     set_outputs(model.graph, (boxes, scores))

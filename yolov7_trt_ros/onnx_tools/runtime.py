@@ -32,7 +32,7 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
 )
 VERSION = str(onnxruntime.__version__)
 _NOTHING_LOGGED = 4
-"""What fails is raised, and said in our own words."""
+"""Errors are raised and translated, so nothing is logged."""
 
 _STATUS = re.compile(r'^\[ONNXRuntimeError\] : \d+ : (\w+) : ')
 _SOURCE_PLACE = re.compile(
@@ -147,7 +147,7 @@ def _tensor_info(value: Any) -> TensorInfo:
 
 def reason(exc: BaseException) -> str:
     """
-    Return what an error of ONNX Runtime says, on one line, without places in its source.
+    Return the text of an ONNX Runtime error on one line, without its source locations.
 
     Of a long text the beginning and the end are kept: the cause stands at the end.
 

@@ -38,7 +38,7 @@ from yolov7_trt_ros.onnx_tools.runtime import open_session, run_session
 _LAYOUTS = (OutputLayout.GRID, OutputLayout.LABELLED)
 _ALL_CELLS = DetectSettings(score_threshold=0.0)
 _CELLS_HW = (2, 3)
-"""Of the coarsest map, where the model leaves its size open; unequal to tell the sides apart."""
+"""Size of the coarsest map if the model leaves it open; unequal to distinguish the sides."""
 
 _NOISE = 2.0
 _TOLERANCE = {'float32': (1e-4, 1e-2, 1e-3), 'float16': (1e-2, 1.0, 0.5)}
@@ -61,9 +61,9 @@ class _Tail:
 
 def load_without_decoding(path: Path, spec: ModelSpec) -> tuple[bytes, ModelSpec] | None:
     """
-    Return an ONNX file without its decoding, and what it is then; None where it stays as it is.
+    Return an ONNX file without its decoding, and its new spec; None if it stays as it is.
 
-    It stays where the decoding is not YOLOv7's, and where the `onnx` package is not installed.
+    It stays if the decoding is not YOLOv7's, or the `onnx` package is not installed.
 
     """
     if spec.layout not in _LAYOUTS:
@@ -78,24 +78,24 @@ def load_without_decoding(path: Path, spec: ModelSpec) -> tuple[bytes, ModelSpec
 
 def strip_decoding(model: Any, spec: ModelSpec) -> ModelSpec | None:
     """
-    Cut the decoding off, in place, and return what the model is then.
+    Strip the decoding in place, and return the new spec of the model.
 
     Parameters
     ----------
     model
-        A ModelProto that ends in rows of boxes; it says its anchors afterwards.
+        A ModelProto that ends in rows of boxes; afterwards it has anchors in its metadata.
     spec
         What it is.
 
     Returns
     -------
     ModelSpec | None
-        None where the decoding is not YOLOv7's: the model is as it was.
+        None if the decoding is not YOLOv7's: the model is unchanged.
 
     Raises
     ------
     ModelLayoutError
-        The class names are not as many as the classes that its convolutions have.
+        The number of class names is not the number of classes of its convolutions.
 
     """
     if spec.layout not in _LAYOUTS:
@@ -127,7 +127,7 @@ def _raw_spec(spec: ModelSpec, tail: _Tail, anchors: Anchors) -> ModelSpec:
 
 
 def _find_tail(graph: Graph, spec: ModelSpec) -> _Tail | None:
-    """Return what follows the last convolutions; None where they are not one a stride."""
+    """Return what follows the last convolutions; None if they are not one a stride."""
     outputs = spec.outputs if spec.layout is OutputLayout.LABELLED else spec.outputs[:1]
     convs = _last_convs(graph, outputs[0])
     if len(convs) != len(spec.strides) or any(len(conv.input) < 2 for conv in convs):
@@ -192,7 +192,7 @@ def _scaled(graph: Graph, tensor: str) -> str:
 
 
 def _num_classes(weights: Sequence[Any | None], spec: ModelSpec) -> int | None:
-    """Return the classes of the last convolutions; None where they are not those of the spec."""
+    """Return the classes of the last convolutions; None if they are not those of the spec."""
     channels = {each.dims[0] for each in weights if each is not None and each.dims}
     if not channels:
         return spec.num_classes
@@ -252,7 +252,7 @@ def _tail_model(model: Any, tail: _Tail) -> Any:
 
 
 def _map_shapes(spec: ModelSpec, tail: _Tail) -> list[tuple[int, int, int, int]]:
-    """Return shapes of the maps at the model's size, or at a small one where it is open."""
+    """Return shapes of the maps at the model's size, or at a small one if it is open."""
     height, width = (
         side or cells * spec.stride
         for side, cells in zip(spec.image.shape[2:], _CELLS_HW, strict=True)

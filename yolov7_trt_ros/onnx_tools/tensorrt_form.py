@@ -42,7 +42,7 @@ def read_model(
     path
         The file.
     data
-        What is in it, where it was read before.
+        What is in it, if it was read before.
     keep_nms_plugin
         Leave EfficientNMS_TRT in the model for TensorRT, instead of cutting it off.
 
@@ -143,7 +143,7 @@ class TensorRtOnnx:
         return found
 
     def node_label(self, index: int) -> str:
-        """Return `head.2 (Conv)` for the node of a number; '' where there is none."""
+        """Return `head.2 (Conv)` for the node of a number; '' if there is none."""
         nodes = self.model.graph.node
         if not 0 <= index < len(nodes):
             return ''
@@ -194,7 +194,7 @@ class TensorRtOnnx:
         return [quantise, dequantise]
 
     def strip_decoding(self, spec: ModelSpec) -> ModelSpec | None:
-        """Leave raw maps of a grid model; what it is then, or None where it stays a grid."""
+        """Leave raw maps of a grid model; what it is then, or None if it stays a grid."""
         return strip_decoding(self.model, spec)
 
     def kept_by_type(self) -> str | None:

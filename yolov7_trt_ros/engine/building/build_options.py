@@ -31,22 +31,22 @@ class BuildOptions:
         `fp32` (true float32, no TF32), `fp16`, `int8` (layers between the model's Q/DQ nodes in
         int8, the rest float32), or `mixed` (int8 where Q/DQ, the rest float16).
     profiles
-        Input shapes the plan is to take; empty for `DEFAULT_PROFILE`, with what the model is
-        bound to in place.
+        Input shapes that the plan is to accept; empty for `DEFAULT_PROFILE` with the sizes that
+        the model fixes.
     bind_profiles
-        Put what the model is bound to in place of what `profiles` say, instead of refusing.
+        Replace the sizes in `profiles` that the model fixes, instead of refusing them.
     workspace_mib
-        Most GPU memory a layer may use; None leaves it to TensorRT.
+        Maximum GPU memory per layer; None leaves it to TensorRT.
     opt_level
         Effort, 0..5; None for TensorRT's default, 3.
     timing_cache
         File that keeps measurements for the next build; written again after it.
     dla_core
-        Deep learning accelerator to build for; what it cannot do runs on the GPU.
+        Deep learning accelerator to build for; layers that it cannot run go to the GPU.
     refittable
         Weights can be exchanged later.
     keep_fp32
-        Regular expression; nodes whose name it finds stay in float32.
+        Regular expression; nodes with a matching name stay in float32.
     version_compatible, hardware_compatible
         Also for later TensorRT; also for other GPUs from Ampere on. Both cost speed.
     class_names, anchors

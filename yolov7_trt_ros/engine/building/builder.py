@@ -46,7 +46,7 @@ def build_plan(
     max_transitions: int | None = None,
 ) -> PlanManifest:
     """
-    Build a plan and write it with its manifest; an older plan stays until the new one is whole.
+    Build a plan and write it with its manifest; an older plan stays until the new one is complete.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def build_plan(
     api, machine
         The TensorRT that builds, and the GPU that it builds for.
     report
-        Gets phase and the part done, from a thread of its own, at least every 2 s.
+        Called with phase and fraction from a separate thread, at least every 2 s.
     cancelled
-        Asked between steps. TensorRT 8 has no way to stop a build that runs: there it takes
-        effect when TensorRT has finished.
+        Checked between steps. TensorRT 8 cannot stop a running build: there it takes effect when
+        TensorRT has finished.
     max_transitions
-        Most changes between DLA and GPU; None for any number.
+        Maximum number of transitions between DLA and GPU; None for no limit.
 
     Raises
     ------
@@ -108,9 +108,9 @@ def build_plan(
 
 def report_dla(onnx: Path, options: BuildOptions, *, api: TrtApi) -> DlaReport:
     """
-    Return what of a model a DLA would run; nothing is built. Raises as `build_plan`.
+    Return the layers of a model that a DLA would run, without a build. Raises as `build_plan`.
 
-    TensorRT is asked where it has a DLA; else it only parses, and documented rules are applied.
+    TensorRT is queried if the machine has a DLA; otherwise documented rules are applied.
 
     """
     progress = BuildProgress(lambda phase, part: None, lambda: False)
@@ -123,7 +123,7 @@ def report_dla(onnx: Path, options: BuildOptions, *, api: TrtApi) -> DlaReport:
 def _parse(
     model: PreparedModel, options: BuildOptions, api: TrtApi, progress: BuildProgress
 ) -> tuple[TrtNetwork, BuildSettings]:
-    """Return the network of a model, and what the builder is told."""
+    """Return the network of a model and the settings of its build."""
     progress.enter('parse')
     network = TrtNetwork(api)
     network.parse(model.edit.to_bytes(), model.edit.node_label)
@@ -138,7 +138,7 @@ def _parse(
 
 def find_build_target(api: TrtApi) -> BuildTarget:
     """
-    Return the machine to build for: this one, or any where TensorRT can build without a GPU.
+    Return the machine to build for: this one, or any if TensorRT can build without a GPU.
 
     Raises
     ------
@@ -193,10 +193,10 @@ def _bind(profile: ShapeRange, spec: ModelSpec) -> ShapeRange:
 
 
 def _check_abilities(options: BuildOptions, api: TrtApi, machine: BuildTarget) -> None:
-    """Refuse what this TensorRT does not have, rather than leave it out without a word."""
+    """Refuse options that this TensorRT does not support, instead of ignoring them."""
     if options.refittable and not machine.gpu_name:
         raise SettingError(
-            f'--refittable: {api.flavour} builds such plans only where there is a GPU'
+            f'--refittable: {api.flavour} builds such plans only if there is a GPU'
         )
     wanted: Mapping[str, tuple[bool, bool, str]] = {
         '--opt-level': (options.opt_level is not None, api.has_optimization_level, '8.6'),
@@ -254,7 +254,7 @@ def read_timings(path: Path) -> bytes:
 
 
 def _keep_timings(path: Path | None, timings: bytes | None) -> None:
-    """Keep timings; a disk that is full by now costs a later build time, not this one its plan."""
+    """Keep timings; if the disk is full, a later build takes longer, but this plan is kept."""
     if path is not None and timings is not None:
         with contextlib.suppress(OSError):
             atomic_write(path, timings)

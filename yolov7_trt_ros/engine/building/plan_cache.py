@@ -74,7 +74,7 @@ def refittable_plan(options: DetectorOptions, machine: BuildTarget) -> Path | No
     """
     Return the plan of `options.refit_from`, where it may stand in for a build of these options.
 
-    None where there is none, it is not refittable, or its precision is another. Its profiles are
+    None if there is none, it is not refittable, or its precision is another. Its profiles are
     those that the model it belongs to runs with now.
 
     """
@@ -105,7 +105,7 @@ def rebuild_options(plan: Path) -> tuple[Path, BuildOptions]:
     manifest = read_manifest(plan)
     if manifest is None:
         raise BuildError(
-            f'{plan} has no manifest that says what it was built from; build it with '
+            f'{plan} has no manifest, so its ONNX file is unknown; build it with '
             'yolov7_trt build'
         )
     command = rebuild_command(manifest, plan)
@@ -114,12 +114,12 @@ def rebuild_options(plan: Path) -> tuple[Path, BuildOptions]:
         found = sha256_of(onnx)
     except (OSError, SettingError, ModelFormatError) as exc:  # SettingError: no such user
         raise BuildError(
-            f'{plan} cannot be built again, its ONNX file cannot be read: {exc}; with the file at '
-            f'hand: {command}'
+            f'{plan} cannot be built again, its ONNX file cannot be read: {exc}; if you have the '
+            f'file: {command}'
         ) from exc
     if found != manifest.onnx_sha256:
         raise BuildError(
-            f'{plan} cannot be built again by itself: {onnx} is no longer the model it was built '
+            f'{plan} cannot be rebuilt automatically: {onnx} is no longer the model it was built '
             f'from (another SHA-256); if the new one is wanted: {command}'
         )
     return onnx, BuildOptions.from_manifest(manifest)

@@ -62,10 +62,10 @@ def prepare_model(
     with_session: bool = False,
 ) -> PreparedModel:
     """
-    Read a model, tell what it is, and give it the types that this TensorRT wants.
+    Read and recognise a model, and convert it to the types that this TensorRT needs.
 
-    The file is read and parsed once. ONNX Runtime runs it once to tell what it is, and its
-    decoding alone to find out whether ours does the same.
+    The file is read and parsed once. ONNX Runtime runs it once to recognise it, and its decoding
+    alone to verify that ours gives the same result.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def _unfold(onnx: Path, edit: TensorRtOnnx, options: BuildOptions) -> None:
 
 
 def _choose_types(edit: TensorRtOnnx, options: BuildOptions, api: TrtApi) -> None:
-    """Write the precisions into the model where TensorRT takes them from there."""
+    """Write the precisions into the model if TensorRT takes them from there."""
     is_mixed = edit.kept_by_type() is not None
     if options.precision in ('fp16', 'mixed') and not api.weakly_typed and not is_mixed:
         edit.convert_to_half(options.keep_fp32)

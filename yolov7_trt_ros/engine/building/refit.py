@@ -1,8 +1,8 @@
 """
 Put new weights into a copy of a refittable plan: seconds instead of minutes for a build.
 
-What serves is never touched: the plan is read from its file, and this runs in a process of its own
-or in a command. The result is written only after its outputs were found to be those of ONNX
+The plan in use is never touched: it is read from its file, and this runs in a separate process or
+in a command. The result is written only after its outputs were found to be those of ONNX
 Runtime; TensorRT has had versions that lost a bias at a refit.
 
 """
@@ -74,11 +74,11 @@ class Refitted:
     manifest
         Its own.
     changed, weights
-        How many of its stored tensors are others than before, and how many there are.
+        Number of stored tensors that changed, and number of all.
     error
-        The largest of what its outputs differ by, as for `LARGEST_ERROR`.
+        Largest difference of an output, as in `LARGEST_ERROR`.
     images
-        How many it was compared on.
+        Number of images compared.
 
     """
 
@@ -110,7 +110,7 @@ def refit_plan(
     api, machine, report, cancelled
         As `build_plan` takes them. A refit that runs is not cancelled.
     images
-        To compare outputs on; without any, on the noise that models are recognised by.
+        Images to compare outputs on; without any, the noise of model recognition is used.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def refit_plan(
         model = prepare_model(
             onnx, BuildOptions.from_manifest(manifest), api, progress, with_session=True
         )
-        with _about(plan, onnx, manifest):
+        with _with_advice(plan, onnx, manifest):
             spec = _same_spec(manifest.spec, model.spec)
             changed = changed_weights(built, model.edit.model)
             _check_possible(api, model)
@@ -170,9 +170,9 @@ def _refittable(plan: Path, machine: BuildTarget) -> tuple[PlanManifest, WeightT
     """Return the manifest of a plan that can be refitted here, and the weights that it has."""
     manifest = read_manifest(plan)
     if manifest is None:
-        read_plan(plan, None)  # where there is no plan either, that is to be said
+        read_plan(plan, None)  # raises if the plan is missing too
         raise RefitError(
-            f'{plan} has no manifest that says what it was built from: build it with yolov7_trt '
+            f'{plan} has no manifest, so its ONNX file is unknown: build it with yolov7_trt '
             'build --refittable'
         )
     check_fits(plan, manifest, machine)
@@ -191,8 +191,8 @@ def _refittable(plan: Path, machine: BuildTarget) -> tuple[PlanManifest, WeightT
 
 
 @contextlib.contextmanager
-def _about(plan: Path, onnx: Path, manifest: PlanManifest) -> Iterator[None]:
-    """Say of a refit that fails which it was, and what to do instead."""
+def _with_advice(plan: Path, onnx: Path, manifest: PlanManifest) -> Iterator[None]:
+    """Add to a RefitError which refit failed, and what to do instead."""
     try:
         yield
     except RefitError as exc:

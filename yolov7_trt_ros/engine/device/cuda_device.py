@@ -94,7 +94,7 @@ class CudaDevice:
         return f'{version // 1000}.{version % 1000 // 10}'
 
     def attribute(self, name: str) -> int:
-        """Return a device attribute by pycuda's name, 0 where this CUDA does not know it."""
+        """Return a device attribute by pycuda's name, 0 if this CUDA does not know it."""
         attribute = getattr(cuda.device_attribute, name, None)
         return 0 if attribute is None else int(self.device.get_attribute(attribute))
 
@@ -135,7 +135,7 @@ class CudaDevice:
 
 
 def out_of_memory(needed_bytes: int, error: BaseException) -> DeviceMemoryError:
-    """Return the error that says how much memory is missing; a context must be current."""
+    """Return an error with the amount of missing memory; a context must be current."""
     try:
         free, total = cuda.mem_get_info()
     except cuda.Error:

@@ -1,8 +1,8 @@
 """
 Compile the package's CUDA kernels once per GPU architecture. No GPU is needed.
 
-The compiler is NVRTC (through cuda-bindings) or nvcc, whichever is there. Compiled code lies in
-the user's cache folder under a hash of source, options and architecture.
+The compiler is NVRTC (through cuda-bindings) or nvcc, whichever is installed. Compiled code is
+kept in the user's cache folder under a hash of source, options and architecture.
 
 """
 
@@ -41,7 +41,7 @@ def compiled(source: str, architecture: str, folder: Path) -> bytes:
     """
     Return the cubin of a source, from the cache `folder` or compiled now and kept there.
 
-    One in the cache that somebody else could have written is compiled anew.
+    A cached kernel that another user could have written is compiled again.
 
     """
     digest = hashlib.sha256('\n'.join([source, *OPTIONS]).encode()).hexdigest()[:32]

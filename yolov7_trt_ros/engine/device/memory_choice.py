@@ -34,7 +34,7 @@ _KEPT = ', as measured at an earlier start'
 
 
 class UploadSample(NamedTuple):
-    """One upload: seconds until the network's input is there, and the GPU's part of them."""
+    """One upload: seconds until the network input is ready, and the part spent on the GPU."""
 
     whole_s: float
     gpu_s: float
@@ -55,12 +55,12 @@ class MemoryChoice:
     strategy
         Its name.
     medians_ms
-        Milliseconds until the network's input is there, by strategy; empty where none were asked
+        Milliseconds until the network input is ready, by strategy; empty if none were asked
         for.
     why
         For people.
     clear
-        Whether another measurement would say the same; only such a choice is kept.
+        Whether another measurement would agree; only such a choice is kept.
 
     """
 
@@ -109,7 +109,7 @@ def decide(usual: str, samples: Mapping[str, Sequence[UploadSample]]) -> MemoryC
 
 class KeptChoice:
     """
-    The choice for one machine in a file of its own.
+    The choice for one machine, in a separate file.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class KeptChoice:
         self.path = folder / f'memory_{hashlib.sha256(text.encode()).hexdigest()[:16]}.json'
 
     def load(self, possible: Sequence[str]) -> MemoryChoice | None:
-        """Return what was kept; None where there is nothing that can be trusted and used."""
+        """Return what was kept; None if there is nothing that can be trusted and used."""
         try:
             octets = read_own_file(self.path, what=MEMORY_CHOICE, most_bytes=_MOST_BYTES)
             record = json.loads(octets)

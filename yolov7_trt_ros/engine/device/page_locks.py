@@ -33,7 +33,7 @@ class PageLocks:
     Attributes
     ----------
     problem
-        Why a block could not be locked, '' where all could.
+        Why a block could not be locked, '' if all could.
 
     """
 
@@ -41,7 +41,7 @@ class PageLocks:
         self._lock = threading.RLock()  # the collector of garbage may release within
         self._seen: dict[StableMemory, int] = {}
         self._is_locked: dict[StableMemory, bool] = {}
-        """False where the driver has refused."""
+        """False if the driver has refused."""
         self._device: CudaDevice | None = None
         self._driver: Any = None
         self.problem = ''

@@ -28,7 +28,7 @@ class CollectLaunch:
     """
     One collect kernel: `tensors`, then what all of them take, then `numbers`.
 
-    Where there are `heads`, the kernel takes one table instead of tensors: these HEAD records,
+    If there are `heads`, the kernel takes one table instead of tensors: these HEAD records,
     each with the address of the tensor of its place as `data`.
 
     """

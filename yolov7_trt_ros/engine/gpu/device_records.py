@@ -13,7 +13,7 @@ from yolov7_trt_ros.core.forms.model_spec import OutputLayout
 from yolov7_trt_ros.core.letterbox import AxisSamples, Letterbox
 
 MAX_CLASSES = CLASS_LIMIT
-"""Class ids from here on cannot be told apart by the kernels."""
+"""Kernels cannot distinguish class ids from here on."""
 
 TAP = np.dtype([('first', np.int32), ('second', np.int32), ('weight', np.float32)])
 """Two source samples and the weight of the second, of one scaled column or row."""

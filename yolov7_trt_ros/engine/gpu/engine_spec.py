@@ -39,7 +39,7 @@ def find_spec(
     """
     Return the description of a model, `class_names` and `anchors` put in its place if given.
 
-    A manifest was written by a build that looked at the numbers. Where there is none, or an older
+    A manifest was written by a build that looked at the numbers. If there is none, or an older
     one, the plan is run once and they are looked at now.
 
     Raises
@@ -112,7 +112,7 @@ def _overridden(
 
 
 _FINISHED = (OutputLayout.END2END_TRT, OutputLayout.END2END_ORT, OutputLayout.LABELLED)
-"""Forms whose tensors do not tell how many classes there are."""
+"""Forms whose tensors do not give the number of classes."""
 
 
 def _metadata(spec: ModelSpec | None) -> dict[str, str]:

@@ -28,7 +28,7 @@ class StripeTarget(NamedTuple):
     Where some rows of an image go in a staging slot.
 
     `rows` (rows, pitch) and `flat` (bytes,) view the same page-locked memory; `address` is that of
-    the device's copy, 0 where there is none; `chosen` are the source rows, or `start` to `stop`.
+    the device's copy, 0 if there is none; `chosen` are the source rows, or `start` to `stop`.
 
     """
 
@@ -59,7 +59,7 @@ class UploadPart:
         Row ranges [start, stop) that are copied and sent one after another.
     first_row, run, spacing
         Of the source rows that are uploaded: the first, how many follow each other, and how far it
-        is from the start of such a run to the next. All 0 where they lie unevenly.
+        is from the start of such a run to the next. All 0 if they lie unevenly.
     targets
         Of each staging slot, by its serial number: where the stripes go, worked out once.
 
@@ -117,7 +117,7 @@ def find_place(image: ImageView) -> tuple[int, int] | None:
     """
     Return address and row pitch of an image that can be fetched from its block of memory.
 
-    None where it lies elsewhere than the block says, its pixels have gaps, or their bytes are in
+    None if it lies elsewhere than in the block, its pixels have gaps, or their bytes are in
     the other order.
 
     """

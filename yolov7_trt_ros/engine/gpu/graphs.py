@@ -62,7 +62,7 @@ class GraphCache:
 
     def launch(self, key: Hashable, enqueue: Callable[[], None]) -> None:
         """
-        Do what `enqueue` puts into the stream: by a graph where there is one.
+        Do what `enqueue` puts into the stream: by a graph if there is one.
 
         The first launch of a key is plain (TensorRT wants one before capture) and captures after
         it, so that the second is a replay.
@@ -100,7 +100,7 @@ class GraphCache:
             _destroy(self._graphs.popitem(last=False)[1])
 
     def _capture(self, enqueue: Callable[[], None]) -> Any:
-        """Return an executable graph, None where this work cannot be captured."""
+        """Return an executable graph, None if this work cannot be captured."""
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._stream.synchronize()
         (status,) = driver.cuStreamBeginCapture(self._handle, mode)

@@ -23,7 +23,7 @@ class NetworkShapes:
     profiles
         What the plan takes.
     network_size
-        Longer side of the network input in pixels, where it is free.
+        Longer side of the network input in pixels, if it is free.
     rectangular
         The smallest rectangle of stride multiples instead of a square.
     plan

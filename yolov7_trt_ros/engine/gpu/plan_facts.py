@@ -47,7 +47,7 @@ def load_plan_facts(plan: Path) -> PlanFacts:
 
 def load_layer_information(plan: Path) -> dict[str, Any]:
     """
-    Load a plan and return all that the engine inspector tells: `Layers` and `Bindings`.
+    Load a plan and return the report of the engine inspector: `Layers` and `Bindings`.
 
     Raises
     ------

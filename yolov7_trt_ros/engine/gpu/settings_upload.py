@@ -26,7 +26,7 @@ class SettingsUpload:
     Parameters
     ----------
     layout
-        Of the model, which tells how an objectness is stored.
+        Layout of the model outputs, which determines how objectness is stored.
     stream
         That of the frames.
 
@@ -53,7 +53,7 @@ class SettingsUpload:
         self._pinned.free()
 
     def _place_of(self, settings: DetectSettings) -> int:
-        """Return where the record of settings is, written anew where it is not."""
+        """Return where the record of settings is, written anew if it is not."""
         place = self._places.pop(settings, None)
         if place is None:
             place = len(self._places)

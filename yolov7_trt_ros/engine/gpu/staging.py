@@ -75,7 +75,7 @@ class StagingSlot:
         return found
 
     def fetch_of(self, part: UploadPart, image: ImageView) -> Any:
-        """Return what fetches an image, called with a stream; None where it has to be copied."""
+        """Return what fetches an image, called with a stream; None if it has to be copied."""
         if image.memory is None or not part.run or not self._locks.covers(image.memory):
             return None
         place = find_place(image)
@@ -218,7 +218,7 @@ def join_pool(*, on_host: bool, on_device: bool) -> StagingPool:
 
 
 def leave_pool(pool: StagingPool, *, lost: bool) -> None:
-    """Free the pool's memory if nobody else can use it; the context must be current."""
+    """Free the pool's memory if no other engine uses it; the context must be current."""
     with _POOLS_LOCK:
         if pool.remove_user(lost):
             for kind in [kind for kind, each in _POOLS.items() if each is pool]:

@@ -45,7 +45,7 @@ class Workspace:
     """
     Device memory that all buckets of a detector share, by name; it only grows.
 
-    `generation` counts the times that memory moved: what holds older addresses is void.
+    `generation` counts reallocations: older addresses are invalid.
 
     """
 

@@ -186,7 +186,7 @@ class TrtDetector:
         self._resources.callback(self._finish)
 
     def _finish(self) -> None:
-        """Wait for the frames in flight, where they can still end."""
+        """Wait for the frames in flight, if they can still end."""
         if not self._device.lost:
             self._stream.synchronize()
             self._copy_stream.synchronize()
@@ -472,7 +472,7 @@ class TrtDetector:
     def _measured_upload(
         self, strategy: Strategy, image: ImageView, stack: contextlib.ExitStack
     ) -> Callable[[], UploadSample]:
-        """Return what uploads once and tells how long it took; the stack frees its memory."""
+        """Return a function that uploads once and returns the time; the stack frees its memory."""
         source = _source_key(image, in_place=not strategy.uses_staging)
         bucket = self._buckets.make(BucketKey((source,), multi_label=False))
         stack.callback(bucket.close)

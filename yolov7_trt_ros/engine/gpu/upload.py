@@ -56,7 +56,7 @@ class Strategy(Protocol):
         """
 
     def status(self) -> dict[str, str]:
-        """Return what diagnostics tell beside the name."""
+        """Return the text that diagnostics show beside the name."""
 
     def send_rest(
         self, slot: StagingSlot, parts: Sequence[UploadPart], stream: cuda.Stream
@@ -103,7 +103,7 @@ class Staged:
         cuda.memcpy_htod_async(target.address, target.flat, stream)
 
     def status(self) -> dict[str, str]:
-        """Return nothing: the name says it."""
+        """Return an empty text: the name is enough."""
         return {}
 
 
@@ -146,7 +146,7 @@ class _SentWhole:
         """Do nothing: `send` leaves nothing out."""
 
     def status(self) -> dict[str, str]:
-        """Return nothing: the name says it."""
+        """Return an empty text: the name is enough."""
         return {}
 
 

@@ -31,7 +31,7 @@ BUILDER_LOG = "the builder's log"
 @dataclasses.dataclass(frozen=True)
 class BuiltLayers:
     """
-    What TensorRT tells of the layers of an engine.
+    The layers of an engine as TensorRT reports them.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ def build_layers(
     Raises
     ------
     BuildError
-        TensorRT cannot build it, or says nothing of its layers.
+        TensorRT cannot build it, or reports no layers.
     ModelError, SettingError, MissingDependencyError, InferenceError
         As `build_plan` raises them.
 
@@ -132,8 +132,8 @@ def build_layers(
             if not log.layers:
                 raise BuildError(
                     f'{api.flavour} {api.version} built {onnx}, but the plan cannot be loaded '
-                    f'here, and the builder told nothing of its layers: {exc}; run this where '
-                    'there is a GPU, with --save-layers, and read that file here'
+                    f'here, and the builder reported no layers: {exc}; run this on a '
+                    'machine with a GPU, with --save-layers, and read that file here'
                 ) from exc
     return BuiltLayers(tuple(log.layers), (), {'told_by': BUILDER_LOG} | _source(manifest))
 

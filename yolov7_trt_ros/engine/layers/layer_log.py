@@ -1,7 +1,7 @@
 """
 Read the layers of an engine from the builder's log.
 
-Where there is no GPU, TensorRT-RTX builds a plan that nobody can load there, and the builder's
+If there is no GPU, TensorRT-RTX builds a plan that cannot be loaded there, and the builder's
 words are all there is. They come in two forms, each in TensorRT's own names::
 
     Layer(CaskConvolution): conv + act, Tactic: 0x2, images[Float(1,3,64,64)] -> act[Half(...)]
@@ -37,11 +37,11 @@ _LISTED_TENSOR = re.compile(
 
 
 class LayerLog:
-    """What a builder says of the layers it makes, in the order in which it says it."""
+    """The layers that a builder logs, in the order of its log."""
 
     def __init__(self) -> None:
         self.layers: list[dict[str, Any]] = []
-        """Each with the keys of the engine inspector, as far as the builder tells them."""
+        """Each with the keys of the engine inspector that the builder logs."""
         self._seen: set[str] = set()
 
     def read_message(self, text: str) -> None:
@@ -57,7 +57,7 @@ class LayerLog:
 
 @contextlib.contextmanager
 def recorded_layers(messages: Messages) -> Iterator[LayerLog]:
-    """Record what is told of layers while a plan is built."""
+    """Record the logged layers while a plan is built."""
     log = LayerLog()
     messages.recorder = log.read_message
     try:
@@ -67,7 +67,7 @@ def recorded_layers(messages: Messages) -> Iterator[LayerLog]:
 
 
 def parse_layer(line: str) -> dict[str, Any] | None:
-    """Return the layer that a line of the log tells of; None for all other lines."""
+    """Return the layer that a line of the log describes; None for other lines."""
     if found := _CLASSIC.fullmatch(line):
         return {
             'Name': found['name'], 'LayerType': found['kind'],

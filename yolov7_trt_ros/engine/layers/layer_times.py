@@ -119,7 +119,7 @@ def _fitting_profile(engine: TrtEngine, shape: Shape) -> int:
 
 
 def _medians(samples: list[list[tuple[str, float]]]) -> tuple[tuple[str, float], ...]:
-    """Return the median of each layer over runs, which all tell the same layers."""
+    """Return the median time of each layer over runs, which all have the same layers."""
     return tuple(
         (each[0][0], float(statistics.median(ms for _, ms in each)))
         for each in zip(*samples, strict=True)

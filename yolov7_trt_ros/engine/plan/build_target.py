@@ -19,7 +19,7 @@ class BuildTarget:
     tensorrt_version
         Such as `8.6.0`.
     cuda_version
-        That of the driver, `12.2`; '' where there is none.
+        That of the driver, `12.2`; '' if there is none.
     gpu_name, compute_capability
         Such as `Orin` and `8.7`; both '' for plans that TensorRT-RTX built for every GPU it knows.
 

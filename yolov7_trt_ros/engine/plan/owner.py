@@ -1,4 +1,4 @@
-"""Read a plan and its companion files only if nobody else could have written them."""
+"""Read a plan and its companion files only if no other user could have written them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KERNEL = 'compiled kernel'
 MEMORY_CHOICE = 'memory choice'
 _WHY = {
     PLAN: 'a plan can run code',
-    MANIFEST: 'a manifest tells what is built and loaded',
+    MANIFEST: 'a manifest decides what is built and loaded',
     TIMING_CACHE: "TensorRT's own code reads it",
     KERNEL: 'a kernel is code',
     MEMORY_CHOICE: 'it decides how images reach the GPU',
@@ -47,7 +47,7 @@ def read_own_file(
     Raises
     ------
     UntrustedPlanError
-        It belongs to somebody else, or everybody may write it.
+        It belongs to another user, or every user may write it.
     ModelFormatError
         It is a pipe, a device or the like, or too large.
     OSError

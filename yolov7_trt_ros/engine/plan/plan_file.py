@@ -66,7 +66,7 @@ class PlanManifest:
     build_seconds
         How long it took.
     weights
-        What tells whether another model differs in its weights alone; None for a plan that is
+        Detects models that differ in weights only; None for a plan that is
         not refittable.
 
     """
@@ -107,7 +107,7 @@ class PlanManifest:
 
 
 def _check_spec(spec: ModelSpec) -> None:
-    """Check what the types of a spec do not say; raises ValueError, ModelLayoutError."""
+    """Check what the types of a spec do not ensure; raises ValueError, ModelLayoutError."""
     check_input([spec.image])
     sides = [side for head in spec.anchors or () for anchor in head for side in anchor]
     for name, numbers in (('strides', spec.strides or (0,)), ('anchors', sides)):
@@ -125,7 +125,7 @@ def manifest_path(plan: Path) -> Path:
 
 def write_plan(path: Path, plan_bytes: bytes, manifest: PlanManifest) -> None:
     """
-    Write manifest and plan so that each is there whole or not at all.
+    Write manifest and plan, each of them atomically.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def write_plan(path: Path, plan_bytes: bytes, manifest: PlanManifest) -> None:
 
 def read_manifest(plan_path: Path) -> PlanManifest | None:
     """
-    Return the manifest of a plan, None where it has none, as those of trtexec.
+    Return the manifest of a plan, None if it has none, as those of trtexec.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def read_manifest(plan_path: Path) -> PlanManifest | None:
 
 def read_plan(plan_path: Path, manifest: PlanManifest | None) -> bytes:
     """
-    Return the plan, checked against its manifest where it has one.
+    Return the plan, checked against its manifest if it has one.
 
     Raises
     ------

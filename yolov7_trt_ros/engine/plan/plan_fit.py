@@ -24,7 +24,7 @@ def check_fits(plan: Path, manifest: PlanManifest, machine: BuildTarget) -> None
 
 def differences(manifest: PlanManifest, machine: BuildTarget) -> list[str]:
     """
-    Return in what a plan does not fit a machine; empty where it fits.
+    Return in what a plan does not fit a machine; empty if it fits.
 
     The CUDA version is not compared: the driver may be renewed under a plan. A plan built with
     `version_compatible` fits later TensorRT, one with `hardware_compatible` every GPU from Ampere

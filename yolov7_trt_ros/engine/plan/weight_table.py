@@ -68,7 +68,7 @@ def changed_weights(built: WeightTable, model: Any) -> dict[str, NDArray[Any]]:
     Raises
     ------
     RefitError
-        It differs in more than weights: the message says in what.
+        It differs in more than weights; the message names the difference.
 
     """
     arrays = stored_arrays(model)
@@ -92,7 +92,7 @@ def changed_weights(built: WeightTable, model: Any) -> dict[str, NDArray[Any]]:
 
 
 def has_batch_normalization(model: Any) -> bool:
-    """Whether TensorRT makes weights of its own of some that the model has."""
+    """Whether TensorRT derives weights of its own from some of the model."""
     return any(node.op_type == 'BatchNormalization' for node in model.graph.node)
 
 

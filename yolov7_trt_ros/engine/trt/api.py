@@ -1,8 +1,8 @@
 """
 TrtApi: the interface to TensorRT 8.5, 8.6, 10, 11 and TensorRT-RTX; handles their differences.
 
-Nothing asks for a version number: each difference is a name that is there or not. Building is in
-`network.py`, which is given the module by this one; nobody else sees it.
+No version number is compared: each difference is detected by a name that exists or not. Building
+is in `network.py`, which gets the module from here; no other module uses it.
 
 """
 
@@ -65,7 +65,7 @@ class TrtApi:
         Raises
         ------
         MissingDependencyError
-            Neither can be imported; the message says what to install and why each failed.
+            Neither can be imported; the message has both reasons, and what to install.
 
         """
         failures = []
@@ -85,7 +85,7 @@ class TrtApi:
 
     @property
     def builds_without_gpu(self) -> bool:
-        """Whether plans can be built where there is no GPU, for any that is supported."""
+        """Whether plans can be built if there is no GPU, for any that is supported."""
         return self.flavour == RTX
 
     @property
@@ -100,7 +100,7 @@ class TrtApi:
 
     @property
     def has_progress(self) -> bool:
-        """Whether the builder tells its progress, and can be cancelled."""
+        """Whether the builder reports its progress and can be cancelled."""
         return hasattr(self.module, 'IProgressMonitor')
 
     @property
@@ -126,7 +126,7 @@ class TrtApi:
 
     @property
     def refits_by_parser(self) -> bool:
-        """Whether weights can be read from an ONNX model, also those made of several."""
+        """Whether weights can be read from an ONNX model, including combined ones."""
         return hasattr(self.module, 'OnnxParserRefitter')
 
     def load_plugins(self) -> None:
@@ -183,7 +183,7 @@ class TrtEngine:
     inputs, outputs
         Tensors as the plan declares them.
     profiles
-        Shapes of the image input, one range per optimisation profile; empty where the first
+        Shapes of the image input, one range per optimisation profile; empty if the first
         input is no image.
     device_memory_bytes
         What one context needs for its activations, with the largest profile.
@@ -202,7 +202,7 @@ class TrtEngine:
 
     def create_context(self, profile: int, stream_handle: int) -> TrtContext:
         """
-        Return a context on one profile, without device memory of its own.
+        Return a context on one profile, without device memory.
 
         Give it `device_memory_bytes` before the first enqueue. Work that was put on the stream
         here has to be done before another stream uses the context.
@@ -257,13 +257,13 @@ class TrtEngine:
         return bytes(self._engine.serialize_with_config(config))
 
     def layers(self) -> list[dict[str, Any]]:
-        """Return what the inspector tells of each layer; only `Name` where no detail was kept."""
+        """Return the inspector's record of each layer; only `Name` if no details were kept."""
         found = self.layer_information().get('Layers', [])
         return [layer if isinstance(layer, dict) else {'Name': str(layer)} for layer in found]
 
     def layer_information(self) -> dict[str, Any]:
         """
-        Return all that the inspector tells: `Layers`, dicts or names, and `Bindings`.
+        Return the full report of the inspector: `Layers` (dicts or names) and `Bindings`.
 
         Formats of tensors with free dimensions are those of the first profile's optimum. Empty
         for a plan that kept no layer information, and once the engine is closed.
@@ -285,7 +285,7 @@ class TrtEngine:
 
     def _context_for_inspector(self) -> Any:
         """
-        Return a context with the shapes to tell of, None where the network has but one shape.
+        Return a context with the shapes to inspect; None if the network has only one shape.
 
         What counts is the network: its side is free even if the profile leaves it but one size.
 
@@ -297,7 +297,7 @@ class TrtEngine:
             return None
         if not context.set_input_shape(self.inputs[0].name, self.profiles[0].optimum):
             return None
-        context.infer_shapes()  # until then 8.6 tells "N/A due to dynamic shapes" (seen there)
+        context.infer_shapes()  # until then 8.6 reports "N/A due to dynamic shapes" (seen there)
         return context
 
     def new_recorder(self) -> Any:

@@ -9,7 +9,7 @@ import threading
 import time
 
 Report = Callable[[str, 'float | None'], None]
-"""Gets a short phase such as `tactics: head.2`, and the part that is done, None where unknown."""
+"""Gets a short phase such as `tactics: head.2`, and the part that is done, None if unknown."""
 
 SILENCE_S = 2.0
 """A phase that lasts longer is reported again."""
@@ -98,7 +98,7 @@ class BuildProgress:
     # -- from the log
 
     def read_message(self, text: str) -> None:
-        """Take what a message of the builder tells, if anything."""
+        """Read the progress from a message of the builder, if it has any."""
         if match := _TIMING.search(text):
             self._time_layer(match[1])
         elif match := _LAYERS.match(text):

@@ -17,7 +17,7 @@ _UNTOLD = 'TensorRT gives no reason'
 
 @dataclasses.dataclass(frozen=True)
 class PlacedLayer:
-    """A layer, and why it is left to the GPU; '' where the DLA runs it."""
+    """A layer, and why it is left to the GPU; '' if the DLA runs it."""
 
     name: str
     reason: str
@@ -31,7 +31,7 @@ class DlaReport:
     Attributes
     ----------
     asked
-        Whether TensorRT was asked for each layer; else it is an estimate by what is documented.
+        Whether TensorRT was asked for each layer; else it is an estimate by documented rules.
     layers
         Those that compute, in the order of the network.
     transitions
@@ -64,13 +64,13 @@ class DlaReport:
         ]
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return name and value of what there is to say."""
-        source = 'asked of TensorRT on this machine' if self.asked else (
-            'ESTIMATE by what NVIDIA documents; never compared with a DLA'
+        """Return names and values of the rows to show."""
+        source = 'TensorRT on this machine' if self.asked else (
+            'ESTIMATE by documented rules of NVIDIA; never compared with a DLA'
         )
         count = len(self.layers)
         rows = [
-            ('told by', source),
+            ('source', source),
             ('on the DLA', f'{count - len(self.fallbacks)} of {count} layers'),
             ('transitions', f'{self.transitions} tensors go from one device to the other'),
             ('loadables', f'{self.loadables}, a core holds {LOADABLES} at a time'),
@@ -84,16 +84,16 @@ class DlaReport:
         Raises
         ------
         BuildError
-            There are more; says how many and what in the model causes them.
+            There are more; the message has their number and the layers that cause them.
 
         """
         if most is None or (self.transitions <= most and not self._is_all_gpu):
             return
-        how = 'asked of TensorRT' if self.asked else 'an estimate by what is documented'
+        how = 'asked of TensorRT' if self.asked else 'an estimate by documented rules'
         if self._is_all_gpu:
             what = f'the DLA would run no layer ({how})'
         else:
-            what = f'{self.transitions} transitions ({how}) are over --max-transitions {most}'
+            what = f'{self.transitions} transitions ({how}) exceed --max-transitions {most}'
         raise BuildError(f'{what}. On the GPU: {"; ".join(self.causes()[:_SHOWN])}')
 
     @property
@@ -119,7 +119,7 @@ def place_layers(
     profiles
         Shapes of the input.
     asks
-        Whether to ask TensorRT, which only answers where there is a DLA.
+        Whether to ask TensorRT, which only answers if there is a DLA.
     logged
         List that TensorRT's log messages are appended to; cleared before each layer.
 

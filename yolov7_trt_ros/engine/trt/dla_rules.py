@@ -34,7 +34,7 @@ _OPERATIONS = ('SUM', 'SUB', 'PROD', 'MAX')
 _POOLINGS = ('MAX', 'AVERAGE')
 _UNARIES = ('ABS',)
 _SILENT = ('CONSTANT', 'SHAPE', 'IDENTITY', 'CAST')
-"""No work of their own; casts are there for a TensorRT that takes types from the model alone."""
+"""Layers without work of their own; casts serve strongly typed TensorRT."""
 
 DYNAMIC = 'dynamic shapes, give --opt alone so that there is one'
 
@@ -48,7 +48,7 @@ def is_work(layer: Any) -> bool:
 
 
 def reason_against(module: Any, layer: Any) -> str:
-    """Return why a layer is left to the GPU by what is documented, '' where nothing speaks so."""
+    """Return why a layer is left to the GPU by what is documented, '' if nothing speaks so."""
     kind = _name(layer.type)
     shapes = [
         tuple(tensor.shape) for tensor in (

@@ -25,7 +25,7 @@ NodeLabel = Callable[[int], str]
 @dataclasses.dataclass(frozen=True)
 class BuildSettings:
     """
-    What the builder is told, apart from the network.
+    Settings of the builder, apart from the network.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class TrtNetwork:
         self._network = self._builder.create_network(flags)
         self._parser = self._module.OnnxParser(self._network, api.logger)
         self.timing_cache: bytes | None = None
-        """What the build measured, to be kept for the next; None where there is none."""
+        """What the build measured, to be kept for the next; None if there is none."""
 
     def parse(self, model: bytes, label: NodeLabel) -> None:
         """
@@ -92,7 +92,7 @@ class TrtNetwork:
         Raises
         ------
         BuildError
-            TensorRT does not take it; the message names the nodes it stumbled over.
+            TensorRT refuses it; the message names the nodes that caused it.
 
         """
         self._api.messages.clear()
@@ -221,7 +221,7 @@ class TrtNetwork:
     def _try(
         self, action: Callable[[], Any], verb: str, progress: BuildProgress | None = None
     ) -> Any:
-        """Return what TensorRT gives, or raise with its reason where it gives nothing."""
+        """Return the result of an action, or raise with TensorRT's reason if it is None."""
         try:
             result = action()
             reason = ''
@@ -311,7 +311,7 @@ class TrtNetwork:
                 return
 
     def _watch(self, config: Any, progress: BuildProgress) -> Any:
-        """Have the builder tell its progress; returns what has to live until it is done."""
+        """Make the builder report its progress; the result must live until the build ends."""
         if not self._api.has_progress:
             self._api.messages.listener = progress.read_message
             return None

@@ -20,7 +20,7 @@ def refit_engine(
     changed: Mapping[str, NDArray[Any]],
 ) -> None:
     """
-    Exchange the weights of an engine that nobody runs; after an error it is of no use.
+    Exchange the weights of an engine that is not running; after an error it is unusable.
 
     TensorRT 10 and later reads them from the model itself, and so knows those that it has made of
     several. Before, those that have changed are set by their names, which are those of the model's

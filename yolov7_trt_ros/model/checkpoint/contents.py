@@ -76,7 +76,7 @@ def _may_be_model(value: object) -> bool:
 
 
 def _unwrapped(model: StandIn) -> Any:
-    """Return what a wrapper holds, such as DataParallel; the model itself where it is none."""
+    """Return what a wrapper holds, such as DataParallel; the model itself if it is none."""
     kind = model.path.rpartition('.')[2]
     if kind == 'Ensemble':
         members = list(children(model).values())
@@ -100,7 +100,7 @@ def _unwrapped(model: StandIn) -> Any:
 
 
 def _with_weights(found: FoundModel, key: str) -> FoundModel:
-    """Add which weights were taken, unless that was said."""
+    """Add a fact about the weights taken, unless there is one."""
     if any(fact.name == 'weights' for fact in found.facts):
         return found
     if key in _AVERAGED:

@@ -20,7 +20,7 @@ _SAME = 0.01
 @dataclasses.dataclass(frozen=True)
 class Fact:
     """
-    One thing that was told.
+    One fact about a checkpoint.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Fact:
     source
         How it is known.
     is_assumed
-        It is not known: `source` says why this was taken.
+        It is not known; `source` has the reason for this value.
 
     """
 
@@ -50,7 +50,7 @@ class Fact:
 @dataclasses.dataclass(frozen=True)
 class Overrides:
     """
-    What takes the place of what a checkpoint says, or of what would be assumed; None: nothing.
+    Values that override a checkpoint or an assumption; None: no override.
 
     Attributes
     ----------
@@ -74,18 +74,18 @@ class Overrides:
 @dataclasses.dataclass(frozen=True)
 class FoundModel:
     """
-    A model in a checkpoint, and how it was told.
+    A model in a checkpoint, and the facts about it.
 
     Attributes
     ----------
     source
         Its table and weights; without class names.
     facts
-        What was told of it, but for classes and strides.
+        Facts about it, without classes and strides.
     names
-        The class names as the file has them; None where it has none.
+        The class names as the file has them; None if it has none.
     num_classes
-        How many the file says there are; None where it does not.
+        Number of classes stated in the file; None if it states none.
 
     """
 
@@ -122,7 +122,7 @@ def read_class_names(names: object) -> tuple[str, ...] | None:
         raise CheckpointError(
             'the class names in it are not a list of texts: give them with --class-names'
         )
-    # what UTF-8 cannot say, half a surrogate pair, neither ONNX nor a message can
+    # half a surrogate pair cannot be encoded in UTF-8, so neither in ONNX nor in a message
     return tuple(str(name).encode('utf-8', 'replace').decode() for name in names)
 
 
@@ -141,7 +141,7 @@ def names_fact(given: bool, names: Sequence[str] | None, network_names: Sequence
 
 
 def anchors_fact(anchors: Anchors, source: str, *, is_assumed: bool = False) -> Fact:
-    """Return which anchors there are, by name where they are published ones."""
+    """Return which anchors there are, by name if they are published ones."""
     for name, published in ANCHOR_SETS.items():
         if anchors == published:
             return Fact('anchors', f'those published for {name}', source, is_assumed)
@@ -166,7 +166,7 @@ def read_anchors(buffers: Mapping[str, Tensor], strides: Sequence[int]) -> tuple
     Returns
     -------
     anchors
-        Empty where there are none.
+        Empty if there are none.
 
     Raises
     ------

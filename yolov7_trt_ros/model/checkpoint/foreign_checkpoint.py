@@ -82,7 +82,7 @@ _ONNX = re.compile(rb'\x08[\x03-\x20](\x12.|:|\x42|\x72)', re.DOTALL)
 
 
 def describe_file(head: bytes) -> str | None:
-    """Return what a file is that is neither archive nor pickle, by its first kilobyte."""
+    """Return the kind of a file that is neither archive nor pickle, by its first kilobyte."""
     if not head:
         return 'empty'
     for place, mark, what in _FIRST_BYTES:
@@ -101,7 +101,7 @@ def describe_file(head: bytes) -> str | None:
 
 
 def describe_archive(names: Collection[str]) -> str:
-    """Return what a zip archive is that torch.save did not write, by its members."""
+    """Return the kind of a zip archive not written by torch.save, by its members."""
     inner = [name for name in names if name.endswith(('.pt', '.pth', '.onnx'))]
     if inner:
         return f'a zip archive that holds {inner[0][:100]}: unpack it first'
@@ -111,7 +111,7 @@ def describe_archive(names: Collection[str]) -> str:
 
 
 def describe_foreign_name(path: str) -> str:
-    """Return why a checkpoint that names `path` (module and name) is not read."""
+    """Return the reason for refusing a checkpoint that names `path` (module and name)."""
     package = path.partition('.')[0]
     if package in _PACKAGES:
         return f'{_PACKAGES[package]} (it names {path[:100]})'
@@ -127,7 +127,7 @@ def describe_foreign_name(path: str) -> str:
 
 
 def describe_weights(names: Iterable[str]) -> str | None:
-    """Return whose weights a state_dict has, None where their names tell nothing."""
+    """Return the origin of the weights of a state_dict by their names; None if unknown."""
     listed = list(names)
     for pattern, what in _WEIGHT_NAMES:
         if any(re.search(pattern, name) for name in listed):
@@ -136,7 +136,7 @@ def describe_weights(names: Iterable[str]) -> str | None:
 
 
 def describe_layers(kinds: Collection[str]) -> str | None:
-    """Return what a pickled model is, by the kinds of its layers; None where they do not tell."""
+    """Return the origin of a pickled model by the kinds of its layers; None if unknown."""
     for known, what in _LAYERS:
         if known & set(kinds):
             return f'the model is of {what}'

@@ -29,7 +29,7 @@ from yolov7_trt_ros.model.network.fold import deploy_form
 
 @dataclasses.dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A detector, and what was told of its checkpoint and from what."""
+    """A network, and the facts about its checkpoint with their sources."""
 
     network: Network
     facts: tuple[Fact, ...]
@@ -42,7 +42,7 @@ def load_checkpoint(
     overrides: Overrides | None = None,
 ) -> LoadedCheckpoint:
     """
-    Load a detector in deploy form: float32, on the CPU, ready to run; and say what it is.
+    Load a network in deploy form (float32, on the CPU), with the facts about its checkpoint.
 
     Branches are merged, implicit vectors folded and auxiliary maps dropped. Nothing that the file
     holds is run, and the code it was made with is not needed.
@@ -55,14 +55,14 @@ def load_checkpoint(
     batch_norm
         `keep` leaves batch norms beside their convolutions, for pruning and training.
     overrides
-        What takes the place of what the file says or leaves open.
+        Values that override the file or fill its gaps.
 
     Raises
     ------
     ModelNotFoundError
         There is no such file.
     SettingError
-        What is to take the place of what the file says does not fit it.
+        An override does not fit the file.
     CheckpointError
         It is damaged, holds code, or is no YOLOv7 detector.
 
@@ -86,10 +86,10 @@ def load_checkpoint(
 def _all_facts(
     facts: Sequence[Fact], network: Network, overrides: Overrides, names: Sequence[str] | None
 ) -> tuple[Fact, ...]:
-    """Return what was told of a checkpoint with what its network tells."""
+    """Return the facts about a checkpoint, completed from its network."""
     by_name = {fact.name: fact for fact in facts}
     if 'weights' not in by_name:
-        by_name = {'weights': Fact('weights', 'the only ones', 'there is but one set')} | by_name
+        by_name = {'weights': Fact('weights', 'the only ones', 'the only set')} | by_name
     if overrides.anchors is not None:
         by_name['anchors'] = anchors_fact(network.anchors, 'given')
     by_name['strides'] = Fact('strides', ', '.join(map(str, network.strides)), 'its layers')
@@ -112,14 +112,14 @@ def load_network(
 
 
 def _check_overrides(found: FoundModel, overrides: Overrides, path: Path) -> None:
-    """Refuse to overrule what the file says itself."""
+    """Refuse to override what the file states."""
     rows, anchors = found.source.rows, overrides.anchors
     facts = {fact.name: fact for fact in found.facts}
     for name, asked in (('table', overrides.table), ('activation', overrides.activation)):
         fact = facts[name]
         if asked is not None and fact.value != asked:
             raise SettingError(
-                f'--{name} {asked}: {path} says itself that it is {fact.value} ({fact.source}); '
+                f'--{name} {asked}: {path} states that it is {fact.value} ({fact.source}); '
                 f'--{name} is for plain state_dicts, which do not'
             )
     if anchors is not None and len(anchors) != len(found.source.anchors):

@@ -118,7 +118,7 @@ def _read_row(index: int, layer: StandIn) -> LayerRow:
     kind = _kind(layer)
     if 'f' not in layer.state or layer.state.get('i') != index:
         raise CheckpointError(
-            f'layer {index} ({kind}) of the checkpoint does not say what it reads'
+            f'layer {index} ({kind}) of the checkpoint does not name its inputs'
         )
     sources = layer.state['f']
     listed = sources if isinstance(sources, list) else [sources]

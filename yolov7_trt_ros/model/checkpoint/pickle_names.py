@@ -56,7 +56,7 @@ class StandIn:
         self.state: dict[str, Any] = {}
 
     def set_state(self, state: object) -> None:
-        """Keep the state; raises CheckpointError where it is no table of attributes."""
+        """Keep the state; raises CheckpointError if it is no table of attributes."""
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
             raise CheckpointError(
                 f'the checkpoint holds a {self.path} whose state is no table of attributes'
@@ -74,7 +74,7 @@ class StandInClass:
 
 
 class Opaque:
-    """A value that nobody needs, such as the best fitness or a path."""
+    """A value that is not needed, such as the best fitness or a path."""
 
     __slots__ = ()
 

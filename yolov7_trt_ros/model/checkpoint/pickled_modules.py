@@ -23,7 +23,7 @@ def children(owner: StandIn) -> dict[str, StandIn]:
 
 
 def child(owner: StandIn, name: str) -> StandIn:
-    """Return one sub-module; raises CheckpointError where it is not there."""
+    """Return one sub-module; raises CheckpointError if it is not there."""
     found = children(owner).get(name)
     if found is None:
         raise CheckpointError(
@@ -66,5 +66,5 @@ def _epsilon(norm: StandIn) -> float:
 
 
 def whole_number(value: object) -> int | None:
-    """Return a count that a file says; None where it says none."""
+    """Return a count stated in a file; None if it states none."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

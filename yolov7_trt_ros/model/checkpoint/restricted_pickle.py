@@ -124,7 +124,7 @@ class _Reader:
         self._marks.append(len(self._stack))
 
     def skip(self, _: object) -> None:
-        """Do nothing: what PROTO and FRAME say is not needed."""
+        """Do nothing: PROTO and FRAME are not needed."""
 
     def pop(self, _: object) -> None:
         if self._marks and self._marks[-1] == len(self._stack):
@@ -276,7 +276,7 @@ class _Reader:
         count: object = None, view: object = None,
     ) -> Storage:
         if self._find_storage is None or kind != 'storage':
-            raise CheckpointError('the checkpoint names storages where there are none')
+            raise CheckpointError('the checkpoint names storages that do not exist')
         if not isinstance(storage_type, StorageType) or not isinstance(count, int):
             raise CheckpointError('the checkpoint has a storage of no known type')
         if not isinstance(key, (str, int)):  # nested lists that share parts print without end

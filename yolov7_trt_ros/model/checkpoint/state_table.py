@@ -33,7 +33,7 @@ def recognise_state(stored: Stored, overrides: Overrides) -> FoundModel:
     """
     Find the published table that a state_dict belongs to.
 
-    A state_dict does not tell activations: the published ones are taken, and said to be assumed.
+    A state_dict has no activations: the published ones are taken, and marked as assumed.
     Channels may differ from the published ones. Implicit vectors beside not one batch norm are
     left behind by fusing, and in the convolutions of the head already.
 
@@ -106,7 +106,7 @@ def _last_row(names: Collection[str]) -> int:
 
 
 def _check_head(state: Stored) -> None:
-    """Refuse heads that are known by their weights, before the layers are said not to fit."""
+    """Refuse heads recognised by their weights, before layers are compared."""
     head = f'model.{_last_row(state)}.'
     below = [name.removeprefix(head) for name in state if name.startswith(head)]
     for name in below:
@@ -216,7 +216,7 @@ def _judge_fusing(rows: Sequence[LayerRow], state: Collection[str]) -> bool:
     if _norms(state):
         raise CheckpointError(
             f'{len(bare)} convolutions are fused with their batch norms and {len(_norms(state))} '
-            'are not, so that it cannot be told whether the implicit vectors of the head (ia, im) '
+            'are not, so that it is unknown whether the implicit vectors of the head (ia, im) '
             'are in its weights already; give the whole checkpoint, or the state_dict from before '
             'it was fused'
         )
@@ -249,7 +249,7 @@ def fusing_facts(state: Collection[str], is_fused: bool, source: str) -> list[Fa
     return facts
 
 
-# ---- what is said of it
+# ---- facts about it
 
 
 def describe_rows(rows: Sequence[LayerRow]) -> str:
@@ -291,7 +291,7 @@ def _tell_activation(
         return Fact('activation', value, 'given')
     if overrides.table is not None:
         return Fact('activation', value, f'that of the table given, {tables[0].name}')
-    source = f'a state_dict does not tell; that of {tables[0].name}'
+    source = f'not stored in a state_dict; that of {tables[0].name}'
     for other in tables[1:]:
         source += (f'. The weights fit {other.name} as well: --activation '
                    f'{describe_activations(other.rows)} takes that')

@@ -28,7 +28,7 @@ class Storage:
     dtype, count
         Type and number of the elements.
     read
-        Gives them as a flat tensor; raises CheckpointError where they are damaged.
+        Gives them as a flat tensor; raises CheckpointError if they are damaged.
 
     """
 

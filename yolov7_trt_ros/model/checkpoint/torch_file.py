@@ -43,7 +43,7 @@ def open_torch_file(path: Path) -> Iterator[Any]:
     Give what a file of torch.save holds: plain values, StoredTensors and StandIns.
 
     While it is open, tensors can be read; nothing but reading should be done, for whatever is
-    raised meanwhile by Python and torch is told as a fault of the file.
+    raised meanwhile by Python and torch is reported as a fault of the file.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def _read_archive(file: BinaryIO, size_bytes: int) -> Any:
 def _member(
     archive: zipfile.ZipFile, name: str, size_bytes: int, *, exactly: bool = True
 ) -> bytearray:
-    """Return a member; `exactly` tells whether it must have `size_bytes`, or at most those."""
+    """Return a member; with `exactly` it must have `size_bytes`, else at most those."""
     try:
         info = archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED:

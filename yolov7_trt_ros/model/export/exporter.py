@@ -130,7 +130,7 @@ def build_model(network: Network, options: ExportOptions) -> Any:
 
 
 def comparison_shapes(network: Network, options: ExportOptions) -> list[Shape]:
-    """Return three input shapes: other than square and batch 2 where the model takes them."""
+    """Return three input shapes: other than square and batch 2 if the model takes them."""
     stride = network.stride
     batches = (1, 2, 1) if 'batch' in options.dynamic else (options.shape[0],) * 3
     sizes: Sequence[tuple[int, int]] = [options.shape[2:]] * 3

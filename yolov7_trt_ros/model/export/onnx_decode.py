@@ -25,7 +25,7 @@ def write_grid(
     maps, output
         Names of the raw maps, and that of the rows.
     image_hw
-        Network size, where it is fixed: the cells are stored then. None computes them from the
+        Network size, if it is fixed: the cells are stored then. None computes them from the
         maps' own integer sizes.
 
     """

@@ -55,7 +55,7 @@ class OnnxCopy:
     Attributes
     ----------
     spec
-        What the rest of the package sees in it; its input says which sizes are truly free.
+        Its ModelSpec; the input has the sizes that are actually free.
     form
         `grid`, `raw`, `labelled` (DeepStream-Yolo's) or `end2end`.
     opset
@@ -81,7 +81,7 @@ def copy_onnx(
     anchors: Anchors | None = None,
 ) -> OnnxCopy:
     """
-    Copy an ONNX export with its sizes told truly and its weights as float32.
+    Copy an ONNX export with its actual sizes, and weights as float32.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def copy_onnx(
     shape
         (B, 3, H, W): what is fixed of the sizes that the model leaves free.
     anchors
-        Of a model with raw maps that does not say them; the copy says them.
+        Anchors of a model with raw maps that has none; the copy has them.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def _probe(session: Any, image: TensorInfo, shape: tuple[int, ...]) -> list[NDAr
 def _run(
     session: Any, image: TensorInfo, shape: tuple[int, ...]
 ) -> list[NDArray[Any]] | None:
-    """Run with noise; None where the model does not take the shape."""
+    """Run with noise; None if the model does not take the shape."""
     try:
         return run_session(session, None, {image.name: probe_images(shape, image.dtype)})
     except InferenceError:

@@ -48,9 +48,9 @@ class ExportDifference:
     relative_error
         Of ONNX Runtime from PyTorch: float32, or float64 where `rounding` is given.
     rounding
-        How far PyTorch's own float32 is from float64; None where that was not asked.
+        How far PyTorch's own float32 is from float64; None if that was not asked.
     layers
-        The greatest error of one layer by itself; None where that was not asked.
+        The greatest error of one layer by itself; None if that was not asked.
 
     """
 
@@ -173,7 +173,7 @@ def check_differences(
     worst = max(results, key=lambda result: (not result.is_right(limit), _rank(result)))
     if not worst.is_right(limit):
         reason = (
-            'ONNX Runtime gives values that are no numbers where PyTorch gives numbers'
+            'ONNX Runtime gives infinite values or NaN, and PyTorch does not'
             if np.isnan(worst.relative_error) else
             f'PyTorch in float32 differs from float64 by {worst.rounding or 0:.1e} there'
         )
@@ -190,7 +190,7 @@ def _rank(result: ExportDifference) -> float:
 
 
 def _check_numbers(wanted: Arrays, network: Network, shape: Shape) -> None:
-    """Refuse a network that gives no numbers itself, and say which weights are none."""
+    """Refuse a network whose outputs are not finite, and name the weights that are not."""
     if all(np.isfinite(values).all() for values in wanted.values()):
         return
     bad = [name for name, value in network.state_dict().items() if not value.isfinite().all()]

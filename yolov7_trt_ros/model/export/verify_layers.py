@@ -43,9 +43,9 @@ def add_layers(
     image_hw: tuple[int, int] | None = None, limit: float = RELATIVE_LIMIT,
 ) -> list[ExportDifference]:
     """
-    Compare the layers one by one where the outputs do not tell.
+    Compare the layers one by one if the outputs are not conclusive.
 
-    That is where they are beyond the limit; and where they are all the same, for sigmoids that are
+    That is if they are beyond the limit; and if they are all the same, for sigmoids that are
     at their ends hide what is before them.
 
     Raises

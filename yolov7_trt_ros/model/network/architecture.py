@@ -272,7 +272,7 @@ def round_weights(network: Network) -> Network:
             weight.data = weight.detach().half().float()
             if not bool(torch.isfinite(weight).all()):
                 raise ExportError(
-                    f'{name} has values beyond what float16 can hold; export it without '
+                    f'{name} has values beyond the range of float16; export it without '
                     '--half-weights'
                 )
     return rounded

@@ -13,14 +13,14 @@ from yolov7_trt_ros.model.network.architecture import conv_blocks, Network
 @dataclasses.dataclass(frozen=True, eq=False)
 class ConvCell:
     """
-    A convolution, its batch norm where it has one, and the module around them.
+    A convolution, its batch norm if it has one, and the module around them.
 
     Attributes
     ----------
     name
         Of the convolution within the network.
     conv, norm
-        The modules themselves; `norm` is None where batch norms were folded, and in heads.
+        The modules themselves; `norm` is None if batch norms were folded, and in heads.
     block
         What applies the activation; `conv` itself in heads.
 

@@ -36,7 +36,7 @@ class SourceModel:
     anchors
         Width and height in network pixels, per map.
     class_names
-        None where the checkpoint does not tell.
+        None if the checkpoint has none.
     is_fused
         The implicit vectors of the head are in its convolutions already, and only left behind.
 

@@ -28,14 +28,14 @@ _HEAD_WEIGHTS = (
 
 
 def describe_head(kind: str) -> str | None:
-    """Return why a head of this kind is not taken; None where nothing is known of it."""
+    """Return the reason for refusing a head of this kind; None if the kind is unknown."""
     if kind in _HEADS:
         return f'the head of the model is {kind}: {_HEADS[kind]}'
     return None
 
 
 def describe_head_weight(name: str) -> str | None:
-    """Return which head has a weight of this name below the head; None where it is not known."""
+    """Return the reason for refusing a head with a weight of this name; None if unknown."""
     for pattern, kind in _HEAD_WEIGHTS:
         if re.match(pattern, name):
             return describe_head(kind)

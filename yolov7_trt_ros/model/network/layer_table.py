@@ -35,7 +35,7 @@ class LayerRow:
     sources
         Rows that it reads, absolute; -1 is the image.
     channels
-        Outputs; None where the weights tell, as they do for every network with weights.
+        Outputs; None if they follow from the weights, as in every network with weights.
     kernel, stride
         Of a convolution or pooling; the stride of `reorg` and `down` is 2.
     groups

@@ -165,7 +165,7 @@ def _find_group(graph: Any, root: nn.Conv2d, names: Mapping[nn.Module, str]) -> 
     """
     Ask torch-pruning who shares the channels of a convolution.
 
-    The first and the last channel tell of all: concatenation, addition and pooling keep channels
+    The first and the last channel are enough: concatenation, addition and pooling keep channels
     in order. To ask for every channel takes minutes in a large network.
 
     """

@@ -27,8 +27,8 @@ def score_channels(
     """
     Return what taking each channel away would cost, by the root of its group.
 
-    At the original the imitation loss is zero and so is its gradient: what tells channels apart is
-    its curvature. It is sampled: the maps, weighted by the root of the loss's own curvature, are
+    At the original the imitation loss and its gradient are zero: channels differ by its curvature
+    alone. It is sampled: the maps, weighted by the root of the loss's own curvature, are
     projected on random directions, and the square of the projection's derivative by a gate on the
     channel is averaged. A gate takes away what the channel varies by; its mean goes into the bias
     of the next convolution when the weights are fitted.

@@ -21,7 +21,7 @@ from yolov7_trt_ros.model.prune.channel_groups import (
 
 ROUND_TO = 8
 """
-Channels go in blocks, for what is left to be a multiple of so many, unless told otherwise.
+Channels are removed in blocks, so that a multiple of this number is left, unless set otherwise.
 
 Tensor cores multiply float16 matrices in tiles whose sides are multiples of 8, and CPUs have
 vectors of 8 float32: a convolution with 57 channels takes as long as one with 64. In INT8 TensorRT

@@ -27,7 +27,7 @@ def imitation_loss(
     """
     Return the loss of raw maps against those of a teacher, and its parts.
 
-    The teacher's objectness says how much a cell matters: its box and classes count by it. The
+    The teacher's objectness weights each cell, its box and its classes. The
     objectness itself is compared everywhere. Each part is zero where the maps agree, and is
     divided by the sum of the teacher's objectness, which stands for the number of objects.
 

@@ -31,7 +31,7 @@ class BoxLabels:
     ----------
     boxes
         Per image (n, 5): class, centre x and y, width and height, as shares of the letterboxed
-        square. None where nobody looked: such images have no part in the loss.
+        square. None for unlabelled images, which do not contribute to the loss.
     anchors, strides
         Of the network, in pixels.
 
@@ -57,7 +57,7 @@ class BoxLabels:
         self._anchors, self._strides = anchors, strides
 
     def __call__(self, maps: list[Tensor], chosen: Tensor, placements: Tensor) -> Tensor:
-        """Return the loss of maps of the images `chosen`, placed as `placements` says."""
+        """Return the loss of maps of the images `chosen`, placed by `placements`."""
         places = [
             place for place, index in enumerate(chosen.tolist()) if self._boxes[index] is not None
         ]

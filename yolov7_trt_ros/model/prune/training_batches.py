@@ -180,7 +180,7 @@ def draw_placements(
 
 
 def place(images: Tensor, placements: Tensor) -> Tensor:
-    """Return images (B, 3, H, W) placed as `draw_placements` says; grey where nothing is."""
+    """Return images (B, 3, H, W) placed by `draw_placements`; grey elsewhere."""
     place_on = placements.to(images.device)
     theta = images.new_zeros(len(images), 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = 1 / place_on[:, 0], 1 / place_on[:, 1]

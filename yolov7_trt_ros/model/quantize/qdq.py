@@ -140,7 +140,7 @@ def channel_ranges(weights: NDArray[np.float32], weight_range: str) -> NDArray[n
 
 
 def describe(model: Any, text: str) -> None:
-    """Write into a model's metadata how it was made; all that is there stays."""
+    """Add to the metadata of a model how it was made; existing entries stay."""
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             entry.value = text

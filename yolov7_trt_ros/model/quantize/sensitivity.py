@@ -29,7 +29,7 @@ def rank_convs(
     Quantise one convolution at a time and return their names and errors, worst first.
 
     The error is that of the heads' raw maps: its mean square over that of the maps themselves,
-    the mean of all maps and pictures. A few pictures are enough to tell the worst.
+    the mean of all maps and pictures. A few pictures are enough to find the worst.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class Entry:
     extra
         Those of them that the fall-back added, most sensitive first.
     score
-        0..1; None where nothing was scored.
+        0..1; None if nothing was scored.
 
     """
 
@@ -75,7 +75,7 @@ class Tournament:
     model
         Its ModelProto.
     sensitivity
-        Convolutions and their errors when quantised alone, worst first; empty where no fall-back
+        Convolutions and their errors when quantised alone, worst first; empty if no fall-back
         was tried.
 
     """
