@@ -57,7 +57,7 @@ class Counts:
 
     @property
     def in_work(self) -> int:
-        """Number of frames that wait or are in work."""
+        """Return the number of frames that wait or are in work."""
         return self.received - self.processed - self.failed - self.dropped - self.skipped
 
 

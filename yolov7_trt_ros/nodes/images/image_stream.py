@@ -46,11 +46,11 @@ class ReceivedMessage(Protocol):
 
     @property
     def stamp_ns(self) -> int:
-        """The header stamp in nanoseconds; 0 if the header cannot be read."""
+        """Return the header stamp in nanoseconds; 0 if the header cannot be read."""
 
     @property
     def size_bytes(self) -> int:
-        """The size of the message."""
+        """Return the size of the message."""
 
     def read(self) -> RawImage | PackedImage:
         """Return its fields, the pixels not copied; ImageError if it is damaged."""
