@@ -14,10 +14,10 @@ def run_beside(
     command: Sequence[str], work: Callable[[Callable[[], bool]], T]
 ) -> tuple[T, int, str]:
     """
-    Run a command, and beside it `work`, which is given what tells whether the command runs.
+    Run a command and `work` together; `work` gets a function that tests if the command runs.
 
-    Returns what `work` did, the exit status and what was printed. That goes into a file: a pipe
-    that nobody reads would stop the command once it is full.
+    Returns the result of `work`, the exit status and the output. The output goes to a file: a full
+    pipe without a reader would stop the command.
 
     """
     with tempfile.TemporaryFile() as printed:

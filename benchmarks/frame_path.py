@@ -3,12 +3,12 @@ CPU cost of a frame outside the network, beside the usual Python code, in one ru
 
     python benchmarks/frame_path.py
 
-The usual way: copy the message as cv_bridge does, cv2 letterbox to a square, transpose and
-divide in numpy, the model's own decoding, and NMS as a numpy loop. What it costs depends on what
-glibc does with its large buffers, which differs between processes that do the same: so each way
-runs in five processes of its own, ours as in the node, the usual one as it comes, and the usual
-one with the malloc settings of our node. The network's output is recorded once a process, so that
-its threads do not disturb the rest.
+The usual code: copy the message as cv_bridge does, cv2 letterbox to a square, transpose and
+divide in numpy, the model's own decoding, and NMS as a numpy loop. Its cost depends on how
+glibc handles its large buffers, which differs between equal processes: so each variant runs in
+five processes: ours as in the node, the usual one unchanged, and the usual one with the malloc
+settings of our node. The network's output is recorded once per process, so that its threads do
+not disturb the rest.
 
 Also: decoding and NMS alone, of raw maps and of dense grids, and throughput against bare ONNX
 Runtime.
@@ -100,7 +100,7 @@ def usual_way(data: Any, width: int, height: int) -> Callable[[], Any]:
 
 
 def measure_way(way: str, width: int, height: int, repeats: int) -> float:
-    """Return the CPU milliseconds per frame of one way, to be run in a new process."""
+    """Return the CPU milliseconds per frame of one variant, to be run in a new process."""
     if way != 'usual':
         tune_malloc()
     picture = cv2.cvtColor(skimage.data.astronaut()[:384], cv2.COLOR_RGB2BGR)

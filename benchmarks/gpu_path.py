@@ -311,7 +311,7 @@ def measure_energy(
         for rate in rates_hz:
             joules, latencies = _paced(detector, images, seconds, rate, handle)
             name = f'{"graph" if cuda_graph else "no graph"}, ' + (
-                f'{rate:g} Hz' if rate else 'as fast as it goes'
+                f'{rate:g} Hz' if rate else 'as fast as possible'
             )
             result.setdefault(name, []).append({
                 'frames': len(latencies), 'joules_per_frame': round(joules / len(latencies), 5),
@@ -346,7 +346,7 @@ def main() -> None:
     parser.add_argument('--plan', type=Path, required=True)
     parser.add_argument(
         '--grid-plan', type=Path,
-        help='the same model built with --keep-grid, for the usual way; else that is left out',
+        help='the same model built with --keep-grid, for the usual code, else left out',
     )
     photographs.add_arguments(parser)
     parser.add_argument('--energy-seconds', type=float, default=5.0, help='0 leaves energy out')

@@ -150,7 +150,7 @@ class Listener:
         rclpy.shutdown()
 
     def result(self, index: int, sent_ns: list[int]) -> tuple[dict[int, int], dict[str, Any]]:
-        """Return when (ns) the frame of each stamp was here, and what to say of the camera."""
+        """Return the arrival (ns) of the frame of each stamp, and a note on the camera."""
         taken = [(deserialize_message(d, Detection2DArray), ns) for d, ns in self.taken[index]]
         found = {stamp_to_ns(m.header.stamp): (len(m.detections), ns) for m, ns in taken}
         arrived_ns = {ns: found[ns][1] for ns in sent_ns if ns in found}

@@ -45,7 +45,7 @@ Run = Callable[[Bgr], Detections]
 
 
 class NotRunError(Exception):
-    """A peer cannot run here; says why."""
+    """A peer cannot run here; the message has the reason."""
 
 
 def open_ours(args: argparse.Namespace) -> Run:
@@ -134,7 +134,7 @@ def from_rows(rows: np.ndarray, bgr: Bgr) -> Detections:
 def open_peers(
     openers: Mapping[str, Callable[[argparse.Namespace], Run]], args: argparse.Namespace
 ) -> tuple[dict[str, Run], dict[str, str]]:
-    """Return the peers that run here, and why the others do not."""
+    """Return the peers that run here, and the reasons why others do not."""
     runs, absent = {}, {}
     for name, opener in openers.items():
         try:
@@ -149,7 +149,7 @@ def open_peers(
 
 
 def where_raised(error: Exception) -> str:
-    """Return in which functions of others an error was raised; '' for one of this package."""
+    """Return the foreign functions in which an error was raised; '' for this package."""
     if isinstance(error, (NotRunError, Yolov7TrtError)):
         return ''
     frames = traceback.extract_tb(error.__traceback__)[-4:]
@@ -214,7 +214,7 @@ def table(sizes: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Measure, print and save; 1 where nothing ran, 3 where a row is missing unasked."""
+    """Measure, print and save; return 1 if nothing ran, 3 if a row is missing without request."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').strip().partition('\n')[0])
     parser.add_argument('--plan', default='', help='of ours and the usual way: grid inside')
     parser.add_argument('--end2end-plan', default='', help='of trtutils: EfficientNMS inside')

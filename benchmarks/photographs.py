@@ -1,8 +1,8 @@
 """
 Pictures for measurements: photographs with several objects each, or an error; never noise.
 
-What a frame costs depends on what is found in it, so every result says how many boxes a frame had.
-Without a folder of your own they are mosaics of the photographs of scikit-image.
+The cost of a frame depends on its objects, so every result states the number of boxes per frame.
+Without a folder of pictures they are mosaics of the photographs of scikit-image.
 
 """
 
@@ -75,7 +75,7 @@ def describe(args: argparse.Namespace) -> str:
 
 
 def check_boxes(boxes_per_frame: float, least: float = LEAST_BOXES) -> None:
-    """Raise SystemExit where fewer boxes were found than make a measurement worth something."""
+    """Raise SystemExit if too few boxes were found for a useful measurement."""
     if boxes_per_frame < least:
         raise SystemExit(
             f'{boxes_per_frame:.2f} boxes a frame were found, at least {least:g} are wanted: give '

@@ -17,7 +17,7 @@ from yolov7_trt_ros.core.detector import DetectSettings
 
 
 def plain_input(data: Any, width: int, height: int) -> np.ndarray:
-    """Prepare the network input the usual way."""
+    """Prepare the network input with the usual code."""
     image = np.ndarray((height, width, 3), np.uint8, data).copy()
     scale = min(640 / width, 640 / height)
     size = round(width * scale), round(height * scale)
@@ -34,7 +34,7 @@ def plain_input(data: Any, width: int, height: int) -> np.ndarray:
 def plain_detections(
     rows: np.ndarray, width: int, height: int, settings: DetectSettings
 ) -> np.ndarray:
-    """Decode and suppress the usual way: boxes (n, 4), score, class."""
+    """Decode and suppress with the usual code: boxes (n, 4), score, class."""
     rows = rows[rows[:, 4] > settings.score_threshold].copy()
     rows[:, 5:] *= rows[:, 4:5]
     classes = rows[:, 5:].argmax(1)

@@ -69,7 +69,7 @@ class Notes:
 
 
 def receive(way: str, seconds: float) -> None:
-    """Receive images for a time, one way, and print what they cost as JSON."""
+    """Receive images for a time in one variant, and print their cost as JSON."""
     import rclpy
     from rclpy.lifecycle import LifecycleNode
 
@@ -145,7 +145,7 @@ def pull_or_push(node: Any, notes: Notes, seconds: float, way: str) -> None:
 
 
 def _time_takes(rcl: Any, notes: Notes) -> None:
-    """Note how long each take of a message takes."""
+    """Record the time of each take of a message."""
     take = rcl.take
 
     def timed(*arguments: Any) -> int:
@@ -180,7 +180,7 @@ def measure(way: str, size: str, count: int) -> dict[str, Any]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the medians of each way, and CPU against rclpy's raw take alone."""
+    """Return the medians of each variant, and CPU relative to rclpy's raw take."""
     table: dict[str, Any] = {}
     for way in WAYS:
         mine = [row for row in rows if row['way'] == way]

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print and save; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.strip().partition('\n')[0])
     parser.add_argument('--minutes', type=float, default=30.0)
-    parser.add_argument('--rounds', type=int, default=0, help='so many, instead of --minutes')
+    parser.add_argument('--rounds', type=int, default=0, help='instead of --minutes')
     parser.add_argument('--cameras', type=int, default=4)
     parser.add_argument('--rate', type=float, default=5.0, help='images per second and camera')
     parser.add_argument('--seed', type=int, default=1)

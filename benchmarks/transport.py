@@ -30,7 +30,7 @@ WARM_UP = 30
 
 
 def publish(width: int, height: int, count: int) -> None:
-    """Publish images once somebody listens."""
+    """Publish images once there is a subscriber."""
     import rclpy
     from sensor_msgs.msg import Image
 

@@ -41,7 +41,7 @@ SETTLE_S = 6.0
 
 
 def run_part(args: argparse.Namespace) -> None:
-    """Be the camera or the subscriber, with the QoS and the malloc that were asked for."""
+    """Run as camera or subscriber, with the requested QoS and malloc."""
     from rclpy.qos import QoSProfile, ReliabilityPolicy
 
     from yolov7_trt_ros.nodes.process.process_setup import tune_malloc

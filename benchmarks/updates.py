@@ -63,7 +63,7 @@ STAND_IN = (sys.executable, str(Path(__file__).resolve().parent / 'updates_parts
 
 
 class Watched(Detector):
-    """A detector that notes when detections of each topic come, and how an update stands."""
+    """A detector that records the arrival of detections per topic, and the state of an update."""
 
     def __init__(
         self, folder: Path, parameters: dict[str, Any], ledger: Ledger, idle: Any,
@@ -92,7 +92,7 @@ class Watched(Detector):
             raise Stuck(f'{name}: {answer.message}')
 
     def spin_until(self, condition: Any, limit_s: float, what: str) -> None:
-        """Send and hear until the condition holds; Stuck tells how the update stands then."""
+        """Send and listen until the condition is true; Stuck has the state of the update."""
         try:
             super().spin_until(condition, limit_s, what)
         except Stuck as exc:

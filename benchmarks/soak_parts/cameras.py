@@ -107,7 +107,7 @@ class Camera:
             self._node = None
 
     def publish_if_due(self) -> None:
-        """Publish the next image if it is time and nobody has paused the camera."""
+        """Publish the next image if it is due and the camera is not paused."""
         now_ns = time.monotonic_ns()
         if self._node is None or self.paused or now_ns < self._due_ns:
             return
@@ -120,7 +120,7 @@ class Camera:
             self._publish(next(self._messages), usable=True)
 
     def publish_corrupt(self, kind: str) -> None:
-        """Publish one image that nobody can use."""
+        """Publish one damaged image."""
         message = make_messages(self.size_wh, self.mode.encoding)[0]
         spoil(message, kind)
         self._publish(message, usable=False)
@@ -183,4 +183,4 @@ def spoil(message: Any, kind: str) -> None:
         message.format = 'png'
         message.data = array.array('B', giant_png())
     else:
-        raise ValueError(f'no way to spoil an image is called {kind!r}')
+        raise ValueError(f'there is no kind of damage called {kind!r}')

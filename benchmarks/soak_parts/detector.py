@@ -49,18 +49,18 @@ class Stuck(Exception):
 
 class Detector:
     """
-    The detector node as a process, and a node that asks it and hears it.
+    The detector node as a process, and a node that calls and listens to it.
 
     Parameters
     ----------
     folder, parameters
-        Where the log goes, and the parameters of the node.
+        Folder of the log, and the parameters of the node.
     ledger
-        Told of what is heard.
+        Gets all received detections.
     idle
         Called often while waiting: the cameras.
     command
-        Of the node, where it is not the package's own.
+        Command of the node, if it is not the package's own.
 
     """
 
@@ -104,7 +104,7 @@ class Detector:
     # ---- waiting
 
     def spin_until(self, condition: Callable[[], Any], limit_s: float, what: str) -> None:
-        """Send and hear until the condition holds; Stuck after `limit_s`."""
+        """Send and listen until the condition is true; raise Stuck after `limit_s`."""
         deadline = time.monotonic() + limit_s
         while not condition():
             if time.monotonic() > deadline:
@@ -129,7 +129,7 @@ class Detector:
         self.wait_for_model(limit_s)
 
     def wait_for_model(self, limit_s: float) -> None:
-        """Wait until it is active with its model, as it says since now."""
+        """Wait until it reports, from now on, that it is active with its model."""
         since_ns = time.monotonic_ns()
         self.spin_until(
             lambda: self.statuses_ns > since_ns and 'backend' in self.values(),
@@ -165,7 +165,7 @@ class Detector:
     # ---- what it says
 
     def values(self, name: str = 'detector') -> dict[str, str]:
-        """Return what the latest diagnostics say of the node, or of a topic."""
+        """Return the latest diagnostics of the node, or of a topic."""
         return self.statuses.get(f'{_STATUS}{name}', {})
 
     def counters(self) -> dict[str, dict[str, int]]:
@@ -176,7 +176,7 @@ class Detector:
         }
 
     def removed(self) -> dict[str, int] | None:
-        """Return the latest counters of removed topics, None where there are none."""
+        """Return the latest counters of removed topics, None if there are none."""
         values = self.values()
         if f'{_REMOVED}received' not in values:
             return None
@@ -249,14 +249,14 @@ def start_node(
 
 
 def _before_start(file_limit_bytes: int | None) -> None:
-    """End with whoever started us; give writes beyond a size an error, as a full disk does."""
+    """End with the parent process; let writes beyond a size fail, as on a full disk."""
     _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if file_limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit_bytes, file_limit_bytes))
 
 
 class Meter:
-    """What a process takes: memory, threads, file descriptors, and memory of a GPU."""
+    """Resources of a process: memory, threads, file descriptors, and GPU memory."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -284,7 +284,7 @@ class Meter:
 
 
 def load_nvml() -> Any:
-    """Return pynvml, ready for use; None where there is no such library or no GPU."""
+    """Return pynvml, initialised; None without that library or a GPU."""
     try:
         nvml = importlib.import_module('pynvml')
     except ImportError:

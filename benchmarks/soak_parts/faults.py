@@ -72,7 +72,7 @@ def _restart(soak: Soak, rng: random.Random, camera: Camera, encoding: str) -> s
 
 
 def corrupt_frames(soak: Soak, rng: random.Random) -> str:
-    """Send every kind of useless image on a raw and a compressed camera, the others going on."""
+    """Send every kind of damaged image on a raw and a compressed camera; the others go on."""
     others = soak.cameras[:-1]
     raw = [each for each in others if not each.compressed]
     cameras = [rng.choice(raw or others), soak.cameras[-1]]

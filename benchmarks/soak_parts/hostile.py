@@ -76,7 +76,7 @@ def impossible_topics(soak: Soak, rng: random.Random) -> str:
 
 
 def expect_refused(soak: Soak, values: Iterable[tuple[str, Any]]) -> str:
-    """Set parameters, and note a violation where one is taken or refused without a reason."""
+    """Set parameters, and note a violation if one is accepted or refused without a reason."""
     told = []
     for name, value in values:
         former = soak.detector.get(name)
@@ -91,8 +91,8 @@ def strangers(soak: Soak, rng: random.Random) -> str:
     """
     Publish what the node must not take: images on its own topics, long names, other types.
 
-    The topics are named by patterns meanwhile, so that the node finds the strangers' too, with one
-    pattern among them that takes a backtracking matcher for ever.
+    Meanwhile the topics are given as patterns, so that the node finds the foreign ones too; on one
+    of the patterns a backtracking matcher would not end.
 
     """
     kinds: list[tuple[type, str]] = [
@@ -132,7 +132,7 @@ def _strange(soak: Soak, kind: type, topic: str) -> Any:
 
 
 def odd_clocks(soak: Soak, rng: random.Random) -> str:
-    """Go over to the time of a clock that gives times there cannot be, and back."""
+    """Switch to a clock with impossible times, and back."""
     with _stranger() as node:
         clock = node.create_publisher(Clock, '/clock', QoSProfile(depth=10))
         soak.set_parameter('use_sim_time', True)

@@ -91,7 +91,7 @@ class Ledger:
 
     @property
     def present(self) -> set[str]:
-        """Return the topics that the detector was told to take; diagnostics tell them later."""
+        """Return the topics set for the detector, before diagnostics list them."""
         return set(self._begun) - self._leaving
 
     def begin(self, topic: str) -> None:
@@ -113,14 +113,14 @@ class Ledger:
         self, counters: Mapping[str, Counters], removed: Counters | None
     ) -> list[str]:
         """
-        Return what does not add up while nothing is sent and all is processed.
+        Return what does not add up while nothing is sent and everything is processed.
 
         Parameters
         ----------
         counters
             The detector's, by topic.
         removed
-            Those of removed topics, None where it says nothing of them.
+            Those of removed topics, None if not reported.
 
         """
         present, wrong = self.present, []
@@ -164,7 +164,7 @@ class Ledger:
             del self._begun[topic]
 
     def _expected_removed(self) -> collections.Counter[str]:
-        """Return what was heard and sent corrupt on topics that are no more, as it stands."""
+        """Return the current sums of heard and corrupt images of removed topics."""
         expected = self._removed.copy()
         for topic in self._leaving:
             expected['heard'] += self.heard[topic] - self._begun[topic]
@@ -173,7 +173,7 @@ class Ledger:
 
 
 def compare(name: str, counters: Counters, heard: int, unusable: int) -> list[str]:
-    """Return in words where counters do not add up, or are not what was heard and sent corrupt."""
+    """Return messages about counters that do not add up or differ from what was heard."""
     wrong = []
     out = sum(counters[each] for each in OUTCOMES)
     if counters['received'] != out:

@@ -15,7 +15,7 @@ MOST_WARM_UP_SAMPLES = 120
 
 
 def report(soak: Soak) -> dict[str, Any]:
-    """Return all there is to say, growth judged."""
+    """Return the whole result, with growth judged."""
     growth = judge(soak)
     return {
         'violations': soak.ledger.violations,

@@ -23,7 +23,7 @@ MODES = tuple(Mode(each, reliable=False) for each in ENCODINGS)
 
 
 class Soak:
-    """The detector, its cameras, and what the faults need of them."""
+    """The detector, its cameras, and the actions of faults on them."""
 
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self.folder, self.ledger = folder, Ledger()
@@ -89,7 +89,7 @@ class Soak:
         return Camera(name, topic, size_wh, mode, rate_hz=self._rate_hz, ledger=self.ledger)
 
     def _idle(self) -> None:
-        """Do what is due while something is waited for: publish, and read the meter."""
+        """Do what is due while waiting: publish, and read the meter."""
         for camera in (*self.cameras, *self._guests):
             camera.publish_if_due()
         now = time.monotonic()
@@ -100,13 +100,13 @@ class Soak:
     # ---- what faults do and wait for
 
     def set_parameter(self, name: str, value: Any) -> None:
-        """Set a parameter that must be taken."""
+        """Set a parameter that must be accepted."""
         reason = self.detector.set_parameter(name, value)
         if reason or self.detector.get(name) != value:
             self.ledger.violations.append(f'{name} {value!r} was refused or not taken: {reason}')
 
     def set_topics(self, topics: Sequence[str], leaving: Sequence[str] = ()) -> None:
-        """Set image_topics; tells the ledger which streams end and begin."""
+        """Set image_topics; report ending and beginning streams to the ledger."""
         present = self.ledger.present
         for topic in (present | set(leaving)) - set(topics):
             self.ledger.remove(topic)
@@ -148,7 +148,7 @@ class Soak:
         self.slowest_recovery_s = max(self.slowest_recovery_s, time.monotonic() - started)
 
     def quiet_counters(self, topics: Sequence[str]) -> list[dict[str, int]]:
-        """Return the counters of topics on which nobody sends, once all is processed."""
+        """Return the counters of silent topics, once everything is processed."""
         def all_processed() -> bool:
             counters = self.detector.counters()
             return all(in_work(counters.get(topic)) == 0 for topic in topics)

@@ -91,7 +91,7 @@ def _pipe(path: Path, _: Any) -> Path:
 
 
 def _unreadable_plan(path: Path, _: Any) -> Path:
-    """Return a plan of another machine: its manifest says so, where TensorRT is there to ask."""
+    """Return a plan of another machine by its manifest, if TensorRT is available to check it."""
     plan = path.with_suffix('.plan')
     plan.write_bytes(b'ftrt' + bytes(1000))
     return plan
@@ -169,7 +169,7 @@ def _blind(model: Any, _: Any) -> None:
 
 
 def _nan_on_some(model: Any, frames: Frames) -> None:
-    """Give NaN where an image is dark, as about half of those are that are sent."""
+    """Return NaN for dark images, which are about half of those sent."""
     means = [float(each.mean()) / 255 for each in frames]
     limit = (min(means) + max(means)) / 2
     _add_to_input(model, [
@@ -180,7 +180,7 @@ def _nan_on_some(model: Any, frames: Frames) -> None:
 
 
 def _inverted(model: Any, _: Any) -> None:
-    """See every image as its negative, as with a wrong way to prepare images."""
+    """See every image as its negative, as with wrong preprocessing."""
     _add_to_input(model, [
         helper.make_node('Mul', ['images', 'minus_two'], ['less']),
         helper.make_node('Add', ['less', 'plus_one'], ['added']),

@@ -1,9 +1,9 @@
 """
 The detector node for updates.py, with plans that a process only pretends to build.
 
-There is no TensorRT where only a CPU is: a model whose name begins with `unbuilt` lacks its plan
-until a build has been through its phases, one file a phase, so that the build can be killed in
-each. All else is the node as it is.
+There is no TensorRT on a machine with only a CPU: a model whose name begins with `unbuilt` lacks
+its plan until a build has passed its phases, one file a phase, so that the build can be killed in
+each. Everything else is the unchanged node.
 
     python benchmarks/updates_parts/node.py --ros-args ...
     python benchmarks/updates_parts/node.py --build       the process that builds

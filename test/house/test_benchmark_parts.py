@@ -73,7 +73,7 @@ def test_no_pictures_and_few_boxes_are_errors(tmp_path, monkeypatch):
 def test_load_is_judged_by_the_cores():
     assert MachineLoad(0.4, 2).warning == ''
     assert 'load 0.6 on 2 core(s)' in MachineLoad(0.6, 2).warning
-    assert 'not known' in MachineLoad(None, 2).warning
+    assert 'interference by other work is unknown' in MachineLoad(None, 2).warning
     assert MachineLoad(3.0, 2).as_record() == {'one_minute': 3.0, 'cores': 2, 'busy': True}
     assert machine_load.read_load().cores >= 1
 
