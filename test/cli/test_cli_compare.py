@@ -317,7 +317,7 @@ def check_pictures(
     assert compare(first, second, '--images', folder / 'drive') == 2
     assert 'give --html FILE too' in capsys.readouterr().err
     assert compare(first, second, '--html', page, '--images', first) == 1
-    assert 'holds no image topics' in capsys.readouterr().err
+    assert 'has no image topics' in capsys.readouterr().err
 
 
 # ---- what is written of it

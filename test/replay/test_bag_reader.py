@@ -127,7 +127,7 @@ def test_chosen_topics(
 
 def test_a_bag_without_images_says_what_it_holds(make_bag: MakeBag) -> None:
     bag = make_bag('bag', [('/chatter', ('std_msgs/msg/String', b'\0\1\0\0\2\0\0\0a\0'))])
-    with pytest.raises(BagError, match=r'no image topics; it holds /chatter \(std_msgs/msg'):
+    with pytest.raises(BagError, match=r'no image topics; it has /chatter \(std_msgs/msg'):
         BagReader(bag)
 
 

@@ -137,7 +137,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match='contains no pictures'):
         open_frames(tmp_path)
     (tmp_path / 'a.txt').write_text('text')
-    with pytest.raises(InputError, match='no known kind'):
+    with pytest.raises(InputError, match='of an unknown kind'):
         open_frames(tmp_path / 'a.txt')
     with pytest.raises(SettingError, match='every'):
         open_frames(tmp_path, every=0)

@@ -22,7 +22,7 @@ def explain(message: Callable[[], str] = lambda: NOTHING_WRITTEN) -> Iterator[No
 
     Parameters
     ----------
-    left
+    message
         Returns a sentence without a full stop, such as `nothing was written`.
 
     """
