@@ -222,7 +222,7 @@ def test_what_a_killed_service_left_is_put_back_at_its_next_start(
     end(client)
     assert current_mode(orin) == 2 and path.exists()
     with serving(orin, path) as log:  # the socket that was left is its own: replaced
-        assert 'has left: power_mode, jetson_clocks, gpu_max_frequency' in log[-1]
+        assert 'earlier process: power_mode, jetson_clocks, gpu_max_frequency' in log[-1]
         assert settings(orin) == before
 
 
