@@ -62,8 +62,10 @@ def recognise_state(stored: Stored, overrides: Overrides) -> FoundModel:
     anchors, anchors_from = read_anchors(buffers, head_strides(rows)[:len(table.anchors)])
     facts = [
         _tell_table(table, overrides, prefix), _tell_activation(rows, tables, overrides),
-        *fusing_facts(plain, is_fused, 'implicit vectors without one batch norm'
-                     if is_fused else 'its batch norms'),
+        *fusing_facts(
+            plain, is_fused,
+            'implicit vectors without one batch norm' if is_fused else 'its batch norms',
+        ),
         anchors_fact(anchors, anchors_from) if anchors else anchors_fact(
             table.anchors, f'a state_dict without anchors; those of {table.name}. --anchors takes '
             'others', is_assumed=True),
