@@ -18,15 +18,28 @@ T = TypeVar('T')
 @dataclasses.dataclass(frozen=True)
 class Limits:
     """
-    Range of numbers; `strict_text` refuses NUL and halves of surrogate pairs, which no file has.
+    What is accepted.
 
     A field has limits of its own as `Annotated[int, Limits(0, 10)]`.
+
+    Parameters
+    ----------
+    least, most
+        Range of numbers.
+    strict_text
+        Refuse NUL and halves of surrogate pairs, which no file has.
+    optional
+        Keys that may be missing, of any dataclass inside; None: those of fields with a default.
+    refuse_unknown
+        Refuse keys that no field has, instead of ignoring them.
 
     """
 
     least: float = -sys.float_info.max
     most: float = sys.float_info.max
     strict_text: bool = False
+    optional: frozenset[str] | None = None
+    refuse_unknown: bool = False
 
 
 _Reader = Callable[[Any, str, Limits], Any]
@@ -53,7 +66,7 @@ def to_record(value: Any) -> Any:
 
 def from_record(kind: type[T], record: object, name: str, limits: Limits = Limits()) -> T:
     """
-    Return a dataclass from an object of JSON; unknown keys are ignored.
+    Return a dataclass from an object of JSON.
 
     Parameters
     ----------
@@ -68,7 +81,7 @@ def from_record(kind: type[T], record: object, name: str, limits: Limits = Limit
     Raises
     ------
     ValueError
-        A value is missing, of another type or out of its limits; expected and found are named.
+        A value is missing, unknown, of another type or out of its limits; the message names it.
 
     """
     made: T = _read_fields(kind, record, name, limits)
@@ -104,7 +117,7 @@ def _reader_of(annotation: Any) -> _Reader:
 
 @functools.cache
 def _fields_of(kind: Any) -> tuple[tuple[str, str, bool, _Reader], ...]:
-    """Return name, key, whether it is required, and reader of each field."""
+    """Return name, key, whether it has no default, and reader of each field."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return tuple(
         (field.name, _key_of(field), _is_required(field), _reader_of(hints[field.name]))
@@ -123,8 +136,12 @@ def _read_fields(kind: Any, record: Any, name: str, limits: Limits) -> Any:
     for field, key, is_required, read in _fields_of(kind):
         if key in record:
             values[field] = read(record[key], key, limits)
-        elif is_required:
+        elif is_required or limits.optional is not None and key not in limits.optional:
             raise ValueError(f'{name} has no {key!r}')
+    if limits.refuse_unknown and len(values) < len(record):
+        known = {key for _, key, _, _ in _fields_of(kind)}
+        unknown = next(each for each in record if each not in known)
+        raise ValueError(f'{name} has an unknown key {reprlib.repr(unknown)}')
     return kind(**values)
 
 
@@ -198,7 +215,8 @@ def _is_within(value: float, limits: Limits) -> bool:
 
 
 def _range(limits: Limits) -> str:
-    return '' if limits == Limits() else f' within {limits.least}..{limits.most}'
+    is_any = (limits.least, limits.most) == (Limits.least, Limits.most)
+    return '' if is_any else f' within {limits.least}..{limits.most}'
 
 
 def _read_plain(value: Any, name: str, limits: Limits) -> Any:

@@ -57,6 +57,20 @@ def test_what_has_a_default_may_be_missing_and_other_keys_are_ignored() -> None:
     assert found == Whole('', 1.0, False, 1, Colour.RED, ()) and type(found.number) is float
 
 
+def test_keys_may_be_required_though_fields_have_defaults_and_unknown_ones_refused() -> None:
+    record = json.loads(json.dumps(to_record(FULL)))
+    strict = Limits(optional=frozenset({'why_not'}), refuse_unknown=True)
+    assert from_record(Whole, record, 'the record', strict) == FULL
+    del record['why_not']
+    assert from_record(Whole, record, 'the record', strict).error == ''
+    shares = record.pop('shares')
+    with pytest.raises(ValueError, match="^the record has no 'shares'$"):
+        from_record(Whole, record, 'the record', strict)
+    record['shares'], record['maybe']['later'] = shares, 1
+    with pytest.raises(ValueError, match="^maybe has an unknown key 'later'$"):
+        from_record(Whole, record, 'the record', strict)
+
+
 @pytest.mark.parametrize(('name', 'value', 'message'), [
     ('text', 5, 'text: expected text, found 5'),
     ('text', None, 'text: expected text, found None'),

@@ -125,6 +125,20 @@ def test_each_value_of_each_odd_type(tmp_path: Path) -> None:
         sys.set_int_max_str_digits(4300)
 
 
+def test_only_what_older_manifests_lack_may_be_missing(tmp_path: Path) -> None:
+    plan = tmp_path / 'v7.plan'
+    record = json.loads(json.dumps(manifest(str(tmp_path / 'v7.onnx')).to_record()))
+    may_lack = {'weights', 'transposed', 'columns', 'evidence', 'doubts'}
+    paths = [(key,) for key in record] + [('spec', key) for key in record['spec']]
+    for path in paths:
+        manifest_path(plan).write_text(json.dumps(changed(record, path, None, drop=True)))
+        if path[-1] in may_lack:
+            assert read_manifest(plan) is not None
+            continue
+        with pytest.raises(PlanError, match=f"has no '{path[-1]}'|format None"):
+            read_manifest(plan)
+
+
 @pytest.mark.parametrize(('path', 'value', 'message'), [
     (('plan_size_bytes',), '4', 'plan_size_bytes: expected a whole number'),
     (('plan_size_bytes',), True, 'plan_size_bytes: expected a whole number'),

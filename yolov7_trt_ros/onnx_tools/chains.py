@@ -16,7 +16,7 @@ from typing import Any
 from yolov7_trt_ros.errors import ModelFormatError
 from yolov7_trt_ros.onnx_tools.graph import Graph
 from yolov7_trt_ros.onnx_tools.model_file import load_model
-from yolov7_trt_ros.records import from_record
+from yolov7_trt_ros.records import from_record, Limits
 
 ACTIVATIONS = (
     'LeakyRelu', 'Relu', 'Clip', 'PRelu', 'Elu', 'HardSwish', 'HardSigmoid', 'Sigmoid', 'Tanh',
@@ -84,7 +84,7 @@ class Chain:
 
         """
         try:
-            chain = from_record(cls, record, 'a chain')
+            chain = from_record(cls, record, 'a chain', Limits(optional=frozenset()))
             if not chain.nodes or not all(node.names for node in chain.nodes):
                 raise ValueError('a chain without nodes, or a node without names')
             return chain

@@ -37,7 +37,12 @@ from yolov7_trt_ros.records import from_record, Limits, to_record
 _FORMAT = 1
 _LARGEST_MANIFEST_BYTES = 1 << 22
 _LARGEST_PLAN_BYTES = 1 << 40
-_LIMITS = Limits(0, 2**31 - 1, strict_text=True)  # numbers: as TensorRT's dimensions
+_LIMITS = Limits(
+    0, 2**31 - 1,  # as TensorRT's dimensions
+    strict_text=True,
+    optional=frozenset({'weights', 'transposed', 'columns', 'evidence', 'doubts'}),
+)
+"""Of a manifest; older ones lack some keys."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.records import from_record, Limits
 from yolov7_trt_ros.report.bench.row import Bench, BenchRow, FORMAT
 
-_LIMITS = Limits(-10**15, 10**15)  # larger numbers cannot be drawn
+_LIMITS = Limits(-10**15, 10**15, refuse_unknown=True)  # larger numbers cannot be drawn
 
 
 def load_bench(path: Path) -> Bench:
@@ -26,10 +26,9 @@ def load_bench(path: Path) -> Bench:
     """
     try:
         record = json.loads(path.read_bytes())
-        bench = from_record(Bench, record, 'the benchmark', _LIMITS)
-        if record.get('format') != FORMAT:
-            raise ValueError(f'expected format {FORMAT}, found {record.get("format")!r:.40}')
-        return bench
+        if isinstance(record, dict) and (found := record.pop('format', None)) != FORMAT:
+            raise ValueError(f'expected format {FORMAT}, found {found!r:.40}')
+        return from_record(Bench, record, 'the benchmark', _LIMITS)
     except OSError as exc:
         raise InputError(f'cannot read {path}: {exc.strerror}') from exc
     except (ValueError, RecursionError) as exc:
