@@ -104,6 +104,27 @@ def test_a_defect_while_a_built_model_is_taken_up_is_told(
     assert node._configured.model is None and not node._loading.progress()
 
 
+def test_a_start_that_fails_after_a_build_leaves_no_worker_with_a_closed_model(
+    probe: Probe, node, engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fake_engine import NO_PLAN
+
+    detector = engine.opened[0]
+    engine.opened.insert(0, NO_PLAN)
+    assert probe.change_state('configure') and probe.change_state('activate')
+    configured, threads = node._configured, set(threading.enumerate())
+    monkeypatch.setattr(configured.streams, 'subscribe', defect)
+    monkeypatch.setattr(configured.streams, 'close', defect)
+    engine.go.set()
+    wait_for(probe, "no detector: KeyError: 'weights'. Fix that, then cleanup and configure "
+                    f'(a plan was needed: {NO_PLAN})')
+    assert detector.closed == 1 and failures_of(node).count == 1
+    assert configured.model is None and configured.worker is None
+    started = set(threading.enumerate()) - threads
+    assert not any(each.name == 'detection_worker' for each in started)
+    assert not node._loading.progress()
+
+
 def test_a_value_that_was_wrong_at_start_can_be_mended(probe: Probe, engine: FakeEngine) -> None:
     with probe.host(engine.seam, image_topics=TOPIC, backend='none', threads='many'):
         probe.wait_for_state('unconfigured')

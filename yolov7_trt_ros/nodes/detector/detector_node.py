@@ -249,8 +249,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     # Model -------------------------------------------------------------------------------------
 
     def _on_load_failure(self, error: Exception, plan_reason: str) -> None:
-        """Note why there is no detector after a build."""
-        self._close_model(self._configured)
+        """Note why there is no detector after a build; stop a worker that was just started."""
+        configured = self._configured
+        worker = {} if configured is None else {'the worker': configured.stop}
+        self._free(worker | {'the model': partial(self._close_model, configured)})
         if isinstance(error, DeviceLostError):
             self._faults.note_failure('no detector, restart the node', error)
         else:
@@ -331,9 +333,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._updates.close()
 
     def _release(self) -> None:
-        """Free everything; a failed step is noted and does not stop the next ones."""
+        """Free everything, in any state."""
         configured, self._configured = self._configured, None
-        steps: dict[str, Callable[[], object]] = {'the build': self._loading.stop}
+        steps: dict[str, Callable[[], None]] = {'the build': self._loading.stop}
         if configured is not None:
             steps |= {'the worker': configured.stop, 'topics': configured.streams.destroy}
         steps |= {
@@ -341,6 +343,10 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             'the model': partial(self._close_model, configured),
             'the power meter': self._pause_energy.stop,
         }
+        self._free(steps)
+
+    def _free(self, steps: Mapping[str, Callable[[], None]]) -> None:
+        """Do all steps; a failed one is noted and does not stop the next ones."""
         for what, free in steps.items():
             try:
                 free()
