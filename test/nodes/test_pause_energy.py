@@ -86,6 +86,24 @@ def test_power_is_read_from_when_a_topic_may_be_paused_on(probe: Probe, camera: 
         assert meter.closed == 1
 
 
+def test_no_power_is_read_after_cleanup_while_a_topic_is_idle(probe: Probe) -> None:
+    opened: list[Meter] = []
+
+    def open_meter() -> Meter:
+        opened.append(Meter())
+        return opened[-1]
+
+    engine = FakeEngine(FakeDetector())
+    settings = {'image_topics': TOPIC, 'autostart': True, 'idle': True}
+    with probe.host(engine.seam, power=open_meter, **settings):
+        probe.wait_until(lambda: SAVED in probe.values(), 'a reading')
+        assert probe.change_state('deactivate') and probe.change_state('cleanup')
+        for _ in range(2):
+            probe.forget_diagnostics()
+            probe.wait_until(lambda: probe.values(), 'diagnostics')
+        probe.wait_until(lambda: [each.closed for each in opened] == [1], 'one meter, closed')
+
+
 def test_a_sample_counts_no_longer_once_reading_fails_or_hangs() -> None:
     now_s, begun, may_read = [0.0], queue.SimpleQueue[None](), threading.Semaphore(1)
 
