@@ -160,6 +160,19 @@ def test_the_parameter_follows_and_their_mode_stays(
     assert mode_id(board) == 0 and limits_mhz(board) == (306, 612)
 
 
+def test_a_parameter_that_followed_changes_the_board_when_it_is_set_again(
+    power: PowerProbe, board: EmulatedBoard
+) -> None:
+    with power.node(board, power_mode='MAXN_SUPER') as node:
+        power.wait_for_status(lambda _, values, __: values['mode'] == 'MAXN_SUPER', 'the start')
+        set_by_hand(board, 0)
+        power.probe.wait_until(lambda: power.get('power_mode') == '15W', 'the parameter')
+        followed = node.get_parameter('power_mode')
+        assert power.set_parameter('power_mode', '25W') == (True, '')
+        assert node.set_parameters([followed])[0].successful
+        assert mode_id(board) == 0
+
+
 # The end
 
 

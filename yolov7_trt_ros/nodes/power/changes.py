@@ -17,14 +17,25 @@ from yolov7_trt_ros.power.gpu_clock import GpuClock
 
 
 class AppliedParameter(Parameter):  # type: ignore[type-arg]  # Humble's takes no type argument
-    """A parameter that the node sets itself, to the value that the board already has."""
+    """
+    A parameter that the node sets itself, to the value that the board already has.
+
+    Attributes
+    ----------
+    is_being_set
+        Until the node has set it; `get_parameter` returns the same object later.
+
+    """
+
+    is_being_set = True
 
 
 def find_board_change(changes: Iterable[Parameter[Any]]) -> str:
     """Return the name of the first parameter that is to change the board, '' for none."""
     return next((
         change.name for change in changes
-        if change.name in parameters.BOARD_PARAMETERS and not isinstance(change, AppliedParameter)
+        if change.name in parameters.BOARD_PARAMETERS
+        and not (isinstance(change, AppliedParameter) and change.is_being_set)
     ), '')
 
 

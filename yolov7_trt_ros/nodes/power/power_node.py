@@ -303,7 +303,9 @@ class PowerNode(SteadyParameters):
     def _put_parameter(self, name: str, value: ParameterValue) -> None:
         """Set a parameter to the value that the board has."""
         if value != self.get_parameter(name).value:
-            self.set_parameters([AppliedParameter(name, value=value)])
+            applied = AppliedParameter(name, value=value)
+            self.set_parameters([applied])
+            applied.is_being_set = False
         self._replace_settings({name: value})
 
     def _note_change(self, line: str) -> None:
