@@ -58,7 +58,7 @@ def generate_launch_description():
 
 
 def _include(context):
-    """Include both launch files, each in a scope of its own: some arguments have one name."""
+    """Include both launch files, each in its own scope: some arguments have the same name."""
     given = {name: value(context, name) for name in (*COMMON, *DETECTOR, *POWER, *FILES)}
     detector = {name: given[name] for name in (*COMMON, *DETECTOR)}
     detector['params_file'] = given['detector_params_file']
@@ -70,7 +70,7 @@ def _include(context):
 
 
 def _detections(given):
-    """Return where the detector will publish; nothing where only its patterns will tell."""
+    """Return the detections topics of the detector; none if its image topics are patterns."""
     held = file_parameters(given['detector_params_file'], 'detector', given['namespace'])
     images = _names(given['image_topics'] or held.get('image_topics', 'image_raw'))
     if any(is_pattern(image) for image in images):

@@ -4,7 +4,7 @@ Start the detector.
     ros2 launch yolov7_trt_ros detect.launch.py image_topics:=/camera/image_raw
 
 `--show-args` lists the arguments. Any parameter of the node can be set through `params_file`;
-arguments given on the command line win over the file. With `respawn:=true` the node ends when the
+arguments given on the command line override the file. With `respawn:=true` the node ends when the
 process loses the GPU, and is restarted whenever it ends.
 
 """

@@ -4,7 +4,7 @@ Start the power node.
     ros2 launch yolov7_trt_ros power.launch.py emulate:=orin_nano_super
 
 `--show-args` lists the arguments. Any parameter of the node can be set through `params_file`;
-arguments given on the command line win over the file. At exit the node has some time to
+arguments given on the command line override the file. At exit the node has some time to
 restore what it has changed.
 
 """
@@ -39,8 +39,8 @@ PARAMETER_ARGUMENTS = {
     'dry_run': (bool, 'only report what would be done'),
     'detections_topics': (str, 'topics to count frames on, several with commas'),
 }
-# What was changed is restored after SIGINT; launch would send SIGTERM and SIGKILL after 5 s each.
-PUT_BACK_S = '90'
+# Changes are restored after SIGINT; by default launch sends SIGTERM and SIGKILL after 5 s each.
+RESTORE_S = '90'
 
 
 def generate_launch_description():
@@ -56,4 +56,4 @@ def _make_node(context):
     """Make the node from the arguments' values; empty ones leave the file's value."""
     warn_of_misspelt(context, {*PARAMETER_ARGUMENTS, *NODE})
     settings = node_settings(context, 'power_node', PARAMETER_ARGUMENTS)
-    return [Node(**settings, sigterm_timeout=PUT_BACK_S, sigkill_timeout=PUT_BACK_S)]
+    return [Node(**settings, sigterm_timeout=RESTORE_S, sigkill_timeout=RESTORE_S)]
