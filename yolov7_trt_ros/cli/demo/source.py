@@ -11,7 +11,7 @@ from yolov7_trt_ros.errors import InputError, MissingDependencyError
 PHOTOGRAPHS = ('astronaut', 'stereo_motorcycle', 'coffee', 'camera', 'grace_hopper')
 """In order of display: from scikit-image, the last one from matplotlib."""
 PHOTOGRAPH_SIZE_PX, PHOTOGRAPH_SCORE = 352, 0.4
-"""Network size and minimum score at which the embedded model is right about them (measured)."""
+"""Network size and minimum score at which the embedded model detects them (measured)."""
 
 
 def check_photographs() -> None:

@@ -7,8 +7,8 @@ pictures with boxes, the bag (raw images as JPEG) and a summary are left in the 
 time counts from the first image; Ctrl-C ends the demo early. If TensorRT runs the model, the
 first run builds a plan for this GPU, which takes minutes.
 
-The embedded model is small. For the photographs it runs at the size at which it is right about
-them; for your own source at 640, with the node's default threshold.
+The embedded model is small. For the photographs it runs at the size at which it detects them
+correctly; for your own source at 640, with the node's default threshold.
 
 Only the results of an earlier demo are replaced in the output folder: the demo is refused if
 other files have their names.

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add('clocks', _clocks, 'lock all clocks with jetson_clocks, or unlock them').add_argument(
         'state', choices=('on', 'off', 'restore'),
-        help='off and restore are the same: the state before on',
+        help='off and restore are the same: they restore the state before on',
     )
     add('restore', _restore, 'restore what a killed process has left changed')
     watch = add('watch', _watch, 'show the telemetry until q or Ctrl-C')
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plot.add_argument('csv', type=Path, metavar='CSV')
     plot.add_argument('-o', '--output', required=True, type=Path, metavar='PNG')
     permissions = add(
-        'permissions', _permissions, 'print the sudoers lines that let a user do this without root'
+        'permissions', _permissions, 'print the sudoers lines to change power without root'
     )
     permissions.add_argument(
         '--install', action='store_true',
@@ -136,10 +136,10 @@ def _add_board_arguments(
 def _add_period(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--period', type=float, default=DEFAULT_PERIOD_S, metavar='S',
-        help='between two samples (default: %(default)s; rails are averages over about 0.4 s)',
+        help='seconds between samples (default: %(default)s; rails are averages over about 0.4 s)',
     )
     parser.add_argument(
-        '--seconds', type=float, default=None, metavar='N', help='end after this time'
+        '--seconds', type=float, default=None, metavar='N', help='end after N seconds'
     )
 
 

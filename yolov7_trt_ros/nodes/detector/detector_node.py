@@ -4,9 +4,9 @@ The detector node: image topics in, vision_msgs/Detection2DArray out.
     ros2 run yolov7_trt_ros detector_node --ros-args -p autostart:=true \
         -p image_topics:=/camera/image_raw
 
-A lifecycle node: configure loads the model, activate subscribes. Inference runs in a separate
-thread on the latest frame of each topic; callbacks only pass frames to it. If a TensorRT plan has
-to be built first, that runs in a separate thread too. docs/interfaces.md lists topics, parameters
+A lifecycle node: configure loads the model, activate subscribes. Inference runs in a worker
+thread on the latest frame of each topic; callbacks do not wait for it. If a TensorRT plan has to
+be built first, that runs in a separate thread too. docs/interfaces.md lists topics, parameters
 and diagnostics.
 
 """

@@ -62,7 +62,7 @@ PARAMETERS = (
     _fixed('jpeg_quality', 95, 'JPEG quality of the encoding jpeg.', minimum=1, maximum=100),
     _fixed('loop', True, 'Start again at the end.'),
     _fixed('frame_id', 'camera', 'Frame id of the published images.'),
-    _fixed('reliable', False, 'Publish images reliable instead of best effort.'),
+    _fixed('reliable', False, 'Publish images reliably instead of best effort.'),
     _fixed('stamps', 'now', 'original: play a bag in recorded time.', choices=('now', _ORIGINAL)),
     _fixed('rate', 1.0, 'Speed factor of a bag. 0: no waiting.', minimum=0.0, maximum=1000.0),
     _fixed('clock', False, 'Publish the time of the bag on /clock.'),
