@@ -2,7 +2,7 @@
 The exceptions that this package raises on purpose, in one tree.
 
     Yolov7TrtError
-    ├── InputError                 something handed in from outside cannot be used
+    ├── InputError                 input from outside cannot be used
     │   ├── ImageError             an image message or file: size, step, encoding, truncated data
     │   ├── BagError               a bag that is missing, corrupt or half written
     │   ├── CalibrationError       pictures that do not show the ranges of a model's activations
@@ -32,8 +32,8 @@ The exceptions that this package raises on purpose, in one tree.
     └── MissingDependencyError     an optional package is needed and not installed
 
 Each message says what was expected, what was found and what to do. The node counts an `InputError`
-or `InferenceError` against the frame and lives on (after a `DeviceLostError` without detecting, or
-it ends to be started again); a `ModelError` fails the lifecycle transition.
+or `InferenceError` as a failed frame and continues (after a `DeviceLostError` it stops detecting,
+or exits for a restart); a `ModelError` fails the lifecycle transition.
 
 """
 
@@ -45,7 +45,7 @@ class Yolov7TrtError(Exception):
 
 
 class InputError(Yolov7TrtError):
-    """Something handed in from outside cannot be used."""
+    """Input from outside cannot be used."""
 
 
 class ImageError(InputError):
