@@ -1,10 +1,10 @@
 # One list of commands for people and for continuous integration. `make` alone prints it.
 #
 #   make venv PYTHON=python3.12             another Python (3.10 to 3.13)
-#   make test-jazzy PYTHON=python3.12       the tests on Jazzy, in an environment of its own
+#   make test-jazzy PYTHON=python3.12       the tests on Jazzy, in a separate environment
 #   make test TORCH_INDEX=                  PyTorch from PyPI, with CUDA: 3 GB more
-#   sudo make test-aarch64 AARCH64_FOLDER=/data/arm  another folder for the emulated system than .aarch64
-#   make demo SOURCE=street.mp4 SECONDS=20  an own picture, video or bag, for 20 s
+#   sudo make test-aarch64 AARCH64_FOLDER=/data/arm  the emulated system in another folder
+#   make demo SOURCE=street.mp4 SECONDS=20  your own picture, video or bag, for 20 s
 #   make demo ARGS="--help"                 any other option of the demo
 #   make test ARGS="-k letterbox -x"        any option of pytest
 #   make test WORKERS=0                     one file after the other (for --pdb); else one for each core

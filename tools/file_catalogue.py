@@ -3,7 +3,7 @@
 Write docs/files.md: every module of the package, with the first sentence of its docstring.
 
     python tools/file_catalogue.py            print the page
-    python tools/file_catalogue.py --check    exit status 1 where docs/files.md differs
+    python tools/file_catalogue.py --check    exit status 1 if docs/files.md differs
     python tools/file_catalogue.py --write    write docs/files.md
 
 """

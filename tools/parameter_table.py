@@ -3,8 +3,8 @@
 Print the parameters of a node as a Markdown table, or keep it current in a document.
 
     python tools/parameter_table.py                            print the table
-    python tools/parameter_table.py --check docs/interfaces.md exit status 1 where it differs
-    python tools/parameter_table.py --write docs/interfaces.md put the table in
+    python tools/parameter_table.py --check docs/interfaces.md exit status 1 if it differs
+    python tools/parameter_table.py --write docs/interfaces.md write the table into it
 
 The node is the detector; with `--node power`, and for docs/power.md, the power node. In the
 document the table lies between the lines `BEGIN` and `END`. Needs rclpy, as the modules of the

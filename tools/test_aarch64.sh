@@ -3,10 +3,10 @@
 #
 #   make test-aarch64                              into .aarch64, which is kept for the next run
 #   make test-aarch64 AARCH64_FOLDER=/data/arm     into another folder
-#   make test-aarch64 ARGS='test/core -x'          other words for pytest; what it runs else stands in TESTS below
+#   make test-aarch64 ARGS='test/core -x'          other arguments for pytest; default: TESTS below
 #
-# For root on Debian or Ubuntu. MIRROR=URL names another archive of Debian. All that is mounted is mounted in a
-# namespace of this script's own, and its processes end with it, however it ends.
+# For root on Debian or Ubuntu. MIRROR=URL names another Debian mirror. All mounts are in the script's own namespace,
+# and its processes end with it, no matter how it ends.
 set -euo pipefail
 
 MARK=.made_by_yolov7_trt_ros

@@ -4,10 +4,10 @@
 #   source /opt/ros/humble/setup.bash
 #   tools/test_sourced_ros.sh                              into .venv-sourced, which is kept for the next run
 #   SOURCED_FOLDER=/data/tests tools/test_sourced_ros.sh   into another folder
-#   ARGS='test/nodes -x' tools/test_sourced_ros.sh         other words for pytest; what it runs else stands in TESTS below
-#   PYTHON=python3.10 tools/test_sourced_ros.sh            the Python that this ROS was made for, where it is not python3
+#   ARGS='test/nodes -x' tools/test_sourced_ros.sh         other arguments for pytest; default: TESTS below
+#   PYTHON=python3.10 tools/test_sourced_ros.sh            the Python of this ROS, if it is not python3
 #
-# Nothing is installed outside that folder, and no root is needed. Without its packages of PyPI: 1 GB, 3 minutes.
+# Nothing is installed outside that folder, and no root is needed. The first run installs 1 GB from PyPI, in 3 minutes.
 set -euo pipefail
 
 MARK=.made_by_yolov7_trt_ros

@@ -3,8 +3,8 @@
 #
 #   launch_and_wait.sh FILE.launch.py [NAME:=VALUE ...]
 #
-# With the main process everything in a container ends at once. `ros2 launch` waits for its nodes on SIGINT alone, so
-# SIGTERM (docker stop, Kubernetes, systemd) is handed on to it as SIGINT.
+# When the main process of a container ends, all others are killed. `ros2 launch` waits for its nodes only on SIGINT, so
+# SIGTERM (docker stop, Kubernetes, systemd) is forwarded to it as SIGINT.
 set -m  # or bash would start what runs in the background with SIGINT ignored
 
 signalled=
