@@ -135,7 +135,7 @@ def _frames(result: ComparisonResult, context: CompareContext) -> list[str]:
     if not result.worst:
         return [paragraph('No frame differs.', 'soft')]
     parts = [paragraph(
-        'Worst first; A left, B right. Blue: in both runs. Red: missed by B. Orange, dashed: new '
+        'Worst first; A, then B. Blue: in both runs. Red: missed by B. Orange, dashed: new '
         'in B. Rest the pointer on a box for its class and score.', 'note')]
     parts.append(paragraph(context.pictures_error, 'note'))
     for number, frame in enumerate(result.worst, 1):
