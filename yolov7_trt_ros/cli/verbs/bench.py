@@ -92,7 +92,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
                        help='batch sizes (default: %(default)s)')
     group.add_argument('--limit', type=int, metavar='N',
                        help='maximum number of labelled images (default: all)')
-    group.add_argument('--title', default='', metavar='TEXT', help='heading of the pages')
+    group.add_argument('--title', default='', help='heading of the pages')
     group.add_argument('--note', action='append', default=[], metavar='TEXT',
                        help='a sentence below the tables; may be repeated')
     arguments.add_size_argument(

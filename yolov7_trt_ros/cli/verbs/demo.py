@@ -65,16 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'with scikit-image and matplotlib)',
     )
     parser.add_argument(
-        '--seconds', type=float, default=20.0, metavar='S',
-        help='how long to play (default: %(default)g)',
+        '--seconds', type=float, default=20.0, help='how long to play (default: %(default)g)',
     )
     parser.add_argument(
         '--rate', type=float, default=12.0, metavar='HZ',
         help='images per second of each camera (default: %(default)g)',
     )
     parser.add_argument(
-        '--model', '-m', default=DEFAULT_MODEL, metavar='M',
-        help='model (default: %(default)s)',
+        '--model', '-m', default=DEFAULT_MODEL, help='model (default: %(default)s)',
     )
     parser.add_argument(
         '--size', type=int, metavar='PX',
@@ -91,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='folder for the results (default: %(default)s)',
     )
     parser.add_argument(
-        '--domain-id', type=int, default=86, metavar='N',
+        '--domain-id', type=int, default=86,
         help='ROS domain, apart from other robots (default: %(default)d)',
     )
 
