@@ -233,7 +233,7 @@ def full_disk(soak: Soak, rng: random.Random) -> str:
         recorder.kill()
         recorder.wait()
     text = log.read_text()
-    if recorder.returncode != 1 or 'cannot record any more' not in text or 'Traceback' in text:
+    if recorder.returncode != 1 or 'cannot continue to record' not in text or 'Traceback' in text:
         soak.ledger.violations.append(
             f'the recorder ended with status {recorder.returncode} on a full disk: {text[-300:]}'
         )

@@ -148,7 +148,7 @@ def test_quantised_models(
 
 @pytest.mark.parametrize('version', ['8.5', '8.6', '10', '11'])
 def test_a_refittable_plan_tells_what_it_was_built_from(tmp_path: Path, version: str) -> None:
-    """The model is real, TensorRT is not: RTX builds such plans only where there is a GPU."""
+    """The model is real, TensorRT is not: RTX builds such plans only if there is a GPU."""
     api = TrtApi(surface(version))
     plan, options = tmp_path / 'n.plan', BuildOptions('fp16', (SMALL,), refittable=True)
     machine = BuildTarget(api.flavour, api.version, '12.2', 'Orin', '8.7')
@@ -169,7 +169,7 @@ def test_a_refittable_plan_tells_what_it_was_built_from(tmp_path: Path, version:
 
 
 def test_tensorrt_rtx_needs_a_gpu_for_refittable_plans(rtx: TrtApi, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match='--refittable: TensorRT-RTX builds such plans only wh'):
+    with pytest.raises(SettingError, match='--refittable: TensorRT-RTX builds such plans only if'):
         run_build(rtx, NANO, tmp_path / 'n.plan', BuildOptions('fp16', (SMALL,), refittable=True))
     # and that is so: a driver is asked for
     network = TrtNetwork(rtx)

@@ -82,7 +82,7 @@ def test_an_interrupted_demo_leaves_what_it_made_and_says_so(tmp_path):
     demo.send_signal(signal.SIGINT)
     told, errors = demo.communicate(timeout=600)
     assert demo.returncode == 130
-    assert f'interrupted: left in {tmp_path}' in errors and 'rear.mp4' in errors
+    assert f'interrupted: written to {tmp_path} so far: ' in errors and 'rear.mp4' in errors
     assert 'Traceback' not in errors and 'rear.mp4' in told
     summary = json.loads((tmp_path / 'summary.json').read_text())
     assert summary['interrupted'] is True and summary['seconds'] < 3000

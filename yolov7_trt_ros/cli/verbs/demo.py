@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 def _left(output: Path) -> str:
     """Return what an interrupted demo leaves behind."""
     left = [name for name in _OUTPUTS if (output / name).exists()]
-    return f'in {output}, up to the interruption: {", ".join(left)}' if left else (
+    return f'written to {output} so far: {", ".join(left)}' if left else (
         interruption.NOTHING_WRITTEN
     )
 
