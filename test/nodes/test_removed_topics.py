@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from ros_probe import image_msg, Probe
+from ros_probe import fresh_probe, image_msg, Probe
 from sensor_msgs.msg import Image
 
 from yolov7_trt_ros.nodes.detector.worker import detection_worker
@@ -109,16 +109,20 @@ def test_removing_a_topic_does_not_wait_for_a_drawing(probe: Probe, cameras, mon
     probe.node.destroy_subscription(overlays)
 
 
-def test_the_last_detections_of_a_removed_topic_can_still_be_read(probe, cameras, monkeypatch):
+def test_the_last_detections_of_a_removed_topic_can_still_be_read(monkeypatch):
     monkeypatch.setattr(stream_set, '_LAST_READ_NS', 10**18)
     engine = FakeEngine(FakeDetector()).seam
     topics = f'{KEPT},{GONE}'
-    with Probe() as reader, probe.host(engine, autostart=True, image_topics=topics) as node:
-        probe.wait_until(cameras[GONE].get_subscription_count, 'the detector')
+    with (  # on another domain: the reader has to discover the node, whatever was killed before
+        fresh_probe() as probe, Probe() as reader,
+        probe.host(engine, autostart=True, image_topics=topics) as node,
+    ):
+        camera = probe.node.create_publisher(Image, GONE, qos_profile_sensor_data)
+        probe.wait_until(camera.get_subscription_count, 'the detector')
         found = reader.detections('/gone/detections')
         publisher = node._configured.streams[GONE]._detections
         probe.wait_until(publisher.get_subscription_count, 'who reads')
-        send(probe, cameras[GONE])
+        send(probe, camera)
         probe.wait_until(lambda: probe.counts(GONE)['processed'] == 1, 'its detections')
         assert probe.set_parameter('image_topics', KEPT) == ''
         probe.wait_until(lambda: probe.values().get('removed topics: processed'), 'its counters')

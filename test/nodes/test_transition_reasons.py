@@ -79,14 +79,16 @@ def test_what_cannot_be_freed_leaves_the_rest_to_be_freed(
     probe: Probe, node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert probe.change_state('configure') and probe.change_state('activate')
-    configured = node._configured
-    monkeypatch.setattr(configured.worker, 'stop', defect)
+    configured, worker = node._configured, node._configured.worker
+    monkeypatch.setattr(worker, 'stop', defect)
     monkeypatch.setattr(configured.model.detector, 'close', defect)
     assert probe.change_state('shutdown_active')
     assert probe.state() == 'finalized'
     assert node._configured is None
     assert not configured.streams and configured.model is None and configured.worker is None
     assert failures_of(node).count == 2
+    monkeypatch.undo()
+    worker.stop()
 
 
 def test_a_defect_while_a_built_model_is_taken_up_is_told(
