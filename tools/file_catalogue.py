@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 import sys
 
@@ -33,8 +33,8 @@ def catalogue(package: Path = PACKAGE) -> str:
     return _HEAD + ''.join(_section(package, folder) for folder in _folders(package))
 
 
-def _folders(package: Path) -> Iterator[Path]:
-    return iter(sorted({path.parent for path in package.rglob('*.py')}))
+def _folders(package: Path) -> list[Path]:
+    return sorted({path.parent for path in package.rglob('*.py')})
 
 
 def _section(package: Path, folder: Path) -> str:

@@ -15,15 +15,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from yolov7_trt_ros.cli.bench import machine_facts
-from yolov7_trt_ros.cli.bench import (
-    power as bench_power,
-)
-from yolov7_trt_ros.cli.bench import (
-    process as bench_process,
-)
-from yolov7_trt_ros.cli.bench import (
-    setup as bench_setup,
-)
+from yolov7_trt_ros.cli.bench import power as bench_power
+from yolov7_trt_ros.cli.bench import process as bench_process
+from yolov7_trt_ros.cli.bench import setup as bench_setup
 from yolov7_trt_ros.cli.bench.run import publishable
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.emulated_board.machine import emulate_host

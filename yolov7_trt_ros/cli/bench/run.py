@@ -15,15 +15,9 @@ from yolov7_trt_ros.cli import labels, output
 from yolov7_trt_ros.cli.bench import rows as bench_rows
 from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.report.accuracy import average_precision as accuracy
-from yolov7_trt_ros.report.bench import (
-    markdown as bench_markdown,
-)
-from yolov7_trt_ros.report.bench import (
-    measure as bench_measure,
-)
-from yolov7_trt_ros.report.bench import (
-    page as bench_page,
-)
+from yolov7_trt_ros.report.bench import markdown as bench_markdown
+from yolov7_trt_ros.report.bench import measure as bench_measure
+from yolov7_trt_ros.report.bench import page as bench_page
 from yolov7_trt_ros.report.bench.row import Accuracy, Bench, BenchRow, Data, Where
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Boards of JetPack 4: Nano, TX2, Xavier NX, AGX Xavier; see `boards`."""
+"""Boards of JetPack 4: Nano, TX2, Xavier NX, AGX Xavier; see `catalogue`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boards of the Orin family, of JetPack 5 and 6; see `boards`."""
+"""Boards of the Orin family, of JetPack 5 and 6; see `catalogue`."""
 
 from __future__ import annotations
 
