@@ -123,8 +123,8 @@ clean:  ## remove what was built and cached, but no environment
 		|| echo "left: $$folder holds more than this makes"; done
 	find benchmarks examples launch test tools yolov7_trt_ros -name __pycache__ -type d -exec rm -rf {} +
 
-distclean: clean  ## remove .venv, .venv-jazzy, .venv-sourced and .aarch64 as well, if this has made them
-	@status=0; for folder in .venv .venv-jazzy .venv-sourced .aarch64; do \
+distclean: clean  ## remove .venv, .venv-jazzy, .venv-sourced, .aarch64 and .cyclonedds as well, if this has made them
+	@status=0; for folder in .venv .venv-jazzy .venv-sourced .aarch64 .cyclonedds; do \
 		if $(IS_OURS); then echo "rm -rf $$folder"; rm -rf $$folder; \
 		elif test -e $$folder || test -L $$folder; then status=1; \
 			echo "error: $$folder was not made by make venv or a script of tools/, so it stays; if you want it gone: rm -rf $$folder" >&2; \

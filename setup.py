@@ -54,14 +54,14 @@ setup(
         # For the GPU. TensorRT itself comes with JetPack, or with pip install tensorrt.
         'gpu': ['cuda-bindings>=12', 'nvidia-ml-py>=12', 'onnx>=1.14', 'pycuda>=2022.1'],
         'tools': [
-            'argcomplete>=2', 'onnx>=1.14', 'pycocotools>=2.0.7', 'rich>=13', 'rosbags>=0.11',
+            'argcomplete>=2', 'onnx>=1.14', 'pycocotools>=2.0.7', 'rich>=13', 'rosbags>=0.11.7',
         ],
         # many recordings at once: --workers and --dask
         'fleet': ['distributed>=2024.8'],
-        'demo': ['matplotlib>=3.7', 'rich>=13', 'rosbags>=0.11', 'scikit-image>=0.21'],
+        'demo': ['matplotlib>=3.7', 'rich>=13', 'rosbags>=0.11.7', 'scikit-image>=0.21'],
         # export, pruning and the PyTorch row of the benchmark; quantising needs `tools` alone
         'torch': ['onnx>=1.14', 'torch>=2.1', 'torch-pruning>=1.5'],
-        'test': ['hypothesis>=6.100', 'pytest>=8.3,<8.4', 'pytest-timeout>=2.3'],
+        'test': ['hypothesis>=6.168', 'pytest>=8.3,<8.4', 'pytest-timeout>=2.3'],
     },
     zip_safe=False,
 )

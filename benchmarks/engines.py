@@ -31,6 +31,7 @@ from measured_on import save
 import photographs
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
+from worker_stream import WorkerStream
 
 from yolov7_trt_ros.bank.team.engine_schedule import Phase
 from yolov7_trt_ros.bank.team.engine_team import EngineTeam
@@ -51,7 +52,7 @@ from yolov7_trt_ros.nodes.detector.worker.team_worker import TeamWorker
 from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.nodes.detector_parameters.settings import node_settings
 from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.images.frame_statistics import Counts, TopicStatistics
+from yolov7_trt_ros.nodes.images.frame_statistics import Counts
 from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
 from yolov7_trt_ros.records import to_record
 from yolov7_trt_ros.report.bench.machine_load import read_load
@@ -63,24 +64,14 @@ DEFAULT_INSTEAD = 'yolov7-nano,backend=onnx,threads=2'
 _OUTPUT = Path(__file__).resolve().parent / 'results' / 'engines.json'
 
 
-class Stream:
+class Stream(WorkerStream):
     """A camera's topic: counts, and the latency of each frame that is published."""
 
     def __init__(self, topic: str) -> None:
-        self.topic, self.statistics = topic, TopicStatistics()
+        super().__init__(topic)
         self.latencies_ns: list[int] = []
         self.order: list[int] = []
         self.arrived_ns: dict[int, int] = {}
-
-    def publish(self, message: Any) -> bool:
-        """Publish nowhere."""
-        return True
-
-    def publish_overlay(self, make: Any) -> None:
-        """Nobody listens."""
-
-    def note_picture(self, image: ImageView, received_ns: int) -> None:
-        """Nobody watches the camera."""
 
     def age_ns(self, stamp_ns: int) -> int:
         """Note that the frame of a stamp, which is its number, is out."""
@@ -166,6 +157,8 @@ def drive(
     began = time.monotonic()
     Cameras(slots, frames).run(streams, rate_hz, seconds)
     row.seconds += time.monotonic() - began
+    if worker.fault:
+        row.violations.append(f'{row.name}: {worker.fault}')
     worker.stop()
     for stream in streams:
         counts = stream.statistics.counts()

@@ -88,7 +88,9 @@ def our_way(data: Any, width: int, height: int) -> Callable[[], Any]:
 
 def usual_way(data: Any, width: int, height: int) -> Callable[[], Any]:
     """Return the usual path of a message's bytes, without the network."""
-    session = onnxruntime.InferenceSession(str(find_model(MODEL)))
+    session = onnxruntime.InferenceSession(
+        str(find_model(MODEL)), providers=['CPUExecutionProvider']
+    )
     name = session.get_inputs()[0].name
     grid = session.run(None, {name: plain_input(data, width, height)})[0][0]
 

@@ -31,7 +31,6 @@ import pycuda.driver as cuda
 
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.engine.device.cuda_device import CudaDevice, find_target
 from yolov7_trt_ros.engine.device.memory import DeviceBuffer, PinnedBuffer
 from yolov7_trt_ros.engine.gpu.frame_layout import copy_rows, image_rows
@@ -75,12 +74,6 @@ class Plan:
         return TrtDetector(
             self.path, self.data, api=self.api, manifest=self.manifest, **options
         )
-
-
-def in_own_memory(picture: photographs.Bgr) -> ImageView:
-    """Return a frame whose memory stays; only the strategy `locked` makes something of it."""
-    memory = StableMemory(picture.ctypes.data, picture.nbytes)
-    return dataclasses.replace(ImageView.from_array(picture), memory=memory)
 
 
 def measure_stages(detector: TrtDetector, frames: dict[Any, list[ImageView]]) -> dict[str, Any]:
@@ -356,7 +349,8 @@ def main() -> None:
     args = parser.parse_args()
     plan, device = Plan(args.plan), CudaDevice()
     frames = {
-        size: [in_own_memory(each) for each in photographs.load_frames(args, *size, FRAMES)]
+        size: [photographs.in_own_memory(each)
+               for each in photographs.load_frames(args, *size, FRAMES)]
         for size in SIZES_WH
     }
     square = plan.open_detector(rectangular=False, memory='staged')

@@ -28,6 +28,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CLI = ('-m', 'yolov7_trt_ros')
 LAST_CHARACTERS = 400
+UPDATES_END_S = 60
 
 Step = Callable[[argparse.Namespace], 'list[str] | str']
 """Returns the arguments of Python, or why the step is left out."""
@@ -84,6 +85,8 @@ def peers(args: argparse.Namespace) -> list[str]:
     ):
         if path is not None and path.is_file():
             command += [option, str(path)]
+    if args.torch_python:
+        command += ['--torch-python', args.torch_python]
     return command
 
 
@@ -132,10 +135,16 @@ def build_refittable(args: argparse.Namespace) -> list[str]:
     ]
 
 
+def second_look(args: argparse.Namespace) -> list[str]:
+    """One look and two, milliseconds and joules."""
+    return [*script('second_look_gpu', args), '--plan', str(args.plan), *pictures(args)]
+
+
 def updates(args: argparse.Namespace) -> list[str]:
-    """Ten new models while two cameras send, each by a refit."""
+    """As many new models as time allows while two cameras send, each by a refit."""
     return [
-        *script('updates', args), '--updates', '10', '--rate', '30',
+        *script('updates', args), '--updates', '100', '--rate', '30', '--quiet-share', '0.35',
+        '--limit-s', str(round(args.limit_s - UPDATES_END_S)),
         *([] if args.pictures is None else ['--pictures', str(args.pictures)]),
         '--plan', str(args.output / 'refittable.plan'),
     ]
@@ -170,7 +179,7 @@ def end2end_plan(args: argparse.Namespace) -> Path:
 STEPS: dict[str, Step] = {
     step.__name__: step for step in (
         build_grid, build_end2end, gpu_path, correct, detections_wire, host_work, node_latency,
-        node_locked, cameras, peers, refit, build_refittable, updates,
+        node_locked, cameras, peers, second_look, refit, build_refittable, updates,
     )
 }
 
@@ -202,6 +211,7 @@ def main() -> int:
     parser.add_argument('--onnx', type=Path, help='grid export, for the plan of the peers')
     parser.add_argument('--end2end-onnx', type=Path, help='export with the NMS plugin')
     parser.add_argument('--checkpoint', type=Path)
+    parser.add_argument('--torch-python', default='', help='of the peers, where it has PyTorch')
     parser.add_argument('--pictures', type=Path)
     parser.add_argument('--tiles', type=int)
     parser.add_argument('--steps', nargs='+', choices=STEPS, default=list(STEPS))

@@ -54,6 +54,9 @@ class NoKernels:
     def prepared_async_call(self, *arguments: Any) -> None:
         """Do nothing."""
 
+    def close(self) -> None:
+        """Do nothing."""
+
 
 def open_detector(folder: Path) -> Any:
     """Return a detector whose device does nothing from now on, with `BOXES` in each result."""

@@ -4,10 +4,10 @@ The ladder: what each layer adds to one 1080p frame, from the network alone to t
     python benchmarks/ladder.py
 
 Draws docs/images/ladder.svg from results that other benchmarks have left, medians in milliseconds,
-and prints each rung with the command that measured it. Rungs of one machine come from runs after
-one another on it. On a GPU an image has two ways: copied by the host, and fetched from where it
-was received (memory strategies staged and locked). The CPU has no transfers; what the network
-takes there is told by the node.
+and prints each rung with the command that measured it. Rungs of one machine come from runs on
+machines of one kind, with plans built alike. On a GPU an image has two ways: copied by the host,
+and fetched from where it was received (memory strategies staged and locked). The CPU has no
+transfers; what the network takes there is told by the node.
 
 """
 

@@ -5,11 +5,12 @@ Compare our detectors with others on one GPU, in one run: image bytes in pageabl
 
 All run one class of engine: the same model in FP16, 640 x 640, built at the same level. `--plan`
 has a grid as its output and runs ours and the usual Python way; trtutils needs the NMS plugin
-inside (`--end2end-plan`); PyTorch runs the checkpoint. Blocks of frames alternate, so that a slow
-spell of the machine meets all. Each peer has its row in the result and in the table, with the
-reason where it could not run, and with how far its boxes agree with ours: a peer that finds
-something else is no comparison. The exit status is 3 where a row is missing that `--without` does
-not name.
+inside (`--end2end-plan`); PyTorch runs the checkpoint in a process of its own, with the Python of
+`--torch-python`. Blocks of frames alternate, so that a slow spell of the machine meets all; the
+first two frames of a block are not counted. Each peer has its row in the result and in the table,
+with the reason where it could not run, and with how far its boxes agree with ours: a peer that
+finds something else is no comparison. The exit status is 3 where a row is missing that `--without`
+does not name.
 
 """
 
@@ -17,49 +18,50 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import functools
+import importlib.util
 from pathlib import Path
 import sys
-import time
-import traceback
 from typing import Any
 
 from measured_on import save
-import numpy as np
-from photographs import add_arguments, Bgr, check_boxes, describe, load_frames
+from peers_parts.other_interpreter import environment_of, PeerElsewhere
+from peers_parts.timed import (
+    Bgr,
+    from_rows,
+    NotRunError,
+    Peer,
+    PeerHere,
+    run_detector,
+    SETTINGS,
+)
+from peers_parts.trtutils_peer import COPYING, MAPPED, open_first, Way, where_raised
+from photographs import add_arguments, check_boxes, describe, load_frames
 
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.detector import Detector, DetectSettings
-from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.latency import percentiles_ms
 from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.records import to_record
 from yolov7_trt_ros.report.compare.agreement import measure_agreement
 
-SETTINGS = DetectSettings()
 SIZES_WH = ((1920, 1080), (1280, 720), (640, 480))
-WARM_UP, BLOCK = 30, 10
+WARM_UP, BLOCK, LEAD_IN = 30, 10, 2
 OURS = 'ours'
 
-Run = Callable[[Bgr], Detections]
 
-
-class NotRunError(Exception):
-    """A peer cannot run here; the message has the reason."""
-
-
-def open_ours(args: argparse.Namespace) -> Run:
+def open_ours(args: argparse.Namespace) -> Peer:
     """Return this package's detector on the plan."""
     from yolov7_trt_ros.engine.open import open_detector
     from yolov7_trt_ros.engine.options import DetectorOptions
 
-    return run_detector(open_detector(DetectorOptions(
+    return PeerHere(run_detector(open_detector(DetectorOptions(
         model=needed(args.plan, '--plan'), backend='tensorrt', rectangular=False,
         memory=args.memory,
-    )))
+    ))))
 
 
-def open_usual(args: argparse.Namespace) -> Run:
+def open_usual(args: argparse.Namespace) -> Peer:
     """Return what Python code around TensorRT usually does, on the same plan."""
     from plain_gpu import PlainGpu
 
@@ -72,38 +74,36 @@ def open_usual(args: argparse.Namespace) -> Run:
     def run(bgr: Bgr) -> Detections:
         return from_rows(plain.detect(bgr, SETTINGS), bgr)
 
-    return run
+    return PeerHere(run)
 
 
-def open_trtutils(args: argparse.Namespace, preprocessor: str = 'cuda') -> Run:
+def open_trtutils(
+    args: argparse.Namespace, preprocessor: str = 'cuda', ways: tuple[Way, ...] = COPYING
+) -> Peer:
     """Return trtutils' detector of release 0.6."""
-    from trtutils.impls.yolo import YOLO
-
-    detector = YOLO(
-        needed(args.end2end_plan, '--end2end-plan'), warmup=True, preprocessor=preprocessor,
-        conf_thres=SETTINGS.score_threshold,
-    )
-
-    def run(bgr: Bgr) -> Detections:
-        found = detector.end2end(bgr)
-        return from_rows(np.array([(*box, score, label) for box, score, label in found]), bgr)
-
-    return run
+    return open_first(needed(args.end2end_plan, '--end2end-plan'), preprocessor, ways)
 
 
-def open_torch(args: argparse.Namespace) -> Run:
-    """Return PyTorch in FP16 on the checkpoint, without compilation."""
-    from yolov7_trt_ros.model.checkpoint.load import load_network
-    from yolov7_trt_ros.model.torch_detector import TorchDetector
+def open_torch(args: argparse.Namespace, way: str = 'plain') -> Peer:
+    """Return PyTorch on the checkpoint, in FP16 on a GPU; a process of its own."""
+    checkpoint = Path(needed(args.checkpoint, '--checkpoint')).resolve()
+    python = args.torch_python
+    if not python:
+        if importlib.util.find_spec('torch') is None:
+            raise ImportError('No module named torch; --torch-python names a Python that has it')
+        python = sys.executable
+    return PeerElsewhere([
+        python, '-m', 'peers_parts.torch_child', '--checkpoint', str(checkpoint),
+        '--device', args.torch_device, '--way', way,
+    ], environment_of(python))
 
-    network = load_network(Path(needed(args.checkpoint, '--checkpoint')))
-    return run_detector(TorchDetector(network, device='cuda', half=True, rectangular=False))
 
-
-PEERS = {
+PEERS: dict[str, Callable[[argparse.Namespace], Peer]] = {
     OURS: open_ours, 'usual Python': open_usual, 'trtutils': open_trtutils,
+    'trtutils, mapped memory': functools.partial(open_trtutils, ways=MAPPED),
+    'trtutils, preprocessing in TensorRT': functools.partial(open_trtutils, preprocessor='trt'),
     'trtutils, preprocessing on the CPU': functools.partial(open_trtutils, preprocessor='cpu'),
-    'PyTorch': open_torch,
+    'PyTorch': open_torch, 'PyTorch, compiled': functools.partial(open_torch, way='compiled'),
 }
 
 
@@ -114,90 +114,95 @@ def needed(value: str, option: str) -> str:
     return value
 
 
-def run_detector(detector: Detector) -> Run:
-    """Return how a detector is run on pixels."""
-    def run(bgr: Bgr) -> Detections:
-        return detector.detect(ImageView.from_array(bgr), SETTINGS)[0]
-
-    return run
-
-
-def from_rows(rows: np.ndarray, bgr: Bgr) -> Detections:
-    """Return Detections of rows (n, 6): box in pixels, score, class."""
-    rows = rows.reshape(-1, 6)
-    return Detections(
-        rows[:, :4].astype(np.float32), rows[:, 4].astype(np.float32),
-        rows[:, 5].astype(np.int32), (bgr.shape[1], bgr.shape[0]),
-    )
-
-
 def open_peers(
-    openers: Mapping[str, Callable[[argparse.Namespace], Run]], args: argparse.Namespace
-) -> tuple[dict[str, Run], dict[str, str]]:
-    """Return the peers that run here, and the reasons why others do not."""
-    runs, absent = {}, {}
+    openers: Mapping[str, Callable[[argparse.Namespace], Peer]],
+    args: argparse.Namespace,
+    ends: contextlib.ExitStack,
+) -> tuple[dict[str, Peer], dict[str, str]]:
+    """Return the peers that run here, which `ends` closes, and why others do not."""
+    peers, absent = {}, {}
     for name, opener in openers.items():
         try:
-            runs[name] = opener(args)
+            peers[name] = opener(args)
+            ends.callback(peers[name].close)
         except ImportError as exc:
             absent[name] = f'not installed: {exc}'
         except Exception as exc:  # noqa: BLE001  (others raise what they like)
-            absent[name] = f'cannot run: {exc}{where_raised(exc)}'
+            absent[name] = f'cannot run: {told(exc)}'
         if name in absent:
             print(f'{name}: {absent[name]}', flush=True)
-    return runs, absent
+    return peers, absent
 
 
-def where_raised(error: Exception) -> str:
-    """Return the foreign functions in which an error was raised; '' for this package."""
-    if isinstance(error, (NotRunError, Yolov7TrtError)):
-        return ''
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    return f' (in {" > ".join(frame.name for frame in frames)}, line {frames[-1].lineno})'
+def told(error: Exception) -> str:
+    """Return an error, with the foreign functions in which it was raised."""
+    ours = isinstance(error, (NotRunError, Yolov7TrtError))
+    return str(error) if ours else f'{error}{where_raised(error)}'
 
 
 def measure_size(
-    runs: Mapping[str, Run], frames: Sequence[Bgr], count: int, least_boxes: float
+    peers: Mapping[str, Peer], frames: Sequence[Bgr], count: int, least_boxes: float
 ) -> dict[str, Any]:
     """Return latency, boxes a frame and agreement with the first peer, or why none, for a size."""
     found, failed = {}, {}
-    for name, run in runs.items():
+    for name, peer in peers.items():
         try:
-            found[name] = [run(frame) for frame in frames]
+            found[name] = peer.show(frames)
         except Exception as exc:  # noqa: BLE001  (others raise what they like)
-            failed[name] = {'not_run': f'failed: {exc}{where_raised(exc)}'}
-    if not found:
-        return failed
-    reference = next(iter(found.values()))
-    check_boxes(sum(map(len, reference)) / len(frames), least_boxes)
-    samples_ns = time_in_turns({name: runs[name] for name in found}, frames, count)
-    return failed | {
+            failed[name] = f'failed: {told(exc)}'
+    if found:
+        reference = next(iter(found.values()))
+        check_boxes(sum(map(len, reference)) / len(frames), least_boxes)
+    samples_ns, failed_later = time_in_turns(
+        {name: peers[name] for name in found}, len(frames), count
+    )
+    rows: dict[str, Any] = {
+        name: {'not_run': reason} for name, reason in {**failed, **failed_later}.items()
+    }
+    return rows | {
         name: {
-            'latency_ms': to_record(percentiles_ms(samples_ns[name])),
+            'latency_ms': to_record(percentiles_ms(taken_ns)),
             'boxes_per_frame': round(sum(map(len, found[name])) / len(frames), 2),
             'agreement_f1': round(measure_agreement(reference, found[name]).f1, 4),
+            **peers[name].facts,
         }
-        for name in found
+        for name, taken_ns in samples_ns.items()
     }
 
 
 def time_in_turns(
-    runs: Mapping[str, Run], frames: Sequence[Bgr], count: int
-) -> dict[str, list[int]]:
-    """Return nanoseconds of at least `count` frames of each peer, in blocks that alternate."""
-    samples_ns: dict[str, list[int]] = {name: [] for name in runs}
-    for run in runs.values():
-        for index in range(WARM_UP):
-            run(frames[index % len(frames)])
-    names = list(runs)
+    peers: Mapping[str, Peer], frames: int, count: int
+) -> tuple[dict[str, list[int]], dict[str, str]]:
+    """
+    Run frames by their numbers in blocks that alternate.
+
+    Returns
+    -------
+    samples_ns
+        Nanoseconds of at least `count` frames of each peer.
+    failed
+        Those that failed on the way, with the reason.
+
+    """
+    samples_ns: dict[str, list[int]] = {name: [] for name in peers}
+    failed: dict[str, str] = {}
+
+    def run(name: str, first: int, counted: int, before: int) -> None:
+        order = [index % frames for index in range(first - before, first + counted)]
+        try:
+            samples_ns[name] += peers[name].time(order)[before:]
+        except Exception as exc:  # noqa: BLE001  (others raise what they like)
+            failed[name] = f'failed: {told(exc)}'
+            del samples_ns[name]
+
+    for name in peers:
+        run(name, 0, 0, WARM_UP)
     for block in range(-(-count // BLOCK)):
-        for name in names[block % len(names):] + names[: block % len(names)]:
-            for index in range(BLOCK):
-                frame = frames[(block * BLOCK + index) % len(frames)]
-                start = time.perf_counter_ns()
-                runs[name](frame)
-                samples_ns[name].append(time.perf_counter_ns() - start)
-    return samples_ns
+        names = list(samples_ns)
+        turn = block % max(1, len(names))
+        for name in names[turn:] + names[:turn]:
+            run(name, block * BLOCK, BLOCK, LEAD_IN)
+    return samples_ns, failed
 
 
 def table(sizes: Mapping[str, Mapping[str, Any]]) -> str:
@@ -219,6 +224,11 @@ def main() -> int:
     parser.add_argument('--plan', default='', help='of ours and the usual way: grid inside')
     parser.add_argument('--end2end-plan', default='', help='of trtutils: EfficientNMS inside')
     parser.add_argument('--checkpoint', default='', help='of PyTorch')
+    parser.add_argument(
+        '--torch-python', default='', metavar='PYTHON',
+        help='interpreter that has PyTorch, NumPy and OpenCV (default: this one)',
+    )
+    parser.add_argument('--torch-device', default='cuda', help='or cpu (default: %(default)s)')
     parser.add_argument('--memory', default='staged', help='of ours: memory strategy')
     parser.add_argument('--frames', type=int, default=330, help='of each peer and size')
     parser.add_argument(
@@ -229,18 +239,19 @@ def main() -> int:
         '-o', '--output', type=Path, default=Path(__file__).parent / 'results' / 'peers.json'
     )
     args = parser.parse_args()
-    runs, absent = open_peers(PEERS, args)
-    if not runs:
-        print('nothing ran')
-        return 1
-    sizes = {}
-    for width, height in SIZES_WH:
-        frames = load_frames(args, width, height)
-        row = measure_size(runs, frames, args.frames, args.least_boxes)
-        row |= {name: {'not_run': reason} for name, reason in absent.items()}
-        sizes[f'{width}x{height}'] = row
-        for name, values in row.items():
-            print(f'{width}x{height} {name}:', values, flush=True)
+    with contextlib.ExitStack() as ends:
+        peers, absent = open_peers(PEERS, args, ends)
+        if not peers:
+            print('nothing ran')
+            return 1
+        sizes = {}
+        for width, height in SIZES_WH:
+            frames = load_frames(args, width, height)
+            row = measure_size(peers, frames, args.frames, args.least_boxes)
+            row |= {name: {'not_run': reason} for name, reason in absent.items()}
+            sizes[f'{width}x{height}'] = row
+            for name, values in row.items():
+                print(f'{width}x{height} {name}:', values, flush=True)
     print(table(sizes))
     missing = {
         name: row[name]['not_run']

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import dataclasses
 import itertools
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.stable_memory import StableMemory
 
 Bgr = NDArray[np.uint8]
 LEAST_BOXES = 5.0
@@ -65,6 +69,12 @@ def load_photographs(
         mosaic(found, width, height, tiles, first if folder is None else first * tiles**2)
         for first in range(count)
     ]
+
+
+def in_own_memory(picture: Bgr) -> ImageView:
+    """Return a frame whose memory stays; only the strategy `locked` makes something of it."""
+    memory = StableMemory(picture.ctypes.data, picture.nbytes)
+    return dataclasses.replace(ImageView.from_array(picture), memory=memory)
 
 
 def describe(args: argparse.Namespace) -> str:

@@ -38,6 +38,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from yolov7_trt_ros.atomic_file import atomic_write  # noqa: E402
 from yolov7_trt_ros.bank.looks.look_trial import open_looks  # noqa: E402  (its folder was added)
+from yolov7_trt_ros.bank.looks.second_look import SecondLook  # noqa: E402
 from yolov7_trt_ros.bank.looks.tiled_look import SURE_SCORE, TiledLook  # noqa: E402
 from yolov7_trt_ros.core.detections import Detections  # noqa: E402
 from yolov7_trt_ros.core.detector import Detector, DetectSettings  # noqa: E402
@@ -157,6 +158,10 @@ def ways_for_mosaics(model: Path, _: Path | None) -> list[Way]:
         *(Way(f'{first} + {most} crops of 256 px', twice(
             model, first_size=first, crop_px=256, crop_size=256, object_px=192, max_crops=most
         )) for first, most in ((480, 3), (512, 2))),
+        *(Way(f'480 + {most} crops of small objects, {worth:g}, {size}', twice(
+            model, first_size=480, crop_px=192, crop_size=size, object_px=48, min_score=0.005,
+            min_worth=worth, max_crops=most,
+        )) for most, size, worth in ((4, 288, 0.1), (4, 320, 0.13), (4, 320, 0.15))),
     ]
 
 
@@ -327,8 +332,9 @@ def measure_labelled(kind: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def crops_of(way: Way) -> dict[str, str]:
     """Return how many crops a way has looked at, without their wall time."""
-    facts = getattr(way.detector, 'facts', dict)()
-    return {'crops': facts['second look'].partition(', ')[0]} if 'second look' in facts else {}
+    if not isinstance(way.detector, SecondLook):
+        return {}
+    return {'crops': way.detector.status()['second look'].partition(', ')[0]}
 
 
 def measure_video(args: argparse.Namespace) -> dict[str, Any]:
@@ -408,14 +414,26 @@ def draw_one(axis: Any, rows: list[dict[str, Any]], measure: str, kind: str) -> 
         chosen = [row for row in rows if row['way'].startswith('whole') is is_whole]
         axis.plot([row['cost'] for row in chosen], [row[measure] for row in chosen], 'o',
                   color=colour, label=label)
-        for row in chosen:
-            axis.annotate(row['way'].removeprefix('whole frame, '), (row['cost'], row[measure]),
-                          xytext=(4, 4), textcoords='offset points', fontsize=7)
+    label_points(axis, rows, measure)
     axis.set_title(f'{kind}: {"AP" if measure == "ap" else "AP of small objects"}', fontsize=10)
     axis.set_xlabel('CPU time, of the square whole frame at 640', fontsize=8)
     axis.set_xlim(right=max(row['cost'] for row in rows) * 1.18)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
+
+
+def label_points(axis: Any, rows: list[dict[str, Any]], measure: str) -> None:
+    """Name the points; on the left if another point is close on the right."""
+    axis.margins(y=0.12)
+    rows = sorted(rows, key=lambda row: row['cost'])
+    high = max(row[measure] for row in rows) - min(row[measure] for row in rows)
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        is_close = after is not None and (
+            after['cost'] - row['cost'] < 0.08 and abs(after[measure] - row[measure]) < high / 12
+        )
+        axis.annotate(row['way'].removeprefix('whole frame, '), (row['cost'], row[measure]),
+                      xytext=(-4 if is_close else 4, 4), textcoords='offset points', fontsize=7,
+                      ha='right' if is_close else 'left')
 
 
 def main() -> None:

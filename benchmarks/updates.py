@@ -6,28 +6,33 @@ Change the detector's model repeatedly while cameras send, and check that no ima
 There are two parts, on the CPU, with the embedded model and models made from it
 (updates_parts/models.py). The first changes to `updates` good models; each is opened, compared and
 served, and the former one is closed; every tenth is rolled back. After each, the same load runs
-without a change for as long, so that gaps between detections and images without detections can be
-compared. The second tries bad candidates of every kind, and builds that are killed in each phase
+without a change for as long (or `--quiet-share` of that), so that gaps between detections and
+images without detections can be compared. What was found so far is written after every tenth, so
+that a run which is ended from outside leaves a result; `--limit-s` ends it in time.
+
+The second tries bad candidates of every kind, and builds that are killed in each phase
 (updates_parts/node.py); the serving model must stay. At the end: received = processed + failed +
 dropped, each detection belongs to one image, none failed; over the good updates memory grows by
 less than 1 %, threads and file descriptors do not. Exit status 1 on any violation.
 
 With --plan all runs on the GPU. Each good model is new then, so that its plan comes from a refit;
-bad ones are left out.
+bad ones are left out. GPU memory comes from NVML (nvidia-ml-py): that of the node where the driver
+lists it, and of all programs, which is judged between updates, when no refit runs:
+
+    python benchmarks/updates.py --rate 30 --plan refittable.plan --quiet-share 0.35 --limit-s 420
 
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
-import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -39,9 +44,10 @@ from photographs import load_photographs
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from soak_parts.cameras import Camera, FRAMES, Mode
 from soak_parts.detector import Detector, Meter, Stuck
-from soak_parts.ledger import judge_growth, Ledger, Tolerance, TOLERANCES
+from soak_parts.ledger import Ledger
 from soak_parts.soaked_node import isolate
 from std_srvs.srv import Trigger
+from updates_parts.figures import judge_run, p99_ratio, percentiles, Stretches
 from updates_parts.models import good, write_bad
 from updates_parts.node import PHASES
 
@@ -56,7 +62,7 @@ LEAST_AGREEMENT = 0.9  # good ones agree in all, and few frames are compared
 QUIET_S = 20.0
 IN_TRANSIT_S = 0.5
 METER_S = 0.5
-MOST_GROWTH = 0.01  # of the memory
+WRITE_EVERY = 10
 _LOG_CHARACTERS = 4000
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STAND_IN = (sys.executable, str(Path(__file__).resolve().parent / 'updates_parts/node.py'))
@@ -105,24 +111,6 @@ class Watched(Detector):
             and (not number or self.update['number'] == number),
             LIMIT_S, f'{state}',
         )
-
-
-@dataclasses.dataclass
-class Stretches:
-    """Times of one kind: their gaps between detections, and when they were (ns, by stamps)."""
-
-    seconds: float = 0.0
-    gaps_ms: list[float] = dataclasses.field(default_factory=list)
-    spans_ns: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-
-    def to_record(self, ledger: Ledger) -> dict[str, Any]:
-        """Return what there was in them."""
-        sent, unanswered = map(sum, zip(*(ledger.count(*each) for each in self.spans_ns),
-                                        strict=True))
-        return {
-            'seconds': round(self.seconds, 1), 'sent': sent, 'without_detections': unanswered,
-            'gaps_ms': percentiles(self.gaps_ms),
-        }
 
 
 class Run:
@@ -298,67 +286,75 @@ def builds_of(pid: int) -> list[int]:
     return found
 
 
-def percentiles(gaps_ms: Sequence[float]) -> dict[str, float]:
-    """Return median, 99th percentile and largest of gaps."""
-    gaps = sorted(gaps_ms)
-    return {
-        'count': len(gaps), 'p50': round(statistics.median(gaps), 1),
-        'p99': round(gaps[int(0.99 * (len(gaps) - 1))], 1), 'largest': round(gaps[-1], 1),
-    }
+class GoodUpdates:
+    """The updates to good models, and what was measured so far."""
+
+    def __init__(self, run: Run, args: argparse.Namespace) -> None:
+        self.run, self.args, self.done = run, args, 0
+        self.during, self.between = Stretches(), Stretches()
+        self.after_each: list[dict[str, float]] = []
+
+    def update(self, model: Path) -> None:
+        """Change to a model, and let it serve for a share of the time that this took."""
+        run, before_s = self.run, self.during.seconds
+        with run.noting(self.during):
+            run.update_well(model, back=self.done % 10 == 9)
+        with run.noting(self.between):
+            run.detector.spin((self.during.seconds - before_s) * self.args.quiet_share)
+        self.after_each.append(run.meter.read())
+        self.done += 1
+
+    def to_record(self, counts: dict[str, int], *, ended: str) -> dict[str, Any]:
+        """Return what was found; `ended` says why there are no more."""
+        ledger = self.run.ledger
+        during, between = self.during.to_record(ledger), self.between.to_record(ledger)
+        growth, _ = judge_run(self.run.series, self.after_each)
+        return {
+            'updates': self.done, 'asked': self.args.updates, 'ended': ended,
+            'quiet_share': self.args.quiet_share,
+            'during_updates': during, 'between_updates': between,
+            'p99_ratio': p99_ratio(during, between), 'counts': counts, 'growth': growth,
+            'after_each': self.after_each,
+            'plan_seconds': [
+                json.loads(each.read_text())['build_seconds']
+                for each in sorted(self.run.plan_cache.glob('*.plan.json'))
+            ],
+            'violations': ledger.violations,
+        }
 
 
-def run_good(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Update to good models, and let each serve for as long as its update took."""
-    run, updates, quiet = Run(folder, args), Stretches(), Stretches()
+def run_good(
+    folder: Path, args: argparse.Namespace, write: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Update to good models, and write what was found so far after every tenth."""
+    run = Run(folder, args)
+    good_updates, deadline = GoodUpdates(run, args), time.monotonic() + args.limit_s
     fresh = args.plan is not None  # a model that was there before has its plan
     models = [
         good(run.models / f'good{index}.onnx', index)
         for index in range(args.updates if fresh else 3)
     ]
-    grown: dict[str, Any] = {}
-    after_each: list[float] = []
+    ended = 'all done'
     try:
         run.start()
         run.series.clear()
         for index in range(args.updates):
+            if time.monotonic() > deadline:
+                ended = f'after {args.limit_s:g} s'
+                break
             serving = run.detector.update['serving']
-            model = models[index] if fresh else next(
+            good_updates.update(models[index] if fresh else next(
                 each for each in models if str(each) != serving
-            )
-            before_s = updates.seconds
-            with run.noting(updates):
-                run.update_well(model, back=index % 10 == 9)
-            with run.noting(quiet):
-                run.detector.spin(updates.seconds - before_s)
-            after_each.append(run.meter.read()['rss_mib'])
-        grown, violations = judge_run(run.series)
-        run.ledger.violations += violations
+            ))
+            if index % WRITE_EVERY == WRITE_EVERY - 1:
+                write(good_updates.to_record({'sent': run.ledger.sent}, ended='it goes on'))
+        run.ledger.violations += judge_run(run.series, good_updates.after_each)[1]
+    except Stuck as exc:
+        write(good_updates.to_record({'sent': run.ledger.sent}, ended=f'stuck: {exc}'))
+        raise
     finally:
         counts = run.stop()
-    during, between = updates.to_record(run.ledger), quiet.to_record(run.ledger)
-    return {
-        'updates': args.updates, 'during_updates': during, 'between_updates': between,
-        'p99_ratio': round(during['gaps_ms']['p99'] / between['gaps_ms']['p99'], 3),
-        'counts': counts, 'growth': grown, 'rss_mib_after_each': after_each,
-        'plan_seconds': [
-            json.loads(each.read_text())['build_seconds']
-            for each in sorted(run.plan_cache.glob('*.plan.json'))
-        ],
-        'violations': run.ledger.violations,
-    }
-
-
-def judge_run(series: Sequence[dict[str, float]]) -> tuple[dict[str, Any], list[str]]:
-    """Return the growth of all that was metered, and what has grown too much."""
-    found, violations = {}, []
-    for name, tolerance in TOLERANCES.items():
-        values = [each[name] for each in series if name in each]
-        if values and name.endswith('_mib'):
-            tolerance = Tolerance(round(MOST_GROWTH * min(values), 2), tolerance.least_samples)
-        if values:
-            found[name], violation = judge_growth(name, values, tolerance)
-            violations += [violation] if violation else []
-    return found, violations
+    return good_updates.to_record(counts, ended=ended)
 
 
 def run_bad(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -406,6 +402,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--share', type=float, default=1.0, help='update_shadow_share')
     parser.add_argument('--shadow-frames', type=int, default=20, help='update_shadow_frames')
     parser.add_argument(
+        '--quiet-share', type=float, default=1.0,
+        help='time without an update after each, of what it took (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--limit-s', type=float, default=math.inf,
+        help='seconds after which no further good update is begun (default: none)',
+    )
+    parser.add_argument(
         '--plan', type=Path,
         help='refittable plan of the embedded model: on the GPU, each update a refit, no bad ones',
     )
@@ -417,23 +421,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     load = os.getloadavg()[0]
+
+    def write(parts: dict[str, Any]) -> None:
+        save(args.output, {
+            'cameras': args.cameras, 'rate_hz': args.rate, 'size_wh': SIZE_WH,
+            'share': args.share,
+            'load_average_before_and_after': [round(load, 1), round(os.getloadavg()[0], 1)],
+            **parts,
+        })
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         isolate(folder)
         try:
-            found = run_good(folder / 'good', args)
-            bad = run_bad(folder / 'bad', args) if args.plan is None else {'violations': []}
+            parts = {'good_updates': run_good(
+                folder / 'good', args, lambda found: write({'good_updates': found})
+            )}
+            write(parts)
+            parts['bad_candidates'] = (
+                run_bad(folder / 'bad', args) if args.plan is None else {'violations': []}
+            )
         except Stuck as exc:
             for log in folder.glob('*/detector.txt'):
                 print(log.read_text()[-_LOG_CHARACTERS:])
             print(f'stuck: {exc}')
             return 1
-    parts = {'good_updates': found, 'bad_candidates': bad}
     violations = [each for part in parts.values() for each in part['violations']]
-    save(args.output, {
-        'cameras': args.cameras, 'rate_hz': args.rate, 'size_wh': SIZE_WH, 'share': args.share,
-        'load_average_before_and_after': [round(load, 1), round(os.getloadavg()[0], 1)], **parts,
-    })
+    write(parts)
     print('\n'.join(violations) or 'no violations')
     return 1 if violations else 0
 

@@ -80,7 +80,7 @@ def _detections(given):
 
 def _names(value):
     """Return the names in a list or in a text with commas, as the node takes both."""
-    return split_names(','.join(value) if isinstance(value, list) else str(value))
+    return split_names(','.join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _scoped(file, arguments):

@@ -33,6 +33,9 @@ settings.register_profile(
 )
 settings.load_profile('any machine')
 
+_SHOWN_SHORT = 1500
+"""Characters of what a failed test's process said last, shown once more at the end."""
+
 # What each folder needs. REQUIRE_TESTS=nodes makes an absence fail instead of leaving it out.
 _NEEDS = {'nodes': ('rclpy', 'vision_msgs'), 'gpu': ('pycuda', 'tensorrt')}
 _REQUIRED = {name for name in os.environ.get('REQUIRE_TESTS', '').split(',') if name}
@@ -74,6 +77,19 @@ def pytest_report_header() -> list[str]:
     if collect_ignore:
         lines.append(f'left out (their packages are not installed): {", ".join(collect_ignore)}')
     return lines
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say once more in short, at the end, where each failed test was: a log may keep only that."""
+    for report in terminalreporter.getreports('failed') + terminalreporter.getreports('error'):
+        entries = getattr(getattr(report.longrepr, 'reprtraceback', None), 'reprentries', ())
+        found = [getattr(each, 'reprfileloc', None) for each in entries]
+        places = [f'{Path(each.path).name}:{each.lineno}' for each in found if each]
+        terminalreporter.section(f'in short: {report.nodeid}', '-')
+        terminalreporter.line(' > '.join(places))
+        for name, text in report.sections:
+            said = text.partition('\nExtension modules: ')[0]  # after the stacks, and long
+            terminalreporter.line(f'{name}: ...{said[-_SHOWN_SHORT:]}')
 
 
 @pytest.fixture(scope='session')

@@ -326,7 +326,7 @@ FORMS = (
          "its task is 'pose'"),
     Form('YOLOv8 and later', '(B, 4 + C, cells)', 'refused', _anchor_free, 'anchor-free YOLO'),
     Form("one anchor a cell, pictures of 0..255, as YOLOX's own", '(B, cells, 5 + C)', 'refused',
-         _one_anchor_255, 'expects the latter'),
+         _one_anchor_255, 'expects pictures within 0..255'),
     Form('no objectness, and as many names', '(B, rows, 4 + C)', 'refused', _no_objectness,
          'without objectness'),
     Form('raw heads after their sigmoid', '3 x (B, 3 (5 + C), h, w)', 'refused',

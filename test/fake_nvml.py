@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import time
 from types import ModuleType, SimpleNamespace
 
 UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION = 1, 2, 3, 4
 DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, GPU_IS_LOST, UNKNOWN = 9, 12, 15, 999
+
+
+def boot_pc(root: Path) -> Path:
+    """Give a root folder the boot id that every machine has; returns the folder."""
+    boot_id = root / 'proc/sys/kernel/random/boot_id'
+    boot_id.parent.mkdir(parents=True, exist_ok=True)
+    boot_id.write_text('11111111-2222-3333-4444-555555555555\n')
+    return root
 
 
 class NVMLError(Exception):

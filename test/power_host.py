@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 import os
 from pathlib import Path
 import threading
+from typing import Any
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import board_host
+from yolov7_trt_ros.power.root.commands import CommandResult, SystemRunner
 from yolov7_trt_ros.power.service.power_service import PowerService
+from yolov7_trt_ros.power.service.remote_control import RemoteControl
 from yolov7_trt_ros.power.service.socket_files import open_listener
 from yolov7_trt_ros.power.service.verbs import Grants
+
+TOOL_LIMIT_S = 600.0
+"""Time limit of the board's tools in tests: the speed of the machine must not matter."""
 
 # A service in a process of its own, on a board whose folder is given.
 SERVE = """
@@ -24,7 +30,7 @@ from yolov7_trt_ros.emulated_board.boards.catalogue import find_board
 from yolov7_trt_ros.emulated_board.machine import board_host
 from yolov7_trt_ros.power.service.verbs import Grants
 board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
-serve(board_host(board), Path(sys.argv[2]), None, Grants())
+serve(board_host(board), Path(sys.argv[2]), None, Grants(), timeout_s=600.0)
 """
 
 
@@ -45,8 +51,25 @@ class Log(list[str]):
             return next((line for line in self if text in line), '')
 
         with self._came:
-            assert self._came.wait_for(find, 60), f'{text!r} is not in {list(self)}'
+            assert self._came.wait_for(find, TOOL_LIMIT_S), f'{text!r} is not in {list(self)}'
             return find()
+
+
+class PatientRunner(SystemRunner):
+    """A runner that gives tools the time limit of the tests where none is asked for."""
+
+    def run(
+        self, command: Sequence[str], *, as_root: bool = False, input_text: str | None = None,
+        timeout_s: float = TOOL_LIMIT_S,
+    ) -> CommandResult:
+        return super().run(
+            command, as_root=as_root, input_text=input_text, timeout_s=timeout_s
+        )
+
+
+def client_of(path: Path, **options: Any) -> RemoteControl:
+    """Return a client of a service, with the time limit of the tests."""
+    return RemoteControl(path, **{'timeout_s': TOOL_LIMIT_S, **options})
 
 
 @contextmanager
@@ -58,7 +81,8 @@ def serving(
     log = Log()
     host = board_host(board)
     service = PowerService(
-        host.root, host.runner, grants or Grants(), log.add, line_timeout_s=line_timeout_s
+        host.root, host.runner, grants or Grants(), log.add, line_timeout_s=line_timeout_s,
+        timeout_s=TOOL_LIMIT_S,
     )
     with open_listener(path, group, {**os.environ, 'LISTEN_PID': ''}) as listener:
         service.put_back_left()

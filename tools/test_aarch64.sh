@@ -9,12 +9,13 @@
 # and its processes end with it, no matter how it ends.
 set -euo pipefail
 
-MARK=.made_by_yolov7_trt_ros
 SUITE=bookworm
 CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$CHECKOUT/tools/script_parts.sh"
 FOLDER=${AARCH64_FOLDER:-$CHECKOUT/.aarch64}
 MIRROR=${MIRROR:-http://deb.debian.org/debian}
 BINFMT=${BINFMT:-/proc/sys/fs/binfmt_misc}
+TEST_S=7200  # of one test: emulation takes 20 times as long, and more beside other work
 # Where debootstrap sees the system: it resolves no package into a folder whose name has a blank.
 PLACE=${PLACE:-/run/yolov7_trt_ros_aarch64}
 COPIED=(
@@ -48,15 +49,6 @@ how_to_emulate() {
     echo 'apt-get install -y qemu-user-static binfmt-support'
     echo '    and, where nothing mounts it at boot: mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc'
     echo '    and then: update-binfmts --enable qemu-aarch64'
-}
-
-claim_folder() {  # only a folder that is empty, absent or marked is ever filled
-    if test -e "$FOLDER" && ! test -f "$FOLDER/$MARK" && test -n "$(ls -A "$FOLDER")"; then
-        echo "error: $FOLDER holds what this has not made; name another: AARCH64_FOLDER=FOLDER" >&2
-        exit 1
-    fi
-    mkdir -p "$FOLDER"
-    echo 'make distclean removes the folder that holds this file' > "$FOLDER/$MARK"
 }
 
 make_system() {  # a Debian with Python and a compiler; done again from the start if it was interrupted
@@ -118,14 +110,13 @@ install_requirements() {
     cp "$CHECKOUT/requirements/dev.txt" "$FOLDER/requirements.txt"
 }
 
-run_tests() {  # ARGS is split at blanks, as make does it everywhere else
-    local words=("${TESTS[@]}")
-    test -z "${ARGS:-}" || read -ra words <<< "$ARGS"
+run_tests() {
+    choose_tests
     inside python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
     inside python -c 'import cv2, onnxruntime, numpy, platform
 print("aarch64:", platform.machine(), "Python", platform.python_version(), "NumPy", numpy.__version__,
       "OpenCV", cv2.__version__, "ONNX Runtime", onnxruntime.__version__)'
-    inside python -m pytest -p no:cacheprovider "${words[@]}"
+    inside python -m pytest -p no:cacheprovider -o timeout=$TEST_S "${WORDS[@]}"
 }
 
 if test "${1:-}" = --in-namespace; then
@@ -136,12 +127,8 @@ if test "${1:-}" = --in-namespace; then
     run_tests
     exit
 fi
-lacks=$(missing)
-if test -n "$lacks"; then
-    printf 'error: this machine lacks for make test-aarch64:\n%s\n' "$lacks" >&2
-    exit 1
-fi
-claim_folder
+refuse_if_missing machine "make test-aarch64"
+claim_folder "$FOLDER" AARCH64_FOLDER
 export AARCH64_FOLDER=$FOLDER MIRROR ARGS=${ARGS:-}
 # unshare takes no notice of SIGTERM; it ends when this shell does, and with it the namespace
 setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child --mount-proc \

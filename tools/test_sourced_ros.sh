@@ -10,8 +10,8 @@
 # Nothing is installed outside that folder, and no root is needed. The first run installs 1 GB from PyPI, in 3 minutes.
 set -euo pipefail
 
-MARK=.made_by_yolov7_trt_ros
 CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$CHECKOUT/tools/script_parts.sh"
 FOLDER=${SOURCED_FOLDER:-$CHECKOUT/.venv-sourced}
 PYTHON=${PYTHON:-python3}
 MODULES=(
@@ -49,15 +49,6 @@ for name in sys.argv[1:]:
 PYTHON_LINES
 }
 
-claim_folder() {  # only a folder that is empty, absent or marked is ever filled
-    if test -e "$FOLDER" && ! test -f "$FOLDER/$MARK" && test -n "$(ls -A "$FOLDER")"; then
-        echo "error: $FOLDER holds what this has not made; name another: SOURCED_FOLDER=FOLDER" >&2
-        exit 1
-    fi
-    mkdir -p "$FOLDER"
-    echo 'make distclean removes the folder that holds this file' > "$FOLDER/$MARK"
-}
-
 make_environment() {  # done again when the requirements, or the ROS that is sourced, are others
     local wanted
     wanted=$(cat "$CHECKOUT/requirements/dev.txt"; echo "$AMENT_PREFIX_PATH"; "$PYTHON" --version)
@@ -82,9 +73,8 @@ install_package() {  # in place, with the launch files and scripts that an edita
     (cd "$CHECKOUT" && "$FOLDER/venv/bin/python" -W ignore setup.py --quiet install_data --install-dir "$FOLDER/venv")
 }
 
-run_tests() {  # ARGS is split at blanks, as make does it everywhere else
-    local words=("${TESTS[@]}")
-    test -z "${ARGS:-}" || read -ra words <<< "$ARGS"
+run_tests() {
+    choose_tests
     export PATH=$FOLDER/venv/bin:$PATH AMENT_PREFIX_PATH=$FOLDER/venv:$AMENT_PREFIX_PATH
     cd "$CHECKOUT"
     python -c 'import cv2, numpy, onnxruntime, os, platform
@@ -92,15 +82,11 @@ from rclpy.utilities import get_rmw_implementation_identifier
 print("ROS 2", os.environ.get("ROS_DISTRO", "of unknown name") + ",", get_rmw_implementation_identifier() + ", Python",
       platform.python_version(), "NumPy", numpy.__version__, "OpenCV", cv2.__version__,
       "ONNX Runtime", onnxruntime.__version__)'
-    REQUIRE_TESTS=nodes python -m pytest -p no:cacheprovider "${words[@]}"
+    REQUIRE_TESTS=nodes python -m pytest -p no:cacheprovider "${WORDS[@]}"
 }
 
-lacks=$(missing)
-if test -n "$lacks"; then
-    printf 'error: this shell lacks for the tests on a sourced ROS 2:\n%s\n' "$lacks" >&2
-    exit 1
-fi
-claim_folder
+refuse_if_missing shell "the tests on a sourced ROS 2"
+claim_folder "$FOLDER" SOURCED_FOLDER
 make_environment
 install_package
 run_tests

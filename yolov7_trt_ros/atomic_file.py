@@ -27,11 +27,13 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Add the file name to an OSError; that of a full disk has none by itself."""
+def naming(path: Path, *, instead: bool = False) -> Iterator[None]:
+    """Add the file name to an OSError without one, as of a full disk, or put it `instead`."""
     try:
         yield
     except OSError as exc:
+        if instead:
+            raise OSError(exc.errno, exc.strerror, str(path)) from exc
         exc.filename = exc.filename or str(path)
         raise
 
@@ -39,8 +41,12 @@ def naming(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def staged_file(path: Path, data: bytes) -> Iterator[Callable[[], None]]:
     """Write `data` to a temporary file and yield the function that moves it to `path`."""
+    def replace() -> None:
+        with naming(path, instead=True):
+            os.replace(temporary, path)
+
     with temporary_file(path, data) as temporary:
-        yield lambda: os.replace(temporary, path)
+        yield replace
 
 
 @contextlib.contextmanager
@@ -52,7 +58,8 @@ def temporary_file(path: Path, data: bytes, *, synced: bool = True) -> Iterator[
 
     """
     temporary = hidden_name(path)
-    descriptor = create_new(temporary)
+    with naming(path, instead=True):
+        descriptor = create_new(temporary)
     try:
         with naming(path), os.fdopen(descriptor, 'wb') as file:
             file.write(data)

@@ -160,6 +160,10 @@ _DISTRIBUTIONS = {'cv2': 'opencv-python', 'yaml': 'PyYAML', 'skimage': 'scikit-i
 """Of modules whose package has another name."""
 
 
+NEEDS_NUMPY_1 = 'numpy.core.multiarray failed to import'
+"""What a package says that was compiled for NumPy 1, with a later one."""
+
+
 def missing_package(exc: ImportError, **needed: str) -> str:
     """
     Return a message about a package that cannot be imported, with the install command.
@@ -168,6 +172,11 @@ def missing_package(exc: ImportError, **needed: str) -> str:
 
     """
     module = (exc.name or '').partition('.')[0]
+    if NEEDS_NUMPY_1 in str(exc):
+        return (
+            f'a package cannot be imported ({exc}): it was compiled for NumPy 1, as OpenCV and '
+            "ROS of Ubuntu 22.04 are; replace the NumPy that is installed: pip install 'numpy<2'"
+        )
     if not module:
         return f'a package cannot be imported: {exc}'
     what = needed.get(module, f'the package {module}')

@@ -278,8 +278,20 @@ class Meter:
         figures['threads'] = int(status['Threads'])
         figures['file_descriptors'] = len(os.listdir(f'/proc/{self._pid}/fd'))
         if self._nvml is not None:
-            handle = self._nvml.nvmlDeviceGetHandleByIndex(0)
-            figures['device_mib'] = self._nvml.nvmlDeviceGetMemoryInfo(handle).used / _MIB
+            figures |= self._read_gpu(self._nvml)
+        return figures
+
+    def _read_gpu(self, nvml: Any) -> dict[str, float]:
+        """Return the memory in use on GPU 0, and the node's of it if the driver lists it here."""
+        handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        figures = {'device_mib': nvml.nvmlDeviceGetMemoryInfo(handle).used / _MIB}
+        try:
+            processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        except nvml.NVMLError:  # not with this driver
+            processes = ()
+        for process in processes:
+            if process.pid == self._pid and process.usedGpuMemory is not None:
+                figures['node_device_mib'] = process.usedGpuMemory / _MIB
         return figures
 
 

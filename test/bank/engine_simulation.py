@@ -28,6 +28,8 @@ class Engine:
     beside_ms: float
     spread: float = 0.05
     fails: Callable[[int], bool] = lambda _: False
+    cold: float = 1.0
+    """How many times as long the first frame takes."""
     left: float = 0.0
     """Work to be done, 1 for a frame of average length; 0 while it is idle."""
     frame: Frame | None = None
@@ -145,7 +147,8 @@ class Simulation:
         if frame.number < self._published[frame.topic]:
             self.dropped += 1
             if self.schedule is not None:
-                self.schedule.overtaken(1, self.now_ns)
+                late_ms = self.now_ms - frame.arrived_ms
+                self.schedule.overtaken([int(late_ms * MS)], self.now_ns)
             return
         self._published[frame.topic] = frame.number
         self.answered.append((frame.topic, frame.number))
@@ -185,5 +188,6 @@ class Simulation:
         engine = self.engines[number]
         engine.frame, engine.begun = frame, engine.begun + 1
         engine.left = 1 + self.random.uniform(0, engine.spread)
+        engine.left *= engine.cold if engine.begun == 1 else 1
         if self.schedule is not None:
             self.schedule.begin(number, SIZE, self.now_ns, probe=frame.probe)

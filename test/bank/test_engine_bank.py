@@ -358,7 +358,7 @@ def test_closing_twice_is_harmless():
 def test_with_real_threads_a_frame_does_not_wait_for_the_candidate():
     in_work, go, switched = threading.Event(), threading.Event(), threading.Event()
     new = ToldEngine()
-    new._on_detect = lambda: (in_work.set(), go.wait(60))
+    new._on_detect = lambda: (in_work.set(), go.wait(600))
     limits = UpdateLimits(shadow_frames=1, shadow_share=1.0, min_detections=1)
     first = ToldEngine()
     bank = EngineBank(first, 'first', limits=limits, new_background=BackgroundThread, on_change=(
@@ -368,12 +368,12 @@ def test_with_real_threads_a_frame_does_not_wait_for_the_candidate():
     bank.opened(model, new)
     bank.detect_batch([IMAGE], SETTINGS)
     bank.compare_last()
-    assert in_work.wait(60)
+    assert in_work.wait(600)
     for _ in range(5):
         bank.detect_batch([IMAGE], SETTINGS)
     assert len(first.calls) == 6
     go.set()
-    assert switched.wait(60)
+    assert switched.wait(600)
     bank.close()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bank_world import MS, NAMES, NAN
+import dataclasses
+
+from bank_world import Jobs, MS, NAMES, NAN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
@@ -13,6 +15,7 @@ from yolov7_trt_ros.bank.looks.look_trial import open_looks
 from yolov7_trt_ros.bank.looks.second_look import look_twice, PipelinedSecondLook, SecondLook
 from yolov7_trt_ros.bank.update.engine_bank import EngineBank
 from yolov7_trt_ros.bank.update.pipelined_bank import PipelinedBank
+from yolov7_trt_ros.bank.update.update_machine import UpdateLimits
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings, PipelinedDetector
 from yolov7_trt_ros.core.image import ImageView
@@ -101,6 +104,14 @@ def test_a_doubtful_object_is_looked_at_again_and_the_frame_is_not_copied():
     assert found.boxes_xyxy.tolist() == [[300, 200, 316, 216]]
     assert [call.size_wh for call in second.calls] == [(128, 128)]
     assert timings.infer_ns == 20 * MS
+
+
+def test_a_crop_must_be_worth_what_the_options_say():
+    faint = picture((300, 200, 40, 0))  # a score of 0.16
+    for min_worth, crops in ((0.2, 0), (0.1, 1)):
+        second = Painted()
+        twice(second=second, min_worth=min_worth).detect(faint, ASKED)
+        assert len(second.calls) == crops
 
 
 def test_what_is_sure_or_unlikely_or_too_large_for_doubt_costs_nothing():
@@ -238,8 +249,9 @@ def test_a_budget_does_not_forget_while_nothing_is_in_doubt():
 
 def test_a_budget_learns_and_tries_again_what_there_was_no_time_for():
     budget = CropBudget(10.0)
-    assert budget.most() == 1  # to learn
-    budget.learn(1, 40 * MS)
+    for _ in range(2):
+        assert budget.most() == 1  # to learn
+        budget.learn(1, 40 * MS)
     assert budget.most() == 0
     for _ in range(200):
         if budget.most():
@@ -250,6 +262,19 @@ def test_a_budget_learns_and_tries_again_what_there_was_no_time_for():
         budget.learn(2, 4 * MS)
     assert budget.most() == 4
     assert CropBudget(0.0).most() is None
+
+
+def test_a_first_run_of_each_batch_size_leaves_time_for_crops():
+    budget = CropBudget(10.0)
+    budget.learn(1, 250 * MS)  # the engine prepares itself
+    assert budget.most() == 1
+    budget.learn(1, 5 * MS)
+    assert budget.most() == 2
+    budget.learn(2, 500 * MS)  # and its other batch size
+    assert budget.most() == 1
+    for _ in range(40):
+        budget.learn(1, 50 * MS)  # what stays slow is learned all the same
+    assert budget.most() == 0 and budget.crop_ms > 45
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=4), st.integers(0, 12),
@@ -305,6 +330,100 @@ def test_classes_to_look_at_are_those_of_the_first_model():
     second = Painted()
     twice(second=second, classes=('car',)).detect(picture((300, 200, 90, 0)), ASKED)
     assert second.calls == []
+
+
+def test_a_candidate_is_compared_in_the_crops_of_the_model_that_serves():
+    # shown in every second frame alone, it is a hint in the others: for who has seen them all
+    frames = [picture((300, 200, value, 0), (20, 20, 250, 1), stream='a') for value in (90, 1)]
+    jobs = []
+    bank = EngineBank(
+        twice(Painted(), Painted(blind=-120)), 'same', limits=UpdateLimits(shadow_frames=100),
+        new_background=lambda: Jobs(jobs),
+    )
+    first, second = Painted(), Painted(blind=-120)
+    bank.opened(bank.ask('again'), twice(first, second))
+    for number in range(80):
+        bank.detect(frames[number % 2], ASKED)
+        bank.compare_last()
+        while jobs:
+            jobs.pop(0)()
+    status = bank.update_status()
+    assert status.frames > 15 and status.agreement == 1.0 and len(second.calls) == status.frames
+    bank.close()
+
+
+# ---- what is left out, and why
+
+
+def test_a_model_for_crops_without_a_class_of_the_first_is_refused():
+    with pytest.raises(SettingError, match='no class of the first one: expected person, car, '
+                       'found cup; set class_names'):
+        twice(second=Painted(names=('cup',)))
+    nameless = Painted(names=())
+    nameless.spec = dataclasses.replace(nameless.spec, class_names=(), num_classes=2)
+    with pytest.raises(SettingError, match='expected person, car, found class_0, class_1'):
+        twice(second=nameless)
+
+
+def test_classes_that_the_model_for_crops_lacks_get_no_crop_and_are_told():
+    told = []
+    second = Painted(names=('car',))
+    look = look_twice(Painted(), second, LookOptions(mode='on', first_size=320, full_frames=0),
+                      warn=told.append)
+    found, _ = look.detect(picture((300, 200, 90, 0), (20, 20, 80, 1)), ASKED)
+    assert len(second.calls) == 1 and sorted(found.class_ids.tolist()) == [0, 1]
+    assert told == ['objects of the classes person get no crop, for the model of the second look '
+                    'lacks these']
+    assert look.status()['left out'] == told[0]
+    with pytest.raises(SettingError, match='lacks classes of second_look_classes: person; leave'):
+        twice(second=Painted(names=('car',)), classes=('person',))
+    assert 'left out' not in twice(second=Painted(names=('car',)), classes=('car',)).status()
+
+
+def test_numbers_of_classes_are_the_same_in_both_looks_where_the_first_has_no_names():
+    first, second = Painted(), Painted()
+    first.spec = dataclasses.replace(first.spec, class_names=(), num_classes=None)
+    found, _ = twice(first, second).detect(
+        picture((300, 200, 90, 1)), DetectSettings(class_ids=frozenset({1}))
+    )
+    assert second.asked[0][0].class_ids == {1} and found.class_ids.tolist() == [1]
+
+
+def test_sizes_without_a_second_look_are_told_once():
+    told = []
+    look = look_twice(Painted(), Painted(), LookOptions(mode='on', full_frames=0, first_size=640),
+                      warn=told.append)
+    for _ in range(2):
+        look.detect(picture((30, 20, 90, 0), wh=(128, 96)), ASKED)
+    reason = 'the first look shows them at least as large as a crop would'
+    assert told == [f'images of 128x96 get no second look: {reason}']
+    for width in range(100, 120):
+        look.detect(picture(wh=(width, 96)), ASKED)
+    assert told[-1] == f'images of other sizes get no second look: {reason}' and len(told) == 9
+    assert look.status()['left out'] == '; '.join(told)
+
+
+def test_a_budget_without_time_for_a_crop_is_told_once():
+    told = []
+    look = look_twice(Painted(), Painted(), LookOptions(
+        mode='on', first_size=320, budget_ms=1e-9, full_frames=0
+    ), crop_ns=10 * MS, warn=told.append)
+    for _ in range(3):
+        look.detect(picture((300, 200, 90, 0)), ASKED)
+    assert told == ['second_look_budget_ms 1e-09 left no time for a crop in some images']
+
+
+def test_auto_does_not_leave_a_model_alone_that_lacks_classes():
+    engines = [Painted(), Painted(names=('car',)), Painted(names=('car',))]
+    with pytest.raises(SettingError, match='lacks the classes person of model: set second_look'):
+        open_looks(LookOptions(mode='auto'), first=lambda: engines[0],
+                   second=lambda: engines[1], once=lambda: engines[2])
+    assert [each.closed for each in engines] == [1, 1, 1]
+
+
+def test_auto_checks_the_classes_that_it_may_not_need():
+    with pytest.raises(SettingError, match="no class 'dog'"):
+        trial('auto', once=1.0, classes=('dog',))
 
 
 # ---- off, on, auto
@@ -369,6 +488,11 @@ def test_auto_takes_what_is_quicker_says_so_and_closes_the_rest():
     assert [engines[name].closed for name in ('once', 'first', 'second')] == [0, 1, 1]
 
 
+def test_auto_says_which_model_looks_alone():
+    _, _, _, told = trial('auto', once=1.0, model='precise.onnx')
+    assert told[0].endswith('two with 3 crops 60.0 ms; precise.onnx looks alone')
+
+
 def test_auto_counts_the_crops_that_there_is_time_for():
     assert isinstance(trial('auto', crop=25.0)[0], Painted)
     detector, _, _, told = trial('auto', crop=25.0, budget_ms=30.0)
@@ -411,7 +535,7 @@ def test_all_are_closed_where_what_is_not_needed_cannot_be_closed():
     once, first, second = Painted(took_ms=1.0), Unwilling(took_ms=2.0), Painted(took_ms=2.0)
     with pytest.raises(InferenceError):
         open_looks(LookOptions(mode='auto'), once=lambda: once, first=lambda: first,
-                   second=lambda: second)
+                   second=lambda: second, clock=lambda: 0)  # which never pays
     assert once.closed and first.closed and second.closed
 
 

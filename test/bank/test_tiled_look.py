@@ -154,3 +154,12 @@ def test_errors_are_those_of_the_frame():
     assert engine.batches == [1, 1]
     look.close()
     assert engine.closed == 1
+
+
+def test_sizes_without_tiles_are_told_once():
+    told: list[str] = []
+    look = TiledLook(Colours(), TileOptions((640, 480), 0.2), warn=told.append)
+    for _ in range(2):
+        look.detect(scene(), ASKED)
+    assert told == ['images of 640x480 get no tiles: one tile would be the image']
+    assert look.status()['left out'] == told[0]

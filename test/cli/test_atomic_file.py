@@ -8,7 +8,7 @@ from pathlib import Path
 from damaged_files import full_disk
 import pytest
 
-from yolov7_trt_ros.atomic_file import atomic_write, create_new, hidden_name
+from yolov7_trt_ros.atomic_file import atomic_write, create_new, hidden_name, temporary_file
 
 
 def test_a_file_is_replaced_with_the_rights_that_any_new_file_gets(tmp_path: Path) -> None:
@@ -55,3 +55,14 @@ def test_what_is_there_is_neither_opened_nor_followed(tmp_path: Path, target: st
             create_new(tmp_path / name)
     assert (tmp_path / 'there').read_bytes() == b'kept'
     assert not (tmp_path / 'not there').exists()
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / 'a').mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        atomic_write(tmp_path / 'a', b'new')
+    assert caught.value.filename == str(tmp_path / 'a')
+    assert [path.name for path in tmp_path.iterdir()] == ['a']
+    with pytest.raises(FileNotFoundError) as lacking, temporary_file(tmp_path / 'no/b', b''):
+        pass
+    assert lacking.value.filename == str(tmp_path / 'no/b')

@@ -22,6 +22,7 @@ from yolov7_trt_ros.cli.bench.run import publishable
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.emulated_board.machine import emulate_host
 from yolov7_trt_ros.errors import PowerError, SettingError
+from yolov7_trt_ros.parent_process import ENDS_WITH, ends_with_this_process
 from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 from yolov7_trt_ros.power.telemetry.source import find_source
@@ -111,10 +112,10 @@ def test_each_row_has_a_process_and_a_crash_takes_no_other_with_it(
 ) -> None:
     command = bench_process.child_command
 
-    def crashing(args: Any, given: tuple[bool, str], folder: Path) -> list[str]:
-        if given[1].startswith('crash'):
+    def crashing(args: Any, spec: bench_setup.RowSpec, folder: Path) -> list[str]:
+        if spec.name == 'crash':
             return [sys.executable, '-c', 'import os; os.kill(os.getpid(), 11)']
-        return command(args, given, folder)
+        return command(args, spec, folder)
 
     monkeypatch.setattr(bench_process, 'child_command', crashing)
     status = main(['bench', '--row', 'crash=yolov7-nano', '--row', 'good=yolov7-nano', '--images',
@@ -125,6 +126,13 @@ def test_each_row_has_a_process_and_a_crash_takes_no_other_with_it(
     assert good['why_not'] == ''
     assert 'crash: its process ended' in capsys.readouterr().err
     assert good['where'] == crashed['where']
+
+
+def test_a_process_of_a_row_ends_with_the_command(tmp_path: Path) -> None:
+    code = 'import os, sys; open(sys.argv[1], "w").write(os.environ[sys.argv[2]])'
+    command = [sys.executable, '-c', code, str(tmp_path / 'said'), ENDS_WITH]
+    assert bench_process._run(command) == 0
+    assert (tmp_path / 'said').read_text() == ends_with_this_process()[ENDS_WITH]
 
 
 def test_merging_results(

@@ -159,7 +159,7 @@ def test_ctrl_c_stops_a_build(tmp_path: Path) -> None:
                 process.send_signal(signal.SIGINT)
                 break
         rest = process.stderr.read()
-        assert process.wait(30) == 130
+        assert process.wait(600) == 130
     assert 'stopping the build' in rest
     assert 'Traceback' not in rest
     assert not list(tmp_path.iterdir())
@@ -215,6 +215,23 @@ def test_ctrl_c_during_a_build_cancels_it(capfd: pytest.CaptureFixture[str]) -> 
     assert 'stopping the build' in capfd.readouterr().err
 
 
+def test_a_build_that_cannot_be_stopped_ends_by_sigterm_all_the_same(tmp_path: Path) -> None:
+    code = (
+        'import threading\nfrom yolov7_trt_ros.cli import interruption\n'
+        'from yolov7_trt_ros.cli.build_display import BuildDisplay\n'
+        'with interruption.by_other_signals(), BuildDisplay() as display:\n'
+        '    display.report("build", None)\n'
+        '    threading.Event().wait()\n'  # as TensorRT 8 does: nothing is asked meanwhile
+    )
+    with subprocess.Popen(
+        [sys.executable, '-c', code], stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[2])},
+    ) as process:
+        assert process.stderr is not None and 'build' in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(600) == 143
+
+
 def test_other_errors_pass(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(PlanError, match='odd'), build_display.BuildDisplay():
         raise PlanError('odd')
@@ -234,6 +251,7 @@ def test_threads_have_no_ctrl_c() -> None:
     assert done == [before]
 
 
+@needs_rtx
 def test_a_dla_report_builds_nothing(
     only_rtx: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

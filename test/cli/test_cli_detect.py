@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import errno
 import json
 import os
 from pathlib import Path
@@ -89,6 +90,24 @@ def test_names(tmp_path: Path) -> None:
     assert names.take('a', '.mp4').name == 'a.mp4'
 
 
+def test_a_folder_with_the_name_of_a_picture_is_no_output_of_ours(tmp_path: Path) -> None:
+    (tmp_path / 'a.jpg').mkdir()
+    (tmp_path / 'b').mkdir()
+    names = OutputNames(tmp_path, [])
+    assert names.take('a', '.jpg').name == 'a-2.jpg'
+    assert names.take('b', '').name == 'b'  # one for the pictures of a bag
+
+
+def test_names_where_an_input_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Path) -> None:
+        raise PermissionError(errno.EACCES, 'Permission denied')
+
+    monkeypatch.setattr(Path, 'iterdir', refused)
+    assert OutputNames(tmp_path / 'out', [tmp_path]).take('a', '.jpg').name == 'a.jpg'
+
+
 def test_a_video_becomes_a_video(photographs: Path, tmp_path: Path) -> None:
     picture = cv2.resize(cv2.imread(str(photographs / 'astronaut.jpg')), (322, 242))
     writer = cv2.VideoWriter(
@@ -117,14 +136,14 @@ def test_an_interrupt_ends_it_without_a_traceback(tmp_path: Path) -> None:
         cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(REPOSITORY)}, stderr=subprocess.PIPE,
         text=True,
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while not list(tmp_path.glob('out/.long*.mp4')) and time.monotonic() < until:
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, printed = running.communicate(timeout=600)
     assert running.returncode == 130
     assert printed == 'yolov7_trt: interrupted: nothing was written\n'
-    assert not list((tmp_path / 'out').iterdir())  # no half file
+    assert not list((tmp_path / 'out').rglob('*'))  # no half file
 
 
 @pytest.mark.parametrize(('arguments', 'status', 'message'), [

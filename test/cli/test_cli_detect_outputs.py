@@ -13,10 +13,13 @@ import sys
 
 import cv2
 import numpy as np
+from onnx_models import fixed_rows
+from pycocotools.coco import COCO
 import pytest
 
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.cli.verbs.detect import expand_patterns
+from yolov7_trt_ros.cli.work.folder_lock import locked_folder
 from yolov7_trt_ros.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -57,7 +60,7 @@ def test_a_picture_that_does_not_fit_leaves_no_part(
     assert done.stderr == (
         'yolov7_trt: error: cannot write out/coffee.jpg: File too large\n'
     )
-    assert list((tmp_path / 'out').iterdir()) == []
+    assert not list((tmp_path / 'out').rglob('*'))
 
 
 def test_a_video_that_does_not_fit_leaves_no_part(limited: Limited, tmp_path: Path) -> None:
@@ -66,7 +69,7 @@ def test_a_video_that_does_not_fit_leaves_no_part(limited: Limited, tmp_path: Pa
     assert done.returncode == 1
     assert 'error: cannot write out/clip.mp4: ' in done.stderr
     assert ' of its 12 frames are in the file' in done.stderr
-    assert list((tmp_path / 'out').iterdir()) == []
+    assert not list((tmp_path / 'out').rglob('*'))
     assert limited(10_000_000, 'detect', 'clip.avi', '-o', 'out').returncode == 0
     assert [file.name for file in (tmp_path / 'out').iterdir()] == ['clip.mp4']
 
@@ -180,6 +183,68 @@ def test_coco_labels_can_be_measured_with(photographs: Path, tmp_path: Path) -> 
     assert main(['eval', '--images', str(photographs), '--annotations', str(coco), '--size', '320',
                  '--json', str(record)]) == 0
     assert json.loads(record.read_text())['ap50'] > 0.8
+
+
+def test_two_runs_do_not_write_to_one_folder(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'deep/out'
+    words = ['detect', str(photographs / 'astronaut.jpg'), '-o', str(out), '--size', '320']
+    with locked_folder(out):
+        assert main(words) == 1
+        assert f'another run writes to {out}' in capsys.readouterr().err
+    assert not (tmp_path / 'deep').exists()
+    assert main(words) == 0 and (out / 'astronaut.jpg').is_file()
+
+
+def pictures_of(coco: Path) -> dict[int, str]:
+    """Return the file names of a COCO file by id, as pycocotools reads them."""
+    return {number: each['file_name'] for number, each in COCO(str(coco)).imgs.items()}
+
+
+def test_coco_labels_of_equal_names_in_several_folders_are_told_apart(
+    photographs: Path, tmp_path: Path
+) -> None:
+    names = {'day1': 'astronaut', 'day2': 'coffee'}
+    for day, name in names.items():
+        (tmp_path / day).mkdir()
+        shutil.copy(photographs / f'{name}.jpg', tmp_path / day / '1.jpg')
+    coco, record = tmp_path / 'coco.json', tmp_path / 'eval.json'
+    assert main(['detect', f'{tmp_path}/day*/*.jpg', '-o', str(tmp_path / 'out'), '--size', '320',
+                 '--square', '--save-coco', str(coco)]) == 0
+    assert pictures_of(coco) == {1: 'day1/1.jpg', 2: 'day2/1.jpg'}
+    assert main(['eval', '--images', str(tmp_path), '--annotations', str(coco), '--size', '320',
+                 '--json', str(record)]) == 0
+    found = json.loads(record.read_text())
+    assert found['images'] == 2 and found['ap50'] > 0.8
+
+
+def test_coco_labels_of_a_video_do_not_name_the_video_as_a_picture(
+    photographs: Path, tmp_path: Path
+) -> None:
+    video = tmp_path / 'clip.avi'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*'MJPG'), 10.0, (512, 512))
+    for _ in range(2):
+        writer.write(cv2.imread(str(photographs / 'astronaut.jpg')))
+    writer.release()
+    coco = tmp_path / 'coco.json'
+    assert main(['detect', str(video), '-o', str(tmp_path / 'out'), '--size', '320',
+                 '--save-coco', str(coco)]) == 0
+    assert list(pictures_of(coco).values()) == ['clip_000000.jpg', 'clip_000001.jpg']
+
+
+def test_coco_labels_of_a_model_without_class_names_have_categories(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.array([[0, 20, 20, 90, 90, 4, 0.9], [0, 30, 40, 99, 99, 2, 0.8]], np.float32)
+    model, coco = fixed_rows(tmp_path / 'model.onnx', rows), tmp_path / 'coco.json'
+    words = [str(photographs / 'astronaut.jpg'), '-m', str(model)]
+    assert main(['detect', *words, '-o', str(tmp_path / 'out'), '--save-coco', str(coco)]) == 0
+    labels = COCO(str(coco))
+    found = [labels.loadCats(each['category_id'])[0]['name'] for each in labels.anns.values()]
+    assert found == ['class_4', 'class_2']
+    assert main(['label', *words, '-o', str(tmp_path / 'set'), '--format', 'coco']) == 2
+    assert 'give their names with --class-names' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('words', 'reason'), [

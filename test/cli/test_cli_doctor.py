@@ -13,7 +13,13 @@ import pytest
 
 from yolov7_trt_ros.cli.checks.board import check_board
 from yolov7_trt_ros.cli.checks.gpu import check_gpu
-from yolov7_trt_ros.cli.checks.host_probe import Check, find_module, HostProbe, run_command
+from yolov7_trt_ros.cli.checks.host_probe import (
+    Check,
+    find_module,
+    HostProbe,
+    import_error,
+    run_command,
+)
 from yolov7_trt_ros.cli.checks.packages import check_packages
 from yolov7_trt_ros.cli.checks.ros import check_ros
 from yolov7_trt_ros.cli.checks.transport import check_transport
@@ -31,6 +37,7 @@ def bare(tmp_path: Path) -> HostProbe:
     return HostProbe(
         root=tmp_path / 'root', environ={}, run=lambda command: None,
         find_module=lambda name: None, find_version=lambda name: None,
+        import_error=lambda name: '',
         gpu_questions=lambda: GpuQuestions(find_gpu=lambda: None), python=(3, 10, 12),
         prefix=tmp_path / 'prefix',
     )
@@ -97,6 +104,30 @@ def test_a_bare_machine_cannot_run_it(bare: HostProbe, capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     assert '  missing ONNX Runtime: not installed\n          -> pip install onnxruntime' in printed
     assert 'cannot run here: NumPy, OpenCV, ONNX Runtime missing' in printed
+
+
+def test_what_is_installed_and_cannot_be_imported_is_missing(bare: HostProbe) -> None:
+    reason = 'ImportError: numpy.core.multiarray failed to import'
+    probe = dataclasses.replace(
+        with_modules(bare, numpy='2.2.6', cv2='x', onnxruntime='1.16.0'),
+        import_error={'numpy': '', 'cv2': reason, 'onnxruntime': 'died'}.__getitem__,
+    )
+    checks = by_name(check_packages(probe))
+    assert checks['NumPy'].status == 'ok'
+    assert checks['OpenCV'].status == checks['ONNX Runtime'].status == 'missing'
+    assert checks['OpenCV'].found.endswith(f'which cannot be imported: {reason}')
+    assert checks['OpenCV'].fix == "pip install 'numpy<2': it was compiled for NumPy 1"
+    assert checks['ONNX Runtime'].fix == 'pip install onnxruntime'
+
+
+def test_numpy_1_is_kept_by_what_is_to_be_installed(bare: HostProbe) -> None:
+    checks = by_name(check_packages(with_modules(bare, numpy='1.21.5')))
+    assert checks['ONNX Runtime'].fix == "pip install onnxruntime 'numpy<2'"
+
+
+def test_an_import_is_tried_in_another_process() -> None:
+    assert import_error('json') == ''
+    assert import_error('no_such_one') == "ModuleNotFoundError: No module named 'no_such_one'"
 
 
 def test_everything_that_is_not_ok_says_what_to_do(bare: HostProbe) -> None:

@@ -29,6 +29,21 @@ def test_the_page(
     assert 'Precision over recall' in text and 'confusion matrix' in text
 
 
+def test_thresholds_inside_a_model_are_warned_of(
+    photographs: Path, annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.array([[0, 2, 10, 60, 60, 15, 0.9]], np.float32)
+    model = onnx_models.fixed_rows(tmp_path / 'model.onnx', rows)
+    given = ['--images', str(photographs), '--annotations', str(annotated), '--allow-missing',
+             '-m', str(model)]
+    for more in (['--html', str(tmp_path / 'page.html')], ['-o', str(tmp_path / 'drives')]):
+        assert main(['eval', *given, *more]) == 0
+        assert 'NMS inside, with its own thresholds' in capsys.readouterr().err
+    assert 'NMS inside, with its own thresholds' in (tmp_path / 'page.html').read_text()
+    assert main(['eval', *given[:-2]]) == 0
+    assert 'NMS inside' not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_known_average_precision(command: Command, shared_data: Path, tmp_path: Path) -> None:
     """yolov5n as exported by its authors; the numbers were measured with other code."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import contextlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+from onnx_models import fixed_rows
 from pycocotools.coco import COCO
 import pytest
 import yaml
@@ -28,7 +30,9 @@ from yolov7_trt_ros.cli.fleet.runner import open_runner
 from yolov7_trt_ros.cli.main import build_parser, main
 from yolov7_trt_ros.cli.verbs import label
 from yolov7_trt_ros.cli.verbs.label import FORMATS
+from yolov7_trt_ros.cli.work.folder_lock import locked_folder
 from yolov7_trt_ros.cli.work.frame_journal import FrameJournal
+from yolov7_trt_ros.cli.work.kept_record import sealed, unsealed
 from yolov7_trt_ros.cli.work.work_folder import STATE, WorkFolder
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.engine.model_files import find_model
@@ -208,6 +212,35 @@ def test_models_that_agree_leave_the_order(photographs: Path, tmp_path: Path) ->
     assert {each['doubt']['drift'] for each in images} == {0}
 
 
+def renamed(path: Path, names: list[str] | None) -> Path:
+    """Save the embedded model with other class names, or none."""
+    model = onnx.load(find_model('yolov7-nano'))
+    for each in list(model.metadata_props):
+        if each.key == 'names':
+            model.metadata_props.remove(each)
+    if names is not None:
+        onnx.helper.set_model_props(model, {
+            each.key: each.value for each in model.metadata_props} | {'names': json.dumps(names)})
+    onnx.save(model, path)
+    return path
+
+
+def test_a_second_model_of_other_classes_makes_no_frame_hard(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [f'thing {number}' for number in range(80)]
+    foreign = renamed(tmp_path / 'foreign.onnx', others)
+    assert make(photographs, tmp_path / 'a', '--second-model', foreign) == 2
+    assert 'has none of the classes of the model' in capsys.readouterr().err
+    partly = renamed(tmp_path / 'partly.onnx', ['person', *others[1:]])
+    assert make(photographs, tmp_path / 'b', '--second-model', partly) == 0
+    assert 'the second model lacks 79 classes of the model' in capsys.readouterr().err
+    rows = np.array([[0, 2, 10, 60, 60, 15, 0.9]], np.float32)
+    nameless = fixed_rows(tmp_path / 'nameless.onnx', rows)
+    assert make(photographs, tmp_path / 'c', '--second-model', nameless) == 0
+    assert 'they are taken for those of the model' in capsys.readouterr().err
+
+
 # ---- going on
 
 
@@ -231,9 +264,9 @@ def test_an_interrupted_look_goes_on_at_the_frame(photographs: Path, tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         label_tasks.look_at(args, 'd', photographs, journal, lambda *_: interrupted_after(2))
     (first, second) = journal.read_text().splitlines()
-    key, record = json.loads(first)
+    key, record = unsealed(first)
     record['boxes'] = []
-    journal.write_text(f'{json.dumps([key, record])}\n{second[:40]}')  # and one line cut off
+    journal.write_text(f'{sealed([key, record])}\n{second[:40]}')  # and one line cut off
     looked = label_tasks.look_at(args, 'd', photographs, journal)
     whole = label_tasks.look_at(args, 'd', photographs)
     assert looked['frames'][0] == record != whole['frames'][0]
@@ -358,6 +391,16 @@ def test_folders_that_are_refused(
         InputError, match=rf'in use by another run \(process {os.getpid()} on '
     ):
         WorkFolder(tmp_path / 'used', 'label', {}).__enter__()
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr('fcntl.flock', without_locks)
+    with WorkFolder(tmp_path / 'work', 'label', {}) as work, locked_folder(tmp_path / 'out'):
+        work.keep('a', {})
+        assert work.done('a') == {}
 
 
 def test_what_a_killed_run_left_is_gone_on_with(photographs: Path, tmp_path: Path) -> None:

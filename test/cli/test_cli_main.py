@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+import json
 import os
 from pathlib import Path
 import shlex
@@ -47,6 +48,7 @@ def test_help_of_every_verb_ends_with_examples(
     assert caught.value.code == 0
     examples = capsys.readouterr().out.partition('\nexamples:\n')[2]
     assert f'  yolov7_trt {verb_name}' in examples and '--------' not in examples
+    assert '\\\\\n' not in examples  # a line that goes on ends with one
 
 
 def test_help_lists_every_verb(command: Command) -> None:
@@ -201,3 +203,84 @@ def test_a_package_that_is_missing_is_one_line(tmp_path: Path, module: str, pack
     assert done.returncode == 1
     assert done.stderr.count('\n') == 1
     assert 'cannot be imported' in done.stderr and f'pip install {package}' in done.stderr
+
+
+@pytest.mark.parametrize('arguments_', [('info', 'yolov7-nano'), ('doctor', '--json', '-')])
+@pytest.mark.parametrize(('stdout', 'reason'), [
+    ('>&-', 'Bad file descriptor'), ('> /dev/full', 'No space left on device'),
+])
+def test_output_that_cannot_be_printed_is_an_error(
+    arguments_: tuple[str, ...], stdout: str, reason: str
+) -> None:
+    words = shlex.join([sys.executable, '-m', 'yolov7_trt_ros', *arguments_])
+    done = subprocess.run(
+        ['sh', '-c', f'{words} {stdout}'], stderr=subprocess.PIPE, text=True, check=False,
+        timeout=600,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f'yolov7_trt: error: standard output: {reason}'
+
+
+def test_files_do_not_get_the_descriptors_of_closed_streams(tmp_path: Path) -> None:
+    words = shlex.join([
+        sys.executable, '-c', 'import os; from yolov7_trt_ros.cli.main import main; '
+        f'main(["info", "nothing"]); print(os.open({str(tmp_path / "a")!r}, os.O_CREAT) > 2)',
+    ])
+    done = subprocess.run(
+        ['sh', '-c', f'{words} <&- 2>&-'], stdout=subprocess.PIPE, text=True, check=True,
+        timeout=600,
+    )
+    assert done.stdout == 'True\n'
+
+
+def test_a_terminal_without_the_characters(tmp_path: Path) -> None:
+    name = 'é 日本.jpg'
+    environment = os.environ | {'PYTHONIOENCODING': 'ascii'}
+    done = subprocess.run(
+        [sys.executable, '-m', 'yolov7_trt_ros', 'detect', name, '-o', 'é', '--json', '-'],
+        env=environment | {'PYTHONPATH': os.pathsep.join(sys.path)}, cwd=tmp_path,
+        capture_output=True, text=True, check=False, timeout=600,
+    )
+    assert done.returncode == 1 and 'output      \\xe9' in done.stderr
+    assert json.loads(done.stdout)['inputs'][0]['path'] == name
+    shown = subprocess.run(
+        [sys.executable, '-m', 'yolov7_trt_ros', 'detect', name, '-o', 'é'],
+        env=environment | {'PYTHONPATH': os.pathsep.join(sys.path)}, cwd=tmp_path,
+        capture_output=True, text=True, check=False, timeout=600,
+    )
+    assert shown.returncode == 1 and 'output      \\xe9\n' in shown.stdout
+
+
+STARTER = """
+import os, subprocess, sys
+from yolov7_trt_ros.parent_process import ends_with_this_process
+reader, writer = os.pipe()
+subprocess.Popen(
+    [*sys.argv[1:], str(writer)], env=os.environ | ends_with_this_process(), pass_fds=[writer]
+)
+os.read(reader, 1)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_command_that_is_to_end_with_its_starter_does_and_cleans_up(tmp_path: Path) -> None:
+    code = (
+        'import os, sys, time\n'
+        'from yolov7_trt_ros.cli import main\n'
+        'def run(args):\n'
+        '    try:\n'
+        "        os.write(int(sys.argv[1]), b'.')\n"
+        '        time.sleep(600)\n'
+        '    finally:\n'
+        "        print('cleaned up')\n"
+        'import yolov7_trt_ros.cli.verbs.doctor as doctor\n'
+        'doctor.run = run\n'
+        "print(main.main(['doctor']), flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', STARTER, sys.executable, '-c', code],
+        capture_output=True, text=True, timeout=500, check=False,
+    )
+    assert done.returncode == -9
+    assert done.stdout == 'cleaned up\n143\n'
+    assert 'which started this one, has ended: ending too' in done.stderr

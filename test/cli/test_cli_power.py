@@ -15,11 +15,13 @@ import pytest
 
 from yolov7_trt_ros.cli import main
 from yolov7_trt_ros.cli.power import telemetry as power_telemetry
+from yolov7_trt_ros.cli.power.modes import mode_lines
 from yolov7_trt_ros.cli.verbs import power
 from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.emulated_board.machine import emulate_host
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
+from yolov7_trt_ros.power.nvpmodel.values import PowerMode
 from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
@@ -30,6 +32,28 @@ ORIN = ('--emulate', 'orin_nano_super')
 def run(*arguments: object) -> int:
     """Run `yolov7_trt power` in this process."""
     return main.main(['power', *map(str, arguments)])
+
+
+def test_without_a_known_mode_any_may_need_a_reboot() -> None:
+    modes = [PowerMode(0, '15W', {('TPC_POWER_GATING', 'TPC_PG_MASK'): 240}), PowerMode(1, 'MAXN')]
+    lines = list(mode_lines(modes, None, None))
+    assert 'may need a reboot' in lines[0] and 'reboot' not in lines[1]
+    assert 'reboot' not in ''.join(mode_lines(modes[:1], modes[0], None))
+
+
+def test_a_service_has_no_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run('serve', *ORIN, '--dry-run', '--socket', tmp_path / 'power.sock') != 0
+    assert 'power serve has no --dry-run' in capsys.readouterr().err
+
+
+def test_a_service_that_does_not_answer_leaves_the_json_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('YOLOV7_TRT_POWER_SOCKET', str(tmp_path / 'nothing.sock'))
+    assert run('status', '--json', '-') == 0
+    printed = capsys.readouterr()
+    assert 'power_mode' in json.loads(printed.out)
+    assert 'nobody answers at' in printed.err
 
 
 def test_help_is_enough(command: Command) -> None:
@@ -149,7 +173,7 @@ def test_a_recording_that_is_interrupted_is_whole(tmp_path: Path, number: int) -
          '--period', '0.05'],
         stdout=subprocess.PIPE, text=True, env={**os.environ, 'TMPDIR': str(boards)},
     )
-    end_s = time.monotonic() + 30
+    end_s = time.monotonic() + 600
     while not (csv.exists() and csv.read_text().count('\n') > 3) and time.monotonic() < end_s:
         assert recording.poll() is None
     assert list(boards.iterdir())

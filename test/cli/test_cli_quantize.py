@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -350,3 +351,25 @@ def test_ctrl_c_leaves_nothing(photographs: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert 'Traceback' not in errors
     assert not list(work.iterdir())
+
+
+def test_agreement_in_pictures_without_objects_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / 'dark.npy', np.zeros((4, 3, 160, 160), np.uint8))
+    words = [NANO, '--images', tmp_path / 'dark.npy', '-o', tmp_path / 'q.onnx', '--size', 160,
+             '--method', 'minmax', '--count', 2]
+    assert quantize(*words, '--score-count', 2) == 1
+    assert 'finds nothing, so any model would agree' in capsys.readouterr().err
+    assert not (tmp_path / 'q.onnx').exists()
+    assert quantize(*words, '--score-count', 0) == 0
+
+
+def test_pictures_in_subfolders_are_said_to_be_left_out(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photographs, tmp_path / 'day1/more')
+    shutil.copy(photographs / 'astronaut.jpg', tmp_path / 'day1')
+    assert quantize(NANO, '--images', tmp_path / 'day1', '-o', tmp_path / 'q.onnx', '--size', 160,
+                    '--method', 'minmax', '--count', 1, '--score-count', 0) == 0
+    assert 'only the pictures of the folder itself are used): more' in capsys.readouterr().err

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Iterator
 import errno
 from functools import partial
+import json
+import logging
 import os
 from pathlib import Path
 import shutil
@@ -25,6 +27,7 @@ from rosbags.typesys import get_typestore, Stores
 import skimage.data
 
 from yolov7_trt_ros.cli.fleet import dask_runs as fleet_dask
+from yolov7_trt_ros.cli.fleet.dask_cluster import silence
 from yolov7_trt_ros.cli.fleet.progress import fleet_progress, progress_text
 from yolov7_trt_ros.cli.fleet.runner import run_all
 from yolov7_trt_ros.cli.fleet.tasks import Task
@@ -118,6 +121,34 @@ def test_every_verb_gives_the_same_on_dask_as_in_turn(
     assert 'B has no bag of this name' in compared and 'data:image/jpeg;base64,' in compared
 
 
+def test_what_one_recording_is_warned_of_is_said_of_many_too(
+    drives: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bags = [Path(shutil.copytree(drive, tmp_path / Path(drive).name)) for drive in drives[:2]]
+    (bags[0] / 'metadata.yaml').unlink()
+    assert main(['replay', *map(str, bags), '-o', str(tmp_path / 'a'), *FAST]) == 0
+    assert f'drive0: {bags[0]} has no metadata.yaml' in capsys.readouterr().err
+    shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+    half = tmp_path / 'b/drive1.mcap'
+    half.write_bytes(half.read_bytes()[:half.stat().st_size // 2])
+    assert main(['compare', str(tmp_path / 'a'), str(tmp_path / 'b'), '--drives', '-o',
+                 str(tmp_path / 'compare')]) == 1
+    assert 'warning: drive1: ' in capsys.readouterr().err
+    out = tmp_path / 'set'
+    assert main(['label', *map(str, bags), '-o', str(out), '--format', 'coco', *FAST]) == 0
+    labels = out / 'annotations/instances_default.json'
+    record = json.loads(labels.read_text())
+    record['categories'].append({'id': 99, 'name': 'unicorn'})
+    record['annotations'].append(record['annotations'][0] | {'category_id': 99})
+    labels.write_text(json.dumps(record))
+    capsys.readouterr()
+    assert main(['eval', '--images', str(out / 'images'), '--annotations', str(labels), *FAST,
+                 '-o', str(tmp_path / 'eval')]) == 0
+    assert 'are not measured, because no class of the model' in capsys.readouterr().err
+    assert json.loads((tmp_path / 'eval/drives.json').read_text())['categories_left_out'] == [
+        'unicorn']
+
+
 def test_what_is_done_is_not_done_again(
     drives: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,11 +204,24 @@ def test_a_defect_costs_one_recording_and_a_bad_model_the_run(run: Any) -> None:
         results(run, fail, ModelError('no model'))
 
 
-@pytest.mark.parametrize('address', ['tcp://127.0.0.1:9', 'nonsense'])
+@pytest.mark.parametrize('address', ['nonsense', '', 'http://127.0.0.1:9', 'host:port'])
+def test_what_is_no_address_of_a_scheduler(
+    address: str, drives: list[str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, '-m', 'yolov7_trt_ros', 'replay', *drives, '-o', 'out', *FAST,
+         '--dask', address], cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
+        capture_output=True, text=True, timeout=600,
+    )
+    assert done.returncode == 1 and done.stderr.count('\n') == 1, done.stderr
+    assert f'{address!r} is no address of a Dask scheduler' in done.stderr
+
+
 def test_a_scheduler_that_does_not_answer(
-    drives: list[str], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    drives: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    address = 'tcp://127.0.0.1:9'
     monkeypatch.setattr(fleet_dask, 'PATIENCE_S', 1)
     assert main(['replay', *drives, '-o', str(tmp_path / 'out'), '--dask', address]) == 1
     told = capsys.readouterr().err
@@ -207,19 +251,23 @@ def test_a_worker_of_another_version(
 
 
 def test_workers_of_this_machine(drives: list[str], tmp_path: Path) -> None:
+    spare = tmp_path / 'spare'
+    spare.mkdir()
     done = subprocess.run(
         [sys.executable, '-m', 'yolov7_trt_ros', 'replay', drives[0], '-o', 'out', *FAST,
-         '--workers', '1'], cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
-        capture_output=True, text=True,
+         '--workers', '1'], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {'PYTHONPATH': str(REPOSITORY), 'TMPDIR': str(spare)},
     )
     assert done.returncode == 0, done.stderr
+    assert not list(spare.iterdir())
     assert 'bags        1 of 1' in done.stdout and '1 of 1 bags' in done.stderr
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
         STATE, 'drive0.mcap', 'drives.html', 'drives.json']
 
 
 @pytest.mark.parametrize(('words', 'reason'), [
-    (['replay', 'a', '-o', 'o', '--workers', '0'], 'at least 1'),
+    (['replay', 'a', '-o', 'o', '--workers', '0'], 'within 1..256'),
+    (['replay', 'a', '-o', 'o', '--workers', '100000'], 'within 1..256'),
     (['replay', 'a', '-o', 'o', '--workers', '2', '--dask', 'x'], 'one of --workers'),
     (['compare', 'a', 'b', '--workers', '2'], '--drives and --output'),
     (['compare', 'a', 'b', '--drives', '-o', 'o', '--html', 'p.html'], 'leave --html out'),
@@ -271,3 +319,14 @@ def test_a_killed_worker_costs_nothing_and_a_deadly_recording_itself(
     found = results(run, die, False, True, False)
     lost = {'error': 'workers died with it, also when it ran alone'}
     assert found == [{'lived': True}, lost, {'lived': True}]
+
+
+def test_dask_logs_nothing() -> None:
+    client = logging.getLogger('distributed.client')
+    before = client.level
+    client.setLevel(logging.WARNING)  # as Dask's own configuration does
+    try:
+        silence()
+        assert not client.isEnabledFor(logging.ERROR)
+    finally:
+        client.setLevel(before)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -12,6 +16,7 @@ from yolov7_trt_ros.cli import output_paths
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.errors import InputError, SettingError
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 JPEG = b'\xff\xd8\xff\xe0\x00\x10JFIF'
 EVERY_VERB = [
     ['detect', 'in.jpg', '-o', 'out'],
@@ -47,6 +52,45 @@ def test_every_verb_looks_at_json_before_its_work(
         assert printed.err.count('\n') == 1
     assert Path('photo.jpg').read_bytes() == JPEG
     assert sorted(path.name for path in tmp_path.iterdir()) == ['folder', 'photo.jpg']
+
+
+@pytest.mark.parametrize('words', [
+    ['detect', 'coffee.jpg', '-o', 'out', '--size', '64'],
+    ['label', 'coffee.jpg', '-o', 'set', '--format', 'coco', '--size', '64'],
+    ['quantize', 'yolov7-nano', '--mixed', '-o', 'q.onnx'],
+], ids=lambda words: words[0])
+def test_results_are_written_although_nobody_reads_the_report(
+    words: list[str], photographs: Path, tmp_path: Path
+) -> None:
+    shutil.copy(photographs / 'coffee.jpg', tmp_path)
+    with subprocess.Popen(
+        [sys.executable, '-B', '-m', 'yolov7_trt_ros', *words, '--json', 'found.json'],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()  # as `| head` does
+        assert process.wait() == 128 + signal.SIGPIPE  # as shells report it
+    assert json.loads((tmp_path / 'found.json').read_text())
+
+
+@pytest.mark.parametrize('words', [
+    ['detect', 'photo.jpg', '-o', 'out', '--json', 'x', '--save-coco', './x'],
+    ['eval', '--images', '.', '--annotations', 'in.json', '--json', 'x', '--html', 'x'],
+    ['compare', 'a.mcap', 'b.mcap', '--html', 'x', '--json', 'folder/../x'],
+    ['fusion', 'layers.json', '--html', 'x', '--svg', 'x'],
+    ['fusion', 'layers.json', '--save-layers', 'x', '--json', 'x'],
+])
+def test_no_two_results_go_to_one_file(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path('photo.jpg').write_bytes(JPEG)
+    Path('folder').mkdir()
+    assert main(words) == 2
+    assert 'x; give each a file of its own' in capsys.readouterr().err
+    assert not Path('x').exists()
 
 
 @pytest.mark.parametrize('words', [

@@ -18,7 +18,7 @@ import pytest
 
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.cli.verbs import demo
-from yolov7_trt_ros.cli.work.own_files import OwnFiles, RECORD
+from yolov7_trt_ros.cli.work.own_files import JOURNAL, OwnFiles, RECORD
 from yolov7_trt_ros.cli.work.own_mark import is_own, MARK, mark_mp4, marked_jpeg, marked_png
 from yolov7_trt_ros.errors import InputError
 
@@ -114,6 +114,35 @@ def test_an_interrupted_demo_can_be_repeated(tmp_path: Path) -> None:
         (tmp_path / 'bag/bag.mcap').write_text('half')
         raise KeyboardInterrupt
     write_demo(tmp_path)
+
+
+def test_after_a_demo_that_was_killed_it_is_named_as_what_is_in_the_way(tmp_path: Path) -> None:
+    code = (
+        'import os, sys\n'
+        'from pathlib import Path\n'
+        'from yolov7_trt_ros.cli.verbs import demo\n'
+        'folder = Path(sys.argv[1])\n'
+        'with demo.own_outputs(folder):\n'
+        "    (folder / 'bag').mkdir()\n"
+        "    (folder / 'bag/bag.mcap').write_text('half')\n"
+        "    (folder / 'front.mp4').write_text('half')\n"
+        '    os.kill(os.getpid(), 9)\n'
+    )
+    command = [sys.executable, '-c', code, str(tmp_path)]
+    environment = os.environ | {'PYTHONPATH': str(REPOSITORY)}
+    killed = subprocess.run(command, env=environment, timeout=600, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    before = fingerprint(tmp_path)
+    words = r'holds bag/bag\.mcap and 1 more, since a demo was killed.* left \(bag front\.mp4\)'
+    with pytest.raises(InputError, match=words):
+        write_demo(tmp_path)
+    assert fingerprint(tmp_path) == before
+    (tmp_path / 'bag/bag.mcap').unlink()
+    (tmp_path / 'front.mp4').unlink()
+    write_demo(tmp_path)
+    (tmp_path / 'front.mp4').write_text('mine')
+    with pytest.raises(InputError, match='which no demo wrote'):
+        write_demo(tmp_path)
 
 
 def test_a_record_that_names_files_elsewhere_removes_none(tmp_path: Path) -> None:
@@ -236,8 +265,10 @@ def test_the_mark(tmp_path: Path) -> None:
 # ---- Ctrl-C says what is left
 
 
-def interrupted(tmp_path: Path, seen: Path | None, *arguments: object) -> tuple[int, str]:
-    """Press Ctrl-C when a file appears, or when the first line is printed."""
+def interrupted(
+    tmp_path: Path, seen: Path | None, *arguments: object, number: int = signal.SIGINT
+) -> tuple[int, str]:
+    """Press Ctrl-C, or send a signal, when a file appears or the first line is printed."""
     process = subprocess.Popen(
         [sys.executable, '-m', 'yolov7_trt_ros', *map(str, arguments)], cwd=tmp_path,
         env=os.environ | {'PYTHONPATH': str(REPOSITORY)}, text=True,
@@ -246,10 +277,10 @@ def interrupted(tmp_path: Path, seen: Path | None, *arguments: object) -> tuple[
     assert process.stdout is not None
     if seen is None:
         process.stdout.readline()
-    until = time.monotonic() + 100
+    until = time.monotonic() + 600
     while seen is not None and not list(tmp_path.glob(str(seen))) and time.monotonic() < until:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=600)
     # Python ends by the signal, which a shell has as 130 too, where it came while an import
     # compiled a text of its own
@@ -275,10 +306,79 @@ def test_quantize_interrupted(tmp_path: Path, many: Path) -> None:
     assert not (tmp_path / 'q.onnx').exists()
 
 
-def test_detect_interrupted(tmp_path: Path, many: Path) -> None:
-    status, told = interrupted(tmp_path, Path('out/*.jpg'), 'detect', many, '-o', 'out')
-    assert status == 130
-    assert told.startswith('yolov7_trt: interrupted: outputs in out: ') and told.count('\n') == 1
+@pytest.mark.parametrize(('number', 'expected'), [
+    (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129),
+])
+def test_detect_interrupted(tmp_path: Path, many: Path, number: int, expected: int) -> None:
+    status, told = interrupted(
+        tmp_path, Path('out/labels/*.txt'), 'detect', many, '-o', 'out', '--save-txt',
+        '--save-coco', 'found.json', number=number,
+    )
+    left = [path for path in (tmp_path / 'out').rglob('*') if path.suffix in ('.jpg', '.txt')]
+    assert status == expected
+    assert told == f'yolov7_trt: interrupted: outputs in out: {len(left)}, and found.json\n'
+    assert json.loads((tmp_path / 'found.json').read_text())['images']
+    assert not list((tmp_path / 'out').rglob('*.tmp'))
+
+
+def test_labels_of_a_run_that_was_killed_are_replaced(tmp_path: Path, many: Path) -> None:
+    labels = tmp_path / 'out/labels'
+    interrupted(
+        tmp_path, Path('out/labels/*.txt'), 'detect', many, '-o', 'out', '--save-txt',
+        number=signal.SIGKILL,
+    )
+    left = sorted(path.name for path in labels.glob('[!.]*.txt'))
+    assert left
+    (labels / left[-1]).write_text('corrected by hand')
+    for number in range(len(left), 3000):
+        (many / f'{number:04}.jpg').unlink()
+    assert detect(many, '-o', tmp_path / 'out', '--save-txt') == 0
+    corrected = left[-1].replace('.txt', '-2.txt')
+    assert sorted(path.name for path in labels.glob('[!.]*')) == sorted([*left, corrected])
+    assert (labels / left[-1]).read_text() == 'corrected by hand'
+    assert not (tmp_path / 'out' / JOURNAL).exists()
+
+
+@pytest.mark.parametrize('journal', ['', '["0', '{}\n[1]\nnull\n', '[' * 100_000, '\xff\x00'])
+def test_a_damaged_journal_makes_nothing_ours(tmp_path: Path, journal: str) -> None:
+    for name in ('a', 'b'):
+        (tmp_path / name).write_text(name)
+    OwnFiles(tmp_path).add(tmp_path / 'a')
+    with (tmp_path / JOURNAL).open('a', encoding='latin-1') as file:
+        file.write(journal)
+    own = OwnFiles(tmp_path)
+    assert own.is_own(tmp_path / 'a') is (journal != '\xff\x00')
+    assert not own.is_own(tmp_path / 'b')
+    own.add(tmp_path / 'b')
+    assert OwnFiles(tmp_path).is_own(tmp_path / 'b') is (journal != '\xff\x00')
+
+
+def test_signals_that_end_the_work() -> None:
+    from yolov7_trt_ros.cli import interruption
+
+    before = [signal.getsignal(number) for number in interruption.SIGNALS]
+    cleaned = False
+    with pytest.raises(interruption.EndedBySignal), interruption.by_other_signals():
+        assert interruption.status() == 130
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGHUP)  # a second one does not disturb the clean-up
+            cleaned = True
+    assert cleaned
+    assert before == [signal.getsignal(number) for number in interruption.SIGNALS]
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    from yolov7_trt_ros.cli import interruption
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with interruption.by_other_signals(), interruption.Interruption() as requested:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not requested.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_verb_says_it_unless_the_work_did(capsys: pytest.CaptureFixture[str]) -> None:

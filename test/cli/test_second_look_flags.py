@@ -42,22 +42,39 @@ def test_auto_says_what_it_has_measured(photographs: Path, tmp_path: Path, capsy
     assert told['told'] == 'auto looks once'
 
 
+def test_a_picture_that_has_no_second_look_is_told(photographs: Path, tmp_path: Path, capsys):
+    assert detect(photographs, tmp_path / 'out', '--second-look', 'on', '--look',
+                  'first_size=1280') == 0
+    assert 'warning: images of 600x400 get no second look: the first' in capsys.readouterr().err
+    told = json.loads((tmp_path / 'out.json').read_text())['second_look']['told']
+    assert 'images of 600x400 get no second look' in told
+
+
 def test_off_tells_nothing(photographs: Path, tmp_path: Path):
     assert detect(photographs, tmp_path / 'out') == 0
     assert 'second_look' not in json.loads((tmp_path / 'out.json').read_text())
 
 
+ON = ('--second-look', 'on')
+
+
 @pytest.mark.parametrize(('flags', 'words'), [
-    (['--look', 'crop_px'], '--look is NAME=VALUE with first_size, crop_px'),
-    (['--look', 'mode=on'], '--look is NAME=VALUE with first_size, crop_px'),
-    (['--look', 'max_crops=two'], "--look max_crops is a number, got 'two'"),
-    (['--look', 'max_crops=17'], 'second_look_max_crops must be within 1..16, got 17'),
-    (['--look', 'object_px=120'], 'does not fit into a crop of second_look_crop_px 128'),
-    (['--second-look', 'on', '--look', 'classes=dogg'], "no class 'dogg'; did you mean 'dog'?"),
-    (['--second-look', 'on', '--look', 'first_size=100'], 'multiple of the stride'),
+    ([*ON, '--look', 'crop_px'], '--look is NAME=VALUE with first_size, crop_px'),
+    ([*ON, '--look', 'mode=on'], '--look is NAME=VALUE with first_size, crop_px'),
+    ([*ON, '--look', 'max_crops=two'], "--look max_crops is a number, got 'two'"),
+    ([*ON, '--look', 'min_worth=17'], 'second_look_min_worth must be within 0.0..16.0, got 17.0'),
+    ([*ON, '--look', 'max_crops=17'], 'second_look_max_crops must be within 1..16, got 17'),
+    ([*ON, '--look', 'object_px=120'], 'does not fit into a crop of second_look_crop_px 128'),
+    ([*ON, '--look', 'classes=dogg'], "no class 'dogg'; did you mean 'dog'?"),
+    ([*ON, '--look', 'first_size=100'], 'multiple of the stride'),
     (['--second-look', 'on', '--second-look-model', 'none.onnx'], "no model 'none.onnx'"),
     (['--tiles', '2x2', '--second-look', 'auto'], 'tiles and second_look exclude each other'),
     (['--tiles', '0x2'], 'tiles are columns x rows of 1 to 16, as in 2x2'),
+    (['--tile-overlap', '0.3'], '--tile-overlap has no effect without --tiles'),
+    (['--look', 'max_crops=2'], '--look has no effect without --second-look on or auto'),
+    (['--second-look-model', 'yolov7-nano'], '--second-look-model has no effect without'),
+    (['--track-lost', '2'], '--track-lost has no effect without --track iou or bytetrack'),
+    (['--track', 'iou', '--track-low-score', '0.2'], 'has no effect without --track bytetrack'),
     (['--tiles', '2x2', '--tile-overlap', '0.7'], 'tile_overlap must be within 0..0.5, got 0.7'),
 ])
 def test_what_cannot_be_is_refused(flags, words, photographs: Path, tmp_path: Path, capsys):

@@ -108,6 +108,11 @@ def test_an_exported_model_is_taken_again_and_can_be_fixed(
     assert done.returncode == 0 and '[1, 3, 64, 96]' in done.stdout, done.stderr
     done = command('export', 'b.onnx', '-o', 'c.onnx', '--dynamic', 'hw')
     assert done.returncode == 1 and 'does not run with a free hw' in done.stderr
+    for size in ('1x3x96x96', '1x3x0x0', '2x3x64x96'):
+        done = command('export', 'b.onnx', '-o', 'c.onnx', '--static', size)
+        assert done.returncode == 1 and f'cannot become {size}' in done.stderr
+    done = command('export', 'b.onnx', '-o', 'c.onnx', '--class-names', 'coco80')
+    assert done.returncode == 2 and '--class-names is for checkpoints' in done.stderr
     assert not (tmp_path / 'c.onnx').exists()
 
 
@@ -131,6 +136,9 @@ def test_shapes_and_forms_from_the_command_line(
     (('-o', 'a.onnx', '--dynamic', 'depth'), 2, 'batch, hw or batch,hw'),
     (('-o', 'a.onnx', '--static', '1x3x100x64'), 2, 'multiples of the stride 32'),
     (('-o', 'a.onnx', '--static', '1x3x64x99999968'), 2, 'more than 2147483647 values'),
+    (('-o', 'a.onnx', '--nms', 'onnx'), 2, 'no effect without --form end2end'),
+    (('-o', 'a.onnx', '--score-threshold', '0.3'), 2, '--score-threshold has no effect without'),
+    (('-o', 'a.onnx', '--max-detections', '9', '--form', 'raw'), 2, 'no effect without --form'),
     (('-o', 'a.onnx', '--opset', '9'), 2, 'within 11..20'),
     (('-o', 'a.onnx', '--opset', '0'), 2, 'within 11..20'),
     (('-o', 'a.onnx', '--class-names', 'coco80'), 2, 'has 2 classes'),

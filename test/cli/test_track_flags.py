@@ -42,7 +42,8 @@ def test_detect_gives_the_objects_of_a_video_ids(photographs: Path, tmp_path: Pa
 
 
 def test_a_value_out_of_range_is_refused(tmp_path: Path, capsys):
-    assert main(['detect', 'a.mp4', '-o', str(tmp_path), '--track-lost', '-1']) == 2
+    flags = ['--track', 'iou', '--track-lost', '-1']
+    assert main(['detect', 'a.mp4', '-o', str(tmp_path), *flags]) == 2
     assert 'track_lost_s must be within 0..3600, got -1' in capsys.readouterr().err
 
 

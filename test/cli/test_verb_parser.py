@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +112,57 @@ def test_help_of_the_demo_has_its_examples(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         main(['demo', '-h'])
     assert 'examples:\n  yolov7_trt demo\n  yolov7_trt demo --source' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('words', [
+    ['detect', 'a.jpg', '-o', ''], ['replay', 'a.mcap', '-o', ''], ['detect', 'a.jpg', '-o='],
+    ['eval', '--images', '', '--annotations', 'a.json'], ['compare', '', 'b.mcap'],
+])
+def test_an_empty_path_is_not_the_current_folder(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match='2'):
+        main(words)
+    assert 'the path is empty; is a variable not set?' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('verb', ['detect', 'label', 'replay'])
+def test_an_empty_input_is_not_the_current_folder(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    form = ['--format', 'coco'] if verb == 'label' else []
+    assert main([verb, '', '-o', 'out', *form]) == 1
+    assert 'the path is empty; is a variable not set?' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('count', ['99999', '-1', 'many'])
+def test_threads_are_bounded(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match='2'):
+        main(['detect', 'a.jpg', '-o', 'out', '--threads', count])
+    assert f"--threads: must be within 0..1024, got '{count}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('words', 'option'), [
+    ('detect a.jpg -o out --score-threshold', '--score-threshold/-s'),
+    ('compare a b --max-drift', '--max-drift'), ('bench m.onnx --seconds', '--seconds'),
+    ('power status --emulate nano --timeout', '--timeout'),
+    ('power --timeout', '--timeout'), ('power watch --period', '--period'),
+])
+@pytest.mark.parametrize('number', ['nan', 'inf', 'many'])
+def test_numbers_are_finite(
+    words: str, option: str, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match='2'):
+        main([*words.split(), number])
+    shown = capsys.readouterr().err
+    assert f'argument {option}: must be' in shown and f"got '{number}'" in shown
+
+
+@pytest.mark.parametrize('seconds', ['0', '-1', '3601'])
+def test_the_time_limit_of_power_tools_has_limits(
+    seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match='2'):
+        main(['power', 'status', '--emulate', 'nano', '--timeout', seconds])
+    assert f"must be within 0.1..3600 s, got '{seconds}'" in capsys.readouterr().err

@@ -32,7 +32,7 @@ class HostLauncher:
         self._alive: list[Any] = []
         for name in ('letterbox', 'collect', 'suppress'):
             source = KERNELS / f'{name}.cu'
-            kernels = _kernel_names(source)
+            kernels = kernel_names(source.read_text(encoding='utf-8'))
             host = HostKernels(source, kernels, {'CUDA_ON_HOST': '1'}, cache=cache)
             self._of.update(dict.fromkeys(kernels, host))
 
@@ -46,9 +46,8 @@ class HostLauncher:
         return np.array([array.ctypes.data for array in arrays], np.uint64)
 
 
-def _kernel_names(source: Path) -> list[str]:
+def kernel_names(text: str) -> list[str]:
     """Read the names off the lines that make kernels from macros, and off plain ones."""
-    text = source.read_text(encoding='utf-8')
     both = [f'letterbox_{name}_{kind}' for name in re.findall(r'^BOTH\((\w+),', text, re.M)
             for kind in ('float32', 'float16')]
     collect = [f'collect_{kind.lower()}_{name}'

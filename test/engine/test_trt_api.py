@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from typing import Any
+import weakref
 
 import numpy as np
 import pytest
@@ -320,5 +321,18 @@ def _silent() -> BuildProgress:
 def test_a_plan_is_loaded_for_the_dla_it_was_built_for(core: int | None) -> None:
     api = TrtApi(surface('8.6'))
     api.dla_core = core
-    api.deserialize(PLAN)
-    assert getattr(api._runtime, 'DLA_core', None) == core
+    engine = api.deserialize(PLAN)
+    assert getattr(engine._runtime, 'DLA_core', None) == core
+
+
+def test_a_closed_engine_keeps_nothing_of_tensorrt() -> None:
+    """By the last reference, at once: later it may be in a thread without a CUDA context."""
+    engine = TrtApi(surface('8.6')).deserialize(PLAN)
+    context = engine.create_context(0, 5)
+    context.enqueue(7)
+    parts = [
+        weakref.ref(each) for each in (context._context, engine._engine, engine._runtime)
+    ]
+    context.close()
+    engine.close()
+    assert [part() for part in parts] == [None] * 3

@@ -21,10 +21,13 @@ import numpy as np
 import onnx_models
 import pytest
 
+from yolov7_trt_ros.bank.looks.second_look import look_twice
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS, ModelSpec
-from yolov7_trt_ros.core.image import ENCODINGS, ImageView
+from yolov7_trt_ros.core.image import ENCODINGS, ImageView, PixelLayout
+from yolov7_trt_ros.core.looks.crops import Crop, cut
+from yolov7_trt_ros.core.looks.look_options import LookOptions
 from yolov7_trt_ros.core.stable_memory import StableMemory
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
@@ -40,13 +43,13 @@ from yolov7_trt_ros.errors import (
     SettingError,
 )
 from yolov7_trt_ros.onnx_tools.strip_decoding import load_without_decoding
-from yolov7_trt_ros.testing import encoded_view
+from yolov7_trt_ros.testing import encode_image, encoded_view
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'test' / 'kernel_host'))
 
 import emulated_cuda  # noqa: E402, I100  (its folder has just been added)
-from test_kernel_twins import HostLauncher  # noqa: E402
+from test_kernel_twins import HostLauncher, kernel_names  # noqa: E402
 
 MODULES = (
     'device.cuda_device', 'gpu.graphs', 'device.kernels', 'device.memory', 'device.page_locks',
@@ -74,9 +77,9 @@ class Gpu:
         self.modules['gpu.graphs'].driver = self.driver
         self.library = emulated_cuda.EmulatedDriverLibrary(self.cuda.state)
         self.modules['device.page_locks'].open_driver = lambda: self.library
-        launcher = HostLauncher(ROOT / '.cache' / 'host_kernels')
-        self.modules['gpu.trt_detector'].Kernels = (
-            lambda architecture: emulated_cuda.EmulatedKernels(launcher)
+        self.cuda.state.launch = HostLauncher(ROOT / '.cache' / 'host_kernels').launch
+        self.modules['device.kernels'].compiled = (
+            lambda source, architecture, folder: ' '.join(kernel_names(source)).encode()
         )
         self.grid = onnx_models.brightness_grid(folder / 'grid.onnx', num_classes=3)
 
@@ -480,12 +483,22 @@ class Camera:
 
 
 @pytest.mark.parametrize('gap', [0, 7])
-@pytest.mark.parametrize('size_wh', [(80, 60), (192, 108), (256, 144), (90, 250)])
+@pytest.mark.parametrize(('size_wh', 'copies'), [
+    ((80, 60), (1, 1)), ((192, 108), (1, 1)), ((256, 144), (1, 2)), ((240, 135), (4, 8)),
+    ((90, 250), (32, 0)), ((90, 239), (0, 0)),
+])
 @pytest.mark.parametrize('cuda_graph', [True, False])
 def test_images_in_memory_that_stays_are_fetched_from_there(
-    opened: Callable[..., Any], gpu: Gpu, size_wh: tuple[int, int], gap: int, cuda_graph: bool
+    opened: Callable[..., Any], gpu: Gpu, size_wh: tuple[int, int], copies: tuple[int, int],
+    gap: int, cuda_graph: bool,
 ) -> None:
-    """Of 192x108 every third row is wanted, of 256x144 two of four; of 90x250 rows at random."""
+    """
+    Rows that lie in a pattern are fetched by as many copies as that has runs, or rows with gaps.
+
+    Of 192x108 every third row is wanted, of 256x144 two of four, of 240x135 four pairs of fifteen.
+    The pattern of 90x250 repeats after 32 pairs, that of 90x239 later.
+
+    """
     detector, staged = opened(memory='locked', cuda_graph=cuda_graph), opened()
     camera, before = Camera(*size_wh, gap), gpu.cuda.state.fetched
     for seed in range(6):
@@ -493,8 +506,8 @@ def test_images_in_memory_that_stays_are_fetched_from_there(
         found, _ = detector.detect(image, SETTINGS)
         wanted, _ = staged.detect(ImageView.from_array(image.pixels.copy()), SETTINGS)
         assert len(found) and same(found, wanted)
-    fetched = 0 if size_wh == (90, 250) or (gap and size_wh == (256, 144)) else 4
-    assert gpu.cuda.state.fetched - before == fetched
+    fetched = 4 if copies[bool(gap)] else 0
+    assert gpu.cuda.state.fetched - before == fetched * copies[bool(gap)]
     assert detector.status()['images page-locked'] == f'{fetched}, and {6 - fetched} copied'
     camera.memory.release()
     assert not gpu.cuda.state.locked
@@ -575,6 +588,114 @@ def test_unlocking_on_a_lost_device_is_harmless(
         patch.setattr(emulated_cuda._Context, 'push', push)
         camera.memory.release()
     gpu.cuda.state.locked.clear()
+
+
+# ---- crops for a second look come from the frame that is there ----------------------------------
+
+MOST_CROPS = 8
+CROP_PROFILES = (ShapeRange((1, 3, 32, 32), (4, 3, 64, 64), (MOST_CROPS, 3, 64, 64)),)
+CROPS = [
+    Crop(0, 0, 64, 64), Crop(128, 64, 192, 128), Crop(128, 0, 192, 64), Crop(0, 64, 64, 128),
+    Crop(50, 34, 114, 98), Crop(2, 62, 66, 126), Crop(52, 36, 116, 100), Crop(126, 2, 190, 66),
+]
+"""Each corner of a frame of 192x128, near corners, and within."""
+
+
+def received(encoding: str) -> ImageView:
+    """View a frame in memory that stays, whose rows have gaps."""
+    data, step = encode_image(blobs(7, 192, 128)[..., ::-1], encoding, 8)
+    octets = np.frombuffer(data, np.uint8).copy()
+    return ImageView.from_buffer(
+        octets, width=192, height=128, encoding=encoding, step=step,
+        memory=StableMemory(octets.ctypes.data, octets.nbytes),
+    )
+
+
+def count_copied(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the list to which the bytes of each copy by the host are added."""
+    upload, copied = gpu.modules['gpu.upload'], []
+
+    def copy_rows(source: Any, target: Any, was: Any = upload.copy_rows) -> None:
+        copied.append(target.rows.nbytes)
+        was(source, target)
+
+    monkeypatch.setattr(upload, 'copy_rows', copy_rows)
+    return copied
+
+
+@pytest.mark.parametrize('memory', ['staged', 'locked', 'mapped', 'direct'])
+@pytest.mark.parametrize('encoding', sorted({e.name for e in ENCODINGS.values()}))
+def test_crops_are_copied_by_the_host_only_where_all_images_are(
+    opened: Callable[..., Any], gpu: Gpu, monkeypatch: pytest.MonkeyPatch, encoding: str,
+    memory: str,
+) -> None:
+    """With `locked` the device fetches them from the frame; planes that lie apart it cannot."""
+    first, second = opened(memory=memory), opened(memory=memory, profiles=CROP_PROFILES)
+    plain, frame = opened(profiles=CROP_PROFILES), received(encoding)
+    for _ in range(3):  # from the third on the block is page-locked
+        first.detect(frame, SETTINGS)
+    in_planes = frame.encoding.layout is PixelLayout.YUV420_SEMI_PLANAR
+    copied, found = count_copied(gpu, monkeypatch), 0
+    for count in (1, 3, MOST_CROPS):
+        views = [cut(frame, crop) for crop in CROPS[-count:]]
+        assert all(np.shares_memory(each.pixels, frame.pixels) != in_planes for each in views)
+        apart = [dataclasses.replace(each, pixels=each.pixels.copy()) for each in views]
+        wanted, _ = plain.detect_batch(apart, SETTINGS)
+        copied.clear()
+        seen, _ = second.detect_batch(views, SETTINGS)
+        assert all(map(same, seen, wanted))
+        found += sum(map(len, seen))
+        is_copied = memory in ('staged', 'mapped') or (memory == 'locked' and in_planes)
+        assert sum(copied) == is_copied * sum(each.pixels.nbytes for each in views)
+    assert found
+    frame.memory.release()
+
+
+def test_a_crop_that_is_scaled_down_far_is_fetched_if_its_rows_lie_in_a_pattern(
+    opened: Callable[..., Any], gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 192 rows to 64 every third is wanted, of 256 two of four; 239 have no pattern."""
+    detector = opened(memory='locked', profiles=CROP_PROFILES)
+    plain, camera = opened(profiles=CROP_PROFILES), Camera(300, 280)
+    frame, copied = camera.image(5), count_copied(gpu, monkeypatch)
+    for side, rows in ((192, 0), (256, 0), (239, 128)):
+        crop = cut(frame, Crop(20, 10, 20 + side, 10 + side))
+        for _ in range(3):
+            detector.detect(crop, SETTINGS)
+        wanted, _ = plain.detect(ImageView.from_array(crop.pixels.copy()), SETTINGS)
+        copied.clear()
+        found, _ = detector.detect(crop, SETTINGS)
+        assert len(found) and same(found, wanted)
+        assert sum(copied) == rows * side * 3
+    camera.memory.release()
+
+
+def test_the_crops_of_a_second_look_are_fetched_from_the_frame(
+    opened: Callable[..., Any], gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = LookOptions(
+        mode='on', first_size=SIZE, crop_px=64, crop_size=SIZE, object_px=52, full_frames=2
+    )
+
+    def twice(memory: str) -> Any:
+        return look_twice(
+            opened(memory=memory), opened(memory=memory, profiles=CROP_PROFILES), look
+        )
+
+    camera, fetching, copying = Camera(80, 60, 4), twice('locked'), twice('staged')
+    copied, rounds = count_copied(gpu, monkeypatch), 0
+    for seed in range(9):
+        image = camera.image(seed).of_stream('/camera')
+        wanted, _ = copying.detect(image, SETTINGS)
+        copied.clear()
+        found, _ = fetching.detect(image, SETTINGS)
+        assert same(found, wanted)
+        rounds += not copied
+    status = fetching.status()
+    assert rounds == 7 and status['images page-locked'] == '7, and 2 copied', status
+    fetched, _, rest = status['second look: images page-locked'].partition(', and ')
+    assert int(fetched) >= 3 and rest == '0 copied', status
+    camera.memory.release()
 
 
 # ---- plans without a manifest are run and recognised --------------------------------------------

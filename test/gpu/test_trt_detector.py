@@ -376,9 +376,13 @@ class Mapping:
         self.memory = StableMemory(self.address, size_bytes)
         self.size_bytes = size_bytes
 
-    def image(self, picture: np.ndarray) -> ImageView:
+    @property
+    def octets(self) -> np.ndarray:
         octets = (ctypes.c_ubyte * self.size_bytes).from_address(self.address)
-        pixels = np.frombuffer(octets, np.uint8)[: picture.nbytes].reshape(picture.shape)
+        return np.frombuffer(octets, np.uint8)
+
+    def image(self, picture: np.ndarray) -> ImageView:
+        pixels = self.octets[: picture.nbytes].reshape(picture.shape)
         pixels[...] = picture
         return dataclasses.replace(ImageView.from_array(pixels), memory=self.memory)
 

@@ -1,8 +1,7 @@
-"""What the benchmarks share: pictures, load, peers, ros2_benchmark's keys."""
+"""What the benchmarks share: pictures, load, ros2_benchmark's keys."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 import subprocess
@@ -13,15 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.onnx_detector import OnnxDetector
-from yolov7_trt_ros.errors import PlanMissingError
 from yolov7_trt_ros.report.bench import machine_load
 from yolov7_trt_ros.report.bench.machine_load import MachineLoad
-from yolov7_trt_ros.testing import make_detections
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
 sys.path.insert(0, str(BENCHMARKS))
@@ -29,9 +25,9 @@ sys.path.insert(0, str(BENCHMARKS))
 import beside  # noqa: E402, I100  (their folder has just been added)
 import ladder  # noqa: E402
 import measured_on  # noqa: E402
-import peers  # noqa: E402
 import photographs  # noqa: E402
 import r2b_report  # noqa: E402
+from updates_parts.figures import judge_run  # noqa: E402
 
 
 def test_results_tell_no_paths_of_one_machine(monkeypatch):
@@ -112,80 +108,6 @@ def test_keys_of_ros2_benchmark(tmp_path):
         r2b_report.r2b_record(sent_ns, {0: 1})
 
 
-def found_of(detections: Detections) -> peers.Run:
-    return lambda bgr: detections
-
-
-def raising(error: Exception) -> Any:
-    def opener(args: argparse.Namespace) -> peers.Run:
-        raise error
-
-    return opener
-
-
-def test_peers_that_cannot_run_are_named_with_the_reason(capsys):
-    one = make_detections((64, 48), ((1, 2, 30, 40), 0.9, 0))
-    runs, absent = peers.open_peers({
-        'ours': lambda args: found_of(one), 'gone': raising(ImportError('no module x')),
-        'unbuilt': raising(PlanMissingError('no plan')),
-        'ungiven': lambda args: peers.needed('', '--checkpoint'),
-    }, argparse.Namespace())
-    assert list(runs) == ['ours']
-    assert absent == {
-        'gone': 'not installed: no module x', 'unbuilt': 'cannot run: no plan',
-        'ungiven': 'cannot run: --checkpoint was not given',
-    }
-    assert 'gone: not installed' in capsys.readouterr().out
-
-
-def test_peers_are_timed_in_turns_and_compared_with_ours():
-    one = make_detections((64, 48), ((1, 2, 30, 40), 0.9, 0))
-    other = make_detections((64, 48), ((1, 2, 30, 40), 0.9, 1))
-    frames = [np.zeros((48, 64, 3), np.uint8)] * 2
-    runs = {'ours': found_of(one), 'same': found_of(one), 'other': found_of(other)}
-
-    def broken(bgr: Any) -> Detections:
-        raise ValueError('no engine')
-
-    rows = peers.measure_size({**runs, 'broken': broken}, frames, 15, least_boxes=1)
-    told = rows.pop('broken')['not_run']
-    assert told.startswith('failed: no engine (in ') and '> broken, line' in told
-    assert {name: row['agreement_f1'] for name, row in rows.items()} == {
-        'ours': 1, 'same': 1, 'other': 0
-    }
-    assert all(row['boxes_per_frame'] == 1 for row in rows.values())
-    with pytest.raises(SystemExit, match='1.00 boxes a frame'):
-        peers.measure_size(runs, frames, 15, least_boxes=2)
-
-
-def test_peers_that_did_not_run_have_their_row_in_result_and_table(tmp_path, monkeypatch, capsys):
-    one = make_detections((64, 48), ((1, 2, 30, 40), 0.9, 0))
-    monkeypatch.setattr(peers, 'PEERS', {
-        'ours': lambda args: found_of(one), 'gone': raising(ImportError('no module x')),
-    })
-    monkeypatch.setattr(peers, 'load_frames', lambda *_: [np.zeros((48, 64, 3), np.uint8)])
-    path = tmp_path / 'peers.json'
-    command = ['peers.py', '--frames', '2', '--least-boxes', '1', '-o', str(path)]
-    for asked, status in (([], 3), (['--without', 'gone'], 0)):
-        monkeypatch.setattr(sys, 'argv', [*command, *asked])
-        assert peers.main() == status
-        result = json.loads(path.read_text())
-        assert result['not_run'] == {'gone': 'not installed: no module x'}
-        assert result['sizes']['640x480']['gone'] == {'not_run': 'not installed: no module x'}
-        told = capsys.readouterr()
-        assert '| gone | not run: not installed: no module x |' in told.out
-        assert ('without gone' in told.err) == bool(status)
-
-
-def test_peers_where_nothing_is_installed_say_so_and_fail():
-    done = subprocess.run(
-        [sys.executable, BENCHMARKS / 'peers.py'], capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 1 and 'nothing ran' in done.stdout, done.stderr
-    for name in ('ours', 'usual Python', 'trtutils', 'PyTorch'):
-        assert f'{name}: ' in done.stdout
-
-
 def test_a_session_goes_on_after_a_step_that_cannot_run(tmp_path):
     done = subprocess.run([
         sys.executable, BENCHMARKS / 'gpu_session.py', '--plan', tmp_path / 'no.plan',
@@ -260,3 +182,14 @@ def test_a_command_that_prints_much_ends_beside_what_is_measured():
     command = [sys.executable, '-c', 'print("x" * 1_000_000); raise SystemExit(3)']
     done, status, said = beside.run_beside(command, work)
     assert (done, status, len(said)) == ('measured', 3, 1_000_001) and looks
+
+
+def test_memory_of_all_on_the_gpu_is_judged_between_updates_and_that_of_the_node_always():
+    """While a process refits, it has memory as well."""
+    during = [{'device_mib': 900.0, 'node_device_mib': 500.0 + index} for index in range(120)]
+    after_each = [{'device_mib': 700.0}] * 90
+    found, violations = judge_run(during, after_each)
+    assert found['device_mib']['verdict'] == 'steady'
+    assert found['device_mib']['median_last_third'] == 700
+    assert found['node_device_mib']['verdict'] == 'grows' and len(violations) == 1
+    assert found['rss_mib'] == {'verdict': 'not measured'}

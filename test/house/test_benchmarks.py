@@ -60,6 +60,27 @@ def test_frame_extras(tmp_path: Path) -> None:
     assert 0 < row['camera_watch']['p50_us'] < row['frame_us']
 
 
+def test_second_look_gpu_without_one(tmp_path: Path) -> None:
+    run('second_look_gpu', '--plan', 'yolov7-nano', '--threads', '1', '--seconds', '0.01',
+        '--rounds', '1', '--crops', '1', '-o', tmp_path / 'result.json')
+    result = saved(tmp_path / 'result.json')
+    assert 'pynvml' in result['energy'] or 'NVML' in result['energy']
+    for size in ('1920x1080', '1280x960'):
+        full, first, crops = result[size]
+        assert full['boxes_per_frame'] > first['boxes_per_frame']
+        assert 0.5 <= crops['crops_per_frame'] <= 1 and crops['frames'] > 0
+
+
+def test_look_cost(tmp_path: Path) -> None:
+    run('look_cost', '--frames-each', '1', '--crops', '2', '--passes', '1',
+        '-o', tmp_path / 'result.json')
+    rows = saved(tmp_path / 'result.json')['rows']
+    assert [row['thresholds'] for row in rows] == ['default', 'coco'] * 2
+    for row in rows:
+        assert 0 < row['ms']['least'] <= row['ms']['p95'] and 0 < row['crops'] <= 2
+        assert row['first_look_boxes'] > 5 and row['boxes_per_crop'] > 0
+
+
 def test_tracking(tmp_path: Path) -> None:
     run('tracking', 'cost', '--frames', '20', '-o', tmp_path / 'result.json')
     result = saved(tmp_path / 'result.json')['cost']

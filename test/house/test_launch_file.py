@@ -213,6 +213,7 @@ DETECTIONS = {
                              '/a/detections,/b/detections'),
     'outputs in the file': ('detections_topics: [objs]', '/front/image_raw', 'objs'),
     'a pattern': ("image_topics: ['/row/*/image_raw']", '', ''),
+    'numbers': ('image_topics: [1, 2]', '', '1/detections,2/detections'),
 }
 
 
@@ -239,12 +240,17 @@ def test_bringup_counts_frames_where_the_detector_publishes(
 
 
 @only_stand_ins
-@pytest.mark.parametrize('text', ['a: [', '- 1\n', 'detector: 7\n', None])
+@pytest.mark.parametrize('text', [
+    'a: [', '- 1\n', 'detector: 7\n', 'detector: {ros__parameters: words}\n', 'a: 2024-13-45\n',
+    f'a: {"9" * 10_000}\n', '[' * 5000, '\0', 'a pipe', None,
+])
 def test_bringup_names_a_parameter_file_that_cannot_be_read(
     launch_modules, share, tmp_path, text
 ):
     file = tmp_path / 'mine.yaml'
-    if text is not None:
+    if text == 'a pipe':
+        os.mkfifo(file)
+    elif text is not None:
         file.write_text(text)
     module = runpy.run_path(str(LAUNCH / 'bringup.launch.py'))
     given = declared_arguments(module) | {'detector_params_file': str(file)}

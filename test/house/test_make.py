@@ -244,7 +244,7 @@ def test_a_foreign_environment_for_jazzy_is_left_alone(tmp_path: Path, make: Mak
     assert (checkout / '.venv-jazzy/mine').read_text() == 'mine'
 
 
-@pytest.mark.parametrize('name', ['.aarch64', '.venv-sourced'])
+@pytest.mark.parametrize('name', ['.aarch64', '.cyclonedds', '.venv-sourced'])
 def test_what_a_script_made_is_removed_only_with_its_mark(
     tmp_path: Path, make: Make, name: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 import hashlib
 import importlib.util
@@ -17,6 +18,7 @@ from typing import NoReturn
 import xml.etree.ElementTree as ElementTree
 import zipfile
 
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,6 +41,20 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     )
     assert done.returncode == 0, f'{command} failed:\n{done.stdout}\n{done.stderr}'
     return done.stdout
+
+
+def evaluated_subscripts(path: Path) -> Iterator[str]:
+    """Yield the subscripts of types of NumPy that are evaluated when a module is imported."""
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    annotations = {
+        part for node in ast.walk(tree) for name in ('annotation', 'returns')
+        if (annotation := getattr(node, name, None)) is not None for part in ast.walk(annotation)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and node not in annotations:
+            text = ast.unparse(node.value)
+            if text.startswith('np.') and isinstance(getattr(np, text[3:], None), type):
+                yield f'{path.name}: {ast.unparse(node)}'
 
 
 def setup_py() -> str:
@@ -109,7 +125,7 @@ def test_script_is_executable_listed_and_names_its_module(script: Path) -> None:
     assert f"'scripts/{script.name}'" in setup_py()
     text = script.read_text(encoding='utf-8')
     assert text.startswith('#!/usr/bin/env python3\n')
-    found = re.search(rf'^from ({PACKAGE}\.nodes\.\w+\.{script.name}) import main\b', text, re.M)
+    found = re.search(rf'^ *from ({PACKAGE}\.nodes\.\w+\.{script.name}) import main\b', text, re.M)
     assert found, text
     assert (REPOSITORY / f'{found[1].replace(".", "/")}.py').is_file()
 
@@ -237,3 +253,21 @@ def need_ros(absent: str) -> NoReturn:
     if 'nodes' in os.environ.get('REQUIRE_TESTS', ''):
         pytest.fail(f'{absent}, and REQUIRE_TESTS names nodes')
     pytest.skip(absent)
+
+
+def test_the_oldest_numpy_allowed_can_import_it() -> None:
+    assert "'numpy>=1.21'" in setup_py()  # that of Ubuntu 22.04, whose types take no subscripts
+    folders = [REPOSITORY / name for name in (PACKAGE, 'benchmarks', 'test')]
+    paths = [path for folder in folders for path in sorted(folder.rglob('*.py'))]
+    assert not [each for path in paths for each in evaluated_subscripts(path)]
+
+
+def test_the_lowest_versions_that_are_tried_are_those_that_are_allowed() -> None:
+    text = (REPOSITORY / 'requirements' / 'lowest.txt').read_text(encoding='utf-8')
+    tried = dict(re.findall(r'^([\w-]+)==([\d.]+)$', text, re.MULTILINE))
+    allowed = re.findall(r"'([\w-]+)>=([\d.]+)", setup_py())
+    assert allowed
+    elsewhere = {'cuda-bindings', 'nvidia-ml-py', 'pycuda', 'torch', 'torch-pruning'}  # no GPU
+    for name, least in allowed:
+        if name not in elsewhere:
+            assert f'{tried[name]}.'.startswith(f'{least}.'), name

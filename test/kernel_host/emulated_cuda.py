@@ -5,18 +5,24 @@ Device memory is host memory, streams run at once or record for a graph, and the
 package's own, compiled for the CPU by host_kernels. TensorRT is played by ONNX Runtime.
 `install()` puts all of it in place of pycuda, before engine modules that import it are loaded.
 
+As in pycuda (read in its `cuda.hpp`), an object is destroyed only where its own context is
+current, or in the thread that made that context; anywhere else it is leaked without a word.
+
 What it cannot show: speed, overlap, and what a real driver refuses.
 
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 import ctypes
 import dataclasses
 import sys
+import threading
 import types
 from typing import Any
+import weakref
 
 import numpy as np
 import onnx
@@ -55,7 +61,8 @@ class EmulatedCuda(types.ModuleType):
         _Context.state = state
         self.Stream = lambda: Stream(state)
         self.Memcpy2D = lambda: _Memcpy2D(state)
-        self.Event = _Event
+        self.Event = lambda flags=0: _Event(state)
+        self.module_from_buffer = lambda cubin: _Module(state, cubin)
         self.mem_alloc = lambda size: _Allocation(state, size)
         self.pagelocked_empty = lambda size, dtype, mem_flags=0: _pinned(state, size)
         self.mem_get_info = lambda: (state.limit - state.used, state.limit)
@@ -85,15 +92,23 @@ class EmulatedCuda(types.ModuleType):
 
 
 class State:
-    """The device: memory in use, its limit, streams, and whether it broke."""
+    """
+    The device: memory in use, its limit, streams, and whether it broke.
+
+    `alive` counts what was made and not destroyed, by kind; `launch` runs a kernel by its name.
+
+    """
 
     def __init__(self) -> None:
         self.used, self.limit = 0, 1 << 34
+        self.alive: collections.Counter[str] = collections.Counter()
+        self.launch: Callable[..., None] = _no_kernels
         self.allocations = self.contexts = 0
         self.broken = False
         self.locked: dict[int, int] = {}
         self.fetched = 0
-        self.streams: dict[int, Stream] = {}
+        self.streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
+        self.handles = 0
         self.out_of_memory: type[Exception] = Exception
         self.error: type[Exception] = Exception
 
@@ -138,36 +153,91 @@ def _device(state: State) -> type:
 
 
 class _Context:
+    """A reference to the primary context, and this thread's stack of them."""
+
     state: State
-    depth = 0
+    _stacks = threading.local()
+
+    def __init__(self) -> None:
+        self.is_valid, self.thread = True, threading.get_ident()
+        _Context.state.alive['context'] += 1
+
+    @staticmethod
+    def _stack() -> list[_Context]:
+        stack: list[_Context] = vars(_Context._stacks).setdefault('stack', [])
+        return stack
+
+    @staticmethod
+    def current() -> _Context | None:
+        """Return the context that is current in this thread."""
+        valid = [each for each in _Context._stack() if each.is_valid]
+        return valid[-1] if valid else None
 
     def push(self) -> None:
-        _Context.depth += 1
+        assert self.is_valid, 'a detached context'
+        _Context._stack().append(self)
 
     @staticmethod
     def pop() -> None:
-        _Context.depth -= 1
+        _Context._stack().pop()
 
     @staticmethod
     def synchronize() -> None:
         _Context.state.check()
 
     def detach(self) -> None:
-        pass
+        assert self.is_valid, 'detached twice'
+        if self.can_destroy():
+            _Context.state.alive['context'] -= 1
+        self.is_valid = False
+
+    def can_destroy(self) -> bool:
+        """Whether pycuda destroys here what was made in this context."""
+        here = _Context.current() is self or threading.get_ident() == self.thread
+        return self.is_valid and here
 
 
-class Stream:
+class _Dependent:
+    """What was made in a context."""
+
+    kind = ''
+    _context: _Context | None = None
+
+    def _made(self, state: State) -> None:
+        self._context, self._state = _Context.current(), state
+        if self._context is None:
+            raise state.error('no currently active context?')
+        state.alive[self.kind] += 1
+
+    def _destroy(self) -> None:
+        """Destroy it once, if pycuda would."""
+        context, self._context = self._context, None
+        if context is not None and context.can_destroy():
+            self._state.alive[self.kind] -= 1
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back what it held."""
+
+    def __del__(self) -> None:
+        self._destroy()
+
+
+class Stream(_Dependent):
     """Does work at once, or keeps it while a graph is captured."""
 
+    kind = 'stream'
+
     def __init__(self, state: State) -> None:
-        self.handle = 1 + len(state.streams)
+        self._made(state)
+        state.handles += 1
+        self.handle = state.handles
         self.recording: list[Callable[[], Any]] | None = None
-        self._state = state
         state.streams[self.handle] = self
 
     def do(self, work: Callable[[], Any]) -> None:
         """Run or record; a context must be current."""
-        assert _Context.depth > 0, 'no CUDA context is current'
+        assert _Context.current() is not None, 'no CUDA context is current'
         self._state.check()
         work() if self.recording is None else self.recording.append(work)
 
@@ -180,10 +250,12 @@ class Stream:
         """Wait: everything is done already."""
 
 
-class _Event:
+class _Event(_Dependent):
 
-    def __init__(self, flags: int = 0) -> None:
-        pass
+    kind = 'event'
+
+    def __init__(self, state: State) -> None:
+        self._made(state)
 
     def record(self, stream: Stream) -> None:
         stream.do(lambda: None)
@@ -237,14 +309,14 @@ class EmulatedDriverLibrary:
 
     def cuMemHostRegister_v2(self, address: Any, size: Any, flags: int) -> int:  # noqa: N802
         """Lock."""
-        assert _Context.depth > 0 and address.value not in self._state.locked
+        assert _Context.current() is not None and address.value not in self._state.locked
         if not self.refuse:
             self._state.locked[address.value] = size.value
         return self.refuse
 
     def cuMemHostUnregister(self, address: Any) -> int:  # noqa: N802
         """Unlock."""
-        assert _Context.depth > 0
+        assert _Context.current() is not None
         return 0 if self._state.locked.pop(address.value, 0) else 713
 
     def cuThreadExchangeStreamCaptureMode(self, mode: Any) -> int:  # noqa: N802
@@ -252,11 +324,14 @@ class EmulatedDriverLibrary:
         return 0
 
 
-class _Allocation:
+class _Allocation(_Dependent):
+
+    kind = 'device memory'
 
     def __init__(self, state: State, size: int) -> None:
         state.take(size)
-        self._state, self._size = state, size
+        self._size = size
+        self._made(state)
         # aligned as CUDA's, and poisoned: whoever reads what nobody wrote is found out
         self._memory = np.full(size + 256, 0xA5, np.uint8)
         self._address = -(-self._memory.ctypes.data // 256) * 256
@@ -265,16 +340,21 @@ class _Allocation:
         return self._address
 
     def free(self) -> None:
-        assert self._size >= 0, 'freed twice'
+        assert self._context is not None, 'freed twice'
+        self._destroy()
+
+    def _give_back(self) -> None:
         self._state.used -= self._size
         self._memory[:] = 0x5A
-        self._size = -1
 
 
-class _Pinned:
+class _Pinned(_Dependent):
+
+    kind = 'page-locked memory'
 
     def __init__(self, state: State, size: int) -> None:
         state.take(0)
+        self._made(state)
         self._memory = np.full(size + 64, 0xA5, np.uint8)
         self.address = -(-self._memory.ctypes.data // 64) * 64
         self.__array_interface__ = {
@@ -285,6 +365,9 @@ class _Pinned:
         return self.address
 
     def free(self) -> None:
+        self._destroy()
+
+    def _give_back(self) -> None:
         self._memory[:] = 0x5A
 
 
@@ -292,21 +375,42 @@ def _pinned(state: State, size: int) -> np.ndarray:
     return np.asarray(_Pinned(state, size))
 
 
-class EmulatedKernels:
-    """Stands in for engine.kernels.Kernels."""
+def _no_kernels(*_: Any) -> None:
+    raise AssertionError('no kernels were given to the emulated device')
 
-    def __init__(self, launcher: Any) -> None:
-        self._launcher = launcher
 
-    def function(self, name: str, types_: str) -> Any:
-        """Return a function with pycuda's `prepared_async_call`."""
+class _Module(_Dependent):
+    """A module; its 'cubin' is the list of its kernels."""
+
+    kind = 'module'
+
+    def __init__(self, state: State, cubin: bytes) -> None:
+        self._made(state)
+        self._names = cubin.decode().split()
+
+    def get_function(self, name: str) -> _Function:
+        """Return a kernel."""
+        if name not in self._names:
+            raise self._state.error('named symbol not found')
+        return _Function(self, self._state, name)
+
+
+class _Function:
+    """A kernel, which keeps its module loaded."""
+
+    def __init__(self, module: _Module, state: State, name: str) -> None:
+        self._module, self._state, self._name = module, state, name
+
+    def prepare(self, types_: str) -> None:
+        """Note the types of the arguments."""
         kinds = {'P': np.uint64, 'i': np.int32, 'f': np.float32}
+        self._kinds = [kinds[letter] for letter in types_]
 
-        def call(grid: Any, block: Any, stream: Stream, *arguments: Any) -> None:
-            values = [kinds[t](value) for t, value in zip(types_, arguments, strict=True)]
-            stream.do(lambda: self._launcher.launch(name, (*grid, 1)[:3], block, *values))
-
-        return types.SimpleNamespace(prepared_async_call=call)
+    def prepared_async_call(self, grid: Any, block: Any, stream: Stream, *arguments: Any) -> None:
+        """Run it in stream order."""
+        values = [kind(value) for kind, value in zip(self._kinds, arguments, strict=True)]
+        launch, name = self._state.launch, self._name
+        stream.do(lambda: launch(name, (*grid, 1)[:3], block, *values))
 
 
 class EmulatedDriver:
@@ -321,18 +425,20 @@ class EmulatedDriver:
         self._state = state
         self.alive = 0
 
-    def CUstream(self, handle: int) -> Stream:  # noqa: N802  (CUDA's name)
-        """Return the stream of a handle."""
-        return self._state.streams[handle]
+    def CUstream(self, handle: int) -> int:  # noqa: N802  (CUDA's name)
+        """Return a handle, which keeps no stream."""
+        return handle
 
-    def cuStreamBeginCapture(self, stream: Stream, mode: int) -> tuple[int]:  # noqa: N802
+    def cuStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:  # noqa: N802
         """Record from now on."""
-        stream.recording = []
+        self._state.streams[stream].recording = []
         return (0,)
 
-    def cuStreamEndCapture(self, stream: Stream) -> tuple[int, Any]:  # noqa: N802
+    def cuStreamEndCapture(self, stream: int) -> tuple[int, Any]:  # noqa: N802
         """Return what was recorded."""
-        recorded, stream.recording = stream.recording, None
+        of = self._state.streams[stream]
+        recorded, of.recording = of.recording, None
+        self._state.alive['graph'] += 1
         return 0, recorded
 
     def cuGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Any]:  # noqa: N802
@@ -340,12 +446,13 @@ class EmulatedDriver:
         self.alive += 1
         return 0, list(graph)
 
-    def cuGraphUpload(self, graph: Any, stream: Stream) -> tuple[int]:  # noqa: N802
+    def cuGraphUpload(self, graph: Any, stream: int) -> tuple[int]:  # noqa: N802
         """Do nothing."""
         return (0,)
 
     def cuGraphDestroy(self, graph: Any) -> tuple[int]:  # noqa: N802
-        """Do nothing."""
+        """Count."""
+        self._state.alive['graph'] -= 1
         return (0,)
 
     def cuGraphExecDestroy(self, graph: Any) -> tuple[int]:  # noqa: N802
@@ -353,7 +460,7 @@ class EmulatedDriver:
         self.alive -= 1
         return (0,)
 
-    def cuGraphLaunch(self, graph: Any, stream: Stream) -> tuple[int]:  # noqa: N802
+    def cuGraphLaunch(self, graph: Any, stream: int) -> tuple[int]:  # noqa: N802
         """Do what was recorded."""
         self._state.check()
         for work in graph:
@@ -395,6 +502,8 @@ class EmulatedEngine:
         self.session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
         self.inputs = tuple(map(_info, self.session.get_inputs()))
         self.outputs = tuple(map(_info, self.session.get_outputs()))
+        self._is_open = True
+        api.state.alive['engine'] += 1
 
     def create_context(self, profile: int, stream_handle: int) -> EmulatedContext:
         """Return a context."""
@@ -410,7 +519,9 @@ class EmulatedEngine:
         return bytes(self.onnx)
 
     def close(self) -> None:
-        """Do nothing."""
+        """Count, once."""
+        self.api.state.alive['engine'] -= self._is_open
+        self._is_open = False
 
 
 @dataclasses.dataclass

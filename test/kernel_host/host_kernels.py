@@ -17,11 +17,11 @@ import re
 import shutil
 import subprocess
 import threading
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+Array: TypeAlias = 'np.ndarray[Any, Any]'  # NumPy 1.21 cannot evaluate it
 
 _HEADER = Path(__file__).resolve().with_name('cuda_on_host.h')
 _FLAGS = (

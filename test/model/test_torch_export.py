@@ -417,9 +417,15 @@ def test_a_checkpoint_is_exported_once_and_used(
     with contextlib.closing(open_detector(options)) as detector:
         detector.detect(picture(1), DetectSettings())
     assert f'exporting {checkpoint}, once' in capfd.readouterr().err
-    (exported,) = (tmp_path / 'yolov7_trt_ros' / 'exports').iterdir()
+    (exported,) = (tmp_path / 'yolov7_trt_ros' / 'exports').glob('*.onnx')
     assert find_or_export(str(checkpoint)) == exported
     assert capfd.readouterr().err == ''
+    whole = exported.read_bytes()
+    for damaged in (b'', whole[:1000], whole[:-9] + bytes(9)):
+        exported.write_bytes(damaged)
+        assert find_or_export(str(checkpoint)) == exported
+        assert f'exporting {checkpoint}, once' in capfd.readouterr().err
+        assert len(exported.read_bytes()) == len(whole)
 
 
 def test_a_checkpoint_that_cannot_be_exported_is_told_with_the_reason(

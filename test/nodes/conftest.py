@@ -14,6 +14,9 @@ from ros_probe import DetectorProcess, photograph_bgr, Probe
 
 from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
 
+_SHOWN_LOG = 20_000
+"""Characters: the stacks of all threads of a node that was ended, and what it said before."""
+
 
 @pytest.fixture(scope='session', autouse=True)
 def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -81,6 +84,17 @@ def photograph():
 def log(tmp_path: Path) -> Path:
     """Return where a detector process of the test writes its log."""
     return tmp_path / 'log.txt'
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show with a failure the last lines of what the test's process has logged."""
+    report = yield
+    path = getattr(item, 'funcargs', {}).get('log')
+    if report.failed and isinstance(path, Path) and path.is_file():
+        text = path.read_text(errors='replace')
+        report.sections.append(('Log of the process', text[-_SHOWN_LOG:]))
+    return report
 
 
 @pytest.fixture(scope='session')

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import threading
 from typing import Any
 
+from power_host import TOOL_LIMIT_S
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter, parameter_value_to_python
 from ros_probe import Probe
@@ -30,13 +31,15 @@ from yolov7_trt_ros.emulated_board.boards.catalogue import find_board
 from yolov7_trt_ros.emulated_board.machine import board_host
 from yolov7_trt_ros.nodes.power.power_node import main
 board = EmulatedBoard(find_board('orin_nano_super'), Path(sys.argv[1]))
-sys.exit(main(sys.argv[2:], board_host(board)))
+patient = ['--ros-args', '-p', 'tool_timeout_s:=600.0', '--']
+is_given = any(argument.startswith('tool_timeout_s') for argument in sys.argv)
+sys.exit(main(([] if is_given else patient) + sys.argv[2:], board_host(board)))
 """
 
 
 def mode_of(board: EmulatedBoard) -> str:
     """Return the name of the power mode that a board is in."""
-    control = PowerControl(board.root, board_host(board).runner)
+    control = PowerControl(board.root, board_host(board).runner, timeout_s=TOOL_LIMIT_S)
     try:
         return control.current_mode().name
     finally:
@@ -68,18 +71,18 @@ class PowerProbe:
         node = PowerNode(
             host=host, status_period_s=STATUS_PERIOD_S, context=context,
             parameter_overrides=[
-                Parameter(name, value=value) for name, value in parameters.items()
+                Parameter(name, value=value)
+                for name, value in {'tool_timeout_s': TOOL_LIMIT_S, **parameters}.items()
             ],
         )
         executor = PoolExecutor(THREADS, context=context)
         executor.add_node(node)
         thread = threading.Thread(target=executor.spin)
         thread.start()
-        self.probe.hosted.add(NAME)
         try:
-            yield node
+            with self.probe.hosting(NAME):
+                yield node
         finally:
-            self.probe.hosted.discard(NAME)
             executor.shutdown()
             thread.join()
             node.destroy_node()

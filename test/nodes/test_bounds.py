@@ -9,9 +9,10 @@ import pytest
 from ros_probe import DetectorProcess, image_msg, jpeg_msg, Probe
 from sensor_msgs.msg import CompressedImage
 
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.nodes.detector.detector_status import node_status
 from yolov7_trt_ros.nodes.images.image_stream import known_loss
-from yolov7_trt_ros.nodes.one_line import describe_error, one_line
+from yolov7_trt_ros.nodes.one_line import describe_error
 
 TOPIC = '/bounds/image_raw'
 

@@ -10,13 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
+from yolov7_trt_ros.engine.engine_list import MOST_ENGINES, NamedEngine
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.detector_parameters import parameters
-from yolov7_trt_ros.nodes.detector_parameters.engine_list import (
-    MOST_ENGINES,
-    NamedEngine,
-    read_engines,
-)
+from yolov7_trt_ros.nodes.detector_parameters.engine_list import read_engines
 from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 
 DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}
@@ -45,8 +42,9 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
         '  - {model: tiny_dla0.plan, name: dla, memory: staged}\n'
         '  - {model: yolov7-nano, name: cpu, backend: onnx, threads: 2, network_size: 416}\n'
         '  - {model: /opt/v.onnx, class_names: names.txt, rectangular: false}\n'
+        '  - {model: ~/w.onnx, class_names: ~/names.txt}\n'
     )
-    dla, cpu, other = read(str(file))
+    dla, cpu, other, home = read(str(file))
     assert (dla.name, dla.options.model) == ('dla', str(tmp_path / 'tiny_dla0.plan'))
     assert (cpu.options.model, cpu.options.threads, cpu.options.network_size) == (
         'yolov7-nano', 2, 416,
@@ -54,6 +52,7 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
     assert (other.name, other.options.model) == ('/opt/v.onnx', '/opt/v.onnx')
     assert other.options.class_names == str(tmp_path / 'names.txt')
     assert not other.options.rectangular
+    assert (home.options.model, home.options.class_names) == ('~/w.onnx', '~/names.txt')
 
 
 @pytest.mark.parametrize(('text', 'reason'), [
@@ -66,6 +65,7 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
     ('engines: [a.plan]', 'has a str in the list'),
     ('engines: [{backend: onnx}]', 'an engine without `model`'),
     ('engines: [{model: a.plan, thread: 2}]', "has 'thread' for an engine, which may have name,"),
+    ('engines: [{model: a.plan, refit_from: b.plan}]', "has 'refit_from' for an engine"),
     ('engines: [{model: a.plan, threads: two}]', 'threads must be an integer'),
     ('engines: [{model: a.plan, threads: 65}]', 'threads must be within 0..64, got 65'),
     ('engines: [{model: a.plan, backend: cuda}]', 'backend must be one of auto, tensorrt, onnx'),

@@ -11,11 +11,13 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_engine import FakeEngine, NO_PLAN
 import pytest
+from rcl_interfaces.msg import Log
 from rclpy.qos import qos_profile_sensor_data
 from ros_probe import image_msg, Probe
 from seam_camera import Camera, IMAGE, TOPIC
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
+from vision_msgs.msg import VisionInfo
 
 from yolov7_trt_ros.bank.team.engine_schedule import Phase
 from yolov7_trt_ros.engine.open import open_detector
@@ -70,12 +72,22 @@ def test_where_the_first_fails_the_second_answers_and_diagnostics_warn(
             message = probe.ask(publisher, image_msg(photograph), found)
             return [each.results[0].hypothesis.class_id for each in message.detections]
 
+        named: list[tuple[int, str]] = []
+        probe.node.create_subscription(
+            VisionInfo, '/seam/detections/engine',
+            lambda info: named.append((info.header.stamp.nanosec, info.method)), 10,
+        )
+        probe.wait_until(
+            lambda: probe.node.get_subscriptions_info_by_topic('/seam/detections/engine')
+            and probe.node.count_publishers('/seam/detections/engine'), 'the topic of the engine',
+        )
         before = ask()
         first, second = real.opened
         assert 'person' in before and (first.calls > 0 and second.calls == 0)
         assert probe.wait_until(lambda: probe.summary('engines')[0], 'diagnostics') == (
             'the first serves alone, and is measured'
         )
+        of_first = {each.header.stamp.nanosec for each in found}
         first.error = NAN
         assert ask() == before and second.calls == 1
         calls = first.calls
@@ -90,6 +102,12 @@ def test_where_the_first_fails_the_second_answers_and_diagnostics_warn(
             lambda: probe.values('engines')['2: second'].startswith('in service; 2 frames'),
             'the frames of the second',
         )
+        later = {each.header.stamp.nanosec for each in found} - of_first
+        probe.wait_until(
+            lambda: later == {stamp for stamp, name in named if name == 'second'},
+            'the engine of the last two',
+        )
+        assert {name for stamp, name in named if stamp in of_first} <= {'yolov7-nano'}
         counts = probe.counts(TOPIC)
         assert counts['failed'] == 0 and counts['received'] == counts['processed'] + counts[
             'dropped']
@@ -193,11 +211,45 @@ def test_a_second_look_and_another_model_go_with_several_engines_also_of_an_idle
         camera.close()
 
 
+def test_an_engine_without_a_class_of_the_new_model_and_second_looks_are_told(
+    probe: Probe
+) -> None:
+    wider = fake_spec((*fake_spec().class_names, 'extra'))
+    first, second = FakeDetector(), FakeDetector()
+    engine = FakeEngine(first, FakeDetector(), second, FakeDetector(spec=wider),
+                        FakeDetector(spec=wider))
+    logged = probe.listen(Log, '/rosout', 1000)
+    with probe.host(
+        engine.seam, autostart=True, image_topics=TOPIC, engines='/b.onnx', second_look='on',
+        second_look_first_size=32, model_folders='/models', update='immediate', update_keep_s=0.0,
+    ):
+        camera = Camera(probe)
+        camera.ask()
+        once = 'with several engines only the first looks twice; the others look once'
+        assert probe.wait_until(lambda: probe.values('engines'), 'state')['second look'] == once
+        assert probe.set_parameter('model', '/models/new.onnx') == ''
+        lacks = 'engine 2 is out: it lacks the classes extra'
+
+        def told() -> bool:
+            camera.ask()
+            return probe.summary('engines') == (lacks, DiagnosticStatus.WARN)
+
+        probe.wait_until(told, 'the reason')
+        for text in (
+            f'engines: {once}', f'engines: {lacks}',
+            'engines: the first serves alone, and is measured',
+        ):
+            assert probe.wait_until(
+                lambda text=text: [each.msg for each in logged].count(text), text
+            ) == 1
+        camera.close()
+
+
 def try_together(schedule: Any) -> None:
     """Have a schedule know what its engines take, and use all of them."""
     kind = (IMAGE.shape[1::-1],)
     for member, ms in zip(schedule._members, (600_000, 700_000), strict=True):
-        for _ in range(5):
+        for _ in range(6):
             member.times.add(kind, ms * 10**6)
     schedule._kinds.add(kind)
     schedule._trial.add_alone([10**15] * 100)  # nothing is late

@@ -240,3 +240,25 @@ def test_a_saturated_node_compares_nothing_and_says_so(probe: Probe) -> None:
         finally:
             type(update.node._configured.worker._slots).has_waiting = waiting
         update.wait('kept')
+
+
+def test_parameters_that_do_not_fit_the_new_model_are_told_until_they_do(probe: Probe) -> None:
+    cups = FakeDetector([CUP], spec=fake_spec(('cup',)))
+    engine = FakeEngine(person(), NO_PLAN, cups)
+    with Update(probe, engine, update='immediate', update_keep_s=3600.0) as update:
+        assert probe.set_parameter('model', NEW) == ''
+        assert probe.set_parameter('classes', 'person') == ''  # while it is built
+        engine.go.set()
+        update.wait('kept', 'serves')
+        probe.wait_until(
+            lambda: 'do not fit it, and classes that only the former model has are not'
+            in probe.summary()[0], 'the warning',
+        )
+        text, level = probe.summary()
+        assert level == DiagnosticStatus.WARN and "no class 'person'" in text
+        update.camera.ask()
+        assert cups.calls[-1].settings.class_ids == frozenset()
+        assert probe.set_parameter('classes', '') == ''
+        probe.wait_until(lambda: 'do not fit' not in probe.summary()[0], 'no warning')
+        update.camera.ask()
+        assert cups.calls[-1].settings.class_ids is None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import gc
 
 from fake_engine import FakeEngine
 from power_probe import PowerProbe
 import pytest
+from rcl_interfaces.msg import Log
 from rclpy.node import Node
-from ros_probe import fresh_probe, Probe
+from ros_probe import fresh_probe, LATCHED, Probe
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.nodes.process import namesakes
 from yolov7_trt_ros.nodes.process.namesakes import LEASE_S, Namesakes
+from yolov7_trt_ros.testing import FakeDetector
 
 
 @pytest.fixture
@@ -38,6 +41,24 @@ def test_it_is_told_once_a_killed_node_would_be_gone(alone: Probe) -> None:
     alone.wait_until(lambda: names() == 1, 'one')
     assert looking.problem() == ''
     nodes.pop().destroy_node()
+
+
+@pytest.mark.parametrize('state', ['unconfigured', 'active'])
+def test_a_destroyed_detector_leaves_the_graph_while_python_still_holds_it(
+    alone: Probe, state: str
+) -> None:
+    engine = FakeEngine(FakeDetector())
+    gc.disable()
+    try:
+        with alone.host(engine.seam, autostart=state == 'active') as held:
+            alone.wait_for_state(state)
+        alone.wait_until(lambda: 'detector' not in alone.node.get_node_names(), 'its end')
+        with alone.host(FakeEngine().seam):  # its lines on /rosout are its own
+            logged = alone.listen(Log, '/rosout', LATCHED)
+            alone.wait_until(lambda: any('lifecycle' in each.msg for each in logged), 'a line')
+        assert held.handle is not None
+    finally:
+        gc.enable()
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_close_wakes_the_worker_and_names_what_is_dropped():
     worker = threading.Thread(target=lambda: taken.append(slots.take()))
     worker.start()
     assert slots.close() == []
-    worker.join(10)
+    worker.join(600)
     assert taken == [[]]
     slots.put('late', 1)
     assert slots.take() == []
@@ -125,7 +125,7 @@ def test_a_batch_waits_for_a_frame_that_is_due():
     worker.start()
     clock.ns = 90 * MS
     slots.put('b', 90)
-    worker.join(60)
+    worker.join(600)
     assert taken == [('a', 88), ('b', 90)]
 
 
@@ -197,6 +197,17 @@ def test_rate_limit_is_the_same_however_long_the_machine_is_up(boot_ns):
     limit = RateLimit()
     assert limit.admitted_until(boot_ns, 1e-3, 3) == 3
     assert [limit.admits(boot_ns + each, 1e-3) for each in (0, 1, 2)] == [True, True, False]
+
+
+@pytest.mark.parametrize('low_hz', [1e-3, 1e-300, 5e-324])
+def test_a_higher_rate_is_not_kept_waiting_by_a_lower_one_before(low_hz):
+    limit, second = RateLimit(), NS_PER_S
+    assert [limit.admits(each * second, low_hz) for each in range(3)] == [True, True, False]
+    assert limit.admitted_until(4 * second, low_hz, 3) == 0
+    times = range(3 * second, 5 * second, second // 20)
+    assert 20 <= sum(limit.admits(each, 10.0) for each in times) <= 22
+    assert not limit.admits(6 * second, low_hz) and limit.admits(6 * second, 0.0)
+    assert limit.admitted_until(7 * second, 10.0, 3) == 3
 
 
 def test_statistics_count_and_rate():

@@ -32,7 +32,7 @@ for command, descriptor, log, is_bound in json.loads(sys.argv[1]):
 signal.pause()
 """
 NODES = ('detector', 'power_manager', 'recorder', 'image_player')
-WAIT_S = 60.0
+WAIT_S = 600.0
 
 
 class Started:

@@ -127,6 +127,32 @@ def test_a_sample_counts_no_longer_once_reading_fails_or_hangs() -> None:
     sampler.stop(600.0)
 
 
+def test_a_source_that_fails_by_a_defect_is_opened_and_read_again() -> None:
+    samples = queue.SimpleQueue[BoardSample]()
+    fails = iter([KeyError('opened'), None])
+
+    def open_source() -> Meter:
+        if (error := next(fails)) is not None:
+            raise error
+        return Meter()
+
+    def take(sample: BoardSample) -> None:
+        samples.put(sample)
+        if first is None:
+            raise OverflowError('taken')
+
+    first = None
+    sampler = Sampler(open_source, lambda: 0.01, take)
+    sampler.start()
+    samples.get(timeout=600.0), samples.get(timeout=600.0)
+    assert 'a defect' in sampler.problem and 'OverflowError: taken' in sampler.problem
+    assert sampler.newest is None
+    first = samples.get(timeout=600.0)
+    samples.get(timeout=600.0), samples.get(timeout=600.0)
+    assert sampler.newest is not None and not sampler.problem
+    sampler.stop(600.0)
+
+
 def test_a_machine_that_tells_no_power_says_what_was_looked_for(probe: Probe) -> None:
     engine = FakeEngine(FakeDetector())
     settings = {'image_topics': TOPIC, 'autostart': True, 'only_when_subscribed': True}

@@ -19,7 +19,7 @@ from yolov7_trt_ros.errors import BuildError, ModelError, PlanMismatchError
 from yolov7_trt_ros.nodes.detector.plan_build import CandidateOpening, Engine, PlanBuild
 from yolov7_trt_ros.testing import FakeDetector
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 600.0
 OPTIONS = DetectorOptions(model='m.onnx')
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import signal
 import sys
 
+from power_host import PatientRunner, TOOL_LIMIT_S
 from power_probe import HOSTED, PowerProbe
 import pytest
 from ros_probe import Probe, start_node
@@ -16,7 +17,6 @@ from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.machine import board_host
 from yolov7_trt_ros.power import machine
 from yolov7_trt_ros.power.control import PowerControl
-from yolov7_trt_ros.power.root.commands import SystemRunner
 
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 GPU = '/sys/class/devfreq/17000000.gpu'
@@ -32,7 +32,7 @@ def mode_id(board: EmulatedBoard) -> int:
 
 
 def set_by_hand(board: EmulatedBoard, mode: int) -> None:
-    SystemRunner(environment=board.env).run(['nvpmodel', '-m', str(mode)])
+    PatientRunner(environment=board.env).run(['nvpmodel', '-m', str(mode)])
 
 
 @pytest.fixture
@@ -86,7 +86,9 @@ def test_without_restore_on_exit_it_is_offered_and_stays(
 def test_a_second_node_is_refused_with_the_pid_of_the_first(
     power: PowerProbe, board: EmulatedBoard
 ) -> None:
-    first = PowerControl(board.root, board_host(board).runner, program='power node')
+    first = PowerControl(
+        board.root, board_host(board).runner, program='power node', timeout_s=TOOL_LIMIT_S
+    )
     first.set_mode('15W')
     with power.node(board):
         message, _, _ = power.wait_for_status(
@@ -184,7 +186,7 @@ def test_the_exit_status_tells_that_not_everything_was_put_back(
         assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
         board.set_options(stale_prompt=True)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 1, log.read_text()
+        assert process.wait(600) == 1, log.read_text()
     finally:
         process.kill()
         process.wait()

@@ -14,14 +14,19 @@ from vision_msgs.msg import Detection2DArray
 import yaml
 
 from yolov7_trt_ros.core.messages.serialized_image import read_stamp_ns
+from yolov7_trt_ros.emulated_board.board import create_board
+from yolov7_trt_ros.emulated_board.machine import board_host
 from yolov7_trt_ros.errors import PowerCommandError, SettingError
 from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.power import power_parameters as parameters
 from yolov7_trt_ros.nodes.power.changes import AppliedParameter, find_board_change
 from yolov7_trt_ros.nodes.power.frames import EnergyPerFrame, FrameLog
 from yolov7_trt_ros.nodes.power.governor_loop import GovernorLoop
+from yolov7_trt_ros.nodes.power.mode_watch import ModeWatch
 from yolov7_trt_ros.nodes.power.power_settings import PowerSettings
+from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.governor.inputs import FrameWindow, Limits
+from yolov7_trt_ros.power.nvpmodel.values import CurrentMode
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -164,20 +169,6 @@ def test_jobs_are_done_in_order_and_errors_are_theirs() -> None:
     assert 'ending' in worker.submit('four', fail).error
 
 
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
-def test_a_defect_in_a_job_is_told_to_who_waits_and_later() -> None:
-    worker = JobThread('test')
-
-    def defect() -> str:
-        raise ZeroDivisionError
-
-    job = worker.submit('one', defect)
-    assert job.wait(5, lambda: True) and 'see the log' in job.error
-    worker._thread.join(5)
-    assert 'restart the node' in worker.fault
-    assert worker.submit('two', lambda: '').is_done
-
-
 def test_waiting_ends_when_the_node_does() -> None:
     job = Job('never', lambda: '')
     assert not job.wait(60, lambda: False)
@@ -238,10 +229,10 @@ def test_frames_lead_to_a_decision_as_they_come_but_not_each(caps: Caps) -> None
         taken.append(FrameWindow((20.0,)))
         return taken[-1]
 
-    governor.step_frames(take, lambda: BUDGET)  # no sample yet
+    governor.step_frames(take, lambda: BUDGET, SAMPLE)  # not taken yet
     governor.step(SAMPLE, FrameWindow(), Limits())
     for _ in range(60):
-        governor.step_frames(take, Limits)
+        governor.step_frames(take, Limits, SAMPLE)
     assert 15 <= len(taken) <= 30
     assert governor.describe() == '918 MHz: deadline met' and not caps.jobs
 
@@ -261,3 +252,68 @@ def test_a_cap_that_fails_ends_the_governor(caps: Caps) -> None:
     governor.step(SAMPLE, FrameWindow(), BUDGET)
     assert 'the governor has ended: cap' in governor.fault
     assert len(caps.jobs) == 1
+
+
+@pytest.mark.parametrize('newest', [None, BoardSample(0, total_mw=9_000.0)])
+def test_frames_raise_no_clock_while_the_heat_is_not_known(
+    caps: Caps, newest: BoardSample | None
+) -> None:
+    governor = started(caps)
+    caps.jobs[0][1].run()
+    late = FrameWindow((500.0,) * 30)
+    for _ in range(20):
+        governor.step_frames(lambda: late, Limits, newest)
+    assert len(caps.jobs) == 1 and 'the temperature is not readable' in governor.problem
+    governor.step_frames(lambda: late, Limits, SAMPLE)
+    assert len(caps.jobs) == 2 and caps.jobs[1][0] == 918.0
+
+
+def test_a_lost_sensor_may_be_the_hottest(caps: Caps) -> None:
+    governor = started(caps)
+    caps.jobs[0][1].run()
+    late = FrameWindow((500.0,) * 30)
+    lost = dataclasses.replace(SAMPLE, lost_sensors=('tj',))
+    for _ in range(20):
+        governor.step(lost, late, Limits())
+    assert len(caps.jobs) == 1 and 'the temperature is not readable' in governor.problem
+    governor.step(lost, late, Limits(temperature_limit_c=None))
+    assert len(caps.jobs) == 2 and caps.jobs[1][0] == 918.0
+    caps.jobs[1][1].run()
+    hot = dataclasses.replace(lost, temperatures_c={'cpu': 99.0})
+    governor.step(hot, late, Limits())
+    assert len(caps.jobs) == 3 and caps.jobs[2][0] < 918.0
+
+
+def test_a_job_that_ends_by_a_defect_is_an_error_and_the_next_is_done(
+    capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker = JobThread('test')
+    first, second = worker.submit('first', lambda: str(int('x'))), worker.submit('second', str)
+    assert second.wait(600.0, lambda: True) and not second.error and not worker.fault
+    assert first.error.startswith('first: a defect') and 'ValueError: invalid' in first.error
+    assert worker.close(600.0)
+    assert 'Traceback' in capfd.readouterr().err
+
+
+class NewBoard(PowerControl):
+    """A board that answers in a way nobody has foreseen."""
+
+    is_known = True
+
+    def current_mode(self) -> CurrentMode:
+        return super().current_mode() if self.is_known else CurrentMode('x', int('x'))
+
+
+def test_a_mode_that_cannot_be_read_by_a_defect_is_unknown(tmp_path: Path) -> None:
+    with create_board('orin_nano_super', tmp_path / 'board') as board:
+        control = NewBoard(board.root, board_host(board).runner)
+        watch = ModeWatch(control, board.root, control.board())
+        try:
+            for is_known, mode in ((True, '25W'), (False, 'unknown: '), (True, '25W')):
+                control.is_known = is_known
+                watch.read_again()
+                assert watch._job is not None and watch._job.wait(600.0, lambda: True)
+                assert watch.newest.facts['mode'].startswith(mode)
+        finally:
+            watch.close()
+            control.close()

@@ -17,7 +17,7 @@ from sensor_msgs.msg import Image
 from yolov7_trt_ros.core.units import NS_PER_MS
 from yolov7_trt_ros.nodes.below_rclpy.cpp_messages import TakenMessage
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import DirectTake, open_direct
-from yolov7_trt_ros.nodes.below_rclpy.rcl_library import RclLibrary, TAKE_FAILED
+from yolov7_trt_ros.nodes.below_rclpy.rcl_library import OK, RclLibrary, TAKE_FAILED
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream, ReceivedFrame, StreamLimits
 from yolov7_trt_ros.nodes.images.pulled_images import PulledImages
 from yolov7_trt_ros.nodes.images.topic_plan import plan_streams, wanted_topics
@@ -321,6 +321,23 @@ def test_a_topic_that_is_closed_gives_nothing_more(cameras):
     topic.close()  # twice is harmless
     assert cameras.counts('/a/raw') == {'received': 1, 'dropped': 1}
     assert not cameras.images.waits('/a/raw')
+
+
+def test_a_publisher_that_is_faster_than_closing_does_not_keep_it_going(cameras, monkeypatch):
+    cameras.send('/a/raw', 1)
+    taken = []
+    real = RclLibrary.take
+
+    def another_has_come(rcl: RclLibrary, *arguments: Any) -> int:
+        if not taken:
+            assert real(rcl, *arguments) == OK
+        taken.append(arguments)
+        return OK
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RclLibrary, 'take', another_has_come)
+        cameras.streams['/a/raw'].close()
+    assert cameras.counts('/a/raw') == {'received': len(taken), 'dropped': len(taken)}
 
 
 def test_a_message_with_too_much_room_is_given_up_and_its_frame_is_not(cameras, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -10,13 +11,20 @@ import signal
 import subprocess
 import sys
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 import pytest
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.serialization import serialize_message
 from ros_probe import image_msg, Probe
 from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.process.own_output import take_stdout
+from yolov7_trt_ros.nodes.tools.recorder_node import _MORE_CLASSES, _MOST_NAMES, RecorderNode
+from yolov7_trt_ros.replay.bags.detection_message import DETECTIONS_TYPE
 
 
 def start(bag: Path, room_bytes: int = 1 << 30) -> subprocess.Popen[str]:
@@ -112,3 +120,71 @@ def test_without_standard_output_the_data_goes_nowhere(monkeypatch):
     monkeypatch.setattr(sys, 'stdout', None)
     with take_stdout() as output:
         assert output.name == os.devnull
+
+
+def make(probe: Probe, bag: Path, **values: object) -> RecorderNode:
+    """Make a recorder in this process."""
+    values = {'bag': str(bag)} | values
+    overrides = [Parameter(name, value=each) for name, each in values.items()]
+    return RecorderNode(
+        reports=io.StringIO(), context=probe.node.context, parameter_overrides=overrides
+    )
+
+
+@pytest.mark.parametrize(('values', 'words'), [
+    ({'images': ['/a', '/a/compressed'], 'compress': True}, '/a/compressed would be in the bag'),
+    ({'images': ['/found']}, '/found would be in the bag twice'),
+    ({'images': ['/a/raw', '/b/raw']}, 'got 2 of images and 1 of detections'),
+    ({'images': ['/a_b/raw', '/a/b/raw'], 'detections': ['/x', '/y']}, 'would be a_b.mp4'),
+])
+def test_topics_that_get_in_each_others_way_are_refused_before_a_bag(
+    probe: Probe, tmp_path, values, words
+):
+    defaults = {'detections': ['/found'], 'drawn': str(tmp_path)}
+    with pytest.raises(SettingError, match=words):
+        make(probe, tmp_path / 'bag', **(defaults | values))
+    assert not (tmp_path / 'bag').exists()
+
+
+@pytest.mark.parametrize(('topics', 'names'), [
+    (['/front/image_raw', '/rear/image_raw/compressed'], {'front', 'rear'}),
+    (['/robot/front/raw', '/robot/rear/raw'], {'robot_front', 'robot_rear'}),
+    (['/robot/left', '/robot/right', '/top'], {'robot_left', 'robot_right', 'top'}),
+])
+def test_each_camera_has_a_video_of_its_own(probe: Probe, tmp_path, topics, names):
+    found = [f'/found_{number}' for number in range(len(topics))]
+    node = make(
+        probe, tmp_path / 'bag', drawn=str(tmp_path), images=topics, detections=found)
+    try:
+        assert {camera.name for camera in node._drawn.values()} == names
+    finally:
+        node.destroy_node()
+
+
+def test_its_reports_do_not_grow_with_the_names_that_others_invent(probe: Probe, tmp_path):
+    node = make(probe, tmp_path / 'bag', images=['/a'], detections=['/found'])
+    also = node._connect('/also', DETECTIONS_TYPE)
+    try:
+        for part in range(3):
+            node._on_diagnostics(DiagnosticArray(status=[
+                DiagnosticStatus(
+                    name=f'{number} of {part}', message='m' * 10_000,
+                    values=[KeyValue(key='k' * 10_000, value='v' * 10_000)],
+                ) for number in range(_MOST_NAMES)
+            ]))
+            found = Detection2DArray()
+            for number in range(_MOST_NAMES):
+                result = ObjectHypothesisWithPose()
+                result.hypothesis.class_id = f'{number} of {part}'
+                found.detections.append(Detection2D(results=[result]))
+            node._on_detections('/found', also, serialize_message(found))
+        assert list(node._diagnostics)[-1] == f'{_MOST_NAMES - 1} of 2'
+        assert len(node._diagnostics) == _MOST_NAMES
+        classes = node._classes['/found']
+        assert classes.total() == 3 * _MOST_NAMES and len(classes) == _MOST_NAMES + 1
+        assert classes[_MORE_CLASSES] == 2 * _MOST_NAMES
+        node._reports.truncate(0)
+        node.report()
+        assert len(node._reports.getvalue()) < 3000 * _MOST_NAMES
+    finally:
+        node.destroy_node()

@@ -23,7 +23,7 @@ from yolov7_trt_ros.testing import FakeDetector
 
 KEPT, GONE = '/kept/image_raw', '/gone/image_raw'
 IMAGE = np.zeros((48, 64, 3), np.uint8)
-LONG_S = 60
+LONG_S = 600
 
 
 class Gate:

@@ -6,6 +6,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_engine import FakeEngine, NO_PLAN
+import numpy as np
 import pytest
 from rclpy.qos import qos_profile_sensor_data
 from ros_probe import image_msg, LATCHED, photograph_bgr, Probe
@@ -15,7 +16,7 @@ from sensor_msgs.msg import Image
 from yolov7_trt_ros.bank.looks.second_look import SecondLook
 from yolov7_trt_ros.nodes.detector.plan_build import Engine
 from yolov7_trt_ros.nodes.detector_parameters.parameters import PARAMETERS
-from yolov7_trt_ros.testing import FakeDetector, make_detections
+from yolov7_trt_ros.testing import fake_spec, FakeDetector, make_detections
 
 DOUBT = make_detections((64, 48), ((10, 20, 30, 40), 0.4, 0))
 CROP = make_detections((64, 48), ((10, 20, 30, 40), 0.9, 0))
@@ -41,12 +42,73 @@ def test_doubt_is_looked_at_again_with_what_is_known_of_its_topic(probe: Probe) 
 
 
 def test_auto_tells_that_it_does_not_pay(probe: Probe) -> None:
-    once, first, second = FakeDetector(), FakeDetector(), FakeDetector()
+    once, first = FakeDetector(), FakeDetector()
+    # whatever else the machine does: a crop takes longer than a whole image
+    second = FakeDetector(on_detect=lambda: np.ones((2160, 3840)).sum())
     engine = FakeEngine(first, second, once)
     with probe.host(engine.seam, second_look='auto', **VALUES) as node:
         probe.wait_until(lambda: 'does not pay' in told(probe), 'the facts')
         assert node._updates.bank.serving.detector is once
     assert first.closed == second.closed == once.closed == 1
+
+
+def slow() -> FakeDetector:
+    """Return one that takes long, whatever else the machine does."""
+    return FakeDetector(on_detect=lambda: np.ones((2160, 3840)).sum())
+
+
+@pytest.mark.parametrize('pays', [False, True])
+def test_what_auto_chose_holds_for_the_next_model_too(probe: Probe, pays: bool) -> None:
+    once = slow() if pays else FakeDetector()
+    next_ones = [FakeDetector(), FakeDetector()][:1 + pays]
+    engine = FakeEngine(FakeDetector(), FakeDetector() if pays else slow(), once, *next_ones)
+    values = VALUES | {'model_folders': '/models', 'update': 'immediate'}
+    with probe.host(engine.seam, second_look='auto', **values) as node:
+        probe.wait_until(lambda: ('does not pay' in told(probe)) != pays and told(probe), 'choice')
+        assert probe.set_parameter('model', '/models/new.onnx') == ''
+        probe.wait_until(
+            lambda: node._updates.bank.serving.model.name == '/models/new.onnx', 'the new model'
+        )
+        serving = node._updates.bank.serving.detector
+        assert (serving._first if pays else serving) is next_ones[0]
+        probe.forget_diagnostics()
+        said = probe.wait_until(lambda: told(probe), 'later diagnostics')
+        assert 'crops of 128 px' in said if pays else 'measured with the first model' in said
+
+
+def test_a_model_that_auto_does_not_use_is_not_replaced(probe: Probe) -> None:
+    engine = FakeEngine(FakeDetector(), slow(), FakeDetector(), FakeDetector())
+    values = VALUES | {'model_folders': '/models', 'second_look_model': '/models/precise.onnx'}
+    with probe.host(engine.seam, second_look='auto', **values) as node:
+        probe.wait_until(lambda: '/models/precise.onnx looks alone' in told(probe), 'the choice')
+        assert probe.set_parameter('model', '/models/new.onnx') == ''
+        probe.wait_until(
+            lambda: 'second_look auto has left /models/precise.onnx alone'
+            in node._updates.bank.update_status().last, 'the reason',
+        )
+        assert node.get_parameter('model').value == 'yolov7-nano'
+
+
+def test_sizes_without_a_second_look_are_in_the_diagnostics(probe: Probe) -> None:
+    engine = FakeEngine(FakeDetector([DOUBT]), FakeDetector([CROP]))
+    values = VALUES | {'second_look_first_size': 640}
+    with probe.host(engine.seam, second_look='on', **values):
+        camera = Camera(probe)
+        camera.ask()
+        probe.wait_until(
+            lambda: 'images of 64x48 get no second look' in probe.values().get('left out', ''),
+            'the reason',
+        )
+        camera.close()
+
+
+def test_models_without_a_common_class_keep_the_node_from_being_configured(probe: Probe) -> None:
+    engine = FakeEngine(FakeDetector(), FakeDetector(spec=fake_spec(('tyre',))))
+    with probe.host(engine.seam, second_look='on', **VALUES):
+        probe.wait_until(
+            lambda: 'no class of the first one' in probe.values().get('last error', ''),
+            'the reason',
+        )
 
 
 def test_missing_plans_of_both_looks_are_built_one_after_the_other(probe: Probe) -> None:
@@ -149,4 +211,4 @@ def test_real_engines_find_what_one_of_them_finds_too(probe: Probe) -> None:
 
 def test_every_parameter_is_one_of_the_options() -> None:
     names = {spec.name for spec in PARAMETERS if spec.name.startswith('second_look')}
-    assert len(names) == 12
+    assert len(names) == 13

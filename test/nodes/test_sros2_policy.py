@@ -57,7 +57,7 @@ def nodes(
         yield
     finally:
         process.terminate()
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(600) == 0, log.read_text()
 
 
 @pytest.mark.parametrize('node', ['detector', 'power_manager'])

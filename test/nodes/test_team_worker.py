@@ -55,7 +55,7 @@ class TeamBench(Bench):
         self.team = EngineTeam(EngineBank(self.engines[0], 'first'), others, clock=lambda: 10**12)
         schedule = self.team._schedule
         for member, ms in zip(schedule._members, (50, 60, 60), strict=False):
-            for _ in range(5):
+            for _ in range(6):
                 member.times.add(KIND, ms * MS)
         schedule._kinds.add(KIND)
         schedule._trial.add_alone([10**15] * 100)  # nothing is late
@@ -99,6 +99,7 @@ def test_frames_of_two_topics_are_worked_on_at_the_same_time():
     bench.wait_for_published(3)
     bench.stop()
     assert bench.counts('processed') == [1, 1, 1, 0]
+    assert [bench.streams[topic].engines for topic in 'abc'] == [['first'], ['2'], ['2']]
 
 
 def test_a_frame_whose_successor_is_out_is_dropped_for_order():
@@ -128,6 +129,7 @@ def test_the_frame_of_a_failing_engine_is_answered_by_another():
     bench.stop()
     assert bench.errors == [] and 'NaN' in bench.team.out()[0]
     assert bench.counts('failed') == [0, 0, 0, 0]
+    assert [bench.streams[topic].engines for topic in 'ab'] == [['first'], ['first']]
 
 
 def test_a_frame_that_all_fail_on_is_counted_and_told():
@@ -140,6 +142,26 @@ def test_a_frame_that_all_fail_on_is_counted_and_told():
     bench.wait_for_published(1)
     bench.stop()
     assert sum(bench.counts('failed')) == 1 and 'NaN of a' in bench.errors[0]
+
+
+def test_a_defect_after_a_frame_does_not_end_the_worker(monkeypatch):
+    bench = TeamBench(FakeDetector([FOUND]), FakeDetector([FOUND]))
+    defect = ValueError('no such engine')
+
+    def fail(received_ns: Any) -> None:
+        raise defect
+
+    monkeypatch.setattr(bench.team, 'answered', fail)
+    bench.worker.start()
+    for topic in 'abcd':
+        bench.put(topic)
+    bench.wait_for_published(4)
+    assert not bench.worker.fault
+    bench.worker.stop()
+    assert set(bench.defects) == {('after a frame', defect)}
+    bench.defects.clear()
+    bench.stop()
+    assert bench.counts('processed') == [1, 1, 1, 1]
 
 
 def test_in_a_batch_that_fails_each_frame_is_tried_alone():
@@ -223,4 +245,4 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     load, = json.loads((tmp_path / 'engines.json').read_text())['loads']
     for row in load['rows'].values():
-        assert row['counts']['processed'] > 0 and row['latency_ms']['p99'] > 0
+        assert row['counts']['processed'] > 1 and row['latency_ms']['p99'] > 0

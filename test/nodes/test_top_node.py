@@ -24,7 +24,8 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.emulated_board.board import create_board
-from yolov7_trt_ros.nodes.tools.top_node import TopNode
+from yolov7_trt_ros.nodes.tools.top_node import make_screen, TopNode
+from yolov7_trt_ros.report.top_view import Line
 from yolov7_trt_ros.testing import FakeDetector, make_detections
 
 TOPIC = '/top/image_raw'
@@ -145,6 +146,32 @@ def test_nothing_heard_is_said_and_a_failure() -> None:
     assert f'ROS domain {apart}' in ended.stdout and 'Nothing heard yet' in ended.stdout
 
 
+@pytest.mark.parametrize('once', ['true', 'false'])
+def test_a_disk_that_is_full_ends_it_with_one_line_and_a_failure(once: str) -> None:
+    code = (
+        'import sys\n'
+        'from yolov7_trt_ros.nodes.process.node_main import run_node\n'
+        'from yolov7_trt_ros.nodes.tools.top_node import TopNode\n'
+        "arguments = ['--ros-args', '-p', f'once:={sys.argv[1]}']\n"
+        "output = open('/dev/full', 'w')\n"
+        "sys.exit(run_node('top', lambda: TopNode(timeout_s=0.5, output=output), arguments))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, '-c', code, once], capture_output=True, text=True, timeout=600,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count('cannot show anything: No space left on device') == 1
+    assert 'callback failed' not in ended.stderr and 'Traceback' not in ended.stderr
+
+
+def test_characters_that_the_output_lacks_are_shown_as_marks() -> None:
+    data = io.BytesIO()
+    screen = make_screen(io.TextIOWrapper(data, encoding='ascii'), once=True)
+    screen.show([Line('fußgänger 1.0')])
+    assert data.getvalue() == b'fu?g?nger 1.0\n'
+
+
 def test_values_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (['--period', '0'], '--period must be within'), (['--domain-id', '233'], '--domain-id'),
@@ -173,3 +200,22 @@ def test_a_topic_that_cannot_be_taken_is_left_out(probe: Probe, capfd) -> None:
     told = capfd.readouterr().err
     assert told.count('/top/text is not shown: ') == told.count('/no-ros-name is not shown: ') == 1
     assert '/top/strange' not in told
+
+
+def test_topics_without_a_publisher_are_left_and_found_again(probe: Probe) -> None:
+    node = TopNode(output=io.StringIO(), context=probe.node.context)
+    listed = node.get_topic_names_and_types
+    node.get_topic_names_and_types = lambda: [  # type: ignore[method-assign]
+        each for each in listed() if each[0] == '/top/passing']
+    for _ in range(2):
+        passing = probe.node.create_publisher(Detection2DArray, '/top/passing', 1)
+        probe.wait_until(lambda: node._discover() or '/top/passing' in node._heard)
+        node.forgotten_s = 0.0
+        node._discover()
+        assert '/top/passing' in node._heard, 'it has a publisher'
+        probe.wait_until(lambda: node.count_subscribers('/top/passing') == 1)
+        probe.node.destroy_publisher(passing)
+        probe.wait_until(lambda: node._discover() or '/top/passing' not in node._heard)
+        probe.wait_until(lambda: not node.count_subscribers('/top/passing'))
+        assert '/top/passing' not in node._known | node._model._frames.keys()
+    node.destroy_node()

@@ -40,7 +40,9 @@ def test_updates_good_and_bad_lose_nothing(tmp_path):
     )
     assert run.returncode == 0, run.stdout + run.stderr
     result = json.loads(output.read_text())
-    assert result['good_updates']['updates'] == 2
+    good = result['good_updates']
+    assert (good['updates'], good['asked'], good['ended']) == (2, 2, 'all done')
+    assert len(good['after_each']) == 2 and good['p99_ratio'] > 0
     bad = result['bad_candidates']
     for kind, told in KINDS.items():
         assert told in bad['candidates'][kind], kind
@@ -51,6 +53,20 @@ def test_updates_good_and_bad_lose_nothing(tmp_path):
         counts = result[part]['counts']
         assert counts['failed'] == 0 and counts['processed'] > 0
         assert counts['received'] == counts['processed'] + counts['dropped']
+
+
+@pytest.mark.slow
+def test_updates_that_have_no_time_leave_a_result(tmp_path):
+    output = tmp_path / 'updates.json'
+    run = subprocess.run(
+        [sys.executable, str(BENCHMARKS / 'updates.py'), '--updates', '100', '-o', str(output),
+         '--limit-s', '0', '--kinds', 'half a file'],
+        capture_output=True, text=True, timeout=600,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    good = json.loads(output.read_text())['good_updates']
+    assert (good['updates'], good['asked'], good['ended']) == (0, 100, 'after 0 s')
+    assert good['p99_ratio'] is None and good['counts']['failed'] == 0
 
 
 PHASES: dict[str, tuple[str, dict[str, Any]]] = {

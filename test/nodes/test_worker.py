@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import inspect
+from pathlib import Path
+import re
+import sys
 import threading
 from typing import Any
 
@@ -25,11 +29,15 @@ from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorke
 from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.nodes.detector_parameters.settings import node_settings
-from yolov7_trt_ros.nodes.images.frame_gate import FrameGate
 from yolov7_trt_ros.nodes.images.frame_slots import FrameSlots
-from yolov7_trt_ros.nodes.images.frame_statistics import Counts, TopicStatistics
-from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
+from yolov7_trt_ros.nodes.images.frame_statistics import Counts
+from yolov7_trt_ros.nodes.images.image_stream import ImageStream, ReceivedFrame
 from yolov7_trt_ros.testing import FakeDetector, make_detections
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
+sys.path.insert(0, str(BENCHMARKS))
+
+from worker_stream import WorkerStream  # noqa: E402, I100  (its folder has just been added)
 
 DEFAULTS = {spec.name: spec.default for spec in parameters.PARAMETERS}
 FOUND = make_detections((8, 8), ((1, 1, 5, 5), 0.9, 0))
@@ -45,15 +53,15 @@ class PipelinedFake(FakeDetector):
         return ticket
 
 
-class Stream:
-    """What a worker needs of an ImageStream; publishes into a list."""
+class Stream(WorkerStream):
+    """Publishes into a list."""
 
     def __init__(self, topic: str, published: list[tuple[str, Any]]) -> None:
-        self.topic, self.statistics = topic, TopicStatistics()
-        self.gate: FrameGate[Any] = FrameGate()
+        super().__init__(topic)
         self._published = published
         self.removed = False
         self.raises: Exception | None = None
+        self.engines: list[str] = []
 
     def publish(self, message: Any) -> bool:
         if self.raises is not None:
@@ -62,14 +70,8 @@ class Stream:
             self._published.append((self.topic, deserialize_message(message, Detection2DArray)))
         return not self.removed
 
-    def publish_overlay(self, make: Any) -> None:
-        """Nobody listens, unless a test has somebody."""
-
-    def age_ns(self, stamp_ns: int) -> int:
-        return 0
-
-    def note_picture(self, image: Any, received_ns: int) -> None:
-        """Nobody watches the camera."""
+    def publish_engine(self, make: Any) -> None:
+        self.engines.append(make().method)
 
 
 @dataclasses.dataclass
@@ -122,11 +124,25 @@ class Bench:
 
         self.slots.take = watched  # type: ignore[method-assign]
         self.worker.start()
-        assert idle.wait(60)
+        assert idle.wait(600)
         self.worker.stop()
 
     def counts(self, name: str) -> list[int]:
         return [getattr(each.statistics.counts(), name) for each in self.streams.values()]
+
+
+def test_the_stand_in_for_a_stream_has_what_the_worker_uses_of_one():
+    folder = Path(inspect.getfile(DetectionWorker)).parent
+    used = {name for file in folder.glob('*.py') for name in re.findall(
+        r'\bstream\.(\w+)', file.read_text()
+    )}
+    stand_in = WorkerStream('/a')
+    assert {'publish', 'publish_annotations', 'gate'} <= used
+    assert [name for name in sorted(used) if not hasattr(stand_in, name)] == []
+    for name, method in inspect.getmembers(WorkerStream, inspect.isfunction):
+        given = inspect.signature(getattr(ImageStream, name)).parameters
+        if name != '__init__':
+            assert [*inspect.signature(method).parameters] == [*given], name
 
 
 @pytest.mark.parametrize(
@@ -229,7 +245,7 @@ def test_frames_that_were_left_for_later_are_counted_when_the_device_is_lost():
     for topic in 'abcd':
         bench.put(topic)
     bench.worker.start()
-    bench.worker._thread.join(60)
+    bench.worker._thread.join(600)
     assert bench.counts('failed') == [1, 0, 0, 1]
     assert bench.counts('dropped') == [0, 1, 1, 0]
 
@@ -276,11 +292,11 @@ def test_a_frame_counts_for_the_stream_it_came_from_not_for_one_of_that_name():
 def test_what_waits_when_the_worker_is_stopped_is_dropped():
     bench = Bench(FakeDetector([FOUND]))
     in_work, stopped = threading.Event(), threading.Event()
-    bench.detector._on_detect = lambda: (in_work.set(), stopped.wait(60))
+    bench.detector._on_detect = lambda: (in_work.set(), stopped.wait(600))
     for topic in 'abcd':
         bench.put(topic)
     bench.worker.start()
-    assert in_work.wait(60)
+    assert in_work.wait(600)
     close = bench.slots.close
     bench.slots.close = lambda: (close(), stopped.set())[0]  # type: ignore[method-assign]
     bench.worker.stop()
@@ -293,7 +309,7 @@ def test_a_lost_device_ends_the_worker_and_counts_the_frames():
     for topic in 'ab':
         bench.put(topic)
     bench.worker.start()
-    bench.worker._thread.join(60)
+    bench.worker._thread.join(600)
     assert bench.worker.device_lost
     assert bench.counts('failed') == [1, 1, 0, 0]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 import subprocess
 import sys
 
@@ -35,3 +37,19 @@ def test_without_the_package_onnx() -> None:
     shape, message = done.stdout.splitlines()
     assert shape == "(1, 252, 85) ''"
     assert 'yolov7-nano_fp16w.onnx is read with it; install it with: pip install onnx' in message
+
+
+def test_onnx_runtime_sends_nothing_to_its_maker(tmp_path: Path) -> None:
+    script = (
+        'from yolov7_trt_ros.engine.model_files import find_model\n'
+        'from yolov7_trt_ros.onnx_tools.runtime import OnnxSession\n'
+        "OnnxSession(find_model('yolov7-nano'), threads=1)\n"
+    )
+    places = {name: str(tmp_path) for name in ('HOME', 'TMPDIR', 'XDG_CACHE_HOME')}
+    environment = {
+        name: value for name, value in os.environ.items() if name != 'ORT_DISABLE_TELEMETRY'
+    }
+    subprocess.run(
+        [sys.executable, '-B', '-c', script], check=True, timeout=600, env=environment | places
+    )
+    assert not [path for path in tmp_path.rglob('*') if path.is_file()]

@@ -30,7 +30,7 @@ def tegrastats_lines(board: EmulatedBoard, count: int, *prefix: str) -> list[str
     assert process.stdout is not None
     lines = [process.stdout.readline().rstrip('\n') for _ in range(count)]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(600) == 0
     process.stdout.close()
     return lines
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from power_host import TOOL_LIMIT_S
+
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.root.commands import SystemRunner
@@ -20,13 +22,18 @@ def control_of(
     *,
     is_root: bool = True,
     dry_run: bool = False,
-    timeout_s: float = 20.0,
+    timeout_s: float = TOOL_LIMIT_S,
 ) -> PowerControl:
     runner = SystemRunner(environment=board.env, is_root=is_root, user='alice')
     report = (lambda line: None) if lines is None else lines.append
     return PowerControl(
         board.root, runner, dry_run=dry_run, report=report, timeout_s=timeout_s
     )
+
+
+def end_tools_after(control: PowerControl, seconds: float) -> None:
+    """Give tools this time from now on: one that hangs is to be ended soon."""
+    control._access.timeout_s = seconds
 
 
 def replace_tool(board: EmulatedBoard, tool: str, script: str) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import resource
+import signal
 import time
 
+from power_host import PatientRunner
 import pytest
 
-from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError
-from yolov7_trt_ros.power.root.commands import current_user, SystemRunner, TOOL_FOLDERS
+from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError, PowerTimeoutError
+from yolov7_trt_ros.power.root.commands import (
+    CommandResult,
+    current_user,
+    SystemRunner,
+    TOOL_FOLDERS,
+)
+from yolov7_trt_ros.power.root.tool_pipes import MOST_BYTES
 
 
 def add_tool(folder: Path, name: str, script: str) -> Path:
@@ -19,8 +28,8 @@ def add_tool(folder: Path, name: str, script: str) -> Path:
     return file
 
 
-def runner(folder: Path, is_root: bool = True) -> SystemRunner:
-    return SystemRunner(f'{folder}:{TOOL_FOLDERS}', is_root=is_root, user='alice')
+def runner(folder: Path, is_root: bool = True) -> PatientRunner:
+    return PatientRunner(f'{folder}:{TOOL_FOLDERS}', is_root=is_root, user='alice')
 
 
 def is_running(pid: int) -> bool:
@@ -154,3 +163,47 @@ def test_without_sudo(tmp_path: Path) -> None:
 
 def test_current_user_has_a_name_or_an_id() -> None:
     assert current_user()
+
+
+@pytest.mark.parametrize(('status', 'errors', 'of_tool'), [
+    (0, 'sudo: setrlimit(RLIMIT_CORE): Operation not permitted\nbad', 'out\nbad'),
+    (1, 'sudo: setrlimit(RLIMIT_CORE): Operation not permitted\nbad', 'out\nbad'),
+    (0, 'sudo: a new warning', 'out'),
+    (1, 'sudo: a new refusal', 'out\nsudo: a new refusal'),
+])
+def test_warnings_of_sudo_are_not_of_the_tool(status: int, errors: str, of_tool: str) -> None:
+    assert CommandResult(('tool',), status, 'out\n', errors).tool_text == of_tool
+
+
+def test_a_tool_that_prints_without_end_takes_neither_memory_nor_longer(tmp_path: Path) -> None:
+    add_tool(tmp_path, 'tool', 'exec yes NVPM ERROR')
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started_s = time.monotonic()
+    with pytest.raises(PowerTimeoutError, match='not done after 1 s'):
+        runner(tmp_path).run(['tool'], timeout_s=1.0)
+    assert time.monotonic() - started_s < 4.0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 64 * 1024
+
+
+def test_the_begin_of_a_long_output_is_kept(tmp_path: Path) -> None:
+    add_tool(tmp_path, 'tool', 'echo first; head -c 3000000 /dev/zero; echo last >&2')
+    result = runner(tmp_path).run(['tool'])
+    assert result.output.startswith('first\n') and len(result.output) == MOST_BYTES
+    assert result.errors == 'last\n'
+
+
+def test_a_child_that_keeps_the_output_open_is_not_waited_for(tmp_path: Path) -> None:
+    add_tool(tmp_path, 'tool', 'sleep 600 & echo $!; exit 3')
+    result = runner(tmp_path).run(['tool'], timeout_s=300.0)
+    try:
+        assert result.status == 3 and is_running(int(result.output))
+    finally:
+        os.kill(int(result.output), signal.SIGKILL)
+
+
+@pytest.mark.parametrize('script', ['cat', 'exec <&-; cat /dev/null', 'exec >&- 2>&-; cat'])
+def test_a_long_input_is_written_as_far_as_the_tool_reads(tmp_path: Path, script: str) -> None:
+    add_tool(tmp_path, 'tool', script)
+    text = '0123456789' * 30_000
+    result = runner(tmp_path).run(['tool'], input_text=text)
+    assert result.output == (text if script == 'cat' else '')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import os
 from pathlib import Path
 
 from changed_boards import control_of
@@ -182,6 +183,10 @@ def test_a_cap_beyond_every_clock_makes_no_large_table() -> None:
 def test_a_file_that_cannot_be_read_or_is_none(tmp_path: Path) -> None:
     with pytest.raises(PowerCommandError, match='No such file'):
         create_board(tmp_path / 'none.conf')
+    os.mkfifo(tmp_path / 'pipe.conf')
+    for name in ('.', 'pipe.conf'):
+        with pytest.raises(PowerCommandError, match='no plain file'):
+            create_board(tmp_path / name)
     path = tmp_path / 'x.conf'
     path.write_bytes(b'\0' * ((1 << 20) + 1))
     with pytest.raises(PowerCommandError, match='no nvpmodel.conf'):

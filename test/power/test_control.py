@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import threading
 
-from changed_boards import control_of, Make, ORIN_GPU, settings
+from changed_boards import control_of, Make, ORIN_GPU, replace_tool, settings
 import pytest
 
 from yolov7_trt_ros.errors import (
@@ -13,6 +13,8 @@ from yolov7_trt_ros.errors import (
     PowerPermissionError,
     PowerRebootError,
 )
+from yolov7_trt_ros.power.changes.records import LockRecord
+from yolov7_trt_ros.power.changes.undo import UndoList
 from yolov7_trt_ros.power.root.sudoers import sudoers_text
 
 # Fan
@@ -48,6 +50,26 @@ def test_fan_without_permission(make_board: Make) -> None:
         commands = control.privileged_commands(fan=True)
         assert line in sudoers_text('alice', commands).splitlines()
         control.restore()
+
+
+WARNINGS = (
+    'sudo: unable to resolve host jetson: Name or service not known',
+    'sudo: setrlimit(RLIMIT_CORE): Operation not permitted',
+)
+
+
+@pytest.mark.parametrize('line', WARNINGS)
+@pytest.mark.parametrize('name', ['xavier_nx', 'orin_nano_super'])
+def test_a_warning_of_sudo_is_no_refusal(make_board: Make, name: str, line: str) -> None:
+    board = make_board(name, as_root=False)
+    replace_tool(board, 'sudo', f'echo "{line}" >&2; exec $original "$@"')
+    control = control_of(board, is_root=False)
+    before = settings(board)
+    assert control.set_fan_profile('cool') == 'cool'
+    assert control.set_jetson_clocks(True) == 'on'
+    control.set_mode(control.modes()[0].name)
+    control.restore()
+    assert control.changed == () and settings(board) == before
 
 
 # Putting back
@@ -136,3 +158,20 @@ def test_two_threads_wait_for_each_other(make_board: Make) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+def test_a_defect_in_one_change_leaves_none_of_the_others_undone() -> None:
+    lines: list[str] = []
+    undo, undone = UndoList(lines.append, None), []
+    for name in ('power_mode', 'jetson_clocks', 'fan_profile'):
+        undo.put(name, LockRecord(False))
+
+    def restore(name: str, record: object) -> None:
+        if name == 'jetson_clocks':
+            raise KeyError('new')
+        undone.append(name)
+
+    with pytest.raises(PowerError, match="jetson_clocks: a defect: KeyError: 'new'"):
+        undo.run(restore)
+    assert undone == ['fan_profile', 'power_mode'] and undo.names == ('jetson_clocks',)
+    assert 'Traceback' in lines[0]

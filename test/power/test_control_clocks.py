@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from changed_boards import control_of, Make, ORIN_GPU, replace_tool, settings
+from power_host import PatientRunner
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
@@ -15,9 +16,10 @@ from yolov7_trt_ros.errors import (
     PowerPermissionError,
     PowerRebootError,
 )
+from yolov7_trt_ros.power.clocks.clock_files import ClockLimits, find_clocks, read_limits
 from yolov7_trt_ros.power.clocks.clock_lock import BASELINE_FILE
 from yolov7_trt_ros.power.control import PowerControl
-from yolov7_trt_ros.power.root.commands import SystemRunner
+from yolov7_trt_ros.power.sysfs import SysfsTree
 
 
 @pytest.mark.parametrize('name', sorted(BOARDS))
@@ -37,7 +39,7 @@ def test_clocks_are_locked_and_put_back(make_board: Make, name: str) -> None:
 
 def test_clocks_locked_by_someone_else_are_uncontrolled(make_board: Make) -> None:
     board = make_board()
-    SystemRunner(environment=board.env).run(['jetson_clocks'])
+    PatientRunner(environment=board.env).run(['jetson_clocks'])
     control = control_of(board)
     locked = settings(board)
     assert control.jetson_clocks_state() == 'uncontrolled'
@@ -137,7 +139,7 @@ def test_clocks_are_locked_again_when_the_mode_was_refused(make_board: Make) -> 
 
 def test_mode_changes_under_someone_else_s_lock(make_board: Make) -> None:
     board = make_board()
-    SystemRunner(environment=board.env).run(['jetson_clocks'])
+    PatientRunner(environment=board.env).run(['jetson_clocks'])
     control = control_of(board)
     control.set_mode('15W')
     assert control.jetson_clocks_state() == 'uncontrolled'
@@ -171,7 +173,7 @@ def broken(
     control = control_of(board)
     control.set_jetson_clocks(True)
     if request.param:
-        SystemRunner(environment=board.env).run(['nvpmodel', '-m', '1'])
+        PatientRunner(environment=board.env).run(['nvpmodel', '-m', '1'])
     else:
         board.write(f'{ORIN_GPU}/min_freq', 408000000)
     yield control, board, before
@@ -238,5 +240,91 @@ def test_a_restore_that_leaves_something_keeps_the_baseline(make_board: Make) ->
         control.set_jetson_clocks(False)
     assert control.jetson_clocks_state() == 'broken'
     (board.root / 'kind').touch()
+    control.restore()
+    assert settings(board) == before
+
+
+# What is not known
+
+
+IDLE = '/sys/devices/system/cpu/cpu0/cpuidle/state{}/disable'
+
+
+@pytest.mark.parametrize('text', ['', 'unsupported', '-1', '\u0660', '9' * 99])
+def test_idle_states_of_an_unknown_form_do_not_make_a_lock(make_board: Make, text: str) -> None:
+    board = make_board()
+    control = control_of(board)
+    for clock in (ORIN_GPU, *sorted(
+        f'/{path.relative_to(board.root)}'
+        for path in board.root.glob('sys/devices/system/cpu/cpufreq/policy*')
+    )):
+        kind = 'scaling_' if 'cpufreq' in clock else ''
+        board.write(f'{clock}/{kind}max_freq', board.read(f'{clock}/{kind}min_freq'))
+    assert control.jetson_clocks_state() == 'off'
+    for state in range(len(board.definition.cpu.idle_states)):
+        (board.root / IDLE.format(state).lstrip('/')).write_text(text)
+    for ask in (control.jetson_clocks_state, lambda: control.set_jetson_clocks(True)):
+        with pytest.raises(PowerError, match='whether the clocks are locked is not known'):
+            ask()
+
+
+def test_our_own_lock_is_undone_whatever_the_idle_states_say(make_board: Make) -> None:
+    board = make_board()
+    before = settings(board)
+    control = control_of(board)
+    control.set_jetson_clocks(True)
+    files = [board.root / IDLE.format(state).lstrip('/')
+             for state in range(len(board.definition.cpu.idle_states))]
+    for file in files:
+        file.write_text('unsupported')
+    assert control.jetson_clocks_state() == 'on'
+    control.restore()
+    assert settings(board) == before
+
+
+@pytest.mark.parametrize('end', ['min', 'max'])
+@pytest.mark.parametrize('text', ['-306000000', '1' * 18, 'unsupported', '', '\u0663\u0660'])
+def test_a_limit_of_an_unknown_form_is_an_error_and_nothing_is_written(
+    make_board: Make, text: str, end: str
+) -> None:
+    board = make_board()
+    file = board.root / f'{ORIN_GPU}/{end}_freq'.lstrip('/')
+    file.write_text(text)
+    before = settings(board)
+    control = control_of(board)
+    with pytest.raises(PowerError, match=f'{end}_freq should hold a'):
+        control.set_max_frequency('gpu', 612)
+    assert settings(board) == before and control.changed == ()
+
+
+def test_limits_read_while_another_program_writes_them_can_be_restored(make_board: Make) -> None:
+    board = make_board()
+    low, high = (board.root / f'{ORIN_GPU}/{end}_freq'.lstrip('/') for end in ('min', 'max'))
+    low.write_text('918000000')
+    high.write_text('612000000')
+    assert read_limits(SysfsTree(board.root), find_clocks(SysfsTree(board.root), 'gpu')[0]) == (
+        ClockLimits(612_000_000, 612_000_000)
+    )
+
+
+def test_a_file_that_cannot_be_read_after_unlocking_does_not_count_as_restored(
+    make_board: Make
+) -> None:
+    board = make_board()
+    before = settings(board)
+    control = control_of(board)
+    control.set_jetson_clocks(True)
+    file = board.root / '/sys/devices/system/cpu/cpu1/cpuidle/state0/disable'.lstrip('/')
+    kept = file.with_name('kept')
+    replace_tool(
+        board, 'jetson_clocks',
+        f'$original "$@"; mv {file} {kept}; mkdir {file}',  # a read of it fails from now on
+    )
+    with pytest.raises(PowerError, match='not all is as before: .*disable'):
+        control.set_jetson_clocks(False)
+    file.rmdir()
+    kept.rename(file)
+    replaced = board.tools / 'jetson_clocks'
+    replaced.with_name('jetson_clocks.original').rename(replaced)
     control.restore()
     assert settings(board) == before

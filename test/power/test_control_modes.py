@@ -199,6 +199,43 @@ def test_container_ignores_the_request_each_time(make_board: Make) -> None:
     control.restore()
 
 
+def edit_conf(board: EmulatedBoard, before: str, after: str) -> None:
+    conf = (board.root / 'etc/nvpmodel.conf').resolve()
+    text = conf.read_text()
+    assert before in text
+    conf.write_text(text.replace(before, after))
+
+
+@pytest.mark.parametrize(('asked', 'edit', 'clear'), [
+    ('1', ('ID=2 NAME', 'ID=1 NAME'), '15W'), ('15W', ('ID=2 NAME', 'ID=0 NAME'), '25W'),
+    ('0', ('ID=2 NAME', 'ID=0 NAME'), '25W'), ('15W', ('NAME=25W', 'NAME=15W'), 'MAXN_SUPER'),
+])
+def test_a_mode_of_which_there_are_two_is_not_guessed(
+    make_board: Make, asked: str, edit: tuple[str, str], clear: str
+) -> None:
+    board = make_board()
+    before = settings(board)
+    edit_conf(board, *edit)
+    control = control_of(board)
+    with pytest.raises(PowerError, match=f"which power mode '{asked}' is, is not known: "):
+        control.set_mode(asked)
+    assert settings(board) == before and control.set_mode(clear).name == clear
+
+
+def test_a_mode_of_which_nothing_can_be_seen_does_not_count_as_set(make_board: Make) -> None:
+    board = make_board()
+    edit_conf(board, ' /sys/', ' /sys/of_another_board/')
+    replace_tool(
+        board, 'nvpmodel',
+        f'[ "$1" = -m ] && echo "pmode:000$2" > {board.root}/var/lib/nvpmodel/status && exit 0\n'
+        f'[ "$1" = -q ] && echo "NV Power Mode: 15W" && cut -d: -f2 '
+        f'{board.root}/var/lib/nvpmodel/status && exit 0\nexec $original "$@"',
+    )
+    control = control_of(board)
+    with pytest.raises(PowerCommandError, match='whether it was applied is not known'):
+        control.set_mode('15W')
+
+
 def test_missing_tool(make_board: Make) -> None:
     board = make_board()
     (board.tools / 'nvpmodel').unlink()

@@ -450,7 +450,7 @@ def test_a_read_hangs_until_it_is_released(orin: EmulatedBoard) -> None:
     assert reader.is_alive()
     orin.step(1)  # the rest of the board lives on
     orin.release(f'{GPU}/cur_freq')
-    reader.join(5)
+    reader.join(600)
     assert texts == ['']
     assert orin.read(f'{GPU}/cur_freq') == '306000000'
 
@@ -468,7 +468,7 @@ def test_several_processes_share_the_board(orin: EmulatedBoard) -> None:
     environment = {**os.environ, **orin.env}
     processes = [
         subprocess.Popen(['nvpmodel', '-m', str(mode)], env=environment) for mode in (0, 2, 0, 2)]
-    assert [process.wait(30) for process in processes] == [0, 0, 0, 0]
+    assert [process.wait(600) for process in processes] == [0, 0, 0, 0]
     assert run(orin, 'nvpmodel', '-m', '0').returncode == 0
     orin.stop()
     orin.settle()
@@ -479,7 +479,7 @@ def test_several_processes_share_the_board(orin: EmulatedBoard) -> None:
 
 def test_time_passes_by_itself_between_start_and_stop(orin: EmulatedBoard) -> None:
     orin.start(0.02)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 600
     while orin.state['time_s'] < 0.2:
         assert time.monotonic() < deadline
         time.sleep(0.02)

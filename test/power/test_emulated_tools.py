@@ -285,7 +285,7 @@ def test_the_second_value_of_a_rail_is_its_mean(orin: EmulatedBoard) -> None:
         orin.step(2)
         rails.append(parse_line(process.stdout.readline()).rails['VDD_IN'])
     process.terminate()
-    process.wait(10)
+    process.wait(600)
     process.stdout.close()
     so_far = [rail.current_mw for rail in rails]
     assert max(so_far) > min(so_far) + 5000
@@ -298,7 +298,7 @@ def test_the_log_goes_to_a_file_from_the_background_until_stop(
 ) -> None:
     log = tmp_path / 'log'
     run(orin, 'tegrastats', '--start', '--interval', '10', '--logfile', str(log))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 600
     while not (log.exists() and log.read_text('utf-8').count('\n') > 2):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -313,7 +313,7 @@ def test_tegrastats_ends_when_its_board_goes(tmp_path: Path) -> None:
         stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline()  # it runs
     board.close()
-    assert process.wait(10) == 0
+    assert process.wait(600) == 0
     process.stdout.close()
     assert not (tmp_path / 'board').exists()
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from changed_boards import control_of, Make, ORIN_GPU, settings
+from changed_boards import control_of, Make, ORIN_GPU, replace_tool, settings
+from power_host import PatientRunner
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
 from yolov7_trt_ros.power.control import PowerControl
-from yolov7_trt_ros.power.root.commands import SystemRunner
 
 
 def set_by_hand(board: EmulatedBoard, mode: int) -> None:
-    SystemRunner(environment=board.env).run(['nvpmodel', '-m', str(mode)])
+    PatientRunner(environment=board.env).run(['nvpmodel', '-m', str(mode)])
 
 
 def limits_of(board: EmulatedBoard) -> tuple[int, ...]:
@@ -153,3 +153,49 @@ def test_without_the_journal_of_this_process_too(make_board: Make) -> None:
     later.adopt()
     later.restore()
     assert limits_of(board) == (306, 612)
+
+
+@pytest.mark.parametrize('status', ['', 'pmode:9999\n', 'unsupported', None])
+def test_their_mode_is_found_where_nvpmodel_s_file_does_not_tell(
+    make_board: Make, status: str | None
+) -> None:
+    board = make_board()
+    control = control_of(board)
+    control.hold_frequency('gpu', 918)
+    set_by_hand(board, 0)
+    path = board.root / 'var/lib/nvpmodel/status'
+    replace_tool(
+        board, 'nvpmodel', '[ "$1" = -q ] && printf "NV Power Mode: 15W\\n0\\n" && exit 0\n'
+        'exec $original "$@"',
+    )
+    path.unlink() if status is None else path.write_text(status)
+    control.follow_mode()
+    assert limits_of(board) == (612, 612)
+
+
+def test_a_mode_of_theirs_that_nothing_tells_is_reported(make_board: Make) -> None:
+    board = make_board()
+    lines: list[str] = []
+    control = control_of(board, lines)
+    control.hold_frequency('gpu', 918)
+    replace_tool(board, 'nvpmodel', 'echo nonsense')
+    (board.root / 'var/lib/nvpmodel/status').write_text('unsupported')
+    board.write('/sys/devices/system/cpu/cpu3/online', 0)  # as in no mode
+    control.follow_mode()
+    assert any('which it is now is not known' in line for line in lines)
+
+
+def test_limits_left_in_a_mode_that_is_not_known_now_are_told(make_board: Make) -> None:
+    board = make_board()
+    killed = control_of(board)
+    killed.hold_frequency('gpu', 918)
+    killed.close()
+    replace_tool(board, 'nvpmodel', 'echo nonsense')
+    (board.root / 'var/lib/nvpmodel/status').write_text('unsupported')
+    board.write('/sys/devices/system/cpu/cpu3/online', 0)
+    lines: list[str] = []
+    control = control_of(board, lines)
+    control.adopt()
+    assert any('those of the mode with id 1' in line for line in lines)
+    control.restore()
+    assert limits_of(board) == (306, 918)

@@ -14,7 +14,15 @@ from pathlib import Path
 import signal
 from typing import Any
 
-from changed_boards import control_of, CPU0, Make, ORIN_GPU, replace_tool, settings
+from changed_boards import (
+    control_of,
+    CPU0,
+    end_tools_after,
+    Make,
+    ORIN_GPU,
+    replace_tool,
+    settings,
+)
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
@@ -24,9 +32,11 @@ from yolov7_trt_ros.power.changes.journal import Journal
 from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.root.commands import SystemRunner
 from yolov7_trt_ros.power.sysfs import SysfsTree
+from yolov7_trt_ros.power.telemetry.source import find_source
 
 GPU_MAX, GPU_MIN = f'{ORIN_GPU}/max_freq', f'{ORIN_GPU}/min_freq'
 STATUS = '/var/lib/nvpmodel/status'
+HANGING_TOOL_S = 2.0
 
 
 # SIGKILL
@@ -253,6 +263,19 @@ HOSTILE = {
     'status is nonsense': nonsense(STATUS, 'pmode:9999\n'),
     'status is bytes': nonsense(STATUS, '\xff\x00' * 99),
     'table is nonsense': nonsense(f'{ORIN_GPU}/available_frequencies', '1 x -5 \xb2 99\n'),
+    'table is one long number': nonsense(f'{ORIN_GPU}/available_frequencies', '9' * 5000),
+    'cpu table is long numbers': nonsense(
+        f'{CPU0}/scaling_available_frequencies', f'{"9" * 5000} {"8" * 5000}\n'),
+    'gpu maximum is one long number': nonsense(GPU_MAX, '9' * 5000),
+    'heat is one long number': nonsense(
+        '/sys/class/thermal/cooling_device1/cur_state', '9' * 5000),
+    'idle states are nonsense': nonsense(
+        '/sys/devices/system/cpu/cpu0/cpuidle/state0/disable', 'unsupported\n'),
+    'gpu minimum is negative': nonsense(GPU_MIN, '-1\n'),
+    'gpu maximum is a word': nonsense(GPU_MAX, 'unsupported\n'),
+    'gpu minimum is empty': nonsense(GPU_MIN, ''),
+    'conf of two modes with one id': nonsense('/etc/nvpmodel.conf', (
+        '< POWER_MODEL ID=1 NAME=15W >\n< POWER_MODEL ID=1 NAME=MAXN_SUPER >\n')),
     'conf is nonsense': nonsense('/etc/nvpmodel.conf', '< POWER_MODEL ID=x >\n'),
 }
 
@@ -264,10 +287,12 @@ def test_a_board_that_turns_hostile_is_as_it_was_in_the_end(
 ) -> None:
     board = make_board()
     before = settings(board)
-    control = control_of(board, timeout_s=2.0)
+    control = control_of(board)
     if turns == 'later':
         assert attempt_all(control) == []
     heal = HOSTILE[name](board)
+    if name == 'hanging':
+        end_tools_after(control, HANGING_TOOL_S)
     refused = attempt_all(control)
     assert all(len(text) < 4000 for text in refused)
     try:
@@ -293,7 +318,9 @@ def test_a_start_on_a_hostile_board_is_an_error_or_none(make_board: Make, name: 
     assert attempt_all(killed) == []
     killed.close()
     heal = HOSTILE[name](board)
-    control = control_of(board, timeout_s=2.0)
+    control = control_of(board)
+    if name == 'hanging':
+        end_tools_after(control, HANGING_TOOL_S)
     with contextlib.suppress(PowerError):
         control.adopt()
         control.restore()
@@ -325,3 +352,24 @@ def test_limits_that_block_at_the_next_start_are_not_forgotten(make_board: Make)
     later.adopt()
     later.restore()
     assert settings(board) == before
+
+
+def test_a_status_file_that_blocks_keeps_nobody_waiting(make_board: Make) -> None:
+    board = make_board()
+    control = control_of(board)
+    board.hang(STATUS)
+    assert control.mode_was_changed() and control.follow_mode() == ''
+    board.release(STATUS)
+    control.close()
+
+
+@pytest.mark.parametrize('digits', ['9' * 5000, '\xb2', '\u0663'])
+def test_a_number_of_no_kernel_is_unknown(make_board: Make, digits: str) -> None:
+    board = make_board()
+    for pattern in ('sys/**/update_interval', 'sys/**/temp', 'sys/**/curr1_input'):
+        for path in board.root.glob(pattern):
+            path.write_text(digits, 'utf-8')
+    source = find_source(board.root)
+    sample = source.read()
+    source.close()
+    assert sample.total_mw is None and sample.hottest_c is None and sample.problems

@@ -7,6 +7,8 @@ import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.errors import PowerCommandError
+from yolov7_trt_ros.power.nvpmodel.mode_check import find_heat
+from yolov7_trt_ros.power.sysfs import SysfsTree
 
 GPU_CAP = f'{ORIN_GPU}/max_freq'
 COOLING = 'sys/class/thermal/cooling_device1/cur_state'
@@ -59,6 +61,19 @@ def test_a_tool_that_only_writes_its_status_file_does_not_pass(
         control.set_mode(name)
     assert start in control.current_mode().name
     assert control.current_mode().contradiction == ''  # its status file says so again
+
+
+@pytest.mark.parametrize(('kind', 'found'), [
+    ('gpu-throttle-alert', 'gpu-throttle-alert is at 3'), ('pwm-fan', ''), ('', ''), (None, ''),
+])
+def test_a_cooling_device_of_an_unknown_kind_is_no_heat(
+    make_board: Make, kind: str | None, found: str
+) -> None:
+    board = make_board()
+    (board.root / COOLING).write_text('3')
+    path = board.root / COOLING.replace('cur_state', 'type')
+    path.unlink() if kind is None else path.write_text(kind)
+    assert find_heat(SysfsTree(board.root)) == found
 
 
 def test_heat_that_holds_a_cap_lower_is_named(make_board: Make) -> None:
@@ -132,3 +147,19 @@ def test_in_a_container_the_board_is_believed_in_either_direction(make_board: Ma
     assert 'nvpmodel says 15W (0)' in control.current_mode().contradiction
     assert control.set_mode('25W').name == '25W'
     assert control.changed == ()
+
+
+@pytest.mark.parametrize('answer', ['exit 0', 'echo Leistungsmodus: 25W; exit 0'])
+def test_a_query_that_says_nothing_known_is_replaced_by_the_board(
+    make_board: Make, answer: str
+) -> None:
+    board = make_board()
+    control = control_of(board)
+    replace_tool(
+        board, 'nvpmodel', f'[ "$1" = -q ] && {{ {answer}; }}\nexec $original "$@"')
+    assert control.set_mode('15W').name == '15W'
+    control.restore()
+    assert control.changed == () and board.read(GPU_CAP) == '918000000'
+    only_notes(board)
+    with pytest.raises(PowerCommandError, match='does not show it'):
+        control.set_mode('MAXN_SUPER')

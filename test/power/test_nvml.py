@@ -1,11 +1,13 @@
 """Telemetry and limits of a GPU in a PC, on a stand-in for pynvml with NVML's codes."""
 
+from collections.abc import Callable
 import os
 from pathlib import Path
 import time
 from types import SimpleNamespace
 
 from fake_nvml import (
+    boot_pc,
     DRIVER_NOT_LOADED,
     FakeNvml,
     GPU_IS_LOST,
@@ -381,8 +383,8 @@ def test_the_real_library_is_asked_for_by_the_name_of_its_package() -> None:
 # ---- after a SIGKILL
 
 
-def gpu_with_journal(nvml: FakeNvml, root: Path, **options: bool) -> NvmlGpu:
-    return NvmlGpu(lambda: nvml, journal=GpuJournal(root, 'test'), **options)
+def gpu_with_journal(nvml: FakeNvml, root: Path, **options: object) -> NvmlGpu:
+    return NvmlGpu(lambda: nvml, journal=GpuJournal(boot_pc(root), 'test'), **options)
 
 
 def test_locked_clocks_of_a_killed_process_are_freed(nvml: FakeNvml, tmp_path: Path) -> None:
@@ -462,3 +464,40 @@ def test_without_a_place_for_the_journal_nothing_is_changed(
     with pytest.raises(PowerError, match='so nothing is changed'):
         gpu_with_journal(nvml, tmp_path).hold(1095)
     assert nvml.clocks is None
+
+
+def leave_locked(nvml: FakeNvml, root: Path) -> Path:
+    killed = gpu_with_journal(nvml, root)
+    killed.hold(1095)
+    killed.close()
+    return root / 'run/yolov7_trt_ros/gpu.json'
+
+
+@pytest.mark.parametrize('damage', [
+    lambda text: text[:-3], lambda text: text.replace('"format": 1', '"format": 2'),
+    lambda text: text.replace('gpu_locked_clocks', 'gpu_power_limit'),
+    lambda text: text.replace('"was": null', '"was": 0'),
+], ids=['cut', 'of a later version', 'without a limit', 'with a limit'])
+def test_a_journal_that_cannot_be_used_is_told(
+    nvml: FakeNvml, tmp_path: Path, damage: Callable[[str], str]
+) -> None:
+    path = leave_locked(nvml, tmp_path)
+    path.write_text(damage(path.read_text()))
+    lines: list[str] = []
+    later = gpu_with_journal(nvml, tmp_path, report=lines.append)
+    assert later.journal_problem == ''
+    assert later.adopt() == () and later.changed == ()
+    assert 'cannot be used' in later.journal_problem and lines == [later.journal_problem]
+    later.close()
+
+
+def test_a_change_that_this_gpu_cannot_make_is_told_and_kept(
+    pascal: FakeNvml, tmp_path: Path
+) -> None:
+    path = leave_locked(FakeNvml(), tmp_path)
+    lines: list[str] = []
+    later = gpu_with_journal(pascal, tmp_path, report=lines.append)
+    assert later.adopt() == ()
+    assert any('gpu_locked_clocks of an ended process is kept' in line for line in lines)
+    later.close()
+    assert 'gpu_locked_clocks' in path.read_text()

@@ -32,6 +32,18 @@ def test_conf_of_an_orin():
     ]
 
 
+@pytest.mark.parametrize('changed', ['\ufeff' + ORIN, ORIN.replace('\n', '\r\n')])
+def test_a_conf_that_an_editor_of_another_system_has_saved(changed):
+    assert parse_conf(changed) == parse_conf(ORIN)
+
+
+def test_masks_that_are_the_same_in_all_modes():
+    conf = parse_conf(ORIN)
+    assert {name for mode in conf.modes for name in mode.masks} >= set(conf.common_masks)
+    text = ORIN.replace('TPC_PG_MASK 240', 'TPC_PG_MASK 252', 1)
+    assert 'TPC_PG_MASK' not in parse_conf(text).common_masks
+
+
 def test_a_mode_without_caps():
     mode = parse_conf(ORIN).modes[0]
     assert mode.settings['GPU', 'MAX_FREQ'] == UNLIMITED

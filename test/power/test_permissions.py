@@ -8,6 +8,7 @@ import subprocess
 
 from hypothesis import given
 from hypothesis import strategies as st
+from power_host import TOOL_LIMIT_S
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board
@@ -120,7 +121,8 @@ def test_drop_in_is_not_one_that_sudo_skips() -> None:
 @pytest.mark.parametrize('name', sorted(BOARDS))
 def test_lines_of_a_board_are_exact_and_complete(tmp_path: Path, name: str) -> None:
     with create_board(name, tmp_path) as board:
-        control = PowerControl(board.root, SystemRunner(environment=board.env))
+        control = PowerControl(
+            board.root, SystemRunner(environment=board.env), timeout_s=TOOL_LIMIT_S)
         commands = control.privileged_commands(reboot_modes=True, fan=True)
         modes = control.modes()
     for command in commands:
@@ -139,7 +141,8 @@ def test_lines_of_a_board_are_exact_and_complete(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize('name', sorted(BOARDS))
 def test_modes_that_need_a_reboot_and_the_fan_are_left_out(tmp_path: Path, name: str) -> None:
     with create_board(name, tmp_path) as board:
-        control = PowerControl(board.root, SystemRunner(environment=board.env))
+        control = PowerControl(
+            board.root, SystemRunner(environment=board.env), timeout_s=TOOL_LIMIT_S)
         commands = control.privileged_commands()
         now = board.definition.mode(board.definition.default_mode)
     assert now is not None
@@ -151,11 +154,38 @@ def test_modes_that_need_a_reboot_and_the_fan_are_left_out(tmp_path: Path, name:
     assert not any('fan' in word for word in words) and '-d' not in words
 
 
+@pytest.mark.parametrize('name', ['orin_nano_super', 'xavier_nx', 'nano', 'agx_orin'])
+def test_of_an_unknown_mode_no_other_mode_is_reached_without_a_reboot(
+    tmp_path: Path, name: str
+) -> None:
+    with create_board(name, tmp_path) as board:
+        conf = (board.root / 'etc/nvpmodel.conf').resolve()
+        default = board.definition.default_mode
+        conf.write_text(
+            conf.read_text().replace(f'PM_CONFIG DEFAULT={default}', 'PM_CONFIG DEFAULT=99')
+        )
+        (board.root / 'var/lib/nvpmodel/status').write_text('pmode:0099\n')
+        tool = board.tools / 'nvpmodel'
+        tool.write_text('#!/bin/sh\necho "NV Power Mode: NEW"\necho 99\n')
+        for file in board.root.glob('sys/devices/system/cpu/cpu*/online'):
+            file.write_text('0\n')  # as in no mode
+        control = PowerControl(
+            board.root, SystemRunner(environment=board.env), timeout_s=TOOL_LIMIT_S)
+        commands = control.privileged_commands()
+        modes = control.modes()
+        differing = [control.masks_that_differ(str(mode.mode_id)) for mode in modes]
+    allowed = [command for command in commands if command[1:2] == ('-m',)]
+    are_alike = len({str(mode.masks) for mode in modes}) == 1
+    assert len(allowed) == (len(modes) if are_alike else 0)
+    assert all(('unknown -> ' in text) != are_alike for text in differing)
+
+
 @pytest.mark.parametrize('name', sorted(BOARDS))
 def test_visudo_accepts_the_lines_of_every_board(tmp_path: Path, name: str) -> None:
     visudo = find_visudo()
     with create_board(name, tmp_path / 'board') as board:
-        control = PowerControl(board.root, SystemRunner(environment=board.env))
+        control = PowerControl(
+            board.root, SystemRunner(environment=board.env), timeout_s=TOOL_LIMIT_S)
         commands = control.privileged_commands(reboot_modes=True, fan=True)
         text = sudoers_text('alice', commands)
     file = tmp_path / 'sudoers'

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import itertools
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
 
@@ -96,6 +96,7 @@ shares = st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.floats(0.01, 1.0
 @given(
     st.floats(1.0, 80.0), shares, st.floats(0.0, 0.1), st.integers(0, 99), st.floats(5.0, 60.0)
 )
+@example(14.375, (0.0, 0.0, 1.0), 0.09375, 10, 30.0)  # left late, by a clock that does not help
 def test_a_steady_workload_ends_in_one_state(work_ms, share, noise, seed, deadline_ms):
     limits = replace(LIMITS, deadline_ms=deadline_ms)
     loop = Loop(work_ms, share, limits, noise, seed).run(90)
@@ -204,6 +205,45 @@ def test_what_failed_is_avoided_twice_as_long_each_time():
         state = state.avoiding(10.0)
         waits.append(state.avoided[TOP].until_s - 10.0)
     assert waits == pytest.approx([8.0, 16.0, 32.0, 64.0])
+    assert state.avoiding(10.0, 200.0).avoided[TOP].until_s == pytest.approx(210.0)
+    for _ in range(2000):
+        state = state.avoiding(10.0)
+    assert state.avoided[TOP].until_s == pytest.approx(10.0 + TUNING.most_retry_s)
+
+
+def failed_soon(held_s: float) -> Loop:
+    """Return a loop whose clocks had too little room after others were held so long."""
+    gpu_only = tuple(ClockState(float(mhz)) for mhz in range(300, 1100, 100))
+    loop, low = Loop(27.3 * 0.9, (1.0, 0.0, 0.0), states=gpu_only), gpu_only[-2]
+    spread = Spread().with_ratios([1.0] * 980 + [1.12] * 20)
+    loop.state = replace(loop.state, clocks=low, held_s=held_s, spread=spread)
+    while not loop.switches:
+        loop.step()
+    return loop
+
+
+@pytest.mark.parametrize(('held_s', 'avoided_s'), [(0.0, 8.0), (1.0, 8.0), (50.0, 100.0)])
+def test_what_failed_after_a_long_wait_is_avoided_for_longer_than_it(held_s, avoided_s):
+    loop = failed_soon(held_s)
+    assert loop.switches[0][1].reason == 'too little room'
+    (backoff,) = loop.state.avoided.values()
+    assert backoff.until_s - loop.time_s == pytest.approx(avoided_s)
+
+
+def test_what_failed_is_not_avoided_with_lighter_work():
+    heavy, light = failed_soon(50.0), failed_soon(50.0)
+    low = min(light.state.avoided)
+    light.work_ms *= 0.7
+    for loop in (heavy, light):
+        loop.run(30)
+    assert light.state.clocks.within(low) and not heavy.state.clocks.within(low)
+
+
+def test_a_clock_that_does_not_help_is_not_taken_for_too_little_room():
+    loop = Loop(14.375, (0.0, 0.0, 1.0), noise=0.09375, seed=10).run(60)
+    for before, (_, decision) in itertools.pairwise([(0, None), *loop.switches]):
+        if decision.reason == 'too little room':
+            assert decision.clocks.cpu_mhz > before[1].clocks.cpu_mhz
 
 
 # ---- no frames, no readings

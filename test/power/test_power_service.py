@@ -12,7 +12,7 @@ import threading
 
 from board_tools import current_mode
 from changed_boards import control_of, CPU0, Make, ORIN_GPU, replace_tool, settings
-from power_host import SERVE, serving
+from power_host import client_of, PatientRunner, SERVE, serving, TOOL_LIMIT_S
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
@@ -26,7 +26,6 @@ from yolov7_trt_ros.errors import (
 )
 from yolov7_trt_ros.power.board_control import open_control
 from yolov7_trt_ros.power.control import PowerControl
-from yolov7_trt_ros.power.root.commands import SystemRunner
 from yolov7_trt_ros.power.service.remote_control import RemoteControl
 from yolov7_trt_ros.power.service.verbs import Grants
 
@@ -35,7 +34,7 @@ CLIENT = """
 import sys
 from pathlib import Path
 from yolov7_trt_ros.power.service.remote_control import RemoteControl
-control = RemoteControl(Path(sys.argv[1]), program='power node')
+control = RemoteControl(Path(sys.argv[1]), timeout_s=600.0, program='power node')
 control.set_mode('MAXN_SUPER')
 control.set_jetson_clocks(True)
 control.hold_frequency('gpu', 612)
@@ -74,7 +73,7 @@ def test_what_is_read_is_what_the_host_itself_reads(
     board = make_board(name)
     here = control_of(board)
     with serving(board, path):
-        there = RemoteControl(path)
+        there = client_of(path)
         for read in (
             'board', 'modes', 'default_mode_id', 'current_mode', 'jetson_clocks_state',
             'describe_clock_lock', 'cpu_frequencies_mhz', 'gpu_frequencies_mhz', 'fan_profile',
@@ -87,7 +86,7 @@ def test_what_is_read_is_what_the_host_itself_reads(
 def test_all_is_changed_on_the_host_and_put_back(orin: EmulatedBoard, path: Path) -> None:
     before, lines = settings(orin), list[str]()
     with serving(orin, path, grants=Grants(fan=True)):
-        control = RemoteControl(path, report=lines.append)
+        control = client_of(path, report=lines.append)
         assert control.set_mode('15W').name == '15W' and current_mode(orin) == 0
         assert control.set_jetson_clocks(True) == 'on'
         assert control.hold_frequency('gpu', 460) == 408
@@ -120,7 +119,7 @@ def test_what_is_refused_and_the_session_goes_on(
 ) -> None:
     before = settings(orin)
     with serving(orin, path):
-        control = RemoteControl(path)
+        control = client_of(path)
         with pytest.raises(error):
             ask(control)
         assert control.current_mode().name == '25W'
@@ -132,7 +131,7 @@ def test_reboot_modes_are_nvpmodels_to_refuse_where_they_are_granted(
     orin: EmulatedBoard, path: Path
 ) -> None:
     with serving(orin, path, grants=Grants(reboot_modes=True)):
-        control = RemoteControl(path)
+        control = client_of(path)
         with pytest.raises(PowerRebootError, match='nothing is ever rebooted'):
             control.set_mode('7W')
         control.close()
@@ -142,7 +141,7 @@ def test_reboot_modes_are_nvpmodels_to_refuse_where_they_are_granted(
 def test_a_dry_run_changes_nothing(orin: EmulatedBoard, path: Path) -> None:
     before, lines = settings(orin), list[str]()
     with serving(orin, path):
-        control = RemoteControl(path, dry_run=True, report=lines.append)
+        control = client_of(path, dry_run=True, report=lines.append)
         assert control.dry_run and control.set_mode('15W').name == '15W'
         control.close()
     assert settings(orin) == before and 'would run' in lines[-1]
@@ -155,7 +154,7 @@ def test_a_second_client_is_refused_as_a_second_process_is(
     orin: EmulatedBoard, path: Path
 ) -> None:
     with serving(orin, path):
-        first, second = RemoteControl(path, program='power node'), RemoteControl(path)
+        first, second = client_of(path, program='power node'), client_of(path)
         first.set_mode('15W')
         with pytest.raises(PowerError, match=f'pid {os.getpid()}, power service for power node'):
             second.set_mode('MAXN_SUPER')
@@ -183,7 +182,7 @@ def test_what_a_killed_client_changed_is_put_back_at_once(
 
 def test_what_is_kept_stays_when_the_client_ends(orin: EmulatedBoard, path: Path) -> None:
     with serving(orin, path):
-        control = RemoteControl(path)
+        control = client_of(path)
         control.set_mode('15W')
         control.keep()
         control.close()
@@ -194,7 +193,7 @@ def test_the_end_of_the_service_puts_back_and_its_client_is_told(
     orin: EmulatedBoard, path: Path
 ) -> None:
     with serving(orin, path):
-        control = RemoteControl(path)
+        control = client_of(path)
         control.set_mode('15W')
         control.set_max_frequency('gpu', 408)
     assert current_mode(orin) == 1 and not path.exists()
@@ -238,10 +237,10 @@ def test_a_service_that_is_told_to_end_puts_back(orin: EmulatedBoard, path: Path
 
 def test_a_mode_that_somebody_else_sets_is_noticed(orin: EmulatedBoard, path: Path) -> None:
     with serving(orin, path):
-        control = RemoteControl(path)
+        control = client_of(path)
         control.hold_frequency('gpu', 918)
         assert not control.mode_was_changed()
-        SystemRunner(environment=orin.env).run(['nvpmodel', '-m', '0'])
+        PatientRunner(environment=orin.env).run(['nvpmodel', '-m', '0'])
         assert control.mode_was_changed()
         assert control.follow_mode() == '15W' and control.foreign_modes == 1
         assert not control.mode_was_changed()
@@ -259,7 +258,7 @@ def test_a_look_does_not_wait_for_a_change_in_work(make_board: Make, path: Path)
         board, 'jetson_clocks', f'[ ! -p {go_on} ] || read line < {go_on}; exec "$original" "$@"'
     )
     with serving(board, path):
-        control = RemoteControl(path)
+        control = client_of(path)
         change = threading.Thread(target=control.set_jetson_clocks, args=(True,))
         change.start()
         with go_on.open('w') as writing:  # the tool waits for a line by now
@@ -280,14 +279,16 @@ def test_without_a_service_the_process_itself_makes_changes(
     orin: EmulatedBoard, path: Path
 ) -> None:
     host, lines = board_host(orin), list[str]()
-    control = open_control(host.root, host.runner)
+    control = open_control(host.root, host.runner, timeout_s=TOOL_LIMIT_S)
     assert isinstance(control, PowerControl)
     control.close()
-    control = open_control(host.root, host.runner, socket=path, report=lines.append)
+    control = open_control(
+        host.root, host.runner, timeout_s=TOOL_LIMIT_S, socket=path, report=lines.append
+    )
     assert isinstance(control, PowerControl) and 'nobody answers' in lines[0]
     control.close()
     with serving(orin, path):
-        control = open_control(host.root, host.runner, socket=path)
+        control = open_control(host.root, host.runner, timeout_s=TOOL_LIMIT_S, socket=path)
         assert isinstance(control, RemoteControl)
         control.close()
     with pytest.raises(SettingError):

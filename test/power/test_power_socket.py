@@ -20,14 +20,16 @@ from typing import Any
 
 from board_tools import current_mode
 from changed_boards import settings
-from power_host import Log, SERVE, serving
+from power_host import client_of, Log, SERVE, serving, TOOL_LIMIT_S
 import pytest
 
 from yolov7_trt_ros.emulated_board.board import create_board, EmulatedBoard
+from yolov7_trt_ros.emulated_board.machine import board_host
 from yolov7_trt_ros.errors import PowerError, PowerPermissionError
+from yolov7_trt_ros.power.board_control import open_control
+from yolov7_trt_ros.power.control import PowerControl
 from yolov7_trt_ros.power.service import socket_files as service_socket
 from yolov7_trt_ros.power.service.power_service import MOST_SESSIONS
-from yolov7_trt_ros.power.service.remote_control import RemoteControl
 from yolov7_trt_ros.power.service.socket_files import find_socket, group_id, open_listener
 from yolov7_trt_ros.power.service.values import LONGEST_REQUEST_BYTES
 
@@ -45,7 +47,7 @@ os.setgroups([int(number) for number in sys.argv[3:]])
 os.setgid(int(sys.argv[2]))
 os.setuid(54321)
 try:
-    control = RemoteControl(Path(sys.argv[1]))
+    control = RemoteControl(Path(sys.argv[1]), timeout_s=600.0)
     control.set_mode('15W')
     control.restore()
     print(control.current_mode().name)
@@ -131,7 +133,7 @@ def client(path: Path, *, begun: bool = True) -> Iterator[Raw]:
 def serves(path: Path) -> bool:
     """Whether a client is served; not while the threads of a crowd have yet to end."""
     try:
-        control = RemoteControl(path)
+        control = client_of(path)
     except PowerError:
         return False
     try:
@@ -229,14 +231,14 @@ def test_several_requests_in_one_piece_are_answered_one_by_one(host: Host) -> No
 
 
 def test_a_hundred_connections_at_once_leave_the_first_client_alone(host: Host) -> None:
-    control = RemoteControl(host.path)
+    control = client_of(host.path)
     control.set_mode('15W')
     crowd = [Raw(host.path) for _ in range(100)]
     replies = [raw.ask(BEGIN) for raw in crowd]
     taken = sum(reply.get('ok') is True for reply in replies)
     assert taken == MOST_SESSIONS - 3
     with pytest.raises(PowerError, match=f'{MOST_SESSIONS} clients are connected already'):
-        RemoteControl(host.path)
+        client_of(host.path)
     assert control.current_mode().name == '15W' and control.changed == ('power_mode',)
     assert len([line for line in host.log if line.startswith('refused')]) < 20
     for raw in crowd:
@@ -249,7 +251,7 @@ def test_changes_of_many_clients_at_once_come_one_after_the_other(host: Host) ->
     outcomes: list[str] = []
 
     def change(mhz: float) -> None:
-        control = RemoteControl(host.path)
+        control = client_of(host.path)
         try:
             outcomes.append(f'{control.set_max_frequency("gpu", mhz):g}')
             control.restore()
@@ -416,16 +418,33 @@ os.execv(sys.executable, [sys.executable, '-c', {SERVE!r}, sys.argv[1], sys.argv
     assert process.returncode == 0 and path.is_socket() and current_mode(orin) == 1
 
 
-def test_which_socket_a_client_finds(path: Path) -> None:
+def test_which_socket_a_client_finds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variable = service_socket.SOCKET_VARIABLE
-    assert find_socket({variable: str(path)}) is None
+    monkeypatch.setattr(service_socket, 'DEFAULT_SOCKET', path)
+    assert find_socket({}) is None
     path.write_text('')
-    assert find_socket({variable: str(path)}) is None
+    assert find_socket({}) is None
     path.unlink()
     with open_listener(path, None, {}):
-        assert find_socket({variable: str(path)}) == path
+        assert find_socket({}) == path
         assert find_socket({variable: ''}) is None
-        assert find_socket({variable: path.name}) is None
+
+
+@pytest.mark.parametrize('name', ['nothing', './nothing', 'a_file', '.', '/dev/null'])
+def test_a_named_socket_that_is_none_is_reported(
+    name: str, orin: EmulatedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(orin.root)
+    Path('a_file').write_text('')
+    lines: list[str] = []
+    host, environment = board_host(orin), {service_socket.SOCKET_VARIABLE: name}
+    control = open_control(
+        host.root, host.runner, timeout_s=TOOL_LIMIT_S, socket=find_socket(environment),
+        report=lines.append,
+    )
+    assert isinstance(control, PowerControl)
+    control.close()
+    assert len(lines) == 1 and f'nobody answers at {Path(name)} ' in lines[0]
 
 
 def test_groups_by_name_and_number() -> None:

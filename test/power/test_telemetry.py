@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import os
 from pathlib import Path
+import resource
 import shlex
 import stat
 import sys
@@ -25,6 +26,7 @@ from yolov7_trt_ros.power.rails import RailPower
 from yolov7_trt_ros.power.sysfs import SysfsTree
 from yolov7_trt_ros.power.telemetry.cpu_load import cpu_loads_percent, parse_cpu_ticks
 from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
+from yolov7_trt_ros.power.telemetry.lost_sensors import LostSensors
 from yolov7_trt_ros.power.telemetry.memory import BoardMemory
 from yolov7_trt_ros.power.telemetry.rail_totals import RAIL_TREES, RailTotals
 from yolov7_trt_ros.power.telemetry.sample import BoardSample, merge_samples
@@ -212,6 +214,12 @@ def test_the_total(names, known, total) -> None:
     found = RailTotals(known).total(rails)
     assert found.milliwatt == total
     assert bool(found.reason) == (total is None and bool(names))
+
+
+@pytest.mark.parametrize('milliwatt', [0.0, -5.0, float('nan'), float('inf')])
+def test_a_board_that_takes_no_power_has_a_dead_sensor(milliwatt: float) -> None:
+    found = RailTotals().total({'VDD_IN': RailPower(milliwatt)})
+    assert found.milliwatt is None and 'VDD_IN is' in found.reason
 
 
 def test_every_rail_of_the_table_is_of_one_kind() -> None:
@@ -511,6 +519,16 @@ def test_a_rail_behind_another_is_not_counted_twice() -> None:
     assert sample.rails['VDDQ_VDD2_1V8AO'].current_mw == 300.0
 
 
+def test_a_line_without_an_end_takes_no_memory(tmp_path: Path) -> None:
+    command = tool_that(tmp_path, 'while True: sys.stdout.write("7" * (1 << 20))')
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    source = TegrastatsSource(command, interval_ms=100, first_line_s=1.0)
+    with pytest.raises(PowerCommandError, match='777'):
+        source.read()
+    source.close()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 64 * 1024
+
+
 def test_a_rail_that_vanishes_from_the_lines_leaves_no_wrong_total(tmp_path: Path) -> None:
     command = tool_that(
         tmp_path, f'print({ORIN_LINE!r}, flush=True)', 'sys.stdin.read(); time.sleep(0.2)',
@@ -541,7 +559,7 @@ def test_the_newest_line_is_handed_out(tmp_path: Path) -> None:
     source = TegrastatsSource(command, interval_ms=100)
     first = source.read()
     assert (first.total_mw, source.read()) == (4541.0, first)
-    end_s = time.monotonic() + 5.0
+    end_s = time.monotonic() + 600.0
     while source.read().total_mw != 9999.0:
         assert time.monotonic() < end_s
         time.sleep(0.02)
@@ -557,6 +575,68 @@ def test_the_interval_goes_to_the_tool_and_stdin_is_at_its_end(tmp_path: Path) -
     source = TegrastatsSource(command, interval_ms=250)
     assert source.read().total_mw == 4541.0
     source.close()
+
+
+def test_another_interval_goes_to_a_tool_that_is_started_again(tmp_path: Path) -> None:
+    command = tool_that(
+        tmp_path, f'print({LINE!r}.replace("4541", sys.argv[2]), flush=True)', 'time.sleep(600)')
+    interval_ms = 250
+    source = TegrastatsSource(command, interval_ms=lambda: interval_ms)
+    first = source.read()
+    assert first.total_mw == 250.0
+    interval_ms = 100
+    end_s = time.monotonic() + 600.0
+    while (sample := source.read()).total_mw != 100.0:
+        assert time.monotonic() < end_s and sample == first  # the old one until there is a new one
+        time.sleep(0.02)
+    assert source.read() == sample
+    source.close()
+
+
+def test_a_tool_that_is_not_there_for_another_interval_is_an_error(tmp_path: Path) -> None:
+    command = tool_that(tmp_path, f'print({LINE!r}, flush=True)', 'time.sleep(600)')
+    interval_ms = 250
+    source = TegrastatsSource(command, interval_ms=lambda: interval_ms)
+    source.read()
+    interval_ms = 100
+    Path(command[0]).rename(tmp_path / 'elsewhere')
+    for _ in range(2):
+        with pytest.raises(PowerCommandError, match='cannot start .*tegrastats'):
+            source.read()
+    source.close()
+
+
+@pytest.mark.parametrize('later', [
+    'tj@?C', 'tj@C', 'tj 61', 'tj@unsupported', '', 'tj@1e9C', 'tj@nanC', 'tj@\u0661\u0662C',
+])
+def test_a_sensor_that_vanishes_from_the_lines_is_lost(later: str) -> None:
+    lost = LostSensors()
+    first = f'{LINE} tj@61.5C GPU@50C'
+    sample = sample_from_tegrastats(parse_line(first), 0, lost_sensors=lost)
+    assert (sample.lost_sensors, sample.hottest_c) == ((), ('tj', 61.5))
+    sample = sample_from_tegrastats(parse_line(f'{LINE} {later}'), 0, lost_sensors=lost)
+    assert sample.lost_sensors == ('tj',) and sample.hottest_c == ('CPU', 43.5)
+    assert sample.problems == ('no temperature any more from tj',)
+    sample = sample_from_tegrastats(parse_line(first), 0, lost_sensors=lost)
+    assert sample.lost_sensors == ()
+
+
+def test_a_part_without_power_is_not_lost() -> None:
+    lost = LostSensors()
+    for line in (f'{LINE} ISP@40C', f'{LINE} ISP@-256C'):
+        sample = sample_from_tegrastats(parse_line(line), 0, lost_sensors=lost)
+        assert sample.lost_sensors == ()
+
+
+def test_what_one_source_has_lost_and_another_reads_is_not_lost() -> None:
+    one = BoardSample(0, temperatures_c={'CPU': 43.5}, lost_sensors=('tj', 'SOC'))
+    other = BoardSample(0, temperatures_c={'tj': 61.5}, lost_sensors=('SOC',))
+    assert merge_samples([one], [other]).lost_sensors == ('SOC',)
+
+
+def test_a_load_is_at_most_all_of_it() -> None:
+    sample = sample_from_tegrastats(parse_line('RAM 1/2MB CPU [250%@9] GR3D_FREQ 7000%@611'), 0)
+    assert sample.loads_percent == {'gpu': 100.0, 'cpu0': 100.0, 'cpu': 100.0}
 
 
 def test_a_tool_that_ends_is_an_error_with_its_last_words(tmp_path: Path) -> None:

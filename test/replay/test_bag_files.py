@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import contextlib
 import hashlib
+import os
 from pathlib import Path
 import resource
 import shutil
@@ -216,6 +217,16 @@ def test_metadata_that_is_none(make_bag: MakeBag, recorded: list[Any], text: str
     reader = BagReader(bag)
     assert 'metadata.yaml' in reader.warnings[0]
     assert len(reader.warnings[0]) < 500
+    assert "' object" not in reader.warnings[0]
+    assert len(good_and_bad(reader)[0]) == MESSAGES
+
+
+def test_metadata_that_is_a_pipe(make_bag: MakeBag, recorded: list[Any]) -> None:
+    bag = make_bag('bag', recorded)
+    (bag / 'metadata.yaml').unlink()
+    os.mkfifo(bag / 'metadata.yaml')
+    reader = BagReader(bag)
+    assert 'metadata.yaml is no file' in reader.warnings[0]
     assert len(good_and_bad(reader)[0]) == MESSAGES
 
 

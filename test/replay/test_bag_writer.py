@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import itertools
+import os
 from pathlib import Path
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +23,7 @@ from yolov7_trt_ros.replay.bags.bag_writer import DetectionBagWriter
 from yolov7_trt_ros.replay.bags.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore
 from yolov7_trt_ros.replay.run import Following, replay_bag, RunSummary
+from yolov7_trt_ros.temporary_folder import MARK
 
 CAMERA = '/camera/image_raw'
 HASHES = Path(__file__).resolve().parents[1] / 'data/vision_msgs_type_hashes.txt'
@@ -203,3 +207,21 @@ def test_message_types_are_those_of_ros() -> None:
         line.split() for line in HASHES.read_text().splitlines() if line.startswith('vision_msgs/')
     )
     assert load_typestore().hash_rihs01(DETECTIONS_TYPE) == hashes[DETECTIONS_TYPE]
+
+
+def test_what_a_killed_process_left_of_a_bag_is_removed_by_the_next(tmp_path: Path) -> None:
+    code = (
+        'import os, sys\n'
+        'from pathlib import Path\n'
+        'from yolov7_trt_ros.replay.bags.bag_writer import DetectionBagWriter\n'
+        'writer = DetectionBagWriter(Path(sys.argv[1]), {}, ())\n'
+        'os.kill(os.getpid(), 9)\n'
+    )
+    path = tmp_path / 'drive.mcap'
+    subprocess.run([sys.executable, '-c', code, str(path)], timeout=600, check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith('.drive.partial-')
+    os.utime(left / MARK, (1_000_000_000, 1_000_000_000))
+    with DetectionBagWriter(path, {CAMERA: 'sensor_msgs/msg/Image'}, ()):
+        pass
+    assert list(tmp_path.iterdir()) == [path]

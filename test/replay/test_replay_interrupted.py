@@ -31,7 +31,7 @@ def test_an_interrupted_replay_leaves_nothing(
         [sys.executable, '-m', 'yolov7_trt_ros', 'replay', str(bag), '-o', 'new.mcap'], cwd=work,
         env=os.environ | {'PYTHONPATH': str(REPOSITORY)}, stderr=subprocess.PIPE, text=True,
     )
-    until = time.monotonic() + 100
+    until = time.monotonic() + 600
     while not list(work.rglob('*.mcap')) and time.monotonic() < until:
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)

@@ -241,3 +241,8 @@ def test_results_of_other_settings_are_not_joined() -> None:
     other = dataclasses.replace(FULL, settings={**SETTINGS, 'letterbox': 'rectangle'})
     with pytest.raises(InputError, match='different letterbox'):
         merge_benches([('a', FULL), ('b', other)])
+
+
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(InputError, match='larger than 67108864 bytes'):
+        load_bench(Path('/dev/zero'))

@@ -33,6 +33,13 @@ def tensor(layout: str) -> list[dict[str, Any]]:
     return [{'Name': 't', 'Dimensions': [1, 8, 4, 4], 'Format/Datatype': layout}]
 
 
+@pytest.mark.parametrize('sides', [[1, 8, None], [1, 8, 10**400], [1, True], [1, -5], ['8'], 3])
+def test_sides_of_which_one_is_no_side_tell_no_size(sides: object) -> None:
+    told = [{'Name': 't', 'Dimensions': sides, 'Format/Datatype': 'Row major linear FP32'}]
+    (found,) = parse(Name='a', LayerType='Conv', Inputs=told).inputs
+    assert found.shape == () and found.size_bytes is None
+
+
 @pytest.mark.parametrize(('text', 'dtype'), [
     ('Row major linear FP32', 'Float'),
     ('Channel major FP16 format where channel % 8 == 0', 'Half'),
@@ -211,3 +218,8 @@ def test_fields_of_other_kinds_are_left_out() -> None:
     layer = parse(Name='x', Inputs=[{'Name': 't', 'Dimensions': 7}, 3], Outputs='y', Weights=[1])
     assert [(tensor.name, tensor.shape) for tensor in layer.inputs] == [('t', ()), ('3', ())]
     assert layer.outputs == ()
+
+
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(ModelFormatError, match='larger than 268435456 bytes'):
+        load_layers(Path('/dev/zero'))

@@ -291,6 +291,7 @@ REFUSED = {
     'one id for two classes': (set_all('categories', 'id', lambda _: 1), "'red' and of 'blue'"),
     'no file name': (drop_all('images', 'file_name'), 'image 1 of 2: file_name must be a text'),
     'a width in words': (set_all('images', 'width', lambda _: 'wide'), 'a number of pixels'),
+    'a width without end': (set_all('images', 'width', lambda _: 10**400), 'a number of pixels'),
     'a name of lists': (set_all('categories', 'name', lambda _: [1]), 'name must be a text'),
     'ids that meet nowhere': (set_all('annotations', 'image_id', lambda n: n + 50),
                               'none of its 4 annotations .* 4 of 4 annotations belong to images'),

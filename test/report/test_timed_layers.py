@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,11 @@ def test_no_file(tmp_path: Path) -> None:
         load_profile(tmp_path / 'none.json')
 
 
-@pytest.mark.parametrize('record', [{}, {'layers': 3}, {'layers': []}, {'layers': [[]]}])
+@pytest.mark.parametrize('record', [
+    {}, {'layers': 3}, {'layers': []}, {'layers': [[]]},
+    *({'layers': [{'name': 'a', 'medianMs': time_ms}]}
+      for time_ms in (10**400, math.nan, -1, True, '1')),
+])
 def test_saved_times_that_are_something_else(record: dict[str, Any]) -> None:
     with pytest.raises(ModelFormatError):
         match_times(record, LAYERS)

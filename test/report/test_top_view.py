@@ -177,3 +177,24 @@ def test_memory_is_bounded_at_any_rate() -> None:
         model.add_detections(NOW + number, '/a', 1.0, ['person'])
         model.add_number(NOW + number, '/p', 'power_w', 1.0)
     assert len(model._frames['/a']) < 10_000 and len(model._watts['/p']) < 10_000
+
+
+def test_what_is_kept_and_shown_does_not_grow_with_what_others_send() -> None:
+    model = TopModel()
+    for number in range(100):
+        names = [f'{number} {each}' for each in range(1000)] + ['car'] * 5
+        model.add_detections(NOW + number * S, '/front/detections', 1.0, names)
+    model.add_status(NOW + 100 * S, '/n: detector', 0, 'm' * 5_000_000, {})
+    assert len(model._frames['/front/detections']) == SPARK_S + 1
+    snapshot = model.snapshot(NOW + 100 * S)
+    row, = snapshot.detections
+    assert row.classes[0] == ('car', 5.0) and len(row.classes) <= 10 * 50
+    assert len(snapshot.nodes[0].message) < 1000
+
+
+def test_a_topic_that_is_gone_is_not_shown() -> None:
+    model = busy_model()
+    model.add_topic('/silent')
+    for topic in ('/silent', '/front/detections', '/unknown'):
+        model.forget_topic(topic)
+    assert model.snapshot(NOW).detections == ()

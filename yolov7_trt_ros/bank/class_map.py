@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -30,8 +31,13 @@ def missing_classes(former: ModelSpec, new: ModelSpec) -> str:
 def moved_ids(
     ids: frozenset[int] | None, former: Sequence[str], new: Sequence[str]
 ) -> frozenset[int] | None:
-    """Return ids of `former` as those of the classes of the same name in `new`; None: all."""
-    if ids is None or tuple(former) == tuple(new):
+    """
+    Return ids of `former` as those of the classes of the same name in `new`; None: all.
+
+    If `former` has no names, ids are assumed to mean the same, as in `ClassMap`.
+
+    """
+    if ids is None or not former or tuple(former) == tuple(new):
         return ids
     wanted = {class_name(tuple(former), number) for number in ids}
     return frozenset(number for number, name in enumerate(new) if name in wanted)
@@ -40,8 +46,8 @@ def moved_ids(
 def moved_thresholds(
     thresholds: tuple[tuple[int, float], ...], former: Sequence[str], new: Sequence[str]
 ) -> tuple[tuple[int, float], ...]:
-    """Return scores by ids of `former` as those of the classes of the same name in `new`."""
-    if not thresholds or tuple(former) == tuple(new):
+    """Return scores by ids of `former` as those of the same classes in `new`; as `moved_ids`."""
+    if not thresholds or not former or tuple(former) == tuple(new):
         return thresholds
     wanted = {class_name(tuple(former), number): score for number, score in thresholds}
     return tuple(
@@ -72,10 +78,15 @@ class ClassMap:
         """Return those of the new model, without the classes that only this one has."""
         return self._known(detections, self.new)
 
+    @functools.cached_property
+    def _first_ids(self) -> dict[str, int]:
+        """Return the first class of each name of the former model."""
+        return {name: number for number, name in reversed(list(enumerate(self.former)))}
+
     def _known(self, detections: Detections, names: tuple[str, ...]) -> Detections:
         if not self.former:
             return detections
-        first = {name: number for number, name in reversed(list(enumerate(self.former)))}
+        first = self._first_ids
         ids = np.array(
             [first.get(class_name(names, number), -1) for number in detections.class_ids.tolist()],
             np.int32,

@@ -12,6 +12,7 @@ from yolov7_trt_ros.core.defaults import (
     DEFAULT_SCORE_THRESHOLD,
     MAX_PIXELS,
 )
+from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.options import (
     BACKENDS,
@@ -30,6 +31,7 @@ LARGEST_DOMAIN_ID = 232
 ACTIVATIONS = ('silu', 'leaky_relu', 'relu')
 
 _LARGEST_ANCHOR_FILE = 65536
+_MOST_THREADS = 1024
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,8 +84,20 @@ def add_size_argument(
 def add_threads_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--threads`."""
     parser.add_argument(
-        '--threads', type=int, default=0, metavar='N', help='CPU threads (default: one per core)'
+        '--threads', type=_thread_count, default=0, metavar='N',
+        help='CPU threads (default: one per core)',
     )
+
+
+def _thread_count(text: str) -> int:
+    """Return a number of threads; a library would try to start any, for minutes."""
+    try:
+        count = int(text)
+    except ValueError:
+        count = -1
+    if not 0 <= count <= _MOST_THREADS:
+        raise argparse.ArgumentTypeError(f'must be within 0..{_MOST_THREADS}, got {quoted(text)}')
+    return count
 
 
 def add_model_argument(parser: argparse.ArgumentParser, what: str) -> None:

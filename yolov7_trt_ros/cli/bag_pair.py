@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.report.compare.detection_compare import RunComparison
 
 
+def only_frames_note(score_threshold: float) -> str:
+    """Return a warning about two bags without detections, which agree in nothing."""
+    return (f'no detection of either bag has a score of {score_threshold:g}: only the frames '
+            'were compared')
+
+
 class BagPair:
     """Two bags of detections: the frames that are compared, and what could not be read."""
 

@@ -11,7 +11,7 @@ import time
 import types
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import exit_status, output
+from yolov7_trt_ros.cli import interruption, output
 from yolov7_trt_ros.errors import BuildError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.engine.options import DetectorOptions
 
 _LINE_EVERY_S = 3.0
+_PATIENCE_S = 5.0
 
 
 def open_model(options: DetectorOptions, warned: set[str] | None = None) -> Detector:
@@ -41,8 +42,9 @@ class BuildDisplay:
     """
     A bar if stderr is a terminal and rich is installed, otherwise a line every few seconds.
 
-    Nothing is shown until the first report. While open, Ctrl-C cancels the reported build; a
-    second one ends the process, because TensorRT 8 cannot be stopped while it builds.
+    Nothing is shown until the first report. While open, Ctrl-C, SIGTERM or SIGHUP cancel the
+    reported build. TensorRT 8 cannot be stopped while it builds, so a second one ends the process,
+    and SIGTERM or SIGHUP do after five seconds: who sends them does not wait for minutes.
 
     """
 
@@ -50,12 +52,12 @@ class BuildDisplay:
         self._cancelled = False
         self._started_at: float | None = None
         self._shown: _Bar | _Lines | None = None
-        self._handler: Any = None
+        self._handled = contextlib.ExitStack()
+        self._end: threading.Timer | None = None
 
     def __enter__(self) -> BuildDisplay:
-        """Handle Ctrl-C from here."""
-        if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        """Handle Ctrl-C and other signals that end a command from here."""
+        self._handled.enter_context(interruption.handled(self._interrupt))
         return self
 
     def __exit__(
@@ -64,9 +66,10 @@ class BuildDisplay:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
-        """Restore Ctrl-C; a cancelled build ends like any interrupted command."""
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+        """Restore the signals; a cancelled build ends like any interrupted command."""
+        self._handled.close()
+        if self._end is not None:
+            self._end.cancel()
         if self._shown is not None:
             self._shown.close()
         if self._cancelled and (error is None or isinstance(error, BuildError)):
@@ -83,14 +86,22 @@ class BuildDisplay:
         """Whether Ctrl-C was pressed."""
         return self._cancelled
 
-    def _interrupt(self, _signal: int, _frame: types.FrameType | None) -> None:
+    def _interrupt(self, number: int, _frame: types.FrameType | None) -> None:
         if self._started_at is None:
             raise KeyboardInterrupt
         if self._cancelled:
-            os._exit(exit_status.INTERRUPTED)  # a plan is written whole or not at all
+            _quit()
         self._cancelled = True
+        if number != signal.SIGINT:
+            self._end = threading.Timer(_PATIENCE_S, _quit)
+            self._end.daemon = True
+            self._end.start()
         with contextlib.suppress(OSError):
             os.write(2, b'\nyolov7_trt: stopping the build; Ctrl-C again to quit at once\n')
+
+
+def _quit() -> None:
+    os._exit(interruption.status())  # a plan is written whole or not at all
 
 
 class _Bar:

@@ -12,10 +12,11 @@ from types import ModuleType
 from typing import Any
 
 from yolov7_trt_ros import __version__
-from yolov7_trt_ros.cli import exit_status
+from yolov7_trt_ros.cli import exit_status, interruption, output, standard_streams
 from yolov7_trt_ros.cli.verb_parser import FilledText, VerbParser
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.errors import missing_package, SettingError, Yolov7TrtError
+from yolov7_trt_ros.parent_process import end_with_starter
 
 PROGRAM = 'yolov7_trt'
 PURPOSES = {
@@ -43,16 +44,38 @@ EXAMPLES = f"""examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """
+    Run one verb; return the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    SIGTERM gives 143 and SIGHUP 129. A process that was started to end with another
+    (`parent_process`) ends with it, as after SIGTERM.
+
+    """
+    standard_streams.prepare()
+    try:
+        with interruption.by_other_signals():
+            status = _run_guarded(argv)
+    except KeyboardInterrupt as exc:
+        if str(exc):  # what is left of the work
+            with contextlib.suppress(OSError):  # its terminal may be gone
+                print(f'{PROGRAM}: interrupted: {exc}', file=sys.stderr)
+        status = exit_status.INTERRUPTED
+    return interruption.status() if status == exit_status.INTERRUPTED else status
+
+
+def _run_guarded(argv: Sequence[str] | None) -> int:
+    """Run one verb; our errors and those of files become a line and an exit status."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # our own errors state the cause
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     try:
+        end_with_starter(os.environ, output.warn)
         words = list(sys.argv[1:] if argv is None else argv)
         if words[:1] == [HELP]:
             words = [*words[1:2], '-h']
         args = parse(words)
         status: int = args.run(args)
-        sys.stdout.flush()
+        with standard_streams.named():
+            sys.stdout.flush()
         return status
     except SettingError as exc:
         return _report(exc, exit_status.USAGE)
@@ -60,13 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(exc, exit_status.FAILURE)
     except ImportError as exc:
         return _report(missing_package(exc), exit_status.FAILURE)
-    except KeyboardInterrupt as exc:
-        if str(exc):  # what is left of the work
-            print(f'{PROGRAM}: interrupted: {exc}', file=sys.stderr)
-        return exit_status.INTERRUPTED
     except BrokenPipeError:
-        # the reader of our output is gone; flushing at exit must not fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        standard_streams.discard()  # the reader of our output is gone
         return exit_status.BROKEN_PIPE
     except OSError as exc:
         named = exc.filename is not None and exc.strerror is not None

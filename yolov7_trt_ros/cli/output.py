@@ -15,6 +15,7 @@ from typing import Any, TextIO, TYPE_CHECKING
 
 from yolov7_trt_ros import __version__
 from yolov7_trt_ros.atomic_file import atomic_write, naming
+from yolov7_trt_ros.cli import standard_streams
 from yolov7_trt_ros.core.plain_text import printable
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -48,7 +49,9 @@ def warn_once(warnings: Sequence[str], reported: int) -> int:
 def say(text: object, *, file: TextIO | None = None) -> None:
     """Print lines for people, without control characters from foreign names."""
     shown = '\n'.join(map(printable, str(text).split('\n')))
-    print(shown, file=file or sys.stdout, flush=True)
+    stream = file or sys.stdout
+    with standard_streams.named() if stream is sys.stdout else contextlib.nullcontext():
+        print(shown, file=stream, flush=True)
 
 
 @contextlib.contextmanager
@@ -79,10 +82,12 @@ def progress_bar(label: str, total: int | None) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     console = Console(stderr=True)
+    if not console.is_terminal:  # a disabled bar of rich before 14.3 prints an empty line
+        yield lambda: None
+        return
     bar = Progress(
         TextColumn('{task.description}', markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True,
-        disable=not console.is_terminal,
     )
     with bar:
         task = bar.add_task(printable(label), total=total)
@@ -166,13 +171,28 @@ def _options_text(options: dict[str, Any]) -> str:
     )
 
 
+@contextlib.contextmanager
+def report_last(text: str, json_target: str | None) -> Iterator[None]:
+    """
+    Print a report after the files of results are written, also if that fails.
+
+    Where its reader has gone, as with `| head`, printing ends the process.
+
+    """
+    try:
+        yield
+    finally:
+        say(text, file=report_stream(json_target))
+
+
 def write_json(target: str, record: dict[str, Any]) -> None:
     """Write a record to a file, to an existing pipe or device, or to stdout for `-`."""
     lines = json.dumps(record, indent=2, ensure_ascii=False).split('\n')
     text = '\n'.join(map(_escaped, lines)) + '\n'
     path = expand_home(target)
     if target == '-':
-        sys.stdout.write(text)
+        with standard_streams.named():
+            sys.stdout.write(text if standard_streams.encodes(text) else json.dumps(record) + '\n')
     elif path.exists() and not path.is_file():
         with naming(path):
             path.write_text(text, encoding='utf-8')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 import os
 from pathlib import Path
 
@@ -93,6 +93,31 @@ def check_file(
         raise InputError(
             f'{flag} {path} would replace {found}: choose another name, or remove it first'
         )
+
+
+def check_apart(targets: Mapping[str, str | Path | None]) -> None:
+    """
+    Check that no two options name one file to write, of which the later would replace the other.
+
+    Parameters
+    ----------
+    targets
+        Values by option; None for one that was not given, `-` for stdout.
+
+    Raises
+    ------
+    SettingError
+        Two are the same.
+
+    """
+    seen: dict[Path, str] = {}
+    for flag, target in targets.items():
+        if target is None or str(target) == '-':
+            continue
+        path = expand_home(target)
+        other = seen.setdefault(path.resolve(), flag)
+        if other != flag and not (path.exists() and not path.is_file()):
+            raise SettingError(f'{other} and {flag} both name {path}; give each a file of its own')
 
 
 def check_folder(flag: str, path: Path) -> None:

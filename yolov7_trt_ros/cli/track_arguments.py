@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from yolov7_trt_ros.core.tracks.track_options import OFF, TRACK_MODES, TrackOptions
+from yolov7_trt_ros.core.tracks.track_options import BYTETRACK, OFF, TRACK_MODES, TrackOptions
 
 
 def add_track_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +18,14 @@ def add_track_arguments(parser: argparse.ArgumentParser) -> None:
         'boxes) or bytetrack (predicted motion, weak detections too) (default: %(default)s)',
     )
     group.add_argument(
-        '--track-lost', type=float, default=TrackOptions.lost_s, metavar='S',
-        help='seconds that an object may be out of sight and keep its id (default: %(default)s)',
+        '--track-lost', type=float, metavar='S',
+        help='seconds that an object may be out of sight and keep its id '
+        f'(default: {TrackOptions.lost_s})',
     )
     group.add_argument(
-        '--track-low-score', type=float, default=TrackOptions.low_score, metavar='S',
-        help='minimum score of detections that bytetrack follows (default: %(default)s)',
+        '--track-low-score', type=float, metavar='S',
+        help='minimum score of detections that bytetrack follows '
+        f'(default: {TrackOptions.low_score})',
     )
 
 
@@ -37,7 +39,22 @@ def track_options(args: argparse.Namespace) -> TrackOptions:
         A value is out of its range.
 
     """
-    return TrackOptions(args.track, args.track_lost, args.track_low_score)
+    given = {'lost_s': args.track_lost, 'low_score': args.track_low_score}
+    return TrackOptions(args.track, **{
+        name: value for name, value in given.items() if value is not None
+    })
+
+
+def needed(args: argparse.Namespace) -> dict[str, tuple[bool, dict[str, bool]]]:
+    """Return the options that have an effect only with another one, and whether that is given."""
+    if not hasattr(args, 'track'):
+        return {}
+    return {
+        '--track iou or bytetrack': (
+            args.track != OFF, {'--track-lost': args.track_lost is not None}),
+        '--track bytetrack': (
+            args.track == BYTETRACK, {'--track-low-score': args.track_low_score is not None}),
+    }
 
 
 def track_record(args: argparse.Namespace) -> dict[str, Any]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 import difflib
+import math
+from pathlib import Path
 import sys
 import textwrap
 from typing import Any, NoReturn
+
+from yolov7_trt_ros.core.plain_text import quoted
 
 WITHOUT_FLAG = ''
 """Instead of an option: the first positional argument of the verb."""
@@ -68,11 +72,31 @@ class FilledText(argparse.RawDescriptionHelpFormatter):
         return textwrap.indent('\n\n'.join(blocks), indent)
 
 
+def _path(text: str) -> Path:
+    """Return a path; that of an empty text would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError('the path is empty; is a variable not set?')
+    return Path(text)
+
+
+def finite_number(text: str) -> float:
+    """Return a number; NaN would pass comparisons with limits, and infinity most."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f'must be a finite number, got {quoted(text)}')
+    return value
+
+
 class VerbParser(argparse.ArgumentParser):
-    """Adds the option that was probably meant to usage errors."""
+    """Adds the option that was probably meant to usage errors; refuses empty paths and NaN."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.register('type', Path, _path)
+        self.register('type', float, finite_number)
         self._words: Sequence[str] = ()
 
     def parse_known_args(  # type: ignore[override]

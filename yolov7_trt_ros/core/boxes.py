@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 128
+_LATER = ~np.tri(_BLOCK, dtype=bool)
+"""Which candidates (columns) of a block come after which (rows)."""
+_FEW = 3
+"""With at most one of so many pairs of one class, these are compared one by one."""
 
 
 def xyxy_from_cxcywh(boxes: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -39,7 +43,9 @@ def box_iou(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np
     (n, m) float32 in 0..1; 0 where both boxes are empty.
 
     """
-    intersection, union = _intersection_union(left, right, box_areas(left), box_areas(right))
+    intersection, union = _intersection_union(
+        left.T[:, :, None], right.T[:, None], box_areas(left)[:, None], box_areas(right)
+    )
     return np.divide(
         intersection, union, out=np.zeros_like(intersection), where=union > 0
     )
@@ -51,14 +57,15 @@ def _intersection_union(
     left_areas: NDArray[np.float32],
     right_areas: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    width = np.minimum(left[:, None, 2], right[None, :, 2])
-    width -= np.maximum(left[:, None, 0], right[None, :, 0])
-    height = np.minimum(left[:, None, 3], right[None, :, 3])
-    height -= np.maximum(left[:, None, 1], right[None, :, 1])
+    """Return intersections and unions of boxes (4, ...) of shapes that go together."""
+    width = np.minimum(left[2], right[2])
+    width -= np.maximum(left[0], right[0])
+    height = np.minimum(left[3], right[3])
+    height -= np.maximum(left[1], right[1])
     np.maximum(width, 0, out=width)
     np.maximum(height, 0, out=height)
     width *= height
-    union = left_areas[:, None] + right_areas[None, :]
+    union = left_areas + right_areas
     union -= width
     return width, union
 
@@ -96,16 +103,16 @@ def nms(
 
     """
     order = np.argsort(-scores, kind='stable')
-    boxes = np.ascontiguousarray(boxes[order], np.float32)
-    areas = box_areas(boxes)
-    classes = None if class_ids is None else class_ids[order]
+    ordered = np.asarray(boxes.take(order, 0), np.float32)
+    areas, corners = box_areas(ordered), np.ascontiguousarray(ordered.T)
+    classes = None if class_ids is None else class_ids.take(order)
     kept = np.empty(0, np.intp)
     for start in range(0, len(order), _BLOCK):
         block = np.arange(start, min(start + _BLOCK, len(order)))
         if len(kept):
-            hit = _overlaps(boxes, areas, classes, kept, block, iou_threshold).any(axis=0)
+            hit = _overlaps(corners, areas, classes, kept, block, iou_threshold).any(axis=0)
             block = block[~hit]
-        overlaps = _overlaps(boxes, areas, classes, block, block, iou_threshold)
+        overlaps = _overlaps(corners, areas, classes, block, block, iou_threshold)
         kept = np.concatenate([kept, block[_greedy(overlaps)]])
         if len(kept) >= max_kept:
             break
@@ -120,25 +127,49 @@ def _overlaps(
     columns: NDArray[np.intp],
     iou_threshold: float,
 ) -> NDArray[np.bool_]:
-    """Which (row, column) pairs suppress each other: IoU above the threshold and equal class."""
+    """
+    Return which pairs suppress each other: IoU above the threshold and equal class.
+
+    Parameters
+    ----------
+    boxes, areas, classes
+        Of all candidates: (4, n), (n,), (n,).
+    rows, columns
+        Which of them.
+    iou_threshold
+        As for `nms`.
+
+    """
+    same: NDArray[np.bool_] | None = None
+    if classes is not None:
+        same = np.asarray(classes.take(rows)[:, None] == classes.take(columns))
+        pairs = np.flatnonzero(same)
+        if len(pairs) * _FEW <= same.size:  # as with several classes a box
+            one, other = np.divmod(pairs, len(columns))
+            one, other = rows.take(one), columns.take(other)
+            intersection, union = _intersection_union(
+                boxes.take(one, 1), boxes.take(other, 1), areas.take(one), areas.take(other)
+            )
+            union *= np.float32(iou_threshold)
+            same.ravel()[pairs] = intersection > union
+            return same
     intersection, union = _intersection_union(
-        boxes[rows], boxes[columns], areas[rows], areas[columns]
+        boxes.take(rows, 1)[..., None], boxes.take(columns, 1)[:, None],
+        areas.take(rows)[:, None], areas.take(columns),
     )
     union *= np.float32(iou_threshold)
     hit: NDArray[np.bool_] = intersection > union
-    if classes is not None:
-        hit &= classes[rows][:, None] == classes[columns][None, :]
+    if same is not None:
+        hit &= same
     return hit
 
 
 def _greedy(overlaps: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Greedy choice, first come first kept, in one (n, n) overlap matrix."""
-    kept = []
     suppressed = np.zeros(len(overlaps), bool)
-    crowded = overlaps.sum(axis=1) > 1  # overlaps more than itself
-    for index in range(len(overlaps)):
+    count = len(overlaps)
+    later = overlaps & _LATER[:count, :count]
+    for index in np.flatnonzero(later.any(axis=1)).tolist():
         if not suppressed[index]:
-            kept.append(index)
-            if crowded[index]:
-                suppressed |= overlaps[index]
-    return np.array(kept, np.intp)
+            suppressed |= later[index]
+    return np.flatnonzero(~suppressed)

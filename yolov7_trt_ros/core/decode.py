@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from yolov7_trt_ros.core.boxes import nms, xyxy_from_cxcywh
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
+from yolov7_trt_ros.core.forms.grid_values import FloatArray
+from yolov7_trt_ros.core.forms.map_forms import cells_of
 from yolov7_trt_ros.core.forms.model_spec import Anchors, ModelSpec, OutputLayout
 from yolov7_trt_ros.core.forms.output_checks import (
     check_finished_boxes,
@@ -22,8 +24,6 @@ from yolov7_trt_ros.core.forms.output_checks import (
     checked_class_ids,
 )
 from yolov7_trt_ros.core.letterbox import Letterbox
-
-FloatArray = NDArray[np.floating[Any]]
 
 CLASS_LIMIT = 8192
 """Upper limit of class ids if a model does not state its number of classes."""
@@ -170,8 +170,7 @@ def _decode_head(
     head: FloatArray, stride: int, sizes_wh: NDArray[np.float32], settings: DetectSettings
 ) -> NDArray[np.float32]:
     """Grid rows (n, 5 + C) of the cells whose objectness alone passes the threshold."""
-    if head.ndim == 3:
-        head = head.reshape(len(sizes_wh), -1, *head.shape[1:]).transpose(0, 2, 3, 1)
+    head = cells_of(head, len(sizes_wh))
     objectness = head[..., 4]
     check_finite(objectness, 'objectness logit')
     likely = np.flatnonzero(objectness > _logit(settings.least_score))

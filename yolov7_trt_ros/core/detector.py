@@ -1,12 +1,13 @@
-"""The Detector protocol, its settings per frame, and the timings it returns."""
+"""The Detector protocol, its settings and timings, and how to detect in many images."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import collections
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import functools
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable, TypeVar
 
 from yolov7_trt_ros.core.defaults import (
     DEFAULT_IOU_THRESHOLD,
@@ -17,7 +18,9 @@ from yolov7_trt_ros.core.defaults import (
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.core.image import ImageView
-from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.errors import InferenceError, SettingError
+
+T = TypeVar('T')
 
 _MAX_CLASS_ID = 2**31 - 1
 
@@ -192,3 +195,93 @@ class PipelinedDetector(Protocol):
 
     def collect(self, ticket: Any) -> tuple[list[Detections], FrameTimings]:
         """Wait for a frame, the oldest first, and return what was found in each image."""
+
+
+@runtime_checkable
+class AheadDetector(Detector, PipelinedDetector, Protocol):
+    """A Detector whose engines work on several frames at once."""
+
+    @property
+    def frames_ahead(self) -> int:
+        """Return how many frames may be begun before the oldest is collected."""
+
+    def has_answered(self, ticket: Any) -> bool:
+        """Whether `collect` would return at once."""
+
+    def engine_of(self, ticket: Any) -> str:
+        """Return the name of the engine that answered a collected frame, '' if none did."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+    """
+    What a detector found in an image.
+
+    Attributes
+    ----------
+    found, timings
+        Its detections, and how long they took.
+    engine
+        Name of the engine that found them, '' if the detector has only one.
+
+    """
+
+    found: Detections
+    timings: FrameTimings
+    engine: str = ''
+
+
+def detect_ahead(
+    detector: Detector, items: Iterable[T], image_of: Callable[[T], ImageView | None],
+    settings: DetectSettings,
+) -> Iterator[tuple[T, Answer | InferenceError | None]]:
+    """
+    Detect in the image of each item.
+
+    An AheadDetector gets images ahead of those that it has answered, `frames_ahead` at most.
+
+    Yields
+    ------
+    each item, in the order of `items`, and what came of it
+        Answer, or the error of the detector; None if the item has no image.
+
+    """
+    if not isinstance(detector, AheadDetector):
+        for item in items:
+            image = image_of(item)
+            yield item, None if image is None else _detect(detector, image, settings)
+        return
+    begun: collections.deque[tuple[T, Any]] = collections.deque()
+    for item in items:
+        image = image_of(item)
+        begun.append((item, None if image is None else detector.submit([image], settings)))
+        del image  # the ticket holds it until it is collected
+        while begun and (
+            len(begun) > detector.frames_ahead or begun[0][1] is None
+            or detector.has_answered(begun[0][1])
+        ):
+            yield _next(detector, begun)
+    while begun:
+        yield _next(detector, begun)
+
+
+def _detect(
+    detector: Detector, image: ImageView, settings: DetectSettings
+) -> Answer | InferenceError:
+    try:
+        return Answer(*detector.detect(image, settings))
+    except InferenceError as exc:
+        return exc
+
+
+def _next(
+    detector: AheadDetector, begun: collections.deque[tuple[T, Any]]
+) -> tuple[T, Answer | InferenceError | None]:
+    item, ticket = begun.popleft()
+    if ticket is None:
+        return item, None
+    try:
+        found, timings = detector.collect(ticket)
+    except InferenceError as exc:
+        return item, exc
+    return item, Answer(found[0], timings, detector.engine_of(ticket))

@@ -71,6 +71,8 @@ def to_bgr(image: ImageView) -> NDArray[np.uint8]:
         'bgra': cv2.COLOR_BGRA2BGR,
         'mono': cv2.COLOR_GRAY2BGR,
     }[order]
+    if pixels.shape[:2] == (1, 1):  # OpenCV 4.5.4 takes no single pixel
+        return np.asarray(cv2.cvtColor(pixels.repeat(2, axis=0), conversion)[:1], np.uint8)
     return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
 
 
@@ -177,6 +179,8 @@ class Preprocessor:
             if image.encoding.channels == 1:
                 pixels = pixels[:, :, 0]
         if letterbox.resized_wh != letterbox.source_wh:
+            if pixels.shape == (1, 1, 3):  # OpenCV 4.5.4 takes no single pixel
+                pixels = pixels.repeat(2, axis=0)
             pixels = cv2.resize(
                 pixels, letterbox.resized_wh, dst=buffers.resized, interpolation=cv2.INTER_LINEAR
             )

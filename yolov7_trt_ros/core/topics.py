@@ -52,6 +52,11 @@ def detections_topics(image_topics: Sequence[str]) -> list[str]:
             lengths[index] += 1
 
 
+def engine_topic(topic: str) -> str:
+    """Return the topic that names the engine of each message of a detections topic."""
+    return f'{topic}/engine'
+
+
 def images_of_detections(topic: str, image_topics: Sequence[str]) -> list[str]:
     """
     Return the image topics whose detections a topic carries: the transports of one image.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import uuid
 
 from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition
 from yolov7_trt_ros.emulated_board.boards.clock_definitions import ClockDefinition
@@ -79,7 +80,9 @@ def _build_identity(root: Path, board: BoardDefinition, conf: str) -> None:
     tree = 'sys/firmware/devicetree/base'
     write_text(root, f'{tree}/model', f'{board.model}\0')
     write_text(root, f'{tree}/compatible', ''.join(f'{item}\0' for item in board.compatible))
+    write_text(root, f'{tree}/serial-number', '1420000000000\0')
     link(root, 'proc/device-tree', tree)
+    write_text(root, 'proc/sys/kernel/random/boot_id', f'{uuid.uuid4()}\n')
     release, revision = board.l4t
     write_text(root, 'etc/nv_tegra_release',
                f'# R{release} (release), REVISION: {revision}, GCID: 0, BOARD: generic, '

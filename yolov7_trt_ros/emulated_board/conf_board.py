@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 import re
+import stat
 
 from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition, ModeDefinition
 from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS, find_board
@@ -79,6 +80,8 @@ def load_conf(path: Path) -> str:
 
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for its writer
+            raise PowerCommandError(f'{path} is no plain file: no nvpmodel.conf')
         with path.open('rb') as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as exc:

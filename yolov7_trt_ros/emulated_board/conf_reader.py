@@ -11,6 +11,8 @@ from pathlib import Path
 import posixpath
 from typing import NamedTuple
 
+from yolov7_trt_ros.power.sysfs import whole_number
+
 NEXT_KERNEL = '_KNEXT'
 """Suffix of an argument whose file newer kernels have; modes use its name without it."""
 
@@ -92,4 +94,5 @@ def read_conf(text: str) -> Conf:
 
 
 def _whole(text: str | None) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdecimal() else -1
+    number = None if text is None else whole_number(text)
+    return -1 if number is None else number

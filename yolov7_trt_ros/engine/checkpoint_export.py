@@ -9,22 +9,27 @@ fetched: the message says where they are.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 from pathlib import Path
 import subprocess
 import sys
 import threading
 
 from yolov7_trt_ros import __version__
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.engine.building.plan_cache import plan_cache_folder
 from yolov7_trt_ros.engine.file_kind import CHECKPOINT, find_kind
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plain_file import open_plain_file, sha256_of
+from yolov7_trt_ros.engine.plain_file import open_plain_file, read_plain_file, sha256_of
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.parent_process import ends_with_this_process
 
 _NEEDED = ('torch', 'onnx', 'onnxruntime')
 _EXPORTING = threading.Lock()
+_RECORD_BYTES = 256
 
 
 def find_or_export(model: str, plan_cache: str = '') -> Path:
@@ -51,9 +56,25 @@ def find_or_export(model: str, plan_cache: str = '') -> Path:
         f'{path.stem}_{__version__}_{sha256_of(path)[:16]}.onnx'
     )
     with _EXPORTING:
-        if not target.is_file():
+        if not _is_whole(target):
             _export(path, target)
+            record = f'{sha256_of(target)}\n'.encode()
+            with contextlib.suppress(OSError):  # then it is exported anew the next time
+                atomic_write(_record_of(target), record)
     return target
+
+
+def _record_of(target: Path) -> Path:
+    return target.with_name(f'{target.name}.sha256')
+
+
+def _is_whole(target: Path) -> bool:
+    """Return whether an export is there as it was written, by the hash beside it."""
+    try:
+        wanted = read_plain_file(_record_of(target), _RECORD_BYTES).decode('ascii', 'replace')
+        return wanted.strip() == sha256_of(target)
+    except (OSError, ModelFormatError):
+        return False
 
 
 def _is_missing(package: str) -> bool:
@@ -79,6 +100,7 @@ def _export(checkpoint: Path, target: Path) -> None:
     done = subprocess.run(
         [sys.executable, '-m', 'yolov7_trt_ros', 'export', str(checkpoint), '-o', str(target)],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+        env=os.environ | ends_with_this_process(),
     )
     lines = done.stderr.strip().splitlines() or ['no output']
     if done.returncode:

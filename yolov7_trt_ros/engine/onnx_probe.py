@@ -95,7 +95,7 @@ class ProbedModel:
                 boxes_name=source.boxes_name,
                 boxes_are_centres=source.boxes_are_centres,
             )
-            check_input_range(
+            spec = check_input_range(
                 spec, self._probe_wh,
                 lambda light: by_name if light == 1 else dict(
                     zip(by_name, self._probe(image, light), strict=True)

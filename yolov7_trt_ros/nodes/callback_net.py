@@ -31,7 +31,8 @@ from rclpy.executors import (
 from rclpy.node import Node
 from rclpy.service import Service
 
-from yolov7_trt_ros.nodes.one_line import describe_error, one_line
+from yolov7_trt_ros.core.plain_text import one_line
+from yolov7_trt_ros.nodes.one_line import describe_error
 
 _LOG_AGAIN_S = 10.0
 _MOST_KINDS = 50

@@ -8,8 +8,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.nodes.callback_net import failures_of
-from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 
 _MOST_CHARACTERS = 2000

@@ -6,8 +6,10 @@ from collections.abc import Callable
 import queue
 import threading
 import time
+import traceback
 
 from yolov7_trt_ros.errors import Yolov7TrtError
+from yolov7_trt_ros.nodes.one_line import describe_error
 
 _SLICE_S = 0.05
 
@@ -53,12 +55,13 @@ class Job:
 
     def run(self) -> None:
         """Do the job."""
-        self.error = f'{self.what}: its thread has ended by a defect, see the log'  # a defect
         try:
             self.result = self._work()
-            self.error = ''
         except Yolov7TrtError as exc:
             self.error = str(exc)
+        except Exception as exc:  # of anything below: the thread has more jobs to do
+            self.error = f'{self.what}: a defect, see stderr: {describe_error(exc)}'
+            traceback.print_exc()
         finally:
             self._done.set()
 

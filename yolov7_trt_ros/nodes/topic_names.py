@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import re
 
@@ -10,9 +11,10 @@ from rclpy.node import Node
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.topics import is_pattern, split_names
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.one_line import error_text, one_line
+from yolov7_trt_ros.nodes.one_line import error_text
 
 MOST_TOPICS = 256
 """Maximum number of topics of a parameter, and of topics that patterns find."""
@@ -133,11 +135,15 @@ def resolve_topics(
         raise SettingError(
             f'{parameter} must name topics, without stars, got {one_line(text, 100)}'
         )
-    full = [name.full for name in names]
-    twice = next((each for each in full if full.count(each) > 1), None)
+    twice = first_repeated([name.full for name in names])
     if twice is not None:
         raise SettingError(
             f'{parameter} must name at least one topic and none twice, got {one_line(twice, 100)} '
             'twice'
         )
     return names
+
+
+def first_repeated(names: Sequence[str]) -> str | None:
+    """Return the first name that is there more than once."""
+    return next((each for each in names if names.count(each) > 1), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ QUANTISING_OPSET = 13
 _LEAST_IR_VERSION = 7
 _AXES_BECAME_INPUTS = {'Squeeze': 'axes', 'Unsqueeze': 'axes', 'ReduceSum': 'axes',
                        'Split': 'split'}
+_ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
+"""By TensorProto.DataType, of those that numpy has."""
 _MEANING_CHANGED = frozenset({'Softmax', 'LogSoftmax', 'Hardmax'})
 
 
@@ -39,12 +42,23 @@ def load_source(path: Path) -> Any:
     try:
         for tensor in model.graph.initializer:
             onnx.checker.check_tensor(tensor)
+            _check_size(tensor)
     except (ValueError, TypeError, RuntimeError, onnx.checker.ValidationError) as exc:
         raise ModelFormatError(f'{path} is not a readable ONNX file: {exc}') from exc
     _check_operators(path, model)
     normalise(model)
     _check_weights(path, model)
     return model
+
+
+def _check_size(tensor: Any) -> None:
+    """Raise ValueError if the bytes are not as many as the shape needs; onnx 1.14 does not."""
+    item_bytes = _ITEM_BYTES.get(tensor.data_type)
+    if item_bytes is None or not tensor.HasField('raw_data'):
+        return
+    needed, found = math.prod(tensor.dims) * item_bytes, len(tensor.raw_data)
+    if found != needed:
+        raise ValueError(f'{tensor.name} has {found} bytes, its shape needs {needed}')
 
 
 def normalise(model: Any) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from yolov7_trt_ros.errors import ExportError
 from yolov7_trt_ros.onnx_tools.edit import drop_unused
 from yolov7_trt_ros.onnx_tools.graph import FloatModel, Graph
-from yolov7_trt_ros.onnx_tools.model_file import import_onnx
+from yolov7_trt_ros.onnx_tools.model_file import import_onnx, infer_shapes
 
 _LARGEST_HALF = 65504.0
 
@@ -178,7 +178,7 @@ def _half_nodes(model: Any, kept: Collection[str]) -> set[str]:
 
 def _float32_tensors(onnx: Any, model: Any) -> set[str]:
     """Return the names of all float32 tensors."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    inferred = infer_shapes(model)
     values = [*inferred.value_info, *inferred.input, *inferred.output]
     floats = {
         value.name for value in values

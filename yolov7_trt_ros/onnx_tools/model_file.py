@@ -13,10 +13,15 @@ _SHOWN = 300
 _MESSAGE_BYTES = 2**31
 """A protobuf message holds no more, so neither does a model with its weights."""
 
+_IR_OF_CONSTANTS = 4
+"""The first version of ONNX's format in which a stored tensor need not be an input."""
+
 
 def load_model(path: Path, *, weights: bool = True, data: bytes | None = None) -> Any:
     """
     Return the ModelProto of a file, with the weights that lie in other files beside it.
+
+    Stored tensors are not among its inputs, where older exporters list them as well.
 
     Such files are found as ONNX Runtime finds them, through links as in a Hugging Face cache: the
     place that the model names is looked up in the folder of `path` as it was given.
@@ -48,6 +53,7 @@ def load_model(path: Path, *, weights: bool = True, data: bytes | None = None) -
         )
     except (ProtobufError, OSError, ValueError, TypeError) as exc:
         raise ModelFormatError(f'{path} is not a readable ONNX file: {_one_line(exc)}') from exc
+    _drop_stored_inputs(model)
     if not model.graph.node or not model.graph.input:
         raise ModelFormatError(f'{path} is not an ONNX model: it has no nodes or no inputs')
     if not all(isinstance(text, str) for text in _texts(model)):
@@ -55,6 +61,17 @@ def load_model(path: Path, *, weights: bool = True, data: bytes | None = None) -
     if weights:
         read_weights(path, model)
     return model
+
+
+def _drop_stored_inputs(model: Any) -> None:
+    """Take stored tensors out of the inputs, where old exporters list them as well."""
+    graph = model.graph
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in stored]
+    if len(inputs) < len(graph.input):
+        del graph.input[:]
+        graph.input.extend(inputs)
+        model.ir_version = max(model.ir_version, _IR_OF_CONSTANTS)
 
 
 def read_weights(path: Path, model: Any) -> bool:
@@ -110,6 +127,29 @@ def import_onnx(why: str = 'ONNX files are read and changed with it') -> Any:
             'pip install onnx'
         ) from exc
     return onnx
+
+
+def infer_shapes(model: Any) -> Any:
+    """
+    Return the graph of a model with the types and shapes of its tensors.
+
+    Raises
+    ------
+    ModelFormatError
+        Types or shapes contradict each other, an operator is unknown, or the model is too large.
+
+    """
+    onnx = import_onnx()
+    from google.protobuf.message import Error as ProtobufError
+
+    try:
+        return onnx.shape_inference.infer_shapes(model).graph
+    except (
+        onnx.shape_inference.InferenceError, ProtobufError, ValueError, TypeError, RuntimeError,
+    ) as exc:
+        raise ModelFormatError(
+            f'the shapes of the model cannot be told: {_one_line(exc)}'
+        ) from exc
 
 
 def metadata_of_model(model: Any) -> dict[str, str]:

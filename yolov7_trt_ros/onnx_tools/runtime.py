@@ -65,13 +65,26 @@ def open_session(model: str | bytes, name: object, threads: int = 0) -> Any:
     options.log_severity_level = _NOTHING_LOGGED
     try:
         return onnxruntime.InferenceSession(
-            model, options, providers=['CPUExecutionProvider'],
+            _readable(model), options, providers=['CPUExecutionProvider'],
             enable_fallback=0,  # it would try again, and print that to where our JSON goes
         )
     except ORT_ERRORS as exc:
         raise ModelFormatError(
             f'{name} is not a model ONNX Runtime can load: {reason(exc)}'
         ) from exc
+
+
+def _readable(model: str | bytes) -> str | bytes:
+    """Return what ONNX Runtime can open: of a path that is no UTF-8 what the file holds."""
+    if isinstance(model, str) and not model.isascii():
+        try:
+            model.encode()
+        except UnicodeEncodeError:
+            try:
+                return Path(model).read_bytes()
+            except OSError as exc:
+                raise ModelFormatError(f'{model} cannot be read: {exc.strerror}') from exc
+    return model
 
 
 def run_session(

@@ -13,6 +13,7 @@ from yolov7_trt_ros.onnx_tools.graph import convs_by_type, is_quantised
 from yolov7_trt_ros.onnx_tools.half_precision import convert_to_half
 from yolov7_trt_ros.onnx_tools.model_file import (
     import_onnx,
+    infer_shapes,
     load_model,
     metadata_of_model,
     read_weights,
@@ -233,7 +234,7 @@ class TensorRtOnnx:
         graph = self.model.graph
         if all(value.type.tensor_type.elem_type for value in graph.output):
             return
-        inferred = self._onnx.shape_inference.infer_shapes(self.model).graph
+        inferred = infer_shapes(self.model)
         types = {value.name: value.type for value in (*inferred.value_info, *inferred.output)}
         for value in graph.output:
             if not value.type.tensor_type.elem_type and value.name in types:

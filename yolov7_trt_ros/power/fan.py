@@ -131,7 +131,7 @@ class FanProfiles:
     def _set_through_nvpmodel(self, name: str) -> None:
         command = self._nvpmodel_command(name)
         result = self._access.run(*command)
-        refusal = find_refusal(result.text)
+        refusal = find_refusal(result.tool_text)
         if refusal is not None and refusal.kind == 'permission':
             raise PowerPermissionError(
                 explain_root_needed(self._access.runner.user, command, refusal.line)

@@ -35,6 +35,10 @@ class GpuClock(Protocol):
     def changed(self) -> tuple[str, ...]:
         """Return the names of the changes to restore."""
 
+    @property
+    def journal_problem(self) -> str:
+        """Return the defect of its own journal that was found, '' for none."""
+
     def adopt(self) -> tuple[str, ...]:
         """Take over what a process that has ended has left, and return what that is."""
 
@@ -49,6 +53,9 @@ class GpuClock(Protocol):
 
     def restore(self) -> None:
         """Put back what was before."""
+
+    def keep(self) -> None:
+        """Keep our change: it is not to be restored."""
 
     def close(self) -> None:
         """Release what is open; this restores nothing."""
@@ -83,6 +90,11 @@ class BoardGpuClock:
     def changed(self) -> tuple[str, ...]:
         """Return nothing: the control takes over the changes."""
         return ()
+
+    @property
+    def journal_problem(self) -> str:
+        """Return '': the control has the journal."""
+        return ''
 
     def adopt(self) -> tuple[str, ...]:
         """Nothing: the control does."""
@@ -120,6 +132,9 @@ class BoardGpuClock:
         return now_mhz
 
     def restore(self) -> None:
+        """Nothing: the control does."""
+
+    def keep(self) -> None:
         """Nothing: the control does."""
 
     def close(self) -> None:

@@ -24,6 +24,8 @@ MAX_TEXT_BYTES = 1 << 20
 """Limit of one read; /proc/stat of a large server has about 100 kB."""
 
 _DENIED = (errno.EACCES, errno.EPERM)
+_INTEGER = re.compile(r'-?\d{1,20}|0x[0-9a-fA-F]{1,16}', re.ASCII)
+_WHOLE = re.compile(r'\d{1,20}', re.ASCII)  # the kernel's longest number has 64 bits
 
 
 class SysfsTree:
@@ -111,12 +113,9 @@ class SysfsTree:
 
         """
         text = self.read_text(path)
-        try:
-            return int(text, 0) if text.startswith('0x') else int(text)
-        except ValueError as exc:
-            raise PowerFormatError(
-                f'{path} should hold a whole number and holds {text[:40]!r}'
-            ) from exc
+        if _INTEGER.fullmatch(text) is None:
+            raise PowerFormatError(f'{path} should hold a whole number and holds {text[:40]!r}')
+        return int(text, 0) if text.startswith('0x') else int(text)
 
     def read_all(self, paths: Iterable[str]) -> dict[str, str | PowerError]:
         """
@@ -147,9 +146,23 @@ class SysfsTree:
         self._guard.close()
 
 
+def whole_number(text: str) -> int | None:
+    """
+    Return a number of the kernel's that is not negative; None if the text is something else.
+
+    >>> whole_number('612000000'), whole_number('-1'), whole_number('9' * 5000)
+    (612000000, None, None)
+
+    """
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
 def _in_numbers(name: str) -> tuple[tuple[int, int, str], ...]:
-    parts = re.findall(r'\d+|\D+', name)
-    return tuple((0, int(part), '') if part.isdigit() else (1, 0, part) for part in parts)
+    parts = re.findall(r'[0-9]{1,20}|[^0-9]+', name)
+    return tuple(
+        (1, 0, part) if (number := whole_number(part)) is None else (0, number, '')
+        for part in parts
+    )
 
 
 def _read(real_path: Path, path: str) -> str:

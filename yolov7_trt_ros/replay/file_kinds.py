@@ -46,9 +46,11 @@ def local_path(text: str | Path) -> Path:
     Raises
     ------
     InputError
-        It is the address of a stream, which `Path` would accept as a path.
+        It is empty, or the address of a stream, which `Path` would accept as a path.
 
     """
+    if text == '':
+        raise InputError('the path is empty; is a variable not set?')
     if isinstance(text, str) and _URL.match(text):
         raise InputError(
             f'{quoted(text)} is an address, and only files and folders are read: record the '

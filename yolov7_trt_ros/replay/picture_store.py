@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import contextlib
 from pathlib import Path
-import tempfile
 import types
 
 import cv2
@@ -18,6 +17,7 @@ from yolov7_trt_ros.replay.file_kinds import kind_of
 from yolov7_trt_ros.replay.frames import BadFrame
 from yolov7_trt_ros.replay.pictures import find_pictures, load_picture
 from yolov7_trt_ros.replay.sources import open_frames
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 _JPEG_QUALITY = 95
 """Quality of spooled frames: less is lost than by a camera's own compression."""
@@ -71,12 +71,12 @@ class PictureStore:
         path = expand_home(path)
         self.kind = kind_of(path)
         if self.kind == 'pictures':
-            files = (find_pictures(path) if path.is_dir() else [path])[::every][:most]
+            notes: list[str] = []
+            files = find_pictures(path, notes.append) if path.is_dir() else [path]
+            files, self.warnings = files[::every][:most], tuple(notes)
         else:
             with contextlib.ExitStack() as stack:
-                folder = Path(stack.enter_context(
-                    tempfile.TemporaryDirectory(prefix='yolov7_trt_frames_')
-                ))
+                folder = Path(stack.enter_context(TemporaryFolder('yolov7_trt_frames_')))
                 files = self._spool(path, folder, topics, every, most, progress)
                 self._stack = stack.pop_all()
         if not files:

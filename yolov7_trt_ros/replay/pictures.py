@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import os
 from pathlib import Path
@@ -160,9 +160,19 @@ def list_folder(
     return FolderContents(tuple(pictures), tuple(folders), tuple(others))
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """Return the picture files of a folder in natural order, without hidden files."""
-    return list(list_folder(folder).pictures)
+def find_pictures(
+    folder: Path, warn: Callable[[str], None] = lambda text: None
+) -> list[Path]:
+    """
+    Return the picture files of a folder in natural order, without hidden files.
+
+    `warn` is called with what is left out, such as the pictures in its subfolders.
+
+    """
+    found = list_folder(folder)
+    if left_out := found.left_out('only the pictures of the folder itself are used'):
+        warn(f'{folder}: {left_out}')
+    return list(found.pictures)
 
 
 def load_picture(

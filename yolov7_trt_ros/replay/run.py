@@ -8,11 +8,17 @@ import dataclasses
 from typing import Any
 
 from yolov7_trt_ros.core.detections import class_name, Detections
-from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
+from yolov7_trt_ros.core.detector import (
+    Answer,
+    detect_ahead,
+    Detector,
+    DetectSettings,
+    FrameTimings,
+)
+from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.latency import Percentiles, percentiles_ms
 from yolov7_trt_ros.core.tracks.track_options import OFF, TrackOptions
 from yolov7_trt_ros.core.tracks.tracking import Moment, TrackSet
-from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.records import to_record
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 
@@ -122,7 +128,7 @@ def detect_frames(
     settings: DetectSettings,
     counter: RunCounter,
     following: Following | None = None,
-) -> Iterator[tuple[Frame, Detections] | BadFrame]:
+) -> Iterator[tuple[Frame, Detections, str] | BadFrame]:
     """
     Detect in each frame, and count.
 
@@ -130,29 +136,32 @@ def detect_frames(
 
     Yields
     ------
-    frame and detections
+    frame, detections, and the name of the engine if there are several
         Or a `BadFrame`, if the frame was one or the engine failed on it.
 
     """
     following = following or Following(TrackOptions())
     asked = following.options.asked(settings)
-    for item in frames:
-        if isinstance(item, Frame):
-            try:
-                image = item.image.of_stream(f'{item.path}: {item.source}')
-                detections, timings = detector.detect(image, asked)
-                detections = following.follow(item, detections, settings, detector)
-            except InferenceError as exc:
-                counter.fail(f'{item.source} frame {item.index}: {exc}')
-                yield BadFrame(
-                    exc, item.source, item.index, item.path, item.log_time_ns, item.message
-                )
-            else:
-                counter.add(detections, timings)
-                yield item, detections
-        else:
+    for item, answer in detect_ahead(detector, frames, image_in_stream, asked):
+        if isinstance(item, BadFrame):
             counter.fail(item.error)
             yield item
+        elif isinstance(answer, Answer):
+            detections = following.follow(item, answer.found, settings, detector)
+            counter.add(detections, answer.timings)
+            yield item, detections, answer.engine
+        elif answer is not None:
+            counter.fail(f'{item.source} frame {item.index}: {answer}')
+            yield BadFrame(
+                answer, item.source, item.index, item.path, item.log_time_ns, item.message
+            )
+
+
+def image_in_stream(item: Frame | BadFrame) -> ImageView | None:
+    """Return the image of a frame, marked as one of its video or topic; None of a bad one."""
+    if isinstance(item, BadFrame):
+        return None
+    return item.image.of_stream(f'{item.path}: {item.source}')
 
 
 def replay_bag(
@@ -191,8 +200,8 @@ def replay_bag(
         if isinstance(item, BadFrame):
             writer.write_image(item)
         else:
-            frame, detections = item
+            frame, detections, engine = item
             writer.write_image(frame)
-            writer.write_detections(frame, detections)
+            writer.write_detections(frame, detections, engine)
         progress()
     return counter.summary()

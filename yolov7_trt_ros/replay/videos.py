@@ -16,10 +16,14 @@ from yolov7_trt_ros.core.image import check_size, ImageView
 from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 from yolov7_trt_ros.errors import ImageError
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
+from yolov7_trt_ros.replay.video_length import edited_duration_s, is_cut_off, lists_frames
 
 _DEFAULT_FPS = 30.0
-# Containers state an approximate number of frames; a video with less than this share is truncated.
 _COMPLETE_SHARE = 0.9
+"""A video with less of its stated frames and of its stated time is damaged."""
+_UNEDITED_SHARE = 0.99
+_SPARE_FRAMES = 1  # containers without a count state a duration, which is rounded
+_PTS = getattr(cv2, 'CAP_PROP_PTS', None)
 
 
 class VideoSource:
@@ -45,12 +49,12 @@ class VideoSource:
     """
 
     kind = 'video'
-    warnings: tuple[str, ...] = ()
 
     def __init__(
         self, path: Path, *, every: int = 1, max_pixels: int = DEFAULT_MAX_DECODED_PIXELS
     ) -> None:
         self.path = path
+        self.warnings: tuple[str, ...] = ()
         self._every = every
         capture = self._open()
         width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
@@ -77,8 +81,10 @@ class VideoSource:
             capture.release()
 
     def _frames(self, capture: Any) -> Iterator[Frame | BadFrame]:
-        number, stamp_ns, index = 0, -1, 0
+        number, stamp_ns, index, start_s, gap_s = 0, -1, 0, 0.0, 0.0
         while capture.grab():
+            before_s, start_s = start_s, self._start_s(capture, number)
+            gap_s = max(gap_s, start_s - before_s if number else 1 / self._source_fps)
             if number % self._every == 0:
                 stamp_ns = max(stamp_ns + 1, self._position_ns(capture, number))
                 read, pixels = capture.retrieve()
@@ -90,12 +96,48 @@ class VideoSource:
                     yield BadFrame(error, self.path.name, index, self.path, stamp_ns)
                 index += 1
             number += 1
-        if number < max(1, self._stated_frames * _COMPLETE_SHARE):
+        if not self._is_whole(number, start_s + gap_s):
             error = ImageError(
                 f'{self.path} is cut off or damaged: readable up to frame {number} of '
                 f'{self._stated_frames or "an unknown number"}'
             )
             yield BadFrame(error, self.path.name, index, self.path)
+        elif self._lacks_frames(number):
+            self.warnings = (
+                f'{self.path}: {number} of its {self._stated_frames} frames can be read; the '
+                'others are damaged',
+            )
+
+    def _is_whole(self, number: int, reached_s: float) -> bool:
+        """
+        Return whether this many frames, until this time, are all of the video.
+
+        The number that the container states is too large if it is computed from the duration, as
+        for WebM with a varying rate, or if an edit list hides frames.
+
+        """
+        if not number:
+            return False
+        if number >= self._stated_frames - _SPARE_FRAMES:
+            return True
+        if is_cut_off(self.path):
+            return False
+        whole_s = edited_duration_s(self.path) or self._stated_frames / self._source_fps
+        share = max(number / self._stated_frames, reached_s / whole_s)
+        return share >= _COMPLETE_SHARE
+
+    def _lacks_frames(self, number: int) -> bool:
+        """Return whether listed frames are missing that no edit list hides."""
+        if number >= self._stated_frames - _SPARE_FRAMES or not lists_frames(self.path):
+            return False
+        listed_s = self._stated_frames / self._source_fps
+        return (edited_duration_s(self.path) or listed_s) >= _UNEDITED_SHARE * listed_s
+
+    def _start_s(self, capture: Any, number: int) -> float:
+        """Return the time of the frame just grabbed, on the clock of the duration."""
+        found = self._position_ns(capture, number) / NS_PER_S
+        pts = 0.0 if _PTS is None else capture.get(_PTS)  # from the start of the clock
+        return max(found, pts / self._source_fps) if math.isfinite(pts) else found
 
     def _position_ns(self, capture: Any, number: int) -> int:
         """Return the time of the frame just grabbed, from its number if necessary."""

@@ -8,14 +8,17 @@ import dataclasses
 import statistics
 from typing import NamedTuple
 
+from yolov7_trt_ros.core.plain_text import LINE_CHARACTERS
 from yolov7_trt_ros.core.units import NS_PER_S
 
 SPARK_S = 30
 RATE_WINDOW_S = 5
 CLASS_WINDOW_S = 10
 SILENT_S = 3.0
-_FORGOTTEN_S = 60.0
+FORGOTTEN_S = 60.0
 _MOST_EVENTS = 8192
+_MOST_CLASSES = 50
+"""Maximum number of classes of a frame that are counted, the most frequent: more than one line."""
 POWER_NUMBERS = ('power_w', 'gpu_load', 'temperature_c', 'joules_per_frame')
 
 
@@ -125,8 +128,10 @@ class TopModel:
         self, now_ns: int, name: str, level: int, message: str, values: Mapping[str, str]
     ) -> None:
         """Take a diagnostic status; its name is `<node>: <subject>`."""
-        node, _, subject = name.partition(': ')
-        self._statuses[node, subject] = _Status(now_ns, level, message, values)
+        node, _, subject = name[:LINE_CHARACTERS].partition(': ')
+        self._statuses[node, subject] = _Status(
+            now_ns, level, message[:LINE_CHARACTERS], values
+        )
 
     def add_topic(self, topic: str) -> None:
         """Take a topic of detections on which nothing may have arrived yet."""
@@ -137,7 +142,15 @@ class TopModel:
     ) -> None:
         """Add one message of detections: its latency if known, and a class name for each."""
         self.add_topic(topic)
-        self._frames[topic].append(_Frame(now_ns, latency_ms, collections.Counter(classes)))
+        frames = self._frames[topic]
+        while frames and now_ns - frames[0].at_ns > SPARK_S * NS_PER_S:
+            frames.popleft()
+        names = collections.Counter(name[:LINE_CHARACTERS] for name in classes)
+        frames.append(_Frame(now_ns, latency_ms, dict(names.most_common(_MOST_CLASSES))))
+
+    def forget_topic(self, topic: str) -> None:
+        """Drop a topic of detections."""
+        self._frames.pop(topic, None)
 
     def add_number(self, now_ns: int, node: str, name: str, value: float) -> None:
         """Take a number of a power node; the names are `POWER_NUMBERS`."""
@@ -172,7 +185,7 @@ class TopModel:
         return PowerRow(node, numbers, history)
 
     def _forget(self, now_ns: int) -> None:
-        oldest_ns = now_ns - int(_FORGOTTEN_S * NS_PER_S)
+        oldest_ns = now_ns - int(FORGOTTEN_S * NS_PER_S)
         for key in [key for key, each in self._statuses.items() if each.at_ns < oldest_ns]:
             del self._statuses[key]
         for topic in [

@@ -12,11 +12,13 @@ _NEWEST = 0.2
 """Share of the newest crops in the running mean."""
 _FORGETS = 0.98
 """What no time was left for may have become quicker: each such frame makes the mean less."""
+_MOST_GROWTH = 3.0
+"""A crop counts with this many times the mean at most: an engine may prepare a batch size."""
 
 
 class CropBudget:
     """
-    Learns the time of a crop.
+    Learns the time of a crop; the first run does not count, for an engine may prepare itself then.
 
     Parameters
     ----------
@@ -30,6 +32,7 @@ class CropBudget:
     def __init__(self, budget_ms: float, crop_ns: int = 0) -> None:
         self._budget_ns = budget_ms * NS_PER_MS
         self._crop_ns = float(crop_ns)
+        self._is_prepared = crop_ns > 0
 
     @property
     def crop_ms(self) -> float:
@@ -48,10 +51,13 @@ class CropBudget:
 
     def learn(self, crops: int, took_ns: int) -> None:
         """Take what the crops of a frame took."""
-        if not self._crop_ns:
-            self._crop_ns = took_ns / crops
-        else:
-            self._crop_ns += _NEWEST * (took_ns / crops - self._crop_ns)
+        took = took_ns / crops
+        if self._crop_ns:
+            newest = min(took, _MOST_GROWTH * self._crop_ns)
+            self._crop_ns += _NEWEST * (newest - self._crop_ns)
+        elif self._is_prepared:
+            self._crop_ns = took
+        self._is_prepared = True
 
 
 def share(wanted: Sequence[list[Crop]], most: int | None, turn: int) -> list[list[Crop]]:

@@ -15,6 +15,8 @@ def detect_in_parts(
 ) -> tuple[list[Detections], FrameTimings]:
     """Detect, in as many batches as the engine needs; the times of all are added."""
     most = detector.max_batch
+    if len(images) <= most:
+        return detector.detect_batch(images, settings)
     found: list[Detections] = []
     timings = FrameTimings(0, 0, 0)
     for begin in range(0, len(images), most):

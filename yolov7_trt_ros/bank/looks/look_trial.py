@@ -10,14 +10,17 @@ import time
 
 import numpy as np
 
+from yolov7_trt_ros.bank.class_map import missing_classes
 from yolov7_trt_ros.bank.looks.crop_budget import CropBudget
 from yolov7_trt_ros.bank.looks.in_parts import detect_in_parts
+from yolov7_trt_ros.bank.looks.look_settings import crop_classes
 from yolov7_trt_ros.bank.looks.second_look import look_twice
 from yolov7_trt_ros.core.detector import Detector, DetectSettings
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.looks.crops import Crop, cut
 from yolov7_trt_ros.core.looks.look_options import LookOptions, ON
 from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
+from yolov7_trt_ros.errors import SettingError
 
 TRIED_WH = (1280, 720)
 """Size of the image that is looked at: what cameras of robots send."""
@@ -71,7 +74,7 @@ class LookTimes:
 
 def open_looks(
     options: LookOptions, *, once: Open, first: Open, second: Open,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None, warn: Callable[[str], None] = lambda _: None,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> Detector:
     """
@@ -86,13 +89,16 @@ def open_looks(
         for crops. An engine that is not needed is not opened, or closed again.
     say
         Called with the choice of `auto` and its reason.
+    warn
+        As for `SecondLook`.
     clock
         Monotonic nanoseconds.
 
     Raises
     ------
     SettingError
-        The model lacks the classes of the options.
+        The models and options do not go together, as `crop_classes` checks; or with `auto` the
+        precise model lacks classes of the first, which would be lost if it looked alone.
     Yolov7TrtError
         As raised while opening; nothing stays open then.
 
@@ -101,22 +107,30 @@ def open_looks(
         return once()
     with contextlib.ExitStack() as opened:
         pair = _opened(first, opened), _opened(second, opened)
+        crop_classes(pair[0].spec, pair[1].spec, options)  # refused whatever auto would choose
         if options.mode == ON:
-            twice: Detector = look_twice(*pair, options, clock=clock)
+            twice: Detector = look_twice(*pair, options, clock=clock, warn=warn)
             opened.pop_all()
             return twice
         alone = _opened(once, opened)
+        lost = missing_classes(pair[0].spec, alone.spec)
+        if lost:
+            raise SettingError(
+                'second_look auto may leave second_look_model alone, but that lacks the classes '
+                f'{lost} of model: set second_look to on, or take another second_look_model'
+            )
         times = measure_looks(alone, *pair, options, clock)
         crops = times.crops_in(options)
         reason = times.describe(crops)
         if not times.pays(crops):
-            say(f'the second look is off, for it does not pay: {reason}')
+            used = f'; {options.model} looks alone' if options.model else ''
+            say(f'the second look is off, for it does not pay: {reason}{used}')
             kept: Detector = alone
             unused: tuple[Detector, ...] = pair
         else:
             say(f'the second look is on: {reason}')
             kept, unused = look_twice(
-                *pair, options, crop_ns=times.crop, reason=reason, clock=clock
+                *pair, options, crop_ns=times.crop, reason=reason, clock=clock, warn=warn
             ), (alone,)
         for each in unused:
             each.close()

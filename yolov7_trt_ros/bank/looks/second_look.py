@@ -10,8 +10,8 @@ from typing import Any
 
 from yolov7_trt_ros.bank.looks.crop_budget import CropBudget, share
 from yolov7_trt_ros.bank.looks.in_parts import detect_in_parts
-from yolov7_trt_ros.bank.looks.look_settings import LookSettings
-from yolov7_trt_ros.core.class_filter import find_class_ids
+from yolov7_trt_ros.bank.looks.left_out import LeftOut
+from yolov7_trt_ros.bank.looks.look_settings import crop_classes, LookSettings
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import (
     BatchDetector,
@@ -28,8 +28,7 @@ from yolov7_trt_ros.core.looks.look_options import LookOptions
 from yolov7_trt_ros.core.looks.merge_looks import Look, merge_looks
 
 _MOST_STREAMS = 64
-LEAST_WORTH = 0.2
-"""A crop has to be worth so much: what one object with a score of 0.18 is."""
+_AS_LARGE = 'the first look shows them at least as large as a crop would'
 _NO_TIME = FrameTimings(0, 0, 0)
 _FoundInBatch = tuple[list[Detections], FrameTimings]
 
@@ -53,26 +52,41 @@ class SecondLook(BatchDetector):
         Why two looks were chosen, as text.
     clock
         Monotonic nanoseconds.
+    warn
+        Called once with each thing that gets no crops, and why; from `detect` too.
+
+    Attributes
+    ----------
+    looked_at
+        The crops of each image of the last `detect_batch`.
 
     Raises
     ------
     SettingError
-        `first` lacks the classes of `options`.
+        As `crop_classes`.
 
     """
 
     def __init__(
         self, first: Detector, second: Detector, options: LookOptions, *, crop_ns: int = 0,
         reason: str = '', clock: Callable[[], int] = time.perf_counter_ns,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._first, self._second, self._options = first, second, options
         self._reason, self._clock = reason, clock
-        self._class_ids = find_class_ids(options.classes, first.spec.class_names)
+        self._class_ids, lacking = crop_classes(first.spec, second.spec, options)
         self._settings = LookSettings(first.spec, second.spec, options)
         self._shape = CropShape(options.crop_px, options.margin_px)
         self._budget = CropBudget(options.budget_ms, crop_ns)
         self._memories: collections.OrderedDict[str, LookMemory] = collections.OrderedDict()
+        self.looked_at: Sequence[Sequence[Crop]] = ()
         self._turn = self._images = self._crops = self._cut_short = 0
+        self._left_out = LeftOut(warn)
+        if lacking:
+            self._left_out.note(
+                f'objects of the classes {lacking} get no crop, for the model of the second look '
+                'lacks these'
+            )
 
     # ---- the Detector
 
@@ -109,8 +123,24 @@ class SecondLook(BatchDetector):
         found, timings = self._first.detect_batch(images, self._settings.of_first(settings))
         return self._look_again(images, settings, found, timings)
 
+    def detect_at(
+        self, images: Sequence[ImageView], settings: DetectSettings,
+        crops: Sequence[Sequence[Crop]],
+    ) -> _FoundInBatch:
+        """
+        Find objects as `detect_batch`, with given crops of each image; nothing is remembered.
+
+        For comparing models: which crops a stream has depends on the frames before, and another
+        model may not have seen these.
+
+        """
+        found, timings = self._first.detect_batch(images, self._settings.of_first(settings))
+        began_ns = self._clock()
+        merged, took = self._merge(images, settings, found, crops)
+        return merged, self._times(timings, took, began_ns)
+
     def status(self) -> dict[str, str]:
-        """Return the status of both engines, and the number of crops."""
+        """Return the status of both engines, the number of crops, and what gets none."""
         images = max(1, self._images)
         status = dict(self._first.status())
         status |= {f'second look: {key}': value for key, value in self._second.status().items()}
@@ -121,7 +151,7 @@ class SecondLook(BatchDetector):
                if self._cut_short else '')
             + (f'; {self._reason}' if self._reason else '')
         )
-        return status
+        return status | self._left_out.status()
 
     def close(self) -> None:
         """Close both engines; calling it twice is harmless."""
@@ -139,18 +169,34 @@ class SecondLook(BatchDetector):
         """Look at crops of whole frames that were looked at, and merge what both show."""
         began_ns = self._clock()
         memories = [self._memory_of(image) for image in images]
-        crops = self._choose(memories, found)
+        self.looked_at = crops = self._choose(memories, found)
+        merged, took = self._merge(images, settings, found, crops)
+        for image, memory, each, chosen in zip(images, memories, merged, crops, strict=True):
+            if image.stream:
+                memory.remember(each, chosen)
+        return merged, self._times(timings, took, began_ns)
+
+    def _merge(
+        self, images: Sequence[ImageView], settings: DetectSettings, found: Sequence[Detections],
+        crops: Sequence[Sequence[Crop]],
+    ) -> _FoundInBatch:
+        """Return what both looks show, and the times of the second one."""
         seen, took = self._look_at([
             cut(image, crop) for image, chosen in zip(images, crops, strict=True)
             for crop in chosen
         ], settings)
-        merged = []
-        for first, memory, chosen in zip(found, memories, crops, strict=True):
-            looks = [Look(crop, seen.popleft()) for crop in chosen]
-            merged.append(merge_looks(first, looks, settings, self._options.max_score))
-            memory.remember(merged[-1], chosen)
+        return [
+            merge_looks(
+                first, [Look(crop, seen.popleft()) for crop in chosen], settings,
+                self._options.max_score,
+            )
+            for first, chosen in zip(found, crops, strict=True)
+        ], took
+
+    def _times(self, timings: FrameTimings, took: FrameTimings, began_ns: int) -> FrameTimings:
+        """Return the times of both looks, and in `postprocess` what was done between them."""
         rest_ns = self._clock() - began_ns - took.total_ns
-        return merged, FrameTimings(
+        return FrameTimings(
             timings.preprocess_ns + took.preprocess_ns,
             timings.infer_ns + took.infer_ns,
             timings.postprocess_ns + took.postprocess_ns + max(0, rest_ns),
@@ -167,6 +213,10 @@ class SecondLook(BatchDetector):
         self._turn += 1
         if any(wanted) and not any(crops):
             self._budget.forget_a_little()
+            self._left_out.note(
+                f'second_look_budget_ms {self._options.budget_ms:g} left no time for a crop in '
+                'some images'
+            )
         for memory, asked, given in zip(memories, wanted, crops, strict=True):
             memory.looked_at(given)
             self._cut_short += len(given) < len(asked)
@@ -178,13 +228,14 @@ class SecondLook(BatchDetector):
         """Return the crops of an image, the most worthwhile first."""
         targets = memory.targets(first)
         if not self._shows_more(first.source_wh):
+            self._left_out.note_size('second look', first.source_wh, _AS_LARGE)
             return []
         due = memory.due_tile(self._shape)
         most = self._options.max_crops
         crops = [] if due is None else [due]
         return crops + choose_crops(
             targets.boxes, targets.weights, first.source_wh, self._shape, most - len(crops),
-            LEAST_WORTH,
+            self._options.min_worth,
         )
 
     def _shows_more(self, source_wh: tuple[int, int]) -> bool:

@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from yolov7_trt_ros.bank.looks.in_parts import detect_in_parts
+from yolov7_trt_ros.bank.looks.left_out import LeftOut
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import BatchDetector, Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec
@@ -40,15 +41,19 @@ class TiledLook(BatchDetector):
         Which tiles.
     clock
         Monotonic nanoseconds.
+    warn
+        Called once with each size of images that have no tiles.
 
     """
 
     def __init__(
         self, engine: Detector, tiles: TileOptions,
         clock: Callable[[], int] = time.perf_counter_ns,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._engine, self._tiles, self._clock = engine, tiles, clock
         self._told = 'no image yet'
+        self._left_out = LeftOut(warn)
 
     @property
     def spec(self) -> ModelSpec:
@@ -83,6 +88,9 @@ class TiledLook(BatchDetector):
         if not 1 <= len(images) <= self.max_batch:
             raise SettingError(f'expected 1 to {self.max_batch} images, got {len(images)}')
         tiles = [self._tiles.place(image.size_wh) for image in images]
+        for image, crops in zip(images, tiles, strict=True):
+            if not crops:
+                self._left_out.note_size('tiles', image.size_wh, 'one tile would be the image')
         views = [*images, *(
             cut(image, crop) for image, crops in zip(images, tiles, strict=True) for crop in crops
         )]
@@ -102,8 +110,8 @@ class TiledLook(BatchDetector):
         )
 
     def status(self) -> dict[str, str]:
-        """Return the status of the engine, and the number of tiles."""
-        return self._engine.status() | {'tiles': self._told}
+        """Return the status of the engine, the number of tiles, and images without any."""
+        return self._engine.status() | {'tiles': self._told} | self._left_out.status()
 
     def close(self) -> None:
         """Close the engine; calling it twice is harmless."""

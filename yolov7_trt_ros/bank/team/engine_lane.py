@@ -31,6 +31,8 @@ class Ticket:
         That engine; it counts as faulty if the other one succeeds.
     outcome
         Detections or error; None while an engine works on them.
+    engine
+        The engine that the outcome comes from.
 
     """
 
@@ -40,6 +42,7 @@ class Ticket:
     error: Exception | None = None
     suspect: int | None = None
     outcome: Found | Exception | None = None
+    engine: int | None = None
 
     @property
     def kind(self) -> Hashable:

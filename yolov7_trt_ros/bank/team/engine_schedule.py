@@ -104,6 +104,9 @@ class EngineSchedule:
 
     """
 
+    ends_with_first = True
+    """Whether frames fail if the device of the first is lost, whatever the others could do."""
+
     def __init__(self, engines: int) -> None:
         self._members = [_Member() for _ in range(engines)]
         self._members[FIRST].health = EngineHealth(may_go=False)
@@ -118,6 +121,7 @@ class EngineSchedule:
         self._proven = 0
         self._frames = 0
         self._alone_since_ns = 0
+        self._cold_until_ns = 0
 
     # ---- decisions
 
@@ -179,7 +183,8 @@ class EngineSchedule:
         if member.began_ns is None:
             return
         if good:
-            member.times.add(member.kind, now_ns - member.began_ns)
+            if not member.times.add(member.kind, now_ns - member.began_ns):
+                self._cold_until_ns = now_ns
             member.answered += not probe
             if probe:
                 member.health.pass_trial()
@@ -200,7 +205,7 @@ class EngineSchedule:
     def restart(self, now_ns: int) -> None:
         """Begin anew: there is another first engine."""
         first = self._members[FIRST]
-        first.times.forget()
+        first.times.begin_anew()
         if first.is_idle:  # else what was there before may hang in its thread yet
             first.health = EngineHealth(may_go=False)
         self._trial.forget()
@@ -208,23 +213,38 @@ class EngineSchedule:
         self._learn(now_ns)
 
     def answered(self, latencies_ns: Sequence[int], now_ns: int) -> None:
-        """Note frames that were answered now: how long ago each had arrived."""
+        """
+        Note frames that were answered now: how long ago each had arrived.
+
+        Those that arrived before the end of a cold run, an engine's first of a kind, are not
+        compared: they may have waited for it.
+
+        """
         self._frames += len(latencies_ns)
+        warm = self._warm(latencies_ns, now_ns)
         if not self.alone:
-            self._trial.add_together(latencies_ns)
+            self._trial.add_together(warm)
             self._proven += len(latencies_ns)
         elif self._others_idle():
-            self._trial.add_alone(
-                each for each in latencies_ns if now_ns - each >= self._alone_since_ns
-            )
+            self._trial.add_alone(each for each in warm if now_ns - each >= self._alone_since_ns)
         self._block_frames += len(latencies_ns)
         self._advance(now_ns)
 
-    def overtaken(self, frames: int, now_ns: int) -> None:
-        """Note frames whose successors were answered before them: late ones, never published."""
+    def overtaken(self, latencies_ns: Sequence[int], now_ns: int) -> None:
+        """
+        Note frames whose successors were answered before them: late ones, never published.
+
+        How long ago each had arrived; as for `answered`.
+
+        """
         if self.phase in (Phase.TRYING, Phase.TOGETHER):
-            self._trial.add_together([self._trial.limit_ns() + 1] * frames)
+            late_ns = self._trial.limit_ns() + 1
+            self._trial.add_together(late_ns for _ in self._warm(latencies_ns, now_ns))
             self._advance(now_ns)
+
+    def _warm(self, latencies_ns: Sequence[int], now_ns: int) -> list[int]:
+        """Return those of frames that arrived after the latest cold run."""
+        return [each for each in latencies_ns if now_ns - each >= self._cold_until_ns]
 
     # ---- reports
 
@@ -247,7 +267,7 @@ class EngineSchedule:
     def engine_text(self, engine: int, now_ns: int) -> str:
         """Return `in service, 1203 frames, 45.1 ms (p95 47.0)`."""
         member = self._members[engine]
-        how = f'out: {member.bar}' if member.bar else self._health_text(member, now_ns)
+        how = self._state_text(member, now_ns)
         times = ''
         kind = self._kinds.last
         typical_ns, high_ns = member.times.typical_ns(kind), member.times.high_ns(kind)
@@ -256,10 +276,10 @@ class EngineSchedule:
         return f'{how}; {member.answered} frames{times}'
 
     def out(self, now_ns: int) -> dict[int, str]:
-        """Return the engines that hang or that a failure has taken out, with messages."""
+        """Return the engines that hang, that failed or that may not serve, with messages."""
         return {
-            number: self._health_text(each, now_ns) for number, each in enumerate(self._members)
-            if not each.health.is_in or self._hangs_ns(each, now_ns)
+            number: self._state_text(each, now_ns) for number, each in enumerate(self._members)
+            if not each.is_in or self._hangs_ns(each, now_ns)
         }
 
     # ---- who is when ready
@@ -323,8 +343,10 @@ class EngineSchedule:
         limit_ns = hang_limit_ns(member.times.high_ns(member.kind))
         return waited_ns if waited_ns > limit_ns else 0
 
-    def _health_text(self, member: _Member, now_ns: int) -> str:
+    def _state_text(self, member: _Member, now_ns: int) -> str:
         """Return the state of an engine as text; one that hangs is not on trial."""
+        if member.bar:
+            return f'out: {member.bar}'
         waited_ns = self._hangs_ns(member, now_ns)
         if waited_ns:
             return f'hanging, for {waited_ns / NS_PER_S:.0f} s: it does not answer'
@@ -380,6 +402,8 @@ class EngineSchedule:
 
     def _hopeless(self) -> str:
         first = self._members[FIRST].times
+        if not self._others_in():
+            return 'none of them is in service'
         for number in self._others_in():
             for kind in self._kinds.all:
                 high_ns = self._members[number].times.high_ns(kind)

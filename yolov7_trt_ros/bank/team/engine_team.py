@@ -45,6 +45,13 @@ class EngineTeam(BatchDetector):
         Monotonic nanoseconds.
     new_background
         Returns the thread that runs an engine.
+    new_schedule
+        Returns what chooses the engine of a frame, from how many there are.
+
+    Attributes
+    ----------
+    answered_by
+        The engine that the detection of `detect_batch` is from.
 
     """
 
@@ -52,9 +59,10 @@ class EngineTeam(BatchDetector):
         self, bank: EngineBank, others: Sequence[OpenModel], *,
         clock: Callable[[], int] = time.monotonic_ns,
         new_background: Callable[[], Background] = BackgroundThread,
+        new_schedule: Callable[[int], EngineSchedule] = EngineSchedule,
     ) -> None:
         self._bank, self._others, self._clock = bank, list(others), clock
-        self._schedule = EngineSchedule(1 + len(self._others))
+        self._schedule = new_schedule(1 + len(self._others))
         self._lock = threading.Lock()  # of the schedule, which diagnostics read
         self._ended = threading.Event()
         self._wake: Callable[[], None] = lambda: None
@@ -63,6 +71,7 @@ class EngineTeam(BatchDetector):
         )]
         self._lanes = [EngineLane(run, clock, new_background, self._on_end) for run in runs]
         self._model = 0
+        self.answered_by: int | None = None
         self._maps: dict[int, ClassMap] = {}
         self._compare_classes()
 
@@ -179,10 +188,11 @@ class EngineTeam(BatchDetector):
             now_ns = self._clock()
             self._schedule.answered([now_ns - each for each in arrived_ns], now_ns)
 
-    def overtaken(self, frames: int) -> None:
-        """Note frames that came too late to be published."""
+    def overtaken(self, arrived_ns: Sequence[int]) -> None:
+        """Note frames that came too late to be published, and had arrived then."""
         with self._lock:
-            self._schedule.overtaken(frames, self._clock())
+            now_ns = self._clock()
+            self._schedule.overtaken([now_ns - each for each in arrived_ns], now_ns)
 
     def probe(self, images: Sequence[ImageView], settings: DetectSettings) -> None:
         """Have an engine that is to be measured run a copy of frames that were answered."""
@@ -213,6 +223,12 @@ class EngineTeam(BatchDetector):
             return 'the others rest while the model is updated'
         with self._lock:
             return self._schedule.text(self._clock())
+
+    def engine_name(self, engine: int) -> str:
+        """Return the name of an engine, of the first the model that has answered last."""
+        if engine == FIRST:
+            return self._bank.answered.model.name
+        return self._others[engine - 1].model.name
 
     def engine_texts(self) -> dict[str, str]:
         """Return the state of each engine, by number and name."""
@@ -259,7 +275,7 @@ class EngineTeam(BatchDetector):
         if error is None:
             if ticket.suspect is not None and ticket.error is not None:
                 self._blame(ticket.suspect, ticket.error)
-            ticket.outcome = outcome
+            ticket.engine, ticket.outcome = engine, outcome
         elif ticket.probe:
             ticket.outcome = error
             self._blame(engine, error)
@@ -273,11 +289,15 @@ class EngineTeam(BatchDetector):
         others = [each for each in self._ready() if each != engine]
         if ticket.error is not None:  # two engines failed on them: nobody is to blame
             ticket.outcome = ticket.error
-        elif not others or (engine == FIRST and isinstance(error, DeviceLostError)):
+        elif not others or self._is_the_end(engine, error):
             ticket.outcome = error
         else:
             ticket.error, ticket.suspect = error, suspect
             self.begin(others[0], ticket)
+
+    def _is_the_end(self, engine: int, error: Exception) -> bool:
+        is_lost = engine == FIRST and isinstance(error, DeviceLostError)
+        return is_lost and self._schedule.ends_with_first
 
     def _give_up_hanging(self) -> None:
         """Have the frames of engines that hang run elsewhere."""
@@ -317,6 +337,7 @@ class EngineTeam(BatchDetector):
         while ticket.outcome is None:  # in a thread, or another one is at it
             self.wait()
             self.settle()
+        self.answered_by = ticket.engine
         return ticket.found()
 
     # ---- who

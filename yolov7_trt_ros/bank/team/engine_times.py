@@ -15,6 +15,9 @@ class EngineTimes:
     """
     The latest times of each kind of frame; a kind is the number and the sizes of images.
 
+    The first frame of a kind does not count: an engine may prepare itself then, for many times as
+    long as a frame takes.
+
     The kinds unseen for longest are forgotten, so foreign images cannot fill the memory.
 
     """
@@ -22,15 +25,25 @@ class EngineTimes:
     def __init__(self) -> None:
         self._kinds: collections.OrderedDict[Hashable, _Kind] = collections.OrderedDict()
 
-    def add(self, kind: Hashable, took_ns: int) -> None:
-        """Note a frame."""
-        self._kinds.setdefault(kind, _Kind()).add(took_ns)
+    def add(self, kind: Hashable, took_ns: int) -> bool:
+        """Note a frame; return whether it counts, for it is not the first of its kind."""
+        known = self._kinds.get(kind)
+        if known is None:
+            self._kinds[kind] = _Kind()
+        else:
+            known.add(took_ns)
         self._kinds.move_to_end(kind)
         while len(self._kinds) > _MOST_KINDS:
             self._kinds.popitem(last=False)
+        return known is not None
 
     def forget(self) -> None:
-        """Know nothing any more."""
+        """Know no time any more; what was prepared for a kind still is."""
+        for kind in self._kinds:
+            self._kinds[kind] = _Kind()
+
+    def begin_anew(self) -> None:
+        """Know nothing any more: another engine."""
         self._kinds.clear()
 
     def knows(self, kinds: Iterable[Hashable]) -> bool:
@@ -61,4 +74,4 @@ class _Kind:
         if len(self._samples) >= LEAST_SAMPLES:
             ordered = sorted(self._samples)
             self.typical_ns = ordered[len(ordered) // 2]
-            self.high_ns = ordered[int(0.95 * len(ordered))]
+            self.high_ns = ordered[int(0.95 * (len(ordered) - 1))]  # one of five may be late

@@ -12,6 +12,7 @@ from typing import TypeVar
 from yolov7_trt_ros.bank.bank_settings import judged_score, settings_for
 from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, missing_classes
 from yolov7_trt_ros.bank.looks.in_parts import detect_in_parts
+from yolov7_trt_ros.bank.looks.second_look import SecondLook
 from yolov7_trt_ros.bank.update.background import Background, BackgroundThread
 from yolov7_trt_ros.bank.update.shadow_tally import compare, FrameComparison
 from yolov7_trt_ros.bank.update.update_machine import (
@@ -26,6 +27,7 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import BatchDetector, Detector, DetectSettings, FrameTimings
 from yolov7_trt_ros.core.forms.model_spec import ModelSpec
 from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.core.looks.crops import Crop
 from yolov7_trt_ros.errors import DeviceLostError, SettingError, Yolov7TrtError
 
 T = TypeVar('T')
@@ -65,21 +67,31 @@ class OpenModel:
         return self._given
 
     def run(
-        self, images: Sequence[ImageView], settings: DetectSettings
+        self, images: Sequence[ImageView], settings: DetectSettings,
+        crops: Sequence[Sequence[Crop]] = (),
     ) -> tuple[list[Detections], FrameTimings]:
-        """Detect, in as many batches as this engine needs."""
+        """
+        Detect, in as many batches as this engine needs.
+
+        With a second look, and crops of each image, in these: another model has chosen them.
+
+        """
+        detector = self.detector
+        if isinstance(detector, SecondLook) and len(crops) == len(images) <= detector.max_batch:
+            return detector.detect_at(images, self.given(settings), crops)
         return detect_in_parts(self.detector, images, self.given(settings))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Served:
-    """The frames that were answered last."""
+    """The frames that were answered last; with a second look also the crops of each."""
 
     by: OpenModel
     images: Sequence[ImageView]
     settings: DetectSettings
     found: list[Detections]
     took_ns: int
+    crops: Sequence[Sequence[Crop]]
 
 
 class EngineBank(BatchDetector):
@@ -225,7 +237,8 @@ class EngineBank(BatchDetector):
             self._end(engine, lambda machine: machine.served(engine.model, kind, timings.total_ns))
         self._answered = engine
         if self._background is not None:
-            self._served = _Served(engine, images, settings, found, timings.total_ns)
+            crops = engine.detector.looked_at if isinstance(engine.detector, SecondLook) else ()
+            self._served = _Served(engine, images, settings, found, timings.total_ns, crops)
         return found, timings
 
     def _run_substitute(
@@ -342,7 +355,7 @@ class EngineBank(BatchDetector):
     def _compare(self, candidate: OpenModel, served: _Served) -> None:
         """Run the candidate on frames that were served; in the background's thread."""
         try:
-            found, timings = candidate.run(served.images, served.settings)
+            found, timings = candidate.run(served.images, served.settings, served.crops)
             outcome = compare(
                 served.found, found,
                 ClassMap(*(class_names_of(each.detector.spec) for each in (served.by, candidate))),

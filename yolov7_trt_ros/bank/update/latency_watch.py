@@ -20,7 +20,7 @@ class LatencyWatch:
     Learns from the frames of one model, then judges those of the next.
 
     Frames are distinguished by a `kind`: number and sizes of images. The first frame of each kind
-    is not judged, as an engine may prepare itself then.
+    is neither learned from nor judged, as an engine may prepare itself then.
 
     """
 
@@ -34,9 +34,12 @@ class LatencyWatch:
 
     def learn(self, kind: Hashable, took_ns: int) -> None:
         """Note a frame of the model that serves undisputed."""
-        samples = self._known.setdefault(kind, collections.deque(maxlen=_SAMPLES))
+        samples = self._known.get(kind)
+        if samples is None:
+            self._known[kind] = collections.deque(maxlen=_SAMPLES)
+        else:
+            samples.append(took_ns)
         self._known.move_to_end(kind)
-        samples.append(took_ns)
         if len(self._known) > _MOST_KINDS:
             self._known.popitem(last=False)
 

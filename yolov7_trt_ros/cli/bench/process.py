@@ -16,14 +16,15 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
-import tempfile
 from typing import TYPE_CHECKING
 
 import yolov7_trt_ros
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.cli.bench.run import empty_row, publishable, row_heading
 from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.parent_process import ends_with_this_process
 from yolov7_trt_ros.report.bench.json_file import load_bench
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.cli.bench.run import BenchContext
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.report.bench.row import BenchRow
 
 ALONE = '--alone'
-"""Marks such a process: it measures one row and prints nothing."""
+"""Marks such a process: it measures one row, in the way that is named, and prints nothing."""
 _END_TIMEOUT_S = 10.0
 
 
@@ -39,10 +40,10 @@ def run_rows_apart(
     args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchContext
 ) -> Iterator[BenchRow]:
     """Measure each row in a process of its own; a failed row has the reason."""
-    for number, (spec, given) in enumerate(zip(specs, args.rows, strict=True), 1):
+    for number, spec in enumerate(specs, 1):
         output.say(row_heading(spec, number, len(specs), context.plan_s), file=sys.stderr)
-        with tempfile.TemporaryDirectory(prefix='yolov7_trt_bench_') as folder:
-            command = child_command(args, given, Path(folder))
+        with TemporaryFolder('yolov7_trt_bench_') as folder:
+            command = child_command(args, spec, Path(folder))
             ended = _run(command)
             row = _read_row(Path(folder), spec, context, ended)
         if row.error:
@@ -50,20 +51,20 @@ def run_rows_apart(
         yield row
 
 
-def child_command(
-    args: argparse.Namespace, given: tuple[bool, str], folder: Path
-) -> list[str]:
+def child_command(args: argparse.Namespace, spec: RowSpec, folder: Path) -> list[str]:
     """Return the command that measures one row with `args`, into a folder."""
-    named, text = given
     options = {
-        '--row' if named else '--model': text, '--images': args.images,
+        '--row' if spec.named else '--model': spec.text, ALONE: spec.way, '--images': args.images,
         '--annotations': args.annotations, '--output': folder, '--power': args.power,
         '--seconds': args.seconds, '--batch': args.batch, '--limit': args.limit,
         '--size': args.size, '--threads': args.threads, '--class-names': args.class_names,
         '--anchors': args.anchors, '--table': args.table, '--activation': args.activation,
+        '--second-look': args.second_look, '--second-look-model': args.second_look_model,
+        '--tiles': args.tiles, '--tile-overlap': args.tile_overlap, '--engines': args.engines,
     }
     given_options = [f'{name}={value}' for name, value in options.items() if value is not None]
-    flags = [ALONE, *(['--allow-missing'] if args.allow_missing else [])]
+    flags = [f'--look={text}' for text in args.look]
+    flags += ['--allow-missing'] if args.allow_missing else []
     return [sys.executable, '-m', 'yolov7_trt_ros', 'bench', *flags, *given_options]
 
 
@@ -74,7 +75,7 @@ def _run(command: Sequence[str]) -> int:
     path = f'{package}{os.pathsep}{found}' if found else str(package)
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        env=os.environ | {'PYTHONPATH': path},
+        env=os.environ | {'PYTHONPATH': path} | ends_with_this_process(),
     )
     try:
         return process.wait()
@@ -84,7 +85,7 @@ def _run(command: Sequence[str]) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
+    process.terminate()  # quiet also while it imports, where Ctrl-C gives a traceback
     try:
         process.wait(_END_TIMEOUT_S)
     except subprocess.TimeoutExpired:

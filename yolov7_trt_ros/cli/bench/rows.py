@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
@@ -9,8 +10,8 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING
 
-from yolov7_trt_ros.cli import build_display
-from yolov7_trt_ros.cli.bench.setup import RowSpec
+from yolov7_trt_ros.cli import look_arguments
+from yolov7_trt_ros.cli.bench.setup import only_way, RowSpec
 from yolov7_trt_ros.cli.model_steps import checkpoints
 from yolov7_trt_ros.cli.model_steps.checkpoints import CheckpointOptions
 from yolov7_trt_ros.errors import MissingDependencyError, ModelNotFoundError
@@ -50,8 +51,9 @@ class OpenedRow:
 
 @dataclasses.dataclass(frozen=True)
 class OpenOptions:
-    """Options that all rows are opened with."""
+    """Options that all rows are opened with; `args` are those of second look and so on."""
 
+    args: argparse.Namespace
     network_size: int = 640
     threads: int = 0
     most_batch: int = 8
@@ -60,6 +62,9 @@ class OpenOptions:
 
 def row_name(spec: RowSpec, precision: str = '') -> str:
     """Return the display name: the given one, else such as `TensorRT FP16 tiny`."""
+    if spec.way:
+        plain = dataclasses.replace(spec, way='')
+        return f'{row_name(plain, precision)} + {spec.way}'
     if spec.name:
         return spec.name
     engine = {'torch': 'PyTorch', 'onnx': 'ONNX Runtime'}.get(spec.kind, 'TensorRT')
@@ -124,9 +129,10 @@ def _open_engine(
 ) -> OpenedRow:
     from yolov7_trt_ros.engine.model_files import find_model
     from yolov7_trt_ros.engine.options import DetectorOptions
+    from yolov7_trt_ros.onnx_tools.graph import onnx_precision
 
     path = find_model(spec.model)
-    detector = build_display.open_model(DetectorOptions(
+    detector = look_arguments.open_looking(only_way(options.args, spec.way), DetectorOptions(
         model=spec.model,
         backend='onnx' if spec.kind == 'onnx' else 'tensorrt',
         class_names=options.naming.class_names,
@@ -138,9 +144,12 @@ def _open_engine(
         max_batch=options.most_batch if spec.kind == 'built' else 1,
     ))
     stack.callback(detector.close)
-    if spec.kind == 'onnx':
+    if spec.kind == 'onnx' and not spec.way:
         return _opened_onnx(detector, path, options, stack)
-    precision = _plan_precision(detector, spec)
+    if 'second look' in detector.status():
+        first_size = look_arguments.look_options(options.args).first_size
+        options = dataclasses.replace(options, network_size=first_size)
+    precision = onnx_precision(path) if spec.kind == 'onnx' else _plan_precision(detector, spec)
     return _opened(detector, path, precision, options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
@@ -13,6 +14,8 @@ from typing import Any, TYPE_CHECKING
 from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.cli import labels, output
 from yolov7_trt_ros.cli.bench import rows as bench_rows
+from yolov7_trt_ros.cli.bench.setup import only_way, wanted_ways
+from yolov7_trt_ros.cli.look_arguments import ENGINES, SECOND_LOOK, TILES
 from yolov7_trt_ros.errors import Yolov7TrtError
 from yolov7_trt_ros.report.accuracy import average_precision as accuracy
 from yolov7_trt_ros.report.bench import markdown as bench_markdown
@@ -121,7 +124,7 @@ def _measured(
 
 
 def _is_on_gpu(backend: str) -> bool:
-    return '(CPU)' not in backend and '(cpu)' not in backend
+    return any('(cpu)' not in each.lower() for each in backend.split(' + '))
 
 
 def _measure_accuracy(
@@ -141,6 +144,8 @@ def _evaluate(opened: bench_rows.OpenedRow, given: Labels) -> Accuracy:
     categories = labels.labelled_categories(
         given.annotations, opened.detector.spec.class_names
     )
+    if own_nms := accuracy.own_nms_note(opened.detector.spec):
+        output.warn(own_nms)
     pictures = labels.labelled_pictures(given.annotations)
     reasons: list[Exception] = []
     with output.progress_bar('labelled images', len(given.images)) as advance:
@@ -160,29 +165,32 @@ def publishable(row: BenchRow) -> BenchRow:
     batches = tuple(
         dataclasses.replace(
             batch,
-            network_error=_without_folders(batch.network_error),
-            end_to_end_error=_without_folders(batch.end_to_end_error),
-            energy_error=_without_folders(batch.energy_error),
+            network_error=publishable_text(batch.network_error),
+            end_to_end_error=publishable_text(batch.end_to_end_error),
+            energy_error=publishable_text(batch.energy_error),
         )
         for batch in row.batches
     )
     return dataclasses.replace(
         row, batches=batches,
-        error=_without_folders(row.error),
-        accuracy_error=_without_folders(row.accuracy_error),
-        facts={name: _without_folders(text) for name, text in row.facts.items()},
+        error=publishable_text(row.error),
+        accuracy_error=publishable_text(row.accuracy_error),
+        facts={name: publishable_text(text) for name, text in row.facts.items()},
     )
 
 
-def _without_folders(text: str) -> str:
+def publishable_text(text: str) -> str:
+    """Return a text whose paths have no folders, except below /sys and /proc."""
     return _FOLDERS.sub('', text)
 
 
 def write_bench(bench: Bench, folder: Path) -> None:
     """Write `bench.json`, `bench.md` and `bench.html` into a folder, each whole."""
     atomic_write(folder / 'bench.json', bench.to_json())
-    atomic_write(folder / 'bench.md', bench_markdown.as_markdown(bench).encode())
-    atomic_write(folder / 'bench.html', bench_page.as_html(bench).encode())
+    for name, text in (
+        ('bench.md', bench_markdown.as_markdown(bench)), ('bench.html', bench_page.as_html(bench)),
+    ):
+        atomic_write(folder / name, text.encode(errors='backslashreplace'))
 
 
 def collect(
@@ -223,4 +231,26 @@ def settings_record(context: BenchContext) -> dict[str, Any]:
         'every picture twice where time allows',
         'batches': ', '.join(map(str, context.batches)),
         'CPU threads': context.options.threads or 'one per core',
+        **ways_record(context.options.args),
     }
+
+
+def ways_record(args: argparse.Namespace) -> dict[str, str]:
+    """Return how the rows with a second look, tiles or several engines use their models."""
+    from yolov7_trt_ros.cli import look_arguments
+
+    found = {}
+    ways = wanted_ways(args)
+    if SECOND_LOOK in ways:
+        look = dataclasses.asdict(look_arguments.look_options(args))
+        look['model'] = Path(look['model']).name
+        found[SECOND_LOOK] = ', '.join(f'{name} {value}' for name, value in look.items())
+    if TILES in ways:
+        tiles = look_arguments.tile_options(only_way(args, TILES))
+        found[TILES] = f'{tiles.text}, overlap {tiles.overlap:g}'
+    if ENGINES in ways:
+        found[ENGINES] = (
+            f'{publishable_text(args.engines)}: frames without a pause; the latency is that of a '
+            'frame in its engine, the rate that of all together'
+        )
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 import dataclasses
 import hashlib
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import output
+from yolov7_trt_ros.cli.look_arguments import ENGINES, SECOND_LOOK, TILES, WAYS
+from yolov7_trt_ros.core.looks.look_options import OFF
 from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
 from yolov7_trt_ros.engine.options import MAX_BATCH_LIMIT, PRECISIONS
 from yolov7_trt_ros.errors import (
@@ -43,12 +46,19 @@ class RowSpec:
         File, or the name of an embedded model.
     precision_or_device
         The part of the row after the colon: a precision, `cpu` (PyTorch only), or empty.
+    way
+        One of `WAYS`, or '' for one look with one engine.
+    text, named
+        The row as it was written.
 
     """
 
     model: str
     name: str = ''
     precision_or_device: str = ''
+    way: str = ''
+    text: str = ''
+    named: bool = False
 
     @property
     def kind(self) -> str:
@@ -79,13 +89,46 @@ def parse_row(text: str, *, named: bool) -> RowSpec:
         model, suffix = rest, ''
     if not model:
         raise SettingError(f'a row needs a file, got {text!r}')
-    row = RowSpec(model, name.strip(), suffix.lower())
+    row = RowSpec(model, name.strip(), suffix.lower(), text=text, named=named)
     allowed = _TORCH_CHOICES if row.kind == 'torch' else PRECISIONS
     if suffix and row.precision_or_device not in allowed:
         raise SettingError(
             f'{Path(model).name} can be followed by :{", :".join(allowed)}, got :{suffix}'
         )
     return row
+
+
+def only_way(args: argparse.Namespace, way: str) -> argparse.Namespace:
+    """Return arguments in which the flags of the other ways are off."""
+    off = {SECOND_LOOK: ('second_look', OFF), TILES: ('tiles', ''), ENGINES: ('engines', '')}
+    return argparse.Namespace(**vars(args) | dict(off[each] for each in WAYS if each != way))
+
+
+def wanted_ways(args: argparse.Namespace, rows: Sequence[RowSpec] = ()) -> list[str]:
+    """Return the ways that the flags ask for, checked for these rows; raises SettingError."""
+    from yolov7_trt_ros.cli import engine_arguments, look_arguments
+    from yolov7_trt_ros.engine.options import DetectorOptions
+
+    found = []
+    for way, is_wanted in (
+        (SECOND_LOOK, args.second_look != OFF), (TILES, args.tiles), (ENGINES, args.engines),
+    ):
+        if is_wanted:
+            only = only_way(args, way)
+            look_arguments.look_options(only)
+            look_arguments.tile_options(only)
+            for row in rows:
+                engine_arguments.named_engines(only, DetectorOptions(model=row.model))
+            found.append(way)
+    return found
+
+
+def with_ways(rows: Sequence[RowSpec], ways: Sequence[str]) -> list[RowSpec]:
+    """Return each row, and after it the same model used in other ways, unless PyTorch runs it."""
+    return [
+        dataclasses.replace(row, way=way) for row in rows
+        for way in ('', *(ways if row.kind != 'torch' else ()))
+    ]
 
 
 def parse_batches(text: str) -> tuple[int, ...]:
@@ -144,7 +187,7 @@ def load_pictures(
         except ImageError as exc:
             warn(exc)
         else:
-            digest.update(file.name.encode() + file.read_bytes())
+            digest.update(file.name.encode(errors='backslashreplace') + file.read_bytes())
     if not pictures:
         raise InputError(f'{folder} holds no pictures that can be read')
     if len(pictures) < PICTURES:
@@ -176,7 +219,7 @@ def load_labels(
     )
     digest = hashlib.sha256(path.read_bytes())
     for image in images:
-        digest.update(image.file_name.encode())
+        digest.update(image.file_name.encode(errors='backslashreplace'))
     return Labels(annotations, images, folder, digest.hexdigest())
 
 

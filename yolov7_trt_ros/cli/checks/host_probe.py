@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OK, WARN, MISSING = 'ok', 'warn', 'missing'
 _COMMAND_TIMEOUT_S = 5
+_IMPORT_TIMEOUT_S = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,19 @@ def find_version(distribution: str) -> str | None:
         return None
 
 
+def import_error(module: str) -> str:
+    """Return why a module cannot be imported, '' if it can; tried in another process."""
+    try:
+        done = subprocess.run(
+            [sys.executable, '-c', f'import {module}'], capture_output=True, text=True,
+            errors='replace', check=False, timeout=_IMPORT_TIMEOUT_S, stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError) as exc:
+        return str(exc)
+    lines = done.stderr.strip().splitlines() or [f'exit status {done.returncode}']
+    return lines[-1] if done.returncode else ''
+
+
 def run_command(command: Sequence[str]) -> str | None:
     """Return the output of a command, None if it does not exist, fails or hangs."""
     try:
@@ -102,7 +116,7 @@ class HostProbe:
         Used instead of `os.environ`.
     run
         Used instead of `run_command`.
-    find_module, find_version, gpu_questions
+    find_module, find_version, import_error, gpu_questions
         Used instead of the functions of these names.
     python
         Version of Python.
@@ -118,6 +132,7 @@ class HostProbe:
     run: Callable[[Sequence[str]], str | None] = run_command
     find_module: Callable[[str], Path | None] = find_module
     find_version: Callable[[str], str | None] = find_version
+    import_error: Callable[[str], str] = import_error
     gpu_questions: Callable[[], GpuQuestions] = gpu_questions
     python: tuple[int, int, int] = (sys.version_info[0], sys.version_info[1], sys.version_info[2])
     prefix: Path = Path(sys.prefix)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from yolov7_trt_ros import __version__
 from yolov7_trt_ros.cli.checks.host_probe import Check, HostProbe, MISSING, OK, WARN
+from yolov7_trt_ros.core.plain_text import printable
+from yolov7_trt_ros.errors import NEEDS_NUMPY_1
 
 _LEAST_PYTHON = (3, 10)
 # module, distributions it may come from, what for, how to get it
@@ -27,12 +29,7 @@ _TITLES = {'numpy': 'NumPy', 'cv2': 'OpenCV', 'onnxruntime': 'ONNX Runtime'}
 def check_packages(probe: HostProbe) -> list[Check]:
     """Check Python, this package, its required and its optional packages."""
     checks = [_python(probe), Check('yolov7_trt_ros', OK, __version__), _embedded_model()]
-    for module, distributions, fix in _REQUIRED:
-        version = _version(probe, module, distributions)
-        checks.append(
-            Check(_TITLES[module], OK, version, required=True) if version
-            else Check(_TITLES[module], MISSING, 'not installed', fix, required=True)
-        )
+    checks += [_required(probe, *each) for each in _REQUIRED]
     for module, purpose in _OPTIONAL:
         version = _version(probe, module, (module,))
         checks.append(
@@ -40,6 +37,24 @@ def check_packages(probe: HostProbe) -> list[Check]:
             else Check(module, MISSING, f'not installed; for {purpose}', f'pip install {module}')
         )
     return checks
+
+
+def _required(
+    probe: HostProbe, module: str, distributions: tuple[str, ...], fix: str
+) -> Check:
+    """Check that a package is installed and can be imported."""
+    version = _version(probe, module, distributions)
+    if not version:
+        if module != 'numpy' and (probe.find_version('numpy') or '').startswith('1.'):
+            fix += " 'numpy<2'"  # what is compiled for it here must go on
+        return Check(_TITLES[module], MISSING, 'not installed', fix, required=True)
+    error = probe.import_error(module)
+    if not error:
+        return Check(_TITLES[module], OK, version, required=True)
+    if NEEDS_NUMPY_1 in error:
+        fix = "pip install 'numpy<2': it was compiled for NumPy 1"
+    found = printable(f'{version}, which cannot be imported: {error}')
+    return Check(_TITLES[module], MISSING, found, fix, required=True)
 
 
 def _python(probe: HostProbe) -> Check:

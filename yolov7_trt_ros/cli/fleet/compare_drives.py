@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import output
-from yolov7_trt_ros.cli.bag_pair import BagPair
+from yolov7_trt_ros.cli.bag_pair import BagPair, only_frames_note
 from yolov7_trt_ros.cli.compare_pictures import find_holders, read_pictures
 from yolov7_trt_ros.cli.fleet.drives import find_bags
-from yolov7_trt_ros.cli.fleet.result import KeptResults, warn_of_failures, write_results
+from yolov7_trt_ros.cli.fleet.result import (
+    KeptResults,
+    warn_of_failures,
+    warn_of_notes,
+    write_results,
+)
 from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
 from yolov7_trt_ros.cli.fleet.tasks import Task
 from yolov7_trt_ros.cli.work.work_folder import WorkFolder
@@ -49,6 +54,7 @@ def run_drives(args: argparse.Namespace) -> int:
         }
         results = {name: results[name] for name in firsts}
         failed = warn_of_failures(results)
+        warn_of_notes(results, 'warnings', 'damaged', 'exceeded')
         record, page = _merged(args, pairs, results, failed)
         write_results(args, work, record, page)
     return 1 if failed or record['beyond'] else 0
@@ -79,6 +85,8 @@ def compare_drive(
     names = tuple(bags.class_ids)
     result = comparison.result(names)
     limits = CompareLimits(args.max_drift, args.min_ap50, args.min_matched, args.min_frames)
+    if not result.has_detections:
+        warnings.append(only_frames_note(args.score_threshold))
     exceeded = [each.text for each in exceeded_limits(result, limits)]
     return {
         **result.as_record(), 'exceeded': exceeded, 'damaged': bags.damaged,

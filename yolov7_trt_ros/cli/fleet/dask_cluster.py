@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import contextlib
 import logging
 import signal
-import tempfile
 import threading
 from typing import Any
+
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 _LOST_WORKERS = 3
 """Number of workers that may die with a recording before it is tried alone."""
@@ -20,15 +21,16 @@ def local_cluster(workers: int) -> Iterator[Any]:
     import dask
     from distributed import LocalCluster
 
-    logging.getLogger('distributed').setLevel(logging.CRITICAL)
+    silence()
     with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(TemporaryFolder(
+            'yolov7_trt_dask_', ignore_cleanup_errors=True
+        ))
         stack.enter_context(dask.config.set({
             'distributed.scheduler.allowed-failures': _LOST_WORKERS,
             'distributed.scheduler.worker-saturation': 1.0,  # no task waits at a worker
+            'temporary-directory': folder,  # of the scheduler; it would leave files behind
         }))
-        folder = stack.enter_context(tempfile.TemporaryDirectory(
-            prefix='yolov7_trt_dask_', ignore_cleanup_errors=True
-        ))
         with _ctrl_c_ignored():  # the workers inherit it: this process reports Ctrl-C
             cluster = stack.enter_context(LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True,
@@ -36,6 +38,13 @@ def local_cluster(workers: int) -> Iterator[Any]:
                 silence_logs=logging.CRITICAL, local_directory=folder,
             ))
         yield cluster
+
+
+def silence() -> None:
+    """Let Dask log nothing: what went wrong is reported as an error of ours."""
+    for name in ('distributed', *logging.root.manager.loggerDict):
+        if name.partition('.')[0] == 'distributed':  # each may have a level of its own
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager

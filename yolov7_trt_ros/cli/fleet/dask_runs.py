@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 from functools import partial
-import logging
 from pathlib import Path
 import queue
 import time
@@ -14,7 +14,7 @@ from typing import Any
 import uuid
 
 from yolov7_trt_ros import __version__
-from yolov7_trt_ros.cli.fleet.dask_cluster import local_cluster
+from yolov7_trt_ros.cli.fleet.dask_cluster import local_cluster, silence
 from yolov7_trt_ros.cli.fleet.tasks import Function, guarded, Runner, Task
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, Yolov7TrtError
 from yolov7_trt_ros.home_folder import expand_home
@@ -27,6 +27,9 @@ STALL_S, GONE_S = 60.0, 600.0
 
 FETCH_S = 60.0
 """Timeout of a result; after it, it may have been lost with its worker."""
+
+_TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
+"""Two classes until Python 3.10."""
 
 
 @contextlib.contextmanager
@@ -45,7 +48,7 @@ def dask_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
     _import_dask()
     from distributed import Client
 
-    logging.getLogger('distributed').setLevel(logging.CRITICAL)
+    silence()
     with contextlib.ExitStack() as stack:
         target: Any = address
         revive: Callable[[], object] = _nothing
@@ -54,6 +57,8 @@ def dask_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
             target = stack.enter_context(local_cluster(count))
             target.wait_for_workers(count)
             revive = partial(target.scale, count)
+        else:
+            _check_address(address)
         try:
             client = stack.enter_context(Client(target, timeout=PATIENCE_S, set_as_default=False))
         except (OSError, ValueError, TypeError) as exc:
@@ -65,6 +70,21 @@ def dask_runner(address: str | None, workers: int | None) -> Iterator[Runner]:
         _check_workers(client, address)
         stack.callback(_close_detectors, client)
         yield DaskRunner(client, revive)
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address: a client that was given one reports it again as it ends."""
+    from distributed.comm.addressing import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
+
+    try:
+        scheme, location = parse_address(address)
+        get_backend(scheme)
+        parse_host_port(location)
+    except (ValueError, RuntimeError) as exc:
+        raise InputError(
+            f'{address!r} is no address of a Dask scheduler ({exc}); expected tcp://HOST:8786'
+        ) from exc
 
 
 def _nothing() -> None:
@@ -85,7 +105,7 @@ def _check_workers(client: Any, address: str | None) -> None:
     """Refuse a scheduler without workers, and workers without this package."""
     try:
         client.wait_for_workers(1, timeout=PATIENCE_S)
-    except TimeoutError as exc:
+    except _TIMEOUTS as exc:
         raise InputError(
             f'the Dask scheduler at {address} has no workers: start some with '
             f'`dask worker {address}`'
@@ -112,7 +132,7 @@ def _close_detectors(client: Any) -> None:
     """Close the detectors that the workers keep open, except on lost ones."""
     from yolov7_trt_ros.cli import open_detectors
 
-    with contextlib.suppress(OSError, TimeoutError):
+    with contextlib.suppress(OSError, *_TIMEOUTS):
         client.run(open_detectors.close_all, on_error='ignore')
 
 
@@ -230,7 +250,7 @@ class DaskRunner:
         while not (set(self._workers()) - self._full):
             if len(self._workers()) >= self._count or time.monotonic() > end:
                 return False
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(*_TIMEOUTS):
                 self._client.wait_for_workers(self._count, timeout=STALL_S)
         return True
 
@@ -272,7 +292,7 @@ def _result(future: Any, fetch_s: float | None) -> tuple[dict[str, Any] | None, 
         if error is None:
             found: tuple[dict[str, Any], str] = future.result(timeout=fetch_s)
             return found
-    except (KilledWorker, TimeoutError):  # the result was lost before it was fetched
+    except (KilledWorker, *_TIMEOUTS):  # the result was lost before it was fetched
         return None, ''
     except CancelledError as exc:
         raise InputError('the Dask scheduler is gone: the same command continues') from exc

@@ -10,7 +10,12 @@ import posixpath
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, labels, look_arguments, output
-from yolov7_trt_ros.cli.fleet.result import KeptResults, warn_of_failures, write_results
+from yolov7_trt_ros.cli.fleet.result import (
+    KeptResults,
+    warn_of_failures,
+    warn_of_notes,
+    write_results,
+)
 from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
 from yolov7_trt_ros.cli.fleet.tasks import Task
 from yolov7_trt_ros.cli.work.work_folder import WorkFolder
@@ -19,6 +24,7 @@ from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detector import Answer
     from yolov7_trt_ros.report.accuracy.categories import Categories
     from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations
     from yolov7_trt_ros.report.accuracy.labels import CocoImage
@@ -49,9 +55,7 @@ def run_drives(args: argparse.Namespace) -> int:
                 results |= run_all(run, detect_drive, args, tasks, kept.keep, 'drives')
         results = {name: results[name] for name in drives}
         failed = warn_of_failures(results)
-        for name, result in results.items():
-            for text in (*result.get('failed', ()), *result.get('notes', ())):
-                output.warn(f'{name}: {text}')
+        warn_of_notes(results, 'failed', 'notes')
         record, page = _merged(args, annotations, drives, results, failed)
         write_results(args, work, record, page)
     return 1 if failed or record['failed_frames'] else 0
@@ -94,15 +98,23 @@ def detect_drive(
     categories = annotations.categories_of(detector.spec.class_names)
     pictures = labels.labelled_pictures(annotations)
     failed: list[str] = []
+    by_engine: dict[str, str] = {}
+
+    def found(image: CocoImage, answer: Answer) -> None:
+        if answer.engine:
+            by_engine[image.file_name] = answer.engine
+
     with show(name, len(images)) as advance:
         records = accuracy.detect_labelled(
             images, expand_home(args.images), detector, accuracy.accuracy_settings(), categories,
-            pictures=pictures, failed=lambda exc: failed.append(str(exc)), advance=advance,
-            is_part=True,
+            pictures=pictures, found=found, failed=lambda exc: failed.append(str(exc)),
+            advance=advance, is_part=True,
         )
     return {
         'records': records, 'frames': len(images) - len(failed), 'failed': failed,
         'notes': list(pictures.notes()), 'classes': list(detector.spec.class_names),
+        **({'engine_of': by_engine} if by_engine else {}),
+        'own_nms': accuracy.own_nms_note(detector.spec),
     }
 
 
@@ -115,7 +127,10 @@ def _merged(
     from yolov7_trt_ros.report.fleet_page import FleetPage
 
     whole = {name: each for name, each in results.items() if name not in failed}
-    categories = annotations.categories_of(next(iter(whole.values()))['classes'])
+    of_model = next(iter(whole.values()))
+    if of_model.get('own_nms'):
+        output.warn(of_model['own_nms'])
+    categories = labels.labelled_categories(annotations, tuple(of_model['classes']))
     every = [image for name in whole for image in drives[name]]
     found = evaluate_coco(
         [each for result in whole.values() for each in result['records']], annotations, every,
@@ -123,7 +138,8 @@ def _merged(
     )
     shown: dict[str, dict[str, Any]] = {
         name: {'frames': result['frames'], 'failed': result['failed'], **_precision(
-            result['records'], annotations, drives[name], categories)}
+            result['records'], annotations, drives[name], categories),
+            **({'engine_of': result['engine_of']} if 'engine_of' in result else {})}
         for name, result in whole.items()
     }
     order = sorted(shown, key=lambda name: (
@@ -132,7 +148,8 @@ def _merged(
     frames = sum(each['frames'] for each in whole.values())
     lost = sum(len(each['failed']) for each in whole.values())
     record = {
-        'verb': 'eval', **found, 'images': frames, 'failed_frames': lost, 'failed': dict(failed),
+        'verb': 'eval', **found, 'categories_left_out': list(categories.left_out),
+        'images': frames, 'failed_frames': lost, 'failed': dict(failed),
         'worst_frames': [{'file_name': name, 'mistakes': count} for name, count in worst],
         'drives': shown,
     }

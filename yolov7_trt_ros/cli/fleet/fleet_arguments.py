@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 
-from yolov7_trt_ros.cli.arguments import check_at_least
+from yolov7_trt_ros.cli.engine_arguments import check_engines
+from yolov7_trt_ros.core.looks.look_options import AUTO
 from yolov7_trt_ros.errors import SettingError
+
+_MOST_WORKERS = 256
+"""Each is a process with a model of its own."""
 
 
 def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,14 +34,22 @@ def check_fleet_arguments(args: argparse.Namespace) -> None:
     Raises
     ------
     SettingError
-        Both are given, or the number of workers is below 1.
+        Both are given, one of them with `--engines` or `--second-look auto`, or the number of
+        workers is out of its range.
 
     """
+    check_engines(args)
+    if getattr(args, 'second_look', '') == AUTO and uses_dask(args):
+        raise SettingError(
+            '--second-look auto measures in each worker, and one may choose differently from '
+            'another: with --workers or --dask give on or off'
+        )
     if args.workers is None:
         return
     if args.dask is not None:
         raise SettingError('give one of --workers, for this machine, and --dask, for others')
-    check_at_least('--workers', args.workers)
+    if not 1 <= args.workers <= _MOST_WORKERS:
+        raise SettingError(f'--workers must be within 1..{_MOST_WORKERS}, got {args.workers}')
     if not getattr(args, 'threads', 1):
         args.threads = max(1, (os.cpu_count() or 1) // args.workers)
 

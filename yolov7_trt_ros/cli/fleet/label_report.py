@@ -57,11 +57,11 @@ def print_report(args: argparse.Namespace, index: Path, record: dict[str, Any]) 
     if args.second_model:
         rows.append(('hard frames', f'{record["hard_frames"]}, on which a model misses what the '
                      'other finds'))
-    output.say(output.format_table(rows), file=output.report_stream(args.json))
-    if args.json:
-        output.write_json(args.json, {
-            'output': str(args.output), **record, 'versions': output.installed_versions(),
-        })
+    with output.report_last(output.format_table(rows), args.json):
+        if args.json:
+            output.write_json(args.json, {
+                'output': str(args.output), **record, 'versions': output.installed_versions(),
+            })
 
 
 def label_page(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
 import dataclasses
 from functools import partial
 import os
@@ -12,13 +13,14 @@ from typing import Any, TYPE_CHECKING
 from yolov7_trt_ros.cli import arguments, build_display, look_arguments, open_detectors, output
 from yolov7_trt_ros.cli.fleet.drives import plain_part
 from yolov7_trt_ros.cli.work.frame_journal import FrameJournal
-from yolov7_trt_ros.errors import InferenceError, InputError
+from yolov7_trt_ros.errors import InferenceError, InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.records import to_record
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detections import Detections
-    from yolov7_trt_ros.core.detector import Detector, DetectSettings
+    from yolov7_trt_ros.core.detector import Answer, Detector, DetectSettings
+    from yolov7_trt_ros.core.forms.model_spec import ModelSpec
     from yolov7_trt_ros.core.image import ImageView
     from yolov7_trt_ros.replay.frames import BadFrame, Frame
     from yolov7_trt_ros.replay.sources import FrameSource
@@ -65,8 +67,7 @@ def look_at(
     failed: list[dict[str, Any]] = []
     source = open_source(args, path)
     with FrameJournal(journal) as kept, show(path.name, source.count) as advance:
-        for item in source:
-            record = looker.look(item, name, kept)
+        for record in looker.look(source, name, kept):
             (failed if 'error' in record else frames).append(record)
             advance()
     reasons = [record['error'] for record in failed]
@@ -75,7 +76,7 @@ def look_at(
         raise InputError(f'no frame of {path} could be used{reason}')
     return {
         'frames': frames, 'classes': list(looker.renames.names), 'failed': reasons,
-        'backend': looker.backend, 'warnings': list(source.warnings),
+        'backend': looker.backend, 'warnings': [*source.warnings, *looker.warnings],
     }
 
 
@@ -200,6 +201,7 @@ class _Looker:
         self._names = class_names_of(self._detector.spec)
         self.renames = ClassRenames.of(self._names, args.class_map)
         self._second: _Second | None = None
+        self.warnings: tuple[str, ...] = ()
         self._settings = self._floor
         if args.second_model:
             options = dataclasses.replace(
@@ -213,37 +215,82 @@ class _Looker:
                 class_thresholds=(),
             )
             self._second = _Second(second, self._names, self._settings, self._floor)
+            self.warnings = self._second.warnings
 
     def look(
-        self, item: Frame | BadFrame, name: str, kept: FrameJournal
-    ) -> dict[str, Any]:
-        """Return a frame with its labels as a record, or its error."""
+        self, source: Iterable[Frame | BadFrame], name: str, kept: FrameJournal
+    ) -> Iterator[dict[str, Any]]:
+        """Yield each frame with its labels as a record, or its error."""
+        from yolov7_trt_ros.core.detector import detect_ahead
         from yolov7_trt_ros.replay.frames import BadFrame
+        from yolov7_trt_ros.replay.run import image_in_stream
 
-        if isinstance(item, BadFrame):
-            return {'error': str(item.error)}
-        key = frame_key(item.source, item.index)
-        record = kept.get(key)
-        if record is None:
-            try:
-                record = to_record(self._label(item, name))
-            except InferenceError as exc:
-                record = {'error': f'{item.source} frame {item.index}: {exc}'}
-            kept.add(key, record)
+        def key_of(item: Frame | BadFrame) -> str:
+            return frame_key(item.source, item.index)
+
+        def image_of(item: Frame | BadFrame) -> ImageView | None:
+            return None if kept.get(key_of(item)) is not None else image_in_stream(item)
+
+        for item, answer in detect_ahead(self._detector, source, image_of, self._settings):
+            if isinstance(item, BadFrame):
+                yield {'error': str(item.error)}
+                continue
+            record = kept.get(key_of(item))
+            if record is None and answer is not None:
+                record = self._record(item, answer, name)
+                kept.add(key_of(item), record)
+            assert record is not None  # kept, or there was an answer
+            yield record
+
+    def _record(
+        self, frame: Frame, answer: Answer | InferenceError, name: str
+    ) -> dict[str, Any]:
+        try:
+            if isinstance(answer, InferenceError):
+                raise answer
+            record: dict[str, Any] = to_record(self._label(frame, answer, name))
+        except InferenceError as exc:
+            return {'error': f'{frame.source} frame {frame.index}: {exc}'}
         return record
 
-    def _label(self, frame: Frame, name: str) -> LabelledFrame:
+    def _label(self, frame: Frame, answer: Answer, name: str) -> LabelledFrame:
         from yolov7_trt_ros.report.accuracy.label_set import label_boxes, LabelledFrame
 
-        image = frame.image.of_stream(f'{frame.path}: {frame.source}')
-        found, _ = self._detector.detect(image, self._settings)
+        found = answer.found
         doubt = self._second.doubt(frame.image, found) if self._second else None
         labels = self.renames.apply(_from_floor(found, self._floor), self._floor.iou_threshold)
         stem = f'{name}/{_plain_name(frame)}_{frame.index:06d}'
         return LabelledFrame(
             stem, frame.source, frame.index, frame.stamp_ns, labels.source_wh,
-            label_boxes(labels), doubt,
+            label_boxes(labels), doubt, answer.engine,
         )
+
+
+def _classes_of_second(
+    spec: ModelSpec, names: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the class names of the second model, and warnings; they need names in common."""
+    from yolov7_trt_ros.bank.class_map import class_names_of
+    from yolov7_trt_ros.core.plain_text import listed
+
+    own = class_names_of(spec)
+    if not spec.class_names and spec.num_classes in (None, len(names)):
+        return names, (
+            'the second model does not tell its class names: they are taken for those of the '
+            'model',
+        )
+    lost = [name for name in dict.fromkeys(names) if name not in own]
+    if len(lost) == len(set(names)):
+        raise SettingError(
+            f'the second model has none of the classes of the model ({listed(list(names), 5)}), '
+            f'but {listed(list(own), 5)}, so all frames would be hard'
+        )
+    if not lost:
+        return own, ()
+    return own, (
+        f'the second model lacks {len(lost)} classes of the model, so all frames with them count '
+        f'as hard: {listed(lost, 5)}',
+    )
 
 
 class _Second:
@@ -253,11 +300,11 @@ class _Second:
         self, detector: Detector, names: tuple[str, ...], settings: DetectSettings,
         floor: DetectSettings,
     ) -> None:
-        from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, moved_ids
+        from yolov7_trt_ros.bank.class_map import ClassMap, moved_ids
         from yolov7_trt_ros.report.compare.detection_compare import RunComparison
         from yolov7_trt_ros.report.compare.settings import CompareSettings
 
-        own = class_names_of(detector.spec)
+        own, self.warnings = _classes_of_second(detector.spec, names)
         self._detector, self._map = detector, ClassMap(names, own)
         self._settings = dataclasses.replace(
             settings, class_ids=moved_ids(settings.class_ids, names, own)

@@ -11,7 +11,12 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, look_arguments, output, track_arguments
 from yolov7_trt_ros.cli.fleet.drives import name_drives
-from yolov7_trt_ros.cli.fleet.result import KeptResults, warn_of_failures, write_results
+from yolov7_trt_ros.cli.fleet.result import (
+    KeptResults,
+    warn_of_failures,
+    warn_of_notes,
+    write_results,
+)
 from yolov7_trt_ros.cli.fleet.runner import open_runner, run_all
 from yolov7_trt_ros.cli.fleet.tasks import Task
 from yolov7_trt_ros.cli.work.work_folder import WorkFolder
@@ -39,6 +44,7 @@ def run_drives(args: argparse.Namespace) -> int:
             work.clean()
         results = {name: results[name] for name in drives}
         failed = warn_of_failures(results)
+        warn_of_notes(results, 'warnings', 'reasons')
         record, page = _merged(results, failed)
         write_results(args, work, record, page)
     return 1 if failed or record['failed_frames'] else 0

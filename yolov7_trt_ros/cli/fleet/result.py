@@ -71,12 +71,20 @@ def write_results(
 
 
 def write_files(work: WorkFolder, record: dict[str, Any], page: FleetPage) -> None:
-    """Write results and page into the folder."""
+    r"""Write results and page into the folder; other bytes of file names become `\udce9`."""
     from yolov7_trt_ros.report.fleet_page import as_html
 
     text = json.dumps(record, indent=1, ensure_ascii=False) + '\n'
-    work.write(work.path / RESULT_FILE, text.encode())
-    work.write(work.path / PAGE_FILE, as_html(page).encode())
+    work.write(work.path / RESULT_FILE, text.encode(errors='backslashreplace'))
+    work.write(work.path / PAGE_FILE, as_html(page).encode(errors='backslashreplace'))
+
+
+def warn_of_notes(results: Mapping[str, Mapping[str, Any]], *kinds: str) -> None:
+    """Warn of what the results note under some keys, with the name of the recording."""
+    for name, result in results.items():
+        for kind in kinds:
+            for text in result.get(kind, ()):
+                output.warn(f'{name}: {text}')
 
 
 def warn_of_failures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

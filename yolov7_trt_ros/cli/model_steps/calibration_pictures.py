@@ -140,7 +140,7 @@ def _open_source(path: Path, wanted: int) -> tuple[Any, int]:
         array = load_array(path)
         return lambda indices: _ArrayPictures(path, array, indices), len(array)
     if kind_of(path) == 'pictures':
-        files = find_pictures(path) if path.is_dir() else [path]
+        files = find_pictures(path, output.warn) if path.is_dir() else [path]
         return lambda indices: FilePictures([files[index] for index in indices]), len(files)
     source, total = _open_frames(path, wanted)
     for text in source.warnings:

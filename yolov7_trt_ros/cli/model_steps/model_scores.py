@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 import contextlib
 import functools
 from pathlib import Path
-import tempfile
 from typing import Any, Protocol, TYPE_CHECKING, TypeAlias
 
 from yolov7_trt_ros.cli import labels, output
 from yolov7_trt_ros.cli.model_steps.calibration_pictures import FilePictures
 from yolov7_trt_ros.core.class_names import visible
 from yolov7_trt_ros.errors import CalibrationError, InferenceError
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detections import Detections
@@ -128,7 +128,12 @@ class AgreementScore:
     """
     Agreement with the detections of a reference, weighted by their scores.
 
-    The first scored model is the reference.
+    The first scored model is the reference. Pictures in which it finds nothing prove nothing.
+
+    Raises
+    ------
+    CalibrationError
+        No picture can be used, or the reference finds nothing in any.
 
     """
 
@@ -151,27 +156,47 @@ class AgreementScore:
         if not found:
             raise CalibrationError('none of the pictures for scores can be used')
         if self._reference is None:
+            _check_found(found)
             self._reference = found
         return measure_agreement(self._reference, found).weighted
 
 
+def _check_found(reference: Sequence[Detections]) -> None:
+    """Check that the reference finds something: whoever finds nothing agrees with anything."""
+    from yolov7_trt_ros.report.compare.agreement import COUNTED_SCORE, SURE_SCORE
+
+    best = max((float(each.scores.max(initial=0.0)) for each in reference), default=0.0)
+    found = f'in the {len(reference)} pictures for scores the model as it is finds nothing'
+    if best < COUNTED_SCORE:
+        raise CalibrationError(
+            f'{found}, so any model would agree with it: give pictures with its objects, as the '
+            'robot sees them (an .npy file: RGB, uint8 or 0..1); --score-count 0 with one '
+            '--method quantises without scores'
+        )
+    if best < SURE_SCORE:
+        output.warn(f'{found} with a score of {SURE_SCORE:g} or more, so the agreement says '
+                    'little: give pictures with its objects')
+
+
 def detect_all(
-    detector: Detector, pictures: Named, settings: DetectSettings
+    detector: Detector, pictures: Named, settings: DetectSettings,
+    failed: Callable[[InferenceError], None],
 ) -> Iterable[tuple[str, Detections]]:
-    """Yield name and detections of each picture; none if the engine fails on it."""
+    """Yield name and detections of each picture; none, and `failed`, if the engine fails on it."""
     from yolov7_trt_ros.core.detections import Detections
 
     for name, picture in pictures:
         try:
             yield name, detector.detect(picture, settings)[0]
-        except InferenceError:
+        except InferenceError as exc:
+            failed(exc)
             yield name, Detections.empty(picture.size_wh)
 
 
 @contextlib.contextmanager
 def _opened(model: Any, open_model: OpenModel) -> Iterator[Detector]:
     """Open a ModelProto."""
-    with tempfile.TemporaryDirectory(prefix='yolov7_trt_') as folder:
+    with TemporaryFolder('yolov7_trt_model_') as folder:
         path = Path(folder) / 'model.onnx'
         path.write_bytes(model.SerializeToString())
         detector = open_model(path)
@@ -187,10 +212,14 @@ def _detect(
     """Return the detections of pictures; `most` is the larger set, for the progress bar."""
     from yolov7_trt_ros.report.accuracy.average_precision import accuracy_settings
 
-    found = []
+    found: list[tuple[str, Detections]] = []
+    failures: list[InferenceError] = []
     count = len(most) if isinstance(most, Sized) else None
     with output.progress_bar('scoring', count) as advance:
-        for each in detect_all(detector, pictures, accuracy_settings()):
+        for each in detect_all(detector, pictures, accuracy_settings(), failures.append):
             found.append(each)
             advance()
+    if failures:
+        output.warn(f'{len(failures)} of {len(found)} pictures for scores failed, and count as '
+                    f'without detections; the first: {failures[0]}')
     return found

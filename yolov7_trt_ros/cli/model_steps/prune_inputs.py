@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 import functools
 from pathlib import Path
 import statistics
-import tempfile
 import threading
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import labels, output
 from yolov7_trt_ros.errors import ImageError, InputError
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,7 @@ def make_evaluation(
         from yolov7_trt_ros.report.accuracy import average_precision as accuracy
         from yolov7_trt_ros.report.accuracy import coco
 
-        with tempfile.TemporaryDirectory(prefix='yolov7_trt_') as temporary:
+        with TemporaryFolder('yolov7_trt_exported_') as temporary:
             detector = open_exported(network, Path(temporary), size)
             try:
                 categories = categories_of(detector.spec.class_names)
@@ -116,7 +116,7 @@ def measure_latency_ms(network: Network, size: int) -> float:
     from yolov7_trt_ros.core.image import ImageView
 
     image = ImageView.from_array(np.full((size, size, 3), _GREY, np.uint8))
-    with tempfile.TemporaryDirectory(prefix='yolov7_trt_') as temporary:
+    with TemporaryFolder('yolov7_trt_exported_') as temporary:
         detector = open_exported(network, Path(temporary), size)
         try:
             runs = [

@@ -24,6 +24,8 @@ def mode_lines(
             notes.append('default')
         if needs_reboot(mode, current):
             notes.append('needs a reboot')
+        elif current is None and mode.masks:
+            notes.append('may need a reboot')
         yield f'{mark} {mode.mode_id:>2}  {mode.name:<14} {", ".join(notes)}'.rstrip()
 
 

@@ -11,6 +11,7 @@ import types
 
 from yolov7_trt_ros.cli.output import say
 from yolov7_trt_ros.errors import PowerPermissionError
+from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.machine import PowerHost
 from yolov7_trt_ros.power.service.power_service import PowerService
 from yolov7_trt_ros.power.service.socket_files import group_id, open_listener
@@ -19,7 +20,10 @@ from yolov7_trt_ros.power.service.verbs import Grants
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def serve(host: PowerHost, path: Path, group: str | None, grants: Grants) -> None:
+def serve(
+    host: PowerHost, path: Path, group: str | None, grants: Grants,
+    timeout_s: float = COMMAND_TIMEOUT_S,
+) -> None:
     """
     Serve until SIGINT, SIGTERM or SIGHUP, and restore the changes of clients.
 
@@ -33,6 +37,8 @@ def serve(host: PowerHost, path: Path, group: str | None, grants: Grants) -> Non
         Name or number of the group that may use it; None: root only.
     grants
         Requests that are allowed in addition to the basic ones.
+    timeout_s
+        Time limit of one tool, for changes left by an earlier process; clients have their own.
 
     Raises
     ------
@@ -45,7 +51,7 @@ def serve(host: PowerHost, path: Path, group: str | None, grants: Grants) -> Non
             'the power service changes the board for others, so it has to run as root'
         )
     group_number = None if group is None else group_id(group)
-    service = PowerService(host.root, host.runner, grants, say)
+    service = PowerService(host.root, host.runner, grants, say, timeout_s=timeout_s)
     try:
         with (
             open_listener(path.absolute(), group_number, os.environ) as listener,

@@ -9,11 +9,18 @@ machine. A row that cannot run here shows the reason. Each row states where it w
 of several machines or environments are joined with --merge. The other rows are compared with the
 first. The results are bench.json, bench.md and bench.html.
 
+--second-look, --tiles and --engines each add a row after each ONNX file and plan. The pictures
+are single ones: a second look has no hints of frames before. Several engines get frames without
+a pause, like the frames of many cameras: such a row has the rate of all together, the time of a
+frame in its engine, and no time of the network alone.
+
 Examples
 --------
   yolov7_trt bench --model tiny.onnx --model tiny_int8.onnx --images val2017 -o report
   yolov7_trt bench --row 'PyTorch=tiny.pt' --row 'FP16=tiny.onnx:fp16' --row 'INT8=int8.plan' \
       --images val2017 --annotations instances_val2017.json --power auto -o report
+  yolov7_trt bench -m tiny.onnx --second-look on --tiles 2x2 --engines engines.yaml \
+      --images val2017 -o report
   yolov7_trt bench --merge torch/bench.json tensorrt/bench.json -o report
 
 """
@@ -27,7 +34,15 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.atomic_file import atomic_write
-from yolov7_trt_ros.cli import arguments, exit_status, interruption, output, output_paths
+from yolov7_trt_ros.cli import (
+    arguments,
+    exit_status,
+    interruption,
+    look_arguments,
+    output,
+    output_paths,
+)
+from yolov7_trt_ros.cli.look_arguments import WAYS
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -104,9 +119,10 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
         help='measure all rows in this process (default: one process per row, so that memory is '
         'separate and a crash affects one row only)',
     )
-    group.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
+    group.add_argument('--alone', choices=('', *WAYS), help=argparse.SUPPRESS)
     arguments.add_naming_arguments(parser.add_argument_group('model'))
     arguments.add_checkpoint_arguments(parser)
+    look_arguments.add_look_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     if args.merge:
         return _merge(args)
     specs = _check(args)
-    left = '' if args.alone else interruption.NOTHING_WRITTEN  # the parent process prints it
+    left = interruption.NOTHING_WRITTEN if args.alone is None else ''  # the parent prints it
     with interruption.explain(lambda: left), contextlib.ExitStack() as stack:
         context = _open_context(args, stack)
         return _measure(args, specs, context)
@@ -126,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> list[RowSpec]:
     """Return the rows; raises SettingError."""
-    from yolov7_trt_ros.cli.bench.setup import parse_row
+    from yolov7_trt_ros.cli.bench.setup import parse_row, wanted_ways, with_ways
 
     if not args.rows:
         raise SettingError('give at least one --model FILE or --row NAME=FILE (or --merge JSON)')
@@ -135,7 +151,11 @@ def _check(args: argparse.Namespace) -> list[RowSpec]:
     if not 0 < args.seconds < 3600:
         raise SettingError(f'--seconds must be more than 0 and below 3600, got {args.seconds}')
     arguments.check_at_least('--limit', args.limit)
-    return [parse_row(text, named=named) for named, text in args.rows]
+    if args.alone is None:
+        look_arguments.check_effect(args)
+    rows = [parse_row(text, named=named) for named, text in args.rows]
+    rows = with_ways(rows, wanted_ways(args, rows))
+    return rows if args.alone is None else [row for row in rows if row.way == args.alone]
 
 
 def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchContext) -> int:
@@ -149,7 +169,7 @@ def _measure(args: argparse.Namespace, specs: Sequence[RowSpec], context: BenchC
         return Bench(args.title or _DEFAULT_TITLE, settings, tuple(rows), tuple(args.note))
 
     folder = expand_home(args.output)
-    if args.alone:
+    if args.alone is not None:
         return _measure_alone(make_bench([run_row(spec, context) for spec in specs]), folder)
     rows = run_rows(specs, context) if args.in_process else run_rows_apart(args, specs, context)
     bench, interrupted = collect(rows, make_bench, folder)
@@ -203,7 +223,7 @@ def _open_context(args: argparse.Namespace, stack: contextlib.ExitStack) -> Benc
     from yolov7_trt_ros.report.bench.measure import BenchPlan
 
     batches = bench_setup.parse_batches(args.batch)
-    warn = _no_warning if args.alone else output.warn
+    warn = _no_warning if args.alone is not None else output.warn
     busy = read_load().warning
     if busy:
         warn(busy)
@@ -228,7 +248,7 @@ def _open_context(args: argparse.Namespace, stack: contextlib.ExitStack) -> Benc
         data=data, pictures=pictures, labels=labels, labels_error=labels_error,
         batches=batches, plan=BenchPlan(args.seconds),
         options=OpenOptions(
-            args.size, args.threads, batches[-1], CheckpointOptions.of(args)
+            args, args.size, args.threads, batches[-1], CheckpointOptions.of(args)
         ),
         meter=meter, gpu_memory=gpu_memory,
     )
@@ -252,7 +272,7 @@ def _open_source(power: str, stack: contextlib.ExitStack) -> TelemetrySource | N
 
 def _idle_watts(meter: Any, args: argparse.Namespace) -> float | None:
     """Return the power before anything runs; warn if there is no power source."""
-    if args.power == 'none' or args.alone:
+    if args.power == 'none' or args.alone is not None:
         return None
     try:
         return float(meter.idle().watts)

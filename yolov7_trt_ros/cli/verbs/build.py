@@ -155,10 +155,9 @@ def _build(args: argparse.Namespace, onnx: Path, plan: Path, options: BuildOptio
             cancelled=display.cancelled, max_transitions=args.max_transitions,
         )
     output.warn_of_doubts(manifest.spec)
-    print(output.format_table(output.manifest_rows(plan, manifest)),
-          file=output.report_stream(args.json))
-    if args.json:
-        output.write_json(args.json, {'file': str(plan), **manifest.to_record()})
+    with output.report_last(output.format_table(output.manifest_rows(plan, manifest)), args.json):
+        if args.json:
+            output.write_json(args.json, {'file': str(plan), **manifest.to_record()})
     return 0
 
 
@@ -184,9 +183,9 @@ def _report(args: argparse.Namespace, options: BuildOptions) -> int:
     onnx = find_onnx_model(arguments.chosen_model(args))
     output_paths.check_json(args.json, [onnx])
     report = report_dla(onnx, options, api=TrtApi.load())
-    print(output.format_table(report.rows()), file=output.report_stream(args.json))
-    if args.json:
-        output.write_json(args.json, report.to_record())
+    with output.report_last(output.format_table(report.rows()), args.json):
+        if args.json:
+            output.write_json(args.json, report.to_record())
     report.check(args.max_transitions)
     return 0
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
-from yolov7_trt_ros.cli.bag_pair import BagPair
+from yolov7_trt_ros.cli.bag_pair import BagPair, only_frames_note
 from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     add_fleet_arguments,
     check_fleet_arguments,
@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         raise SettingError('--images are for the page: give --html FILE too')
     output_paths.check_json(args.json, bags_given)
     output_paths.check_file('--html', args.html, 'HTML', bags_given)
+    output_paths.check_apart({'--json': args.json, '--html': args.html})
     with interruption.explain():  # files are written at the end only
         return _run(args)
 
@@ -137,8 +138,7 @@ def _run(args: argparse.Namespace) -> int:
     result = comparison.result(tuple(bags.class_ids))
     exceeded = exceeded_limits(result, limits)
     if not result.has_detections:
-        output.warn(f'no detection of either bag has a score of {settings.score_threshold:g}: '
-                    'only the frames were compared')
+        output.warn(only_frames_note(settings.score_threshold))
     record = {
         'reference': str(args.reference), 'new': str(args.new), 'topics': list(bags.topics),
         'settings': dataclasses.asdict(settings), 'limits': dataclasses.asdict(limits),
@@ -147,16 +147,16 @@ def _run(args: argparse.Namespace) -> int:
         'within_limits': not exceeded and not bags.damaged,
         'versions': output.installed_versions(),
     }
-    output.say(_report(args, result, exceeded, bags.damaged), file=output.report_stream(args.json))
-    if args.json:
-        output.write_json(args.json, record)
-    if args.html:
-        pictures = read_pictures(result.worst, holders)
-        _write_page(args, result, CompareContext(
-            str(args.reference), str(args.new), settings, limits, len(bags.damaged),
-            tuple(bags.class_ids), pictures.found, pictures.error, record['versions'],
-            output.now(),
-        ))
+    with output.report_last(_report(args, result, exceeded, bags.damaged), args.json):
+        if args.json:
+            output.write_json(args.json, record)
+        if args.html:
+            pictures = read_pictures(result.worst, holders)
+            _write_page(args, result, CompareContext(
+                str(args.reference), str(args.new), settings, limits, len(bags.damaged),
+                tuple(bags.class_ids), pictures.found, pictures.error, record['versions'],
+                output.now(),
+            ))
     return 0 if record['within_limits'] else 1
 
 
@@ -226,4 +226,5 @@ def _write_page(
     from yolov7_trt_ros.atomic_file import atomic_write
     from yolov7_trt_ros.report.compare.page import as_html
 
-    atomic_write(expand_home(args.html), as_html(result, context).encode())
+    page = as_html(result, context).encode(errors='backslashreplace')
+    atomic_write(expand_home(args.html), page)

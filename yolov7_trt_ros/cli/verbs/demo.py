@@ -100,8 +100,7 @@ def run(args: argparse.Namespace) -> int:
     source = _find_source(args)
     if args.model == DEFAULT_MODEL:
         print(MODEL_NOTE, flush=True)
-    explained = interruption.explain(lambda: _left(args.output))
-    with explained, interruption.by_sigterm_too(), own_outputs(args.output):
+    with interruption.explain(lambda: _left(args.output)), own_outputs(args.output):
         summary = _play(args, source)
         _print_summary(summary, args.output)
         if summary['interrupted']:
@@ -209,12 +208,19 @@ def own_outputs(output: Path) -> Iterator[None]:
     foreign = [str(path.relative_to(output)) for path in own.foreign(paths)]
     if foreign:
         more = f' and {len(foreign) - 1} more' if foreign[1:] else ''
+        if own.begun:
+            left = ' '.join(name for name in own.begun if (output / name).exists())
+            raise InputError(
+                f'{output} holds {foreign[0]}{more}, since a demo was killed there: nothing was '
+                f'changed; remove what it left ({left}), or give another folder with -o'
+            )
         raise InputError(
             f'{output} holds {foreign[0]}{more}, which no demo wrote and which is in the way: '
             'nothing was changed; move it, or give another folder with -o'
         )
     own.remove(paths)
     output.mkdir(parents=True, exist_ok=True)
+    own.begin(paths)
     try:
         yield
     finally:

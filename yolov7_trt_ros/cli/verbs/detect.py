@@ -37,6 +37,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import (
     arguments,
+    engine_arguments,
     interruption,
     look_arguments,
     output,
@@ -44,6 +45,7 @@ from yolov7_trt_ros.cli import (
     track_arguments,
 )
 from yolov7_trt_ros.cli.window import Window
+from yolov7_trt_ros.cli.work.folder_lock import locked_folder
 from yolov7_trt_ros.cli.work.output_names import OutputNames
 from yolov7_trt_ros.cli.work.saved_results import Sinks
 from yolov7_trt_ros.core.plain_text import quoted
@@ -107,6 +109,7 @@ def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 if an input failed."""
     arguments.check_at_least('--every', args.every)
+    look_arguments.check_effect(args)
     if not 0 <= args.line_width <= _WIDEST_LINE_PX:
         raise SettingError(f'--line-width must be within 1..{_WIDEST_LINE_PX}')
     _check_output(args)
@@ -114,11 +117,14 @@ def run(args: argparse.Namespace) -> int:
     paths = [expand_home(path) for path in args.paths]
     output_paths.check_json(args.json, paths, made=[args.output])
     output_paths.check_file('--save-coco', args.save_coco, 'JSON', paths)
+    output_paths.check_apart({'--json': args.json, '--save-coco': args.save_coco})
     if args.output is None:
         return _run(args, None)
-    names = OutputNames(expand_home(args.output), paths, recursive=args.recursive)
-    with interruption.explain(names.describe):
-        return _run(args, names)
+    folder = expand_home(args.output)
+    with locked_folder(folder):
+        names = OutputNames(folder, paths, recursive=args.recursive)
+        with interruption.explain(names.describe):
+            return _run(args, names)
 
 
 def _check_output(args: argparse.Namespace) -> None:
@@ -178,12 +184,11 @@ def _run(args: argparse.Namespace, names: OutputNames | None) -> int:
         detector.close()
     summary = counter.summary()
     rows = [] if names is None else [('output', str(names.folder))]
-    rows += output.summary_rows(summary, wall_s)
-    output.say(output.format_table(rows), file=output.report_stream(args.json))
-    if args.json:
-        record = output.run_record(options, detector.backend, settings, summary)
-        record |= look_arguments.look_record(args, detector) | track_arguments.track_record(args)
-        output.write_json(args.json, {'inputs': inputs, **record})
+    rows += output.summary_rows(summary, wall_s) + engine_arguments.engine_rows(detector)
+    with output.report_last(output.format_table(rows), args.json):
+        if args.json:
+            record = look_arguments.run_record(args, options, detector, settings, summary)
+            output.write_json(args.json, {'inputs': inputs, **record})
     return 1 if summary.failed else 0
 
 
@@ -199,7 +204,7 @@ def _detect_input(
     """Detect in one input; one that cannot be opened is counted as failed."""
     # a stream may run for days: its frames are kept for the JSON only
     frames: Any = collections.deque(maxlen=None if args.json else 0)
-    record: dict[str, Any] = {'path': path, 'frames': frames, 'failed': []}
+    record: dict[str, Any] = {'path': path, 'frames': frames, 'failed': [], 'warnings': []}
     with contextlib.ExitStack() as stack:
         try:
             source = _open_source(path, args, sinks, stack)
@@ -267,7 +272,7 @@ def _detect_frames(
                 output.warn(item.error)
                 record['failed'].append(str(item.error))
                 continue
-            frame, detections = item
+            frame, detections, engine = item
             written = sinks.take(writer, source.kind, frame, detections)
             record['frames'].append({
                 'source': frame.source,
@@ -275,6 +280,7 @@ def _detect_frames(
                 'stamp_ns': frame.stamp_ns,
                 'size_wh': list(detections.source_wh),
                 'output': str(written),
+                **({'engine': engine} if engine else {}),
                 'detections': detections.as_records(class_names),
             })
             if sinks.is_ended:

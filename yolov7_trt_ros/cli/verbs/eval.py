@@ -27,6 +27,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import (
     arguments,
+    engine_arguments,
     interruption,
     labels,
     look_arguments,
@@ -44,8 +45,10 @@ from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
 if TYPE_CHECKING:
+    from yolov7_trt_ros.core.detector import Answer
     from yolov7_trt_ros.replay.run import RunCounter, RunSummary
     from yolov7_trt_ros.report.accuracy.eval_page import Evaluation
+    from yolov7_trt_ros.report.accuracy.labels import CocoImage
 
 _SHOWN_CLASSES = 10
 
@@ -81,10 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb; the exit status is 1 if an image could not be used."""
     check_fleet_arguments(args)
+    look_arguments.check_effect(args)
     if args.output is not None or uses_dask(args):
         return _run_many(args)
     output_paths.check_json(args.json, [args.annotations])
     output_paths.check_file('--html', args.html, 'HTML', [args.annotations])
+    output_paths.check_apart({'--json': args.json, '--html': args.html})
     with interruption.explain():
         return _run(args)
 
@@ -124,12 +129,21 @@ def _run(args: argparse.Namespace) -> int:
     detector = look_arguments.open_looking(args, options)
     try:
         categories = labels.labelled_categories(annotations, detector.spec.class_names)
+        if own_nms := accuracy.own_nms_note(detector.spec):
+            output.warn(own_nms)
         counter = RunCounter(detector.spec.class_names)
+        by_engine: dict[str, str] = {}
+
+        def found(image: CocoImage, answer: Answer) -> None:
+            counter.add(answer.found, answer.timings)
+            if answer.engine:
+                by_engine[image.file_name] = answer.engine
+
         start = time.perf_counter()
         with output.progress_bar('images', len(images)) as advance:
             records = accuracy.detect_labelled(
                 images, folder, detector, settings, categories,
-                pictures=pictures, found=counter.add, failed=_warned(counter), advance=advance,
+                pictures=pictures, found=found, failed=_warned(counter), advance=advance,
             )
         wall_s = time.perf_counter() - start
     finally:
@@ -138,24 +152,28 @@ def _run(args: argparse.Namespace) -> int:
     classes = class_precisions(records, annotations, images, categories)
     result = precision_record(classes) | {'categories_left_out': list(categories.left_out)}
     summary = counter.summary()
-    output.say(
-        _report(result, len(images), summary, wall_s), file=output.report_stream(args.json)
+    report = _report(
+        result, len(images), summary, wall_s, engine_arguments.engine_rows(detector)
     )
-    if args.html:
-        confusions = count_confusions(records, annotations, images, categories)
-        notes = [accuracy.few_images_note(len(images)), *annotations.warnings,
-                 *categories.warnings(), *pictures.notes()]
-        _write_page(args, Evaluation(
-            f'{Path(options.model).name} on {args.annotations.name}', tuple(classes), confusions,
-            tuple(_page_rows(args, detector.backend, result, summary)),
-            tuple(note for note in notes if note), output.installed_versions(), output.now(),
-        ))
-    if args.json:
-        run_record = output.run_record(options, detector.backend, settings, summary)
-        del run_record['detections_per_class']
-        run_record['model']['sha256'] = model_sha256(options.model)
-        run_record |= look_arguments.look_record(args, detector)
-        output.write_json(args.json, {**result, 'images': len(images), **run_record})
+    with output.report_last(report, args.json):
+        if args.html:
+            confusions = count_confusions(records, annotations, images, categories)
+            notes = [own_nms, accuracy.few_images_note(len(images)), *annotations.warnings,
+                     *categories.warnings(), *pictures.notes()]
+            _write_page(args, Evaluation(
+                f'{Path(options.model).name} on {args.annotations.name}', tuple(classes),
+                confusions,
+                tuple(_page_rows(args, detector.backend, result, summary)),
+                tuple(note for note in notes if note), output.installed_versions(), output.now(),
+            ))
+        if args.json:
+            run_record = output.run_record(options, detector.backend, settings, summary)
+            del run_record['detections_per_class']
+            run_record['model']['sha256'] = model_sha256(options.model)
+            run_record |= look_arguments.look_record(args, options, detector)
+            if by_engine:
+                run_record['engine_of'] = by_engine
+            output.write_json(args.json, {**result, 'images': len(images), **run_record})
     return 1 if summary.failed else 0
 
 
@@ -167,13 +185,17 @@ def _warned(counter: RunCounter) -> Callable[[Exception], None]:
     return failed
 
 
-def _report(result: dict[str, Any], images: int, summary: Any, wall_s: float) -> str:
+def _report(
+    result: dict[str, Any], images: int, summary: Any, wall_s: float,
+    engines: list[tuple[str, str]],
+) -> str:
     rows = [
         ('AP', f'{result["ap"]:.3f} (IoU 0.50:0.95)'),
         ('AP50', f'{result["ap50"]:.3f}'),
         ('images', str(images)),
     ]
     rows += [row for row in output.summary_rows(summary, wall_s) if row[0] != 'detections']
+    rows += engines
     by_count = sorted(result['per_class'].items(), key=lambda item: -item[1]['instances'])
     rows += [
         (f'AP50 {name}', f'{values["ap50"]:.3f} ({values["instances"]} labelled)')
@@ -186,7 +208,8 @@ def _write_page(args: argparse.Namespace, found: Evaluation) -> None:
     from yolov7_trt_ros.atomic_file import atomic_write
     from yolov7_trt_ros.report.accuracy.eval_page import as_html
 
-    atomic_write(expand_home(args.html), as_html(found).encode())
+    page = as_html(found).encode(errors='backslashreplace')
+    atomic_write(expand_home(args.html), page)
 
 
 def _page_rows(

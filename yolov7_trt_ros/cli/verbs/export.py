@@ -36,6 +36,11 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
 from yolov7_trt_ros.cli.model_steps import checkpoints
+from yolov7_trt_ros.core.defaults import (
+    DEFAULT_IOU_THRESHOLD,
+    DEFAULT_MAX_DETECTIONS,
+    DEFAULT_SCORE_THRESHOLD,
+)
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.model.export.options import (
@@ -88,9 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_nms_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('end2end: frozen into the model')
     group.add_argument(
-        '--nms', choices=NMS_KINDS, default=NMS_KINDS[0],
+        '--nms', choices=NMS_KINDS,
         help="trt: TensorRT's plugin EfficientNMS_TRT; onnx: the standard NonMaxSuppression "
-        '(default: %(default)s)',
+        f'(default: {NMS_KINDS[0]})',
     )
     arguments.add_threshold_arguments(
         group, per_image='maximum number of detections per image, with --nms onnx per class'
@@ -104,12 +109,26 @@ def run(args: argparse.Namespace) -> int:
     model, target = expand_home(arguments.chosen_model(args)), expand_home(args.output)
     if target.suffix.lower() != '.onnx':
         raise SettingError(f'--output must end in .onnx, got {target}')
+    if args.form != 'end2end':
+        _refuse_frozen(args)
     kind = check_kind(model, CHECKPOINT, ONNX) if model.exists() else None
     output_paths.check_file('--output', target, 'ONNX', [model])
     output_paths.check_json(args.json, [model, target], made=[target.parent])
     with interruption.explain(lambda: f'{target} was not written'):
         named_onnx = kind is None and model.suffix.lower() == '.onnx'
         return _run(args, model, target, is_onnx=kind == ONNX or named_onnx)
+
+
+def _refuse_frozen(args: argparse.Namespace) -> None:
+    """Refuse what only a model with NMS inside keeps; elsewhere the user of the model sets it."""
+    for option, given, default in (
+        ('--nms', args.nms, None),
+        ('--score-threshold', args.score_threshold, DEFAULT_SCORE_THRESHOLD),
+        ('--iou-threshold', args.iou_threshold, DEFAULT_IOU_THRESHOLD),
+        ('--max-detections', args.max_detections, DEFAULT_MAX_DETECTIONS),
+    ):
+        if given != default:
+            raise SettingError(f'{option} has no effect without --form end2end')
 
 
 def _run(args: argparse.Namespace, model: Path, target: Path, *, is_onnx: bool) -> int:
@@ -124,9 +143,9 @@ def _run(args: argparse.Namespace, model: Path, target: Path, *, is_onnx: bool) 
         (name.replace('_', ' '), f'{value:.1e}' if isinstance(value, float) else str(value))
         for name, value in record.items() if not isinstance(value, (list, dict))
     ]
-    print(output.format_table(rows), file=output.report_stream(args.json))
-    if args.json:
-        output.write_json(args.json, record)
+    with output.report_last(output.format_table(rows), args.json):
+        if args.json:
+            output.write_json(args.json, record)
     return 0
 
 
@@ -159,6 +178,7 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
     from yolov7_trt_ros.model.export.options import NmsSettings
 
     dynamic, shape = chosen_sizes(args)
+    nms = args.nms or NMS_KINDS[0]
     settings = NmsSettings(args.score_threshold, args.iou_threshold, args.max_detections)
     opset = DEFAULT_OPSET if args.opset is None else args.opset
     stream = output.report_stream(args.json)
@@ -171,7 +191,7 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
     if memory_bytes > _LARGE_BYTES:
         print(f'needs about {memory_bytes / 1e9:.1f} GB of memory', file=stream, flush=True)
     results = export_onnx(
-        network, target, form=form, nms=args.nms, dynamic=dynamic, shape=shape,
+        network, target, form=form, nms=nms, dynamic=dynamic, shape=shape,
         opset=opset, nms_settings=settings, half_weights=args.half_weights,
     )
     _warn_of_rounding(results)
@@ -179,7 +199,7 @@ def _export(args: argparse.Namespace, model: Path, target: Path) -> dict[str, An
         'checkpoint': checkpoints.facts_record(loaded.facts),
         'onnx': str(target),
         'size': f'{target.stat().st_size / 1e6:.1f} MB, opset {opset}',
-        'form': f'{form} ({args.nms})' if form == 'end2end' else form,
+        'form': f'{form} ({nms})' if form == 'end2end' else form,
         'network': _describe(network),
         'free': ', '.join(sorted(dynamic)) or 'nothing',
         'compared_with_PyTorch': _as_text(results),
@@ -224,6 +244,10 @@ def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]
         raise SettingError('--table and --activation are for checkpoints, not for ONNX files')
     if args.half_weights:
         raise SettingError('--half-weights is for checkpoints; an ONNX file keeps its weights')
+    if args.class_names != 'auto':
+        raise SettingError(
+            '--class-names is for checkpoints; give it to the verb that uses this ONNX file'
+        )
     if args.opset is not None:
         raise SettingError(
             'an ONNX file keeps its opset; for another one, export the checkpoint it was made from'
@@ -232,7 +256,7 @@ def _copy(args: argparse.Namespace, model: Path, target: Path) -> dict[str, Any]
     asked = args.dynamic is not None or args.static is not None
     copy = copy_onnx(
         model, target, form=args.form, dynamic=dynamic if asked else None, shape=shape,
-        anchors=choose_anchors(args.anchors),
+        must_fit=args.static is not None, anchors=choose_anchors(args.anchors),
     )
     output.warn_of_doubts(copy.spec)
     if copy.baked_hw is not None:

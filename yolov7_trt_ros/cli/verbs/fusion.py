@@ -126,7 +126,8 @@ def run(args: argparse.Namespace) -> int:
     _write_pictures(args, report)
     if args.json:
         output.write_json(args.json, report.to_record() | {'min_fused': args.min_fused})
-    print(output.format_table(_rows(args.model, report)), file=output.report_stream(args.json))
+    table = output.format_table(_rows(args.model, report))
+    output.say(table, file=output.report_stream(args.json))
     return _check(report, args.min_fused)
 
 
@@ -135,6 +136,10 @@ def _check_targets(args: argparse.Namespace) -> None:
     output_paths.check_json(args.json, read)
     for flag, form in (('svg', 'SVG'), ('html', 'HTML'), ('save_layers', 'JSON')):
         output_paths.check_file(f'--{flag.replace("_", "-")}', getattr(args, flag), form, read)
+    output_paths.check_apart({
+        '--json': args.json, '--svg': args.svg, '--html': args.html,
+        '--save-layers': args.save_layers,
+    })
 
 
 def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:

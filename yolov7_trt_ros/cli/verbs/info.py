@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.write_json(args.json, record)
     if args.json != '-':
-        print(output.format_table(rows))
+        output.say(output.format_table(rows))
     return 0
 
 

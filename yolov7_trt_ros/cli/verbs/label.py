@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     arguments.check_at_least('--every', args.every)
     arguments.check_at_least('--most', args.most)
     check_fleet_arguments(args)
+    look_arguments.check_effect(args)
     paths = [local_path(path).absolute() for path in args.paths]
     args.class_map = _class_map(args.class_map)
     folder = expand_home(args.output).absolute()

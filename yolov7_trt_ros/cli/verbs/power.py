@@ -32,8 +32,15 @@ from typing import Any, TYPE_CHECKING
 from yolov7_trt_ros.cli import interruption, output_paths
 from yolov7_trt_ros.cli.arguments import add_json_argument
 from yolov7_trt_ros.cli.output import format_table, report_stream, warn, write_json
-from yolov7_trt_ros.errors import PowerError
-from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S, DEFAULT_SOCKET
+from yolov7_trt_ros.cli.verb_parser import finite_number
+from yolov7_trt_ros.core.plain_text import quoted
+from yolov7_trt_ros.errors import PowerError, SettingError
+from yolov7_trt_ros.power.defaults import (
+    COMMAND_TIMEOUT_S,
+    DEFAULT_SOCKET,
+    LONGEST_TIMEOUT_S,
+    SHORTEST_TIMEOUT_S,
+)
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.power.board_control import BoardControl
@@ -110,9 +117,8 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one action; returns the exit status. SIGTERM ends it cleanly, as Ctrl-C does."""
-    with interruption.by_sigterm_too():
-        status: int = args.act(args)
+    """Do one action; returns the exit status."""
+    status: int = args.act(args)
     return status
 
 
@@ -125,12 +131,22 @@ def _add_board_arguments(
         'orin_nx, orin_nano, orin_nano_super, thor, or the path of an nvpmodel.conf',
     )
     parser.add_argument(
-        '--timeout', type=float, default=timeout_s, metavar='S',
+        '--timeout', type=_timeout_s, default=timeout_s, metavar='S',
         help=f'time limit of one tool (default: {COMMAND_TIMEOUT_S:g})',
     )
     parser.add_argument(
         '--dry-run', action='store_true', default=dry_run, help='only print what would be done'
     )
+
+
+def _timeout_s(text: str) -> float:
+    """Return a time limit of the tools, within that of the node's parameter."""
+    value = finite_number(text)
+    if not SHORTEST_TIMEOUT_S <= value <= LONGEST_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(
+            f'must be within {SHORTEST_TIMEOUT_S:g}..{LONGEST_TIMEOUT_S:g} s, got {quoted(text)}'
+        )
+    return value
 
 
 def _add_period(parser: argparse.ArgumentParser) -> None:
@@ -148,10 +164,11 @@ def _opened(args: argparse.Namespace) -> Iterator[tuple[PowerHost, BoardControl]
     """Open the control of this machine, or of an emulated one that is deleted at the end."""
     from yolov7_trt_ros.power.board_control import open_control
 
+    stream = report_stream(getattr(args, 'json', None))
     with _host(args) as host:
         control = open_control(
             host.root, host.runner, socket=host.power_socket, dry_run=args.dry_run,
-            timeout_s=args.timeout, report=lambda line: print(f'  {line}'),
+            timeout_s=args.timeout, report=lambda line: print(f'  {line}', file=stream),
         )
         with contextlib.closing(control):
             yield host, control
@@ -255,26 +272,33 @@ def _restore(args: argparse.Namespace) -> int:
     with _opened(args) as (host, control):
         left = control.adopt()
         control.restore()
-        left += _restore_gpu(host, dry_run=args.dry_run)
-        if control.journal_problem:
+        left_on_gpu, problem = _restore_gpu(host, dry_run=args.dry_run)
+        left += left_on_gpu
+        if control.journal_problem or problem:
             return 1
     print(f'put back: {", ".join(left)}' if left else 'nothing to put back')
     return 0
 
 
-def _restore_gpu(host: PowerHost, *, dry_run: bool) -> tuple[str, ...]:
-    """Restore a PC's GPU after an earlier process; opens the GPU only if needed."""
+def _restore_gpu(host: PowerHost, *, dry_run: bool) -> tuple[tuple[str, ...], str]:
+    """
+    Restore a PC's GPU after an earlier process; opens the GPU only if needed.
+
+    Returns what was restored, and the defect of the journal.
+    """
     from yolov7_trt_ros.power.nvml.gpu import NvmlGpu
     from yolov7_trt_ros.power.nvml.gpu_journal import GpuJournal
 
     if host.nvml is None or not host.runner.is_root:
-        return ()
+        return (), ''
     journal = GpuJournal(host.root, 'yolov7_trt power')
-    gpu = NvmlGpu(host.nvml, dry_run=dry_run, journal=journal)
+    gpu = NvmlGpu(
+        host.nvml, dry_run=dry_run, journal=journal, report=lambda line: print(f'  {line}')
+    )
     with contextlib.closing(gpu):
         left = gpu.adopt()
         gpu.restore()
-    return left
+    return left, gpu.journal_problem
 
 
 def _watch(args: argparse.Namespace) -> int:
@@ -350,6 +374,12 @@ def _serve(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.power.serve import serve
     from yolov7_trt_ros.power.service.verbs import Grants
 
+    if args.dry_run:
+        raise SettingError(
+            'power serve has no --dry-run: it changes what its clients ask for; start the client '
+            'with it, the node with dry_run:=true'
+        )
     with _host(args) as host:
-        serve(host, args.socket, args.group, Grants(args.reboot_modes, args.fan))
+        grants = Grants(args.reboot_modes, args.fan)
+        serve(host, args.socket, args.group, grants, args.timeout)
     return 0

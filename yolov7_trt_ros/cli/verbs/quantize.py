@@ -150,12 +150,12 @@ def _run_mixed(args: argparse.Namespace, model: FloatModel) -> int:
         ('float16', f'{len(model.convs) - len(kept)} of {len(model.convs)} Conv'),
         ('float32', listed(kept, _SHOWN_CONVS)),
     ]
-    print(output.format_table(rows), file=output.report_stream(args.json))
-    if args.json:
-        output.write_json(args.json, {
-            'file': str(args.output), 'size_bytes': len(data), 'method': 'mixed',
-            'float_convs': list(kept), 'versions': output.installed_versions(),
-        })
+    with output.report_last(output.format_table(rows), args.json):
+        if args.json:
+            output.write_json(args.json, {
+                'file': str(args.output), 'size_bytes': len(data), 'method': 'mixed',
+                'float_convs': list(kept), 'versions': output.installed_versions(),
+            })
     return 0
 
 
@@ -183,15 +183,14 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
          'built from it'),
         ('float', listed(tournament.winner.kept, _SHOWN_CONVS)),
     ]
-    if score is not None:
-        print(_table(tournament, model, pictures, score), file=stream)
-    print(output.format_table(rows), file=stream)
-    if args.json:
-        output.write_json(args.json, {
-            'file': str(args.output), 'size_bytes': len(data),
-            **_record(tournament, pictures, score),
-            'versions': output.installed_versions(),
-        })
+    tables = [] if score is None else [_table(tournament, model, pictures, score)]
+    with output.report_last('\n'.join([*tables, output.format_table(rows)]), args.json):
+        if args.json:
+            output.write_json(args.json, {
+                'file': str(args.output), 'size_bytes': len(data),
+                **_record(tournament, pictures, score),
+                'versions': output.installed_versions(),
+            })
     return 1 if pictures.calibration.failed or pictures.scoring.failed else 0
 
 

@@ -95,12 +95,13 @@ def _refit(
         ('weights', f'{done.changed} of {done.weights} are new'),
         ('outputs', f'{done.error:.4f} standard deviations off ONNX Runtime at most, {compared}'),
     ]
-    print(output.format_table(rows), file=output.report_stream(args.json))
-    if args.json:
-        output.write_json(args.json, {
-            'file': str(written), **done.manifest.to_record(), 'changed_weights': done.changed,
-            'largest_error': done.error, 'images': len(images),
-        })
+    with output.report_last(output.format_table(rows), args.json):
+        if args.json:
+            output.write_json(args.json, {
+                'file': str(written), **done.manifest.to_record(),
+                'changed_weights': done.changed, 'largest_error': done.error,
+                'images': len(images),
+            })
     return 0
 
 

@@ -26,6 +26,7 @@ import time
 
 from yolov7_trt_ros.cli import (
     arguments,
+    engine_arguments,
     interruption,
     look_arguments,
     output,
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.replay.sources import check_kind
 
     check_fleet_arguments(args)
+    look_arguments.check_effect(args)
     if len(args.bags) > 1 or uses_dask(args):
         return _run_many(args)
     bag, path = local_path(args.bags[0]), expand_home(args.output)
@@ -126,14 +128,13 @@ def _run(args: argparse.Namespace, bag: Path) -> int:
         output.warn(reason)
     topics = ', '.join(writer.detections_topics.values())
     rows = [('output', str(args.output)), ('topics', topics)]
-    rows += output.summary_rows(summary, wall_s)
-    output.say(output.format_table(rows), file=output.report_stream(args.json))
-    if args.json:
-        record = output.run_record(options, detector.backend, settings, summary)
-        record |= look_arguments.look_record(args, detector) | track_arguments.track_record(args)
-        output.write_json(args.json, {
-            'input': str(args.bags[0]), 'output': str(args.output),
-            'warnings': list(reader.warnings),
-            'topics': writer.detections_topics, **record,
-        })
+    rows += output.summary_rows(summary, wall_s) + engine_arguments.engine_rows(detector)
+    with output.report_last(output.format_table(rows), args.json):
+        if args.json:
+            record = look_arguments.run_record(args, options, detector, settings, summary)
+            output.write_json(args.json, {
+                'input': str(args.bags[0]), 'output': str(args.output),
+                'warnings': list(reader.warnings),
+                'topics': writer.detections_topics, **record,
+            })
     return 1 if summary.failed else 0

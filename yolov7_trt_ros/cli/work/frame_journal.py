@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from yolov7_trt_ros.cli.work.kept_record import read_kept, sealed, unsealed
 from yolov7_trt_ros.errors import InputError
 
 
 class FrameJournal:
     """
-    Records by key in a growing file; an incomplete line is ignored.
+    Records by key in a growing file; an incomplete or damaged line is ignored.
 
     Parameters
     ----------
@@ -30,6 +30,8 @@ class FrameJournal:
     def __enter__(self) -> FrameJournal:
         """Open the file; an incomplete last line is ended."""
         if self._path is not None:
+            if self._path.exists() and not self._path.is_file():
+                raise InputError(f'cannot write {self._path}: it is no file')
             try:
                 self._file = self._path.open('a', buffering=1, encoding='utf-8')
                 self._file.write('\n' * bool(self._file.tell()))
@@ -63,17 +65,16 @@ class FrameJournal:
         if self._file is None:
             return
         try:
-            self._file.write(json.dumps([key, record]) + '\n')
+            self._file.write(sealed([key, record]) + '\n')
         except OSError as exc:
             raise InputError(f'cannot write {self._path}: {exc.strerror}') from exc
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the records of the complete lines."""
+    """Return the records of the complete, undamaged lines."""
     known: dict[str, dict[str, Any]] = {}
-    with contextlib.suppress(OSError):
-        for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
-            with contextlib.suppress(ValueError, TypeError):
-                key, record = json.loads(line)
-                known[key] = record
+    for line in (read_kept(path) or b'').splitlines():
+        if (found := unsealed(line)) is not None:
+            key, record = found
+            known[key] = record
     return known

@@ -95,20 +95,19 @@ class VideoWriter:
     """
     Writes frames into an MP4 file, which gets its name when it is complete.
 
+    Frames are repeated to keep the time, because streams and some videos have no constant rate.
+
     Parameters
     ----------
     path
         The file.
     fps
         Frames per second.
-    live
-        Repeat frames to keep the time, because a stream has no constant rate.
 
     """
 
-    def __init__(self, path: Path, fps: float, *, live: bool = False) -> None:
+    def __init__(self, path: Path, fps: float) -> None:
         self._path = path
-        self._live = live
         from yolov7_trt_ros.atomic_file import hidden_name
 
         self._partial = hidden_name(path, '.mp4')
@@ -141,9 +140,7 @@ class VideoWriter:
         return self._path
 
     def _copies(self, frame: Frame) -> int:
-        """Return how often a frame is written: more than once after a gap in a stream."""
-        if not self._live:
-            return 1
+        """Return how often a frame is written: more than once after a gap."""
         due = round(frame.stamp_ns / NS_PER_S * self._fps) + 1 - self._frames
         return max(1, min(due, round(_LONGEST_GAP_S * self._fps)))
 
@@ -190,15 +187,10 @@ def open_writer(
     source: FrameSource, names: Names | None
 ) -> PictureWriter | VideoWriter | NoWriter:
     """Return the writer for a source; without names nothing is written."""
-    from yolov7_trt_ros.replay.streams import StreamSource
-
     if names is None:
         return NoWriter()
     if source.kind == 'video':
-        return VideoWriter(
-            names.take(source.path.stem, '.mp4'), source.fps or 30.0,
-            live=isinstance(source, StreamSource),
-        )
+        return VideoWriter(names.take(source.path.stem, '.mp4'), source.fps or 30.0)
     return PictureWriter(names, source)
 
 
@@ -247,4 +239,4 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise InputError(f'cannot write {path}: {exc.strerror}') from exc
+        raise InputError(f'cannot write {path}: {exc.strerror or exc}') from exc

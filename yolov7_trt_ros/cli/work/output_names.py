@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from pathlib import Path
 
@@ -36,27 +37,37 @@ class OutputNames:
         for number in itertools.count(1):
             number_text = '' if number == 1 else f'-{number}'
             path = self.folder / f'{stem}{number_text}{suffix}'
-            if path.resolve() not in self._taken and (not _is_there(path) or is_own(path)):
+            if path.resolve() not in self._taken and _is_free(path, suffix):
                 break
         self._taken.add(path.resolve())
         self._given.append(path)
         return path
 
+    def add(self, path: Path) -> None:
+        """Count a file that has its name from elsewhere."""
+        self._given.append(path)
+
     def describe(self) -> str:
         """Return a sentence on the outputs that exist after an interruption."""
-        count = sum(path.exists() for path in self._given)
-        if not count:
-            return interruption.NOTHING_WRITTEN
-        return f'outputs in {self.folder}: {count}'
+        there = [path for path in self._given if path.exists()]
+        apart = [str(path) for path in there if not path.is_relative_to(self.folder)]
+        count = len(there) - len(apart)
+        inside = [f'outputs in {self.folder}: {count}'] if count else []
+        return ', and '.join([*inside, *apart]) or interruption.NOTHING_WRITTEN
 
     def _files_in(self, path: Path, *, recursive: bool) -> set[Path]:
         """Return the files read from a folder: all but earlier outputs in a folder within it."""
         own = self.folder.resolve()
-        files = path.rglob('*') if recursive else path.iterdir()
-        return {
-            file.resolve() for file in files if own == path or own not in file.resolve().parents
-        }
+        files: set[Path] = set()
+        with contextlib.suppress(OSError):  # it cannot be read: told where it is opened
+            for file in path.rglob('*') if recursive else path.iterdir():
+                if own == path or own not in file.resolve().parents:
+                    files.add(file.resolve())
+        return files
 
 
-def _is_there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
+def _is_free(path: Path, suffix: str) -> bool:
+    """Whether nothing has this name, or an output of ours: a folder if it has no suffix."""
+    if not path.exists() and not path.is_symlink():
+        return True
+    return path.is_dir() == (not suffix) and is_own(path)

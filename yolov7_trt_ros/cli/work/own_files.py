@@ -13,8 +13,12 @@ from typing import Any
 from yolov7_trt_ros.atomic_file import atomic_write
 
 RECORD = '.yolov7_trt_files.json'
+JOURNAL = '.yolov7_trt_files.jsonl'
+"""What was written since the record, a line each; merged into it at the end of a run."""
+
 _MADE_BY = 'yolov7_trt'
 _NO_RECORD = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _STAMP_TOLERANCE_NS = 2_000_000_000  # FAT stores even seconds
 
 
@@ -30,11 +34,18 @@ class OwnFiles:
     folder
         It need not exist.
 
+    Attributes
+    ----------
+    begun
+        Names of files and folders that a run was writing when it was killed. What is there may
+        be another's by now.
+
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._noted = _load(folder / RECORD)
+        self._noted, self.begun = _load(folder / RECORD)
+        self._noted |= _load_journal(folder / JOURNAL)
 
     def is_own(self, path: Path) -> bool:
         """Whether an earlier run wrote this file and it is unchanged."""
@@ -63,6 +74,18 @@ class OwnFiles:
                     file.unlink()
             _remove_empty(path)
 
+    def begin(self, paths: Iterable[Path]) -> None:
+        """Record that files and folders, none of which exists, will be written until `note`."""
+        self.begun = [self._name(path) for path in paths]
+        self._save()
+
+    def add(self, path: Path) -> None:
+        """Record a complete file at once, so that it is known even if the process is killed."""
+        found = path.lstat()
+        self._noted[self._name(path)] = stamp = (found.st_size, found.st_mtime_ns)
+        with os.fdopen(os.open(self._folder / JOURNAL, _APPEND, 0o666), 'a') as file:
+            file.write(f'\n{json.dumps([self._name(path), *stamp])}\n')
+
     def note(self, paths: Iterable[Path]) -> None:
         """Record files, and those below folders, as our own in their current state."""
         for path in paths:
@@ -70,25 +93,43 @@ class OwnFiles:
                 found = file.lstat()
                 if stat.S_ISREG(found.st_mode):
                     self._noted[self._name(file)] = (found.st_size, found.st_mtime_ns)
+        self.begun = []
+        self._save()
+
+    def _save(self) -> None:
         kept = {name: each for name, each in self._noted.items() if (self._folder / name).exists()}
-        record = {'made_by': _MADE_BY, 'files': kept}
+        record = {'made_by': _MADE_BY, 'begun': self.begun, 'files': kept}
         atomic_write(self._folder / RECORD, json.dumps(record, indent=0).encode() + b'\n')
+        (self._folder / JOURNAL).unlink(missing_ok=True)
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self._folder)
 
 
-def _load(path: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time by name; nothing without a record of ours."""
+def _load(path: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """Return size and time by name, and what was begun; nothing without a record of ours."""
     with contextlib.suppress(*_NO_RECORD):
         if path.is_file():
             record: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
             if record.get('made_by') == _MADE_BY:
-                return {
+                files = {
                     name: (int(size), int(time_ns))
                     for name, (size, time_ns) in record['files'].items()
                 }
-    return {}
+                return files, [str(name) for name in record.get('begun', ())]
+    return {}, []
+
+
+def _load_journal(path: Path) -> dict[str, tuple[int, int]]:
+    """Return size and time by name; a line that was not written to its end is left out."""
+    noted: dict[str, tuple[int, int]] = {}
+    with contextlib.suppress(*_NO_RECORD):
+        if path.is_file() and not path.is_symlink():
+            for line in path.read_text(encoding='utf-8').splitlines():
+                with contextlib.suppress(*_NO_RECORD):
+                    name, size, time_ns = json.loads(line)
+                    noted[str(name)] = int(size), int(time_ns)
+    return noted
 
 
 def _files_below(path: Path) -> Iterator[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 import json
+import os
 from pathlib import Path
 from typing import Any, Protocol, TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.replay.frames import Frame
 
 LABELS = 'labels'
+PICTURES = 'pictures'
+"""The kind of sources whose frames are files."""
 
 
 class FrameWriter(Protocol):
@@ -36,7 +39,7 @@ class FrameWriter(Protocol):
 class Saver(Protocol):
     """Saves the detections of frames."""
 
-    def add(self, name: str, frame: Frame, found: Detections) -> None:
+    def add(self, name: str, frame: Frame, found: Detections, kind: str) -> None:
         """Save the detections of a frame, under its unique name without suffix."""
 
     def close(self) -> None:
@@ -80,11 +83,11 @@ class Sinks:
 
         savers: list[Saver] = []
         if names is not None and args.save_txt:
-            savers.append(TextSaver(names.folder))
+            savers.append(TextSaver(names))
         if names is not None and args.save_crops:
             savers.append(CropSaver(names, class_names))
         if args.save_coco is not None:
-            savers.append(CocoSaver(expand_home(args.save_coco), class_names))
+            savers.append(CocoSaver(expand_home(args.save_coco), class_names, names))
         style = DrawStyle(not args.hide_labels, args.line_width)
         return cls(names, savers, style, window, class_names)
 
@@ -110,7 +113,7 @@ class Sinks:
             self._window.show(canvas)
         name = self._name(written, kind, frame)
         for saver in self._savers:
-            saver.add(name, frame, found)
+            saver.add(name, frame, found, kind)
         return written
 
     def __enter__(self) -> Sinks:
@@ -144,12 +147,13 @@ class TextSaver:
 
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / LABELS
-        self._own = OwnFiles(folder)
+    def __init__(self, names: OutputNames) -> None:
+        self._names = names
+        self._folder = names.folder / LABELS
+        self._own = OwnFiles(names.folder)
         self._written: list[Path] = []
 
-    def add(self, name: str, frame: Frame, found: Detections) -> None:
+    def add(self, name: str, frame: Frame, found: Detections, kind: str) -> None:
         """Write the file of one frame."""
         width, height = found.source_wh
         lines = [
@@ -164,7 +168,9 @@ class TextSaver:
             number += 1
             path = self._folder / f'{name}-{number}.txt'
         atomic_write(path, ''.join(lines).encode())
+        self._own.add(path)
         self._written.append(path)
+        self._names.add(path)
 
     def close(self) -> None:
         """Record which files are ours."""
@@ -173,23 +179,32 @@ class TextSaver:
 
 
 class CocoSaver:
-    """Collects one file in the COCO format, with scores: images, annotations, categories."""
+    """
+    Collects one file in the COCO format, with scores: images, annotations, categories.
 
-    def __init__(self, path: Path, class_names: tuple[str, ...]) -> None:
-        self._path = path
+    Pictures are named as in their folder; if two folders have a picture of one name, all by their
+    path below the folder that they have in common.
+
+    """
+
+    def __init__(
+        self, path: Path, class_names: tuple[str, ...], names: OutputNames | None
+    ) -> None:
+        self._path, self._names = path, names
+        self._class_names = class_names
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
-        self._categories = [
-            {'id': number, 'name': name} for number, name in enumerate(class_names, 1)
-        ]
+        self._files: dict[int, Path] = {}
 
-    def add(self, name: str, frame: Frame, found: Detections) -> None:
+    def add(self, name: str, frame: Frame, found: Detections, kind: str) -> None:
         """Add the detections of one frame."""
         image_id = len(self._images) + 1
         width, height = found.source_wh
-        is_file = frame.path.name == Path(frame.source).name and frame.log_time_ns == 0
+        if kind == PICTURES:
+            self._files[image_id] = frame.path.absolute()
         self._images.append({
-            'id': image_id, 'file_name': frame.source if is_file else f'{name}.jpg',
+            'id': image_id,
+            'file_name': frame.source if image_id in self._files else f'{name}.jpg',
             'width': width, 'height': height,
         })
         for class_id, score, (left, top, right, bottom) in zip(
@@ -205,11 +220,35 @@ class CocoSaver:
 
     def close(self) -> None:
         """Write the file."""
+        self._tell_apart()
         record = {
             'images': self._images, 'annotations': self._annotations,
-            'categories': self._categories,
+            'categories': self._categories(),
         }
         atomic_write(self._path, json.dumps(record).encode() + b'\n')
+        if self._names is not None:
+            self._names.add(self._path)
+
+    def _tell_apart(self) -> None:
+        """Name all pictures by their paths if a name stands for several."""
+        names = {(self._images[number - 1]['file_name'], file)
+                 for number, file in self._files.items()}
+        if len({name for name, _ in names}) == len(names):
+            return
+        folder = os.path.commonpath([file.parent for file in self._files.values()])
+        for number, file in self._files.items():
+            self._images[number - 1]['file_name'] = file.relative_to(folder).as_posix()
+
+    def _categories(self) -> list[dict[str, Any]]:
+        """Return a category for each class, also for those that the model does not name."""
+        from yolov7_trt_ros.core.detections import class_name
+
+        used = max((each['category_id'] for each in self._annotations), default=0)
+        count = max(len(self._class_names), used)
+        return [
+            {'id': number + 1, 'name': class_name(self._class_names, number)}
+            for number in range(count)
+        ]
 
 
 class CropSaver:
@@ -218,7 +257,7 @@ class CropSaver:
     def __init__(self, names: Names, class_names: tuple[str, ...]) -> None:
         self._names, self._class_names = names, class_names
 
-    def add(self, name: str, frame: Frame, found: Detections) -> None:
+    def add(self, name: str, frame: Frame, found: Detections, kind: str) -> None:
         """Write the crops of one frame."""
         import numpy as np
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -16,14 +15,16 @@ from types import TracebackType
 from typing import Any
 
 from yolov7_trt_ros.atomic_file import atomic_write
+from yolov7_trt_ros.cli.work.folder_lock import take_lock
 from yolov7_trt_ros.cli.work.frame_writers import writing
+from yolov7_trt_ros.cli.work.kept_record import read_kept, sealed, unsealed
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import InputError
 
 STATE = '.yolov7_trt_work'
 _MARK, _LOCK = 'work.json', 'lock'
 _MADE_BY = 'yolov7_trt'
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _LEFT_BEHIND = re.compile(r'\..+\.[0-9a-f]{16}\.tmp')
 """What `atomic_write` leaves if the process is killed."""
 
@@ -77,15 +78,13 @@ class WorkFolder:
 
     def state_file(self, key: str, suffix: str = '') -> Path:
         """Return a file beside the mark, for a key of any length and characters."""
-        return self._state / f'{hashlib.sha256(key.encode()).hexdigest()[:24]}{suffix}'
+        digest = hashlib.sha256(key.encode(errors='surrogatepass'))
+        return self._state / f'{digest.hexdigest()[:24]}{suffix}'
 
     def done(self, key: str) -> dict[str, Any] | None:
         """Return the record of a part; None if there is none, or it cannot be read."""
-        with contextlib.suppress(*_UNREADABLE):
-            record = json.loads(self.state_file(key, '.json').read_text(encoding='utf-8'))
-            if isinstance(record, dict):
-                return record
-        return None
+        record = unsealed(read_kept(self.state_file(key, '.json')) or b'')
+        return record if isinstance(record, dict) else None
 
     def keep(self, key: str, record: dict[str, Any]) -> None:
         """
@@ -97,7 +96,7 @@ class WorkFolder:
             It cannot be written, or the disk is full.
 
         """
-        self.write(self.state_file(key, '.json'), json.dumps(record).encode())
+        self.write(self.state_file(key, '.json'), sealed(record).encode())
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file atomically; raises InputError if it fails, such as on a full disk."""
@@ -114,25 +113,27 @@ class WorkFolder:
 
     def _check_owner(self) -> None:
         """Refuse a folder that is not empty and lacks our mark."""
-        names = {each.name for each in self.path.iterdir()}
-        begun = {each.name for each in self._state.iterdir()} if STATE in names else set()
+        names = _names_in(self.path)
+        begun = _names_in(self._state) if STATE in names else set()
         if names and _MARK not in begun and (names != {STATE} or begun - {_LOCK}):
             raise InputError(
                 f'{self.path} is not empty and was not made by this command: choose another folder'
             )
 
+    def _is_bare(self) -> bool:
+        """Whether nothing was made here, as by a command whose arguments were wrong."""
+        return _names_in(self.path) == {STATE} and _names_in(self._state) <= {_MARK, _LOCK}
+
     def _lock(self) -> Any:
         file = (self._state / _LOCK).open('a+', encoding='utf-8')
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take_lock(file.fileno()):
             file.seek(0)
             owner = file.read(200).strip() or 'unknown'
             file.close()
             raise InputError(
                 f'{self.path} is in use by another run ({owner}): wait for it, or choose another '
                 'folder'
-            ) from None
+            )
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}')
         file.flush()
@@ -140,12 +141,12 @@ class WorkFolder:
 
     def _check_settings(self) -> None:
         mark = self._state / _MARK
-        if not mark.exists():
+        if not mark.exists() or self._is_bare():
             atomic_write(mark, json.dumps(
                 {'made_by': _MADE_BY, 'settings': self._settings}, indent=1).encode())
             return
         try:
-            found = json.loads(mark.read_text(encoding='utf-8'))['settings']
+            found = dict(json.loads(read_kept(mark) or b'')['settings'].items())
         except _UNREADABLE as exc:
             raise InputError(f'{mark} cannot be read: choose another folder') from exc
         for name in sorted(set(found) | set(self._settings)):
@@ -155,6 +156,10 @@ class WorkFolder:
                     f'{self.path} was started with {name} {_shown(before)}, not {_shown(now)}: '
                     'choose another folder, or the earlier settings'
                 )
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {each.name for each in folder.iterdir()}
 
 
 def source_facts(path: Path, outside: Path) -> str:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from yolov7_trt_ros.engine.options import DetectorOptions
 
 _NO_MATTER = (
     'run', 'output', 'json', 'html', 'threads', 'paths', 'bags', 'force', 'workers', 'dask',
@@ -26,6 +30,8 @@ def settings_of(args: argparse.Namespace, sources: Sequence[Path]) -> dict[str, 
         The file of class names cannot be used.
 
     """
+    from yolov7_trt_ros.cli.arguments import detector_options
+    from yolov7_trt_ros.engine.engine_list import read_engines
     from yolov7_trt_ros.engine.model_files import load_class_names
 
     settings = {
@@ -38,7 +44,23 @@ def settings_of(args: argparse.Namespace, sources: Sequence[Path]) -> dict[str, 
     # the content of the file, which may change until the work continues
     if 'class_names' in settings:
         settings['class_names_read'] = list(load_class_names(args.class_names) or ())
+    if settings.get('engines'):
+        named = read_engines(args.engines, detector_options(args, rectangular=True))
+        settings['engines'] = [
+            [each.name, record]
+            for each, record in zip(named, engine_records([e.options for e in named]), strict=True)
+        ]
     return settings | {'sources': [str(path.resolve()) for path in sources]}
+
+
+def engine_records(engines: Sequence[DetectorOptions]) -> list[dict[str, Any]]:
+    """Return what decides the detections of each engine: options and content of the model."""
+    return [
+        {'model': Path(each.model).name, 'sha256': model_sha256(each.model)} | {
+            name: value for name, value in dataclasses.asdict(each).items()
+            if name not in ('model', 'threads', 'plan_cache', 'refit_from')
+        } for each in engines
+    ]
 
 
 def model_sha256(model: str) -> str:

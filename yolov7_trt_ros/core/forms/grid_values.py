@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 import dataclasses
 import enum
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating[Any]]
+FloatArray: TypeAlias = 'NDArray[np.floating[Any]]'  # NumPy 1.21 cannot evaluate it
 
 ROUNDING = 1e-3
 """How far float16 may round a score out of 0..1."""

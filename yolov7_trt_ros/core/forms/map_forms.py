@@ -27,6 +27,14 @@ _ANCHOR_FREE = 64
 # ---- raw heads
 
 
+def cells_of(head: NDArray[Any], anchors: int) -> NDArray[Any]:
+    """View a head (A, h, w, 5 + C) or (A * (5 + C), h, w) of A anchors in the first form."""
+    if head.ndim == 4:
+        return head
+    cells: NDArray[Any] = head.reshape(anchors, -1, *head.shape[1:]).transpose(0, 2, 3, 1)
+    return cells
+
+
 def as_raw_heads(tried: Tried) -> Form | None:
     """One raw map a stride, or two of a P6 model in training form: lead, then auxiliary heads."""
     if len(tried.outputs) not in (3, 4, 8) or not all(

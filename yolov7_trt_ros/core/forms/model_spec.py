@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 import enum
+import math
 
 from yolov7_trt_ros.errors import ModelLayoutError
 from yolov7_trt_ros.records import with_key
@@ -155,6 +156,13 @@ class ModelSpec:
         return None if height is None or width is None else (width, height)
 
 
+_USUAL = (1, 3, 640, 640)
+"""The sides of an input where they are free."""
+
+_MOST = 2**30
+"""Values of an input, of which a model is run once to be recognised: 4 GiB."""
+
+
 def check_input(inputs: Sequence[TensorInfo]) -> TensorInfo:
     """
     Return the image input of a model.
@@ -162,7 +170,7 @@ def check_input(inputs: Sequence[TensorInfo]) -> TensorInfo:
     Raises
     ------
     ModelLayoutError
-        Not one float input of shape (B, 3, H, W).
+        Not one float input of shape (B, 3, H, W), or one that no memory holds.
 
     """
     listed = '; '.join(map(str, inputs)) or 'none'
@@ -175,4 +183,6 @@ def check_input(inputs: Sequence[TensorInfo]) -> TensorInfo:
         raise ModelLayoutError(f'expected an image input (batch, 3, height, width), got {listed}')
     if image.dtype not in ('float32', 'float16'):
         raise ModelLayoutError(f'expected a float32 or float16 image input, got {listed}')
+    if math.prod(side or usual for side, usual in zip(image.shape, _USUAL, strict=True)) > _MOST:
+        raise ModelLayoutError(f'expected an image input of at most {_MOST} values, got {listed}')
     return image

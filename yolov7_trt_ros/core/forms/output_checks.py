@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov7_trt_ros.core.forms.grid_values import ROUNDING
+from yolov7_trt_ros.core.forms.grid_values import FloatArray, ROUNDING
 from yolov7_trt_ros.errors import InferenceError
-
-FloatArray = NDArray[np.floating[Any]]
 
 HIGHEST_SCORE = np.float32(1 + ROUNDING)
 """What is above it is no score, whatever rounds. Kernels have the same number."""

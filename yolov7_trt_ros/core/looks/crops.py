@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,17 +112,17 @@ def choose_crops(
     """
     heaviest = np.argsort(-weights, kind='stable')[:MOST_TARGETS]
     boxes, left_over = boxes_xyxy[heaviest], weights[heaviest].astype(np.float64)
-    windows = _windows_around(boxes, source_wh, shape)
-    # what is placed is rounded to even pixels
-    holds = holding(windows, boxes, source_wh, shape.margin_px + EVEN)
     crops: list[Crop] = []
-    while len(crops) < most and len(windows):
+    if most <= 0 or not len(boxes):
+        return crops
+    holds = _holds_around(boxes, source_wh, shape)
+    while len(crops) < most:
         worth = holds @ left_over
         best = int(np.argmax(worth))
         if not worth[best] > least_weight:
             break
-        crop = _centred_on(boxes[holds[best] & (left_over > 0)], source_wh, shape)
-        left_over[holding(np.array([crop]), boxes, source_wh, shape.margin_px)[0]] = 0.0
+        crop = _centred_on(boxes[holds[best] * left_over > 0], source_wh, shape)
+        left_over[holding([crop], boxes, source_wh, shape.margin_px)[0]] = 0.0
         crops.append(crop)
     return crops
 
@@ -152,49 +154,58 @@ def spread(length: int, side: int, count: int) -> list[int]:
     return [*places, _last(length, side)]
 
 
-def _windows_around(
+def _holds_around(
     boxes: NDArray[np.float32], source_wh: tuple[int, int], shape: CropShape
 ) -> NDArray[np.float64]:
-    """Return windows (9 n, 4) that have a target at their left, middle or right, and so on."""
-    axes, margin_px = [], shape.margin_px + EVEN
-    for axis, side in enumerate(shape.size_in(source_wh)):
-        low = boxes[:, axis].astype(np.float64) - margin_px
-        high = boxes[:, axis + 2].astype(np.float64) + margin_px - side
-        begins = np.stack([low, (low + high) / 2, high], axis=1)
-        axes.append(np.clip(begins, 0, source_wh[axis] - side))
-    left = np.repeat(axes[0], 3, axis=1).ravel()
-    top = np.tile(axes[1], (1, 3)).ravel()
-    width, height = shape.size_in(source_wh)
-    return np.stack([left, top, left + width, top + height], axis=1)
+    """
+    Return 1 where a window contains a target and 0 elsewhere, (9 n, n), ready to be multiplied.
+
+    The windows have a target at their left, middle or right, each at the top, middle or bottom.
+
+    """
+    margin_px = shape.margin_px + EVEN  # what is placed is rounded
+    low, high = boxes.T.astype(np.float64).reshape(2, 2, -1)  # each of both axes and n targets
+    lengths, sides = (np.array(wh)[:, None, None] for wh in (source_wh, shape.size_in(source_wh)))
+    first, last = low - margin_px, high + margin_px - sides[..., 0]
+    begins = np.stack([first, (first + last) / 2, last], axis=2).clip(0, lengths - sides)
+    ends = begins + sides
+    least = np.where(begins <= 0, -np.inf, begins + margin_px)
+    most = np.where(ends >= lengths, np.inf, ends - margin_px)
+    across, down = (
+        (low[:, None, None] >= least[..., None]) & (high[:, None, None] <= most[..., None])
+    )
+    holds = across[:, :, None] & down[:, None]  # (n, 3, 3, n)
+    return np.asarray(holds.reshape(-1, len(boxes)), np.float64)
 
 
 def holding(
-    windows: NDArray[Any], boxes: NDArray[np.float32], source_wh: tuple[int, int],
-    margin_px: float,
+    crops: Sequence[Crop], boxes: NDArray[np.float32], source_wh: tuple[int, int],
+    margin_px: int,
 ) -> NDArray[np.bool_]:
     """
-    Return which windows contain which boxes, with a margin at borders inside the frame.
+    Return which crops (m) contain which boxes (n, 4), with a margin at borders inside the frame.
 
-    Windows (m, 4) and boxes (n, 4), both xyxy in source pixels; (m, n).
+    Boxes are xyxy in source pixels; (m, n).
 
     """
-    inner = inner_of(windows, source_wh, margin_px)
-    low = boxes[None, :, :2] >= inner[:, None, :2]
-    high = boxes[None, :, 2:] <= inner[:, None, 2:]
-    return np.asarray(low.all(axis=2) & high.all(axis=2))
+    left, top, right, bottom = inner_of(crops, source_wh, margin_px).T[..., None]
+    return np.asarray(
+        (boxes[:, 0] >= left) & (boxes[:, 1] >= top)
+        & (boxes[:, 2] <= right) & (boxes[:, 3] <= bottom)
+    )
 
 
 def inner_of(
-    windows: NDArray[Any], source_wh: tuple[int, int], margin_px: float
-) -> NDArray[np.float64]:
-    """Return windows (m, 4) without a margin at each border that is none of the frame's."""
-    inner = windows.astype(np.float64)
-    for axis in (0, 1):
-        inner[:, axis] = np.where(windows[:, axis] <= 0, -np.inf, inner[:, axis] + margin_px)
-        inner[:, axis + 2] = np.where(
-            windows[:, axis + 2] >= source_wh[axis], np.inf, inner[:, axis + 2] - margin_px
-        )
-    return inner
+    crops: Sequence[Crop], source_wh: tuple[int, int], margin_px: int
+) -> NDArray[np.float32]:
+    """Return crops (m, 4) without a margin at each border that is none of the frame's."""
+    width, height = source_wh
+    return np.array([
+        (left + margin_px if left > 0 else -math.inf, top + margin_px if top > 0 else -math.inf,
+         right - margin_px if right < width else math.inf,
+         bottom - margin_px if bottom < height else math.inf)
+        for left, top, right, bottom in crops
+    ], np.float32).reshape(-1, 4)
 
 
 def _centred_on(

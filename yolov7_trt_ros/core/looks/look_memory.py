@@ -156,7 +156,7 @@ class LookMemory:
         again = _same(hints.boxes, hints.class_ids, found.boxes, found.class_ids).any(axis=1)
         missed = hints.chosen(np.asarray(~again))
         if crops and len(missed.scores):
-            looked = holding(np.array(crops), missed.boxes, self._source_wh, 0.0).any(axis=0)
+            looked = holding(crops, missed.boxes, self._source_wh, 0).any(axis=0)
             missed = missed._replace(in_vain=missed.in_vain + looked.astype(np.int32))
         missed = missed.chosen(np.asarray(missed.in_vain < FORGOTTEN_AFTER))
         self._hints = Hints(*(
@@ -172,9 +172,10 @@ class LookMemory:
         self, boxes: NDArray[np.float32], class_ids: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
         """Tell which objects have the size and a class that the options name."""
-        meant = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) <= self._options.object_px
+        widths, heights = (boxes[:, 2:] - boxes[:, :2]).T
+        meant = (widths <= self._options.object_px) & (heights <= self._options.object_px)
         if self._class_ids is not None:
-            meant &= np.isin(class_ids, self._class_ids)
+            meant &= (class_ids[:, None] == self._class_ids).any(axis=1)
         return np.asarray(meant)
 
 

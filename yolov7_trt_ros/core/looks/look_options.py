@@ -8,7 +8,9 @@ from yolov7_trt_ros.errors import SettingError
 
 OFF, AUTO, ON = 'off', 'auto', 'on'
 MODES = (OFF, AUTO, ON)
+LOOK_ONCE = 'with several engines only the first looks twice; the others look once'
 MOST_CROPS = 16
+MOST_WORTH = 16.0
 LEAST_SIDE_PX, LARGEST_SIDE_PX = 64, 2048
 
 
@@ -35,6 +37,9 @@ class LookOptions:
         Between them the first look is in doubt, 0..1; from the latter on it is sure.
     object_px
         Longer side of the largest object to look at again, in pixels of the image.
+    min_worth
+        What a crop must be worth: the sum of score x (1 - score) of its doubtful objects, and of
+        the scores of objects that would be lost. 0.2 is one object with a score of 0.28.
     max_crops
         Most crops of an image.
     budget_ms
@@ -59,6 +64,7 @@ class LookOptions:
     min_score: float = 0.02
     max_score: float = 0.9
     object_px: int = 80
+    min_worth: float = 0.2
     max_crops: int = 3
     budget_ms: float = 0.0
     full_frames: int = 30
@@ -73,7 +79,8 @@ class LookOptions:
             ('first_size', 32, 4096), ('crop_px', LEAST_SIDE_PX, LARGEST_SIDE_PX),
             ('crop_size', 32, 4096),
             ('min_score', 0.0, 1.0), ('max_score', 0.0, 1.0), ('object_px', 1, LARGEST_SIDE_PX),
-            ('max_crops', 1, MOST_CROPS), ('budget_ms', 0.0, 60_000.0),
+            ('min_worth', 0.0, MOST_WORTH), ('max_crops', 1, MOST_CROPS),
+            ('budget_ms', 0.0, 60_000.0),
             ('full_frames', 0, 1_000_000),
         ):
             value = getattr(self, name)

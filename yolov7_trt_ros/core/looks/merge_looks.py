@@ -14,12 +14,14 @@ from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import DetectSettings
 from yolov7_trt_ros.core.looks.crops import Crop, inner_of
 
-CUT_PX = 4.0
+CUT_PX = 4
 """A box this near to a border inside the frame may continue beyond it: it is cut."""
-NEAR_PX = 16.0
+NEAR_PX = 16
 """A box this near is cut if a box that continues beyond the border contains most of it."""
 MOST_OF_IT = 0.7
 """Part of the area of a box."""
+MOST_COMPARED = 2**20
+"""Pairs of boxes that are compared at once: it bounds the memory."""
 SAME_IOU = 0.5
 """From this overlap on, detections of one class in both looks are one object."""
 
@@ -38,7 +40,7 @@ class _Found(NamedTuple):
     scores: NDArray[np.float32]
     class_ids: NDArray[np.int32]
 
-    def chosen(self, which: NDArray[np.bool_]) -> _Found:
+    def chosen(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> _Found:
         return _Found(self.boxes[which], self.scores[which], self.class_ids[which])
 
 
@@ -71,86 +73,119 @@ def merge_looks(
         From this score on the first look was sure.
 
     """
-    whole = _Found(first.boxes_xyxy, first.scores, first.class_ids)
-    shown = [_uncut(look, first.source_wh) for look in looks]
-    shown = [
-        _without_parts(each, look.crop, [whole, *shown[:index], *shown[index + 1:]],
-                       first.source_wh)
-        for index, (look, each) in enumerate(zip(looks, shown, strict=True))
-    ]
-    seconds = _joined(shown)
-    partners = _partners(whole, seconds)
-    paired = partners >= 0
-    scores = seconds.scores.copy()
-    scores[paired] = _pair_scores(
-        whole.scores[partners[paired]], seconds.scores[paired], sure_score
-    )
-    alone = np.ones(len(whole.scores), bool)
-    alone[partners[paired]] = False
-    merged = _joined([whole.chosen(alone), seconds._replace(scores=scores)])
-    return _selected(merged, first.source_wh, settings)
+    found = _found_of(first)
+    if looks:
+        found = _merged(found, looks, first.source_wh, sure_score)
+    return _selected(found, first.source_wh, settings)
 
 
-def _uncut(look: Look, source_wh: tuple[int, int]) -> _Found:
-    """Return what a crop shows, in pixels of the frame, without what its borders may have cut."""
-    offset = np.array([look.crop.left, look.crop.top] * 2, np.float32)
-    boxes = look.found.boxes_xyxy + offset
-    return _Found(boxes, look.found.scores, look.found.class_ids).chosen(
-        ~_beyond(boxes, look.crop, source_wh, CUT_PX)
-    )
+def _found_of(detections: Detections) -> _Found:
+    return _Found(detections.boxes_xyxy, detections.scores, detections.class_ids)
 
 
-def _without_parts(
-    found: _Found, crop: Crop, others: Sequence[_Found], source_wh: tuple[int, int]
+def _merged(
+    whole: _Found, looks: Sequence[Look], source_wh: tuple[int, int], sure_score: float
 ) -> _Found:
-    """Return it without boxes near a border that are part of one that continues beyond."""
-    near = np.flatnonzero(_beyond(found.boxes, crop, source_wh, NEAR_PX))
-    if not len(near):
-        return found
-    reach = np.array([crop], np.float32)  # all that is found here lies in it
-    wider = _joined([each.chosen(_shares(reach, each.boxes)[0] > 0) for each in others])
-    wider = wider.chosen(_beyond(wider.boxes, crop, source_wh, 0.0))
-    inside = _shares(found.boxes[near], wider.boxes) >= MOST_OF_IT
-    inside &= found.class_ids[near][:, None] == wider.class_ids[None, :]
-    whole = np.ones(len(found.scores), bool)
-    whole[near[inside.any(axis=1)]] = False
-    return found.chosen(whole)
+    """Return what both looks show, before the suppression."""
+    crops = [look.crop for look in looks]
+    reached = np.flatnonzero(_overlapping(crops, whole.boxes).any(axis=0))
+    near = whole.chosen(reached)  # what the crops show lies in them
+    seconds = _shown(near, looks, source_wh)
+    paired, partners = _pairs(seconds, near)
+    scores = seconds.scores.copy()
+    scores[paired] = _pair_scores(near.scores[partners], scores[paired], sure_score)
+    alone = np.ones(len(whole.scores), bool)
+    alone[reached[partners]] = False
+    return _joined([whole.chosen(alone), seconds._replace(scores=scores)])
 
 
-def _beyond(
-    boxes: NDArray[np.float32], crop: Crop, source_wh: tuple[int, int], margin_px: float
+def _shown(near: _Found, looks: Sequence[Look], source_wh: tuple[int, int]) -> _Found:
+    """
+    Return what crops show, in pixels of the frame, without what their borders may have cut.
+
+    Parameters
+    ----------
+    near
+        What the first look has found at the crops.
+    looks
+        One or more.
+    source_wh
+        Size of the frame.
+
+    """
+    crops = [look.crop for look in looks]
+    crop_of = np.repeat(np.arange(len(looks)), [len(look.found) for look in looks])
+    found = _joined([_found_of(look.found) for look in looks])
+    offsets = np.array([[crop.left, crop.top] * 2 for crop in crops], np.float32)
+    found = found._replace(boxes=found.boxes + offsets[crop_of])
+    uncut = ~_beyond(found.boxes, inner_of(crops, source_wh, CUT_PX)[crop_of])
+    found, crop_of = found.chosen(uncut), crop_of[uncut]
+    return found.chosen(~_parts(found, crop_of, near, crops, source_wh))
+
+
+def _parts(
+    found: _Found, crop_of: NDArray[np.intp], near: _Found, crops: Sequence[Crop],
+    source_wh: tuple[int, int],
 ) -> NDArray[np.bool_]:
-    """Tell which boxes are not within a crop less a margin at its inner borders."""
-    left, top, right, bottom = inner_of(np.array([crop]), source_wh, margin_px)[0]
+    """Tell which boxes near a border of their crop are part of one that continues beyond."""
+    parts = np.zeros(len(found.scores), bool)
+    doubtful = np.flatnonzero(
+        _beyond(found.boxes, inner_of(crops, source_wh, NEAR_PX)[crop_of])
+    )
+    if not len(doubtful):
+        return parts
+    others = _joined([near, found])
+    wider = _overlapping(crops, others.boxes)
+    wider &= _beyond(others.boxes, inner_of(crops, source_wh, 0)[:, None])
+    step = 1 + MOST_COMPARED // len(others.scores)
+    for begin in range(0, len(doubtful), step):
+        block = doubtful[begin:begin + step]
+        same = found.class_ids[block, None] == others.class_ids
+        rows, columns = np.nonzero(wider[crop_of[block]] & same)
+        inside = _shares(found.boxes[block[rows]], others.boxes[columns]) >= MOST_OF_IT
+        parts[block[rows[inside]]] = True
+    return parts
+
+
+def _beyond(boxes: NDArray[np.float32], inner: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which boxes (n, 4) are not within limits (n, 4), or which (m, 1, 4): (m, n)."""
     return np.asarray(
-        (boxes[:, 0] < left) | (boxes[:, 1] < top)
-        | (boxes[:, 2] > right) | (boxes[:, 3] > bottom)
+        (boxes[:, 0] < inner[..., 0]) | (boxes[:, 1] < inner[..., 1])
+        | (boxes[:, 2] > inner[..., 2]) | (boxes[:, 3] > inner[..., 3])
+    )
+
+
+def _overlapping(crops: Sequence[Crop], boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which crops (m) show something of which boxes (n, 4): (m, n)."""
+    left, top, right, bottom = np.array(crops, np.float32).T[..., None]
+    return np.asarray(
+        (boxes[:, 0] < right) & (boxes[:, 1] < bottom)
+        & (boxes[:, 2] > left) & (boxes[:, 3] > top)
     )
 
 
 def _shares(boxes: NDArray[np.float32], wider: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the share of each box (n,) inside each of the others (m,): (n, m)."""
-    low = np.maximum(boxes[:, None, :2], wider[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], wider[None, :, 2:])
+    """Return the share (n,) of each box (n, 4) inside the other one of its pair (n, 4)."""
+    low, high = np.maximum(boxes[:, :2], wider[:, :2]), np.minimum(boxes[:, 2:], wider[:, 2:])
     sides = np.maximum(high - low, 0)
     areas = np.maximum(box_areas(boxes), np.finfo(np.float32).tiny)
-    return np.asarray(sides[..., 0] * sides[..., 1] / areas[:, None], np.float32)
+    return np.asarray(sides[:, 0] * sides[:, 1] / areas, np.float32)
 
 
-def _partners(whole: _Found, seconds: _Found) -> NDArray[np.intp]:
-    """Return which detection of the whole frame each of the crops' is, -1 for none."""
-    partners = np.full(len(seconds.scores), -1, np.intp)
-    if not len(whole.scores) or not len(partners):
-        return partners
+def _pairs(seconds: _Found, whole: _Found) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return which detections of the crops are which of the whole frame."""
     overlap = box_iou(seconds.boxes, whole.boxes)
-    overlap[seconds.class_ids[:, None] != whole.class_ids[None, :]] = 0.0
-    near = np.flatnonzero(overlap.max(axis=1) >= SAME_IOU)  # few, where thresholds are low
-    for index in near[np.argsort(-seconds.scores[near], kind='stable')]:
-        best = int(np.argmax(overlap[index]))
-        if overlap[index, best] >= SAME_IOU:
-            partners[index] = best
-            overlap[:, best] = 0.0
-    return partners
+    same = overlap >= SAME_IOU
+    same &= seconds.class_ids[:, None] == whole.class_ids
+    rows, columns = np.nonzero(same)
+    order = np.lexsort((-overlap[rows, columns], rows, -seconds.scores[rows]))
+    partners: dict[int, int] = {}
+    taken: set[int] = set()
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if row not in partners and column not in taken:
+            partners[row] = column
+            taken.add(column)
+    return np.array([*partners], np.intp), np.array([*partners.values()], np.intp)
 
 
 def _pair_scores(
@@ -162,11 +197,7 @@ def _pair_scores(
 
 
 def _joined(parts: Sequence[_Found]) -> _Found:
-    return _Found(
-        np.concatenate([np.empty((0, 4), np.float32), *(part.boxes for part in parts)]),
-        np.concatenate([np.empty(0, np.float32), *(part.scores for part in parts)]),
-        np.concatenate([np.empty(0, np.int32), *(part.class_ids for part in parts)]),
-    )
+    return _Found(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
 def _selected(

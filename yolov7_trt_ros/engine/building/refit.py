@@ -249,14 +249,12 @@ def _run_on_gpu(
     data: bytes, blobs: Sequence[NDArray[Any]], api: TrtApi
 ) -> list[dict[str, NDArray[Any]]]:
     """Load a plan as it will be loaded, and run it."""
-    import pycuda.driver as cuda
-
+    from yolov7_trt_ros.engine.device.cuda_device import CudaDevice
     from yolov7_trt_ros.engine.device.memory import DeviceBuffer
     from yolov7_trt_ros.engine.gpu.plan_probe import run_plan
 
-    with loaded_engine(api, data) as engine:
+    with loaded_engine(api, data) as engine, CudaDevice().lent_stream() as stream:
         activations = DeviceBuffer(engine.device_memory_bytes)
-        stream = cuda.Stream()
         try:
             return [run_plan(engine, activations, stream, blob)[1] for blob in blobs]
         finally:

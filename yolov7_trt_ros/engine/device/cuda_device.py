@@ -4,12 +4,19 @@ CudaDevice: the primary context, pushed and popped around each use; CUDA errors 
 No context is current outside a `with` block, so any thread may use the device, one at a time; this
 package shares the primary context with whatever else runs in the process (TensorRT, PyTorch).
 
+PyCUDA destroys an object only where the PyCUDA context that it was made in is current, or in the
+thread that made that context; once that context is detached it destroys nothing, without a word.
+So a process has one PyCUDA context per device, and keeps it.
+
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
+import threading
 import types
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import pycuda.driver as cuda
 
@@ -27,9 +34,54 @@ _STICKY = ('illegal', 'launch failure', 'launch failed', 'misaligned', 'hardware
 LOST_CURE = 'CUDA cannot be used again in this process: restart it'
 
 
+class _Primary:
+    """
+    What a process keeps of a device.
+
+    Attributes
+    ----------
+    context
+        The only PyCUDA context.
+    lost
+        Whether an error has destroyed it.
+    idle_streams
+        Streams that nobody uses.
+
+    """
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+        self.lost = False
+        self.idle_streams: list[cuda.Stream] = []
+
+
+_PRIMARIES: dict[int, _Primary] = {}
+_PRIMARIES_LOCK = threading.Lock()
+
+
+def _primary_of(index: int, device: cuda.Device) -> _Primary:
+    """Return what is kept of a device; raises cuda.Error if it is lost."""
+    with _PRIMARIES_LOCK:
+        if index not in _PRIMARIES:
+            _PRIMARIES[index] = _Primary(device.retain_primary_context())
+        primary = _PRIMARIES[index]
+    if primary.lost:
+        _synchronize(primary.context)
+        primary.lost = False
+    return primary
+
+
+def _synchronize(context: Any) -> None:
+    context.push()
+    try:
+        cuda.Context.synchronize()
+    finally:
+        cuda.Context.pop()
+
+
 class CudaDevice:
     """
-    A device and its primary context.
+    A device and its primary context, which all of its users in a process share.
 
     Used as a context manager: `with device:` makes it current in this thread. CUDA errors inside
     come out as InferenceError, DeviceMemoryError or, when the context is lost, DeviceLostError.
@@ -47,7 +99,7 @@ class CudaDevice:
         try:
             cuda.init()
             self.device = cuda.Device(index)
-            self._context = self.device.retain_primary_context()
+            self._primary = _primary_of(index, self.device)
         except cuda.Error as exc:
             if any(sign in str(exc) for sign in _STICKY):
                 raise DeviceLostError(f'CUDA is lost to this process: {exc}; {LOST_CURE}') from exc
@@ -55,12 +107,15 @@ class CudaDevice:
                 f'no CUDA device {index}: {exc}; check the driver with nvidia-smi (on a Jetson: '
                 'tegrastats), or set the backend to onnx'
             ) from exc
-        self.lost = False
-        """True once an error has destroyed the context; nothing works on it any more."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether an error has destroyed the context; nothing works on it any more."""
+        return self._primary.lost
 
     def __enter__(self) -> CudaDevice:
         """Make the context current in this thread."""
-        self._context.push()
+        self._primary.context.push()
         return self
 
     def __exit__(
@@ -102,23 +157,31 @@ class CudaDevice:
         """Whether the context still works; one that met an illegal access does not."""
         if not self.lost:
             try:
-                self._context.push()
-                try:
-                    cuda.Context.synchronize()
-                finally:
-                    cuda.Context.pop()
+                _synchronize(self._primary.context)
             except cuda.Error:
-                self.lost = True
+                self._primary.lost = True
         return not self.lost
 
-    def release(self) -> None:
-        """Give the primary context back; calling it twice is harmless."""
-        if self._context is not None:
-            try:
-                self._context.detach()
-            except cuda.Error:
-                self.lost = True
-            self._context = None
+    @contextlib.contextmanager
+    def lent_stream(self) -> Iterator[cuda.Stream]:
+        """
+        Lend a stream, one that was given back or a new one; the context must be current.
+
+        PyCUDA destroys a stream with the last reference to it, wherever that goes, so it is kept.
+
+        """
+        streams = self._primary.idle_streams
+        try:
+            stream = streams.pop()
+        except IndexError:
+            stream = cuda.Stream()
+        try:
+            yield stream
+        finally:
+            if not self.lost:
+                with contextlib.suppress(cuda.Error):  # one that cannot be waited for is given up
+                    stream.synchronize()
+                    streams.append(stream)
 
     def _translate(self, error: BaseException) -> InferenceError | None:
         """Return what a CUDA error, or a failure that may hide one, means; None: as it was."""
@@ -127,7 +190,7 @@ class CudaDevice:
         try:
             cuda.Context.synchronize()
         except cuda.Error as exc:
-            self.lost = True
+            self._primary.lost = True
             return DeviceLostError(f'the CUDA context is lost: {exc}; {LOST_CURE}')
         if isinstance(error, InferenceError):
             return None

@@ -14,12 +14,12 @@ import os
 from pathlib import Path
 import re
 import subprocess
-import tempfile
 from typing import Any
 
 from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.engine.plan.owner import KERNEL, read_own_file
 from yolov7_trt_ros.errors import MissingDependencyError, ModelFormatError, UntrustedPlanError
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 SOURCES = ('letterbox', 'collect', 'suppress')
 # Without contraction to fused multiply-adds, scores and IoU equal those of the CPU path exactly.
@@ -87,7 +87,7 @@ def compile_source(source: str, architecture: str) -> bytes:
 
 def compile_with_nvcc(source: str, architecture: str) -> bytes:
     """Compile with nvcc, from $CUDA_HOME or the PATH; MissingDependencyError when that fails."""
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder('yolov7_trt_nvcc_') as folder:
         code = Path(folder, 'kernels.cu')
         code.write_text(source, encoding='utf-8')
         cubin = code.with_suffix('.cubin')

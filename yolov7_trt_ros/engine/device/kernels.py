@@ -51,6 +51,11 @@ class Kernels:
             self._functions[key] = function
         return self._functions[key]
 
+    def close(self) -> None:
+        """Unload the code, with the context current: nobody else may hold a kernel then."""
+        self._functions.clear()
+        self._modules.clear()
+
     def _find(self, name: str) -> Any:
         for module in self._modules:
             try:

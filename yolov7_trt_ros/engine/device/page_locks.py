@@ -67,9 +67,7 @@ class PageLocks:
                     self._unlock(memory)
                 self._is_locked.pop(memory, None)
             self._seen.clear()
-            if self._device is not None:
-                self._device.release()
-                self._device = None
+            self._device = None
 
     def _count(self, memory: StableMemory) -> bool:
         seen = self._seen.get(memory, 0)

@@ -72,7 +72,7 @@ def find_spec(
             anchors=anchors,
             boxes_name=known.outputs[0] if known is not None and pair else None,
         )
-        check_input_range(
+        spec = check_input_range(
             spec, network_wh, lambda light: values if light == 1 else probe(light)[1]
         )
     except ModelLayoutError as exc:

@@ -9,7 +9,7 @@ Only source rows that the letterbox samples are uploaded, where that saves a qua
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from yolov7_trt_ros.engine.gpu.device_records import tap_records
 _STRIPE_BYTES = 1 << 20
 _ALIGNMENT = 256
 _WORTH_CHOOSING = 0.75
+_MOST_FETCHES = 32
+"""Copies of one image: each takes the host some microseconds, and all less than a copy of its."""
 
 
 class StripeTarget(NamedTuple):
@@ -40,6 +42,35 @@ class StripeTarget(NamedTuple):
     address: int
 
 
+class RowFetch(NamedTuple):
+    """
+    Evenly spaced runs of rows, which one copy fetches.
+
+    Attributes
+    ----------
+    first_row, run, spacing, repeats
+        Of the source: its first row, how many follow each other, how far it is from the start of
+        such a run to the next, and how many runs there are.
+    to_row, step
+        Of the upload: where the first run goes, and how far it is to the next.
+
+    """
+
+    first_row: int
+    run: int
+    spacing: int
+    repeats: int
+    to_row: int
+    step: int
+
+    def row_by_row(self) -> list[RowFetch]:
+        """Return copies of single rows that fetch the same."""
+        return [
+            self._replace(first_row=self.first_row + row, run=1, to_row=self.to_row + row)
+            for row in range(self.run)
+        ]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class UploadPart:
     """
@@ -57,9 +88,8 @@ class UploadPart:
         Which source rows these are, ascending (rows,); None: all of them.
     stripes
         Row ranges [start, stop) that are copied and sent one after another.
-    first_row, run, spacing
-        Of the source rows that are uploaded: the first, how many follow each other, and how far it
-        is from the start of such a run to the next. All 0 if they lie unevenly.
+    fetches
+        What fetches these rows from an image with this pitch; nothing if they lie too unevenly.
     targets
         Of each staging slot, by its serial number: where the stripes go, worked out once.
 
@@ -70,15 +100,20 @@ class UploadPart:
     rows: int
     chosen: NDArray[np.intp] | None
     stripes: tuple[tuple[int, int], ...]
-    first_row: int
-    run: int
-    spacing: int
+    fetches: tuple[RowFetch, ...]
     targets: dict[int, tuple[StripeTarget, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def end(self) -> int:
         """Where it ends in the staging memory, in bytes."""
         return self.offset + self.rows * self.pitch
+
+    def fetches_from(self, pitch: int) -> tuple[RowFetch, ...]:
+        """Return what fetches these rows from an image with a pitch; rows with gaps are apart."""
+        if pitch == self.pitch:
+            return self.fetches
+        alone = tuple([row for each in self.fetches for row in each.row_by_row()])
+        return alone if len(alone) <= _MOST_FETCHES else ()
 
 
 def make_part(
@@ -89,20 +124,28 @@ def make_part(
     number = max(1, round(count * row_bytes / _STRIPE_BYTES))
     edges = [count * index // number for index in range(number + 1)]
     stripes = tuple(zip(edges[:-1], edges[1:], strict=True))
-    return UploadPart(offset, row_bytes, count, chosen, stripes, *_even_rows(chosen))
+    return UploadPart(offset, row_bytes, count, chosen, stripes, _plan_fetches(rows, chosen))
 
 
-def _even_rows(chosen: NDArray[np.intp] | None) -> tuple[int, int, int]:
-    """Return the first row, how many follow each other, and the spacing of such runs; or 0s."""
+def _plan_fetches(rows: int, chosen: NDArray[np.intp] | None) -> tuple[RowFetch, ...]:
+    """Return the copies of a pattern of runs that repeats, the shortest there is."""
     if chosen is None:
-        return 0, 1, 1
-    gaps = np.flatnonzero(np.diff(chosen) != 1)
-    run = int(gaps[0]) + 1 if len(gaps) else len(chosen)
-    if len(chosen) % run:
-        return 0, 0, 0
-    first, spacing = int(chosen[0]), int(chosen[run] - chosen[0]) if len(gaps) else run
-    even = first + spacing * np.arange(len(chosen) // run)[:, None] + np.arange(run)
-    return (first, run, spacing) if (even.ravel() == chosen).all() else (0, 0, 0)
+        return (RowFetch(0, 1, 1, rows, 0, 1),)
+    starts = np.flatnonzero(np.diff(chosen, prepend=-2) != 1)
+    lengths = np.diff(starts, append=len(chosen))
+    for runs in range(1, min(len(starts), _MOST_FETCHES) + 1):
+        step = int(lengths[:runs].sum())
+        spacings = chosen[step:] - chosen[:-step]
+        spacing = int(spacings[0]) if len(spacings) else step
+        if (spacings == spacing).all() and (lengths[runs:] == lengths[:-runs]).all():
+            return tuple([
+                RowFetch(
+                    int(chosen[start]), int(length), spacing, len(starts[index::runs]),
+                    int(start), step,
+                )
+                for index, (start, length) in enumerate(zip(starts[:runs], lengths, strict=False))
+            ])
+    return ()
 
 
 def image_rows(image: ImageView) -> NDArray[np.uint8]:
@@ -110,7 +153,23 @@ def image_rows(image: ImageView) -> NDArray[np.uint8]:
     pixels = image.pixels
     if pixels.dtype.itemsize == 2:
         pixels = pixels.astype('<u2', copy=False)
-    return pixels.reshape(pixels.shape[0], -1).view(np.uint8)
+    rows = pixels.reshape(pixels.shape[0], -1)
+    if rows.itemsize == 1 or rows.flags.c_contiguous:
+        return rows.view(np.uint8)
+    if rows.strides[1] != rows.itemsize:
+        return np.ascontiguousarray(rows).view(np.uint8)
+    return np.asarray(_RowsOfBytes(rows))
+
+
+class _RowsOfBytes:
+    """Padded rows of larger items as bytes; ndarray.view refuses them until NumPy 1.23."""
+
+    def __init__(self, rows: NDArray[Any]) -> None:
+        self._rows = rows  # owns the memory
+        self.__array_interface__ = rows.__array_interface__ | {
+            'typestr': '|u1', 'descr': [('', '|u1')], 'strides': (rows.strides[0], 1),
+            'shape': (rows.shape[0], rows.shape[1] * rows.itemsize),
+        }
 
 
 def find_place(image: ImageView) -> tuple[int, int] | None:

@@ -92,13 +92,9 @@ def loaded_engine(api: TrtApi, data: bytes) -> Iterator[TrtEngine]:
         raise MissingDependencyError(
             f'a plan can only be loaded with PyCUDA and an NVIDIA driver: {exc}'
         ) from exc
-    device = CudaDevice()
-    try:
-        with device:
-            engine = api.deserialize(data)
-            try:
-                yield engine
-            finally:
-                engine.close()
-    finally:
-        device.release()
+    with CudaDevice():
+        engine = api.deserialize(data)
+        try:
+            yield engine
+        finally:
+            engine.close()

@@ -7,9 +7,11 @@ There are as many slots as frames were ever in flight at once, each as large as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+import contextlib
 import itertools
 import threading
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pycuda.driver as cuda
@@ -26,9 +28,10 @@ from yolov7_trt_ros.engine.gpu.frame_layout import (
 )
 from yolov7_trt_ros.engine.gpu.frame_results import view_results
 
-_MOST_FETCHES = 64
+_MOST_PLACES = 64
 _GRAIN_BYTES = 1 << 20
 _SERIALS = itertools.count()
+Buffer = TypeVar('Buffer', PinnedBuffer, DeviceBuffer)
 
 
 class StagingSlot:
@@ -51,19 +54,22 @@ class StagingSlot:
     ) -> None:
         self.serial = next(_SERIALS)
         """Never given twice: what was captured for a slot is void without it."""
-        self.staging = PinnedBuffer(staging_bytes)
-        self.device = DeviceBuffer(staging_bytes) if on_device else None
         self.images = images
         self._locks = locks
-        self._fetches: dict[tuple[UploadPart, int, int], Any] = {}
-        self._cells_pinned = PinnedBuffer(images * 8)
-        self.cells = DeviceBuffer(images * 8)
-        """Device addresses of the images, which the letterbox kernels follow."""
+        self._fetches: dict[tuple[UploadPart, int, int], Sequence[Any]] = {}
         self._cell_values: list[int] = []
-        self.result = PinnedBuffer(images * RESULT.itemsize)
+        with contextlib.ExitStack() as made:  # freed at once if there is no memory for all of it
+            self._resources = made
+            self.staging = self._kept(PinnedBuffer(staging_bytes))
+            self.device = self._kept(DeviceBuffer(staging_bytes)) if on_device else None
+            self._cells_pinned = self._kept(PinnedBuffer(images * 8))
+            self.cells = self._kept(DeviceBuffer(images * 8))
+            """Device addresses of the images, which the letterbox kernels follow."""
+            self.result = self._kept(PinnedBuffer(images * RESULT.itemsize))
+            self.uploaded: Any = cuda.Event(cuda.event_flags.DISABLE_TIMING)
+            self.done: Any = cuda.Event(cuda.event_flags.DISABLE_TIMING)
+            self._resources = made.pop_all()
         self.results = view_results(self.result.bytes, images)
-        self.uploaded = cuda.Event(cuda.event_flags.DISABLE_TIMING)
-        self.done = cuda.Event(cuda.event_flags.DISABLE_TIMING)
 
     def targets(self, part: UploadPart) -> tuple[StripeTarget, ...]:
         """Return where the stripes of an image go in this slot."""
@@ -74,29 +80,35 @@ class StagingSlot:
             part.targets[self.serial] = found
         return found
 
-    def fetch_of(self, part: UploadPart, image: ImageView) -> Any:
-        """Return what fetches an image, called with a stream; None if it has to be copied."""
-        if image.memory is None or not part.run or not self._locks.covers(image.memory):
-            return None
+    def fetches_of(self, part: UploadPart, image: ImageView) -> Sequence[Any]:
+        """Return what fetches an image, called with a stream; nothing if it has to be copied."""
+        if image.memory is None or not part.fetches or not self._locks.covers(image.memory):
+            return ()
         place = find_place(image)
-        if place is None or (part.run > 1 and place[1] != part.pitch):
-            return None
-        fetch = self._fetches.get((part, *place))
-        return self._make_fetch(part, image, *place) if fetch is None else fetch
+        if place is None:
+            return ()
+        fetches = self._fetches.get((part, *place))
+        return self._make_fetches(part, image, *place) if fetches is None else fetches
 
-    def _make_fetch(self, part: UploadPart, image: ImageView, address: int, pitch: int) -> Any:
-        """Make a copy of rows, once for each place: cameras use few."""
+    def _make_fetches(
+        self, part: UploadPart, image: ImageView, address: int, pitch: int
+    ) -> Sequence[Any]:
+        """Make copies of rows, once for each place: cameras use few."""
         assert self.device is not None
-        fetch = cuda.Memcpy2D()
-        fetch.set_src_host(image.pixels[part.first_row])
-        fetch.src_pitch = pitch * part.spacing
-        fetch.set_dst_device(self.device.address + part.offset)
-        fetch.width_in_bytes = fetch.dst_pitch = part.pitch * part.run
-        fetch.height = part.rows // part.run
-        if len(self._fetches) >= _MOST_FETCHES:
+        device_address, fetches = self.device.address + part.offset, []
+        for rows in part.fetches_from(pitch):
+            fetch = cuda.Memcpy2D()
+            fetch.set_src_host(image.pixels[rows.first_row])
+            fetch.src_pitch = pitch * rows.spacing
+            fetch.set_dst_device(device_address + part.pitch * rows.to_row)
+            fetch.dst_pitch = part.pitch * rows.step
+            fetch.width_in_bytes = part.pitch * rows.run
+            fetch.height = rows.repeats
+            fetches.append(fetch)
+        if len(self._fetches) >= _MOST_PLACES:
             self._fetches.clear()
-        self._fetches[part, address, pitch] = fetch
-        return fetch
+        self._fetches[part, address, pitch] = fetches
+        return fetches
 
     @property
     def staging_bytes(self) -> int:
@@ -112,10 +124,15 @@ class StagingSlot:
             self._cell_values = addresses
 
     def free(self) -> None:
-        """Free everything; calling it twice is harmless."""
-        for buffer in (self.staging, self.device, self._cells_pinned, self.cells, self.result):
-            if buffer is not None:
-                buffer.free()
+        """Free everything, with the context current; calling it twice is harmless."""
+        self._resources.close()
+        self.uploaded = self.done = None  # PyCUDA destroys an event with the last reference
+        self._fetches.clear()
+
+    def _kept(self, buffer: Buffer) -> Buffer:
+        """Have a buffer freed with the slot."""
+        self._resources.callback(buffer.free)
+        return buffer
 
 
 class StagingPool:

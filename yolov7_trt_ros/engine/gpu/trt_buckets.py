@@ -74,10 +74,15 @@ class Workspace:
         return sum(buffer.size_bytes for buffer in self._buffers.values())
 
     def free(self) -> None:
-        """Free everything; calling it twice is harmless."""
+        """Free everything, and what asked for it; calling it twice is harmless."""
         for buffer in self._buffers.values():
             buffer.free()
         self._buffers.clear()
+        self._before_free = _nothing
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -220,5 +225,9 @@ class Bucket:
             host[start:start + table.nbytes] = table.view(np.uint8)
         self._geometry, self._heads, *taps = (buffer.address + start for start in starts)
         self._tap_addresses = [taps[index:index + 2] for index in range(0, len(taps), 2)]
-        cuda.memcpy_htod(buffer.address, host)
+        try:
+            cuda.memcpy_htod(buffer.address, host)
+        except cuda.Error:
+            buffer.free()
+            raise
         return buffer

@@ -153,8 +153,8 @@ class TrtDetector:
     def _load(self, plan_bytes: bytes, api: TrtApi, cuda_graph: bool) -> None:
         """Load the engine; what is taken goes onto `_resources` at once."""
         take = self._resources.callback
-        self._stream = cuda.Stream()
-        self._copy_stream = cuda.Stream()
+        self._stream = self._resources.enter_context(self._device.lent_stream())
+        self._copy_stream = self._resources.enter_context(self._device.lent_stream())
         self._graphs = GraphCache(self._stream, enabled=cuda_graph)
         self._workspace = Workspace(self._before_free)
         take(self._workspace.free)
@@ -169,9 +169,9 @@ class TrtDetector:
         self._settings = SettingsUpload(self.spec.layout, self._stream)
         self._resources.callback(self._settings.free)
         self._settings_address = self._workspace.reserve('settings', SETTINGS.itemsize)
-        tools = BucketTools(
-            self.spec, outputs, Kernels(self._device.architecture), self._workspace, self._stream
-        )
+        kernels = Kernels(self._device.architecture)
+        self._resources.callback(kernels.close)
+        tools = BucketTools(self.spec, outputs, kernels, self._workspace, self._stream)
         self._buckets = BucketCache(
             self._engine, self._activations, tools, self._graphs, self._shapes
         )
@@ -277,7 +277,6 @@ class TrtDetector:
         self._device.is_alive()
         with self._device:
             self._resources.close()
-        self._device.release()
 
     # Pipelining ----------------------------------------------------------------------------------
 
@@ -314,6 +313,8 @@ class TrtDetector:
             As for `detect`; the frame is over then as well.
 
         """
+        if self._closed:
+            raise InferenceError('the detector is closed')
         if ticket.collected:
             raise InferenceError('this frame was collected before')
         ticket.collected = True
@@ -339,6 +340,7 @@ class TrtDetector:
         decoding_graph, network_graph and frame_graph: the last four as graphs, where possible.
 
         """
+        self._check_usable(images)
         with self._device:
             images = [self._acceptable(image) for image in images]
             bucket = self._bucket_for(images, settings)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 import os
 import platform
-from typing import Protocol
+from typing import Any, Protocol
 
 import pycuda.driver as cuda
 
@@ -121,16 +121,17 @@ class Locked(Staged):
         """Have the GPU fetch what is page-locked; the rest is copied stripe by stripe."""
         self._point_cells(slot, items, stream)
         left_out = None if rest else slot.targets(items[-1][0])[-1]
-        fetch = None
+        fetches: Sequence[Any] = ()
         for part, image in items:
-            fetch = slot.fetch_of(part, image)
-            if fetch is None:
+            fetches = slot.fetches_of(part, image)
+            for fetch in fetches:
+                fetch(stream)
+            if fetches:
+                self._fetched += 1
+            else:
                 self._send_stripes(slot, part, image, stream, left_out)
                 self._copied += 1
-            else:
-                fetch(stream)
-                self._fetched += 1
-        return not rest and fetch is None
+        return not rest and not fetches
 
     def status(self) -> dict[str, str]:
         """Return how often it could be done without a copy."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 from pathlib import Path
-import tempfile
 from typing import Any
 
 from yolov7_trt_ros.engine.building.build_options import BuildOptions
@@ -23,6 +22,7 @@ from yolov7_trt_ros.errors import (
     MissingDependencyError,
     PlanError,
 )
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 INSPECTOR = 'the engine inspector'
 BUILDER_LOG = "the builder's log"
@@ -120,7 +120,7 @@ def build_layers(
     options = BuildOptions(
         precision, (ShapeRange(shape, shape, shape),), bind_profiles=True
     )
-    with tempfile.TemporaryDirectory(prefix='yolov7_trt_layers_') as folder:
+    with TemporaryFolder('yolov7_trt_layers_') as folder:
         plan = Path(folder) / f'{onnx.stem}.plan'
         with recorded_layers(api.messages) as log:
             manifest = build_plan(

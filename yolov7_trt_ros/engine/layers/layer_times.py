@@ -74,12 +74,13 @@ def time_engine_layers(engine: TrtEngine, shape: Shape, runs: int) -> LayerTimes
     """Time the layers of a loaded engine, its CUDA context current; as `time_layers`."""
     import pycuda.driver as cuda
 
+    from yolov7_trt_ros.engine.device.cuda_device import CudaDevice
     from yolov7_trt_ros.engine.gpu.stage_times import event_times_ms
     from yolov7_trt_ros.engine.gpu.trt_buckets import Workspace
 
     profile = _fitting_profile(engine, shape)
-    stream = cuda.Stream()
     with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(CudaDevice().lent_stream())
         workspace = Workspace(stream.synchronize)
         stack.callback(workspace.free)
         memory = workspace.reserve('activations', engine.device_memory_bytes)

@@ -140,7 +140,7 @@ def write_plan(path: Path, plan_bytes: bytes, manifest: PlanManifest) -> None:
 
     """
     text = json.dumps(manifest.to_record(), indent=2, ensure_ascii=False) + '\n'
-    record = text.encode()
+    record = text.encode(errors='replace')  # other bytes of file names, which no manifest holds
     if len(record) > _LARGEST_MANIFEST_BYTES:
         rather = ' (build it without --refittable)' if manifest.weights is not None else ''
         raise BuildError(

@@ -55,7 +55,6 @@ class TrtApi:
         self.logger = shared_logger(module)
         self.messages: Messages = self.logger.messages
         self.dla_core: int | None = None
-        self._runtime: Any = None
 
     @classmethod
     def load(cls) -> TrtApi:
@@ -148,30 +147,30 @@ class TrtApi:
 
         """
         self.messages.clear()
-        engine = self._make_runtime().deserialize_cuda_engine(plan)
+        runtime = self._make_runtime()
+        engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise PlanError(
                 f'{self.flavour} {self.version} cannot load the plan: '
                 + (self.messages.last() or 'no reason given')
             )
-        return TrtEngine(self, engine)
+        return TrtEngine(self, engine, runtime)
 
     def _make_runtime(self) -> Any:
-        if self._runtime is None:
-            self.load_plugins()
-            try:
-                runtime = self.module.Runtime(self.logger)
-            except (RuntimeError, TypeError) as exc:  # pybind: a null pointer for the object
-                raise PlanError(
-                    f'{self.flavour} {self.version} has no runtime here: '
-                    + (self.messages.last() or str(exc))
-                ) from exc
-            if hasattr(runtime, 'engine_host_code_allowed'):
-                runtime.engine_host_code_allowed = True
-            if self.dla_core is not None:
-                runtime.DLA_core = self.dla_core
-            self._runtime = runtime
-        return self._runtime
+        """Return a runtime, which goes with the engine that it loads."""
+        self.load_plugins()
+        try:
+            runtime = self.module.Runtime(self.logger)
+        except (RuntimeError, TypeError) as exc:  # pybind: a null pointer for the object
+            raise PlanError(
+                f'{self.flavour} {self.version} has no runtime here: '
+                + (self.messages.last() or str(exc))
+            ) from exc
+        if hasattr(runtime, 'engine_host_code_allowed'):
+            runtime.engine_host_code_allowed = True
+        if self.dla_core is not None:
+            runtime.DLA_core = self.dla_core
+        return runtime
 
 
 class TrtEngine:
@@ -190,9 +189,10 @@ class TrtEngine:
 
     """
 
-    def __init__(self, api: TrtApi, engine: Any) -> None:
+    def __init__(self, api: TrtApi, engine: Any, runtime: Any) -> None:
         self._api = api
         self._engine = engine
+        self._runtime = runtime  # has to outlive the engine
         self.inputs = self._tensors(api.module.TensorIOMode.INPUT)
         self.outputs = self._tensors(api.module.TensorIOMode.OUTPUT)
         self.profiles = self._read_profiles()
@@ -311,8 +311,9 @@ class TrtEngine:
         return self._engine.create_execution_context_without_device_memory()
 
     def close(self) -> None:
-        """Free the engine, once its contexts are closed; calling it twice is harmless."""
+        """Free the engine and its runtime, after its contexts; calling it twice is harmless."""
         self._engine = None
+        self._runtime = None
 
     def _tensors(self, mode: Any) -> tuple[TensorInfo, ...]:
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
@@ -425,7 +426,7 @@ class TrtContext:
 
     def close(self) -> None:
         """Free the context; calling it twice is harmless."""
-        self._context = None
+        self._context = self._recorder = None
         self._execute = _closed
 
 

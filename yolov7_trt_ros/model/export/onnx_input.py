@@ -44,6 +44,7 @@ from yolov7_trt_ros.onnx_tools.runtime import (
 _FORMS = {
     OutputLayout.GRID: 'grid', OutputLayout.RAW_HEADS: 'raw', OutputLayout.LABELLED: 'labelled',
 }
+_PLACES = {'batch': (0,), 'hw': (2, 3)}
 _ROW_FORMS = (OutputLayout.GRID, OutputLayout.LABELLED)
 
 
@@ -78,6 +79,7 @@ def copy_onnx(
     form: str | None = None,
     dynamic: frozenset[str] | None = None,
     shape: Sequence[int] = (1, 3, 640, 640),
+    must_fit: bool = False,
     anchors: Anchors | None = None,
 ) -> OnnxCopy:
     """
@@ -91,6 +93,8 @@ def copy_onnx(
         What the export must be, and what must be free in it; None takes it as it is.
     shape
         (B, 3, H, W): what is fixed of the sizes that the model leaves free.
+    must_fit
+        Refuse a model that has other sizes than those of `shape`.
     anchors
         Anchors of a model with raw maps that has none; the copy has them.
 
@@ -109,6 +113,8 @@ def copy_onnx(
         drop_unused(model.graph)
     session = open_session(serialise(model), source)
     declared = check_input(session_inputs(session))
+    if must_fit:
+        _check_fixed(source, declared, shape, dynamic or frozenset())
     image_hw = (declared.shape[2] or shape[2], declared.shape[3] or shape[3])
     values = _probe(session, declared, (declared.shape[0] or 1, 3, *image_hw))
     outputs = probed_outputs(session, values)
@@ -139,6 +145,20 @@ def copy_onnx(
     _check_same(session, open_session(copied, f'the copy of {source}'), spec, image_hw)
     atomic_write(target, copied)
     return OnnxCopy(spec, found, opset_of(model), image_hw if baked else None)
+
+
+def _check_fixed(
+    source: Path, declared: TensorInfo, fixed: Sequence[int], dynamic: frozenset[str]
+) -> None:
+    """Refuse sizes that a model cannot get, because it has others or because there are none."""
+    free = {at for name, places in _PLACES.items() if name in dynamic for at in places}
+    sizes = [each for at, each in enumerate(zip(declared.shape, fixed, strict=True))
+             if at not in free]
+    if any(wanted < 1 or found not in (None, wanted) for found, wanted in sizes):
+        raise ExportError(
+            f'{source} has the input {declared}, which cannot become '
+            f'{"x".join(map(str, fixed))}; export the checkpoint that it was made from'
+        )
 
 
 def _load(path: Path) -> Any:

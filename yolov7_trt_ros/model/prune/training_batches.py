@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import dataclasses
 import os
 from pathlib import Path
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch.nn import functional
 
 from yolov7_trt_ros.core.preprocess import BORDER_GREY
 from yolov7_trt_ros.errors import CalibrationError, ImageError
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 _LARGEST_IN_MEMORY_BYTES = 6 << 30
 _DEVICE_SHARE = 0.4
@@ -104,7 +104,7 @@ class ImageCache:
         size_bytes = int(np.prod(shape, dtype=np.int64))
         if size_bytes <= _LARGEST_IN_MEMORY_BYTES:
             return np.empty(shape, np.uint8)
-        self._folder = tempfile.TemporaryDirectory(prefix='yolov7_trt_images_')
+        self._folder = TemporaryFolder('yolov7_trt_images_')
         path = Path(self._folder.name) / 'images'
         with path.open('wb') as file:  # on a full disk a sparse file would end the process
             os.posix_fallocate(file.fileno(), 0, size_bytes)

@@ -27,6 +27,7 @@ from rclpy.parameter import Parameter
 
 from yolov7_trt_ros.bank.update.engine_bank import OpenModel
 from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.tracks.tracking import TrackSet
 from yolov7_trt_ros.errors import DeviceLostError, SettingError
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, choose_receive
@@ -59,7 +60,6 @@ from yolov7_trt_ros.nodes.detector_parameters.topic import (
 from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
 from yolov7_trt_ros.nodes.images.stream_set import stream_set
-from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     held_parameters,
@@ -107,6 +107,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     """
 
+    _at_end = contextlib.ExitStack()  # empty until there is something to free
+
     def __init__(
         self, *, engine: Engine | None = None,
         power: Callable[[], TelemetrySource] = find_source, **node_arguments: Any,
@@ -118,13 +120,15 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         self._labels = LatchedLabels(self)
         self._tracks = TrackSet()  # kept for the node's life, so that ids are unique
         self._faults = Faults(self.get_logger())
+        self._unfit = ''  # why settings are not those of the serving model's classes
         self._pause_energy = PauseEnergy(power)
         self._single_shot = SingleShot(self, self._begin_single_shot, self._end_single_shot)
         self._updates = ModelUpdates(self, engine, self._on_serving)
         self._more = MoreEngines(self, engine)
         self._loading = ModelLoading(self, engine, self._updates.expect, self._on_load_failure)
         self._namesakes = Namesakes(self)
-        self._at_end = contextlib.ExitStack()  # closes what outlives a configuration
+        self._at_end = contextlib.ExitStack()
+        self._at_end.callback(self._release)
         declare_parameters(self, parameters.PARAMETERS)
         self._trusted = TrustedFolders(read_parameters(self, parameters.FILE_PARAMETERS))
         self._changes = ParameterChanges(self, self._updates, self._more, self._trusted)
@@ -206,10 +210,12 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         return SUCCESS
 
     def destroy_node(self) -> None:
-        """Free everything and destroy the node."""
-        self._release()
+        """Free everything, destroy the node and take it off the graph."""
         self._at_end.close()
         super().destroy_node()
+        # It holds the node in C: rclpy keeps that on the graph, and its name's place on /rosout,
+        # until Python collects a cycle at some later time.
+        vars(self).pop('_state_machine', None)
 
     def _run_transition(
         self, what: str, work: Callable[[], None], otherwise: TransitionCallbackReturn
@@ -289,13 +295,26 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _on_serving(self, model: OpenModel) -> None:
         """Report the model that serves from now on, and adapt the settings to its classes."""
         values = held_parameters(self, parameters.PARAMETERS)
-        loaded = self._configured.model if self._configured is not None else None
-        if loaded is not None:  # another model than the first
-            with contextlib.suppress(SettingError):  # was reported when set
-                names = model.detector.spec.class_names
-                loaded.settings = node_settings(values, names, held_values(self))
+        self._fit_settings(model, values)
+        if self._unfit:
+            self.get_logger().warning(self._unfit)
         self._labels.publish(model, values['score_threshold'])
         log_model(self.get_logger(), model, self._updates.wire)
+
+    def _fit_settings(self, model: OpenModel, values: dict[str, Any]) -> None:
+        """Use the settings for the classes of a model; where they do not fit, note why."""
+        loaded = self._configured.model if self._configured is not None else None
+        self._unfit = ''
+        if loaded is None:  # the first model: its settings are made with it
+            return
+        try:
+            names = model.detector.spec.class_names
+            loaded.settings = node_settings(values, names, held_values(self))
+        except SettingError as exc:  # they were set while the model was opened
+            self._unfit = one_line(
+                f'{model.model.name} serves, but parameters do not fit it, and classes that only '
+                f'the former model has are not detected: {exc}', _REASON_CHARACTERS,
+            )
 
     def _new_worker(
         self, detector: Detector, images: FrameSource,
@@ -335,6 +354,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
     def _release(self) -> None:
         """Free everything, in any state."""
         configured, self._configured = self._configured, None
+        self._unfit = ''
         steps: dict[str, Callable[[], None]] = {'the build': self._loading.stop}
         if configured is not None:
             steps |= {'the worker': configured.stop, 'topics': configured.streams.destroy}
@@ -394,6 +414,9 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         if configured is not None:
             self._sync_with_graph(configured)
         self._updates.tick()
+        if self._unfit and self._updates.bank is not None:  # parameters may fit by now
+            values = held_parameters(self, parameters.PARAMETERS)
+            self._fit_settings(self._updates.bank.serving, values)
         if configured is not None:
             self._faults.note_worker(configured.worker)
             works = configured.worker is not None and self._is_active
@@ -423,12 +446,14 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         busy = (
             self._namesakes.problem() or failures_of(self).warning() or self._prometheus.problem
         )
+        busy = busy or self._unfit
         worker = configured.worker if configured is not None else None
         if worker is not None:
             values |= worker.status()
             busy = worker.hang or busy
-        if self._loading.look:
-            values.setdefault('second look', self._loading.look)
+        serving = self._updates.bank
+        if serving is not None and (look := self._loading.look_of(serving.serving.detector)):
+            values.setdefault('second look', look)
         if configured is not None:
             values |= configured.status() | self._pause_energy.status()
         if progress := self._loading.progress():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import DeviceLostError, Yolov7TrtError
 from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
-from yolov7_trt_ros.nodes.one_line import describe_error, one_line
+from yolov7_trt_ros.nodes.one_line import describe_error
 
 _ERROR_SHOWN_NS = 5 * NS_PER_S
 _WARN_PERIOD_S = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+import weakref
 
 from rclpy.node import Node
 
@@ -33,11 +34,6 @@ class ModelLoading:
     on_failure
         Called with what a build, or using its detector, raised; and why a plan was needed.
 
-    Attributes
-    ----------
-    look
-        What `second_look: auto` chose and why, '' if there was nothing to choose.
-
     """
 
     def __init__(
@@ -50,7 +46,7 @@ class ModelLoading:
         self._build: PlanBuild | None = None
         self._build_reason = ''
         self._build_ended = node.create_guard_condition(self._on_build_ended)
-        self.look = ''
+        self._looks: weakref.WeakKeyDictionary[Detector, str] = weakref.WeakKeyDictionary()
 
     def load(self, values: Mapping[str, Any], use: Callable[[Detector], None]) -> None:
         """
@@ -70,9 +66,9 @@ class ModelLoading:
 
         """
         options = detector_options(values)
-        self.look, self._use = '', use
-        tiled = with_tiles(self._engine, tile_options(values))
-        engine = with_look(tiled, look_options(values), self._note_look)
+        self._use = use
+        tiled = with_tiles(self._engine, tile_options(values), self._warn)
+        engine = with_look(tiled, look_options(values), self._note_look, self._warn)
         self._on_engine(engine, options.model)
         try:
             detector = engine.open_detector(options)
@@ -98,10 +94,18 @@ class ModelLoading:
         if build is not None and not build.cancel(_CANCEL_WAIT_S):
             self._node.get_logger().warning('a cancelled build continues until it can be stopped')
 
-    def _note_look(self, text: str) -> None:
+    def look_of(self, detector: Detector) -> str:
+        """Return what `second_look: auto` chose for a detector and why, '' if nothing."""
+        return self._looks.get(detector, '')
+
+    def _note_look(self, detector: Detector, text: str) -> None:
         """Note the choice of `auto`; called in the thread that opens."""
-        self.look = text
+        self._looks[detector] = text
         self._node.get_logger().info(text)
+
+    def _warn(self, text: str) -> None:
+        """Log what is left out; in any thread."""
+        self._node.get_logger().warning(text)
 
     def _on_build_ended(self) -> None:
         try:

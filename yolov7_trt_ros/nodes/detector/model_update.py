@@ -17,6 +17,7 @@ from yolov7_trt_ros.bank.update.update_machine import ModelId, Phase, UpdateLimi
 from yolov7_trt_ros.core.detections import Detections
 from yolov7_trt_ros.core.detector import Detector, PipelinedDetector
 from yolov7_trt_ros.core.messages.serialized_image import MessageHeader
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.engine.model_files import ModelFile
 from yolov7_trt_ros.engine.options import DetectorOptions
@@ -26,7 +27,6 @@ from yolov7_trt_ros.nodes.detector.detector_status import model_values
 from yolov7_trt_ros.nodes.detector.plan_build import CandidateOpening, Engine
 from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.diagnostics import make_status
-from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.process.process_setup import returning_freed_memory
 
 _CANCEL_WAIT_S = 1.0

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-import contextlib
+from functools import partial
+import re
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
-from yolov7_trt_ros.bank.class_map import missing_classes
 from yolov7_trt_ros.bank.team.engine_team import EngineTeam
+from yolov7_trt_ros.bank.team.open_engines import open_engines
 from yolov7_trt_ros.bank.team.pipelined_team import PipelinedTeam
-from yolov7_trt_ros.bank.update.engine_bank import EngineBank, OpenModel
+from yolov7_trt_ros.bank.update.engine_bank import EngineBank
 from yolov7_trt_ros.bank.update.pipelined_bank import PipelinedBank
-from yolov7_trt_ros.bank.update.update_machine import ModelId
-from yolov7_trt_ros.errors import PlanError, SettingError, Yolov7TrtError
+from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.looks.look_options import LOOK_ONCE, OFF
+from yolov7_trt_ros.core.plain_text import one_line
+from yolov7_trt_ros.engine.engine_list import NamedEngine
+from yolov7_trt_ros.errors import PlanError
 from yolov7_trt_ros.nodes.detector.plan_build import Engine
 from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
 from yolov7_trt_ros.nodes.detector.worker.team_worker import TeamWorker
-from yolov7_trt_ros.nodes.detector_parameters.engine_list import NamedEngine, read_engines
+from yolov7_trt_ros.nodes.detector_parameters.engine_list import read_engines
 from yolov7_trt_ros.nodes.detector_parameters.trusted_folders import TrustedFolders
 from yolov7_trt_ros.nodes.diagnostics import make_status
-from yolov7_trt_ros.nodes.one_line import one_line
 
 _NAME = 200
+_NUMBER = re.compile(r'\d+(\.\d+)?')
+_CHANGING = re.compile(
+    r', (tried again in \d+ s|on trial, \d+ of \d+ frames|for \d+ s)(?=: )'
+)
 
 
 class MoreEngines:
@@ -41,7 +48,9 @@ class MoreEngines:
     def __init__(self, node: Node, engine: Engine) -> None:
         self._node, self._engine = node, engine
         self._team: EngineTeam | None = None
+        self._looks_once = False
         self._logged: set[str] = set()
+        self._states: set[str] = set()
 
     def check(self, values: Mapping[str, Any], trusted: TrustedFolders) -> None:
         """Raise SettingError if `engines` is not allowed; see `read_engines`."""
@@ -62,48 +71,36 @@ class MoreEngines:
 
         """
         self.forget()
-        with contextlib.ExitStack() as opened:
-            others = []
-            for number, named in enumerate(read_engines(values, trusted), 2):
-                detector = self._open(number, named, bank)
-                opened.callback(detector.close)
-                model = ModelId(number, one_line(named.name, _NAME))
-                others.append(OpenModel(model, detector, ''))
-                self._node.get_logger().info(
-                    f'engine {number} {one_line(named.name)}: {detector.backend}'
-                )
-            if not others:
-                return bank
-            self._team = (
-                PipelinedTeam(bank, others) if isinstance(bank, PipelinedBank)
-                else EngineTeam(bank, others)
+        others = open_engines(bank.spec, [
+            (one_line(named.name, _NAME), partial(self._open, named))
+            for named in read_engines(values, trusted)
+        ])
+        for each in others:
+            self._node.get_logger().info(
+                f'engine {each.model.number} {each.model.name}: {each.detector.backend}'
             )
-            opened.pop_all()
+        if not others:
+            return bank
+        self._looks_once = values['second_look'] != OFF
+        if self._looks_once:
+            self._node.get_logger().warning(f'engines: {LOOK_ONCE}')
+        self._team = (
+            PipelinedTeam(bank, others) if isinstance(bank, PipelinedBank)
+            else EngineTeam(bank, others)
+        )
         return self._team
 
-    def _open(self, number: int, named: NamedEngine, bank: EngineBank) -> Any:
-        """Open an engine; it must have the classes of the first one."""
-        what = f'engine {number} of `engines`, {named.name}'
+    def _open(self, named: NamedEngine) -> Detector:
         try:
-            detector = self._engine.open_detector(named.options)
+            return self._engine.open_detector(named.options)
         except PlanError as exc:
             raise PlanError(
-                f'{what}: {exc}. The node builds the plan of `model` only: build this one first'
+                f'{exc}. The node builds the plan of `model` only: build this one first'
             ) from exc
-        except Yolov7TrtError as exc:
-            raise type(exc)(f'{what}: {exc}') from exc
-        lost = missing_classes(bank.spec, detector.spec)
-        if lost:
-            detector.close()
-            raise SettingError(
-                f'{what} lacks the classes {lost} of `model`: the engines '
-                'of a node must have the same classes; set class_names if the model has none'
-            )
-        return detector
 
     def forget(self) -> None:
         """Forget the team; its owner closes it."""
-        self._team, self._logged = None, set()
+        self._team, self._logged, self._states = None, set(), set()
 
     def new_worker(self, detector: Any, *arguments: Any) -> DetectionWorker:
         """Return the worker for a detector that `join` has returned."""
@@ -120,17 +117,26 @@ class MoreEngines:
         for text in sorted(reasons - self._logged):
             self._node.get_logger().warning(f'engines: {text}')
         self._logged = reasons
+        self._log_state(self._team.text())
         return [make_status(
             f'{self._node.get_fully_qualified_name()}: engines',
             DiagnosticStatus.WARN if out else DiagnosticStatus.OK,
             '; '.join(out) or self._team.text(),
-            {'state': self._team.text()} | {
+            {'state': self._team.text()} | (
+                {'second look': LOOK_ONCE} if self._looks_once else {}
+            ) | {
                 one_line(name, _NAME): text for name, text in self._team.engine_texts().items()
             },
         )]
 
+    def _log_state(self, text: str) -> None:
+        """Log a state that was not there before, whatever numbers are in it."""
+        state = _NUMBER.sub('', text)
+        if state not in self._states:
+            self._states.add(state)
+            self._node.get_logger().info(f'engines: {text}')
+
 
 def _reason(text: str) -> str:
-    """Return a text without the remaining time in it."""
-    what, _, why = text.partition(', ')
-    return f'{what}: {why.partition(": ")[2] or why}'
+    """Return a text about an engine that is out without what changes while it is."""
+    return _CHANGING.sub('', text)

@@ -13,8 +13,8 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from yolov7_trt_ros.core.detections import class_name, Detections
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.nodes.images.image_stream import ImageStream
-from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 
 WAIT_S = 5.0

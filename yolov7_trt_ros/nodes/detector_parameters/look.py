@@ -11,6 +11,7 @@ from yolov7_trt_ros.core.looks.look_options import (
     LookOptions,
     MODES,
     MOST_CROPS,
+    MOST_WORTH,
 )
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
@@ -61,6 +62,11 @@ LOOK_PARAMETERS = (
         f'{_PREFIX}_object_px', _LOOK.object_px,
         'Longer side of the largest object for the second look, in pixels of the image.', 1,
         LARGEST_SIDE_PX,
+    ),
+    ParameterSpec(
+        f'{_PREFIX}_min_worth', _LOOK.min_worth,
+        'What a crop must be worth: the sum of score x (1 - score) of its doubtful objects. Lower '
+        'values give more crops.', 0.0, MOST_WORTH,
     ),
     ParameterSpec(
         f'{_PREFIX}_max_crops', _LOOK.max_crops, 'Maximum number of crops per image.', 1,

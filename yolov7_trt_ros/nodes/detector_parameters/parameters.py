@@ -14,18 +14,10 @@ from yolov7_trt_ros.core.defaults import (
     MAX_PIXELS,
 )
 from yolov7_trt_ros.core.detector import DetectSettings
-from yolov7_trt_ros.core.forms.anchors import choose_anchors
-from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.core.units import NS_PER_MS, NS_PER_S
 from yolov7_trt_ros.core.zones import read_zones
-from yolov7_trt_ros.engine.options import (
-    BACKENDS,
-    DEFAULT_MODEL,
-    DetectorOptions,
-    MAX_BATCH_LIMIT,
-    MEMORIES,
-    PRECISIONS,
-)
+from yolov7_trt_ros.engine.engine_list import ENGINE_OPTIONS
+from yolov7_trt_ros.engine.options import DEFAULT_MODEL, DetectorOptions, MAX_BATCH_LIMIT
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, DIRECT, RCLPY
 from yolov7_trt_ros.nodes.detector_parameters.look import LOOK_PARAMETERS
@@ -45,6 +37,12 @@ _OPTIONS = DetectorOptions()
 _LIMITS = UpdateLimits()
 _SETTINGS = DetectSettings()
 _WATCH = WatchLimits()
+
+
+def _engine_option(name: str) -> ParameterSpec:
+    """Return the parameter of an option that every engine has, as in a file of `engines`."""
+    return ParameterSpec(**vars(ENGINE_OPTIONS[name]))
+
 
 PARAMETERS = (
     ParameterSpec('autostart', False, 'Configure and activate at start, without a manager.'),
@@ -91,38 +89,13 @@ PARAMETERS = (
         'they are set while the node runs: a list, or one string with commas. Empty: the folders '
         'of `model` and `class_names` at start. Only at start.', start_only=True,
     ),
-    ParameterSpec(
-        'backend', _OPTIONS.backend,
-        'Inference engine. auto: TensorRT if there is a CUDA device, pycuda and TensorRT, '
-        'otherwise ONNX Runtime on the CPU.', choices=BACKENDS,
-    ),
-    ParameterSpec(
-        'class_names', _OPTIONS.class_names,
-        "auto (the model's metadata), coco80, or a text file with one name per line.",
-    ),
-    ParameterSpec(
-        'anchors', _OPTIONS.anchors,
-        'Anchors of a model that ends in raw heads and does not contain them: auto, '
-        f'{", ".join(ANCHOR_SETS)}, or widths and heights in pixels, smallest stride first: '
-        '"10,13 16,30 33,23 30,61 ...".', reads=choose_anchors,
-    ),
-    ParameterSpec(
-        'network_size', _OPTIONS.network_size,
-        "Longer side of the network input, in pixels, a multiple of the model's stride. Models "
-        'with a fixed input size ignore it.', 32, 4096,
-    ),
-    ParameterSpec(
-        'rectangular', _OPTIONS.rectangular,
-        'Letterbox to the smallest rectangle of stride multiples instead of a square.',
-    ),
-    ParameterSpec(
-        'threads', _OPTIONS.threads, 'CPU threads of ONNX Runtime. 0: one per core.', 0, 64
-    ),
-    ParameterSpec(
-        'precision', _OPTIONS.precision,
-        'Precision of a TensorRT plan that is built here. int8 and mixed use 8 bits where the '
-        'ONNX model has Q/DQ nodes.', choices=PRECISIONS,
-    ),
+    _engine_option('backend'),
+    _engine_option('class_names'),
+    _engine_option('anchors'),
+    _engine_option('network_size'),
+    _engine_option('rectangular'),
+    _engine_option('threads'),
+    _engine_option('precision'),
     ParameterSpec(
         'on_plan_mismatch', REBUILD,
         'If the TensorRT plan does not fit this machine, or is not built yet: build it in the '
@@ -139,16 +112,8 @@ PARAMETERS = (
         'plan, and is one on the CPU. A TensorRT plan that is built here has this batch size.', 1,
         MAX_BATCH_LIMIT,
     ),
-    ParameterSpec(
-        'memory', _OPTIONS.memory,
-        'How images are transferred to the GPU: copied in stripes, fetched from the receive '
-        'memory, mapped into it, or read in place. auto measures once per machine.',
-        choices=MEMORIES,
-    ),
-    ParameterSpec(
-        'cuda_graph', _OPTIONS.cuda_graph,
-        'Launch the work of a frame as one CUDA graph if it can be captured.',
-    ),
+    _engine_option('memory'),
+    _engine_option('cuda_graph'),
     ParameterSpec(
         'on_device_lost', 'stay',
         'After an error that makes CUDA unusable to this process: stay, in an error state, or '

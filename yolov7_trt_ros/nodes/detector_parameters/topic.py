@@ -15,11 +15,11 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.topics import matching_topics
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.detector_parameters.parameters import PARAMETERS
 from yolov7_trt_ros.nodes.detector_parameters.settings import TopicValues
-from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.topic_names import MOST_TOPICS, resolve_names, topic_name, TopicName
 

@@ -188,6 +188,8 @@ class RemovedTopics:
 _LONG_AGO_NS = -2**62
 """Before all times of the monotonic clock, which may have begun a second ago."""
 
+_LONGEST_NS = 2.0**62  # a rate may be as low as 5e-324 Hz
+
 
 class RateLimit:
     """
@@ -205,22 +207,32 @@ class RateLimit:
 
     def __init__(self) -> None:
         self.due_ns = _LONG_AGO_NS
+        self._period_ns = 0  # of the present schedule
 
     def admits(self, now_ns: int, max_rate_hz: float) -> bool:
         """Return whether a frame that arrives now is within the rate; 0: no limit."""
         if max_rate_hz <= 0:
             return True
+        self._follow(max_rate_hz)
         if now_ns < self.due_ns:
             return False
-        self.due_ns = max(self.due_ns + _period_ns(max_rate_hz), now_ns)
+        self.due_ns = max(self.due_ns + self._period_ns, now_ns)
         return True
 
     def admitted_until(self, now_ns: int, max_rate_hz: float, frames: int) -> int:
         """Return how many of the last `frames` frames before `now_ns` are within the rate."""
         if max_rate_hz <= 0:
             return frames
-        return min(frames, max(0, now_ns - self.due_ns) // _period_ns(max_rate_hz))
+        self._follow(max_rate_hz)
+        return min(frames, max(0, now_ns - self.due_ns) // self._period_ns)
+
+    def _follow(self, max_rate_hz: float) -> None:
+        """Move the next frame to where it is due at this rate, if the rate has changed."""
+        period_ns = _period_ns(max_rate_hz)
+        if self._period_ns and period_ns != self._period_ns:
+            self.due_ns += period_ns - self._period_ns
+        self._period_ns = period_ns
 
 
 def _period_ns(rate_hz: float) -> int:
-    return int(NS_PER_S / rate_hz)
+    return int(min(NS_PER_S / rate_hz, _LONGEST_NS))

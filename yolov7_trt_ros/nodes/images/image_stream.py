@@ -12,12 +12,13 @@ from typing import Any, Protocol
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2DArray, VisionInfo
 
 from yolov7_trt_ros.core.cameras.state import WatchLimits
 from yolov7_trt_ros.core.cameras.watch import CameraWatch
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.messages.serialized_image import PackedImage, RawImage
+from yolov7_trt_ros.core.topics import engine_topic
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.nodes import qos
 from yolov7_trt_ros.nodes.images.annotations import ANNOTATIONS, load_messages
@@ -132,19 +133,23 @@ class ImageStream:
         Called with one line for each message that cannot become a frame.
     annotates
         Whether annotations are published; SettingError if their messages are missing.
+    names_engines
+        Whether the engine of each frame is published.
 
     """
 
     def __init__(
         self, node: LifecycleNode, names: StreamNames, *, image_transport: str, image_qos: str,
-        on_error: Callable[[str], None], annotates: bool = False,
+        on_error: Callable[[str], None], annotates: bool = False, names_engines: bool = False,
     ) -> None:
         self._node, self.names, self._annotates = node, names, annotates
+        self._names_engines = names_engines
         self.topic = names.image.full
         self.statistics = TopicStatistics()
         self._detections: Any = None  # the publishers, while the stream is open
         self._overlay: OnDemandPublisher | None = None
         self._annotations: OnDemandPublisher | None = None
+        self._engine: OnDemandPublisher | None = None
         self._lock = threading.Lock()  # no publishing during destruction
         self.problem = ''
         self.limits = StreamLimits()
@@ -172,6 +177,10 @@ class ImageStream:
             self._annotations = OnDemandPublisher(
                 self._node, load_messages().ImageAnnotations,
                 f'{self.names.detections.full}/{ANNOTATIONS}', qos.OVERLAY,
+            )
+        if self._names_engines:
+            self._engine = OnDemandPublisher(
+                self._node, VisionInfo, engine_topic(self.names.detections.full), qos.DETECTIONS
             )
 
     def subscribe(self, receiver: ImageReceiver) -> None:
@@ -203,7 +212,7 @@ class ImageStream:
         self.close()
         with self._lock:
             detections, self._detections = self._detections, None
-        for publisher in filter(None, (self._overlay, self._annotations)):
+        for publisher in filter(None, (self._overlay, self._annotations, self._engine)):
             publisher.destroy()
         return detections
 
@@ -223,6 +232,11 @@ class ImageStream:
         """Publish what `make` returns, if annotations are on and have subscribers."""
         if self._annotations is not None:
             self._annotations.publish(make)
+
+    def publish_engine(self, make: Callable[[], VisionInfo]) -> None:
+        """Publish what `make` returns, if there are several engines, and subscribers."""
+        if self._engine is not None:
+            self._engine.publish(make)
 
     def sync_with_publishers(self) -> None:
         """Match type and reliability to the publishers; note why no images arrive."""

@@ -36,6 +36,8 @@ except ImportError:  # Humble
 _LONGEST_WAIT_NS = 60 * NS_PER_S
 _LOOK_NS = NS_PER_S // 2
 """How often to check a topic whose next frame is not due, or that has failed."""
+_MOST_AT_CLOSE = 8
+"""The history holds one message; a fast publisher must not keep the removal of a topic going."""
 
 
 class PulledTopic:
@@ -117,7 +119,10 @@ class PulledTopic:
                 return
             self._closed = True
             try:
-                while (taken := self._take_message()) is not None:
+                for _ in range(_MOST_AT_CLOSE):
+                    taken = self._take_message()
+                    if taken is None:
+                        break
                     self._count_passed_over(taken[1], time.monotonic_ns())
                     self._stream.statistics.count_all(received=1, dropped=1)
             except (InvalidHandle, MemoryError, ReceiveError):

@@ -48,7 +48,7 @@ class StreamSet(Mapping[str, ImageStream]):
     image_topics, detections_topics
         The parameters: lists with commas. Names with `*` (within one part of a name) or `**`
         (over several) are patterns, which `sync_with_graph` looks up in the graph.
-    image_transport, image_qos, publish_annotations
+    image_transport, image_qos, publish_annotations, engines
         The parameters of that name.
     on_error
         Called with one line for each message that cannot become a frame.
@@ -68,12 +68,12 @@ class StreamSet(Mapping[str, ImageStream]):
     def __init__(
         self, node: LifecycleNode, *, image_topics: str, detections_topics: str,
         image_transport: str, image_qos: str, publish_annotations: bool,
-        on_error: Callable[[str], None],
+        engines: str, on_error: Callable[[str], None],
     ) -> None:
         self._node = node
         self._arguments: dict[str, Any] = {
             'image_transport': image_transport, 'image_qos': image_qos, 'on_error': on_error,
-            'annotates': publish_annotations,
+            'annotates': publish_annotations, 'names_engines': bool(engines),
         }
         self._streams: dict[str, ImageStream] = {}
         self._removed = RemovedTopics()
@@ -314,5 +314,6 @@ def stream_set(
     """Make the streams that the parameters of the node name."""
     names = (
         'image_topics', 'detections_topics', 'image_transport', 'image_qos', 'publish_annotations',
+        'engines',
     )
     return StreamSet(node, **{name: values[name] for name in names}, on_error=on_error)

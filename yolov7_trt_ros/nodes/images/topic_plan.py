@@ -7,10 +7,10 @@ import dataclasses
 
 from rclpy.node import Node
 
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.topics import detections_topics
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes import qos
-from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.topic_names import (
     is_remapped,
     MOST_TOPICS,

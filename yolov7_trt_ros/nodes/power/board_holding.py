@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 import enum
 
+from yolov7_trt_ros.errors import PowerError
 from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.power.board_control import BoardControl
 
@@ -67,6 +69,7 @@ class BoardHolding:
         self._followed = 0
         self._following: Job | None = None
         self._follow_error = ''
+        self._is_taken, self._left_error = False, ''
         self._taking = self._take()
 
     @property
@@ -74,23 +77,31 @@ class BoardHolding:
         """Return the current state."""
         if not self._taking.is_done:
             return HoldingState.TAKING
-        if self._taking.error and not self._control.holds_journal:
+        if not self._is_taken:
             return HoldingState.REFUSED
-        if self._taking.error and set(self._left) & set(self._changed()):
+        if self._left_error and set(self._left) & set(self._changed()):
             return HoldingState.LEFTOVER
         return HoldingState.STEADY if self._following is None else HoldingState.FOLLOWING
 
     @property
     def error(self) -> str:
         """Return why the node does not control the board, '' if it does."""
-        if self.state in (HoldingState.REFUSED, HoldingState.LEFTOVER):
+        state = self.state
+        if state is HoldingState.REFUSED:
             return self._taking.error
+        if state is HoldingState.LEFTOVER:
+            return self._left_error
         return self._follow_error
 
     def ask_again(self) -> None:
         """Try to take the journal again if another process had it."""
         if self.state is HoldingState.REFUSED:
             self._taking = self._take()
+
+    def take_first(self) -> None:
+        """Take over before a change, in the worker's thread; does nothing if that is done."""
+        with suppress(PowerError):  # the change itself reports it
+            self._take_over()
 
     def notice(self) -> tuple[str, str]:
         """
@@ -120,10 +131,17 @@ class BoardHolding:
 
     def _take_over(self) -> str:
         """Restore the changes of an earlier process, or report them; before any other change."""
+        if self._is_taken:
+            return ''
         self._left = self._control.adopt()
+        self._is_taken = True
         left = ', '.join(self._left)
         if left and self._restores():
-            self._control.restore()
+            try:
+                self._control.restore()
+            except PowerError as exc:
+                self._left_error = str(exc)
+                raise
             self._info(f'put back changes left by an earlier process: {left}')
         elif left:
             self._warning(
@@ -133,6 +151,7 @@ class BoardHolding:
         return left
 
     def _follow(self) -> str:
+        self.take_first()
         name = self._control.follow_mode()
         if not self._is_behind():
             return ''  # it was a change of our own

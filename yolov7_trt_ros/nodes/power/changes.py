@@ -75,6 +75,8 @@ class BoardChanges:
         Change the board.
     settings
         Returns the current parameters.
+    before
+        Called before each change, in the thread of the worker.
     put
         Sets a parameter, by name, to the value that the board has.
     on_success
@@ -88,11 +90,12 @@ class BoardChanges:
         actuators: BoardActuators,
         *,
         settings: Callable[[], PowerSettings],
+        before: Callable[[], None],
         put: Callable[[str, ParameterValue], None],
         on_success: Callable[[str], None],
     ) -> None:
         self._worker, self._actuators, self._settings = worker, actuators, settings
-        self._put, self._on_success = put, on_success
+        self._before, self._put, self._on_success = before, put, on_success
         self._start_jobs: dict[str, Job] = {}
         self._late_jobs: list[tuple[Job, str, ParameterValue]] = []
         self._failed: tuple[str, str] | None = None
@@ -213,6 +216,7 @@ class BoardChanges:
     # In the thread of the worker; each returns a line about the result -----------------------
 
     def _apply(self, name: str, settings: PowerSettings) -> str:
+        self._before()
         control = self._actuators.control
         if name == 'power_mode':
             return self._set_mode(settings)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rclpy.node import Node
 
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.topics import detections_topic, split_names
 from yolov7_trt_ros.errors import SettingError
-from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.topic_names import topic_name, TopicName
 
 LEAST_MS, MOST_MS = 0.1, 60000.0

@@ -98,10 +98,14 @@ class GovernorLoop:
         with self._lock:
             self._sample = sample
             if self._state is not None and not self._is_switching():
-                self._decide(self._state, self._readings(sample, is_new=True), frames, limits)
+                readings = self._readings(sample, limits, is_new=True)
+                self._decide(self._state, readings, frames, limits)
 
     def step_frames(
-        self, take: Callable[[], FrameWindow], limits: Callable[[], Limits]
+        self,
+        take: Callable[[], FrameWindow],
+        limits: Callable[[], Limits],
+        newest: BoardSample | None,
     ) -> None:
         """
         Decide about new frames, unless it was done very recently.
@@ -112,6 +116,8 @@ class GovernorLoop:
             Returns the frames since the previous call; called only if they are used.
         limits
             Returns the limits; likewise.
+        newest
+            The newest sample; None if it is outdated: then all it would tell is unknown.
 
         """
         with self._lock:
@@ -124,7 +130,8 @@ class GovernorLoop:
                 return
             frames = take()
             if not self._is_switching():
-                readings = self._readings(self._sample, is_new=False)
+                sample = newest or BoardSample(self._sample.time_ns)
+                readings = self._readings(sample, current, is_new=False)
                 self._decide(self._state, readings, frames, current)
 
     def _decide(
@@ -155,15 +162,24 @@ class GovernorLoop:
                 self._fault = f'the governor has ended: {job.error}'
         return not job.is_done or bool(job.error)
 
-    def _readings(self, sample: BoardSample, *, is_new: bool) -> Readings:
-        hottest, gpu_load = sample.hottest_c, sample.loads_percent.get('gpu')
+    def _readings(self, sample: BoardSample, limits: Limits, *, is_new: bool) -> Readings:
+        gpu_load = sample.loads_percent.get('gpu')
         return Readings(
             time_s=self._clock_s(),
             power_w=None if sample.total_mw is None else sample.total_mw / MW_PER_W,
-            temperature_c=None if hottest is None else hottest[1],
+            temperature_c=_find_heat_c(sample, limits),
             alarms=sample.alarms,
             throttled=bool(sample.alarms),
             is_new=is_new,
             gpu_load=None if gpu_load is None else gpu_load / 100.0,
             emc_mhz=float(round(sample.clocks_mhz.get('emc', 0.0), -1)),
         )
+
+
+def _find_heat_c(sample: BoardSample, limits: Limits) -> float | None:
+    """Return the highest temperature; None if a lost sensor may be over the limit alone."""
+    hottest, limit_c = sample.hottest_c, limits.temperature_limit_c
+    if hottest is None:
+        return None
+    is_cool = limit_c is not None and hottest[1] < limit_c
+    return None if sample.lost_sensors and is_cool else hottest[1]

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from yolov7_trt_ros.errors import Yolov7TrtError
-from yolov7_trt_ros.nodes.job_thread import JobThread
+from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.power.board.identity import BoardInfo, JETSON
 from yolov7_trt_ros.power.board.machine_facts import machine_facts
 from yolov7_trt_ros.power.board_control import BoardControl
@@ -52,19 +52,23 @@ class ModeWatch:
         self._control, self._root, self._board = control, root, board
         is_jetson = board.kind == JETSON
         self._thread = JobThread('power_watch') if is_jetson else None
+        self._job: Job | None = None
         self._newest = ModeReading(
             {'mode': _UNKNOWN, 'jetson_clocks': _UNKNOWN} if is_jetson else {}
         )
 
     @property
     def newest(self) -> ModeReading:
-        """Return the newest reading."""
-        return self._newest
+        """Return the newest reading; `unknown` and the reason if the board could not be read."""
+        job = self._job
+        if job is None or not job.is_done or not job.error:
+            return self._newest
+        return ModeReading(dict.fromkeys(('mode', 'jetson_clocks'), f'unknown: {job.error}'))
 
     def read_again(self) -> None:
         """Have the board read, unless the previous reading still hangs."""
         if self._thread is not None and self._thread.current is None:
-            self._thread.submit('reading the mode', self._read)
+            self._job = self._thread.submit('reading the mode', self._read)
 
     def close(self) -> None:
         """End the thread; does not wait for a tool that hangs."""

@@ -32,11 +32,11 @@ from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.messages.serialized_image import read_stamp_ns
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.units import MS_PER_S
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.job_thread import Job, JobThread
-from yolov7_trt_ros.nodes.one_line import one_line
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
     read_parameters,
@@ -165,8 +165,8 @@ class PowerNode(SteadyParameters):
         parts.callback(self._governor.stop)
         self._changes = BoardChanges(
             self._worker, BoardActuators(self._control, self._gpu, self._governor),
-            settings=lambda: self._settings, put=self._put_parameter,
-            on_success=self._note_change,
+            settings=lambda: self._settings, before=lambda: self._holding.take_first(),
+            put=self._put_parameter, on_success=self._note_change,
         )
         self._frames, self._energy = FrameLog(), EnergyPerFrame()
         self._joules_per_frame: float | None = None
@@ -231,7 +231,7 @@ class PowerNode(SteadyParameters):
         source = find_source(
             self._host.root, self._host.runner, environment=self._host.environment,
             nvml=self._host.nvml,
-            interval_ms=max(100, round(MS_PER_S / self._settings.sample_rate_hz)),
+            interval_ms=lambda: max(100, round(MS_PER_S / self._settings.sample_rate_hz)),
         )
         self.get_logger().info(f'telemetry from: {source.name}')
         return source
@@ -242,14 +242,15 @@ class PowerNode(SteadyParameters):
         if not self._changed():
             return
         if not self._settings.restore_on_exit:
-            with suppress(PowerError):  # reported when the journal was taken
-                self._control.keep()
+            for part in (self._gpu, self._control):
+                with suppress(PowerError):  # reported when the journal was taken
+                    part.keep()
             return
         log.info(f'putting back: {", ".join(self._changed())}')
         for part in (self._gpu, self._control):
             try:
                 _restore(part, log.info)
-            except PowerError as exc:
+            except Exception as exc:  # also a defect: the other part is put back all the same
                 self.left_changed = True
                 log.error(f'not everything was put back: {exc}')
 
@@ -341,7 +342,9 @@ class PowerNode(SteadyParameters):
     def _on_detections(self, topic: str, message: bytes) -> None:
         now_ns = self.get_clock().now().nanoseconds
         self._frames.add(read_stamp_ns(message), now_ns, topic)
-        self._governor.step_frames(self._frames.take, lambda: self._settings.limits())
+        self._governor.step_frames(
+            self._frames.take, lambda: self._settings.limits(), self._sampler.newest
+        )
 
     def _take(self, sample: BoardSample) -> None:
         """Publish a sample, and pass it to the governor; called in the sampling thread."""
@@ -414,7 +417,8 @@ class PowerNode(SteadyParameters):
         job = self._worker.current
         if job is not None and job.age_s > _BUSY_S:
             return f'{job.what}: in work for {job.age_s:.0f} s'
-        if problem := self._control.journal_problem or self._mode_watch.newest.contradiction:
+        problem = self._control.journal_problem or self._gpu.journal_problem
+        if problem := problem or self._mode_watch.newest.contradiction:
             return problem
         if self._governor.problem:
             self._log_once(self._governor.problem)

@@ -13,7 +13,11 @@ from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 from yolov7_trt_ros.nodes.power.deadlines import LEAST_MS, MOST_MS, read_deadlines
 from yolov7_trt_ros.nodes.power.power_settings import ParameterValue, PowerSettings
 from yolov7_trt_ros.nodes.prometheus_file import PROMETHEUS_FILE
-from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
+from yolov7_trt_ros.power.defaults import (
+    COMMAND_TIMEOUT_S,
+    LONGEST_TIMEOUT_S,
+    SHORTEST_TIMEOUT_S,
+)
 from yolov7_trt_ros.power.governor.inputs import GOVERNORS
 
 _FIXED = 'fixed at start'
@@ -81,8 +85,8 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'tool_timeout_s', COMMAND_TIMEOUT_S,
-        'Longest time for one tool of the board, in s. Then it is ended.', 0.1, 300.0,
-        otherwise=_FIXED,
+        'Longest time for one tool of the board, in s. Then it is ended.',
+        SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S, otherwise=_FIXED,
     ),
     ParameterSpec(
         'emulate', '',

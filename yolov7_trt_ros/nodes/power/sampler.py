@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 import threading
 import time
+import traceback
 
 from yolov7_trt_ros.errors import PowerError
+from yolov7_trt_ros.nodes.one_line import describe_error
 from yolov7_trt_ros.power.telemetry.sample import BoardSample, TelemetrySource
 
 _HANG_S, _HANG_PERIODS = 10.0, 3.0
 """A sample that takes longer than both together is a hang."""
+
+_MOST_DEFECTS = 50
 
 
 class Sampler:
@@ -42,6 +46,7 @@ class Sampler:
         self._source_name = ''
         self._newest: BoardSample | None = None
         self._problem = ''
+        self._defects: set[str] = set()  # whose traceback was printed
         self._ended_s: float | None = None  # when it was last read, or started
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name='power_sampler', daemon=True)
@@ -85,7 +90,9 @@ class Sampler:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        source = self._open_source()
+        while (source := self._open()) is None:
+            if self._stopping.wait(self._period_s()):
+                return
         self._source_name = source.name
         try:
             self._read(source)
@@ -99,13 +106,32 @@ class Sampler:
         finally:
             source.close()
 
+    def _open(self) -> TelemetrySource | None:
+        """Return the source; None, with the reason in `problem`, if that fails."""
+        try:
+            return self._open_source()
+        except PowerError as exc:
+            self._problem = str(exc)
+        except Exception as exc:  # of a part of the machine that answers in a new way
+            self._note_defect(exc)
+        return None
+
     def _read(self, source: TelemetrySource) -> None:
         try:
             sample = source.read()
+            self._ended_s = self._now_s()
+            self._newest, self._problem = sample, ''
+            self._take(sample)
         except PowerError as exc:
             self._problem = str(exc)
-            return
+        except Exception as exc:  # of the source or of `take`: the next sample may be another
+            self._note_defect(exc)
         finally:
             self._ended_s = self._now_s()
-        self._newest, self._problem = sample, ''
-        self._take(sample)
+
+    def _note_defect(self, error: Exception) -> None:
+        problem = f'a defect, see stderr: {describe_error(error)}'
+        if problem not in self._defects:
+            traceback.print_exception(error)
+            self._defects = {*list(self._defects)[-_MOST_DEFECTS:], problem}
+        self._problem = problem

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 import difflib
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
@@ -15,7 +16,8 @@ from launch_ros.parameter_descriptions import ParameterValue
 import yaml
 
 from yolov7_trt_ros.core.topics import matching_topics
-from yolov7_trt_ros.errors import SettingError
+from yolov7_trt_ros.engine.plain_file import open_plain_file
+from yolov7_trt_ros.errors import ModelFormatError, SettingError
 from yolov7_trt_ros.parent_process import ends_with_this_process
 
 PACKAGE = 'yolov7_trt_ros'
@@ -32,6 +34,11 @@ NODE = ('params_file', 'name', *COMMON)
 
 RESPAWN_DELAY_S = 2.0
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
+_UNREADABLE = (
+    OSError, ModelFormatError, yaml.YAMLError, ValueError, AttributeError, TypeError,
+    RecursionError,
+)
+"""Errors of YAML files: PyYAML passes on those of dates, of large numbers and of deep nesting."""
 _NEARLY = 0.8
 """Similarity to a declared name, of 1, from which on a name counts as misspelt."""
 
@@ -183,14 +190,14 @@ def file_parameters(file: str, node: str, namespace: str) -> dict[str, Any]:
 
     """
     try:
-        with open(file, encoding='utf-8') as stream:
+        with open_plain_file(Path(file)) as stream:
             entries = yaml.safe_load(stream) or {}
         full = f'/{namespace.strip("/")}/{node}'.replace('//', '/')
         found: dict[str, Any] = {}
         for name, entry in entries.items():
             if matching_topics(f'/{name.lstrip("/")}', [full]):
                 found |= (entry or {}).get('ros__parameters') or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError) as exc:
+    except _UNREADABLE as exc:
         reason = ' '.join(str(exc).split())
         raise SettingError(f'parameter file {file} cannot be read: {reason}') from exc
     return found

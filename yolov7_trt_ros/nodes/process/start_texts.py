@@ -9,8 +9,9 @@ import textwrap
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.errors import Yolov7TrtError
-from yolov7_trt_ros.nodes.one_line import describe_error, one_line
+from yolov7_trt_ros.nodes.one_line import describe_error
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec, unknown_parameter
 
 _HELP = ('-h', '--help')

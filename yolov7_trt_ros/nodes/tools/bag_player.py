@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import InputError, SettingError
+from yolov7_trt_ros.nodes.process.node_main import end_process
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.replay.bags.bag_reader import BagReader
 from yolov7_trt_ros.replay.bags.rosbags_adapter import COMPRESSED_TYPE, IMAGE_TYPE
@@ -38,7 +39,8 @@ class BagPlayer:
 
     Messages keep the order and distances of the recording; delays are caught up. Broken messages
     of a camera are played too, damaged parts of the file are skipped. The process ends after the
-    last message, when reliable subscribers have received it.
+    last message, when reliable subscribers have received it; with exit status 1 if the bag cannot
+    be read any more.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ class BagPlayer:
         if kind_of(source) != 'bag':
             raise SettingError(f'stamps:=original needs a bag, got {source}')
         reader = BagReader(source)
-        self._logger = node.get_logger()
+        self._node, self._logger = node, node.get_logger()
         for warning in reader.warnings:
             self._logger.warning(warning)
         self._items = self._messages(reader)
@@ -123,8 +125,16 @@ class BagPlayer:
             self._publish_clock(self._next.log_time_ns)
             self._images[self._next.source].publish(self._next.message)
             self.published += 1
-            self._next = next(self._items, None)
             self._sleep(0)
+            self._read_next()
+
+    def _read_next(self) -> None:
+        try:
+            self._next = next(self._items, None)
+        except InputError as exc:  # the file is gone, as of a disk that was taken away
+            self._logger.fatal(f'cannot continue after {self.published} messages: {exc}')
+            self._timer.cancel()
+            end_process(self._node, 1)
 
     def _wait_ns(self, log_time_ns: int) -> int:
         """Return the real nanoseconds until a time of the bag; publish the present bag time."""

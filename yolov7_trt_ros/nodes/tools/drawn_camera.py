@@ -54,6 +54,8 @@ class DrawnCamera:
 
     Attributes
     ----------
+    name
+        As given.
     codec
         Of the video, '' before its first frame.
     frames
@@ -71,7 +73,7 @@ class DrawnCamera:
     ) -> None:
         self.codec = self.error = ''
         self.frames = self.passed_over = 0
-        self._folder, self._name, self._rate_hz = folder, name, rate_hz
+        self._folder, self.name, self._rate_hz = folder, name, rate_hz
         self._read = read_compressed_image if compressed else read_image
         self._class_ids = class_ids
         self._waiting: dict[int, bytes] = {}
@@ -124,7 +126,7 @@ class DrawnCamera:
         canvas = annotated_copy(image, pair.found, tuple(self._class_ids))
         if self._writer is None:
             (self._folder / 'pictures').mkdir(parents=True, exist_ok=True)
-            path = self._folder / f'{self._name}.mp4'
+            path = self._folder / f'{self.name}.mp4'
             self._writer, self.codec = open_video(path, self._rate_hz, image.size_wh)
             if not self._writer.isOpened():
                 raise OSError(f'{path} cannot be written')
@@ -134,6 +136,6 @@ class DrawnCamera:
         self.frames += 1
 
     def _save_picture(self, canvas: NDArray[np.uint8]) -> None:
-        path = self._folder / 'pictures' / f'{self._name}_{self.frames:04d}.jpg'
+        path = self._folder / 'pictures' / f'{self.name}_{self.frames:04d}.jpg'
         if not cv2.imwrite(str(path), canvas):
             raise OSError(f'{path} cannot be written')

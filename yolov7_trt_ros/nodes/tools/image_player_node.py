@@ -4,7 +4,8 @@ A camera made of pictures, a video or a bag: plays frames into an image topic.
     ros2 run yolov7_trt_ros image_player_node --ros-args -p source:=drive.mp4 -p rate_hz:=30.0
 
 Pictures are shown through a slowly moving view, a few seconds each; videos and bags as they are.
-Publishes `image_raw` (sensor_msgs/Image) or `image_raw/compressed`, as camera drivers do.
+Publishes `image_raw` (sensor_msgs/Image) or `image_raw/compressed`, as camera drivers do. If the
+source cannot be read any more, it logs that and ends with exit status 1.
 With `stamps:=original` a bag is played in recorded time instead, each topic under its name.
 
 """
@@ -12,7 +13,7 @@ With `stamps:=original` a bag is played in recorded time instead, each topic und
 from __future__ import annotations
 
 import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import itertools
 import math
 from pathlib import Path
@@ -26,8 +27,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.core.preprocess import to_bgr
-from yolov7_trt_ros.errors import InputError, SettingError
-from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.errors import ImageError, InputError, SettingError
 from yolov7_trt_ros.nodes.diagnostics import publish_failures
 from yolov7_trt_ros.nodes.parameter_spec import (
     declare_parameters,
@@ -35,12 +35,14 @@ from yolov7_trt_ros.nodes.parameter_spec import (
     read_parameters,
     SteadyParameters,
 )
-from yolov7_trt_ros.nodes.process.node_main import run_node
+from yolov7_trt_ros.nodes.process.node_main import end_process, run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
+from yolov7_trt_ros.replay.file_kinds import local_path
 from yolov7_trt_ros.replay.frames import Frame
 from yolov7_trt_ros.replay.sources import open_frames
 
 _SECONDS_PER_PICTURE = 4.0
+_MOST_NOTES = 100
 _ENCODINGS = ('bgr8', 'rgb8', 'mono8', 'yuv422_yuy2', 'jpeg')
 _ORIGINAL = 'original'
 
@@ -89,7 +91,7 @@ class ImagePlayerNode(SteadyParameters):
         super().__init__('image_player', **node_arguments)
         declare_parameters(self, PARAMETERS)
         values = read_parameters(self, PARAMETERS)
-        source = expand_home(values['source'])
+        source = local_path(values['source'])
         publish_failures(self)
         if values['stamps'] == _ORIGINAL:
             self._play_bag(source, values)
@@ -111,12 +113,15 @@ class ImagePlayerNode(SteadyParameters):
         self._encoding = values['encoding']
         self._frame_id = values['frame_id']
         self._jpeg = [cv2.IMWRITE_JPEG_QUALITY, values['jpeg_quality']]
+        self._noted: set[str] = set()
         self._frames = read_frames(
-            source, (values['width'], values['height']), values['rate_hz'], loop=values['loop']
+            source, (values['width'], values['height']), values['rate_hz'], loop=values['loop'],
+            note=self._note,
         )
         self._next = next(self._frames, None)
         if self._next is None:
-            raise InputError(f'source {values["source"]!r} holds no frames')
+            reason = f': {min(self._noted)}' if self._noted else ''
+            raise InputError(f'source {values["source"]!r} holds no frames{reason}')
         reliability = (
             ReliabilityPolicy.RELIABLE if values['reliable'] else ReliabilityPolicy.BEST_EFFORT
         )
@@ -135,16 +140,30 @@ class ImagePlayerNode(SteadyParameters):
         if self._next is None:
             self.get_logger().info(f'source ended after {self.published} frames')
             raise ExternalShutdownException
-        message = self._message(self._next)
+        try:
+            self._publish(self._next)
+            self._next = next(self._frames, None)
+        except InputError as exc:  # the file is gone, as of a disk that was taken away
+            self.get_logger().fatal(f'cannot continue after {self.published} frames: {exc}')
+            self._timer.cancel()
+            end_process(self, 1)
+
+    def _publish(self, bgr: NDArray[np.uint8]) -> None:
+        message = self._message(bgr)
         message.header.frame_id = self._frame_id
         message.header.stamp = self.get_clock().now().to_msg()
         self._publisher.publish(message)
         self.published += 1
-        self._next = next(self._frames, None)
+
+    def _note(self, text: str) -> None:
+        """Warn of a frame that is passed over; once, even if the source is played again."""
+        if len(self._noted) < _MOST_NOTES and text not in self._noted:
+            self._noted.add(text)
+            self.get_logger().warning(text)
 
     def _message(self, bgr: NDArray[np.uint8]) -> Image | CompressedImage:
         if self._encoding == 'jpeg':
-            _, jpeg = cv2.imencode('.jpg', bgr, self._jpeg)
+            jpeg = _encode_jpeg(bgr, self._jpeg)
             return CompressedImage(format='jpeg', data=array.array('B', jpeg.tobytes()))
         pixels = encode_pixels(bgr, self._encoding)
         height, width = pixels.shape[:2]
@@ -152,6 +171,19 @@ class ImagePlayerNode(SteadyParameters):
         message.step = pixels.nbytes // height
         message.data = array.array('B', pixels.tobytes())
         return message
+
+
+def _encode_jpeg(bgr: NDArray[np.uint8], options: list[int]) -> NDArray[np.uint8]:
+    try:
+        done, jpeg = cv2.imencode('.jpg', bgr, options)
+    except cv2.error as exc:
+        raise ImageError(f'cannot encode a frame as JPEG: {exc.err}') from exc
+    if not done:
+        raise ImageError(
+            f'cannot encode a frame of {bgr.shape[1]}x{bgr.shape[0]} pixels as JPEG; choose '
+            'another encoding'
+        )
+    return np.asarray(jpeg, np.uint8)
 
 
 def encode_pixels(bgr: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
@@ -181,17 +213,24 @@ def encode_pixels(bgr: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
 
 
 def read_frames(
-    source: Path, view_wh: tuple[int, int], rate_hz: float, *, loop: bool
+    source: Path, view_wh: tuple[int, int], rate_hz: float, *, loop: bool,
+    note: Callable[[str], None],
 ) -> Iterator[NDArray[np.uint8]]:
     """
     Yield BGR frames (H, W, 3) of a source, for ever with `loop`.
 
-    Pictures come as a moving view of `view_wh` pixels; frames that cannot be read are passed over.
+    Pictures come as a moving view of `view_wh` pixels. Frames that cannot be read or shown are
+    passed over; `note` gets the reason, and warnings of the source.
+
+    Raises
+    ------
+    InputError
+        The source cannot be opened, also later: each round opens it again.
 
     """
     for _ in itertools.count() if loop else range(1):
         found = False
-        for bgr, is_picture in _source_images(source):
+        for bgr, is_picture in _source_images(source, note):
             found = True
             if is_picture:
                 yield from moving_view(bgr, view_wh, round(_SECONDS_PER_PICTURE * rate_hz))
@@ -201,11 +240,25 @@ def read_frames(
             return
 
 
-def _source_images(source: Path) -> Iterator[tuple[NDArray[np.uint8], bool]]:
+def _source_images(
+    source: Path, note: Callable[[str], None]
+) -> Iterator[tuple[NDArray[np.uint8], bool]]:
     frames = open_frames(source)
+    known = list(frames.warnings)
+    for warning in known:
+        note(warning)
     for frame in frames:
-        if isinstance(frame, Frame):
-            yield to_bgr(frame.image), frames.kind == 'pictures'
+        if not isinstance(frame, Frame):
+            note(f'passed over: {frame.error}')
+            continue
+        try:
+            bgr = to_bgr(frame.image)
+        except ImageError as exc:
+            note(f'passed over: {frame.source}: {exc}')
+            continue
+        yield bgr, frames.kind == 'pictures'
+    for warning in frames.warnings[len(known):]:
+        note(warning)
 
 
 def moving_view(

@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import array
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import contextlib
 import functools
+import itertools
 import json
 import time
 import types
@@ -38,8 +39,10 @@ from vision_msgs.msg import Detection2DArray
 
 from yolov7_trt_ros.core.messages.image_message import view_message
 from yolov7_trt_ros.core.messages.serialized_image import read_image, read_stamp_ns
+from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.preprocess import to_bgr
-from yolov7_trt_ros.errors import BagError, ImageError
+from yolov7_trt_ros.core.topics import detections_topics
+from yolov7_trt_ros.errors import BagError, ImageError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes.diagnostics import publish_failures
 from yolov7_trt_ros.nodes.parameter_spec import (
@@ -52,7 +55,7 @@ from yolov7_trt_ros.nodes.process.node_main import end_process, run_node
 from yolov7_trt_ros.nodes.process.own_output import take_stdout
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.tools.drawn_camera import DrawnCamera
-from yolov7_trt_ros.nodes.topic_names import resolve_topics, TopicName
+from yolov7_trt_ros.nodes.topic_names import first_repeated, resolve_topics, TopicName
 from yolov7_trt_ros.replay.bags.detection_message import DETECTIONS_TYPE
 from yolov7_trt_ros.replay.bags.rosbags_adapter import (
     COMPRESSED_TYPE,
@@ -64,6 +67,9 @@ from yolov7_trt_ros.replay.bags.rosbags_adapter import (
 )
 
 _REPORT_PERIOD_S = 0.25
+_MOST_NAMES = 1000
+"""Maximum number of statuses, of their values, and of classes of a topic, in a report."""
+_MORE_CLASSES = '(more classes)'
 
 PARAMETERS = (
     ParameterSpec('bag', 'bag', 'Folder to create.', start_only=True),
@@ -84,7 +90,8 @@ PARAMETERS = (
     ),
     ParameterSpec(
         'drawn', '', 'Folder for a video and pictures of each camera with its boxes, named like '
-        'the namespace of its image topic; the two lists belong together. Empty: none.',
+        'the namespace of its image topic, with `_` for `/`; the two lists belong together. '
+        'Empty: none.',
         start_only=True,
     ),
     ParameterSpec(
@@ -111,7 +118,8 @@ class RecorderNode(SteadyParameters):
     Raises
     ------
     SettingError
-        A parameter cannot be used, or no topic can have that name.
+        A parameter cannot be used, no topic can have that name, or two would have the same one
+        in the bag.
     BagError
         The bag exists already or cannot be created.
 
@@ -128,6 +136,9 @@ class RecorderNode(SteadyParameters):
         images, detections = (
             resolve_topics(self, name, values[name]) for name in ('images', 'detections')
         )
+        self._compress = bool(values['compress'])
+        self._check_topics(images, detections)
+        drawn = _drawn_names(images, detections) if values['drawn'] else []
         self._messages: collections.Counter[str] = collections.Counter()
         self._classes: dict[str, collections.Counter[str]] = {}
         self._diagnostics: dict[str, dict[str, str]] = {}
@@ -141,8 +152,7 @@ class RecorderNode(SteadyParameters):
         except (OSError, WriterError) as exc:
             raise BagError(f'bag cannot be created: {exc}; choose another folder') from exc
         self._opened = self._writing = True
-        self._compress = bool(values['compress'])
-        self._drawn = self._open_drawn(values, images, detections)
+        self._drawn = self._open_drawn(values, drawn, images, detections)
         for topic in images:
             self._record_images(topic)
         for topic in detections:
@@ -185,17 +195,32 @@ class RecorderNode(SteadyParameters):
             self._reports = None
             self.get_logger().warning(f'no more reports, because they cannot be written: {exc}')
 
+    def _check_topics(self, images: Sequence[TopicName], detections: Sequence[TopicName]) -> None:
+        """Check that each topic is recorded once, and under a name of its own."""
+        recorded = [topic.full for topic in (*images, *detections)]
+        in_bag = [*map(self._name_in_bag, images), *(topic.full for topic in detections)]
+        for names in (recorded, in_bag):
+            twice = first_repeated(names)
+            if twice is not None:
+                raise SettingError(
+                    f'images and detections must name different topics, and {twice} would be in '
+                    'the bag twice'
+                )
+
+    def _name_in_bag(self, topic: TopicName) -> str:
+        as_jpeg = self._compress and not _is_compressed(topic)
+        return f'{topic.full}/compressed' if as_jpeg else topic.full
+
     def _open_drawn(
-        self, values: dict[str, Any], images: Sequence[TopicName], detections: Sequence[TopicName]
+        self, values: dict[str, Any], names: Sequence[str], images: Sequence[TopicName],
+        detections: Sequence[TopicName],
     ) -> dict[str, DrawnCamera]:
         """Return the cameras to draw, by image topic and by detections topic."""
         drawn: dict[str, DrawnCamera] = {}
         class_ids: dict[str, int] = {}
-        if not values['drawn']:
-            return drawn
-        for image, found in zip(images, detections, strict=False):
+        for name, image, found in zip(names, images, detections, strict=False):
             drawn[image.full] = drawn[found.full] = DrawnCamera(
-                expand_home(values['drawn']), image.full.split('/')[1], values['rate_hz'],
+                expand_home(values['drawn']), name, values['rate_hz'],
                 compressed=_is_compressed(image), class_ids=class_ids,
             )
         return drawn
@@ -210,7 +235,7 @@ class RecorderNode(SteadyParameters):
             connection = self._connect(topic.full, COMPRESSED_TYPE)
             self._record(topic, CompressedImage, self._on_image, best_effort, connection)
         elif self._compress:
-            connection = self._connect(f'{topic.full}/compressed', COMPRESSED_TYPE)
+            connection = self._connect(self._name_in_bag(topic), COMPRESSED_TYPE)
             self._record(topic, Image, self._on_raw_image, best_effort, connection)
         else:
             connection = self._connect(topic.full, IMAGE_TYPE)
@@ -243,11 +268,17 @@ class RecorderNode(SteadyParameters):
     def _on_detections(self, topic: str, connection: Any, data: bytes) -> None:
         self._write(topic, connection, data)
         message = deserialize_message(data, Detection2DArray)
-        self._classes[topic].update(
-            each.results[0].hypothesis.class_id for each in message.detections if each.results
+        self._count_classes(
+            self._classes[topic],
+            (each.results[0].hypothesis.class_id for each in message.detections if each.results),
         )
         if topic in self._drawn:
             self._drawn[topic].add_detections(message)
+
+    def _count_classes(self, counts: collections.Counter[str], names: Iterable[str]) -> None:
+        for name in (one_line(each) for each in names):
+            known = name in counts or len(counts) < _MOST_NAMES
+            counts[name if known else _MORE_CLASSES] += 1
 
     def _write(self, topic: str, connection: Any, data: bytes) -> None:
         if not self._writing:
@@ -273,9 +304,33 @@ class RecorderNode(SteadyParameters):
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self._diagnostics_at_s = time.time()
         for status in message.status:
-            self._diagnostics[status.name] = {
-                'message': status.message, **{pair.key: pair.value for pair in status.values}
+            name = one_line(status.name)
+            self._diagnostics.pop(name, None)  # the latest is the last
+            self._diagnostics[name] = {'message': one_line(status.message)} | {
+                one_line(pair.key): one_line(pair.value)
+                for pair in itertools.islice(status.values, _MOST_NAMES)
             }
+        while len(self._diagnostics) > _MOST_NAMES:
+            del self._diagnostics[next(iter(self._diagnostics))]
+
+
+def _drawn_names(images: Sequence[TopicName], detections: Sequence[TopicName]) -> list[str]:
+    """Return the name of each camera's video: its namespace, or its topic if that is shared."""
+    if len(images) != len(detections):
+        raise SettingError(
+            f'drawn needs a topic of detections for each of images, got {len(images)} of images '
+            f'and {len(detections)} of detections'
+        )
+    topics = [topic.full for topic in images]
+    spaces = [each.rpartition('/')[0] for each in detections_topics(topics)]
+    names = [
+        (space or topic).strip('/').replace('/', '_')
+        for space, topic in zip(spaces, topics, strict=True)
+    ]
+    twice = first_repeated(names)
+    if twice is not None:
+        raise SettingError(f'drawn: the videos of two image topics would be {twice}.mp4')
+    return names
 
 
 def _is_compressed(topic: TopicName) -> bool:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import contextlib
+import dataclasses
 import functools
+import io
 import math
 import os
 import sys
@@ -39,14 +41,14 @@ from yolov7_trt_ros.nodes.process.node_main import end_process, run_node
 from yolov7_trt_ros.nodes.process.own_output import take_stdout
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
 from yolov7_trt_ros.nodes.topic_names import resolve_topics
-from yolov7_trt_ros.report.top_model import POWER_NUMBERS, TopModel
+from yolov7_trt_ros.report.top_model import FORGOTTEN_S, POWER_NUMBERS, TopModel
 from yolov7_trt_ros.report.top_view import ASCII_BLOCKS, BLOCKS, Line, render
 
 NAME = 'top'
 ONCE_TIMEOUT_S = 10.0
 ONCE_LISTEN_S = 2.5
 """Long enough for two rounds of diagnostics, of which the second has rates."""
-NO_MESSAGE = 1
+NO_MESSAGE = NOT_SHOWN = 1
 
 _DISCOVERY_PERIOD_S = 0.5
 _DEFAULT_PERIOD_S = 0.5
@@ -75,6 +77,14 @@ PARAMETERS = (
 )
 
 
+@dataclasses.dataclass
+class _Heard:
+    """A subscription, and when its topic last had a publisher."""
+
+    subscription: Any
+    published_s: float
+
+
 class TopNode(SteadyParameters):
     """
     Collects what is published and shows it.
@@ -90,6 +100,7 @@ class TopNode(SteadyParameters):
 
     """
 
+    forgotten_s = FORGOTTEN_S
     _close = contextlib.ExitStack()  # nothing to end until the constructor has come so far
 
     def __init__(
@@ -109,6 +120,7 @@ class TopNode(SteadyParameters):
         self._start_s = time.monotonic()
         self._first_message_s: float | None = None
         self._known: set[str] = set()
+        self._heard: dict[str, _Heard] = {}
         self._output = output
         self._screen = make_screen(output, once=self._once)
         self._close = contextlib.ExitStack()
@@ -129,7 +141,7 @@ class TopNode(SteadyParameters):
     # ---- topics
 
     def _discover(self) -> None:
-        """Subscribe to new topics of the graph."""
+        """Subscribe to new topics of the graph, and leave those without a publisher."""
         for name in self._wanted:
             self._subscribe(name.full, Detection2DArray, self._on_detections)
         for topic, types in self.get_topic_names_and_types():
@@ -137,16 +149,38 @@ class TopNode(SteadyParameters):
                 self._subscribe(topic, Detection2DArray, self._on_detections)
             elif _FLOAT in types and topic.rpartition('/')[2] in POWER_NUMBERS:
                 self._subscribe(topic, Float32, self._on_number)
+        self._leave_gone()
+
+    def _leave_gone(self) -> None:
+        """
+        End subscriptions to topics that have had no publisher for a minute.
+
+        A subscription keeps the topic in the graph, where this node would find it again.
+
+        """
+        now_s = time.monotonic()
+        wanted = {name.full for name in self._wanted}
+        for topic, heard in list(self._heard.items()):
+            if topic in wanted or self.count_publishers(topic):
+                heard.published_s = now_s
+            elif now_s - heard.published_s > self.forgotten_s:
+                self.destroy_subscription(heard.subscription)
+                del self._heard[topic]
+                self._known.discard(topic)
+                self._model.forget_topic(topic)
 
     def _subscribe(self, topic: str, kind: Any, receive: Any) -> None:
         if topic in self._known:
             return
         self._known.add(topic)
         try:
-            self.create_subscription(kind, topic, functools.partial(receive, topic), _QOS)
+            subscription = self.create_subscription(
+                kind, topic, functools.partial(receive, topic), _QOS
+            )
         except (RuntimeError, ValueError, NameValidationException) as exc:  # as rclpy does
             self.get_logger().warning(f'{topic} is not shown: {describe_error(exc)}')
             return
+        self._heard[topic] = _Heard(subscription, time.monotonic())
         if kind is Detection2DArray:
             self._model.add_topic(topic)
 
@@ -194,13 +228,16 @@ class TopNode(SteadyParameters):
             return
         now_s = time.monotonic()
         if self._first_message_s is not None and now_s - self._first_message_s >= ONCE_LISTEN_S:
-            self._show()
-            end_process(self, 0)
+            exit_code = 0
         elif self._first_message_s is None and now_s - self._start_s >= self._timeout_s:
-            self._show()
-            end_process(self, NO_MESSAGE)
+            exit_code = NO_MESSAGE
+        else:
+            return
+        if self._show():
+            end_process(self, exit_code)
 
-    def _show(self) -> None:
+    def _show(self) -> bool:
+        """Show how things stand; if that fails, end the process and return False."""
         domain = os.environ.get('ROS_DOMAIN_ID') or '0'
         title = f'yolov7_trt top   ROS domain {domain}   {time.strftime("%H:%M:%S")}'
         snapshot = self._model.snapshot(time.monotonic_ns())
@@ -208,10 +245,16 @@ class TopNode(SteadyParameters):
             self._screen.show(
                 render(snapshot, title, width=self._screen.width, blocks=self._screen.blocks)
             )
-        except BrokenPipeError:  # whoever read our lines has gone
-            with contextlib.suppress(OSError):
+            return True
+        except OSError as exc:
+            with contextlib.suppress(OSError):  # what is buffered goes nowhere
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._output.fileno())
-            end_process(self, 0)
+            if isinstance(exc, BrokenPipeError):  # whoever read our lines has gone
+                end_process(self, 0)
+            else:  # a full disk, a terminal that is gone
+                self.get_logger().fatal(f'cannot show anything: {exc.strerror}')
+                end_process(self, NOT_SHOWN)
+            return False
 
 
 class PlainScreen:
@@ -272,14 +315,22 @@ class LiveScreen:
 
     def close(self) -> None:
         """Leave the screen, and print the last snapshot on the previous one."""
-        self._live.stop()
-        if self._last is not None:
-            self._console.print(self._last)
-            self._last = None
+        last, self._last = self._last, None
+        with contextlib.suppress(OSError):  # a terminal that is gone
+            self._live.stop()
+            if last is not None:
+                self._console.print(last)
 
 
 def make_screen(output: TextIO, *, once: bool) -> PlainScreen | LiveScreen:
-    """Return a live screen on a terminal, plain lines elsewhere and for one snapshot."""
+    """
+    Return a live screen on a terminal, plain lines elsewhere and for one snapshot.
+
+    Foreign names may have characters that the output's encoding lacks: it shows `?` for them.
+
+    """
+    if isinstance(output, io.TextIOWrapper):
+        output.reconfigure(errors='replace')
     if once or not output.isatty():
         return PlainScreen(output)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import dataclasses
 import re
 
-from yolov7_trt_ros.power.sysfs import SysfsTree
+from yolov7_trt_ros.power.sysfs import SysfsTree, whole_number
 
 _IIO = '/sys/bus/i2c/drivers/ina3221x/*/iio:device*'
 _INA3221 = '/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*'
@@ -147,9 +147,9 @@ def _over_current_counts(tree: SysfsTree) -> Iterator[AlarmFile]:
 def find_rail_window_ms(tree: SysfsTree) -> int | None:
     """Return the averaging time of the power; None if unknown."""
     for folder in _chips(tree, 'ina3221', _INA3221):
-        text = tree.read_or_empty(f'{folder}/update_interval')
-        if text.isdigit():
-            return int(text)
+        window_ms = whole_number(tree.read_or_empty(f'{folder}/update_interval'))
+        if window_ms is not None:
+            return window_ms
     return None
 
 

@@ -56,6 +56,15 @@ class BoardParts:
         """Whether the board shows the mode, apart from our own caps."""
         return not self.modes.contradictions(mode, self.caps.own_files)
 
+    def mode_now(self) -> PowerMode | None:
+        """Return the mode that nvpmodel has noted, or else the one it or the board shows."""
+        mode = self.modes.stored()
+        if mode is None:
+            with suppress(PowerError):
+                now = self.before_mode()
+                mode = None if now is None else self.modes.conf().find_mode(now.mode_id)
+        return mode
+
     def before_mode(self) -> CurrentMode | None:
         """Return the current mode, to restore it later; None if unknown."""
         return self.modes.before(self.caps.own_files)

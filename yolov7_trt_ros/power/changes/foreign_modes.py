@@ -36,8 +36,12 @@ class ForeignModes:
         parts = self._parts
         parts.noted_stamp = parts.modes.stamp()
         self._count += 1
-        mode, record = parts.modes.stored(), parts.undo.get(POWER_MODE)
+        mode, record = parts.mode_now(), parts.undo.get(POWER_MODE)
         if mode is None:
+            parts.access.report(
+                'another program has changed the power mode, and which it is now is not known: '
+                'caps and locks of this program may not fit it'
+            )
             return
         parts.access.report(f'another program has set the power mode {mode}')
         if isinstance(record, ModeRecord) and mode.mode_id not in record.set_to:

@@ -3,19 +3,24 @@ The journal of a board: the state before the changes of a process that still has
 
 It is on the disk before the first change, so that after a SIGKILL the next start can restore the
 state. As root it is in /run, which a boot empties, otherwise in the user's state folder. One
-process at a time holds its lock; the kernel releases the lock when that process ends.
+process at a time holds its lock; the kernel releases the lock when that process ends. If somebody
+deletes the lock's file, the journal itself names the process that has it.
+
+What cannot be told is not taken for harmless: a journal of root that a user cannot read, one of
+another machine (in a state folder that machines share), and one whose boot is not known.
 
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import contextlib
 import dataclasses
 import fcntl
 import json
 import os
 from pathlib import Path
+import re
 import stat
 
 from yolov7_trt_ros.atomic_file import create_new
@@ -25,12 +30,21 @@ from yolov7_trt_ros.power.changes.records import LASTING, Record, record_from_js
 FORMAT = 1
 FOLDER = 'yolov7_trt_ros'
 RUN_FOLDER = f'/run/{FOLDER}'
-MAX_BYTES = 1 << 16
-"""Limit of a read; a board with 128 cores needs about half of it."""
+MAX_BYTES = 1 << 18
+"""Limit of a read; a machine with 1024 cores needs about half of it."""
 
 _BOOT_ID = 'proc/sys/kernel/random/boot_id'
+_UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}', re.ASCII)
+_MACHINE_FILES = ('proc/device-tree/serial-number', 'etc/machine-id')
+_LONGEST_NAME = 64
+_MOST_ASIDE = 20  # journals that cannot be used; then the last is replaced
+_READABLE_FOLDER, _READABLE_FILE = 0o755, 0o644
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _START_FIELD = 19  # of /proc/PID/stat behind the name: when the process started, in ticks
+
+
+class _OtherMachineError(PowerError):
+    """The journal is of another machine, and is to be left to it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +61,13 @@ class Owner:
 
     @property
     def is_alive(self) -> bool:
-        """Whether this very process still runs."""
-        return self.pid > 0 and _start_ticks(self.pid) == self.start_ticks != 0
+        """Whether this very process still runs; if /proc does not tell, any with its pid."""
+        if self.pid <= 0:
+            return False
+        now_ticks = _start_ticks(self.pid)
+        if now_ticks and self.start_ticks:
+            return now_ticks == self.start_ticks
+        return _exists(self.pid)
 
 
 class Journal:
@@ -99,12 +118,14 @@ class Journal:
         """
         Take the lock, and return the records of an earlier process.
 
-        A journal that is damaged, or not of this user, is moved aside; see `problem`.
+        A journal that is damaged, or not of this user, is moved aside; see `problem`. So is one
+        of an unknown boot: of its records only those are returned that outlast a boot.
 
         Raises
         ------
         PowerError
-            Another process has the lock (the message gives its pid), or the folder is unusable.
+            Another process has the lock (the message gives its pid), the folder is unusable, the
+            journal is of another machine, or that of root cannot be read.
 
         """
         if self._lock is not None:
@@ -115,12 +136,16 @@ class Journal:
             self._lock = self._take_lock()
         except OSError as exc:
             raise _explain(exc, self._folder) from exc
+        found: dict[str, Record] = {}
         try:
-            self._written = self._read()
+            found = self._read()
+        except _OtherMachineError:
+            self.close()
+            raise
         except (PowerError, OSError) as exc:
-            self._set_aside(exc)
-            self._written = {}
-        return dict(self._written)
+            self._problem = self._explain_damage(exc)
+        self._written = {} if self._problem else dict(found)  # then the file is moved aside
+        return found
 
     def write(self, records: Mapping[str, Record]) -> None:
         """
@@ -129,16 +154,18 @@ class Journal:
         Raises
         ------
         PowerError
-            It cannot be written: nothing may be changed then.
+            It cannot be written, or not so that it can be read: nothing may be changed then.
 
         """
         if self._lock is None:
             raise PowerError(f'{self.path} is not locked by this process')  # a defect
         if records == self._written and list(records) == list(self._written or {}):
             return
+        data = self._checked_text(records)
         try:
+            self._keep_lock()
             if records:
-                self._replace(self._text(records))
+                self._replace(data)
             else:
                 self.path.unlink(missing_ok=True)
             _sync_folder(self._folder)
@@ -153,43 +180,79 @@ class Journal:
             self._lock = None
 
     def _make_folder(self) -> None:
-        self._folder.mkdir(mode=0o755 if self._is_root else 0o700, parents=True, exist_ok=True)
+        mode = _READABLE_FOLDER if self._is_root else 0o700
+        self._folder.mkdir(mode=mode, parents=True, exist_ok=True)
         found = os.lstat(self._folder)
         if not stat.S_ISDIR(found.st_mode) or not _is_ours(found):
             raise PowerPermissionError(
                 f'{self._folder} keeps the journal of changed power settings, and has to be a '
                 'folder of this user that nobody else may write; move it away'
             )
+        if self._is_root and stat.S_IMODE(found.st_mode) != _READABLE_FOLDER:
+            os.chmod(self._folder, _READABLE_FOLDER)  # users look into it, whatever our umask
+
+    @property
+    def _lock_path(self) -> Path:
+        return self._folder / f'{self._name}.lock'
+
+    def _keep_lock(self) -> None:
+        """Take the lock again if its file was deleted: it excludes nobody any more."""
+        held = self._lock
+        if held is None or _is_file_of(held, self._lock_path):
+            return
+        self._make_folder()
+        self._lock = self._take_lock()
+        os.close(held)
+
+    def _refuse_if_owned(self) -> None:
+        """Refuse a journal whose lock was deleted while its process runs on."""
+        try:
+            text, _ = _read_bounded(self.path)
+            owner, _, records, _ = _parse(text)
+        except (PowerError, OSError):
+            return  # none, or a damaged one, which is reported later
+        if records and owner != self._owner and owner.is_alive:
+            raise _busy(str(owner), self.path)
 
     def _take_lock(self) -> int:
-        path = self._folder / f'{self._name}.lock'
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(self._lock_path, flags, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_size == 0:  # a new file: the old one may have been deleted
+                self._refuse_if_owned()
             os.ftruncate(lock, 0)
             os.pwrite(lock, f'{self._owner}\n'.encode(), 0)
         except BlockingIOError as exc:
             holder = os.read(lock, 200).decode('utf-8', 'replace').strip() or 'pid not known'
             os.close(lock)
             raise _busy(holder, self.path) from exc
-        except OSError:
+        except (OSError, PowerError):
             os.close(lock)
             raise
         return lock
 
     def _refuse_if_root_owns(self) -> None:
-        """Refuse a board that a process of root has changed and still has to restore."""
+        """Refuse a board that a process of root has changed, or may have, and has to restore."""
         path = self._root / RUN_FOLDER.lstrip('/') / self.path.name
         if self._is_root:
             return
         try:
             text, found = _read_bounded(path)
-            owner, boot, records = _parse(text)
-        except (PowerError, OSError):
-            return  # none, or unreadable: root's next start reports it
-        if found.st_uid == 0 and records and owner.is_alive:
+            if found.st_uid != 0:  # nothing that root has written
+                return
+            owner, boot, records = _parse(text)[:3]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (PowerError, OSError) as exc:
+            raise PowerError(
+                f'whether a process of root has changed this board is not known: its journal '
+                f'{path} cannot be read ({exc}); first run: sudo yolov7_trt power restore, which '
+                'moves a damaged journal aside, and lets users read it'
+            ) from exc
+        if records and owner.is_alive:
             raise _busy(f'{owner}, as root', path)
-        if found.st_uid == 0 and records and boot == self._boot_id():
+        if records and not _is_another_boot(boot, self._boot_id()):
             raise PowerError(
                 f'a process of root ({owner}) ended without putting back {", ".join(records)}; '
                 'first run: sudo yolov7_trt power restore'
@@ -202,33 +265,77 @@ class Journal:
             return {}
         if not _is_ours(found):
             raise PowerFormatError('this user did not write it alone')
-        _, boot, records = _parse(text)
-        if boot != self._boot_id():  # a boot ends caps and locks
-            records = {name: records[name] for name in records if name in LASTING}
-        return records
+        _, boot, records, machine = _parse(text)
+        if records and not self._is_root and machine not in (None, self._machine()):
+            raise self._refusal_of_another(machine or 'one without a serial number')
+        boot_now = self._boot_id()
+        if boot == boot_now != '':
+            return records
+        lasting = {name: records[name] for name in records if name in LASTING}
+        if lasting != records and not _is_another_boot(boot, boot_now):
+            self._problem = self._explain_unknown_boot(set(records) - set(lasting))
+        return lasting  # a boot ends caps and locks
 
     def _boot_id(self) -> str:
-        try:
-            return (self._root / _BOOT_ID).read_text('ascii', 'replace').strip()[:64]
-        except OSError:
-            return ''
+        """Return the id of this boot; '' if it cannot be read."""
+        text = _read_name(self._root / _BOOT_ID)
+        return text if _UUID.fullmatch(text) else ''
 
-    def _set_aside(self, reason: Exception) -> None:
-        damaged = self.path.with_name(f'{self.path.name}.damaged')
-        where = f'it is kept as {damaged}'
+    def _machine(self) -> str:
+        """Return the serial number of this machine, or else its id; '' for neither."""
+        return next(filter(None, (_read_name(self._root / name) for name in _MACHINE_FILES)), '')
+
+    def _refusal_of_another(self, machine: str) -> PowerError:
+        return _OtherMachineError(
+            f'the journal {self.path} is of another machine ({machine}; this one is '
+            f'{self._machine() or "without a serial number"}): put its changes back there, or let '
+            '$XDG_STATE_HOME name a folder of this machine alone'
+        )
+
+    def _explain_damage(self, reason: Exception) -> str:
+        return (
+            f'the journal {self.path} cannot be used: {reason}; {self._set_aside()}. What an '
+            'earlier process has changed is not known: check the power mode, clocks and fan'
+        )
+
+    def _explain_unknown_boot(self, names: Iterable[str]) -> str:
+        return (
+            f'whether this machine was booted since the journal {self.path} was written is not '
+            f'known, as /{_BOOT_ID} cannot be read, or could not then; so what an earlier process '
+            f'has changed is not put back: {", ".join(sorted(names))}; {self._set_aside()}. Check '
+            'the clocks'
+        )
+
+    def _set_aside(self) -> str:
+        """Move the journal aside, beside those before it; returns where it is."""
+        numbers = ('', *range(2, _MOST_ASIDE + 1))
+        places = [self.path.with_name(f'{self.path.name}.damaged{each}') for each in numbers]
+        damaged = next((each for each in places if not os.path.lexists(each)), places[-1])
         try:
             os.replace(self.path, damaged)
         except OSError as exc:
-            where = f'it cannot be moved away ({exc.strerror})'
-        self._problem = (
-            f'the journal {self.path} cannot be used: {reason}; {where}. What an earlier process '
-            'has changed is not known: check the power mode, clocks and fan'
-        )
+            return f'it cannot be moved away ({exc.strerror})'
+        return f'it is kept as {damaged}'
+
+    def _checked_text(self, records: Mapping[str, Record]) -> bytes:
+        """Return the text of a journal that can be read again."""
+        data = self._text(records)
+        try:
+            found = _parse(_decoded(data))[2]
+            if found != dict(records):
+                raise PowerFormatError(f'expected {records!r:.80}, found {found!r:.80}')
+        except PowerFormatError as exc:
+            raise PowerError(
+                f'the values before a change cannot be kept in {self.path}, so nothing is '
+                f'changed: they are of an unknown form ({exc})'
+            ) from exc
+        return data
 
     def _text(self, records: Mapping[str, Record]) -> bytes:
         return json.dumps({
             'format': FORMAT,
             'boot': self._boot_id(),
+            'machine': self._machine(),
             'owner': dataclasses.asdict(self._owner),
             'records': {name: record_to_json(record) for name, record in records.items()},
         }, indent=1).encode()
@@ -236,11 +343,21 @@ class Journal:
     def _replace(self, data: bytes) -> None:
         fresh = self._folder / f'.{self.path.name}.new'
         fresh.unlink(missing_ok=True)
-        with os.fdopen(create_new(fresh, 0o644 if self._is_root else 0o600), 'wb') as file:
+        mode = _READABLE_FILE if self._is_root else 0o600
+        with os.fdopen(create_new(fresh, mode), 'wb') as file:
+            os.fchmod(file.fileno(), mode)  # whatever our umask
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, self.path)
+
+
+def _is_file_of(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at the path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except OSError:
+        return False
 
 
 def _read_bounded(path: Path) -> tuple[str, os.stat_result]:
@@ -251,13 +368,17 @@ def _read_bounded(path: Path) -> tuple[str, os.stat_result]:
         if not stat.S_ISREG(found.st_mode):
             raise PowerFormatError('it is no plain file')
         data = file.read(MAX_BYTES + 1)
+    return _decoded(data), found
+
+
+def _decoded(data: bytes) -> str:
     if len(data) > MAX_BYTES:
         raise PowerFormatError(f'it is longer than {MAX_BYTES} bytes')
-    return data.decode('utf-8', 'replace'), found
+    return data.decode('utf-8', 'replace')
 
 
-def _parse(text: str) -> tuple[Owner, str, dict[str, Record]]:
-    """Return owner, boot and records of a journal."""
+def _parse(text: str) -> tuple[Owner, str, dict[str, Record], str | None]:
+    """Return owner, boot, records and machine of a journal; older ones have no machine."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as exc:
@@ -266,14 +387,30 @@ def _parse(text: str) -> tuple[Owner, str, dict[str, Record]]:
     if fields.get('format') != FORMAT:
         raise PowerFormatError(f'expected format {FORMAT}, found {fields.get("format")!r:.40}')
     boot, owner, records = fields.get('boot'), fields.get('owner'), fields.get('records')
+    machine = fields.get('machine')
     if not isinstance(boot, str) or not isinstance(owner, dict) or not isinstance(records, dict):
         raise PowerFormatError('expected boot, owner and records, found others')
+    if not (machine is None or isinstance(machine, str)):
+        raise PowerFormatError(f'expected the name of a machine, found {machine!r:.40}')
     pid, ticks, program = (owner.get(name) for name in ('pid', 'start_ticks', 'program'))
     if type(pid) is not int or type(ticks) is not int or not isinstance(program, str):
         raise PowerFormatError(f'expected pid, start_ticks and program, found {owner!r:.80}')
     return Owner(pid, ticks, program[:40]), boot, {
         name: record_from_json(name, value) for name, value in records.items()
-    }
+    }, machine
+
+
+def _is_another_boot(boot: str, now: str) -> bool:
+    """Whether two boots are known, and differ."""
+    return '' != boot != now != ''
+
+
+def _read_name(path: Path) -> str:
+    """Return the one short line of a file; '' if it cannot be read."""
+    try:
+        return path.read_text('ascii', 'replace').strip(' \n\0')[:_LONGEST_NAME]
+    except OSError:
+        return ''
 
 
 def _state_folder() -> str:
@@ -293,6 +430,17 @@ def _start_ticks(pid: int) -> int:
         return int(text.rpartition(')')[2].split()[_START_FIELD])
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is a process with this number, also of another user."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -86,9 +86,14 @@ class LeftChanges:
 
     def _adopt_limits(self, unit: str, record: LimitsRecord) -> None:
         self._parts.caps.adopt(unit, record.found)
-        mode = self._parts.modes.stored()
+        mode = self._parts.mode_now()
         if mode is not None and mode.mode_id != record.mode_id:
             self._parts.rebase_caps(mode)
+        elif mode is None and record.mode_id is not None:
+            self._parts.access.report(
+                f'which power mode the board is in is not known: the limits of the {unit} that '
+                f'are put back are those of the mode with id {record.mode_id}'
+            )
 
     def _is_outdated(self, record: Record) -> bool:
         """Whether another program has changed it since the process ended."""

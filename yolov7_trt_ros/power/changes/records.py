@@ -7,19 +7,19 @@ import dataclasses
 from typing import Any
 
 from yolov7_trt_ros.errors import PowerFormatError
-from yolov7_trt_ros.power.clocks.clock_files import ClockLimits
+from yolov7_trt_ros.power.clocks.clock_files import ClockLimits, HIGHEST_HZ
 
 POWER_MODE, CLOCK_LOCK, FAN_PROFILE = 'power_mode', 'jetson_clocks', 'fan_profile'
 LIMITS = {'gpu': 'gpu_max_frequency', 'cpu': 'cpu_max_frequency'}
-GPU_RECORDS = ('gpu_locked_clocks', 'gpu_power_limit')
+GPU_CLOCKS, GPU_POWER = GPU_RECORDS = ('gpu_locked_clocks', 'gpu_power_limit')
 """The change of a PC's GPU, in a journal of its own."""
 LASTING = (POWER_MODE, FAN_PROFILE)
 """Changes that outlast a boot."""
 
 _MOST_ITEMS = 256
+_MOST_CLOCKS = 1024
 _LONGEST_TEXT = 256
 _LARGEST_ID = 10**9
-_HIGHEST_HZ = 10**12
 _HIGHEST_MW = 10**8
 
 
@@ -98,7 +98,7 @@ def record_from_json(name: str, value: object) -> Record:
         return LockRecord(was)
     if name in LIMITS.values():
         return _read_limits(name, fields)
-    if name in GPU_RECORDS and (was is None or _is_power(was)):
+    if (name == GPU_CLOCKS and was is None) or (name == GPU_POWER and _is_power(was)):
         return GpuRecord(was)
     if isinstance(changed, list) and len(changed) <= _MOST_ITEMS:
         if name == POWER_MODE and all(map(_is_id, [was, *changed])):
@@ -111,7 +111,7 @@ def record_from_json(name: str, value: object) -> Record:
 def _read_limits(name: str, fields: Mapping[str, Any]) -> LimitsRecord:
     was, mode_id = fields.get('was'), fields.get('mode')
     if (
-        not isinstance(was, dict) or len(was) > _MOST_ITEMS or not all(map(_is_text, was))
+        not isinstance(was, dict) or len(was) > _MOST_CLOCKS or not all(map(_is_text, was))
         or not all(map(_is_pair, was.values())) or not (mode_id is None or _is_id(mode_id))
     ):
         raise _unexpected(name, dict(fields))
@@ -133,7 +133,7 @@ def _is_text(value: object) -> bool:
 def _is_pair(value: object) -> bool:
     return (
         isinstance(value, list) and len(value) == 2
-        and all(type(item) is int and 0 <= item <= _HIGHEST_HZ for item in value)
+        and all(type(item) is int and 0 <= item <= HIGHEST_HZ for item in value)
         and value[0] <= value[1]
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import traceback
 
 from yolov7_trt_ros.errors import PowerError
 from yolov7_trt_ros.power.changes.journal import Journal
@@ -28,6 +29,7 @@ class UndoList:
         self._journal = journal
         self._records: dict[str, Record] = {}
         self._ours: set[str] = set()
+        self._is_undoing = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,6 +52,8 @@ class UndoList:
         """
         Write the record of a change to disk; to be called before the change.
 
+        While changes are restored, a failure is only reported.
+
         Raises
         ------
         PowerError
@@ -61,7 +65,10 @@ class UndoList:
         self.touch(name)
         try:
             self._write()
-        except PowerError:
+        except PowerError as exc:
+            if self._is_undoing:  # the board is to be as before, also on a full disk
+                self._report(str(exc))
+                return
             self._records = before
             raise
 
@@ -88,13 +95,19 @@ class UndoList:
         """
         failures = []
         for name, record in reversed(list(self._records.items())):
+            self._is_undoing = True
             try:
                 undo(name, record)
             except PowerError as exc:
                 failures.append(exc)
                 self._report(f'could not put back {name}: {exc}')
+            except Exception as exc:  # a defect: the other changes are undone all the same
+                failures.append(PowerError(f'{name}: a defect: {type(exc).__name__}: {exc}'))
+                self._report(f'could not put back {name}: {traceback.format_exc()}')
             else:
                 self.forget(name)
+            finally:
+                self._is_undoing = False
         if len(failures) == 1:
             raise failures[0]
         if failures:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from yolov7_trt_ros.errors import PowerError, SettingError
+from yolov7_trt_ros.errors import PowerError, PowerFormatError, SettingError
 from yolov7_trt_ros.power.clocks.gpu_folders import find_gpu_folders, GPU
-from yolov7_trt_ros.power.sysfs import SysfsTree
+from yolov7_trt_ros.power.sysfs import SysfsTree, whole_number
 
 UNITS = ('gpu', 'cpu')
 HZ_PER_MHZ = 1_000_000
 HZ_PER_KHZ = 1_000
+HIGHEST_HZ = 10**12
+"""No clock is higher: another number is no frequency."""
 
 ROUNDING_HZ = HZ_PER_MHZ
 """A request of 1300 MHz means the 1300.5 MHz of the table."""
@@ -96,16 +98,33 @@ def find_clocks(tree: SysfsTree, unit: str) -> tuple[ClockFiles, ...]:
 
 
 def read_limits(tree: SysfsTree, clock: ClockFiles) -> ClockLimits:
-    """Return the current limits."""
-    return ClockLimits(
-        tree.read_int(clock.minimum) * clock.unit_hz, tree.read_int(clock.maximum) * clock.unit_hz
-    )
+    """
+    Return the current limits; the minimum is at most the maximum.
+
+    Raises
+    ------
+    PowerFormatError
+        One of the files does not hold a frequency.
+    PowerError
+        One cannot be read.
+
+    """
+    maximum_hz = _read_hz(tree, clock.maximum, clock.unit_hz)
+    return ClockLimits(min(_read_hz(tree, clock.minimum, clock.unit_hz), maximum_hz), maximum_hz)
+
+
+def _read_hz(tree: SysfsTree, path: str, unit_hz: int) -> int:
+    hertz = tree.read_int(path) * unit_hz
+    if not 0 <= hertz <= HIGHEST_HZ:
+        raise PowerFormatError(f'{path} should hold a frequency and holds {hertz // unit_hz}')
+    return hertz
 
 
 def read_table_hz(tree: SysfsTree, clock: ClockFiles) -> tuple[int, ...]:
     """Return the frequencies of a clock, ascending; () if the kernel does not list them."""
     words = tree.read_or_empty(clock.table).split()
-    return tuple(sorted({int(word) * clock.unit_hz for word in words if word.isdecimal()}))
+    entries = {whole_number(word) for word in words} - {None}
+    return tuple(sorted(entry * clock.unit_hz for entry in entries if entry is not None))
 
 
 def round_cap_hz(wanted_hz: float, table_hz: tuple[int, ...], limit_hz: int) -> int:

@@ -17,7 +17,7 @@ from yolov7_trt_ros.power.clocks.jetson_clocks import find_refusal, parse_store
 from yolov7_trt_ros.power.root.commands import CommandResult
 from yolov7_trt_ros.power.root.root_access import RootAccess
 from yolov7_trt_ros.power.root.sudoers import explain_root_needed
-from yolov7_trt_ros.power.sysfs import SysfsTree
+from yolov7_trt_ros.power.sysfs import SysfsTree, whole_number
 
 ClockLockState = Literal['on', 'off', 'broken', 'uncontrolled']
 """
@@ -31,6 +31,7 @@ BASELINE_FILE = '/run/yolov7_trt_ros_clocks.conf'
 
 _TOOL = 'jetson_clocks'
 _CORES = '/sys/devices/system/cpu/'
+_IDLE_STATES = f'{_CORES}cpu0/cpuidle/state*/disable'
 _MOST_NAMED = 3
 
 
@@ -60,7 +61,7 @@ class ClockLock:
 
         """
         is_stored = self._tree.exists(BASELINE_FILE)
-        if is_locked(self._tree):
+        if is_locked(self._tree, trusts_clocks=is_stored):
             return 'on' if is_stored else 'uncontrolled'
         return 'broken' if is_stored and self._compare_with_baseline() else 'off'
 
@@ -163,7 +164,8 @@ class ClockLock:
         """
         Return how the board differs from the baseline, '' if not at all; fans are left out.
 
-        With `also_unread` a file that this user may not read counts as a difference.
+        A file that cannot be read counts as a difference; one that this user may not read only
+        with `also_unread`.
         """
         try:
             stored = self._read_baseline()
@@ -175,7 +177,9 @@ class ClockLock:
         ).items():
             if isinstance(real, str) and real != stored[path]:
                 wrong.append(f'{path} is {real or "empty"}, it was {stored[path]}')
-            elif not isinstance(real, str) and also_unread:
+            elif not isinstance(real, str) and (
+                also_unread or not isinstance(real, PowerPermissionError)
+            ):
                 wrong.append(str(real))
         rest = f' and {len(wrong) - _MOST_NAMED} more' if len(wrong) > _MOST_NAMED else ''
         return '; '.join(wrong[:_MOST_NAMED]) + rest
@@ -212,7 +216,7 @@ class ClockLock:
 
     def _run(self, *arguments: str) -> None:
         result = self._access.run(_TOOL, *arguments)
-        refusal = find_refusal(result.text)
+        refusal = find_refusal(result.tool_text)
         if refusal is not None and refusal.kind == 'permission':
             raise PowerPermissionError(
                 explain_root_needed(
@@ -226,17 +230,24 @@ class ClockLock:
         return (self._access.require(_TOOL), *arguments)
 
 
-def is_locked(tree: SysfsTree) -> bool:
+def is_locked(tree: SysfsTree, *, trusts_clocks: bool = False) -> bool:
     """
     Whether the GPU and every online core are limited to one frequency.
 
     Not if idle states are allowed: jetson_clocks forbids them, and a cap at the minimum, which
     looks the same otherwise, does not.
 
+    Parameters
+    ----------
+    tree
+        Files of the board.
+    trusts_clocks
+        The clocks alone show the lock if the idle states cannot be read.
+
     Raises
     ------
     PowerError
-        No clock can be read.
+        No clock can be read, or no idle state, unless the clocks are trusted.
 
     """
     gpu = find_gpu_clock(tree)
@@ -253,14 +264,23 @@ def is_locked(tree: SysfsTree) -> bool:
             'no clock can be read, so whether they are locked is not known: '
             + ('; '.join(failures) or 'the kernel shows none, this is not a Jetson')
         )
-    return all(limit.is_pinned for limit in limits) and not _allows_idle_states(tree)
+    if not all(limit.is_pinned for limit in limits):
+        return False
+    allows = _allows_idle_states(tree)
+    if allows is None and not trusts_clocks:
+        raise PowerError(
+            f'whether the clocks are locked is not known: each is limited to one frequency, but '
+            f'none of {_IDLE_STATES} can be read'
+        )
+    return not allows
 
 
-def _allows_idle_states(tree: SysfsTree) -> bool:
-    """Whether the first core may enter one of its idle states; False without any."""
-    switches = tree.find('/sys/devices/system/cpu/cpu0/cpuidle/state*/disable')
-    values = [value for value in tree.read_all(switches).values() if isinstance(value, str)]
-    return any(value == '0' for value in values)
+def _allows_idle_states(tree: SysfsTree) -> bool | None:
+    """Whether the first core may enter one of its idle states; None if none can be read."""
+    switches = tree.find(_IDLE_STATES)
+    texts = [value for value in tree.read_all(switches).values() if isinstance(value, str)]
+    disabled = [number for text in texts if (number := whole_number(text)) is not None]
+    return None if switches and not disabled else 0 in disabled
 
 
 def _is_fan(path: str) -> bool:

@@ -13,7 +13,7 @@ from yolov7_trt_ros.power.governor.learning import (
     NEIGHBOURHOOD,
     usable_shares,
 )
-from yolov7_trt_ros.power.governor.state import GovernorState, Workload
+from yolov7_trt_ros.power.governor.state import Backoff, GovernorState, Workload
 from yolov7_trt_ros.power.governor.table import ClockState
 from yolov7_trt_ros.power.governor.tuning import TUNING
 
@@ -103,17 +103,26 @@ def _choose(state: GovernorState, now_s: float, limits: Limits) -> Choice:
 def _rise(
     state: GovernorState, expected: _Expected, now_s: float, allowed: float
 ) -> Choice:
-    """Return the higher clocks of least power with fewer late frames."""
+    """
+    Return the higher clocks of least power with fewer late frames.
+
+    They have to have headroom: what is known of a ratio has an error, and a clock that does not
+    help would otherwise look like one that does.
+
+    """
     top = state.allowed[-1]
     if state.clocks == top:
         return state, top, 'little room at the highest allowed clocks'
     best = _least_power(
         state, (
             one for one in state.allowed
-            if not one.within(state.clocks) and expected.late(one) <= TUNING.enter * allowed
+            if not one.within(state.clocks)
+            and expected.late(one, TUNING.headroom) <= TUNING.enter * allowed
         ),
     )
-    return state.avoiding(now_s), best or top, 'too little room'
+    was_short = now_s - state.since_s < state.held_s
+    least_s = 2.0 * state.held_s if was_short else 0.0
+    return state.avoiding(now_s, least_s), best or top, 'too little room'
 
 
 def _may_descend(state: GovernorState, now_s: float) -> bool:
@@ -161,17 +170,24 @@ class _Expected:
             or (one is newest[one.source] and now_s - one.last_s < TUNING.weight_s)
         ]
 
-    def late(self, clocks: ClockState) -> float:
-        """Return the share, 0 to 1: of all workloads, or more if the current ones are late."""
-        alone = self._late(self._present, clocks) / max(1e-9, _weight(self._present))
-        together = self._late(self._counts, clocks) / max(1e-9, _weight(self._all))
+    def late(self, clocks: ClockState, headroom: float = 1.0) -> float:
+        """
+        Return the share, 0 to 1: of all workloads, or more if the current ones are late.
+
+        Each frame is taken to be slower by the factor of headroom.
+
+        """
+        alone = self._late(self._present, clocks, headroom) / max(1e-9, _weight(self._present))
+        together = self._late(self._counts, clocks, headroom) / max(1e-9, _weight(self._all))
         return max(alone / TUNING.present, together)
 
-    def _late(self, workloads: list[tuple[Workload, float]], clocks: ClockState) -> float:
+    def _late(
+        self, workloads: list[tuple[Workload, float]], clocks: ClockState, headroom: float
+    ) -> float:
         table, there = self._state.table, self._state.with_emc(clocks)
         late = 0.0
         for one, weight in workloads:
-            share = one.share * table.slowdown(one.clocks, there)
+            share = one.share * table.slowdown(one.clocks, there) * headroom
             late += weight * self._state.spread.share_above(1.0 / share)
         return late
 
@@ -181,7 +197,21 @@ def _weight(workloads: list[tuple[Workload, float]]) -> float:
 
 
 def _is_avoided(state: GovernorState, candidate: ClockState, now_s: float) -> bool:
-    """Whether this state, or one with no lower clock, failed recently."""
+    """Whether this state, or one with no lower clock, failed recently with work like this."""
     return any(
-        now_s < one.until_s and candidate.within(failed) for failed, one in state.avoided.items()
+        now_s < one.until_s and candidate.within(failed) and not _is_lighter(state, failed, one)
+        for failed, one in state.avoided.items()
+    )
+
+
+def _is_lighter(state: GovernorState, failed: ClockState, backoff: Backoff) -> bool:
+    """Whether the frames of all sources are expected to be faster than those that failed."""
+    there = state.with_emc(failed)
+    shares = {
+        source: one.share * state.table.slowdown(one.clocks, there)
+        for source, one in state.running.items()
+    }
+    return bool(shares) and all(
+        share < (1.0 - TUNING.shift) * backoff.work.get(source, 0.0)
+        for source, share in shares.items()
     )

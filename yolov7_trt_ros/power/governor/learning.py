@@ -188,7 +188,7 @@ def after_switch(state: GovernorState, clocks: ClockState, now_s: float) -> Gove
         clocks_then = state.with_emc(state.clocks)
         previous_power = PreviousPower(clocks_then, state.power_w, state.running)
     return replace(
-        state, clocks=clocks, since_s=now_s, is_released=False, recent={}, running={},
-        outcomes=(), previous=state.running or state.previous,
+        state, clocks=clocks, since_s=now_s, held_s=now_s - state.since_s, is_released=False,
+        recent={}, running={}, outcomes=(), previous=state.running or state.previous,
         suspects=pending if state.jumped else (), previous_power=previous_power, power_w=None,
     )

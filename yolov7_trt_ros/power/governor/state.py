@@ -14,17 +14,29 @@ from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.power.governor.table import ClockState, ClockTable, Spread
 from yolov7_trt_ros.power.governor.tuning import TUNING
 
+_MOST_DOUBLINGS = 30
+"""More would overflow a float some day; the time is limited long before."""
+
 
 @dataclass(frozen=True)
 class Backoff:
-    """How often a clock state was too slow or took too much power, and how long to avoid it."""
+    """
+    How often a clock state was too slow or took too much power, and how long to avoid it.
+
+    Parameters
+    ----------
+    work
+        By source: deadline share of the frames that were too slow there.
+
+    """
 
     count: int = 0
     until_s: float = 0.0
+    work: Mapping[str, float] = field(default_factory=dict)
 
-    def again(self, now_s: float, first_s: float, most_s: float) -> Backoff:
-        """Return the next backoff, twice as long."""
-        return Backoff(self.count + 1, now_s + min(most_s, first_s * 2.0**self.count))
+    def again(self, until_s: float, work: Mapping[str, float]) -> Backoff:
+        """Return the next backoff."""
+        return Backoff(self.count + 1, until_s, work)
 
 
 @dataclass(frozen=True)
@@ -118,8 +130,10 @@ class GovernorState:
         The available clock states, from slow to fast.
     top
         The last of them.
-    clocks
+    clocks, since_s
         The requested one, and since when.
+    held_s
+        Time for which the clocks before were held.
     is_released
         The clocks are released; `clocks` are those to return to.
     emc_mhz, emc_read_mhz
@@ -163,6 +177,7 @@ class GovernorState:
     clocks: ClockState
     since_s: float
     ceiling: Ceiling
+    held_s: float = 0.0
     is_released: bool = False
     emc_mhz: float = 0.0
     emc_read_mhz: float = 0.0
@@ -228,10 +243,13 @@ class GovernorState:
         """Return a candidate with the memory clock that was read, if it is not controlled."""
         return clocks if clocks.emc_mhz else clocks._replace(emc_mhz=self.emc_mhz)
 
-    def avoiding(self, now_s: float) -> GovernorState:
+    def avoiding(self, now_s: float, least_s: float = 0.0) -> GovernorState:
         """Return a state that avoids the current clocks, twice as long as the last failed ones."""
         last = max(self.avoided.values(), key=lambda one: one.count, default=Backoff())
-        again = last.again(now_s, TUNING.retry_s, TUNING.most_retry_s)
+        doublings = min(last.count, _MOST_DOUBLINGS)
+        avoid_s = max(TUNING.retry_s * 2.0**doublings, least_s)
+        work = {source: one.share for source, one in self.running.items()}
+        again = last.again(now_s + min(TUNING.most_retry_s, avoid_s), work)
         return replace(self, avoided={**self.avoided, self.clocks: again})
 
 

@@ -52,6 +52,7 @@ class NvmlGpu:
         self._knob: LockedClock | PowerLimit | None = None
         self._cap: float | None = None
         self._hold: float | None = None
+        self._is_ours = False  # whether this process has set it, whatever an earlier one left
 
     @property
     def unit(self) -> str:
@@ -68,6 +69,11 @@ class NvmlGpu:
         """Return the names of the changes to restore."""
         is_left = self._changes is not None and self._changes.is_left
         return (self._knob.name,) if is_left and self._knob is not None else ()
+
+    @property
+    def journal_problem(self) -> str:
+        """Return the defect of the journal that was found, '' for none."""
+        return '' if self._journal is None else self._journal.problem
 
     def adopt(self) -> tuple[str, ...]:
         """
@@ -110,13 +116,13 @@ class NvmlGpu:
 
         """
         highest = self._open().limit(mhz, self._hold)
-        self._cap = mhz
+        self._cap, self._is_ours = mhz, True
         return highest
 
     def hold(self, step: float | None) -> float:
         """Hold one step, at most the cap; otherwise as `set_cap`."""
         highest = self._open().limit(self._cap, step)
-        self._hold = step
+        self._hold, self._is_ours = step, True
         return highest
 
     def restore(self) -> None:
@@ -131,6 +137,19 @@ class NvmlGpu:
         """
         if self.changed and self._knob is not None:
             self._knob.reset()
+
+    def keep(self) -> None:
+        """
+        Keep our change: it is not to be restored. That of an earlier process still is.
+
+        Raises
+        ------
+        PowerError
+            The journal cannot be written.
+
+        """
+        if self._is_ours and self._journal is not None and self._knob is not None:
+            self._journal.forget(self._knob.name)
 
     def close(self) -> None:
         """Release the GPU and the journal."""

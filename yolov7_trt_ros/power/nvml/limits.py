@@ -130,10 +130,17 @@ class NvmlChanges:
         return self._is_left
 
     def adopt(self, name: str) -> GpuRecord | None:
-        """Take over the change of an ended process; None without one."""
-        record = None if self._journal is None else self._journal.take().get(name)
-        self._is_left |= record is not None
-        return record
+        """Take over the change of an ended process; None without one of this name."""
+        if self._journal is None:
+            return None
+        before = self._journal.take()
+        if self._journal.problem:
+            self._report(self._journal.problem)
+        for other in before.keys() - {name}:
+            self._report(f'{other} of an ended process is kept in the journal: this GPU has, or '
+                         f'tells, only {name}')
+        self._is_left |= name in before
+        return before.get(name)
 
     def make(
         self, options: str, change: Callable[[], None], undo_options: str, name: str,

@@ -22,6 +22,7 @@ from yolov7_trt_ros.power.nvpmodel.values import (
 )
 
 _LONGEST_EXCERPT = 80
+_BYTE_ORDER_MARK = '\ufeff'
 _SECTIONS = ('PARAM', 'POWER_MODEL', 'PM_CONFIG', 'FAN_CONFIG')
 _HEADER = re.compile(r'<\s*(?P<section>\w+)\b(?P<rest>.*)>', re.ASCII)
 _KEY = re.compile(r'\b(\w{1,64})\s*=', re.ASCII)
@@ -42,7 +43,7 @@ def parse_conf(text: str) -> NvpmodelConf:
 
     """
     draft = _Draft()
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.removeprefix(_BYTE_ORDER_MARK).splitlines(), 1):
         line = raw.partition('#')[0].strip()
         if line:
             draft.take_line(line, number)

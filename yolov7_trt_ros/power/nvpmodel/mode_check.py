@@ -17,7 +17,7 @@ from typing import Literal
 from yolov7_trt_ros.errors import PowerError
 from yolov7_trt_ros.power.clocks.clock_files import ClockFiles, ClockLimits
 from yolov7_trt_ros.power.nvpmodel.values import NvpmodelConf, PowerMode
-from yolov7_trt_ros.power.sysfs import SysfsTree
+from yolov7_trt_ros.power.sysfs import SysfsTree, whole_number
 
 DeviationKind = Literal['core', 'above', 'below', 'minimum', 'unread']
 
@@ -85,6 +85,11 @@ class ModeCheck:
         return tuple(
             found for found in self._compare(mode) if self._real(found.path) not in left_out
         )
+
+    def can_show(self, mode: PowerMode) -> bool:
+        """Whether the board has a CPU or GPU file of the mode, or the mode needs none."""
+        names = [key for key in mode.settings if key[0].startswith(('CPU', 'GPU'))]
+        return not names or any(self.path_of(*key) is not None for key in names)
 
     def limits(self, mode: PowerMode, clock: ClockFiles) -> ClockLimits | None:
         """
@@ -182,7 +187,7 @@ class ModeCheck:
         table = name.replace('max_freq', 'available_frequencies')
         table = table.replace('min_freq', 'available_frequencies')
         words = self._tree.read_or_empty(f'{folder}/{table}').split()
-        return tuple(int(word) for word in words if word.isascii() and word.isdecimal())
+        return tuple(entry for word in words if (entry := whole_number(word)) is not None)
 
     def _read_int(self, path: str) -> int | None:
         try:
@@ -199,6 +204,6 @@ def find_heat(tree: SysfsTree) -> str:
     for folder in tree.find(_COOLING):
         kind = tree.read_or_empty(f'{folder}/type')
         state = tree.read_or_empty(f'{folder}/cur_state')
-        if 'fan' not in kind.lower() and state.isascii() and state.isdecimal() and int(state) > 0:
+        if kind and 'fan' not in kind.lower() and whole_number(state):
             return f'{kind} is at {state}'
     return ''

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 import dataclasses
 import os
+from pathlib import Path
 from typing import NoReturn
 
 from yolov7_trt_ros.errors import (
@@ -82,11 +83,17 @@ class ModeSwitch:
         Raises
         ------
         PowerError
-            There is no such mode; the message lists the available ones.
+            There is no such mode, or several; the message lists the available ones.
 
         """
         conf = self.conf()
         mode = conf.find_mode(name_or_id)
+        if mode is not None and len(alike := conf.find_alike(mode, name_or_id)) > 1:
+            raise PowerError(
+                f'which power mode {name_or_id!r} is, is not known: nvpmodel.conf has '
+                f'{", ".join(map(str, alike))}; give a name or id that only one of them has, or '
+                'repair the file'
+            )
         if mode is None:
             known = ', '.join(f'{mode.mode_id} {mode.name}' for mode in conf.modes)
             raise PowerError(
@@ -175,8 +182,8 @@ class ModeSwitch:
         """Return the mode in nvpmodel's status file; None if it has none."""
         path = nvpmodel_status_file(self._tree.root)
         try:
-            return self.conf().find_mode(parse_status_file(path.read_text('utf-8', 'replace')))
-        except (OSError, PowerError):
+            return self.conf().find_mode(parse_status_file(self._read(path)))
+        except PowerError:
             return None
 
     def stamp(self) -> tuple[int, ...]:
@@ -211,7 +218,7 @@ class ModeSwitch:
         """
         before = _Before(None if now is None else now.mode_id, self.check.deviations(mode))
         result = self._access.run(_TOOL, '-m', str(mode.mode_id))
-        refusal = find_refusal(result.text)
+        refusal = find_refusal(result.tool_text)
         if refusal is not None or result.status != 0:
             return self._trust_board(mode, before, result, refusal) or self._refuse(
                 mode, now, result, refusal
@@ -226,12 +233,16 @@ class ModeSwitch:
         return tuple(found.text for found in self._unexplained(mode, own))
 
     def masks_that_differ(self, now: CurrentMode | None, mode: PowerMode) -> str:
-        """Return `TPC_PG_MASK 240 -> 252`; '' if no mask differs or the modes are unknown."""
+        """
+        Return `TPC_PG_MASK 240 -> 252`; '' if no mask differs.
+
+        A current mask that is not known counts as another one, unless all modes have the same.
+        """
         current = None if now is None else self.conf().find_mode(now.mode_id)
-        masks = {} if current is None else current.masks
+        masks = self.conf().common_masks if current is None else current.masks
         return ', '.join(
-            f'{name} {masks[name]} -> {wanted}'
-            for name, wanted in mode.masks.items() if masks.get(name, wanted) != wanted
+            f'{name} {masks.get(name, "unknown")} -> {wanted}'
+            for name, wanted in mode.masks.items() if masks.get(name) != wanted
         )
 
     def commands(self, *, reboot_modes: bool) -> list[tuple[str, ...]]:
@@ -252,9 +263,11 @@ class ModeSwitch:
         path = find_nvpmodel_conf(self._tree.root)
         if path is not None:
             try:
-                return parse_conf(path.read_text('utf-8', 'replace'))
-            except OSError:
+                text = self._read(path)
+            except PowerError:
                 pass  # this user may not read it; the tool prints it too
+            else:
+                return parse_conf(text)
         if self._access.runner.find(_TOOL) is None:
             raise PowerCommandError(
                 f'no power modes: neither /etc/nvpmodel.conf nor the tool {_TOOL} is here; this '
@@ -268,14 +281,19 @@ class ModeSwitch:
     def _current_from_file(self) -> CurrentMode:
         path = nvpmodel_status_file(self._tree.root)
         try:
-            mode_id = parse_status_file(path.read_text('utf-8', 'replace'))
-        except OSError as exc:
+            text = self._read(path)
+        except PowerError as exc:
             raise PowerCommandError(
                 f'the power mode is not known: the tool {_TOOL} is not installed here, and '
-                f'{path} cannot be read ({exc.strerror}); this is not a Jetson, or a container'
+                f'{path} cannot be read; this is not a Jetson, or a container ({exc})'
             ) from exc
+        mode_id = parse_status_file(text)
         mode = self.conf().find_mode(mode_id)
         return CurrentMode('unknown' if mode is None else mode.name, mode_id)
+
+    def _read(self, path: Path) -> str:
+        """Read a file of nvpmodel's, with the limits of `SysfsTree`."""
+        return self._tree.read_text(f'/{path.relative_to(self._tree.root)}')
 
     def _default_mode(self) -> PowerMode | None:
         default = self.conf().default_id
@@ -317,11 +335,17 @@ class ModeSwitch:
         return now
 
     def _read_back(self, mode: PowerMode, before: _Before) -> CurrentMode:
-        now = self.current()
+        now = self._current_or_stored()
         if now.mode_id != mode.mode_id:
             raise PowerCommandError(
                 f'{_TOOL} -m {mode.mode_id} ended without an error, but the mode is still '
                 f'{now.name} ({now.mode_id}), expected {mode}'
+            )
+        if not self.check.can_show(mode):
+            raise PowerCommandError(
+                f'{_TOOL} reports the mode {mode}, but none of the CPU and GPU files of this mode '
+                'is below /sys, so whether it was applied is not known: a container may hide '
+                'them, or nvpmodel.conf is of another board or release'
             )
         found = self.check.deviations(mode)
         heat = find_heat(self._tree)
@@ -338,6 +362,16 @@ class ModeSwitch:
             why = f'for heat ({heat})' if item.kind == 'below' else 'another program holds it up'
             self._access.report(f'{mode} is set, except: {item.text}, {why}')
         return now
+
+    def _current_or_stored(self) -> CurrentMode:
+        """Return the mode in `nvpmodel -q`; in its status file if that answer is not known."""
+        try:
+            return self.current()
+        except PowerFormatError:
+            mode = self.stored()
+            if mode is None:
+                raise
+            return CurrentMode(mode.name, mode.mode_id)
 
     def _warn_of_reboot(self, mode: PowerMode, now: CurrentMode | None) -> None:
         masks = self.masks_that_differ(now, mode)

@@ -152,6 +152,23 @@ class NvpmodelConf:
                 return mode
         return None
 
+    def find_alike(self, mode: PowerMode, name_or_id: str | int) -> tuple[PowerMode, ...]:
+        """Return the modes that cannot be told from this one, found by this name or id."""
+        by_id = str(mode.mode_id) == str(name_or_id).strip()
+        return tuple(
+            one for one in self.modes if one.mode_id == mode.mode_id
+            or (not by_id and one.name.lower() == mode.name.lower())
+        )
+
+    @property
+    def common_masks(self) -> dict[str, int]:
+        """Return the masks that are the same in all modes."""
+        first, *others = (mode.masks for mode in self.modes)
+        return {
+            name: mask for name, mask in first.items()
+            if all(masks.get(name) == mask for masks in others)
+        }
+
     def find_parameter(self, name: str) -> ConfParameter | None:
         """Return the parameter with this name."""
         return next((found for found in self.parameters if found.name == name), None)

@@ -25,6 +25,7 @@ from typing import Protocol
 from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError, PowerTimeoutError
 from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.root.sudoers import explain_root_needed, is_sudoers_user
+from yolov7_trt_ros.power.root.tool_pipes import close_pipes, exchange
 
 TOOL_FOLDERS = '/usr/sbin:/usr/bin:/sbin:/bin'
 """
@@ -42,6 +43,9 @@ _SUDO_REFUSAL = re.compile(
     re.MULTILINE,
 )
 
+_SUDO_LINE = re.compile(r'sudo: ')
+_SUDO_WARNING = re.compile(r'sudo: (?:unable to resolve host|setrlimit\()')
+
 
 @dataclasses.dataclass(frozen=True)
 class CommandResult:
@@ -55,7 +59,7 @@ class CommandResult:
     status
         Exit status; negative is the number of the signal that ended it.
     output, errors
-        Its stdout and stderr; bytes that are not UTF-8 are replaced.
+        The begin of its stdout and stderr; bytes that are not UTF-8 are replaced.
 
     """
 
@@ -68,6 +72,14 @@ class CommandResult:
     def text(self) -> str:
         """Stdout, then stderr."""
         return '\n'.join(part for part in (self.output.rstrip(), self.errors.rstrip()) if part)
+
+    @property
+    def tool_text(self) -> str:
+        """Return the text without warnings of sudo: with exit status 0 it has run the tool."""
+        return '\n'.join(
+            line for line in self.text.splitlines()
+            if not (_SUDO_WARNING if self.status else _SUDO_LINE).match(line)
+        )
 
     @property
     def last_lines(self) -> str:
@@ -228,23 +240,24 @@ class SystemRunner:
                 stdin=subprocess.DEVNULL if input_text is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
-                encoding='utf-8',
-                errors='replace',
                 env={**os.environ, 'LC_ALL': 'C', **self._environment},
                 start_new_session=True,
             )
         except OSError as exc:
             raise PowerCommandError(f'cannot start {shlex.join(command)}: {exc}') from exc
         try:
-            output, errors = process.communicate(input_text, timeout=timeout_s)
+            output, errors = exchange(process, (input_text or '').encode(), timeout_s)
         except subprocess.TimeoutExpired as exc:
             _end(process)
             raise PowerTimeoutError(
                 f'{shlex.join(command)} was not done after {timeout_s:g} s and was ended; whether '
                 'it took effect is not known'
             ) from exc
-        return CommandResult(command, process.returncode, output, errors)
+        return CommandResult(
+            command, process.returncode, *(
+                text.decode('utf-8', 'replace').replace('\r\n', '\n') for text in (output, errors)
+            )
+        )
 
 
 def _is_sudo_refusal(result: CommandResult) -> bool:
@@ -252,7 +265,7 @@ def _is_sudo_refusal(result: CommandResult) -> bool:
     return result.status != 0 and _SUDO_REFUSAL.search(result.errors) is not None
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the tool and its children; one of root, or stuck in the kernel, is left running."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)  # sudo passes this one on to its command
@@ -262,7 +275,4 @@ def _end(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_KILL_GRACE_S)
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
+    close_pipes(process)

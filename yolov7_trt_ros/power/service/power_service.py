@@ -51,15 +51,18 @@ class PowerService:
         Called with a line about each connection, change and refusal; by several threads.
     line_timeout_s
         Time limit of the first request, the rest of each, and the reading of a reply.
+    timeout_s
+        Time limit of one tool while changes left by an earlier process are restored.
 
     """
 
     def __init__(
         self, root: Path, runner: CommandRunner, grants: Grants, log: Report, *,
-        line_timeout_s: float = LINE_TIMEOUT_S,
+        line_timeout_s: float = LINE_TIMEOUT_S, timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> None:
         self._root, self._runner = root, runner
         self._grants, self._log, self._line_timeout_s = grants, log, line_timeout_s
+        self._timeout_s = timeout_s
         self._sessions: dict[threading.Thread, LineSocket] = {}
         self._lock = threading.Lock()
         self._wake_read, self._wake_write = os.pipe()
@@ -69,7 +72,7 @@ class PowerService:
 
     def put_back_left(self) -> None:
         """Restore the changes that this service left when it was killed."""
-        control = self._make_control('power service', False, COMMAND_TIMEOUT_S, self._log)
+        control = self._make_control('power service', False, self._timeout_s, self._log)
         try:
             left = control.adopt()
             control.restore()

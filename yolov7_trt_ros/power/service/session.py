@@ -9,6 +9,7 @@ from typing import Any
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, Yolov7TrtError
 from yolov7_trt_ros.power.control import PowerControl
+from yolov7_trt_ros.power.defaults import LONGEST_TIMEOUT_S, SHORTEST_TIMEOUT_S
 from yolov7_trt_ros.power.root.root_access import Report
 from yolov7_trt_ros.power.service.lines import LineSocket
 from yolov7_trt_ros.power.service.socket_files import Peer
@@ -22,7 +23,6 @@ from yolov7_trt_ros.power.service.verbs import Call, Grants, state_of, Verb, VER
 
 BEGIN = 'begin'
 _PROGRAM = re.compile(r'[\w ./-]{1,40}', re.ASCII)
-_SHORTEST_TIMEOUT_S, _LONGEST_TIMEOUT_S = 0.1, 300.0
 _MOST_LINES = 100
 _LONGEST_LINE = 500
 
@@ -113,9 +113,9 @@ class Session:
         if _PROGRAM.fullmatch(expect(program, str, 'the program')) is None:
             raise PowerFormatError(f'expected the name of a program, found {program!r:.80}')
         limit_s = expect(timeout_s, float, 'the time limit')
-        if not _SHORTEST_TIMEOUT_S <= limit_s <= _LONGEST_TIMEOUT_S:
+        if not SHORTEST_TIMEOUT_S <= limit_s <= LONGEST_TIMEOUT_S:
             raise PowerFormatError(
-                f'expected a time limit of {_SHORTEST_TIMEOUT_S:g} to {_LONGEST_TIMEOUT_S:g} s, '
+                f'expected a time limit of {SHORTEST_TIMEOUT_S:g} to {LONGEST_TIMEOUT_S:g} s, '
                 f'found {limit_s:g}'
             )
         self._peer = dataclasses.replace(self._peer, program=program)

@@ -21,6 +21,7 @@ import struct
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
 from yolov7_trt_ros.power.defaults import DEFAULT_SOCKET
+from yolov7_trt_ros.power.sysfs import whole_number
 
 SOCKET_VARIABLE = 'YOLOV7_TRT_POWER_SOCKET'
 """Names another socket to clients; empty: none."""
@@ -30,6 +31,7 @@ _BACKLOG = 32
 _MODE_OF_GROUP, _MODE_OF_ROOT = 0o660, 0o600
 _SO_PEERGROUPS = 59  # not in Python's socket; Linux 4.13 and newer, on most processors
 _CREDENTIALS = struct.Struct('3i')
+_HIGHEST_ID = 2**32 - 2  # the next one means none
 _MOST_GROUPS = 1024
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -63,10 +65,18 @@ class Listener:
 
 
 def find_socket(environment: Mapping[str, str]) -> Path | None:
-    """Return the socket of a power service on this machine; None without one."""
-    path = Path(environment.get(SOCKET_VARIABLE, str(DEFAULT_SOCKET)))
+    """
+    Return the socket of a power service on this machine; None without one.
+
+    A path that the environment names is returned even if nothing is there, so that whoever
+    connects reports it.
+
+    """
+    named = environment.get(SOCKET_VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
     try:
-        return path if path.is_absolute() and path.is_socket() else None
+        return DEFAULT_SOCKET if DEFAULT_SOCKET.is_socket() else None
     except OSError:
         return None
 
@@ -81,9 +91,12 @@ def group_id(name: str) -> int:
         There is no such group.
 
     """
+    number = whole_number(name)
+    if number is not None and number <= _HIGHEST_ID:
+        return number
     try:
-        return int(name) if name.isascii() and name.isdigit() else grp.getgrnam(name).gr_gid
-    except KeyError as exc:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError) as exc:
         raise PowerError(
             f'there is no group {name!r} here; sudo groupadd {name} makes one'
         ) from exc

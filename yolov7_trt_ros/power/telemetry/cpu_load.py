@@ -8,7 +8,7 @@ import re
 
 from yolov7_trt_ros.errors import PowerFormatError
 
-_LINE = re.compile(r'^(cpu\d*)((?:[ \t]+\d+){4,})[ \t]*$', re.MULTILINE)
+_LINE = re.compile(r'^(cpu\d*)((?:[ \t]+\d{1,20}){4,})[ \t]*$', re.MULTILINE | re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 import dataclasses
+import math
 
 from yolov7_trt_ros.power.rails import RailPower
 
@@ -89,7 +90,10 @@ class RailTotals:
         missing = [name for name in inputs if name not in rails]
         if missing:
             return Total(None, f'no total power: the rail {", ".join(missing)} is missing')
-        return Total(sum(rails[name].current_mw for name in inputs))
+        milliwatt = sum(rails[name].current_mw for name in inputs)
+        if not 0.0 < milliwatt < math.inf:  # no board that runs takes none: a dead sensor
+            return Total(None, f'no total power: {" + ".join(inputs)} is {milliwatt:g} mW')
+        return Total(milliwatt)
 
 
 def find_inputs(names: Iterable[str]) -> tuple[str, ...] | None:

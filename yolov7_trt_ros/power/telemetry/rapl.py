@@ -14,7 +14,7 @@ import time
 
 from yolov7_trt_ros.errors import PowerError, PowerPermissionError
 from yolov7_trt_ros.power.rails import RailPower
-from yolov7_trt_ros.power.sysfs import SysfsTree
+from yolov7_trt_ros.power.sysfs import SysfsTree, whole_number
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 from yolov7_trt_ros.power.units import MW_PER_W, NS_PER_S
 
@@ -186,8 +186,9 @@ class RaplSource:
         read: dict[str, _Counter] = {}
         for zone in self._zones:
             text = texts[zone.energy_path]
-            if isinstance(text, str) and text.isdecimal():
-                read[zone.name] = self._add(zone, time_ns, int(text))
+            energy_uj = whole_number(text) if isinstance(text, str) else None
+            if energy_uj is not None:
+                read[zone.name] = self._add(zone, time_ns, energy_uj)
         return time_ns, read
 
     def _add(self, zone: RaplZone, time_ns: int, energy_uj: int) -> _Counter:

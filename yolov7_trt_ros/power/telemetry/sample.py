@@ -49,6 +49,9 @@ class BoardSample:
         `total_energy_j`.
     problems
         Values that could not be read, and why: a hanging driver, a missing permission.
+    lost_sensors
+        Sensors of temperature that answered before and do not any more: one of them may be the
+        hottest.
 
     """
 
@@ -66,6 +69,7 @@ class BoardSample:
     energy_j: Mapping[str, float] = dataclasses.field(default_factory=dict)
     total_energy_j: float | None = None
     problems: tuple[str, ...] = ()
+    lost_sensors: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -140,11 +144,12 @@ def merge_samples(
         known = (getattr(part, name) for part in samples)
         return next((value for value in known if value is not None), None)
 
+    temperatures_c = merged('temperatures_c')
     return BoardSample(
         time_ns=max(part.time_ns for part in power_samples or samples),
         rails={name: rail for part in reversed(samples) for name, rail in part.rails.items()},
         total_mw=_sum_of([part.total_mw for part in power_samples]),
-        temperatures_c=merged('temperatures_c'),
+        temperatures_c=temperatures_c,
         clocks_mhz=merged('clocks_mhz'),
         loads_percent=merged('loads_percent'),
         alarms=tuple(alarm for part in samples for alarm in part.alarms),
@@ -155,6 +160,9 @@ def merge_samples(
         energy_j=merged('energy_j'),
         total_energy_j=_sum_of([part.total_energy_j for part in power_samples]),
         problems=tuple(problem for part in samples for problem in part.problems),
+        lost_sensors=tuple(dict.fromkeys(
+            name for part in samples for name in part.lost_sensors if name not in temperatures_c
+        )),
     )
 
 

@@ -26,7 +26,11 @@ from yolov7_trt_ros.power.telemetry.nvml_source import NvmlSource
 from yolov7_trt_ros.power.telemetry.rapl import find_rapl_zones, HOW_TO_GRANT, RaplSource
 from yolov7_trt_ros.power.telemetry.sample import BoardSample, merge_samples, TelemetrySource
 from yolov7_trt_ros.power.telemetry.sysfs_source import SysfsSource
-from yolov7_trt_ros.power.telemetry.tegrastats_source import INTERVAL_MS, TegrastatsSource
+from yolov7_trt_ros.power.telemetry.tegrastats_source import (
+    Interval,
+    INTERVAL_MS,
+    TegrastatsSource,
+)
 
 __all__ = [
     'BoardSample', 'CombinedSource', 'EnergyCounter', 'NullSource', 'NvmlSource', 'RailPower',
@@ -154,7 +158,7 @@ def find_source(
     *,
     nvml: Callable[[], ModuleType] | None = None,
     gpu_index: int = 0,
-    interval_ms: int = INTERVAL_MS,
+    interval_ms: Interval = INTERVAL_MS,
     timeout_s: float = CALL_TIMEOUT_S,
     environment: Mapping[str, str] | None = None,
     clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -174,7 +178,7 @@ def find_source(
     gpu_index
         Number of the GPU in NVML.
     interval_ms
-        Between two lines of tegrastats.
+        Between two lines of tegrastats; a function that returns it if it may change.
     timeout_s
         Time limit of one file.
     environment

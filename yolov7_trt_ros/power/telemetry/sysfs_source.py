@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-import re
 import time
 
 from yolov7_trt_ros.errors import PowerError, PowerFormatError, PowerPermissionError
 from yolov7_trt_ros.power.board.files import BoardFiles, FAN, FAN_RPM, find_board_files, Gauge
 from yolov7_trt_ros.power.board.rail_files import AlarmFile
 from yolov7_trt_ros.power.rails import RunningMeans
-from yolov7_trt_ros.power.sysfs import SysfsTree
+from yolov7_trt_ros.power.sysfs import SysfsTree, whole_number
 from yolov7_trt_ros.power.telemetry.cpu_load import cpu_loads_percent, CpuTicks, parse_cpu_ticks
+from yolov7_trt_ros.power.telemetry.lost_sensors import lost_text, LostSensors
 from yolov7_trt_ros.power.telemetry.memory import parse_memory
 from yolov7_trt_ros.power.telemetry.rail_totals import RailTotals
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
@@ -27,7 +27,6 @@ NO_RAILS = (
 )
 
 _KHZ_PER_MHZ = 1000.0
-_GATED = re.compile('(?:gpu|cv)', re.IGNORECASE)  # parts without power while idle
 _DIGITS = 3  # the kernel's units: kHz, mC, microwatt
 
 
@@ -67,7 +66,7 @@ class SysfsSource:
         self._paths = (*self._files.paths, PROC_STAT, MEMINFO, BUDDYINFO)
         self._needed_paths = {path for rail in self._files.rails for path in rail.paths} | {
             path for alarm in self._files.alarms for path in (alarm.path, alarm.limit_path)}
-        self._warm: set[str] = set()
+        self._lost = LostSensors()
         self._means = RunningMeans()
         self._totals = RailTotals(rail.name for rail in self._files.rails)
         self._counts: dict[str, float] = {}
@@ -98,6 +97,7 @@ class SysfsSource:
         rails = self._means.add(self._rails_mw(values))
         total = self._totals.total(rails)
         temperatures_c = _temperatures(self._files.temperatures, values)
+        lost = self._lost.find(temperatures_c)
         fans = _scaled(self._files.fans, values)
         return BoardSample(
             time_ns=time_ns,
@@ -110,8 +110,8 @@ class SysfsSource:
             fan_percent=fans.get(FAN),
             fan_rpm=fans.get(FAN_RPM),
             memory=parse_memory(_text_of(texts, MEMINFO), _text_of(texts, BUDDYINFO)),
-            problems=(*self._problems(texts), *filter(None, (
-                total.reason, self._lost_sensors(temperatures_c)))),
+            problems=(*self._problems(texts), *filter(None, (total.reason, lost_text(lost)))),
+            lost_sensors=lost,
         )
 
     def close(self) -> None:
@@ -171,13 +171,6 @@ class SysfsSource:
             return 0.0 < limit < value
         return value > 0.0
 
-    def _lost_sensors(self, temperatures_c: Mapping[str, float]) -> str:
-        """Return which sensors no longer answer, apart from gated ones."""
-        self._warm |= temperatures_c.keys()
-        lost = sorted(name for name in self._warm - temperatures_c.keys()
-                      if not _GATED.match(name))
-        return f'no temperature any more from {", ".join(lost)}' if lost else ''
-
     def _problems(self, texts: Mapping[str, str | PowerError]) -> tuple[str, ...]:
         """
         Return which expected values are missing.
@@ -216,7 +209,7 @@ def _text_of(texts: Mapping[str, str | PowerError], path: str) -> str:
 
 def _number(text: str) -> float | None:
     """Parse an integer, as the kernel writes it."""
-    return float(text) if text.removeprefix('-').isdecimal() else None
+    return None if whole_number(text.removeprefix('-')) is None else float(text)
 
 
 def _scaled(gauges: Sequence[Gauge], values: Mapping[str, float]) -> dict[str, float]:

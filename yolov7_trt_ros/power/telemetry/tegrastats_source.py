@@ -11,12 +11,16 @@ import threading
 import time
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerFormatError
+from yolov7_trt_ros.power.telemetry.lost_sensors import lost_text, LostSensors
 from yolov7_trt_ros.power.telemetry.memory import BoardMemory
 from yolov7_trt_ros.power.telemetry.rail_totals import RailTotals
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 from yolov7_trt_ros.power.telemetry.tegrastats import parse_line
 from yolov7_trt_ros.power.telemetry.tegrastats_values import TegrastatsSample, UnitUse
 from yolov7_trt_ros.power.units import MS_PER_S
+
+Interval = int | Callable[[], int]
+"""Milliseconds, or a function that returns them and may return others later."""
 
 INTERVAL_MS = 500
 """The rails are averages over about 430 ms: faster lines repeat them."""
@@ -28,6 +32,7 @@ RESTART_S = 5.0
 _END_GRACE_S = 2.0
 _MISSED_LINES = 5
 _LONGEST_EXCERPT = 200
+_LONGEST_LINE = 1 << 13  # characters; what is longer is taken in parts
 
 NO_RAILS = (
     'tegrastats shows no power rail; on several releases it does so for root only: run the node '
@@ -36,25 +41,26 @@ NO_RAILS = (
 
 
 class _Run:
-    """A running tegrastats and the newest of its lines."""
+    """A running tegrastats and the newest of its lines; at first that of the run before."""
 
     def __init__(
         self,
         command: Sequence[str],
+        interval_ms: int,
         environment: Mapping[str, str],
-        clock_ns: Callable[[], int],
-        totals: RailTotals,
+        take: Callable[[TegrastatsSample], BoardSample],
+        before: _Run | None,
     ) -> None:
-        self.newest: BoardSample | None = None
-        self.arrived_s = 0.0
+        self.interval_ms = interval_ms
+        self.newest: BoardSample | None = None if before is None else before.newest
+        self.arrived_s = time.monotonic()
         self.last_words = 'nothing was printed'
         self.has_ended = False
         self.has_news = threading.Condition()
-        self._clock_ns = clock_ns
-        self._totals = totals
+        self._sample_of = take
         try:
             self.process = subprocess.Popen(
-                command,
+                (*command, '--interval', str(interval_ms)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -72,7 +78,7 @@ class _Run:
     def _listen(self) -> None:
         if self.process.stdout is not None:  # it is a pipe
             with self.process.stdout as lines:
-                for line in lines:
+                while line := lines.readline(_LONGEST_LINE):
                     self._take(line)
         self.process.wait()
         with self.has_news:
@@ -82,7 +88,7 @@ class _Run:
     def _take(self, line: str) -> None:
         """Parse and keep a line; any other text is kept for an error message."""
         try:
-            sample = sample_from_tegrastats(parse_line(line), self._clock_ns(), self._totals)
+            sample = self._sample_of(parse_line(line))
         except PowerFormatError:
             self.last_words = line.strip()[:_LONGEST_EXCERPT] or self.last_words
             return
@@ -119,7 +125,7 @@ class TegrastatsSource:
     command
         The tool; ' --interval' is added.
     interval_ms
-        Between two lines.
+        Between two lines. If it changes, the tool is started again.
     environment
         Variables for the tool in addition to those of this process.
     first_line_s
@@ -133,17 +139,18 @@ class TegrastatsSource:
         self,
         command: Sequence[str] = ('tegrastats',),
         *,
-        interval_ms: int = INTERVAL_MS,
+        interval_ms: Interval = INTERVAL_MS,
         environment: Mapping[str, str] | None = None,
         first_line_s: float = FIRST_LINE_S,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._command = (*command, '--interval', str(interval_ms))
-        self._interval_s = interval_ms / MS_PER_S
+        self._command = tuple(command)
+        self._interval_ms = interval_ms
         self._environment = dict(environment or {})
         self._first_line_s = first_line_s
         self._clock_ns = clock_ns
         self._totals = RailTotals()
+        self._lost = LostSensors()
         self._run: _Run | None = None
         self._started_s = -RESTART_S
         self._lock = threading.Lock()
@@ -165,7 +172,7 @@ class TegrastatsSource:
         """
         with self._lock:
             run = self._running()
-            run.wait_first(self._interval_s + self._first_line_s)
+            run.wait_first(run.interval_ms / MS_PER_S + self._first_line_s)
             return self._newest_of(run)
 
     def close(self) -> None:
@@ -176,17 +183,30 @@ class TegrastatsSource:
             self._run = None
 
     def _running(self) -> _Run:
-        """Return the running tool; start it if it has ended."""
-        now_s = time.monotonic()
-        is_over = self._run is not None and self._run.has_ended
-        if self._run is None or (is_over and now_s - self._started_s >= RESTART_S):
-            self._run = _Run(
-                self._command, self._environment, self._clock_ns, self._totals
-            )
-            self._started_s = now_s
+        """Return the running tool; start it if it has ended, or has another interval."""
+        now_s, run = time.monotonic(), self._run
+        interval_ms = self._interval_ms if isinstance(self._interval_ms, int) else (
+            self._interval_ms())
+        if run is not None and run.interval_ms != interval_ms and not run.has_ended:
+            run.end()
+            return self._start(interval_ms, run)
+        if run is None or (run.has_ended and now_s - self._started_s >= RESTART_S):
+            return self._start(interval_ms, None)
+        return run
+
+    def _start(self, interval_ms: int, before: _Run | None) -> _Run:
+        self._run = None
+        self._run = _Run(
+            self._command, interval_ms, self._environment, self._take_line, before
+        )
+        self._started_s = time.monotonic()
         return self._run
 
+    def _take_line(self, line: TegrastatsSample) -> BoardSample:
+        return sample_from_tegrastats(line, self._clock_ns(), self._totals, self._lost)
+
     def _newest_of(self, run: _Run) -> BoardSample:
+        interval_s = run.interval_ms / MS_PER_S
         if run.has_ended:
             raise PowerCommandError(
                 f'{self._command[0]} ended with status {run.process.returncode}; '
@@ -194,11 +214,11 @@ class TegrastatsSource:
             )
         if run.newest is None:
             raise PowerCommandError(
-                f'{self._command[0]} should give a line each {self._interval_s:g} s and gave '
+                f'{self._command[0]} should give a line each {interval_s:g} s and gave '
                 f'none; its last output: {run.last_words}'
             )
         age_s = time.monotonic() - run.arrived_s
-        if age_s > self._interval_s * _MISSED_LINES + self._first_line_s:
+        if age_s > interval_s * _MISSED_LINES + self._first_line_s:
             raise PowerCommandError(
                 f'{self._command[0]} has given no line for {age_s:.0f} s; it hangs, probably in '
                 'the kernel, as a read of the same files would'
@@ -207,7 +227,8 @@ class TegrastatsSource:
 
 
 def sample_from_tegrastats(
-    line: TegrastatsSample, time_ns: int, totals: RailTotals | None = None
+    line: TegrastatsSample, time_ns: int, totals: RailTotals | None = None,
+    lost_sensors: LostSensors | None = None,
 ) -> BoardSample:
     """
     Return a sample of a parsed line, without gated sensors and offline cores.
@@ -218,20 +239,24 @@ def sample_from_tegrastats(
         The parsed line.
     time_ns
         Time of the line.
-    totals
-        The rails of earlier lines; None: there were none.
+    totals, lost_sensors
+        The rails and sensors of earlier lines; None: there were none.
 
     """
+    gated = [name for name, temp in line.temperatures_c.items() if temp is None]
     temperatures = {name: temp for name, temp in line.temperatures_c.items() if temp is not None}
     units = {**_units(line), **{f'cpu{index}': cpu for index, cpu in enumerate(line.cpus)}}
     loads = {
-        name: unit.load_percent for name, unit in units.items() if unit.load_percent is not None
+        name: min(100.0, unit.load_percent)
+        for name, unit in units.items() if unit.load_percent is not None
     }
-    cores = [cpu.load_percent for cpu in line.cpus if cpu.load_percent is not None]
+    cores = [loads[name] for name in (f'cpu{index}' for index in range(len(line.cpus)))
+             if name in loads]
     if cores:
         loads['cpu'] = fmean(cores)
     total = (totals or RailTotals()).total(line.rails)
     reason = total.reason or ('' if line.rails else NO_RAILS)
+    lost = (lost_sensors or LostSensors()).find(temperatures, gated)
     return BoardSample(
         time_ns=time_ns,
         rails=dict(line.rails),
@@ -240,7 +265,8 @@ def sample_from_tegrastats(
         clocks_mhz={name: unit.mhz for name, unit in units.items() if unit.mhz is not None},
         loads_percent=loads,
         memory=_memory(line),
-        problems=(reason,) if reason else (),
+        problems=tuple(filter(None, (reason, lost_text(lost)))),
+        lost_sensors=lost,
     )
 
 

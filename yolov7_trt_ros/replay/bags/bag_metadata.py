@@ -47,6 +47,8 @@ def read_metadata(folder: Path) -> BagMetadata:
 
     """
     path = folder / NAME
+    if path.exists() and not path.is_file():  # a pipe would wait for its writer
+        raise BagError(f'{path} is no file')
     try:
         with path.open('rb') as file:
             data = file.read(_LARGEST_BYTES + 1)
@@ -61,7 +63,9 @@ def read_metadata(folder: Path) -> BagMetadata:
             f'{folder} has no {NAME}: the recorder did not close the bag'
         ) from exc
     except _DAMAGE as exc:
-        raise BagError(f'cannot parse {path}: {one_line(exc)}') from exc
+        other = isinstance(exc, (LookupError, TypeError, AttributeError))
+        reason = 'it is not in the form that rosbag2 writes' if other else one_line(exc)
+        raise BagError(f'cannot parse {path}: {reason}') from exc
     counts: dict[str, int] = {}
     for name, _, count in topics:
         counts[name] = counts.get(name, 0) + count

@@ -6,7 +6,6 @@ import collections
 from collections.abc import Collection, Iterator, Sequence
 import contextlib
 from pathlib import Path
-import tempfile
 from typing import Protocol
 import weakref
 
@@ -18,6 +17,7 @@ from yolov7_trt_ros.replay.bags.rosbags_adapter import RawMessage
 from yolov7_trt_ros.replay.bags.sqlite_file import SQLITE_MAGIC, SqliteFile
 from yolov7_trt_ros.replay.bags.unpacking import unpack_file, ZSTD_MAGIC
 from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES, natural_key, read_head
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 _PACKED_SUFFIX = '.zstd'
 _SHOWN = 5
@@ -184,7 +184,7 @@ def _open_file(path: Path) -> BagPart:
 def _open_packed(path: Path) -> BagPart:
     """Open a compressed file, unpacked while the part is in use."""
     with contextlib.ExitStack() as stack:
-        folder = tempfile.TemporaryDirectory(prefix='yolov7_trt_bag_')
+        folder = TemporaryFolder('yolov7_trt_bag_')
         stack.callback(folder.cleanup)
         file = unpack_file(path, Path(folder.name))
         if read_head(file).startswith(ZSTD_MAGIC):

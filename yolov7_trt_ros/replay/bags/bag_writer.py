@@ -7,14 +7,17 @@ import contextlib
 import os
 from pathlib import Path
 import re
-import tempfile
 from types import TracebackType
 from typing import Any
 
 from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.topics import detections_topics
+from yolov7_trt_ros.core.topics import detections_topics, engine_topic
 from yolov7_trt_ros.errors import BagError
-from yolov7_trt_ros.replay.bags.detection_message import DetectionMessages, DETECTIONS_TYPE
+from yolov7_trt_ros.replay.bags.detection_message import (
+    DetectionMessages,
+    DETECTIONS_TYPE,
+    ENGINE_TYPE,
+)
 from yolov7_trt_ros.replay.bags.rosbags_adapter import (
     load_typestore,
     StoragePlugin,
@@ -22,6 +25,7 @@ from yolov7_trt_ros.replay.bags.rosbags_adapter import (
     WriterError,
 )
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 _BAG_FILE = re.compile(r'[.](mcap|db3|db3-wal|db3-shm)([.]zstd)?$')
 
@@ -83,8 +87,8 @@ class DetectionBagWriter:
         check_output(path, source, overwrite=overwrite)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.TemporaryDirectory(  # which goes with the process at the latest
-                prefix=f'.{path.stem}.partial-', dir=path.parent, ignore_cleanup_errors=True
+            folder = TemporaryFolder(  # which goes with the process at the latest
+                f'.{path.stem}.partial-', path.parent, ignore_cleanup_errors=True
             )
         except OSError as exc:
             raise BagError(f'cannot write {path}: {exc.strerror}') from exc
@@ -100,6 +104,7 @@ class DetectionBagWriter:
             topic: self._writer.add_connection(name, DETECTIONS_TYPE, typestore=self._typestore)
             for topic, name in self.detections_topics.items()
         }
+        self._engines: dict[str, Any] = {}
         self._images = {
             topic: self._writer.add_connection(
                 topic,
@@ -116,11 +121,20 @@ class DetectionBagWriter:
         if frame.source in self._images and frame.message:
             self._write(self._images[frame.source], frame.log_time_ns, frame.message)
 
-    def write_detections(self, frame: Frame, detections: Detections) -> None:
-        """Write the detections of a frame, with its header and recording time."""
+    def write_detections(self, frame: Frame, detections: Detections, engine: str = '') -> None:
+        """
+        Write the detections of a frame, with its header and recording time.
+
+        The engine that found them, if there are several, is written on `engine_topic`.
+
+        """
         message = self._messages.build(frame.stamp_ns, frame.frame_id, detections)
         data = self._typestore.serialize_cdr(message, DETECTIONS_TYPE)
         self._write(self._detections[frame.source], frame.log_time_ns, bytes(data))
+        if engine:
+            message = self._messages.build_engine(frame.stamp_ns, frame.frame_id, engine)
+            data = self._typestore.serialize_cdr(message, ENGINE_TYPE)
+            self._write(self._engine_of(frame.source), frame.log_time_ns, bytes(data))
 
     def close(self) -> None:
         """Finish the bag and give it its name; calling it twice is harmless."""
@@ -161,6 +175,14 @@ class DetectionBagWriter:
             self.close()
         else:
             self.discard()
+
+    def _engine_of(self, topic: str) -> Any:
+        if topic not in self._engines:
+            name = engine_topic(self.detections_topics[topic])
+            self._engines[topic] = self._writer.add_connection(
+                name, ENGINE_TYPE, typestore=self._typestore
+            )
+        return self._engines[topic]
 
     def _write(self, connection: Any, log_time_ns: int, data: bytes) -> None:
         try:

@@ -11,6 +11,7 @@ from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore
 
 DETECTIONS_TYPE = 'vision_msgs/msg/Detection2DArray'
+ENGINE_TYPE = 'vision_msgs/msg/VisionInfo'
 _LAST_NS = 2**31 * NS_PER_S - 1  # seconds of a stamp are an int32
 
 
@@ -30,7 +31,7 @@ class DetectionMessages:
         types = load_typestore().types
         self._time = types['builtin_interfaces/msg/Time']
         self._header = types['std_msgs/msg/Header']
-        self._array = types[DETECTIONS_TYPE]
+        self._array, self._info = types[DETECTIONS_TYPE], types[ENGINE_TYPE]
         self._detection = types['vision_msgs/msg/Detection2D']
         self._result = types['vision_msgs/msg/ObjectHypothesisWithPose']
         self._hypothesis = types['vision_msgs/msg/ObjectHypothesis']
@@ -45,7 +46,7 @@ class DetectionMessages:
 
     def build(self, stamp_ns: int, frame_id: str, detections: Detections) -> Any:
         """Return the message; every detection has the header of the array."""
-        header = self._header(self._time(*divmod(min(stamp_ns, _LAST_NS), NS_PER_S)), frame_id)
+        header = self._header_of(stamp_ns, frame_id)
         boxes = detections.boxes_xyxy.astype(np.float64).tolist()
         scores, class_ids = detections.scores.tolist(), detections.class_ids.tolist()
         tracks = [0] * len(boxes) if detections.track_ids is None else detections.track_ids
@@ -58,6 +59,13 @@ class DetectionMessages:
                 boxes, scores, class_ids, tracks, strict=True
             )
         ])
+
+    def build_engine(self, stamp_ns: int, frame_id: str, engine: str) -> Any:
+        """Return the message that names the engine of a frame; of several, for one frame."""
+        return self._info(self._header_of(stamp_ns, frame_id), engine, '', 0)
+
+    def _header_of(self, stamp_ns: int, frame_id: str) -> Any:
+        return self._header(self._time(*divmod(min(stamp_ns, _LAST_NS), NS_PER_S)), frame_id)
 
     def _scored(self, class_id: int, score: float) -> Any:
         hypothesis = self._hypothesis(class_name(self._class_names, class_id), score)

@@ -28,7 +28,7 @@ try:
         from backports import zstd
 except ImportError as exc:
     raise MissingDependencyError(
-        f'bags need the rosbags package ({exc}); install it with: pip install "rosbags>=0.11"'
+        f'bags need the rosbags package ({exc}); install it with: pip install "rosbags>=0.11.7"'
     ) from exc
 
 from yolov7_trt_ros.replay.bags.vision_msgs import DEFINITIONS

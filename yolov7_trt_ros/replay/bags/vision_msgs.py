@@ -1,5 +1,5 @@
 """
-The vision_msgs definitions of a Detection2DArray, as in Humble and later.
+The vision_msgs definitions of a Detection2DArray and a VisionInfo, as in Humble and later.
 
 Fields only. They allow to write bags without ROS; a test compares the type hashes with those of a
 running system.
@@ -19,4 +19,8 @@ DEFINITIONS = {
         'vision_msgs/BoundingBox2D bbox\nstring id\n'
     ),
     'Detection2DArray': 'std_msgs/Header header\nvision_msgs/Detection2D[] detections\n',
+    'VisionInfo': (
+        'std_msgs/Header header\nstring method\nstring database_location\n'
+        'int32 database_version\n'
+    ),
 }

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from yolov7_trt_ros.core.class_names import visible
-from yolov7_trt_ros.core.detections import Detections
-from yolov7_trt_ros.core.detector import Detector, DetectSettings, FrameTimings
-from yolov7_trt_ros.errors import ImageError, InferenceError, InputError
+from yolov7_trt_ros.core.detector import Answer, detect_ahead, Detector, DetectSettings
+from yolov7_trt_ros.core.forms.model_spec import ModelSpec, OutputLayout
+from yolov7_trt_ros.core.image import ImageView
+from yolov7_trt_ros.errors import ImageError, InputError
 from yolov7_trt_ros.report.accuracy.categories import Categories
 from yolov7_trt_ros.report.accuracy.coco import coco_records, CocoAnnotations
 from yolov7_trt_ros.report.accuracy.labelled_pictures import LabelledPictures
@@ -56,6 +57,15 @@ def find_images(
     return present
 
 
+def _picture(
+    pictures: LabelledPictures, image: CocoImage, folder: Path
+) -> ImageView | ImageError:
+    try:
+        return pictures.read(image, folder / image.file_name)
+    except ImageError as exc:
+        return exc
+
+
 def _is_file(path: Path) -> bool:
     """Return whether there is such a file; a name that no file can have is none."""
     try:
@@ -72,6 +82,15 @@ def few_images_note(count: int) -> str:
             'make it steadier')
 
 
+def own_nms_note(spec: ModelSpec) -> str:
+    """Return a warning if a model drops detections that COCO's measure counts, else ''."""
+    if spec.layout not in (OutputLayout.END2END_TRT, OutputLayout.END2END_ORT):
+        return ''
+    return ('the model has NMS inside, with its own thresholds for scores and IoU and its own '
+            'maximum: its average precision is lower than that of the same network without, which '
+            f'is measured from a score of {SCORE_THRESHOLD:g} on')
+
+
 def detect_labelled(
     images: Sequence[CocoImage],
     folder: Path,
@@ -80,7 +99,7 @@ def detect_labelled(
     categories: Categories,
     *,
     pictures: LabelledPictures,
-    found: Callable[[Detections, FrameTimings], None] = lambda detections, timings: None,
+    found: Callable[[CocoImage, Answer], None] = lambda image, answer: None,
     failed: Callable[[Exception], None],
     advance: Callable[[], None] = lambda: None,
     is_part: bool = False,
@@ -115,16 +134,16 @@ def detect_labelled(
         pictures.annotations.objects_in(images, categories)  # fails now, not after the work
     records: list[dict[str, Any]] = []
     reasons: list[Exception] = []
-    for image in images:
-        try:
-            picture = pictures.read(image, folder / image.file_name)
-            detections, timings = detector.detect(picture, settings)
-        except (ImageError, InferenceError) as exc:
-            reasons.append(exc)
-            failed(exc)
-        else:
-            found(detections, timings)
-            records += coco_records(image.image_id, detections, categories)
+    read = ((image, _picture(pictures, image, folder)) for image in images)
+    for (image, picture), answer in detect_ahead(
+        detector, read, lambda each: each[1] if isinstance(each[1], ImageView) else None, settings
+    ):
+        if isinstance(answer, Answer):
+            found(image, answer)
+            records += coco_records(image.image_id, answer.found, categories)
+        elif (reason := answer or picture) and isinstance(reason, Exception):
+            reasons.append(reason)
+            failed(reason)
         advance()
     if not is_part and len(reasons) == len(images):
         raise InputError(

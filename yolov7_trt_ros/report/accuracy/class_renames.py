@@ -80,9 +80,14 @@ class ClassRenames:
         Raises
         ------
         SettingError
-            The model lacks a class that is named, or all are left out.
+            The classes are unknown, the model lacks one that is named, or all are left out.
 
         """
+        if not class_names:
+            raise SettingError(
+                'the model tells neither names nor number of its classes, so they cannot be the '
+                'classes of a data set: give their names with --class-names'
+            )
         if unknown := [name for name in renames if name != OTHERS and name not in class_names]:
             raise SettingError(
                 f'the class map names {listed(list(map(quoted, unknown)), _SHOWN)}, and the model '

@@ -70,6 +70,8 @@ class LabelledFrame:
         Best score first.
     doubt
         None without a second model.
+    engine
+        Which of several engines found the boxes, '' for one engine.
 
     """
 
@@ -80,6 +82,7 @@ class LabelledFrame:
     size_wh: tuple[int, int]
     boxes: tuple[LabelBox, ...]
     doubt: Doubt | None = None
+    engine: str = ''
 
     @property
     def flat_stem(self) -> str:
@@ -117,8 +120,8 @@ def coco_text(
     """
     Return COCO's instances file.
 
-    Images also have their source and how far a second model disagrees, annotations their score;
-    readers ignore unknown keys.
+    Images also have their source, how far a second model disagrees, and which of several engines
+    was used; annotations have their score. Readers ignore unknown keys.
 
     Parameters
     ----------
@@ -137,7 +140,8 @@ def coco_text(
             'id': image_id, 'file_name': file_name,
             'width': frame.size_wh[0], 'height': frame.size_wh[1],
             'source': frame.source, 'stamp_ns': frame.stamp_ns,
-        } | ({} if frame.doubt is None else {'doubt': dataclasses.asdict(frame.doubt)}))
+        } | ({} if frame.doubt is None else {'doubt': dataclasses.asdict(frame.doubt)})
+          | ({'engine': frame.engine} if frame.engine else {}))
         annotations += [
             {'id': len(annotations) + number, 'image_id': image_id,
              'category_id': box.class_id + 1, 'bbox': [box.left, box.top, box.width, box.height],

@@ -221,7 +221,7 @@ def _size_wh(entry: Mapping[str, Any]) -> tuple[int, int] | None:
         if value is None:
             return None
         side = _key(entry, name)
-        if isinstance(side, str):
+        if isinstance(side, str) or side >= _MOST_KEPT:
             raise InputError(f'{name} must be a number of pixels, got {shown(value)}')
         sides.append(side)
     return (sides[0], sides[1]) if min(sides) > 0 else None

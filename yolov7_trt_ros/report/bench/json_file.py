@@ -12,6 +12,7 @@ from yolov7_trt_ros.records import from_record, Limits
 from yolov7_trt_ros.report.bench.row import Bench, BenchRow, FORMAT
 
 _LIMITS = Limits(-10**15, 10**15, refuse_unknown=True)  # larger numbers cannot be drawn
+_MOST_BYTES = 1 << 26
 
 
 def load_bench(path: Path) -> Bench:
@@ -25,7 +26,11 @@ def load_bench(path: Path) -> Bench:
 
     """
     try:
-        record = json.loads(path.read_bytes())
+        with path.open('rb') as file:
+            data = file.read(_MOST_BYTES + 1)  # a device has no end
+        if len(data) > _MOST_BYTES:
+            raise ValueError(f'larger than {_MOST_BYTES} bytes')
+        record = json.loads(data)
         if isinstance(record, dict) and (found := record.pop('format', None)) != FORMAT:
             raise ValueError(f'expected format {FORMAT}, found {found!r:.40}')
         return from_record(Bench, record, 'the benchmark', _LIMITS)
@@ -84,7 +89,7 @@ _MUST_AGREE: dict[str, Any] = {
     'labelled images': lambda row: f'{row.data.labelled} labelled images, sha256 '
     f'{row.data.labels_sha256[:12]}' if row.accuracy else '',
     'network sizes': lambda row: '{} x {} pixels'.format(*row.network_wh)
-    if row.network_wh else '',
+    if row.network_wh and 'second look' not in row.facts else '',
 }
 """What rows of one table must share; '' agrees with everything."""
 _MUST_AGREE_SETTINGS = ('letterbox', 'latency settings', 'accuracy settings')

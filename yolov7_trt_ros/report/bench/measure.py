@@ -13,11 +13,17 @@ import dataclasses
 import time
 from typing import Protocol, TypeVar
 
-from yolov7_trt_ros.core.detector import Detector, DetectSettings
+from yolov7_trt_ros.core.detector import (
+    AheadDetector,
+    Answer,
+    detect_ahead,
+    Detector,
+    DetectSettings,
+)
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.core.latency import percentiles_ms
 from yolov7_trt_ros.core.units import NS_PER_S
-from yolov7_trt_ros.errors import Yolov7TrtError
+from yolov7_trt_ros.errors import InferenceError, Yolov7TrtError
 from yolov7_trt_ros.report.bench.row import BatchResult, Energy, Speed
 
 T = TypeVar('T')
@@ -109,6 +115,8 @@ def measure_batch(
         Power over the frames, end to end.
 
     """
+    if isinstance(detector, AheadDetector):
+        return _measure_ahead(detector, pictures, batch, plan, meter)
     clock, network_error = _tried(lambda: open_clock(batch))
     network: Speed | None = None
     end_to_end: Speed | None = None
@@ -180,6 +188,65 @@ def run_frames(
         if time.perf_counter_ns() >= end_ns:
             break
     return done
+
+
+def _measure_ahead(
+    detector: AheadDetector, pictures: Sequence[ImageView], batch: int, plan: BenchPlan,
+    meter: PowerMeter,
+) -> BatchResult:
+    """Measure several engines that share frames; each of them takes one image at once."""
+    if batch != 1:
+        error = 'engines that share frames were given one image at once'
+        return BatchResult(batch, None, None, None, error, error, error)
+    end_to_end, error = _tried(lambda: time_ahead(detector, pictures, plan))
+    energy, energy_error = None, error
+    if end_to_end is not None:
+        energy, energy_error = _tried(lambda: meter.measure(
+            lambda: len(_run_ahead(detector, pictures, plan.seconds, plan.least_runs))
+        ))
+    return BatchResult(
+        batch, None, end_to_end, energy, 'several engines at once have no common network time',
+        error, energy_error,
+    )
+
+
+def time_ahead(
+    detector: AheadDetector, pictures: Sequence[ImageView], plan: BenchPlan
+) -> Speed:
+    """
+    Time frames of engines that share them, begun without a pause.
+
+    The latency is that of a frame in its engine, without the time that it waits for one; the rate
+    is that of all engines together.
+
+    """
+    rounds = max(plan.warm_up_runs, 2 * len(pictures))
+    _run_ahead(detector, pictures, plan.seconds / 5, rounds)
+    start_ns = time.perf_counter_ns()
+    samples_ns = _run_ahead(detector, pictures, plan.seconds, plan.least_runs)
+    took_ns = time.perf_counter_ns() - start_ns
+    fps = len(samples_ns) * NS_PER_S / max(1, took_ns)
+    return Speed(len(samples_ns), percentiles_ms(samples_ns), round(fps, 2), HOST_CLOCK)
+
+
+def _run_ahead(
+    detector: AheadDetector, pictures: Sequence[ImageView], seconds: float, least: int
+) -> list[int]:
+    """Detect without a pause for a time; return the nanoseconds of each frame in its engine."""
+    end_ns = time.perf_counter_ns() + round(seconds * NS_PER_S)
+
+    def images() -> Iterator[ImageView]:
+        for number, (image,) in enumerate(rotation(pictures, 1)):
+            if number >= least and time.perf_counter_ns() >= end_ns:
+                return
+            yield image
+
+    samples_ns = []
+    for _, answer in detect_ahead(detector, images(), lambda image: image, LATENCY_SETTINGS):
+        if not isinstance(answer, Answer):
+            raise answer or InferenceError('no answer')
+        samples_ns.append(answer.timings.total_ns)
+    return samples_ns
 
 
 def rotation(pictures: Sequence[ImageView], batch: int) -> Iterator[list[ImageView]]:

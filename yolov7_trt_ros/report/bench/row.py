@@ -37,7 +37,8 @@ class Speed:
     latency_ms
         Of one run, whatever its batch.
     fps
-        Images a second: all images over the sum of all runs.
+        Images a second: all images over the sum of all runs; of several engines at once, over
+        the time that passed.
     clock
         What timed them: `host clock` or `CUDA events`.
 

@@ -155,8 +155,19 @@ def latency_table(bench: Bench) -> BenchTable:
         'Network: the engine alone, without letterbox and decoding; timed by CUDA events for '
         'TensorRT, by the host clock for the others, which for PyTorch on a GPU includes copies. '
         'End to end: from a decoded picture in host memory to detections, one batch after the '
-        'other.',
+        'other.', *_engine_notes(bench),
     ))
+
+
+def _engine_notes(bench: Bench) -> tuple[str, ...]:
+    """Return what the times of several engines at once are, if there are such rows."""
+    if not any(key.startswith('engine ') for row in ran(bench) for key in row.facts):
+        return ()
+    return (
+        'More engines: each works on a frame of its own, as with several streams. The latency is '
+        'that of a frame in its engine, beside the others, and the rate that of all together. '
+        'The schedule of the node, which keeps the latency of the first engine, was not used.',
+    )
 
 
 def throughput_table(bench: Bench) -> BenchTable:
@@ -170,7 +181,7 @@ def throughput_table(bench: Bench) -> BenchTable:
                            for speed in (row.batch(size).network, row.batch(size).end_to_end)))
         for row in ran(bench)
     )
-    return BenchTable('Images a second', header, lines)
+    return BenchTable('Images a second', header, lines, _engine_notes(bench))
 
 
 def energy_table(bench: Bench) -> BenchTable:

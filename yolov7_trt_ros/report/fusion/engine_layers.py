@@ -151,6 +151,8 @@ def load_layers(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
+_LONGEST_SIDE, _MOST_SIDES = 2**31, 16
+_MOST_BYTES = 1 << 28
 _EXPECTED = (
     'expected what yolov7_trt fusion MODEL.plan --save-layers FILE or trtexec --exportLayerInfo '
     'writes'
@@ -177,7 +179,11 @@ def read_json(path: Path, what: str, expected: str) -> Any:
 
     """
     try:
-        return json.loads(path.read_text(encoding='utf-8', errors='replace'), strict=False)
+        with path.open('rb') as file:
+            data = file.read(_MOST_BYTES + 1)  # a device has no end
+        if len(data) > _MOST_BYTES:
+            raise ValueError(f'larger than {_MOST_BYTES} bytes')
+        return json.loads(data.decode('utf-8', errors='replace'), strict=False)
     except OSError as exc:
         raise ModelNotFoundError(f'the {what} {path} cannot be read: {exc}') from exc
     except (ValueError, RecursionError) as exc:
@@ -220,11 +226,20 @@ def _tensors(record: Any) -> tuple[LayerTensor, ...]:
         layout = str(each.get('Format/Datatype', each.get('Format', '')))
         layout = '' if layout.startswith(_NOT_TOLD) else layout
         dtype = find_type(str(each.get('Datatype', ''))) or find_type(layout)
-        sides = each.get('Dimensions')
-        shape = tuple(side for side in sides if isinstance(side, int)) \
-            if isinstance(sides, list) else ()
+        shape = _shape(each.get('Dimensions'))
         tensors.append(LayerTensor(str(each.get('Name', '')), dtype, shape, layout))
     return tuple(tensors)
+
+
+def _shape(sides: object) -> tuple[int, ...]:
+    """Return the sides of a tensor; none if one is unknown."""
+    if isinstance(sides, list) and len(sides) <= _MOST_SIDES and all(map(_is_side, sides)):
+        return tuple(sides)
+    return ()
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -1 <= value <= _LONGEST_SIDE
 
 
 def _known_types(

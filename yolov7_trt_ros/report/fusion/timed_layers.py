@@ -151,6 +151,7 @@ def load_profile(path: Path) -> dict[str, Any]:
     return record
 
 
+_LONGEST_MS = 1e9
 _EXPECTED = 'expected what trtexec --exportProfile writes'
 
 
@@ -161,9 +162,15 @@ def _entries(record: Mapping[str, Any]) -> list[Any]:
     return entries
 
 
+def _is_time(value: object) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return 0 <= value <= _LONGEST_MS  # refuses NaN
+
+
 def _name_and_time(entry: Any) -> tuple[str, float]:
     times = [entry[key] for key in _TIMES if key in entry] if isinstance(entry, dict) else []
-    if not times or 'name' not in entry or not isinstance(times[0], (int, float)):
+    if not times or 'name' not in entry or not _is_time(times[0]):
         raise ModelFormatError(
             f'no name and {" or ".join(_TIMES)} in {str(entry)[:80]}; {_EXPECTED}'
         )

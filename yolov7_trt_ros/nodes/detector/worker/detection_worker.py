@@ -280,14 +280,18 @@ class DetectionWorker:
         ]
         for each, chosen in published:
             self._publish_drawn(each, chosen, flight.settings)
-        self._report_answered([each for each, _ in published])
+        try:
+            self._report_answered([each for each, _ in published])
+        except DeviceLostError:
+            raise
+        except Exception as exc:  # unexpected: the frames are published
+            if isinstance(exc, RCLError) and not self._is_up():
+                raise
+            self._on_defect('after a frame', exc)
 
     def _report_answered(self, published: Sequence[ViewedFrame]) -> None:
         stamps = [(each.frame.stream.topic, each.header.stamp_ns) for each in published]
-        try:
-            self._on_answered(stamps, self._slots.has_waiting)
-        except Exception as exc:  # unexpected: the frames are published
-            self._on_defect('after a frame', exc)
+        self._on_answered(stamps, self._slots.has_waiting)
 
     def _collect(
         self, flight: Flight, beside_ns: int

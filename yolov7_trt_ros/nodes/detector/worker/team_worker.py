@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+from functools import partial
 from typing import Any
+
+from vision_msgs.msg import VisionInfo
 
 from yolov7_trt_ros.bank.team.engine_lane import Ticket
 from yolov7_trt_ros.bank.team.engine_team import EngineTeam
+from yolov7_trt_ros.nodes.conversions import header_to_msg
 from yolov7_trt_ros.nodes.detector.worker.detection_worker import DetectionWorker
 from yolov7_trt_ros.nodes.detector.worker.flight import Flight, ViewedFrame
 from yolov7_trt_ros.nodes.images.image_stream import ReceivedFrame
@@ -44,6 +48,7 @@ class TeamWorker(DetectionWorker):
         self._team = team
         self._begun: list[_Begun] = []
         self._begins = 0
+        self._engine: int | None = None  # of a flight that is being published
         self._out: dict[int, int] = {}  # by stream: the flight of which a frame was published last
         team.wake_with(self._slots.wake)
 
@@ -57,10 +62,23 @@ class TeamWorker(DetectionWorker):
 
     def _report_answered(self, published: Sequence[ViewedFrame]) -> None:
         super()._report_answered(published)
+        self._publish_engine(published)
         if published:
             self._team.answered([each.frame.received_ns for each in published])
             settings = self._settings().of(published[0].frame.stream.topic)
             self._team.probe([each.image for each in published], settings.asked)
+
+    def _publish_engine(self, published: Sequence[ViewedFrame]) -> None:
+        """Publish which engine the detections are from, of one flight."""
+        engine = self._team.answered_by if self._engine is None else self._engine
+        if engine is None:
+            return
+        name = self._team.engine_name(engine)
+        for each in published:
+            self._try_to_publish(each.frame, 'engine', partial(
+                each.frame.stream.publish_engine,
+                partial(VisionInfo, header=header_to_msg(each.header), method=name),
+            ))
 
     def _work_together(self) -> None:
         """Run several engines until only the first one is to work, or the slots are closed."""
@@ -117,13 +135,12 @@ class TeamWorker(DetectionWorker):
     def _publish_begun(self, begun: _Begun) -> None:
         flight, outcome = begun.flight, begun.ticket.outcome
         wanted = [self._is_next(each, begun.number) for each in flight.viewed]
-        late = wanted.count(False)
+        late = [
+            each for each, is_wanted in zip(flight.viewed, wanted, strict=True) if not is_wanted
+        ]
         if late:
-            self._drop(dataclasses.replace(flight, viewed=[
-                each for each, is_wanted in zip(flight.viewed, wanted, strict=True)
-                if not is_wanted
-            ]))
-            self._team.overtaken(late)
+            self._drop(dataclasses.replace(flight, viewed=late))
+            self._team.overtaken([each.frame.received_ns for each in late])
         viewed = [each for each, is_wanted in zip(flight.viewed, wanted, strict=True) if is_wanted]
         if isinstance(outcome, Exception):
             self._process_failed([each.frame for each in viewed], outcome)
@@ -131,7 +148,9 @@ class TeamWorker(DetectionWorker):
             found = [
                 each for each, is_wanted in zip(outcome[0], wanted, strict=True) if is_wanted
             ]
+            self._engine = begun.ticket.engine
             self._publish_found(dataclasses.replace(flight, viewed=viewed), found, outcome[1])
+            self._engine = None
 
     def _is_next(self, viewed: ViewedFrame, number: int) -> bool:
         """Whether no later frame of the stream was published, so that this one may be."""
