@@ -16,11 +16,19 @@ import cv2
 import numpy as np
 import pytest
 
+from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.cli.main import main
 from yolov7_trt_ros.cli.verbs import demo
+from yolov7_trt_ros.cli.work import saved_results
+from yolov7_trt_ros.cli.work.output_file import OutputFile
+from yolov7_trt_ros.cli.work.output_names import OutputNames
 from yolov7_trt_ros.cli.work.own_files import JOURNAL, OwnFiles, RECORD
 from yolov7_trt_ros.cli.work.own_mark import is_own, MARK, mark_mp4, marked_jpeg, marked_png
+from yolov7_trt_ros.cli.work.saved_results import TextSaver
+from yolov7_trt_ros.core.detections import Detections
+from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.errors import InputError
+from yolov7_trt_ros.replay.frames import Frame
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -311,7 +319,7 @@ def test_quantize_interrupted(tmp_path: Path, many: Path) -> None:
 ])
 def test_detect_interrupted(tmp_path: Path, many: Path, number: int, expected: int) -> None:
     status, told = interrupted(
-        tmp_path, Path('out/labels/*.txt'), 'detect', many, '-o', 'out', '--save-txt',
+        tmp_path, Path('out/labels/0001.txt'), 'detect', many, '-o', 'out', '--save-txt',
         '--save-coco', 'found.json', number=number,
     )
     left = [path for path in (tmp_path / 'out').rglob('*') if path.suffix in ('.jpg', '.txt')]
@@ -319,6 +327,54 @@ def test_detect_interrupted(tmp_path: Path, many: Path, number: int, expected: i
     assert told == f'yolov7_trt: interrupted: outputs in out: {len(left)}, and found.json\n'
     assert json.loads((tmp_path / 'found.json').read_text())['images']
     assert not list((tmp_path / 'out').rglob('*.tmp'))
+
+
+@pytest.mark.parametrize('before', [False, True], ids=['before', 'after'])
+def test_labels_are_counted_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    """A signal comes before the file is there, or after it and before the next statement."""
+    def write(path: Path, data: bytes) -> None:
+        if not before:
+            atomic_write(path, data)
+        raise KeyboardInterrupt
+
+    names = OutputNames(tmp_path, [])
+    image = ImageView.from_array(np.zeros((8, 8, 3), np.uint8))
+    frame = Frame(image, 0, '', 'a.jpg', 0, tmp_path / 'a.jpg', 0, b'')
+    found = Detections.empty((8, 8))
+    saver = TextSaver(names)
+    monkeypatch.setattr(saved_results, 'atomic_write', write)
+    with pytest.raises(KeyboardInterrupt):
+        saver.add('a', frame, found, 'pictures')
+    saver.close()
+    told = 'nothing was written' if before else f'outputs in {tmp_path}: 1'
+    assert names.describe() == told
+    assert OwnFiles(tmp_path).is_own(tmp_path / 'labels/a.txt') != before
+
+
+def test_an_output_of_an_earlier_run_is_not_told_as_written(tmp_path: Path) -> None:
+    kept, replaced, bag = tmp_path / 'kept.jpg', tmp_path / 'replaced.jpg', tmp_path / 'bag'
+    for path in (kept, replaced, bag / 'camera/000000.jpg'):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(marked_jpeg(b'\xff\xd8rest'))
+    names = OutputNames(tmp_path, [])
+    for path in (kept, replaced):
+        assert names.take(path.stem, '.jpg') == path
+    assert names.take('bag', '') == bag
+    assert names.describe() == 'nothing was written'
+    atomic_write(replaced, b'\xff\xd8rest')
+    assert names.describe() == f'outputs in {tmp_path}: 1'
+    atomic_write(bag / 'camera/000000.jpg', b'\xff\xd8rest')
+    assert names.describe() == f'outputs in {tmp_path}: 2'
+
+
+def test_a_model_is_told_as_written_once_it_is_there(tmp_path: Path) -> None:
+    model = OutputFile(tmp_path / 'q.onnx')
+    assert model.describe() == f'{tmp_path}/q.onnx was not written'
+    atomic_write(tmp_path / 'q.onnx', b'model')
+    assert model.describe() == f'{tmp_path}/q.onnx was written'
+    assert OutputFile(tmp_path / 'q.onnx').describe().endswith('was not written')
 
 
 def test_labels_of_a_run_that_was_killed_are_replaced(tmp_path: Path, many: Path) -> None:

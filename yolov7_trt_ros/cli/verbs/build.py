@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, build_display, interruption, output, output_paths
+from yolov7_trt_ros.cli.work.output_file import OutputFile
 from yolov7_trt_ros.engine.options import PRECISIONS
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -139,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     output_paths.check_file('--output', plan, 'plan', [onnx])
     output_paths.check_file('--timing-cache', options.timing_cache, 'timing cache', [onnx, plan])
     output_paths.check_json(args.json, [onnx, plan, options.timing_cache], made=[plan.parent])
-    with interruption.explain(lambda: f'{plan} was not written'):
+    with interruption.explain(OutputFile(plan).describe):
         return _build(args, onnx, plan, options)
 
 

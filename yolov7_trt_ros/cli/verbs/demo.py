@@ -42,6 +42,7 @@ from yolov7_trt_ros.cli.demo.source import (
     save_photographs,
 )
 from yolov7_trt_ros.cli.demo.summary import CAMERAS, MODEL_NOTE, summarise, table, what_was_made
+from yolov7_trt_ros.cli.work.output_file import OutputFile
 from yolov7_trt_ros.cli.work.own_files import OwnFiles
 from yolov7_trt_ros.core.defaults import DEFAULT_SCORE_THRESHOLD
 from yolov7_trt_ros.engine.options import DEFAULT_MODEL, DetectorOptions
@@ -100,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
     source = _find_source(args)
     if args.model == DEFAULT_MODEL:
         print(MODEL_NOTE, flush=True)
-    with interruption.explain(lambda: _left(args.output)), own_outputs(args.output):
+    files = [OutputFile(args.output / name) for name in _OUTPUTS]
+    with interruption.explain(lambda: _left(args.output, files)), own_outputs(args.output):
         summary = _play(args, source)
         _print_summary(summary, args.output)
         if summary['interrupted']:
@@ -108,9 +110,9 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(camera['processed'] for camera in summary['cameras'].values()) else 1
 
 
-def _left(output: Path) -> str:
+def _left(output: Path, files: list[OutputFile]) -> str:
     """Return what an interrupted demo leaves behind."""
-    left = [name for name in _OUTPUTS if (output / name).exists()]
+    left = [str(file.path.relative_to(output)) for file in files if file.is_written()]
     return f'written to {output} so far: {", ".join(left)}' if left else (
         interruption.NOTHING_WRITTEN
     )

@@ -36,6 +36,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
 from yolov7_trt_ros.cli.model_steps import checkpoints
+from yolov7_trt_ros.cli.work.output_file import OutputFile
 from yolov7_trt_ros.core.defaults import (
     DEFAULT_IOU_THRESHOLD,
     DEFAULT_MAX_DETECTIONS,
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     kind = check_kind(model, CHECKPOINT, ONNX) if model.exists() else None
     output_paths.check_file('--output', target, 'ONNX', [model])
     output_paths.check_json(args.json, [model, target], made=[target.parent])
-    with interruption.explain(lambda: f'{target} was not written'):
+    with interruption.explain(OutputFile(target).describe):
         named_onnx = kind is None and model.suffix.lower() == '.onnx'
         return _run(args, model, target, is_onnx=kind == ONNX or named_onnx)
 

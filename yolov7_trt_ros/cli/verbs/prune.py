@@ -25,7 +25,6 @@ import argparse
 import contextlib
 import functools
 from pathlib import Path
-import time
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, exit_status, interruption, output, output_paths
@@ -34,6 +33,7 @@ from yolov7_trt_ros.cli.model_steps import (
     prune_inputs,
     prune_steps,
 )
+from yolov7_trt_ros.cli.work.output_file import OutputFile
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -132,8 +132,8 @@ def run(args: argparse.Namespace) -> int:
     if job.model.exists():
         check_kind(job.model, CHECKPOINT)
     _check_targets(args, job)
-    started_ns = time.time_ns()
-    with interruption.explain(lambda: _left(job, started_ns)):
+    network = OutputFile(job.output)
+    with interruption.explain(lambda: _left(network)):
         return _run(args, job)
 
 
@@ -180,10 +180,10 @@ def _check_targets(args: argparse.Namespace, job: prune_steps.PruneJob) -> None:
     output_paths.check_json(args.json, [*read, job.output, job.onnx], made=[job.output.parent])
 
 
-def _left(job: prune_steps.PruneJob, started_ns: int) -> str:
+def _left(network: OutputFile) -> str:
     """Return what an interruption before the recovery leaves behind."""
-    if job.output.exists() and job.output.stat().st_mtime_ns >= started_ns:
-        return f'{job.output} has the fitted network, not recovered'
+    if network.is_written():
+        return f'{network.path} has the fitted network, not recovered'
     return interruption.NOTHING_WRITTEN
 
 

@@ -31,6 +31,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
 from yolov7_trt_ros.cli.model_steps import quantize_steps
+from yolov7_trt_ros.cli.work.output_file import OutputFile
 from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     read = [path, args.images, args.annotations]
     output_paths.check_file('--output', args.output, 'ONNX', read)
     output_paths.check_json(args.json, [*read, args.output], made=[args.output.parent])
-    with interruption.explain(lambda: f'{args.output} was not written'):
+    with interruption.explain(OutputFile(args.output).describe):
         return _run(args, path)
 
 

@@ -38,6 +38,7 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     check_fleet_arguments,
     uses_dask,
 )
+from yolov7_trt_ros.cli.work.output_file import OutputFile
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     output_paths.check_writable('--output', path, path.parent)
     check_output(path, bag, overwrite=args.force)
     check_kind(args.bags[0], 'bag', 'replay')
-    with interruption.explain(lambda: f'{args.output} was not written'):
+    with interruption.explain(OutputFile(path).describe):
         return _run(args, bag)
 
 

@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 
 from yolov7_trt_ros.cli import interruption
+from yolov7_trt_ros.cli.work.output_file import OutputFile
 from yolov7_trt_ros.cli.work.own_mark import is_own
 
 
@@ -26,7 +27,7 @@ class OutputNames:
     def __init__(self, folder: Path, inputs: list[Path], *, recursive: bool = False) -> None:
         self.folder = folder
         self._taken: set[Path] = set()
-        self._given: list[Path] = []
+        self._given: list[OutputFile] = []
         for path in inputs:
             self._taken.add(path.resolve())
             if path.is_dir():
@@ -40,16 +41,16 @@ class OutputNames:
             if path.resolve() not in self._taken and _is_free(path, suffix):
                 break
         self._taken.add(path.resolve())
-        self._given.append(path)
+        self.add(path)
         return path
 
     def add(self, path: Path) -> None:
-        """Count a file that has its name from elsewhere."""
-        self._given.append(path)
+        """Add a file that has its name from elsewhere and will be written."""
+        self._given.append(OutputFile(path))
 
     def describe(self) -> str:
-        """Return a sentence on the outputs that exist after an interruption."""
-        there = [path for path in self._given if path.exists()]
+        """Return a sentence on the outputs that were written before an interruption."""
+        there = [file.path for file in self._given if file.is_written()]
         apart = [str(path) for path in there if not path.is_relative_to(self.folder)]
         count = len(there) - len(apart)
         inside = [f'outputs in {self.folder}: {count}'] if count else []

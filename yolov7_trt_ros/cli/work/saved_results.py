@@ -167,10 +167,11 @@ class TextSaver:
         while path in self._written or (path.exists() and not self._own.is_own(path)):
             number += 1
             path = self._folder / f'{name}-{number}.txt'
+        # a signal may come between any two of these: what was written is found out at the end
+        self._names.add(path)
+        self._written.append(path)
         atomic_write(path, ''.join(lines).encode())
         self._own.add(path)
-        self._written.append(path)
-        self._names.add(path)
 
     def close(self) -> None:
         """Record which files are ours."""
@@ -225,9 +226,9 @@ class CocoSaver:
             'images': self._images, 'annotations': self._annotations,
             'categories': self._categories(),
         }
-        atomic_write(self._path, json.dumps(record).encode() + b'\n')
         if self._names is not None:
             self._names.add(self._path)
+        atomic_write(self._path, json.dumps(record).encode() + b'\n')
 
     def _tell_apart(self) -> None:
         """Name all pictures by their paths if a name stands for several."""
