@@ -87,6 +87,7 @@ class Row:
     name: str
     bank: EngineBank
     detector: EngineBank | EngineTeam
+    others: list[OpenModel] = dataclasses.field(default_factory=list)
     streams: list[Stream] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     violations: list[str] = dataclasses.field(default_factory=list)
@@ -213,10 +214,11 @@ def rows_of(args: argparse.Namespace) -> list[Row]:
     rows.append(Row('first alone', alone, alone))
     bank = bank_of(first)
     team = PipelinedTeam if isinstance(bank, PipelinedBank) else EngineTeam
-    rows.append(Row('team', bank, team(bank, [
+    more = [
         OpenModel(ModelId(number, text), open_engine(text), '')
         for number, text in enumerate(others, 2)
-    ])))
+    ]
+    rows.append(Row('team', bank, team(bank, more), more))
     if not args.no_instead:
         instead = bank_of(args.instead)
         rows.append(Row('one instead', instead, instead))
@@ -258,7 +260,10 @@ def main() -> int:
     rates = args.rates or [capacity_hz * share / args.cameras for share in SHARES]
     result: dict[str, Any] = {
         'engines': args.engine, 'instead': None if args.no_instead else args.instead,
-        'backends': [row.bank.backend for row in rows],
+        'backends': {
+            row.name: [row.bank.backend, *(each.detector.backend for each in row.others)]
+            for row in rows
+        },
         'cameras': args.cameras, 'size': list(args.size), 'first_alone_hz': round(capacity_hz, 2),
         'loads': [],
     }

@@ -57,6 +57,9 @@ SIZE_WH = (320, 240)
 VANISHING = 'vanishing file'
 REFUSED = ('outside', 'link to outside')
 LIMIT_S = 300.0
+MOST_SHADOWS = 10
+"""Comparisons without a detection, relative to those asked for, that end a run."""
+
 MOST_RATIO = 5.0  # of two models of one size, on a machine that others use too
 LEAST_AGREEMENT = 0.9  # good ones agree in all, and few frames are compared
 QUIET_S = 20.0
@@ -129,7 +132,8 @@ class Run:
             'backend': 'tensorrt', 'model': args.plan.resolve(), 'plan_cache': self.plan_cache,
         }
         self.detector = Watched(folder, {
-            'autostart': True, 'image_topics': ','.join(self.topics), 'network_size': 160,
+            'autostart': True, 'image_topics': ','.join(self.topics),
+            'network_size': args.network_size,
             'threads': 1, 'model_folders': self.models, **engine,
             'update_shadow_frames': args.shadow_frames, 'update_shadow_share': args.share,
             'update_min_detections': 1, 'score_threshold': 0.1, 'update_keep_s': 3600.0,
@@ -216,12 +220,24 @@ class Run:
         if reason := self.ask(model):
             raise Stuck(f'{model.name} was refused: {reason}')
         self.detector.spin_until(
-            lambda: self.detector.update['last'] != last, LIMIT_S, f'{model.name} to serve'
+            lambda: self.detector.update['last'] != last or self._sees_nothing(), LIMIT_S,
+            f'{model.name} to serve',
         )
+        if self.detector.update['last'] == last:
+            raise Stuck('the models find nothing to compare in these pictures at this network '
+                        f'size: take others; {self.detector.update}')
         if self.detector.update['number'] == number:
-            raise Stuck(f'{model.name} does not serve: {self.detector.update["last"]}')
+            raise Stuck(f'{model.name} does not serve: {self.detector.update}')
         self.detector.call('roll_back' if back else 'promote')
         self.detector.wait_for('steady', number if back else '')
+
+    def _sees_nothing(self) -> bool:
+        """Whether the comparison has had its frames many times over, and no detection."""
+        frames, detections = (
+            self.detector.update.get(f'{name} compared', '0 of 0').split(' of ')
+            for name in ('frames', 'detections')
+        )
+        return int(frames[0]) > MOST_SHADOWS * int(frames[1]) and detections[0] == '0'
 
     def update_badly(self, kind: str, model: Path | str) -> str:
         """Ask for a bad model; returns what became of it. The model that serves must stay."""
@@ -400,6 +416,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--cameras', type=int, default=2)
     parser.add_argument('--rate', type=float, default=10.0, help='Hz, of each camera')
     parser.add_argument('--share', type=float, default=1.0, help='update_shadow_share')
+    parser.add_argument(
+        '--network-size', type=int, default=160, help='not below that of the plan (default: 160)'
+    )
     parser.add_argument('--shadow-frames', type=int, default=20, help='update_shadow_frames')
     parser.add_argument(
         '--quiet-share', type=float, default=1.0,
@@ -425,7 +444,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def write(parts: dict[str, Any]) -> None:
         save(args.output, {
             'cameras': args.cameras, 'rate_hz': args.rate, 'size_wh': SIZE_WH,
-            'share': args.share,
+            'share': args.share, 'network_size': args.network_size,
             'load_average_before_and_after': [round(load, 1), round(os.getloadavg()[0], 1)],
             **parts,
         })

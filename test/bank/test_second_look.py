@@ -525,6 +525,16 @@ def test_what_was_opened_is_closed_where_the_next_one_cannot_be(mode):
         assert first.closed == second.closed == 1
 
 
+def test_a_refused_setting_names_the_look_that_it_is_for():
+    def fails() -> Detector:
+        raise SettingError('network_size is 320, but the plan takes at least 640')
+
+    first = Painted()
+    with pytest.raises(SettingError, match='^the second look: network_size is 320'):
+        open_looks(LookOptions(mode='on'), once=fails, first=lambda: first, second=fails)
+    assert first.closed == 1
+
+
 def test_all_are_closed_where_what_is_not_needed_cannot_be_closed():
     class Unwilling(Painted):
 

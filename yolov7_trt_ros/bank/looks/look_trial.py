@@ -106,13 +106,15 @@ def open_looks(
     if options.is_off:
         return once()
     with contextlib.ExitStack() as opened:
-        pair = _opened(first, opened), _opened(second, opened)
+        pair = (
+            _opened(first, opened, 'the first look'), _opened(second, opened, 'the second look')
+        )
         crop_classes(pair[0].spec, pair[1].spec, options)  # refused whatever auto would choose
         if options.mode == ON:
             twice: Detector = look_twice(*pair, options, clock=clock, warn=warn)
             opened.pop_all()
             return twice
-        alone = _opened(once, opened)
+        alone = _opened(once, opened, 'one look')
         lost = missing_classes(pair[0].spec, alone.spec)
         if lost:
             raise SettingError(
@@ -170,7 +172,10 @@ def _time(way: Callable[[], object], clock: Callable[[], int]) -> int:
     return clock() - began
 
 
-def _opened(open_one: Open, stack: contextlib.ExitStack) -> Detector:
-    detector = open_one()
+def _opened(open_one: Open, stack: contextlib.ExitStack, what: str) -> Detector:
+    try:
+        detector = open_one()
+    except SettingError as exc:
+        raise type(exc)(f'{what}: {exc}') from exc
     stack.callback(detector.close)
     return detector

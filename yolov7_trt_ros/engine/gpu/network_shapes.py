@@ -32,7 +32,8 @@ class NetworkShapes:
     Raises
     ------
     SettingError
-        `network_size` is off the stride, or larger than every profile.
+        `network_size` is off the stride, larger than every profile, or smaller: images would be
+        scaled to it and padded to a size of the plan, at the cost of that.
 
     """
 
@@ -101,6 +102,15 @@ class NetworkShapes:
     def _check_size(self) -> None:
         fit_rectangle((1, 1), self._size, self._stride)  # refuses sizes off the stride
         largest = max(min(profile.maximum[2:]) for profile in self._profiles)
+        smallest = min(
+            min(max(profile.minimum[2:]), min(profile.maximum[2:])) for profile in self._profiles
+        )
+        if self._size < smallest:
+            raise SettingError(
+                f'network_size is {self._size}, but {self._plan} takes at least {smallest} '
+                f'({self._listed()}); set network_size to {smallest}, or rebuild the plan with '
+                f'--min 1x3x{self._size}x{self._size}'
+            )
         if self._size > largest:
             raise SettingError(
                 f'network_size is {self._size}, but {self._plan} takes at most {largest} '
