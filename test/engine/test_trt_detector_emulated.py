@@ -865,7 +865,7 @@ def test_size_outside_the_plan_is_refused(opened: Callable[..., Any]) -> None:
     with pytest.raises(SettingError, match='multiple of the stride'):
         opened(network_size=50)
     wide = ShapeRange((1, 3, 32, 64), (1, 3, 64, 64), (1, 3, 96, 96))
-    with pytest.raises(SettingError, match=r'takes at least 64 .*network_size to 64.*--min 1x3x32'):
+    with pytest.raises(SettingError, match=r'at least 64 .*network_size to 64.*--min 1x3x32'):
         opened(profiles=(wide,), network_size=32)
     opened(profiles=(wide, PROFILES[0]), network_size=32).close()
 
