@@ -15,10 +15,10 @@ from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.model_files import EMBEDDED_MODELS
 from yolov7_trt_ros.engine.options import BACKENDS, DetectorOptions, MEMORIES, PRECISIONS
-from yolov7_trt_ros.engine.plain_file import read_plain_file
 from yolov7_trt_ros.engine.value_spec import ValueSpec
 from yolov7_trt_ros.errors import ModelError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.plain_file import read_plain_file
 
 _DEFAULTS = DetectorOptions()
 ENGINE_OPTIONS = {spec.name: spec for spec in (

@@ -9,11 +9,11 @@ from typing import Any
 
 from yolov7_trt_ros.atomic_file import temporary_file
 from yolov7_trt_ros.core.plain_text import quoted
-from yolov7_trt_ros.engine.plain_file import open_plain_file
 from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
+from yolov7_trt_ros.plain_file import open_plain_file
 from yolov7_trt_ros.report.diagnostic_metrics import status_samples
 from yolov7_trt_ros.report.prometheus_text import exposition
 

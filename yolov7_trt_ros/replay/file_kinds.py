@@ -9,6 +9,7 @@ from yolov7_trt_ros.core.pictures.picture_header import picture_kind
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.plain_file import open_plain_file
 
 PICTURE_SUFFIXES = (
     '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.apng', '.bmp', '.dib', '.webp', '.avif', '.tif',
@@ -109,13 +110,11 @@ def read_head(path: Path) -> bytes:
         It does not exist, cannot be read, or is not a file.
 
     """
-    if not path.exists():
-        raise InputError(f'no such file or folder: {path}')
-    if not path.is_file():
-        raise InputError(f'{path} is neither a file nor a folder')
     try:
-        with path.open('rb') as file:
+        with open_plain_file(path, InputError) as file:
             return file.read(_HEAD_BYTES)
+    except FileNotFoundError as exc:
+        raise InputError(f'no such file or folder: {path}') from exc
     except OSError as exc:
         raise InputError(f'cannot read {path}: {exc.strerror}') from exc
 

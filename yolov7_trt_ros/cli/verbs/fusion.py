@@ -194,8 +194,8 @@ def _build(model: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def _onnx_of(plan: Path) -> Path | None:
     """Return the ONNX model that a plan's manifest names, if it is still that file."""
-    from yolov7_trt_ros.engine.plain_file import sha256_of
     from yolov7_trt_ros.engine.plan.plan_file import read_manifest
+    from yolov7_trt_ros.plain_file import sha256_of
 
     manifest = read_manifest(plan)
     if manifest is None:

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _class_map(text: str) -> dict[str, str]:
     """Return the renames of `--class-map`, which may be in a file."""
-    from yolov7_trt_ros.engine.plain_file import read_plain_file
+    from yolov7_trt_ros.plain_file import read_plain_file
     from yolov7_trt_ros.report.accuracy.class_renames import parse_renames
 
     path = expand_home(text) if text and '=' not in text else None
