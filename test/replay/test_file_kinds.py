@@ -196,3 +196,15 @@ def test_a_video_without_a_frame_is_not_fine(tmp_path: Path) -> None:
         return
     assert items
     assert not any(isinstance(item, Frame) for item in items)
+
+
+def test_a_folder_of_bags_is_named_as_that(tmp_path: Path) -> None:
+    for name in ('monday', 'tuesday'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'metadata.yaml').touch()
+    told = f'{tmp_path} is a folder of bags: give them one by one, such as {tmp_path / "monday"}'
+    with pytest.raises(InputError) as opened:
+        open_frames(tmp_path)
+    with pytest.raises(InputError) as checked:
+        check_kind(tmp_path, 'bag', 'replay')
+    assert [str(opened.value), str(checked.value)] == [told, told]

@@ -37,7 +37,7 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     uses_dask,
 )
 from yolov7_trt_ros.cli.fleet.result import PAGE_FILE
-from yolov7_trt_ros.core.plain_text import printable
+from yolov7_trt_ros.core.plain_text import listed, printable
 from yolov7_trt_ros.core.units import in_seconds
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 DEFAULTS = dataclasses.asdict(CompareSettings()) | dataclasses.asdict(CompareLimits())
 _SHOWN_CLASSES = 12
 _SHOWN_LONE = 3
+_SHOWN_BAGS = 3
+_MANY = '--drives and --output DIR'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,11 +103,38 @@ def run(args: argparse.Namespace) -> int:
     bags_given = [args.reference, args.new, args.images]
     if args.images is not None and args.html is None:
         raise SettingError('--images are for the page: give --html FILE too')
+    _point_to_drives(args)
     output_paths.check_json(args.json, bags_given)
     output_paths.check_file('--html', args.html, 'HTML', bags_given)
     output_paths.check_apart({'--json': args.json, '--html': args.html})
     with interruption.explain():  # files are written at the end only
         return _run(args)
+
+
+def _point_to_drives(args: argparse.Namespace) -> None:
+    """
+    Point to `--drives` if A or B holds many recordings.
+
+    Raises
+    ------
+    SettingError
+        It is no bag, but a folder of bags.
+
+    """
+    from yolov7_trt_ros.replay.file_kinds import recordings_in
+
+    for path in (args.reference, args.new):
+        bags, files = recordings_in(expand_home(path))
+        if bags:
+            raise SettingError(
+                f'{path} is not a bag, but a folder of bags ({listed(bags, _SHOWN_BAGS)}): give '
+                f'two of the bags, or compare all with {_MANY}'
+            )
+        if files:
+            output.warn(
+                f'{path} has no metadata.yaml, and {listed(files, _SHOWN_BAGS)} are read as one '
+                f'recording: to compare each with the file of its name, give {_MANY}'
+            )
 
 
 def _run_many(args: argparse.Namespace) -> int:
