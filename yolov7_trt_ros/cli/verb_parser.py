@@ -56,9 +56,15 @@ OURS: dict[str, tuple[str, ...]] = {
     '--builderOptimizationLevel': ('--opt-level',), '--calib': ('--images',),
     '--dynamic-batch': ('--dynamic',), '--grid': ('--form',), '--end2end': ('--form',),
     '--vid-stride': ('--every',), '--stride': ('--every',), '--exist-ok': ('--force',),
-    '--overwrite': ('--force',), '--workers': ('--threads',), '--fps': ('--rate',),
+    '--overwrite': ('--force',), '--fps': ('--rate',),
 }
 """Options of the YOLO repositories, Ultralytics and trtexec, with ours that may match."""
+_OTHERWISE = {
+    '--workers': 'label, replay, eval and compare take --workers N, and process N recordings at '
+    'once',
+}
+"""What is told of options that only other verbs have."""
+_ON_THREADS = '; --threads N is the number of CPU threads here'
 
 
 class FilledText(argparse.RawDescriptionHelpFormatter):
@@ -133,6 +139,8 @@ def _is_taken(flag: str, known: Sequence[str]) -> bool:
 
 def _advice(parser: argparse.ArgumentParser, flag: str, known: Sequence[str]) -> str:
     dashed = f'--{flag[2:].replace("_", "-")}' if flag.startswith('--') else flag
+    if dashed in _OTHERWISE:
+        return _OTHERWISE[dashed] + (_ON_THREADS if '--threads' in known else '')
     for ours in OURS.get(dashed, ()):
         if ours in known:
             return f'for {flag} give {ours}'
