@@ -11,6 +11,7 @@ import sys
 import textwrap
 from typing import Any, NoReturn
 
+from yolov7_trt_ros.cli.effects.given_options import StoreGiven, StoreTrueGiven
 from yolov7_trt_ros.core.plain_text import quoted
 
 WITHOUT_FLAG = ''
@@ -97,12 +98,20 @@ def finite_number(text: str) -> float:
 
 
 class VerbParser(argparse.ArgumentParser):
-    """Adds the option that was probably meant to usage errors; refuses empty paths and NaN."""
+    """
+    Adds the option that was probably meant to usage errors; refuses empty paths and NaN.
+
+    Notes which options were given (`given_options`).
+
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.register('type', Path, _path)
         self.register('type', float, finite_number)
+        for name, action in ((None, StoreGiven), ('store', StoreGiven),
+                             ('store_true', StoreTrueGiven)):
+            self.register('action', name, action)
         self._words: Sequence[str] = ()
 
     def parse_known_args(  # type: ignore[override]

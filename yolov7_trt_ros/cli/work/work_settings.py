@@ -8,12 +8,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
+from yolov7_trt_ros.cli.effects.given_options import DEST
+
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.options import DetectorOptions
 
 _NO_MATTER = (
     'run', 'output', 'json', 'html', 'threads', 'paths', 'bags', 'force', 'workers', 'dask',
-    'drives',
+    'drives', DEST,
 )
 """Arguments that do not change the results."""
 
