@@ -62,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('new', type=Path, metavar='B', help='bag to compare with the reference')
     arguments.add_topics_argument(parser, 'topics of detections', 'X,Y')
-    _add_number(parser, 'iou', 'IOU', 'minimum overlap of matched detections')
+    _add_number(parser, 'iou', 'IOU', 'minimum overlap of matched detections',
+                limits='above 0, at most 1')
     _add_number(parser, 'score-threshold', 'S', 'minimum score of what must be matched', '-s')
     limits = parser.add_argument_group('limits')
     _add_number(limits, 'max-drift', 'D', 'maximum score change of 95 %% of matched detections')
@@ -87,11 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_number(
-    parser: argparse._ActionsContainer, name: str, metavar: str, meaning: str, *short: str
+    parser: argparse._ActionsContainer, name: str, metavar: str, meaning: str, *short: str,
+    limits: str = '0..1',
 ) -> None:
     parser.add_argument(
         f'--{name}', *short, type=float, default=DEFAULTS[name.replace('-', '_')],
-        metavar=metavar, help=f'{meaning}, 0..1 (default: %(default)s)',
+        metavar=metavar, help=f'{meaning}, {limits} (default: %(default)s)',
     )
 
 
