@@ -11,7 +11,7 @@ between the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, MutableMapping
 import contextlib
 import os
 from pathlib import Path
@@ -40,7 +40,7 @@ def ends_with_this_process() -> dict[str, str]:
 
 
 def end_with_starter(
-    environment: Mapping[str, str], report: Callable[[str], object], *,
+    environment: MutableMapping[str, str], report: Callable[[str], object], *,
     patience_s: float = PATIENCE_S,
 ) -> None:
     """
@@ -51,7 +51,8 @@ def end_with_starter(
     Parameters
     ----------
     environment
-        As of os.environ.
+        As of os.environ. The variable is removed from it: processes that this one starts, such as
+        another command of this package, do not end with what started this one.
     report
         Called in that thread with the reason why this process ends.
     patience_s
@@ -63,7 +64,7 @@ def end_with_starter(
         The variable has another value.
 
     """
-    text = environment.get(ENDS_WITH, '')
+    text = environment.pop(ENDS_WITH, '')
     if not text:
         return
     found = re.fullmatch(r'([1-9][0-9]{0,6}):([0-9]{1,20})', text, re.ASCII)

@@ -353,3 +353,41 @@ def test_the_command_lines_of_the_document_are_right() -> None:
     assert {'replay', 'compare'} <= {words[1] for words in commands}
     for words in commands:
         build_parser().parse_args(words[1:])
+
+
+def test_folders_of_many_bags_are_pointed_to_drives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for side in ('a', 'b'):
+        (tmp_path / side).mkdir()
+        for name in ('monday', 'tuesday'):
+            write_bag(tmp_path / side / name, drive())
+    given = [str(tmp_path / 'a'), str(tmp_path / 'b')]
+    assert main(['compare', *given]) == 2
+    assert capsys.readouterr().err == (
+        f'yolov7_trt: error: {given[0]} is not a bag, but a folder of bags (monday, tuesday): '
+        'give two of the bags, or compare all with --drives and --output DIR\n'
+    )
+    assert main(['compare', f'{given[0]}/monday', given[1]]) == 2
+    assert f'{given[1]} is not a bag' in capsys.readouterr().err
+    assert main(['compare', *given, '--drives', '-o', str(tmp_path / 'out')]) == 0
+
+
+def test_files_of_several_recordings_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without metadata.yaml they are taken for the parts of one recording, as of a crash."""
+    for side in ('a', 'b'):
+        (tmp_path / side).mkdir()
+        for name in ('monday', 'tuesday'):
+            write_bag(tmp_path / side / f'{name}.mcap', drive())
+            shutil.rmtree(tmp_path / side / f'{name}.bag', ignore_errors=True)
+    given = [str(tmp_path / 'a'), str(tmp_path / 'b')]
+    main(['compare', *given])
+    assert ('a has no metadata.yaml, and monday.mcap, tuesday.mcap are read as one recording: to '
+            'compare each with the file of its name, give --drives') in capsys.readouterr().err
+    for side in ('a', 'b'):
+        for number, name in enumerate(('monday', 'tuesday')):
+            (tmp_path / side / f'{name}.mcap').rename(tmp_path / side / f'week_{number}.mcap')
+    main(['compare', *given])
+    assert 'are read as one' not in capsys.readouterr().err

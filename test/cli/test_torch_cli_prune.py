@@ -240,7 +240,7 @@ def test_latency_is_that_of_the_exported_network(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize(('more', 'status', 'said'), [
     (['--flops', '0.7', '--size', '100'], 2, 'multiple of 32'),
-    (['--flops', '1.5'], 2, 'between 0 and 1'),
+    (['--flops', '1.5'], 2, 'above 0 and below 1'),
     (['--flops', '0.7', '--round-to', '0'], 2, '--round-to'),
     (['--flops', '0.7', '--resume'], 1, 'without --resume'),
     (['--flops', '0.7', '--epochs', '-1'], 2, '--epochs'),

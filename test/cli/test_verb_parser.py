@@ -43,6 +43,10 @@ def verbs() -> dict[str, argparse.ArgumentParser]:
     ('bench --weights a.onnx -o out', ['for --weights give --model']),
     ('detect a.jpg -o out --scor-threshold 1', ['did you mean --score-threshold']),
     ('detect a.jpg -o out --clases person', ['did you mean --classes']),
+    ('detect a.jpg -o out --workers 2', [
+        'label, replay, eval and compare take --workers N, and process N recordings at once; '
+        '--threads N is the number of CPU threads here']),
+    ('info --workers=2', ['label, replay, eval and compare take --workers N']),
     ('top --topcs /a', ['did you mean --topics']),
     ('power status --jsn', ['did you mean --json']),
 ])

@@ -18,8 +18,8 @@ from yolov7_trt_ros.engine.file_kind import check_kind, check_model_file, CHECKP
 from yolov7_trt_ros.engine.model_files import find_model, find_onnx_model, load_class_names
 from yolov7_trt_ros.engine.open import open_detector
 from yolov7_trt_ros.engine.options import DetectorOptions
-from yolov7_trt_ros.engine.plain_file import open_plain_file, read_plain_file
 from yolov7_trt_ros.errors import ModelFormatError, ModelNotFoundError, SettingError
+from yolov7_trt_ros.plain_file import open_plain_file, read_plain_file
 
 NANO = find_model('yolov7-nano')
 LEGACY_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)

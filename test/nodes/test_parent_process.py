@@ -183,6 +183,20 @@ def test_what_does_not_heed_sigterm_is_killed_in_the_end() -> None:
     assert ended.returncode == -signal.SIGKILL
 
 
+def test_what_it_starts_itself_does_not_inherit_the_variable() -> None:
+    code = (
+        'import os, subprocess, sys\n'
+        'from yolov7_trt_ros.parent_process import end_with_starter\n'
+        'end_with_starter(os.environ, print)\n'
+        'subprocess.run([sys.executable, "-c", "import os; print(sorted(os.environ))"])'
+    )
+    told = subprocess.run(
+        [sys.executable, '-c', code], env=os.environ | ends_with_this_process(),
+        capture_output=True, text=True, timeout=600, check=True,
+    )
+    assert "'PATH'" in told.stdout and ENDS_WITH not in told.stdout
+
+
 @pytest.mark.parametrize(
     'text', ['1', '1:', ':1', '0:1', 'a:b', '1:2:3', '99999999:1', '1:\u0661']
 )

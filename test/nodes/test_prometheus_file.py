@@ -155,3 +155,32 @@ def test_without_a_name_nothing_is_written(told: list[str]) -> None:
     file.put([STATUS])
     file.close()
     assert not told and not file.problem
+
+
+def test_the_numbers_have_their_time(tmp_path: Path, told: list[str]) -> None:
+    """The file of a killed node stays as it is, and node_exporter goes on with its numbers."""
+    path = tmp_path / 'detector.prom'
+    times = iter([1_800_000_000.25, 1_800_000_001.25])
+    file = PrometheusFile(str(path), told.append, '/detector', lambda: next(times))
+    for expected in (1_800_000_000.25, 1_800_000_001.25):
+        assert file._job is not None and file._job.wait(600.0, lambda: True)
+        file.put([STATUS])
+        assert file._job.wait(600.0, lambda: True)
+        assert read_file(path)['yolov7_trt_ros_last_update_timestamp_seconds'] == [
+            ({'node': '/detector'}, expected)]
+    file.close()
+
+
+def test_what_a_killed_node_left_is_removed_at_the_next_start(
+    tmp_path: Path, told: list[str]
+) -> None:
+    path = tmp_path / 'detector.prom'
+    path.write_text('# Written by the node /detector of yolov7_trt_ros\nold 1\n')
+    other = PrometheusFile(str(path), told.append, '/other')
+    assert other._job is not None and other._job.wait(600.0, lambda: True)
+    assert path.exists() and not told
+    file = PrometheusFile(str(path), told.append, '/detector')
+    assert file._job is not None and file._job.wait(600.0, lambda: True)
+    assert not path.exists()
+    file.close()
+    other.close()

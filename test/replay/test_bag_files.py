@@ -18,11 +18,13 @@ import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 import yaml
 
-from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.errors import BagError, InputError
+from yolov7_trt_ros.replay.bags.bag_metadata import read_metadata
 from yolov7_trt_ros.replay.bags.bag_reader import BagReader
+from yolov7_trt_ros.replay.bags.mcap_file import McapFile
 from yolov7_trt_ros.replay.bags.rosbags_adapter import load_typestore, zstd
 from yolov7_trt_ros.replay.bags.unpacking import MAX_UNPACKED_BYTES
-from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES
+from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES, read_head
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
 
 CAMERA = '/camera/image_raw'
@@ -132,6 +134,14 @@ def test_a_file_with_an_unfinished_journal_is_refused(
     assert len(list(BagReader(file))) == MESSAGES
 
 
+def test_a_journal_that_is_a_pipe_is_not_waited_for(
+    make_bag: MakeBag, recorded: list[Any]
+) -> None:
+    file = storage_file(make_bag('bag', recorded, storage='sqlite3'))
+    os.mkfifo(file.with_name(f'{file.name}-journal'))
+    assert len(list(BagReader(file))) == MESSAGES
+
+
 # ---- metadata.yaml
 
 
@@ -226,8 +236,25 @@ def test_metadata_that_is_a_pipe(make_bag: MakeBag, recorded: list[Any]) -> None
     (bag / 'metadata.yaml').unlink()
     os.mkfifo(bag / 'metadata.yaml')
     reader = BagReader(bag)
-    assert 'metadata.yaml is no file' in reader.warnings[0]
+    assert 'metadata.yaml is no plain file, but a pipe' in reader.warnings[0]
     assert len(good_and_bad(reader)[0]) == MESSAGES
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_after_it_was_seen(
+    make_bag: MakeBag, recorded: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was opened decides: it may be another one than what had the name before."""
+    bag = make_bag('bag', recorded)
+    for path in (bag / 'metadata.yaml', bag / 'bag_0.mcap'):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    monkeypatch.setattr(Path, 'is_file', Path.exists)
+    with pytest.raises(BagError, match='metadata.yaml is no plain file, but a pipe'):
+        read_metadata(bag)
+    with pytest.raises(InputError, match='bag_0.mcap is no plain file, but a pipe'):
+        read_head(bag / 'bag_0.mcap')
+    with pytest.raises(BagError, match='bag_0.mcap is no plain file, but a pipe'):
+        McapFile(bag / 'bag_0.mcap')
 
 
 # ---- several files

@@ -92,7 +92,7 @@ def test_what_is_refused_by_its_content(
 def test_only_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / 'pipe.jpg')
     for path in (tmp_path / 'pipe.jpg', Path('/dev/zero')):
-        with pytest.raises(InputError, match='neither a file nor a folder'):
+        with pytest.raises(InputError, match='no plain file, but a (pipe|socket|device)'):
             open_frames(path)
 
 
@@ -196,3 +196,15 @@ def test_a_video_without_a_frame_is_not_fine(tmp_path: Path) -> None:
         return
     assert items
     assert not any(isinstance(item, Frame) for item in items)
+
+
+def test_a_folder_of_bags_is_named_as_that(tmp_path: Path) -> None:
+    for name in ('monday', 'tuesday'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'metadata.yaml').touch()
+    told = f'{tmp_path} is a folder of bags: give them one by one, such as {tmp_path / "monday"}'
+    with pytest.raises(InputError) as opened:
+        open_frames(tmp_path)
+    with pytest.raises(InputError) as checked:
+        check_kind(tmp_path, 'bag', 'replay')
+    assert [str(opened.value), str(checked.value)] == [told, told]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 from typing import TYPE_CHECKING
 
 from yolov7_trt_ros.core.defaults import (
@@ -10,6 +11,7 @@ from yolov7_trt_ros.core.defaults import (
     DEFAULT_MAX_DECODED_PIXELS,
     DEFAULT_MAX_DETECTIONS,
     DEFAULT_SCORE_THRESHOLD,
+    MAX_DETECTIONS_LIMIT,
     MAX_PIXELS,
 )
 from yolov7_trt_ros.core.plain_text import quoted
@@ -19,10 +21,12 @@ from yolov7_trt_ros.engine.options import (
     DEFAULT_MODEL,
     DetectorOptions,
     MEMORIES,
+    NETWORK_SIZE_RANGE,
     PRECISIONS,
 )
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.plain_file import open_plain_file
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.core.detector import DetectSettings
@@ -76,16 +80,30 @@ def add_size_argument(
 ) -> None:
     """Add `--size`."""
     parser.add_argument(
-        '--size', type=int, default=DetectorOptions.network_size, metavar='PX',
-        help=f'{meaning} (default: %(default)s)',
+        '--size', type=network_size, default=DetectorOptions.network_size, metavar='PX',
+        help=f'{meaning}, {"..".join(map(str, NETWORK_SIZE_RANGE))} (default: %(default)s)',
     )
+
+
+def network_size(text: str) -> int:
+    """Return a side of the network input; the model refuses what is off its stride."""
+    least, most = NETWORK_SIZE_RANGE
+    try:
+        size = int(text)
+    except ValueError:
+        size = 0
+    if not least <= size <= most:
+        raise argparse.ArgumentTypeError(
+            f'must be within {least}..{most} pixels, got {quoted(text)}'
+        )
+    return size
 
 
 def add_threads_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--threads`."""
     parser.add_argument(
         '--threads', type=_thread_count, default=0, metavar='N',
-        help='CPU threads (default: one per core)',
+        help=f'CPU threads, 0..{_MOST_THREADS} (default: 0, one per core)',
     )
 
 
@@ -178,7 +196,7 @@ def anchor_setting(text: str) -> str:
     try:
         if not path.is_file():
             return text
-        with path.open(encoding='utf-8-sig') as file:
+        with io.TextIOWrapper(open_plain_file(path, SettingError), 'utf-8-sig') as file:
             content = file.read(_LARGEST_ANCHOR_FILE)
     except (OSError, ValueError) as exc:
         raise SettingError(f'--anchors: {text!r} cannot be read: {exc}') from exc
@@ -217,11 +235,12 @@ def add_threshold_arguments(
     )
     parser.add_argument(
         '--iou-threshold', type=float, default=DEFAULT_IOU_THRESHOLD, metavar='IOU',
-        help='IoU above which the lower-scoring of two boxes is removed (default: %(default)s)',
+        help='IoU above which the lower-scoring of two boxes is removed, 0..1 '
+        '(default: %(default)s)',
     )
     parser.add_argument(
         '--max-detections', type=int, default=DEFAULT_MAX_DETECTIONS, metavar='N',
-        help=f'{per_image} (default: %(default)s)',
+        help=f'{per_image}, 1..{MAX_DETECTIONS_LIMIT} (default: %(default)s)',
     )
 
 
@@ -260,7 +279,8 @@ def add_max_pixels_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--max-pixels`."""
     parser.add_argument(
         '--max-pixels', type=_pixels, default=DEFAULT_MAX_DECODED_PIXELS, metavar='N',
-        help='maximum width x height of a decoded picture (default: %(default)s)',
+        help='maximum width x height of a decoded picture, '
+        f'1..{MAX_PIXELS} (default: %(default)s)',
     )
 
 

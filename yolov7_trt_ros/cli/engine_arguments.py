@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import build_display, output
+from yolov7_trt_ros.cli.effects import model_effects
 from yolov7_trt_ros.cli.work.work_settings import engine_records
 from yolov7_trt_ros.core.looks.look_options import LOOK_ONCE, OFF
 from yolov7_trt_ros.errors import SettingError
@@ -71,8 +72,7 @@ def with_engines(
         if not named:
             return first
         others = open_engines(first.spec, [
-            (each.name, partial(build_display.open_model, each.options, warned))
-            for each in named
+            (each.name, partial(_open_engine, args, options, each, warned)) for each in named
         ])
     except BaseException:
         first.close()
@@ -82,6 +82,23 @@ def with_engines(
     if not _are_alike(args, options, named):
         output.warn(_UNLIKE)
     return SharedWork(first, options.model, others)
+
+
+def _open_engine(
+    args: argparse.Namespace, options: DetectorOptions, named: NamedEngine, warned: set[str]
+) -> Detector:
+    """Open an engine; a size that its file gives and that it cannot have is refused."""
+    detector = build_display.open_model(named.options, warned)
+    size = named.options.network_size
+    if size == options.network_size:
+        model_effects.warn_of_size(detector.spec, named.name, model_effects.asked_size(args))
+        return detector
+    try:
+        model_effects.check_size(detector.spec, named.name, size, 'network_size')
+    except BaseException:
+        detector.close()
+        raise
+    return detector
 
 
 def engine_files(args: argparse.Namespace, options: DetectorOptions) -> list[str]:

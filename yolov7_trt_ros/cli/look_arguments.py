@@ -14,8 +14,10 @@ from yolov7_trt_ros.cli import (
     output,
     track_arguments,
 )
-from yolov7_trt_ros.core.defaults import DEFAULT_TILE_OVERLAP
-from yolov7_trt_ros.core.looks.look_options import MODES
+from yolov7_trt_ros.cli.effects import model_effects
+from yolov7_trt_ros.cli.effects.given_options import refuse_without_effect
+from yolov7_trt_ros.core.defaults import DEFAULT_TILE_OVERLAP, MOST_TILE_OVERLAP
+from yolov7_trt_ros.core.looks.look_options import MODES, ON
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.errors import SettingError
 
@@ -58,14 +60,22 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--tile-overlap', type=float, metavar='SHARE',
-        help=f'share of a tile that overlaps the next one (default: {DEFAULT_TILE_OVERLAP})',
+        help=f'share of a tile that overlaps the next one, 0..{MOST_TILE_OVERLAP} '
+        f'(default: {DEFAULT_TILE_OVERLAP})',
     )
     engine_arguments.add_engines_argument(parser)
 
 
-def check_effect(args: argparse.Namespace) -> None:
+def check_effect(args: argparse.Namespace, *, looks_once: bool = False) -> None:
     """
     Refuse options of what is off: they would have no effect, unnoticed.
+
+    Parameters
+    ----------
+    args
+        The parsed arguments.
+    looks_once
+        Whether the verb also detects without a second look if that is on.
 
     Raises
     ------
@@ -84,6 +94,11 @@ def check_effect(args: argparse.Namespace) -> None:
         for name, is_given in others.items():
             if is_given and not is_on:
                 raise SettingError(f'{name} has no effect without {option}')
+    if args.second_look == ON and not looks_once and not args.engines:
+        refuse_without_effect(
+            args, ['--size'],
+            'with --second-look on: --look first_size=PX and --look crop_size=PX are the sizes',
+        )
 
 
 def look_options(args: argparse.Namespace) -> LookOptions:
@@ -150,18 +165,48 @@ def _open_first(
     from yolov7_trt_ros.bank.looks.tiled_look import TiledLook
     from yolov7_trt_ros.engine.looks import look_engines, tiled_engine
 
+    model_effects.check_engine_options(args, options)
     look, tiles = look_options(args), tile_options(args)
+    open_one = partial(_open_checked, args, warned)
     if not tiles.is_off:
-        engine = build_display.open_model(tiled_engine(options, tiles), warned)
-        return TiledLook(engine, tiles, warn=output.warn)
+        return TiledLook(open_one(tiled_engine(options, tiles)), tiles, warn=output.warn)
     engines = look_engines(options, look)
     return open_looks(
         look, say=lambda text: output.say(f'yolov7_trt: {text}', file=sys.stderr),
         warn=output.warn,
-        once=partial(build_display.open_model, engines.once, warned),
-        first=partial(build_display.open_model, engines.first, warned),
-        second=partial(build_display.open_model, engines.second, warned),
+        once=partial(open_one, engines.once),
+        first=partial(open_one, engines.first, 'first_size'),
+        second=partial(open_one, engines.second, 'crop_size'),
     )
+
+
+def _open_checked(
+    args: argparse.Namespace, warned: set[str], options: DetectorOptions, look_size: str = ''
+) -> Detector:
+    """
+    Open an engine of the detector; a size that it cannot have is refused.
+
+    Parameters
+    ----------
+    args, warned, options
+        As `_open_first` has them.
+    look_size
+        Option of the second look that gives its size; '' for `--size`.
+
+    """
+    detector = build_display.open_model(options, warned)
+    if look_size:
+        asked = any(text.startswith(f'{look_size}=') for text in args.look)
+        flag, size = f'--look {look_size}', options.network_size if asked else None
+    else:
+        flag, size = '--size', model_effects.asked_size(args)
+    try:
+        model_effects.check_size(detector.spec, options.model, size, flag)
+        model_effects.check_model(args, options, detector)
+    except BaseException:
+        detector.close()
+        raise
+    return detector
 
 
 def kept_looking(args: argparse.Namespace, options: DetectorOptions) -> Detector:

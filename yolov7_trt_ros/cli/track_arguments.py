@@ -6,7 +6,13 @@ import argparse
 import dataclasses
 from typing import Any
 
-from yolov7_trt_ros.core.tracks.track_options import BYTETRACK, OFF, TRACK_MODES, TrackOptions
+from yolov7_trt_ros.core.tracks.track_options import (
+    BYTETRACK,
+    LONGEST_LOST_S,
+    OFF,
+    TRACK_MODES,
+    TrackOptions,
+)
 
 
 def add_track_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +25,13 @@ def add_track_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--track-lost', type=float, metavar='S',
-        help='seconds that an object may be out of sight and keep its id '
+        help='seconds that an object may be out of sight and keep its id, '
+        f'0..{LONGEST_LOST_S:g} '
         f'(default: {TrackOptions.lost_s})',
     )
     group.add_argument(
         '--track-low-score', type=float, metavar='S',
-        help='minimum score of detections that bytetrack follows '
+        help='minimum score of detections that bytetrack follows, 0..1 '
         f'(default: {TrackOptions.low_score})',
     )
 

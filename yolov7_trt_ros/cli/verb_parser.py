@@ -11,6 +11,7 @@ import sys
 import textwrap
 from typing import Any, NoReturn
 
+from yolov7_trt_ros.cli.effects.given_options import StoreGiven, StoreTrueGiven
 from yolov7_trt_ros.core.plain_text import quoted
 
 WITHOUT_FLAG = ''
@@ -56,9 +57,15 @@ OURS: dict[str, tuple[str, ...]] = {
     '--builderOptimizationLevel': ('--opt-level',), '--calib': ('--images',),
     '--dynamic-batch': ('--dynamic',), '--grid': ('--form',), '--end2end': ('--form',),
     '--vid-stride': ('--every',), '--stride': ('--every',), '--exist-ok': ('--force',),
-    '--overwrite': ('--force',), '--workers': ('--threads',), '--fps': ('--rate',),
+    '--overwrite': ('--force',), '--fps': ('--rate',),
 }
 """Options of the YOLO repositories, Ultralytics and trtexec, with ours that may match."""
+_OTHERWISE = {
+    '--workers': 'label, replay, eval and compare take --workers N, and process N recordings at '
+    'once',
+}
+"""What is told of options that only other verbs have."""
+_ON_THREADS = '; --threads N is the number of CPU threads here'
 
 
 class FilledText(argparse.RawDescriptionHelpFormatter):
@@ -91,12 +98,20 @@ def finite_number(text: str) -> float:
 
 
 class VerbParser(argparse.ArgumentParser):
-    """Adds the option that was probably meant to usage errors; refuses empty paths and NaN."""
+    """
+    Adds the option that was probably meant to usage errors; refuses empty paths and NaN.
+
+    Notes which options were given (`given_options`).
+
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.register('type', Path, _path)
         self.register('type', float, finite_number)
+        for name, action in ((None, StoreGiven), ('store', StoreGiven),
+                             ('store_true', StoreTrueGiven)):
+            self.register('action', name, action)
         self._words: Sequence[str] = ()
 
     def parse_known_args(  # type: ignore[override]
@@ -133,6 +148,8 @@ def _is_taken(flag: str, known: Sequence[str]) -> bool:
 
 def _advice(parser: argparse.ArgumentParser, flag: str, known: Sequence[str]) -> str:
     dashed = f'--{flag[2:].replace("_", "-")}' if flag.startswith('--') else flag
+    if dashed in _OTHERWISE:
+        return _OTHERWISE[dashed] + (_ON_THREADS if '--threads' in known else '')
     for ours in OURS.get(dashed, ()):
         if ours in known:
             return f'for {flag} give {ours}'

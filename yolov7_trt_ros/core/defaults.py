@@ -7,6 +7,7 @@ DEFAULT_IOU_THRESHOLD = 0.45
 DEFAULT_MAX_DETECTIONS = 300
 MAX_DETECTIONS_LIMIT = 1000
 DEFAULT_TILE_OVERLAP = 0.2
+MOST_TILE_OVERLAP = 0.5
 
 MAX_PIXELS = 1 << 28
 """Largest width x height accepted (268 megapixels); beyond it a header is taken for corrupt."""

@@ -17,7 +17,6 @@ import os
 from pathlib import Path
 import shlex
 import shutil
-import tempfile
 import threading
 import time
 from types import TracebackType
@@ -37,6 +36,7 @@ from yolov7_trt_ros.emulated_board.state import (
 from yolov7_trt_ros.emulated_board.tool_process import tool_command
 from yolov7_trt_ros.emulated_board.tree import read_text, write_text, write_value
 from yolov7_trt_ros.errors import PowerCommandError
+from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 TOOLS = ('nvpmodel', 'jetson_clocks', 'tegrastats', 'nvfancontrol', 'systemctl', 'sudo')
 
@@ -46,12 +46,13 @@ _SCRIPT = """\
 export {variable}
 exec {command} "$@"
 """
+_PREFIX = 'emulated_board_'
 _EMPTY_READS, _EMPTY_WAIT_S = 20, 0.002
 
 
 class EmulatedBoard:
     """
-    A board in a folder, which `close` deletes.
+    A board in a folder, which `close` deletes; a temporary one also goes with the board.
 
     Attributes
     ----------
@@ -65,7 +66,10 @@ class EmulatedBoard:
 
     """
 
-    def __init__(self, definition: BoardDefinition, folder: Path) -> None:
+    def __init__(
+        self, definition: BoardDefinition, folder: Path,
+        temporary: TemporaryFolder | None = None,
+    ) -> None:
         self.definition = definition
         self.root = folder / 'root'
         self.tools = folder / 'tools'
@@ -73,7 +77,7 @@ class EmulatedBoard:
             ROOT_VARIABLE: str(self.root),
             'PATH': f'{self.tools}{os.pathsep}{os.environ.get("PATH", os.defpath)}',
         }
-        self._folder = folder
+        self._folder, self._temporary = folder, temporary
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -233,7 +237,9 @@ class EmulatedBoard:
             with changing_state(self.root, save=False):  # running tools end first
                 shutil.rmtree(self.root, ignore_errors=True)
         shutil.rmtree(self.tools, ignore_errors=True)
-        if self._folder.is_dir() and not any(self._folder.iterdir()):
+        if self._temporary is not None:
+            self._temporary.cleanup()
+        elif self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
     def _protect(self, mode: int) -> None:
@@ -265,7 +271,8 @@ def create_board(
     name : str or Path
         One of `BOARDS`, or an nvpmodel.conf to make a board from.
     folder : Path, optional
-        Where its files go; a temporary folder by default.
+        Where its files go; by default a temporary folder, which a later board removes if this
+        process was killed.
     as_root, in_container, sudo_allowed
         See `EmulatedBoard.set_options`.
 
@@ -279,9 +286,11 @@ def create_board(
     """
     conf = load_conf(name) if isinstance(name, Path) else ''
     definition = board_from_conf(conf, name.name) if isinstance(name, Path) else find_board(name)
+    temporary = None
     if folder is None:
-        folder = Path(tempfile.mkdtemp(prefix='emulated_board_'))
-    board = EmulatedBoard(definition, folder.absolute())
+        temporary = TemporaryFolder(_PREFIX, ignore_cleanup_errors=True)
+        folder = Path(temporary.name)
+    board = EmulatedBoard(definition, folder.absolute(), temporary)
     for path in (board.root, board.tools):  # `close` removes them
         if path.exists():
             raise PowerCommandError(f'{path} is there already; give a folder without it')

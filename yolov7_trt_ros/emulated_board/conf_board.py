@@ -11,7 +11,6 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 import re
-import stat
 
 from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition, ModeDefinition
 from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS, find_board
@@ -21,6 +20,7 @@ from yolov7_trt_ros.emulated_board.conf_reader import Conf, ConfMode, read_conf
 from yolov7_trt_ros.emulated_board.state import BoardState, CONF_COPY
 from yolov7_trt_ros.emulated_board.tree import write_value
 from yolov7_trt_ros.errors import PowerCommandError, PowerFormatError
+from yolov7_trt_ros.plain_file import open_plain_file
 from yolov7_trt_ros.power.nvpmodel.conf import parse_conf
 
 MOST_BYTES = 1 << 20
@@ -80,9 +80,7 @@ def load_conf(path: Path) -> str:
 
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for its writer
-            raise PowerCommandError(f'{path} is no plain file: no nvpmodel.conf')
-        with path.open('rb') as file:
+        with open_plain_file(path, PowerCommandError) as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as exc:
         raise PowerCommandError(f'cannot read {path}: {exc.strerror}') from exc

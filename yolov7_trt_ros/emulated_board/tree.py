@@ -13,6 +13,8 @@ import stat
 import threading
 
 from yolov7_trt_ros.emulated_board.boards.board_definition import BoardDefinition, ChipDefinition
+from yolov7_trt_ros.errors import PowerCommandError
+from yolov7_trt_ros.plain_file import open_plain_file
 
 CPU_FOLDER = 'sys/devices/system/cpu'
 BPMP_FOLDER = 'sys/kernel/debug/bpmp/debug/clk/emc'
@@ -25,12 +27,10 @@ RPM_PER_PWM = 12
 
 def read_text(root: Path, path: str) -> str:
     """Return a file's text without surrounding white space; '' if it cannot be read."""
-    full = root / path
     try:
-        if not stat.S_ISREG(full.stat().st_mode):
-            return ''  # a FIFO emulates a file whose reads hang
-        return full.read_text(encoding='utf-8').strip(' \n\0')
-    except OSError:
+        with open_plain_file(root / path, PowerCommandError) as file:
+            return file.read().decode().strip(' \n\0')
+    except (OSError, PowerCommandError):  # none; or a FIFO, which emulates a file whose reads hang
         return ''
 
 

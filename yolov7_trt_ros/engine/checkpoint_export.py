@@ -22,10 +22,10 @@ from yolov7_trt_ros.atomic_file import atomic_write
 from yolov7_trt_ros.engine.building.plan_cache import plan_cache_folder
 from yolov7_trt_ros.engine.file_kind import CHECKPOINT, find_kind
 from yolov7_trt_ros.engine.model_files import find_model
-from yolov7_trt_ros.engine.plain_file import open_plain_file, read_plain_file, sha256_of
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.parent_process import ends_with_this_process
+from yolov7_trt_ros.plain_file import open_plain_file, read_plain_file, sha256_of
 
 _NEEDED = ('torch', 'onnx', 'onnxruntime')
 _EXPORTING = threading.Lock()

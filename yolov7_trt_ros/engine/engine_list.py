@@ -14,11 +14,17 @@ from yolov7_trt_ros.core.forms.model_spec import ANCHOR_SETS
 from yolov7_trt_ros.core.plain_text import one_line
 from yolov7_trt_ros.core.topics import split_names
 from yolov7_trt_ros.engine.model_files import EMBEDDED_MODELS
-from yolov7_trt_ros.engine.options import BACKENDS, DetectorOptions, MEMORIES, PRECISIONS
-from yolov7_trt_ros.engine.plain_file import read_plain_file
+from yolov7_trt_ros.engine.options import (
+    BACKENDS,
+    DetectorOptions,
+    MEMORIES,
+    NETWORK_SIZE_RANGE,
+    PRECISIONS,
+)
 from yolov7_trt_ros.engine.value_spec import ValueSpec
 from yolov7_trt_ros.errors import ModelError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.plain_file import read_plain_file
 
 _DEFAULTS = DetectorOptions()
 ENGINE_OPTIONS = {spec.name: spec for spec in (
@@ -40,7 +46,8 @@ ENGINE_OPTIONS = {spec.name: spec for spec in (
     ValueSpec(
         'network_size', _DEFAULTS.network_size,
         "Longer side of the network input, in pixels, a multiple of the model's stride. Models "
-        'with a fixed input size ignore it.', 32, 4096,
+        'with a fixed input size ignore it; the log has a warning if it was set.',
+        *NETWORK_SIZE_RANGE,
     ),
     ValueSpec(
         'rectangular', _DEFAULTS.rectangular,

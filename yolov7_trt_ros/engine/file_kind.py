@@ -18,9 +18,9 @@ import struct
 from typing import BinaryIO
 import zipfile
 
-from yolov7_trt_ros.engine.plain_file import open_plain_file
 from yolov7_trt_ros.errors import ModelFormatError
 from yolov7_trt_ros.onnx_tools.file_frame import missing_of_onnx
+from yolov7_trt_ros.plain_file import open_plain_file
 
 PLAN_SUFFIXES = ('.plan', '.engine')
 _HEAD_BYTES = 64

@@ -10,7 +10,6 @@ import re
 from yolov7_trt_ros.core.class_names import COCO80, visible
 from yolov7_trt_ros.engine.file_kind import check_kind, check_model_file, ONNX, PLAN_SUFFIXES
 from yolov7_trt_ros.engine.options import DEFAULT_MODEL
-from yolov7_trt_ros.engine.plain_file import name_of_mode, read_plain_file, sha256_of
 from yolov7_trt_ros.errors import (
     ModelError,
     ModelFormatError,
@@ -18,6 +17,7 @@ from yolov7_trt_ros.errors import (
     SettingError,
 )
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.plain_file import name_of_mode, read_plain_file, sha256_of
 
 EMBEDDED_MODELS = {DEFAULT_MODEL: 'yolov7-nano_fp16w.onnx'}
 """Models that come inside the package, by name."""

@@ -8,6 +8,8 @@ BACKENDS = ('auto', 'tensorrt', 'onnx')
 PRECISIONS = ('fp32', 'fp16', 'int8', 'mixed')
 MEMORIES = ('auto', 'staged', 'locked', 'mapped', 'direct')
 MAX_BATCH_LIMIT = 64
+NETWORK_SIZE_RANGE = (32, 4096)
+"""Least and largest `network_size` that users may set."""
 DEFAULT_MODEL = 'yolov7-nano'
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import contextlib
 import os
 from pathlib import Path
+import time
 from typing import Any
 
 from yolov7_trt_ros.atomic_file import temporary_file
 from yolov7_trt_ros.core.plain_text import quoted
-from yolov7_trt_ros.engine.plain_file import open_plain_file
 from yolov7_trt_ros.errors import InputError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 from yolov7_trt_ros.nodes.job_thread import Job, JobThread
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
-from yolov7_trt_ros.report.diagnostic_metrics import status_samples
+from yolov7_trt_ros.plain_file import open_plain_file
+from yolov7_trt_ros.report.diagnostic_metrics import status_samples, update_sample
 from yolov7_trt_ros.report.prometheus_text import exposition
 
 _SLOW_S = 2.0
@@ -60,8 +62,9 @@ class PrometheusFile:
     Writes the statuses of a node to a file, as a whole each time, in a thread of its own.
 
     A failure is logged once and kept in `problem` until it is over. The folder is not created: it
-    belongs to node_exporter. At the end the file is deleted, since its numbers are outdated. The
-    first line of the file names the node; a file with another one is not replaced.
+    belongs to node_exporter. At the end the file is deleted, since its numbers are outdated, and
+    at the start that of a node of this name that was killed. The first line of the file names the
+    node; a file with another one is not replaced.
 
     Parameters
     ----------
@@ -71,15 +74,24 @@ class PrometheusFile:
         Called with a line for the log.
     node_name
         Fully qualified name.
+    clock_s
+        Returns the time that the file states as that of its numbers, in seconds since 1970.
 
     """
 
-    def __init__(self, text: str, warn: Callable[[str], object], node_name: str) -> None:
-        self._path, self._warn = read_path(text), warn
+    def __init__(
+        self, text: str, warn: Callable[[str], object], node_name: str,
+        clock_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._path, self._warn, self._clock_s = read_path(text), warn, clock_s
+        self._node_name = node_name
         self._mark = f'# Written by the node {node_name} of yolov7_trt_ros\n'.encode()
         self._worker = JobThread('prometheus_file') if self._path is not None else None
         self._job: Job | None = None
         self.problem = ''
+        if self._path is not None and self._worker is not None:
+            path, mark = self._path, self._mark
+            self._job = self._worker.submit(PROMETHEUS_FILE.name, lambda: _forget(path, mark))
 
     def put(self, statuses: Sequence[Any]) -> None:
         """Submit statuses, unless the previous ones are still being written; does not wait."""
@@ -91,11 +103,12 @@ class PrometheusFile:
                 self._report(f'{path}: still being written after {_SLOW_S:g} s')
             return
         self._report(job.error if job is not None else '')
-        data = self._mark + exposition(
-            sample for each in statuses for sample in status_samples(
+        data = self._mark + exposition([
+            update_sample(self._node_name, self._clock_s()),
+            *(sample for each in statuses for sample in status_samples(
                 each.name, each.level[0], {pair.key: pair.value for pair in each.values}
-            )
-        ).encode(errors='replace')
+            )),
+        ]).encode(errors='replace')
         mark = self._mark
         self._job = worker.submit(PROMETHEUS_FILE.name, lambda: _write(path, mark, data))
 
@@ -131,6 +144,13 @@ def _remove(path: Path, mark: bytes) -> str:
         path.unlink(missing_ok=True)
     except OSError as exc:
         raise InputError(f'prometheus_file {path}: cannot be taken away: {exc.strerror}') from exc
+    return ''
+
+
+def _forget(path: Path, mark: bytes) -> str:
+    """Remove what a killed node of this name left; a problem is found again by the first write."""
+    with contextlib.suppress(InputError):
+        _remove(path, mark)
     return ''
 
 

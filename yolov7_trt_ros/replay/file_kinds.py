@@ -9,6 +9,7 @@ from yolov7_trt_ros.core.pictures.picture_header import picture_kind
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.plain_file import open_plain_file
 
 PICTURE_SUFFIXES = (
     '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.apng', '.bmp', '.dib', '.webp', '.avif', '.tif',
@@ -22,6 +23,7 @@ VIDEO_SUFFIXES = (
 BAG_SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
 _STREAMS_OF_PICTURES = ('.mjpeg', '.mjpg')  # they start like a picture
 _HEAD_BYTES = 1024
+_PART_NUMBER = re.compile(r'_\d+$')
 _URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+://')
 _VIDEO_MAGICS = (
     b'\x1aE\xdf\xa3', b'OggS', b'FLV\x01', b'\x30\x26\xb2\x75\x8e\x66\xcf\x11',
@@ -109,13 +111,11 @@ def read_head(path: Path) -> bytes:
         It does not exist, cannot be read, or is not a file.
 
     """
-    if not path.exists():
-        raise InputError(f'no such file or folder: {path}')
-    if not path.is_file():
-        raise InputError(f'{path} is neither a file nor a folder')
     try:
-        with path.open('rb') as file:
+        with open_plain_file(path, InputError) as file:
             return file.read(_HEAD_BYTES)
+    except FileNotFoundError as exc:
+        raise InputError(f'no such file or folder: {path}') from exc
     except OSError as exc:
         raise InputError(f'cannot read {path}: {exc.strerror}') from exc
 
@@ -131,6 +131,36 @@ def is_bag_folder(folder: Path) -> bool:
 def has_bag_files(path: Path) -> bool:
     """Whether a path is a folder with bag files."""
     return path.is_dir() and any(name.endswith(BAG_SUFFIXES) for name in _names(path))
+
+
+def recordings_in(path: Path) -> tuple[list[str], list[str]]:
+    """
+    Return what a folder without metadata.yaml holds if that may be many recordings.
+
+    Returns
+    -------
+    list of str
+        Bag folders in it, if it has no storage files itself.
+    list of str
+        Its storage files, if their names are not those of the parts of one recording.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+
+    """
+    if not path.is_dir() or (path / 'metadata.yaml').exists():
+        return [], []
+    try:
+        inside = sorted(path.iterdir(), key=natural_key)
+    except OSError as exc:
+        raise InputError(f'cannot read {path}: {exc.strerror}') from exc
+    files = [each.name for each in inside if each.name.lower().endswith(BAG_SUFFIXES)]
+    if not files:
+        return [each.name for each in inside if each.is_dir() and is_bag_folder(each)], []
+    stems = {_PART_NUMBER.sub('', name.partition('.')[0]) for name in files}
+    return [], files if len(stems) > 1 else []
 
 
 def _names(folder: Path) -> list[str]:

@@ -13,6 +13,7 @@ from yolov7_trt_ros.core.pictures.picture_header import PictureHeader
 from yolov7_trt_ros.core.plain_text import listed
 from yolov7_trt_ros.core.preprocess import decode_picture
 from yolov7_trt_ros.errors import ImageError, InputError
+from yolov7_trt_ros.plain_file import open_plain_file
 from yolov7_trt_ros.replay.file_kinds import (
     kind_of_content,
     natural_key,
@@ -197,10 +198,11 @@ def read_picture(
 ) -> tuple[ImageView, PictureHeader]:
     """Read a picture like `load_picture`, and its header."""
     try:
-        size = path.stat().st_size
-        if size > _LARGEST_BYTES:
-            raise ImageError(f'{path}: {size} bytes, expected at most {_LARGEST_BYTES}')
-        data = path.read_bytes()
+        with open_plain_file(path, ImageError) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _LARGEST_BYTES:
+                raise ImageError(f'{path}: {size} bytes, expected at most {_LARGEST_BYTES}')
+            data = file.read()
     except OSError as exc:
         raise ImageError(f'cannot read {path}: {exc.strerror}') from exc
     try:

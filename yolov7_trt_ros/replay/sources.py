@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from yolov7_trt_ros.core.defaults import DEFAULT_MAX_DECODED_PIXELS
-from yolov7_trt_ros.errors import InputError, SettingError
-from yolov7_trt_ros.replay.file_kinds import has_bag_files, kind_of, local_path
+from yolov7_trt_ros.errors import ImageError, InputError, SettingError
+from yolov7_trt_ros.replay.file_kinds import has_bag_files, kind_of, local_path, recordings_in
 from yolov7_trt_ros.replay.frames import BadFrame, Frame
-from yolov7_trt_ros.replay.pictures import PictureSource
+from yolov7_trt_ros.replay.pictures import list_folder, PictureSource
 from yolov7_trt_ros.replay.videos import VideoSource
 
 
@@ -96,9 +96,14 @@ def open_frames(
         return BagReader(path, topics=topics, every=every, max_pixels=max_pixels)
     if kind == 'video':
         return VideoSource(path, every=every, max_pixels=max_pixels)
-    return PictureSource(
-        path, every=every, recursive=recursive, outside=outside, max_pixels=max_pixels
-    )
+    try:
+        return PictureSource(
+            path, every=every, recursive=recursive, outside=outside, max_pixels=max_pixels
+        )
+    except ImageError as exc:
+        if bags := _inner_bags(path):
+            raise InputError(f'{path} is {bags}') from exc
+        raise
 
 
 def check_kind(path: str | Path, wanted: str, verb: str) -> Path:
@@ -125,11 +130,22 @@ def check_kind(path: str | Path, wanted: str, verb: str) -> Path:
     if wanted == 'bag' and has_bag_files(local):
         return local  # whatever else the folder contains
     if kind != wanted:
+        if bags := _inner_bags(local):
+            raise InputError(f'{local} is {bags}')
         others = 'yolov7_trt detect' + (' and replay take' if kind == 'bag' else ' takes')
         picture = 'folder of pictures' if local.is_dir() else 'picture'
         name = picture if kind == 'pictures' else kind
         raise InputError(f'{local} is a {name}, and {verb} takes {_TAKEN[wanted]}: {others} it')
     return local
+
+
+def _inner_bags(path: Path) -> str:
+    """Return what a folder is that holds bags and no pictures, '' for any other."""
+    bags, _ = recordings_in(path)
+    has_pictures = bool(bags) and bool(list_folder(path, recursive=False, outside=None).pictures)
+    return '' if has_pictures or not bags else (
+        f'a folder of bags: give them one by one, such as {path / bags[0]}'
+    )
 
 
 _TAKEN = {'pictures': 'pictures', 'video': 'a video', 'bag': 'a bag (folder, .mcap or .db3)'}

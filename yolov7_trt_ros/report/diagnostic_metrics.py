@@ -19,6 +19,10 @@ def _family(name: str, kind: str, about: str) -> Family:
 
 
 _LEVEL = _family('status_level', 'gauge', 'Level of a status: 0 OK, 1 WARN, 2 ERROR, 3 STALE.')
+_UPDATED = _family(
+    'last_update_timestamp_seconds', 'gauge',
+    'When the numbers of a node were written, in seconds since 1970.',
+)
 _STATE = _family('lifecycle_state', 'gauge', '1 with the label of the state that a node is in.')
 _MODEL = _family('model_info', 'gauge', '1 with the labels of the model that serves.')
 _CAMERA = _family('camera_state', 'gauge', '1 with the label of the state of a camera.')
@@ -116,6 +120,11 @@ def status_samples(name: str, level: int, values: Mapping[str, str]) -> Iterator
         yield from _detector_samples({'node': node}, values)
     elif part == 'power':
         yield from _ruled(_POWER_RULES, {'node': node}, values)
+
+
+def update_sample(node: str, time_s: float) -> Sample:
+    """Return when the numbers of a node were written, in seconds since 1970."""
+    return Sample(_UPDATED, {'node': node}, time_s)
 
 
 def _detector_samples(labels: Mapping[str, str], values: Mapping[str, str]) -> Iterator[Sample]:

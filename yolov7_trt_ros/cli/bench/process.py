@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import yolov7_trt_ros
 from yolov7_trt_ros.cli import output
 from yolov7_trt_ros.cli.bench.run import empty_row, publishable, row_heading
+from yolov7_trt_ros.cli.effects import model_effects
 from yolov7_trt_ros.errors import InputError
 from yolov7_trt_ros.parent_process import ends_with_this_process
 from yolov7_trt_ros.report.bench.json_file import load_bench
@@ -57,8 +58,9 @@ def child_command(args: argparse.Namespace, spec: RowSpec, folder: Path) -> list
         '--row' if spec.named else '--model': spec.text, ALONE: spec.way, '--images': args.images,
         '--annotations': args.annotations, '--output': folder, '--power': args.power,
         '--seconds': args.seconds, '--batch': args.batch, '--limit': args.limit,
-        '--size': args.size, '--threads': args.threads, '--class-names': args.class_names,
-        '--anchors': args.anchors, '--table': args.table, '--activation': args.activation,
+        '--size': model_effects.asked_size(args), '--threads': args.threads or None,
+        '--class-names': args.class_names, '--anchors': args.anchors,
+        '--table': args.table, '--activation': args.activation,
         '--second-look': args.second_look, '--second-look-model': args.second_look_model,
         '--tiles': args.tiles, '--tile-overlap': args.tile_overlap, '--engines': args.engines,
     }

@@ -18,7 +18,8 @@ def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('many recordings')
     group.add_argument(
         '--workers', type=int, metavar='N',
-        help='process N at once, in processes of this machine (needs dask and distributed)',
+        help=f'process N at once, 1..{_MOST_WORKERS}, in processes of this machine (needs dask '
+        'and distributed)',
     )
     group.add_argument(
         '--dask', metavar='ADDRESS',

@@ -10,7 +10,14 @@ import os
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli import arguments, build_display, look_arguments, open_detectors, output
+from yolov7_trt_ros.cli import (
+    arguments,
+    build_display,
+    look_arguments,
+    open_detectors,
+    output,
+)
+from yolov7_trt_ros.cli.effects import model_effects
 from yolov7_trt_ros.cli.fleet.drives import plain_part
 from yolov7_trt_ros.cli.work.frame_journal import FrameJournal
 from yolov7_trt_ros.errors import InferenceError, InputError, SettingError
@@ -209,6 +216,9 @@ class _Looker:
             )
             second = open_detectors.opened(
                 f'second {options!r}', [options.model], partial(build_display.open_model, options)
+            )
+            model_effects.warn_of_size(
+                second.spec, args.second_model, model_effects.asked_size(args)
             )
             self._settings = dataclasses.replace(
                 self._floor, score_threshold=min(_LEAST_SCORE, self._floor.score_threshold),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import labels, output
+from yolov7_trt_ros.cli.effects import model_effects
 from yolov7_trt_ros.cli.model_steps.calibration_pictures import Pictures, PictureSets
 from yolov7_trt_ros.cli.model_steps.model_scores import AgreementScore, LabelledScore, ModelScore
 from yolov7_trt_ros.errors import CalibrationError, MissingDependencyError, ModelLayoutError
@@ -41,6 +42,8 @@ class QuantizeOptions:
         `max` or `mse`.
     network_size
         Longer side of the network input, for models with a free input size.
+    asked_size
+        The same if it was asked for: a model that cannot have it is refused.
     threads
         CPU threads; 0 takes one per core.
     class_names, anchors
@@ -52,6 +55,7 @@ class QuantizeOptions:
     keep: str | None = None
     weight_range: str = 'max'
     network_size: int = 640
+    asked_size: int | None = None
     threads: int = 0
     class_names: str = 'auto'
     anchors: str = 'auto'
@@ -129,6 +133,11 @@ def opener(options: QuantizeOptions, *, rectangular: bool) -> Callable[[Path], D
             anchors=options.anchors,
         ))
         output.warn_of_doubts(detector.spec, warned)
+        try:
+            model_effects.check_size(detector.spec, str(path), options.asked_size)
+        except BaseException:
+            detector.close()
+            raise
         return detector
 
     return open_model

@@ -42,6 +42,7 @@ from yolov7_trt_ros.cli import (
     output,
     output_paths,
 )
+from yolov7_trt_ros.cli.effects.given_options import refuse_without_effect
 from yolov7_trt_ros.cli.look_arguments import WAYS
 from yolov7_trt_ros.errors import PowerError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -54,6 +55,11 @@ if TYPE_CHECKING:
 
 _DEFAULT_SECONDS = 5.0
 _DEFAULT_TITLE = 'Benchmark'
+_OF_MEASURING = (
+    '--annotations', '--allow-missing', '--power', '--seconds', '--batch', '--limit', '--size',
+    '--threads', '--in-process', '--class-names', '--anchors', '--table', '--activation',
+    '--second-look', '--second-look-model', '--tiles', '--tile-overlap', '--engines',
+)
 
 
 class _AppendRow(argparse.Action):
@@ -100,8 +106,8 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--seconds', type=float, default=_DEFAULT_SECONDS, metavar='S',
-        help='seconds for each of network, frames and power, at each batch size '
-        '(default: %(default)s)',
+        help='seconds for each of network, frames and power, at each batch size, '
+        'above 0, below 3600 (default: %(default)s)',
     )
     group.add_argument('--batch', default='1,8', metavar='N,N',
                        help='batch sizes (default: %(default)s)')
@@ -151,9 +157,15 @@ def _check(args: argparse.Namespace) -> list[RowSpec]:
     if not 0 < args.seconds < 3600:
         raise SettingError(f'--seconds must be more than 0 and below 3600, got {args.seconds}')
     arguments.check_at_least('--limit', args.limit)
+    if args.annotations is None:
+        refuse_without_effect(args, ['--limit', '--allow-missing'], 'without --annotations')
     if args.alone is None:
-        look_arguments.check_effect(args)
+        look_arguments.check_effect(args, looks_once=True)
     rows = [parse_row(text, named=named) for named, text in args.rows]
+    if args.alone is None and all(row.kind != 'torch' for row in rows):
+        refuse_without_effect(
+            args, ['--table', '--activation'], 'without a row of a PyTorch checkpoint'
+        )
     rows = with_ways(rows, wanted_ways(args, rows))
     return rows if args.alone is None else [row for row in rows if row.way == args.alone]
 
@@ -194,6 +206,7 @@ def _merge(args: argparse.Namespace) -> int:
 
     if args.rows or args.images:
         raise SettingError('--merge joins results; it takes no --model, --row or --images')
+    refuse_without_effect(args, _OF_MEASURING, 'with --merge, which measures nothing')
     paths = [expand_home(path) for path in args.merge]
     bench = merge_benches([(str(path), load_bench(path)) for path in paths], args.title, args.note)
     folder = expand_home(args.output)

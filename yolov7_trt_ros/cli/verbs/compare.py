@@ -37,7 +37,7 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     uses_dask,
 )
 from yolov7_trt_ros.cli.fleet.result import PAGE_FILE
-from yolov7_trt_ros.core.plain_text import printable
+from yolov7_trt_ros.core.plain_text import listed, printable
 from yolov7_trt_ros.core.units import in_seconds
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 DEFAULTS = dataclasses.asdict(CompareSettings()) | dataclasses.asdict(CompareLimits())
 _SHOWN_CLASSES = 12
 _SHOWN_LONE = 3
+_SHOWN_BAGS = 3
+_MANY = '--drives and --output DIR'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('new', type=Path, metavar='B', help='bag to compare with the reference')
     arguments.add_topics_argument(parser, 'topics of detections', 'X,Y')
-    _add_number(parser, 'iou', 'IOU', 'minimum overlap of matched detections')
+    _add_number(parser, 'iou', 'IOU', 'minimum overlap of matched detections',
+                limits='above 0, at most 1')
     _add_number(parser, 'score-threshold', 'S', 'minimum score of what must be matched', '-s')
     limits = parser.add_argument_group('limits')
     _add_number(limits, 'max-drift', 'D', 'maximum score change of 95 %% of matched detections')
@@ -85,11 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_number(
-    parser: argparse._ActionsContainer, name: str, metavar: str, meaning: str, *short: str
+    parser: argparse._ActionsContainer, name: str, metavar: str, meaning: str, *short: str,
+    limits: str = '0..1',
 ) -> None:
     parser.add_argument(
         f'--{name}', *short, type=float, default=DEFAULTS[name.replace('-', '_')],
-        metavar=metavar, help=f'{meaning}, 0..1 (default: %(default)s)',
+        metavar=metavar, help=f'{meaning}, {limits} (default: %(default)s)',
     )
 
 
@@ -101,11 +105,38 @@ def run(args: argparse.Namespace) -> int:
     bags_given = [args.reference, args.new, args.images]
     if args.images is not None and args.html is None:
         raise SettingError('--images are for the page: give --html FILE too')
+    _point_to_drives(args)
     output_paths.check_json(args.json, bags_given)
     output_paths.check_file('--html', args.html, 'HTML', bags_given)
     output_paths.check_apart({'--json': args.json, '--html': args.html})
     with interruption.explain():  # files are written at the end only
         return _run(args)
+
+
+def _point_to_drives(args: argparse.Namespace) -> None:
+    """
+    Point to `--drives` if A or B holds many recordings.
+
+    Raises
+    ------
+    SettingError
+        It is no bag, but a folder of bags.
+
+    """
+    from yolov7_trt_ros.replay.file_kinds import recordings_in
+
+    for path in (args.reference, args.new):
+        bags, files = recordings_in(expand_home(path))
+        if bags:
+            raise SettingError(
+                f'{path} is not a bag, but a folder of bags ({listed(bags, _SHOWN_BAGS)}): give '
+                f'two of the bags, or compare all with {_MANY}'
+            )
+        if files:
+            output.warn(
+                f'{path} has no metadata.yaml, and {listed(files, _SHOWN_BAGS)} are read as one '
+                f'recording: to compare each with the file of its name, give {_MANY}'
+            )
 
 
 def _run_many(args: argparse.Namespace) -> int:

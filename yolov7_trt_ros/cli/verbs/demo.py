@@ -42,10 +42,11 @@ from yolov7_trt_ros.cli.demo.source import (
     save_photographs,
 )
 from yolov7_trt_ros.cli.demo.summary import CAMERAS, MODEL_NOTE, summarise, table, what_was_made
+from yolov7_trt_ros.cli.effects import model_effects
 from yolov7_trt_ros.cli.work.output_file import OutputFile
 from yolov7_trt_ros.cli.work.own_files import OwnFiles
 from yolov7_trt_ros.core.defaults import DEFAULT_SCORE_THRESHOLD
-from yolov7_trt_ros.engine.options import DEFAULT_MODEL, DetectorOptions
+from yolov7_trt_ros.engine.options import DEFAULT_MODEL, DetectorOptions, NETWORK_SIZE_RANGE
 from yolov7_trt_ros.errors import InputError, MissingDependencyError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
 
@@ -66,23 +67,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'with scikit-image and matplotlib)',
     )
     parser.add_argument(
-        '--seconds', type=float, default=20.0, help='how long to play (default: %(default)g)',
+        '--seconds', type=float, default=20.0,
+        help='how long to play, 1..3600 (default: %(default)g)',
     )
     parser.add_argument(
         '--rate', type=float, default=12.0, metavar='HZ',
-        help='images per second of each camera (default: %(default)g)',
+        help='images per second of each camera, above 0, at most 100 (default: %(default)g)',
     )
     parser.add_argument(
         '--model', '-m', default=DEFAULT_MODEL, help='model (default: %(default)s)',
     )
     parser.add_argument(
-        '--size', type=int, metavar='PX',
-        help='longer side of the network input (default: '
+        '--size', type=arguments.network_size, metavar='PX',
+        help='longer side of the network input, for models with a free input size, '
+        f'{"..".join(map(str, NETWORK_SIZE_RANGE))} (default: '
         f'{DetectorOptions.network_size}; for the photographs {PHOTOGRAPH_SIZE_PX})',
     )
     parser.add_argument(
         '--score-threshold', '-s', type=float, metavar='S',
-        help=f'minimum score (default: {DEFAULT_SCORE_THRESHOLD}; for the photographs '
+        help=f'minimum score, 0..1 (default: {DEFAULT_SCORE_THRESHOLD}; for the photographs '
         f'{PHOTOGRAPH_SCORE})',
     )
     parser.add_argument(
@@ -91,7 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--domain-id', type=int, default=86,
-        help='ROS domain, apart from other robots (default: %(default)d)',
+        help='ROS domain, apart from other robots, '
+        f'0..{arguments.LARGEST_DOMAIN_ID} (default: %(default)d)',
     )
 
 
@@ -157,7 +161,7 @@ def _check(args: argparse.Namespace) -> None:
     if not 1 <= args.seconds <= 3600:
         raise SettingError(f'--seconds must be within 1..3600, got {args.seconds:g}')
     if not 0 < args.rate <= 100:
-        raise SettingError(f'--rate must be within 0..100 Hz, got {args.rate:g}')
+        raise SettingError(f'--rate must be above 0 and at most 100 Hz, got {args.rate:g}')
     arguments.check_domain_id(args.domain_id)
     if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
         raise SettingError(f'--score-threshold must be within 0..1, got {args.score_threshold:g}')
@@ -165,9 +169,21 @@ def _check(args: argparse.Namespace) -> None:
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(f'the demo needs {module}, which is not installed; {fix}')
     from yolov7_trt_ros.engine.checkpoint_export import find_or_export
+    from yolov7_trt_ros.engine.file_kind import is_plan
 
-    find_or_export(args.model)
+    path = find_or_export(args.model)
+    if args.size is not None and not is_plan(path):
+        _check_size(args.model, args.size)
     output_paths.check_folder('--output', args.output)
+
+
+def _check_size(model: str, size: int) -> None:
+    """Refuse a size that a model with a fixed input cannot have; the node would ignore it."""
+    from yolov7_trt_ros.engine.open import open_detector
+
+    detector = open_detector(DetectorOptions(model=model, backend='onnx', network_size=size))
+    detector.close()
+    model_effects.check_size(detector.spec, model, size)
 
 
 def _find_source(args: argparse.Namespace) -> Path | None:

@@ -44,6 +44,7 @@ from yolov7_trt_ros.cli import (
     output_paths,
     track_arguments,
 )
+from yolov7_trt_ros.cli.effects import source_effects
 from yolov7_trt_ros.cli.window import Window
 from yolov7_trt_ros.cli.work.folder_lock import locked_folder
 from yolov7_trt_ros.cli.work.output_names import OutputNames
@@ -102,7 +103,7 @@ def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--line-width', type=int, default=0, metavar='PX',
-        help='line width of the boxes (default: fits the frame)',
+        help=f'line width of the boxes, 0..{_WIDEST_LINE_PX} (default: 0, fits the frame)',
     )
 
 
@@ -111,9 +112,10 @@ def run(args: argparse.Namespace) -> int:
     arguments.check_at_least('--every', args.every)
     look_arguments.check_effect(args)
     if not 0 <= args.line_width <= _WIDEST_LINE_PX:
-        raise SettingError(f'--line-width must be within 1..{_WIDEST_LINE_PX}')
+        raise SettingError(f'--line-width must be within 0..{_WIDEST_LINE_PX}')
     _check_output(args)
     args.paths = expand_patterns(args.paths)
+    source_effects.check_source_arguments(args, args.paths, every_picture=True)
     paths = [expand_home(path) for path in args.paths]
     output_paths.check_json(args.json, paths, made=[args.output])
     output_paths.check_file('--save-coco', args.save_coco, 'JSON', paths)

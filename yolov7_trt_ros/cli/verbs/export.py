@@ -49,6 +49,8 @@ from yolov7_trt_ros.model.export.options import (
     DEFAULT_SHAPE,
     DYNAMIC,
     FORMS,
+    LEAST_OPSET,
+    MOST_OPSET,
     NMS_KINDS,
 )
 
@@ -110,6 +112,10 @@ def run(args: argparse.Namespace) -> int:
     model, target = expand_home(arguments.chosen_model(args)), expand_home(args.output)
     if target.suffix.lower() != '.onnx':
         raise SettingError(f'--output must end in .onnx, got {target}')
+    if args.opset is not None and not LEAST_OPSET <= args.opset <= MOST_OPSET:
+        raise SettingError(
+            f'--opset must be within {LEAST_OPSET}..{MOST_OPSET}, got {args.opset}'
+        )
     if args.form != 'end2end':
         _refuse_frozen(args)
     kind = check_kind(model, CHECKPOINT, ONNX) if model.exists() else None

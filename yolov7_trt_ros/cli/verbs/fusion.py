@@ -43,6 +43,7 @@ from yolov7_trt_ros.cli import (
     output,
     output_paths,
 )
+from yolov7_trt_ros.cli.effects.given_options import refuse_without_effect
 from yolov7_trt_ros.engine.options import DetectorOptions, PRECISIONS
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -156,6 +157,8 @@ def _read_layers(args: argparse.Namespace) -> tuple[dict[str, Any], Path | None]
         raise SettingError(
             f'--time needs a plan to run, not {model}; build one with yolov7_trt build'
         )
+    if saved or is_plan(model):
+        refuse_without_effect(args, ['--precision', '--shape'], 'where no ONNX model is built')
     if saved:
         return load_layers(path), onnx
     if not is_plan(model):
@@ -194,8 +197,8 @@ def _build(model: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def _onnx_of(plan: Path) -> Path | None:
     """Return the ONNX model that a plan's manifest names, if it is still that file."""
-    from yolov7_trt_ros.engine.plain_file import sha256_of
     from yolov7_trt_ros.engine.plan.plan_file import read_manifest
+    from yolov7_trt_ros.plain_file import sha256_of
 
     manifest = read_manifest(plan)
     if manifest is None:

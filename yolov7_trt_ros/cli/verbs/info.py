@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, output, output_paths
+from yolov7_trt_ros.cli.effects import model_effects
+from yolov7_trt_ros.cli.effects.given_options import refuse_without_effect
 from yolov7_trt_ros.core.class_names import first_names
 from yolov7_trt_ros.engine.options import DEFAULT_MODEL
 from yolov7_trt_ros.errors import (
@@ -62,8 +64,12 @@ def run(args: argparse.Namespace) -> int:
     path = find_model(args.model)
     output_paths.check_json(args.json, [path])
     if is_plan(path):
+        refuse_without_effect(
+            args, ['--size', '--class-names', '--anchors'], 'for a plan, which is not run here'
+        )
         record, rows = describe_plan(path, layers=args.layers)
     else:
+        refuse_without_effect(args, ['--layers'], 'for an ONNX file: only plans have such layers')
         record = _describe_onnx(path, args)
         rows = _rows(record)
     if args.json:
@@ -82,6 +88,7 @@ def _describe_onnx(path: Path, args: argparse.Namespace) -> dict[str, Any]:
         network_size=args.size,
     ))
     detector.close()
+    model_effects.check_size(detector.spec, args.model, model_effects.asked_size(args))
     return describe(path, detector.spec) | {'backend': detector.backend}
 
 

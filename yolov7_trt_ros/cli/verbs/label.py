@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, look_arguments, output, output_paths
+from yolov7_trt_ros.cli.effects import source_effects
 from yolov7_trt_ros.cli.fleet import label_report
 from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     add_fleet_arguments,
@@ -92,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     arguments.check_at_least('--most', args.most)
     check_fleet_arguments(args)
     look_arguments.check_effect(args)
+    source_effects.check_source_arguments(args, args.paths, every_picture=False)
     paths = [local_path(path).absolute() for path in args.paths]
     args.class_map = _class_map(args.class_map)
     folder = expand_home(args.output).absolute()
@@ -104,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _class_map(text: str) -> dict[str, str]:
     """Return the renames of `--class-map`, which may be in a file."""
-    from yolov7_trt_ros.engine.plain_file import read_plain_file
+    from yolov7_trt_ros.plain_file import read_plain_file
     from yolov7_trt_ros.report.accuracy.class_renames import parse_renames
 
     path = expand_home(text) if text and '=' not in text else None

@@ -132,7 +132,8 @@ def _add_board_arguments(
     )
     parser.add_argument(
         '--timeout', type=_timeout_s, default=timeout_s, metavar='S',
-        help=f'time limit of one tool (default: {COMMAND_TIMEOUT_S:g})',
+        help='time limit of one tool, '
+        f'{SHORTEST_TIMEOUT_S:g}..{LONGEST_TIMEOUT_S:g} (default: {COMMAND_TIMEOUT_S:g})',
     )
     parser.add_argument(
         '--dry-run', action='store_true', default=dry_run, help='only print what would be done'

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, exit_status, interruption, output, output_paths
+from yolov7_trt_ros.cli.effects.given_options import refuse_without_effect
 from yolov7_trt_ros.cli.model_steps import (
     checkpoints,
     prune_inputs,
@@ -40,6 +41,7 @@ from yolov7_trt_ros.home_folder import expand_home
 if TYPE_CHECKING:
     from yolov7_trt_ros.replay.picture_store import PictureStore
 
+_OF_RECOVERY = ('--minutes', '--amp', '--labels', '--checkpoint')
 _MOST_SEED = 2**32 - 1
 
 
@@ -59,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_checkpoint_arguments(parser)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument(
-        '--flops', type=float, metavar='SHARE', help='share of multiply-accumulates to keep, 0..1'
+        '--flops', type=float, metavar='SHARE',
+        help='share of multiply-accumulates to keep, above 0, below 1',
     )
     target.add_argument('--size-mb', type=float, metavar='MB', help='size of the float32 weights')
     target.add_argument(
@@ -109,7 +112,8 @@ def _add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
         help='labels of --images in COCO instances format, to train on as well',
     )
     group.add_argument(
-        '--seed', type=int, default=0, metavar='N', help='seed of all random numbers'
+        '--seed', type=int, default=0, metavar='N',
+        help=f'seed of all random numbers, 0..{_MOST_SEED} (default: %(default)s)',
     )
     group.add_argument(
         '--checkpoint', type=Path, metavar='FILE',
@@ -206,6 +210,10 @@ def prune_job(args: argparse.Namespace) -> prune_steps.PruneJob:
         raise SettingError(f'--seed must be within 0..{_MOST_SEED}, got {args.seed}')
     if args.resume and not args.epochs:
         raise SettingError('--resume continues the recovery, and --epochs 0 has none')
+    if not args.epochs:
+        refuse_without_effect(args, _OF_RECOVERY, 'with --epochs 0: there is no recovery')
+    if args.annotations is None:
+        refuse_without_effect(args, ['--allow-missing'], 'without --annotations')
     job = prune_steps.PruneJob(
         model=expand_home(arguments.chosen_model(args)),
         output=expand_home(args.output),

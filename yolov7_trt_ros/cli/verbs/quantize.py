@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import arguments, interruption, output, output_paths
+from yolov7_trt_ros.cli.effects import model_effects
+from yolov7_trt_ros.cli.effects.given_options import refuse_without_effect
 from yolov7_trt_ros.cli.model_steps import quantize_steps
 from yolov7_trt_ros.cli.work.output_file import OutputFile
 from yolov7_trt_ros.core.plain_text import listed
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
 DEFAULT_COUNT = 200
 DEFAULT_SCORE_COUNT = 100
 _SHOWN_CONVS = 8
+_OF_CALIBRATION = (
+    '--count', '--score-count', '--class-names', '--anchors', '--size', '--weights', '--threads',
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +132,7 @@ def _check(args: argparse.Namespace) -> None:
             raise SettingError(
                 '--mixed needs no calibration: leave out --images, --annotations and --method'
             )
+        refuse_without_effect(args, _OF_CALIBRATION, 'with --mixed, which needs no calibration')
         return
     if args.images is None:
         raise SettingError('int8 needs --images to calibrate on; --mixed does not')
@@ -134,6 +140,8 @@ def _check(args: argparse.Namespace) -> None:
         raise SettingError(
             '--method auto needs scores: choose a method, or leave out --score-count'
         )
+    if args.score_count == 0:
+        refuse_without_effect(args, ['--annotations'], 'with --score-count 0')
 
 
 def _run_mixed(args: argparse.Namespace, model: FloatModel) -> int:
@@ -198,7 +206,8 @@ def _run_int8(args: argparse.Namespace, path: Path, model: FloatModel) -> int:
 def _options(args: argparse.Namespace) -> QuantizeOptions:
     return quantize_steps.QuantizeOptions(
         method=args.method, keep=args.keep, weight_range=args.weights, network_size=args.size,
-        threads=args.threads, class_names=args.class_names, anchors=args.anchors,
+        asked_size=model_effects.asked_size(args), threads=args.threads,
+        class_names=args.class_names, anchors=args.anchors,
     )
 
 

@@ -28,6 +28,7 @@ from yolov7_trt_ros.cli.arguments import (
     check_at_least,
     chosen_model,
 )
+from yolov7_trt_ros.cli.effects.given_options import refuse_without_effect
 from yolov7_trt_ros.cli.work.output_file import OutputFile
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     output_paths.check_file('--output', written, 'plan', [plan, onnx, args.images])
     output_paths.check_json(args.json, [plan, onnx, written], made=[written.parent])
     images = read_images(args.images, args.count)
+    if args.images is None:
+        refuse_without_effect(args, ['--count'], 'without --images')
     with interruption.explain(OutputFile(written).describe):
         return _refit(args, plan, onnx, written, images)
 

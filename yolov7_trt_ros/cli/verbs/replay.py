@@ -33,6 +33,7 @@ from yolov7_trt_ros.cli import (
     output_paths,
     track_arguments,
 )
+from yolov7_trt_ros.cli.effects.given_options import refuse_without_effect
 from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     add_fleet_arguments,
     check_fleet_arguments,
@@ -88,6 +89,10 @@ def _run_many(args: argparse.Namespace) -> int:
     from yolov7_trt_ros.cli.fleet.replay_drives import run_drives
     from yolov7_trt_ros.replay.file_kinds import local_path
 
+    refuse_without_effect(
+        args, ['--force'], 'with many bags: the same command continues, and other settings need '
+        'another folder',
+    )
     bags, folder = [local_path(bag) for bag in args.bags], expand_home(args.output)
     output_paths.check_folder('--output', folder)
     output_paths.check_json(args.json, bags, made=[folder])

@@ -23,7 +23,7 @@ import signal
 import subprocess
 import sys
 
-from yolov7_trt_ros.cli.arguments import check_domain_id
+from yolov7_trt_ros.cli.arguments import check_domain_id, LARGEST_DOMAIN_ID
 from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 from yolov7_trt_ros.parent_process import ends_with_this_process
 
@@ -40,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--once', action='store_true', help='print one snapshot and end')
     parser.add_argument(
         '--period', type=float, default=0.5, metavar='S',
-        help='seconds between snapshots (default: %(default)g)',
+        help='seconds between snapshots, '
+        f'{"..".join(f"{end:g}" for end in _PERIODS_S)} (default: %(default)g)',
     )
     parser.add_argument(
-        '--domain-id', type=int, metavar='N', help='ROS domain (default: ROS_DOMAIN_ID)'
+        '--domain-id', type=int, metavar='N',
+        help=f'ROS domain, 0..{LARGEST_DOMAIN_ID} (default: ROS_DOMAIN_ID)',
     )
     parser.add_argument(
         '--use-sim-time', action='store_true', help='use the time of /clock, for latencies'

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from yolov7_trt_ros.engine.plain_file import read_plain_file
 from yolov7_trt_ros.errors import ModelFormatError
+from yolov7_trt_ros.plain_file import read_plain_file
 
 _FORM = '1'
 """Another one where the content of any record changes: those of before are not read then."""

@@ -8,12 +8,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
+from yolov7_trt_ros.cli.effects.given_options import DEST
+
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.options import DetectorOptions
 
 _NO_MATTER = (
     'run', 'output', 'json', 'html', 'threads', 'paths', 'bags', 'force', 'workers', 'dask',
-    'drives',
+    'drives', DEST,
 )
 """Arguments that do not change the results."""
 
@@ -66,6 +68,6 @@ def engine_records(engines: Sequence[DetectorOptions]) -> list[dict[str, Any]]:
 def model_sha256(model: str) -> str:
     """Return the hash of a model's file, or of the export of a checkpoint."""
     from yolov7_trt_ros.engine.checkpoint_export import find_or_export
-    from yolov7_trt_ros.engine.plain_file import sha256_of
+    from yolov7_trt_ros.plain_file import sha256_of
 
     return sha256_of(find_or_export(model))

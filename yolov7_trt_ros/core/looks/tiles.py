@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from yolov7_trt_ros.core.defaults import DEFAULT_TILE_OVERLAP
+from yolov7_trt_ros.core.defaults import DEFAULT_TILE_OVERLAP, MOST_TILE_OVERLAP
 from yolov7_trt_ros.core.looks.crops import Crop, EVEN, spread
 from yolov7_trt_ros.core.plain_text import quoted
 from yolov7_trt_ros.errors import InferenceError, SettingError
@@ -16,7 +16,6 @@ from yolov7_trt_ros.errors import InferenceError, SettingError
 MOST_TILES = 63
 """With the whole image 64: the largest batch of an engine."""
 MOST_COUNT, LEAST_SIDE_PX, LARGEST_SIDE_PX = 16, 64, 4096
-MOST_OVERLAP = 0.5
 _PATTERN = re.compile(r'\s*(\d{1,9})\s*[xX]\s*(\d{1,9})\s*')
 
 
@@ -33,7 +32,7 @@ class TileOptions:
         way round. None: there are no tiles.
     overlap
         Which share of its width and height a tile has in common with the next one at least, but
-        for two pixels, 0..`MOST_OVERLAP`.
+        for two pixels, 0..`MOST_TILE_OVERLAP`.
 
     Raises
     ------
@@ -47,9 +46,9 @@ class TileOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 0 <= self.overlap <= MOST_OVERLAP:  # written so that NaN fails
+        if not 0 <= self.overlap <= MOST_TILE_OVERLAP:  # written so that NaN fails
             raise SettingError(
-                f'tile_overlap must be within 0..{MOST_OVERLAP}, got {self.overlap}'
+                f'tile_overlap must be within 0..{MOST_TILE_OVERLAP}, got {self.overlap}'
             )
 
     @property

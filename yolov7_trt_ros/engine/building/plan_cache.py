@@ -10,12 +10,12 @@ from yolov7_trt_ros.engine.cache_folder import cache_folder
 from yolov7_trt_ros.engine.file_kind import PLAN_SUFFIXES
 from yolov7_trt_ros.engine.model_files import find_model
 from yolov7_trt_ros.engine.options import DetectorOptions
-from yolov7_trt_ros.engine.plain_file import sha256_of
 from yolov7_trt_ros.engine.plan.build_target import BuildTarget
 from yolov7_trt_ros.engine.plan.plan_file import read_manifest, rebuild_command
 from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 from yolov7_trt_ros.errors import BuildError, ModelError, ModelFormatError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
+from yolov7_trt_ros.plain_file import sha256_of
 
 _STRIDE = 32
 _GENERATION = 3

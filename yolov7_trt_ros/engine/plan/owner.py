@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 import stat
 
-from yolov7_trt_ros.engine.plain_file import open_plain_file, read_at_most
 from yolov7_trt_ros.errors import UntrustedPlanError
+from yolov7_trt_ros.plain_file import open_plain_file, read_at_most
 
 ROOT_UID = 0
 PLAN = 'plan'

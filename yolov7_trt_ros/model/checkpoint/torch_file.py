@@ -14,10 +14,11 @@ import zlib
 import torch
 from torch import Tensor
 
-from yolov7_trt_ros.errors import CheckpointError, ModelNotFoundError
+from yolov7_trt_ros.errors import CheckpointError, ModelFormatError, ModelNotFoundError
 from yolov7_trt_ros.model.checkpoint.foreign_checkpoint import describe_archive, describe_file
 from yolov7_trt_ros.model.checkpoint.restricted_pickle import load_pickle, load_pickle_bytes
 from yolov7_trt_ros.model.checkpoint.stored_tensor import load_everything, Storage
+from yolov7_trt_ros.plain_file import open_plain_file
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _STREAM_VERSION = 1001
@@ -54,10 +55,8 @@ def open_torch_file(path: Path) -> Iterator[Any]:
 
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise OSError('it is no file')
-        file = _BoundedFile(io.FileIO(path))
-    except (OSError, ValueError) as exc:
+        file = _BoundedFile(open_plain_file(path).detach())
+    except (OSError, ValueError, ModelFormatError) as exc:
         raise ModelNotFoundError(f'the checkpoint {path} cannot be read: {exc}') from exc
     with file:
         try:
@@ -80,7 +79,7 @@ def read_torch_file(path: Path) -> Any:
 class _BoundedFile(io.BufferedReader):
     """A file that takes no memory for more than it has, however much is asked for."""
 
-    def __init__(self, raw: io.FileIO) -> None:
+    def __init__(self, raw: io.RawIOBase) -> None:
         super().__init__(raw)
         self._size_bytes = self.seek(0, 2)
         self.seek(0)

@@ -78,7 +78,7 @@ class PruneTarget:
         name, value = given.popitem()
         if not value > 0 or (name == 'flops' and value >= 1):
             raise SettingError(
-                f'{name} must be {"between 0 and 1" if name == "flops" else "more than 0"}, '
+                f'{name} must be {"above 0 and below 1" if name == "flops" else "above 0"}, '
                 f'got {value}'
             )
 

@@ -33,7 +33,7 @@ from yolov7_trt_ros.errors import DeviceLostError, SettingError
 from yolov7_trt_ros.nodes.below_rclpy.direct_take import AUTO, choose_receive
 from yolov7_trt_ros.nodes.callback_net import failures_of
 from yolov7_trt_ros.nodes.detector.configured import Configured, LoadedModel
-from yolov7_trt_ros.nodes.detector.detector_status import log_model, node_status
+from yolov7_trt_ros.nodes.detector.detector_status import log_model, node_status, unused_size
 from yolov7_trt_ros.nodes.detector.faults import Faults
 from yolov7_trt_ros.nodes.detector.labels import LatchedLabels
 from yolov7_trt_ros.nodes.detector.model_loading import ModelLoading
@@ -300,6 +300,8 @@ class DetectorNode(SteadyParameters, LifecycleNode):
             self.get_logger().warning(self._unfit)
         self._labels.publish(model, values['score_threshold'])
         log_model(self.get_logger(), model, self._updates.wire)
+        if note := unused_size(model.detector.spec, values):
+            self.get_logger().warning(note)
 
     def _fit_settings(self, model: OpenModel, values: dict[str, Any]) -> None:
         """Use the settings for the classes of a model; where they do not fit, note why."""

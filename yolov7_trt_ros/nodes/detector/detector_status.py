@@ -9,6 +9,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from yolov7_trt_ros.bank.update.engine_bank import OpenModel
 from yolov7_trt_ros.core.detector import Detector
+from yolov7_trt_ros.core.forms.model_spec import ModelSpec
+from yolov7_trt_ros.core.looks.look_options import OFF
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.nodes.detector.worker.detections_wire import DetectionsWire
 from yolov7_trt_ros.nodes.diagnostics import make_status
 
@@ -47,6 +50,16 @@ def model_values(model: str, detector: Detector) -> dict[str, str]:
         **({'in doubt': '; '.join(detector.spec.doubts)} if detector.spec.doubts else {}),
         **detector.status(),
     }
+
+
+def unused_size(spec: ModelSpec, values: Mapping[str, Any]) -> str:
+    """Return a warning for a `network_size` that was set and that a model cannot have, else ''."""
+    size, fixed = values['network_size'], spec.fixed_wh
+    is_set = size != DetectorOptions.network_size and values['second_look'] == OFF
+    if fixed is None or not is_set or size == max(fixed):
+        return ''
+    return (f'network_size is {size}, but the input of the model is fixed at '
+            f'{fixed[0]}x{fixed[1]} pixels, which is used')
 
 
 def log_model(logger: Any, model: OpenModel, wire: DetectionsWire | None) -> None:

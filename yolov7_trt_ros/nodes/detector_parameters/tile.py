@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from yolov7_trt_ros.core.defaults import MOST_TILE_OVERLAP
 from yolov7_trt_ros.core.looks.look_options import OFF
-from yolov7_trt_ros.core.looks.tiles import MOST_OVERLAP, read_tiles, TileOptions
+from yolov7_trt_ros.core.looks.tiles import read_tiles, TileOptions
 from yolov7_trt_ros.nodes.parameter_spec import ParameterSpec
 
 _TILES = TileOptions()
@@ -21,7 +22,7 @@ TILE_PARAMETERS = (
     ParameterSpec(
         'tile_overlap', _TILES.overlap,
         'Share of its width and height that a tile has in common with the next one.', 0.0,
-        MOST_OVERLAP,
+        MOST_TILE_OVERLAP,
     ),
 )
 """Into which tiles images are cut."""

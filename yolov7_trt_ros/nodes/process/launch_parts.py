@@ -16,9 +16,9 @@ from launch_ros.parameter_descriptions import ParameterValue
 import yaml
 
 from yolov7_trt_ros.core.topics import matching_topics
-from yolov7_trt_ros.engine.plain_file import open_plain_file
 from yolov7_trt_ros.errors import ModelFormatError, SettingError
 from yolov7_trt_ros.parent_process import ends_with_this_process
+from yolov7_trt_ros.plain_file import open_plain_file
 
 PACKAGE = 'yolov7_trt_ros'
 COMMON = {

@@ -8,7 +8,6 @@ import time
 
 from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -16,8 +15,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from yolov7_trt_ros.core.units import NS_PER_S
 from yolov7_trt_ros.errors import InputError, SettingError
-from yolov7_trt_ros.nodes.process.node_main import end_process
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
+from yolov7_trt_ros.nodes.tools.source_end import end_with_source, end_without_source
 from yolov7_trt_ros.replay.bags.bag_reader import BagReader
 from yolov7_trt_ros.replay.bags.rosbags_adapter import COMPRESSED_TYPE, IMAGE_TYPE
 from yolov7_trt_ros.replay.file_kinds import kind_of
@@ -131,10 +130,8 @@ class BagPlayer:
     def _read_next(self) -> None:
         try:
             self._next = next(self._items, None)
-        except InputError as exc:  # the file is gone, as of a disk that was taken away
-            self._logger.fatal(f'cannot continue after {self.published} messages: {exc}')
-            self._timer.cancel()
-            end_process(self._node, 1)
+        except InputError as exc:
+            end_without_source(self._node, self._timer, self.published, exc)
 
     def _wait_ns(self, log_time_ns: int) -> int:
         """Return the real nanoseconds until a time of the bag; publish the present bag time."""
@@ -163,5 +160,4 @@ class BagPlayer:
     def _end(self) -> None:
         for publisher in self._images.values():
             publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGED_S))
-        self._logger.info(f'source ended after {self.published} frames')
-        raise ExternalShutdownException
+        end_with_source(self._node, self.published)

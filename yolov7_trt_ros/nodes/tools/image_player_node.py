@@ -22,7 +22,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -35,8 +34,9 @@ from yolov7_trt_ros.nodes.parameter_spec import (
     read_parameters,
     SteadyParameters,
 )
-from yolov7_trt_ros.nodes.process.node_main import end_process, run_node
+from yolov7_trt_ros.nodes.process.node_main import run_node
 from yolov7_trt_ros.nodes.steady_clock import steady_clock
+from yolov7_trt_ros.nodes.tools.source_end import end_with_source, end_without_source
 from yolov7_trt_ros.replay.file_kinds import local_path
 from yolov7_trt_ros.replay.frames import Frame
 from yolov7_trt_ros.replay.sources import open_frames
@@ -138,15 +138,12 @@ class ImagePlayerNode(SteadyParameters):
 
     def _publish_next(self) -> None:
         if self._next is None:
-            self.get_logger().info(f'source ended after {self.published} frames')
-            raise ExternalShutdownException
+            end_with_source(self, self.published)
         try:
             self._publish(self._next)
             self._next = next(self._frames, None)
-        except InputError as exc:  # the file is gone, as of a disk that was taken away
-            self.get_logger().fatal(f'cannot continue after {self.published} frames: {exc}')
-            self._timer.cancel()
-            end_process(self, 1)
+        except InputError as exc:
+            end_without_source(self, self._timer, self.published, exc)
 
     def _publish(self, bgr: NDArray[np.uint8]) -> None:
         message = self._message(bgr)

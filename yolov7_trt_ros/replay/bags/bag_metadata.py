@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.plain_file import read_plain_file
 from yolov7_trt_ros.replay.bags.rosbags_adapter import DAMAGE, one_line, read_yaml
 
 NAME = 'metadata.yaml'
@@ -47,13 +48,8 @@ def read_metadata(folder: Path) -> BagMetadata:
 
     """
     path = folder / NAME
-    if path.exists() and not path.is_file():  # a pipe would wait for its writer
-        raise BagError(f'{path} is no file')
     try:
-        with path.open('rb') as file:
-            data = file.read(_LARGEST_BYTES + 1)
-        if len(data) > _LARGEST_BYTES:
-            raise BagError(f'{path} is larger than {_LARGEST_BYTES} bytes, so it is not read')
+        data = read_plain_file(path, _LARGEST_BYTES, BagError)
         record = read_yaml(data.decode('utf-8-sig'))['rosbag2_bagfile_information']
         names = record['relative_file_paths'] or []
         topics = [_topic(entry) for entry in record.get('topics_with_message_count') or []]

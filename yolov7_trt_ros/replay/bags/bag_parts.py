@@ -16,7 +16,7 @@ from yolov7_trt_ros.replay.bags.mcap_file import MCAP_MAGIC, McapFile
 from yolov7_trt_ros.replay.bags.rosbags_adapter import RawMessage
 from yolov7_trt_ros.replay.bags.sqlite_file import SQLITE_MAGIC, SqliteFile
 from yolov7_trt_ros.replay.bags.unpacking import unpack_file, ZSTD_MAGIC
-from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES, natural_key, read_head
+from yolov7_trt_ros.replay.file_kinds import BAG_SUFFIXES, natural_key, read_head, recordings_in
 from yolov7_trt_ros.temporary_folder import TemporaryFolder
 
 _PACKED_SUFFIX = '.zstd'
@@ -108,8 +108,10 @@ class OpenBag:
         named = [self.path / name for name in metadata.files]
         lost = [file.name for file in named if not file.is_file()]
         if not found and not named:
+            inner, _ = recordings_in(self.path)
             raise BagError(
                 f'{self.path} is not a bag: it has neither {NAME} nor .mcap or .db3 files'
+                + (f'; give the bags in it: {listed(inner, _SHOWN)}' if inner else '')
             )
         if not named:
             return found

@@ -20,6 +20,7 @@ import struct
 from typing import BinaryIO
 
 from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.plain_file import open_plain_file
 from yolov7_trt_ros.replay.bags.rosbags_adapter import DAMAGE, one_line, RawMessage
 from yolov7_trt_ros.replay.bags.unpacking import MAX_UNPACKED_BYTES, unpack_chunk, unpack_message
 
@@ -66,7 +67,7 @@ class McapFile:
     Raises
     ------
     BagError
-        Not an MCAP file, or nothing can be recovered from it.
+        It cannot be read, or nothing can be recovered from it.
 
     """
 
@@ -81,8 +82,6 @@ class McapFile:
         self._channels: dict[int, _Channel] = {}
         self._chunk_channels: dict[int, frozenset[int]] = {}
         with _open(path) as file:
-            if file.read(len(MCAP_MAGIC)) != MCAP_MAGIC:
-                raise BagError(f'{path} is not an MCAP file: it does not start as one')
             size = file.seek(0, io.SEEK_END)
             summary_at = _find_summary(file, size)
             if summary_at and self._read_summary(file, summary_at, size):
@@ -339,6 +338,6 @@ def _text(body: bytes, at: int) -> tuple[str, int]:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        return path.open('rb')
+        return open_plain_file(path, BagError)
     except OSError as exc:
         raise BagError(f'cannot read {path}: {exc.strerror}') from exc

@@ -19,6 +19,7 @@ from typing import Any
 import urllib.parse
 
 from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.plain_file import open_plain_file
 from yolov7_trt_ros.replay.bags.rosbags_adapter import apsw, DAMAGE, one_line, RawMessage
 from yolov7_trt_ros.replay.bags.unpacking import MAX_UNPACKED_BYTES, unpack_message
 
@@ -124,9 +125,9 @@ def _check_journal(path: Path) -> None:
     """Refuse a file that is half-written by its rollback journal."""
     journal = path.with_name(f'{path.name}-journal')
     try:
-        with journal.open('rb') as file:
+        with open_plain_file(journal, BagError) as file:
             unfinished = any(file.read(_WAL_HEADER_BYTES))
-    except OSError:
+    except (OSError, BagError):  # none, or one that SQLite did not write
         return
     if unfinished:
         raise BagError(

@@ -7,6 +7,7 @@ import shutil
 from typing import Any, BinaryIO
 
 from yolov7_trt_ros.errors import BagError
+from yolov7_trt_ros.plain_file import open_plain_file
 from yolov7_trt_ros.replay.bags.rosbags_adapter import DAMAGE, LZ4FrameDecompressor, one_line, zstd
 
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
@@ -92,7 +93,10 @@ def unpack_file(path: Path, folder: Path) -> Path:
     allowed = max(path.stat().st_size * _MOST_RATIO, _LEAST_ALLOWED_BYTES)
     free = shutil.disk_usage(folder).free // 2
     try:
-        with path.open('rb') as packed, zstd.open(packed) as source, target.open('wb') as file:
+        with (
+            open_plain_file(path, BagError) as packed, zstd.open(packed) as source,
+            target.open('wb') as file,
+        ):
             written = _copy(source, file, min(allowed, free))
     except DAMAGE as exc:
         raise BagError(f'cannot unpack {path}: {one_line(exc)}') from exc

@@ -10,6 +10,7 @@ import numpy as np
 from yolov7_trt_ros.core.class_names import visible
 from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.errors import ImageError
+from yolov7_trt_ros.plain_file import open_plain_file
 from yolov7_trt_ros.report.accuracy.coco import CocoAnnotations
 from yolov7_trt_ros.report.accuracy.label_boxes import leaves
 from yolov7_trt_ros.report.accuracy.labels import CocoImage
@@ -105,7 +106,8 @@ class LabelledPictures:
 def _may_be_turned(path: Path) -> bool:
     """Return whether a picture file has EXIF data."""
     try:
-        data = path.read_bytes()
+        with open_plain_file(path, ImageError) as file:
+            data = file.read()
     except OSError as exc:
         raise ImageError(f'cannot read {path}: {exc.strerror}') from exc
     return any(mark in data for mark in _EXIF_MARKS)

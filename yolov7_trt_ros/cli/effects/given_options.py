@@ -1,0 +1,72 @@
+"""Which options were given, and a refusal of those that would have no effect. Light imports."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any
+
+from yolov7_trt_ros.errors import SettingError
+
+DEST = 'given_flags'
+"""Attribute of the parsed arguments: flags of the options that were on the command line."""
+
+
+class StoreGiven(argparse._StoreAction):
+    """The action `store`, which notes that the option was given."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value."""
+        super().__call__(parser, namespace, values, option_string)
+        _note(self, namespace)
+
+
+class StoreTrueGiven(argparse._StoreTrueAction):
+    """The action `store_true`, which notes that the option was given."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store True."""
+        super().__call__(parser, namespace, values, option_string)
+        _note(self, namespace)
+
+
+def given(args: argparse.Namespace, flags: Iterable[str]) -> list[str]:
+    """Return those of some flags whose options were on the command line, also with a default."""
+    return [flag for flag in flags if flag in getattr(args, DEST, ())]
+
+
+def refuse_without_effect(args: argparse.Namespace, flags: Iterable[str], why: str) -> None:
+    """
+    Refuse options that would have no effect, which would not be noticed.
+
+    Parameters
+    ----------
+    args
+        As a VerbParser returns them.
+    flags
+        Long names of the options.
+    why
+        Reason, behind `has no effect`.
+
+    Raises
+    ------
+    SettingError
+        One of them was given.
+
+    """
+    if found := given(args, flags):
+        verb, them = ('has', 'it') if len(found) == 1 else ('have', 'them')
+        raise SettingError(
+            f'{", ".join(found)} {verb} no effect {why}; leave {them} out'
+        )
+
+
+def _note(action: argparse.Action, namespace: argparse.Namespace) -> None:
+    named = [flag for flag in action.option_strings if flag.startswith('--')]
+    setattr(namespace, DEST, (*getattr(namespace, DEST, ()), *named))
