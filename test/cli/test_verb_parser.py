@@ -47,6 +47,8 @@ def verbs() -> dict[str, argparse.ArgumentParser]:
         'label, replay, eval and compare take --workers N, and process N recordings at once; '
         '--threads N is the number of CPU threads here']),
     ('info --workers=2', ['label, replay, eval and compare take --workers N']),
+    ('bench v7.onnx -o out', ['v7.onnx needs its option in front: --model']),
+    ('demo drive.mp4', ['drive.mp4 needs its option in front: --source or --model']),
     ('top --topcs /a', ['did you mean --topics']),
     ('power status --jsn', ['did you mean --json']),
 ])

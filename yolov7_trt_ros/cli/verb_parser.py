@@ -66,6 +66,7 @@ _OTHERWISE = {
 }
 """What is told of options that only other verbs have."""
 _ON_THREADS = '; --threads N is the number of CPU threads here'
+_NAMED = ('--source', '--model')  # for what other verbs take without an option
 
 
 class FilledText(argparse.RawDescriptionHelpFormatter):
@@ -121,7 +122,11 @@ class VerbParser(argparse.ArgumentParser):
         self._words = sys.argv[1:] if args is None else list(args)
         found, left = super().parse_known_args(self._words, namespace)
         if left:
-            self.error(f'unrecognized arguments: {" ".join(left)}')
+            message = f'unrecognized arguments: {" ".join(left)}'
+            options = [each for each in _NAMED if each in self._option_string_actions]
+            if options and not left[0].startswith('-') and not _first_argument(self):
+                message += f'; {left[0]} needs its option in front: {" or ".join(options)}'
+            self.error(message)
         return found, left
 
     def error(self, message: str) -> NoReturn:
