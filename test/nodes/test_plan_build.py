@@ -155,3 +155,18 @@ def test_a_new_model_is_the_file_whose_hash_is_told(tmp_path: Path, replace: boo
     with pytest.raises(ModelError, match='was written to while it was opened: copy it'):
         opening().take()
     assert detectors[1].closed == 1
+
+
+def test_a_candidate_is_closed_whatever_goes_wrong_after_it_was_opened():
+    detector, ended = FakeDetector(), threading.Event()
+
+    def prepare(_) -> None:
+        raise ZeroDivisionError('a defect')
+
+    opening = CandidateOpening(
+        FakeEngine(detector).seam, OPTIONS, ended.set, may_build=False, prepare=prepare
+    )
+    assert ended.wait(TIMEOUT_S)
+    with pytest.raises(BuildError, match='ZeroDivisionError: a defect'):
+        opening.take()
+    assert opening.cancel(TIMEOUT_S) and detector.closed == 1

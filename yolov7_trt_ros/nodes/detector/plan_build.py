@@ -208,7 +208,7 @@ class CandidateOpening(PlanBuild):
                         f'{self._options.model} was written to while it was opened: copy it under '
                         'another name, then set that'
                     )
-            except Yolov7TrtError:
+            except BaseException:  # whatever it is: nobody else would close it
                 detector.close()
                 raise
         return detector
