@@ -148,6 +148,7 @@ def test_nothing_is_looked_up_for_a_list_that_is_too_long() -> None:
     ('yolov7-nano', "names 'yolov7-nano' twice, including `model`: if that is intended"),
     (','.join(f'{number}.plan' for number in range(MOST_ENGINES)), 'may name 7 more at most'),
     ('nowhere.yaml', 'cannot be read: No such file'),
+    (' , ,', "names no model, got ' , ,': expected models with commas"),
 ])
 def test_lists_that_are_refused(value: str, reason: str) -> None:
     with pytest.raises(SettingError, match=reason):

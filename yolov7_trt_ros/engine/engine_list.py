@@ -110,6 +110,11 @@ def read_engines(
 
     """
     named = split_names(text)
+    if text.strip() and not named:
+        raise SettingError(
+            f'engines names no model, got {one_line(repr(text), _SHOWN_CHARACTERS)}: expected '
+            'models with commas between them, or a YAML file'
+        )
     _check_count(len(named))
     if len(named) == 1 and Path(named[0]).suffix.lower() in _SUFFIXES:
         file = expand_home(path_of(named[0]))
