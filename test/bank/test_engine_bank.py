@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 
-from bank_world import ELSEWHERE, IMAGE, NAN, SEEN, SETTINGS, ToldEngine, World
+from bank_world import ELSEWHERE, IMAGE, Jobs, NAN, SEEN, SETTINGS, ToldEngine, World
 import pytest
 
 from yolov7_trt_ros.bank.bank_settings import BankSettings
@@ -330,6 +330,79 @@ def test_off_refuses():
     world = World(UpdateLimits(mode='off'))
     with pytest.raises(SettingError, match='the parameter update is off'):
         world.bank.ask('new')
+
+
+@pytest.mark.parametrize('found', [
+    ((1, 1, 5, 5), float('nan'), 0), ((1, 1, 5, 5), float('inf'), 0), ((1, 1, 5, 5), 7.0, 0),
+    ((1, 1, 5, 5), -0.5, 0), ((float('nan'), 1, 5, 5), 0.9, 0), ((5, 5, 1, 1), 0.9, 0),
+], ids=str)
+def test_detections_that_cannot_be_are_an_error_of_the_candidate(found):
+    world, new = World(), ToldEngine(make_detections((8, 8), found))
+    world.begin(new)
+    world.frames(4)
+    assert (world.phase, world.serving) == ('steady', 'first')
+    assert 'new dropped, first goes on: it failed on a frame: a detection has the score' in (
+        world.last
+    )
+    assert len(new.calls) == 1 and new.closed == 1
+
+
+def test_limits_hold_for_an_update_that_is_under_way():
+    world = kept(ToldEngine())
+    world.bank.limit(UpdateLimits(mode='immediate', keep_ns=600 * NS_PER_S))
+    world.wait(599)
+    assert world.phase == 'kept'
+    world.bank.limit(UpdateLimits(mode='immediate', keep_ns=0))
+    world.wait(0)
+    assert world.phase == 'steady' and world.first.closed == 1
+
+    slow = ToldEngine(took_ms=14)
+    world = kept(slow)
+    world.frames(10)
+    assert world.serving == 'new'
+    world.bank.limit(UpdateLimits(mode='immediate', max_latency_ratio=1.2))
+    world.frames(3)
+    assert 'took over 12.0 ms' in world.last and world.serving == 'first'
+
+
+@pytest.mark.parametrize('is_at_work', [True, False])
+def test_a_candidate_that_is_compared_serves_once_updates_are_immediate(is_at_work):
+    world = World()
+    world.begin(ToldEngine(ELSEWHERE))
+    if is_at_work:
+        world.frame()
+    world.bank.limit(UpdateLimits(mode='immediate'))
+    world.run_jobs()
+    assert world.serving == 'new' and 'update is immediate' in world.last
+
+
+def test_a_request_comes_with_limits_of_its_own():
+    world, off = World(UpdateLimits(mode='off')), UpdateLimits(mode='off')
+    with pytest.raises(SettingError, match='the parameter update is off'):
+        world.bank.check('new')
+    world.bank.check('new', UpdateLimits())
+    world.bank.opened(world.bank.ask('new', UpdateLimits(mode='immediate')), ToldEngine())
+    assert world.serving == 'new'
+    world.bank.promote()
+    with pytest.raises(SettingError, match='the parameter update is off'):
+        world.bank.ask('third', off)
+    assert world.bank.ask('third') is not None  # what is refused changes no limit
+
+
+def test_what_works_while_a_bank_is_closed_is_closed_when_it_ends():
+    world, new = World(), ToldEngine()
+    world.begin(new)
+    world.frame()
+    hanging = world.jobs.pop()
+    threads: list[str] = []
+    world.bank._new_background = lambda: threads.append('') or Jobs(world.jobs)
+    changes = world.changes
+    world.bank.close()
+    assert world.first.closed == 1 and new.closed == 0
+    hanging()
+    assert len(threads) == 1  # that which closes it, and none to compare another frame
+    world.run_jobs()
+    assert (world.first.closed, new.closed, world.changes) == (1, 1, changes)
 
 
 def test_a_candidate_that_hangs_is_given_up_and_left_open():

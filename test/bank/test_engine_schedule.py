@@ -331,6 +331,17 @@ def test_an_engine_that_may_not_serve_is_told_as_one_that_is_out():
     assert schedule.text(10**12) == 'the others rest for 10 s: none of them is in service'
 
 
+@pytest.mark.parametrize(('phase', 'text'), [
+    (Phase.TOGETHER, 'serve: a gain'), (Phase.TRYING, 'are tried, in turns with the first alone'),
+])
+def test_those_that_are_out_do_not_count_among_all_that_serve(phase, text):
+    schedule = EngineSchedule(3)
+    schedule.phase, schedule.reason = phase, 'a gain'
+    assert schedule.text(0) == f'all {text}'
+    schedule.bar(2, 'it lacks the classes dog')
+    assert schedule.text(0) == f'2 of 3 {text}'
+
+
 def test_times_are_unknown_until_enough_of_them_are_there_and_kinds_are_bounded():
     times = EngineTimes()
     assert not times.add('a', 10**6)  # the first does not count

@@ -224,9 +224,36 @@ def test_classes_are_those_of_the_first_by_name():
     ticket = Ticket([IMAGE], settings)
     team.team.begin(1, ticket)
     team.team.settle()
-    found = ticket.found()[0][0]
+    found = team.team.found(ticket)[0][0]
     assert np.array_equal(found.class_ids, SEEN.class_ids)  # a bus is no class of the first
     assert team.engines[1].calls[0].settings.class_ids == {0}
+
+
+def test_classes_are_those_of_the_model_that_has_answered_last_whoever_steps_in():
+    team = Team(ToldEngine(), ToldEngine(), limits=UpdateLimits(mode='immediate'))
+    new = ToldEngine(SEEN_SWAPPED, names=SWAPPED)
+    team.bank.opened(team.bank.ask('new'), new)
+    assert team.detect() is SEEN_SWAPPED
+    team.engines[0].error = new.error = NAN
+    found = team.detect()  # by the other one
+    assert team.team.answered_by == 1 and team.team.spec.class_names == SWAPPED
+    assert [SWAPPED[number] for number in found.class_ids] == list(NAMES)
+
+
+def test_a_frame_from_before_a_switch_has_the_classes_of_after_it():
+    team = Team(ToldEngine(), ToldEngine(), limits=UpdateLimits(mode='immediate'))
+    team.held = True
+    early = team.give(1)
+    model = team.bank.ask('new')
+    assert team.team.choose() is None  # until that one is out
+    team.bank.opened(model, ToldEngine(SEEN_SWAPPED, names=SWAPPED))
+    team.bank.detect_batch([IMAGE], SETTINGS)
+    for each in team.backgrounds:
+        each.run()
+    team.team.settle()
+    found = team.team.found(early)[0][0]
+    assert [SWAPPED[number] for number in found.class_ids] == list(NAMES)
+    assert team.team.choose() == 0
 
 
 def test_while_the_model_is_updated_the_others_rest_and_then_begin_anew():

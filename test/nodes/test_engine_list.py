@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
+from yolov7_trt_ros.engine import engine_list
 from yolov7_trt_ros.engine.engine_list import MOST_ENGINES, NamedEngine
+from yolov7_trt_ros.engine.options import DetectorOptions
 from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.detector_parameters import parameters
 from yolov7_trt_ros.nodes.detector_parameters.engine_list import read_engines
@@ -77,7 +79,11 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
     ('engines: [{model: yolov7-nano}]', "names 'yolov7-nano' twice, including `model`"),
     ('engines: [{model: a.plan, name: x}, {model: b.plan, name: x}]', "names 'x' twice"),
     ('engines: [{model: !!python/object/apply:os.system [ls]}]', 'is not a YAML file'),
-    ('engines: ' + '[' * 3000, 'is not a YAML file'),
+    ('engines: ' + '[' * 3000, 'or more than 4 levels'),
+    ('engines: [' + 'a,' * 3000 + ']', 'has more than 1000 values'),
+    ('engines: [' + '{model: a},' * 8 + ']', 'may name 7 more at most, got 8'),
+    ('engines: &a [*a]', 'has more than 1000 values, aliases counted as what they stand for'),
+    ('engines: [{model: a.plan, name: ""}]', 'an empty `name`'),
     ('a: &a [x]\nb: &b [*a, *a]\nengines: *b', 'does not list engines'),
 ])
 def test_files_that_are_refused(tmp_path: Path, text: str, reason: str) -> None:
@@ -88,11 +94,61 @@ def test_files_that_are_refused(tmp_path: Path, text: str, reason: str) -> None:
     assert reason in str(told.value) and len(str(told.value)) < 1000
 
 
+def test_aliases_are_read_as_long_as_they_stand_for_little(tmp_path: Path) -> None:
+    file = tmp_path / 'engines.yaml'
+    file.write_text(
+        'engines: [&a {model: a.plan, backend: onnx}, {<<: *a, model: b.plan, threads: &n 3}, '
+        '{model: c.plan, threads: *n}]'
+    )
+    engines = read(str(file))
+    assert [each.options.backend for each in engines] == ['onnx', 'onnx', DEFAULTS['backend']]
+    assert [each.options.threads for each in engines[1:]] == [3, 3]
+    laughs = ['engines:', '  - &a0 {model: a.plan}', *(
+        f'  - &a{level} {{<<: [{", ".join([f"*a{level - 1}"] * 9)}]}}' for level in range(1, 7)
+    )]
+    keys = ', '.join(f'k{number}: 1' for number in range(400))
+    many = f'engines: [&a {{{keys}}}{", *a" * 500}]'
+    for text in ('\n'.join(laughs), many):
+        file.write_text(text)
+        with pytest.raises(SettingError, match='aliases counted as what they stand for'):
+            read(str(file))
+
+
+@pytest.mark.parametrize('key', ['model', 'name', 'threads', 'backend', 'class_names', 'anchors'])
+@pytest.mark.parametrize('number', ['0x' + 'f' * 4000, '9' * 4000, ':'.join(['59'] * 1300)])
+def test_numbers_that_are_too_long_to_be_written_are_refused(
+    tmp_path: Path, key: str, number: str
+) -> None:
+    file = tmp_path / 'engines.yaml'
+    entry = {'model': 'a.plan', key: number}
+    file.write_text(f'engines: [{{{", ".join(f"{name}: {v}" for name, v in entry.items())}}}]')
+    with pytest.raises(SettingError) as told:
+        read(str(file))
+    assert f'{key} is a number above 9223372036854775807' in str(told.value)
+    file.write_text(f'engines: [{{model: a.plan, {key}: {"9" * 5000}}}]' if key != 'model' else
+                    f'engines: [{{model: {"9" * 5000}}}]')
+    with pytest.raises(SettingError, match='a value may have 4096 characters, got 5000'):
+        read(str(file))
+
+
+def test_nothing_is_looked_up_for_a_list_that_is_too_long() -> None:
+    looked_up: list[str] = []
+
+    def path_of(path: str) -> str:
+        looked_up.append(path)
+        return path
+
+    with pytest.raises(SettingError, match='may name 7 more at most, got 30000'):
+        engine_list.read_engines('a.plan,' * 30_000, DetectorOptions(), path_of)
+    assert not looked_up
+
+
 @pytest.mark.parametrize(('value', 'reason'), [
     ('a.plan,a.plan', "names 'a.plan' twice"),
     ('yolov7-nano', "names 'yolov7-nano' twice, including `model`: if that is intended"),
     (','.join(f'{number}.plan' for number in range(MOST_ENGINES)), 'may name 7 more at most'),
     ('nowhere.yaml', 'cannot be read: No such file'),
+    (' , ,', "names no model, got ' , ,': expected models with commas"),
 ])
 def test_lists_that_are_refused(value: str, reason: str) -> None:
     with pytest.raises(SettingError, match=reason):

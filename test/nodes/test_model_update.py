@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -216,6 +217,73 @@ def test_what_cannot_be_is_refused_in_the_answer(probe: Probe) -> None:
         update.wait('kept')
         assert 'call ~/promote' in probe.set_parameter('model', '/models/third.onnx')
         assert update.model() == NEW
+
+
+def test_limits_and_a_model_that_are_set_together_belong_together(probe: Probe) -> None:
+    with Update(probe, FakeEngine(person(), person()), update='off') as update:
+        assert probe.set_together(update='immediate', model=NEW) == ''
+        update.wait('kept')
+        assert probe.set_parameter('update_keep_s', 0.0) == ''  # holds for this one, too
+        update.wait('steady')
+        together = {'update': 'off', 'model': '/models/third.onnx'}
+        assert 'the parameter update is off' in probe.set_together(**together)
+        assert update.node.get_parameter('update').value == 'immediate'
+
+
+def test_the_way_back_needs_no_file(probe: Probe, tmp_path: Path) -> None:
+    folder, away = tmp_path / 'models', tmp_path / 'away.onnx'
+    folder.mkdir()
+    old, new = folder / 'old.onnx', folder / 'new.onnx'
+    engine = FakeEngine(*(person() for _ in range(4)))
+    fields = {'update': 'immediate', 'model_folders': str(folder), 'update_keep_s': 3600.0}
+    with Update(probe, engine, **fields) as update:
+        assert probe.set_parameter('model', str(old)) == ''
+        update.wait('kept')
+        assert update.call('promote')[0]
+        assert probe.set_parameter('model', str(new)) == ''
+        update.wait('kept')
+        old.symlink_to(away)  # its name leads out of the trusted folders by now
+        assert update.call('roll_back')[0]
+        assert update.wait('steady')['serving'] == update.model() == str(old)
+        assert probe.set_parameter('model', str(old)) == ''
+        assert probe.set_parameter('model', str(new)) == ''  # no refit, but an update
+        assert update.wait('kept')['serving'] == str(new)
+        assert probe.set_parameter('model', str(old)) == ''
+        assert update.wait('steady')['serving'] == update.model() == str(old)
+        assert probe.change_state('deactivate') and probe.change_state('cleanup')
+        assert not probe.change_state('configure')  # that opens files
+        probe.wait_until(lambda: 'may only name files in' in probe.summary()[0], 'the reason')
+
+
+def test_after_cleanup_no_model_is_said_to_serve(probe: Probe) -> None:
+    with Update(probe, FakeEngine(person(), person(), person()), update='immediate') as update:
+        assert probe.set_parameter('model', NEW) == ''
+        update.wait('kept')
+        assert probe.change_state('deactivate') and probe.change_state('cleanup')
+        told = probe.listen(DiagnosticStatus, '/detector/update', LATCHED)
+        probe.wait_until(lambda: told, 'what is latched')
+        assert [(each.key, each.value) for each in told[0].values] == [('state', 'none')]
+        assert told[0].message == 'there is no model'
+        assert probe.change_state('configure')
+        probe.wait_until(lambda: update.values.get('serving') == NEW, 'the model')
+        assert update.values['state'] == 'steady' and update.values['number'] == '1'
+
+
+def test_after_a_transition_that_failed_the_candidate_is_not_the_model(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Update(probe, FakeEngine(person(), NO_PLAN)) as update:
+        assert probe.set_parameter('model', NEW) == ''
+        update.drive(lambda: 'progress' in update.values, 'the build')
+
+        def fail() -> None:
+            raise ZeroDivisionError('a defect')
+
+        monkeypatch.setattr(update.node, '_deactivate', fail)
+        probe.change_state('deactivate')
+        probe.wait_for_state('unconfigured')
+        assert update.model() == 'yolov7-nano'
+    assert not build_threads()
 
 
 def test_an_update_waits_for_an_inactive_node(probe: Probe) -> None:

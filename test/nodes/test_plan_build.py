@@ -155,3 +155,49 @@ def test_a_new_model_is_the_file_whose_hash_is_told(tmp_path: Path, replace: boo
     with pytest.raises(ModelError, match='was written to while it was opened: copy it'):
         opening().take()
     assert detectors[1].closed == 1
+
+
+def test_a_candidate_is_closed_whatever_goes_wrong_after_it_was_opened():
+    detector, ended = FakeDetector(), threading.Event()
+
+    def prepare(_) -> None:
+        raise ZeroDivisionError('a defect')
+
+    opening = CandidateOpening(
+        FakeEngine(detector).seam, OPTIONS, ended.set, may_build=False, prepare=prepare
+    )
+    assert ended.wait(TIMEOUT_S)
+    with pytest.raises(BuildError, match='ZeroDivisionError: a defect'):
+        opening.take()
+    assert opening.cancel(TIMEOUT_S) and detector.closed == 1
+
+
+def test_candidates_are_opened_one_after_the_other_however_many_are_asked_for():
+    begun, go, ended = threading.Event(), threading.Event(), threading.Event()
+    opened: list[FakeDetector] = []
+
+    def open_slowly(_) -> FakeDetector:
+        opened.append(FakeDetector())
+        begun.set()
+        assert go.wait(TIMEOUT_S)
+        return opened[-1]
+
+    def ask() -> CandidateOpening:
+        return CandidateOpening(
+            Engine(open_detector=open_slowly), OPTIONS, ended.set, may_build=False
+        )
+
+    first = ask()
+    assert begun.wait(TIMEOUT_S)
+    assert not first.cancel(0)
+    given_up = [ask() for _ in range(5)]
+    assert all(each.cancel(TIMEOUT_S) for each in given_up)  # though the first is not done
+    last = ask()
+    deadline = time.monotonic() + TIMEOUT_S
+    while 'waiting for a model that is still being opened' not in last.progress():
+        assert time.monotonic() < deadline
+    assert len(opened) == 1
+    go.set()
+    assert ended.wait(TIMEOUT_S) and first.cancel(TIMEOUT_S)
+    assert last.take() is opened[1]
+    assert [each.closed for each in opened] == [1, 0]

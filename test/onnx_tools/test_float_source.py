@@ -147,7 +147,7 @@ def test_weights_that_are_cut_off_or_not_there(tmp_path: Path) -> None:
     short = onnx.load(str(tmp_path / 'n.onnx'))
     short.graph.initializer[0].raw_data = b'123'
     onnx.save(short, str(path))
-    with pytest.raises(ModelFormatError, match='is not a readable ONNX file'):
+    with pytest.raises(ModelFormatError, match='is damaged: .* have 3 bytes, expected 864'):
         load_source(path)
     bare = onnx.load(str(tmp_path / 'n.onnx'))
     conv = next(node for node in bare.graph.node if node.op_type == 'Conv')

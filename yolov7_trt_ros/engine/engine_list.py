@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,10 @@ ENGINE_OPTIONS = {spec.name: spec for spec in (
 MOST_ENGINES = 8
 _SUFFIXES = ('.yaml', '.yml')
 _MOST_BYTES = 65536
+_MOST_NODES, _MOST_DEPTH = 1000, 4
+"""Of a YAML file: what has more is no list of so few engines, and could take hours to read."""
+_MOST_CHARACTERS = 4096
+_MOST_NUMBER = 2**63
 _SHOWN_CHARACTERS = 100
 _EXAMPLE = 'expected `engines:` and below it a list, such as `- {model: tiny_dla0.plan}`'
 
@@ -112,10 +117,17 @@ def read_engines(
 
     """
     named = split_names(text)
+    if text.strip() and not named:
+        raise SettingError(
+            f'engines names no model, got {one_line(repr(text), _SHOWN_CHARACTERS)}: expected '
+            'models with commas between them, or a YAML file'
+        )
+    _check_count(len(named))
     if len(named) == 1 and Path(named[0]).suffix.lower() in _SUFFIXES:
         file = expand_home(path_of(named[0]))
-        entries = [_checked(file, each) for each in _read_file(file)]
-        folder = file.parent
+        listed = _read_file(file)
+        _check_count(len(listed))
+        entries, folder = [_checked(file, each) for each in listed], file.parent
     else:
         entries, folder = [{'model': each} for each in named], None
     engines = [_engine(entry, base, folder, path_of) for entry in entries]
@@ -140,11 +152,13 @@ def _engine(
     return NamedEngine(str(entry.get('name', model)), dataclasses.replace(base, **options))
 
 
+def _check_count(count: int) -> None:
+    """Refuse too many before anything is done for each."""
+    if count >= MOST_ENGINES:
+        raise SettingError(f'engines may name {MOST_ENGINES - 1} more at most, got {count}')
+
+
 def _check_names(names: list[str]) -> None:
-    if len(names) > MOST_ENGINES:
-        raise SettingError(
-            f'engines may name {MOST_ENGINES - 1} more at most, got {len(names) - 1}'
-        )
     for number, name in enumerate(names):
         if name in names[:number]:
             raise SettingError(
@@ -159,7 +173,9 @@ def _check_names(names: list[str]) -> None:
 def _read_file(file: Path) -> list[Any]:
     try:
         text = read_plain_file(file, _MOST_BYTES).decode()
+        _check_events(text, file)
         node = yaml.compose(text, yaml.SafeLoader)
+        _check_size(node, file)
         _check_keys(node, file)
         content = yaml.safe_load(text)
     except OSError as exc:
@@ -175,6 +191,48 @@ def _read_file(file: Path) -> list[Any]:
     if not content['engines']:
         raise SettingError(f'engines: {file} lists none: {_EXAMPLE}')
     return list(content['engines'])
+
+
+def _check_events(text: str, file: Path) -> None:
+    """Refuse what is large or deep before it is read as a whole."""
+    depth = 0
+    for number, event in enumerate(yaml.parse(text, yaml.SafeLoader)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if number > 2 * _MOST_NODES or depth > _MOST_DEPTH:
+            raise _too_much(file)
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MOST_CHARACTERS:
+            raise SettingError(
+                f'engines: {file}, line {event.start_mark.line + 1}: a value may have '
+                f'{_MOST_CHARACTERS} characters, got {len(event.value)}'
+            )
+
+
+def _check_size(root: Any, file: Path) -> None:
+    """Refuse what is too large with each alias replaced by what it means, or contains itself."""
+    sizes: dict[int, float] = {}
+
+    def size_of(node: Any) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # while it is counted: it contains itself
+            inside = node.value if isinstance(node, yaml.CollectionNode) else []
+            sizes[id(node)] = 1 + sum(
+                sum(map(size_of, each)) if isinstance(each, tuple) else size_of(each)
+                for each in inside
+            )
+        return sizes[id(node)]
+
+    if size_of(root) > _MOST_NODES:
+        raise _too_much(file)
+
+
+def _too_much(file: Path) -> SettingError:
+    return SettingError(
+        f'engines: {file} has more than {_MOST_NODES} values, aliases counted as what they '
+        f'stand for, or more than {_MOST_DEPTH} levels: {_EXAMPLE}'
+    )
 
 
 def _check_keys(node: Any, file: Path, depth: int = 0) -> None:
@@ -208,8 +266,12 @@ def _checked(file: Path, entry: Any) -> dict[str, Any]:
         if not isinstance(value, (str, int, float, bool)):
             raise SettingError(f'engines: {file}: {key} must be one value, got a '
                                f'{type(value).__name__}')
+        if isinstance(value, int) and abs(value) >= _MOST_NUMBER:  # too long to be written, too
+            raise SettingError(f'engines: {file}: {key} is a number above {_MOST_NUMBER - 1}')
     if not str(entry.get('model', '')):
         raise SettingError(f'engines: {file} has an engine without `model`')
+    if not str(entry.get('name', 'none')):
+        raise SettingError(f'engines: {file} has an engine with an empty `name`: leave it out')
     try:
         options = {
             name: ENGINE_OPTIONS[name].check(value) for name, value in entry.items()

@@ -37,10 +37,10 @@ def widen_casts(model: Any) -> int:
     stored = {tensor.name: tensor for tensor in graph.initializer}
     folded = []
     for node in graph.node:
-        if node.op_type != 'Cast' or node.input[0] not in stored:
+        if node.op_type != 'Cast' or not node.output or not set(node.input[:1]) & set(stored):
             continue
         weights = stored[node.input[0]]
-        target = next(entry.i for entry in node.attribute if entry.name == 'to')
+        target = next((entry.i for entry in node.attribute if entry.name == 'to'), None)
         if (weights.data_type, target) == (onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT):
             wide = onnx.numpy_helper.to_array(weights).astype(np.float32)
             graph.initializer.append(onnx.numpy_helper.from_array(wide, node.output[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import math
 import os
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,12 @@ from yolov7_trt_ros.errors import MissingDependencyError, ModelFormatError
 _SHOWN = 300
 _MESSAGE_BYTES = 2**31
 """A protobuf message holds no more, so neither does a model with its weights."""
+
+_ITEM_BYTES = {
+    'FLOAT': 4, 'FLOAT16': 2, 'BFLOAT16': 2, 'DOUBLE': 8, 'BOOL': 1, 'INT8': 1, 'UINT8': 1,
+    'INT16': 2, 'UINT16': 2, 'INT32': 4, 'UINT32': 4, 'INT64': 8, 'UINT64': 8,
+}
+"""Of the types that may be stored as bytes; those below a byte are not checked."""
 
 _IR_OF_CONSTANTS = 4
 """The first version of ONNX's format in which a stored tensor need not be an input."""
@@ -40,7 +47,7 @@ def load_model(path: Path, *, weights: bool = True, data: bytes | None = None) -
     MissingDependencyError
         The `onnx` package is not installed.
     ModelFormatError
-        The file cannot be read, is not ONNX, or its weights are not there.
+        The file cannot be read, is not ONNX, or its weights are not there or damaged.
 
     """
     onnx = import_onnx(f'{path} is read with it')
@@ -63,6 +70,30 @@ def load_model(path: Path, *, weights: bool = True, data: bytes | None = None) -
     return model
 
 
+def _check_stored(onnx: Any, path: Path, model: Any) -> None:
+    """Refuse stored tensors whose numbers are not those of their shapes."""
+    sizes = {
+        getattr(onnx.TensorProto, name): size for name, size in _ITEM_BYTES.items()
+    }
+    for tensor in model.graph.initializer:
+        if not tensor.HasField('raw_data'):
+            try:
+                onnx.numpy_helper.to_array(tensor)
+            except (ValueError, TypeError, KeyError, OverflowError) as exc:
+                raise ModelFormatError(
+                    f'{path} is damaged: its weights {tensor.name!r} cannot be read: '
+                    f'{_one_line(exc)}'
+                ) from exc
+        elif tensor.data_type in sizes:
+            found, shape = len(tensor.raw_data), list(tensor.dims)
+            expected = math.prod(shape) * sizes[tensor.data_type]
+            if found != expected or min(shape, default=0) < 0:
+                raise ModelFormatError(
+                    f'{path} is damaged: its weights {tensor.name!r} have {found} bytes, expected '
+                    f'{expected} for the shape {"x".join(map(str, shape))}'
+                )
+
+
 def _drop_stored_inputs(model: Any) -> None:
     """Take stored tensors out of the inputs, where old exporters list them as well."""
     graph = model.graph
@@ -81,7 +112,7 @@ def read_weights(path: Path, model: Any) -> bool:
     Raises
     ------
     ModelFormatError
-        They are not there.
+        They are not there, or some weights of the model are damaged.
 
     """
     onnx = import_onnx()
@@ -89,6 +120,7 @@ def read_weights(path: Path, model: Any) -> bool:
     for tensor in _outside_tensors(onnx, model):
         room -= _read_outside(onnx, path, tensor, room)
         found = True
+    _check_stored(onnx, path, model)
     return found
 
 

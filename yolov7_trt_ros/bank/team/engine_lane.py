@@ -13,7 +13,8 @@ from yolov7_trt_ros.core.image import ImageView
 from yolov7_trt_ros.errors import InferenceError
 
 Found = tuple[list[Detections], FrameTimings]
-Run = Callable[[Sequence[ImageView], DetectSettings], Found]
+Run = Callable[[Sequence[ImageView], DetectSettings], tuple[Found, tuple[str, ...]]]
+"""Returns the names of the classes too, by id: a first engine has others after an update."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -31,8 +32,8 @@ class Ticket:
         That engine; it counts as faulty if the other one succeeds.
     outcome
         Detections or error; None while an engine works on them.
-    engine
-        The engine that the outcome comes from.
+    engine, class_names
+        The engine that the outcome comes from, and what the class ids in it mean.
 
     """
 
@@ -43,6 +44,7 @@ class Ticket:
     suspect: int | None = None
     outcome: Found | Exception | None = None
     engine: int | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Hashable:
@@ -64,8 +66,8 @@ class Attempt:
 
     Attributes
     ----------
-    outcome, ended_ns
-        Its result, and the time.
+    outcome, class_names, ended_ns
+        Its result, what the class ids in it mean, and the time.
     given_up
         Whether the outcome is no longer used because the engine hangs.
 
@@ -73,6 +75,7 @@ class Attempt:
 
     ticket: Ticket
     outcome: Found | Exception | None = None
+    class_names: tuple[str, ...] = ()
     ended_ns: int = 0
     given_up: bool = False
 
@@ -152,7 +155,7 @@ class EngineLane:
         try:
             if attempt.given_up:
                 raise InferenceError('nobody waits for these frames any more')
-            outcome = self._run(ticket.images, ticket.settings)
+            outcome, attempt.class_names = self._run(ticket.images, ticket.settings)
         except Exception as exc:  # whatever an engine raises
             outcome = exc
         attempt.ended_ns = self._clock()

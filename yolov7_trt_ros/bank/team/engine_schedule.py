@@ -256,10 +256,13 @@ class EngineSchedule:
             return 'the first serves alone, and is measured'
         if self.phase is Phase.PROBING:
             return 'the first serves alone; the others are measured on copies of frames'
+        number = len(self._members)
+        well = number - len(self.out(now_ns))
+        who = 'all' if well == number else f'{well} of {number}'
         if self.phase is Phase.TRYING:
-            return 'all are tried, in turns with the first alone'
+            return f'{who} are tried, in turns with the first alone'
         if self.phase is Phase.TOGETHER:
-            return f'all serve: {self.reason}'
+            return f'{who} serve: {self.reason}'
         left_s = max(0, self._rest_until_ns - now_ns) / NS_PER_S
         again = f'for {left_s:.0f} s' if self._usable() else 'for good'
         return f'the others rest {again}: {self.reason}'

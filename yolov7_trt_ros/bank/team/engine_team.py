@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
+import functools
 from functools import partial
 import threading
 import time
 
-from yolov7_trt_ros.bank.class_map import class_names_of, ClassMap, missing_classes
+from yolov7_trt_ros.bank.class_map import ClassMap, missing_classes
 from yolov7_trt_ros.bank.team.engine_lane import Attempt, EngineLane, Found, Run, Ticket
 from yolov7_trt_ros.bank.team.engine_schedule import EngineSchedule, FIRST
 from yolov7_trt_ros.bank.update.background import Background, BackgroundThread
@@ -66,13 +67,12 @@ class EngineTeam(BatchDetector):
         self._lock = threading.Lock()  # of the schedule, which diagnostics read
         self._ended = threading.Event()
         self._wake: Callable[[], None] = lambda: None
-        runs: list[Run] = [bank.detect_batch, *(
+        runs: list[Run] = [self._run_first, *(
             partial(self._run_other, number) for number in range(1, 1 + len(self._others))
         )]
         self._lanes = [EngineLane(run, clock, new_background, self._on_end) for run in runs]
         self._model = 0
         self.answered_by: int | None = None
-        self._maps: dict[int, ClassMap] = {}
         self._compare_classes()
 
     # ---- the Detector: the first engine
@@ -137,8 +137,8 @@ class EngineTeam(BatchDetector):
 
     def choose(self) -> int | None:
         """Return the engine that is to begin a frame that waits; None: let it wait."""
-        if self._bank.is_updating:
-            return None if self._lanes[FIRST].attempts else FIRST
+        if self._bank.is_updating:  # until all are out, for what they show is of former classes
+            return FIRST if self.others_idle and not self._lanes[FIRST].attempts else None
         self._follow_model()
         with self._lock:
             return self._schedule.choose(self._clock())
@@ -179,6 +179,19 @@ class EngineTeam(BatchDetector):
                 if lane.attempts:
                     self._begun(engine, lane.attempts[0].ticket)
         self._give_up_hanging()
+
+    def found(self, ticket: Ticket) -> Found:
+        """
+        Return the outcome of a ticket with the class ids of `spec`, as it is now.
+
+        Raises what the engine raised.
+
+        """
+        found, timings = ticket.found()
+        names = self._bank.answered.class_names
+        if ticket.class_names == names:
+            return found, timings
+        return [_class_map(names, ticket.class_names).of_new(each) for each in found], timings
 
     def answered(self, arrived_ns: Sequence[int]) -> None:
         """Note that frames were published now, which had arrived then; settles too."""
@@ -252,10 +265,17 @@ class EngineTeam(BatchDetector):
         self._ended.set()
         self._wake()
 
-    def _run_other(self, engine: int, images: Sequence[ImageView], settings: DetectSettings
-                   ) -> Found:
-        found, timings = self._others[engine - 1].run(images, settings)
-        return [self._maps[engine].of_new(each) for each in found], timings
+    def _run_first(
+        self, images: Sequence[ImageView], settings: DetectSettings
+    ) -> tuple[Found, tuple[str, ...]]:
+        found = self._bank.detect_batch(images, settings)
+        return found, self._bank.answered.class_names
+
+    def _run_other(
+        self, engine: int, images: Sequence[ImageView], settings: DetectSettings
+    ) -> tuple[Found, tuple[str, ...]]:
+        model = self._others[engine - 1]
+        return model.run(images, settings), model.class_names
 
     def _begun(self, engine: int, ticket: Ticket) -> None:
         with self._lock:
@@ -276,6 +296,7 @@ class EngineTeam(BatchDetector):
             if ticket.suspect is not None and ticket.error is not None:
                 self._blame(ticket.suspect, ticket.error)
             ticket.engine, ticket.outcome = engine, outcome
+            ticket.class_names = attempt.class_names
         elif ticket.probe:
             ticket.outcome = error
             self._blame(engine, error)
@@ -338,7 +359,7 @@ class EngineTeam(BatchDetector):
             self.wait()
             self.settle()
         self.answered_by = ticket.engine
-        return ticket.found()
+        return self.found(ticket)
 
     # ---- who
 
@@ -361,10 +382,13 @@ class EngineTeam(BatchDetector):
         """Keep out the engines that lack classes of the first."""
         serving = self._bank.serving
         self._model = serving.model.number
-        names = class_names_of(serving.detector.spec)
         for number, other in enumerate(self._others, 1):
             lost = missing_classes(serving.detector.spec, other.detector.spec)
-            self._maps[number] = ClassMap(names, class_names_of(other.detector.spec))
             reason = f'it lacks the classes {lost}' if lost else ''
             with self._lock:
                 self._schedule.bar(number, reason)
+
+
+@functools.lru_cache(maxsize=64)
+def _class_map(first: tuple[str, ...], other: tuple[str, ...]) -> ClassMap:
+    return ClassMap(first, other)

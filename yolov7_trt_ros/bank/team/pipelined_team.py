@@ -48,6 +48,7 @@ class PipelinedTeam(EngineTeam):
         attempt = Attempt(mine)
         try:
             attempt.outcome = self._pipeline.collect(begun)
+            attempt.class_names = self._pipeline.answered.class_names
         except Exception as exc:  # whatever an engine raises
             attempt.outcome = exc
         attempt.ended_ns = self._clock()

@@ -85,7 +85,7 @@ class SharedWork(BatchDetector):
         if ticket.engine is not None:
             self._answered[ticket.engine] += 1
         self._team.probe(ticket.images, ticket.settings)
-        return ticket.found()
+        return self._team.found(ticket)
 
     def has_answered(self, ticket: Ticket) -> bool:
         """Whether `collect` would return at once."""

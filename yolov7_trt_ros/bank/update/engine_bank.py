@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 from functools import partial
 import threading
 import time
@@ -59,10 +60,15 @@ class OpenModel:
     _asked: DetectSettings | None = None
     _given: DetectSettings | None = None
 
+    @functools.cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Return what the class ids of its detections mean."""
+        return class_names_of(self.detector.spec)
+
     def given(self, settings: DetectSettings) -> DetectSettings:
         """Return settings with the class ids of this model."""
         if self._given is None or settings is not self._asked:
-            self._given = settings_for(settings, class_names_of(self.detector.spec))
+            self._given = settings_for(settings, self.class_names)
             self._asked = settings
         return self._given
 
@@ -137,6 +143,7 @@ class EngineBank(BatchDetector):
         self._answered = first
         self._served: _Served | None = None
         self._background: Background | None = None
+        self._is_closed = False
         self._on_change, self._clock, self._new_background = on_change, clock, new_background
         self._close_engine = close_engine
 
@@ -202,11 +209,13 @@ class EngineBank(BatchDetector):
         """Close all engines; called twice is harmless. One that hangs is left as it is."""
         with self._lock:
             background, self._background = self._background, None
+            self._is_closed = True
             if background is not None:
                 background.stop()
         if background is not None:
             background.join(_JOIN_S)
         with self._lock:
+            self._machine.end()  # a candidate that hangs is closed if it ever answers
             engines = [
                 each for each in self._engines.values() if not each.closed and not each.users
             ]
@@ -263,14 +272,14 @@ class EngineBank(BatchDetector):
 
     # ---- updates
 
-    def check(self, model: str) -> None:
+    def check(self, model: str, limits: UpdateLimits | None = None) -> None:
         """Check that a model may be requested; raises SettingError as `UpdateMachine.check`."""
         with self._lock:
-            self._machine.check(model, self._clock())
+            self._machine.check(model, self._clock(), limits)
 
-    def ask(self, model: str) -> ModelId | None:
+    def ask(self, model: str, limits: UpdateLimits | None = None) -> ModelId | None:
         """Begin an update; returns what is to be opened, as `UpdateMachine.ask`."""
-        return self._change(lambda machine: machine.ask(model, self._clock()))
+        return self._change(lambda machine: machine.ask(model, self._clock(), limits))
 
     def opened(self, model: ModelId, detector: Detector, sha256: str = '') -> bool:
         """
@@ -303,9 +312,8 @@ class EngineBank(BatchDetector):
         return self._change(lambda machine: machine.roll_back())
 
     def limit(self, limits: UpdateLimits) -> None:
-        """Take other limits."""
-        with self._lock:
-            self._machine.limits = limits
+        """Take other limits, also for an update that is under way."""
+        self._change(lambda machine: machine.limit(limits, self._clock()))
 
     def tick(self) -> None:
         """Do what is due by time; to be called about once a second."""
@@ -358,7 +366,7 @@ class EngineBank(BatchDetector):
             found, timings = candidate.run(served.images, served.settings, served.crops)
             outcome = compare(
                 served.found, found,
-                ClassMap(*(class_names_of(each.detector.spec) for each in (served.by, candidate))),
+                ClassMap(served.by.class_names, candidate.class_names),
                 judged_score(served.settings),
                 served_ns=served.took_ns, candidate_ns=timings.total_ns,
             )
@@ -413,7 +421,7 @@ class EngineBank(BatchDetector):
 
     def _follow_phase(self) -> None:
         """Have a background for each candidate that is compared, and none else."""
-        compares = self._machine.phase is Phase.SHADOW
+        compares = self._machine.phase is Phase.SHADOW and not self._is_closed
         if compares and self._background is None:
             self._background = self._new_background()
         elif not compares and self._background is not None:
@@ -425,7 +433,7 @@ class EngineBank(BatchDetector):
         resident = self._machine.resident
         unused = [
             each for number, each in self._engines.items()
-            if number not in resident and not each.users
+            if number not in resident and not each.users and not each.closed
         ]
         for each in unused:
             del self._engines[each.model.number]

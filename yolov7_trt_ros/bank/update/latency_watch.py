@@ -28,7 +28,7 @@ class LatencyWatch:
         self._known: collections.OrderedDict[Hashable, collections.deque[int]] = (
             collections.OrderedDict()
         )
-        self._limits_ns: dict[Hashable, float] = {}
+        self._usual_ns: dict[Hashable, float] = {}
         self._seen: set[Hashable] = set()
         self._slow: collections.deque[bool] = collections.deque(maxlen=_OF)
 
@@ -43,20 +43,25 @@ class LatencyWatch:
         if len(self._known) > _MOST_KINDS:
             self._known.popitem(last=False)
 
-    def begin(self, ratio: float) -> None:
-        """Judge from now on: slow is more than `ratio` times the 95th percentile so far."""
-        self._limits_ns = {
-            kind: ratio * float(np.percentile(samples, 95))
+    def begin(self) -> None:
+        """Judge from now on, by the 95th percentiles so far."""
+        self._usual_ns = {
+            kind: float(np.percentile(samples, 95))
             for kind, samples in self._known.items() if len(samples) >= _LEAST_SAMPLES
         }
         self._seen.clear()
         self._slow.clear()
 
-    def judge(self, kind: Hashable, took_ns: int) -> str:
-        """Return why the new model is too slow, '' if it is not or nothing is known."""
-        limit_ns = self._limits_ns.get(kind)
-        if limit_ns is None:
+    def judge(self, kind: Hashable, took_ns: int, ratio: float) -> str:
+        """
+        Return why the new model is too slow, '' if it is not or nothing is known.
+
+        Slow is more than `ratio` times the 95th percentile of the former model.
+
+        """
+        if kind not in self._usual_ns:
             return ''
+        limit_ns = ratio * self._usual_ns[kind]
         if kind not in self._seen:
             self._seen.add(kind)
             return ''

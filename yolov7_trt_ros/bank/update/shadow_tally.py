@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from yolov7_trt_ros.bank.class_map import ClassMap
 from yolov7_trt_ros.core.detections import class_name, Detections
+from yolov7_trt_ros.errors import InferenceError
 from yolov7_trt_ros.report.compare.detection_match import (
     class_differences,
     match_detections,
@@ -87,7 +88,14 @@ def compare(
     served_ns, candidate_ns
         What both took.
 
+    Raises
+    ------
+    InferenceError
+        A detection of the other model has a score that is none, or an impossible box.
+
     """
+    for detections in found:
+        _check_values(detections)
     least = sure_score(score_threshold)
     differences: collections.defaultdict[str, Difference] = collections.defaultdict(Difference)
     drift = [np.empty(0, np.float32)]
@@ -101,6 +109,20 @@ def compare(
     return FrameComparison(
         dict(differences), np.concatenate(drift), served_ns, candidate_ns, len(served)
     )
+
+
+def _check_values(found: Detections) -> None:
+    """Refuse what no engine may give, and nothing here could count."""
+    scores, boxes = found.scores, found.boxes_xyxy
+    good = (scores >= 0) & (scores <= 1)  # written so that NaN fails
+    good &= np.isfinite(boxes).all(axis=1) & (boxes[:, :2] <= boxes[:, 2:]).all(axis=1)
+    if not good.all():
+        wrong = int(np.flatnonzero(~good)[0])
+        raise InferenceError(
+            f'a detection has the score {scores[wrong]:g} and the box '
+            f'{", ".join(f"{value:g}" for value in boxes[wrong])}: expected a score within 0..1, '
+            'and left, top, right, bottom'
+        )
 
 
 class ShadowTally:

@@ -25,6 +25,8 @@ _TIMED_FRAMES, _HOPELESS = 20, 3.0
 """From this number of frames on, a candidate this many times over the limit is rejected early."""
 
 _GOLDEN = 0.6180339887498949
+_PROMOTED = '~/promote was called'
+_IMMEDIATE = 'without a comparison (update is immediate)'
 
 
 class Phase(enum.Enum):
@@ -123,7 +125,7 @@ class UpdateMachine:
     model
         Name of the model that serves at first.
     limits
-        Replaced whole when a parameter changes.
+        Replaced whole by `limit` when a parameter changes.
 
     """
 
@@ -138,8 +140,8 @@ class UpdateMachine:
         self._watch = LatencyWatch()
         self._served = 0
         self._comparing_since_ns: int | None = None
-        self._promised = False
-        self._keep_until_ns = 0
+        self._promised = ''
+        self._switched_ns = 0
 
     @property
     def resident(self) -> set[int]:
@@ -157,15 +159,21 @@ class UpdateMachine:
             compared.agreement if compared else None,
             compared.drift_p95 if compared else None,
             compared.latency_ratio if compared else None,
-            max(0, self._keep_until_ns - now_ns) if self.phase is Phase.KEPT else 0,
+            self._keep_left_ns(now_ns) if self.phase is Phase.KEPT else 0,
             self.last, self._last_failed,
         )
 
     # ---- what people ask for
 
-    def check(self, name: str, now_ns: int) -> None:
+    def limit(self, limits: UpdateLimits, now_ns: int) -> None:
+        """Take other limits; they hold for an update that is under way, too."""
+        self.limits = limits
+        if limits.mode == IMMEDIATE and self.phase is Phase.SHADOW:
+            self._switch_soon(_IMMEDIATE, now_ns)
+
+    def check(self, name: str, now_ns: int, limits: UpdateLimits | None = None) -> None:
         """
-        Check that a model may be requested now.
+        Check that a model may be requested now, with other limits if given.
 
         Raises
         ------
@@ -175,24 +183,27 @@ class UpdateMachine:
         """
         if name == self.serving.name:
             return
-        if self.limits.mode == OFF:
+        if (limits or self.limits).mode == OFF:
             raise SettingError(
                 'model takes effect at configure, for the parameter update is off: set that to '
                 'shadow or immediate, or deactivate and clean up first'
             )
         if self.phase is Phase.KEPT and self.other and name != self.other.name:
-            left_s = max(0, self._keep_until_ns - now_ns) / NS_PER_S
+            left_s = self._keep_left_ns(now_ns) / NS_PER_S
             raise SettingError(
                 f'{self.serving.name} serves on trial, and {self.other.name} is kept for '
                 f'{left_s:.0f} s more: call ~/promote to go on without it, or ~/roll_back, then '
                 'set the next model'
             )
 
-    def ask(self, name: str, now_ns: int) -> ModelId | None:
+    def ask(
+        self, name: str, now_ns: int, limits: UpdateLimits | None = None
+    ) -> ModelId | None:
         """
         Begin an update, replacing a running one; return the model to open, if any.
 
-        Requesting the serving model ends an update; requesting the kept one returns to it.
+        Requesting the serving model ends an update; requesting the kept one returns to it. Other
+        limits, if given, hold from then on.
 
         Raises
         ------
@@ -200,7 +211,8 @@ class UpdateMachine:
             As `check`.
 
         """
-        self.check(name, now_ns)
+        self.check(name, now_ns, limits)
+        self.limits = limits or self.limits
         if name == self.serving.name:
             if self.phase in (Phase.OPENING, Phase.SHADOW):
                 self._drop(f'{name} was asked for again')
@@ -214,7 +226,7 @@ class UpdateMachine:
             self._drop(f'{name} was asked for instead')
         self._numbers += 1
         self.other = ModelId(self._numbers, name)
-        self.phase, self._tally, self._promised = Phase.OPENING, None, False
+        self.phase, self._tally, self._promised = Phase.OPENING, None, ''
         return self.other
 
     def promote(self, now_ns: int) -> str:
@@ -231,11 +243,8 @@ class UpdateMachine:
         if self.phase is Phase.KEPT:
             self._settle()
             return f'{self.serving.name} serves, {other.name} is let go'
-        if self.phase is Phase.OPENING or self._comparing_since_ns is not None:
-            self._promised = True
-            return f'{other.name} serves as soon as it can'
-        self._switch('~/promote was called', now_ns)
-        return f'{other.name} serves from the next frame on'
+        serves = self._switch_soon(_PROMOTED, now_ns)
+        return f'{other.name} serves {"from the next frame on" if serves else "as soon as it can"}'
 
     def roll_back(self) -> str:
         """
@@ -262,9 +271,9 @@ class UpdateMachine:
             return False
         self.phase, self._tally, self._served = Phase.SHADOW, ShadowTally(), 0
         if self._promised:
-            self._switch('~/promote was called', now_ns)
+            self._switch(self._promised, now_ns)
         elif self.limits.mode == IMMEDIATE:
-            self._switch('without a comparison (update is immediate)', now_ns)
+            self._switch(_IMMEDIATE, now_ns)
         return True
 
     def failed(self, model: ModelId, reason: str) -> None:
@@ -294,7 +303,7 @@ class UpdateMachine:
         assert self._tally is not None  # since `opened`
         self._tally.add(outcome)
         if self._promised:
-            self._switch('~/promote was called', now_ns)
+            self._switch(self._promised, now_ns)
         else:
             self._judge(self._tally, now_ns)
 
@@ -306,7 +315,7 @@ class UpdateMachine:
             return
         if self.phase is not Phase.KEPT:
             self._watch.learn(kind, took_ns)
-        elif reason := self._watch.judge(kind, took_ns):
+        elif reason := self._watch.judge(kind, took_ns, self.limits.max_latency_ratio):
             self._go_back(reason)
 
     def substitute(self, failed: ModelId) -> ModelId | None:
@@ -323,10 +332,14 @@ class UpdateMachine:
     def tick(self, now_ns: int) -> None:
         """Do what is due by time: call it about once a second."""
         since_ns = self._comparing_since_ns
-        if self.phase is Phase.KEPT and now_ns >= self._keep_until_ns:
+        if self.phase is Phase.KEPT and not self._keep_left_ns(now_ns):
             self._settle()
         elif since_ns is not None and now_ns - since_ns > HANGS_NS:
             self._drop(f'it has not answered a frame within {HANGS_NS // NS_PER_S} s')
+
+    def end(self) -> None:
+        """Forget the other model, silently: nothing is updated any more."""
+        self.other, self.phase, self._comparing_since_ns = None, Phase.STEADY, None
 
     # ---- transitions
 
@@ -355,12 +368,24 @@ class UpdateMachine:
         else:
             self._switch(f'{found}, {ratio:.2f} times the latency', now_ns)
 
+    def _keep_left_ns(self, now_ns: int) -> int:
+        """Return how long the former model is still kept."""
+        return max(0, self._switched_ns + self.limits.keep_ns - now_ns)
+
+    def _switch_soon(self, reason: str, now_ns: int) -> bool:
+        """Let the candidate serve once it is open and not at work; whether that is now."""
+        if self.phase is Phase.OPENING or self._comparing_since_ns is not None:
+            self._promised = reason
+            return False
+        self._switch(reason, now_ns)
+        return True
+
     def _switch(self, reason: str, now_ns: int) -> None:
         assert self.other is not None  # there is a candidate
         self.serving, self.other = self.other, self.serving
-        self.phase, self._keep_until_ns = Phase.KEPT, now_ns + self.limits.keep_ns
+        self.phase, self._switched_ns = Phase.KEPT, now_ns
         self._comparing_since_ns = None
-        self._watch.begin(self.limits.max_latency_ratio)
+        self._watch.begin()
         self._note(f'{self.serving.name} serves: {reason}', failed=False)
 
     def _go_back(self, reason: str) -> None:

@@ -206,6 +206,7 @@ class DetectorNode(SteadyParameters, LifecycleNode):
         """Free everything after a transition that raised; back to unconfigured."""
         if not self._faults.fault:
             self._faults.note(f'a transition from {state.label} failed')
+        self._free({'the update': self._updates.give_up})
         self._release()
         return SUCCESS
 
@@ -392,11 +393,11 @@ class DetectorNode(SteadyParameters, LifecycleNode):
 
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         """Check all, then apply all; if one is refused, nothing is applied."""
+        values = {change.name: change.value for change in changes}
+        if self._updates.is_own(values):
+            return SetParametersResult(successful=True)
         try:
-            self._changes.apply(
-                {change.name: change.value for change in changes}, self._configured,
-                active=self._is_active,
-            )
+            self._changes.apply(values, self._configured, active=self._is_active)
         except SettingError as exc:
             return SetParametersResult(successful=False, reason=one_line(exc, _REASON_CHARACTERS))
         return SetParametersResult(successful=True)

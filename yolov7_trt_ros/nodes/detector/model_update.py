@@ -66,6 +66,7 @@ class ModelUpdates:
         self._lock = threading.Lock()  # of `_since`, which two threads use
         self._since: dict[str, tuple[int, int]] = {}
         self._published: dict[str, str] = {}
+        self._held: str | None = None
         self._publisher = node.create_publisher(DiagnosticStatus, '~/update', qos.LATCHED)
         self._changed = node.create_guard_condition(self._process_changes)
         for name, act in (('promote', EngineBank.promote), ('roll_back', EngineBank.roll_back)):
@@ -89,11 +90,23 @@ class ModelUpdates:
         self._process_changes()
         return self.bank
 
-    def check(self, model: str) -> None:
-        """Raise SettingError if another model cannot be requested now."""
+    def check(self, model: str, limits: UpdateLimits) -> None:
+        """Raise SettingError if another model cannot be requested now, with these limits."""
         if self.bank is None:
             raise SettingError(_NO_MODEL)
-        self.bank.check(model)
+        self.bank.check(model, limits)
+
+    def is_open(self, model: object) -> bool:
+        """Whether this is the name of a model that serves or is kept: no file is opened for it."""
+        if self.bank is None:
+            return False
+        status = self.bank.update_status()
+        kept = status.other if status.phase is Phase.KEPT else None
+        return model in [each.name for each in (status.serving, kept) if each is not None]
+
+    def is_own(self, changes: Mapping[str, Any]) -> bool:
+        """Whether these changes of parameters only say what serves, or is requested, already."""
+        return self._held is not None and dict(changes) == {'model': self._held}
 
     @property
     def serving(self) -> str:
@@ -110,8 +123,8 @@ class ModelUpdates:
         return self.bank is not None and (active or self.bank.serving.model.name == model)
 
     def ask(
-        self, model: str, options: DetectorOptions, *, may_build: bool,
-        fits: Callable[[tuple[str, ...]], object],
+        self, model: str, options: DetectorOptions | None, limits: UpdateLimits, *,
+        may_build: bool, fits: Callable[[tuple[str, ...]], object],
     ) -> None:
         """
         Begin an update, or end one by naming the model that serves.
@@ -121,7 +134,9 @@ class ModelUpdates:
         model
             Its path or name, as requested.
         options
-            Options to open it with.
+            Options to open it with; None if its file may not be opened.
+        limits
+            How this update goes.
         may_build
             Whether its plan may be built.
         fits
@@ -135,8 +150,10 @@ class ModelUpdates:
         """
         if self.bank is None:
             raise SettingError(_NO_MODEL)
-        wanted = self.bank.ask(model)
-        if wanted is not None:
+        wanted = self.bank.ask(model, limits)
+        if wanted is not None and options is None:  # a moment ago it was open
+            self.bank.failed(wanted, 'its file may not be opened')
+        elif wanted is not None and options is not None:
             self._stop_opening()
             names = self.bank.serving.detector.spec.class_names
             self._wires = {names: self._wires[names]}
@@ -167,6 +184,8 @@ class ModelUpdates:
             self._since.clear()
         if bank is not None:
             bank.close()
+            if self._node.context.ok():
+                self._publish_none()
 
     def tick(self) -> None:
         """Do what is due; once a second."""
@@ -267,10 +286,25 @@ class ModelUpdates:
             self._published = values
             self._publisher.publish(message)
 
+    def _publish_none(self) -> None:
+        """Say that no model serves any more: what is latched would be believed."""
+        self._published = {'state': 'none'}
+        self._publisher.publish(make_status(
+            self._status_name, DiagnosticStatus.OK, 'there is no model', self._published
+        ))
+
+    @property
+    def _status_name(self) -> str:
+        return f'{self._node.get_fully_qualified_name()}: update'
+
     def _hold_model(self, model: str) -> None:
         """Set the parameter to the model that was asked for or, after a failed update, serves."""
         if self._node.get_parameter('model').value != model:
-            result = self._node.set_parameters([Parameter('model', value=model)])[0]
+            self._held = model  # no file is opened for it, and nothing else depends on it
+            try:
+                result = self._node.set_parameters([Parameter('model', value=model)])[0]
+            finally:
+                self._held = None
             if not result.successful:
                 self._node.get_logger().warning(
                     f'the parameter model differs from the model that serves: {result.reason}',
@@ -320,7 +354,7 @@ class ModelUpdates:
             since = dict(self._since)
         failed = status.last_failed and status.phase is Phase.STEADY
         return make_status(
-            f'{self._node.get_fully_qualified_name()}: update',
+            self._status_name,
             DiagnosticStatus.WARN if failed else DiagnosticStatus.OK,
             message_of(status, progress),
             values_of(status, bank.serving, progress, since),

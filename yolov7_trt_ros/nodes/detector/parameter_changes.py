@@ -8,6 +8,8 @@ from typing import Any
 
 from rclpy.node import Node
 
+from yolov7_trt_ros.engine.options import DetectorOptions
+from yolov7_trt_ros.errors import SettingError
 from yolov7_trt_ros.nodes.detector.configured import Configured
 from yolov7_trt_ros.nodes.detector.model_update import ModelUpdates
 from yolov7_trt_ros.nodes.detector.more_engines import MoreEngines
@@ -75,7 +77,10 @@ class ParameterChanges:
             changes, before, configured=configured is not None,
             updatable=self._updates.may_become(changes.get('model'), active),
         )
-        self._trusted.check(checked)
+        self._trusted.check({
+            name: value for name, value in checked.items() if value != before[name]
+            and not (name == 'model' and self._updates.is_open(value))
+        })
         values = before | checked
         if 'engines' in checked:
             self._more.check(values, self._trusted)
@@ -87,7 +92,7 @@ class ParameterChanges:
             return
         updates = values['model'] != before['model']
         if updates:
-            self._updates.check(values['model'])
+            self._updates.check(values['model'], update_limits(values))
         zones = any(name.endswith('_zones') for name in changes)
         settings = _check_settings(configured, values, of_topics, zones=zones)
         topics = _check_topics(configured, values) if names else None
@@ -103,15 +108,26 @@ class ParameterChanges:
 
     def _update_model(self, values: dict[str, Any], of_topics: TopicValues) -> None:
         """Begin to replace the model that serves."""
-        serving = {'model': self._updates.serving}
-        base = (serving | self._trusted.files_to_open(serving))['model']
-        files = self._trusted.files_to_open(values) | {'refit_from': base}
         self._updates.ask(
-            values['model'],
-            detector_options(values | files),
+            values['model'], self._options(values), update_limits(values),
             may_build=values['on_plan_mismatch'] == REBUILD,
             fits=partial(node_settings, values, topics=of_topics),
         )
+
+    def _options(self, values: dict[str, Any]) -> DetectorOptions | None:
+        """Return what to open the model with, None if that is not allowed, as of an open one."""
+        serving = {'model': self._updates.serving}
+        try:
+            base = (serving | self._trusted.files_to_open(serving))['model']
+        except SettingError:  # its file, or a link on the way, is another one by now
+            base = ''
+        try:
+            files = self._trusted.files_to_open(values)
+        except SettingError:
+            if not self._updates.is_open(values['model']):
+                raise
+            return None
+        return detector_options(values | files | {'refit_from': base})
 
 
 def _check_settings(

@@ -25,6 +25,9 @@ _POLL_S = 0.1
 # Two builds would share the GPU and spoil each other's timings; and one that was cancelled may
 # still be on its way to where it can stop.
 _ONE_AT_A_TIME = threading.Lock()
+# Nothing stops the opening of a file: without this, each candidate that takes the place of another
+# one that is being opened would add one more to the memory and the threads.
+_ONE_CANDIDATE = threading.Lock()
 
 
 Build = Callable[
@@ -138,16 +141,22 @@ class PlanBuild:
 
     def _build_and_open(self) -> Detector | None:
         """Return the detector, None when cancelled in between."""
-        while not _ONE_AT_A_TIME.acquire(timeout=_POLL_S):
-            self._report('waiting for another build', None)
-            if self._cancelled.is_set():
-                return None
+        if not self._acquire(_ONE_AT_A_TIME, 'waiting for another build'):
+            return None
         try:
             self._engine.build(self._options, self._report, self._cancelled.is_set)
         finally:
             _ONE_AT_A_TIME.release()
         self._report('open', None)
         return None if self._cancelled.is_set() else self._engine.open_detector(self._options)
+
+    def _acquire(self, lock: threading.Lock, waiting: str) -> bool:
+        """Wait for a lock, and report that; return False when cancelled meanwhile."""
+        while not lock.acquire(timeout=_POLL_S):
+            self._report(waiting, None)
+            if self._cancelled.is_set():
+                return False
+        return True
 
     def _report(self, phase: str, fraction: float | None) -> None:
         self._phase = (phase, fraction)
@@ -197,6 +206,14 @@ class CandidateOpening(PlanBuild):
         return super().progress() if self._builds else self._progress()
 
     def _build_and_open(self) -> Detector | None:
+        if not self._acquire(_ONE_CANDIDATE, 'waiting for a model that is still being opened'):
+            return None
+        try:
+            return None if self._cancelled.is_set() else self._open_candidate()
+        finally:
+            _ONE_CANDIDATE.release()
+
+    def _open_candidate(self) -> Detector | None:
         file = ModelFile(self._options.model)
         detector = self._open_or_build()
         if detector is not None:
@@ -208,7 +225,7 @@ class CandidateOpening(PlanBuild):
                         f'{self._options.model} was written to while it was opened: copy it under '
                         'another name, then set that'
                     )
-            except Yolov7TrtError:
+            except BaseException:  # whatever it is: nobody else would close it
                 detector.close()
                 raise
         return detector

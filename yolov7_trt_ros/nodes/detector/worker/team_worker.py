@@ -145,11 +145,10 @@ class TeamWorker(DetectionWorker):
         if isinstance(outcome, Exception):
             self._process_failed([each.frame for each in viewed], outcome)
         elif outcome is not None and viewed:
-            found = [
-                each for each, is_wanted in zip(outcome[0], wanted, strict=True) if is_wanted
-            ]
+            of_all, timings = self._team.found(begun.ticket)
+            found = [each for each, is_wanted in zip(of_all, wanted, strict=True) if is_wanted]
             self._engine = begun.ticket.engine
-            self._publish_found(dataclasses.replace(flight, viewed=viewed), found, outcome[1])
+            self._publish_found(dataclasses.replace(flight, viewed=viewed), found, timings)
             self._engine = None
 
     def _is_next(self, viewed: ViewedFrame, number: int) -> bool:
