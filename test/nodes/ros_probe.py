@@ -386,6 +386,11 @@ class Probe:
             self._statuses[status.name] = (status.message, values, status.level)
 
 
+def domain_apart(distance: int) -> str:
+    """Return a ROS domain of the tests that is so far from their present one."""
+    return str(20 + (int(os.environ['ROS_DOMAIN_ID']) + distance) % 80)
+
+
 @contextlib.contextmanager
 def fresh_probe() -> Iterator[Probe]:
     """
@@ -395,7 +400,7 @@ def fresh_probe() -> Iterator[Probe]:
 
     """
     former = os.environ['ROS_DOMAIN_ID']
-    os.environ['ROS_DOMAIN_ID'] = str(20 + (int(former) + 20) % 80)
+    os.environ['ROS_DOMAIN_ID'] = domain_apart(20)
     try:
         with Probe() as probe:
             yield probe
