@@ -343,7 +343,7 @@ class Probe:
         """
         Publish one image and return its detections (told by the stamp).
 
-        Published again every two seconds: best effort loses what is sent before both sides match.
+        Published again every five seconds: best effort loses what is sent before both sides match.
 
         """
         sent = self.stamp(message).header.stamp
@@ -353,7 +353,7 @@ class Probe:
             nonlocal due
             if time.monotonic() >= due:
                 publisher.publish(message)
-                due = time.monotonic() + 2
+                due = time.monotonic() + 5
             return next((each for each in answers if each.header.stamp == sent), None)
 
         return self.wait_until(answer, f'the detections of one image, of {len(answers)}')
@@ -379,6 +379,15 @@ class Probe:
         values = self.wait_until(lambda: self.values(topic), f'diagnostics of {topic}')
         names = ('received', 'processed', 'dropped', 'skipped', 'failed', 'lost')
         return {name: int(values[name]) for name in names}
+
+    def settled_counts(self, topic: str) -> dict[str, int]:
+        """Return the counters of a topic, once they tell what became of each image."""
+        def settled() -> dict[str, int] | None:
+            counts = self.counts(topic)
+            became = ('processed', 'dropped', 'skipped', 'failed')
+            return counts if counts['received'] == sum(counts[each] for each in became) else None
+
+        return self.wait_until(settled, f'what became of each image of {topic}')
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

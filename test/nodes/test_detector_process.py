@@ -91,10 +91,12 @@ def test_auto_follows_a_reliable_publisher_and_a_compressed_one(
         assert probe.ask(jpeg, jpeg_msg(photograph), answers['jpg']).detections
         broken = jpeg_msg(photograph)
         broken.data = broken.data[:200]
-        jpeg.publish(probe.stamp(broken))
-        probe.wait_until(
-            lambda: probe.counts('/jpg/image_raw/compressed')['failed'] == 1, 'the broken JPEG'
-        )
+
+        def failed() -> int:
+            jpeg.publish(probe.stamp(broken))
+            return probe.counts('/jpg/image_raw/compressed')['failed']
+
+        probe.wait_until(failed, 'the broken JPEG')
         assert probe.ask(jpeg, jpeg_msg(photograph), answers['jpg']).detections
     probe.node.destroy_publisher(reliable)
     probe.node.destroy_publisher(jpeg)
