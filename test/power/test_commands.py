@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 import resource
 import signal
+import subprocess
 import time
 
 from power_host import PatientRunner
 import pytest
 
 from yolov7_trt_ros.errors import PowerCommandError, PowerPermissionError, PowerTimeoutError
+from yolov7_trt_ros.power.root import tool_pipes
 from yolov7_trt_ros.power.root.commands import (
     CommandResult,
     current_user,
@@ -190,6 +192,15 @@ def test_the_begin_of_a_long_output_is_kept(tmp_path: Path) -> None:
     result = runner(tmp_path).run(['tool'])
     assert result.output.startswith('first\n') and len(result.output) == MOST_BYTES
     assert result.errors == 'last\n'
+
+
+def test_what_a_tool_has_said_is_read_however_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool_pipes, '_LAST_WORDS_S', 0.0)  # as if this had to wait for its turn
+    process = subprocess.Popen(
+        ['sh', '-c', 'echo said; echo bad >&2'], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.wait(600)
+    assert tool_pipes.exchange(process, b'', 600.0) == (b'said\n', b'bad\n')
 
 
 def test_a_child_that_keeps_the_output_open_is_not_waited_for(tmp_path: Path) -> None:
