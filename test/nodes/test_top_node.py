@@ -102,7 +102,7 @@ def test_one_snapshot_of_everything(scene: Scene) -> None:
     _, _, camera, detections, power = found
     assert camera is not None and detections is not None and power is not None
     assert 0 < float(camera[1]) < 25 and int(camera[3]) > 0
-    assert 0 < float(detections[1]) < 100 and 0 < float(detections[2])
+    assert 0 < float(detections[1]) < 100 and float(detections[2]) > 0
     assert 1 < float(power[1]) < 40
 
 
