@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -179,8 +180,10 @@ def test_the_recorder_writes_what_the_detector_publishes(probe: Probe, log, tmp_
         answers = probe.detections('/rec/detections')
 
         def recorded() -> int:
-            lines = (tmp_path / 'recorder.txt').read_text().splitlines()
-            return json.loads(lines[-1])['topics'].get('/rec/detections', 0) if lines else 0
+            for line in reversed((tmp_path / 'recorder.txt').read_text().splitlines()):
+                with contextlib.suppress(ValueError):  # of half a line, or one of the log
+                    return int(json.loads(line)['topics'].get('/rec/detections', 0))
+            return 0
 
         def matched() -> bool:
             return bool(probe.ask(camera, image_msg(photograph), answers) and recorded())
