@@ -118,7 +118,7 @@ def test_cameras_come_and_go_by_parameter(probe: Probe, log, photograph, receive
         answers['two'] = probe.detections('/two/detections')
         assert probe.ask(cameras['two'], image_msg(photograph), answers['two']).detections
         probe.ask(cameras['one'], image_msg(photograph), answers['one'])
-        probe.wait_until(lambda: probe.counts('/one/image_raw')['processed'] == 2, 'both frames')
+        probe.wait_until(lambda: probe.counts('/one/image_raw')['processed'] >= 2, 'both frames')
         assert probe.set_parameter('image_topics', '/two/image_raw') == ''
         probe.wait_until(lambda: not cameras['one'].get_subscription_count(), 'its end')
         probe.wait_until(lambda: not probe.node.count_publishers('/one/detections'), 'its output')

@@ -198,7 +198,7 @@ def test_services_and_names_end_an_update(probe: Probe) -> None:
         update.drive(lambda: update.values['state'] == 'opening', 'another update')
         assert probe.change_state('deactivate') and probe.change_state('cleanup')
         assert update.model() == 'yolov7-nano'
-    assert not build_threads()
+    probe.wait_until(lambda: not build_threads(), 'the end of the build')
 
 
 def test_what_cannot_be_is_refused_in_the_answer(probe: Probe) -> None:
