@@ -62,7 +62,7 @@ MOST_SHADOWS = 10
 
 MOST_RATIO = 5.0  # of two models of one size, on a machine that others use too
 LEAST_AGREEMENT = 0.9  # good ones agree in all, and few frames are compared
-QUIET_S = 20.0
+QUIET_S = 120.0
 IN_TRANSIT_S = 0.5
 METER_S = 0.5
 WRITE_EVERY = 10

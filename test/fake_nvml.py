@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-import time
+import threading
 from types import ModuleType, SimpleNamespace
 
 UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION = 1, 2, 3, 4
@@ -32,7 +32,12 @@ class NVMLError(Exception):
 
 
 class FakeNvml(ModuleType):
-    """pynvml with one GPU; `fails` has the code with which a function fails."""
+    """
+    pynvml with one GPU.
+
+    `fails` has the code with which a function fails; some hang while `answers` is cleared.
+
+    """
 
     NVMLError = NVMLError
     NVML_TEMPERATURE_GPU = 0
@@ -50,7 +55,8 @@ class FakeNvml(ModuleType):
         self.keeps_limit = False
         self.capability = [9, 0]
         self.clocks: tuple[int, int] | None = None
-        self.hangs_s = 0.0
+        self.answers = threading.Event()
+        self.answers.set()
         self.processes: list[SimpleNamespace] = []
 
     def _begin(self, function: str) -> None:
@@ -76,7 +82,7 @@ class FakeNvml(ModuleType):
 
     def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
         self._begin('nvmlDeviceGetPowerUsage')
-        time.sleep(self.hangs_s)
+        self.answers.wait()
         return self.power_mw
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
@@ -115,7 +121,7 @@ class FakeNvml(ModuleType):
         self._begin('nvmlDeviceSetGpuLockedClocks')
         if self.capability < [7, 0]:
             raise NVMLError(NOT_SUPPORTED)
-        time.sleep(self.hangs_s)
+        self.answers.wait()
         self.clocks = (low, high)
 
     def nvmlDeviceResetGpuLockedClocks(self, handle: str) -> None:

@@ -273,6 +273,25 @@ def test_json_on_the_output_and_the_page(
     assert (undated(page), record(tmp_path / 'two.json', bag, new)) == first
 
 
+@pytest.mark.parametrize(('where', 'is_written'), [
+    ('limits.exceeded_limits', False), ('page.as_html', True),
+])
+def test_an_interruption_tells_what_was_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    where: str, is_written: bool,
+) -> None:
+    """It may come while the page is made, when the JSON is there already."""
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    bag, found, page = write_bag(tmp_path / 'a', drive()), tmp_path / 'r.json', tmp_path / 'p.html'
+    monkeypatch.setattr(f'yolov7_trt_ros.report.compare.{where}', interrupt)
+    assert compare(bag, bag, '--json', found, '--html', page) == 130
+    told = f'{found} was written' if is_written else 'nothing was written'
+    assert capsys.readouterr().err.endswith(f'interrupted: {told}\n')
+    assert found.exists() == is_written and not page.exists()
+
+
 def test_replay_twice_and_compare(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

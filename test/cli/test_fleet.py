@@ -230,7 +230,7 @@ def test_a_scheduler_that_does_not_answer(
 
 
 def test_a_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_dask, 'PATIENCE_S', 1)
+    monkeypatch.setattr(fleet_dask, 'PATIENCE_S', 6)  # for the answer too, which does come
     with fleet_dask.local_cluster(0) as empty, pytest.raises(InputError, match='no workers'), (
         fleet_dask.dask_runner(empty.scheduler_address, None)
     ):

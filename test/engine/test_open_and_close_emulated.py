@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 import gc
 import itertools
 import statistics
@@ -34,13 +34,15 @@ def in_a_thread(work: Callable[[], Any]) -> Any:
     return results[0]
 
 
-def held(gpu: Gpu) -> dict[str, int]:  # noqa: F811
-    """Return what there is of each kind."""
+def held(
+    gpu: Gpu, others: Collection[threading.Thread] = ()  # noqa: F811
+) -> dict[str, int]:
+    """Return what there is of each kind, without these threads."""
     state = gpu.cuda.state
     counts = {
         'device bytes': state.used, 'graph execs': gpu.driver.alive,
         'TensorRT contexts': state.contexts, 'page locks': len(state.locked),
-        'threads': threading.active_count(),
+        'threads': len(set(threading.enumerate()) - set(others)),
     }
     return {name: count for name, count in (counts | state.alive).items() if count}
 
@@ -54,14 +56,15 @@ def grown(
         gc.collect()  # ctypes makes circles in the launcher of the kernels
         return tracemalloc.get_traced_memory()[0]
 
+    others = threading.enumerate()  # of the tests before: they may end meanwhile
     gc.disable()  # what waits for the collector is destroyed where nobody knows
     tracemalloc.start()
     try:
         for _ in range(WARM_UP):
             turn()
-        before = held(gpu)
+        before = held(gpu, others)
         sizes = [turn_bytes() for _ in range(TURNS)]
-        after = held(gpu)
+        after = held(gpu, others)
     finally:
         tracemalloc.stop()
         gc.enable()

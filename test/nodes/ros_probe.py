@@ -343,7 +343,7 @@ class Probe:
         """
         Publish one image and return its detections (told by the stamp).
 
-        Published again every two seconds: best effort loses what is sent before both sides match.
+        Published again every five seconds: best effort loses what is sent before both sides match.
 
         """
         sent = self.stamp(message).header.stamp
@@ -353,7 +353,7 @@ class Probe:
             nonlocal due
             if time.monotonic() >= due:
                 publisher.publish(message)
-                due = time.monotonic() + 2
+                due = time.monotonic() + 5
             return next((each for each in answers if each.header.stamp == sent), None)
 
         return self.wait_until(answer, f'the detections of one image, of {len(answers)}')
@@ -380,10 +380,24 @@ class Probe:
         names = ('received', 'processed', 'dropped', 'skipped', 'failed', 'lost')
         return {name: int(values[name]) for name in names}
 
+    def settled_counts(self, topic: str) -> dict[str, int]:
+        """Return the counters of a topic, once they tell what became of each image."""
+        def settled() -> dict[str, int] | None:
+            counts = self.counts(topic)
+            became = ('processed', 'dropped', 'skipped', 'failed')
+            return counts if counts['received'] == sum(counts[each] for each in became) else None
+
+        return self.wait_until(settled, f'what became of each image of {topic}')
+
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             values = {pair.key: pair.value for pair in status.values}
             self._statuses[status.name] = (status.message, values, status.level)
+
+
+def domain_apart(distance: int) -> str:
+    """Return a ROS domain of the tests that is so far from their present one."""
+    return str(20 + (int(os.environ['ROS_DOMAIN_ID']) + distance) % 80)
 
 
 @contextlib.contextmanager
@@ -395,7 +409,7 @@ def fresh_probe() -> Iterator[Probe]:
 
     """
     former = os.environ['ROS_DOMAIN_ID']
-    os.environ['ROS_DOMAIN_ID'] = str(20 + (int(former) + 20) % 80)
+    os.environ['ROS_DOMAIN_ID'] = domain_apart(20)
     try:
         with Probe() as probe:
             yield probe

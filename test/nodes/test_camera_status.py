@@ -87,7 +87,7 @@ def test_the_status_says_what_is_amiss(probe: Probe, camera: Camera) -> None:
     camera.pixels = noise
     camera.stamp = lambda _, now: now - Duration(seconds=5)
     expect('late', 'late: stamps went back')
-    expect('late', 'late: stamps are 5.0')
+    expect('late', 'late: stamps are 5.')
     assert probe.set_parameter('camera_late_ms', 60_000.0) == ''
     expect('late', 'late: stamps have fallen behind by ')
     assert probe.set_parameter('camera_drift_ms', 0) == ''

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -91,10 +92,12 @@ def test_auto_follows_a_reliable_publisher_and_a_compressed_one(
         assert probe.ask(jpeg, jpeg_msg(photograph), answers['jpg']).detections
         broken = jpeg_msg(photograph)
         broken.data = broken.data[:200]
-        jpeg.publish(probe.stamp(broken))
-        probe.wait_until(
-            lambda: probe.counts('/jpg/image_raw/compressed')['failed'] == 1, 'the broken JPEG'
-        )
+
+        def failed() -> int:
+            jpeg.publish(probe.stamp(broken))
+            return probe.counts('/jpg/image_raw/compressed')['failed']
+
+        probe.wait_until(failed, 'the broken JPEG')
         assert probe.ask(jpeg, jpeg_msg(photograph), answers['jpg']).detections
     probe.node.destroy_publisher(reliable)
     probe.node.destroy_publisher(jpeg)
@@ -115,7 +118,7 @@ def test_cameras_come_and_go_by_parameter(probe: Probe, log, photograph, receive
         answers['two'] = probe.detections('/two/detections')
         assert probe.ask(cameras['two'], image_msg(photograph), answers['two']).detections
         probe.ask(cameras['one'], image_msg(photograph), answers['one'])
-        probe.wait_until(lambda: probe.counts('/one/image_raw')['processed'] == 2, 'both frames')
+        probe.wait_until(lambda: probe.counts('/one/image_raw')['processed'] >= 2, 'both frames')
         assert probe.set_parameter('image_topics', '/two/image_raw') == ''
         probe.wait_until(lambda: not cameras['one'].get_subscription_count(), 'its end')
         probe.wait_until(lambda: not probe.node.count_publishers('/one/detections'), 'its output')
@@ -177,8 +180,10 @@ def test_the_recorder_writes_what_the_detector_publishes(probe: Probe, log, tmp_
         answers = probe.detections('/rec/detections')
 
         def recorded() -> int:
-            lines = (tmp_path / 'recorder.txt').read_text().splitlines()
-            return json.loads(lines[-1])['topics'].get('/rec/detections', 0) if lines else 0
+            for line in reversed((tmp_path / 'recorder.txt').read_text().splitlines()):
+                with contextlib.suppress(ValueError):  # of half a line, or one of the log
+                    return int(json.loads(line)['topics'].get('/rec/detections', 0))
+            return 0
 
         def matched() -> bool:
             return bool(probe.ask(camera, image_msg(photograph), answers) and recorded())

@@ -68,7 +68,7 @@ def test_a_missing_plan_is_built_beside_an_active_node_that_detects_then(probe, 
         methods = probe.listen(VisionInfo, '/detector/vision_info', LATCHED)
         probe.wait_until(lambda: methods, 'vision_info')
     assert [each.network_size for each in engine.options] == [320]
-    assert not build_threads()
+    probe.wait_until(lambda: not build_threads(), 'the end of the build')
 
 
 def test_parameters_changed_during_a_build_hold_after_it(probe, camera):
@@ -145,13 +145,13 @@ def test_leaving_during_a_build_cancels_it(probe, transition):
         change(probe, 'configure')
         assert build_threads()
         change(probe, transition)
-        assert not build_threads()
+        probe.wait_until(lambda: not build_threads(), 'the end of the build')
 
 
 def test_destroying_the_node_during_a_build_cancels_it(probe):
     with hosted(probe, FakeEngine(NO_PLAN)):
         change(probe, 'configure', 'activate')
-    assert not build_threads()
+    probe.wait_until(lambda: not build_threads(), 'the end of the build')
 
 
 def test_a_build_that_cannot_be_stopped_holds_nobody_up(probe, camera):

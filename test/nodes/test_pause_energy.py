@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import queue
 import threading
 import time
@@ -52,6 +53,13 @@ class SlowMeter(Meter):
         self._begun.put(None)
         self._may_read.acquire()
         return super().read()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 600.0
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -145,11 +153,13 @@ def test_a_source_that_fails_by_a_defect_is_opened_and_read_again() -> None:
     sampler = Sampler(open_source, lambda: 0.01, take)
     sampler.start()
     samples.get(timeout=600.0), samples.get(timeout=600.0)
-    assert 'a defect' in sampler.problem and 'OverflowError: taken' in sampler.problem
-    assert sampler.newest is None
+    # each sample is told before it is taken, so that what is told of it comes a moment later
+    wait_until(
+        lambda: 'a defect' in sampler.problem and 'OverflowError: taken' in sampler.problem
+        and sampler.newest is None
+    )
     first = samples.get(timeout=600.0)
-    samples.get(timeout=600.0), samples.get(timeout=600.0)
-    assert sampler.newest is not None and not sampler.problem
+    wait_until(lambda: sampler.newest is not None and not sampler.problem)
     sampler.stop(600.0)
 
 

@@ -166,7 +166,10 @@ def test_a_parameter_that_followed_changes_the_board_when_it_is_set_again(
     power: PowerProbe, board: EmulatedBoard
 ) -> None:
     with power.node(board, power_mode='MAXN_SUPER') as node:
-        power.wait_for_status(lambda _, values, __: values['mode'] == 'MAXN_SUPER', 'the start')
+        # the mode alone is told while the node still checks what it has set
+        power.wait_for_status(
+            lambda _, values, __: values['last change'].endswith(': MAXN_SUPER (2)'), 'the start'
+        )
         set_by_hand(board, 0)
         power.probe.wait_until(lambda: power.get('power_mode') == '15W', 'the parameter')
         followed = node.get_parameter('power_mode')

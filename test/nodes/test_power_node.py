@@ -218,10 +218,10 @@ def test_a_dry_run_changes_nothing(power: PowerProbe, board: EmulatedBoard) -> N
 def test_a_tool_that_hangs_is_ended_and_diagnostics_go_on(
     power: PowerProbe, board: EmulatedBoard
 ) -> None:
-    with power.node(board, tool_timeout_s=2.0, sample_rate_hz=20.0):
+    with power.node(board, tool_timeout_s=8.0, sample_rate_hz=20.0):
         power.wait_for_status(lambda _, values, __: values.get('mode') == '25W', 'the mode')
         heard = power.probe.listen(Float32, '/power_manager/power_w')
-        board.delay_tool('nvpmodel', 60)
+        board.delay_tool('nvpmodel', 600)
         power.probe.forget_diagnostics()
         answer = power.send('power_mode', 'MAXN_SUPER')
         _, _, level = power.wait_for_status(
@@ -234,7 +234,7 @@ def test_a_tool_that_hangs_is_ended_and_diagnostics_go_on(
         assert not answer.done()
         power.probe.wait_until(answer.done, 'the answer')
         result = answer.result().results[0]
-        assert not result.successful and 'not done after 2 s' in result.reason
+        assert not result.successful and 'not done after 8 s' in result.reason
         board.delay_tool('nvpmodel', 0)
         assert power.set_parameter('power_mode', 'MAXN_SUPER')[0]
 
@@ -242,14 +242,14 @@ def test_a_tool_that_hangs_is_ended_and_diagnostics_go_on(
 def test_an_answer_does_not_wait_for_ever_and_the_parameter_follows(
     power: PowerProbe, board: EmulatedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('yolov7_trt_ros.nodes.power.power_node.ANSWER_FACTOR', 0.1)
-    with power.node(board, tool_timeout_s=4.0):
+    monkeypatch.setattr('yolov7_trt_ros.nodes.power.power_node.ANSWER_FACTOR', 0.1 / 100)
+    with power.node(board, tool_timeout_s=400.0):
         power.get('power_mode')  # finding each other's services takes a while of its own
-        board.delay_tool('nvpmodel', 1.0)
+        board.delay_tool('nvpmodel', 4.0)
         started_s = time.monotonic()
         succeeded, reason = power.set_parameter('power_mode', 'MAXN_SUPER')
         assert not succeeded and 'no answer within 0.4 s' in reason and 'goes on' in reason
-        assert time.monotonic() - started_s < 3, 'three calls of the tool alone take 3 s'
+        assert time.monotonic() - started_s < 12, 'three calls of the tool alone take 12 s'
         power.probe.wait_until(lambda: power.get('power_mode') == 'MAXN_SUPER', 'the parameter')
         board.delay_tool('nvpmodel', 0)
         assert mode_of(board) == 'MAXN_SUPER'
@@ -473,12 +473,12 @@ def test_the_governor_holds_the_clock_and_raises_it_at_once_when_late(
         assert clock_limits(board) == (before[1], before[1])
         camera = Camera(power.probe)
         run_down(power, board, camera)
-        assert power.set_parameter('sample_rate_hz', 0.2) == (True, '')
+        assert power.set_parameter('sample_rate_hz', 0.1) == (True, '')
         started_s = time.monotonic()
         while clock_limits(board) != (before[1], before[1]):
             camera.publish(2.0 * DEADLINE_MS)
             power.probe.spin(0.03)
-        assert time.monotonic() - started_s < 3, 'a sample comes only every 5 s'
+        assert time.monotonic() - started_s < 9, 'a sample comes only every 10 s'
         assert power.set_parameter('sample_rate_hz', 10.0) == (True, '')
         run_down(power, board, camera)
         assert power.set_parameter('governor', 'off') == (True, '')
@@ -650,6 +650,8 @@ def test_on_a_pc_locked_clocks_of_a_killed_node_are_freed_at_the_next_start(
     host = PowerHost(tmp_path, SystemRunner(str(tmp_path), is_root=True), nvml=lambda: nvml)
     with power.node(None, host, restore_on_exit=restores):
         left = 'nothing' if restores else 'gpu_locked_clocks'
+        if restores:  # the first status may have been made before it looked at what was left
+            power.probe.wait_until(lambda: nvml.clocks is None, 'free clocks')
         power.wait_for_status(lambda _, values, __: values['changed here'] == left, left)
         assert (nvml.clocks is None) is restores
     assert (nvml.clocks is None) is restores
@@ -821,12 +823,12 @@ def test_a_signal_while_a_tool_hangs_ends_the_node_in_time(
     power: PowerProbe, board: EmulatedBoard, log: Path
 ) -> None:
     process = start_node(
-        '', ['-p', 'tool_timeout_s:=2.0'], log,
+        '', ['-p', 'tool_timeout_s:=8.0'], log,
         [sys.executable, '-c', HOSTED, str(board.root.parent)],
     )
     try:
         power.wait_for_status(lambda _, values, __: values.get('mode') == '25W', 'the mode')
-        board.delay_tool('nvpmodel', 60)
+        board.delay_tool('nvpmodel', 600)
         power.send('power_mode', 'MAXN_SUPER')
         power.wait_for_status(lambda message, *_: 'in work' in message, 'a change in work')
         process.send_signal(signal.SIGTERM)

@@ -100,9 +100,11 @@ def test_removing_a_topic_does_not_wait_for_a_drawing(probe: Probe, cameras, mon
         probe.wait_until(lambda: overlay.has_subscribers, 'who wants overlays')
         send(probe, cameras[GONE])
         probe.wait_until(gate.reached.is_set, 'a drawing')
-        threading.Timer(5.0, gate.open.set).start()  # a failure, but no hanging test
+        timer = threading.Timer(LONG_S / 2, gate.open.set)  # a failure, but no hanging test
+        timer.start()
         assert probe.set_parameter('image_topics', KEPT) == ''
         assert not gate.open.is_set()
+        timer.cancel()
         gate.open.set()
         assert probe.change_state('deactivate')
         assert node._configured.worker is None

@@ -69,13 +69,20 @@ def detect_once(probe: Probe) -> tuple[bool, str]:
     return answer.success, answer.message
 
 
+def shoot(probe: Probe) -> tuple[bool, str]:
+    """Call it until an image was there in its time: on a busy machine both may find late."""
+    while (told := detect_once(probe))[1].endswith('no image within 5 s'):
+        print(told)
+    return told
+
+
 def test_an_inactive_node_detects_once(probe: Probe, node, camera: Camera) -> None:
     success, message = detect_once(probe)
     assert not success and 'no model is loaded: the node is unconfigured' in message
     assert probe.change_state('configure')
     found = probe.detections(DETECTIONS)
     for count in (1, 2):
-        success, message = detect_once(probe)
+        success, message = shoot(probe)
         assert success and message.startswith(f'{TOPIC}: ') and ' person' in message, message
         probe.wait_until(lambda count=count: len(found) == count, 'its detections')
     assert any(
@@ -102,8 +109,9 @@ def test_an_idle_node_detects_what_is_asked_for_and_nothing_else(
     skipped = probe.counts(TOPIC)['skipped']
     probe.wait_until(lambda: probe.counts(TOPIC)['skipped'] > skipped, 'an image after that one')
     camera.stop()
-    probe.spin(1.5)  # the last image was looked at, and held
-    last = camera.stamp
+    last, before = camera.stamp, {}
+    while before != (before := probe.counts(TOPIC)):
+        probe.spin(1.5)  # the last image was looked at, and held
     success, message = detect_once(probe)
     assert success, message
     probe.wait_until(lambda: len(found) == 2, 'its detections')
@@ -159,7 +167,7 @@ def test_nothing_is_detected_while_nobody_listens(
 def test_an_image_that_fails_is_told(probe: Probe, node, camera: Camera) -> None:
     assert probe.change_state('configure')
     camera.message.encoding = 'no such encoding'
-    success, message = detect_once(probe)
+    success, message = shoot(probe)
     assert not success and f'{TOPIC}: failed: ' in message and 'no such encoding' in message
 
 
@@ -170,7 +178,10 @@ def test_a_rate_holds_up_nobody_who_asks(probe: Probe, node, camera: Camera) -> 
     before = probe.counts(TOPIC)['processed']
     for count in (1, 2):
         assert detect_once(probe)[0]
-        assert probe.counts(TOPIC)['processed'] == before + count
+        probe.wait_until(  # a status may have been made before, and come now
+            lambda count=count: probe.counts(TOPIC)['processed'] >= before + count, 'the image'
+        )
+    assert probe.counts(TOPIC)['processed'] == before + 2
 
 
 def test_what_a_lost_device_means_is_told_at_once(probe: Probe, camera: Camera) -> None:

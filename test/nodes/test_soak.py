@@ -58,6 +58,16 @@ def test_one_round_of_all_faults(tmp_path):
     assert result['growth']['file_descriptors']['verdict'] == 'steady'
 
 
+def test_two_at_the_same_time_have_domains_of_their_own(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from soak_parts import soaked_node
+
+    domains = {soaked_node.own_domain() for _ in range(3)}
+    assert len(domains) == 3 and domains <= set(range(1, 20))
+    while soaked_node._kept:
+        soaked_node._kept.pop().close()
+
+
 def test_a_seed_draws_the_same_faults_again(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from soak_parts.faults import draw_round, FAULTS

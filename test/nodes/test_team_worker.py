@@ -119,11 +119,13 @@ def test_a_frame_whose_successor_is_out_is_dropped_for_order():
 
 def test_the_frame_of_a_failing_engine_is_answered_by_another():
     first = Gated()
-    second = FakeDetector([InferenceError('NaN')])
+    begun = threading.Event()
+    second = FakeDetector([InferenceError('NaN')], on_detect=begun.set)
     bench = TeamBench(first, second)
     bench.worker.start()
     for topic in 'ab':
         bench.put(topic)
+    assert begun.wait(600)  # or the first, ready again, would take both
     first.go.set()
     bench.wait_for_published(2)
     bench.stop()

@@ -76,24 +76,34 @@ def start(*arguments: str, **options: int) -> subprocess.Popen[str]:
     )
 
 
-def test_one_snapshot_of_everything(scene: Scene) -> None:
+SHOWN = (
+    r'/detector +ok +active', r'/power_manager +(ok|WARN) .* W',
+    rf'{TOPIC} +([\d.]+) +([\d.]+) +(\d+) +\d+ +0 ',
+    r'/top/detections +([\d.]+) +([\d.]+) .*[▁-█]  person 1\.0',
+    r'/power_manager +([\d.]+) +\d+ +[\d.]+ .*[▁-█]',
+)
+
+
+def snapshot(scene: Scene) -> list[re.Match[str] | None]:
+    """Return what there is of everything in a snapshot, with the camera on."""
     process = start('--once')
     scene.play_until(lambda: process.poll() is not None)
     text, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert 'Traceback' not in errors
-    assert re.search(r'/detector +ok +active', text), text
-    assert re.search(r'/power_manager +(ok|WARN) .* W', text), text
-    camera = re.search(rf'{TOPIC} +([\d.]+) +([\d.]+) +(\d+) +\d+ +0 ', text)
-    assert camera is not None, text
-    assert 5 < float(camera[1]) < 25 and int(camera[3]) > 5
-    detections = re.search(r'/top/detections +([\d.]+) +([\d.]+) .*[▁-█]  person 1\.0', text)
-    assert detections is not None, text
-    assert 5 < float(detections[1]) < 25 and 0 < float(detections[2]) < 1000
-    power = re.search(r'/power_manager +([\d.]+) +\d+ +[\d.]+ .*[▁-█]', text)
-    assert power is not None, text
+    assert 'Traceback' not in errors and '\x1b' not in text
+    print(text)
+    return [re.search(each, text) for each in SHOWN]
+
+
+def test_one_snapshot_of_everything(scene: Scene) -> None:
+    deadline_s = time.monotonic() + 600
+    while not all(found := snapshot(scene)):  # a busy machine may tell something later
+        assert time.monotonic() < deadline_s
+    _, _, camera, detections, power = found
+    assert camera is not None and detections is not None and power is not None
+    assert 0 < float(camera[1]) < 25 and int(camera[3]) > 0
+    assert 0 < float(detections[1]) < 100 and float(detections[2]) > 0
     assert 1 < float(power[1]) < 40
-    assert '\x1b' not in text
 
 
 def test_a_terminal_gets_one_screen_and_has_it_back_after_ctrl_c(scene: Scene) -> None:

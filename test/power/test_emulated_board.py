@@ -451,7 +451,7 @@ def test_a_read_hangs_until_it_is_released(orin: EmulatedBoard) -> None:
     orin.step(1)  # the rest of the board lives on
     orin.release(f'{GPU}/cur_freq')
     reader.join(600)
-    assert texts == ['']
+    assert texts in ([''], ['306000000\n'])  # the latter where it began to read only now
     assert orin.read(f'{GPU}/cur_freq') == '306000000'
 
 

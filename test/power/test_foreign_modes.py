@@ -8,6 +8,7 @@ import pytest
 
 from yolov7_trt_ros.emulated_board.board import EmulatedBoard
 from yolov7_trt_ros.emulated_board.boards.catalogue import BOARDS
+from yolov7_trt_ros.errors import PowerCommandError
 from yolov7_trt_ros.power.control import PowerControl
 
 
@@ -53,6 +54,26 @@ def test_at_the_end_the_board_is_as_in_their_mode(
         board.settle()
         assert settings(board) == settings(fresh)
         assert control.changed == ()
+
+
+def test_a_mode_that_comes_while_ours_is_checked_is_theirs(make_board: Make) -> None:
+    """Else it would be taken for ours: never followed, and undone at the end."""
+    board = make_board()
+    set_once = board.root / 'set_once'
+    replace_tool(
+        board, 'nvpmodel',
+        f'if [ "$1" = -q ] && [ -e {set_once} ]; then rm {set_once}; "$original" -m 0; fi\n'
+        f'if [ "$1 $2" = "-m 2" ]; then touch {set_once}; fi\nexec "$original" "$@"',
+    )
+    control = control_of(board)
+    with pytest.raises(PowerCommandError):
+        control.set_mode('MAXN_SUPER')
+    assert not set_once.exists() and control.mode_was_changed()
+    assert control.follow_mode() == '15W' and control.foreign_modes == 1
+    assert not control.mode_was_changed() and control.changed == ()
+    control.restore()
+    assert board.read('/var/lib/nvpmodel/status') == 'pmode:0000'
+    control.close()
 
 
 def test_a_hold_that_goes_on_is_within_their_mode(make_board: Make) -> None:

@@ -33,6 +33,8 @@ from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
 from yolov7_trt_ros.power.telemetry.nvml_source import NvmlSource
 
 POWER_CAP, THERMAL = 0x04, 0x20
+HASTE_S = 1.0
+"""Where a driver hangs; else it answers much sooner, on a busy machine too."""
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def nvml() -> FakeNvml:
 
 
 def open_source(nvml: FakeNvml, **options) -> NvmlSource:
-    return NvmlSource(NvmlDevice(nvml, timeout_s=0.5), **options)
+    return NvmlSource(NvmlDevice(nvml, timeout_s=600.0), **options)
 
 
 def test_a_sample_has_all_that_a_gpu_tells(nvml) -> None:
@@ -151,21 +153,22 @@ def test_a_lost_gpu_is_an_error_and_the_source_can_be_closed(nvml) -> None:
 
 
 def test_a_driver_that_hangs_does_not_block(nvml) -> None:
-    source = NvmlSource(NvmlDevice(nvml, timeout_s=0.05))
-    nvml.hangs_s = 0.3
+    source = NvmlSource(NvmlDevice(nvml, timeout_s=HASTE_S))
+    nvml.answers.clear()
     with pytest.raises(PowerError, match='no answer within'):
         source.read()
     begun_s = time.monotonic()
-    with pytest.raises(PowerError, match='has not answered'):
-        source.read()
-    assert time.monotonic() - begun_s < 0.04
-    nvml.hangs_s = 0.0
+    for _ in range(50):
+        with pytest.raises(PowerError, match='has not answered'):
+            source.read()
+    assert time.monotonic() - begun_s < 50 * HASTE_S
+    nvml.answers.set()
     while True:  # until the call that hung has returned
         try:
             assert source.read().total_mw == 250_000
             break
         except PowerError:
-            assert time.monotonic() - begun_s < 10
+            assert time.monotonic() - begun_s < 600
 
 
 @pytest.mark.parametrize('function, code, words', [
@@ -265,12 +268,12 @@ def test_a_clock_that_may_not_be_locked_says_what_to_run(nvml) -> None:
 
 
 def test_a_lock_that_hung_and_came_late_is_freed_all_the_same(nvml) -> None:
-    gpu = NvmlGpu(lambda: nvml, timeout_s=0.05)
+    gpu = NvmlGpu(lambda: nvml, timeout_s=HASTE_S)
     gpu.steps()
-    nvml.hangs_s = 0.2
+    nvml.answers.clear()
     with pytest.raises(PowerError, match='no answer within'):
         gpu.hold(1410)
-    nvml.hangs_s = 0.0
+    nvml.answers.set()
     while nvml.clocks is None:  # the call comes to its end after all
         time.sleep(0.01)
     assert gpu.changed == ('gpu_locked_clocks',)

@@ -50,6 +50,7 @@ class Board:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.time_ns = 0
+        self.timeout_s = 600.0
 
     def put(self, path: str, value: object) -> None:
         file = self.root / path.lstrip('/')
@@ -61,7 +62,8 @@ class Board:
             self.put(f'{folder}/{name}', value)
 
     def source(self, **options) -> SysfsSource:
-        return SysfsSource(SysfsTree(self.root, 0.1), clock_ns=lambda: self.time_ns, **options)
+        tree = SysfsTree(self.root, self.timeout_s)
+        return SysfsSource(tree, clock_ns=lambda: self.time_ns, **options)
 
     def read(self) -> BoardSample:
         return self.source().read()
@@ -415,6 +417,7 @@ def test_a_hanging_clock_is_reported_and_the_rest_is_read(orin) -> None:
     clock = orin.root / f'{GPU}/cur_freq'.lstrip('/')
     clock.unlink()
     os.mkfifo(clock)
+    orin.timeout_s = 1.0
     source = orin.source()
     for _ in range(2):
         sample = source.read()
@@ -458,7 +461,8 @@ def test_every_emulated_board_is_read_completely(emulated) -> None:
 def test_sysfs_and_tegrastats_of_an_emulated_board_agree(emulated) -> None:
     by_files = find_source(emulated.root).read()
     tool = TegrastatsSource(
-        (str(emulated.tools / 'tegrastats'),), interval_ms=100, environment=emulated.env)
+        (str(emulated.tools / 'tegrastats'),), interval_ms=100, environment=emulated.env,
+        first_line_s=PATIENT_S)
     by_tool = tool.read()
     tool.close()
     assert set(by_tool.rails) == set(by_files.rails)
@@ -471,6 +475,10 @@ def test_sysfs_and_tegrastats_of_an_emulated_board_agree(emulated) -> None:
 # --- tegrastats
 
 
+PATIENT_S = 600.0
+"""Time limit of a first line that is to come."""
+
+
 def tool_that(folder: Path, *lines: str) -> tuple[str, ...]:
     """Make an executable `tegrastats` that runs these lines of Python."""
     tool = folder / 'tegrastats'
@@ -481,6 +489,11 @@ def tool_that(folder: Path, *lines: str) -> tuple[str, ...]:
     )
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     return (str(tool),)
+
+
+def wait_for(file: Path) -> str:
+    """Return a line of Python that waits until a file is there."""
+    return f'import os\nwhile not os.path.exists({str(file)!r}): time.sleep(0.01)'
 
 
 LINE = ('RAM 1/2MB CPU [10%@1190,off] EMC_FREQ 3%@2133 GR3D_FREQ 12%@[611,611] VIC off '
@@ -522,19 +535,24 @@ def test_a_rail_behind_another_is_not_counted_twice() -> None:
 def test_a_line_without_an_end_takes_no_memory(tmp_path: Path) -> None:
     command = tool_that(tmp_path, 'while True: sys.stdout.write("7" * (1 << 20))')
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    source = TegrastatsSource(command, interval_ms=100, first_line_s=1.0)
-    with pytest.raises(PowerCommandError, match='777'):
-        source.read()
+    source = TegrastatsSource(command, interval_ms=100, first_line_s=0.9)
+    told, end_s = '', time.monotonic() + 600.0
+    while '777' not in told:  # before, the tool is being started
+        assert time.monotonic() < end_s, told
+        with pytest.raises(PowerCommandError) as caught:
+            source.read()
+        told = str(caught.value)
     source.close()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 64 * 1024
 
 
 def test_a_rail_that_vanishes_from_the_lines_leaves_no_wrong_total(tmp_path: Path) -> None:
     command = tool_that(
-        tmp_path, f'print({ORIN_LINE!r}, flush=True)', 'sys.stdin.read(); time.sleep(0.2)',
-        f'print({ORIN_LINE_WITHOUT_INPUT!r}, flush=True)', 'time.sleep(60)')
-    source = TegrastatsSource(command, interval_ms=100)
+        tmp_path, f'print({ORIN_LINE!r}, flush=True)', wait_for(tmp_path / 'go on'),
+        f'print({ORIN_LINE_WITHOUT_INPUT!r}, flush=True)', 'time.sleep(600)')
+    source = TegrastatsSource(command, interval_ms=100, first_line_s=PATIENT_S)
     assert source.read().total_mw == 9000.0
+    (tmp_path / 'go on').touch()
     end_s = time.monotonic() + 600.0
     while (sample := source.read()).total_mw is not None:
         assert time.monotonic() < end_s and sample.total_mw == 9000.0
@@ -554,11 +572,12 @@ def test_a_board_without_a_line_of_rails_after_one_says_which() -> None:
 def test_the_newest_line_is_handed_out(tmp_path: Path) -> None:
     command = tool_that(
         tmp_path, 'print("starting up")',
-        f'print({LINE!r}, flush=True)', 'time.sleep(0.3)',
-        f'print({LINE.replace("4541", "9999")!r}, flush=True)', 'time.sleep(60)')
-    source = TegrastatsSource(command, interval_ms=100)
+        f'print({LINE!r}, flush=True)', wait_for(tmp_path / 'go on'),
+        f'print({LINE.replace("4541", "9999")!r}, flush=True)', 'time.sleep(600)')
+    source = TegrastatsSource(command, interval_ms=100, first_line_s=PATIENT_S)
     first = source.read()
     assert (first.total_mw, source.read()) == (4541.0, first)
+    (tmp_path / 'go on').touch()
     end_s = time.monotonic() + 600.0
     while source.read().total_mw != 9999.0:
         assert time.monotonic() < end_s
@@ -571,8 +590,8 @@ def test_the_newest_line_is_handed_out(tmp_path: Path) -> None:
 def test_the_interval_goes_to_the_tool_and_stdin_is_at_its_end(tmp_path: Path) -> None:
     command = tool_that(
         tmp_path, 'assert sys.argv[1:] == ["--interval", "250"], sys.argv',
-        'assert sys.stdin.read() == ""', f'print({LINE!r}, flush=True)', 'time.sleep(60)')
-    source = TegrastatsSource(command, interval_ms=250)
+        'assert sys.stdin.read() == ""', f'print({LINE!r}, flush=True)', 'time.sleep(600)')
+    source = TegrastatsSource(command, interval_ms=250, first_line_s=PATIENT_S)
     assert source.read().total_mw == 4541.0
     source.close()
 
@@ -581,7 +600,8 @@ def test_another_interval_goes_to_a_tool_that_is_started_again(tmp_path: Path) -
     command = tool_that(
         tmp_path, f'print({LINE!r}.replace("4541", sys.argv[2]), flush=True)', 'time.sleep(600)')
     interval_ms = 250
-    source = TegrastatsSource(command, interval_ms=lambda: interval_ms)
+    source = TegrastatsSource(
+        command, interval_ms=lambda: interval_ms, first_line_s=PATIENT_S)
     first = source.read()
     assert first.total_mw == 250.0
     interval_ms = 100
@@ -596,7 +616,8 @@ def test_another_interval_goes_to_a_tool_that_is_started_again(tmp_path: Path) -
 def test_a_tool_that_is_not_there_for_another_interval_is_an_error(tmp_path: Path) -> None:
     command = tool_that(tmp_path, f'print({LINE!r}, flush=True)', 'time.sleep(600)')
     interval_ms = 250
-    source = TegrastatsSource(command, interval_ms=lambda: interval_ms)
+    source = TegrastatsSource(
+        command, interval_ms=lambda: interval_ms, first_line_s=PATIENT_S)
     source.read()
     interval_ms = 100
     Path(command[0]).rename(tmp_path / 'elsewhere')
@@ -641,7 +662,7 @@ def test_a_load_is_at_most_all_of_it() -> None:
 
 def test_a_tool_that_ends_is_an_error_with_its_last_words(tmp_path: Path) -> None:
     command = tool_that(tmp_path, 'sys.exit("cannot open /dev/x")')
-    source = TegrastatsSource(command)
+    source = TegrastatsSource(command, first_line_s=PATIENT_S)
     for _ in range(2):  # and is not started again at once
         with pytest.raises(PowerCommandError, match='ended with status 1; .*cannot open /dev/x'):
             source.read()
@@ -650,19 +671,21 @@ def test_a_tool_that_ends_is_an_error_with_its_last_words(tmp_path: Path) -> Non
 
 def test_a_tool_that_says_nothing_is_an_error_in_time(tmp_path: Path) -> None:
     source = TegrastatsSource(
-        tool_that(tmp_path, 'time.sleep(60)'), interval_ms=100, first_line_s=0.3)
+        tool_that(tmp_path, 'time.sleep(600)'), interval_ms=100, first_line_s=0.3)
     with pytest.raises(PowerCommandError, match='gave none'):
         source.read()
     source.close()
 
 
 def test_a_tool_that_falls_silent_is_an_error(tmp_path: Path) -> None:
-    command = tool_that(tmp_path, f'print({LINE!r}, flush=True)', 'time.sleep(60)')
-    source = TegrastatsSource(command, interval_ms=10, first_line_s=1.0)
+    command = tool_that(tmp_path, f'print({LINE!r}, flush=True)', 'time.sleep(600)')
+    source = TegrastatsSource(command, interval_ms=10, first_line_s=PATIENT_S)
     source.read()
-    time.sleep(1.2)
+    source._first_line_s = 0.1
     with pytest.raises(PowerCommandError, match='no line for [0-9]+ s; it hangs'):
-        source.read()
+        for _ in range(60_000):
+            source.read()
+            time.sleep(0.01)
     source.close()
 
 
@@ -745,7 +768,7 @@ def test_thor_asks_nvml_for_the_load_that_its_files_lack(board) -> None:
 def test_a_jetson_without_rails_in_its_files_runs_tegrastats(board, tmp_path) -> None:
     tools = tmp_path / 'tools'
     tools.mkdir()
-    tool_that(tools, f'print({LINE!r}, flush=True)', 'time.sleep(60)')
+    tool_that(tools, f'print({LINE!r}, flush=True)', 'time.sleep(600)')
     board.put('/sys/devices/pwm-fan/target_pwm', 51)
     source = find_source(board.root, Tools(tools), nvml=no_nvml)
     sample = source.read()

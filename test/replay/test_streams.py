@@ -135,7 +135,7 @@ def test_a_lost_connection_is_made_again() -> None:
 
 
 def test_a_stream_that_stays_away_ends_with_a_reason(server: MjpegServer) -> None:
-    source = StreamSource(server.url, patience_s=0.5)
+    source = StreamSource(server.url, patience_s=3.0)
     frames = iter(source)
     next(frames)
     server.close()

@@ -339,7 +339,7 @@ class PowerControl:
 
     def mode_stamps(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the stamps of the last mode that nvpmodel set: the noted one, and the current."""
-        return self._parts.noted_stamp, self._modes.stamp()
+        return self._modes.noted_stamp, self._modes.stamp()
 
     @_one_at_a_time
     def follow_mode(self) -> str:

@@ -29,7 +29,7 @@ from yolov7_trt_ros.parent_process import ends_with_this_process
 
 _NODES = 'yolov7_trt_ros.nodes'
 _STOP_S = 15.0
-_SETTLE_S = 2.0
+_SETTLE_S = 10.0
 _POLL_S = 0.05
 _SHOW_PERIOD_S = 0.25
 _JPEG_QUALITY = 80

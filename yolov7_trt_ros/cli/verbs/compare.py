@@ -37,6 +37,7 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     uses_dask,
 )
 from yolov7_trt_ros.cli.fleet.result import PAGE_FILE
+from yolov7_trt_ros.cli.work.output_file import OutputFiles
 from yolov7_trt_ros.core.plain_text import listed, printable
 from yolov7_trt_ros.core.units import in_seconds
 from yolov7_trt_ros.errors import SettingError
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     output_paths.check_json(args.json, bags_given)
     output_paths.check_file('--html', args.html, 'HTML', bags_given)
     output_paths.check_apart({'--json': args.json, '--html': args.html})
-    with interruption.explain():  # files are written at the end only
+    with interruption.explain(OutputFiles(args.json, args.html).describe):
         return _run(args)
 
 

@@ -40,6 +40,7 @@ from yolov7_trt_ros.cli.fleet.fleet_arguments import (
     uses_dask,
 )
 from yolov7_trt_ros.cli.fleet.result import PAGE_FILE
+from yolov7_trt_ros.cli.work.output_file import OutputFiles
 from yolov7_trt_ros.cli.work.work_settings import model_sha256
 from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.home_folder import expand_home
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     output_paths.check_json(args.json, [args.annotations])
     output_paths.check_file('--html', args.html, 'HTML', [args.annotations])
     output_paths.check_apart({'--json': args.json, '--html': args.html})
-    with interruption.explain():
+    with interruption.explain(OutputFiles(args.html, args.json).describe):
         return _run(args)
 
 

@@ -28,7 +28,7 @@ from yolov7_trt_ros.errors import MissingDependencyError, SettingError
 from yolov7_trt_ros.parent_process import ends_with_this_process
 
 _NODE = 'yolov7_trt_ros.nodes.tools.top_node'
-_STOP_S = 5.0
+_STOP_S = 15.0
 _PERIODS_S = (0.05, 60.0)
 
 

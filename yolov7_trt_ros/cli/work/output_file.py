@@ -1,10 +1,13 @@
-"""OutputFile: whether a file or folder was written since, told from the disk, not from a count."""
+"""Whether files or folders were written since, told from the disk, not from a count."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from pathlib import Path
+
+from yolov7_trt_ros.cli import interruption
+from yolov7_trt_ros.home_folder import expand_home
 
 
 class OutputFile:
@@ -33,6 +36,29 @@ class OutputFile:
     def describe(self) -> str:
         """Return a sentence on whether it was written, without a full stop."""
         return f'{self.path} was {"" if self.is_written() else "not "}written'
+
+
+class OutputFiles:
+    """
+    Files of results that will be written from now on.
+
+    Parameters
+    ----------
+    files
+        As they were given; None, '' and `-` are no files.
+
+    """
+
+    def __init__(self, *files: str | Path | None) -> None:
+        given = [each for each in files if each and str(each) != '-']
+        self._files = [OutputFile(expand_home(each)) for each in given]
+
+    def describe(self) -> str:
+        """Return a sentence on those that were written, without a full stop."""
+        written = [str(each.path) for each in self._files if each.is_written()]
+        if not written:
+            return interruption.NOTHING_WRITTEN
+        return f'{" and ".join(written)} {"was" if len(written) == 1 else "were"} written'
 
 
 def _stamps(path: Path) -> set[tuple[str, int, int, int]]:

@@ -39,8 +39,6 @@ class BoardParts:
     ----------
     access, undo, modes, clock_lock, caps, fan
         The parts.
-    noted_stamp
-        Stamp of nvpmodel's status file at the latest mode that was set or noticed here.
 
     """
 
@@ -50,7 +48,6 @@ class BoardParts:
         self.clock_lock = ClockLock(access)
         self.caps = FrequencyCaps(access, self._note_limits)
         self.fan = FanProfiles(access, self.modes)
-        self.noted_stamp = self.modes.stamp()
 
     def shows(self, mode: PowerMode) -> bool:
         """Whether the board shows the mode, apart from our own caps."""
@@ -71,11 +68,8 @@ class BoardParts:
 
     def switch_mode(self, mode: PowerMode, before: CurrentMode | None) -> CurrentMode:
         """Change the mode with caps and lock removed; errors as `ModeSwitch.switch`."""
-        try:
-            with self.caps.lifted(), self._unlocked():
-                return self.modes.switch(mode, before)
-        finally:
-            self.noted_stamp = self.modes.stamp()
+        with self.caps.lifted(), self._unlocked():
+            return self.modes.switch(mode, before)
 
     def correct_noted_mode(self, mode: PowerMode) -> bool:
         """Correct nvpmodel's status file if it names another mode than the board is in."""
@@ -136,7 +130,6 @@ class BoardParts:
         if mode is not None and was_shown and not self.shows(mode):
             # The baseline was stored in a mode with other cores.
             self.modes.switch(mode, CurrentMode(mode.name, mode.mode_id))
-            self.noted_stamp = self.modes.stamp()
 
     def _note_limits(self, unit: str, found: Mapping[str, ClockLimits]) -> None:
         """Write the limits found to the journal before the first cap of a unit."""

@@ -29,12 +29,12 @@ class ForeignModes:
     @property
     def is_new(self) -> bool:
         """Whether nvpmodel has set a mode since our latest change; fast."""
-        return self._parts.modes.stamp() != self._parts.noted_stamp
+        return self._parts.modes.stamp() != self._parts.modes.noted_stamp
 
     def follow(self) -> None:
         """Fit our changes to a mode set by another program; that mode stays at the end."""
         parts = self._parts
-        parts.noted_stamp = parts.modes.stamp()
+        parts.modes.noted_stamp = parts.modes.stamp()
         self._count += 1
         mode, record = parts.mode_now(), parts.undo.get(POWER_MODE)
         if mode is None:

@@ -54,6 +54,11 @@ class ModeSwitch:
     access
         Makes the changes.
 
+    Attributes
+    ----------
+    noted_stamp
+        Stamp of nvpmodel's status file at the latest mode that was set or noticed here.
+
     """
 
     def __init__(self, access: RootAccess) -> None:
@@ -61,6 +66,7 @@ class ModeSwitch:
         self._tree = access.tree
         self._conf: NvpmodelConf | None = None
         self.check = ModeCheck(self._tree, self.conf)
+        self.noted_stamp = self.stamp()
 
     def conf(self) -> NvpmodelConf:
         """
@@ -217,7 +223,10 @@ class ModeSwitch:
 
         """
         before = _Before(None if now is None else now.mode_id, self.check.deviations(mode))
-        result = self._access.run(_TOOL, '-m', str(mode.mode_id))
+        try:
+            result = self._access.run(_TOOL, '-m', str(mode.mode_id))
+        finally:  # at once: what is set from now on, while this is checked, another program sets
+            self.noted_stamp = self.stamp()
         refusal = find_refusal(result.tool_text)
         if refusal is not None or result.status != 0:
             return self._trust_board(mode, before, result, refusal) or self._refuse(

@@ -45,9 +45,10 @@ def exchange(
                 process.wait(max(left_s, 0.0))
             else:
                 data = _serve(selector, kept, data, left_s)
-        end_s = time.monotonic() + _LAST_WORDS_S
-        while selector.get_map() and (left_s := end_s - time.monotonic()) > 0.0:
+        left_s, end_s = _LAST_WORDS_S, time.monotonic() + _LAST_WORDS_S
+        while selector.get_map() and left_s >= 0.0:  # once at least: what waits is read
             data = _serve(selector, kept, data, left_s)
+            left_s = end_s - time.monotonic()
     close_pipes(process)
     return bytes(kept['stdout']), bytes(kept['stderr'])
 
