@@ -77,8 +77,8 @@ STATED = stated()
 
 def test_the_ranges_are_found() -> None:
     flags = {flag for _, flag, _ in STATED}
-    assert {'--size', '--iou', '--flops', '--rate', '--opset', '--opt-level', '--workers',
-            '--domain-id', '--timeout', '--tile-overlap'} <= flags
+    assert {'--size', '--dla-core', '--iou', '--flops', '--rate', '--opset', '--opt-level',
+            '--workers', '--domain-id', '--timeout', '--tile-overlap'} <= flags
     assert len(STATED) >= 25
 
 

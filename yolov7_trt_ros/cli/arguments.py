@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 import io
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,26 @@ ACTIVATIONS = ('silu', 'leaky_relu', 'relu')
 
 _LARGEST_ANCHOR_FILE = 65536
 _MOST_THREADS = 1024
+
+
+def whole_number(least: int, most: int, unit: str = '') -> Callable[[str], int]:
+    """Return a function that reads a number within limits from the command line."""
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f'must be within {least}..{most}{unit and " "}{unit}, got {quoted(text)}'
+            )
+        return number
+
+    return read
+
+
+NETWORK_SIZE = whole_number(*NETWORK_SIZE_RANGE, 'pixels')
+"""Reads a side of the network input; the model refuses what is off its stride."""
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,42 +101,17 @@ def add_size_argument(
 ) -> None:
     """Add `--size`."""
     parser.add_argument(
-        '--size', type=network_size, default=DetectorOptions.network_size, metavar='PX',
+        '--size', type=NETWORK_SIZE, default=DetectorOptions.network_size, metavar='PX',
         help=f'{meaning}, {"..".join(map(str, NETWORK_SIZE_RANGE))} (default: %(default)s)',
     )
-
-
-def network_size(text: str) -> int:
-    """Return a side of the network input; the model refuses what is off its stride."""
-    least, most = NETWORK_SIZE_RANGE
-    try:
-        size = int(text)
-    except ValueError:
-        size = 0
-    if not least <= size <= most:
-        raise argparse.ArgumentTypeError(
-            f'must be within {least}..{most} pixels, got {quoted(text)}'
-        )
-    return size
 
 
 def add_threads_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--threads`."""
     parser.add_argument(
-        '--threads', type=_thread_count, default=0, metavar='N',
+        '--threads', type=whole_number(0, _MOST_THREADS), default=0, metavar='N',
         help=f'CPU threads, 0..{_MOST_THREADS} (default: 0, one per core)',
     )
-
-
-def _thread_count(text: str) -> int:
-    """Return a number of threads; a library would try to start any, for minutes."""
-    try:
-        count = int(text)
-    except ValueError:
-        count = -1
-    if not 0 <= count <= _MOST_THREADS:
-        raise argparse.ArgumentTypeError(f'must be within 0..{_MOST_THREADS}, got {quoted(text)}')
-    return count
 
 
 def add_model_argument(parser: argparse.ArgumentParser, what: str) -> None:
@@ -278,17 +274,11 @@ def check_domain_id(value: int | None) -> None:
 def add_max_pixels_argument(parser: argparse._ActionsContainer) -> None:
     """Add `--max-pixels`."""
     parser.add_argument(
-        '--max-pixels', type=_pixels, default=DEFAULT_MAX_DECODED_PIXELS, metavar='N',
+        '--max-pixels', type=whole_number(1, MAX_PIXELS), default=DEFAULT_MAX_DECODED_PIXELS,
+        metavar='N',
         help='maximum width x height of a decoded picture, '
         f'1..{MAX_PIXELS} (default: %(default)s)',
     )
-
-
-def _pixels(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= MAX_PIXELS:
-        raise argparse.ArgumentTypeError(f'expected 1 to {MAX_PIXELS}, got {number}')
-    return number
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from yolov7_trt_ros.engine.building.build_options import BuildOptions
     from yolov7_trt_ros.engine.plan.shape_range import ShapeRange
 
+_MOST_DLA_CORE = 1  # no Jetson has more than two
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
@@ -102,8 +104,9 @@ def _add_builder_arguments(parser: argparse.ArgumentParser) -> None:
         help='file that keeps measurements for the next build (not for TensorRT-RTX)',
     )
     group.add_argument(
-        '--dla-core', type=int, metavar='N',
-        help='build for this deep learning accelerator; other layers run on the GPU',
+        '--dla-core', type=arguments.whole_number(0, _MOST_DLA_CORE), metavar='N',
+        help=f'build for this deep learning accelerator, 0..{_MOST_DLA_CORE}; other layers run '
+        'on the GPU',
     )
     group.add_argument(
         '--report', action='store_true',

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--model', '-m', default=DEFAULT_MODEL, help='model (default: %(default)s)',
     )
     parser.add_argument(
-        '--size', type=arguments.network_size, metavar='PX',
+        '--size', type=arguments.NETWORK_SIZE, metavar='PX',
         help='longer side of the network input, for models with a free input size, '
         f'{"..".join(map(str, NETWORK_SIZE_RANGE))} (default: '
         f'{DetectorOptions.network_size}; for the photographs {PHOTOGRAPH_SIZE_PX})',
