@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 from damaged_files import full_disk
 import pytest
@@ -23,6 +24,7 @@ from yolov7_trt_ros.errors import InputError, SettingError
 from yolov7_trt_ros.power.defaults import COMMAND_TIMEOUT_S
 from yolov7_trt_ros.power.nvpmodel.values import PowerMode
 from yolov7_trt_ros.power.rails import RailPower
+from yolov7_trt_ros.power.telemetry.energy import EnergyCounter
 from yolov7_trt_ros.power.telemetry.sample import BoardSample
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -222,6 +224,44 @@ def test_columns_are_those_of_the_first_sample(tmp_path: Path) -> None:
     assert [(line[0], *line[2:]) for line in lines[1:]] == [
         ('0.000', '5.000', '5.000', ''), ('1.000', '', '', 'hot; hotter')]
     assert float(lines[2][1]) - float(lines[1][1]) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize('is_written', [False, True])
+def test_a_signal_beside_the_last_row_does_not_change_the_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_written: bool
+) -> None:
+    samples = [
+        BoardSample(number * 10**9, {'IN': RailPower(5000.0, None, None)}, total_mw=5000.0)
+        for number in range(3)
+    ]
+    where = (EnergyCounter, 'add') if is_written else (power_telemetry, '_csv_row')
+    usual = getattr(*where)
+
+    def interrupted(*arguments: Any) -> Any:
+        if samples[2] in arguments and not told:
+            told.append('interrupted')
+            raise KeyboardInterrupt
+        return usual(*arguments)
+
+    told: list[str] = []
+    monkeypatch.setattr(*where, interrupted)
+    recorded = power_telemetry.write_csv(tmp_path / 'x.csv', samples)
+    rows = len(power_telemetry.read_csv(tmp_path / 'x.csv')['time (s)'])
+    assert (told, recorded.rows) == (['interrupted'], rows) and rows == 2 + is_written
+    assert (recorded.seconds, recorded.mean_w) == (1.0 + is_written, 5.0)
+
+
+@pytest.mark.parametrize(('words', 'told'), [
+    (['status', '--dry-run'], '--dry-run has no effect on what only reads'),
+    (['--dry-run', 'modes'], '--dry-run has no effect on what only reads'),
+    (['--emulate', 'nano', 'plot', 'x.csv', '-o', 'x.png'], '--emulate has no effect on a rec'),
+    (['plot', 'x.csv', '-o', 'x.png', '--timeout', '5'], '--timeout has no effect on a recorded'),
+])
+def test_options_without_effect_are_refused(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_a_recording_on_a_full_disk_names_its_file(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from yolov7_trt_ros.errors import SettingError
 
-DEST = 'given_flags'
-"""Attribute of the parsed arguments: flags of the options that were on the command line."""
+GIVEN = 'given '
+"""Begins the attribute that the parsed arguments have for each option on the command line."""
 
 
 class StoreGiven(argparse._StoreAction):
@@ -38,7 +38,7 @@ class StoreTrueGiven(argparse._StoreTrueAction):
 
 def given(args: argparse.Namespace, flags: Iterable[str]) -> list[str]:
     """Return those of some flags whose options were on the command line, also with a default."""
-    return [flag for flag in flags if flag in getattr(args, DEST, ())]
+    return [flag for flag in flags if hasattr(args, GIVEN + flag)]
 
 
 def refuse_without_effect(args: argparse.Namespace, flags: Iterable[str], why: str) -> None:
@@ -68,5 +68,5 @@ def refuse_without_effect(args: argparse.Namespace, flags: Iterable[str], why: s
 
 
 def _note(action: argparse.Action, namespace: argparse.Namespace) -> None:
-    named = [flag for flag in action.option_strings if flag.startswith('--')]
-    setattr(namespace, DEST, (*getattr(namespace, DEST, ()), *named))
+    for flag in action.option_strings:  # one each: those of an action do not replace its verb's
+        setattr(namespace, GIVEN + flag, True)

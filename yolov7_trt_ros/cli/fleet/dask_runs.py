@@ -268,8 +268,9 @@ def _sent(args: argparse.Namespace) -> argparse.Namespace:
     for name, value in values.items():
         if isinstance(value, Path):
             values[name] = expand_home(value).absolute()
-        elif name.endswith('model') and value and expand_home(value).is_file():
-            values[name] = str(expand_home(value).absolute())
+        elif name.endswith('model') and isinstance(value, str) and value:
+            path = expand_home(value)
+            values[name] = str(path.absolute()) if path.is_file() else value
     return argparse.Namespace(**values)
 
 

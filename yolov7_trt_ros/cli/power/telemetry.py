@@ -157,7 +157,7 @@ def write_csv(path: Path, recorded: Iterable[BoardSample]) -> Recorded:
     """
     samples_left = iter(recorded)
     first = next(samples_left)  # an old file stays if nothing can be read
-    energy, rows, last_ns = EnergyCounter(), 0, first.time_ns
+    energy, rows, sample, last = EnergyCounter(), 0, first, first
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), path.open('w', newline='', encoding='utf-8') as file:
         names = [TIME_COLUMN, WALL_COLUMN, *sample_columns(first), 'alarms']
@@ -168,8 +168,16 @@ def write_csv(path: Path, recorded: Iterable[BoardSample]) -> Recorded:
                 writer.writerow(_csv_row(sample, first.time_ns))
                 file.flush()
                 energy.add(sample)
-                rows, last_ns = rows + 1, sample.time_ns
-    return Recorded(rows, (last_ns - first.time_ns) / NS_PER_S, energy.mean_w)
+                rows, last = rows + 1, sample
+    if path.is_file() and _rows_in(path) > rows:  # a signal came between a row and its count
+        energy.add(sample)
+        rows, last = rows + 1, sample
+    return Recorded(rows, (last.time_ns - first.time_ns) / NS_PER_S, energy.mean_w)
+
+
+def _rows_in(path: Path) -> int:
+    with path.open(newline='', encoding='utf-8') as file:
+        return sum(1 for _ in csv.reader(file)) - 1
 
 
 def _csv_row(sample: BoardSample, first_ns: int) -> dict[str, str]:

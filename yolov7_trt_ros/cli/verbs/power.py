@@ -31,6 +31,7 @@ from typing import Any, TYPE_CHECKING
 
 from yolov7_trt_ros.cli import interruption, output_paths
 from yolov7_trt_ros.cli.arguments import add_json_argument
+from yolov7_trt_ros.cli.effects.given_options import refuse_without_effect
 from yolov7_trt_ros.cli.output import format_table, report_stream, warn, write_json
 from yolov7_trt_ros.cli.verb_parser import finite_number
 from yolov7_trt_ros.core.plain_text import quoted
@@ -118,6 +119,10 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do one action; returns the exit status."""
+    if args.act in (_status, _modes, _watch, _record, _plot):
+        refuse_without_effect(args, ['--dry-run'], 'on what only reads')
+    if args.act is _plot:
+        refuse_without_effect(args, ['--emulate', '--timeout'], 'on a recorded file')
     status: int = args.act(args)
     return status
 

@@ -8,14 +8,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from yolov7_trt_ros.cli.effects.given_options import DEST
+from yolov7_trt_ros.cli.effects.given_options import GIVEN
 
 if TYPE_CHECKING:
     from yolov7_trt_ros.engine.options import DetectorOptions
 
 _NO_MATTER = (
     'run', 'output', 'json', 'html', 'threads', 'paths', 'bags', 'force', 'workers', 'dask',
-    'drives', DEST,
+    'drives',
 )
 """Arguments that do not change the results."""
 
@@ -38,7 +38,8 @@ def settings_of(args: argparse.Namespace, sources: Sequence[Path]) -> dict[str, 
 
     settings = {
         name: str(value) if isinstance(value, Path) else value
-        for name, value in vars(args).items() if name not in _NO_MATTER
+        for name, value in vars(args).items()
+        if name not in _NO_MATTER and not name.startswith(GIVEN)
     }
     for name in ('model', 'second_model', 'second_look_model'):
         if settings.get(name):
