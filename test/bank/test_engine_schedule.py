@@ -209,6 +209,20 @@ EVENTS = st.lists(st.tuples(
 ), max_size=300)
 
 
+def test_the_first_answers_though_it_is_out_where_all_others_are():
+    schedule = schedule_of()
+    now_ns = 10**12
+    schedule._enter(Phase.TRYING, now_ns)
+    schedule.begin(FIRST, 'a', now_ns)
+    schedule.end(FIRST, now_ns, good=False)
+    schedule.fail(FIRST, 'told to', now_ns)
+    assert schedule.choose(now_ns) in (1, 2)
+    for number in (1, 2):
+        schedule.bar(number, 'other classes')
+    assert schedule.choose(now_ns) == FIRST
+    assert schedule.text(now_ns) == 'the first serves alone: the others are out'
+
+
 @given(EVENTS, st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_whatever_happens_only_engines_that_are_idle_and_well_begin(events, known):

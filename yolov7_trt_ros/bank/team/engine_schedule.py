@@ -135,7 +135,7 @@ class EngineSchedule:
     def choose(self, now_ns: int) -> int | None:
         """Return the engine to begin a waiting frame, None if it shall wait."""
         first = self._members[FIRST]
-        if self.alone:
+        if self.alone or not self._others_in():  # though it be out: nobody else would answer
             return FIRST if first.is_idle else None
         if not first.is_in:
             return self._choose_substitute()
@@ -256,6 +256,8 @@ class EngineSchedule:
             return 'the first serves alone, and is measured'
         if self.phase is Phase.PROBING:
             return 'the first serves alone; the others are measured on copies of frames'
+        if self.phase in (Phase.TRYING, Phase.TOGETHER) and not self._others_in():
+            return 'the first serves alone: the others are out'
         number = len(self._members)
         well = number - len(self.out(now_ns))
         who = 'all' if well == number else f'{well} of {number}'
