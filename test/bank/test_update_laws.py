@@ -150,8 +150,8 @@ class Updates(RuleBasedStateMachine):
         assert not resident & self.gone, 'a model that was given up is back'
         self.gone |= set(range(1, max(resident) + 1)) - resident
         if status.serving.number > self.served:
-            if self.kinds[self.served] == self.kinds[status.serving.number] == 'wrong':
-                self.by_hand.add(status.serving.number)  # it agrees with one that was promoted so
+            if self.kinds[self.served] == self.kinds[status.serving.number]:
+                self.by_hand.add(status.serving.number)  # no worse than one that was promoted so
             self.switched = (self.served, self.world.now_ns + KEEP_S * NS_PER_S)
         elif status.serving.number < self.served:
             assert self.switched is not None and status.serving.number == self.switched[0]
