@@ -12,28 +12,25 @@ GIVEN = 'given '
 """Begins the attribute that the parsed arguments have for each option on the command line."""
 
 
-class StoreGiven(argparse._StoreAction):
+class _NotesGiven(argparse.Action):
+    """An action that notes that its option was given, besides what the next class does."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Act, and note each name: those of an action do not replace those of its verb."""
+        super().__call__(parser, namespace, values, option_string)
+        for flag in self.option_strings:
+            setattr(namespace, GIVEN + flag, True)
+
+
+class StoreGiven(_NotesGiven, argparse._StoreAction):
     """The action `store`, which notes that the option was given."""
 
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Store the value."""
-        super().__call__(parser, namespace, values, option_string)
-        _note(self, namespace)
 
-
-class StoreTrueGiven(argparse._StoreTrueAction):
+class StoreTrueGiven(_NotesGiven, argparse._StoreTrueAction):
     """The action `store_true`, which notes that the option was given."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Store True."""
-        super().__call__(parser, namespace, values, option_string)
-        _note(self, namespace)
 
 
 def given(args: argparse.Namespace, flags: Iterable[str]) -> list[str]:
@@ -65,8 +62,3 @@ def refuse_without_effect(args: argparse.Namespace, flags: Iterable[str], why: s
         raise SettingError(
             f'{", ".join(found)} {verb} no effect {why}; leave {them} out'
         )
-
-
-def _note(action: argparse.Action, namespace: argparse.Namespace) -> None:
-    for flag in action.option_strings:  # one each: those of an action do not replace its verb's
-        setattr(namespace, GIVEN + flag, True)

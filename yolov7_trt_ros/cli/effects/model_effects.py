@@ -63,8 +63,7 @@ def check_size(
         The model has a fixed input of another size.
 
     """
-    fixed = spec.fixed_wh
-    if size is not None and fixed is not None and size != max(fixed):
+    if size is not None and (fixed := spec.other_wh(size)) is not None:
         raise SettingError(
             f'{flag} is {size}, but the input of {model} is fixed at {fixed[0]}x{fixed[1]} '
             f'pixels: leave {flag} out, or export the model with a free size'
@@ -73,8 +72,7 @@ def check_size(
 
 def warn_of_size(spec: ModelSpec, model: str, size: int | None) -> None:
     """Warn if a further model has another size than the one asked for, which others may have."""
-    fixed = spec.fixed_wh
-    if size is not None and fixed is not None and size != max(fixed):
+    if size is not None and (fixed := spec.other_wh(size)) is not None:
         output.warn(
             f'the input of {model} is fixed at {fixed[0]}x{fixed[1]} pixels: --size {size} has no '
             'effect on it'

@@ -155,6 +155,11 @@ class ModelSpec:
         height, width = self.image.shape[2:]
         return None if height is None or width is None else (width, height)
 
+    def other_wh(self, size: int) -> tuple[int, int] | None:
+        """Return the fixed network size if its longer side is not `size`, else None."""
+        fixed = self.fixed_wh
+        return None if fixed is None or max(fixed) == size else fixed
+
 
 _USUAL = (1, 3, 640, 640)
 """The sides of an input where they are free."""

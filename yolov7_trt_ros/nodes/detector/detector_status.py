@@ -54,9 +54,10 @@ def model_values(model: str, detector: Detector) -> dict[str, str]:
 
 def unused_size(spec: ModelSpec, values: Mapping[str, Any]) -> str:
     """Return a warning for a `network_size` that was set and that a model cannot have, else ''."""
-    size, fixed = values['network_size'], spec.fixed_wh
+    size = values['network_size']
+    fixed = spec.other_wh(size)
     is_set = size != DetectorOptions.network_size and values['second_look'] == OFF
-    if fixed is None or not is_set or size == max(fixed):
+    if fixed is None or not is_set:
         return ''
     return (f'network_size is {size}, but the input of the model is fixed at '
             f'{fixed[0]}x{fixed[1]} pixels, which is used')
